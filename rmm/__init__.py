@@ -1,0 +1,1 @@
+"""Bayesian multiple-membership multilevel models with estimated weights."""

@@ -1,0 +1,82 @@
+"""Errors and warnings of the package: short letters, never tracebacks from inside an engine."""
+
+from __future__ import annotations
+
+
+class RmmError(Exception):
+    """Base class of every error that `rmm` raises on purpose."""
+
+
+class FormulaError(RmmError):
+    """A formula or weight function cannot be read.
+
+    Parameters
+    ----------
+    problem : str
+        What was found.
+    text : str, optional
+        The text in which it was found; shown with a caret below the place.
+    position : int, optional
+        0-based offset of the problem in `text`.
+    length : int
+        Number of carets.
+    hint : str, optional
+        What is allowed or what to do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        text: str | None = None,
+        position: int | None = None,
+        length: int = 1,
+        hint: str | None = None,
+    ) -> None:
+        self.problem, self.text, self.position, self.hint = problem, text, position, hint
+        lines = [problem]
+        if text is not None and position is not None:
+            lines += _pointed(text, position, max(1, length))
+        if hint:
+            lines.append(hint)
+        super().__init__("\n".join(lines))
+
+
+def _pointed(text: str, position: int, length: int) -> list[str]:
+    """The line of `text` that holds `position`, and carets below it."""
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    line = text[start : end if end >= 0 else len(text)]
+    column = position - start
+    return ["    " + line, "    " + " " * column + "^" * min(length, max(1, len(line) - column))]
+
+
+class DataError(RmmError):
+    """The data do not fit the model: missing, infinite, varying within a group, duplicated, ..."""
+
+
+class PriorError(RmmError):
+    """A prior cannot be read, or names a parameter that the model does not have."""
+
+
+class ProgramError(RmmError):
+    """An engine refused a program; the message shows the program's line."""
+
+
+class BackendError(RmmError):
+    """An engine is missing, crashed, timed out or returned something unusable."""
+
+
+class BackendTimeout(BackendError):
+    """A fit took longer than its time limit; the engine's processes have been ended."""
+
+
+class StudyError(RmmError):
+    """A study file is wrong; the message names the file, the key path and what is allowed."""
+
+
+class ConvergenceWarning(UserWarning):
+    """The draws of a fit must not be trusted yet."""
+
+
+class SpecificationWarning(UserWarning):
+    """The model runs, but a part of it does not mean what it seems to mean."""

@@ -1,0 +1,139 @@
+"""What a formula consists of: frozen descriptions, no behaviour that needs data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rmm.weights import Node, WeightFunction
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One factor of a term: a column, or an `I(...)` expression of columns.
+
+    Attributes
+    ----------
+    label : str
+        As shown to users: ``"finance"`` or ``"I(x^2)"``.
+    expression : Node
+        Parsed expression (a `Column` node for a plain column). It has no parameters.
+    """
+
+    label: str
+    expression: Node
+
+
+@dataclass(frozen=True)
+class Term:
+    """A product of atoms: a main effect (one atom) or an interaction (several)."""
+
+    atoms: tuple[Atom, ...]
+    position: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """``"a"`` or ``"a:b"``."""
+        return ":".join(atom.label for atom in self.atoms)
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """`fix(x, value)`: a term whose coefficient is held at `value`."""
+
+    term: Term
+    value: float
+
+
+@dataclass(frozen=True)
+class MemberBlock:
+    """One `mm()` block.
+
+    Attributes
+    ----------
+    member, group : str
+        Id columns **as written**; `rmm.design` may find them swapped.
+    terms, fixed : tuple
+        Member covariates, summed with the block's weights.
+    weight : WeightFunction
+    random : bool
+        Whether members have random effects.
+    autoregressive : str or bool
+        False; True for a random walk in group order; a column name for a time column.
+    name : str or None
+        The user's `name=`; else the block's number is used where there are several.
+    """
+
+    member: str
+    group: str
+    terms: tuple[Term, ...]
+    fixed: tuple[FixedTerm, ...]
+    weight: WeightFunction
+    random: bool
+    autoregressive: str | bool = False
+    name: str | None = None
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class NestingBlock:
+    """One `hm()` block.
+
+    Attributes
+    ----------
+    unit : str
+        Id column of the nesting unit.
+    effect : str
+        ``"RE"`` or ``"FE"``.
+    label_column : str or None
+        Column with readable names of the units (`name=`).
+    show : bool
+        `showFE`: whether fixed effects are reported.
+    terms : tuple of Term, or None
+        Explicit `vars=`; None means that level-3 predictors are found from the data.
+    """
+
+    unit: str
+    effect: str = "RE"
+    label_column: str | None = None
+    show: bool = False
+    terms: tuple[Term, ...] | None = None
+    fixed: tuple[FixedTerm, ...] = ()
+    name: str | None = None
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Left-hand side.
+
+    Attributes
+    ----------
+    kind : str
+        ``"plain"`` (one expression), ``"surv"`` (`Surv(t, event[, upper])`) or
+        ``"cbind"`` (`cbind(successes, failures)`).
+    parts : tuple of Atom
+    """
+
+    kind: str
+    parts: tuple[Atom, ...]
+
+    @property
+    def label(self) -> str:
+        """Readable name of the outcome."""
+        inside = ", ".join(part.label for part in self.parts)
+        return inside if self.kind == "plain" else f"{self.kind}({inside})"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A whole formula, parsed; `terms` and `fixed` are those outside `mm()` and `hm()`."""
+
+    text: str
+    outcome: Outcome
+    intercept: bool
+    terms: tuple[Term, ...]
+    fixed: tuple[FixedTerm, ...]
+    members: tuple[MemberBlock, ...]
+    nestings: tuple[NestingBlock, ...]
+    strata: str | None = None
+    offset: tuple[Atom, ...] = ()
