@@ -1,1 +1,77 @@
-"""Bayesian multiple-membership multilevel models with estimated weights."""
+"""Bayesian multiple-membership multilevel models with estimated weights.
+
+>>> import rmm
+>>> fit = rmm.fit("y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE=TRUE)", data)
+>>> fit.summary()
+
+No engine and no plotting library is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rmm.errors import (
+    BackendError,
+    ConvergenceWarning,
+    DataError,
+    FormulaError,
+    PriorError,
+    ProgramError,
+    RmmError,
+    SpecificationWarning,
+    StudyError,
+)
+
+if TYPE_CHECKING:
+    from rmm.doctor import diagnose as doctor
+    from rmm.fit import Fit, fit, program, program_data
+    from rmm.simulate import SimulatedData, simulate
+    from rmm.storage import load
+
+__version__ = "0.1.0"
+
+# Public name -> module that has it, and its name there.
+_LAZY = {
+    "fit": ("rmm.fit", "fit"),
+    "Fit": ("rmm.fit", "Fit"),
+    "program": ("rmm.fit", "program"),
+    "program_data": ("rmm.fit", "program_data"),
+    "load": ("rmm.storage", "load"),
+    "simulate": ("rmm.simulate", "simulate"),
+    "SimulatedData": ("rmm.simulate", "SimulatedData"),
+    "doctor": ("rmm.doctor", "diagnose"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rmm' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
+
+
+__all__ = [
+    "BackendError",
+    "ConvergenceWarning",
+    "DataError",
+    "Fit",
+    "FormulaError",
+    "PriorError",
+    "ProgramError",
+    "RmmError",
+    "SimulatedData",
+    "SpecificationWarning",
+    "StudyError",
+    "doctor",
+    "fit",
+    "load",
+    "program",
+    "program_data",
+    "simulate",
+]

@@ -1,0 +1,76 @@
+# `make` lists the targets. Everything that runs depends on the finished marker of .venv.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+STUDY ?= quickstart
+CORES ?= all
+WORKERS ?= 2
+PYTEST_ARGS ?=
+UPGRADE ?=
+
+ENV := .venv/.complete
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest -n $(WORKERS)
+COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+
+# The marker holds the folder it was made for: a copied or moved .venv is built anew.
+ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
+$(ENV): FORCE
+endif
+
+.PHONY: help env study test lint format calibration recovery closed-forms coalitions lock clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+$(ENV): requirements.lock requirements-uv.lock pyproject.toml tools/set-up
+	@PYTHON="$(PYTHON)" tools/set-up
+
+env: $(ENV) ## set up .venv from the lock (PYTHON=/path/to/python3.13 to choose)
+
+study: $(ENV) ## run a study: STUDY=quickstart CORES=all
+	@tools/run-study "$(STUDY)" "$(CORES)"
+
+test: $(ENV) ## all tests that need no cluster and no long run (PYTEST_ARGS=...)
+	$(PYTEST) $(PYTEST_ARGS)
+
+lint: $(ENV) ## style, types, layers
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+	.venv/bin/snakefmt --check Snakefile workflow
+
+format: $(ENV) ## rewrite the files as `make lint` wants them
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	.venv/bin/snakefmt Snakefile workflow
+
+calibration: $(ENV) ## simulation-based calibration of the backends (long)
+	$(PYTEST) -m calibration $(PYTEST_ARGS)
+
+recovery: $(ENV) ## recovery of known parameters by every backend (long)
+	$(PYTEST) -m recovery $(PYTEST_ARGS)
+
+closed-forms: $(ENV) ## published numbers with closed forms, at full replications (long)
+	$(PYTEST) -m closed_forms $(PYTEST_ARGS)
+
+coalitions: ## the study of the headline figure on coalitions (long)
+	@$(MAKE) --no-print-directory study STUDY=coalitions
+
+# Addresses of registries belong to a machine, not to the project: they are stripped.
+lock: $(ENV) ## resolve the dependencies anew (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) --all-extras pyproject.toml --output-file requirements.lock
+	echo uv | $(COMPILE) - --output-file requirements-uv.lock
+	for file in requirements.lock requirements-uv.lock; do \
+		sed -E '/^--?(i|f|index-url|extra-index-url|find-links|trusted-host)([ =]|$$)/d' $$file \
+			>.lock.tmp && mv .lock.tmp $$file || exit 1; \
+	done
+
+# Not .snakemake: it knows which results of a killed study are unfinished.
+clean: ## remove .venv and caches; results/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find rmm tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +
+
+FORCE:

@@ -1,0 +1,35 @@
+"""Engines, one file each; a new one is a file and a row here. Nothing is imported before use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
+from rmm.errors import BackendError
+
+BACKENDS: dict[str, str] = {  # name -> module that holds its BACKEND
+    "jags": "rmm.backends.jags",
+    "stan": "rmm.backends.stan",
+    "fake": "rmm.backends.fake",
+}
+HIDDEN = ("fake",)  # for tests of studies: draws that look like draws
+
+
+def find_backend(name: str) -> Backend:
+    """The backend of a name; `BackendError` lists the known ones for any other."""
+    if name not in BACKENDS:
+        known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
+        raise BackendError(f"Unknown backend {name!r}. Known: {known}.")
+    backend: Backend = import_module(BACKENDS[name]).BACKEND
+    return backend
+
+
+__all__ = [
+    "BACKENDS",
+    "Availability",
+    "Backend",
+    "ProgressListener",
+    "Run",
+    "Settings",
+    "find_backend",
+]

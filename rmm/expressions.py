@@ -1,0 +1,362 @@
+"""Expressions of data and parameters: node types, and syntax tree -> expression.
+
+The weight language (`rmm.weights`) and the `I(...)` terms of formulas share it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from rmm import syntax
+from rmm.errors import FormulaError
+from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
+
+MAX_DEPTH = 200  # height of an expression; evaluation and rendering recurse into it
+
+
+@dataclass(frozen=True)
+class Number:
+    """A constant."""
+
+    value: float
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data column, by the user's name (it may hold dots and blanks)."""
+
+    name: str
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class GroupSize:
+    """`n`, the counted number of members of the row's group."""
+
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A weight coefficient: ``"b"``, ``"b0"``, ``"b1"``, ..."""
+
+    name: str
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A group aggregate of a data expression, such as ``max(x)`` or ``quantile(x, 0.9)``."""
+
+    function: str
+    argument: Node
+    extra: tuple[float, ...] = ()
+    position: int = field(default=0, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Canonical text: ``"max(x)"``."""
+        return describe(self)
+
+
+@dataclass(frozen=True)
+class Call:
+    """An elementwise function of `weight_functions.FUNCTIONS`."""
+
+    function: str
+    arguments: tuple[Node, ...]
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Unary:
+    """Negation; `operator` is ``"-"``."""
+
+    operator: str
+    operand: Node
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """``+ - * / ^`` or a comparison (1 where true, else 0)."""
+
+    operator: str
+    left: Node
+    right: Node
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class LogisticSize:
+    """``1 / (1 + (n - 1) * exp(-E))``, kept whole so that it can be evaluated without overflow.
+
+    It is computed as ``inv_logit(E - log(n - 1))``, and is 1 at n = 1.
+    """
+
+    exponent: Node
+    position: int = field(default=0, compare=False)
+
+
+type Node = (
+    Number | Column | GroupSize | Parameter | Aggregate | Call | Unary | Binary | LogisticSize
+)
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Direct parts of a node, from left to right."""
+    match node:
+        case Aggregate():
+            return (node.argument,)
+        case Call():
+            return node.arguments
+        case Unary():
+            return (node.operand,)
+        case Binary():
+            return (node.left, node.right)
+        case LogisticSize():
+            return (node.exponent,)
+    return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Every node, from left to right, parents first."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def leaf_columns(node: Node) -> tuple[str, ...]:
+    """Data columns used, once each, in order of appearance (inside aggregates too)."""
+    return tuple(dict.fromkeys(n.name for n in walk(node) if isinstance(n, Column)))
+
+
+def has_parameters(node: Node) -> bool:
+    """Whether the expression holds a parameter."""
+    return any(isinstance(n, Parameter) for n in walk(node))
+
+
+# -- text ------------------------------------------------------------------------------------
+
+PRECEDENCE = {"+": 2, "-": 2, "*": 3, "/": 3, "^": 5} | dict.fromkeys(COMPARISONS, 1)
+_ATOMIC = 9
+
+
+def precedence(node: Node) -> int:
+    """How tightly the outermost operation of a node binds; 9 for names, numbers and calls."""
+    match node:
+        case Binary():
+            return PRECEDENCE[node.operator]
+        case Unary():
+            return 4
+    return _ATOMIC
+
+
+def describe(node: Node) -> str:
+    """Canonical text, spaced like R's deparse: ``"I(x^2)"``, ``"max(x + y)"``."""
+    match node:
+        case Number():
+            return format(node.value, ".15g")
+        case Column():
+            plain = re.fullmatch(r"(?:[^\W\d_]|\.(?![0-9]))[\w.]*", node.name)
+            return node.name if plain else f"`{node.name}`"
+        case GroupSize():
+            return "n"
+        case Parameter():
+            return node.name
+        case Aggregate():
+            extra = [format(value, ".15g") for value in node.extra]
+            return f"{node.function}({', '.join([describe(node.argument), *extra])})"
+        case Call():
+            return f"{node.function}({', '.join(map(describe, node.arguments))})"
+        case LogisticSize():
+            return f"1/(1 + (n - 1) * exp(-({describe(node.exponent)})))"
+        case Unary():
+            return "-" + _inside(node.operand, 4)
+    own = PRECEDENCE[node.operator]
+    left = _inside(node.left, own + (node.operator == "^" or own == 1))
+    right = _inside(node.right, own + 1)
+    tight = node.operator in "/^"
+    return f"{left}{node.operator}{right}" if tight else f"{left} {node.operator} {right}"
+
+
+def _inside(node: Node, least: int) -> str:
+    text = describe(node)
+    return text if precedence(node) >= least else f"({text})"
+
+
+# -- syntax tree -> expression ---------------------------------------------------------------
+
+
+def suggestion(name: str, allowed: Collection[str]) -> str:
+    """``" Did you mean `x`?"``, or nothing."""
+    close = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)
+    if not close:
+        folded = [a for a in sorted(allowed) if a.lower() == name.lower()]
+        close = folded[:1]
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How names are read.
+
+    Attributes
+    ----------
+    text : str
+        The whole text, for carets.
+    parameters : bool
+        Whether `b`, `b0`, `b1`, ... are parameters (the explicit dialect of weights).
+    weights : bool
+        Whether `n`, `offset()` and group aggregates have the meaning of the weight language.
+        Otherwise every name is a column.
+    """
+
+    text: str
+    parameters: bool = False
+    weights: bool = False
+
+    def fail(self, problem: str, node: syntax.Syntax, hint: str | None = None) -> NoReturn:
+        """Raise a `FormulaError` with carets under a node."""
+        span = node.span
+        length = span.end - span.start if span.position == span.start else 1
+        if isinstance(node, syntax.Call):
+            length = len(node.function)
+        raise FormulaError(problem, self.text, span.position, length, hint)
+
+    def read(self, tree: syntax.Syntax) -> Node:
+        """The expression of a syntax tree; `FormulaError` with a caret if it has none."""
+        if tree.span.depth > MAX_DEPTH:
+            self.fail(
+                f"This expression chains or nests more than {MAX_DEPTH} operations.",
+                tree,
+                "Compute a part of it as a data column.",
+            )
+        return self._node(tree)
+
+    def _node(self, tree: syntax.Syntax) -> Node:
+        match tree:
+            case syntax.Literal():
+                return self._number(tree)
+            case syntax.Name():
+                return self._name(tree)
+            case syntax.Call():
+                return self._call(tree)
+            case syntax.Prefix(operator="-"):
+                return Unary("-", self._node(tree.operand), tree.span.position)
+            case syntax.Prefix(operator="+"):
+                return self._node(tree.operand)
+            case syntax.Infix() if tree.operator in PRECEDENCE:
+                left, right = self._node(tree.left), self._node(tree.right)
+                return Binary(tree.operator, left, right, tree.span.position)
+            case syntax.Infix() | syntax.Prefix():
+                allowed = "+ - * / ^ == != < <= > >="
+                self.fail(
+                    f"`{tree.operator}` has no meaning in an arithmetic expression.",
+                    tree,
+                    f"Operators allowed here: {allowed}.",
+                )
+
+    def _number(self, tree: syntax.Literal) -> Node:
+        if isinstance(tree.value, bool) or not isinstance(tree.value, float):
+            found = syntax.source(self.text, tree)
+            self.fail(f"A number or a column was expected, not {found}.", tree)
+        return Number(tree.value, tree.span.position)
+
+    def _name(self, tree: syntax.Name) -> Node:
+        at = tree.span.position
+        if self.weights and not tree.quoted:
+            if tree.name == "n":
+                return GroupSize(at)
+            if self.parameters and is_parameter(tree.name):
+                return Parameter(tree.name, at)
+        return Column(tree.name, at)
+
+    def _call(self, tree: syntax.Call) -> Node:
+        name, at = tree.function, tree.span.position
+        for argument in tree.arguments:
+            if argument.keyword is not None and not (name == "quantile" and self.weights):
+                self.fail(f"`{name}()` takes no keyword `{argument.keyword} =`.", tree)
+        if self.weights and name in AGGREGATES:
+            return self._aggregate(tree)
+        if self.weights and name == "offset":
+            self._count(tree, 1)
+            return self._node(tree.arguments[0].value)
+        if name not in FUNCTIONS:
+            self._unknown(tree)
+        self._count(tree, FUNCTIONS[name].arity)
+        return Call(name, tuple(self._node(a.value) for a in tree.arguments), at)
+
+    def _unknown(self, tree: syntax.Call) -> NoReturn:
+        name = tree.function
+        if name in AGGREGATES:
+            self.fail(
+                f"`{name}()` is a group aggregate; those belong to weight functions only.",
+                tree,
+                "Compute the aggregate as a data column.",
+            )
+        allowed = [*FUNCTIONS, *(AGGREGATES if self.weights else ())]
+        self.fail(
+            f"Unknown function `{name}()`.{suggestion(name, allowed)}",
+            tree,
+            f"Functions: {' '.join(FUNCTIONS)}."
+            + (f" Group aggregates: {' '.join(AGGREGATES)}." if self.weights else ""),
+        )
+
+    def _count(self, tree: syntax.Call, wanted: int) -> None:
+        found = len(tree.arguments)
+        if found != wanted:
+            plural = "s" * (wanted != 1)
+            self.fail(f"`{tree.function}()` takes {wanted} argument{plural}, not {found}.", tree)
+
+    def _aggregate(self, tree: syntax.Call) -> Node:
+        name, extra = tree.function, AGGREGATES[tree.function].extra
+        self._count(tree, 1 + len(extra))
+        argument = self._node(tree.arguments[0].value)
+        for node in walk(argument):
+            if isinstance(node, Aggregate):
+                raise FormulaError(
+                    f"`{node.function}()` stands inside `{name}()`: group aggregates cannot be "
+                    "nested.",
+                    self.text,
+                    node.position,
+                    len(node.function),
+                    "Compute the inner one as a data column.",
+                )
+            if isinstance(node, Parameter):
+                raise FormulaError(
+                    f"The parameter `{node.name}` stands inside `{name}()`: group aggregates are "
+                    "computed from data, beforehand.",
+                    self.text,
+                    node.position,
+                    len(node.name),
+                    f"Take it out: b1*{name}(x) instead of {name}(b1*x).",
+                )
+        values = tuple(
+            self._extra(tree, item, rule)
+            for item, rule in zip(tree.arguments[1:], extra, strict=True)
+        )
+        return Aggregate(name, argument, values, tree.span.position)
+
+    def _extra(
+        self, tree: syntax.Call, item: syntax.Argument, rule: tuple[str, float, float]
+    ) -> float:
+        name, low, high = rule
+        value = item.value.value if isinstance(item.value, syntax.Literal) else None
+        known = item.keyword in (None, name, "probs") and tree.arguments[0].keyword is None
+        if not known or not isinstance(value, float) or not low <= value <= high:
+            self.fail(
+                f"`{tree.function}(x, {name})` needs a number from {low:g} to {high:g} as {name}.",
+                item.value,
+            )
+        return value
+
+
+def is_parameter(name: str) -> bool:
+    """Whether a name is a parameter of the explicit dialect: `b`, `b0`, `b1`, `b2`, ..."""
+    return re.fullmatch(r"b(0|[1-9][0-9]*)?", name, re.ASCII) is not None

@@ -1,0 +1,396 @@
+"""The whole pipeline on one screen: formula -> spec -> program and data -> run -> draws -> Fit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.backends import find_backend
+from rmm.backends.base import Run, Settings
+from rmm.design import weight_columns
+from rmm.draws import to_datatree
+from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.inits import initial_values
+from rmm.model import Model, prepare, prepare_without_data
+from rmm.programs import find_language
+from rmm.progress import progress_bar
+from rmm.spec import MemberPart
+from rmm.summary import Diagnostics, diagnose, spread, summarise
+from rmm.tables import Array
+from rmm.weights import normalise
+
+if TYPE_CHECKING:
+    import xarray
+
+MONITORS = ("structural", "summary")
+_MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
+_FLAT_TAIL = 4.0  # posterior sd of a standardised weight coefficient that no data would leave
+
+
+def fit(
+    formula: str,
+    data: Any,
+    family: Any = "gaussian",
+    *,
+    backend: str = "jags",
+    priors: Any = "weakly_informative",
+    chains: int = 4,
+    warmup: int = 1000,
+    draws: int = 1000,
+    thin: int = 1,
+    seed: int | None = None,
+    cores: int | None = None,
+    inits: Any = None,
+    monitor: str = "summary",
+    transform: str | None = None,
+    program: str | None = None,
+    progress: bool | None = None,
+    timeout: float | None = None,
+    **backend_options: Any,
+) -> Fit:
+    """Fit a multiple-membership multilevel model.
+
+    Parameters
+    ----------
+    formula : str
+        For example ``"y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"``.
+    data : frame, table, mapping or path
+        One row per membership; see `rmm.tables.read_table`.
+    family : str
+        ``"gaussian"``.
+    backend : str
+        ``"jags"`` or ``"stan"``.
+    priors : str, mapping or list
+        A named set or statements; see `rmm.prior_language.read_priors`.
+    chains, warmup, draws, thin : int
+        `draws` kept draws per chain, after `warmup`; ``draws * thin`` iterations are run.
+    seed : int, optional
+        Same seed, same draws; without one it is drawn and kept in ``Fit.run.engine``.
+    cores : int, optional
+        Processes at the same time; default: as many as chains and processors.
+    inits : mapping or list of mappings, optional
+        Initial values by parameter; default: dispersed and valid ones.
+    monitor : str
+        ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone.
+    transform : str, optional
+        ``"center"``, ``"std"`` or ``"std2"``: of the continuous predictors.
+    program : str, optional
+        Your own program text (from `rmm.program`, edited) instead of the generated one.
+    progress : bool, optional
+        Whether to show progress; default: only on a terminal.
+    timeout : float, optional
+        Seconds of sampling after which the engine is ended.
+    **backend_options
+        Options of the engine, such as ``adapt_delta`` (stan).
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    FormulaError, DataError, PriorError
+        What is wrong with the input, before an engine starts.
+    ProgramError, BackendError
+        What an engine said.
+
+    Warns
+    -----
+    ConvergenceWarning, SpecificationWarning
+    """
+    engine = find_backend(backend)
+    language = find_language(engine.language)
+    model = prepare(formula, data, family, priors=priors, transform=transform)
+    settings = Settings(
+        **_counts(chains=chains, warmup=warmup, draws=draws, thin=thin),
+        seed=_seed(seed),
+        cores=cores or min(chains, os.cpu_count() or 1),
+        timeout=timeout,
+        monitor=_monitored(language, model, monitor),
+        options={**language.engine_options(model.spec, model.priors.forms),
+                 **_options(engine, backend_options)},
+    )  # fmt: skip
+    text = program or language.write(model.spec, model.priors.forms)
+    values = language.data(model.spec, model.design, model.priors.data)
+    neutral = initial_values(model, chains, settings.seed, inits)
+    starts = [language.initial(model.spec, model.priors.forms, v) for v in neutral]
+    with progress_bar(progress, f"{backend}: sampling") as listener:
+        run = engine.run(text, values, starts, settings, listener)
+    result = Fit(model=model, run=run, program=text, program_data=values, backend=backend,
+                 settings=settings)  # fmt: skip
+    result.warn()
+    return result
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model.
+
+    Attributes
+    ----------
+    model : rmm.model.Model
+    run : rmm.backends.base.Run
+    program : str
+        The program as given to the engine.
+    program_data : mapping
+        The data as given to the engine.
+    """
+
+    model: Model
+    run: Run
+    program: str
+    program_data: Mapping[str, Any] = field(repr=False)
+    backend: str
+    settings: Settings = field(repr=False)
+
+    @cached_property
+    def draws(self) -> xarray.DataTree:
+        """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
+        return to_datatree(self.run, self.model)
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        posterior = self.draws["posterior"].to_dataset()
+        hidden = {p.b for p in self.model.spec.nestings if not p.random and not p.block.show}
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        kept = [n for n in names if n in posterior and n not in hidden]
+        return summarise(posterior, kept)
+
+    @cached_property
+    def _diagnostics(self) -> Diagnostics:
+        diverging = self.run.sample_stats.get("diverging", np.zeros(1))
+        return diagnose(
+            self._table, self.settings.chains, self.settings.draws, int(np.sum(diverging))
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`."""
+        return self._table.copy()
+
+    def diagnostics(self) -> dict[str, Any]:
+        """What `converged` rests on, by name; see `rmm.summary.Diagnostics`."""
+        return {**vars(self._diagnostics), "seconds": self.run.seconds}
+
+    @property
+    def converged(self) -> bool:
+        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences."""
+        return self._diagnostics.converged
+
+    def weights(self, block: int = 1) -> pd.DataFrame:
+        """Weights of one `mm()` block.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per membership, in the order of the user's rows: member, group, mean, sd and
+            quantiles of w (sd 0 where the weights are known).
+        """
+        part = self._part(block)
+        grouped = self.model.grouped
+        units = grouped.members[block - 1]
+        blocks = [spread(w) for w in self._weight_draws(part, block)]
+        table = pd.DataFrame(
+            {
+                "member": units.labels[units.code],
+                "group": grouped.groups.labels[grouped.groups.code],
+                **{k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]},
+            },
+            index=grouped.frame.index,
+        )
+        return table.sort_index()
+
+    def _weight_draws(self, part: MemberPart, block: int) -> Any:
+        """Draws of w, (draw, some memberships) at a time; groups are never split."""
+        membership = self.model.design.members[block - 1]
+        if membership.weight is not None:
+            yield np.repeat(membership.weight[None, :], 2, axis=0)
+            return
+        posterior = self.draws["posterior"]
+        b_w = posterior[part.b_w].to_numpy().reshape(-1, len(part.weight.parameters))
+        parameters = {name: b_w[:, [i]] for i, name in enumerate(part.weight.parameters)}
+        columns = weight_columns(part, self.model.grouped)
+        if part.weight.constraint == "total":
+            raw = part.weight.raw(columns, membership.start, parameters)
+            yield normalise(np.asarray(raw), "total", membership.start)
+            return
+        for rows, start in _chunks(membership.start):
+            some = {name: values[rows] for name, values in columns.items()}
+            raw = part.weight.raw(some, start, parameters)
+            raw = np.broadcast_to(raw, (len(b_w), rows.stop - rows.start))
+            yield normalise(raw, part.weight.constraint, start)
+
+    def member_effects(self, block: int = 1) -> pd.DataFrame:
+        """Random effects of the members: one row per member, with convergence columns."""
+        return self._effects(self._part(block).u)
+
+    def nesting_effects(self, block: int = 1) -> pd.DataFrame:
+        """Random effects of the nesting units of one `hm()` block: one row per unit."""
+        parts = self.model.spec.nestings
+        if not 1 <= block <= len(parts):
+            raise BackendError(f"The model has {len(parts)} hm() blocks; {block} was asked for.")
+        if not parts[block - 1].random:
+            raise BackendError(
+                "This hm() block has fixed effects: write showFE=TRUE to see them in the summary."
+            )
+        return self._effects(parts[block - 1].u)
+
+    def _effects(self, name: str) -> pd.DataFrame:
+        posterior = self.draws["posterior"].to_dataset()
+        if name not in posterior:
+            raise BackendError(
+                f"`{name}` was not kept: the model has no such effects, or the fit was run with "
+                'monitor="structural".'
+            )
+        table = summarise(posterior, [name])
+        return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
+            "unit"
+        )
+
+    def _part(self, block: int) -> MemberPart:
+        parts = self.model.spec.members
+        if not 1 <= block <= len(parts):
+            raise BackendError(f"The model has {len(parts)} mm() blocks; {block} was asked for.")
+        return parts[block - 1]
+
+    def warn(self) -> None:
+        """Say what a careful reader must know: convergence, weights without a usable posterior."""
+        d = self._diagnostics
+        if not d.converged:
+            warnings.warn(
+                f"The fit has not converged: largest R-hat {d.max_rhat:.3f} ({d.worst_rhat}), "
+                f"smallest bulk ESS {d.min_ess_bulk:.0f} and tail ESS {d.min_ess_tail:.0f} "
+                f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences. "
+                "Raise `warmup` and `draws`, or give tighter priors to the parameter named.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        for part, member in zip(self.model.spec.members, self.model.design.members, strict=True):
+            if part.estimated and part.b_w in self.run.draws:
+                self._warn_flat(part, member.multiplier_scale)
+
+    def _warn_flat(self, part: MemberPart, scale: Array) -> None:
+        rows = self._table.loc[[f"{part.b_w}[{p}]" for p in part.weight.parameters]]
+        sd = rows["sd"].to_numpy() * scale
+        for name, value in zip(rows.index, sd, strict=True):
+            if value > _FLAT_TAIL:
+                warnings.warn(
+                    f"{name} has posterior sd {value:.0f} per standard deviation of its variable: "
+                    "the weights no longer change so far out, the likelihood is flat there and "
+                    "the prior alone decides. Report nothing about it under this prior; give it "
+                    f'one that bounds it, such as "{part.b_w} ~ normal(0, 1)".',
+                    SpecificationWarning,
+                    stacklevel=4,
+                )
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything into one NetCDF file; `rmm.load` reads it back."""
+        from rmm.storage import save
+
+        return save(self, Path(path))
+
+    def __str__(self) -> str:
+        spec, design = self.model.spec, self.model.design
+        units = [f"{design.J} groups"]
+        units += [f"{m.n_members} members" for m in design.members]
+        units += [f"{n.n_units} nesting units" for n in design.nestings]
+        d = self._diagnostics
+        state = "converged" if d.converged else "NOT CONVERGED"
+        return (
+            f"{self.model.formula}\n{spec.family.name}, {self.backend}: {', '.join(units)}; "
+            f"{self.settings.chains} chains x {self.settings.draws} draws, {state} "
+            f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})\n\n"
+            + self._table.to_string(float_format=lambda v: f"{v:.3f}")
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def program(
+    formula: str,
+    family: Any = "gaussian",
+    backend: str = "jags",
+    *,
+    data: Any = None,
+    priors: Any = "weakly_informative",
+    transform: str | None = None,
+) -> str:
+    """The program text that `fit` would run, without running anything.
+
+    Without `data`, predictors outside `mm()` count as level 2 unless `hm(vars=)` names them.
+    """
+    language = find_language(find_backend(backend).language)
+    if data is None:
+        return language.write(*prepare_without_data(formula, family, priors=priors))
+    model = prepare(formula, data, family, priors=priors, transform=transform)
+    return language.write(model.spec, model.priors.forms)
+
+
+def program_data(
+    formula: str,
+    data: Any,
+    family: Any = "gaussian",
+    backend: str = "jags",
+    *,
+    priors: Any = "weakly_informative",
+    transform: str | None = None,
+) -> dict[str, Any]:
+    """The data that `fit` would give to the engine, by the program's names."""
+    language = find_language(find_backend(backend).language)
+    model = prepare(formula, data, family, priors=priors, transform=transform)
+    return dict(language.data(model.spec, model.design, model.priors.data))
+
+
+def _chunks(start: Array) -> list[tuple[slice, Array]]:
+    """Slices of whole groups of about `_MEMBERSHIPS_AT_ONCE` rows, with their row pointers."""
+    out, first = [], 0
+    for group in range(1, len(start)):
+        last = group == len(start) - 1
+        if last or start[group + 1] - start[first] > _MEMBERSHIPS_AT_ONCE:
+            rows = slice(int(start[first]), int(start[group]))
+            out.append((rows, start[first : group + 1] - start[first]))
+            first = group
+    return out
+
+
+def _counts(**counts: int) -> dict[str, int]:
+    for name, value in counts.items():
+        least = 0 if name == "warmup" else 1
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise BackendError(f"`{name}` must be a whole number from {least}, not {value!r}.")
+    return {name: int(value) for name, value in counts.items()}
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbelow(2**31)
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+        raise BackendError(f"`seed` must be a whole number from 0 to 2**31 - 1, not {seed!r}.")
+    return int(seed)
+
+
+def _monitored(language: Any, model: Model, monitor: str) -> tuple[str, ...]:
+    if monitor not in MONITORS:
+        raise BackendError(f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}.")
+    effects = {p.name for p in model.spec.parameters if not p.structural}
+    names = language.monitored(model.spec, model.priors.forms)
+    return tuple(n for n in names if monitor == "summary" or n not in effects)
+
+
+def _options(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in given if name not in engine.options]
+    if unknown:
+        raise BackendError(
+            f"Backend {engine.name!r} has no option `{unknown[0]}`. "
+            f"It has: {', '.join(engine.options) or 'none'}."
+        )
+    return dict(given)

@@ -1,0 +1,253 @@
+"""From rows to units: which column is the group, who belongs to it, and in which order."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.errors import DataError, FormulaError, SpecificationWarning
+from rmm.formula import check_columns, columns_of
+from rmm.tables import Array, check_complete, codes, first_varying
+from rmm.terms import Formula, MemberBlock
+from rmm.weights import leaf_columns
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one kind (groups, members, nesting units): a code per row or group, and labels."""
+
+    code: Array
+    labels: Array
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A checked table in canonical order: by group, within group by member.
+
+    The order of the user's rows cannot matter after this step.
+
+    Attributes
+    ----------
+    formula : Formula
+        With `id(member, group)` the right way round.
+    frame : (M, ...) pandas.DataFrame
+        Rows sorted; its index is the user's row number (0-based).
+    groups : Units
+        `code` (M,) is sorted.
+    start : (J+1,) int array
+        Row pointer of the groups.
+    members : tuple of Units
+        One per `mm()` block, `code` (M,).
+    nestings : tuple of Units
+        One per `hm()` block, `code` (J,).
+    """
+
+    formula: Formula
+    frame: pd.DataFrame
+    groups: Units
+    start: Array
+    members: tuple[Units, ...]
+    nestings: tuple[Units, ...]
+
+    @property
+    def first(self) -> Array:
+        """(J,) first row of each group: group-level columns are read there."""
+        return self.start[:-1]
+
+    @property
+    def group_frame(self) -> pd.DataFrame:
+        """(J, ...) one row per group."""
+        return self.frame.iloc[self.first]
+
+
+def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
+    """Check a table against a formula and put it in canonical order.
+
+    Raises
+    ------
+    FormulaError
+        Unknown column.
+    DataError
+        Missing or infinite values, an outcome or level-2 column that varies within a group, a
+        member twice in one group, one group only.
+
+    Warns
+    -----
+    SpecificationWarning
+        If `id()` was written group first, or groups seem to be split over rows.
+    """
+    check_columns(formula, list(frame.columns))
+    used = columns_of(formula)
+    check_complete(frame, used)
+    formula = _oriented(formula, frame)
+    frame = _sorted(formula, frame, used)
+    groups = _groups(formula, frame)
+    if groups.count < 2:
+        raise DataError(
+            f"There is one group only ({groups.labels[0]}); a model of groups needs several."
+        )
+    start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
+    _check_constant(formula, frame, groups)
+    _check_sizes(formula, frame, groups, start)
+    members = tuple(_members(block, frame, groups) for block in formula.members)
+    first = frame.iloc[start[:-1]]
+    nestings = tuple(Units(*codes(first[block.unit])) for block in formula.nestings)
+    for block, units in zip(formula.nestings, nestings, strict=True):
+        if units.count < 2:
+            raise DataError(
+                f"`{block.unit}` has one nesting unit only ({units.labels[0]}); hm() needs several."
+            )
+    return Grouped(formula, frame, groups, start, members, nestings)
+
+
+def _outcome_columns(formula: Formula) -> list[str]:
+    return [c for part in formula.outcome.parts for c in leaf_columns(part.expression)]
+
+
+def _oriented(formula: Formula, frame: pd.DataFrame) -> Formula:
+    """Swap `id(group, member)`: the outcome is constant within the group."""
+    blocks = tuple(_oriented_block(block, formula, frame) for block in formula.members)
+    if len({block.group for block in blocks}) > 1:
+        named = ", ".join(f"`{g}`" for g in dict.fromkeys(b.group for b in blocks))
+        raise FormulaError(
+            f"The mm() blocks name different groups: {named}.",
+            formula.text,
+            formula.members[-1].position,
+            2,
+            hint="Every mm() block needs the same group id, on which the outcome is measured.",
+        )
+    return replace(formula, members=blocks)
+
+
+def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -> MemberBlock:
+    if block.member == block.group:
+        raise FormulaError(
+            f"Member and group id are the same column, `{block.member}`.",
+            formula.text,
+            block.position,
+            2,
+            hint="Write id(member, group).",
+        )
+    group, labels = codes(frame[block.group])
+    member, _ = codes(frame[block.member])
+    outcomes = _outcome_columns(formula)
+    bad = {c: first_varying(frame[c].to_numpy(), group) for c in outcomes}
+    if all(first is None for first in bad.values()):
+        return block
+    if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
+        warnings.warn(
+            f"The outcome is constant within `{block.member}`, not within `{block.group}`: "
+            f"id({block.member}, {block.group}) was read as id({block.group}, {block.member}), "
+            "member first, group second.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+        return replace(block, member=block.group, group=block.member)
+    column, first = next((c, f) for c, f in bad.items() if f is not None)
+    raise DataError(
+        f"The outcome `{column}` varies within group {labels[first]} of `{block.group}`. "
+        "It must be the same in all rows of a group (the outcome is measured on groups): "
+        "check the ids in id(member, group) and the outcome."
+    )
+
+
+def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.DataFrame:
+    first = [c for block in formula.members for c in (block.group, block.member)]
+    keys = dict.fromkeys([*first[:1], *first[1:], *used])
+    order = np.lexsort([codes(frame[c])[0] for c in reversed(list(keys))])
+    return frame.iloc[order]
+
+
+def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
+    if formula.members:
+        return Units(*codes(frame[formula.members[0].group]))
+    repeated = int(frame[list(columns_of(formula))].duplicated().sum())
+    if len(frame) > 10 and repeated > len(frame) / 4:
+        warnings.warn(
+            f"Without mm() every row is a unit, but {repeated} of {len(frame)} rows repeat "
+            "another row. If rows are memberships, keep one row per group, or standard errors "
+            "are too small.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+    return Units(np.arange(len(frame)), frame.index.to_numpy().astype(object))
+
+
+def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> None:
+    """Every column outside `mm()` must be constant within a group, level-3 ones within a unit."""
+    if not formula.members:
+        return
+    group_id = formula.members[0].group
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.nestings:
+        terms += [*(block.terms or ()), *(f.term for f in block.fixed)]
+    columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    columns += [c for a in formula.offset for c in leaf_columns(a.expression)]
+    columns += [block.unit for block in formula.nestings]
+    for column in dict.fromkeys(columns):
+        bad = first_varying(frame[column].to_numpy(), groups.code)
+        if bad is not None:
+            raise DataError(
+                f"Column `{column}` stands outside mm() but varies within group "
+                f"{groups.labels[bad]} of `{group_id}`. Put a member covariate into "
+                f"mm(..., vars = vars({column})), or make it constant within groups."
+            )
+    for block in formula.nestings:
+        _check_nesting(block.unit, block.terms or (), block.label_column, frame)
+
+
+def _check_nesting(
+    unit: str, terms: tuple[Any, ...], label_column: str | None, frame: pd.DataFrame
+) -> None:
+    code, labels = codes(frame[unit])
+    columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    if label_column is not None:
+        columns.append(label_column)
+    for column in columns:
+        bad = first_varying(frame[column].to_numpy(), code)
+        if bad is not None:
+            raise DataError(
+                f"Column `{column}` belongs to hm() but varies within nesting unit "
+                f"{labels[bad]} of `{unit}`."
+            )
+
+
+def _check_sizes(formula: Formula, frame: pd.DataFrame, groups: Units, start: Array) -> None:
+    """`n` is the counted group size; a column `n` that says otherwise is an error."""
+    uses_n = any(block.weight.uses_size for block in formula.members)
+    if not uses_n or "n" not in frame.columns:
+        return
+    counted = np.diff(start)[groups.code]
+    given = pd.to_numeric(frame["n"], errors="coerce").to_numpy(dtype=float)
+    bad = np.flatnonzero(given != counted)
+    if len(bad):
+        row = bad[0]
+        raise DataError(
+            f"Column `n` says {given[row]:g} for group {groups.labels[groups.code[row]]}, which "
+            f"has {counted[row]} rows. In weight functions `n` is the counted group size: rename "
+            "the column if it means something else, or add the missing memberships."
+        )
+
+
+def _members(block: MemberBlock, frame: pd.DataFrame, groups: Units) -> Units:
+    members = Units(*codes(frame[block.member]))
+    pairs = groups.code * members.count + members.code
+    values, counts = np.unique(pairs, return_counts=True)
+    twice = values[counts > 1]
+    if len(twice):
+        group, member = divmod(int(twice[0]), members.count)
+        raise DataError(
+            f"Member {members.labels[member]} of `{block.member}` is {counts[counts > 1][0]} times "
+            f"in group {groups.labels[group]} of `{block.group}` ({len(twice)} such "
+            f"case{'s' * (len(twice) > 1)}). A member belongs to a group once: merge its rows."
+        )
+    return members

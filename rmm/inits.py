@@ -1,0 +1,152 @@
+"""Initial values: dispersed over chains, valid for priors and weight functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rmm.design import weight_columns
+from rmm.errors import BackendError
+from rmm.model import Model
+from rmm.prior_language import Prior
+from rmm.spec import MemberPart
+from rmm.weights import normalise
+
+Array = np.ndarray[Any, Any]
+_TRIES = 20
+
+
+def initial_values(
+    model: Model, chains: int, seed: int, inits: Any = None
+) -> list[dict[str, float | Array]]:
+    """One mapping of sampled structural parameters to values per chain.
+
+    Locations are drawn about zero (the intercept about the outcome's mean) with the outcome's
+    scale, standard deviations between a fifth and twice that scale, weight coefficients within
+    one standardised unit of zero and halved until every weight is finite: dispersed, so that
+    R-hat can see chains that do not meet.
+
+    Parameters
+    ----------
+    inits : mapping or sequence of mappings, optional
+        The user's values by parameter name, for all chains or one mapping per chain.
+
+    Raises
+    ------
+    BackendError
+        If `inits` does not fit the model, or no valid weight coefficients can be found.
+    """
+    given = _given(inits, chains, model)
+    streams = np.random.SeedSequence([seed, 0x1B17]).spawn(chains)
+    return [
+        {**_drawn(model, np.random.default_rng(stream)), **own}
+        for stream, own in zip(streams, given, strict=True)
+    ]
+
+
+def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
+    if inits is None:
+        return [{} for _ in range(chains)]
+    per_chain = [inits] * chains if isinstance(inits, Mapping) else list(inits)
+    if len(per_chain) != chains or not all(isinstance(i, Mapping) for i in per_chain):
+        raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
+    allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
+    out = []
+    for values in per_chain:
+        unknown = set(values) - allowed
+        if unknown:
+            raise BackendError(
+                f"`inits` names `{sorted(unknown)[0]}`. Known: {', '.join(sorted(allowed))}."
+            )
+        out.append(_sampled(dict(values), model))
+    return out
+
+
+def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
+    """`b_l2` split into what the programs sample (the centred intercept is near enough)."""
+    if "b_l2" in values:
+        b = np.atleast_1d(np.asarray(values.pop("b_l2"), dtype=float))
+        if model.spec.intercept:
+            values["alpha"], b = float(b[0]), b[1:]
+        if model.spec.terms:
+            values["beta_l2"] = b
+    return values
+
+
+def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
+    location, s = model.spec.family.scale(model.design.outcome)
+    if model.design.offset is not None:
+        location -= float(np.mean(model.design.offset))
+    scales = _slope_scales(model)
+    out: dict[str, float | Array] = {}
+    for parameter in model.spec.sampled:
+        if not parameter.structural:
+            continue
+        priors = model.priors.elements[parameter.name]
+        if parameter.name == "alpha":
+            centre, spread = location, np.array([s])
+        elif parameter.support == "positive":
+            centre, spread = 0.0, np.array([s])
+        else:
+            centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
+        values = np.array(
+            [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
+        )
+        if parameter.name in {p.b_w for p in model.spec.members}:
+            values = _valid_weights(model, parameter.name, values, rng)
+        out[parameter.name] = values if parameter.dims else float(values[0])
+    return out
+
+
+def _slope_scales(model: Model) -> dict[str, Array]:
+    design = model.design
+    out = {"beta_l2": _inverse(design.scale_l2)}
+    for part, member in zip(model.spec.members, design.members, strict=True):
+        out[part.b] = _inverse(member.scale)
+    for nest, nesting in zip(model.spec.nestings, design.nestings, strict=True):
+        out[nest.b] = _inverse(nesting.scale)
+    return out
+
+
+def _inverse(scale: Array) -> Array:
+    return 1.0 / np.where(scale > 0, scale, 1.0)
+
+
+def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -> float:
+    """One value within the support of a prior."""
+    if prior.family == "fixed":
+        return prior.values[0]
+    if prior.family == "uniform":
+        low, high = prior.values
+        return float(low + (high - low) * rng.uniform(0.25, 0.75))
+    if prior.family in ("normal", "student_t"):
+        return float(centre + spread * rng.uniform(-1, 1))
+    return float(spread * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
+
+
+def _valid_weights(model: Model, name: str, values: Array, rng: np.random.Generator) -> Array:
+    index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
+    part, member = model.spec.members[index], model.design.members[index]
+    free = [p.family in ("normal", "student_t") for p in model.priors.elements[name]]
+    values = np.where(free, rng.uniform(-1, 1, len(values)) / member.multiplier_scale, values)
+    for _ in range(_TRIES):
+        if _usable(part, model, values):
+            return values
+        values = np.where(free, values / 2, values)
+    raise BackendError(
+        f"No initial values of {name} give finite weights in `{part.weight.text}`. "
+        "Give some with `inits=`, or check the function's domain (log or sqrt of negative numbers)."
+    )
+
+
+def _usable(part: MemberPart, model: Model, values: Array) -> bool:
+    grouped = model.grouped
+    parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
+    with np.errstate(all="ignore"):
+        raw = part.weight.raw(weight_columns(part, grouped), grouped.start, parameters)
+        raw = np.array(np.broadcast_to(raw, len(grouped.frame)), dtype=float)
+        return bool(np.isfinite(normalise(raw, part.weight.constraint, grouped.start)).all())
+
+

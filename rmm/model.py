@@ -1,0 +1,126 @@
+"""Formula, family, priors and table put together: the description that a backend runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.design import Design, build_design, find_levels
+from rmm.encoding import TRANSFORMS
+from rmm.errors import FormulaError
+from rmm.families import find_family
+from rmm.formula import columns_of, parse_formula
+from rmm.grouping import Grouped, group_table
+from rmm.prior_language import PriorChoice, read_priors
+from rmm.priors import Resolved, apply_fixed, centred_intercept, resolve
+from rmm.spec import ModelSpec, build_spec
+from rmm.tables import read_table
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything about a fit that is known before an engine starts.
+
+    Attributes
+    ----------
+    formula : str
+        As the user wrote it.
+    spec : ModelSpec
+    grouped : Grouped
+        The checked table in canonical order.
+    design : Design
+    choice : PriorChoice
+        Priors as the user stated them.
+    priors : Resolved
+    transform : str or None
+    used : pandas.DataFrame
+        The used columns of the user's table, in the user's order.
+    """
+
+    formula: str
+    spec: ModelSpec
+    grouped: Grouped
+    design: Design
+    choice: PriorChoice
+    priors: Resolved
+    transform: str | None
+    used: pd.DataFrame
+
+
+def prepare(
+    formula: str,
+    data: Any,
+    family: Any = "gaussian",
+    *,
+    priors: Any = "weakly_informative",
+    transform: str | None = None,
+) -> Model:
+    """Check a formula against a table and lay out the arrays.
+
+    Parameters are those of `rmm.fit`.
+
+    Raises
+    ------
+    FormulaError, DataError, PriorError
+    """
+    if transform is not None and transform not in TRANSFORMS:
+        raise FormulaError(
+            f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
+        )
+    choice = read_priors(priors)
+    parsed, rest = apply_fixed(parse_formula(formula), choice)
+    frame = read_table(data)
+    grouped = group_table(parsed, frame)
+    levelled, levels = find_levels(grouped)
+    spec = build_spec(levelled, find_family(family), levels)
+    design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
+    resolved = resolve(rest, spec, design)
+    used = frame[list(columns_of(parsed))]
+    return Model(formula, spec, grouped, design, choice, resolved, transform, used)
+
+
+def prepare_without_data(
+    formula: str, family: Any = "gaussian", *, priors: Any = "weakly_informative"
+) -> tuple[ModelSpec, Mapping[str, tuple[str, ...]]]:
+    """Spec and prior forms of a formula alone: all that a program's text depends on.
+
+    Without data every predictor outside `mm()` counts as level 2 unless `hm(vars=)` names it,
+    and as one column.
+    """
+    parsed, rest = apply_fixed(parse_formula(formula), read_priors(priors))
+    spec = build_spec(parsed, find_family(family))
+    return spec, resolve(rest, spec, _placeholder(spec)).forms
+
+
+def _placeholder(spec: ModelSpec) -> Design:
+    """A design of one column per term, good for the families of priors and nothing else."""
+    from rmm.design import Membership, Nesting
+
+    none = np.zeros(0)
+    coords: dict[str, Any] = {
+        "slope_l2": [t.label for t in spec.terms],
+        "covariate_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms],
+    }
+    members, nestings = [], []
+    for part in spec.members:
+        labels = [t.label for t in part.block.terms]
+        coords[f"covariate_l1{part.suffix}"] = labels
+        coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
+        ones = np.ones(len(labels))
+        weights = np.ones(len(part.weight.parameters))
+        members.append(
+            Membership(none, none, none, 1, None, none, ones, ones, 1.0, {}, weights, none, none,
+                       None)
+        )  # fmt: skip
+    for nest in spec.nestings:
+        labels = [t.label for t in nest.terms] if nest.random else ["unit"]
+        coords[f"covariate_l3{nest.suffix}"] = labels
+        nestings.append(Nesting(none, 1, none, none, np.ones(len(labels))))
+    coords = {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
+    outcome = {"y": np.array([0.0, 1.0])}
+    return Design(2, outcome, none, none, np.ones(len(spec.terms)), None, tuple(members),
+                  tuple(nestings), coords, none)  # fmt: skip

@@ -1,0 +1,282 @@
+"""Priors of a model: the named sets, the user's statements on top, hyperparameters as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.errors import PriorError
+from rmm.families import Parameter
+from rmm.prior_language import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
+from rmm.spec import ModelSpec
+from rmm.terms import FixedTerm, Formula, Term
+
+if TYPE_CHECKING:
+    from rmm.design import Design
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Priors of every sampled parameter.
+
+    Attributes
+    ----------
+    forms : mapping
+        Parameter -> prior families: one for all elements, or one per element.
+    data : mapping
+        ``prior_<parameter>_<hyper>`` -> scalar or (K,) array, and ``<parameter>`` -> value for
+        fixed scalars.
+    elements : mapping
+        Parameter -> one `Prior` per element, for reading.
+    """
+
+    forms: Mapping[str, tuple[str, ...]]
+    data: Mapping[str, Any]
+    elements: Mapping[str, tuple[Prior, ...]]
+
+
+def centred_intercept(choice: PriorChoice) -> bool:
+    """Whether the intercept's prior is stated at the predictors' centres.
+
+    True for the weakly informative set unless the user gave a prior of the intercept itself.
+    """
+    own = any(
+        s.target == "b_l2" and s.element in (None, "Intercept", "1") for s in choice.statements
+    )
+    return choice.base == "weakly_informative" and not own
+
+
+def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
+    """The priors of a model on a data set.
+
+    Raises
+    ------
+    PriorError
+        If a statement names a parameter or coefficient that the model does not have.
+    """
+    base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, design)
+    elements = {name: list(priors) for name, priors in base.items()}
+    for statement in choice.statements:
+        for parameter, index in _places(statement, spec, design.coords):
+            elements[parameter][index] = _supported(statement, parameter)
+    return Resolved(
+        forms={name: form(tuple(priors)) for name, priors in elements.items()},
+        data=_as_data(spec, elements),
+        elements={name: tuple(priors) for name, priors in elements.items()},
+    )
+
+
+def form(priors: tuple[Prior, ...]) -> tuple[str, ...]:
+    """Families of the elements: one entry if they are all the same."""
+    families = tuple(p.family for p in priors)
+    return families[:1] if len(set(families)) == 1 else families
+
+
+def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
+    """The default set: scales from the data (model.md, "Priors")."""
+    location, s = spec.family.scale(design.outcome)
+    if design.offset is not None:
+        location -= float(np.mean(design.offset))
+    out: dict[str, tuple[Prior, ...]] = {}
+    if spec.intercept:
+        out["alpha"] = (Prior("normal", (location, 2.5 * s)),)
+    if spec.terms:
+        out["beta_l2"] = _slopes(s, design.scale_l2)
+    for part, member in zip(spec.members, design.members, strict=True):
+        if part.covariates:
+            out[part.b] = _slopes(s, member.scale)
+        if part.estimated:
+            out[part.b_w] = tuple(
+                Prior("normal", (0.0, 1.0 / float(scale))) for scale in member.multiplier_scale
+            )
+        if part.random:
+            out[part.sigma] = (Prior("half_normal", (2.5 * s / member.spread,)),)
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        if nest.covariates:
+            out[nest.b] = _slopes(s, nesting.scale)
+        if nest.random:
+            out[nest.sigma] = (Prior("half_normal", (2.5 * s,)),)
+    for parameter in spec.family.parameters:
+        out[parameter.name] = (Prior("half_normal", (2.5 * s,)),)
+    return out
+
+
+def _slopes(s: float, scales: Array) -> tuple[Prior, ...]:
+    return tuple(Prior("normal", (0.0, 2.5 * s / (float(sd) or 1.0))) for sd in scales)
+
+
+def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
+    """R rmm's set: dnorm(0, 0.0001) on coefficients, dscaled.gamma(25, 1) on precisions."""
+    out: dict[str, tuple[Prior, ...]] = {}
+    for parameter in spec.sampled:
+        if parameter.structural:
+            prior = (
+                Prior("half_cauchy", (25.0,))
+                if parameter.support == "positive"
+                else Prior("normal", (0.0, 100.0))
+            )
+            out[parameter.name] = (prior,) * _size(parameter, design.coords)
+    return out
+
+
+def _size(parameter: Parameter, coords: Mapping[str, Array]) -> int:
+    return len(coords[parameter.dims[0]]) if parameter.dims else 1
+
+
+def _places(
+    statement: PriorStatement, spec: ModelSpec, coords: Mapping[str, Array]
+) -> list[tuple[str, int]]:
+    """Sampled parameters and elements that a statement is about."""
+    known = {p.name: p for p in spec.parameters if p.structural}
+    parameter = known.get(statement.target)
+    if parameter is None:
+        raise PriorError(
+            f"`{statement.text}`: the model has no parameter `{statement.target}`. "
+            f"It has: {', '.join(known)}."
+        )
+    labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else []
+    indices = _indices(statement, labels)
+    if parameter.name != "b_l2":
+        return [(parameter.name, i) for i in indices]
+    shift = 1 if spec.intercept else 0
+    return [("alpha", 0) if i < shift else ("beta_l2", i - shift) for i in indices]
+
+
+def _indices(statement: PriorStatement, labels: list[str]) -> list[int]:
+    element = statement.element
+    if element is None:
+        return list(range(len(labels))) or [0]
+    if element in labels:
+        return [labels.index(element)]
+    if element.isdigit() and 1 <= int(element) <= len(labels):
+        return [int(element) - 1]
+    allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
+    raise PriorError(
+        f"`{statement.text}`: `{statement.target}` has no element `{element}`. "
+        f"It has: {allowed or f'none, write `{statement.target}`'}."
+    )
+
+
+def _supported(statement: PriorStatement, parameter: str) -> Prior:
+    positive = parameter.startswith("sigma") or parameter == "shape"
+    family = statement.prior.family
+    if positive and family in ("normal", "student_t"):
+        raise PriorError(
+            f"`{statement.text}`: `{parameter}` is positive. Use half_normal, half_t, half_cauchy, "
+            "exponential, gamma or uniform (in JAGS's notation with T(0,))."
+        )
+    if positive and family in ("uniform", "fixed") and statement.prior.values[0] < 0:
+        raise PriorError(f"`{statement.text}`: `{parameter}` cannot be negative.")
+    if not positive and family == "precision_gamma":
+        raise PriorError(f"`{statement.text}`: `{parameter}` has no precision.")
+    return statement.prior
+
+
+def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, Any]:
+    """Hyperparameters by their names in the programs."""
+    scalar = {p.name for p in spec.sampled if not p.dims}
+    out: dict[str, Any] = {}
+    for name, priors in elements.items():
+        if name in scalar and priors[0].family == "fixed":
+            out[name] = priors[0].values[0]
+            continue
+        needed = dict.fromkeys(h for p in priors for h in PRIOR_FAMILIES[p.family].hyper)
+        for hyper in needed:
+            values = np.array([p.hyper.get(hyper, 0.0) for p in priors])
+            out[f"prior_{name}_{hyper}"] = float(values[0]) if name in scalar else values
+    return out
+
+
+def apply_fixed(formula: Formula, choice: PriorChoice) -> tuple[Formula, PriorChoice]:
+    """Turn statements such as ``b.w[1] <- 1`` into parts of the formula.
+
+    A fixed coefficient of a covariate becomes a `fix()` term, a fixed weight coefficient a
+    number in the weight function; fixed standard deviations stay with the priors.
+    """
+    rest: list[PriorStatement] = []
+    for statement in choice.statements:
+        if statement.prior.family != "fixed" or statement.target.startswith(("sigma", "shape")):
+            rest.append(statement)
+        else:
+            formula = _with_fixed(formula, statement)
+    return formula, replace(choice, statements=tuple(rest))
+
+
+def _with_fixed(formula: Formula, statement: PriorStatement) -> Formula:
+    for kind, fix in _FIXERS.items():
+        if statement.target == kind or statement.target.startswith(kind + "_"):
+            return fix(formula, statement, statement.target.removeprefix(kind).lstrip("_"))
+    raise PriorError(
+        f"`{statement.text}`: the model has no parameter `{statement.target}`. "
+        f"Values may be fixed for: {', '.join(_FIXERS)} and standard deviations."
+    )
+
+
+def _fix_weight(formula: Formula, statement: PriorStatement, suffix: str) -> Formula:
+    number = _block_number(formula, statement, suffix)
+    block = formula.members[number]
+    weight = block.weight
+    for index in sorted(_indices(statement, list(weight.parameters)), reverse=True):
+        weight = weight.with_fixed(weight.parameters[index], statement.prior.values[0])
+    members = list(formula.members)
+    members[number] = replace(block, weight=weight)
+    return replace(formula, members=tuple(members))
+
+
+def _fix_member(formula: Formula, statement: PriorStatement, suffix: str) -> Formula:
+    number = _block_number(formula, statement, suffix)
+    block = formula.members[number]
+    terms, fixed = _moved(block.terms, statement, 0)
+    members = list(formula.members)
+    members[number] = replace(block, terms=terms, fixed=(*block.fixed, *fixed))
+    return replace(formula, members=tuple(members))
+
+
+def _fix_group(formula: Formula, statement: PriorStatement, suffix: str) -> Formula:
+    terms, fixed = _moved(formula.terms, statement, 1 if formula.intercept else 0)
+    return replace(formula, terms=terms, fixed=(*formula.fixed, *fixed))
+
+
+_FIXERS: dict[str, Callable[[Formula, PriorStatement, str], Formula]] = {
+    "b_w": _fix_weight,
+    "b_l1": _fix_member,
+    "b_l2": _fix_group,
+}
+
+
+def _block_number(formula: Formula, statement: PriorStatement, suffix: str) -> int:
+    names = [block.name or str(i) for i, block in enumerate(formula.members, start=1)]
+    if len(names) == 1 and not suffix:
+        return 0
+    if suffix in names and len(names) > 1:
+        return names.index(suffix)
+    raise PriorError(f"`{statement.text}`: there is no mm() block for `{statement.target}`.")
+
+
+def _moved(
+    terms: tuple[Term, ...], statement: PriorStatement, skip: int
+) -> tuple[tuple[Term, ...], list[FixedTerm]]:
+    labels = ["Intercept"] * skip + [t.label for t in terms]
+    indices = [i - skip for i in _indices(statement, labels)]
+    if any(i < 0 for i in indices):
+        raise PriorError(
+            f"`{statement.text}`: to hold the intercept fixed at 0 write `0 +` in the formula."
+        )
+    fixed = [FixedTerm(terms[i], statement.prior.values[0]) for i in indices]
+    return tuple(t for i, t in enumerate(terms) if i not in indices), fixed
+
+
+__all__ = [
+    "Resolved",
+    "apply_fixed",
+    "centred_intercept",
+    "classic",
+    "read_priors",
+    "resolve",
+    "weakly_informative",
+]

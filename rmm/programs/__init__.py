@@ -1,0 +1,38 @@
+"""Program languages, one file each, written independently of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from rmm.design import Design
+from rmm.errors import BackendError
+from rmm.spec import ModelSpec
+
+Forms = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Language:
+    """One row: how a model becomes text, data and initial values of a program language."""
+
+    name: str
+    write: Callable[[ModelSpec, Forms], str]
+    data: Callable[[ModelSpec, Design, Mapping[str, Any]], dict[str, Any]]
+    initial: Callable[[ModelSpec, Forms, Mapping[str, Any]], dict[str, Any]]
+    monitored: Callable[[ModelSpec, Forms], tuple[str, ...]]
+    engine_options: Callable[[ModelSpec, Forms], dict[str, Any]]
+
+
+LANGUAGES: dict[str, str] = {"jags": "rmm.programs.jags", "stan": "rmm.programs.stan"}
+
+
+def find_language(name: str) -> Language:
+    """The functions of a program language."""
+    if name not in LANGUAGES:
+        raise BackendError(f"Unknown program language {name!r}. Known: {', '.join(LANGUAGES)}.")
+    module = import_module(LANGUAGES[name])
+    options = getattr(module, "engine_options", lambda spec, forms: {})
+    return Language(name, module.write, module.data, module.initial, module.monitored, options)

@@ -1,0 +1,276 @@
+"""The model itself: what a formula and a family mean once levels are known.
+
+A `ModelSpec` decides the text of a program; it holds no data. `ModelSpec.parameters` is the
+spine of the package: programs declare from it, draws take their shape from it, truth is keyed by
+it and performance joins on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rmm.errors import FormulaError
+from rmm.families import Family, Parameter
+from rmm.terms import FixedTerm, Formula, MemberBlock, NestingBlock, Term
+from rmm.weights import WeightFunction
+
+
+@dataclass(frozen=True)
+class MemberPart:
+    """One `mm()` block of a model.
+
+    `suffix` ("" with one block, "_2" or "_name" with several) is appended to every name.
+    """
+
+    block: MemberBlock
+    suffix: str
+
+    @property
+    def covariates(self) -> bool:
+        """Whether it has member covariates, hence `b_l1`."""
+        return bool(self.block.terms)
+
+    @property
+    def random(self) -> bool:
+        """Whether it has member random effects, hence `u_l1` and `sigma_l1`."""
+        return self.block.random
+
+    @property
+    def weight(self) -> WeightFunction:
+        """The weight function."""
+        return self.block.weight
+
+    @property
+    def estimated(self) -> bool:
+        """Whether its weights have parameters, hence `b_w`."""
+        return self.weight.estimated
+
+    @property
+    def offset(self) -> bool:
+        """Whether it has `fix()` terms."""
+        return bool(self.block.fixed)
+
+    @property
+    def b(self) -> str:
+        """Name of the coefficients of the member covariates."""
+        return f"b_l1{self.suffix}"
+
+    @property
+    def u(self) -> str:
+        """Name of the member effects."""
+        return f"u_l1{self.suffix}"
+
+    @property
+    def sigma(self) -> str:
+        """Name of the member effects' standard deviation."""
+        return f"sigma_l1{self.suffix}"
+
+    @property
+    def b_w(self) -> str:
+        """Name of the weight coefficients."""
+        return f"b_w{self.suffix}"
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters of the block."""
+        s, out = self.suffix, []
+        if self.covariates:
+            out.append(Parameter(self.b, (f"covariate_l1{s}",), "real", "coefficient"))
+        if self.estimated:
+            out.append(Parameter(self.b_w, (f"coefficient_w{s}",), "real", "weight"))
+        if self.random:
+            out.append(Parameter(self.sigma, (), "positive", "sd"))
+            out.append(Parameter(self.u, (f"member{s}",), "real", "effect"))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class NestingPart:
+    """One `hm()` block of a model: random effects with level-3 covariates, or dummies."""
+
+    block: NestingBlock
+    suffix: str
+    terms: tuple[Term, ...]
+
+    @property
+    def random(self) -> bool:
+        """Whether units have random effects (else fixed ones)."""
+        return self.block.effect == "RE"
+
+    @property
+    def covariates(self) -> bool:
+        """Whether it has `b_l3`: level-3 covariates, or the dummies of fixed effects."""
+        return not self.random or bool(self.terms)
+
+    @property
+    def b(self) -> str:
+        """Name of the level-3 coefficients."""
+        return f"b_l3{self.suffix}"
+
+    @property
+    def u(self) -> str:
+        """Name of the nesting effects."""
+        return f"u_l3{self.suffix}"
+
+    @property
+    def sigma(self) -> str:
+        """Name of the nesting effects' standard deviation."""
+        return f"sigma_l3{self.suffix}"
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters of the block."""
+        s, out = self.suffix, []
+        if self.covariates:
+            out.append(Parameter(self.b, (f"covariate_l3{s}",), "real", "coefficient"))
+        if self.random:
+            out.append(Parameter(self.sigma, (), "positive", "sd"))
+            out.append(Parameter(self.u, (f"nesting{s}",), "real", "effect"))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model, frozen: everything that decides a program but the families of its priors.
+
+    Attributes
+    ----------
+    formula : Formula
+    family : Family
+    intercept : bool
+    terms : tuple of Term
+        Level-2 predictors (level-3 ones have gone to their nesting part).
+    members, nestings : tuple
+    offset : bool
+        Whether groups have a known offset (`fix()` or `offset()` terms).
+    """
+
+    formula: Formula
+    family: Family
+    intercept: bool
+    terms: tuple[Term, ...]
+    fixed: tuple[FixedTerm, ...]
+    members: tuple[MemberPart, ...]
+    nestings: tuple[NestingPart, ...]
+    offset: bool
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every parameter, in the order in which summaries show them."""
+        out: list[Parameter] = []
+        if self.intercept or self.terms:
+            out.append(Parameter("b_l2", ("covariate_l2",), "real", "coefficient"))
+        for part in (*self.members, *self.nestings):
+            out.extend(part.parameters)
+        out.extend(self.family.parameters)
+        rank = {"coefficient": 0, "weight": 1, "shape": 2, "sd": 3, "effect": 4}
+        return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
+
+    @property
+    def sampled(self) -> tuple[Parameter, ...]:
+        """What the program samples: `alpha` and `beta_l2` stand for `b_l2`.
+
+        `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
+        ``b_l2 = (alpha - centre' slopes, beta_l2)``.
+        """
+        out: list[Parameter] = []
+        if self.intercept:
+            out.append(Parameter("alpha", (), "real", "coefficient"))
+        if self.terms:
+            out.append(Parameter("beta_l2", ("slope_l2",), "real", "coefficient"))
+        return (*out, *(p for p in self.parameters if p.name != "b_l2"))
+
+
+def build_spec(
+    formula: Formula, family: Family, levels: Mapping[str, int] | None = None
+) -> ModelSpec:
+    """The model of a formula and a family.
+
+    Parameters
+    ----------
+    formula : Formula
+    family : Family
+    levels : mapping, optional
+        Label of a term outside `mm()` -> index of the `hm()` block to which it belongs (its
+        level-3 predictors). Terms not named are level 2. Found by `rmm.design.find_levels`.
+
+    Raises
+    ------
+    FormulaError
+        If the family cannot take the formula.
+    """
+    levels = levels or {}
+    _check_family(formula, family)
+    members = tuple(
+        MemberPart(block, suffix)
+        for block, suffix in zip(
+            formula.members, _suffixes([b.name for b in formula.members]), strict=True
+        )
+    )
+    suffixes = _suffixes([b.name for b in formula.nestings])
+    nestings = tuple(
+        NestingPart(block, suffix, _level3_terms(formula, block, index, levels))
+        for index, (block, suffix) in enumerate(zip(formula.nestings, suffixes, strict=True))
+    )
+    fixed_members = any(p.offset and not p.estimated for p in members)
+    fixed_nestings = any(p.block.fixed for p in nestings)
+    return ModelSpec(
+        formula=formula,
+        family=family,
+        intercept=formula.intercept and family.intercept,
+        terms=tuple(t for t in formula.terms if t.label not in levels),
+        fixed=formula.fixed,
+        members=members,
+        nestings=nestings,
+        offset=bool(formula.fixed or formula.offset or fixed_members or fixed_nestings),
+    )
+
+
+def _level3_terms(
+    formula: Formula, block: NestingBlock, index: int, levels: Mapping[str, int]
+) -> tuple[Term, ...]:
+    found = tuple(t for t in formula.terms if levels.get(t.label) == index)
+    return (*(block.terms or ()), *found)
+
+
+def _suffixes(names: list[str | None]) -> list[str]:
+    """Nothing for a single block; else the block's name or its number."""
+    if len(names) < 2:
+        return [""] * len(names)
+    suffixes = [f"_{name or number}" for number, name in enumerate(names, start=1)]
+    if len(set(suffixes)) < len(suffixes):
+        raise FormulaError(
+            f"Two blocks have the same name: {', '.join(s[1:] for s in suffixes)}.",
+            hint="Give each mm() its own `name=` and each hm() its own `block=`.",
+        )
+    return suffixes
+
+
+def _check_family(formula: Formula, family: Family) -> None:
+    if formula.outcome.kind not in family.outcome_kinds:
+        raise FormulaError(
+            f"The outcome `{formula.outcome.label}` does not fit family {family.name!r}.",
+            formula.text,
+            0,
+            len(formula.text.split("~")[0].rstrip()),
+            hint=f"{family.name} takes: {', '.join(_KIND_WORDS[k] for k in family.outcome_kinds)}.",
+        )
+    if formula.strata is not None:
+        raise FormulaError(f"`strata()` belongs to family 'condlogit', not {family.name!r}.")
+    for block in formula.members:
+        if block.autoregressive:
+            raise FormulaError(
+                "Autoregressive member effects (`ar=`) are not available yet.",
+                formula.text,
+                block.position,
+                2,
+                hint="Leave `ar=` out for independent member effects.",
+            )
+
+
+_KIND_WORDS = {
+    "plain": "one column, such as `y ~ ...`",
+    "surv": "`Surv(time, event)`",
+    "cbind": "0/1 or `cbind(successes, failures)`",
+}

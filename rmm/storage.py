@@ -1,0 +1,118 @@
+"""A fit in one NetCDF file: draws for any ArviZ, and what is needed to be a `Fit` again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.backends.base import Run, Settings
+from rmm.errors import DataError
+from rmm.model import prepare
+
+if TYPE_CHECKING:
+    from rmm.fit import Fit
+
+FORMAT = 1
+
+
+def save(fit: Fit, path: Path) -> Path:
+    """Write a fit; the file appears whole or not at all.
+
+    Groups: those of `Fit.draws`, and ``rmm`` with the formula, priors, settings, program, engine
+    and the used columns of the table (as Parquet bytes).
+    """
+    import xarray
+
+    buffer = io.BytesIO()
+    fit.model.used.to_parquet(buffer)
+    program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)
+                      for k, v in fit.run.draws.items()}  # fmt: skip
+    about = xarray.Dataset(
+        {"table": ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8)), **program_arrays},
+        attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
+    )
+    tree = xarray.DataTree.from_dict({**{k: v.to_dataset() for k, v in fit.draws.children.items()},
+                                      "rmm": about})  # fmt: skip
+    for group in ("sample_stats", "posterior"):
+        for name, values in tree[group].to_dataset().data_vars.items():
+            if values.dtype == bool:
+                tree[group][name] = values.astype(np.int8)
+    temporary = path.with_name(path.name + f".{os.getpid()}.part")
+    try:
+        tree.to_netcdf(temporary, engine="h5netcdf")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _about(fit: Fit) -> dict[str, Any]:
+    settings = asdict(fit.settings)
+    return {
+        "formula": fit.model.formula,
+        "family": fit.model.spec.family.name,
+        "priors": [fit.model.choice.base, *(s.text for s in fit.model.choice.statements)],
+        "transform": fit.model.transform,
+        "backend": fit.backend,
+        "program": fit.program,
+        "settings": settings,
+        "engine": dict(fit.run.engine),
+        "seconds": fit.run.seconds,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple | set | np.ndarray) else str(value)
+
+
+def load(path: str | Path) -> Fit:
+    """Read a fit that `Fit.save` wrote.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or is not a saved fit.
+    """
+    import xarray
+
+    from rmm.fit import Fit
+    from rmm.programs import find_language
+    from rmm.backends import find_backend
+
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            stored = tree["rmm"].to_dataset().load()
+            stats = tree["sample_stats"].to_dataset().load()
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: this is not a fit saved by rmm ({error}).") from error
+    about = json.loads(stored.attrs["about"])
+    table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
+    model = prepare(about["formula"], table, about["family"], priors=about["priors"],
+                    transform=about["transform"])  # fmt: skip
+    sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
+    if "diverging" in sample_stats:
+        sample_stats["diverging"] = sample_stats["diverging"].astype(bool)
+    draws = {str(k).removeprefix("draws_"): v.to_numpy()
+             for k, v in stored.data_vars.items() if str(k).startswith("draws_")}  # fmt: skip
+    language = find_language(find_backend(about["backend"]).language)
+    settings = {**about["settings"], "monitor": tuple(about["settings"]["monitor"])}
+    return Fit(
+        model=model,
+        run=Run(draws, sample_stats, about["seconds"], about["engine"]),
+        program=about["program"],
+        program_data=language.data(model.spec, model.design, model.priors.data),
+        backend=about["backend"],
+        settings=Settings(**settings),
+    )

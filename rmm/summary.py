@@ -1,0 +1,127 @@
+"""Draws -> tidy tables: estimates, convergence, effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import xarray
+
+Array = np.ndarray[Any, Any]
+QUANTILES = (0.025, 0.5, 0.975)
+RHAT_LIMIT = 1.01
+ESS_PER_CHAIN = 100
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the flag `converged` rests on.
+
+    Attributes
+    ----------
+    converged : bool
+        R-hat <= 1.01 and bulk and tail ESS >= 100 per chain on all structural parameters, and no
+        divergences (Vehtari et al. 2021).
+    worst_rhat, worst_ess : str
+        The parameters that decide.
+    """
+
+    converged: bool
+    chains: int
+    draws: int
+    max_rhat: float
+    worst_rhat: str
+    min_ess_bulk: float
+    min_ess_tail: float
+    worst_ess: str
+    divergences: int
+
+
+def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:
+    """Names ``b_l1[fdep]`` of the elements of a variable, and draws (chain, draw, element)."""
+    dims = [d for d in variable.dims if d not in ("chain", "draw")]
+    values = variable.transpose("chain", "draw", *dims).to_numpy()
+    values = values.reshape(*values.shape[:2], -1)
+    if not dims:
+        return [str(variable.name)], values
+    labels: list[str] = [""]
+    for dim in dims:
+        known = variable[dim].to_numpy() if dim in variable.coords else range(variable.sizes[dim])
+        labels = [f"{a},{b}" if a else f"{b}" for a in labels for b in known]
+    return [f"{variable.name}[{label}]" for label in labels], values
+
+
+def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
+    """One row per element of the named variables.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``parameter``; columns mean, sd, q2.5, median, q97.5, rhat (rank-normalised split
+        R-hat), ess_bulk, ess_tail and mcse_mean (Vehtari et al. 2021), from `arviz_stats`.
+    """
+    labels: list[str] = []
+    blocks: list[Array] = []
+    for name in names:
+        found, values = flatten(posterior[name])
+        labels += found
+        blocks.append(values)
+    columns = ["mean", "sd", "q2.5", "median", "q97.5", "rhat", "ess_bulk", "ess_tail", "mcse_mean"]
+    if not blocks:
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="parameter"))
+    draws = np.concatenate(blocks, axis=2)
+    return pd.DataFrame(_columns(draws), index=pd.Index(labels, name="parameter"))[columns]
+
+
+def _columns(draws: Array) -> dict[str, Array]:
+    from arviz_stats.base import array_stats
+
+    flat = draws.reshape(-1, draws.shape[2])
+    low, median, high = np.quantile(flat, QUANTILES, axis=0)
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    with np.errstate(all="ignore"):
+        return {
+            "mean": flat.mean(axis=0),
+            "sd": flat.std(axis=0, ddof=1),
+            "q2.5": low,
+            "median": median,
+            "q97.5": high,
+            "rhat": array_stats.rhat(draws, **axes),
+            "ess_bulk": array_stats.ess(draws, method="bulk", **axes),
+            "ess_tail": array_stats.ess(draws, method="tail", prob=(0.05, 0.95), **axes),
+            "mcse_mean": array_stats.mcse(draws, method="mean", **axes),
+        }
+
+
+def diagnose(table: pd.DataFrame, chains: int, draws: int, divergences: int) -> Diagnostics:
+    """Convergence from a summary table of the structural parameters."""
+    rhat = table["rhat"].fillna(np.inf)
+    ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
+    enough = bool((rhat <= RHAT_LIMIT).all() and (ess >= ESS_PER_CHAIN * chains).all())
+    return Diagnostics(
+        converged=enough and divergences == 0,
+        chains=chains,
+        draws=draws,
+        max_rhat=float(rhat.max()),
+        worst_rhat=str(rhat.idxmax()),
+        min_ess_bulk=float(table["ess_bulk"].min()),
+        min_ess_tail=float(table["ess_tail"].min()),
+        worst_ess=str(ess.idxmin()),
+        divergences=divergences,
+    )
+
+
+def spread(values: Array) -> dict[str, Array]:
+    """mean, sd and quantiles over the first axis."""
+    low, median, high = np.quantile(values, QUANTILES, axis=0)
+    return {
+        "mean": values.mean(axis=0),
+        "sd": values.std(axis=0, ddof=1),
+        "q2.5": low,
+        "median": median,
+        "q97.5": high,
+    }

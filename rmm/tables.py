@@ -1,0 +1,170 @@
+"""The user's table: reading it, and the letters about what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.errors import DataError
+
+Array = np.ndarray[Any, Any]
+
+
+def read_table(data: Any) -> pd.DataFrame:
+    """A pandas frame from whatever the user has.
+
+    Parameters
+    ----------
+    data : pandas or polars frame, pyarrow.Table, mapping of columns, or path
+        A path ends in .csv, .parquet, .rda or .RData.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A new frame with a plain 0..M-1 index; the input is not changed.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or has no rows.
+    """
+    frame = _frame(data)
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
+    if len(frame) == 0:
+        raise DataError("The table has no rows.")
+    return frame.reset_index(drop=True)
+
+
+def _frame(data: Any) -> pd.DataFrame:
+    if isinstance(data, pd.DataFrame):
+        return data.copy(deep=False)
+    if isinstance(data, (str, Path)):
+        return _from_file(Path(data))
+    if hasattr(data, "to_pandas"):  # polars frame, PyArrow table
+        return pd.DataFrame(data.to_pandas())
+    if isinstance(data, dict):
+        return pd.DataFrame(data)
+    raise DataError(
+        f"Data of type `{type(data).__name__}` cannot be read. Give a pandas or polars frame, "
+        "a PyArrow table, a dict of columns, or the path of a .csv, .parquet or .rda file."
+    )
+
+
+def _from_file(path: Path) -> pd.DataFrame:
+    readers = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+        ".rda": _from_rda,
+        ".rdata": _from_rda,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: a file ending in {', '.join(readers)} was expected.")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file (looked from {Path.cwd()}).")
+    try:
+        return pd.DataFrame(reader(path))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: the file cannot be read: {error}") from error
+
+
+def _from_rda(path: Path) -> pd.DataFrame:
+    import rdata
+
+    frames = {
+        name: value
+        for name, value in rdata.read_rda(path).items()
+        if isinstance(value, pd.DataFrame)
+    }
+    if len(frames) != 1:
+        raise DataError(
+            f"{path}: one data frame was expected, {len(frames)} were found: "
+            f"{', '.join(frames) or 'none'}."
+        )
+    return next(iter(frames.values()))
+
+
+def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise `DataError` for missing or infinite values in the used columns."""
+    for name in columns:
+        column = frame[name]
+        missing = column.isna().to_numpy()
+        if missing.any():
+            raise DataError(
+                f"Column `{name}` has {missing.sum()} missing value{'s' * (missing.sum() > 1)}; "
+                f"the first is in row {_row(missing)}. Drop or impute these rows: dropping a row "
+                "changes its group, so it is not done silently."
+            )
+        if column.dtype.kind == "f":
+            infinite = np.isinf(column.to_numpy())
+            if infinite.any():
+                raise DataError(
+                    f"Column `{name}` has {infinite.sum()} infinite "
+                    f"value{'s' * (infinite.sum() > 1)}; the first is in row {_row(infinite)}."
+                )
+
+
+def _row(flags: Array) -> int:
+    """1-based number of the first flagged row, as a person counts."""
+    return int(np.argmax(flags)) + 1
+
+
+def codes(column: pd.Series) -> tuple[Array, Array]:
+    """Sorted integer codes and labels of an id column; mixed types are ordered as text.
+
+    Returns
+    -------
+    codes : (M,) int array
+    labels : (units,) object array
+    """
+    values = column.astype(object).to_numpy()
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = np.asarray(column.astype(object))
+    try:
+        labels, indices = np.unique(values, return_inverse=True)
+    except TypeError:
+        text = np.array([f"{type(v).__name__}:{v}" for v in values])
+        _, first, indices = np.unique(text, return_index=True, return_inverse=True)
+        labels = values[first]
+    return indices.reshape(-1).astype(np.int64), _plain(labels)
+
+
+def _plain(labels: Array) -> Array:
+    """Labels as people write them: whole floats without their `.0`."""
+    if all(isinstance(v, float) and v.is_integer() for v in labels):
+        return np.array([int(v) for v in labels], dtype=object)
+    return np.asarray(labels, dtype=object)
+
+
+def first_varying(values: Array, unit: Array) -> int | None:
+    """Index of the first unit within which `values` are not constant, or None.
+
+    Parameters
+    ----------
+    values : (M,) array of any type
+    unit : (M,) int array of unit codes 0..U-1
+    """
+    value_codes = pd.factorize(pd.Series(values), use_na_sentinel=False)[0]
+    low = np.full(unit.max() + 1, np.iinfo(np.int64).max)
+    high = np.full(unit.max() + 1, -1)
+    np.minimum.at(low, unit, value_codes)
+    np.maximum.at(high, unit, value_codes)
+    varying = np.flatnonzero(low < high)
+    return int(varying[0]) if len(varying) else None
+
+
+def numeric(column: pd.Series) -> Array | None:
+    """The column as float64, or None if it is not numeric (text, categories, dates)."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return None
+    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=float, na_value=np.nan)
+    return None

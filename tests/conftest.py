@@ -1,0 +1,53 @@
+"""Rules for all tests: in CI, a skip for a missing engine is a failure.
+
+Elsewhere a test of a backend may be skipped where its engine is absent. In CI everything is
+installed from the lock, so such a skip would hide a broken set-up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator
+
+import pytest
+
+# What reasons of such skips speak of; "could not import" is what `importorskip` says.
+ENGINE = re.compile(
+    r"jags|stan\b|cmdstan|laplace|engine|backend|compiler|g\+\+|could not import|not installed",
+    re.IGNORECASE,
+)
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def missing_engine(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """Give the reason of a skip that CI does not accept, or None."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return None
+    where = report.longrepr
+    reason = str(where[2] if isinstance(where, tuple) else where)
+    return reason if ENGINE.search(reason) else None
+
+
+def fail_if_engine_is_missing(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = missing_engine(report) if in_ci() else None
+    if reason is not None:
+        report.outcome = "failed"
+        report.longrepr = f"In CI every engine must be there, but this was to be skipped: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_engine_is_missing(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_if_engine_is_missing(report)
+    return report
