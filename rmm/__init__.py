@@ -25,8 +25,7 @@ from rmm.errors import (
 )
 
 if TYPE_CHECKING:
-    from rmm.doctor import diagnose as doctor
-    from rmm.fit import Fit, fit, program, program_data
+    from rmm.fitting import Fit, fit, program, program_data
     from rmm.simulate import SimulatedData, simulate
     from rmm.storage import load
 
@@ -34,14 +33,13 @@ __version__ = "0.1.0"
 
 # Public name -> module that has it, and its name there.
 _LAZY = {
-    "fit": ("rmm.fit", "fit"),
-    "Fit": ("rmm.fit", "Fit"),
-    "program": ("rmm.fit", "program"),
-    "program_data": ("rmm.fit", "program_data"),
+    "fit": ("rmm.fitting", "fit"),
+    "Fit": ("rmm.fitting", "Fit"),
+    "program": ("rmm.fitting", "program"),
+    "program_data": ("rmm.fitting", "program_data"),
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulate", "simulate"),
     "SimulatedData": ("rmm.simulate", "SimulatedData"),
-    "doctor": ("rmm.doctor", "diagnose"),
 }
 
 
@@ -68,7 +66,6 @@ __all__ = [
     "SimulatedData",
     "SpecificationWarning",
     "StudyError",
-    "doctor",
     "fit",
     "load",
     "program",

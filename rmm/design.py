@@ -15,10 +15,7 @@ from rmm.grouping import Grouped, Units
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.tables import Array, first_varying, numeric
 from rmm.terms import Formula
-from rmm.weights import Column, evaluate, leaf_columns, normalise
-
-# log(n - 1) of a group of one: so small that its logistic weight is exactly 1 on every engine.
-LOG_N1_OF_ONE = -1e10
+from rmm.weights import Column, evaluate, leaf_columns, log_size_less_one, normalise
 
 
 @dataclass(frozen=True)
@@ -245,7 +242,7 @@ def _membership(
         inputs=inputs if part.estimated else {},
         multiplier_scale=_multiplier_scales(part, grouped),
         n=n,
-        log_n1=np.where(n > 1, np.log(np.maximum(n - 1, 1)), LOG_N1_OF_ONE),
+        log_n1=log_size_less_one(n),
         offset=offset if part.estimated and part.offset else None,
     )
     return membership, columns

@@ -82,7 +82,7 @@ def _tiny_fit(backend: str) -> float:
     import numpy as np
     import pandas as pd
 
-    from rmm.fit import fit
+    from rmm.fitting import fit
 
     rng = np.random.default_rng(7)
     y = 2 + 0.3 * rng.standard_normal(40)

@@ -41,12 +41,20 @@ class FormulaError(RmmError):
         super().__init__("\n".join(lines))
 
 
+_WIDEST = 100
+
+
 def _pointed(text: str, position: int, length: int) -> list[str]:
     """The line of `text` that holds `position`, and carets below it."""
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
     line = text[start : end if end >= 0 else len(text)]
     column = position - start
+    if len(line) > _WIDEST:  # a window around the place: a page of text hides the caret
+        left = max(0, min(column - _WIDEST // 2, len(line) - _WIDEST))
+        right = left + _WIDEST
+        before, after = "... " * (left > 0), " ..." * (right < len(line))
+        line, column = before + line[left:right] + after, column - left + len(before)
     return ["    " + line, "    " + " " * column + "^" * min(length, max(1, len(line) - column))]
 
 

@@ -75,9 +75,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Unary:
-    """Negation; `operator` is ``"-"``."""
+    """Negation; `op` is ``"-"``."""
 
-    operator: str
+    op: str
     operand: Node
     position: int = field(default=0, compare=False)
 
@@ -86,7 +86,7 @@ class Unary:
 class Binary:
     """``+ - * / ^`` or a comparison (1 where true, else 0)."""
 
-    operator: str
+    op: str
     left: Node
     right: Node
     position: int = field(default=0, compare=False)
@@ -151,7 +151,7 @@ def precedence(node: Node) -> int:
     """How tightly the outermost operation of a node binds; 9 for names, numbers and calls."""
     match node:
         case Binary():
-            return PRECEDENCE[node.operator]
+            return PRECEDENCE[node.op]
         case Unary():
             return 4
     return _ATOMIC
@@ -178,11 +178,11 @@ def describe(node: Node) -> str:
             return f"1/(1 + (n - 1) * exp(-({describe(node.exponent)})))"
         case Unary():
             return "-" + _inside(node.operand, 4)
-    own = PRECEDENCE[node.operator]
-    left = _inside(node.left, own + (node.operator == "^" or own == 1))
+    own = PRECEDENCE[node.op]
+    left = _inside(node.left, own + (node.op == "^" or own == 1))
     right = _inside(node.right, own + 1)
-    tight = node.operator in "/^"
-    return f"{left}{node.operator}{right}" if tight else f"{left} {node.operator} {right}"
+    tight = node.op in "/^"
+    return f"{left}{node.op}{right}" if tight else f"{left} {node.op} {right}"
 
 
 def _inside(node: Node, least: int) -> str:

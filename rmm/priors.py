@@ -12,7 +12,7 @@ from rmm.errors import PriorError
 from rmm.families import Parameter
 from rmm.prior_language import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.spec import ModelSpec
-from rmm.terms import FixedTerm, Formula, Term
+from rmm.terms import FixedTerm, Formula, MemberBlock, Term
 
 if TYPE_CHECKING:
     from rmm.design import Design
@@ -196,53 +196,65 @@ def apply_fixed(formula: Formula, choice: PriorChoice) -> tuple[Formula, PriorCh
     """Turn statements such as ``b.w[1] <- 1`` into parts of the formula.
 
     A fixed coefficient of a covariate becomes a `fix()` term, a fixed weight coefficient a
-    number in the weight function; fixed standard deviations stay with the priors.
+    number in the weight function; fixed standard deviations stay with the priors. Numbers of
+    elements count those of the formula as written, whatever else is fixed.
     """
     rest: list[PriorStatement] = []
+    fixed: dict[str, list[PriorStatement]] = {}
     for statement in choice.statements:
         if statement.prior.family != "fixed" or statement.target.startswith(("sigma", "shape")):
             rest.append(statement)
         else:
-            formula = _with_fixed(formula, statement)
+            fixed.setdefault(statement.target, []).append(statement)
+    for target, statements in fixed.items():
+        formula = _with_fixed(formula, target, statements)
     return formula, replace(choice, statements=tuple(rest))
 
 
-def _with_fixed(formula: Formula, statement: PriorStatement) -> Formula:
+def _with_fixed(formula: Formula, target: str, statements: list[PriorStatement]) -> Formula:
     for kind, fix in _FIXERS.items():
-        if statement.target == kind or statement.target.startswith(kind + "_"):
-            return fix(formula, statement, statement.target.removeprefix(kind).lstrip("_"))
+        if target == kind or target.startswith(kind + "_"):
+            return fix(formula, statements, target.removeprefix(kind).lstrip("_"))
     raise PriorError(
-        f"`{statement.text}`: the model has no parameter `{statement.target}`. "
+        f"`{statements[0].text}`: the model has no parameter `{target}`. "
         f"Values may be fixed for: {', '.join(_FIXERS)} and standard deviations."
     )
 
 
-def _fix_weight(formula: Formula, statement: PriorStatement, suffix: str) -> Formula:
-    number = _block_number(formula, statement, suffix)
+def _values(statements: list[PriorStatement], labels: list[str]) -> dict[int, float]:
+    """Index of an element -> its fixed value; later statements win."""
+    return {i: s.prior.values[0] for s in statements for i in _indices(s, labels)}
+
+
+def _fix_weight(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
+    number = _block_number(formula, statements[0], suffix)
+    weight = formula.members[number].weight
+    names = weight.parameters
+    for index, value in _values(statements, list(names)).items():
+        weight = weight.with_fixed(names[index], value)
+    return _with_block(formula, number, replace(formula.members[number], weight=weight))
+
+
+def _fix_member(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
+    number = _block_number(formula, statements[0], suffix)
     block = formula.members[number]
-    weight = block.weight
-    for index in sorted(_indices(statement, list(weight.parameters)), reverse=True):
-        weight = weight.with_fixed(weight.parameters[index], statement.prior.values[0])
-    members = list(formula.members)
-    members[number] = replace(block, weight=weight)
+    terms, fixed = _moved(block.terms, statements, 0)
+    return _with_block(
+        formula, number, replace(block, terms=terms, fixed=(*block.fixed, *fixed))
+    )
+
+
+def _with_block(formula: Formula, number: int, block: MemberBlock) -> Formula:
+    members = [*formula.members[:number], block, *formula.members[number + 1 :]]
     return replace(formula, members=tuple(members))
 
 
-def _fix_member(formula: Formula, statement: PriorStatement, suffix: str) -> Formula:
-    number = _block_number(formula, statement, suffix)
-    block = formula.members[number]
-    terms, fixed = _moved(block.terms, statement, 0)
-    members = list(formula.members)
-    members[number] = replace(block, terms=terms, fixed=(*block.fixed, *fixed))
-    return replace(formula, members=tuple(members))
-
-
-def _fix_group(formula: Formula, statement: PriorStatement, suffix: str) -> Formula:
-    terms, fixed = _moved(formula.terms, statement, 1 if formula.intercept else 0)
+def _fix_group(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
+    terms, fixed = _moved(formula.terms, statements, 1 if formula.intercept else 0)
     return replace(formula, terms=terms, fixed=(*formula.fixed, *fixed))
 
 
-_FIXERS: dict[str, Callable[[Formula, PriorStatement, str], Formula]] = {
+_FIXERS: dict[str, Callable[[Formula, list[PriorStatement], str], Formula]] = {
     "b_w": _fix_weight,
     "b_l1": _fix_member,
     "b_l2": _fix_group,
@@ -259,16 +271,16 @@ def _block_number(formula: Formula, statement: PriorStatement, suffix: str) -> i
 
 
 def _moved(
-    terms: tuple[Term, ...], statement: PriorStatement, skip: int
+    terms: tuple[Term, ...], statements: list[PriorStatement], skip: int
 ) -> tuple[tuple[Term, ...], list[FixedTerm]]:
     labels = ["Intercept"] * skip + [t.label for t in terms]
-    indices = [i - skip for i in _indices(statement, labels)]
-    if any(i < 0 for i in indices):
+    values = {i - skip: v for i, v in _values(statements, labels).items()}
+    if any(i < 0 for i in values):
         raise PriorError(
-            f"`{statement.text}`: to hold the intercept fixed at 0 write `0 +` in the formula."
+            f"`{statements[0].text}`: to hold the intercept fixed at 0 write `0 +` in the formula."
         )
-    fixed = [FixedTerm(terms[i], statement.prior.values[0]) for i in indices]
-    return tuple(t for i, t in enumerate(terms) if i not in indices), fixed
+    fixed = [FixedTerm(terms[i], value) for i, value in values.items()]
+    return tuple(t for i, t in enumerate(terms) if i not in values), fixed
 
 
 __all__ = [

@@ -17,7 +17,7 @@ from rmm.errors import DataError
 from rmm.model import prepare
 
 if TYPE_CHECKING:
-    from rmm.fit import Fit
+    from rmm.fitting import Fit
 
 FORMAT = 1
 
@@ -84,7 +84,7 @@ def load(path: str | Path) -> Fit:
     """
     import xarray
 
-    from rmm.fit import Fit
+    from rmm.fitting import Fit
     from rmm.programs import find_language
     from rmm.backends import find_backend
 

@@ -194,6 +194,13 @@ def _bad_character(text: str, at: int) -> NoReturn:
         raise FormulaError(
             f"This {character} opens a {kind} that is not closed on its line.", text, at
         )
+    if character == "|":
+        raise FormulaError(
+            "Random effects are not written with `|`.",
+            text,
+            at,
+            hint="Members' effects: mm(id(member, group), ...). Nesting units': hm(id = unit).",
+        )
     raise FormulaError(
         f"Unexpected character {character!r}.",
         text,

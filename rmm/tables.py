@@ -99,7 +99,7 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         missing = column.isna().to_numpy()
         if missing.any():
             raise DataError(
-                f"Column `{name}` has {missing.sum()} missing value{'s' * (missing.sum() > 1)}; "
+                f"Column `{name}` has {missing.sum()} missing value{'s' * bool(missing.sum() > 1)}; "
                 f"the first is in row {_row(missing)}. Drop or impute these rows: dropping a row "
                 "changes its group, so it is not done silently."
             )
@@ -108,7 +108,7 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
             if infinite.any():
                 raise DataError(
                     f"Column `{name}` has {infinite.sum()} infinite "
-                    f"value{'s' * (infinite.sum() > 1)}; the first is in row {_row(infinite)}."
+                    f"value{'s' * bool(infinite.sum() > 1)}; the first is in row {_row(infinite)}."
                 )
 
 

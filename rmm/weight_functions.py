@@ -58,8 +58,10 @@ _UNIT = (0.05, 0.3, 0.5, 0.95)
 _OPEN = (-0.9, -0.2, 0.4, 0.8)
 _HALVES = (-2.5, -1.7, -1.5, -0.5, 0.5, 1.2, 1.5, 2.5, 3.0)
 
-# JAGS has no floor, ceiling or log10, Stan no rounding of halves to even (R, NumPy and JAGS have);
-# `rmm_round` is defined by `weight_programs.STAN_DEFINITIONS`.
+# JAGS has no floor, ceiling or log10. R and NumPy round halves to even; JAGS rounds them up, Stan
+# away from zero (`rmm_round` is defined by `weight_programs.STAN_DEFINITIONS`).
+_JAGS_ROUND = "ifelse(abs(({0}) - trunc({0})) == 0.5, 2 * round(({0}) / 2), round({0}))"
+
 FUNCTIONS: Mapping[str, Function] = {
     "exp": Function(1, np.exp, "exp({0})", "exp({0})"),
     "log": Function(1, np.log, "log({0})", "log({0})", _POSITIVE),
@@ -85,7 +87,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "asinh": Function(1, np.arcsinh, "arcsinh({0})", "asinh({0})"),
     "acosh": Function(1, np.arccosh, "arccosh({0})", "acosh({0})", (1.0, 1.5, 7.5)),
     "atanh": Function(1, np.arctanh, "arctanh({0})", "atanh({0})", _OPEN),
-    "round": Function(1, np.rint, "round({0})", "rmm_round({0})", _HALVES, smooth=False),
+    "round": Function(1, np.rint, _JAGS_ROUND, "rmm_round({0})", _HALVES, smooth=False),
     "floor": Function(
         1, np.floor, "(trunc({0}) - (({0}) < trunc({0})))", "floor({0})", _HALVES, smooth=False
     ),

@@ -6,17 +6,37 @@ installed from the lock, so such a skip would hide a broken set-up.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Generator
 
 import pytest
+from coalitions import coalitions  # noqa: F401  (a fixture for all tests)
 
 # What reasons of such skips speak of; "could not import" is what `importorskip` says.
 ENGINE = re.compile(
     r"jags|stan\b|cmdstan|laplace|engine|backend|compiler|g\+\+|could not import|not installed",
     re.IGNORECASE,
 )
+# Markers of tests that run an engine; the marker is the backend's name.
+ENGINE_MARKERS = ("jags", "stan")
+
+
+@functools.cache
+def why_absent(backend: str) -> str | None:
+    """Say why an engine cannot run here, or None; asked once per process."""
+    from rmm.backends import find_backend
+
+    found = find_backend(backend).available()
+    return None if found.available else f"backend {backend} cannot run: {found.what}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for backend in ENGINE_MARKERS:
+        reason = why_absent(backend) if item.get_closest_marker(backend) else None
+        if reason is not None:
+            pytest.skip(reason)
 
 
 def in_ci() -> bool:

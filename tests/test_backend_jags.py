@@ -317,9 +317,9 @@ def test_a_crash_is_an_error_and_the_next_fit_works(no_workers: None, number: in
 
 def test_a_worker_that_died_while_idle_is_replaced(no_workers: None) -> None:
     fit()
-    for worker in workers_of(os.getpid()):
-        worker.kill()
-    assert wait_until(lambda: workers_of(os.getpid()) == [])
+    for worker in jags_pool._idle:
+        worker.process.kill()
+        worker.process.wait()
     assert np.isfinite(fit().draws["alpha"]).all()
 
 

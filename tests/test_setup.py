@@ -21,6 +21,7 @@ PROGRAMS = (
     "basename",
     "rm",
     "mkdir",
+    "sleep",
     "chmod",
     "mktemp",
     "find",
@@ -120,7 +121,7 @@ def test_python_named_by_the_user_is_the_only_candidate(project: Path) -> None:
     (project.parent / "bin" / "python3.13").symlink_to(sys.executable)
     result = run(project, "make", "env", PYTHON="no/such/python")
     assert result.returncode != 0
-    assert "nothing is there" in result.stderr
+    assert "Looked at (no/such/python): nothing is there" in result.stderr
 
 
 def put_pretender(project: Path, pip_status: int = 0) -> None:
@@ -189,7 +190,8 @@ def test_study_says_where_the_report_is_and_when_nothing_was_to_do(project: Path
     (project / "config" / "studies" / "mine.yaml").write_text("")
     report = "results/mine/report/index.html"
     python = complete(project)
-    put_script(python, f'mkdir -p results/mine/report; echo "$*" >{report}')
+    # Snakemake takes a second to start; a clock tick between stamp and result is enough.
+    put_script(python, f'sleep 0.1; mkdir -p results/mine/report; echo "$*" >{report}')
     first = run(project, "make", "study", "STUDY=mine", "CORES=3")
     assert first.returncode == 0, first.stderr
     assert f"Report: {report}" in first.stdout

@@ -40,8 +40,8 @@ def run(
         One per chain; a NaN element is left to JAGS.
     settings : Settings
         `options`: ``adapt`` (iterations of warm-up in which samplers are tuned, default half of
-        it); ``require_block`` (tuple of node-name beginnings which ought to be sampled in a block
-        of the glm module).
+        it); ``require_block`` (tuple of variables, ``"b_l1"``, or single elements, ``"b_l1[2]"``,
+        which ought to be sampled in a block of the glm module).
     progress : callable, optional
 
     Returns

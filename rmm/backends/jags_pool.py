@@ -84,8 +84,10 @@ class Worker:
         lines = [f"The JAGS process ended {_how(code)} while it was needed."]
         lines += [f"Its last words: {said}"] if said else []
         if code == -signal.SIGKILL:
-            lines.append("That is what happens when memory runs out: monitor fewer variables, "
-                         "keep fewer draws, or use fewer cores.")
+            lines.append(
+                "That is what happens when memory runs out: monitor fewer variables, "
+                "keep fewer draws, or use fewer cores."
+            )
         else:
             lines.append("The next fit starts a fresh one. If it happens again with the same model "
                          "and data, try backend='stan'.")  # fmt: skip
@@ -124,7 +126,7 @@ _all: list[Worker] = []
 def _start() -> Worker:
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
     # JAGS reads numbers by the locale; threads of linear algebra libraries would only compete.
-    single = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", str(Path(wire.__file__).resolve())],

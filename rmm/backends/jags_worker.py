@@ -204,17 +204,17 @@ def _adapt(console: Any, steps: int, report: Callable[[int], None]) -> bool:
     return ready
 
 
-def _samplers(console: Any, prefixes: list[str]) -> dict[str, Any]:
+def _samplers(console: Any, wanted: list[str]) -> dict[str, Any]:
     """How many nodes each sampler has, and which of the required nodes no glm block holds."""
     counts: dict[str, int] = {}
     outside: list[str] = []
     required = 0
     for method, *nodes in console.dumpSamplers():
         counts[method] = counts.get(method, 0) + len(nodes)
-        wanted = [n for n in nodes if n.startswith(tuple(prefixes))]
-        required += len(wanted)
+        found = [n for n in nodes if n in wanted or n.split("[")[0] in wanted]
+        required += len(found)
         if not method.startswith("glm::"):
-            outside += wanted
+            outside += found
     return {"samplers": counts, "outside": outside, "required": required}
 
 
@@ -324,7 +324,7 @@ def _serve(
             facts, draws = run_chain(engine, job, arrays, report)
         except Refusal as refusal:
             send({"kind": "error", "stage": refusal.stage, "message": str(refusal)})
-        except Exception as error:  # the loop is the last place where a bug can become a message
+        except Exception as error:  # noqa: BLE001 - else a bug here would have no message
             message = f"{type(error).__name__}: {error}"
             send({"kind": "error", "stage": "worker", "message": message})
         else:

@@ -1,0 +1,407 @@
+"""ModelSpec -> Stan program. The text depends on the model alone; sizes and priors are data.
+
+What makes it fast: known weights are a sparse matrix times the member effects
+(`csr_matrix_times_vector`), group sums of estimated weights too, effects are non-centred by
+`multiplier`, and nothing but parameters goes to the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rmm.design import Design
+from rmm.families import Parameter
+from rmm.spec import MemberPart, ModelSpec, NestingPart
+from rmm.weight_programs import input_key, is_vector, stan_definitions, to_stan, uses_size
+
+Forms = Mapping[str, tuple[str, ...]]
+
+# Prior family -> statement for parameter {p}; {h} is the stem of its hyperparameters' names and
+# {i} an index such as "[2]" or "".
+PRIORS = {
+    "normal": "{p}{i} ~ normal({h}_location{i}, {h}_scale{i});",
+    "student_t": "{p}{i} ~ student_t({h}_df{i}, {h}_location{i}, {h}_scale{i});",
+    "half_normal": "{p}{i} ~ normal(0, {h}_scale{i});  // half: {p} > 0",
+    "half_t": "{p}{i} ~ student_t({h}_df{i}, 0, {h}_scale{i});  // half: {p} > 0",
+    "half_cauchy": "{p}{i} ~ cauchy(0, {h}_scale{i});  // half: {p} > 0",
+    "exponential": "{p}{i} ~ exponential({h}_rate{i});",
+    "gamma": "{p}{i} ~ gamma({h}_shape{i}, {h}_rate{i});",
+    "uniform": "{p}{i} ~ uniform({h}_lower{i}, {h}_upper{i});",
+    "precision_gamma": "target += gamma_lpdf(inv_square({p}) | {h}_shape, {h}_rate)"
+    " - 3 * log({p});  // gamma prior of the precision 1/{p}^2",
+}
+HYPER = {
+    "normal": ("location", "scale"),
+    "student_t": ("df", "location", "scale"),
+    "half_normal": ("scale",),
+    "half_t": ("df", "scale"),
+    "half_cauchy": ("scale",),
+    "exponential": ("rate",),
+    "gamma": ("shape", "rate"),
+    "uniform": ("lower", "upper"),
+    "precision_gamma": ("shape", "rate"),
+}
+_UNBOUNDED = ("normal", "student_t")
+
+
+def write(spec: ModelSpec, forms: Forms) -> str:
+    """The Stan program of a model.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    forms : mapping
+        Sampled parameter -> prior families, one for all elements or one per element.
+    """
+    blocks = {
+        "functions": [_functions(spec)],
+        "data": _data_block(spec, forms),
+        "transformed data": _transformed_data(spec, forms),
+        "parameters": [_declaration(p, forms) for p in spec.sampled if not _fixed(p, forms)],
+        "model": _model_block(spec, forms),
+        "generated quantities": _generated(spec),
+    }
+    text = [_header(spec)]
+    for name, lines in blocks.items():
+        body = "\n".join(f"  {line}" if line else "" for line in lines if line is not None)
+        if body.strip():
+            text.append(f"{name} {{\n{body}\n}}")
+    return "\n".join(text) + "\n"
+
+
+def _header(spec: ModelSpec) -> str:
+    formula = " ".join(spec.formula.text.split()).replace("*/", "* /")
+    lines = [
+        "Multiple-membership multilevel model, written by rmm for Stan.",
+        formula,
+        "",
+        "eta_j = alpha + group predictors + sum over members r of j of w_r (x_r' b_l1 + u_l1)"
+        " + nesting effects",
+        "Predictors are centred; b_l2[1] is the intercept where all predictors are 0.",
+    ]
+    return "\n".join(f"// {line}".rstrip() for line in lines)
+
+
+# -- data -----------------------------------------------------------------------------------
+
+
+def _functions(spec: ModelSpec) -> str | None:
+    texts = [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
+    unique = dict.fromkeys(text.strip() for text in texts if text)
+    return "\n".join(unique) or None
+
+
+def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:
+    lines = ["int<lower=1> J;  // groups", spec.family.stan_data]
+    if spec.terms:
+        lines += [
+            "int<lower=1> K_l2;  // level-2 predictors",
+            "matrix[J, K_l2] X_l2;  // centred",
+            "vector[K_l2] center_l2;",
+        ]
+    if spec.offset:
+        lines.append("vector[J] offset_l2;  // known part of the linear predictor")
+    for part in spec.members:
+        lines += _member_data(part)
+    for nest in spec.nestings:
+        lines += _nesting_data(nest)
+    lines.append("// priors")
+    for parameter in spec.sampled:
+        lines += _prior_data(parameter, forms)
+    return lines
+
+
+def _member_data(part: MemberPart) -> list[str]:
+    s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
+    if part.random or part.estimated:
+        lines += [
+            f"int<lower=1> M{s};  // memberships, sorted by group",
+            f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
+        ]
+    if part.random:
+        lines += [
+            f"int<lower=1> N_l1{s};  // members",
+            f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};",
+        ]
+    if part.random and not part.estimated:
+        lines.append(f"vector[M{s}] weight{s};  // known weights")
+    if part.covariates:
+        rows = f"M{s}" if part.estimated else "J"
+        what = "by membership" if part.estimated else "weighted sums by group"
+        lines += [
+            f"int<lower=1> K_l1{s};  // member covariates",
+            f"matrix[{rows}, K_l1{s}] X_l1{s};  // {what}, centred",
+            f"vector[K_l1{s}] center_l1{s};",
+        ]
+    if part.estimated:
+        lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
+        lines += [f"vector[M{s}] {name}{s};" for name in _weight_vectors(part)]
+        if part.offset:
+            lines.append(f"vector[M{s}] offset_l1{s};  // known part of the member effects")
+    return lines
+
+
+def _weight_vectors(part: MemberPart) -> list[str]:
+    """Identifiers of the data vectors of an estimated weight function."""
+    names = [identifier for identifier, _ in part.weight.inputs]
+    if uses_size(part.weight.expression):
+        names.append("n")
+    if part.weight.uses_log_size:
+        names.append("log_n1")
+    return names
+
+
+def _nesting_data(nest: NestingPart) -> list[str]:
+    s, lines = nest.suffix, [f"// nesting units{_named(nest.suffix)}"]
+    if nest.random:
+        lines += [
+            f"int<lower=1> H{s};  // nesting units",
+            f"array[J] int<lower=1, upper=H{s}> nesting{s};",
+        ]
+    if nest.covariates:
+        what = "level-3 predictors" if nest.random else "dummies of all units but the first"
+        lines += [
+            f"int<lower=1> K_l3{s};  // {what}",
+            f"matrix[J, K_l3{s}] X_l3{s};  // centred",
+            f"vector[K_l3{s}] center_l3{s};",
+        ]
+    return lines
+
+
+def _named(suffix: str) -> str:
+    return f" of block {suffix[1:]}" if suffix else ""
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _size(parameter: Parameter) -> str:
+    """Name of the data integer that sizes a vector parameter."""
+    stems = {
+        "slope_l2": "K_l2",
+        "covariate_l1": "K_l1",
+        "covariate_l3": "K_l3",
+        "coefficient_w": "K_w",
+        "member": "N_l1",
+        "nesting": "H",
+    }
+    dim = parameter.dims[0]
+    stem = next(s for s in stems if dim == s or dim.startswith(s + "_"))
+    return stems[stem] + dim.removeprefix(stem)
+
+
+def _fixed(parameter: Parameter, forms: Forms) -> bool:
+    return forms.get(parameter.name) == ("fixed",)
+
+
+def _prior_data(parameter: Parameter, forms: Forms) -> list[str]:
+    if not parameter.structural:
+        return []
+    if _fixed(parameter, forms):
+        return [f"real<lower=0> {parameter.name};  // held fixed"]
+    kind = f"vector[{_size(parameter)}]" if parameter.dims else "real"
+    hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
+    return [f"{kind} prior_{parameter.name}_{h};" for h in hyper]
+
+
+def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
+    lines: list[str] = []
+    for part in spec.members:
+        if part.estimated:
+            m = f"M{part.suffix}"
+            lines += [
+                f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});",
+                f"vector[{m}] one{part.suffix} = rep_vector(1, {m});",
+            ]
+    for parameter in spec.sampled:
+        if parameter.dims and parameter.structural and _bounded(parameter, forms):
+            lines += _bounds(parameter, forms[parameter.name])
+    return lines
+
+
+def _bounded(parameter: Parameter, forms: Forms) -> bool:
+    return any(f not in _UNBOUNDED for f in forms[parameter.name])
+
+
+def _bounds(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
+    """Bounds of a vector parameter, some of whose priors have bounded support."""
+    p, size = parameter.name, _size(parameter)
+    lines = [
+        f"vector[{size}] lower_{p} = rep_vector(negative_infinity(), {size});",
+        f"vector[{size}] upper_{p} = rep_vector(positive_infinity(), {size});",
+    ]
+    for number, family in enumerate(families, start=1):
+        place = f"[{number}]" if len(families) > 1 else ""
+        if family == "uniform":
+            lines.append(f"lower_{p}{place} = prior_{p}_lower{place};")
+            lines.append(f"upper_{p}{place} = prior_{p}_upper{place};")
+        elif family not in _UNBOUNDED:
+            lines.append(f"lower_{p}{place} = {'0' if place else f'rep_vector(0, {size})'};")
+    return lines
+
+
+# -- parameters and model ---------------------------------------------------------------------
+
+
+def _declaration(parameter: Parameter, forms: Forms) -> str:
+    p = parameter.name
+    if parameter.role == "effect":
+        sigma = "sigma" + p.removeprefix("u")
+        return f"vector<multiplier={sigma}>[{_size(parameter)}] {p};  // non-centred"
+    if parameter.dims:
+        bounds = f"<lower=lower_{p}, upper=upper_{p}>" if _bounded(parameter, forms) else ""
+        return f"vector{bounds}[{_size(parameter)}] {p};"
+    if forms[p] == ("uniform",):
+        return f"real<lower=prior_{p}_lower, upper=prior_{p}_upper> {p};"
+    bounded = parameter.support == "positive" or _bounded(parameter, forms)
+    return f"real{'<lower=0>' if bounded else ''} {p};"
+
+
+def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
+    lines = [f"vector[J] eta = rep_vector({'alpha' if spec.intercept else '0'}, J);"]
+    if spec.offset:
+        lines.append("eta += offset_l2;")
+    if spec.terms:
+        lines.append("eta += X_l2 * beta_l2;")
+    for part in spec.members:
+        lines += _estimated_sum(part) if part.estimated else _known_sum(part)
+    for nest in spec.nestings:
+        if nest.covariates:
+            lines.append(f"eta += X_l3{nest.suffix} * {nest.b};")
+        if nest.random:
+            lines.append(f"eta += {nest.u}[nesting{nest.suffix}];")
+    lines += ["", spec.family.stan_model, "", "// effects"]
+    lines += [
+        f"{p.name} ~ normal(0, {'sigma' + p.name.removeprefix('u')});"
+        for p in spec.sampled
+        if not p.structural
+    ]
+    if lines[-1] == "// effects":
+        lines = lines[:-2]
+    lines += ["", "// priors"]
+    for parameter in spec.sampled:
+        if parameter.structural and not _fixed(parameter, forms):
+            lines += _prior_lines(parameter, forms[parameter.name])
+    return lines
+
+
+def _known_sum(part: MemberPart) -> list[str]:
+    s, lines = part.suffix, []
+    if part.covariates:
+        lines.append(f"eta += X_l1{s} * {part.b};")
+    if part.random:
+        lines.append(
+            f"eta += csr_matrix_times_vector(J, N_l1{s}, weight{s}, member{s}, start{s}, {part.u});"
+        )
+    return lines
+
+
+def _estimated_sum(part: MemberPart) -> list[str]:
+    s = part.suffix
+    names = {f"param:{p}": f"{part.b_w}[{i}]" for i, p in enumerate(part.weight.parameters, 1)}
+    for identifier, leaf in part.weight.inputs:
+        names[f"input:{input_key(leaf)}"] = f"{identifier}{s}"
+    names |= {"n": f"n{s}", "log_n1": f"log_n1{s}"}
+    raw = to_stan(part.weight.expression, names)
+    if not is_vector(part.weight.expression):
+        raw = f"rep_vector({raw}, M{s})"
+    effect = [f"X_l1{s} * {part.b}"] if part.covariates else []
+    effect += [f"offset_l1{s}"] if part.offset else []
+    effect += [f"{part.u}[member{s}]"] if part.random else []
+    rows = f"J, M{s}, {{}}, row{s}, start{s}"
+    weighted = f"csr_matrix_times_vector({rows.format(f'uw{s}')}, effect{s})"
+    share = {
+        "group": f"{weighted} ./ csr_matrix_times_vector({rows.format(f'one{s}')}, uw{s})",
+        "total": f"{weighted} * (J / sum(uw{s}))",
+        "none": weighted,
+    }[part.weight.constraint]
+    comment = {
+        "group": "sum to 1 in each group",
+        "total": "sum to J over all memberships",
+        "none": "are not normalised",
+    }[part.weight.constraint]
+    return [
+        "{",
+        f"  vector[M{s}] uw{s} = {raw};  // raw weights; the weights {comment}",
+        f"  vector[M{s}] effect{s} = {' + '.join(effect) or f'rep_vector(0, M{s})'};",
+        f"  eta += {share};",
+        "}",
+    ]
+
+
+def _prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
+    stem = f"prior_{parameter.name}"
+    if len(families) == 1:
+        return [PRIORS[families[0]].format(p=parameter.name, h=stem, i="")]
+    return [
+        PRIORS[family].format(p=parameter.name, h=stem, i=f"[{number}]")
+        for number, family in enumerate(families, start=1)
+    ]
+
+
+def _generated(spec: ModelSpec) -> list[str]:
+    if not spec.intercept:
+        return ["vector[K_l2] b_l2 = beta_l2;"] if spec.terms else []
+    shifts = ["dot_product(center_l2, beta_l2)"] if spec.terms else []
+    shifts += [f"dot_product(center_l1{p.suffix}, {p.b})" for p in spec.members if p.covariates]
+    shifts += [f"dot_product(center_l3{n.suffix}, {n.b})" for n in spec.nestings if n.covariates]
+    intercept = " - ".join(["alpha", *shifts])
+    if spec.terms:
+        return [f"vector[K_l2 + 1] b_l2 = append_row({intercept}, beta_l2);"]
+    return [f"vector[1] b_l2 = [{intercept}]';"]
+
+
+# -- data and initial values --------------------------------------------------------------------
+
+
+def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
+    """Data of the program by name, 1-based where they are indices."""
+    out: dict[str, Any] = {"J": design.J, **design.outcome, **priors}
+    if spec.terms:
+        out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2, "center_l2": design.center_l2}
+    if spec.offset:
+        out["offset_l2"] = design.offset
+    for part, m in zip(spec.members, design.members, strict=True):
+        out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
+    for nest, n in zip(spec.nestings, design.nestings, strict=True):
+        s = nest.suffix
+        if nest.random:
+            out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
+        if nest.covariates:
+            out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
+    return out
+
+
+def _member_values(part: MemberPart, m: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if part.random or part.estimated:
+        out |= {"M": len(m.member), "start": m.start + 1}
+    if part.random:
+        out |= {"N_l1": m.n_members, "member": m.member + 1}
+    if part.random and not part.estimated:
+        out["weight"] = m.weight
+    if part.covariates:
+        out |= {"K_l1": m.X.shape[1], "X_l1": m.X, "center_l1": m.center}
+    if part.estimated:
+        known = {**m.inputs, "n": m.n, "log_n1": m.log_n1}
+        out |= {name: known[name] for name in _weight_vectors(part)}
+        out["K_w"] = len(part.weight.parameters)
+        if part.offset:
+            out["offset_l1"] = m.offset
+    return out
+
+
+def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Initial values by the program's names; effects start at 0."""
+    out = {p.name: values[p.name] for p in spec.sampled
+           if p.name in values and not _fixed(p, forms)}  # fmt: skip
+    return {name: np.asarray(v).tolist() for name, v in out.items()}
+
+
+def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
+    """Variables whose draws are wanted."""
+    return tuple(p.name for p in spec.parameters if not _fixed(p, forms))

@@ -1,0 +1,54 @@
+"""How a study is described in its report: truth, methods, and the settings as they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rmm.study.report.numbers import compact
+from rmm.study.report.results import Results
+
+KINDS = {
+    "aggregation": "one row per group, member covariates summarised",
+    "disaggregation": "one row per membership, the group’s outcome copied",
+    "mm": "multiple membership, weights given",
+    "mmmm": "multiple membership, weights estimated",
+}
+
+
+def method_rows(results: Results) -> list[dict[str, str]]:
+    """One row per method: name, what it is, formula, backend and its settings."""
+    rows = []
+    for method in results.config.get("methods", []):
+        kind = str(method.get("kind", ""))
+        sampler = method.get("sampler") or {}
+        rows.append(
+            {
+                "name": str(method["name"]),
+                "kind": kind,
+                "what": KINDS.get(kind, kind),
+                "formula": str(method.get("formula") or "that of the truth"),
+                "backend": str(method.get("backend", "")),
+                "settings": ", ".join(f"{k} {compact(v)}" for k, v in sampler.items()),
+            }
+        )
+    return rows
+
+
+def truth_rows(results: Results) -> list[tuple[str, str]]:
+    """True parameter values, as far as they are the same in all scenarios."""
+    truth = results.config.get("truth") or {}
+    return [(str(k), compact(v)) for k, v in (truth.get("parameters") or {}).items()]
+
+
+def blocks(results: Results) -> list[tuple[str, str]]:
+    """Parts of the study file that describe the simulated data, as YAML."""
+    import yaml
+
+    shown = []
+    for key in ("membership", "covariates", "truth", "vary", "exclude"):
+        part: Any = results.config.get(key)
+        if isinstance(part, Mapping | list) and part:
+            text = yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=96)
+            shown.append((key, text))
+    return shown

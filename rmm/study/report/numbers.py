@@ -1,0 +1,94 @@
+"""Numbers as readers want them: as many digits as the Monte Carlo error supports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+MINUS = "\N{MINUS SIGN}"
+MISSING = "\N{EN DASH}"
+
+
+def wilson(p: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    """95% interval of a proportion (Wilson 1927): sensible at 0 and 1, where p ± 1.96 MCSE is not.
+
+    Returns (nan, nan) without observations.
+    """
+    if not n or math.isnan(p):
+        return math.nan, math.nan
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Where the rejection rate of an exact level-`alpha` test falls in `level` of all studies.
+
+    Quantiles of Binomial(n, alpha) / n; (nan, nan) for n = 0.
+    """
+    if n < 1:
+        return math.nan, math.nan
+    from scipy.stats import binom
+
+    tail = (1 - level) / 2
+    return float(binom.ppf(tail, n, alpha)) / n, float(binom.ppf(1 - tail, n, alpha)) / n
+
+
+def decimals_for(mcse: Iterable[float], values: Iterable[float] = (), most: int = 4) -> int:
+    """Decimals of a column: two digits of its median Monte Carlo error, or of its values.
+
+    Parameters
+    ----------
+    mcse, values : iterable of float
+        Not-a-number and zero are skipped; `values` counts where no error is known.
+    most : int
+        At most so many.
+    """
+    known = sorted(abs(m) for m in mcse if math.isfinite(m) and m > 0)
+    if not known:
+        known = sorted(abs(v) for v in values if math.isfinite(v) and v != 0)
+        if not known:
+            return 2
+    middle = known[len(known) // 2]
+    return min(most, max(0, 1 - math.floor(math.log10(middle))))
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """A number with fixed decimals and a true minus sign; an en dash where there is none."""
+    if value is None or math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else MINUS + "\N{INFINITY}"
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def rate(value: float, decimals: int = 3) -> str:
+    """A proportion without its leading zero, as in the field's tables: .052."""
+    return fixed(value, decimals).replace("0.", ".", 1) if abs(value) < 1 else fixed(value, 2)
+
+
+def compact(value: object) -> str:
+    """A factor level or setting as short as it can be told from others."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return MISSING if math.isnan(value) else f"{value:g}".replace("-", MINUS)
+    if value is None:
+        return MISSING
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3.4 h."""
+    if math.isnan(seconds):
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

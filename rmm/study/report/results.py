@@ -1,0 +1,123 @@
+"""What a report is made from: the files of a results folder, read once, and simple questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmm.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: One row per fit; every other row of a fit repeats these.
+FIT = ["scenario", "replication", "method"]
+STATUSES = ("ok", "not_converged", "failed", "timeout")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished study.
+
+    Attributes
+    ----------
+    name : str
+        Name of the study.
+    config : mapping
+        The resolved study file.
+    scenarios : pandas.DataFrame
+        `scenario` and one column per factor.
+    estimates, performance : pandas.DataFrame
+        As written by collection.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    scenarios: pd.DataFrame
+    estimates: pd.DataFrame
+    performance: pd.DataFrame
+
+    @cached_property
+    def factors(self) -> list[str]:
+        """Factors that differ between scenarios; what should be on the x axis comes first."""
+        columns = [c for c in self.scenarios.columns if c != "scenario"]
+        varying = [c for c in columns if self.scenarios[c].astype(str).nunique() > 1]
+        wanted = (self.config.get("report") or {}).get("x")
+        return sorted(
+            varying, key=lambda c: (c != wanted, "overlap" not in c.lower(), varying.index(c))
+        )
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Names of the methods in the order of the study file."""
+        named = [m["name"] for m in self.config.get("methods", [])]
+        present = list(dict.fromkeys(self.performance["method"]))
+        return [m for m in named if m in present] + [m for m in present if m not in named]
+
+    @cached_property
+    def estimands(self) -> list[Mapping[str, Any]]:
+        """Estimands of the study file; without any, every parameter with null 0, alpha 0.05."""
+        stated = [dict(e) for e in self.config.get("estimands") or []]
+        if not stated:
+            names = list(dict.fromkeys(self.performance["parameter"].dropna()))
+            stated = [{"parameter": name} for name in names if name]
+        return [{"null": 0.0, "alpha": 0.05, **e} for e in stated]
+
+    @cached_property
+    def parameters(self) -> list[str]:
+        """Parameters with measures, estimands first."""
+        first = [e["parameter"] for e in self.estimands]
+        present = [p for p in dict.fromkeys(self.performance["parameter"].dropna()) if p]
+        return [p for p in first if p in present] + [p for p in present if p not in first]
+
+    @cached_property
+    def fits(self) -> pd.DataFrame:
+        """One row per fit: scenario, replication, method, status, seconds, message."""
+        wanted = [*FIT, "status", "seconds", "message", "backend"]
+        columns = [c for c in wanted if c in self.estimates.columns]
+        return self.estimates[columns].drop_duplicates(FIT).reset_index(drop=True)
+
+    def truth(self, scenario: str, parameter: str) -> float:
+        """True value of a parameter in a scenario; nan where none is known."""
+        table = self._truths
+        return float(table.get((scenario, parameter), float("nan")))
+
+    @cached_property
+    def _truths(self) -> dict[tuple[str, str], float]:
+        known = self.estimates.dropna(subset=["truth"])
+        first = known.drop_duplicates(["scenario", "parameter"])
+        return {
+            (str(s), str(p)): float(t)
+            for s, p, t in zip(first["scenario"], first["parameter"], first["truth"], strict=True)
+        }
+
+    def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
+        """Rows of one measure under one policy."""
+        table = self.performance
+        return table[(table["measure"] == measure) & (table["policy"] == policy)]
+
+
+def read_results(folder: Path) -> Results:
+    """Read a results folder.
+
+    Raises
+    ------
+    StudyError
+        Where a file that collection writes is missing.
+    """
+    import pandas as pd
+    import yaml
+
+    names = ("config.yaml", "scenarios.parquet", "estimates.parquet", "performance.parquet")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise StudyError(
+            f"{folder} is not a finished study: {', '.join(missing)} missing.\n"
+            f"Run it first: snakemake --cores all --config study={folder.name}"
+        )
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    scenarios, estimates, performance = (pd.read_parquet(folder / name) for name in names[1:])
+    return Results(folder.name, config, scenarios, estimates, performance)

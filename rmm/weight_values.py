@@ -1,0 +1,136 @@
+"""Weight expressions as numbers: evaluation per membership row, and the constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from rmm.expressions import (
+    Aggregate,
+    Call,
+    Column,
+    GroupSize,
+    LogisticSize,
+    Node,
+    Number,
+    Parameter,
+    Unary,
+)
+from rmm.weight_functions import AGGREGATES, FUNCTIONS, OPERATIONS
+
+Array = np.ndarray[Any, Any]
+
+# Data `log_n1` = log(n - 1) of a group of one. Not -inf, which JAGS cannot take as data, but so
+# small that inv_logit(E - log_n1) is exactly 1 in double precision for every |E| below 1e9.
+LOG_N1_OF_ONE = -1e10
+
+CONSTRAINTS = ("group", "total", "none")
+
+
+def evaluate(
+    node: Node,
+    columns: Mapping[str, Array],
+    start: Array,
+    parameters: Mapping[str, Array | float] | None = None,
+) -> Array:
+    """Values of an expression for every membership row.
+
+    Parameters
+    ----------
+    node : Node
+    columns : mapping
+        Name -> (M,) values, rows sorted by group.
+    start : (J+1,) int array
+        First row of each group, and M at the end; no group is empty.
+    parameters : mapping, optional
+        Name -> number, or array of shape (..., 1) (draws on the left).
+
+    Returns
+    -------
+    (..., M) float array
+        Not finite where the expression is not (no warnings).
+    """
+    sizes = np.diff(start)
+    if len(start) < 2 or (sizes < 1).any():
+        raise ValueError("start must be increasing: every group has at least one row")
+    given = {name: np.asarray(value, dtype=float) for name, value in (parameters or {}).items()}
+    size = np.repeat(sizes, sizes).astype(float)
+    with np.errstate(all="ignore"):
+        values = _Evaluation(columns, start, size, given).of(node)
+    return np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape)))
+
+
+def log_size_less_one(size: Array) -> Array:
+    """`log_n1`: log(n - 1), and `LOG_N1_OF_ONE` where n is 1."""
+    return np.where(size > 1, np.log(np.maximum(size - 1.0, 1.0)), LOG_N1_OF_ONE)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    columns: Mapping[str, Array]
+    start: Array
+    size: Array
+    parameters: Mapping[str, Array]
+
+    def of(self, node: Node) -> Array:
+        match node:
+            case Number():
+                return np.asarray(node.value)
+            case Column():
+                return np.asarray(self.columns[node.name], dtype=float)
+            case GroupSize():
+                return self.size
+            case Parameter():
+                return self.parameters[node.name]
+            case Aggregate():
+                return self.aggregate(node)
+            case Call():
+                function = FUNCTIONS[node.function].numpy
+                return np.asarray(function(*(self.of(part) for part in node.arguments)))
+            case LogisticSize():
+                return np.asarray(
+                    special.expit(self.of(node.exponent) - log_size_less_one(self.size))
+                )
+            case Unary():
+                return np.negative(self.of(node.operand))
+        values = OPERATIONS[node.op](self.of(node.left), self.of(node.right))
+        return np.asarray(values, dtype=float)
+
+    def aggregate(self, node: Aggregate) -> Array:
+        values = np.broadcast_to(self.of(node.argument), self.size.shape)
+        function = AGGREGATES[node.function].numpy
+        groups = np.split(values, self.start[1:-1])
+        return np.repeat([function(group, *node.extra) for group in groups], np.diff(self.start))
+
+
+def normalise(raw: Array, constraint: str, start: Array) -> Array:
+    """Weights from raw weights.
+
+    Parameters
+    ----------
+    raw : (..., M) array
+    constraint : str
+        ``"group"``: w = uw / (sum of uw in the group). ``"total"``: w = J uw / (sum of all uw).
+        ``"none"``: w = uw.
+    start : (J+1,) int array
+
+    Returns
+    -------
+    (..., M) float array
+        NaN where a sum is zero or not finite.
+    """
+    raw = np.asarray(raw, dtype=float)
+    if constraint == "none":
+        return raw
+    # Each group is summed by itself: differences of one long cumulative sum lose digits.
+    sums = np.add.reduceat(raw, np.asarray(start[:-1], dtype=np.intp), axis=-1)
+    with np.errstate(all="ignore"):
+        if constraint == "group":
+            return np.asarray(raw / np.repeat(sums, np.diff(start), axis=-1))
+        if constraint == "total":
+            return np.asarray(raw * (len(start) - 1) / sums.sum(axis=-1, keepdims=True))
+    raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, not {constraint!r}")

@@ -1,0 +1,310 @@
+"""The weight language: text -> weight function -> numbers, JAGS text, Stan text.
+
+See ``docs``' page on weights for the language. No user text is evaluated by Python, and none
+reaches a program unparsed. The table of functions is `rmm.weight_functions.FUNCTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from rmm import syntax
+from rmm.errors import DataError, FormulaError
+from rmm.expressions import (
+    Aggregate,
+    Binary,
+    Call,
+    Column,
+    GroupSize,
+    LogisticSize,
+    Node,
+    Number,
+    Parameter,
+    Reader,
+    Unary,
+    children,
+    describe,
+    has_parameters,
+    leaf_columns,
+    walk,
+)
+from rmm.weight_forms import (
+    is_offset_dialect,
+    largest_slope,
+    recognise,
+    refuse_parameters,
+    substituted,
+    with_coefficients,
+)
+from rmm.weight_functions import AGGREGATES, FUNCTIONS
+from rmm.weight_programs import (
+    input_key,
+    is_vector,
+    program_inputs,
+    stan_definitions,
+    to_jags,
+    to_stan,
+    uses_log_size,
+    uses_size,
+)
+from rmm.weight_values import (
+    CONSTRAINTS,
+    LOG_N1_OF_ONE,
+    Array,
+    evaluate,
+    log_size_less_one,
+    normalise,
+)
+
+__all__ = [
+    "AGGREGATES",
+    "CONSTRAINTS",
+    "FUNCTIONS",
+    "LOG_N1_OF_ONE",
+    "Aggregate",
+    "Binary",
+    "Call",
+    "Column",
+    "GroupSize",
+    "LogisticSize",
+    "Node",
+    "Number",
+    "Parameter",
+    "Unary",
+    "WeightFunction",
+    "build_weights",
+    "children",
+    "describe",
+    "evaluate",
+    "has_parameters",
+    "leaf_columns",
+    "log_size_less_one",
+    "normalise",
+    "parse_weights",
+    "program_names",
+    "read_constraint",
+    "render_jags",
+    "render_stan",
+    "stan_definitions",
+    "to_jags",
+    "to_stan",
+    "uses_log_size",
+    "uses_size",
+    "walk",
+]
+
+_CONSTRAINT_VALUES: tuple[tuple[object, str], ...] = (
+    (True, "group"),
+    (1.0, "group"),
+    (2.0, "total"),
+    (False, "none"),
+)
+
+
+@dataclass(frozen=True)
+class WeightFunction:
+    """A weight function, parsed.
+
+    Attributes
+    ----------
+    text : str
+        Right-hand side as written.
+    expression : Node
+    constraint : str
+        ``"group"`` (weights sum to 1 in each group), ``"total"`` (to the number of groups over
+        all rows) or ``"none"``.
+    dialect : str
+        ``"explicit"`` (`b0`, `b1`, ... are parameters) or ``"offset"`` (columns outside
+        `offset()` carry one each).
+    """
+
+    text: str
+    expression: Node
+    constraint: str = "group"
+    dialect: str = "explicit"
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names in order of their numbers: `b`, `b0`, `b1`, ..."""
+        found = {n.name for n in walk(self.expression) if isinstance(n, Parameter)}
+        return tuple(sorted(found, key=lambda name: int(name[1:] or -1)))
+
+    @property
+    def estimated(self) -> bool:
+        """Whether it has parameters."""
+        return bool(self.parameters)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Data columns used, in order of appearance; `n` is not one."""
+        return leaf_columns(self.expression)
+
+    @property
+    def uses_size(self) -> bool:
+        """Whether the group size `n` is used in any form."""
+        return uses_size(self.expression) or self.uses_log_size
+
+    @property
+    def uses_log_size(self) -> bool:
+        """Whether a program needs the data vector `log_n1`."""
+        return uses_log_size(self.expression)
+
+    @cached_property
+    def inputs(self) -> tuple[tuple[str, Node], ...]:
+        """(identifier, leaf) of the data vectors that a program needs: columns and aggregates."""
+        return program_inputs(self.expression)
+
+    def multiplier(self, parameter: str) -> Node | None:
+        """The data expression that a parameter multiplies; None for an intercept.
+
+        ``b1*x/2`` gives ``x/2``. None too where the parameter is not a factor of a product or
+        stands in several places.
+        """
+        found = [n for n in walk(self.expression) if n == Parameter(parameter)]
+        if len(found) != 1:
+            return None
+        slope = largest_slope(self.expression, parameter)
+        return None if slope is None or isinstance(slope, Number) else slope
+
+    def with_fixed(self, parameter: str, value: float) -> WeightFunction:
+        """The function with a number in place of a parameter; `text` is rewritten."""
+        expression = substituted(self.expression, {parameter: value})
+        return replace(self, text=describe(expression), expression=expression)
+
+    def raw(
+        self,
+        columns: Mapping[str, Array],
+        start: Array,
+        parameters: Mapping[str, Array | float] | None = None,
+    ) -> Array:
+        """Raw weights, (..., M); see `evaluate`."""
+        return evaluate(self.expression, columns, start, parameters)
+
+    def weights(
+        self,
+        columns: Mapping[str, Array],
+        start: Array,
+        parameters: Mapping[str, Array | float] | None = None,
+    ) -> Array:
+        """Weights after the constraint, (..., M).
+
+        Raises
+        ------
+        DataError
+            If a weight is not a finite number, which names the first such row.
+        """
+        raw = self.raw(columns, start, parameters)
+        values = normalise(raw, self.constraint, start)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            row = int(np.argwhere(bad)[0][-1])
+            group = int(np.searchsorted(start, row, side="right")) - 1
+            raise DataError(
+                f"The weight function `{self.text}` gives {int(bad.sum())} weights that are not "
+                f"finite numbers; the first is in row {row + 1} of the sorted table (group number "
+                f"{group + 1}). Check for zeros in denominators and for logs of values that are "
+                "not positive."
+            )
+        return values
+
+
+def parse_weights(text: str, *, constraint: object = None) -> WeightFunction:
+    """A weight function from its text.
+
+    Parameters
+    ----------
+    text : str
+        ``"w ~ 1/n^exp(-(b0 + b1*x))"``, or the right-hand side alone.
+    constraint : optional
+        1 or True, 2, or False; or ``"group"``, ``"total"``, ``"none"``. The default is 1, but 2
+        for the offset dialect with parameters.
+
+    Raises
+    ------
+    FormulaError
+        With a caret.
+    """
+    tree = syntax.parse(text)
+    return build_weights(tree, text, None if constraint is None else read_constraint(constraint))
+
+
+def read_constraint(value: object) -> str:
+    """``"group"``, ``"total"`` or ``"none"`` from what users write; `FormulaError` otherwise."""
+    if isinstance(value, str) and value in CONSTRAINTS:
+        return value
+    for written, meaning in _CONSTRAINT_VALUES:
+        same_kind = isinstance(value, bool) == isinstance(written, bool)
+        if same_kind and isinstance(value, (bool, int, float)) and value == written:
+            return meaning
+    raise FormulaError(
+        f"{value!r} is not a constraint of weights.",
+        hint="Allowed: 1 or TRUE (weights sum to 1 in each group), 2 (to the number of groups over "
+        "all rows), FALSE (not normalised).",
+    )
+
+
+def build_weights(tree: syntax.Syntax, text: str, constraint: str | None = None) -> WeightFunction:
+    """A weight function from the syntax tree of ``w ~ ...`` inside `text`."""
+    tree = _right_side(tree, text)
+    offset = is_offset_dialect(tree)
+    reader = Reader(text, parameters=not offset, weights=True)
+    if offset:
+        refuse_parameters(tree, reader)
+    expression = with_coefficients(tree, reader) if offset else reader.read(tree)
+    expression = recognise(expression)
+    dialect = "offset" if offset else "explicit"
+    if constraint is None:
+        constraint = "total" if offset and has_parameters(expression) else "group"
+    return WeightFunction(syntax.source(text, tree), expression, constraint, dialect)
+
+
+def _right_side(tree: syntax.Syntax, text: str) -> syntax.Syntax:
+    if isinstance(tree, syntax.Prefix) and tree.operator == "~":
+        return tree.operand
+    if isinstance(tree, syntax.Infix) and tree.operator == "~":
+        if not isinstance(tree.left, syntax.Name):
+            raise FormulaError(
+                "The left-hand side of a weight function is a name: w ~ ...",
+                text,
+                tree.left.span.start,
+                tree.left.span.end - tree.left.span.start,
+            )
+        return tree.right
+    return tree
+
+
+# -- programs --------------------------------------------------------------------------------
+
+
+def program_names(
+    function: WeightFunction, coefficient: str = "b_w", prefix: str = ""
+) -> dict[str, str]:
+    """`names` for `to_jags` and `to_stan`: data vectors get `prefix`, parameters an index."""
+    names = {"n": f"{prefix}n", "log_n1": f"{prefix}log_n1"}
+    for number, parameter in enumerate(function.parameters, start=1):
+        names[f"param:{parameter}"] = f"{coefficient}[{number}]"
+    for identifier, leaf in function.inputs:
+        names[f"input:{input_key(leaf)}"] = f"{prefix}{identifier}"
+    return names
+
+
+def render_jags(
+    function: WeightFunction, coefficient: str = "b_w", prefix: str = "", index: str = "r"
+) -> str:
+    """JAGS text of the raw weight of row `index`: ``ilogit(b_w[1] * pseat[r] - log_n1[r])``."""
+    return to_jags(function.expression, program_names(function, coefficient, prefix), index)
+
+
+def render_stan(
+    function: WeightFunction, coefficient: str = "b_w", prefix: str = "", rows: str = "M"
+) -> str:
+    """Stan text of the (M,) vector of raw weights.
+
+    The functions block must hold `stan_definitions(function.expression)` (usually "").
+    """
+    text = to_stan(function.expression, program_names(function, coefficient, prefix))
+    return text if is_vector(function.expression) else f"rep_vector({text}, {rows})"

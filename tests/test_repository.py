@@ -1,0 +1,235 @@
+"""Rules of the house that no single module's tests can keep."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rmm"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULE_LINES = 450
+FUNCTION_LINES = 70
+# Programs whose import is a backend's business alone.
+ENGINES = {"pyjags", "cmdstanpy", "httpstan", "stan"}
+# Import name -> distribution, where they differ.
+DISTRIBUTIONS = {
+    "arviz_base": "arviz-base",
+    "arviz_stats": "arviz-stats",
+    "arviz_plots": "arviz-plots",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+}
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """Names of all modules that a file imports, those inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def project_files() -> Iterator[Path]:
+    """Text files under version control; where there is no git, those of the known folders."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    names = listing.stdout.splitlines() if listing.returncode == 0 else []
+    if not names:
+        folders = ("rmm", "tests", "workflow", "config", "tools", ".ci")
+        names = [named(path) for folder in folders for path in (ROOT / folder).rglob("*")]
+    for name in names:
+        path = ROOT / name
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert len(MODULES) > 10
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_module_is_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_functions_are_short_enough_to_see(path: Path) -> None:
+    functions = (
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    long = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in functions}
+    assert {name: n for name, n in long.items() if n > FUNCTION_LINES} == {}
+
+
+def test_modules_and_names_say_what_they_are() -> None:
+    vague = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|$)", re.IGNORECASE)
+    found = [named(path) for path in MODULES if vague.search(path.stem)]
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name)
+                if vague.search(words):
+                    found.append(f"{named(path)}: {node.name}")
+    assert found == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_only_backends_import_engines(path: Path) -> None:
+    allowed = ENGINES if path.parent.name == "backends" else set()
+    assert roots(path) & ENGINES <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_package_knows_nothing_of_snakemake(path: Path) -> None:
+    assert "snakemake" not in roots(path)
+
+
+def test_simulator_shares_no_code_with_programs_and_design() -> None:
+    forbidden = ("rmm.programs", "rmm.design", "rmm.backends", "rmm.fit")
+    shared = {
+        f"{named(path)}: {name}"
+        for path in (PACKAGE / "simulate").rglob("*.py")
+        for name in imports(path)
+        if name.startswith(forbidden)
+    }
+    assert shared == set()
+
+
+def test_layers_are_kept() -> None:
+    """The contracts of pyproject.toml, as `make lint` checks them."""
+    if importlib.util.find_spec("importlinter") is None:
+        pytest.skip("import-linter is not installed")
+    command = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def declared() -> set[str]:
+    """Distributions that pyproject.toml names for users, extras included, `dev` not."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + [s for name in extras if name != "dev" for s in extras[name]]
+    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines}
+
+
+def test_what_the_package_imports_is_declared() -> None:
+    used = set().union(*(roots(path) for path in MODULES))
+    foreign = used - set(sys.stdlib_module_names) - {"rmm"}
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} - declared() == set()
+
+
+def test_extra_all_holds_every_extra_of_users() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    parts = {line for name in extras if name not in {"all", "dev"} for line in extras[name]}
+    assert set(extras["all"]) == parts
+
+
+def test_lock_covers_what_is_declared_with_hashes_and_no_addresses() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not re.search(r"^--?[a-z]", text, re.MULTILINE)
+    entries = re.split(r"\n(?=[A-Za-z0-9])", text)
+    pinned = {e.partition("==")[0].lower(): e for e in entries if "==" in e}
+    assert declared() - set(pinned) == set()
+    assert [name for name, entry in pinned.items() if "--hash=sha256:" not in entry] == []
+
+
+def test_no_paths_of_a_machine_and_no_registries() -> None:
+    # Spelled in pieces, so that this file does not hold what it looks for.
+    machine = "|".join("/" + name + "/" for name in ("work", "root", "home", "Users"))
+    hosts = "|".join(
+        ("python" + r"hosted", r"pypi\." + "org", r"registry\." + "npm", r"deb\.deb" + "ian")
+    )
+    forbidden = re.compile(rf"(?<![\w.$}}~/-])({machine})|{hosts}")
+    found = []
+    for path in project_files():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{named(path)}:{n}" for n, line in enumerate(lines, 1) if forbidden.search(line)]
+    assert found == []
+
+
+def test_every_family_file_has_a_row() -> None:
+    families = importlib.import_module("rmm.families")
+    rows = {id(family) for family in families.FAMILIES.values()}
+    for path in (PACKAGE / "families").glob("[!_]*.py"):
+        if path.stem == "base":
+            continue
+        module = importlib.import_module(f"rmm.families.{path.stem}")
+        own = [v for v in vars(module).values() if isinstance(v, families.Family)]
+        assert own, f"{named(path)} defines no family"
+        assert {id(family) for family in own} <= rows, f"{named(path)} has no row in FAMILIES"
+
+
+@pytest.mark.parametrize("package", ["backends", "families", "programs", "simulate", "study"])
+def test_no_file_is_left_unused(package: str) -> None:
+    """Each file of a package is named by another file: in its registry, or as a part of one."""
+    for path in (PACKAGE / package).glob("[!_]*.py"):
+        others = (other.read_text(encoding="utf-8") for other in MODULES if other != path)
+        word = re.compile(rf"\b{path.stem}\b")
+        assert any(word.search(text) for text in others), f"{named(path)} is named nowhere"
+
+
+SKIPS = """
+import pytest
+
+def test_of_an_engine():
+    pytest.importorskip("an_engine_that_is_not_there")
+
+def test_of_something_else():
+    pytest.skip("the shared data are not here")
+"""
+
+
+@pytest.mark.parametrize(("ci", "counted"), [("true", "1 failed, 1 skipped"), ("", "2 skipped")])
+def test_skip_for_a_missing_engine_fails_in_ci(tmp_path: Path, ci: str, counted: str) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_sample.py").write_text(SKIPS)
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=."],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "CI": ci,
+            "PYTEST_ADDOPTS": "",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert counted in result.stdout, result.stdout
