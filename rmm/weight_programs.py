@@ -215,10 +215,19 @@ def to_stan(node: Node, names: Mapping[str, str]) -> str:
             return f"inv_logit({exponent} - {names['log_n1']})"
         case Unary():
             return "-" + _grouped(node.operand, to_stan(node.operand, names), 9)
-    left, right = to_stan(node.left, names), to_stan(node.right, names)
     if node.op in COMPARISONS:
-        return f"rmm_compare({COMPARISONS.index(node.op) + 1}, {left}, {right})"
-    return _infix(node, left, right, _stan_operator(node))
+        number = COMPARISONS.index(node.op) + 1
+        return f"rmm_compare({number}, {to_stan(node.left, names)}, {to_stan(node.right, names)})"
+    operator = _stan_operator(node)
+    left = _stan_operand(node.left, to_stan(node.left, names), operator)
+    right = _stan_operand(node.right, to_stan(node.right, names), operator)
+    return _infix(node, left, right, operator)
+
+
+def _stan_operand(node: Node, text: str, operator: str) -> str:
+    """In parentheses where `a * b .* c` would read as `a * (b .* c)`: Stan's dots bind tighter."""
+    plain = isinstance(node, Binary) and node.op in "*/" and _stan_operator(node) == node.op
+    return f"({text})" if operator in (".*", "./") and plain else text
 
 
 def _stan_operator(node: Binary) -> str:
@@ -255,16 +264,29 @@ def _number(value: float) -> str:
 
 def _infix(node: Binary, left: str, right: str, operator: str) -> str:
     own = PRECEDENCE[node.op]
-    strict = 9 if node.op == "^" else own + (own == 1)
+    power = node.op == "^"
     return (
-        f"{_grouped(node.left, left, strict)} {operator} "
-        f"{_grouped(node.right, right, 9 if node.op == '^' else own + 1)}"
+        f"{_grouped(node.left, left, 9 if power else own + (own == 1))} {operator} "
+        f"{_grouped(node.right, right, 9 if power else own + 1)}"
     )
 
 
 def _grouped(node: Node, text: str, least: int) -> str:
     """In parentheses unless it binds as tightly as `least`; signs always, engines differ there."""
+    if text.startswith("(") and text.endswith(")") and _is_enclosed(text):
+        return text
     if isinstance(node, Unary):
         return f"({text})"
-    tight = PRECEDENCE[node.op] if isinstance(node, Binary) else 9
-    return text if tight >= least else f"({text})"
+    if not isinstance(node, Binary) or (node.op in COMPARISONS and text.startswith("rmm_")):
+        return text
+    return text if PRECEDENCE[node.op] >= least else f"({text})"
+
+
+def _is_enclosed(text: str) -> bool:
+    """Whether the first parenthesis closes at the end."""
+    level = 0
+    for at, character in enumerate(text):
+        level += (character == "(") - (character == ")")
+        if level == 0:
+            return at == len(text) - 1
+    return False

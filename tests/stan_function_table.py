@@ -46,6 +46,8 @@ TEXTS = {
     "minus": "-x^2 - (-x - y) - (x - y - b1) - -b2",
     "divide": "1/2 + 7/(2*b3) + x/n/2 + (x/b1)/(b2/n)",
     "powers": "2^n^0.5 + n^-b1 + b3^b1 + (-x)^2 + (x^2)^2 + 2^-x",
+    "compare": "b1*((x > y) + y) + 2*(x == y)*y",
+    "chain": "x/2*y/n*b3/y",
     "mixed": "x*b1*y*2 + 3*(b1 + b2)*n",
     "scalar": "b1 + b2*b3",
 }

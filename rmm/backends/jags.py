@@ -226,7 +226,7 @@ def _warn(facts: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
             f"{', '.join(map(str, slow))}: raise `warmup` (now {settings.warmup}) or `adapt`."
         )
     outside = facts[0]["outside"]
-    if outside:
+    if outside and facts[0]["required"] > 1:  # one node alone needs no block
         if len(outside) == facts[0]["required"] and not _has_glm(facts[0]["samplers"]):
             raise BackendError(
                 f"JAGS samples {_some(outside)} one by one: its glm module offers no block for "

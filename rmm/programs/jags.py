@@ -19,7 +19,7 @@ from rmm.design import Design, Membership, Nesting
 from rmm.errors import PriorError
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
 from rmm.spec import MemberPart, ModelSpec, NestingPart
-from rmm.weights import input_key, to_jags
+from rmm.weight_programs import input_key, to_jags
 
 Array = np.ndarray[Any, Any]
 

@@ -21,8 +21,8 @@ _RESULT_COLUMNS = {
 }  # fmt: skip
 
 
-def findings(results: Results) -> list[str]:
-    """One sentence per estimand and method: Type-I error against the nominal level."""
+def findings(results: Results) -> list[tuple[str, str]]:
+    """(method, what it does) per estimand: Type-I error against the nominal level."""
     said = []
     for estimand in results.estimands:
         rows = _rejections(results, estimand)
@@ -30,7 +30,7 @@ def findings(results: Results) -> list[str]:
         for method in results.methods:
             mine = rows[rows["method"] == method]
             if not mine.empty:
-                said.append(_size_sentence(method, estimand, mine))
+                said.append((method, _size_sentence(estimand, mine)))
     return said
 
 
@@ -40,7 +40,7 @@ def _rejections(results: Results, estimand: Mapping[str, Any]) -> pd.DataFrame:
     return rows[same & (rows["parameter"] == estimand["parameter"])].dropna(subset=["value"])
 
 
-def _size_sentence(method: str, estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
+def _size_sentence(estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
     alpha = float(estimand["alpha"])
     low, high = rows["value"].min(), rows["value"].max()
     span = rate(low) if low == high else f"{rate(low)} to {rate(high)}"
@@ -57,7 +57,7 @@ def _size_sentence(method: str, estimand: Mapping[str, Any], rows: pd.DataFrame)
         verdict = "outside the band of a test at the nominal level"
         verdict += "" if count == 1 else f" in {outside} of them"
     return (
-        f"<b>{method}</b> rejects the true null hypothesis {estimand['parameter']} = "
+        f"rejects the true null hypothesis {estimand['parameter']} = "
         f"{compact(float(estimand['null']))} at a rate of {span} {where} "
         f"(nominal {rate(alpha, 2)}), {verdict}."
     )

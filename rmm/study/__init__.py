@@ -1,0 +1,67 @@
+"""Simulation studies: a YAML file -> scenarios -> jobs -> estimates -> performance.
+
+What workflow scripts (and the command line) call, all statistical, none knows Snakemake::
+
+    study = load_study(path)                      # config.py; StudyError says what is wrong
+    study.name, study.seed, study.replications, study.batch
+    study.scenarios                               # tuple of Scenario(id, factors, content)
+    study.methods                                 # tuple of Method(name, kind, backend, id, ...)
+    jobs = plan(study, folder)                    # batches.py; folder = results/NAME
+        # -> list of Job(scenario, method, first, last, path): path is relative to folder,
+        #    "estimates/<scenario>/<method>/<first>-<last>.parquet". Existing files are kept as
+        #    jobs of their own range, so another batch size recomputes nothing.
+    write_design(study, folder)                   # config.yaml (resolved), scenarios.parquet
+    run_batch(study, scenario_id, method_name, first, last, path)   # simulate + fit -> Parquet
+    collect(study, paths, folder / "estimates.parquet")    # refuses results of another study
+    write_performance(study, folder / "estimates.parquet", folder / "performance.parquet")
+    status(study, folder)                         # dict: jobs, done, missing, fits by status
+    replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
+
+`performance(estimates, ...)` scores any table of estimates (see performance.py).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmm.study.batches import Job, collect, plan, replay, run_batch, status, write_design
+    from rmm.study.config import Study, load_study
+    from rmm.study.performance import performance
+    from rmm.study.scoring import write_performance
+
+_LAZY = {
+    "Job": "rmm.study.batches",
+    "Study": "rmm.study.config",
+    "collect": "rmm.study.batches",
+    "load_study": "rmm.study.config",
+    "performance": "rmm.study.performance",
+    "plan": "rmm.study.batches",
+    "replay": "rmm.study.batches",
+    "run_batch": "rmm.study.batches",
+    "status": "rmm.study.batches",
+    "write_design": "rmm.study.batches",
+    "write_performance": "rmm.study.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rmm.study' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+__all__ = [
+    "Job",
+    "Study",
+    "collect",
+    "load_study",
+    "performance",
+    "plan",
+    "replay",
+    "run_batch",
+    "status",
+    "write_design",
+    "write_performance",
+]

@@ -1,0 +1,154 @@
+"""Parquet schemas of a study's output, and writing that survives a kill."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rmm.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OK, NOT_CONVERGED, FAILED, TIMEOUT = "ok", "not_converged", "failed", "timeout"
+STATUSES = (OK, NOT_CONVERGED, FAILED, TIMEOUT)
+
+#: Columns that may differ between two runs of the same study; all others are reproducible.
+RUN_COLUMNS = ("seconds", "rmm_version", "engine")
+
+#: One row per fit and parameter. A fit that failed has one row per estimand, without estimates.
+ESTIMATES = pa.schema(
+    [
+        pa.field("scenario", pa.string(), nullable=False),
+        pa.field("replication", pa.int32(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("backend", pa.string(), nullable=False),
+        pa.field("parameter", pa.string(), nullable=False),
+        ("truth", pa.float64()),
+        ("mean", pa.float64()),
+        ("median", pa.float64()),
+        ("sd", pa.float64()),
+        ("lower", pa.float64()),  # 95% interval: confidence, or equal-tailed credible
+        ("upper", pa.float64()),
+        ("lower90", pa.float64()),
+        ("upper90", pa.float64()),
+        ("lower99", pa.float64()),
+        ("upper99", pa.float64()),
+        ("df", pa.float64()),  # of a t reference distribution; null for Bayesian fits
+        ("null", pa.float64()),  # the value that p_value tests
+        ("p_value", pa.float64()),  # two-sided; Bayesian: 2 min(P(> null), P(< null))
+        ("rhat", pa.float64()),
+        ("ess_bulk", pa.float64()),
+        ("ess_tail", pa.float64()),
+        ("divergences", pa.int32()),
+        ("seconds", pa.float64()),  # of the whole fit; the same in all rows of a fit
+        pa.field("status", pa.string(), nullable=False),
+        ("message", pa.string()),
+        ("seed", pa.int64()),  # of the method's chains
+        ("method_id", pa.string()),  # content hash of the method
+        ("rmm_version", pa.string()),
+        ("engine", pa.string()),
+    ]
+)
+
+#: `method` and `parameter` are never null; `alpha` is null for measures that have none.
+PERFORMANCE = pa.schema(
+    [
+        pa.field("scenario", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("parameter", pa.string(), nullable=False),  # "" for convergence and seconds
+        pa.field("measure", pa.string(), nullable=False),
+        ("alpha", pa.float64()),
+        pa.field("policy", pa.string(), nullable=False),  # per_method | complete_case
+        ("value", pa.float64()),
+        ("mcse", pa.float64()),
+        ("n", pa.int64()),  # usable fits that the value rests on
+        ("n_failed", pa.int64()),  # failed and timed out
+        ("n_not_converged", pa.int64()),
+        ("reference", pa.float64()),  # closed form or published value
+        ("reference_source", pa.string()),
+    ]
+)
+
+ESTIMATES_ORDER = ("scenario", "method", "replication", "parameter")
+
+
+def estimates_table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
+    """Rows of estimates as an Arrow table; columns not given are null.
+
+    `metadata` (study seed, method id, ...) is kept in the file, so that collection can refuse
+    results that another study made.
+    """
+    schema = ESTIMATES.with_metadata({f"rmm.{k}": v for k, v in metadata.items()})
+    columns = {name: [row.get(name) for row in rows] for name in ESTIMATES.names}
+    arrays = [pa.array(columns[f.name], type=f.type, from_pandas=True) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def performance_table(frame: pd.DataFrame) -> pa.Table:
+    """A frame of `rmm.study.performance` as an Arrow table with the columns of `PERFORMANCE`."""
+    whole = frame.copy()
+    for name in PERFORMANCE.names:
+        if name not in whole:
+            whole[name] = None
+    return pa.Table.from_pandas(whole[PERFORMANCE.names], schema=PERFORMANCE, preserve_index=False)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table so that `path` holds all of it or does not exist."""
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file so that `path` holds all of it or keeps what it had."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Call `write(temporary)` and rename; the disk has the bytes before the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
+    """A file of estimates and the metadata written with it.
+
+    Raises
+    ------
+    StudyError
+        If it is no whole Parquet file of this schema.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise StudyError(
+            f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
+            "batch is recomputed."
+        ) from error
+    if table.schema.names != ESTIMATES.names:
+        raise StudyError(
+            f"{path} has other columns than this version of rmm writes: "
+            f"{', '.join(sorted(set(table.schema.names) ^ set(ESTIMATES.names)))}.\n"
+            "Move the old results away, or use the version that wrote them."
+        )
+    found = table.schema.metadata or {}
+    metadata = {
+        k.decode()[4:]: v.decode() for k, v in found.items() if k.decode().startswith("rmm.")
+    }
+    return table, metadata

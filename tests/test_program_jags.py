@@ -1,0 +1,309 @@
+"""JAGS programs: golden texts, and what they compute against NumPy and SciPy.
+
+``RMM_UPDATE_GOLDEN=1 pytest tests/test_program_jags.py`` rewrites the golden texts; read the diff.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from coalitions import made_up_coalitions
+from scipy import stats
+
+from rmm.backends import jags as engine
+from rmm.backends.base import Run, Settings
+from rmm.design import weight_columns
+from rmm.errors import ConvergenceWarning, PriorError
+from rmm.inits import initial_values
+from rmm.model import Model, prepare, prepare_without_data
+from rmm.prior_language import PRIOR_FAMILIES
+from rmm.programs import jags
+from rmm.programs.jags_priors import DENSITIES, EFFECT_PRECISIONS, PRECISIONS
+from rmm.weights import normalise
+
+GOLDEN = Path(__file__).parent / "golden" / "jags"
+needs_jags = pytest.mark.skipif(
+    importlib.util.find_spec("pyjags") is None, reason="pyjags is not installed"
+)
+
+ESTIMATED = "mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b0 + b1*s))), c={}), RE={})"
+# File -> formula, priors.
+MODELS: dict[str, tuple[str, Any]] = {
+    "regression": ("y ~ 1 + z", "weakly_informative"),
+    "intercept_only": ("y ~ 1", "rmm"),
+    "no_intercept": ("y ~ 0 + z", "rmm"),
+    "fixed_weights": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x, lead), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)",
+        "weakly_informative",
+    ),
+    "covariates_alone": ("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n, c=FALSE))", "rmm"),
+    "estimated_group": (
+        f"y ~ 1 + z + q + {ESTIMATED.format('TRUE', 'TRUE')} + hm(id=cid)",
+        {"sigma_l1": "half_t(4, 1)"},
+    ),
+    "estimated_total": (f"y ~ 1 + {ESTIMATED.format('2', 'TRUE')}", "weakly_informative"),
+    "estimated_none": (f"y ~ 1 + {ESTIMATED.format('FALSE', 'FALSE')}", "weakly_informative"),
+    "fixed_effects": ("y ~ 1 + z + hm(id=cid, type=FE, showFE=TRUE)", "weakly_informative"),
+    "two_blocks": (
+        "y ~ 1 + mm(id(pid, gid), vars(x, fix(lead, 0.3)), fn(w ~ 1/n^exp(-b1*s)), name=party)"
+        " + mm(id(pid, gid), RE=TRUE, name=plain) + hm(id=cid) + hm(id=dec)",
+        "weakly_informative",
+    ),
+    "mixed_priors": (
+        "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
+        ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    table = made_up_coalitions()
+    return table.assign(x1=table["z"].round())
+
+
+def model_of(name: str, table: pd.DataFrame) -> Model:
+    formula, priors = MODELS[name]
+    if "mm(" not in formula:
+        table = table.drop_duplicates("gid")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return prepare(formula, table, priors=priors)
+
+
+def run_of(model: Model, *extra: str, draws: int = 20, warmup: int = 200) -> Run:
+    """A short run of a model; a coefficient outside the glm block is an error."""
+    spec, forms = model.spec, model.priors.forms
+    settings = Settings(
+        chains=2, warmup=warmup, draws=draws, seed=5, cores=2,
+        monitor=(*jags.monitored(spec, forms), *extra),
+        options=jags.engine_options(spec, forms),
+    )  # fmt: skip
+    starts = [jags.initial(spec, forms, v) for v in initial_values(model, 2, 5)]
+    values = jags.data(spec, model.design, model.priors.data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "JAGS samples", ConvergenceWarning)
+        warnings.filterwarnings("ignore", ".*still adapting", ConvergenceWarning)
+        return engine.run(jags.write(spec, forms), values, starts, settings, None)
+
+
+# ---- text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_text_is_the_golden_one(name: str, table: pd.DataFrame) -> None:
+    model = model_of(name, table)
+    text, path = jags.write(model.spec, model.priors.forms), GOLDEN / f"{name}.txt"
+    if os.environ.get("RMM_UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_every_golden_text_belongs_to_a_model() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_text_does_not_depend_on_the_data(name: str, table: pd.DataFrame) -> None:
+    one, other = model_of(name, table), model_of(name, made_up_like(table))
+    assert jags.write(one.spec, one.priors.forms) == jags.write(other.spec, other.priors.forms)
+
+
+def made_up_like(table: pd.DataFrame) -> pd.DataFrame:
+    other = made_up_coalitions(groups=60, members=12, seed=8)
+    return other.assign(x1=other["z"].round())[list(table.columns)]
+
+
+def test_user_text_cannot_leave_a_comment() -> None:
+    spec, forms = prepare_without_data("y ~ 1 +\n  z # */ model {}\n")
+    text = jags.write(spec, forms)
+    head = text.split("\nmodel {")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert "*/" not in text
+
+
+def test_weight_variables_keep_out_of_the_way(table: pd.DataFrame) -> None:
+    """Columns with the names of the program's own variables."""
+    names = ["weight", "group", "first", "X_l1", "total", "center_l1"]
+    data = table.assign(**{name: table["s"] ** (k + 1) for k, name in enumerate(names)})
+    inner = " + ".join(f"b{k}*{name}" for k, name in enumerate(names, start=1))
+    formula = f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ ilogit({inner})), RE=TRUE)"
+    model = prepare(formula, data)
+    values = jags.data(model.spec, model.design, model.priors.data)
+    assert np.array_equal(values["x_weight"], model.design.members[0].inputs["weight"])
+    assert values["group"].max() == model.design.J
+    text = jags.write(model.spec, model.priors.forms)
+    assert "b_w[1] * x_weight[r] + b_w[2] * x_group[r]" in text
+
+
+# ---- data and initial values -----------------------------------------------------------------
+
+
+def test_initial_values_are_those_of_what_is_sampled(table: pd.DataFrame) -> None:
+    model = model_of("mixed_priors", table)
+    values = {"alpha": 1.0, "beta_l2": np.zeros(2), "sigma_l1": 0.7, "sigma_l2": 0.5}
+    assert set(jags.initial(model.spec, model.priors.forms, values)) == {
+        "alpha", "beta_l2", "sigma_l2",
+    }  # fmt: skip
+    model = model_of("fixed_weights", table)
+    starts = jags.initial(model.spec, model.priors.forms, {"sigma_l1": 0.5, "sigma_l2": 0.5})
+    assert starts == {"tau_l1": 4.0, "sigma_l2": 0.5}
+
+
+def test_parameters_held_fixed_are_data_and_not_monitored(table: pd.DataFrame) -> None:
+    model = model_of("mixed_priors", table)
+    values = jags.data(model.spec, model.design, model.priors.data)
+    assert values["sigma_l1"] == 0.7
+    assert "sigma_l1" not in jags.monitored(model.spec, model.priors.forms)
+
+
+def test_a_standard_deviation_of_zero_is_refused(table: pd.DataFrame) -> None:
+    model = prepare("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table, priors=["sigma_l1 <- 0"])
+    with pytest.raises(PriorError, match="cannot hold `sigma_l1` at 0"):
+        jags.data(model.spec, model.design, model.priors.data)
+
+
+def test_only_normal_priors_must_be_in_the_block(table: pd.DataFrame) -> None:
+    model = model_of("mixed_priors", table)
+    nodes = jags.engine_options(model.spec, model.priors.forms)["require_block"]
+    assert nodes == ("alpha", "beta_l2[2]", "u_l1")
+
+
+# ---- what the programs compute ---------------------------------------------------------------
+
+
+@needs_jags
+@pytest.mark.parametrize("name", MODELS)
+def test_programs_run_with_everything_linear_in_a_block(name: str, table: pd.DataFrame) -> None:
+    model = model_of(name, table)
+    run = run_of(model)
+    coords = model.design.coords
+    for parameter in model.spec.parameters:
+        if parameter.name in run.draws:
+            sizes = tuple(len(coords[d]) for d in parameter.dims)
+            assert run.draws[parameter.name].shape == (2, 20, *sizes)
+    # No data is sent that the program does not read.
+    assert not [m for m in run.engine["messages"] if "not used" in m]
+
+
+@needs_jags
+@pytest.mark.parametrize("name", MODELS)
+def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame) -> None:
+    """eta from reported parameters and raw data, without centring, against the program's."""
+    model = model_of(name, table)
+    spec, design = model.spec, model.design
+    weights = [f"w{p.suffix}" for p in spec.members if p.estimated]
+    run = run_of(model, "eta", *weights)
+    draws = {k: v.reshape(-1, *v.shape[2:]) for k, v in run.draws.items()}
+    eta = np.zeros_like(draws["eta"])
+    if spec.intercept:
+        eta += draws["b_l2"][:, [0]]
+    if spec.terms:
+        eta += draws["b_l2"][:, int(spec.intercept) :] @ (design.X_l2 + design.center_l2).T
+    if design.offset is not None:
+        eta += design.offset
+    for part, member in zip(spec.members, design.members, strict=True):
+        w = np.tile(member.weight, (len(eta), 1)) if not part.estimated else draws_of_w(
+            part, model, draws[part.b_w]
+        )  # fmt: skip
+        if part.estimated:
+            assert np.allclose(draws[f"w{part.suffix}"], w, rtol=1e-9)
+        rows = np.zeros_like(w)
+        if part.random:
+            rows += draws[part.u][:, member.member]
+        if part.covariates and part.estimated:
+            rows += draws[part.b] @ (member.X + member.center).T
+        if member.offset is not None:
+            rows += member.offset
+        eta += np.add.reduceat(w * rows, member.start[:-1], axis=1)
+        if part.covariates and not part.estimated:
+            eta += draws[part.b] @ (member.X + member.center).T
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        if nest.random:
+            eta += draws[nest.u][:, nesting.unit]
+        if nest.covariates:
+            eta += draws[nest.b] @ (nesting.X + nesting.center).T
+    assert np.allclose(draws["eta"], eta, rtol=1e-8, atol=1e-8)
+
+
+def draws_of_w(part: Any, model: Model, b_w: np.ndarray) -> np.ndarray:
+    start = model.design.members[0].start
+    parameters = {name: b_w[:, [k]] for k, name in enumerate(part.weight.parameters)}
+    raw = part.weight.raw(weight_columns(part, model.grouped), start, parameters)
+    return np.asarray(normalise(raw, part.weight.constraint, start))
+
+
+# ---- priors ----------------------------------------------------------------------------------
+
+HYPER = {
+    "normal": {"location": 1.5, "scale": 0.5},
+    "student_t": {"df": 4.0, "location": -1.0, "scale": 2.0},
+    "half_normal": {"scale": 1.5},
+    "half_t": {"df": 5.0, "scale": 0.8},
+    "half_cauchy": {"scale": 0.6},
+    "exponential": {"rate": 2.0},
+    "gamma": {"shape": 2.5, "rate": 1.5},
+    "uniform": {"lower": -1.0, "upper": 3.0},
+    "precision_gamma": {"shape": 3.0, "rate": 0.5},
+}
+SCIPY: dict[str, Any] = {
+    "normal": stats.norm(1.5, 0.5),
+    "student_t": stats.t(4, -1, 2),
+    "half_normal": stats.halfnorm(scale=1.5),
+    "half_t": stats.t(5, 0, 0.8),
+    "half_cauchy": stats.halfcauchy(scale=0.6),
+    "exponential": stats.expon(scale=0.5),
+    "gamma": stats.gamma(2.5, scale=1 / 1.5),
+    "uniform": stats.uniform(-1, 4),
+    "precision_gamma": stats.invgamma(3, scale=0.5),
+}
+
+
+def probabilities(family: str, values: np.ndarray) -> np.ndarray:
+    """Distribution function at the draws, uniform on (0, 1) if the density is right."""
+    if family == "half_t":
+        return 2 * SCIPY[family].cdf(values) - 1
+    return SCIPY[family].cdf(values**2 if family == "precision_gamma" else values)
+
+
+def test_every_prior_has_a_row() -> None:
+    assert set(DENSITIES) | set(PRECISIONS) == set(PRIOR_FAMILIES) - {"fixed"}
+
+
+@needs_jags
+@pytest.mark.parametrize("family", DENSITIES)
+def test_densities_are_what_they_are_called(family: str) -> None:
+    text = DENSITIES[family].format(**HYPER[family])
+    run = engine.run(
+        f"model {{ x ~ {text} }}", {}, [{}],
+        Settings(chains=1, warmup=50, draws=4000, monitor=("x",), seed=2), None,
+    )  # fmt: skip
+    found = probabilities(family, run.draws["x"].ravel())
+    assert stats.kstest(found, "uniform").pvalue > 1e-4
+
+
+@needs_jags
+@pytest.mark.parametrize("family", EFFECT_PRECISIONS)
+def test_precisions_give_the_standard_deviations_their_prior(family: str) -> None:
+    """Effects without any information: sigma's posterior is its prior."""
+    text = EFFECT_PRECISIONS[family].format(**HYPER[family])
+    program = f"""model {{
+      for (j in 1:8) {{ y[j] ~ dnorm(a + u[g[j]], 1.0E-9) }}
+      for (i in 1:4) {{ u[i] ~ dnorm(0, tau) }}
+      a ~ dnorm(0, 1)
+      tau ~ {text}
+      sigma <- pow(tau, -0.5)
+    }}"""
+    settings = Settings(chains=2, warmup=1000, draws=1000, thin=40, monitor=("sigma",), seed=6)
+    data = {"y": np.zeros(8), "g": np.arange(8) % 4 + 1}
+    run = engine.run(program, data, [{}] * 2, settings, None)
+    found = probabilities(family, run.draws["sigma"].ravel())
+    assert stats.kstest(found, "uniform").pvalue > 1e-4

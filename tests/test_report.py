@@ -1,0 +1,240 @@
+"""The report: made from invented estimates, so that it needs neither engine nor study."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from rmm.errors import StudyError
+from rmm.study.report import write_report
+from rmm.study.report.charts import spread_apart
+from rmm.study.report.numbers import acceptance_band, decimals_for, duration, fixed, rate, wilson
+from rmm.study.report.style import LOOKS, looks_of
+from rmm.study.report.tables import latex
+
+METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
+OVERLAPS = (0.0, 0.25, 0.5, 1.0)
+SIZES = (3, 10)
+MEASURES = ("bias", "empirical_se", "model_se", "relative_error_se", "coverage", "rejection",
+            "rmse", "convergence", "seconds")  # fmt: skip
+
+
+def scenario_frame() -> pd.DataFrame:
+    rows = [(o, s) for o in OVERLAPS for s in SIZES]
+    return pd.DataFrame(
+        {
+            "scenario": [f"s{i:010x}" for i in range(len(rows))],
+            "membership.overlap": [o for o, _ in rows],
+            "membership.group_size": [s for _, s in rows],
+        }
+    )
+
+
+def estimate_frame(scenarios: pd.DataFrame, replications: int = 40) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    rows = []
+    for record in scenarios.to_dict("records"):
+        for method, slope in METHODS.items():
+            spread = 0.1 * (1 + slope * record["membership.overlap"])
+            for replication in range(1, replications + 1):
+                mean = rng.normal(0, spread)
+                status = "ok" if rng.random() > 0.03 else "not_converged"
+                if method == "mm" and replication == 7:
+                    status, mean = "failed", np.nan
+                rows.append(
+                    {
+                        "scenario": record["scenario"], "replication": replication,
+                        "method": method, "backend": "ols", "parameter": "b_l1[x]",
+                        "truth": 0.0, "mean": mean, "median": mean, "sd": 0.1,
+                        "lower": mean - 0.196, "upper": mean + 0.196,
+                        "p_value": 0.5, "rhat": 1.0, "ess_bulk": 900.0, "ess_tail": 800.0,
+                        "divergences": 0, "seconds": 0.5, "status": status,
+                        "message": "singular <design>" if status == "failed" else "",
+                        "rmm_version": "0.1.0",
+                    }  # fmt: skip
+                )
+    return pd.DataFrame(rows)
+
+
+def performance_frame(estimates: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (scenario, method), part in estimates.groupby(["scenario", "method"], sort=False):
+        ok = part[part["status"] == "ok"]
+        mean, sd, n = ok["mean"].to_numpy(), float(ok["mean"].std()), len(ok)
+        hit = float(np.mean(np.abs(mean) > 0.196))
+        known = {
+            "bias": (mean.mean(), sd / n**0.5), "empirical_se": (sd, sd / (2 * n) ** 0.5),
+            "model_se": (0.1, 0.0), "relative_error_se": (100 * (0.1 / sd - 1), 8.0),
+            "coverage": (1 - hit, (hit * (1 - hit) / n) ** 0.5), "rmse": (sd, 0.01),
+            "rejection": (hit, (hit * (1 - hit) / n) ** 0.5),
+            "convergence": (n / len(part), 0.01), "seconds": (0.5, 0.001),
+        }  # fmt: skip
+        for policy in ("per_method", "complete_case"):
+            for measure in MEASURES:
+                value, mcse = known[measure]
+                rows.append(
+                    {
+                        "scenario": scenario, "method": method, "parameter": "b_l1[x]",
+                        "measure": measure, "policy": policy, "value": value, "mcse": mcse,
+                        "alpha": 0.05 if measure in ("rejection", "coverage") else np.nan,
+                        "n": n, "n_failed": int((part["status"] == "failed").sum()),
+                        "n_not_converged": int((part["status"] == "not_converged").sum()),
+                    }  # fmt: skip
+                )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = tmp_path / "invented"
+    folder.mkdir()
+    config = {
+        "name": "invented", "title": "Shared members and the tests of aggregated data",
+        "aims": "Whether ignoring that members are shared inflates Type-I errors.",
+        "seed": 20261124, "replications": 40,
+        "membership": {"structure": "synthetic", "groups": 200},
+        "truth": {"formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
+                  "parameters": {"b_l1[x]": 0.0, "sigma_l1": 1.0}},
+        "vary": {"membership.overlap": list(OVERLAPS), "membership.group_size": list(SIZES)},
+        "methods": [{"name": m, "kind": m, "backend": "ols"} for m in METHODS],
+        "estimands": [{"parameter": "b_l1[x]", "null": 0.0, "alpha": 0.05}],
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    scenarios = scenario_frame()
+    estimates = estimate_frame(scenarios)
+    scenarios.to_parquet(folder / "scenarios.parquet")
+    estimates.to_parquet(folder / "estimates.parquet")
+    performance_frame(estimates).to_parquet(folder / "performance.parquet")
+    return folder
+
+
+def test_report_is_one_page_that_needs_no_network(study: Path) -> None:
+    text = write_report(study).read_text()
+    assert text.count("<svg") >= 3
+    assert not re.search(r'(src|href)="(?!#)', text)
+    assert "@import" not in text and "<script" not in text
+
+
+def test_same_results_give_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    first = write_report(study).parent
+    second = write_report(study, tmp_path / "again").parent
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert len(files) > 12
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+
+
+def test_figures_and_tables_come_as_files(study: Path) -> None:
+    folder = write_report(study).parent
+    assert {p.suffix for p in (folder / "figures").iterdir()} == {".svg", ".pdf"}
+    assert (folder / "figures" / "type1_error.svg").is_file()
+    table = pd.read_csv(folder / "tables" / "b_l1_x_tests.csv")
+    stored = pd.read_parquet(study / "performance.parquet")
+    mine = stored[(stored.measure == "rejection") & (stored.policy == "per_method")]
+    np.testing.assert_array_equal(table["rejection"], mine["value"])
+    long = pd.read_csv(folder / "tables" / "performance.csv")
+    assert len(long) == len(stored)
+
+
+def test_failures_and_their_messages_are_shown_escaped(study: Path) -> None:
+    text = write_report(study).read_text()
+    assert "singular &lt;design&gt;" in text
+    assert "singular <design>" not in text
+
+
+def test_findings_name_every_method_and_the_level(study: Path) -> None:
+    text = write_report(study).read_text()
+    said = text[text.index('id="findings"') : text.index("<figure")]
+    assert all(f"<b>{method}</b>" in said for method in METHODS)
+    assert "nominal .05" in said
+
+
+def test_an_older_report_leaves_nothing_behind(study: Path) -> None:
+    stale = study / "report" / "tables" / "gone.csv"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("old")
+    write_report(study)
+    assert not stale.exists()
+
+
+def test_study_with_one_scenario_puts_methods_on_the_axis(study: Path) -> None:
+    one = scenario_frame().head(1)
+    one.to_parquet(study / "scenarios.parquet")
+    for name in ("estimates", "performance"):
+        table = pd.read_parquet(study / f"{name}.parquet")
+        table[table.scenario == one.scenario[0]].to_parquet(study / f"{name}.parquet")
+    text = write_report(study).read_text()
+    assert "in the one scenario" in text
+    assert text.count("<svg") >= 3
+
+
+def test_a_method_without_usable_fits_is_missing_not_zero(study: Path) -> None:
+    table = pd.read_parquet(study / "performance.parquet")
+    lost = table.method == "mm"
+    table.loc[lost, ["value", "mcse"]] = np.nan
+    table.loc[lost, "n"] = 0
+    table.to_parquet(study / "performance.parquet")
+    folder = write_report(study).parent
+    shown = pd.read_csv(folder / "tables" / "b_l1_x_tests.csv")
+    assert shown.loc[shown.method == "mm", "rejection"].isna().all()
+
+
+def test_unfinished_study_is_refused_with_a_letter(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"not a finished study: .*performance\.parquet missing"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "n", "expected"),
+    [(0.05, 1000, (0.037, 0.064)), (0.05, 200, (0.02, 0.08)), (0.05, 20, (0.0, 0.15))],
+)
+def test_acceptance_band(alpha: float, n: int, expected: tuple[float, float]) -> None:
+    assert acceptance_band(alpha, n) == pytest.approx(expected, abs=1e-9)
+
+
+def test_wilson_interval_is_open_at_zero() -> None:
+    low, high = wilson(0.0, 50)
+    assert low == 0.0
+    assert high == pytest.approx(0.07135, abs=1e-4)
+
+
+def test_decimals_follow_the_monte_carlo_error() -> None:
+    assert decimals_for([0.0153, 0.02]) == 3
+    assert decimals_for([1.2, 3.0]) == 1
+    assert decimals_for([float("nan"), 0.0], [12.0]) == 0
+
+
+def test_numbers_are_set_with_a_true_minus() -> None:
+    assert fixed(-0.123, 2) == "\N{MINUS SIGN}0.12"
+    assert fixed(-0.0001, 2) == "0.00"
+    assert fixed(float("nan"), 2) == "\N{EN DASH}"
+    assert rate(0.052) == ".052"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.512, "0.51 s"), (42, "42 s"), (300, "5 min"), (9000, "2.5 h")]
+)
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_names_beside_lines_do_not_touch() -> None:
+    moved = spread_apart([0.50, 0.51, 0.52, 0.10], 0.05, 0.0, 1.0)
+    ordered = sorted(moved)
+    assert min(b - a for a, b in zip(ordered, ordered[1:], strict=False)) >= 0.05 - 1e-12
+    assert moved[3] == pytest.approx(0.10)
+    assert moved[1] == pytest.approx(0.51)
+
+
+def test_a_method_added_last_changes_no_look() -> None:
+    assert looks_of(["a", "b"]) == {"a": LOOKS[0], "b": LOOKS[1]}
+    assert looks_of(["a", "b", "c"])["b"] == LOOKS[1]
+
+
+def test_latex_is_escaped() -> None:
+    assert latex("b_l1[x] & 5%") == r"b\_l1{[}x{]} \& 5\%"
