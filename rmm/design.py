@@ -275,7 +275,7 @@ def _weight_inputs(part: MemberPart, grouped: Grouped) -> dict[str, Array]:
 def _weights_at_zero(part: MemberPart, grouped: Grouped, inputs: Mapping[str, Array]) -> Array:
     """The weights; where they are estimated, their value at b_w = 0 (equal weights if unusable)."""
     weight, start, groups = part.weight, grouped.start, grouped.groups
-    zero = {name: 0.0 for name in weight.parameters}
+    zero = dict.fromkeys(weight.parameters, 0.0)
     with np.errstate(all="ignore"):
         raw = weight.raw(weight_columns(part, grouped), start, zero)
         raw = np.array(np.broadcast_to(raw, len(grouped.frame)), dtype=float)
@@ -351,8 +351,8 @@ def _offset(
     spec: ModelSpec, grouped: Grouped, members: tuple[tuple[Membership, Columns], ...]
 ) -> Array:
     total = _fixed_sum(spec.fixed, grouped, None)
-    for part in spec.nestings:
-        total += _fixed_sum(part.block.fixed, grouped, None)
+    for nest in spec.nestings:
+        total += _fixed_sum(nest.block.fixed, grouped, None)
     for atom in spec.formula.offset:
         total += atom_values(atom, grouped.group_frame)
     for part, (membership, _) in zip(spec.members, members, strict=True):

@@ -92,4 +92,4 @@ def _tiny_fit(backend: str) -> float:
         warnings.simplefilter("ignore")
         result = fit("y ~ 1 + mm(id(m, g), RE=TRUE)", table, backend=backend, seed=1, chains=2,
                      warmup=300, draws=300, cores=1, progress=False)  # fmt: skip
-    return float(result.summary().loc["b_l2[Intercept]", "mean"])
+    return float(result.summary()["mean"].loc["b_l2[Intercept]"])

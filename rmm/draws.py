@@ -38,7 +38,8 @@ def to_datatree(run: Run, model: Model) -> xarray.DataTree:
     """
     import xarray
 
-    variables, used = {}, set()
+    variables: dict[str, Any] = {}
+    used: set[str] = set()
     for parameter in model.spec.parameters:
         if parameter.name in run.draws:
             values = _shaped(run.draws[parameter.name], parameter, model)
@@ -49,7 +50,9 @@ def to_datatree(run: Run, model: Model) -> xarray.DataTree:
         if name not in variables:
             extra = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
             variables[name] = (("chain", "draw", *extra), values)
-    posterior = xarray.Dataset(variables, coords=_coords(run, {d: model.design.coords[d] for d in used}))
+    posterior = xarray.Dataset(
+        variables, coords=_coords(run, {d: model.design.coords[d] for d in used})
+    )
     stats = {k: (("chain", "draw"), v) for k, v in run.sample_stats.items()}
     tree = {
         "posterior": posterior,

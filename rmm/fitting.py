@@ -6,7 +6,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends import find_backend
-from rmm.backends.base import Run, Settings
+from rmm.backends.base import Backend, Run, Settings
 from rmm.design import weight_columns
 from rmm.draws import to_datatree
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
@@ -64,11 +64,10 @@ def fit(
     formula : str
         For example ``"y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"``.
     data : frame, table, mapping or path
-        One row per membership; see `rmm.tables.read_table`.
+        One row per membership (pandas, polars, PyArrow; .csv, .parquet, .rda).
     family : str
         ``"gaussian"``.
-    backend : str
-        ``"jags"`` or ``"stan"``.
+    backend : {"jags", "stan"}
     priors : str, mapping or list
         A named set or statements; see `rmm.prior_language.read_priors`.
     chains, warmup, draws, thin : int
@@ -98,35 +97,42 @@ def fit(
 
     Raises
     ------
-    FormulaError, DataError, PriorError
-        What is wrong with the input, before an engine starts.
-    ProgramError, BackendError
-        What an engine said.
-
-    Warns
-    -----
-    ConvergenceWarning, SpecificationWarning
+    FormulaError, DataError, PriorError, ProgramError, BackendError
+        What is wrong with the input, before an engine starts; or what an engine said.
     """
     engine = find_backend(backend)
-    language = find_language(engine.language)
+    options = _options(engine, backend_options)
     model = prepare(formula, data, family, priors=priors, transform=transform)
-    settings = Settings(
-        **_counts(chains=chains, warmup=warmup, draws=draws, thin=thin),
-        seed=_seed(seed),
-        cores=cores or min(chains, os.cpu_count() or 1),
-        timeout=timeout,
+    counts = _counts(chains=chains, warmup=warmup, draws=draws, thin=thin)
+    cores = cores or min(chains, os.cpu_count() or 1)
+    settings = replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=timeout)
+    return _sampled(engine, model, settings, monitor, inits, program, progress, options)
+
+
+def _sampled(
+    engine: Backend,
+    model: Model,
+    settings: Settings,
+    monitor: str,
+    inits: Any,
+    program: str | None,
+    progress: bool | None,
+    options: Mapping[str, Any],
+) -> Fit:
+    """Program and data to the engine, draws back."""
+    language, forms = find_language(engine.language), model.priors.forms
+    settings = replace(
+        settings,
         monitor=_monitored(language, model, monitor),
-        options={**language.engine_options(model.spec, model.priors.forms),
-                 **_options(engine, backend_options)},
-    )  # fmt: skip
-    text = program or language.write(model.spec, model.priors.forms)
+        options={**language.engine_options(model.spec, forms), **options},
+    )
+    text = program or language.write(model.spec, forms)
     values = language.data(model.spec, model.design, model.priors.data)
-    neutral = initial_values(model, chains, settings.seed, inits)
-    starts = [language.initial(model.spec, model.priors.forms, v) for v in neutral]
-    with progress_bar(progress, f"{backend}: sampling") as listener:
+    neutral = initial_values(model, settings.chains, settings.seed, inits)
+    starts = [language.initial(model.spec, forms, v) for v in neutral]
+    with progress_bar(progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
-    result = Fit(model=model, run=run, program=text, program_data=values, backend=backend,
-                 settings=settings)  # fmt: skip
+    result = Fit(model, run, text, values, engine.name, settings)
     result.warn()
     return result
 
@@ -271,7 +277,7 @@ class Fit:
                 f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences. "
                 "Raise `warmup` and `draws`, or give tighter priors to the parameter named.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         for part, member in zip(self.model.spec.members, self.model.design.members, strict=True):
             if part.estimated and part.b_w in self.run.draws:
@@ -288,7 +294,7 @@ class Fit:
                     "the prior alone decides. Report nothing about it under this prior; give it "
                     f'one that bounds it, such as "{part.b_w} ~ normal(0, 1)".',
                     SpecificationWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
     def save(self, path: str | Path) -> Path:
@@ -362,7 +368,7 @@ def _chunks(start: Array) -> list[tuple[slice, Array]]:
     return out
 
 
-def _counts(**counts: int) -> dict[str, int]:
+def _counts(**counts: int) -> dict[str, Any]:
     for name, value in counts.items():
         least = 0 if name == "warmup" else 1
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

@@ -91,9 +91,7 @@ def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
             centre, spread = 0.0, np.array([s])
         else:
             centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
-        values = np.array(
-            [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
-        )
+        values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
         if parameter.name in {p.b_w for p in model.spec.members}:
             values = _valid_weights(model, parameter.name, values, rng)
         out[parameter.name] = values if parameter.dims else float(values[0])
@@ -148,5 +146,3 @@ def _usable(part: MemberPart, model: Model, values: Array) -> bool:
         raw = part.weight.raw(weight_columns(part, grouped), grouped.start, parameters)
         raw = np.array(np.broadcast_to(raw, len(grouped.frame)), dtype=float)
         return bool(np.isfinite(normalise(raw, part.weight.constraint, grouped.start)).all())
-
-

@@ -149,7 +149,9 @@ def read_statement(text: str) -> PriorStatement:
                 raise PriorError(f"`{text.strip()}`: a precision must be positive.")
             value = value**-0.5
         return PriorStatement(target, match["element"], Prior("fixed", (value,)), text.strip())
-    arguments = [_number(a, text) for a in match["args"].split(",")] if match["args"].strip() else []
+    arguments = (
+        [_number(a, text) for a in match["args"].split(",")] if match["args"].strip() else []
+    )
     prior = _prior(match["family"], arguments, match["cut"], precision, text.strip())
     return PriorStatement(target, match["element"], prior, text.strip())
 
@@ -219,7 +221,9 @@ def _sd(tau: float) -> float:
     return float(tau**-0.5)
 
 
-def _jags_prior(family: str, args: list[float], cut: str | None, precision: bool, text: str) -> Prior:
+def _jags_prior(
+    family: str, args: list[float], cut: str | None, precision: bool, text: str
+) -> Prior:
     count, ours, translate = _JAGS[family]
     if len(args) != count:
         raise PriorError(f"`{text}`: JAGS's {family} takes {count} numbers.")
@@ -237,6 +241,8 @@ def _jags_prior(family: str, args: list[float], cut: str | None, precision: bool
         ours = "precision_gamma"
     if cut is not None:
         if re.sub(r"\s", "", cut)[1:] != "(0,)" or ours not in _HALF or values[-2] != 0:
-            raise PriorError(f"`{text}`: of truncations only T(0,) of a centred dnorm or dt is read.")
+            raise PriorError(
+                f"`{text}`: of truncations only T(0,) of a centred dnorm or dt is read."
+            )
         ours, values = _HALF[ours], [v for i, v in enumerate(values) if i != len(values) - 2]
     return _checked(ours, values, text)

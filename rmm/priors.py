@@ -239,9 +239,7 @@ def _fix_member(formula: Formula, statements: list[PriorStatement], suffix: str)
     number = _block_number(formula, statements[0], suffix)
     block = formula.members[number]
     terms, fixed = _moved(block.terms, statements, 0)
-    return _with_block(
-        formula, number, replace(block, terms=terms, fixed=(*block.fixed, *fixed))
-    )
+    return _with_block(formula, number, replace(block, terms=terms, fixed=(*block.fixed, *fixed)))
 
 
 def _with_block(formula: Formula, number: int, block: MemberBlock) -> Formula:

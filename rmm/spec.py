@@ -161,8 +161,8 @@ class ModelSpec:
         out: list[Parameter] = []
         if self.intercept or self.terms:
             out.append(Parameter("b_l2", ("covariate_l2",), "real", "coefficient"))
-        for part in (*self.members, *self.nestings):
-            out.extend(part.parameters)
+        out += [p for part in self.members for p in part.parameters]
+        out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
         rank = {"coefficient": 0, "weight": 1, "shape": 2, "sd": 3, "effect": 4}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))

@@ -43,7 +43,7 @@ def save(fit: Fit, path: Path) -> Path:
     for group in ("sample_stats", "posterior"):
         for name, values in tree[group].to_dataset().data_vars.items():
             if values.dtype == bool:
-                tree[group][name] = values.astype(np.int8)
+                tree[group][str(name)] = values.astype(np.int8)
     temporary = path.with_name(path.name + f".{os.getpid()}.part")
     try:
         tree.to_netcdf(temporary, engine="h5netcdf")
@@ -84,9 +84,9 @@ def load(path: str | Path) -> Fit:
     """
     import xarray
 
+    from rmm.backends import find_backend
     from rmm.fitting import Fit
     from rmm.programs import find_language
-    from rmm.backends import find_backend
 
     path = Path(path)
     if not path.is_file():

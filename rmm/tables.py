@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def _frame(data: Any) -> pd.DataFrame:
 
 
 def _from_file(path: Path) -> pd.DataFrame:
-    readers = {
+    readers: dict[str, Callable[[Path], Any]] = {
         ".csv": pd.read_csv,
         ".parquet": pd.read_parquet,
         ".rda": _from_rda,
@@ -99,17 +99,22 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         missing = column.isna().to_numpy()
         if missing.any():
             raise DataError(
-                f"Column `{name}` has {missing.sum()} missing value{'s' * bool(missing.sum() > 1)}; "
-                f"the first is in row {_row(missing)}. Drop or impute these rows: dropping a row "
-                "changes its group, so it is not done silently."
+                f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row {_row(missing)}. Drop "
+                "or impute these rows: dropping a row changes its group, so it is not done silently."
             )
         if column.dtype.kind == "f":
             infinite = np.isinf(column.to_numpy())
             if infinite.any():
                 raise DataError(
-                    f"Column `{name}` has {infinite.sum()} infinite "
-                    f"value{'s' * bool(infinite.sum() > 1)}; the first is in row {_row(infinite)}."
+                    f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
+                    f"{_row(infinite)}."
                 )
+
+
+def _counted(flags: Array, what: str) -> str:
+    """`2 missing values`."""
+    count = int(flags.sum())
+    return f"{count} {what} value{'s' if count > 1 else ''}"
 
 
 def _row(flags: Array) -> int:

@@ -194,9 +194,16 @@ def test_nodes_outside_the_block_are_told() -> None:
 
 
 def test_no_block_at_all_is_an_error() -> None:
-    program = "model { a ~ dt(0, 1, 4)\n y ~ dlogis(a, 1) }"
-    with pytest.raises(BackendError, match="samples a one by one"):
+    program = "model { for (k in 1:2) { a[k] ~ dt(0, 1, 4) }\n y ~ dlogis(sum(a), 1) }"
+    with pytest.raises(BackendError, match=r"samples a\[1\], a\[2\] one by one"):
         fit({"y": 1.0}, program, monitor=("a",), options={"require_block": ("a",)})
+
+
+def test_one_node_alone_needs_no_block() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        run = fit({"y": 1.0}, SMALL, monitor=("mu",), options={"require_block": ("mu",)})
+    assert not run.engine["messages"]
 
 
 def test_unfinished_adaptation_is_told() -> None:

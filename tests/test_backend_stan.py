@@ -26,7 +26,10 @@ from rmm.backends.stan_compile import maker
 from rmm.errors import BackendError, BackendTimeout, ProgramError
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(not available().available, reason=f"Stan: {available().what}")
+pytestmark = [
+    pytest.mark.stan,
+    pytest.mark.skipif(not available().available, reason=f"Stan: {available().what}"),
+]
 
 # y ~ N(X b + a, sigma); `slow` makes each evaluation long, `trouble` makes the program fail.
 PROGRAM = """\
@@ -76,10 +79,14 @@ def quick(values: Mapping[str, Any] | None = None, **changes: Any) -> Run:
     return run(PROGRAM, values or data(), inits, settings)
 
 
-def samplers() -> list[psutil.Process]:
-    """Running processes of the program."""
-    executable = compile_program(PROGRAM)
-    return [p for p in psutil.process_iter(["exe"]) if p.info["exe"] == str(executable)]
+def samplers(seed: int) -> list[psutil.Process]:
+    """Running processes of the program with this seed; each test that asks has its own."""
+    executable = str(compile_program(PROGRAM))
+    running = psutil.process_iter(["exe", "cmdline"])
+    return [
+        p for p in running
+        if p.info["exe"] == executable and f"seed={seed}" in (p.info["cmdline"] or [])
+    ]  # fmt: skip
 
 
 def wait_for(condition: Any, seconds: float = 10.0) -> bool:
@@ -203,10 +210,10 @@ def test_progress_reaches_the_end() -> None:
 )
 def test_failures_quote_stan(changes: dict[str, Any], letter: str) -> None:
     with pytest.raises(BackendError, match=letter) as caught:
-        quick(data(**changes))
+        quick(data(**changes), seed=os.getpid())  # cases may run in parallel
     assert "Traceback" not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert samplers() == []
+    assert samplers(os.getpid()) == []
 
 
 def test_missing_data_are_named() -> None:
@@ -217,7 +224,7 @@ def test_missing_data_are_named() -> None:
 
 
 def test_impossible_initial_values() -> None:
-    with pytest.raises(BackendError, match=r"(?s)sigma is -1.*could not start"):
+    with pytest.raises(BackendError, match=r"(?s)Lower bounded variable is -1.*could not start"):
         quick(inits=[{"sigma": -1.0}] * 2)
     with pytest.raises(BackendError, match="3 initial values for 2 chains"):
         quick(inits=[{}] * 3)
@@ -231,42 +238,42 @@ def test_refused_programs() -> None:
 def test_time_limit_ends_the_samplers() -> None:
     started = time.monotonic()
     with pytest.raises(BackendTimeout, match=r"time limit of 0.5 s"):
-        quick(data(slow=10_000_000), timeout=0.5)
+        quick(data(slow=10_000_000), timeout=0.5, seed=302)
     assert time.monotonic() - started < 5
-    assert samplers() == []
+    assert samplers(302) == []
 
 
 def test_a_crash_is_named() -> None:
     def kill_one(done: int, total: int) -> None:
-        for process in samplers()[:1]:
+        for process in samplers(303)[:1]:
             process.send_signal(signal.SIGSEGV)
 
-    settings = Settings(**{**vars(QUICK), "draws": 20_000_000})
+    settings = Settings(**{**vars(QUICK), "draws": 20_000_000, "seed": 303})
     with pytest.raises(BackendError, match="killed by SIGSEGV"):
         run(PROGRAM, data(slow=1000), [], settings, kill_one)
-    assert samplers() == []
+    assert samplers(303) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_sampler_outlives_its_parent(number: signal.Signals) -> None:
     code = (
         "from tests.test_backend_stan import quick, data\n"
-        "quick(data(slow=100_000), draws=20_000_000)"
+        f"quick(data(slow=100_000), draws=20_000_000, seed={400 + number})"
     )
     compile_program(PROGRAM)
     parent = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
-        assert wait_for(lambda: len(samplers()) == 2)
+        assert wait_for(lambda: len(samplers(400 + number)) == 2)
         os.kill(parent.pid, number)  # to the parent alone, not to its group
         _, said = parent.communicate(timeout=10)
         assert parent.returncode != 0
         assert (b"KeyboardInterrupt" in said) == (number == signal.SIGINT)
-        assert wait_for(lambda: not samplers())
+        assert wait_for(lambda: not samplers(400 + number))
     finally:
         parent.kill()
-        for process in samplers():
+        for process in samplers(400 + number):
             process.kill()
 
 

@@ -69,7 +69,9 @@ def test_missing_values_are_counted(column: str, coalitions: pd.DataFrame) -> No
     table = coalitions.copy()
     table[column] = table[column].astype(float)
     table.loc[[4, 9], column] = np.nan
-    with pytest.raises(rmm.DataError, match=f"`{column}` has 2 missing values; the first is in row 5"):
+    with pytest.raises(
+        rmm.DataError, match=f"`{column}` has 2 missing values; the first is in row 5"
+    ):
         prepare(f"y ~ 1 + z + {MM}", table)
 
 
@@ -112,7 +114,7 @@ def test_two_group_ids(coalitions: pd.DataFrame) -> None:
 
 
 def test_unknown_names(coalitions: pd.DataFrame) -> None:
-    with pytest.raises(rmm.BackendError, match="Unknown backend 'bugs'. Known: jags, stan"):
+    with pytest.raises(rmm.BackendError, match=r"Unknown backend 'bugs'\. Known: jags, stan"):
         rmm.fit("y ~ 1 + " + MM, coalitions, backend="bugs")
     with pytest.raises(rmm.FormulaError, match="Unknown family 'poison'"):
         rmm.fit("y ~ 1 + " + MM, coalitions, family="poison")
@@ -133,7 +135,7 @@ def test_files() -> None:
 
 def test_text_in_place_of_numbers(coalitions: pd.DataFrame) -> None:
     table = coalitions.assign(word="a")
-    with pytest.raises(rmm.DataError, match="`word` .*is not numeric"):
+    with pytest.raises(rmm.DataError, match=r"`word` .*is not numeric"):
         prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ word))", table)
     with pytest.raises(rmm.DataError, match="one level only"):
         prepare("y ~ 1 + word + " + MM, table)

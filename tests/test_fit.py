@@ -12,11 +12,12 @@ from coalitions import shared_file
 
 import rmm
 
-FORMULA = (
-    "y ~ 1 + majority + mm(id(pid, gid), vars(finance), fn(w ~ {w}), RE=TRUE) + hm(id=cid)"
-)
+FORMULA = "y ~ 1 + majority + mm(id(pid, gid), vars(finance), fn(w ~ {w}), RE=TRUE) + hm(id=cid)"
 LOGISTIC = "1/(1 + (n - 1)*exp(-(b1*pseat_z)))"
-ENGINES = [pytest.param("jags", marks=pytest.mark.jags), pytest.param("stan", marks=pytest.mark.stan)]
+ENGINES = [
+    pytest.param("jags", marks=pytest.mark.jags),
+    pytest.param("stan", marks=pytest.mark.stan),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,7 @@ def governments() -> pd.DataFrame:
     log_duration = np.log(table.groupby("gid")["dur_wkb"].first())
     z = (log_duration - log_duration.mean()) / log_duration.std(ddof=1)
     pseat = table["pseat"]
-    return table.assign(
-        y=table["gid"].map(z), pseat_z=(pseat - pseat.mean()) / pseat.std(ddof=1)
-    )
+    return table.assign(y=table["gid"].map(z), pseat_z=(pseat - pseat.mean()) / pseat.std(ddof=1))
 
 
 def z_scores(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:

@@ -10,9 +10,7 @@ import rmm
 from rmm.model import Model, prepare
 from rmm.prior_language import Prior, read_priors, read_statement
 
-FORMULA = (
-    "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TRUE) + hm(id=cid)"
-)
+FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TRUE) + hm(id=cid)"
 
 
 @pytest.fixture(scope="module")

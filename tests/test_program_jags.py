@@ -123,7 +123,7 @@ def made_up_like(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_user_text_cannot_leave_a_comment() -> None:
-    spec, forms = prepare_without_data("y ~ 1 +\n  z # */ model {}\n")
+    spec, forms = prepare_without_data("y ~ 1 +\n  `z # */ model {}`\n")
     text = jags.write(spec, forms)
     head = text.split("\nmodel {")[0]
     assert all(line.startswith("#") for line in head.splitlines())

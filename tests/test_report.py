@@ -48,12 +48,24 @@ def estimate_frame(scenarios: pd.DataFrame, replications: int = 40) -> pd.DataFr
                     status, mean = "failed", np.nan
                 rows.append(
                     {
-                        "scenario": record["scenario"], "replication": replication,
-                        "method": method, "backend": "ols", "parameter": "b_l1[x]",
-                        "truth": 0.0, "mean": mean, "median": mean, "sd": 0.1,
-                        "lower": mean - 0.196, "upper": mean + 0.196,
-                        "p_value": 0.5, "rhat": 1.0, "ess_bulk": 900.0, "ess_tail": 800.0,
-                        "divergences": 0, "seconds": 0.5, "status": status,
+                        "scenario": record["scenario"],
+                        "replication": replication,
+                        "method": method,
+                        "backend": "ols",
+                        "parameter": "b_l1[x]",
+                        "truth": 0.0,
+                        "mean": mean,
+                        "median": mean,
+                        "sd": 0.1,
+                        "lower": mean - 0.196,
+                        "upper": mean + 0.196,
+                        "p_value": 0.5,
+                        "rhat": 1.0,
+                        "ess_bulk": 900.0,
+                        "ess_tail": 800.0,
+                        "divergences": 0,
+                        "seconds": 0.5,
+                        "status": status,
                         "message": "singular <design>" if status == "failed" else "",
                         "rmm_version": "0.1.0",
                     }  # fmt: skip
@@ -79,10 +91,16 @@ def performance_frame(estimates: pd.DataFrame) -> pd.DataFrame:
                 value, mcse = known[measure]
                 rows.append(
                     {
-                        "scenario": scenario, "method": method, "parameter": "b_l1[x]",
-                        "measure": measure, "policy": policy, "value": value, "mcse": mcse,
+                        "scenario": scenario,
+                        "method": method,
+                        "parameter": "b_l1[x]",
+                        "measure": measure,
+                        "policy": policy,
+                        "value": value,
+                        "mcse": mcse,
                         "alpha": 0.05 if measure in ("rejection", "coverage") else np.nan,
-                        "n": n, "n_failed": int((part["status"] == "failed").sum()),
+                        "n": n,
+                        "n_failed": int((part["status"] == "failed").sum()),
                         "n_not_converged": int((part["status"] == "not_converged").sum()),
                     }  # fmt: skip
                 )

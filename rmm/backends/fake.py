@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,8 +34,8 @@ def run(
 ) -> Run:
     """Draw normal numbers around a value that hangs on the data.
 
-    Each monitored variable takes its shape from ``settings.options["dims"]``, else from the
-    initial values, else it is a scalar; names that begin with sigma, shape or tau are positive.
+    Each monitored variable takes its length from the program's text; names that begin with
+    sigma, shape or tau are positive.
 
     Raises
     ------
@@ -48,7 +49,10 @@ def run(
         raise BackendError("The fake engine crashed, as RMM_FAKE_BACKEND asked for.")
     if "hang" in hit:
         _hang(settings.timeout)
-    draws = {name: _draws(name, content, inits, settings) for name in settings.monitor}
+    draws = {
+        name: _draws(name, _dims(name, program, data), content, settings)
+        for name in settings.monitor
+    }
     if "nan" in hit:
         name = next(iter(draws))
         raise BackendError(f"The draws of {name!r} are not finite, as RMM_FAKE_BACKEND asked for.")
@@ -80,11 +84,11 @@ def _generator(*parts: Any) -> np.random.Generator:
 
 
 def _draws(
-    name: str, content: str, inits: Sequence[Mapping[str, Any]], settings: Settings
+    name: str,
+    dims: tuple[int, ...],
+    content: str,
+    settings: Settings,
 ) -> Array:
-    dims = settings.options.get("dims", {}).get(name)
-    if dims is None:
-        dims = np.shape(inits[0][name]) if inits and name in inits[0] else ()
     centre = _generator(content, name).normal(size=dims)
     chains = [
         centre
@@ -93,6 +97,20 @@ def _draws(
     ]
     draws: Array = np.stack(chains)
     return np.exp(draws) if name.startswith(_POSITIVE) else draws
+
+
+def _dims(name: str, program: str, data: Mapping[str, Any]) -> tuple[int, ...]:
+    """Length of a vector as the program's text defines it: ``()`` for a scalar.
+
+    It reads ``NAME[3] ~`` and ``for (k in 1:SIZE) { NAME[k + 1] <-``, all that the programs of
+    `rmm.programs.jags` need.
+    """
+    own = re.escape(name)
+    lengths = [int(k) for k in re.findall(rf"^\s*{own}\[(\d+)\] (?:~|<-)", program, re.MULTILINE)]
+    loop = rf"for \((\w+) in 1:(\w+)\) \{{ {own}\[\1(?: \+ (\d+))?\] (?:~|<-)"
+    for _, size, shift in re.findall(loop, program):
+        lengths.append(int(data.get(size, size)) + int(shift or 0))
+    return (max(lengths),) if lengths else ()
 
 
 def _mishaps(address: str) -> set[str]:
@@ -122,4 +140,4 @@ def available() -> Availability:
     return Availability(True, "fake backend (for tests: its draws mean nothing)")
 
 
-BACKEND = Backend(name="fake", language="jags", run=run, available=available, options=("dims",))
+BACKEND = Backend(name="fake", language="jags", run=run, available=available)

@@ -197,7 +197,7 @@ def _commands(
             (folder / f"init-{k + 1}.json").write_text(as_json(inits[k]))
             command += [f"init=init-{k + 1}.json"]
         command += ["output", f"file=chain-{k + 1}.csv", f"sig_figs={_DIGITS}"]
-        command += [f"refresh={max(1, iterations // 40) if progress else 0}"]
+        command += [f"refresh={min(100, max(1, iterations // 40)) if progress else 0}"]
         if made_by.built and settings.monitor:
             command += ["variables=" + ",".join(settings.monitor)]
         command += ["method=sample", f"num_samples={settings.draws * settings.thin}"]
@@ -274,7 +274,7 @@ def _arrays(
     """Draws and sampler statistics of all chains, checked."""
     values = np.stack([table.values for table in tables])  # chain, draw, column
     columns = tables[0].columns
-    statistics = {
+    statistics: dict[str, Array] = {
         _STATISTICS[name]: values[:, :, i].astype(_DTYPES.get(_STATISTICS[name], np.float64))
         for i, name in enumerate(columns)
         if name in _STATISTICS

@@ -26,6 +26,10 @@ class Language:
     engine_options: Callable[[ModelSpec, Forms], dict[str, Any]]
 
 
+def _no_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
+    return {}
+
+
 LANGUAGES: dict[str, str] = {"jags": "rmm.programs.jags", "stan": "rmm.programs.stan"}
 
 
@@ -34,5 +38,5 @@ def find_language(name: str) -> Language:
     if name not in LANGUAGES:
         raise BackendError(f"Unknown program language {name!r}. Known: {', '.join(LANGUAGES)}.")
     module = import_module(LANGUAGES[name])
-    options = getattr(module, "engine_options", lambda spec, forms: {})
+    options = getattr(module, "engine_options", _no_options)
     return Language(name, module.write, module.data, module.initial, module.monitored, options)

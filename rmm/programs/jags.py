@@ -19,10 +19,11 @@ from rmm.design import Design, Membership, Nesting
 from rmm.errors import PriorError
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
 from rmm.spec import MemberPart, ModelSpec, NestingPart
-from rmm.weight_programs import input_key, to_jags
+from rmm.weight_programs import input_key, to_jags, uses_log_size, uses_size
 
 Array = np.ndarray[Any, Any]
 
+_COMMENT_COLUMN = 76
 BLOCK_FAMILIES = ("gaussian", "binomial")  # outcomes for which the glm module has a block
 
 # What a weight variable cannot be called, as these are the program's own.
@@ -141,7 +142,7 @@ def _header(spec: ModelSpec) -> list[str]:
             lines.append(f"# X_l1{s} = sums weighted by {_plain(part.weight.text)}")
     lines += [f"# nesting{p.suffix}[j]: nesting unit of group j" for p in spec.nestings if p.random]
     if spec.intercept and _centred_blocks(spec):
-        lines.append("# predictors are centred at center_*; alpha is the intercept there")
+        lines.append("# X_*: predictors minus their centres center_*; alpha: the intercept there")
     return lines
 
 
@@ -157,13 +158,13 @@ def _outcome(spec: ModelSpec) -> list[str]:
         if parameter.role == "sd":
             likelihood = likelihood.replace(f"pow({parameter.name}, -2)", tau(parameter.name))
     terms = _linear_predictor(spec) or [("0", "")]
-    width = max(len(text) for text, _ in terms) + 4
+    width = min(_COMMENT_COLUMN, max(len(text) for text, _ in terms) + 17)
     lines = ["  # ---- outcome", "  for (j in 1:J) {"]
     lines += [f"    {line.strip()}" for line in likelihood.splitlines()]
     for number, (text, comment) in enumerate(terms):
         start = "    eta[j] <- " if number == 0 else "      + "
         line = f"{start}{text}"
-        lines.append(f"{line:<{width + 10}}  # {comment}" if comment else line)
+        lines.append(f"{line:<{width}}  # {comment}" if comment else line)
     return [*lines, "  }"]
 
 
@@ -309,9 +310,9 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     out |= {_input_name(name, s): values for name, values in member.inputs.items()}
     if part.weight.constraint == "group":
         out[f"group{s}"] = member.group + 1
-    if part.weight.uses_size:
+    if uses_size(part.weight.expression):
         out[f"n{s}"] = member.n
-    if part.weight.uses_log_size:
+    if uses_log_size(part.weight.expression):
         out[f"log_n1{s}"] = member.log_n1
     if part.offset:
         out[f"offset_l1{s}"] = member.offset

@@ -56,8 +56,8 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
     """
-    blocks = {
-        "functions": [_functions(spec)],
+    blocks: dict[str, list[str]] = {
+        "functions": _functions(spec),
         "data": _data_block(spec, forms),
         "transformed data": _transformed_data(spec, forms),
         "parameters": [_declaration(p, forms) for p in spec.sampled if not _fixed(p, forms)],
@@ -66,7 +66,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     }
     text = [_header(spec)]
     for name, lines in blocks.items():
-        body = "\n".join(f"  {line}" if line else "" for line in lines if line is not None)
+        body = "\n".join(f"  {line}" if line else "" for line in lines)
         if body.strip():
             text.append(f"{name} {{\n{body}\n}}")
     return "\n".join(text) + "\n"
@@ -88,10 +88,10 @@ def _header(spec: ModelSpec) -> str:
 # -- data -----------------------------------------------------------------------------------
 
 
-def _functions(spec: ModelSpec) -> str | None:
+def _functions(spec: ModelSpec) -> list[str]:
     texts = [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     unique = dict.fromkeys(text.strip() for text in texts if text)
-    return "\n".join(unique) or None
+    return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
 
 
 def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:

@@ -17,7 +17,7 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     status(study, folder)                         # dict: jobs, done, missing, fits by status
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
 
-`performance(estimates, ...)` scores any table of estimates (see performance.py).
+`rmm.study.performance.performance(estimates, ...)` scores any table of estimates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rmm.study.batches import Job, collect, plan, replay, run_batch, status, write_design
     from rmm.study.config import Study, load_study
-    from rmm.study.performance import performance
     from rmm.study.scoring import write_performance
 
 _LAZY = {
@@ -36,7 +35,6 @@ _LAZY = {
     "Study": "rmm.study.config",
     "collect": "rmm.study.batches",
     "load_study": "rmm.study.config",
-    "performance": "rmm.study.performance",
     "plan": "rmm.study.batches",
     "replay": "rmm.study.batches",
     "run_batch": "rmm.study.batches",
@@ -57,7 +55,6 @@ __all__ = [
     "Study",
     "collect",
     "load_study",
-    "performance",
     "plan",
     "replay",
     "run_batch",

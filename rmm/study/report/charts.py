@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,10 @@ from typing import Any
 from rmm.study.report.style import SETTINGS, Look
 
 #: Where names stand beside their lines, in units of the distance between two levels.
-_ROOM_FOR_NAMES = 0.42
+_ROOM_FOR_NAMES = 0.46
 _HEIGHT, _WIDTH = 2.75, 4.1
+_GREY = "#dcdcdc"
+_DOTTED: dict[str, Any] = {"color": "#555555", "lw": 0.9, "ls": (0, (1, 2))}
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """A horizontal band to read values against."""
+    """A horizontal band to read values against: filled, or its edges as dotted lines."""
 
     low: float
     high: float
-    colour: str
     name: str
+    filled: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Chart:
     axis: Axis
     panels: tuple[Panel, ...]
     whole_unit: bool = False
+    target_name: str = ""
 
 
 def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> str:
@@ -125,13 +129,36 @@ def draw(chart: Chart, looks: Mapping[str, Look]) -> Any:
         cell.tick_params(labelbottom=below >= len(chart.panels), labelleft=True)
     figure.supylabel(chart.y, fontsize=9)
     figure.supxlabel(chart.axis.name, fontsize=9)
+    _explain(figure, chart)
     return figure
+
+
+def _explain(figure: Any, chart: Chart) -> None:
+    """A legend of bands, target and references; the methods carry their names themselves."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    keys: list[Any] = []
+    if chart.target_name and any(panel.target is not None for panel in chart.panels):
+        keys.append(Line2D([], [], color="#555555", lw=0.8, label=chart.target_name))
+    for band in {b.name: b for panel in chart.panels for b in panel.bands}.values():
+        patch = Patch(color=_GREY, label=band.name)
+        keys.append(patch if band.filled else Line2D([], [], **_DOTTED, label=band.name))
+    if any(line.reference for panel in chart.panels for line in panel.lines):
+        keys.append(Line2D([], [], color="black", lw=2.0, label="known value"))
+    if keys:
+        figure.legend(handles=keys, loc="outside upper left", ncols=len(keys), frameon=False,
+                      fontsize=8, handlelength=1.8, columnspacing=1.5)  # fmt: skip
 
 
 def _draw_panel(cell: Any, panel: Panel, chart: Chart, looks: Mapping[str, Look]) -> None:
     axis = chart.axis
     for band in panel.bands:
-        cell.axhspan(band.low, band.high, color=band.colour, lw=0, zorder=0)
+        if band.filled:
+            cell.axhspan(band.low, band.high, color=_GREY, lw=0, zorder=0)
+        else:
+            for edge in (band.low, band.high):
+                cell.axhline(edge, **_DOTTED, zorder=1)
     if panel.target is not None:
         cell.axhline(panel.target, color="#555555", lw=0.8, zorder=1)
     spread = 0.0 if axis.names_methods else min(0.035, 0.2 / max(1, len(panel.lines))) * axis.step
@@ -143,7 +170,7 @@ def _draw_panel(cell: Any, panel: Panel, chart: Chart, looks: Mapping[str, Look]
     room = 0.5 if axis.names_methods else _ROOM_FOR_NAMES * max(axis.step, (last - first) or 1)
     cell.set_xlim(first - 0.15 * axis.step - (0.35 if axis.names_methods else 0), last + room)
     if not axis.names_methods:
-        _name_lines(cell, panel, looks, last + 0.08 * axis.step)
+        _name_lines(cell, panel, looks, last + 0.02 * (axis.at[-1] - axis.at[0]) + 0.1 * axis.step)
     cell.set_title(panel.title)
     cell.grid(axis="y", color="#e4e4e4", lw=0.6, zorder=0)
     cell.set_axisbelow(True)
@@ -179,7 +206,7 @@ def spread_apart(places: Sequence[float], gap: float, low: float, high: float) -
     Clusters that touch are centred on the mean of what they hold; then all are kept in
     [low, high] as far as there is room.
     """
-    order = sorted(range(len(places)), key=lambda i: places[i])
+    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
     clusters: list[list[int]] = []
     for i in order:
         clusters.append([i])
@@ -236,9 +263,9 @@ def _inline(text: str, chart: Chart, salt: str) -> str:
     body = text[text.index("<svg") :]
     end = body.index(">")
     head = "".join(
-        f' {part}' for part in body[4:end].split() if not part.startswith(("width=", "height="))
+        f" {part}" for part in body[4:end].split() if not part.startswith(("width=", "height="))
     )
     body = body[end:]
     for quote in ('id="', 'href="#', "url(#"):
         body = body.replace(quote, f"{quote}{salt}-")
-    return f'<svg role="img" aria-label="{chart.title}"{head}{body}'
+    return f'<svg role="img" aria-label="{html.escape(chart.title)}"{head}{body}'

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 #: More panels than this are a wall, not a figure; the tables hold them all.
 MOST_PANELS = 12
-LIBERAL, NOMINAL = "#efefef", "#d3d3d3"
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,18 @@ class Figure:
     proportion: bool = False
     scenarios: str = "all"
     target: Callable[[Mapping[str, Any]], float] | None = None
+    target_name: str = ""
 
 
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "type1_error", "rejection", "Rejection of a true null hypothesis", "Rejection rate",
         "Share of replications that reject a true null hypothesis at α = {alpha:g}. Vertical bars: "
-        "95% Monte Carlo intervals (Wilson). Dark band: where 95% of studies of this size would "
-        "find a test of exactly the nominal level ({replications} replications). Light band: "
+        "95% Monte Carlo intervals (Wilson). Grey: where 95% of studies of this size would "
+        "find a test of exactly the nominal level. Dotted: "
         "Bradley’s liberal criterion, 0.5α to 1.5α.",
         proportion=True, scenarios="null", target=lambda e: float(e["alpha"]),
+        target_name="nominal level",
     ),
     Figure(
         "power", "rejection", "Power", "Rejection rate",
@@ -63,9 +64,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "coverage", "coverage", "Coverage of the intervals", "Coverage",
         "Share of {percent} intervals that hold the truth, with 95% Monte Carlo intervals "
-        "(Wilson). Dark band: where 95% of studies of this size would find an interval of exactly "
+        "(Wilson). Grey: where 95% of studies of this size would find an interval of exactly "
         "the nominal coverage.",
-        proportion=True, target=lambda e: 1 - float(e["alpha"]),
+        proportion=True, target=lambda e: 1 - float(e["alpha"]), target_name="nominal coverage",
     ),
     Figure(
         "relative_error_se", "relative_error_se", "Error of the standard errors",
@@ -99,16 +100,15 @@ def _chart(figure: Figure, results: Results) -> Chart | None:
     if not panels:
         return None
     alpha = float(wanted[0]["alpha"])
-    caption = figure.caption.format(
-        alpha=alpha, percent=f"{100 * (1 - alpha):g}%", replications=_most(results)
-    )
+    caption = figure.caption.format(alpha=alpha, percent=f"{100 * (1 - alpha):g}%")
     caption += _caption_end(panels)
     name = f"Method: {wanted[0]['parameter']}" if axis.names_methods and not several else axis.name
     axis = Axis("" if axis.names_methods else name, axis.at, axis.labels, axis.names_methods)
     title = figure.title if several else f"{figure.title}, {wanted[0]['parameter']}"
     return Chart(
-        figure.name, title, caption, figure.y, axis, tuple(panels[:MOST_PANELS]), figure.proportion
-    )
+        figure.name, title, caption, figure.y, axis, tuple(panels[:MOST_PANELS]),
+        figure.proportion, figure.target_name,
+    )  # fmt: skip
 
 
 def _caption_end(panels: Sequence[Panel]) -> str:
@@ -118,10 +118,6 @@ def _caption_end(panels: Sequence[Panel]) -> str:
     if len(panels) > MOST_PANELS:
         end += f" The first {MOST_PANELS} of {len(panels)} panels; the tables hold all."
     return end
-
-
-def _most(results: Results) -> int:
-    return int(results.performance["n"].max())
 
 
 def x_axis(results: Results) -> Axis:
@@ -210,12 +206,12 @@ def _bands(figure: Figure, estimand: Mapping[str, Any], n: int) -> tuple[Band, .
     if figure.name == "type1_error":
         low, high = acceptance_band(alpha, n)
         return (
-            Band(0.5 * alpha, 1.5 * alpha, LIBERAL, "Bradley’s liberal criterion"),
-            Band(low, high, NOMINAL, "95% of correct tests"),
+            Band(0.5 * alpha, 1.5 * alpha, "Bradley’s liberal criterion", filled=False),
+            Band(low, high, f"95% of correct tests (n = {n})"),
         )
     if figure.name == "coverage":
         low, high = acceptance_band(alpha, n)
-        return (Band(1 - high, 1 - low, NOMINAL, "95% of correct intervals"),)
+        return (Band(1 - high, 1 - low, f"95% of correct intervals (n = {n})"),)
     return ()
 
 

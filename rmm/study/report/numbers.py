@@ -28,10 +28,18 @@ def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, f
     """
     if n < 1:
         return math.nan, math.nan
-    from scipy.stats import binom
-
     tail = (1 - level) / 2
-    return float(binom.ppf(tail, n, alpha)) / n, float(binom.ppf(1 - tail, n, alpha)) / n
+    return _quantile(tail, n, alpha) / n, _quantile(1 - tail, n, alpha) / n
+
+
+def _quantile(probability: float, n: int, p: float) -> int:
+    """Smallest k with P(Binomial(n, p) <= k) >= probability; scipy.stats is slow to import."""
+    from scipy.special import bdtr, bdtrik
+
+    k = max(0, math.ceil(bdtrik(probability, n, p)) - 1)
+    while bdtr(k, n, p) < probability:
+        k += 1
+    return k
 
 
 def decimals_for(mcse: Iterable[float], values: Iterable[float] = (), most: int = 4) -> int:

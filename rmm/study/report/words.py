@@ -13,12 +13,8 @@ from rmm.study.report.results import FIT, STATUSES, Results
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of the estimates that are results; the others that do not vary within a method say
-#: where they come from.
-_RESULT_COLUMNS = {
-    *FIT, "backend", "parameter", "truth", "mean", "median", "sd", "lower", "upper", "p_value",
-    "rhat", "ess_bulk", "ess_tail", "divergences", "seconds", "status", "message", "null", "alpha",
-}  # fmt: skip
+#: Columns of the estimates that say where they come from.
+_PROVENANCE = {"rmm_version": "rmm", "engine": "Engines", "backend": "Backends"}
 
 
 def findings(results: Results) -> list[tuple[str, str]]:
@@ -88,13 +84,10 @@ def _status_words(done: Mapping[str, int]) -> str:
 
 def _provenance(results: Results) -> list[tuple[str, str]]:
     facts = []
-    for column in results.estimates.columns:
-        if column in _RESULT_COLUMNS or column.startswith("q"):
-            continue
-        values = results.estimates[column].dropna().astype(str).unique()
-        if 0 < len(values) <= 4:
-            words = column.replace("_", " ")
-            facts.append((words[0].upper() + words[1:], ", ".join(sorted(values))))
+    for column, name in _PROVENANCE.items():
+        if column in results.estimates.columns:
+            values = sorted(results.estimates[column].dropna().astype(str).unique())
+            facts.append((name, ", ".join(v for v in values if v) or MISSING))
     return facts
 
 
