@@ -15,7 +15,7 @@ from rmm.grouping import Grouped, Units
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.tables import Array, first_varying, numeric
 from rmm.terms import Formula
-from rmm.weights import Column, evaluate, leaf_columns, log_size_less_one, normalise
+from rmm.weights import Column, evaluate, leaf_columns, log_size_less_one
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _membership(
     columns = encode(part.block.terms, grouped.frame, start=start, transform=transform)
     n = np.diff(start)[grouped.groups.code].astype(float)
     inputs = _weight_inputs(part, grouped)
-    equal = _weights_at_zero(part, grouped, inputs)
+    equal = _weights_at_zero(part, grouped)
     offset = _fixed_sum(part.block.fixed, grouped, start)
     if part.estimated:
         _check_weight_variables(part, grouped, inputs)
@@ -272,25 +272,16 @@ def _weight_inputs(part: MemberPart, grouped: Grouped) -> dict[str, Array]:
     return out
 
 
-def _weights_at_zero(part: MemberPart, grouped: Grouped, inputs: Mapping[str, Array]) -> Array:
+def _weights_at_zero(part: MemberPart, grouped: Grouped) -> Array:
     """The weights; where they are estimated, their value at b_w = 0 (equal weights if unusable)."""
     weight, start, groups = part.weight, grouped.start, grouped.groups
     zero = dict.fromkeys(weight.parameters, 0.0)
-    with np.errstate(all="ignore"):
-        raw = weight.raw(weight_columns(part, grouped), start, zero)
-        raw = np.array(np.broadcast_to(raw, len(grouped.frame)), dtype=float)
-        values = normalise(raw, weight.constraint, start)
-    if np.isfinite(values).all():
-        return np.asarray(values)
-    if part.estimated:
-        n = np.diff(start)[groups.code]
-        return np.asarray(1.0 / n)
-    row = int(np.argmax(~np.isfinite(values)))
-    raise DataError(
-        f"The weight function `{weight.text}` gives weights that are not finite numbers in "
-        f"{(~np.isfinite(values)).sum()} memberships; the first is in group "
-        f"{groups.labels[groups.code[row]]} (raw weight {raw[row]:g})."
-    )
+    try:
+        return weight.weights(weight_columns(part, grouped), start, zero)
+    except DataError:
+        if not part.estimated:
+            raise
+        return np.asarray(1.0 / np.diff(start)[groups.code])
 
 
 def _check_weight_variables(

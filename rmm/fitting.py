@@ -26,7 +26,6 @@ from rmm.progress import progress_bar
 from rmm.spec import MemberPart
 from rmm.summary import Diagnostics, diagnose, spread, summarise
 from rmm.tables import Array
-from rmm.weights import normalise
 
 if TYPE_CHECKING:
     import xarray
@@ -225,14 +224,11 @@ class Fit:
         parameters = {name: b_w[:, [i]] for i, name in enumerate(part.weight.parameters)}
         columns = weight_columns(part, self.model.grouped)
         if part.weight.constraint == "total":
-            raw = part.weight.raw(columns, membership.start, parameters)
-            yield normalise(np.asarray(raw), "total", membership.start)
+            yield part.weight.weights(columns, membership.start, parameters)
             return
         for rows, start in _chunks(membership.start):
             some = {name: values[rows] for name, values in columns.items()}
-            raw = part.weight.raw(some, start, parameters)
-            raw = np.broadcast_to(raw, (len(b_w), rows.stop - rows.start))
-            yield normalise(raw, part.weight.constraint, start)
+            yield part.weight.weights(some, start, parameters)
 
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns."""

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from rmm.design import weight_columns
-from rmm.errors import BackendError
+from rmm.errors import BackendError, DataError
 from rmm.model import Model
 from rmm.prior_language import Prior
 from rmm.spec import MemberPart
-from rmm.weights import normalise
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
@@ -142,7 +141,8 @@ def _valid_weights(model: Model, name: str, values: Array, rng: np.random.Genera
 def _usable(part: MemberPart, model: Model, values: Array) -> bool:
     grouped = model.grouped
     parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
-    with np.errstate(all="ignore"):
-        raw = part.weight.raw(weight_columns(part, grouped), grouped.start, parameters)
-        raw = np.array(np.broadcast_to(raw, len(grouped.frame)), dtype=float)
-        return bool(np.isfinite(normalise(raw, part.weight.constraint, grouped.start)).all())
+    try:
+        part.weight.weights(weight_columns(part, grouped), grouped.start, parameters)
+    except DataError:
+        return False
+    return True

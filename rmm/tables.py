@@ -99,8 +99,9 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         missing = column.isna().to_numpy()
         if missing.any():
             raise DataError(
-                f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row {_row(missing)}. Drop "
-                "or impute these rows: dropping a row changes its group, so it is not done silently."
+                f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row "
+                f"{_row(missing)}. Drop or impute these rows: dropping a row changes its group, so "
+                "it is not done silently."
             )
         if column.dtype.kind == "f":
             infinite = np.isinf(column.to_numpy())

@@ -178,6 +178,19 @@ def _leads_with_sign(node: Node) -> bool:
 # -- slopes ----------------------------------------------------------------------------------
 
 
+def log_of_size_power(node: Node) -> Node | None:
+    """The logarithm of 1/n^X as an expression, -(X * log(n)); None for any other form.
+
+    1/n^exp(-E) underflows to 0 for every member of a group once E is below about -7. Programs
+    therefore normalise exp(log w - largest log w), which is the same weight.
+    """
+    match node:
+        case Binary(op="/", left=Number(value=1.0), right=Binary(op="^", left=GroupSize())):
+            assert isinstance(node.right, Binary)
+            return Unary("-", Binary("*", node.right.right, Call("log", (GroupSize(),))))
+    return None
+
+
 def largest_slope(node: Node, parameter: str) -> Node | None:
     """Slope of the largest product around the only occurrence of `parameter`."""
     slope = _slope(node, parameter)

@@ -11,6 +11,7 @@ from scipy import special
 
 from rmm.expressions import (
     Aggregate,
+    Binary,
     Call,
     Column,
     GroupSize,
@@ -36,6 +37,8 @@ def evaluate(
     columns: Mapping[str, Array],
     start: Array,
     parameters: Mapping[str, Array | float] | None = None,
+    *,
+    log: bool = False,
 ) -> Array:
     """Values of an expression for every membership row.
 
@@ -48,6 +51,9 @@ def evaluate(
         First row of each group, and M at the end; no group is empty.
     parameters : mapping, optional
         Name -> number, or array of shape (..., 1) (draws on the left).
+    log : bool
+        Whether to give the logarithm, worked out through products, quotients and powers: 1/n^700
+        underflows to 0, its logarithm does not.
 
     Returns
     -------
@@ -60,7 +66,8 @@ def evaluate(
     given = {name: np.asarray(value, dtype=float) for name, value in (parameters or {}).items()}
     size = np.repeat(sizes, sizes).astype(float)
     with np.errstate(all="ignore"):
-        values = _Evaluation(columns, start, size, given).of(node)
+        evaluation = _Evaluation(columns, start, size, given)
+        values = evaluation.log_of(node) if log else evaluation.of(node)
     return np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape)))
 
 
@@ -100,6 +107,23 @@ class _Evaluation:
         values = OPERATIONS[node.op](self.of(node.left), self.of(node.right))
         return np.asarray(values, dtype=float)
 
+    def log_of(self, node: Node) -> Array:
+        """Logarithm; NaN where the value is negative."""
+        match node:
+            case Binary(op="*"):
+                return np.asarray(self.log_of(node.left) + self.log_of(node.right))
+            case Binary(op="/"):
+                return np.asarray(self.log_of(node.left) - self.log_of(node.right))
+            case Binary(op="^"):
+                return np.asarray(self.of(node.right) * self.log_of(node.left))
+            case Call(function="exp"):
+                return self.of(node.arguments[0])
+            case LogisticSize():
+                return np.asarray(
+                    special.log_expit(self.of(node.exponent) - log_size_less_one(self.size))
+                )
+        return np.log(self.of(node))
+
     def aggregate(self, node: Aggregate) -> Array:
         values = np.broadcast_to(self.of(node.argument), self.size.shape)
         function = AGGREGATES[node.function].numpy
@@ -134,3 +158,17 @@ def normalise(raw: Array, constraint: str, start: Array) -> Array:
         if constraint == "total":
             return np.asarray(raw * (len(start) - 1) / sums.sum(axis=-1, keepdims=True))
     raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, not {constraint!r}")
+
+
+def normalise_log(log_raw: Array, constraint: str, start: Array) -> Array:
+    """`normalise` of raw weights given as logarithms, which may all be below the smallest float.
+
+    Parameters and return value are those of `normalise`; for ``"group"`` and ``"total"``.
+    """
+    first, sizes = np.asarray(start[:-1], dtype=np.intp), np.diff(start)
+    if constraint == "group":
+        top = np.repeat(np.maximum.reduceat(log_raw, first, axis=-1), sizes, axis=-1)
+    else:
+        top = log_raw.max(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        return normalise(np.exp(log_raw - top), constraint, start)

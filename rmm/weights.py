@@ -58,6 +58,7 @@ from rmm.weight_values import (
     evaluate,
     log_size_less_one,
     normalise,
+    normalise_log,
 )
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "leaf_columns",
     "log_size_less_one",
     "normalise",
+    "normalise_log",
     "parse_weights",
     "program_names",
     "read_constraint",
@@ -192,6 +194,8 @@ class WeightFunction:
     ) -> Array:
         """Weights after the constraint, (..., M).
 
+        Where all raw weights of a group underflow (1/n^exp(8) does), logarithms take over.
+
         Raises
         ------
         DataError
@@ -200,6 +204,10 @@ class WeightFunction:
         raw = self.raw(columns, start, parameters)
         values = normalise(raw, self.constraint, start)
         bad = ~np.isfinite(values)
+        if bad.any() and self.constraint != "none" and not (raw < 0).any():
+            logs = evaluate(self.expression, columns, start, parameters, log=True)
+            values = np.where(bad, normalise_log(logs, self.constraint, start), values)
+            bad = ~np.isfinite(values)
         if bad.any():
             row = int(np.argwhere(bad)[0][-1])
             group = int(np.searchsorted(start, row, side="right")) - 1

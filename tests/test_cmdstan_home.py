@@ -20,7 +20,7 @@ from rmm.backends.cmdstan_home import (
     wheel,
 )
 from rmm.backends.stan import available
-from rmm.backends.stan_compile import check_syntax, compile_program, maker
+from rmm.backends.stan_compile import check_syntax, compile_program, maker, program_key
 from rmm.errors import BackendError, ProgramError
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +148,7 @@ def test_executables_run_where_the_compiler_is_gone(
     without_tools(tmp_path, monkeypatch)
     assert compile_program(PROGRAM) == made
     with pytest.raises(BackendError, match="compiler"):
-        compile_program(PROGRAM + "\n")
+        compile_program(PROGRAM.replace("0, 1", "0, 2"))
 
 
 def test_neither_engine_nor_wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +187,27 @@ def test_a_program_is_compiled_once(cache: Path, fake_compiler: Callable[[str], 
     assert (made.parent / "program.stan").read_text() == PROGRAM
     assert maker(made).built
     assert compile_program(PROGRAM) == made
-    assert compile_program(PROGRAM + "// other\n") != made
+    assert compile_program(PROGRAM.replace("0, 1", "0, 2")) != made
+    assert compile_program(PROGRAM.replace("a;", "a;  // the mean")) == made
     said = log.read_text()
     assert said.count("main.cpp") == 1
     assert said.count("program.hpp") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("a = 1; // one", True),
+        ("a = 1;  ", True),
+        ("a = 1; /* one */", True),
+        ("a = 1; /* one\n */", False),  # lines move
+        ('a = 1; print("// one");', False),
+        ("a = 2;", False),
+    ],
+)
+def test_comments_do_not_matter_to_the_key(text: str, same: bool) -> None:
+    assert (program_key(f"x;\n{text}\ny;") == program_key("x;\na = 1;\ny;")) is same
+    assert program_key('print("// one");') != program_key('print("// two");')
 
 
 def test_two_processes_compile_a_program_once(

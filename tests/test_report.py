@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def estimate_frame(scenarios: pd.DataFrame, replications: int = 40) -> pd.DataFr
                         "status": status,
                         "message": "singular <design>" if status == "failed" else "",
                         "rmm_version": "0.1.0",
-                    }  # fmt: skip
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -102,7 +103,7 @@ def performance_frame(estimates: pd.DataFrame) -> pd.DataFrame:
                         "n": n,
                         "n_failed": int((part["status"] == "failed").sum()),
                         "n_not_converged": int((part["status"] == "not_converged").sum()),
-                    }  # fmt: skip
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -244,7 +245,7 @@ def test_duration(seconds: float, words: str) -> None:
 def test_names_beside_lines_do_not_touch() -> None:
     moved = spread_apart([0.50, 0.51, 0.52, 0.10], 0.05, 0.0, 1.0)
     ordered = sorted(moved)
-    assert min(b - a for a, b in zip(ordered, ordered[1:], strict=False)) >= 0.05 - 1e-12
+    assert min(b - a for a, b in itertools.pairwise(ordered)) >= 0.05 - 1e-12
     assert moved[3] == pytest.approx(0.10)
     assert moved[1] == pytest.approx(0.51)
 

@@ -215,7 +215,7 @@ def _samplers(console: Any, wanted: list[str]) -> dict[str, Any]:
         required += len(found)
         if not method.startswith("glm::"):
             outside += found
-    return {"samplers": counts, "outside": outside, "required": required}
+    return {"samplers": counts, "outside": sorted(outside), "required": required}
 
 
 def _collect(console: Any, names: list[str], na: float) -> dict[str, Array]:

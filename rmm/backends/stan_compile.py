@@ -1,7 +1,7 @@
 """Stan programs made into executables, kept in the user's cache.
 
-Executables are kept by the hash of the program's text, one folder per Stan version, flags and
-C++ compiler. A folder appears by renaming, when it is complete.
+Executables are kept by the hash of the program without its comments, one folder per Stan version,
+flags and C++ compiler. A folder appears by renaming, when it is complete.
 """
 
 from __future__ import annotations
@@ -67,8 +67,22 @@ def maker(executable: Path) -> Maker:
     return Maker(version, built=kind == "stan")
 
 
+_COMMENT = re.compile(r'("[^"\n]*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+
+def program_key(program: str) -> str:
+    """Hash of what a program does: its text without comments.
+
+    Models that differ in the names of variables alone differ in comments alone, and share an
+    executable. Line numbers stay the same: Stan's messages at run time name them.
+    """
+    bare = _COMMENT.sub(lambda found: found[1] or "\n" * found[0].count("\n"), program)
+    lines = [line.rstrip() for line in bare.rstrip().splitlines()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
 def _executable(program: str) -> Path:
-    key = hashlib.sha256(program.encode()).hexdigest()[:32]
+    key = program_key(program)
     try:
         cmdstan = find_cmdstan()
     except BackendError:

@@ -17,8 +17,10 @@ import numpy as np
 
 from rmm.design import Design, Membership, Nesting
 from rmm.errors import PriorError
+from rmm.expressions import Node
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
 from rmm.spec import MemberPart, ModelSpec, NestingPart
+from rmm.weight_forms import log_of_size_power
 from rmm.weight_programs import input_key, to_jags, uses_log_size, uses_size
 
 Array = np.ndarray[Any, Any]
@@ -28,7 +30,7 @@ BLOCK_FAMILIES = ("gaussian", "binomial")  # outcomes for which the glm module h
 
 # What a weight variable cannot be called, as these are the program's own.
 _OWN = re.compile(
-    r"(weight|member|group|first|last|nesting|total|uw|xw|offset)"
+    r"(weight|member|group|first|last|nesting|total|uw|lw|top|xw|offset)"
     r"|((X|K|N|M|H|center|prior|offset|tau|sigma|weight|member|first|last)_.*)"
 )
 
@@ -215,15 +217,24 @@ def _product(row: str, coefficients: str, size: str) -> str:
 
 def _weights(part: MemberPart) -> list[str]:
     s, rows = part.suffix, _rows(part.suffix)
-    raw = to_jags(part.weight.expression, _weight_names(part), "r")
+    log_raw = _log_raw(part)
+    raw = to_jags(log_raw or part.weight.expression, _weight_names(part), "r")
     scaled = {
         "group": f"uw{s}[r] / total{s}[group{s}[r]]",
         "total": f"J * uw{s}[r] / total{s}",
         "none": f"uw{s}[r]",
     }[part.weight.constraint]
     lines = ["", f"  # ---- weights w{s} of the memberships", f"  for (r in 1:M{s}) {{"]
-    lines += [f"    uw{s}[r] <- {raw}", f"    w{s}[r] <- {scaled}", "  }"]
     inside = []
+    if log_raw is not None:
+        # 1/n^X of a whole group may underflow: take out the largest weight before exp()
+        top = f"top{s}[group{s}[r]]" if part.weight.constraint == "group" else f"top{s}"
+        lines += [f"    lw{s}[r] <- {raw}", f"    uw{s}[r] <- exp(lw{s}[r] - {top})"]
+    else:
+        lines.append(f"    uw{s}[r] <- {raw}")
+    lines += [f"    w{s}[r] <- {scaled}", "  }"]
+    if log_raw is not None and part.weight.constraint == "group":
+        inside.append(f"    top{s}[j] <- max(lw{s}[{rows}])")
     if part.weight.constraint == "group":
         inside.append(f"    total{s}[j] <- sum(uw{s}[{rows}])")
     if part.covariates:
@@ -235,7 +246,16 @@ def _weights(part: MemberPart) -> list[str]:
         lines += ["  for (j in 1:J) {", *inside, "  }"]
     if part.weight.constraint == "total":
         lines.append(f"  total{s} <- sum(uw{s}[1:M{s}])")
+        if log_raw is not None:
+            lines.append(f"  top{s} <- max(lw{s}[1:M{s}])")
     return lines
+
+
+def _log_raw(part: MemberPart) -> Node | None:
+    """Log of the raw weights where they may underflow and are normalised."""
+    if part.weight.constraint == "none":
+        return None
+    return log_of_size_power(part.weight.expression)
 
 
 def _weight_names(part: MemberPart) -> dict[str, str]:

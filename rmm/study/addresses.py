@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,9 @@ def _spawn(keys: tuple[int | str, ...]) -> tuple[int, ...]:
         k if isinstance(k, int) else int.from_bytes(hashlib.sha256(k.encode()).digest()[:4])
         for k in keys
     )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes: an address does not depend on where a file lies."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -47,12 +47,13 @@ class Band:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes."""
+    """One pair of axes; panels of the same `scale` have the same limits."""
 
     title: str
     lines: tuple[Line, ...]
     bands: tuple[Band, ...] = ()
     target: float | None = None
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,16 @@ def draw(chart: Chart, looks: Mapping[str, Look]) -> Any:
     width = 6.4 if columns == 1 else columns * _WIDTH
     height = 3.4 if columns == 1 else _HEIGHT
     figure = Figure(figsize=(width, rows * height + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False)
     cells = [cell for row in grid for cell in row]
     for cell in cells[len(chart.panels) :]:
         cell.set_visible(False)
-    low, high = _limits(chart)
+    limits = {panel.scale: _limits(chart, panel.scale) for panel in chart.panels}
     for number, (cell, panel) in enumerate(zip(cells, chart.panels, strict=False)):
-        cell.set_ylim(low, high)
+        cell.set_ylim(*limits[panel.scale])
         _draw_panel(cell, panel, chart, looks)
         below = number + columns
-        cell.tick_params(labelbottom=below >= len(chart.panels), labelleft=True)
+        cell.tick_params(labelbottom=below >= len(chart.panels))
     figure.supylabel(chart.y, fontsize=9)
     figure.supxlabel(chart.axis.name, fontsize=9)
     _explain(figure, chart)
@@ -242,10 +243,10 @@ def _keep_inside(
     return places
 
 
-def _limits(chart: Chart) -> tuple[float, float]:
-    """Limits of the y axis: all intervals, references, bands and targets are in sight."""
+def _limits(chart: Chart, scale: str) -> tuple[float, float]:
+    """Limits of the y axes of a scale: all intervals, references, bands and targets are in sight."""
     ys: list[float] = []
-    for panel in chart.panels:
+    for panel in (panel for panel in chart.panels if panel.scale == scale):
         for line in panel.lines:
             ys += [*line.value, *line.low, *line.high, *(v for _, v in line.reference)]
         ys += [edge for band in panel.bands for edge in (band.low, band.high)]

@@ -19,6 +19,7 @@ KINDS = {
 def method_rows(results: Results) -> list[dict[str, str]]:
     """One row per method: name, what it is, formula, backend and its settings."""
     rows = []
+    used = dict(zip(results.fits["method"], results.fits["backend"], strict=True))
     for method in results.config.get("methods", []):
         kind = str(method.get("kind", ""))
         sampler = method.get("sampler") or {}
@@ -27,12 +28,24 @@ def method_rows(results: Results) -> list[dict[str, str]]:
                 "name": str(method["name"]),
                 "kind": kind,
                 "what": KINDS.get(kind, kind),
-                "formula": str(method.get("formula") or "that of the truth"),
-                "backend": str(method.get("backend", "")),
+                "formula": _formula(results, method),
+                "backend": str(used.get(method["name"], method.get("backend", ""))),
                 "settings": ", ".join(f"{k} {compact(v)}" for k, v in sampler.items()),
             }
         )
     return rows
+
+
+def _formula(results: Results, method: Mapping[str, Any]) -> str:
+    """The formula that a method states, or that its kind makes from the truth's."""
+    from rmm.formula import parse_formula
+    from rmm.study.methods import KINDS
+
+    truth = (results.config.get("truth") or {}).get("formula")
+    kind = KINDS.get(str(method.get("kind")))
+    if method.get("formula") or kind is None or not truth:
+        return str(method.get("formula") or "")
+    return kind.formula(parse_formula(truth), {"backend": kind.backends[0], **method})
 
 
 def truth_rows(results: Results) -> list[tuple[str, str]]:

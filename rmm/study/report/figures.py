@@ -90,21 +90,21 @@ def _chart(figure: Figure, results: Results) -> Chart | None:
         return None
     table = rows.merge(results.scenarios, on="scenario", how="left")
     axis = x_axis(results)
-    panels: list[Panel] = []
-    wanted = [e for e in results.estimands if e["parameter"] in set(table["parameter"])]
-    several = len(wanted) > 1
-    for estimand in wanted:
-        here = _of_estimand(table, estimand, figure, results)
-        if not here.empty:
-            panels += _panels(figure, here, estimand, axis, results, several)
-    if not panels:
+    parts = [(e, _of_estimand(table, e, figure, results)) for e in results.estimands]
+    parts = [(e, here) for e, here in parts if here["value"].notna().any()]
+    if not parts:
         return None
-    alpha = float(wanted[0]["alpha"])
+    several = len(parts) > 1
+    panels = [
+        panel
+        for estimand, here in parts
+        for panel in _panels(figure, here, estimand, axis, results, several)
+    ]
+    first = parts[0][0]
+    alpha = float(first["alpha"])
     caption = figure.caption.format(alpha=alpha, percent=f"{100 * (1 - alpha):g}%")
     caption += _caption_end(panels)
-    name = f"Method: {wanted[0]['parameter']}" if axis.names_methods and not several else axis.name
-    axis = Axis("" if axis.names_methods else name, axis.at, axis.labels, axis.names_methods)
-    title = figure.title if several else f"{figure.title}, {wanted[0]['parameter']}"
+    title = figure.title if several else f"{figure.title}, {first['parameter']}"
     return Chart(
         figure.name, title, caption, figure.y, axis, tuple(panels[:MOST_PANELS]),
         figure.proportion, figure.target_name,
@@ -183,7 +183,8 @@ def _panels(
         words += [f"{readable(f)} {compact(v)}" for f, v in combination]
         lines = tuple(_lines(figure, part, axis, results))
         bands = _bands(figure, estimand, int(part["n"].max()))
-        panels.append(Panel(", ".join(words), lines, bands, target))
+        scale = "" if figure.proportion else estimand["parameter"]
+        panels.append(Panel(", ".join(words), lines, bands, target, scale))
     return panels
 
 

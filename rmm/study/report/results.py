@@ -59,12 +59,16 @@ class Results:
 
     @cached_property
     def estimands(self) -> list[Mapping[str, Any]]:
-        """Estimands of the study file; without any, every parameter with null 0, alpha 0.05."""
+        """Estimands of the study file; without any, every parameter with null 0, alpha 0.05.
+
+        Of several levels of an estimand, figures and findings show the first.
+        """
         stated = [dict(e) for e in self.config.get("estimands") or []]
         if not stated:
             names = list(dict.fromkeys(self.performance["parameter"].dropna()))
             stated = [{"parameter": name} for name in names if name]
-        return [{"null": 0.0, "alpha": 0.05, **e} for e in stated]
+        whole = [{"null": 0.0, "alpha": 0.05, **e} for e in stated]
+        return [{**e, "alpha": _first(e["alpha"])} for e in whole]
 
     @cached_property
     def parameters(self) -> list[str]:
@@ -98,6 +102,10 @@ class Results:
         """Rows of one measure under one policy."""
         table = self.performance
         return table[(table["measure"] == measure) & (table["policy"] == policy)]
+
+
+def _first(alpha: Any) -> float:
+    return float(alpha[0] if isinstance(alpha, list) else alpha)
 
 
 def read_results(folder: Path) -> Results:

@@ -38,7 +38,7 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
 
 #: Settings of matplotlib for all figures; fonts become paths, so that a figure looks the same
 #: everywhere, and the salt makes the ids in the SVG reproducible.
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
     "font.family": "DejaVu Sans",

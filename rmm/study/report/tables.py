@@ -248,12 +248,12 @@ _LATEX = {
 
 
 def latex(text: str) -> str:
-    """Text safe inside a LaTeX table; brackets are guarded, as they follow `\\\\`."""
+    r"""Text safe inside a LaTeX table; brackets are guarded, as they follow `\\`."""
     return "".join(_LATEX.get(c, c) for c in text)
 
 
 def as_latex(table: Table) -> str:
-    """The table for `\\input{}`; needs the package booktabs only."""
+    r"""The table for `\input{}`; needs the package booktabs only."""
     layout = "".join(_LAYOUT[cell.kind.split()[0]] for cell in table.rows[0])
     heads = [
         latex(name) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{latex(name)}}}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.figures import is_null, readable
 from rmm.study.report.numbers import MISSING, acceptance_band, compact, duration, fixed, rate
-from rmm.study.report.results import FIT, STATUSES, Results
+from rmm.study.report.results import STATUSES, Results
 
 if TYPE_CHECKING:
     import pandas as pd

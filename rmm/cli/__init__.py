@@ -1,0 +1,64 @@
+"""The command line: `rmm doctor`, `rmm fit`, `rmm simulate`, `rmm study ...`.
+
+Exit codes: 0 done, 1 done but not all is well (a broken backend, a study with failed fits),
+2 bad input, with a message of a few lines on stderr and no traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from rmm.cli import engine, study
+from rmm.errors import RmmError
+
+_EXAMPLES = """\
+examples:
+  rmm doctor
+  rmm fit coalitions.csv "y ~ 1 + majority + mm(id(party, government), vars(finance), RE=TRUE)"
+  rmm study check config/studies/quickstart.yaml
+`rmm COMMAND --help` says more, with examples.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return int(options.run(options))
+    except RmmError as error:
+        print(f"rmm: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.filename is None:
+            raise
+        print(f"rmm: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rmm: interrupted", file=sys.stderr)
+        return 130
+
+
+def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """A warning as one paragraph, without the place in the source that raised it."""
+    print(f"rmm: warning: {message}", file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    import rmm
+
+    top = argparse.ArgumentParser(
+        prog="rmm", description="Multiple-membership multilevel models with estimated weights.",
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    top.add_argument("--version", action="version", version=f"rmm {rmm.__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (engine.add_doctor, engine.add_fit, study.add_simulate, study.add_study):
+        add(commands)
+    return top

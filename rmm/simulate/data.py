@@ -1,0 +1,159 @@
+"""A recipe (memberships, covariates, truth) -> data sets with known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.simulate.covariates import Column, check_covariates, draw_covariates, finish_covariates
+from rmm.simulate.membership import Draw, IdNames, Memberships, prepare_membership
+from rmm.simulate.outcomes import draw_outcome
+from rmm.simulate.recipes import RecipeError
+from rmm.simulate.truth import Truth, prepare_truth
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class SimulatedData:
+    """A simulated data set.
+
+    Attributes
+    ----------
+    data : pandas.DataFrame
+        One row per membership: ids, covariates, outcome.
+    truth : dict
+        True value of every parameter, by name as in `Fit.summary`.
+    """
+
+    data: pd.DataFrame
+    truth: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One replication as arrays: what `SimulatedData` is made from."""
+
+    memberships: Memberships
+    columns: Mapping[str, Column]
+    outcome: Array
+    truth: Truth
+
+    def rows(self, name: str) -> Array:
+        """(M,) values of a covariate or the outcome, one per membership."""
+        if name == self.truth.outcome:
+            return self.outcome[self.memberships.group]
+        column = self.columns[name]
+        return self.memberships.expand(column.values, column.level, "membership")
+
+    def by_group(self, name: str) -> Array:
+        """(J,) values of a group- or nesting-level covariate."""
+        column = self.columns[name]
+        return self.memberships.expand(column.values, column.level, "group")
+
+    def frame(self) -> pd.DataFrame:
+        """One row per membership: ids, covariates, outcome."""
+        import pandas as pd
+
+        m = self.memberships
+        data: dict[str, Any] = {
+            m.names.member: m.member_labels[m.member],
+            m.names.group: m.group_labels[m.group],
+        }
+        if m.nesting is not None and m.names.nesting and m.nesting_labels is not None:
+            data[m.names.nesting] = m.nesting_labels[m.nesting][m.group]
+        for name in (*self.columns, self.truth.outcome):
+            data[name] = self.rows(name)
+        return pd.DataFrame(data)
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A checked description of what to simulate; `fixed` says that memberships stay."""
+
+    membership: Draw
+    fixed: bool
+    names: IdNames
+    covariates: Mapping[str, Mapping[str, Any]]
+    levels: Mapping[str, str]
+    truth: Truth
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPart:
+    """What all replications of a scenario share."""
+
+    memberships: Memberships | None
+    columns: Mapping[str, Column]
+
+
+def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
+    """Check what to simulate: everything that can be wrong is found here.
+
+    Parameters
+    ----------
+    content : mapping
+        membership, covariates, truth; see ``study.schema.json``.
+    root : Path
+        Folder that relative paths start from.
+
+    Raises
+    ------
+    RecipeError, FormulaError
+    """
+    covariates = content.get("covariates") or {}
+    draw, fixed = prepare_membership(content["membership"], root)
+    # One draw (with any seed) settles names and the levels of real columns.
+    trial = draw(np.random.default_rng(0))
+    check_covariates(covariates, trial.nesting is not None, fixed)
+    levels = _levels(covariates, trial)
+    truth = prepare_truth(content["truth"], levels, trial.names)
+    ids = (trial.names.member, trial.names.group, trial.names.nesting)
+    for name in covariates:
+        if name in ids or name == truth.outcome or name == "n":
+            raise RecipeError(
+                f"covariates.{name}", "the name is taken", f"By an id, the outcome or n: {ids}."
+            )
+    return Recipe(draw, fixed, trial.names, covariates, levels, truth)
+
+
+def _levels(covariates: Mapping[str, Any], trial: Memberships) -> dict[str, str]:
+    real = {n: c for n, c in covariates.items() if c.get("column") is not None}
+    found = {n: c.level for n, c in finish_covariates({}, real, trial).items()}
+    return {n: found.get(n) or str(c["level"]) for n, c in covariates.items()}
+
+
+def draw_fixed(recipe: Recipe, rng: Any) -> FixedPart:
+    """Draw what all replications share.
+
+    Parameters
+    ----------
+    rng : callable
+        ``rng(part) -> Generator`` with part ``"membership"`` or ``"covariates"``.
+    """
+    if not recipe.fixed:
+        return FixedPart(None, {})
+    memberships = recipe.membership(rng("membership"))
+    columns = draw_covariates(recipe.covariates, memberships, rng("covariates"), once=True)
+    return FixedPart(memberships, columns)
+
+
+def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
+    """One replication."""
+    memberships = fixed.memberships
+    if memberships is None:
+        memberships = recipe.membership(rng)
+    drawn = {
+        **fixed.columns,
+        **draw_covariates(recipe.covariates, memberships, rng, once=False),
+    }
+    columns = finish_covariates(drawn, recipe.covariates, memberships)
+    outcome = draw_outcome(recipe.truth, memberships, columns, rng)
+    return Drawn(memberships, columns, outcome, recipe.truth)

@@ -1,0 +1,201 @@
+"""The data-generating model: formula and parameter values, checked, ready to draw from.
+
+This file shares the names of parameters with the package (`rmm.spec`), but no code that turns
+data into a linear predictor: a mistake in one then shows against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rmm.families import FAMILIES
+from rmm.formula import parse_formula
+from rmm.simulate.distributions import DISTRIBUTIONS
+from rmm.simulate.membership import IdNames
+from rmm.simulate.outcomes import OUTCOMES
+from rmm.simulate.recipes import RecipeError, check_name, close_to, listed
+from rmm.spec import ModelSpec, build_spec
+from rmm.terms import Formula, Term
+from rmm.weights import Column, leaf_columns
+
+_FINE = ("member", "membership")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A data-generating model.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the outcome column.
+    parameters : mapping
+        True values, by name (``b_l1[x]``), in the order of the model.
+    effects : mapping
+        Distribution of the random effects, by name.
+    """
+
+    formula: Formula
+    spec: ModelSpec
+    outcome: str
+    parameters: Mapping[str, float]
+    effects: Mapping[str, Mapping[str, Any]]
+
+
+def prepare_truth(
+    config: Mapping[str, Any], levels: Mapping[str, str], names: IdNames
+) -> Truth:
+    """Check a data-generating model against the covariates that there are.
+
+    Parameters
+    ----------
+    config : mapping
+        formula, family, parameters, effects.
+    levels : mapping
+        Covariate -> level.
+    names : IdNames
+
+    Raises
+    ------
+    FormulaError
+        If the formula does not parse.
+    RecipeError
+        For everything else.
+    """
+    family = config.get("family", "gaussian")
+    check_name("truth.family", "family to simulate from", family, OUTCOMES)
+    formula = parse_formula(config["formula"])
+    _check_formula(formula, levels, names)
+    spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
+    parameters = _check_parameters(config["parameters"], parameter_names(spec))
+    effects = config.get("effects") or {}
+    random = [p.name for p in spec.parameters if p.role == "effect"]
+    for name, one in effects.items():
+        check_name(f"truth.effects.{name}", "random effect", name, random)
+        check_name(
+            f"truth.effects.{name}.distribution",
+            "distribution of effects",
+            one.get("distribution", "normal"),
+            [d for d in DISTRIBUTIONS if d in ("normal", "t", "skew")],
+        )
+    expression = formula.outcome.parts[0].expression
+    assert isinstance(expression, Column)
+    return Truth(formula, spec, expression.name, parameters, effects)
+
+
+def level3(formula: Formula, levels: Mapping[str, str]) -> dict[str, int]:
+    """Terms outside `mm()` that belong to the first `hm()` with random effects."""
+    blocks = [i for i, block in enumerate(formula.nestings) if block.effect == "RE"]
+    if not blocks:
+        return {}
+    explicit = {t.label for b in formula.nestings for t in b.terms or ()}
+    return {
+        term.label: blocks[0]
+        for term in formula.terms
+        if term.label not in explicit
+        and all(levels.get(c) == "nesting" for c in term_columns(term))
+    }
+
+
+def term_columns(term: Term) -> tuple[str, ...]:
+    """Columns of a term."""
+    return tuple(c for atom in term.atoms for c in leaf_columns(atom.expression))
+
+
+def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
+    """Names of the structural parameters, one per element, in the order of summaries."""
+    elements: dict[str, list[str]] = {
+        "b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]
+    }
+    for member in spec.members:
+        elements[member.b] = [t.label for t in member.block.terms]
+        elements[member.b_w] = list(member.block.weight.parameters)
+    for nesting in spec.nestings:
+        elements[nesting.b] = [t.label for t in nesting.terms]
+    out: list[str] = []
+    for parameter in spec.parameters:
+        if parameter.structural:
+            named = [f"{parameter.name}[{e}]" for e in elements.get(parameter.name, [])]
+            out += named if parameter.dims else [parameter.name]
+    return tuple(out)
+
+
+def _check_formula(formula: Formula, levels: Mapping[str, str], names: IdNames) -> None:
+    key = "truth.formula"
+    if formula.outcome.kind != "plain" or not isinstance(
+        formula.outcome.parts[0].expression, Column
+    ):
+        raise RecipeError(
+            key, f"the outcome is {formula.outcome.label!r}", "Write one plain name, such as y."
+        )
+    if formula.strata is not None or formula.offset:
+        raise RecipeError(key, "strata() and offset() have no place in a truth")
+    for block in formula.members:
+        if {block.member, block.group} != {names.member, names.group}:
+            raise RecipeError(
+                key,
+                f"mm() names id({block.member}, {block.group})",
+                f"The memberships have id({names.member}, {names.group}).",
+            )
+        if block.autoregressive:
+            raise RecipeError(key, "autoregressive effects cannot be simulated yet")
+        for term in (*block.terms, *(f.term for f in block.fixed)):
+            _check_term(term, levels, fine=True)
+        for column in block.weight.columns:
+            _check_column(column, levels)
+    for nesting in formula.nestings:
+        if nesting.effect != "RE":
+            raise RecipeError(key, "fixed effects of nesting units cannot be simulated")
+        if nesting.unit != names.nesting:
+            raise RecipeError(
+                key, f"hm() names {nesting.unit!r}", f"The nesting units are {names.nesting!r}."
+            )
+        for term in nesting.terms or ():
+            _check_term(term, levels, fine=False)
+    for term in (*formula.terms, *(f.term for f in formula.fixed)):
+        _check_term(term, levels, fine=False)
+
+
+def _check_term(term: Term, levels: Mapping[str, str], *, fine: bool) -> None:
+    for column in term_columns(term):
+        _check_column(column, levels)
+        if not fine and levels[column] in _FINE:
+            raise RecipeError(
+                "truth.formula",
+                f"{column!r} is a {levels[column]} covariate and stands outside mm()",
+                f"Write it inside: mm(..., vars({column}), ...).",
+            )
+
+
+def _check_column(column: str, levels: Mapping[str, str]) -> None:
+    if column not in levels:
+        raise RecipeError(
+            "truth.formula",
+            f"there is no covariate {column!r}",
+            f"Covariates: {listed(levels)}.{close_to(column, levels)}",
+        )
+
+
+def _check_parameters(given: Mapping[str, float], known: tuple[str, ...]) -> dict[str, float]:
+    for name in given:
+        if name not in known:
+            raise RecipeError(
+                f"truth.parameters.{name}",
+                "the formula has no such parameter",
+                f"It has: {listed(known)}.{close_to(name, known)}",
+            )
+    missing = [name for name in known if name not in given]
+    if missing:
+        raise RecipeError(
+            "truth.parameters",
+            f"no value for {listed(missing)}",
+            "Every parameter of the formula needs a value.",
+        )
+    for name in known:
+        if name.startswith("sigma") and given[name] < 0:
+            raise RecipeError(
+                f"truth.parameters.{name}", f"{given[name]:g}", "A standard deviation is >= 0."
+            )
+    return {name: float(given[name]) for name in known}

@@ -1,0 +1,207 @@
+"""A study file -> a checked `Study`: everything wrong is found before the first job starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rmm.simulate.truth import parameter_names
+from rmm.study.closed_forms import CLOSED_FORMS
+from rmm.study.letters import Letters
+from rmm.study.measures import MEASURES
+from rmm.study.methods import Method, build_methods
+from rmm.study.reading import check, read_yaml, with_defaults
+from rmm.study.scenarios import Scenario, build_scenarios
+
+_ROOT_MARKS = ("pyproject.toml", "Snakefile")
+
+
+@dataclass(frozen=True)
+class Estimand:
+    """A parameter that is measured; `truth` is None where the truth has the same name."""
+
+    parameter: str
+    null: float
+    alpha: tuple[float, ...]
+    truth: float | str | None = None
+
+    def true_value(self, parameters: Mapping[str, float]) -> float | None:
+        """Its value in a scenario; None where the truth does not have it."""
+        if isinstance(self.truth, (int, float)):
+            return float(self.truth)
+        return parameters.get(self.parameter if self.truth is None else self.truth)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study, checked.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file without its ending.
+    root : Path
+        Folder that paths in the file start from: the nearest one above the file with a
+        pyproject.toml or Snakefile, else the file's own.
+    config : mapping
+        The file with all defaults said.
+    baseline : str
+        Method that paired measures compare with.
+    """
+
+    name: str
+    file: Path
+    root: Path
+    config: Mapping[str, Any]
+    seed: int
+    replications: int
+    batch: int
+    scenarios: tuple[Scenario, ...]
+    methods: tuple[Method, ...]
+    estimands: tuple[Estimand, ...]
+    measures: tuple[str, ...]
+    baseline: str
+    reference: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @cached_property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the factors."""
+        return tuple(self.config["vary"])
+
+    def scenario(self, scenario_id: str) -> Scenario:
+        """The scenario of an id; `StudyError` lists the known ones."""
+        found = {s.id: s for s in self.scenarios}
+        if scenario_id not in found:
+            raise Letters(self.file).name("scenario", "scenario of it", scenario_id, list(found))
+        return found[scenario_id]
+
+    def method(self, name: str) -> Method:
+        """The method of a name; `StudyError` lists the known ones."""
+        found = {m.name: m for m in self.methods}
+        if name not in found:
+            raise Letters(self.file).name("method", "method of it", name, list(found))
+        return found[name]
+
+    def replications_of(self, scenario: Scenario, method: Method) -> int:
+        """Data sets of a scenario that a method fits: the first so many."""
+        return min(scenario.replications, method.replications or scenario.replications)
+
+    def truth_of(self, scenario: Scenario) -> dict[str, float]:
+        """True values by the names of parameters in estimates."""
+        known = dict(scenario.recipe.truth.parameters)
+        for estimand in self.estimands:
+            value = estimand.true_value(scenario.recipe.truth.parameters)
+            if value is not None:
+                known[estimand.parameter] = value
+        return known
+
+
+def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
+    """Read and check a study file.
+
+    Parameters
+    ----------
+    path : path of a YAML file
+    root : path, optional
+        Folder that relative paths in the file start from; found by itself otherwise.
+
+    Raises
+    ------
+    StudyError
+        File, key path, what was found and what is allowed.
+    """
+    file = Path(path)
+    letters = Letters(file)
+    raw = read_yaml(file)
+    check(raw, letters)
+    folder = Path(root) if root is not None else _find_root(file)
+    scenarios = build_scenarios(raw, folder, letters)
+    config = with_defaults(raw)
+    methods = build_methods(config, scenarios, letters)
+    estimands = _estimands(config, scenarios, letters)
+    names = [m.name for m in methods]
+    baseline = config.get("baseline", names[0])
+    if baseline not in names:
+        raise letters.name("baseline", "method of this study", baseline, names)
+    for index, measure in enumerate(config["measures"]):
+        if measure not in MEASURES:
+            raise letters.name(f"measures[{index}]", "measure", measure, list(MEASURES))
+    _check_reference(config, scenarios, letters)
+    return Study(
+        name=file.stem,
+        file=file,
+        root=folder,
+        config={**config, "name": file.stem},
+        seed=config["seed"],
+        replications=config["replications"],
+        batch=config["batch"],
+        scenarios=tuple(scenarios),
+        methods=tuple(methods),
+        estimands=estimands,
+        measures=tuple(config["measures"]) or tuple(MEASURES),
+        baseline=baseline,
+        reference=tuple(config["reference"]),
+    )
+
+
+def _find_root(file: Path) -> Path:
+    for folder in file.resolve().parents:
+        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+            return folder
+    return file.resolve().parent
+
+
+def _estimands(
+    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+) -> tuple[Estimand, ...]:
+    stated = config["estimands"]
+    if not stated:
+        names = dict.fromkeys(p for s in scenarios for p in parameter_names(s.recipe.truth.spec))
+        return tuple(Estimand(name, 0.0, (0.05,)) for name in names)
+    out: list[Estimand] = []
+    for index, one in enumerate(stated):
+        alpha = one["alpha"]
+        levels = tuple(alpha) if isinstance(alpha, list) else (alpha,)
+        estimand = Estimand(one["parameter"], one["null"], levels, one.get("truth"))
+        key = f"estimands[{index}]"
+        if estimand.parameter in (e.parameter for e in out):
+            raise letters.about(
+                f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
+            )
+        known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.parameters)
+        if all(estimand.true_value(s.recipe.truth.parameters) is None for s in scenarios):
+            key += ".truth" if estimand.truth is not None else ".parameter"
+            wanted = estimand.truth or estimand.parameter
+            raise letters.name(key, "parameter of the truth", wanted, list(known))
+        out.append(estimand)
+    return tuple(out)
+
+
+def _check_reference(
+    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+) -> None:
+    methods = [m["name"] for m in config["methods"]]
+    levels = {f: [s.factors[f] for s in scenarios] for f in config["vary"]}
+    for index, one in enumerate(config["reference"]):
+        key = f"reference[{index}]"
+        if one["method"] not in methods:
+            raise letters.name(f"{key}.method", "method of this study", one["method"], methods)
+        form = one.get("closed_form")
+        if (form is None) == (one.get("values") is None):
+            raise letters.about(
+                key, f"the keys {', '.join(one)}", "`closed_form`, or `measure` and `values`"
+            )
+        if form is not None and form not in CLOSED_FORMS:
+            raise letters.name(f"{key}.closed_form", "closed form", form, list(CLOSED_FORMS))
+        if form is None and one.get("measure") not in MEASURES:
+            raise letters.name(f"{key}.measure", "measure", one.get("measure"), list(MEASURES))
+        for number, value in enumerate(one.get("values", [])):
+            for factor, level in value["where"].items():
+                place = f"{key}.values[{number}].where.{factor}"
+                if factor not in levels:
+                    raise letters.name(place, "factor", factor, list(levels))
+                if level not in levels[factor]:
+                    raise letters.name(place, f"level of {factor}", level, levels[factor])

@@ -1,0 +1,279 @@
+"""Method x replication -> estimates, whatever happens: a fit that fails is a row."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+import rmm
+from rmm.errors import BackendTimeout, RmmError
+from rmm.formula import parse_formula
+from rmm.simulate import Drawn
+from rmm.study.layouts import LAYOUTS, Flat, parameter_of
+from rmm.study.methods import ENGINES, OLS, Method
+from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT
+from rmm.terms import Formula, Term
+
+Array = np.ndarray[Any, Any]
+_INTERVALS = (("", 0.95), ("90", 0.90), ("99", 0.99))
+_MESSAGE = 500  # characters of an error that are kept
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit: a method, a replication, the values that are tested, and the chains' seed."""
+
+    method: Method
+    drawn: Drawn
+    formula: str
+    nulls: Mapping[str, float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fit.
+
+    Attributes
+    ----------
+    status : str
+        ok, not_converged, failed or timeout.
+    estimates : tuple of dict
+        Columns of `results.ESTIMATES` that depend on the parameter, one entry per parameter.
+    """
+
+    status: str
+    estimates: tuple[Mapping[str, Any], ...] = ()
+    message: str = ""
+    divergences: int | None = None
+    engine: str = ""
+    seconds: float = 0.0
+    fit: Any = field(default=None, repr=False)
+
+
+def fit_task(task: Task, *, keep: bool = False) -> Outcome:
+    """Run one fit; no error of it gets out.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether the fitted object stays in the outcome (for a replay).
+    """
+    started = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            # Convergence is a status here, and 10,000 warnings are no information.
+            warnings.simplefilter("ignore")
+            outcome = BACKENDS[task.method.backend](task)
+    except BackendTimeout as error:
+        outcome = Outcome(TIMEOUT, message=_short(error))
+    except Exception as error:  # noqa: BLE001  one method's error must not stop the others
+        outcome = Outcome(FAILED, message=_short(error))
+    outcome = replace(outcome, seconds=time.perf_counter() - started)
+    return outcome if keep else replace(outcome, fit=None)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    name = "" if isinstance(error, RmmError) else f"{type(error).__name__}: "
+    return (name + text)[:_MESSAGE]
+
+
+@lru_cache(maxsize=256)
+def parsed(text: str) -> Formula:
+    """A formula, parsed once per process."""
+    return parse_formula(text)
+
+
+# -- least squares ---------------------------------------------------------------------------
+
+
+def fit_ols(task: Task) -> Outcome:
+    """Ordinary least squares by statsmodels, with classical, HC3 or cluster-robust errors."""
+    from statsmodels.regression.linear_model import OLS as LeastSquares
+
+    formula, config = parsed(task.formula), task.method.config
+    flat = LAYOUTS[task.method.kind.layout](task.drawn, formula, config["summary"])
+    names, matrix = _regressors(formula, flat, task.drawn)
+    outcome = flat.outcome
+    for fixed in formula.fixed:
+        outcome = outcome - fixed.value * flat.term(fixed.term)
+    model = LeastSquares(outcome, matrix)
+    result = model.fit(**_errors(config, flat))
+    if model.rank < matrix.shape[1]:
+        raise ValueError(f"the {len(names)} regressors {', '.join(names)} are collinear")
+    df = _degrees(config, flat, result)
+    mean, sd = np.asarray(result.params), np.asarray(result.bse)
+    if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
+        raise ValueError("an estimate or standard error is not finite")
+    return Outcome(OK, tuple(_t_rows(names, mean, sd, df, task.nulls)), fit=result)
+
+
+def _regressors(formula: Formula, flat: Flat, drawn: Drawn) -> tuple[list[str], Array]:
+    names = [parameter_of(term, drawn.truth, drawn) for term in formula.terms]
+    values = [flat.term(term) for term in formula.terms]
+    if formula.intercept:
+        names, values = ["b_l2[Intercept]", *names], [np.ones(len(flat.outcome)), *values]
+    return names, np.column_stack(values)
+
+
+def _errors(config: Mapping[str, Any], flat: Flat) -> dict[str, Any]:
+    if config["errors"] == "robust":
+        return {"cov_type": "HC3", "use_t": True}
+    if config["errors"] == "cluster":
+        codes = np.column_stack([flat.units[u] for u in config["cluster"]])
+        groups = codes[:, 0] if codes.shape[1] == 1 else codes
+        return {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True}
+    return {}
+
+
+def _degrees(config: Mapping[str, Any], flat: Flat, result: Any) -> float:
+    """Residual degrees of freedom; with clusters, the smallest number of clusters less one."""
+    if config["errors"] != "cluster":
+        return float(result.df_resid)
+    return float(min(len(np.unique(flat.units[u])) for u in config["cluster"]) - 1)
+
+
+def _t_rows(
+    names: Sequence[str], mean: Array, sd: Array, df: float, nulls: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    null = np.array([nulls.get(name, 0.0) for name in names])
+    p = 2 * special.stdtr(df, -np.abs((mean - null) / sd))
+    columns: dict[str, Any] = {"mean": mean, "median": mean, "sd": sd, "null": null, "p_value": p}
+    for label, level in _INTERVALS:
+        half = float(special.stdtrit(df, (1 + level) / 2)) * sd
+        columns[f"lower{label}"], columns[f"upper{label}"] = mean - half, mean + half
+    lists = {k: v.tolist() for k, v in columns.items()}
+    return [
+        {"parameter": name, "df": df, **{k: v[i] for k, v in lists.items()}}
+        for i, name in enumerate(names)
+    ]
+
+
+# -- Bayesian engines ------------------------------------------------------------------------
+
+
+def fit_engine(task: Task) -> Outcome:
+    """A Bayesian fit through `rmm.fit`."""
+    method, drawn = task.method, task.drawn
+    sampler = method.config["sampler"]
+    formula = parsed(task.formula)
+    result = rmm.fit(
+        task.formula,
+        _engine_data(method, drawn, formula),
+        family=drawn.truth.spec.family.name,
+        backend=method.backend,
+        priors=method.config["priors"],
+        chains=sampler["chains"],
+        warmup=sampler["warmup"],
+        draws=sampler["draws"],
+        thin=sampler["thin"],
+        seed=task.seed,
+        cores=1,
+        monitor="structural",
+        progress=False,
+        timeout=sampler["timeout"],
+        **sampler["options"],
+    )
+    renamed = _renamed(formula, drawn) if method.kind.layout in LAYOUTS else {}
+    table = result.summary()
+    table.index = [renamed.get(str(name), str(name)) for name in table.index]
+    values = _draws(result, renamed)
+    rows = [_draw_row(str(n), table.loc[n], values[str(n)], task.nulls) for n in table.index]
+    divergences = int(result.diagnostics().get("divergences", 0))
+    reason = _unconverged(method.config["gate"], table, sampler["chains"], divergences, task.nulls)
+    return Outcome(
+        NOT_CONVERGED if reason else OK,
+        tuple(rows),
+        message=reason,
+        divergences=divergences,
+        engine=str(result.run.engine.get("version", method.backend)),
+        fit=result,
+    )
+
+
+def _engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:
+    if method.kind.layout not in LAYOUTS:
+        return drawn.frame()
+    flat = LAYOUTS[method.kind.layout](drawn, formula, method.config["summary"])
+    nesting = drawn.memberships.names.nesting if formula.nestings else None
+    return flat.frame(drawn.truth.outcome, nesting)
+
+
+def _renamed(formula: Formula, drawn: Drawn) -> dict[str, str]:
+    """`b_l2[x]` of a regression on one row per unit -> the name that the truth has for it."""
+    nested: list[Term] = [t for block in formula.nestings for t in block.terms or ()]
+    out: dict[str, str] = {}
+    for term in (*formula.terms, *nested):
+        wanted = parameter_of(term, drawn.truth, drawn)
+        out |= {f"{b}[{term.label}]": wanted for b in ("b_l2", "b_l3")}
+    return out
+
+
+def _draws(result: Any, renamed: Mapping[str, str]) -> dict[str, Array]:
+    """Parameter -> all its draws."""
+    from rmm.summary import flatten
+
+    out: dict[str, Array] = {}
+    posterior = result.draws["posterior"].to_dataset()
+    for name in posterior.data_vars:
+        labels, values = flatten(posterior[name])
+        for index, label in enumerate(labels):
+            out[renamed.get(label, label)] = values[:, :, index].ravel()
+    return out
+
+
+def _draw_row(
+    name: str, row: Any, values: Array, nulls: Mapping[str, float]
+) -> dict[str, Any]:
+    null = nulls.get(name, 0.0)
+    above, below = float(np.mean(values > null)), float(np.mean(values < null))
+    out: dict[str, Any] = {
+        "parameter": name,
+        "mean": float(row["mean"]),
+        "median": float(row["median"]),
+        "sd": float(row["sd"]),
+        "null": null,
+        "p_value": min(1.0, 2 * min(above, below)),
+        "rhat": float(row["rhat"]),
+        "ess_bulk": float(row["ess_bulk"]),
+        "ess_tail": float(row["ess_tail"]),
+    }
+    for label, level in _INTERVALS:
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        out[f"lower{label}"], out[f"upper{label}"] = float(low), float(high)
+    return out
+
+
+def _unconverged(
+    gate: Mapping[str, Any], table: Any, chains: int, divergences: int, nulls: Mapping[str, float]
+) -> str:
+    """Why a fit does not count as converged; empty if it does."""
+    if gate["parameters"] == "estimands":
+        table = table.loc[[n for n in table.index if n in nulls]]
+    if divergences > gate["divergences"]:
+        return f"{divergences} divergences"
+    if len(table) == 0:
+        return ""
+    rhat = table["rhat"].fillna(np.inf)
+    if rhat.max() > gate["rhat"]:
+        return f"R-hat {rhat.max():.3f} of {rhat.idxmax()}"
+    ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
+    wanted = gate["ess_per_chain"] * chains
+    if ess.min() < wanted:
+        return f"ESS {ess.min():.0f} of {ess.idxmin()}, {wanted:.0f} wanted"
+    return ""
+
+
+#: Backend -> how one task is fitted.
+BACKENDS: dict[str, Callable[[Task], Outcome]] = {
+    OLS: fit_ols,
+    **dict.fromkeys(ENGINES, fit_engine),
+}

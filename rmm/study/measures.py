@@ -1,0 +1,248 @@
+"""Measures of performance, each with its Monte Carlo standard error: one row per measure.
+
+Formulas: Morris, White & Crowther (2019), Statistics in Medicine 38, table 6; White (2010),
+Stata Journal 10; kept in the notation n usable replications, T estimates, V squared standard
+errors (posterior variances), S = sd(T), theta the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Value = tuple[float, float]  # value, Monte Carlo standard error
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Usable fits of one method for one parameter in one scenario.
+
+    Attributes
+    ----------
+    replication, estimate, variance, truth, null : (n,) arrays
+    lower, upper, significant : (n,) arrays
+        At level `alpha`; `significant` holds 0, 1 or nan where it is not known.
+    """
+
+    replication: Array
+    estimate: Array
+    variance: Array
+    truth: Array
+    null: Array
+    lower: Array
+    upper: Array
+    p_value: Array
+    significant: Array
+    ess: Array
+    seconds: Array
+    alpha: float
+
+    def take(self, keep: Array) -> Sample:
+        """The fits at some positions."""
+        arrays = {k: v[keep] for k, v in vars(self).items() if k != "alpha"}
+        return Sample(**arrays, alpha=self.alpha)
+
+    @property
+    def n(self) -> int:
+        """Number of fits."""
+        return len(self.estimate)
+
+    @property
+    def errors(self) -> Array:
+        """T - theta."""
+        return self.estimate - self.truth
+
+
+def _mean(values: Array) -> Value:
+    """A mean and sd / sqrt(n); nan for no values, or where one is not known."""
+    n = len(values)
+    if n == 0 or np.isnan(values).any():
+        return NAN, NAN
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else NAN
+
+
+def _proportion(hits: Array) -> Value:
+    """P and sqrt(p (1 - p) / n)."""
+    if len(hits) == 0 or np.isnan(hits).any():
+        return NAN, NAN
+    p = float(hits.mean())
+    return p, float(np.sqrt(p * (1 - p) / len(hits)))
+
+
+def _sd(values: Array) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else NAN
+
+
+def bias(s: Sample) -> Value:
+    """mean(T) - theta; S / sqrt(n)."""
+    return _mean(s.errors)
+
+
+def relative_bias(s: Sample) -> Value:
+    """mean((T - theta) / theta), nan at theta = 0."""
+    if s.n == 0 or (s.truth == 0).any():
+        return NAN, NAN
+    return _mean(s.errors / s.truth)
+
+
+def empirical_se(s: Sample) -> Value:
+    """S; S / sqrt(2 (n - 1))."""
+    sd = _sd(s.errors)
+    return sd, sd / np.sqrt(2 * (s.n - 1)) if s.n > 1 else NAN
+
+
+def mse(s: Sample) -> Value:
+    """mean((T - theta)^2); sqrt(sum((T - theta)^2 - MSE)^2 / (n (n - 1)))."""
+    return _mean(s.errors**2)
+
+
+def rmse(s: Sample) -> Value:
+    """sqrt(MSE), by the delta method."""
+    value, mcse = mse(s)
+    root = float(np.sqrt(value))
+    return root, mcse / (2 * root) if root > 0 else NAN
+
+
+def model_se(s: Sample) -> Value:
+    """sqrt(mean V); sqrt(Var(V) / (4 n ModSE^2))."""
+    if s.n == 0 or np.isnan(s.variance).any():
+        return NAN, NAN
+    value = float(np.sqrt(s.variance.mean()))
+    return value, _sd(s.variance) / (2 * value * np.sqrt(s.n)) if value > 0 else NAN
+
+
+def relative_error_se(s: Sample) -> Value:
+    """100 (ModSE / S - 1), in per cent."""
+    sd, (se, _) = _sd(s.errors), model_se(s)
+    if not sd > 0 or not se > 0:
+        return NAN, NAN
+    spread = _sd(s.variance) ** 2 / (4 * s.n * se**4) + 1 / (2 * (s.n - 1))
+    return 100 * (se / sd - 1), 100 * se / sd * float(np.sqrt(spread))
+
+
+def coverage(s: Sample) -> Value:
+    """Share of intervals that hold the truth."""
+    return _proportion(_inside(s, s.truth))
+
+
+def be_coverage(s: Sample) -> Value:
+    """Bias-eliminated coverage: share of intervals that hold mean(T)."""
+    if s.n == 0:
+        return NAN, NAN
+    return _proportion(_inside(s, s.truth + s.errors.mean()))
+
+
+def _inside(s: Sample, value: Array) -> Array:
+    held = ((s.lower <= value) & (value <= s.upper)).astype(float)
+    held[np.isnan(s.lower) | np.isnan(s.upper) | np.isnan(value)] = NAN
+    return held
+
+
+def rejection(s: Sample) -> Value:
+    """Share of tests that reject: Type-I error where theta is the null value, else power."""
+    return _proportion(s.significant)
+
+
+def interval_width(s: Sample) -> Value:
+    """Mean width of the intervals."""
+    return _mean(s.upper - s.lower)
+
+
+def type_s(s: Sample) -> Value:
+    """Share of wrong signs among significant estimates (Gelman & Carlin 2014)."""
+    hits = s.significant == 1
+    if s.n == 0 or (s.truth == s.null).any():
+        return NAN, NAN
+    wrong = np.sign(s.estimate - s.null) != np.sign(s.truth - s.null)
+    return _proportion(wrong[hits].astype(float))
+
+
+def exaggeration(s: Sample) -> Value:
+    """Mean |T / theta| among significant estimates, both from the null (Gelman & Carlin 2014)."""
+    hits = s.significant == 1
+    if s.n == 0 or (s.truth == s.null).any():
+        return NAN, NAN
+    return _mean(np.abs((s.estimate - s.null) / (s.truth - s.null))[hits])
+
+
+def ess_per_second(s: Sample) -> Value:
+    """Mean bulk effective sample size per second of the whole fit; nan for least squares."""
+    return _mean(s.ess / s.seconds)
+
+
+def relative_precision(base: Sample, s: Sample) -> Value:
+    """100 ((S_A / S_B)^2 - 1) of B against the baseline A, in per cent."""
+    a, b = _sd(base.errors), _sd(s.errors)
+    if not a > 0 or not b > 0:
+        return NAN, NAN
+    rho = float(np.corrcoef(base.errors, s.errors)[0, 1])
+    ratio = (a / b) ** 2
+    return 100 * (ratio - 1), 200 * ratio * float(np.sqrt(max(0.0, 1 - rho**2) / (s.n - 1)))
+
+
+def size_adjusted_power(null: Sample, s: Sample) -> Value:
+    """P(p < r), r the alpha quantile of p in the null scenario."""
+    if null.n == 0 or s.n == 0 or np.isnan(null.p_value).any() or np.isnan(s.p_value).any():
+        return NAN, NAN
+    limit = np.quantile(null.p_value, s.alpha)
+    return _proportion((s.p_value < limit).astype(float))
+
+
+def _difference(per_fit: Callable[[Sample], Array]) -> Callable[[Sample, Sample], Value]:
+    return lambda base, s: _mean(per_fit(s) - per_fit(base))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of `MEASURES`.
+
+    Attributes
+    ----------
+    by_alpha : bool
+        Whether it depends on the level of tests and intervals.
+    of : str
+        ``"sample"``; ``"pair"`` (baseline and method on the replications that both have);
+        ``"null"`` (null scenario and scenario); ``"fits"`` (all fits, no parameter).
+    compute : callable or None
+        Samples -> (value, MCSE); None for measures of fits.
+    """
+
+    name: str
+    by_alpha: bool
+    of: str
+    compute: Callable[..., Value] | None
+
+
+_ROWS = (
+    Measure("bias", False, "sample", bias),
+    Measure("relative_bias", False, "sample", relative_bias),
+    Measure("empirical_se", False, "sample", empirical_se),
+    Measure("mse", False, "sample", mse),
+    Measure("rmse", False, "sample", rmse),
+    Measure("model_se", False, "sample", model_se),
+    Measure("relative_error_se", False, "sample", relative_error_se),
+    Measure("relative_precision", False, "pair", relative_precision),
+    Measure("coverage", True, "sample", coverage),
+    Measure("be_coverage", True, "sample", be_coverage),
+    Measure("rejection", True, "sample", rejection),
+    Measure("interval_width", True, "sample", interval_width),
+    Measure("type_s", True, "sample", type_s),
+    Measure("exaggeration", True, "sample", exaggeration),
+    Measure("size_adjusted_power", True, "null", size_adjusted_power),
+    Measure("difference_bias", False, "pair", _difference(lambda s: s.errors)),
+    Measure("difference_mse", False, "pair", _difference(lambda s: s.errors**2)),
+    Measure("difference_coverage", True, "pair", _difference(lambda s: _inside(s, s.truth))),
+    Measure("difference_rejection", True, "pair", _difference(lambda s: s.significant)),
+    Measure("difference_width", True, "pair", _difference(lambda s: s.upper - s.lower)),
+    Measure("ess_per_second", False, "sample", ess_per_second),
+    Measure("convergence", False, "fits", None),
+    Measure("seconds", False, "fits", None),
+)
+
+#: Name -> measure, in the order of tables.
+MEASURES: dict[str, Measure] = {row.name: row for row in _ROWS}

@@ -1,0 +1,313 @@
+"""Estimates -> performance: every measure with its Monte Carlo error and its n."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from rmm.errors import StudyError
+from rmm.study.measures import MEASURES, NAN, Measure, Sample, Value
+from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT
+
+Array = np.ndarray[Any, Any]
+PER_METHOD, COMPLETE_CASE = "per_method", "complete_case"
+POLICIES = (PER_METHOD, COMPLETE_CASE)
+_STORED = {0.05: "", 0.1: "90", 0.01: "99"}  # alpha -> suffix of the interval's columns
+_NEEDED = ("replication", "method", "mean", "sd")
+_DEFAULTS: dict[str, Any] = {
+    "scenario": "all",
+    "parameter": "theta",
+    "null": 0.0,
+    "status": OK,
+    "truth": NAN,
+    "p_value": NAN,
+    "df": NAN,
+    "ess_bulk": NAN,
+    "seconds": NAN,
+}
+
+
+def performance(
+    estimates: pd.DataFrame,
+    *,
+    alpha: float | Sequence[float] | Mapping[str, Sequence[float]] = 0.05,
+    measures: Sequence[str] | None = None,
+    parameters: Sequence[str] | None = None,
+    baseline: str | None = None,
+    truth: float | None = None,
+    null_scenarios: Mapping[tuple[str, str], str] | None = None,
+    usable: Sequence[str] = (OK,),
+    columns: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Score a table of estimates.
+
+    Parameters
+    ----------
+    estimates : pandas.DataFrame
+        One row per fit and parameter, columns as `rmm.study.results.ESTIMATES`. Only
+        replication, method, mean and sd are needed: without interval columns intervals are
+        mean -+ z sd, without p_value a test rejects where the interval excludes the null.
+    alpha : float, sequence, or mapping of parameter -> sequence
+        Levels of tests and intervals.
+    measures, parameters : sequence of str, optional
+        What to compute; all by default.
+    baseline : str, optional
+        Method that paired measures compare with; the first in the table by default.
+    truth : float, optional
+        The truth, where the table has no such column.
+    null_scenarios : mapping, optional
+        (scenario, parameter) -> scenario that differs only in that parameter, which is at its
+        null there; for `size_adjusted_power`.
+    usable : sequence of str
+        Statuses of fits that count.
+    columns : mapping, optional
+        Our name -> name in the table, such as ``{"mean": "b", "sd": "se"}``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        scenario, method, parameter, measure, alpha, policy, value, mcse, n, n_failed,
+        n_not_converged. Two policies: ``per_method`` takes all usable fits of each method,
+        ``complete_case`` the replications in which every method that has the parameter has a
+        usable fit. A method without usable fits has value nan, never 0.
+
+    Raises
+    ------
+    StudyError
+        If a column is missing or a measure is not known.
+    """
+    table = _prepared(estimates, truth, columns or {})
+    names = list(measures or MEASURES)
+    unknown = [n for n in names if n not in MEASURES]
+    if unknown:
+        raise StudyError(f"Unknown measure {unknown[0]!r}.\n  allowed: {', '.join(MEASURES)}")
+    cells = _cells(table, usable, parameters)
+    scorer = _Scorer(
+        cells=cells,
+        rows=[MEASURES[n] for n in names],
+        alpha=alpha,
+        baseline=baseline or str(table["method"].iloc[0]),
+        null_scenarios=null_scenarios or {},
+    )
+    out = [*scorer.scored(), *_of_fits(cells, [MEASURES[n] for n in names])]
+    return pd.DataFrame(out, columns=_COLUMNS)
+
+
+_COLUMNS = [
+    "scenario",
+    "method",
+    "parameter",
+    "measure",
+    "alpha",
+    "policy",
+    "value",
+    "mcse",
+    "n",
+    "n_failed",
+    "n_not_converged",
+]
+
+
+def _prepared(
+    estimates: pd.DataFrame, truth: float | None, columns: Mapping[str, str]
+) -> pd.DataFrame:
+    table = estimates.rename(columns={theirs: ours for ours, theirs in columns.items()})
+    missing = [c for c in _NEEDED if c not in table]
+    if missing or len(table) == 0:
+        raise StudyError(
+            f"The table of estimates has no {f'column {missing[0]!r}' if missing else 'rows'}.\n"
+            f"  columns: {', '.join(map(str, estimates.columns))}"
+        )
+    table = table.assign(**{c: v for c, v in _DEFAULTS.items() if c not in table})
+    if truth is not None:
+        table["truth"] = truth
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The table cut by scenario, method and parameter."""
+
+    usable: Mapping[tuple[str, str, str], pd.DataFrame]
+    fits: Mapping[tuple[str, str], pd.DataFrame]
+    methods: Sequence[str]
+    parameters: Sequence[str]
+
+    def counts(self, scenario: str, method: str) -> dict[str, int]:
+        status = self.fits[scenario, method]["status"]
+        return {
+            "n_failed": int(status.isin([FAILED, TIMEOUT]).sum()),
+            "n_not_converged": int((status == NOT_CONVERGED).sum()),
+        }
+
+
+def _cells(
+    table: pd.DataFrame, usable: Sequence[str], parameters: Sequence[str] | None
+) -> _Cells:
+    known = list(parameters) if parameters is not None else list(dict.fromkeys(table["parameter"]))
+    fits = {
+        (str(s), str(m)): g
+        for (s, m), g in table.drop_duplicates(["scenario", "method", "replication"]).groupby(
+            ["scenario", "method"], sort=False
+        )
+    }
+    methods = list(dict.fromkeys(table["method"]))
+    kept = table[table["status"].isin(list(usable)) & table["mean"].notna()]
+    cut = {
+        (str(s), str(m), str(p)): g.sort_values("replication")
+        for (s, m, p), g in kept.groupby(["scenario", "method", "parameter"], sort=False)
+    }
+    # A method has a parameter if any of its fits estimated it; one that never did anything
+    # has them all, so that its rows say nan.
+    estimated = {(str(m), str(p)) for m, p in zip(table["method"], table["parameter"], strict=True)}
+    with_estimate = table[table["mean"].notna()]
+    having = set(zip(with_estimate["method"], with_estimate["parameter"], strict=True))
+    idle = set(methods) - set(with_estimate["method"])
+    having |= {(m, p) for m, p in estimated if m in idle}
+    empty = table.iloc[:0]
+    whole = {
+        (s, m, p): cut.get((s, m, p), empty) for s, m in fits for p in known if (m, p) in having
+    }
+    return _Cells(whole, fits, methods, known)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scorer:
+    cells: _Cells
+    rows: Sequence[Measure]
+    alpha: float | Sequence[float] | Mapping[str, Sequence[float]]
+    baseline: str
+    null_scenarios: Mapping[tuple[str, str], str]
+
+    def levels(self, parameter: str) -> Sequence[float]:
+        found = self.alpha
+        if isinstance(found, Mapping):
+            found = found.get(parameter, (0.05,))
+        return [found] if isinstance(found, (int, float)) else list(found)
+
+    def scored(self) -> Iterator[tuple[Any, ...]]:
+        for scenario, method, parameter in self.cells.usable:
+            for policy in POLICIES:
+                for number, alpha in enumerate(self.levels(parameter)):
+                    for row in self.rows:
+                        if row.of != "fits" and (row.by_alpha or number == 0):
+                            yield self.one(row, scenario, method, parameter, policy, alpha)
+
+    def one(
+        self, row: Measure, scenario: str, method: str, parameter: str, policy: str, alpha: float
+    ) -> tuple[Any, ...]:
+        s = self.sample(scenario, method, parameter, policy, alpha)
+        value: Value = (NAN, NAN)
+        assert row.compute is not None
+        if row.of == "sample":
+            value = row.compute(s)
+        elif row.of == "pair" and method != self.baseline:
+            base = self.sample(scenario, self.baseline, parameter, policy, alpha)
+            shared, left, right = np.intersect1d(
+                base.replication, s.replication, return_indices=True
+            )
+            s = s.take(right)
+            value = row.compute(base.take(left), s) if len(shared) else (NAN, NAN)
+        elif row.of == "null" and (scenario, parameter) in self.null_scenarios:
+            null = self.null_scenarios[scenario, parameter]
+            value = row.compute(self.sample(null, method, parameter, policy, alpha), s)
+        counts = self.cells.counts(scenario, method)
+        level = alpha if row.by_alpha else NAN
+        return (scenario, method, parameter, row.name, level, policy, *value, s.n, *counts.values())
+
+    def sample(
+        self, scenario: str, method: str, parameter: str, policy: str, alpha: float
+    ) -> Sample:
+        key = (scenario, method, parameter, policy, alpha)
+        if key not in self._samples:
+            self._samples[key] = self._sample(*key)
+        return self._samples[key]
+
+    @property
+    def _samples(self) -> dict[tuple[str, str, str, str, float], Sample]:
+        return self.__dict__.setdefault("_kept", {})
+
+    def _sample(
+        self, scenario: str, method: str, parameter: str, policy: str, alpha: float
+    ) -> Sample:
+        found = self.cells.usable.get((scenario, method, parameter))
+        if found is None:
+            found = next(iter(self.cells.usable.values())).iloc[:0]
+        sample = _sample(found, alpha)
+        if policy == PER_METHOD:
+            return sample
+        common = self.complete(scenario, parameter)
+        return sample.take(np.flatnonzero(np.isin(sample.replication, common)))
+
+    def complete(self, scenario: str, parameter: str) -> Array:
+        """Replications in which every method that has the parameter has a usable fit."""
+        common: Array | None = None
+        for method in self.cells.methods:
+            found = self.cells.usable.get((scenario, method, parameter))
+            if found is not None:
+                here = found["replication"].to_numpy()
+                common = here if common is None else np.intersect1d(common, here)
+        return np.array([], dtype=int) if common is None else common
+
+
+def _sample(table: pd.DataFrame, alpha: float) -> Sample:
+    def column(name: str) -> Array:
+        return table[name].to_numpy(dtype=float, na_value=np.nan)
+
+    estimate, sd, null = column("mean"), column("sd"), column("null")
+    lower, upper = _interval(table, estimate, sd, column("df"), alpha)
+    p = column("p_value")
+    by_interval = ((lower > null) | (upper < null)).astype(float)
+    by_interval[np.isnan(lower)] = NAN
+    return Sample(
+        replication=table["replication"].to_numpy(),
+        estimate=estimate,
+        variance=sd**2,
+        truth=column("truth"),
+        null=null,
+        lower=lower,
+        upper=upper,
+        p_value=p,
+        significant=np.where(np.isnan(p), by_interval, (p < alpha).astype(float)),
+        ess=column("ess_bulk"),
+        seconds=column("seconds"),
+        alpha=alpha,
+    )
+
+
+def _interval(
+    table: pd.DataFrame, estimate: Array, sd: Array, df: Array, alpha: float
+) -> tuple[Array, Array]:
+    """Stored bounds; else mean -+ t sd where df is known; normal where nothing is stored."""
+    suffix = _STORED.get(round(alpha, 10))
+    if suffix is not None and f"lower{suffix}" in table and f"upper{suffix}" in table:
+        names = (f"lower{suffix}", f"upper{suffix}")
+        low, high = (table[n].to_numpy(dtype=float, na_value=np.nan) for n in names)
+        return low, high
+    half = special.stdtrit(df, 1 - alpha / 2) * sd
+    if "lower" not in table:
+        half = np.where(np.isnan(df), special.ndtri(1 - alpha / 2) * sd, half)
+    return estimate - half, estimate + half
+
+
+def _of_fits(cells: _Cells, rows: Sequence[Measure]) -> Iterator[tuple[Any, ...]]:
+    """Convergence (share of all attempted fits) and mean seconds, per scenario and method."""
+    wanted = {row.name for row in rows if row.of == "fits"}
+    for (scenario, method), fits in cells.fits.items():
+        counts = cells.counts(scenario, method)
+        n = len(fits)
+        p = float((fits["status"] == OK).mean())
+        seconds = fits["seconds"].to_numpy(dtype=float, na_value=np.nan)
+        spread = float(seconds.std(ddof=1) / np.sqrt(n)) if n > 1 else NAN
+        values = {
+            "convergence": (p, float(np.sqrt(p * (1 - p) / n))),
+            "seconds": (float(seconds.mean()), spread),
+        }
+        for name, value in values.items():
+            if name in wanted:
+                yield (scenario, method, "", name, NAN, PER_METHOD, *value, n, *counts.values())

@@ -1,0 +1,143 @@
+"""A study's estimates -> ``performance.parquet``, with closed forms and published values beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmm.errors import StudyError
+from rmm.study import addresses
+from rmm.study.closed_forms import CLOSED_FORMS
+from rmm.study.config import Study
+from rmm.study.performance import performance
+from rmm.study.results import performance_table, read_estimates, write_parquet
+from rmm.study.scenarios import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_KEYS = ["scenario", "method", "parameter", "measure"]
+
+
+def write_performance(study: Study, estimates: str | Path, out: str | Path) -> pd.DataFrame:
+    """Score the collected estimates of a study and write the table of `results.PERFORMANCE`."""
+    table, _ = read_estimates(Path(estimates))
+    frame = score(study, table.to_pandas())
+    write_parquet(performance_table(frame), Path(out))
+    return frame
+
+
+def score(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
+    """Performance of a study's estimates, with the columns `reference` and `reference_source`."""
+    known = {s.id: study.truth_of(s) for s in study.scenarios}
+    pairs = zip(estimates["scenario"], estimates["parameter"], strict=True)
+    # Truth by the study file as it is now; `truth` in the table says what it was at the fit.
+    estimates = estimates.assign(truth=[known[s].get(p, float("nan")) for s, p in pairs])
+    frame = performance(
+        estimates,
+        alpha={e.parameter: e.alpha for e in study.estimands},
+        measures=study.measures,
+        parameters=[e.parameter for e in study.estimands],
+        baseline=study.baseline,
+        null_scenarios=null_scenarios(study),
+    )
+    found = references(study)
+    keys = list(zip(*(frame[k] for k in _KEYS), strict=True))
+    values = [_lookup(found, key, alpha) for key, alpha in zip(keys, frame["alpha"], strict=True)]
+    frame["reference"] = [v[0] for v in values]
+    frame["reference_source"] = [v[1] for v in values]
+    return frame
+
+
+_Found = dict[tuple[str, str, str, str], list[tuple[float | None, float, str]]]
+
+
+def _lookup(found: _Found, key: Any, alpha: float) -> tuple[float, str | None]:
+    for level, value, source in found.get(key, []):
+        if level is None or level == alpha:
+            return value, source
+    return float("nan"), None
+
+
+def references(study: Study) -> _Found:
+    """Reference values: (scenario, method, parameter, measure) -> (alpha or None, value, source).
+
+    Raises
+    ------
+    StudyError
+        If a closed form does not apply to a scenario.
+    """
+    out: _Found = {}
+    for index, one in enumerate(study.reference):
+        for scenario in study.scenarios:
+            for measure, alpha, value, source in _values(study, index, one, scenario):
+                key = (scenario.id, one["method"], one["parameter"], measure)
+                out.setdefault(key, []).append((alpha, value, source))
+    return out
+
+
+def _values(
+    study: Study, index: int, one: Any, scenario: Scenario
+) -> list[tuple[str, float | None, float, str]]:
+    if one.get("closed_form") is None:
+        return [
+            (one["measure"], None, float(v["value"]), one.get("source", "published"))
+            for v in one["values"]
+            if all(scenario.factors[f] == level for f, level in v["where"].items())
+        ]
+    form = CLOSED_FORMS[one["closed_form"]]
+    alphas = [a for e in study.estimands if e.parameter == one["parameter"] for a in e.alpha]
+    return [
+        (form.measure, a if form.measure == "rejection" else None,
+         _closed(study, index, form.name, scenario, one["parameter"], a), form.source)
+        for a in alphas
+    ]  # fmt: skip
+
+
+def _closed(
+    study: Study, index: int, name: str, scenario: Scenario, parameter: str, alpha: float
+) -> float:
+    from rmm.study.batches import draw_replication
+
+    form = CLOSED_FORMS[name]
+    drawn = draw_replication(study.seed, scenario, 1)
+    try:
+        if form.needs_fixed and not _is_fixed(scenario):
+            raise ValueError("it holds for one design: memberships and covariates `redraw: false`")
+        return form.value(scenario.content, drawn, parameter, alpha)
+    except (ValueError, KeyError) as error:
+        raise StudyError(
+            f"{study.file}: reference[{index}].closed_form\n  found:   {name}, which does not "
+            f"apply to scenario {scenario.id}: {error}"
+        ) from error
+
+
+def _is_fixed(scenario: Scenario) -> bool:
+    covariates = scenario.content["covariates"].values()
+    return scenario.recipe.fixed and all(
+        c.get("column") is not None or not c["redraw"] for c in covariates
+    )
+
+
+def null_scenarios(study: Study) -> dict[tuple[str, str], str]:
+    """(scenario, parameter) -> the scenario that differs in this parameter alone, at its null."""
+    out: dict[tuple[str, str], str] = {}
+    for estimand in study.estimands:
+        name = estimand.parameter
+        at_null: dict[str, str] = {}
+        rest: dict[str, str] = {}
+        for scenario in study.scenarios:
+            if name in scenario.content["truth"]["parameters"]:
+                rest[scenario.id] = addresses.digest(_without(scenario.content, name))
+                if scenario.content["truth"]["parameters"][name] == estimand.null:
+                    at_null[rest[scenario.id]] = scenario.id
+        for scenario_id, key in rest.items():
+            if key in at_null:
+                out[scenario_id, name] = at_null[key]
+    return out
+
+
+def _without(content: Any, parameter: str) -> dict[str, Any]:
+    truth = dict(content["truth"])
+    truth["parameters"] = {k: v for k, v in truth["parameters"].items() if k != parameter}
+    return {**content, "truth": truth}

@@ -1,0 +1,237 @@
+"""Stan programs: golden texts, Stan's own compiler, and the log density against SciPy.
+
+``RMM_UPDATE_GOLDEN=1 pytest tests/test_program_stan.py`` rewrites the golden texts; read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from coalitions import made_up_coalitions
+from scipy import stats
+
+from rmm.backends.base import Settings
+from rmm.backends.cmdstan_home import installed_cmdstan, wheel
+from rmm.backends.stan import available, run
+from rmm.backends.stan_compile import check_syntax, program_key
+from rmm.inits import initial_values
+from rmm.model import Model, prepare, prepare_without_data
+from rmm.prior_language import PRIOR_FAMILIES
+from rmm.programs import stan
+
+GOLDEN = Path(__file__).parent / "golden" / "stan"
+needs_stanc = pytest.mark.skipif(
+    wheel() is None and installed_cmdstan() is None, reason="Stan is not installed"
+)
+needs_stan = pytest.mark.skipif(not available().available, reason=f"Stan: {available().what}")
+
+ESTIMATED = "mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b0 + b1*s))), c={}), RE={})"
+EVERYTHING = (
+    "y ~ 1 + z + fix(x1, 0.4)"
+    " + mm(id(pid, gid), vars(x, fix(lead, 0.3)), fn(w ~ 1/n^exp(-(b0 + b1*s)), c={}), RE=TRUE,"
+    " name=party) + mm(id(pid, gid), vars(lead), RE=TRUE, name=plain) + hm(id=cid)"
+)
+EVERY_PRIOR = {
+    "b_l2[z]": "student_t(4, 0, 1)",
+    "b_w_party[b0]": "uniform(-1, 2)",
+    "b_w_party[b1]": "normal(0.5, 1)",
+    "b_l1_party": "student_t(5, 0, 2)",
+    "sigma_l1_party": "half_t(4, 1)",
+    "sigma_l1_plain": "exponential(2)",
+    "sigma_l3": "gamma(2, 3)",
+    "tau.l2": "precision",
+}
+# File -> formula, priors.
+MODELS: dict[str, tuple[str, Any]] = {
+    "regression": ("y ~ 1 + z", "weakly_informative"),
+    "intercept_only": ("y ~ 1", "rmm"),
+    "no_intercept": ("y ~ 0 + z", "rmm"),
+    "fixed_weights": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x, lead), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)",
+        "weakly_informative",
+    ),
+    "covariates_alone": ("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n, c=FALSE))", "rmm"),
+    "estimated_group": (
+        f"y ~ 1 + z + q + {ESTIMATED.format('TRUE', 'TRUE')} + hm(id=cid)",
+        {"sigma_l1": "half_t(4, 1)"},
+    ),
+    "estimated_total": (f"y ~ 1 + {ESTIMATED.format('2', 'TRUE')}", "weakly_informative"),
+    "estimated_none": (f"y ~ 1 + {ESTIMATED.format('FALSE', 'FALSE')}", "weakly_informative"),
+    "fixed_effects": ("y ~ 1 + z + hm(id=cid, type=FE, showFE=TRUE)", "weakly_informative"),
+    "mixed_priors": (
+        "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
+        ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
+    ),
+    "everything": (EVERYTHING.format("TRUE"), {k: v for k, v in EVERY_PRIOR.items() if "." not in k}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    table = made_up_coalitions()
+    return table.assign(x1=table["z"].round())
+
+
+def model_of(name: str, table: pd.DataFrame) -> Model:
+    formula, priors = MODELS[name]
+    if "mm(" not in formula:
+        table = table.drop_duplicates("gid")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return prepare(formula, table, priors=priors)
+
+
+def text_of(model: Model) -> str:
+    return stan.write(model.spec, model.priors.forms)
+
+
+# ---- text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_text_is_the_golden_one(name: str, table: pd.DataFrame) -> None:
+    text, path = text_of(model_of(name, table)), GOLDEN / f"{name}.txt"
+    if os.environ.get("RMM_UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_every_golden_text_belongs_to_a_model() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(MODELS)
+
+
+@needs_stanc
+@pytest.mark.parametrize("name", MODELS)
+def test_stans_compiler_accepts_the_golden_texts(name: str) -> None:
+    text = (GOLDEN / f"{name}.txt").read_text()
+    check_syntax(text)
+    assert "{\n}" not in text, "an empty block"
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_text_does_not_depend_on_the_data(name: str, table: pd.DataFrame) -> None:
+    other = made_up_coalitions(groups=60, members=12, seed=8)
+    other = other.assign(x1=other["z"].round())
+    assert text_of(model_of(name, table)) == text_of(model_of(name, other))
+
+
+def test_names_of_covariates_do_not_cost_a_compilation(table: pd.DataFrame) -> None:
+    one = prepare("y ~ 1 + z + mm(id(pid, gid), vars(x))", table)
+    other = prepare("y ~ 1 + q + mm(id(pid, gid), vars(s))", table)
+    assert text_of(one) != text_of(other)
+    assert program_key(text_of(one)) == program_key(text_of(other))
+
+
+@needs_stanc
+def test_user_text_cannot_leave_a_comment() -> None:
+    spec, forms = prepare_without_data("y ~ 1 +\n  `z \u2028 */ größe model {}`\n")
+    text = stan.write(spec, forms)
+    head = text.split("\ndata {")[0]
+    assert all(line.startswith("//") for line in head.splitlines())
+    check_syntax(text)
+
+
+def test_every_prior_has_its_line() -> None:
+    assert set(stan.PRIORS) == set(PRIOR_FAMILIES) - {"fixed"}
+    for family, hyper in stan.HYPER.items():
+        assert hyper == PRIOR_FAMILIES[family].hyper
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_data_are_what_the_program_declares(name: str, table: pd.DataFrame) -> None:
+    model = model_of(name, table)
+    block = text_of(model).split("\ndata {\n")[1].split("\n}")[0]
+    declared = {
+        line.split(";")[0].split()[-1] for line in block.splitlines() if ";" in line
+    }
+    given = stan.data(model.spec, model.design, model.priors.data)
+    assert declared == set(given)
+
+
+def test_fixed_parameters_are_neither_started_nor_kept(table: pd.DataFrame) -> None:
+    model = model_of("mixed_priors", table)
+    spec, forms = model.spec, model.priors.forms
+    start = stan.initial(spec, forms, initial_values(model, 1, 5)[0])
+    assert set(start) == {"alpha", "beta_l2", "sigma_l2"}
+    assert stan.monitored(spec, forms) == ("b_l2", "sigma_l2", "u_l1")
+
+
+# ---- what the program computes ---------------------------------------------------------------
+
+
+def log_density(model: Model, draw: dict[str, Any]) -> float:
+    """The posterior's log density at one draw, up to a constant, on Stan's unconstrained scale.
+
+    Written from the model's page with SciPy, apart from the program's text.
+    """
+    design, frame = model.design, model.grouped.frame
+    party, plain = design.members
+    eta = draw["alpha"] + design.X_l2 @ draw["beta_l2"] + 0.4 * design_x1(model)
+    u, v = draw["u_l1_party"], draw["u_l1_plain"]
+    b0, b1 = draw["b_w_party"]
+    raw = 1 / party.n ** np.exp(-(b0 + b1 * frame["s"].to_numpy()))
+    w = raw / np.bincount(party.group, raw)[party.group]
+    lead = frame["lead"].to_numpy(dtype=float)
+    effect = party.X @ draw["b_l1_party"] + 0.3 * lead + u[party.member]
+    eta = eta + np.bincount(party.group, w * effect)
+    eta = eta + plain.X @ draw["b_l1_plain"]
+    eta = eta + np.bincount(plain.group, v[plain.member] / plain.n)
+    eta = eta + draw["u_l3"][design.nestings[0].unit]
+    s_party, s_plain, s3, s2 = (
+        draw[k] for k in ("sigma_l1_party", "sigma_l1_plain", "sigma_l3", "sigma_l2")
+    )
+    hyper = model.priors.data
+    terms = [
+        stats.norm.logpdf(design.outcome["y"], eta, s2).sum(),
+        # Effects, and the Jacobians of their scaling, cancel to standard normals.
+        stats.norm.logpdf(u / s_party).sum() + stats.norm.logpdf(v / s_plain).sum(),
+        stats.norm.logpdf(draw["u_l3"] / s3).sum(),
+        stats.t.logpdf(draw["beta_l2"][0], 4, 0, 1),
+        stats.t.logpdf(draw["b_l1_party"], 5, 0, 2).sum(),
+        stats.norm.logpdf(b1, 0.5, 1),
+        np.log((b0 + 1) * (2 - b0)),  # Jacobian of the bounds -1 and 2
+        stats.t.logpdf(s_party, 4, 0, 1),
+        stats.expon.logpdf(s_plain, scale=1 / 2),
+        stats.gamma.logpdf(s3, 2, scale=1 / 3),
+        stats.norm.logpdf(s2, 0, hyper["prior_sigma_l2_scale"]),
+        stats.norm.logpdf(draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]),
+        stats.norm.logpdf(draw["b_l1_plain"], 0, hyper["prior_b_l1_plain_scale"]).sum(),
+        np.log([s_party, s_plain, s3, s2]).sum(),  # Jacobians of the logs
+    ]
+    return float(sum(terms))
+
+
+def design_x1(model: Model) -> Any:
+    return model.grouped.group_frame["x1"].to_numpy()
+
+
+@needs_stan
+@pytest.mark.stan
+def test_log_density_and_intercept(table: pd.DataFrame) -> None:
+    model = model_of("everything", table)
+    spec, forms = model.spec, model.priors.forms
+    settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
+    starts = [stan.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    values = stan.data(spec, model.design, model.priors.data)
+    fitted = run(text_of(model), values, starts, settings)
+    draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
+    expected = np.array([log_density(model, draw) for draw in draws])
+    found = fitted.sample_stats["lp"][0]
+    assert np.ptp(expected) > 5, "the draws are all alike"
+    np.testing.assert_allclose(found - found[0], expected - expected[0], atol=1e-6)
+    design = model.design
+    for draw in draws:
+        shift = design.center_l2 @ draw["beta_l2"] + design.members[0].center @ draw["b_l1_party"]
+        shift += design.members[1].center @ draw["b_l1_plain"]
+        np.testing.assert_allclose(draw["b_l2"], [draw["alpha"] - shift, *draw["beta_l2"]])

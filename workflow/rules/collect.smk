@@ -1,0 +1,35 @@
+# All batches in one table. `content` makes it repeat when the study asks for other estimands.
+rule collect:
+    input:
+        [f"{FOLDER}/{job.path}" for job in JOBS],
+    output:
+        f"{FOLDER}/estimates.parquet",
+    log:
+        f"{FOLDER}/logs/collect.log",
+    conda:
+        "../envs/rmm.yaml"
+    threads: 1
+    params:
+        content=CONTENT,
+    message:
+        f"Collecting {len(JOBS)} batches"
+    script:
+        "../scripts/collect.py"
+
+
+rule performance:
+    input:
+        f"{FOLDER}/estimates.parquet",
+    output:
+        f"{FOLDER}/performance.parquet",
+    log:
+        f"{FOLDER}/logs/performance.log",
+    conda:
+        "../envs/rmm.yaml"
+    threads: 1
+    params:
+        content=CONTENT,
+    message:
+        "Scoring the estimates"
+    script:
+        "../scripts/performance.py"

@@ -1,0 +1,69 @@
+# The study is read once, before the first job: a mistake in its file stops here.
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from rmm.errors import RmmError
+from rmm.study import addresses, load_study, plan, progress
+
+validate(config, "../schemas/config.schema.yaml")
+
+
+def study_file(named):
+    """`config/studies/quickstart.yaml`, or only `quickstart`."""
+    path = Path(named)
+    if path.suffix in (".yaml", ".yml", ".json"):
+        return path
+    return Path("config/studies") / f"{named}.yaml"
+
+
+config["study"] = study_file(config["study"]).as_posix()
+try:
+    STUDY = load_study(config["study"])
+    FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
+    JOBS = plan(STUDY, Path(FOLDER))
+except RmmError as error:
+    raise WorkflowError(str(error)) from None
+
+# What collection, measures and report depend on besides the fits.
+CONTENT = addresses.digest(STUDY.config)
+METHODS = {method.name: method for method in STUDY.methods}
+STAN_METHODS = [method.name for method in STUDY.methods if method.backend == "stan"]
+
+
+wildcard_constraints:
+    scenario="s[0-9a-f]+",
+    method="|".join(map(re.escape, METHODS)),
+    first=r"\d+",
+    last=r"\d+",
+
+
+def compiled(wildcards):
+    """The marker of a compiled program, for methods that have one."""
+    if wildcards.method in STAN_METHODS:
+        return [f"{FOLDER}/programs/{wildcards.method}.json"]
+    return []
+
+
+# Who works in this folder, so that a lock that a killed run left behind can be told from the
+# lock of a run that is alive (workflow/scripts/unlock.py). The started file is for the time left.
+OWNER = Path(".snakemake") / "rmm_owners" / f"{socket.gethostname()}-{os.getpid()}.json"
+
+
+onstart:
+    OWNER.parent.mkdir(parents=True, exist_ok=True)
+    OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    progress.begin(JOBS, Path(FOLDER))
+
+
+onsuccess:
+    OWNER.unlink(missing_ok=True)
+
+
+onerror:
+    OWNER.unlink(missing_ok=True)

@@ -1,0 +1,9 @@
+"""Write the resolved study file and the table of scenarios."""
+
+from pathlib import Path
+
+from rmm.study import load_study, write_design
+from rmm.study.joblog import logged
+
+with logged(snakemake.log[0]):
+    write_design(load_study(snakemake.config["study"]), Path(snakemake.output.config).parent)
