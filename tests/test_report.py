@@ -170,7 +170,7 @@ def test_findings_name_every_method_and_the_level(study: Path) -> None:
     text = write_report(study).read_text()
     said = text[text.index('id="findings"') : text.index("<figure")]
     assert all(f"<b>{method}</b>" in said for method in METHODS)
-    assert "nominal .05" in said
+    assert "at level .05" in said
 
 
 def test_an_older_report_leaves_nothing_behind(study: Path) -> None:
@@ -188,7 +188,7 @@ def test_study_with_one_scenario_puts_methods_on_the_axis(study: Path) -> None:
         table = pd.read_parquet(study / f"{name}.parquet")
         table[table.scenario == one.scenario[0]].to_parquet(study / f"{name}.parquet")
     text = write_report(study).read_text()
-    assert "in the one scenario" in text
+    assert "of a correct test at level" in text
     assert text.count("<svg") >= 3
 
 
@@ -257,3 +257,9 @@ def test_a_method_added_last_changes_no_look() -> None:
 
 def test_latex_is_escaped() -> None:
     assert latex("b_l1[x] & 5%") == r"b\_l1{[}x{]} \& 5\%"
+
+
+def test_intervals_hold_their_proportion_at_the_ends() -> None:
+    for n in (1, 3, 30, 1000):
+        assert wilson(0.0, n)[0] == 0.0
+        assert wilson(1.0, n)[1] == 1.0

@@ -14,38 +14,18 @@ import numpy as np
 
 from rmm.design import Design, Membership
 from rmm.families import Parameter
+from rmm.programs.stan_priors import (
+    Forms,
+    bound_lines,
+    is_bounded,
+    is_fixed,
+    prior_data,
+    prior_lines,
+    size_name,
+)
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.weight_forms import log_of_size_power
 from rmm.weight_programs import input_key, is_vector, stan_definitions, to_stan, uses_size
-
-Forms = Mapping[str, tuple[str, ...]]
-
-# Prior family -> statement for parameter {p}; {h} is the stem of its hyperparameters' names and
-# {i} an index such as "[2]" or "".
-PRIORS = {
-    "normal": "{p}{i} ~ normal({h}_location{i}, {h}_scale{i});",
-    "student_t": "{p}{i} ~ student_t({h}_df{i}, {h}_location{i}, {h}_scale{i});",
-    "half_normal": "{p}{i} ~ normal(0, {h}_scale{i});  // half: {p} > 0",
-    "half_t": "{p}{i} ~ student_t({h}_df{i}, 0, {h}_scale{i});  // half: {p} > 0",
-    "half_cauchy": "{p}{i} ~ cauchy(0, {h}_scale{i});  // half: {p} > 0",
-    "exponential": "{p}{i} ~ exponential({h}_rate{i});",
-    "gamma": "{p}{i} ~ gamma({h}_shape{i}, {h}_rate{i});",
-    "uniform": "{p}{i} ~ uniform({h}_lower{i}, {h}_upper{i});",
-    "precision_gamma": "target += gamma_lpdf(inv_square({p}) | {h}_shape, {h}_rate)"
-    " - 3 * log({p});  // gamma prior of the precision 1/{p}^2",
-}
-HYPER = {
-    "normal": ("location", "scale"),
-    "student_t": ("df", "location", "scale"),
-    "half_normal": ("scale",),
-    "half_t": ("df", "scale"),
-    "half_cauchy": ("scale",),
-    "exponential": ("rate",),
-    "gamma": ("shape", "rate"),
-    "uniform": ("lower", "upper"),
-    "precision_gamma": ("shape", "rate"),
-}
-_UNBOUNDED = ("normal", "student_t")
 
 
 def write(spec: ModelSpec, forms: Forms) -> str:
@@ -61,7 +41,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         "functions": _functions(spec),
         "data": _data_block(spec, forms),
         "transformed data": _transformed_data(spec, forms),
-        "parameters": [_declaration(p, forms) for p in spec.sampled if not _fixed(p, forms)],
+        "parameters": [_declaration(p, forms) for p in spec.sampled if not is_fixed(p, forms)],
         "model": _model_block(spec, forms),
         "generated quantities": _generated(spec),
     }
@@ -79,8 +59,8 @@ def _header(spec: ModelSpec) -> str:
         "Multiple-membership multilevel model, written by rmm for Stan.",
         formula,
         "",
-        "eta_j = alpha + group predictors + sum over members r of j of w_r (x_r' b_l1 + u_l1)"
-        " + nesting effects",
+        "eta_j = alpha + group predictors + sum over members r of j of w_r (x_r' b_l1 + u_l1)",
+        "        + nesting effects",
         "Predictors are centred; b_l2[1] is the intercept where all predictors are 0.",
     ]
     return "\n".join(f"// {line}".rstrip() for line in lines)
@@ -111,7 +91,7 @@ def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:
         lines += _nesting_data(nest)
     lines.append("// priors")
     for parameter in spec.sampled:
-        lines += _prior_data(parameter, forms)
+        lines += prior_data(parameter, forms)
     return lines
 
 
@@ -219,35 +199,6 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _size(parameter: Parameter) -> str:
-    """Name of the data integer that sizes a vector parameter."""
-    stems = {
-        "slope_l2": "K_l2",
-        "covariate_l1": "K_l1",
-        "covariate_l3": "K_l3",
-        "coefficient_w": "K_w",
-        "member": "N_l1",
-        "nesting": "H",
-    }
-    dim = parameter.dims[0]
-    stem = next(s for s in stems if dim == s or dim.startswith(s + "_"))
-    return stems[stem] + dim.removeprefix(stem)
-
-
-def _fixed(parameter: Parameter, forms: Forms) -> bool:
-    return forms.get(parameter.name) == ("fixed",)
-
-
-def _prior_data(parameter: Parameter, forms: Forms) -> list[str]:
-    if not parameter.structural:
-        return []
-    if _fixed(parameter, forms):
-        return [f"real<lower=0> {parameter.name};  // held fixed"]
-    kind = f"vector[{_size(parameter)}]" if parameter.dims else "real"
-    hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
-    return [f"{kind} prior_{parameter.name}_{h};" for h in hyper]
-
-
 def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
     lines: list[str] = []
     for part in spec.members:
@@ -258,29 +209,8 @@ def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
                 f"vector[{m}] one{part.suffix} = rep_vector(1, {m});",
             ]
     for parameter in spec.sampled:
-        if parameter.dims and parameter.structural and _bounded(parameter, forms):
-            lines += _bounds(parameter, forms[parameter.name])
-    return lines
-
-
-def _bounded(parameter: Parameter, forms: Forms) -> bool:
-    return any(f not in _UNBOUNDED for f in forms[parameter.name])
-
-
-def _bounds(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
-    """Bounds of a vector parameter, some of whose priors have bounded support."""
-    p, size = parameter.name, _size(parameter)
-    lines = [
-        f"vector[{size}] lower_{p} = rep_vector(negative_infinity(), {size});",
-        f"vector[{size}] upper_{p} = rep_vector(positive_infinity(), {size});",
-    ]
-    for number, family in enumerate(families, start=1):
-        place = f"[{number}]" if len(families) > 1 else ""
-        if family == "uniform":
-            lines.append(f"lower_{p}{place} = prior_{p}_lower{place};")
-            lines.append(f"upper_{p}{place} = prior_{p}_upper{place};")
-        elif family not in _UNBOUNDED:
-            lines.append(f"lower_{p}{place} = {'0' if place else f'rep_vector(0, {size})'};")
+        if parameter.dims and parameter.structural and is_bounded(parameter, forms):
+            lines += bound_lines(parameter, forms[parameter.name])
     return lines
 
 
@@ -291,13 +221,13 @@ def _declaration(parameter: Parameter, forms: Forms) -> str:
     p = parameter.name
     if parameter.role == "effect":
         sigma = "sigma" + p.removeprefix("u")
-        return f"vector<multiplier={sigma}>[{_size(parameter)}] {p};  // non-centred"
+        return f"vector<multiplier={sigma}>[{size_name(parameter)}] {p};  // non-centred"
     if parameter.dims:
-        bounds = f"<lower=lower_{p}, upper=upper_{p}>" if _bounded(parameter, forms) else ""
-        return f"vector{bounds}[{_size(parameter)}] {p};"
+        bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
+        return f"vector{bounds}[{size_name(parameter)}] {p};"
     if forms[p] == ("uniform",):
         return f"real<lower=prior_{p}_lower, upper=prior_{p}_upper> {p};"
-    bounded = parameter.support == "positive" or _bounded(parameter, forms)
+    bounded = parameter.support == "positive" or is_bounded(parameter, forms)
     return f"real{'<lower=0>' if bounded else ''} {p};"
 
 
@@ -324,8 +254,8 @@ def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
         lines = lines[:-2]
     lines += ["", "// priors"]
     for parameter in spec.sampled:
-        if parameter.structural and not _fixed(parameter, forms):
-            lines += _prior_lines(parameter, forms[parameter.name])
+        if parameter.structural and not is_fixed(parameter, forms):
+            lines += prior_lines(parameter, forms[parameter.name])
     return lines
 
 
@@ -386,23 +316,14 @@ def _raw_weights(part: MemberPart, names: Mapping[str, str]) -> list[str]:
     lines = [f"  vector[M{s}] uw{s} = {to_stan(log_raw, names)};  // log raw weights"]
     if part.weight.constraint == "total":
         return [*lines, f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights over the largest"]
-    rows = f"start{s}[j]:(start{s}[j + 1] - 1)"
+    rows = f"uw{s}[first:last]"
     return [
         *lines,
         "  for (j in 1:J) {",
-        f"    uw{s}[{rows}] = exp(uw{s}[{rows}] - max(uw{s}[{rows}]));"
-        "  // raw weights over the largest",
+        f"    int first = start{s}[j];",
+        f"    int last = start{s}[j + 1] - 1;",
+        f"    {rows} = exp({rows} - max({rows}));  // raw weights over the largest",
         "  }",
-    ]
-
-
-def _prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
-    stem = f"prior_{parameter.name}"
-    if len(families) == 1:
-        return [PRIORS[families[0]].format(p=parameter.name, h=stem, i="")]
-    return [
-        PRIORS[family].format(p=parameter.name, h=stem, i=f"[{number}]")
-        for number, family in enumerate(families, start=1)
     ]
 
 
@@ -412,10 +333,15 @@ def _generated(spec: ModelSpec) -> list[str]:
     shifts = ["dot_product(center_l2, beta_l2)"] if spec.terms else []
     shifts += [f"dot_product(center_l1{p.suffix}, {p.b})" for p in spec.members if p.covariates]
     shifts += [f"dot_product(center_l3{n.suffix}, {n.b})" for n in spec.nestings if n.covariates]
-    intercept = " - ".join(["alpha", *shifts])
-    if spec.terms:
-        return [f"vector[K_l2 + 1] b_l2 = append_row({intercept}, beta_l2);"]
-    return [f"vector[1] b_l2 = [{intercept}]';"]
+    intercept = "\n      - ".join(["alpha", *shifts])
+    whole = "append_row(intercept, beta_l2)" if spec.terms else "[intercept]'"
+    return [
+        "vector[K_l2 + 1] b_l2;" if spec.terms else "vector[1] b_l2;",
+        "{",
+        f"  real intercept = {intercept};  // where all predictors are 0",
+        f"  b_l2 = {whole};",
+        "}",
+    ]
 
 
 # -- data and initial values --------------------------------------------------------------------
@@ -467,10 +393,10 @@ def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
 def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[str, Any]:
     """Initial values by the program's names; effects start at 0."""
     out = {p.name: values[p.name] for p in spec.sampled
-           if p.name in values and not _fixed(p, forms)}  # fmt: skip
+           if p.name in values and not is_fixed(p, forms)}  # fmt: skip
     return {name: np.asarray(v).tolist() for name, v in out.items()}
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
     """Variables whose draws are wanted."""
-    return tuple(p.name for p in spec.parameters if not _fixed(p, forms))
+    return tuple(p.name for p in spec.parameters if not is_fixed(p, forms))

@@ -100,8 +100,7 @@ def weights(
     """(M,) true weights of one `mm()` block."""
     fn = part.block.weight
     values = {
-        c: memberships.expand(columns[c].values, columns[c].level, "membership")
-        for c in fn.columns
+        c: memberships.expand(columns[c].values, columns[c].level, "membership") for c in fn.columns
     }
     b_w = {name: parameters[f"{part.b_w}[{name}]"] for name in fn.parameters}
     with np.errstate(all="ignore"):

@@ -44,9 +44,7 @@ class Truth:
     effects: Mapping[str, Mapping[str, Any]]
 
 
-def prepare_truth(
-    config: Mapping[str, Any], levels: Mapping[str, str], names: IdNames
-) -> Truth:
+def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: IdNames) -> Truth:
     """Check a data-generating model against the covariates that there are.
 
     Parameters

@@ -198,9 +198,7 @@ def draw_replication(seed: int, scenario: Scenario, replication: int) -> Drawn:
 def fixed_part(seed: int, scenario: Scenario) -> FixedPart:
     """What all replications of a scenario share: memberships and covariates drawn once."""
     digests = scenario.fixed_digests
-    return draw_fixed(
-        scenario.recipe, lambda part: addresses.generator(seed, digests[part], part)
-    )
+    return draw_fixed(scenario.recipe, lambda part: addresses.generator(seed, digests[part], part))
 
 
 def outcome_rows(

@@ -118,9 +118,7 @@ def _disaggregation(
     return disaggregation_type1(float(sizes[0]), covariate["icc"], alpha)
 
 
-def _aggregation(
-    content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: float
-) -> float:
+def _aggregation(content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: float) -> float:
     covariates, truth = content["covariates"], drawn.truth
     names = [t.label for t in truth.spec.terms]
     measured = {c["around"]: n for n, c in covariates.items() if c.get("around")}

@@ -167,7 +167,7 @@ def fit_engine(task: Task) -> Outcome:
     formula = parsed(task.formula)
     result = rmm.fit(
         task.formula,
-        _engine_data(method, drawn, formula),
+        engine_data(method, drawn, formula),
         family=drawn.truth.spec.family.name,
         backend=method.backend,
         priors=method.config["priors"],
@@ -185,7 +185,7 @@ def fit_engine(task: Task) -> Outcome:
     renamed = _renamed(formula, drawn) if method.kind.layout in LAYOUTS else {}
     table = result.summary()
     table.index = [renamed.get(str(name), str(name)) for name in table.index]
-    values = _draws(result, renamed)
+    values = parameter_draws(result, renamed)
     rows = [_draw_row(str(n), table.loc[n], values[str(n)], task.nulls) for n in table.index]
     divergences = int(result.diagnostics().get("divergences", 0))
     reason = _unconverged(method.config["gate"], table, sampler["chains"], divergences, task.nulls)
@@ -199,7 +199,8 @@ def fit_engine(task: Task) -> Outcome:
     )
 
 
-def _engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:
+def engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:
+    """The table that `rmm.fit` gets for a method."""
     if method.kind.layout not in LAYOUTS:
         return drawn.frame()
     flat = LAYOUTS[method.kind.layout](drawn, formula, method.config["summary"])
@@ -217,7 +218,7 @@ def _renamed(formula: Formula, drawn: Drawn) -> dict[str, str]:
     return out
 
 
-def _draws(result: Any, renamed: Mapping[str, str]) -> dict[str, Array]:
+def parameter_draws(result: Any, renamed: Mapping[str, str]) -> dict[str, Array]:
     """Parameter -> all its draws."""
     from rmm.summary import flatten
 
@@ -230,9 +231,7 @@ def _draws(result: Any, renamed: Mapping[str, str]) -> dict[str, Array]:
     return out
 
 
-def _draw_row(
-    name: str, row: Any, values: Array, nulls: Mapping[str, float]
-) -> dict[str, Any]:
+def _draw_row(name: str, row: Any, values: Array, nulls: Mapping[str, float]) -> dict[str, Any]:
     null = nulls.get(name, 0.0)
     above, below = float(np.mean(values > null)), float(np.mean(values < null))
     out: dict[str, Any] = {

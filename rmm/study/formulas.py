@@ -49,9 +49,7 @@ def _joined(truth: Formula, parts: list[str]) -> str:
     return f"{truth.outcome.label} ~ {' + '.join(parts)}"
 
 
-def _plain_parts(
-    truth: Formula, inside: Iterable[Term], fixed: Iterable[FixedTerm]
-) -> list[str]:
+def _plain_parts(truth: Formula, inside: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:
     parts = ["1" if truth.intercept else "0"]
     parts += [t.label for t in (*truth.terms, *inside)]
     parts += [_fixed_text(f) for f in (*truth.fixed, *fixed)]

@@ -47,9 +47,7 @@ class Flat:
             else:
                 used = {c: self.columns[c] for c in leaf_columns(atom.expression)}
                 start = np.arange(len(self.outcome) + 1)
-                values = np.broadcast_to(
-                    evaluate(atom.expression, used, start), self.outcome.shape
-                )
+                values = np.broadcast_to(evaluate(atom.expression, used, start), self.outcome.shape)
             out = values if out is None else out * values
         assert out is not None
         return out

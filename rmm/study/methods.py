@@ -19,7 +19,7 @@ from rmm.study.formulas import flat_formula, member_formula
 from rmm.study.letters import Letters
 from rmm.study.reading import schema, without_defaults
 from rmm.study.scenarios import Scenario
-from rmm.terms import Formula
+from rmm.terms import Formula, MemberBlock, NestingBlock
 
 OLS = "ols"
 #: Backends that run through `rmm.fit`.
@@ -118,7 +118,9 @@ def build_methods(
     for index, one in enumerate(config["methods"]):
         key = f"methods[{index}]"
         if one["name"] in (m.name for m in methods):
-            raise letters.about(f"{key}.name", f"{one['name']!r}, for the second time", "a new name")
+            raise letters.about(
+                f"{key}.name", f"{one['name']!r}, for the second time", "a new name"
+            )
         method = _method(key, one, letters)
         checked: set[str] = set()
         for scenario in scenarios:
@@ -177,9 +179,7 @@ def _check_keys(
         )
     for unit in one.get("cluster", []):
         if kind.layout == "groups" and unit != "nesting":
-            raise letters.about(
-                f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]"
-            )
+            raise letters.about(f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]")
 
 
 def _check_formula(
@@ -217,6 +217,7 @@ def _check_formula(
 
 def _terms(formula: Formula) -> list[Any]:
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
-    for block in (*formula.members, *formula.nestings):
+    blocks: list[MemberBlock | NestingBlock] = [*formula.members, *formula.nestings]
+    for block in blocks:
         terms += [*(block.terms or ()), *(f.term for f in block.fixed)]
     return terms

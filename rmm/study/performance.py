@@ -146,9 +146,7 @@ class _Cells:
         }
 
 
-def _cells(
-    table: pd.DataFrame, usable: Sequence[str], parameters: Sequence[str] | None
-) -> _Cells:
+def _cells(table: pd.DataFrame, usable: Sequence[str], parameters: Sequence[str] | None) -> _Cells:
     known = list(parameters) if parameters is not None else list(dict.fromkeys(table["parameter"]))
     fits = {
         (str(s), str(m)): g

@@ -201,7 +201,10 @@ def _scenario(
 def _fixed_digests(address: Mapping[str, Any]) -> dict[str, str]:
     kept = {n: c for n, c in address["covariates"].items() if not c.get("redraw", True)}
     both = {"membership": address["membership"], "covariates": kept}
-    return {"membership": addresses.digest(both["membership"]), "covariates": addresses.digest(both)}
+    return {
+        "membership": addresses.digest(both["membership"]),
+        "covariates": addresses.digest(both),
+    }
 
 
 def _put(whole: dict[str, Any], parts: list[str], value: Any) -> None:

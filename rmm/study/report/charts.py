@@ -43,6 +43,7 @@ class Band:
     high: float
     name: str
     filled: bool = True
+    n: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,13 @@ def _explain(figure: Any, chart: Chart) -> None:
     keys: list[Any] = []
     if chart.target_name and any(panel.target is not None for panel in chart.panels):
         keys.append(Line2D([], [], color="#555555", lw=0.8, label=chart.target_name))
-    for band in {b.name: b for panel in chart.panels for b in panel.bands}.values():
-        patch = Patch(color=_GREY, label=band.name)
-        keys.append(patch if band.filled else Line2D([], [], **_DOTTED, label=band.name))
+    bands = [band for panel in chart.panels for band in panel.bands]
+    for band in {band.name: band for band in bands}.values():
+        sizes = sorted({b.n for b in bands if b.name == band.name and b.n})
+        span = " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else ""
+        label = f"{band.name} (n = {span})" if span else band.name
+        patch = Patch(color=_GREY, label=label)
+        keys.append(patch if band.filled else Line2D([], [], **_DOTTED, label=label))
     if any(line.reference for panel in chart.panels for line in panel.lines):
         keys.append(Line2D([], [], color="black", lw=2.0, label="known value"))
     if keys:

@@ -208,11 +208,11 @@ def _bands(figure: Figure, estimand: Mapping[str, Any], n: int) -> tuple[Band, .
         low, high = acceptance_band(alpha, n)
         return (
             Band(0.5 * alpha, 1.5 * alpha, "Bradley’s liberal criterion", filled=False),
-            Band(low, high, f"95% of correct tests (n = {n})"),
+            Band(low, high, "95% of correct tests", n=n),
         )
     if figure.name == "coverage":
         low, high = acceptance_band(alpha, n)
-        return (Band(1 - high, 1 - low, f"95% of correct intervals (n = {n})"),)
+        return (Band(1 - high, 1 - low, "95% of correct intervals", n=n),)
     return ()
 
 

@@ -18,7 +18,8 @@ def wilson(p: float, n: float, z: float = 1.959964) -> tuple[float, float]:
         return math.nan, math.nan
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 the bounds are exact, but for rounding.
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
 def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -57,6 +57,11 @@ class Results:
         present = list(dict.fromkeys(self.performance["method"]))
         return [m for m in named if m in present] + [m for m in present if m not in named]
 
+    @property
+    def baseline(self) -> str:
+        """The method that differences and relative precision compare with."""
+        return str(self.config.get("baseline") or self.methods[0])
+
     @cached_property
     def estimands(self) -> list[Mapping[str, Any]]:
         """Estimands of the study file; without any, every parameter with null 0, alpha 0.05.

@@ -43,6 +43,11 @@ MEASURES: dict[str, Measure] = {
     "exaggeration": Measure("Exaggeration"),
     "size_adjusted_power": Measure("Size-adjusted power", 3),
     "convergence": Measure("Converged", 3),
+    "difference_bias": Measure("Bias"),
+    "difference_mse": Measure("MSE"),
+    "difference_coverage": Measure("Coverage", 3),
+    "difference_rejection": Measure("Rejection rate", 3),
+    "difference_width": Measure("Interval width"),
     "seconds": Measure("Seconds per fit", 2),
     "ess_per_second": Measure("ESS per second", 1),
 }
@@ -53,6 +58,9 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
      ("rejection", "coverage", "be_coverage", "interval_width", "size_adjusted_power", "type_s")),
     ("estimates", "Estimates and standard errors",
      ("bias", "relative_bias", "empirical_se", "model_se", "relative_error_se", "rmse")),
+    ("differences", "Differences from {baseline}, on the same data",
+     ("difference_rejection", "difference_coverage", "difference_bias", "difference_mse",
+      "difference_width")),
     ("more", "Further measures",
      ("mse", "relative_precision", "exaggeration", "convergence", "seconds", "ess_per_second")),
 )  # fmt: skip
@@ -86,7 +94,8 @@ def measure_tables(results: Results, policy: str = "per_method") -> list[Table]:
     for parameter in results.parameters:
         rows = results.performance
         rows = rows[(rows["policy"] == policy) & _belongs(rows["parameter"], parameter)]
-        for name, heading, measures in GROUPS:
+        for name, words, measures in GROUPS:
+            heading = words.format(baseline=results.baseline)
             chosen = _with_numbers(rows, measures)
             if chosen:
                 tables.append(_measure_table(results, rows, parameter, name, heading, chosen))
@@ -147,7 +156,7 @@ def _measure_table(
     counted = ("n", "not converged", "failed")
     return Table(
         f"{_file_name(parameter)}_{name}",
-        f"{parameter}: {heading.lower()}",
+        f"{parameter}: {heading[0].lower()}{heading[1:]}",
         _caption(results, parameter),
         (*head, *((c, 1) for c in counted)),
         (*plain, "n", "n_not_converged", "n_failed"),

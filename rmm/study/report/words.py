@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.figures import is_null, readable
@@ -26,7 +26,7 @@ def findings(results: Results) -> list[tuple[str, str]]:
         for method in results.methods:
             mine = rows[rows["method"] == method]
             if not mine.empty:
-                said.append((method, _size_sentence(estimand, mine)))
+                said.append((method, _size_sentence(results, estimand, mine)))
     return said
 
 
@@ -36,27 +36,51 @@ def _rejections(results: Results, estimand: Mapping[str, Any]) -> pd.DataFrame:
     return rows[same & (rows["parameter"] == estimand["parameter"])].dropna(subset=["value"])
 
 
-def _size_sentence(estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
+def _size_sentence(results: Results, estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
     alpha = float(estimand["alpha"])
-    low, high = rows["value"].min(), rows["value"].max()
-    span = rate(low) if low == high else f"{rate(low)} to {rate(high)}"
-    outside = 0
-    for row in rows.to_dict("records"):
-        band = acceptance_band(alpha, int(row["n"]))
-        outside += not band[0] <= row["value"] <= band[1]
-    count = len(rows)
-    where = "in the one scenario" if count == 1 else f"over {count} scenarios"
-    if not outside:
-        verdict = "within the band of a test at the nominal level"
-        verdict += "" if count == 1 else " in all of them"
-    else:
-        verdict = "outside the band of a test at the nominal level"
-        verdict += "" if count == 1 else f" in {outside} of them"
+    records = rows.to_dict("records")
+    bands = [acceptance_band(alpha, int(row["n"])) for row in records]
+    pairs = list(zip(records, bands, strict=True))
+    above = sum(row["value"] > band[1] for row, band in pairs)
+    below = sum(row["value"] < band[0] for row, band in pairs)
     return (
         f"rejects the true null hypothesis {estimand['parameter']} = "
-        f"{compact(float(estimand['null']))} at a rate of {span} {where} "
-        f"(nominal {rate(alpha, 2)}), {verdict}."
+        f"{compact(float(estimand['null']))} at a rate of {_rates(results, records)}: "
+        f"{_verdict(above, below, len(records))} the band of a correct test at level "
+        f"{rate(alpha, 2)} ({_band_words(records, bands)})."
     )
+
+
+def _rates(results: Results, records: Sequence[Mapping[Any, Any]]) -> str:
+    """Each rate with its level of the one factor, or the range over many scenarios."""
+    if len(records) == 1 or (len(results.factors) == 1 and len(records) <= 6):
+        words = " / ".join(rate(float(row["value"])) for row in records)
+        if len(results.factors) != 1:
+            return words
+        factor = results.factors[0]
+        levels = dict(zip(results.scenarios["scenario"], results.scenarios[factor], strict=True))
+        where = " / ".join(compact(levels[row["scenario"]]) for row in records)
+        return f"{words} at {readable(factor)} {where}"
+    values = [float(row["value"]) for row in records]
+    return f"{rate(min(values))} to {rate(max(values))} over {len(values)} scenarios"
+
+
+def _verdict(above: int, below: int, count: int) -> str:
+    if not above and not below:
+        return "within"
+    if count == 1:
+        return "above" if above else "below"
+    parts = [f"{side} in {n}" for side, n in (("above", above), ("below", below)) if n]
+    parts += [f"within in {count - above - below}"] if count > above + below else []
+    return ", ".join(parts)
+
+
+def _band_words(records: Sequence[Mapping[Any, Any]], bands: Sequence[tuple[float, float]]) -> str:
+    """The band at the largest n; smaller n have wider ones."""
+    at = max(range(len(records)), key=lambda i: records[i]["n"])
+    fewest, most = min(int(r["n"]) for r in records), max(int(r["n"]) for r in records)
+    size = f"n = {most:,}" if fewest == most else f"n = {most:,}, wider at n down to {fewest:,}"
+    return f"{rate(bands[at][0])} to {rate(bands[at][1])} at {size}"
 
 
 def run_facts(results: Results) -> list[tuple[str, str]]:

@@ -1,0 +1,207 @@
+"""The workflow: what runs, what does not run again, and that a kill changes nothing.
+
+A study of least-squares fits, so that no engine is needed; each test starts Snakemake as a user
+does, in a copy of the workflow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("snakemake", reason="the extra `study` is not installed")
+
+ROOT = Path(__file__).parents[1]
+TIMINGS = ("seconds", "ess_per_second")
+STUDY = """\
+title: Tiny
+aims: To see the workflow.
+seed: 1
+replications: 6
+batch: 3
+membership: {kind: synthetic, groups: 40, members: 20, size: 3, overlap: 1.0}
+covariates:
+  x: {level: member}
+truth:
+  formula: y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)
+  parameters: {"b_l2[Intercept]": 0, "b_l1[x]": 0, sigma_l1: 1, sigma_l2: 1}
+vary:
+  overlap: {path: membership.overlap, values: [0.0, 1.0]}
+methods:
+  - {name: aggregation, kind: aggregation, backend: ols}
+estimands:
+  - {parameter: "b_l1[x]"}
+report: {x: overlap}
+"""
+ADDED = "  - {name: disaggregation, kind: disaggregation, backend: ols}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The workflow without results, and a study named `tiny`."""
+    for name in ("Snakefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("workflow", "config"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=False)
+    (tmp_path / "profiles").symlink_to("workflow/profiles")
+    (tmp_path / "config" / "studies" / "tiny.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def command(*more: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", "2", *more, "--config", "study=tiny"]
+
+
+def snakemake(folder: Path, *more: str) -> str:
+    done = subprocess.run(command(*more), cwd=folder, env=environment(), capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def jobs(said: str) -> dict[str, int]:
+    """Rule -> number of jobs in the table that a dry run prints."""
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE)}
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    file = folder / "config" / "studies" / "tiny.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def batches(folder: Path) -> dict[str, tuple[int, bytes]]:
+    parts = sorted((folder / "results" / "tiny" / "estimates").rglob("*.parquet"))
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in parts}
+
+
+def without_timings(path: Path) -> pd.DataFrame:
+    table = pd.read_parquet(path).drop(columns="seconds", errors="ignore")
+    return table[~table["measure"].isin(TIMINGS)] if "measure" in table else table
+
+
+def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
+    said = snakemake(folder)
+    assert re.search(r"fits 12 of 12 \(100%\)", said)
+    results = folder / "results" / "tiny"
+    assert (results / "report" / "index.html").is_file()
+    assert len(pd.read_parquet(results / "estimates.parquet")["replication"].unique()) == 6
+    assert "Nothing to be done" in snakemake(folder)
+    os.utime(folder / "config" / "studies" / "tiny.yaml")
+    assert "Nothing to be done" in snakemake(folder)
+
+    before = batches(folder)
+    change(folder, "replications: 6", "replications: 8")
+    change(folder, "batch: 3", "batch: 5")
+    change(folder, "values: [0.0, 1.0]", "values: [0.0, 0.5, 1.0]")
+    change(folder, "estimands:\n", ADDED + "estimands:\n")
+    # Two old scenarios have two new replications; all else is new and cut in fives.
+    assert jobs(snakemake(folder, "-n"))["fit"] == 2 + 2 + 3 * 2
+    snakemake(folder)
+    after = batches(folder)
+    assert {path: after[path] for path in before} == before
+    assert len(pd.read_parquet(results / "estimates.parquet")[["scenario", "method"]]
+               .drop_duplicates()) == 6  # fmt: skip
+
+
+def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path) -> None:
+    change(folder, "batch: 3", "batch: 1")
+    run = subprocess.Popen(command(), cwd=folder, env=environment(), start_new_session=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    wait_for(lambda: len(batches(folder)) >= 2 or run.poll() is not None)
+    assert run.poll() is None, "the study ended before it could be killed"
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    kept = batches(folder)
+    assert 2 <= len(kept) < 12
+    unlock = [sys.executable, "workflow/scripts/unlock.py", "--config", "study=tiny"]
+    done = subprocess.run(unlock, cwd=folder, env=environment(), capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "no process of it is alive" in done.stdout
+    snakemake(folder)
+    killed = folder / "results" / "tiny"
+    moved = killed.rename(tmp_path / "killed")
+    change(folder, "batch: 1", "batch: 6")
+    snakemake(folder)
+    for name in ("scenarios", "estimates", "performance"):
+        pd.testing.assert_frame_equal(
+            without_timings(moved / f"{name}.parquet"),
+            without_timings(killed / f"{name}.parquet"),
+        )
+
+
+def wait_for(ready: object, seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not ready():  # type: ignore[operator]
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("host", [None, "another-host"])
+def test_a_lock_that_may_be_alive_stays(folder: Path, host: str | None) -> None:
+    locks = folder / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/tiny/estimates.parquet\n")
+    if host:
+        owners = folder / ".snakemake" / "rmm_owners"
+        owners.mkdir()
+        (owners / "x.json").write_text(json.dumps({"host": host, "pid": 1}))
+    done = subprocess.run([sys.executable, "workflow/scripts/unlock.py"], cwd=folder,
+                          env=environment(), capture_output=True, text=True, check=False
+                          )  # fmt: skip
+    assert done.returncode == 1
+    assert (host or "snakemake --unlock") in done.stderr
+    assert any(locks.iterdir())
+
+
+def test_a_wrong_study_stops_before_the_first_job(folder: Path) -> None:
+    change(folder, "kind: aggregation", "kind: agregation")
+    done = subprocess.run(command(), cwd=folder, env=environment(), capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "methods[0].kind" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "results").exists()
+
+
+def test_workflow_passes_snakemakes_own_lint(folder: Path) -> None:
+    done = subprocess.run(command("--lint"), cwd=folder, env=environment(), capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert "Congratulations" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_readme_explains_every_key() -> None:
+    text = (ROOT / "config" / "README.md").read_text()
+    schema = json.loads((ROOT / "rmm" / "study" / "study.schema.json").read_text())
+    for key, meaning in described(schema):
+        assert f"| `{key}` | {meaning}"[:60] in text, key
+
+
+def described(part: dict[str, object]) -> list[tuple[str, str]]:
+    """(key, description) of every key of a schema, at any depth."""
+    found = []
+    for name, value in part.items():
+        if name == "properties" and isinstance(value, dict):
+            for key, rule in value.items():
+                said = rule.get("description")
+                if said and "enum" not in rule:
+                    found.append((key, str(said)))
+        if isinstance(value, dict):
+            found += described(value)
+    return found
