@@ -54,7 +54,8 @@ def test_size_distributions(size: dict[str, Any], low: int, high: int, mean: flo
 def test_overlap_zero_is_pure_nesting_and_grows() -> None:
     def sharing(overlap: float) -> float:
         """Share of memberships whose member sits in another group too."""
-        counts = np.bincount(m.member) if (m := drawn(overlap=overlap)) else None
+        m = drawn(overlap=overlap)
+        counts = np.bincount(m.member)
         return float(np.mean(counts[m.member] > 1))
 
     shares = [sharing(o) for o in (0.0, 0.3, 0.7, 1.0)]

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from rmm.design import Design, Membership
 from rmm.families import Parameter
 from rmm.programs.stan_priors import (
@@ -391,10 +389,9 @@ def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
 
 
 def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Initial values by the program's names; effects start at 0."""
-    out = {p.name: values[p.name] for p in spec.sampled
-           if p.name in values and not is_fixed(p, forms)}  # fmt: skip
-    return {name: np.asarray(v).tolist() for name, v in out.items()}
+    """Initial values by the program's names; effects without one start as Stan draws them."""
+    free = [p.name for p in spec.sampled if not is_fixed(p, forms)]
+    return {name: values[name] for name in free if name in values}
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:

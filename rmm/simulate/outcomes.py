@@ -103,14 +103,15 @@ def weights(
         c: memberships.expand(columns[c].values, columns[c].level, "membership") for c in fn.columns
     }
     b_w = {name: parameters[f"{part.b_w}[{name}]"] for name in fn.parameters}
+    # Weights that are not finite are found by `draw_outcome`, which can name the group.
     with np.errstate(all="ignore"):
         raw = np.asarray(evaluate(fn.expression, values, memberships.start, b_w), dtype=float)
-    raw = np.broadcast_to(raw, memberships.member.shape)
-    if fn.constraint == "none":
-        return raw
-    if fn.constraint == "total":
-        return raw * memberships.counts["group"] / raw.sum()
-    return raw / np.add.reduceat(raw, memberships.start[:-1])[memberships.group]
+        raw = np.broadcast_to(raw, memberships.member.shape)
+        if fn.constraint == "none":
+            return raw
+        if fn.constraint == "total":
+            return raw * memberships.counts["group"] / raw.sum()
+        return raw / np.add.reduceat(raw, memberships.start[:-1])[memberships.group]
 
 
 def _effects(name: str, sd: float, count: int, truth: Truth, rng: np.random.Generator) -> Array:

@@ -317,8 +317,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="default: results/calibration/BACKEND")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=1, help="fits at the same time")
-    parser.add_argument("--false-alarm", type=float, default=0.01,
-                        help="chance that a calibrated engine fails (all tests together)")  # fmt: skip
+    parser.add_argument(
+        "--false-alarm",
+        type=float,
+        default=0.01,
+        help="chance that a calibrated engine fails (all tests together)",
+    )
     options = parser.parse_args(arguments)
     if options.datasets < 2 * _BINS:
         parser.error(f"--datasets must be at least {2 * _BINS}: the chi-square has {_BINS} bins")

@@ -34,17 +34,18 @@ class Letters:
         lines += [f"  allowed: {allowed}"] if allowed else []
         return StudyError("\n".join(lines))
 
-    def name(self, key: str, what: str, found: object, known: Collection[str]) -> StudyError:
+    def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyError:
         """An error about a name that no registry has."""
-        close = difflib.get_close_matches(str(found), list(known), n=1)
+        text = found if isinstance(found, str) else ""
+        close = difflib.get_close_matches(text, [str(k) for k in known], n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        listed = ", ".join(known) or "none"
-        return self.about(key, f"{shown(found)}, which is no {what}{hint}", listed)
+        listed = ", ".join(str(k) for k in known) or "none"
+        return self.about(key, f"{found!r}, which is no {what}{hint}", listed)
 
     def convert(self, key: str, error: RmmError) -> StudyError:
         """An error of the formula language or the simulator, with the file's name."""
         if isinstance(error, RecipeError):
-            return self.about(error.key, error.problem, error.allowed)
+            return self.about(error.key, error.problem, error.allowed.removeprefix("Allowed: "))
         text = str(error).replace("\n", "\n           ")
         return self.about(key, text)
 

@@ -162,7 +162,7 @@ def _excluded(
                 raise letters.name(key, "factor", name, list(factors))
             names = [level.name for level in factors[name]]
             if value not in names:
-                raise letters.name(key, f"level of {name}", value, [str(n) for n in names])
+                raise letters.name(key, f"level of {name}", value, names)
     return list(config.get("exclude", []))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import html
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Axis:
-    """The x axis, the same in all panels of a figure."""
+    """The x axis, the same in all panels of a figure; `nominal` levels are not joined by lines."""
 
     name: str
     at: tuple[float, ...]
     labels: tuple[str, ...]
     names_methods: bool = False
+    nominal: bool = False
 
     @property
     def step(self) -> float:
@@ -167,11 +169,12 @@ def _draw_panel(cell: Any, panel: Panel, chart: Chart, looks: Mapping[str, Look]
                 cell.axhline(edge, **_DOTTED, zorder=1)
     if panel.target is not None:
         cell.axhline(panel.target, color="#555555", lw=0.8, zorder=1)
-    spread = 0.0 if axis.names_methods else min(0.035, 0.2 / max(1, len(panel.lines))) * axis.step
+    most = 0.11 if axis.nominal else 0.035
+    spread = 0.0 if axis.names_methods else min(most, 0.5 / max(1, len(panel.lines))) * axis.step
     for number, line in enumerate(panel.lines):
         shift = (number - (len(panel.lines) - 1) / 2) * spread
         _draw_line(cell, line, shift, looks[line.method], axis)
-    cell.set_xticks(axis.at, axis.labels)
+    cell.set_xticks(axis.at, _wrapped(axis.labels))
     first, last = axis.at[0], axis.at[-1]
     room = 0.5 if axis.names_methods else _ROOM_FOR_NAMES * max(axis.step, (last - first) or 1)
     cell.set_xlim(first - 0.15 * axis.step - (0.35 if axis.names_methods else 0), last + room)
@@ -182,16 +185,22 @@ def _draw_panel(cell: Any, panel: Panel, chart: Chart, looks: Mapping[str, Look]
     cell.set_axisbelow(True)
 
 
+def _wrapped(labels: Sequence[str]) -> list[str]:
+    """Long labels on several lines, narrower the more there are."""
+    width = max(9, 56 // len(labels))
+    return [textwrap.fill(label, width, break_long_words=False) for label in labels]
+
+
 def _draw_line(cell: Any, line: Line, shift: float, look: Look, axis: Axis) -> None:
     at = [x + shift for x in line.at]
     down = [v - low for v, low in zip(line.value, line.low, strict=True)]
     up = [high - v for v, high in zip(line.value, line.high, strict=True)]
     cell.errorbar(
         at, line.value, yerr=[down, up], color=look.colour, marker=look.marker, ms=4.5,
-        ls=look.line, lw=1.4, elinewidth=1.0, capsize=2, zorder=3,
+        ls="none" if axis.nominal else look.line, lw=1.4, elinewidth=1.0, capsize=2, zorder=3,
     )  # fmt: skip
     for x, value in line.reference:
-        half = 0.09 * axis.step
+        half = (0.05 if axis.nominal else 0.09) * axis.step
         cell.plot([x + shift - half, x + shift + half], [value, value], color="black", lw=2.0,
                   solid_capstyle="butt", zorder=4)  # fmt: skip
 
@@ -249,7 +258,7 @@ def _keep_inside(
 
 
 def _limits(chart: Chart, scale: str) -> tuple[float, float]:
-    """Limits of the y axes of a scale: all intervals, references, bands and targets are in sight."""
+    """Limits of the y axes of a scale: whatever is drawn is in sight."""
     ys: list[float] = []
     for panel in (panel for panel in chart.panels if panel.scale == scale):
         for line in panel.lines:

@@ -22,18 +22,29 @@ def method_rows(results: Results) -> list[dict[str, str]]:
     used = dict(zip(results.fits["method"], results.fits["backend"], strict=True))
     for method in results.config.get("methods", []):
         kind = str(method.get("kind", ""))
-        sampler = method.get("sampler") or {}
+        backend = str(used.get(method["name"], method.get("backend", "")))
         rows.append(
             {
                 "name": str(method["name"]),
                 "kind": kind,
                 "what": KINDS.get(kind, kind),
                 "formula": _formula(results, method),
-                "backend": str(used.get(method["name"], method.get("backend", ""))),
-                "settings": ", ".join(f"{k} {compact(v)}" for k, v in sampler.items()),
+                "backend": backend,
+                "settings": _settings(method, backend),
             }
         )
     return rows
+
+
+def _settings(method: Mapping[str, Any], backend: str) -> str:
+    """What matters for the kind of backend: standard errors, or the sampler."""
+    if backend == "ols":
+        clusters = method.get("cluster") or []
+        return f"{method.get('errors', 'classical')} errors" + (
+            f", clusters: {', '.join(clusters)}" if clusters else ""
+        )
+    sampler = {k: v for k, v in (method.get("sampler") or {}).items() if v != {}}
+    return ", ".join(f"{k} {compact(v)}" for k, v in sampler.items())
 
 
 def _formula(results: Results, method: Mapping[str, Any]) -> str:

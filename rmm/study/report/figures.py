@@ -130,12 +130,17 @@ def x_axis(results: Results) -> Axis:
         return Axis("", at, tuple(results.methods), True)
     factor = results.factors[0]
     levels = list(dict.fromkeys(results.scenarios[factor].tolist()))
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
+    numeric = is_numeric(levels)
     if numeric:
         levels = sorted(levels)
     even = not numeric or _uneven(levels)
     at = tuple(float(i) if even else float(v) for i, v in enumerate(levels))
-    return Axis(readable(factor), at, tuple(compact(v) for v in levels))
+    return Axis(readable(factor), at, tuple(compact(v) for v in levels), nominal=not numeric)
+
+
+def is_numeric(levels: Sequence[Any]) -> bool:
+    """Whether the levels of a factor are numbers, so that lines between them mean something."""
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
 
 
 def _uneven(levels: Sequence[float]) -> bool:

@@ -133,4 +133,6 @@ def read_results(folder: Path) -> Results:
         )
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     scenarios, estimates, performance = (pd.read_parquet(folder / name) for name in names[1:])
+    order = {scenario: i for i, scenario in enumerate(scenarios["scenario"])}
+    performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
     return Results(folder.name, config, scenarios, estimates, performance)

@@ -208,7 +208,7 @@ def _value_cells(row: Mapping[Any, Any] | None, decimals: int, first: bool) -> l
 def _count_cells(row: Mapping[str, Any], first: bool) -> list[Cell]:
     names = ("n", "n_not_converged", "n_failed")
     values = [row.get(name) for name in names]
-    shown = [MISSING if v is None or v != v else f"{int(v)}" for v in values]
+    shown = [MISSING if v is None or v != v else f"{int(v):,}" for v in values]
     return [
         Cell(t, v, "count alarm" if k and t not in ("0", MISSING) else "count", first)
         for k, (t, v) in enumerate(zip(shown, values, strict=True))

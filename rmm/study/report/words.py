@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.report.figures import is_null, readable
+from rmm.study.report.figures import is_null, is_numeric, readable
 from rmm.study.report.numbers import MISSING, acceptance_band, compact, duration, fixed, rate
 from rmm.study.report.results import STATUSES, Results
 
@@ -53,11 +53,15 @@ def _size_sentence(results: Results, estimand: Mapping[str, Any], rows: pd.DataF
 
 def _rates(results: Results, records: Sequence[Mapping[Any, Any]]) -> str:
     """Each rate with its level of the one factor, or the range over many scenarios."""
-    if len(records) == 1 or (len(results.factors) == 1 and len(records) <= 6):
+    if len(records) == 1:
+        return rate(float(records[0]["value"]))
+    factor = results.factors[0]
+    if (
+        len(results.factors) == 1
+        and len(records) <= 6
+        and is_numeric(results.scenarios[factor].tolist())
+    ):
         words = " / ".join(rate(float(row["value"])) for row in records)
-        if len(results.factors) != 1:
-            return words
-        factor = results.factors[0]
         levels = dict(zip(results.scenarios["scenario"], results.scenarios[factor], strict=True))
         where = " / ".join(compact(levels[row["scenario"]]) for row in records)
         return f"{words} at {readable(factor)} {where}"
