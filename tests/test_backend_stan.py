@@ -265,7 +265,8 @@ def test_no_sampler_outlives_its_parent(number: signal.Signals) -> None:
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
-        assert wait_for(lambda: len(samplers(400 + number)) == 2)
+        both = wait_for(lambda: parent.poll() or len(samplers(400 + number)) == 2, seconds=60)
+        assert both and parent.poll() is None, parent.communicate(timeout=10)[1].decode()
         os.kill(parent.pid, number)  # to the parent alone, not to its group
         _, said = parent.communicate(timeout=10)
         assert parent.returncode != 0

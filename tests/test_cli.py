@@ -104,3 +104,100 @@ def test_plain_makes_json_of_numpy_and_missing_values() -> None:
 
     given = {"a": np.float64(1.5), "b": np.arange(2), "c": float("inf"), "d": Path("x")}
     assert plain(given) == {"a": 1.5, "b": [0, 1], "c": None, "d": "x"}
+
+
+STUDY = """\
+seed: 1
+replications: 4
+batch: 2
+membership: {kind: synthetic, groups: 30, members: 15, size: 3}
+covariates:
+  x: {level: member}
+truth:
+  formula: y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)
+  parameters: {"b_l2[Intercept]": 0, "b_l1[x]": 0.5, sigma_l1: 1, sigma_l2: 1}
+methods:
+  - {name: means, kind: aggregation, backend: ols}
+estimands:
+  - {parameter: "b_l1[x]"}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "one.yaml").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    return "one.yaml"
+
+
+def test_check_counts_fits(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "check", file, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["fits"] == {"means": 4}
+    assert facts["jobs"] == 2
+    assert main(["study", "check", file]) == 0
+    assert "4 fits in 2 jobs" in capsys.readouterr().out
+
+
+def test_check_points_at_the_key(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(file).write_text(STUDY.replace("kind: aggregation", "kind: agregation"))
+    assert main(["study", "check", file]) == 2
+    assert "methods[0].kind" in capsys.readouterr().err
+
+
+def test_status_and_plan_read_finished_batches(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rmm.study import load_study, plan, run_batch
+
+    study = load_study(file)
+    job = plan(study)[0]
+    run_batch(study, job.scenario, job.method, job.first, job.last, Path("results/one") / job.path)
+    assert main(["study", "status", file, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["fits_done"], facts["fits_missing"]) == (2, 2)
+    assert facts["missing_by_method"] == {"means": 2}
+    assert main(["study", "plan", file, "--mcse", "0.005", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["replications_for_rate"] == 1900
+    assert facts["worst_case"] == 10000
+    assert facts["methods"][0]["pilot_fits"] == 2
+
+
+def test_simulate_and_replay_give_the_same_data(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", file, "--replication", "3", "--out", "three.csv"]) == 0
+    assert json.loads(capsys.readouterr().out)["b_l1[x]"] == 0.5
+    arguments = ["study", "replay", file, "--replication", "3", "--method", "means"]
+    assert main([*arguments, "--out", "kept"]) == 0
+    assert "b_l1[x]: mean" in capsys.readouterr().out
+    assert Path("three.csv").read_bytes() == Path("kept/data.csv").read_bytes()
+
+
+def test_replay_of_an_unknown_method_is_bad_input(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "replay", file, "--method", "none", "--out", "kept"]) == 2
+    assert "means" in capsys.readouterr().err
+
+
+def test_simulate_refuses_an_unknown_ending(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", file, "--out", "data.xls"]) == 2
+    assert ".csv or .parquet" in capsys.readouterr().err
+
+
+def test_progress_counts_fits_and_the_time_left(tmp_path: Path) -> None:
+    from rmm.study import progress
+    from rmm.study.batches import Job
+
+    jobs = [Job("s1", "fast", 1, 10), Job("s1", "fast", 11, 20), Job("s1", "slow", 1, 5)]
+    assert progress.say(tmp_path) == ""
+    progress.begin(jobs, tmp_path)
+    line = progress.note(tmp_path, "fast", 10, 100.0)
+    assert line.startswith("fits 10 of 25 (40%), about")
+    assert line.endswith("slow yet to be timed")
+    progress.note(tmp_path, "slow", 5, 50.0)
+    started = json.loads((tmp_path / "logs" / "progress.json").read_text())["started"]
+    # 150 s of work in 75 s: two at a time, and 10 fits of 10 s are left.
+    assert progress.say(tmp_path, now=started + 75.0) == "fits 15 of 25 (60%), about 50 s left"

@@ -174,6 +174,8 @@ def run_plan(options: argparse.Namespace) -> int:
 
 
 def _print_plan(facts: dict[str, Any], study: Study, options: argparse.Namespace) -> None:
+    from rmm.study.progress import words
+
     print(f"For a Monte Carlo error of {options.mcse:g}:")
     print(f"    a rate near {options.rate:g} needs {facts['replications_for_rate']:,} replications")
     print(f"    any rate needs at most {facts['worst_case']:,}")
@@ -182,8 +184,10 @@ def _print_plan(facts: dict[str, Any], study: Study, options: argparse.Namespace
         print(f"No fits in {_folder(study, options)} yet: run a few replications as a pilot to "
               "learn times and standard errors.")  # fmt: skip
     for row in facts["methods"]:
+        time = words(3600 * row["hours"])
         print(f"{row['method']}: {row['seconds_per_fit']:.3g} s per fit ({row['pilot_fits']:,} "
-              f"fits); all scenarios on {options.cores} core(s): {row['hours']:.2g} h")  # fmt: skip
+              f"fits); {facts['replications_for_rate']:,} replications of all scenarios on "
+              f"{options.cores} core(s): {time}")  # fmt: skip
         for parameter, number in row["replications_for_bias"].items():
             print(f"    bias of {parameter}: {number:,} replications")
 

@@ -1,0 +1,322 @@
+"""Measures against Stata's simsum, hand computations and simulated behaviour; closed forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rmm.errors import StudyError
+from rmm.simulate import simulate
+from rmm.study import calibration
+from rmm.study.closed_forms import (
+    aggregation_bias,
+    disaggregation_type1,
+    shared_members_size,
+)
+from rmm.study.measures import MEASURES
+from rmm.study.performance import performance
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT.parent / "shared" / "reference"
+SIMSUM = {
+    "bias": "bias", "empse": "empirical_se", "relprec": "relative_precision", "mse": "mse",
+    "modelse": "model_se", "relerror": "relative_error_se", "cover": "coverage",
+    "power": "rejection",
+}  # fmt: skip
+
+
+# -- simsum ----------------------------------------------------------------------------------
+
+
+def simsum_scores() -> pd.DataFrame:
+    if not REFERENCE.is_dir():
+        pytest.skip("the published simsum results (../shared/reference) are not here")
+    estimates = pd.read_csv(REFERENCE / "simsum_mi_estimates.csv")
+    columns = {"replication": "dataset", "mean": "b", "sd": "se"}
+    return performance(estimates, truth=0.5, baseline="CC", columns=columns)
+
+
+def test_simsum_is_reproduced() -> None:
+    scores = simsum_scores().query("policy == 'per_method'").set_index(["method", "measure"])
+    published = pd.read_csv(REFERENCE / "simsum_mi_published.csv")
+    compared = 0
+    for row in published.itertuples():
+        ours = scores.loc[(row.method, SIMSUM[row.stat])]
+        if row.stat == "relprec" and row.method == "CC":
+            assert np.isnan(ours["value"])  # a method is not compared with itself
+            continue
+        assert ours["value"] == pytest.approx(row.est, abs=1e-6, rel=1e-6), (row.method, row.stat)
+        assert ours["mcse"] == pytest.approx(row.mcse, abs=1e-3), (row.method, row.stat)
+        compared += 1
+    assert compared == 23
+
+
+# -- hand computations -----------------------------------------------------------------------
+
+
+def table(**columns: Any) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    base = {"replication": range(1, count + 1), "method": "a", "sd": 1.0, "truth": 2.0}
+    return pd.DataFrame({**base, **columns})
+
+
+def value(frame: pd.DataFrame, measure: str, column: str = "value", **where: Any) -> float:
+    rows = frame[frame["measure"] == measure]
+    for name, wanted in {"policy": "per_method", **where}.items():
+        rows = rows[rows[name] == wanted]
+    assert len(rows) == 1, rows
+    return float(rows[column].iloc[0])
+
+
+def test_measures_by_hand() -> None:
+    estimates = table(mean=[1.0, 2.0, 3.0, 6.0], sd=[1.0, 1.0, 2.0, 2.0])
+    out = performance(estimates)
+    error = np.array([-1.0, 0.0, 1.0, 4.0])
+    assert value(out, "bias") == 1.0
+    assert value(out, "bias", "mcse") == pytest.approx(error.std(ddof=1) / 2)
+    assert value(out, "relative_bias") == 0.5
+    assert value(out, "mse") == 4.5
+    assert value(out, "mse", "mcse") == pytest.approx(
+        np.sqrt(np.sum((error**2 - 4.5) ** 2) / (4 * 3))
+    )
+    assert value(out, "rmse") == pytest.approx(np.sqrt(4.5))
+    assert value(out, "model_se") == pytest.approx(np.sqrt(2.5))
+    assert value(out, "coverage") == 0.75  # 6 -+ 3.92 misses 2
+    assert value(out, "coverage", "mcse") == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
+    assert value(out, "be_coverage") == 0.75  # 1 -+ 1.96 misses 3
+    assert value(out, "rejection") == 0.5  # 2/1 and 6/2 exceed 1.96; 1/1 and 3/2 do not
+    assert value(out, "exaggeration") == 2.0
+    assert value(out, "type_s") == 0.0
+
+
+def test_type_s_counts_wrong_signs() -> None:
+    out = performance(table(mean=[-5.0, 5.0, 5.0, 0.1]))
+    assert value(out, "type_s") == pytest.approx(1 / 3)
+    assert value(out, "exaggeration") == 2.5
+
+
+def test_truth_zero_has_no_relative_bias_and_no_type_s() -> None:
+    out = performance(table(mean=[1.0, 2.0, 3.0], truth=0.0))
+    assert np.isnan(value(out, "relative_bias"))
+    assert np.isnan(value(out, "type_s"))
+
+
+def test_p_values_and_stored_intervals_are_used() -> None:
+    estimates = table(mean=[1.0] * 4, lower=[0.0, 0, 0, 3], upper=[4.0] * 4, lower90=[1.5] * 4,
+                      upper90=[2.5] * 4, p_value=[0.01, 0.04, 0.06, 0.2])  # fmt: skip
+    out = performance(estimates, alpha=[0.05, 0.1, 0.2])
+    assert value(out, "rejection", alpha=0.05) == 0.5
+    assert value(out, "rejection", alpha=0.1) == 0.75
+    assert value(out, "coverage", alpha=0.05) == 0.75
+    assert value(out, "coverage", alpha=0.1) == 1.0
+    assert np.isnan(value(out, "coverage", alpha=0.2))  # not stored, and no df to make it from
+    assert value(out, "interval_width", alpha=0.1) == 1.0
+
+
+def test_other_levels_are_made_from_df() -> None:
+    estimates = table(mean=[2.0, 3.0], lower=[0.0, 0.0], upper=[9.0, 9.0], df=10.0)
+    out = performance(estimates, alpha=0.2)
+    assert value(out, "interval_width") == pytest.approx(2 * stats.t.ppf(0.9, 10))
+
+
+def test_policies_counts_and_differences() -> None:
+    a = table(mean=[1.0, 2.0, 3.0, 4.0, 5.0])
+    b = table(mean=[1.5, 2.5, np.nan, 9.0, 5.5], method="b").assign(
+        status=["ok", "ok", "failed", "not_converged", "ok"]
+    )
+    out = performance(pd.concat([a.assign(status="ok"), b]), baseline="a")
+    assert value(out, "bias", method="a") == 1.0
+    assert value(out, "bias", method="a", policy="complete_case") == pytest.approx(8 / 3 - 2)
+    assert value(out, "bias", "n", method="b") == 3
+    assert value(out, "bias", "n", method="a", policy="complete_case") == 3
+    assert value(out, "bias", "n_failed", method="b") == 1
+    assert value(out, "bias", "n_not_converged", method="b") == 1
+    assert value(out, "convergence", method="b") == 0.6
+    assert value(out, "difference_bias", method="b") == pytest.approx(0.5)
+    assert value(out, "difference_bias", "mcse", method="b") == pytest.approx(0, abs=1e-12)
+    assert np.isnan(value(out, "difference_bias", method="a"))
+
+
+def test_both_kinds_of_usable() -> None:
+    estimates = table(mean=[1.0, 3.0], status=["ok", "not_converged"])
+    assert value(performance(estimates), "bias", "n") == 1
+    both = performance(estimates, usable=["ok", "not_converged"])
+    assert value(both, "bias", "n") == 2
+
+
+def test_paired_mcse_is_that_of_repeated_studies() -> None:
+    """MCSE of relative precision and of a paired difference against their spread over studies."""
+    rng = np.random.default_rng(17)
+    found: dict[str, list[tuple[float, float]]] = {"relative_precision": [], "difference_mse": []}
+    for _ in range(300):
+        common = rng.standard_normal(200)
+        own = common + 0.5 * rng.standard_normal(200)
+        a, b = table(mean=2 + common), table(mean=2 + own, method="b")
+        out = performance(pd.concat([a, b]), baseline="a", measures=list(found))
+        for name, pairs in found.items():
+            pairs.append((value(out, name, method="b"), value(out, name, "mcse", method="b")))
+    for name, pairs in found.items():
+        values, errors = np.array(pairs).T
+        assert abs(errors.mean() / values.std(ddof=1) - 1) < 0.15, name
+
+
+def test_size_adjusted_power() -> None:
+    p_null = np.linspace(0.001, 0.4, 400)
+    null = table(mean=np.zeros(400), p_value=p_null, truth=0.0, scenario="null")
+    power = table(mean=np.ones(4), p_value=[0.001, 0.01, 0.03, 0.2], scenario="power")
+    pairs = {("power", "theta"): "null"}
+    out = performance(pd.concat([null, power]), null_scenarios=pairs)
+    # The 5% quantile under the null is near 0.021: the test rejects too often by itself.
+    assert value(out, "size_adjusted_power", scenario="power") == 0.5
+    assert value(out, "rejection", scenario="power") == 0.75
+
+
+def test_unknown_measures_and_columns() -> None:
+    with pytest.raises(StudyError, match="Unknown measure 'biass'"):
+        performance(table(mean=[1.0]), measures=["biass"])
+    with pytest.raises(StudyError, match="no column 'sd'"):
+        performance(table(mean=[1.0]).drop(columns="sd"))
+    with pytest.raises(StudyError, match="has no rows"):
+        performance(table(mean=[1.0]).iloc[:0])
+
+
+def test_every_measure_is_scored_and_documented() -> None:
+    out = performance(table(mean=[1.0, 2.0, 4.0]))
+    assert set(out["measure"]) == set(MEASURES)
+    promised = (
+        "bias relative_bias empirical_se mse rmse model_se relative_error_se relative_precision "
+        "coverage be_coverage rejection interval_width type_s exaggeration size_adjusted_power "
+        "convergence seconds ess_per_second"
+    )
+    assert set(promised.split()) <= set(MEASURES)
+
+
+# -- closed forms ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(5, [0.050, 0.098, 0.144, 0.258, 0.381]), (10, [0.050, 0.155, 0.242, 0.403, 0.535])],
+)
+def test_closed_form_2(n: int, expected: list[float]) -> None:
+    found = [disaggregation_type1(n, rho) for rho in (0, 0.1, 0.2, 0.5, 1)]
+    np.testing.assert_allclose(found, expected, atol=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("variance", "n", "rho", "z", "x"),
+    [(4, 10, 0.3, 9.16, -30.53), (4, 40, 0.3, 2.97, -9.90), (9, 10, 0.3, 14.92, -49.72),
+     (9, 40, 0.3, 5.95, -19.82), (4, 10, 0, 0, -28.57), (4, 40, 0, 0, -9.09),
+     (9, 10, 0, 0, -47.37), (9, 40, 0, 0, -18.37)],
+)  # fmt: skip
+def test_closed_form_3(variance: float, n: int, rho: float, z: float, x: float) -> None:
+    covariance = np.array([[1, rho], [rho, 1]])
+    found = aggregation_bias(covariance, np.array([0.3, 0.3]), np.array([0, variance / n]))
+    np.testing.assert_allclose(100 * found, [z, x], atol=0.006)
+
+
+def test_closed_form_4_without_sharing_is_nominal() -> None:
+    rng = np.random.default_rng(1)
+    matrix = np.column_stack([np.ones(50), rng.standard_normal(50)])
+    assert shared_members_size(matrix, 2.5 * np.eye(50), 1) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("members", "groups", "sd", "published"),
+    [(50, 200, 1, 0.174), (50, 200, 2, 0.255), (50, 500, 1, 0.318), (200, 200, 1, 0.076),
+     (20, 200, 1, 0.283)],
+)  # fmt: skip
+def test_closed_form_4_over_designs(members: int, groups: int, sd: float, published: float) -> None:
+    """The published values are of one drawn design each: they lie among those of our designs."""
+    sizes = []
+    for seed in range(40):
+        data = simulate(
+            "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
+            {"b_l2[Intercept]": 0, "b_l1[x]": 0, "sigma_l1": sd, "sigma_l2": 1},
+            membership={"kind": "synthetic", "groups": groups, "members": members, "size": 3},
+            covariates={"x": {"level": "member"}},
+            seed=seed,
+        ).data
+        shares = np.zeros((groups, members))
+        shares[data["group"] - 1, data["member"] - 1] = 1 / 3
+        means = data.groupby("group")["x"].mean()
+        matrix = np.column_stack([np.ones(groups), means])
+        covariance = np.eye(groups) + sd**2 * shares @ shares.T
+        sizes.append(shared_members_size(matrix, covariance, 1))
+    assert min(sizes) < published < max(sizes)
+
+
+# -- calibration -----------------------------------------------------------------------------
+
+
+def test_uniform_ranks_pass_as_often_as_stated() -> None:
+    """Both p values of uniform ranks are below 0.05 in about 5% of the sets."""
+    rng = np.random.default_rng(5)
+    null = calibration.ecdf_null(200)
+    sets = rng.integers(0, calibration.KEPT + 1, size=(400, 200))
+    chi = np.mean([calibration.chi_square_p(ranks) < 0.05 for ranks in sets])
+    ecdf = np.mean([calibration.ecdf_p(ranks, null) < 0.05 for ranks in sets])
+    assert 0.02 < chi < 0.09
+    assert 0.02 < ecdf < 0.09
+
+
+@pytest.mark.parametrize("shape", ["shifted", "narrow", "wide"])
+def test_ranks_of_a_wrong_posterior_fail(shape: str) -> None:
+    rng = np.random.default_rng(6)
+    truth = rng.standard_normal(200)
+    shift, scale = {"shifted": (0.5, 1), "narrow": (0, 0.6), "wide": (0, 1.8)}[shape]
+    draws = shift + scale * rng.standard_normal((200, calibration.KEPT))
+    ranks = (draws < truth[:, None]).sum(axis=1)
+    assert calibration.ecdf_p(ranks) < 1e-3
+
+
+def test_calibration_resumes_and_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(7)
+    ranked: list[int] = []
+
+    def instead(plan: calibration.Plan, number: int) -> dict[str, Any]:
+        if len(ranked) == 25 and number == 26:
+            raise KeyboardInterrupt
+        ranked.append(number)
+        ranks = {name: int(rng.integers(0, 100)) for name in calibration.PRIORS}
+        return {"number": number, "address": plan.address, "ranks": ranks, "converged": True}
+
+    monkeypatch.setattr(calibration, "rank_one", instead)
+    arguments = ["--datasets", "60", "--folder", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        calibration.main(arguments)
+    assert len(list(tmp_path.glob("*.json"))) == 25
+    ranked.append(0)  # the killed run is over
+    assert calibration.main(arguments) == 0
+    assert sorted(ranked) == list(range(61))
+    assert "Calibrated: every p at least 0.00083" in capsys.readouterr().out
+    assert calibration.main([*arguments, "--seed", "2"]) == 2
+    assert "made with other settings" in capsys.readouterr().err
+
+
+def test_one_calibration_data_set() -> None:
+    pytest.importorskip("pyjags", reason="the engine JAGS (pyjags) is not installed")
+    plan = calibration.Plan("jags", chains=2, warmup=200, draws=200)
+    one = calibration.rank_one(plan, 1)
+    again = calibration.rank_one(plan, 1)
+    assert one["ranks"] == again["ranks"]
+    assert set(one["ranks"]) == set(calibration.PRIORS)
+    assert all(0 <= r <= calibration.KEPT for r in one["ranks"].values())
+    assert one["truth"]["sigma_l1"] > 0
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("backend", ["jags", "stan"])
+def test_calibration_of_a_backend(backend: str) -> None:
+    """200 data sets; a calibrated engine fails in at most 1% of seeds, and this seed is fixed."""
+    folder = ROOT / "results" / "calibration" / backend
+    found = calibration.run(calibration.Plan(backend), 200, folder)
+    text, passed = calibration.report(found, false_alarm=0.01)
+    assert passed, text
