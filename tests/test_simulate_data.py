@@ -180,9 +180,7 @@ def test_levels_of_covariates() -> None:
 
 def test_outcome_without_noise_is_the_linear_predictor() -> None:
     """Against a computation by hand, with weights that depend on a parameter."""
-    formula = (
-        "y ~ 1 + z + mm(id(member, group), vars(x + x:z), fn(w ~ 1/n^exp(-(b1*x)), c = TRUE))"
-    )
+    formula = "y ~ 1 + z + mm(id(member, group), vars(x + x:z), fn(w ~ 1/n^exp(-(b1*x)), c = TRUE))"
     truth = {
         "b_l2[Intercept]": 1, "b_l2[z]": -2, "b_l1[x]": 3, "b_l1[x:z]": 0.5, "b_w[b1]": 0.7,
         "sigma_l2": 0,

@@ -17,7 +17,9 @@ from rmm.errors import BackendTimeout, StudyError
 from rmm.simulate import simulate
 from rmm.study import (
     Study,
+    addresses,
     collect,
+    fitting,
     load_study,
     plan,
     replay,
@@ -26,7 +28,6 @@ from rmm.study import (
     write_design,
     write_performance,
 )
-from rmm.study import addresses, fitting
 from rmm.study.batches import draw_replication, make_task
 from rmm.study.fitting import Outcome, Task
 from rmm.study.results import ESTIMATES, PERFORMANCE, RUN_COLUMNS, write_whole
@@ -416,7 +417,8 @@ def test_jags_method_end_to_end(tmp_path: Path) -> None:
             {"name": "mmmm", "kind": "mmmm", "weights": weights, "sampler": sampler, "gate": gate},
             {"name": "agg", "kind": "aggregation", "backend": "jags", "sampler": sampler,
              "gate": gate},
-            {"name": "strict", "kind": "mm", "sampler": sampler, "gate": {"rhat": 5, "ess_per_chain": 9999}},
+            {"name": "strict", "kind": "mm", "sampler": sampler,
+             "gate": {"rhat": 5, "ess_per_chain": 9999}},
         ]  # fmt: skip
 
     study = load(tmp_path, edit)
@@ -444,7 +446,7 @@ def test_study_data_are_those_of_the_simulator(tmp_path: Path) -> None:
     content = scenario.content
     direct = simulate(
         content["truth"]["formula"], content["truth"]["parameters"], seed=1,
-        membership={k: v for k, v in content["membership"].items()},
+        membership=dict(content["membership"]),
         covariates=content["covariates"],
     )  # fmt: skip
     frame = draw_replication(study.seed, scenario, 1).frame()
