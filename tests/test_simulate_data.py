@@ -307,7 +307,7 @@ def test_impossible_correlations() -> None:
 
 def test_weights_that_are_not_finite() -> None:
     bad = MODEL.replace("w ~ 1/n", "w ~ 1/(n - 3)")
-    with pytest.raises(DataError, match="linear predictor of group .* is not finite"):
+    with pytest.raises(DataError, match=r"linear predictor of group .* is not finite"):
         attempt(formula=bad)
 
 

@@ -125,7 +125,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         ("truth/parameters/sigma_l1", "1e-3"),
         r"sigma_l1\n  found:   '1e-3' \(text\); write 0\.001 without quotes",
     ),
-    "a list for keys": (("membership", [1]), r"membership\n  found:   a list.*\n.*keys with values"),
+    "a list for keys": (("membership", [1]), r"membership\n  found:   a list.*\n.*keys with val"),
     "out of range": (("membership/overlap", 1.5), r"membership\.overlap.*\n.*1\.5\n.*at most 1"),
     "unknown kind of method": (
         ("methods/0/kind", "agregation"),
@@ -141,7 +141,10 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         r"methods\[1\]\.backend\n.*no backend of mm",
     ),
     "two methods with one name": (("methods/1/name", "agg"), r"methods\[1\]\.name\n.*second time"),
-    "key of another kind": (("methods/1/summary", "sum"), r"methods\[1\]\.summary\n.*\n.*for aggregation"),
+    "key of another kind": (
+        ("methods/1/summary", "sum"),
+        r"methods\[1\]\.summary\n  found:   given for kind mm\n  allowed: for aggregation",
+    ),
     "key of another backend": (
         ("methods/0/priors", "rmm"),
         r"methods\[0\]\.priors\n  found:   given for backend ols",
@@ -170,7 +173,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         ("covariates/x/distribution", "norml"),
         r"covariates\.x\.distribution\n.*did you mean 'normal'",
     ),
-    "unknown structure": (("membership/kind", "nested"), r"membership\.kind.*\n.*unknown structure"),
+    "unknown structure": (("membership/kind", "nested"), r"membership\.kind.*\n.*unknown struct"),
     "truth that does not parse": (
         ("truth/formula", "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n)"),
         r"truth\.formula.*\n(.*\n)*.*\^",
