@@ -26,7 +26,7 @@ from rmm.errors import (
 
 if TYPE_CHECKING:
     from rmm.fitting import Fit, fit, program, program_data
-    from rmm.simulate import SimulatedData, simulate
+    from rmm.simulation import SimulatedData, simulate
     from rmm.storage import load
 
 __version__ = "0.1.0"
@@ -38,8 +38,8 @@ _LAZY = {
     "program": ("rmm.fitting", "program"),
     "program_data": ("rmm.fitting", "program_data"),
     "load": ("rmm.storage", "load"),
-    "simulate": ("rmm.simulate", "simulate"),
-    "SimulatedData": ("rmm.simulate", "SimulatedData"),
+    "simulate": ("rmm.simulation", "simulate"),
+    "SimulatedData": ("rmm.simulation", "SimulatedData"),
 }
 
 

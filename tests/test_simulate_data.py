@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from rmm.errors import DataError, FormulaError
-from rmm.simulate import STRUCTURES, RecipeError, simulate
-from rmm.simulate.data import prepare
-from rmm.simulate.distributions import DISTRIBUTIONS, shaped
-from rmm.simulate.membership import prepare_membership
+from rmm.simulation import STRUCTURES, RecipeError, simulate
+from rmm.simulation.data import prepare
+from rmm.simulation.distributions import DISTRIBUTIONS, shaped
+from rmm.simulation.membership import prepare_membership
 
 SYNTHETIC: dict[str, Any] = {"kind": "synthetic", "groups": 60, "members": 20, "size": 3}
 MODEL = "y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from rmm.errors import StudyError
-from rmm.simulate.membership import prepare_membership
+from rmm.simulation.membership import prepare_membership
 from rmm.study import calibration
 from rmm.study.closed_forms import (
     aggregation_bias,

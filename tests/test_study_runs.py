@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rmm.errors import BackendTimeout, StudyError
-from rmm.simulate import simulate
+from rmm.simulation import simulate
 from rmm.study import (
     Study,
     addresses,

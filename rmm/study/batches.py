@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 import rmm
 from rmm.errors import StudyError
-from rmm.simulate import Drawn, SimulatedData, draw, draw_fixed
-from rmm.simulate.data import FixedPart
+from rmm.simulation import Drawn, SimulatedData, draw, draw_fixed
+from rmm.simulation.data import FixedPart
 from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.fitting import Outcome, Task, fit_task

@@ -27,7 +27,7 @@ from scipy import stats
 
 import rmm
 from rmm.errors import RmmError, StudyError
-from rmm.simulate import simulate
+from rmm.simulation import simulate
 from rmm.study import addresses
 from rmm.study.fitting import parameter_draws
 from rmm.study.results import write_text

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from rmm.simulate import Drawn
+from rmm.simulation import Drawn
 
 Array = np.ndarray[Any, Any]
 

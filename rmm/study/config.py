@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rmm.simulate.truth import parameter_names
+from rmm.simulation.truth import parameter_names
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES

@@ -15,7 +15,7 @@ from scipy import special
 import rmm
 from rmm.errors import BackendTimeout, RmmError
 from rmm.formula import parse_formula
-from rmm.simulate import Drawn
+from rmm.simulation import Drawn
 from rmm.study.layouts import LAYOUTS, Flat, parameter_of
 from rmm.study.methods import ENGINES, OLS, Method
 from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmm.simulate import Drawn
-from rmm.simulate.truth import Truth, term_columns
+from rmm.simulation import Drawn
+from rmm.simulation.truth import Truth, term_columns
 from rmm.terms import Formula, Term
 from rmm.weights import Column, evaluate, leaf_columns
 

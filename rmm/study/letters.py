@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.errors import RmmError, StudyError
-from rmm.simulate import RecipeError
+from rmm.simulation import RecipeError
 
 
 @dataclass(frozen=True)

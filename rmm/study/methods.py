@@ -12,8 +12,8 @@ from typing import Any
 
 from rmm.errors import RmmError
 from rmm.formula import parse_formula
-from rmm.simulate import Recipe
-from rmm.simulate.truth import term_columns
+from rmm.simulation import Recipe
+from rmm.simulation.truth import term_columns
 from rmm.study import addresses
 from rmm.study.formulas import flat_formula, member_formula
 from rmm.study.letters import Letters

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.errors import RmmError
-from rmm.simulate import STRUCTURES, Recipe, prepare
+from rmm.simulation import STRUCTURES, Recipe, prepare
 from rmm.study import addresses
 from rmm.study.letters import Letters
 from rmm.study.reading import check, schema, with_defaults, without_defaults

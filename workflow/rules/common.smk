@@ -11,6 +11,11 @@ from snakemake.utils import validate
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 
+# One job is one core: the threads of linear algebra would fight with the workflow's. Set before
+# the jobs start, which inherit it.
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 validate(config, "../schemas/config.schema.yaml")
 
 

@@ -1,6 +1,6 @@
 """Simulated data with known truth: memberships -> covariates -> outcomes.
 
->>> from rmm.simulate import simulate
+>>> from rmm.simulation import simulate
 >>> simulated = simulate(
 ...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
 ...     {"b_l2[Intercept]": 0, "b_l1[x]": 0.5, "sigma_l1": 1, "sigma_l2": 1},
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulate.data import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
-from rmm.simulate.distributions import DISTRIBUTIONS
-from rmm.simulate.membership import STRUCTURES
-from rmm.simulate.outcomes import OUTCOMES
-from rmm.simulate.recipes import RecipeError
+from rmm.simulation.data import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
+from rmm.simulation.distributions import DISTRIBUTIONS
+from rmm.simulation.membership import STRUCTURES
+from rmm.simulation.outcomes import OUTCOMES
+from rmm.simulation.recipes import RecipeError
 
 
 def simulate(

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.errors import DataError
-from rmm.simulate.covariates import Column
-from rmm.simulate.distributions import shaped
-from rmm.simulate.membership import Memberships
+from rmm.simulation.covariates import Column
+from rmm.simulation.distributions import shaped
+from rmm.simulation.membership import Memberships
 from rmm.spec import MemberPart
 from rmm.terms import Term
 from rmm.weights import Column as ColumnNode
 from rmm.weights import evaluate, leaf_columns
 
 if TYPE_CHECKING:
-    from rmm.simulate.truth import Truth
+    from rmm.simulation.truth import Truth
 
 Array = np.ndarray[Any, Any]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from rmm.families import FAMILIES
 from rmm.formula import parse_formula
-from rmm.simulate.distributions import DISTRIBUTIONS
-from rmm.simulate.membership import IdNames
-from rmm.simulate.outcomes import OUTCOMES
-from rmm.simulate.recipes import RecipeError, check_name, close_to, listed
+from rmm.simulation.distributions import DISTRIBUTIONS
+from rmm.simulation.membership import IdNames
+from rmm.simulation.outcomes import OUTCOMES
+from rmm.simulation.recipes import RecipeError, check_name, close_to, listed
 from rmm.spec import ModelSpec, build_spec
 from rmm.terms import Formula, Term
 from rmm.weights import Column, leaf_columns

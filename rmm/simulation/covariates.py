@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulate.distributions import DISTRIBUTIONS, shaped
-from rmm.simulate.membership import Memberships
-from rmm.simulate.recipes import RecipeError, check_name, listed
+from rmm.simulation.distributions import DISTRIBUTIONS, shaped
+from rmm.simulation.membership import Memberships
+from rmm.simulation.recipes import RecipeError, check_name, listed
 
 Array = np.ndarray[Any, Any]
 LEVELS = ("membership", "member", "group", "nesting")

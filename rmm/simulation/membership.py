@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulate.recipes import RecipeError, check_keys, check_name
+from rmm.simulation.recipes import RecipeError, check_keys, check_name
 
 Array = np.ndarray[Any, Any]
 _CELLS_AT_ONCE = 4_000_000  # of the groups x members matrix of random keys

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmm.simulate.covariates import Column, check_covariates, draw_covariates, finish_covariates
-from rmm.simulate.membership import Draw, IdNames, Memberships, prepare_membership
-from rmm.simulate.outcomes import draw_outcome
-from rmm.simulate.recipes import RecipeError
-from rmm.simulate.truth import Truth, prepare_truth
+from rmm.simulation.covariates import Column, check_covariates, draw_covariates, finish_covariates
+from rmm.simulation.membership import Draw, IdNames, Memberships, prepare_membership
+from rmm.simulation.outcomes import draw_outcome
+from rmm.simulation.recipes import RecipeError
+from rmm.simulation.truth import Truth, prepare_truth
 
 if TYPE_CHECKING:
     import pandas as pd
