@@ -69,7 +69,8 @@ class Run:
 class ProgressListener(Protocol):
     """Called with (iterations done, iterations in all) over all chains; may be called rarely."""
 
-    def __call__(self, done: int, total: int) -> None: ...
+    def __call__(self, done: int, total: int) -> None:
+        """Take note of `done` of `total` iterations."""
 
 
 @dataclass(frozen=True)
