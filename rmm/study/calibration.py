@@ -77,7 +77,8 @@ class Plan:
     def address(self) -> str:
         """Digest of everything that ranks depend on."""
         model = [FORMULA, {k: list(v) for k, v in PRIORS.items()}, MEMBERSHIP, COVARIATES, KEPT]
-        return addresses.digest([model, vars(self)])
+        # The program belongs to the address: ranks of an older one are not those of this one.
+        return addresses.digest([model, vars(self), rmm.program(FORMULA, backend=self.backend)])
 
 
 def prior_statements() -> dict[str, str]:
