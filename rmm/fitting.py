@@ -79,10 +79,9 @@ def fit(
         Initial values by parameter; default: dispersed and valid ones.
     monitor : str
         ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone.
-    transform : str, optional
-        ``"center"``, ``"std"`` or ``"std2"``: of the continuous predictors.
+    transform : {"center", "std", "std2"}, optional
     program : str, optional
-        Your own program text (from `rmm.program`, edited) instead of the generated one.
+        Your own text (of `rmm.program`, edited) in place of the generated one.
     progress : bool, optional
         Whether to show progress; default: only on a terminal.
     timeout : float, optional

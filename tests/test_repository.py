@@ -117,7 +117,7 @@ def test_simulator_shares_no_code_with_programs_and_design() -> None:
     forbidden = ("rmm.programs", "rmm.design", "rmm.backends", "rmm.fit")
     shared = {
         f"{named(path)}: {name}"
-        for path in (PACKAGE / "simulate").rglob("*.py")
+        for path in (PACKAGE / "simulation").rglob("*.py")
         for name in imports(path)
         if name.startswith(forbidden)
     }
@@ -196,10 +196,12 @@ def test_every_family_file_has_a_row() -> None:
         assert {id(family) for family in own} <= rows, f"{named(path)} has no row in FAMILIES"
 
 
-@pytest.mark.parametrize("package", ["backends", "families", "programs", "simulate", "study"])
+@pytest.mark.parametrize("package", ["backends", "families", "programs", "simulation", "study"])
 def test_no_file_is_left_unused(package: str) -> None:
     """Each file of a package is named by another file: in its registry, or as a part of one."""
-    for path in (PACKAGE / package).glob("[!_]*.py"):
+    paths = list((PACKAGE / package).glob("[!_]*.py"))
+    assert paths, f"there is no package {package}"
+    for path in paths:
         others = (other.read_text(encoding="utf-8") for other in MODULES if other != path)
         word = re.compile(rf"\b{path.stem}\b")
         assert any(word.search(text) for text in others), f"{named(path)} is named nowhere"

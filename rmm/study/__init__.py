@@ -17,7 +17,8 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     status(study, folder)                         # dict: jobs, done, missing, fits by status
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
 
-`rmm.study.performance.performance(estimates, ...)` scores any table of estimates.
+`rmm.study.performance.performance(estimates, ...)` scores any table of estimates;
+`python -m rmm.study.calibration` checks a backend by simulation-based calibration.
 """
 
 from __future__ import annotations
