@@ -8,6 +8,10 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 UPGRADE ?=
 
+# Every job of a study is a process that imports the same libraries: without their bytecode that
+# takes 8 s instead of 3.
+unexport PYTHONDONTWRITEBYTECODE
+
 ENV := .venv/.complete
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n $(WORKERS)
