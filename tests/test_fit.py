@@ -144,3 +144,15 @@ def test_a_file_that_is_no_fit(tmp_path: Path) -> None:
         rmm.load(path)
     with pytest.raises(rmm.DataError, match="no such file"):
         rmm.load(tmp_path / "absent.nc")
+
+
+@pytest.mark.jags
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_weights_that_underflow_still_sum_to_one(coalitions: pd.DataFrame) -> None:
+    """1/n^exp(9) is 0 for every member: normalised naively, JAGS stops at 0/0."""
+    formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b0 + b1*s)), c=TRUE), RE=TRUE)"
+    priors = {"b_w[b0]": "normal(-9, 0.1)", "b_w[b1]": "normal(0, 1)"}
+    fit = rmm.fit(formula, coalitions, priors=priors, seed=1, chains=2, warmup=100, draws=100,
+                  inits={"b_w": [-9.0, 0.5]}, progress=False)  # fmt: skip
+    assert fit.summary()["mean"]["b_w[b0]"] < -8
+    assert fit.weights().groupby("group")["mean"].sum().to_numpy() == pytest.approx(1)
