@@ -12,10 +12,16 @@ import numpy as np
 from rmm.encoding import Columns, atom_values, encode
 from rmm.errors import DataError, FormulaError, SpecificationWarning
 from rmm.grouping import Grouped, Units
+from rmm.identification import (
+    check_rank,
+    check_weight_variables,
+    warn_of_idle_coefficients,
+    warn_of_weights_of_constants,
+)
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.tables import Array, first_varying, numeric
 from rmm.terms import Formula
-from rmm.weights import Column, evaluate, leaf_columns, log_size_less_one
+from rmm.weights import evaluate, leaf_columns, log_size_less_one
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,23 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
     return replace(formula, terms=kept), levels
 
 
+def coefficient_labels(spec: ModelSpec, grouped: Grouped) -> dict[str, list[str]]:
+    """Names of the elements of every coefficient vector, as summaries show them."""
+    frame = grouped.group_frame
+    columns = encode(spec.terms, frame, intercept=spec.intercept)
+    out = {"b_l2": ["Intercept"] * spec.intercept + list(columns.labels)}
+    spanned = spec.intercept or columns.full
+    for nest in spec.nestings:
+        found = encode(nest.terms, frame, intercept=spanned)
+        out[nest.b] = list(found.labels)
+    for part in spec.members:
+        contrast = spanned and part.weight.constraint == "group"
+        found = encode(part.block.terms, grouped.frame, intercept=contrast, start=grouped.start)
+        out[part.b] = list(found.labels)
+        out[part.b_w] = list(part.weight.parameters)
+    return out
+
+
 def build_design(
     spec: ModelSpec, grouped: Grouped, *, centre: bool = True, transform: str | None = None
 ) -> Design:
@@ -173,14 +196,17 @@ def build_design(
     columns = encode(
         spec.terms, frame, intercept=spec.intercept, margins=level3, transform=transform
     )
-    members = tuple(
-        _membership(part, grouped, units, centre, transform)
-        for part, units in zip(spec.members, grouped.members, strict=True)
-    )
-    nestings = tuple(
-        _nesting(part, grouped, units, centre, transform)
-        for part, units in zip(spec.nestings, grouped.nestings, strict=True)
-    )
+    # Without an intercept the first category, wherever it stands, has a column for every level.
+    spanned = spec.intercept or columns.full
+    nestings: list[tuple[Nesting, Columns]] = []
+    for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
+        nestings.append(_nesting(nest, grouped, units, spanned, centre, transform))
+        spanned = spanned or nestings[-1][1].full
+    members: list[tuple[Membership, Columns]] = []
+    for part, units in zip(spec.members, grouped.members, strict=True):
+        members.append(_membership(part, grouped, units, spanned, centre, transform))
+        spanned = spanned or (members[-1][1].full and part.weight.constraint == "group")
+    _check_rank(spec, grouped, columns, members, nestings)
     X, center = _centred(columns.values, centre)
     return Design(
         J=groups.count,
@@ -212,17 +238,58 @@ def group_sums(values: Array, start: Array) -> Array:
     return np.add.reduceat(values, start[:-1], axis=0)
 
 
+def _check_rank(
+    spec: ModelSpec,
+    grouped: Grouped,
+    columns: Columns,
+    members: list[tuple[Membership, Columns]],
+    nestings: list[tuple[Nesting, Columns]],
+) -> None:
+    """Predictors must differ; of estimated weights only constants within groups are known sums."""
+    labels = ["Intercept"] * spec.intercept + list(columns.labels)
+    values = [np.ones((grouped.groups.count, int(spec.intercept))), columns.values]
+    for nesting, found in nestings:
+        labels += found.labels
+        values.append(nesting.X + nesting.center)
+    for part, (member, found) in zip(spec.members, members, strict=True):
+        keep = np.arange(len(found.labels))
+        sums = member.X + member.center
+        if part.estimated:
+            code = grouped.groups.code
+            normal = part.weight.constraint == "group"
+            keep = np.array(
+                [k for k in keep if normal and first_varying(found.values[:, k], code) is None],
+                dtype=int,
+            )
+            sums = sums[grouped.first]
+        labels += [found.labels[k] for k in keep]
+        values.append(sums[:, keep])
+    check_rank(labels, np.hstack(values))
+
+
 def _membership(
-    part: MemberPart, grouped: Grouped, units: Units, centre: bool, transform: str | None
+    part: MemberPart,
+    grouped: Grouped,
+    units: Units,
+    spanned: bool,
+    centre: bool,
+    transform: str | None,
 ) -> tuple[Membership, Columns]:
     start, weight = grouped.start, part.weight
-    columns = encode(part.block.terms, grouped.frame, start=start, transform=transform)
+    # Dummies of all levels sum to the intercept only where weights sum to one.
+    contrast = spanned and weight.constraint == "group"
+    columns = encode(
+        part.block.terms, grouped.frame, intercept=contrast, start=start, transform=transform
+    )
+    scales = _multiplier_scales(part, grouped)
     n = np.diff(start)[grouped.groups.code].astype(float)
     inputs = _weight_inputs(part, grouped)
-    equal = _weights_at_zero(part, grouped)
+    equal = 1.0 / n if part.estimated else _known_weights(part, grouped)
     offset = _fixed_sum(part.block.fixed, grouped, start)
     if part.estimated:
-        _check_weight_variables(part, grouped, inputs)
+        check_weight_variables(part, grouped, inputs)
+        warn_of_idle_coefficients(part, weight_columns(part, grouped), start, scales)
+        warn_of_weights_of_constants(part, columns.values, grouped)
         center = np.zeros(columns.values.shape[1])
         if centre and weight.constraint == "group":
             center = group_sums(columns.values * equal[:, None], start).mean(axis=0)
@@ -240,7 +307,7 @@ def _membership(
         scale=_sd(columns.values),
         spread=float(np.mean(np.sqrt(group_sums(equal**2, start)))),
         inputs=inputs if part.estimated else {},
-        multiplier_scale=_multiplier_scales(part, grouped),
+        multiplier_scale=scales,
         n=n,
         log_n1=log_size_less_one(n),
         offset=offset if part.estimated and part.offset else None,
@@ -272,42 +339,22 @@ def _weight_inputs(part: MemberPart, grouped: Grouped) -> dict[str, Array]:
     return out
 
 
-def _weights_at_zero(part: MemberPart, grouped: Grouped) -> Array:
-    """The weights; where they are estimated, their value at b_w = 0 (equal weights if unusable)."""
-    weight, start, groups = part.weight, grouped.start, grouped.groups
-    zero = dict.fromkeys(weight.parameters, 0.0)
-    try:
-        return weight.weights(weight_columns(part, grouped), start, zero)
-    except DataError:
-        if not part.estimated:
-            raise
-        return np.asarray(1.0 / np.diff(start)[groups.code])
-
-
-def _check_weight_variables(
-    part: MemberPart, grouped: Grouped, inputs: Mapping[str, Array]
-) -> None:
-    """Under constraint 1 a weight variable must vary within groups, or `b_w` is not identified."""
-    weight = part.weight
-    if weight.constraint != "group":
-        return
-    varies = {k: first_varying(v, grouped.groups.code) is not None for k, v in inputs.items()}
-    if not any(varies.values()):
-        named = ", ".join(f"`{c}`" for c in weight.columns) or "none"
+def _known_weights(part: MemberPart, grouped: Grouped) -> Array:
+    """Weights without parameters; `DataError` if they are negative, all 0 or not finite."""
+    weight, groups = part.weight, grouped.groups
+    columns = weight_columns(part, grouped)
+    values = weight.weights(columns, grouped.start)
+    raw = np.broadcast_to(weight.raw(columns, grouped.start), values.shape)
+    if weight.constraint != "none" and (raw < 0).any():
+        row = int(np.argmax(raw < 0))
         raise DataError(
-            f"No variable of the weight function `{weight.text}` varies within groups (variables: "
-            f"{named}). Under constraint 1 all weights are then 1/n whatever {part.b_w} is. "
-            "Use a variable that differs between the members of a group, or constraint 2."
+            f"The weight function `{weight.text}` is negative in {(raw < 0).sum()} memberships; "
+            f"the first is in group {groups.labels[groups.code[row]]} ({raw[row]:g}). Weights that "
+            "are normalised must not be negative: transform the variable, e.g. exp(x)."
         )
-    for identifier, node in weight.inputs:
-        if isinstance(node, Column) and not varies[identifier]:
-            warnings.warn(
-                f"The weight variable `{node.name}` is constant within every group. Under "
-                "constraint 1 its coefficient acts through the curvature of the function alone, "
-                "or cancels: expect a weakly identified coefficient.",
-                SpecificationWarning,
-                stacklevel=2,
-            )
+    if not values.any():
+        raise DataError(f"The weight function `{weight.text}` is 0 in every membership.")
+    return values
 
 
 def _multiplier_scales(part: MemberPart, grouped: Grouped) -> Array:
@@ -338,9 +385,7 @@ def _fixed_sum(fixed: tuple[Any, ...], grouped: Grouped, start: Array | None) ->
     return total
 
 
-def _offset(
-    spec: ModelSpec, grouped: Grouped, members: tuple[tuple[Membership, Columns], ...]
-) -> Array:
+def _offset(spec: ModelSpec, grouped: Grouped, members: list[tuple[Membership, Columns]]) -> Array:
     total = _fixed_sum(spec.fixed, grouped, None)
     for nest in spec.nestings:
         total += _fixed_sum(nest.block.fixed, grouped, None)
@@ -354,15 +399,24 @@ def _offset(
 
 
 def _nesting(
-    part: NestingPart, grouped: Grouped, units: Units, centre: bool, transform: str | None
+    part: NestingPart,
+    grouped: Grouped,
+    units: Units,
+    spanned: bool,
+    centre: bool,
+    transform: str | None,
 ) -> tuple[Nesting, Columns]:
     if part.random:
         once = np.unique(units.code, return_index=True)[1]
-        columns = encode(part.terms, grouped.group_frame, transform=transform, once=once)
+        columns = encode(
+            part.terms, grouped.group_frame, intercept=spanned, transform=transform, once=once
+        )
         scale = _sd(columns.values[once]) if columns.labels else np.zeros(0)
     else:
-        dummies = (units.code[:, None] == np.arange(1, units.count)[None, :]).astype(float)
-        columns = Columns(tuple(str(v) for v in unit_labels(part, grouped, units)[1:]), dummies)
+        first = 1 if spanned else 0  # without an intercept every unit has its own mean
+        dummies = (units.code[:, None] == np.arange(first, units.count)[None, :]).astype(float)
+        names = tuple(str(v) for v in unit_labels(part, grouped, units)[first:])
+        columns = Columns(names, dummies, full=not spanned)
         scale = _sd(dummies)
     X, center = _centred(columns.values, centre)
     return Nesting(units.code, units.count, X, center, scale), columns
@@ -403,4 +457,9 @@ def _coords(
     for nest, units, found in zip(spec.nestings, grouped.nestings, nestings, strict=True):
         coords[f"covariate_l3{nest.suffix}"] = found.labels
         coords[f"nesting{nest.suffix}"] = unit_labels(nest, grouped, units)
+    for dim, names in coords.items():
+        labels = [str(name) for name in names] if dim.startswith("covariate") else []
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise DataError(f"Two predictors have the name `{twice}`: rename the column.")
     return {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError
-from rmm.tables import codes, numeric
+from rmm.tables import check_category, codes, numeric
 from rmm.terms import Atom, Term
 from rmm.weights import Column, evaluate
 
@@ -31,10 +31,13 @@ class Columns:
     ----------
     labels : tuple of str
     values : (rows, len(labels)) array
+    full : bool
+        Whether they hold a column for every level of a category, whose sum is the intercept.
     """
 
     labels: tuple[str, ...]
     values: Array
+    full: bool = False
 
 
 def encode(
@@ -50,8 +53,8 @@ def encode(
     """The design columns of `terms`.
 
     A categorical atom gets treatment contrasts (first level is the base) where the term without
-    it is in the model, and a column for every level elsewhere: R's rule, so that no column is
-    collinear with the intercept.
+    it is in the model, and a column for every level elsewhere: R's rule. Without an intercept the
+    first category has a column for every level.
 
     Parameters
     ----------
@@ -71,6 +74,7 @@ def encode(
     rows = np.arange(len(frame)) if once is None else once
     labels: list[str] = []
     values: list[Array] = []
+    full = False
     for term in terms:
         parts = []
         for atom in term.atoms:
@@ -81,10 +85,11 @@ def encode(
             names, columns = _product(names, columns, part)
         labels.extend(names)
         values.append(columns)
-        if not intercept and len(term.atoms) == 1:
+        if len(term.atoms) == 1 and parts[0].full:
             present.add(frozenset())  # the first full set of dummies stands in for the intercept
+            full = True
     matrix = np.hstack(values) if values else np.zeros((len(frame), 0))
-    return Columns(tuple(labels), matrix)
+    return Columns(tuple(labels), matrix, full)
 
 
 def _product(names: tuple[str, ...], values: Array, part: Columns) -> tuple[tuple[str, ...], Array]:
@@ -132,6 +137,7 @@ def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> 
 
 
 def _dummies(label: str, column: pd.Series, contrast: bool) -> Columns:
+    check_category(label, column)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
         levels, code = np.asarray(column.cat.categories, dtype=object), column.cat.codes.to_numpy()
@@ -141,7 +147,7 @@ def _dummies(label: str, column: pd.Series, contrast: bool) -> Columns:
         raise DataError(f"The categorical predictor `{label}` has one level only: {levels[0]!r}.")
     first = 1 if contrast else 0
     values = (code[:, None] == np.arange(first, len(levels))[None, :]).astype(float)
-    return Columns(tuple(f"{label}={level}" for level in levels[first:]), values)
+    return Columns(tuple(f"{label}={level}" for level in levels[first:]), values, not contrast)
 
 
 def _transformed(column: Array, transform: str | None, rows: Array) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from rmm.errors import DataError, FormulaError, SpecificationWarning
 from rmm.formula import check_columns, columns_of
 from rmm.tables import Array, check_complete, codes, first_varying
-from rmm.terms import Formula, MemberBlock
+from rmm.terms import Formula, MemberBlock, NestingBlock
 from rmm.weights import leaf_columns
 
 
@@ -86,6 +85,8 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
         If `id()` was written group first, or groups seem to be split over rows.
     """
     check_columns(formula, list(frame.columns))
+    _check_sides(formula)
+    _check_units(formula)
     used = columns_of(formula)
     check_complete(frame, used)
     formula = _oriented(formula, frame)
@@ -142,6 +143,7 @@ def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -
     outcomes = _outcome_columns(formula)
     bad = {c: first_varying(frame[c].to_numpy(), group) for c in outcomes}
     if all(first is None for first in bad.values()):
+        _warn_of_single_memberships(block, group, member, frame, outcomes)
         return block
     if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
         warnings.warn(
@@ -158,6 +160,57 @@ def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -
         "It must be the same in all rows of a group (the outcome is measured on groups): "
         "check the ids in id(member, group) and the outcome."
     )
+
+
+def _warn_of_single_memberships(
+    block: MemberBlock, group: Array, member: Array, frame: pd.DataFrame, outcomes: list[str]
+) -> None:
+    """Groups of one whose outcomes repeat within the other id: ids may be the wrong way round."""
+    if len(np.unique(group)) < len(group) or len(np.unique(member)) == len(member):
+        return
+    if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
+        warnings.warn(
+            f"Every group of `{block.group}` has one member only, and the outcome is constant "
+            f"within `{block.member}`: if outcomes belong to `{block.member}`, write "
+            f"id({block.group}, {block.member}).",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+
+
+def _check_sides(formula: Formula) -> None:
+    """The outcome explains nothing of itself."""
+    outcome = set(_outcome_columns(formula))
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.members:
+        terms += [*block.terms, *(f.term for f in block.fixed)]
+    for nest in formula.nestings:
+        terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
+    used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    used += [c for a in formula.offset for c in leaf_columns(a.expression)]
+    used += [c for block in formula.members for c in block.weight.columns]
+    both = [c for c in used if c in outcome]
+    if both:
+        raise FormulaError(
+            f"`{both[0]}` stands on both sides of the formula.",
+            formula.text,
+            formula.text.rfind(both[0]),
+            len(both[0]),
+            hint="It is the outcome; it cannot be a predictor or weight variable as well.",
+        )
+
+
+def _check_units(formula: Formula) -> None:
+    units = [block.unit for block in formula.nestings]
+    twice = [u for u in units if units.count(u) > 1]
+    if twice:
+        raise FormulaError(
+            f"Two hm() blocks have the same unit, `{twice[0]}`.",
+            formula.text,
+            formula.nestings[-1].position,
+            2,
+            hint="Their effects cannot be told apart: keep one.",
+        )
 
 
 def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.DataFrame:
@@ -184,6 +237,8 @@ def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
 
 def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> None:
     """Every column outside `mm()` must be constant within a group, level-3 ones within a unit."""
+    for block in formula.nestings:
+        _check_nesting(block, frame)
     if not formula.members:
         return
     group_id = formula.members[0].group
@@ -201,17 +256,14 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
                 f"{groups.labels[bad]} of `{group_id}`. Put a member covariate into "
                 f"mm(..., vars = vars({column})), or make it constant within groups."
             )
-    for block in formula.nestings:
-        _check_nesting(block.unit, block.terms or (), block.label_column, frame)
 
 
-def _check_nesting(
-    unit: str, terms: tuple[Any, ...], label_column: str | None, frame: pd.DataFrame
-) -> None:
-    code, labels = codes(frame[unit])
+def _check_nesting(block: NestingBlock, frame: pd.DataFrame) -> None:
+    unit, (code, labels) = block.unit, codes(frame[block.unit])
+    terms = [*(block.terms or ()), *(f.term for f in block.fixed)]
     columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
-    if label_column is not None:
-        columns.append(label_column)
+    if block.label_column is not None:
+        columns.append(block.label_column)
     for column in columns:
         bad = first_varying(frame[column].to_numpy(), code)
         if bad is not None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rmm.design import Design, build_design, find_levels
+from rmm.design import Design, build_design, coefficient_labels, find_levels
 from rmm.encoding import TRANSFORMS
 from rmm.errors import FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
 from rmm.grouping import Grouped, group_table
 from rmm.prior_language import PriorChoice, read_priors
-from rmm.priors import Resolved, apply_fixed, centred_intercept, resolve
+from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
 from rmm.spec import ModelSpec, build_spec
 from rmm.tables import read_table
 
@@ -72,14 +72,19 @@ def prepare(
             f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
         )
     choice = read_priors(priors)
-    parsed, rest = apply_fixed(parse_formula(formula), choice)
-    frame = read_table(data)
-    grouped = group_table(parsed, frame)
+    frame, known = read_table(data), find_family(family)
+    grouped = group_table(parse_formula(formula), frame)
     levelled, levels = find_levels(grouped)
-    spec = build_spec(levelled, find_family(family), levels)
+    spec = build_spec(levelled, known, levels)
+    # Numbers of coefficients count the model as written; only then may some be held fixed.
+    rest = numbered(choice, coefficient_labels(spec, grouped))
+    parsed, rest = apply_fixed(levelled, rest)
+    if parsed != levelled:
+        grouped = replace(grouped, formula=parsed)
+        spec = build_spec(parsed, known, levels)
     design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
     resolved = resolve(rest, spec, design)
-    used = frame[list(columns_of(parsed))]
+    used = frame[list(columns_of(parse_formula(formula)))]
     return Model(formula, spec, grouped, design, choice, resolved, transform, used)
 
 
@@ -91,9 +96,20 @@ def prepare_without_data(
     Without data every predictor outside `mm()` counts as level 2 unless `hm(vars=)` names it,
     and as one column.
     """
-    parsed, rest = apply_fixed(parse_formula(formula), read_priors(priors))
-    spec = build_spec(parsed, find_family(family))
+    known, written = find_family(family), parse_formula(formula)
+    labels = {name: list(v) for name, v in _labels(build_spec(written, known)).items()}
+    parsed, rest = apply_fixed(written, numbered(read_priors(priors), labels))
+    spec = build_spec(parsed, known)
     return spec, resolve(rest, spec, _placeholder(spec)).forms
+
+
+def _labels(spec: ModelSpec) -> dict[str, list[str]]:
+    """Coefficient labels where every term is one column."""
+    out = {"b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]}
+    for part in spec.members:
+        out[part.b] = [t.label for t in part.block.terms]
+        out[part.b_w] = list(part.weight.parameters)
+    return out
 
 
 def _placeholder(spec: ModelSpec) -> Design:

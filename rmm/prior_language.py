@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ _FORMS = (
 
 
 def _joined(key: str, value: Any) -> str:
-    if isinstance(value, int | float):
+    if isinstance(value, numbers.Real):
         return f"{key} <- {value}"
     return f"{key} ~ {value}"
 

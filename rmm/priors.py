@@ -139,7 +139,7 @@ def _places(
             f"`{statement.text}`: the model has no parameter `{statement.target}`. "
             f"It has: {', '.join(known)}."
         )
-    labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else []
+    labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else None
     indices = _indices(statement, labels)
     if parameter.name != "b_l2":
         return [(parameter.name, i) for i in indices]
@@ -147,10 +147,14 @@ def _places(
     return [("alpha", 0) if i < shift else ("beta_l2", i - shift) for i in indices]
 
 
-def _indices(statement: PriorStatement, labels: list[str]) -> list[int]:
+def _indices(statement: PriorStatement, labels: list[str] | None) -> list[int]:
+    """Elements that a statement is about; `labels` is None for a scalar parameter."""
     element = statement.element
+    if element is None and (labels is None or labels):
+        return [0] if labels is None else list(range(len(labels)))
+    labels = labels or []
     if element is None:
-        return list(range(len(labels))) or [0]
+        raise PriorError(f"`{statement.text}`: the model has no parameter `{statement.target}`.")
     if element in labels:
         return [labels.index(element)]
     if element.isdigit() and 1 <= int(element) <= len(labels):
@@ -192,12 +196,29 @@ def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, 
     return out
 
 
+def numbered(choice: PriorChoice, labels: Mapping[str, list[str]]) -> PriorChoice:
+    """Statements with labels in place of numbers: numbers count the model as written.
+
+    Parameters
+    ----------
+    labels : mapping
+        Coefficient vector -> names of its elements, before any of them is held fixed.
+    """
+    out = []
+    for s in choice.statements:
+        known = labels.get(s.target)
+        if s.element is not None and known is not None:
+            s = replace(s, element=known[_indices(s, known)[0]])
+        out.append(s)
+    return replace(choice, statements=tuple(out))
+
+
 def apply_fixed(formula: Formula, choice: PriorChoice) -> tuple[Formula, PriorChoice]:
     """Turn statements such as ``b.w[1] <- 1`` into parts of the formula.
 
     A fixed coefficient of a covariate becomes a `fix()` term, a fixed weight coefficient a
-    number in the weight function; fixed standard deviations stay with the priors. Numbers of
-    elements count those of the formula as written, whatever else is fixed.
+    number in the weight function; fixed standard deviations stay with the priors. Elements are
+    named by label: see `numbered`.
     """
     rest: list[PriorStatement] = []
     fixed: dict[str, list[PriorStatement]] = {}
@@ -252,10 +273,27 @@ def _fix_group(formula: Formula, statements: list[PriorStatement], suffix: str) 
     return replace(formula, terms=terms, fixed=(*formula.fixed, *fixed))
 
 
+def _fix_nesting(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
+    """A level-3 predictor stands outside the blocks, or in the `vars` of one."""
+    if any(s.element in {t.label for t in formula.terms} for s in statements):
+        return _fix_group(formula, statements, suffix)
+    for number, block in enumerate(formula.nestings):
+        if any(s.element in {t.label for t in block.terms or ()} for s in statements):
+            terms, fixed = _moved(block.terms or (), statements, 0)
+            changed = replace(block, terms=terms, fixed=(*block.fixed, *fixed))
+            nestings = [*formula.nestings[:number], changed, *formula.nestings[number + 1 :]]
+            return replace(formula, nestings=tuple(nestings))
+    raise PriorError(
+        f"`{statements[0].text}`: name the level-3 predictor, as in `b_l3[x] <- 1`; effects of "
+        "nesting units cannot be held fixed."
+    )
+
+
 _FIXERS: dict[str, Callable[[Formula, list[PriorStatement], str], Formula]] = {
     "b_w": _fix_weight,
     "b_l1": _fix_member,
     "b_l2": _fix_group,
+    "b_l3": _fix_nesting,
 }
 
 

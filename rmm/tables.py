@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ def read_table(data: Any) -> pd.DataFrame:
         If it cannot be read, or has no rows.
     """
     frame = _frame(data)
+    frame.columns = frame.columns.map(str)
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
@@ -49,7 +52,10 @@ def _frame(data: Any) -> pd.DataFrame:
     if hasattr(data, "to_pandas"):  # polars frame, PyArrow table
         return pd.DataFrame(data.to_pandas())
     if isinstance(data, dict):
-        return pd.DataFrame(data)
+        try:
+            return pd.DataFrame(data)
+        except ValueError as error:
+            raise DataError(f"The columns do not make a table: {error}.") from None
     raise DataError(
         f"Data of type `{type(data).__name__}` cannot be read. Give a pandas or polars frame, "
         "a PyArrow table, a dict of columns, or the path of a .csv, .parquet or .rda file."
@@ -103,8 +109,9 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
                 f"{_row(missing)}. Drop or impute these rows: dropping a row changes its group, so "
                 "it is not done silently."
             )
-        if column.dtype.kind == "f":
-            infinite = np.isinf(column.to_numpy())
+        values = numeric(column)
+        if values is not None:
+            infinite = np.isinf(values)
             if infinite.any():
                 raise DataError(
                     f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
@@ -124,7 +131,7 @@ def _row(flags: Array) -> int:
 
 
 def codes(column: pd.Series) -> tuple[Array, Array]:
-    """Sorted integer codes and labels of an id column; mixed types are ordered as text.
+    """Sorted integer codes and labels of an id column.
 
     Returns
     -------
@@ -137,9 +144,15 @@ def codes(column: pd.Series) -> tuple[Array, Array]:
     try:
         labels, indices = np.unique(values, return_inverse=True)
     except TypeError:
-        text = np.array([f"{type(v).__name__}:{v}" for v in values])
-        _, first, indices = np.unique(text, return_index=True, return_inverse=True)
-        labels = values[first]
+        kinds = sorted({type(v).__name__ for v in values})
+        raise DataError(
+            f"Column `{column.name}` mixes values of types {', '.join(kinds)}, which have no "
+            "order: convert it to text or to numbers."
+        ) from None
+    if any(isinstance(v, tuple | list) for v in labels[:1]):
+        raise DataError(
+            f"Column `{column.name}` holds lists: ids and categories are single values."
+        )
     return indices.reshape(-1).astype(np.int64), _plain(labels)
 
 
@@ -171,6 +184,34 @@ def numeric(column: pd.Series) -> Array | None:
     """The column as float64, or None if it is not numeric (text, categories, dates)."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return None
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise DataError(f"Column `{column.name}` holds complex numbers.")
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=float, na_value=np.nan)
+    if column.dtype == object and all(isinstance(v, numbers.Real | Decimal) for v in column):
+        return np.array([float(v) for v in column])
     return None
+
+
+def check_category(label: str, column: pd.Series) -> None:
+    """Raise `DataError` for dates and numbers in disguise, which are no categories."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        raise DataError(
+            f"The predictor `{label}` is a date, which is no number and no category: make it a "
+            "number (days, years) or a text."
+        )
+    values = list(column.unique())
+    if isinstance(column.dtype, pd.CategoricalDtype) or not all(map(_looks_numeric, values)):
+        return
+    raise DataError(
+        f"The predictor `{label}` holds numbers written as text, such as {values[0]!r}: convert it "
+        "to numbers, or to a pandas category if it names categories."
+    )
+
+
+def _looks_numeric(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""What the data cannot tell: collinear predictors, weight coefficients that do nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from rmm.errors import DataError, SpecificationWarning
+from rmm.grouping import Grouped
+from rmm.spec import MemberPart
+from rmm.tables import Array, first_varying
+from rmm.weights import Column
+
+_RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
+
+
+def check_rank(labels: list[str], columns: Array) -> None:
+    """Raise `DataError` if a column is a linear combination of those before it.
+
+    Parameters
+    ----------
+    labels : list of str
+        `Intercept` first, if there is one.
+    columns : (J, len(labels)) array
+    """
+    lengths = np.linalg.norm(columns, axis=0)
+    scaled = columns / np.where(lengths > 0, lengths, 1.0)
+    left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
+    if len(left) < len(labels):
+        raise DataError(
+            f"The model has {len(labels)} coefficients and {len(columns)} groups only: "
+            f"{', '.join(labels[:8])} ... Drop predictors."
+        )
+    within = np.flatnonzero((left < _RELATIVE) | (lengths == 0))
+    if len(within) == 0:
+        return
+    last = int(within[0])
+    share = np.linalg.lstsq(scaled[:, :last], scaled[:, last], rcond=None)[0]
+    others = [labels[i] for i in np.flatnonzero(np.abs(share) > 1e-6)]
+    if not others:
+        raise DataError(f"The predictor `{labels[last]}` is 0 in every group.")
+    if others == ["Intercept"]:
+        raise DataError(f"The predictor `{labels[last]}` is the same in every group.")
+    raise DataError(
+        f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}: the "
+        "data cannot tell their coefficients apart. Drop one of them."
+    )
+
+
+def check_weight_variables(part: MemberPart, grouped: Grouped, inputs: Mapping[str, Array]) -> None:
+    """Under constraint 1 a weight variable must vary within groups, or `b_w` is not identified.
+
+    Raises
+    ------
+    DataError
+        If none does.
+
+    Warns
+    -----
+    SpecificationWarning
+        For a data column that does not.
+    """
+    weight = part.weight
+    if weight.constraint != "group":
+        return
+    varies = {k: first_varying(v, grouped.groups.code) is not None for k, v in inputs.items()}
+    if not any(varies.values()):
+        named = ", ".join(f"`{c}`" for c in weight.columns) or "none"
+        raise DataError(
+            f"No variable of the weight function `{weight.text}` varies within groups (variables: "
+            f"{named}). Under constraint 1 all weights are then 1/n whatever {part.b_w} is. "
+            "Use a variable that differs between the members of a group, or constraint 2."
+        )
+    for identifier, node in weight.inputs:
+        if isinstance(node, Column) and not varies[identifier]:
+            warnings.warn(
+                f"The weight variable `{node.name}` is constant within every group. Under "
+                "constraint 1 its coefficient acts through the curvature of the function alone, "
+                "or cancels: expect a weakly identified coefficient.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_idle_coefficients(
+    part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
+) -> None:
+    """Warn of weight coefficients that no weight depends on: their posterior is their prior.
+
+    Each coefficient is moved by one unit of its variable's scale from two starting points; it is
+    idle if no weight moves at either.
+    """
+    names = part.weight.parameters
+    rng = np.random.default_rng(0)
+    moved = dict.fromkeys(names, False)
+    for _ in range(2):
+        at = dict(zip(names, rng.uniform(-0.5, 0.5, len(names)) / scales, strict=True))
+        try:
+            here = part.weight.weights(columns, start, at)
+            for name, scale in zip(names, scales, strict=True):
+                there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
+                moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
+        except DataError:
+            return  # outside the function's domain: initial values will say so
+    for name in names:
+        if not moved[name]:
+            warnings.warn(
+                f"No weight depends on {part.b_w}[{name}]: it cancels in `{part.weight.text}` "
+                "under this constraint, and its posterior is its prior.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_weights_of_constants(part: MemberPart, columns: Array, grouped: Grouped) -> None:
+    """Warn if weights that sum to 1 weigh nothing that differs within groups."""
+    if part.random or part.weight.constraint != "group" or part.offset:
+        return
+    code = grouped.groups.code
+    if all(first_varying(column, code) is None for column in columns.T):
+        warnings.warn(
+            f"Every covariate of the block with {part.b_w} is constant within groups and there are "
+            f"no member effects: the weights change nothing, and the posterior of {part.b_w} is "
+            "its prior.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
