@@ -102,8 +102,8 @@ def fit(
     options = _options(engine, backend_options)
     model = prepare(formula, data, family, priors=priors, transform=transform)
     counts = _counts(chains=chains, warmup=warmup, draws=draws, thin=thin)
-    cores = cores or min(chains, os.cpu_count() or 1)
-    settings = replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=timeout)
+    cores = _counts(cores=cores or min(counts["chains"], os.cpu_count() or 1))["cores"]
+    settings = replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=_seconds(timeout))
     return _sampled(engine, model, settings, monitor, inits, program, progress, options)
 
 
@@ -124,6 +124,8 @@ def _sampled(
         monitor=_monitored(language, model, monitor),
         options={**language.engine_options(model.spec, forms), **options},
     )
+    if program is not None and not isinstance(program, str):
+        raise BackendError(f"`program` must be a program's text, not {type(program).__name__}.")
     text = program or language.write(model.spec, forms)
     values = language.data(model.spec, model.design, model.priors.data)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
@@ -162,18 +164,23 @@ class Fit:
         return to_datatree(self.run, self.model)
 
     @cached_property
-    def _table(self) -> pd.DataFrame:
+    def _everything(self) -> pd.DataFrame:
         posterior = self.draws["posterior"].to_dataset()
-        hidden = {p.b for p in self.model.spec.nestings if not p.random and not p.block.show}
         names = [p.name for p in self.model.spec.parameters if p.structural]
-        kept = [n for n in names if n in posterior and n not in hidden]
-        return summarise(posterior, kept)
+        return summarise(posterior, [n for n in names if n in posterior])
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        """What is shown: fixed effects of nesting units only with `showFE`."""
+        hidden = {p.b for p in self.model.spec.nestings if not p.random and not p.block.show}
+        shown = [label.split("[")[0] not in hidden for label in self._everything.index]
+        return self._everything[shown]
 
     @cached_property
     def _diagnostics(self) -> Diagnostics:
         diverging = self.run.sample_stats.get("diverging", np.zeros(1))
         return diagnose(
-            self._table, self.settings.chains, self.settings.draws, int(np.sum(diverging))
+            self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging))
         )
 
     def summary(self) -> pd.DataFrame:
@@ -369,6 +376,14 @@ def _counts(**counts: int) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise BackendError(f"`{name}` must be a whole number from {least}, not {value!r}.")
     return {name: int(value) for name, value in counts.items()}
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise BackendError(f"`timeout` must be a positive number of seconds, not {timeout!r}.")
+    return float(timeout)
 
 
 def _seed(seed: int | None) -> int:

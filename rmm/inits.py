@@ -48,6 +48,8 @@ def initial_values(
 def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
     if inits is None:
         return [{} for _ in range(chains)]
+    if not isinstance(inits, Mapping | list | tuple):
+        raise BackendError(f"`inits` must be a mapping or a list of {chains} mappings.")
     per_chain = [inits] * chains if isinstance(inits, Mapping) else list(inits)
     if len(per_chain) != chains or not all(isinstance(i, Mapping) for i in per_chain):
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
@@ -59,8 +61,24 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
             raise BackendError(
                 f"`inits` names `{sorted(unknown)[0]}`. Known: {', '.join(sorted(allowed))}."
             )
-        out.append(_sampled(dict(values), model))
+        out.append(_sampled({k: _numbers(k, v, model) for k, v in values.items()}, model))
     return out
+
+
+def _numbers(name: str, given: Any, model: Model) -> Any:
+    """A user's initial value as floats of the parameter's shape and support."""
+    parameter = next(p for p in (*model.spec.sampled, *model.spec.parameters) if p.name == name)
+    length = len(model.design.coords[parameter.dims[0]]) if parameter.dims else 1
+    try:
+        values = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        values = np.array([np.nan])
+    wanted = f"{length} finite numbers" if parameter.dims else "a finite number"
+    if values.shape != (length,) or not np.isfinite(values).all():
+        raise BackendError(f"`inits` of `{name}` must be {wanted}, not {given!r}.")
+    if parameter.support == "positive" and (values <= 0).any():
+        raise BackendError(f"`inits` of `{name}` must be positive, not {given!r}.")
+    return values if parameter.dims else float(values[0])
 
 
 def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def prepare(
     ------
     FormulaError, DataError, PriorError
     """
-    if transform is not None and transform not in TRANSFORMS:
+    if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
         raise FormulaError(
             f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
         )

@@ -30,6 +30,8 @@ def save(fit: Fit, path: Path) -> Path:
     """
     import xarray
 
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
     buffer = io.BytesIO()
     fit.model.used.to_parquet(buffer)
     program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)

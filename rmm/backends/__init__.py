@@ -17,7 +17,7 @@ HIDDEN = ("fake",)  # for tests of studies: draws that look like draws
 
 def find_backend(name: str) -> Backend:
     """The backend of a name; `BackendError` lists the known ones for any other."""
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
         raise BackendError(f"Unknown backend {name!r}. Known: {known}.")
     backend: Backend = import_module(BACKENDS[name]).BACKEND

@@ -13,7 +13,7 @@ def find_family(family: str | Family) -> Family:
     """The family of a name; `FormulaError` lists the known ones for any other name."""
     if isinstance(family, Family):
         return family
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise FormulaError(
             f"Unknown family {family!r}.", hint=f"Known families: {', '.join(FAMILIES)}."
         )

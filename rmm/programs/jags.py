@@ -9,7 +9,6 @@ several times better than slices of the standard deviation.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from rmm.design import Design, Membership, Nesting
 from rmm.errors import PriorError
 from rmm.expressions import Node
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
+from rmm.programs.names import check_distinct, vector_name
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.weight_forms import log_of_size_power
 from rmm.weight_programs import input_key, to_jags, uses_log_size, uses_size
@@ -27,12 +27,6 @@ Array = np.ndarray[Any, Any]
 
 _COMMENT_COLUMN = 76
 BLOCK_FAMILIES = ("gaussian", "binomial")  # outcomes for which the glm module has a block
-
-# What a weight variable cannot be called, as these are the program's own.
-_OWN = re.compile(
-    r"(weight|member|group|first|last|nesting|total|uw|lw|top|xw|offset)"
-    r"|((X|K|N|M|H|center|prior|offset|tau|sigma|weight|member|first|last)_.*)"
-)
 
 
 def write(spec: ModelSpec, forms: Forms) -> str:
@@ -44,6 +38,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
     """
+    check_distinct(spec)
     sections = [
         _header(spec),
         ["model {"],
@@ -265,14 +260,8 @@ def _weight_names(part: MemberPart) -> dict[str, str]:
     for number, parameter in enumerate(part.weight.parameters, start=1):
         names[f"param:{parameter}"] = f"{part.b_w}[{number}]"
     for identifier, leaf in part.weight.inputs:
-        names[f"input:{input_key(leaf)}"] = _input_name(identifier, s)
+        names[f"input:{input_key(leaf)}"] = vector_name(identifier, s)
     return names
-
-
-def _input_name(identifier: str, suffix: str) -> str:
-    """Name of a weight variable; the program's own names are left alone."""
-    own = _OWN.fullmatch(identifier)
-    return f"x_{identifier}{suffix}" if own else f"{identifier}{suffix}"
 
 
 def _effects(part: MemberPart | NestingPart, size: str, what: str) -> list[str]:
@@ -327,7 +316,7 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     if not part.estimated:
         return out | ({f"weight{s}": member.weight} if part.random else {})
     out[f"M{s}"] = len(member.member)
-    out |= {_input_name(name, s): values for name, values in member.inputs.items()}
+    out |= {vector_name(name, s): values for name, values in member.inputs.items()}
     if part.weight.constraint == "group":
         out[f"group{s}"] = member.group + 1
     if uses_size(part.weight.expression):

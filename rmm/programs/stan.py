@@ -12,6 +12,7 @@ from typing import Any
 
 from rmm.design import Design, Membership
 from rmm.families import Parameter
+from rmm.programs.names import check_distinct, vector_name
 from rmm.programs.stan_priors import (
     Forms,
     bound_lines,
@@ -35,6 +36,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
     """
+    check_distinct(spec)
     blocks: dict[str, list[str]] = {
         "functions": _functions(spec),
         "data": _data_block(spec, forms),
@@ -117,7 +119,7 @@ def _member_data(part: MemberPart) -> list[str]:
         ]
     if part.estimated:
         lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
-        lines += [f"vector[M{s}] {_vector_name(name, s)};" for name in _weight_vectors(part)]
+        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in _weight_vectors(part)]
         if part.offset:
             lines.append(f"vector[M{s}] offset_l1{s};  // known part of the member effects")
     return lines
@@ -131,45 +133,6 @@ def _weight_vectors(part: MemberPart) -> list[str]:
     if part.weight.uses_log_size:
         names.append("log_n1")
     return names
-
-
-_OWN_NAMES = frozenset(
-    [
-        "J",
-        "M",
-        "K_l1",
-        "K_l2",
-        "K_l3",
-        "K_w",
-        "N_l1",
-        "H",
-        "X_l1",
-        "X_l2",
-        "X_l3",
-        "center_l1",
-        "center_l2",
-        "center_l3",
-        "offset_l1",
-        "offset_l2",
-        "start",
-        "member",
-        "weight",
-        "nesting",
-        "row",
-        "one",
-        "uw",
-        "effect",
-        "eta",
-        "alpha",
-        "beta_l2",
-        "y",
-    ]
-)
-
-
-def _vector_name(identifier: str, suffix: str) -> str:
-    """Name of a weight variable in the program, which has names of its own."""
-    return f"x_{identifier}{suffix}" if identifier in _OWN_NAMES else f"{identifier}{suffix}"
 
 
 def _nesting_data(nest: NestingPart) -> list[str]:
@@ -272,7 +235,7 @@ def _estimated_sum(part: MemberPart) -> list[str]:
     s = part.suffix
     names = {f"param:{p}": f"{part.b_w}[{i}]" for i, p in enumerate(part.weight.parameters, 1)}
     for identifier, leaf in part.weight.inputs:
-        names[f"input:{input_key(leaf)}"] = _vector_name(identifier, s)
+        names[f"input:{input_key(leaf)}"] = vector_name(identifier, s)
     names |= {"n": f"n{s}", "log_n1": f"log_n1{s}"}
     effect = [f"X_l1{s} * {part.b}"] if part.covariates else []
     effect += [f"offset_l1{s}"] if part.offset else []
@@ -354,7 +317,7 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
         out["offset_l2"] = design.offset
     for part, m in zip(spec.members, design.members, strict=True):
         out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
-        out |= {_vector_name(n, part.suffix): v for n, v in _weight_values(part, m).items()}
+        out |= {vector_name(n, part.suffix): v for n, v in _weight_values(part, m).items()}
     for nest, n in zip(spec.nestings, design.nestings, strict=True):
         s = nest.suffix
         if nest.random:

@@ -185,6 +185,7 @@ def fit_engine(task: Task) -> Outcome:
     renamed = _renamed(formula, drawn) if method.kind.layout in LAYOUTS else {}
     table = result.summary()
     table.index = [renamed.get(str(name), str(name)) for name in table.index]
+    _check_levels(task, table.index)
     values = parameter_draws(result, renamed)
     rows = [_draw_row(str(n), table.loc[n], values[str(n)], task.nulls) for n in table.index]
     divergences = int(result.diagnostics().get("divergences", 0))
@@ -197,6 +198,19 @@ def fit_engine(task: Task) -> Outcome:
         engine=str(result.run.engine.get("version", method.backend)),
         fit=result,
     )
+
+
+def _check_levels(task: Task, estimated: Any) -> None:
+    """A predictor that is constant within nesting units in one data set changes its level there.
+
+    Such a fit has no estimate of the estimand: it is a failed one, not one that goes missing.
+    """
+    for name in task.nulls:
+        other = name.replace("b_l2[", "b_l3[") if "b_l2[" in name else name.replace("b_l3", "b_l2")
+        if name not in estimated and other != name and other in estimated:
+            raise ValueError(
+                f"{name} is {other} in this data set: the predictor's level is read from the data"
+            )
 
 
 def engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:

@@ -1,0 +1,39 @@
+"""Names of weight variables in programs, which have names of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rmm.errors import FormulaError
+from rmm.spec import ModelSpec
+
+# Every name that the programs of either language may use, without a block's suffix.
+_OWN = re.compile(
+    r"(J|M|K_w|K_l[123]|N_l1|H|X_l[123]|center_l[123]|offset|offset_l[12]|start|first|last|member"
+    r"|group|weight|nesting|row|one|uw|lw|xw|top|total|w|effect|eta|alpha|beta_l2|intercept|y|j|r|k"
+    r"|i|h|((X|K|N|M|H|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u)_.*))"
+    r"(_\d+)?"
+)
+
+
+def vector_name(identifier: str, suffix: str) -> str:
+    """Name of a weight variable's data vector; the programs' own names are left alone."""
+    safe = f"x_{identifier}" if _OWN.fullmatch(identifier) else identifier
+    return f"{safe}{suffix}"
+
+
+def check_distinct(spec: ModelSpec) -> None:
+    """Raise `FormulaError` if two weight variables would share one name in a program."""
+    taken: dict[str, str] = {}
+    for part in spec.members:
+        inputs: Iterable[str] = [i for i, _ in part.weight.inputs] if part.estimated else []
+        for identifier in inputs:
+            name = vector_name(identifier, part.suffix)
+            if name in taken:
+                raise FormulaError(
+                    f"The weight variables `{taken[name]}` and `{identifier}` would both be called "
+                    f"`{name}` in the program.",
+                    hint="Rename one of the columns.",
+                )
+            taken[name] = identifier

@@ -1,0 +1,142 @@
+"""Models that would run and mean something else are refused, or said."""
+
+from __future__ import annotations
+
+import decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rmm
+from rmm.inits import initial_values
+from rmm.model import Model, prepare
+
+MM = " + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
+
+
+def labels(model: Model, dim: str) -> list[str]:
+    return [str(v) for v in model.design.coords[dim]]
+
+
+@pytest.mark.parametrize("terms", ["z + region", "region + z"])
+def test_without_intercept_no_level_vanishes(terms: str, coalitions: pd.DataFrame) -> None:
+    model = prepare(f"y ~ 0 + {terms}{MM}", coalitions)
+    assert {"region=east", "region=north", "region=west", "z"} == set(labels(model, "covariate_l2"))
+
+
+def test_without_intercept_fixed_effects_have_every_unit(coalitions: pd.DataFrame) -> None:
+    model = prepare("y ~ 0 + hm(id=cid, type=FE)" + MM, coalitions)
+    assert len(labels(model, "covariate_l3")) == 10
+
+
+def test_unnormalised_weights_keep_every_category(coalitions: pd.DataFrame) -> None:
+    party = coalitions.assign(kind=np.where(coalitions.pid % 2 == 0, "left", "right"))
+    formula = "y ~ 1 + mm(id(pid, gid), vars(kind), fn(w ~ 1, c={}))"
+    assert labels(prepare(formula.format("TRUE"), party), "covariate_l1") == ["kind=right"]
+    assert len(labels(prepare(formula.format("FALSE"), party), "covariate_l1")) == 2
+
+
+COLLINEAR = {
+    "constant": ("y ~ 1 + c", "`c` is the same in every group"),
+    "multiple": ("y ~ 1 + z + z2", "`z2` is a linear combination of `z`"),
+    "twice": ("y ~ 1 + z + mm(id(pid, gid), vars(z), fn(w ~ 1/n))", "linear combination of `z`"),
+    "both blocks": ("y ~ 1 + q + hm(id=cid, vars=vars(q))", "linear combination of `q`"),
+    "nested dummies": ("y ~ 1 + hm(id=cid, type=FE) + hm(id=half, type=FE)", "linear combination"),
+}
+
+
+@pytest.mark.parametrize("name", COLLINEAR)
+def test_collinear_predictors(name: str, coalitions: pd.DataFrame) -> None:
+    formula, message = COLLINEAR[name]
+    table = coalitions.assign(c=0.1, z2=2 * coalitions.z, half=coalitions.cid // 5)
+    with pytest.raises(rmm.DataError, match=message):
+        prepare(formula + ("" if "mm(" in formula else MM), table)
+
+
+def test_same_unit_twice(coalitions: pd.DataFrame) -> None:
+    with pytest.raises(rmm.FormulaError, match="same unit, `cid`"):
+        prepare("y ~ 1 + hm(id=cid) + hm(id=cid, type=FE)" + MM, coalitions)
+
+
+def test_the_outcome_explains_nothing(coalitions: pd.DataFrame) -> None:
+    for formula in ("y ~ 1 + y" + MM, "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ exp(b1*y)))"):
+        with pytest.raises(rmm.FormulaError, match="both sides"):
+            prepare(formula, coalitions)
+
+
+def test_numbers_of_priors_count_the_model_as_written(coalitions: pd.DataFrame) -> None:
+    formula = "y ~ 1 + q + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b0+b1*s+b2*x))), RE=TRUE)"
+    priors = ["b.w[1] <- 0", "b.w[2] ~ dnorm(0, 100)", "b.l2[2] <- 1"]
+    model = prepare(formula + " + hm(id=cid)", coalitions, priors=priors)
+    assert labels(model, "coefficient_w") == ["b1", "b2"]
+    assert str(model.priors.elements["b_w"][0]) == "normal(0, 0.1)"
+    assert labels(model, "covariate_l2") == ["Intercept"]  # b_l2[2] was z; q is level 3
+    assert labels(model, "covariate_l3") == ["q"]
+    z = model.grouped.group_frame["z"].to_numpy()
+    assert model.design.offset == pytest.approx(z)
+
+
+@pytest.mark.parametrize("target", ["b_w", "b_l2[q]", "b_l1[2]"])
+def test_fixed_values_of_nothing(target: str, coalitions: pd.DataFrame) -> None:
+    with pytest.raises(rmm.PriorError, match=r"no parameter|no element|has no"):
+        prepare("y ~ 1" + MM, coalitions, priors={target: 1})
+
+
+def test_numbers_are_numbers_whatever_their_type(coalitions: pd.DataFrame) -> None:
+    expected = prepare("y ~ 1 + z" + MM, coalitions).design.X_l2
+    for convert in (lambda v: v, decimal.Decimal):
+        table = coalitions.assign(z=pd.Series([convert(v) for v in coalitions.z], dtype=object))
+        assert prepare("y ~ 1 + z" + MM, table).design.X_l2 == pytest.approx(expected)
+    with pytest.raises(rmm.DataError, match="numbers written as text"):
+        prepare("y ~ 1 + z" + MM, coalitions.assign(z=coalitions.z.astype(str)))
+    with pytest.raises(rmm.DataError, match="is a date"):
+        prepare("y ~ 1 + z" + MM, coalitions.assign(z=pd.Timestamp("2000-01-01")))
+    mixed = coalitions.assign(pid=[str(p) if p % 2 else p for p in coalitions.pid])
+    with pytest.raises(rmm.DataError, match="mixes values of types int, str"):
+        prepare("y ~ 1 + z" + MM, mixed)
+
+
+def test_names_that_would_meet_in_a_program(coalitions: pd.DataFrame) -> None:
+    weight = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*{}+b2*x))), RE=TRUE)"
+    table = coalitions.rename(columns={"s": "intercept"})
+    for backend in ("jags", "stan"):
+        text = rmm.program(weight.format("intercept"), backend=backend, data=table)
+        assert "x_intercept" in text
+    both = coalitions.assign(weight=coalitions.s, x_weight=coalitions.s**2)
+    with pytest.raises(rmm.FormulaError, match="would both be called `x_weight`"):
+        rmm.program(weight.format("weight+b3*x_weight"), backend="jags", data=both)
+
+
+def test_negative_known_weights(coalitions: pd.DataFrame) -> None:
+    with pytest.raises(rmm.DataError, match="`s` is negative in"):
+        prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ s))", coalitions)
+    prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ s, c=FALSE))", coalitions)
+
+
+def test_weights_that_are_0_at_the_start(coalitions: pd.DataFrame) -> None:
+    model = prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ b1*s, c=FALSE), RE=TRUE)", coalitions)
+    assert model.priors.elements["sigma_l1"][0].values[0] < 20
+
+
+def test_idle_weight_coefficients_are_told(coalitions: pd.DataFrame) -> None:
+    with pytest.warns(rmm.SpecificationWarning, match=r"No weight depends on b_w\[b0\]"):
+        prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ exp(b0 + b1*s)), RE=TRUE)", coalitions)
+    with pytest.warns(rmm.SpecificationWarning, match="weights change nothing"):
+        prepare("y ~ 1 + mm(id(pid, gid), vars(z), fn(w ~ exp(b1*s)))", coalitions)
+
+
+def test_groups_of_one_may_be_swapped_ids() -> None:
+    table = pd.DataFrame({"m": range(30), "g": np.arange(30) // 3, "x": np.arange(30) % 7})
+    table["y"] = np.sin(table["g"])
+    with pytest.warns(rmm.SpecificationWarning, match=r"write id\(m, g\)"):
+        prepare("y ~ 1 + mm(id(g, m), vars(x), RE=TRUE)", table)
+
+
+@pytest.mark.parametrize(
+    "inits", [3, {"sigma_l1": "a"}, {"sigma_l1": -1}, {"b_l1": [np.nan]}, {"b_l1": [1, 2]}]
+)
+def test_initial_values_are_checked(inits: object, coalitions: pd.DataFrame) -> None:
+    model = prepare("y ~ 1" + MM, coalitions)
+    with pytest.raises(rmm.BackendError, match="`inits`"):
+        initial_values(model, 2, 1, inits)
