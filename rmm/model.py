@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.design import Design, build_design, coefficient_labels, find_levels
+from rmm.design import Design, build_design
 from rmm.encoding import TRANSFORMS
 from rmm.errors import FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
 from rmm.grouping import Grouped, group_table
+from rmm.levels import coefficient_labels, find_levels
 from rmm.prior_language import PriorChoice, read_priors
 from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
 from rmm.spec import ModelSpec, build_spec

@@ -193,7 +193,7 @@ def build_spec(
     family : Family
     levels : mapping, optional
         Label of a term outside `mm()` -> index of the `hm()` block to which it belongs (its
-        level-3 predictors). Terms not named are level 2. Found by `rmm.design.find_levels`.
+        level-3 predictors). Terms not named are level 2. Found by `rmm.levels.find_levels`.
 
     Raises
     ------
