@@ -15,6 +15,7 @@ from rmm.identification import (
     check_rank,
     check_weight_variables,
     warn_of_idle_coefficients,
+    warn_of_order,
     warn_of_weights_of_constants,
 )
 from rmm.spec import MemberPart, ModelSpec, NestingPart
@@ -225,6 +226,7 @@ def _membership(
     inputs = _weight_inputs(part, grouped)
     equal = 1.0 / n if part.estimated else _known_weights(part, grouped)
     offset = _fixed_sum(part.block.fixed, grouped, start)
+    warn_of_order(part)
     if part.estimated:
         check_weight_variables(part, grouped, inputs)
         warn_of_idle_coefficients(part, weight_columns(part, grouped), start, scales)

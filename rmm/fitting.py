@@ -19,6 +19,7 @@ from rmm.backends.base import Backend, Run, Settings
 from rmm.design import weight_columns
 from rmm.draws import to_datatree
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.identification import always_together
 from rmm.inits import initial_values
 from rmm.model import Model, prepare, prepare_without_data
 from rmm.programs import find_language
@@ -188,8 +189,20 @@ class Fit:
         return self._table.copy()
 
     def diagnostics(self) -> dict[str, Any]:
-        """What `converged` rests on, by name; see `rmm.summary.Diagnostics`."""
-        return {**vars(self._diagnostics), "seconds": self.run.seconds}
+        """What `converged` rests on, by name; see `rmm.summary.Diagnostics`.
+
+        ``always_together`` lists, per `mm()` block with member effects, the sets of members that
+        are in exactly the same groups: their effects are identified only in sum.
+        """
+        together = {part.u: self._together(i) for i, part in enumerate(self.model.spec.members)
+                    if part.random}  # fmt: skip
+        return {**vars(self._diagnostics), "seconds": self.run.seconds,
+                "always_together": together}  # fmt: skip
+
+    def _together(self, index: int) -> list[list[Any]]:
+        units, groups = self.model.grouped.members[index], self.model.grouped.groups
+        sets = always_together(units.code, groups.code)
+        return [[units.labels[code] for code in members] for members in sets]
 
     @property
     def converged(self) -> bool:
@@ -317,7 +330,20 @@ class Fit:
             f"{self.settings.chains} chains x {self.settings.draws} draws, {state} "
             f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})\n\n"
             + self._table.to_string(float_format=lambda v: f"{v:.3f}")
+            + self._remarks()
         )
+
+    def _remarks(self) -> str:
+        """What a reader of effects must know."""
+        lines = []
+        for name, sets in self.diagnostics()["always_together"].items():
+            if sets:
+                lines.append(
+                    f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
+                    "same groups; their effects\nare identified only in sum "
+                    "(diagnostics()['always_together'])."
+                )
+        return "\n\n" + "\n".join(lines) if lines else ""
 
     def __repr__(self) -> str:
         return str(self)

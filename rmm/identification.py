@@ -11,9 +11,32 @@ from rmm.errors import DataError, SpecificationWarning
 from rmm.grouping import Grouped
 from rmm.spec import MemberPart
 from rmm.tables import Array, first_varying
-from rmm.weights import Column
+from rmm.weights import Aggregate, Column, walk
 
+_ORDERED = ("first", "last")
 _RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
+
+
+def always_together(member: Array, group: Array) -> list[list[int]]:
+    """Sets of members that are in exactly the same groups.
+
+    With known weights their effects are identified only in (weighted) sum.
+
+    Parameters
+    ----------
+    member, group : (M,) int arrays
+
+    Returns
+    -------
+    list of lists of member codes, each of two or more
+    """
+    groups: dict[int, list[int]] = {}
+    for one, where in zip(member.tolist(), group.tolist(), strict=True):
+        groups.setdefault(one, []).append(where)
+    sets: dict[tuple[int, ...], list[int]] = {}
+    for one, places in sorted(groups.items()):
+        sets.setdefault(tuple(sorted(places)), []).append(one)
+    return [members for members in sets.values() if len(members) > 1]
 
 
 def check_rank(labels: list[str], columns: Array) -> None:
@@ -82,6 +105,20 @@ def check_weight_variables(part: MemberPart, grouped: Grouped, inputs: Mapping[s
                 SpecificationWarning,
                 stacklevel=2,
             )
+
+
+def warn_of_order(part: MemberPart) -> None:
+    """Warn of `first()` and `last()`: rows have no order here, members are sorted by id."""
+    nodes = walk(part.weight.expression)
+    named = [n.function for n in nodes if isinstance(n, Aggregate) and n.function in _ORDERED]
+    if named:
+        warnings.warn(
+            f"`{named[0]}()` in `{part.weight.text}` means the member with the "
+            f"{'lowest' if named[0] == 'first' else 'highest'} id: the order of rows never "
+            "matters. For another order use a column, such as x == max(x).",
+            SpecificationWarning,
+            stacklevel=2,
+        )
 
 
 def warn_of_idle_coefficients(

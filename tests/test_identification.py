@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import rmm
+from rmm.identification import always_together
 from rmm.inits import initial_values
 from rmm.model import Model, prepare
 
@@ -140,3 +141,13 @@ def test_initial_values_are_checked(inits: object, coalitions: pd.DataFrame) -> 
     model = prepare("y ~ 1" + MM, coalitions)
     with pytest.raises(rmm.BackendError, match="`inits`"):
         initial_values(model, 2, 1, inits)
+
+
+def test_members_that_are_always_together() -> None:
+    member, group = np.array([0, 1, 2, 0, 1, 3, 4]), np.array([0, 0, 0, 1, 1, 1, 2])
+    assert always_together(member, group) == [[0, 1]]
+
+
+def test_first_and_last_are_by_id(coalitions: pd.DataFrame) -> None:
+    with pytest.warns(rmm.SpecificationWarning, match="the member with the lowest id"):
+        prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ x == first(x), c=FALSE))", coalitions)
