@@ -263,3 +263,12 @@ def test_intervals_hold_their_proportion_at_the_ends() -> None:
     for n in (1, 3, 30, 1000):
         assert wilson(0.0, n)[0] == 0.0
         assert wilson(1.0, n)[1] == 1.0
+
+
+def test_a_factor_may_be_called_like_a_column(study: Path) -> None:
+    scenarios = scenario_frame()
+    factor = next(c for c in scenarios.columns if c != "scenario")
+    scenarios.rename(columns={factor: "n"}).to_parquet(study / "scenarios.parquet")
+    config = (study / "config.yaml").read_text()
+    (study / "config.yaml").write_text(config.replace(f"x: {factor}", "x: n"))
+    assert "Figure 1" in write_report(study).read_text()

@@ -47,7 +47,12 @@ class Results:
         varying = [c for c in columns if self.scenarios[c].astype(str).nunique() > 1]
         wanted = (self.config.get("report") or {}).get("x")
         return sorted(
-            varying, key=lambda c: (c != wanted, "overlap" not in c.lower(), varying.index(c))
+            varying,
+            key=lambda c: (
+                c not in (wanted, f"factor.{wanted}"),
+                "overlap" not in c.lower(),
+                varying.index(c),
+            ),
         )
 
     @cached_property
@@ -133,6 +138,9 @@ def read_results(folder: Path) -> Results:
         )
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     scenarios, estimates, performance = (pd.read_parquet(folder / name) for name in names[1:])
+    # A factor may be called like a column of the measures (`n`): the merged tables keep both.
+    taken = (set(performance.columns) | set(estimates.columns)) - {"scenario"}
+    scenarios = scenarios.rename(columns={c: f"factor.{c}" for c in scenarios if c in taken})
     order = {scenario: i for i, scenario in enumerate(scenarios["scenario"])}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
     return Results(folder.name, config, scenarios, estimates, performance)
