@@ -1,7 +1,7 @@
 """The weight language: text -> weight function -> numbers, JAGS text, Stan text.
 
-See ``docs``' page on weights for the language. No user text is evaluated by Python, and none
-reaches a program unparsed. The table of functions is `rmm.weight_functions.FUNCTIONS`.
+No user text is evaluated by Python, and none reaches a program unparsed. The table of functions is
+`rmm.weight_functions.FUNCTIONS`; the dialect with `offset()` is read in `rmm.weight_forms`.
 """
 
 from __future__ import annotations

@@ -146,6 +146,28 @@ def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path)
         )
 
 
+@pytest.mark.jags
+def test_cores_and_batch_size_change_nothing(folder: Path, tmp_path: Path) -> None:
+    """1 and 2 cores, batches of 5 and 20, with least squares and an engine."""
+    method = (
+        "  - {name: mm, kind: mm, backend: jags, sampler: {chains: 2, warmup: 100, draws: 100}}\n"
+    )
+    change(folder, "replications: 6", "replications: 20")
+    change(folder, "batch: 3", "batch: 5")
+    change(folder, "values: [0.0, 1.0]", "values: [1.0]")
+    change(folder, "estimands:\n", method + "estimands:\n")
+    results, kept = folder / "results" / "tiny", []
+    for cores in ("1", "2"):
+        snakemake(folder, "--cores", cores)
+        kept.append(results.rename(tmp_path / f"cores-{cores}"))
+        if cores == "1":
+            change(folder, "batch: 5", "batch: 20")
+    for name in ("scenarios", "estimates", "performance"):
+        one, two = (without_timings(path / f"{name}.parquet") for path in kept)
+        pd.testing.assert_frame_equal(one, two)
+    assert len(pd.read_parquet(kept[0] / "estimates.parquet")["replication"].unique()) == 20
+
+
 def wait_for(ready: object, seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not ready():  # type: ignore[operator]
