@@ -25,7 +25,8 @@ from rmm.errors import (
 )
 
 if TYPE_CHECKING:
-    from rmm.fitting import Fit, fit, program, program_data
+    from rmm.fitted import Fit
+    from rmm.fitting import fit, program, program_data
     from rmm.simulation import SimulatedData, simulate
     from rmm.storage import load
 
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 # Public name -> module that has it, and its name there.
 _LAZY = {
     "fit": ("rmm.fitting", "fit"),
-    "Fit": ("rmm.fitting", "Fit"),
+    "Fit": ("rmm.fitted", "Fit"),
     "program": ("rmm.fitting", "program"),
     "program_data": ("rmm.fitting", "program_data"),
     "load": ("rmm.storage", "load"),

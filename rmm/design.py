@@ -129,15 +129,13 @@ def build_design(
     DataError
         For outcomes, weights or weight variables that the model cannot use.
     """
-    centre = centre and spec.intercept
+    centre = centre and spec.spanned
     groups, frame = grouped.groups, grouped.group_frame
     parts = tuple(atom_values(a, frame) for a in spec.formula.outcome.parts)
     level3 = tuple(t for p in spec.nestings for t in p.terms)
-    columns = encode(
-        spec.terms, frame, intercept=spec.intercept, margins=level3, transform=transform
-    )
+    columns = encode(spec.terms, frame, intercept=spec.spanned, margins=level3, transform=transform)
     # Without an intercept the first category, wherever it stands, has a column for every level.
-    spanned = spec.intercept or columns.full
+    spanned = spec.spanned or columns.full
     nestings: list[tuple[Nesting, Columns]] = []
     for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
         nestings.append(_nesting(nest, grouped, units, spanned, centre, transform))
@@ -148,9 +146,10 @@ def build_design(
         spanned = spanned or (members[-1][1].full and part.weight.constraint == "group")
     _check_rank(spec, grouped, columns, members, nestings)
     X, center = _centred(columns.values, centre)
+    strata = None if grouped.strata is None else grouped.strata.code
     return Design(
         J=groups.count,
-        outcome=spec.family.read_outcome(spec.formula.outcome.label, parts),
+        outcome=spec.family.read_outcome(spec.formula.outcome.label, parts, strata),
         X_l2=X,
         center_l2=center,
         scale_l2=_sd(columns.values),
@@ -186,8 +185,8 @@ def _check_rank(
     nestings: list[tuple[Nesting, Columns]],
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
-    labels = ["Intercept"] * spec.intercept + list(columns.labels)
-    values = [np.ones((grouped.groups.count, int(spec.intercept))), columns.values]
+    labels = ["Intercept"] * spec.spanned + list(columns.labels)
+    values = [np.ones((grouped.groups.count, int(spec.spanned))), columns.values]
     for nesting, found in nestings:
         labels += found.labels
         values.append(nesting.X + nesting.center)

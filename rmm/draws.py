@@ -91,7 +91,8 @@ def _outcome(model: Model) -> xarray.Dataset:
     import xarray
 
     coords = {"group": _text(model.design.coords["group"])}
-    arrays = {k: ("group", np.asarray(v)) for k, v in model.design.outcome.items()}
+    outcome = model.design.outcome
+    arrays = {k: ("group", np.asarray(outcome[k])) for k in model.spec.family.observed}
     return xarray.Dataset(arrays, coords=coords)
 
 

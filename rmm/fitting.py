@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import os
 import secrets
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from rmm.backends import find_backend
-from rmm.backends.base import Backend, Run, Settings
-from rmm.design import weight_columns
-from rmm.draws import to_datatree
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
-from rmm.identification import always_together
+from rmm.backends.base import Backend, Settings
+from rmm.errors import BackendError
+from rmm.families import Family, family_options, find_family
+from rmm.fitted import Fit
 from rmm.inits import initial_values
 from rmm.model import Model, prepare, prepare_without_data
 from rmm.programs import find_language
 from rmm.progress import progress_bar
-from rmm.spec import MemberPart
-from rmm.summary import Diagnostics, diagnose, spread, summarise
-from rmm.tables import Array
 
 if TYPE_CHECKING:
-    import xarray
+    pass
 
 MONITORS = ("structural", "summary")
-_MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
-_FLAT_TAIL = 4.0  # posterior sd of a standardised weight coefficient that no data would leave
 
 
 def fit(
@@ -100,11 +90,9 @@ def fit(
         What is wrong with the input, before an engine starts; or what an engine said.
     """
     engine = find_backend(backend)
-    options = _options(engine, backend_options)
+    family, options = _family(engine, family, backend_options)
     model = prepare(formula, data, family, priors=priors, transform=transform)
-    counts = _counts(chains=chains, warmup=warmup, draws=draws, thin=thin)
-    cores = _counts(cores=cores or min(counts["chains"], os.cpu_count() or 1))["cores"]
-    settings = replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=_seconds(timeout))
+    settings = _settings(chains, warmup, draws, thin, seed, cores, timeout)
     return _sampled(engine, model, settings, monitor, inits, program, progress, options)
 
 
@@ -130,223 +118,13 @@ def _sampled(
     text = program or language.write(model.spec, forms)
     values = language.data(model.spec, model.design, model.priors.data)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
-    starts = [language.initial(model.spec, forms, v) for v in neutral]
+    nuisance = language.nuisance(model.spec, model.design)
+    starts = [{**nuisance, **language.initial(model.spec, forms, v)} for v in neutral]
     with progress_bar(progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
     result = Fit(model, run, text, values, engine.name, settings)
     result.warn()
     return result
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted model.
-
-    Attributes
-    ----------
-    model : rmm.model.Model
-    run : rmm.backends.base.Run
-    program : str
-        The program as given to the engine.
-    program_data : mapping
-        The data as given to the engine.
-    """
-
-    model: Model
-    run: Run
-    program: str
-    program_data: Mapping[str, Any] = field(repr=False)
-    backend: str
-    settings: Settings = field(repr=False)
-
-    @cached_property
-    def draws(self) -> xarray.DataTree:
-        """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
-        return to_datatree(self.run, self.model)
-
-    @cached_property
-    def _everything(self) -> pd.DataFrame:
-        posterior = self.draws["posterior"].to_dataset()
-        names = [p.name for p in self.model.spec.parameters if p.structural]
-        return summarise(posterior, [n for n in names if n in posterior])
-
-    @cached_property
-    def _table(self) -> pd.DataFrame:
-        """What is shown: fixed effects of nesting units only with `showFE`."""
-        hidden = {p.b for p in self.model.spec.nestings if not p.random and not p.block.show}
-        shown = [label.split("[")[0] not in hidden for label in self._everything.index]
-        return self._everything[shown]
-
-    @cached_property
-    def _diagnostics(self) -> Diagnostics:
-        diverging = self.run.sample_stats.get("diverging", np.zeros(1))
-        return diagnose(
-            self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging))
-        )
-
-    def summary(self) -> pd.DataFrame:
-        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`."""
-        return self._table.copy()
-
-    def diagnostics(self) -> dict[str, Any]:
-        """What `converged` rests on, by name; see `rmm.summary.Diagnostics`.
-
-        ``always_together`` lists, per `mm()` block with member effects, the sets of members that
-        are in exactly the same groups: their effects are identified only in sum.
-        """
-        together = {part.u: self._together(i) for i, part in enumerate(self.model.spec.members)
-                    if part.random}  # fmt: skip
-        return {**vars(self._diagnostics), "seconds": self.run.seconds,
-                "always_together": together}  # fmt: skip
-
-    def _together(self, index: int) -> list[list[Any]]:
-        units, groups = self.model.grouped.members[index], self.model.grouped.groups
-        sets = always_together(units.code, groups.code)
-        return [[units.labels[code] for code in members] for members in sets]
-
-    @property
-    def converged(self) -> bool:
-        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences."""
-        return self._diagnostics.converged
-
-    def weights(self, block: int = 1) -> pd.DataFrame:
-        """Weights of one `mm()` block.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per membership, in the order of the user's rows: member, group, mean, sd and
-            quantiles of w (sd 0 where the weights are known).
-        """
-        part = self._part(block)
-        grouped = self.model.grouped
-        units = grouped.members[block - 1]
-        blocks = [spread(w) for w in self._weight_draws(part, block)]
-        table = pd.DataFrame(
-            {
-                "member": units.labels[units.code],
-                "group": grouped.groups.labels[grouped.groups.code],
-                **{k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]},
-            },
-            index=grouped.frame.index,
-        )
-        return table.sort_index()
-
-    def _weight_draws(self, part: MemberPart, block: int) -> Any:
-        """Draws of w, (draw, some memberships) at a time; groups are never split."""
-        membership = self.model.design.members[block - 1]
-        if membership.weight is not None:
-            yield np.repeat(membership.weight[None, :], 2, axis=0)
-            return
-        posterior = self.draws["posterior"]
-        b_w = posterior[part.b_w].to_numpy().reshape(-1, len(part.weight.parameters))
-        parameters = {name: b_w[:, [i]] for i, name in enumerate(part.weight.parameters)}
-        columns = weight_columns(part, self.model.grouped)
-        if part.weight.constraint == "total":
-            yield part.weight.weights(columns, membership.start, parameters)
-            return
-        for rows, start in _chunks(membership.start):
-            some = {name: values[rows] for name, values in columns.items()}
-            yield part.weight.weights(some, start, parameters)
-
-    def member_effects(self, block: int = 1) -> pd.DataFrame:
-        """Random effects of the members: one row per member, with convergence columns."""
-        return self._effects(self._part(block).u)
-
-    def nesting_effects(self, block: int = 1) -> pd.DataFrame:
-        """Random effects of the nesting units of one `hm()` block: one row per unit."""
-        parts = self.model.spec.nestings
-        if not 1 <= block <= len(parts):
-            raise BackendError(f"The model has {len(parts)} hm() blocks; {block} was asked for.")
-        if not parts[block - 1].random:
-            raise BackendError(
-                "This hm() block has fixed effects: write showFE=TRUE to see them in the summary."
-            )
-        return self._effects(parts[block - 1].u)
-
-    def _effects(self, name: str) -> pd.DataFrame:
-        posterior = self.draws["posterior"].to_dataset()
-        if name not in posterior:
-            raise BackendError(
-                f"`{name}` was not kept: the model has no such effects, or the fit was run with "
-                'monitor="structural".'
-            )
-        table = summarise(posterior, [name])
-        return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
-            "unit"
-        )
-
-    def _part(self, block: int) -> MemberPart:
-        parts = self.model.spec.members
-        if not 1 <= block <= len(parts):
-            raise BackendError(f"The model has {len(parts)} mm() blocks; {block} was asked for.")
-        return parts[block - 1]
-
-    def warn(self) -> None:
-        """Say what a careful reader must know: convergence, weights without a usable posterior."""
-        d = self._diagnostics
-        if not d.converged:
-            warnings.warn(
-                f"The fit has not converged: largest R-hat {d.max_rhat:.3f} ({d.worst_rhat}), "
-                f"smallest bulk ESS {d.min_ess_bulk:.0f} and tail ESS {d.min_ess_tail:.0f} "
-                f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences. "
-                "Raise `warmup` and `draws`, or give tighter priors to the parameter named.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        for part, member in zip(self.model.spec.members, self.model.design.members, strict=True):
-            if part.estimated and part.b_w in self.run.draws:
-                self._warn_flat(part, member.multiplier_scale)
-
-    def _warn_flat(self, part: MemberPart, scale: Array) -> None:
-        rows = self._table.loc[[f"{part.b_w}[{p}]" for p in part.weight.parameters]]
-        sd = rows["sd"].to_numpy() * scale
-        for name, value in zip(rows.index, sd, strict=True):
-            if value > _FLAT_TAIL:
-                warnings.warn(
-                    f"{name} has posterior sd {value:.0f} per standard deviation of its variable: "
-                    "the weights no longer change so far out, the likelihood is flat there and "
-                    "the prior alone decides. Report nothing about it under this prior; give it "
-                    f'one that bounds it, such as "{part.b_w} ~ normal(0, 1)".',
-                    SpecificationWarning,
-                    stacklevel=5,
-                )
-
-    def save(self, path: str | Path) -> Path:
-        """Write everything into one NetCDF file; `rmm.load` reads it back."""
-        from rmm.storage import save
-
-        return save(self, Path(path))
-
-    def __str__(self) -> str:
-        spec, design = self.model.spec, self.model.design
-        units = [f"{design.J} groups"]
-        units += [f"{m.n_members} members" for m in design.members]
-        units += [f"{n.n_units} nesting units" for n in design.nestings]
-        d = self._diagnostics
-        state = "converged" if d.converged else "NOT CONVERGED"
-        return (
-            f"{self.model.formula}\n{spec.family.name}, {self.backend}: {', '.join(units)}; "
-            f"{self.settings.chains} chains x {self.settings.draws} draws, {state} "
-            f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})\n\n"
-            + self._table.to_string(float_format=lambda v: f"{v:.3f}")
-            + self._remarks()
-        )
-
-    def _remarks(self) -> str:
-        """What a reader of effects must know."""
-        lines = []
-        for name, sets in self.diagnostics()["always_together"].items():
-            if sets:
-                lines.append(
-                    f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
-                    "same groups; their effects\nare identified only in sum "
-                    "(diagnostics()['always_together'])."
-                )
-        return "\n\n" + "\n".join(lines) if lines else ""
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def program(
@@ -384,18 +162,6 @@ def program_data(
     return dict(language.data(model.spec, model.design, model.priors.data))
 
 
-def _chunks(start: Array) -> list[tuple[slice, Array]]:
-    """Slices of whole groups of about `_MEMBERSHIPS_AT_ONCE` rows, with their row pointers."""
-    out, first = [], 0
-    for group in range(1, len(start)):
-        last = group == len(start) - 1
-        if last or start[group + 1] - start[first] > _MEMBERSHIPS_AT_ONCE:
-            rows = slice(int(start[first]), int(start[group]))
-            out.append((rows, start[first : group + 1] - start[first]))
-            first = group
-    return out
-
-
 def _counts(**counts: int) -> dict[str, Any]:
     for name, value in counts.items():
         least = 0 if name == "warmup" else 1
@@ -426,6 +192,29 @@ def _monitored(language: Any, model: Model, monitor: str) -> tuple[str, ...]:
     effects = {p.name for p in model.spec.parameters if not p.structural}
     names = language.monitored(model.spec, model.priors.forms)
     return tuple(n for n in names if monitor == "summary" or n not in effects)
+
+
+def _settings(
+    chains: int,
+    warmup: int,
+    draws: int,
+    thin: int,
+    seed: int | None,
+    cores: int | None,
+    timeout: float | None,
+) -> Settings:
+    counts = _counts(chains=chains, warmup=warmup, draws=draws, thin=thin)
+    cores = _counts(cores=cores or min(counts["chains"], os.cpu_count() or 1))["cores"]
+    return replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=_seconds(timeout))
+
+
+def _family(
+    engine: Backend, family: Any, given: Mapping[str, Any]
+) -> tuple[Family, dict[str, Any]]:
+    """The family with its own options, and the options that are left for the engine."""
+    own = {k: v for k, v in given.items() if k in family_options()}
+    rest = {k: v for k, v in given.items() if k not in own}
+    return find_family(family, own), _options(engine, rest)
 
 
 def _options(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Grouped:
         One per `mm()` block, `code` (M,).
     nestings : tuple of Units
         One per `hm()` block, `code` (J,).
+    strata : Units or None
+        Of `strata()`, `code` (J,).
     """
 
     formula: Formula
@@ -56,6 +58,7 @@ class Grouped:
     start: Array
     members: tuple[Units, ...]
     nestings: tuple[Units, ...]
+    strata: Units | None = None
 
     @property
     def first(self) -> Array:
@@ -107,7 +110,8 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
             raise DataError(
                 f"`{block.unit}` has one nesting unit only ({units.labels[0]}); hm() needs several."
             )
-    return Grouped(formula, frame, groups, start, members, nestings)
+    strata = None if formula.strata is None else Units(*codes(first[formula.strata]))
+    return Grouped(formula, frame, groups, start, members, nestings, strata)
 
 
 def _outcome_columns(formula: Formula) -> list[str]:
@@ -248,6 +252,7 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
     columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
     columns += [c for a in formula.offset for c in leaf_columns(a.expression)]
     columns += [block.unit for block in formula.nestings]
+    columns += [formula.strata] if formula.strata is not None else []
     for column in dict.fromkeys(columns):
         bad = first_varying(frame[column].to_numpy(), groups.code)
         if bad is not None:

@@ -57,9 +57,9 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
 def coefficient_labels(spec: ModelSpec, grouped: Grouped) -> dict[str, list[str]]:
     """Names of the elements of every coefficient vector, as summaries show them."""
     frame = grouped.group_frame
-    columns = encode(spec.terms, frame, intercept=spec.intercept)
+    columns = encode(spec.terms, frame, intercept=spec.spanned)
     out = {"b_l2": ["Intercept"] * spec.intercept + list(columns.labels)}
-    spanned = spec.intercept or columns.full
+    spanned = spec.spanned or columns.full
     for nest in spec.nestings:
         found = encode(nest.terms, frame, intercept=spanned)
         out[nest.b] = list(found.labels)

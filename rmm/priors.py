@@ -101,8 +101,9 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
             out[nest.b] = _slopes(s, nesting.scale)
         if nest.random:
             out[nest.sigma] = (Prior("half_normal", (2.5 * s,)),)
+    own = spec.family.priors(design.outcome)
     for parameter in spec.family.parameters:
-        out[parameter.name] = (Prior("half_normal", (2.5 * s,)),)
+        out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (2.5 * s,))),)
     return out
 
 
@@ -112,6 +113,7 @@ def _slopes(s: float, scales: Array) -> tuple[Prior, ...]:
 
 def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
     """R rmm's set: dnorm(0, 0.0001) on coefficients, dscaled.gamma(25, 1) on precisions."""
+    own = spec.family.classic_priors(design.outcome)
     out: dict[str, tuple[Prior, ...]] = {}
     for parameter in spec.sampled:
         if parameter.structural:
@@ -120,6 +122,7 @@ def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
                 if parameter.support == "positive"
                 else Prior("normal", (0.0, 100.0))
             )
+            prior = own.get(parameter.name, prior)
             out[parameter.name] = (prior,) * _size(parameter, design.coords)
     return out
 

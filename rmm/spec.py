@@ -156,6 +156,11 @@ class ModelSpec:
     offset: bool
 
     @property
+    def spanned(self) -> bool:
+        """Whether something free takes up a constant: an intercept, a baseline, strata."""
+        return self.intercept or not self.family.intercept
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter, in the order in which summaries show them."""
         out: list[Parameter] = []
@@ -256,8 +261,15 @@ def _check_family(formula: Formula, family: Family) -> None:
             len(formula.text.split("~")[0].rstrip()),
             hint=f"{family.name} takes: {', '.join(_KIND_WORDS[k] for k in family.outcome_kinds)}.",
         )
-    if formula.strata is not None:
+    if formula.strata is not None and not family.needs_strata:
         raise FormulaError(f"`strata()` belongs to family 'condlogit', not {family.name!r}.")
+    if formula.strata is None and family.needs_strata:
+        raise FormulaError(
+            f"Family {family.name!r} needs `+ strata(column)`: the choice sets.",
+            formula.text,
+            len(formula.text),
+            1,
+        )
     for block in formula.members:
         if block.autoregressive:
             raise FormulaError(

@@ -14,10 +14,11 @@ import pandas as pd
 
 from rmm.backends.base import Run, Settings
 from rmm.errors import DataError
+from rmm.families import find_family
 from rmm.model import prepare
 
 if TYPE_CHECKING:
-    from rmm.fitting import Fit
+    from rmm.fitted import Fit
 
 FORMAT = 1
 
@@ -60,6 +61,7 @@ def _about(fit: Fit) -> dict[str, Any]:
     return {
         "formula": fit.model.formula,
         "family": fit.model.spec.family.name,
+        "family_options": dict(fit.model.spec.family.options),
         "priors": [fit.model.choice.base, *(s.text for s in fit.model.choice.statements)],
         "transform": fit.model.transform,
         "backend": fit.backend,
@@ -87,7 +89,7 @@ def load(path: str | Path) -> Fit:
     import xarray
 
     from rmm.backends import find_backend
-    from rmm.fitting import Fit
+    from rmm.fitted import Fit
     from rmm.programs import find_language
 
     path = Path(path)
@@ -101,7 +103,8 @@ def load(path: str | Path) -> Fit:
         raise DataError(f"{path}: this is not a fit saved by rmm ({error}).") from error
     about = json.loads(stored.attrs["about"])
     table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
-    model = prepare(about["formula"], table, about["family"], priors=about["priors"],
+    family = find_family(about["family"], about.get("family_options"))
+    model = prepare(about["formula"], table, family, priors=about["priors"],
                     transform=about["transform"])  # fmt: skip
     sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
     if "diverging" in sample_stats:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rmm.errors import FormulaError
 from rmm.families.base import Family, Parameter
 from rmm.families.gaussian import GAUSSIAN
@@ -9,15 +12,40 @@ from rmm.families.gaussian import GAUSSIAN
 FAMILIES: dict[str, Family] = {family.name: family for family in (GAUSSIAN,)}
 
 
-def find_family(family: str | Family) -> Family:
-    """The family of a name; `FormulaError` lists the known ones for any other name."""
-    if isinstance(family, Family):
+def find_family(family: str | Family, options: Mapping[str, Any] | None = None) -> Family:
+    """The family of a name, with its options.
+
+    Parameters
+    ----------
+    family : str or Family
+    options : mapping, optional
+        Such as ``{"intervals": 10}`` for ``"cox"``.
+
+    Raises
+    ------
+    FormulaError
+        For an unknown name or option; it lists the known ones.
+    """
+    if not isinstance(family, Family):
+        if not isinstance(family, str) or family not in FAMILIES:
+            raise FormulaError(
+                f"Unknown family {family!r}.", hint=f"Known families: {', '.join(FAMILIES)}."
+            )
+        family = FAMILIES[family]
+    for name in options or {}:
+        if name not in family.option_names:
+            raise FormulaError(
+                f"Family {family.name!r} has no option `{name}`.",
+                hint=f"It has: {', '.join(family.option_names) or 'none'}.",
+            )
+    if not options or family.configure is None:
         return family
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise FormulaError(
-            f"Unknown family {family!r}.", hint=f"Known families: {', '.join(FAMILIES)}."
-        )
-    return FAMILIES[family]
+    return family.configure(**options)
 
 
-__all__ = ["FAMILIES", "Family", "Parameter", "find_family"]
+def family_options() -> frozenset[str]:
+    """Names of the options of all families."""
+    return frozenset(name for family in FAMILIES.values() for name in family.option_names)
+
+
+__all__ = ["FAMILIES", "Family", "Parameter", "family_options", "find_family"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from rmm.prior_language import Prior
+
 Array = np.ndarray[Any, Any]
+Outcome = Mapping[str, Any]
+Values = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,20 @@ class Parameter:
         return self.role != "effect"
 
 
+def _no_priors(outcome: Outcome) -> dict[str, Prior]:
+    return {}
+
+
+def _no_inits(outcome: Outcome) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Family:
     """One row of the registry `rmm.families.FAMILIES`.
+
+    In the functions below S is a number of draws, J of groups; `eta` is the (S, J) linear
+    predictor and `values` maps the family's own parameters to (S,) draws.
 
     Attributes
     ----------
@@ -52,22 +68,77 @@ class Family:
         Whether the linear predictor may have an intercept.
     parameters : tuple of Parameter
         Own parameters, such as ``sigma_l2``.
-    stan_data, stan_model, jags_model : str
-        Lines of program text. They may use ``eta`` (the linear predictor of the J groups) and
-        the family's data and parameters; the JAGS lines stand inside ``for (j in 1:J)``.
     read_outcome : callable
-        ``(label, parts) -> dict`` of program data; parts are arrays over the J groups.
+        ``(label, parts, strata) -> dict``: what programs and the functions below need to know
+        of the outcome. `parts` are arrays over the J groups, `strata` (J,) codes or None.
         Raises `DataError`.
+    observed : tuple of str
+        Entries of that dict which are (J,) arrays and go to ``observed_data``.
     scale : callable
-        ``(outcome) -> (location, scale)`` that weakly informative priors start from.
+        ``(outcome) -> (location, scale)`` that weakly informative priors and inits start from.
+    log_likelihood : callable
+        ``(eta, values, outcome) -> (S, units)``, normalised; units are groups, or strata.
+    mean : callable
+        ``(eta, values, outcome) -> (S, J)`` expected outcome.
+    draw : callable
+        ``(eta, values, outcome, rng) -> (S, J)`` outcomes of the posterior predictive
+        distribution, not censored.
+    residual_variance : callable
+        ``(values) -> (S,)`` on the scale of the linear predictor; a scalar where it is known.
+    stan_functions, stan_data, stan_transformed_data, stan_model : str
+        Lines of program text. They may use ``eta`` and the family's data and parameters.
+    jags_model : str
+        JAGS lines inside ``for (j in 1:J)``.
+    jags_outside : str
+        JAGS lines outside of it, such as a baseline.
+    jags_block : bool
+        Whether JAGS's glm module has a block for this outcome.
+    jags_initial : callable
+        ``(outcome) -> dict`` initial values of nodes that are no parameters of the model.
+    priors, classic_priors : callable
+        ``(outcome) -> dict`` priors of the own parameters, in the weakly informative set and in
+        that of R's rmm; those not named are half-normal of 2.5 times the scale, or half-Cauchy(25).
+    unit : str
+        ``"group"`` or ``"stratum"``: the unit of the log likelihood.
+    needs_strata : bool
+    options : mapping
+        What the user chose, such as ``{"intervals": 10}``.
+    configure : callable or None
+        ``(**options) -> Family``; None where the family has no options.
     """
 
     name: str
     outcome_kinds: tuple[str, ...]
     intercept: bool
     parameters: tuple[Parameter, ...]
+    read_outcome: Callable[[str, tuple[Array, ...], Array | None], dict[str, Any]]
+    scale: Callable[[Outcome], tuple[float, float]]
+    log_likelihood: Callable[[Array, Values, Outcome], Array]
+    mean: Callable[[Array, Values, Outcome], Array]
+    draw: Callable[[Array, Values, Outcome, np.random.Generator], Array]
+    residual_variance: Callable[[Values], Array | float]
     stan_data: str
     stan_model: str
     jags_model: str
-    read_outcome: Callable[[str, tuple[Array, ...]], Mapping[str, Any]]
-    scale: Callable[[Mapping[str, Any]], tuple[float, float]]
+    stan_functions: str = ""
+    stan_transformed_data: str = ""
+    jags_outside: str = ""
+    jags_block: bool = True
+    jags_initial: Callable[[Outcome], dict[str, Any]] = _no_inits
+    priors: Callable[[Outcome], dict[str, Prior]] = _no_priors
+    classic_priors: Callable[[Outcome], dict[str, Prior]] = _no_priors
+    observed: tuple[str, ...] = ("y",)
+    unit: str = "group"
+    needs_strata: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    option_names: tuple[str, ...] = ()
+    configure: Callable[..., Family] | None = None
+
+    def program_data(self, outcome: Outcome, language: str) -> dict[str, Any]:
+        """The entries of the outcome that the program text of a language names."""
+        texts = {
+            "stan": (self.stan_data, self.stan_transformed_data, self.stan_model),
+            "jags": (self.jags_model, self.jags_outside),
+        }[language]
+        words = set(re.findall(r"[A-Za-z]\w*", "\n".join(texts)))
+        return {name: value for name, value in outcome.items() if name in words}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Family, Parameter
+from rmm.families.base import Array, Family, Outcome, Parameter, Values
 
 
-def _read_outcome(label: str, parts: tuple[Array, ...]) -> dict[str, Any]:
+def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
     y = np.asarray(parts[0], dtype=float)
     if np.ptp(y) == 0:
         raise DataError(
@@ -21,8 +20,25 @@ def _read_outcome(label: str, parts: tuple[Array, ...]) -> dict[str, Any]:
     return {"y": y}
 
 
-def _scale(outcome: Mapping[str, Any]) -> tuple[float, float]:
+def _scale(outcome: Outcome) -> tuple[float, float]:
     return float(np.mean(outcome["y"])), float(np.std(outcome["y"], ddof=1))
+
+
+def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
+    sd = values["sigma_l2"][:, None]
+    return -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * ((outcome["y"] - eta) / sd) ** 2
+
+
+def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
+    return eta
+
+
+def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
+    return eta + values["sigma_l2"][:, None] * rng.standard_normal(eta.shape)
+
+
+def _residual_variance(values: Values) -> Array:
+    return values["sigma_l2"] ** 2
 
 
 GAUSSIAN = Family(
@@ -30,9 +46,13 @@ GAUSSIAN = Family(
     outcome_kinds=("plain",),
     intercept=True,
     parameters=(Parameter("sigma_l2", (), "positive", "sd"),),
+    read_outcome=_read_outcome,
+    scale=_scale,
+    log_likelihood=_log_likelihood,
+    mean=_mean,
+    draw=_draw,
+    residual_variance=_residual_variance,
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ normal(eta, sigma_l2);",
     jags_model="y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",
-    read_outcome=_read_outcome,
-    scale=_scale,
 )

@@ -24,6 +24,11 @@ class Language:
     initial: Callable[[ModelSpec, Forms, Mapping[str, Any]], dict[str, Any]]
     monitored: Callable[[ModelSpec, Forms], tuple[str, ...]]
     engine_options: Callable[[ModelSpec, Forms], dict[str, Any]]
+    nuisance: Callable[[ModelSpec, Design], dict[str, Any]]
+
+
+def _no_nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
+    return {}
 
 
 def _no_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
@@ -39,4 +44,7 @@ def find_language(name: str) -> Language:
         raise BackendError(f"Unknown program language {name!r}. Known: {', '.join(LANGUAGES)}.")
     module = import_module(LANGUAGES[name])
     options = getattr(module, "engine_options", _no_options)
-    return Language(name, module.write, module.data, module.initial, module.monitored, options)
+    nuisance = getattr(module, "nuisance", _no_nuisance)
+    return Language(
+        name, module.write, module.data, module.initial, module.monitored, options, nuisance
+    )

@@ -26,7 +26,6 @@ from rmm.weight_programs import input_key, to_jags, uses_log_size, uses_size
 Array = np.ndarray[Any, Any]
 
 _COMMENT_COLUMN = 76
-BLOCK_FAMILIES = ("gaussian", "binomial")  # outcomes for which the glm module has a block
 
 
 def write(spec: ModelSpec, forms: Forms) -> str:
@@ -67,7 +66,7 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
                 f"JAGS cannot hold `{name}` at {value:g}: leave the random effects out instead "
                 "(RE=FALSE, or no hm())."
             )
-    out: dict[str, Any] = {"J": design.J, **design.outcome}
+    out: dict[str, Any] = {"J": design.J, **spec.family.program_data(design.outcome, "jags")}
     if spec.terms:
         out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2}
         out |= {"center_l2": design.center_l2} if spec.intercept else {}
@@ -95,6 +94,11 @@ def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[st
     return out
 
 
+def nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
+    """Initial values of nodes that are no parameters of the model, such as a baseline."""
+    return spec.family.jags_initial(design.outcome)
+
+
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
     """Program variables whose draws are wanted: all parameters that are not held fixed."""
     return tuple(p.name for p in spec.parameters if forms.get(p.name) != ("fixed",))
@@ -102,7 +106,7 @@ def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
 
 def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     """The nodes that must be in a glm block: effects, and coefficients with normal priors."""
-    if spec.family.name not in BLOCK_FAMILIES:
+    if not spec.family.jags_block:
         return {}
     nodes: list[str] = []
     for parameter in spec.sampled:
@@ -157,12 +161,13 @@ def _outcome(spec: ModelSpec) -> list[str]:
     terms = _linear_predictor(spec) or [("0", "")]
     width = min(_COMMENT_COLUMN, max(len(text) for text, _ in terms) + 17)
     lines = ["  # ---- outcome", "  for (j in 1:J) {"]
-    lines += [f"    {line.strip()}" for line in likelihood.splitlines()]
+    lines += [f"    {line}" for line in likelihood.splitlines()]
     for number, (text, comment) in enumerate(terms):
         start = "    eta[j] <- " if number == 0 else "      + "
         line = f"{start}{text}"
         lines.append(f"{line:<{width}}  # {comment}" if comment else line)
-    return [*lines, "  }"]
+    outside = [f"  {line}" for line in spec.family.jags_outside.splitlines()]
+    return [*lines, "  }", *outside]
 
 
 def _linear_predictor(spec: ModelSpec) -> list[tuple[str, str]]:

@@ -71,6 +71,7 @@ def _header(spec: ModelSpec) -> str:
 
 def _functions(spec: ModelSpec) -> list[str]:
     texts = [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
+    texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
     return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
 
@@ -161,7 +162,7 @@ def _plain(text: str) -> str:
 
 
 def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
-    lines: list[str] = []
+    lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         if part.estimated:
             m = f"M{part.suffix}"
@@ -310,7 +311,8 @@ def _generated(spec: ModelSpec) -> list[str]:
 
 def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
     """Data of the program by name, 1-based where they are indices."""
-    out: dict[str, Any] = {"J": design.J, **design.outcome, **priors}
+    outcome = spec.family.program_data(design.outcome, "stan")
+    out: dict[str, Any] = {"J": design.J, **outcome, **priors}
     if spec.terms:
         out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2, "center_l2": design.center_l2}
     if spec.offset:
