@@ -74,6 +74,10 @@ class BackendError(RmmError):
     """An engine is missing, crashed, timed out or returned something unusable."""
 
 
+class PlotError(RmmError):
+    """A plot was asked for that this fit cannot give, or matplotlib is missing."""
+
+
 class BackendTimeout(BackendError):
     """A fit took longer than its time limit; the engine's processes have been ended."""
 

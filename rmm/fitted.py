@@ -24,6 +24,7 @@ from rmm.tables import Array
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
 _MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
 _FLAT_TAIL = 4.0  # posterior sd of a standardised weight coefficient that no data would leave
@@ -203,6 +204,37 @@ class Fit:
                     stacklevel=5,
                 )
 
+    def plot(self, kind: str = "draws", **options: Any) -> Figure:
+        """A figure of the parameters.
+
+        Parameters
+        ----------
+        kind : str
+            ``"draws"``: density and trace; ``"forest"``: estimates with intervals by level;
+            ``"effects"``: members or nesting units, sorted; ``"prior"``: prior and posterior.
+        **options
+            Those of `rmm.plots.draws`, `.forest`, `.effects` or `.prior`, such as
+            ``parameters=["b_l1", "sigma_l1"]`` or ``top=20``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Save it with `savefig`; a notebook shows it.
+        """
+        from rmm.plots import plot
+
+        return plot(self, "plot", kind, options)
+
+    def plot_weights(self, kind: str = "variable", **options: Any) -> Figure:
+        """A figure of the weights: over a ``"variable"``, or of the members of some ``"groups"``.
+
+        Options are those of `rmm.plots.variable` and `rmm.plots.groups`: ``block=1``,
+        ``variable=``, ``groups=[...]``.
+        """
+        from rmm.plots import plot
+
+        return plot(self, "plot_weights", kind, options)
+
     def save(self, path: str | Path) -> Path:
         """Write everything into one NetCDF file; `rmm.load` reads it back."""
         from rmm.storage import save
@@ -210,6 +242,22 @@ class Fit:
         return save(self, Path(path))
 
     def __str__(self) -> str:
+        table = self._table.to_string(float_format=lambda v: f"{v:.3f}")
+        remarks = self._remarks()
+        end = f"\n\n{remarks}" if remarks else ""
+        return f"{self.model.formula}\n{self._headline()}\n\n{table}{end}"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, with a compact table."""
+        from html import escape
+
+        table = self._table.rename_axis(None).to_html(float_format=lambda v: f"{v:.3f}", border=0)
+        lines = f"<code>{escape(self.model.formula)}</code><br>{escape(self._headline())}"
+        remarks = escape(self._remarks())
+        return f"<p>{lines}</p>{table}" + (f"<p>{remarks}</p>" if remarks else "")
+
+    def _headline(self) -> str:
+        """Family, engine, sizes and convergence."""
         spec, design = self.model.spec, self.model.design
         units = [f"{design.J} groups"]
         units += [f"{m.n_members} members" for m in design.members]
@@ -217,11 +265,9 @@ class Fit:
         d = self._diagnostics
         state = "converged" if d.converged else "NOT CONVERGED"
         return (
-            f"{self.model.formula}\n{spec.family.name}, {self.backend}: {', '.join(units)}; "
+            f"{spec.family.name}, {self.backend}: {', '.join(units)}; "
             f"{self.settings.chains} chains x {self.settings.draws} draws, {state} "
-            f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})\n\n"
-            + self._table.to_string(float_format=lambda v: f"{v:.3f}")
-            + self._remarks()
+            f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})"
         )
 
     def _remarks(self) -> str:
@@ -234,7 +280,7 @@ class Fit:
                     "same groups; their effects\nare identified only in sum "
                     "(diagnostics()['always_together'])."
                 )
-        return "\n\n" + "\n".join(lines) if lines else ""
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return str(self)

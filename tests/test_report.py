@@ -15,8 +15,8 @@ from rmm.errors import StudyError
 from rmm.study.report import write_report
 from rmm.study.report.charts import spread_apart
 from rmm.study.report.numbers import acceptance_band, decimals_for, duration, fixed, rate, wilson
-from rmm.study.report.style import LOOKS, looks_of
 from rmm.study.report.tables import latex
+from rmm.style import LOOKS, looks_of
 
 METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
 OVERLAPS = (0.0, 0.25, 0.5, 1.0)

@@ -10,8 +10,8 @@ from rmm.study.report.charts import save
 from rmm.study.report.figures import charts, readable
 from rmm.study.report.numbers import compact
 from rmm.study.report.results import Results, read_results
-from rmm.study.report.style import looks_of
 from rmm.study.report.tables import measure_tables, performance_csv, write_table
+from rmm.style import looks_of
 
 __all__ = ["Results", "read_results", "write_report"]
 

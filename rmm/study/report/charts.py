@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmm.study.report.style import SETTINGS, Look
+from rmm.style import SETTINGS, Look
 
 #: Where names stand beside their lines, in units of the distance between two levels.
 _ROOM_FOR_NAMES = 0.46

@@ -1,4 +1,4 @@
-"""How methods look: one colour, marker and line per method, in every figure of a report.
+"""How figures look: those of fits, and those of reports with one look per method.
 
 Colours are those of Okabe and Ito, which readers with colour-blindness can tell apart; marker
 and line style repeat the distinction, so that a figure survives a grey printer.
@@ -35,6 +35,9 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
     """The look of each method, by its place in the study file: a method added last moves none."""
     return {method: LOOKS[i % len(LOOKS)] for i, method in enumerate(methods)}
 
+
+#: Greys of everything that is no data: text, lines to read values against, fills.
+INK, RULE, FILL = "#222222", "#8a8a8a", "#dcdcdc"
 
 #: Settings of matplotlib for all figures; fonts become paths, so that a figure looks the same
 #: everywhere, and the salt makes the ids in the SVG reproducible.
