@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.advice import Evidence, advise
 from rmm.backends.base import Run, Settings
 from rmm.design import weight_columns
 from rmm.draws import to_datatree
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
-_FLAT_TAIL = 4.0  # posterior sd of a standardised weight coefficient that no data would leave
+_ADVICE_LINES = 3  # of the warning; the diagnostics hold all
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,17 @@ class Fit:
         """What `converged` rests on, by name; see `rmm.summary.Diagnostics`.
 
         ``always_together`` lists, per `mm()` block with member effects, the sets of members that
-        are in exactly the same groups: their effects are identified only in sum.
+        are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
+        what to try, most important first; see `rmm.advice`.
         """
-        together = {part.u: self._together(i) for i, part in enumerate(self.model.spec.members)
-                    if part.random}  # fmt: skip
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
-                "always_together": together}  # fmt: skip
+                "always_together": self._together_sets,
+                "advice": list(self._advice.values())}  # fmt: skip
+
+    @cached_property
+    def _together_sets(self) -> dict[str, list[list[Any]]]:
+        return {part.u: self._together(i) for i, part in enumerate(self.model.spec.members)
+                if part.random}  # fmt: skip
 
     def _together(self, index: int) -> list[list[Any]]:
         units, groups = self.model.grouped.members[index], self.model.grouped.groups
@@ -174,35 +180,30 @@ class Fit:
             raise BackendError(f"The model has {len(parts)} mm() blocks; {block} was asked for.")
         return parts[block - 1]
 
+    @cached_property
+    def _advice(self) -> dict[str, str]:
+        return advise(Evidence(self.model, self.backend, self.settings, self._everything,
+                               self._diagnostics, self._together_sets))  # fmt: skip
+
     def warn(self) -> None:
         """Say what a careful reader must know: convergence, weights without a usable posterior."""
         d = self._diagnostics
+        advice = dict(self._advice)
+        flat = advice.pop("flat_weights", None)
         if not d.converged:
+            lines = list(advice.values())[:_ADVICE_LINES] or [
+                "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
+            ]
             warnings.warn(
                 f"The fit has not converged: largest R-hat {d.max_rhat:.3f} ({d.worst_rhat}), "
                 f"smallest bulk ESS {d.min_ess_bulk:.0f} and tail ESS {d.min_ess_tail:.0f} "
-                f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences. "
-                "Raise `warmup` and `draws`, or give tighter priors to the parameter named.",
+                f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences.\n"
+                + "\n".join(f"* {line}" for line in lines),
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        for part, member in zip(self.model.spec.members, self.model.design.members, strict=True):
-            if part.estimated and part.b_w in self.run.draws:
-                self._warn_flat(part, member.multiplier_scale)
-
-    def _warn_flat(self, part: MemberPart, scale: Array) -> None:
-        rows = self._table.loc[[f"{part.b_w}[{p}]" for p in part.weight.parameters]]
-        sd = rows["sd"].to_numpy() * scale
-        for name, value in zip(rows.index, sd, strict=True):
-            if value > _FLAT_TAIL:
-                warnings.warn(
-                    f"{name} has posterior sd {value:.0f} per standard deviation of its variable: "
-                    "the weights no longer change so far out, the likelihood is flat there and "
-                    "the prior alone decides. Report nothing about it under this prior; give it "
-                    f'one that bounds it, such as "{part.b_w} ~ normal(0, 1)".',
-                    SpecificationWarning,
-                    stacklevel=5,
-                )
+        if flat is not None:
+            warnings.warn(flat, SpecificationWarning, stacklevel=4)
 
     def plot(self, kind: str = "draws", **options: Any) -> Figure:
         """A figure of the parameters.
@@ -273,7 +274,7 @@ class Fit:
     def _remarks(self) -> str:
         """What a reader of effects must know."""
         lines = []
-        for name, sets in self.diagnostics()["always_together"].items():
+        for name, sets in self._together_sets.items():
             if sets:
                 lines.append(
                     f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
