@@ -101,8 +101,12 @@ def _constant(model: Model) -> xarray.Dataset:
 
     arrays: dict[str, Any] = {"row": ("membership", model.design.rows)}
     for part, member in zip(model.spec.members, model.design.members, strict=True):
-        arrays[f"member_index{part.suffix}"] = ("membership", member.member)
-        arrays[f"group_index{part.suffix}"] = ("membership", member.group)
+        dim = "membership"
+        if part.partial:  # memberships of its own
+            dim += part.suffix
+            arrays[f"row{part.suffix}"] = (dim, member.rows)
+        arrays[f"member_index{part.suffix}"] = (dim, member.member)
+        arrays[f"group_index{part.suffix}"] = (dim, member.group)
         if member.weight is not None:
-            arrays[f"weight{part.suffix}"] = ("membership", member.weight)
+            arrays[f"weight{part.suffix}"] = (dim, member.weight)
     return xarray.Dataset(arrays)

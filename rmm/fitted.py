@@ -14,10 +14,10 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise
 from rmm.backends.base import Run, Settings
-from rmm.design import weight_columns
 from rmm.draws import to_datatree
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
 from rmm.identification import always_together
+from rmm.memberships import weight_columns
 from rmm.model import Model
 from rmm.spec import MemberPart
 from rmm.summary import Diagnostics, diagnose, spread, summarise
@@ -98,8 +98,8 @@ class Fit:
                 if part.random}  # fmt: skip
 
     def _together(self, index: int) -> list[list[Any]]:
-        units, groups = self.model.grouped.members[index], self.model.grouped.groups
-        sets = always_together(units.code, groups.code)
+        units = self.model.grouped.members[index]
+        sets = always_together(units.code, units.group)
         return [[units.labels[code] for code in members] for members in sets]
 
     @property
@@ -113,8 +113,9 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            One row per membership, in the order of the user's rows: member, group, mean, sd and
-            quantiles of w (sd 0 where the weights are known).
+            One row per membership of the block, in the order of the user's rows and indexed by
+            their numbers (0-based): member, group, mean, sd and quantiles of w (sd 0 where the
+            weights are known).
         """
         part = self._part(block)
         grouped = self.model.grouped
@@ -123,10 +124,10 @@ class Fit:
         table = pd.DataFrame(
             {
                 "member": units.labels[units.code],
-                "group": grouped.groups.labels[grouped.groups.code],
+                "group": grouped.groups.labels[units.group],
                 **{k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]},
             },
-            index=grouped.frame.index,
+            index=self.model.design.members[block - 1].rows,
         )
         return table.sort_index()
 
@@ -139,11 +140,12 @@ class Fit:
         posterior = self.draws["posterior"]
         b_w = posterior[part.b_w].to_numpy().reshape(-1, len(part.weight.parameters))
         parameters = {name: b_w[:, [i]] for i, name in enumerate(part.weight.parameters)}
-        columns = weight_columns(part, self.model.grouped)
+        units = self.model.grouped.members[block - 1]
+        columns = weight_columns(part, self.model.grouped, units)
         if part.weight.constraint == "total":
-            yield part.weight.weights(columns, membership.start, parameters)
+            yield part.weight.weights(columns, units.segments, parameters)
             return
-        for rows, start in _chunks(membership.start):
+        for rows, start in _chunks(units.segments):
             some = {name: values[rows] for name, values in columns.items()}
             yield part.weight.weights(some, start, parameters)
 

@@ -20,6 +20,9 @@ _EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
 def parse_formula(text: str) -> Formula:
     """Read a formula in either spelling (rmm's `mmc`/`mmw`, bml's `vars`/`fn`).
 
+    Blocks with different member ids and the same group id, ``mm(id(party, gov), ...) +
+    mm(id(minister, gov), ...)``, are several kinds of members: `rmm.units.Members`.
+
     Parameters
     ----------
     text : str

@@ -12,20 +12,8 @@ from rmm.errors import DataError, FormulaError, SpecificationWarning
 from rmm.formula import check_columns, columns_of
 from rmm.tables import Array, check_complete, codes, first_varying
 from rmm.terms import Formula, MemberBlock, NestingBlock
+from rmm.units import Members, Units, find_members
 from rmm.weights import leaf_columns
-
-
-@dataclass(frozen=True)
-class Units:
-    """Units of one kind (groups, members, nesting units): a code per row or group, and labels."""
-
-    code: Array
-    labels: Array
-
-    @property
-    def count(self) -> int:
-        """Number of units."""
-        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -44,8 +32,8 @@ class Grouped:
         `code` (M,) is sorted.
     start : (J+1,) int array
         Row pointer of the groups.
-    members : tuple of Units
-        One per `mm()` block, `code` (M,).
+    members : tuple of Members
+        One per `mm()` block, with the block's own rows.
     nestings : tuple of Units
         One per `hm()` block, `code` (J,).
     strata : Units or None
@@ -56,7 +44,7 @@ class Grouped:
     frame: pd.DataFrame
     groups: Units
     start: Array
-    members: tuple[Units, ...]
+    members: tuple[Members, ...]
     nestings: tuple[Units, ...]
     strata: Units | None = None
 
@@ -79,8 +67,9 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     FormulaError
         Unknown column.
     DataError
-        Missing or infinite values, an outcome or level-2 column that varies within a group, a
-        member twice in one group, one group only.
+        Missing or infinite values (but a member id may be missing where there are several kinds
+        of members), an outcome or level-2 column that varies within a group, a member twice in
+        one group, one group only.
 
     Warns
     -----
@@ -91,7 +80,7 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     _check_sides(formula)
     _check_units(formula)
     used = columns_of(formula)
-    check_complete(frame, used)
+    _check_complete(formula, frame)
     formula = _oriented(formula, frame)
     frame = _sorted(formula, frame, used)
     groups = _groups(formula, frame)
@@ -101,8 +90,9 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
         )
     start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
     _check_constant(formula, frame, groups)
-    _check_sizes(formula, frame, groups, start)
-    members = tuple(_members(block, frame, groups) for block in formula.members)
+    kinds = len(set(formula.kinds))
+    members = tuple(find_members(block, frame, groups, kinds) for block in formula.members)
+    _check_sizes(formula, frame, groups, members)
     first = frame.iloc[start[:-1]]
     nestings = tuple(Units(*codes(first[block.unit])) for block in formula.nestings)
     for block, units in zip(formula.nestings, nestings, strict=True):
@@ -112,6 +102,30 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
             )
     strata = None if formula.strata is None else Units(*codes(first[formula.strata]))
     return Grouped(formula, frame, groups, start, members, nestings, strata)
+
+
+def _check_complete(formula: Formula, frame: pd.DataFrame) -> None:
+    """No missing values, but that with several kinds of members a row need not be of each.
+
+    The covariates and weight variables of a block must be there in its own rows.
+    """
+    if not formula.kinds:
+        check_complete(frame, columns_of(formula))
+        return
+    given = frame[list(dict.fromkeys(formula.kinds))].notna()
+    nobody = ~given.any(axis=1).to_numpy()
+    if nobody.any():
+        named = ", ".join(f"`{c}`" for c in given.columns)
+        raise DataError(
+            f"{nobody.sum()} rows have no member of any kind ({named} are all missing); the first "
+            f"is row {int(frame.index[int(np.argmax(nobody))]) + 1}. Every row is a membership: "
+            "give it a member, or drop it if its group has others."
+        )
+    check_complete(frame, columns_of(replace(formula, members=())))
+    for block, kind in zip(formula.members, formula.kinds, strict=True):
+        if not given[kind].any():
+            raise DataError(f"`{kind}` is missing in every row: its mm() block has no member.")
+        check_complete(frame[given[kind]], columns_of(replace(formula, members=(block,))))
 
 
 def _outcome_columns(formula: Formula) -> list[str]:
@@ -142,6 +156,8 @@ def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -
             2,
             hint="Write id(member, group).",
         )
+    if formula.kinds:
+        frame = frame[frame[[block.member, block.group]].notna().all(axis=1)]
     group, labels = codes(frame[block.group])
     member, _ = codes(frame[block.member])
     outcomes = _outcome_columns(formula)
@@ -159,8 +175,12 @@ def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -
         )
         return replace(block, member=block.group, group=block.member)
     column, first = next((c, f) for c, f in bad.items() if f is not None)
-    raise DataError(
-        f"The outcome `{column}` varies within group {labels[first]} of `{block.group}`. "
+    raise _outcome_varies(column, labels[first], block.group)
+
+
+def _outcome_varies(column: str, label: object, group: str) -> DataError:
+    return DataError(
+        f"The outcome `{column}` varies within group {label} of `{group}`. "
         "It must be the same in all rows of a group (the outcome is measured on groups): "
         "check the ids in id(member, group) and the outcome."
     )
@@ -220,8 +240,16 @@ def _check_units(formula: Formula) -> None:
 def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.DataFrame:
     first = [c for block in formula.members for c in (block.group, block.member)]
     keys = dict.fromkeys([*first[:1], *first[1:], *used])
-    order = np.lexsort([codes(frame[c])[0] for c in reversed(list(keys))])
+    order = np.lexsort([_ranks(frame[c]) for c in reversed(list(keys))])
     return frame.iloc[order]
+
+
+def _ranks(column: pd.Series) -> Array:
+    """Integers that sort a column; missing values come last."""
+    given = column.notna().to_numpy()
+    ranks = np.full(len(column), len(column), dtype=np.int64)
+    ranks[given] = codes(column[given])[0]
+    return ranks
 
 
 def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
@@ -246,6 +274,10 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
     if not formula.members:
         return
     group_id = formula.members[0].group
+    for column in _outcome_columns(formula) if formula.kinds else ():
+        bad = first_varying(frame[column].to_numpy(), groups.code)
+        if bad is not None:  # between rows of different kinds of members
+            raise _outcome_varies(column, groups.labels[bad], group_id)
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for block in formula.nestings:
         terms += [*(block.terms or ()), *(f.term for f in block.fixed)]
@@ -278,33 +310,25 @@ def _check_nesting(block: NestingBlock, frame: pd.DataFrame) -> None:
             )
 
 
-def _check_sizes(formula: Formula, frame: pd.DataFrame, groups: Units, start: Array) -> None:
+def _check_sizes(
+    formula: Formula, frame: pd.DataFrame, groups: Units, members: tuple[Members, ...]
+) -> None:
     """`n` is the counted group size; a column `n` that says otherwise is an error."""
-    uses_n = any(block.weight.uses_size for block in formula.members)
-    if not uses_n or "n" not in frame.columns:
+    if "n" not in frame.columns:
         return
-    counted = np.diff(start)[groups.code]
-    given = pd.to_numeric(frame["n"], errors="coerce").to_numpy(dtype=float)
-    bad = np.flatnonzero(given != counted)
-    if len(bad):
-        row = bad[0]
-        raise DataError(
-            f"Column `n` says {given[row]:g} for group {groups.labels[groups.code[row]]}, which "
-            f"has {counted[row]} rows. In weight functions `n` is the counted group size: rename "
-            "the column if it means something else, or add the missing memberships."
-        )
-
-
-def _members(block: MemberBlock, frame: pd.DataFrame, groups: Units) -> Units:
-    members = Units(*codes(frame[block.member]))
-    pairs = groups.code * members.count + members.code
-    values, counts = np.unique(pairs, return_counts=True)
-    twice = values[counts > 1]
-    if len(twice):
-        group, member = divmod(int(twice[0]), members.count)
-        raise DataError(
-            f"Member {members.labels[member]} of `{block.member}` is {counts[counts > 1][0]} times "
-            f"in group {groups.labels[group]} of `{block.group}` ({len(twice)} such "
-            f"case{'s' * (len(twice) > 1)}). A member belongs to a group once: merge its rows."
-        )
-    return members
+    for block, units in zip(formula.members, members, strict=True):
+        if not block.weight.uses_size:
+            continue
+        given = pd.to_numeric(frame["n"].iloc[units.rows], errors="coerce").to_numpy(dtype=float)
+        bad = np.flatnonzero(given != units.size)
+        if len(bad):
+            row = bad[0]
+            counted, each = "rows", ""
+            if formula.kinds:
+                counted, each = f"members of `{block.member}`", " of the block's own kind"
+            raise DataError(
+                f"Column `n` says {given[row]:g} for group {groups.labels[units.group[row]]}, "
+                f"which has {units.size[row]:g} {counted}. In weight functions `n` is the counted "
+                f"group size{each}: rename the column if it means something else, or add the missing "
+                "memberships."
+            )

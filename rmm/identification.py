@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from rmm.errors import DataError, SpecificationWarning
-from rmm.grouping import Grouped
 from rmm.spec import MemberPart
 from rmm.tables import Array, first_varying
 from rmm.weights import Aggregate, Column, walk
@@ -72,8 +71,16 @@ def check_rank(labels: list[str], columns: Array) -> None:
     )
 
 
-def check_weight_variables(part: MemberPart, grouped: Grouped, inputs: Mapping[str, Array]) -> None:
+def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, Array]) -> None:
     """Under constraint 1 a weight variable must vary within groups, or `b_w` is not identified.
+
+    Parameters
+    ----------
+    part : MemberPart
+    group : (M,) int array
+        Group of each membership of the block.
+    inputs : mapping
+        Weight variables, each (M,).
 
     Raises
     ------
@@ -88,7 +95,7 @@ def check_weight_variables(part: MemberPart, grouped: Grouped, inputs: Mapping[s
     weight = part.weight
     if weight.constraint != "group":
         return
-    varies = {k: first_varying(v, grouped.groups.code) is not None for k, v in inputs.items()}
+    varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
     if not any(varies.values()):
         named = ", ".join(f"`{c}`" for c in weight.columns) or "none"
         raise DataError(
@@ -151,12 +158,11 @@ def warn_of_idle_coefficients(
             )
 
 
-def warn_of_weights_of_constants(part: MemberPart, columns: Array, grouped: Grouped) -> None:
+def warn_of_weights_of_constants(part: MemberPart, columns: Array, group: Array) -> None:
     """Warn if weights that sum to 1 weigh nothing that differs within groups."""
     if part.random or part.weight.constraint != "group" or part.offset:
         return
-    code = grouped.groups.code
-    if all(first_varying(column, code) is None for column in columns.T):
+    if all(first_varying(column, group) is None for column in columns.T):
         warnings.warn(
             f"Every covariate of the block with {part.b_w} is constant within groups and there are "
             f"no member effects: the weights change nothing, and the posterior of {part.b_w} is "

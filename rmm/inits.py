@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rmm.design import weight_columns
 from rmm.errors import BackendError, DataError
+from rmm.memberships import weight_columns
 from rmm.model import Model
 from rmm.prior_language import Prior
-from rmm.spec import MemberPart
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
@@ -147,7 +146,7 @@ def _valid_weights(model: Model, name: str, values: Array, rng: np.random.Genera
     free = [p.family in ("normal", "student_t") for p in model.priors.elements[name]]
     values = np.where(free, rng.uniform(-1, 1, len(values)) / member.multiplier_scale, values)
     for _ in range(_TRIES):
-        if _usable(part, model, values):
+        if _usable(index, model, values):
             return values
         values = np.where(free, values / 2, values)
     raise BackendError(
@@ -156,11 +155,12 @@ def _valid_weights(model: Model, name: str, values: Array, rng: np.random.Genera
     )
 
 
-def _usable(part: MemberPart, model: Model, values: Array) -> bool:
-    grouped = model.grouped
+def _usable(index: int, model: Model, values: Array) -> bool:
+    part, units = model.spec.members[index], model.grouped.members[index]
     parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
+    columns = weight_columns(part, model.grouped, units)
     try:
-        part.weight.weights(weight_columns(part, grouped), grouped.start, parameters)
+        part.weight.weights(columns, units.segments, parameters)
     except DataError:
         return False
     return True

@@ -63,9 +63,10 @@ def coefficient_labels(spec: ModelSpec, grouped: Grouped) -> dict[str, list[str]
     for nest in spec.nestings:
         found = encode(nest.terms, frame, intercept=spanned)
         out[nest.b] = list(found.labels)
-    for part in spec.members:
-        contrast = spanned and part.weight.constraint == "group"
-        found = encode(part.block.terms, grouped.frame, intercept=contrast, start=grouped.start)
+    for part, units in zip(spec.members, grouped.members, strict=True):
+        contrast = spanned and part.weight.constraint == "group" and units.everywhere
+        own = units.of(grouped.frame)
+        found = encode(part.block.terms, own, intercept=contrast, start=units.segments)
         out[part.b] = list(found.labels)
         out[part.b_w] = list(part.weight.parameters)
     return out

@@ -115,7 +115,8 @@ def _labels(spec: ModelSpec) -> dict[str, list[str]]:
 
 def _placeholder(spec: ModelSpec) -> Design:
     """A design of one column per term, good for the families of priors and nothing else."""
-    from rmm.design import Membership, Nesting
+    from rmm.design import Nesting
+    from rmm.memberships import Membership
 
     none = np.zeros(0)
     coords: dict[str, Any] = {
@@ -131,7 +132,7 @@ def _placeholder(spec: ModelSpec) -> Design:
         weights = np.ones(len(part.weight.parameters))
         members.append(
             Membership(none, none, none, 1, None, none, ones, ones, 1.0, {}, weights, none, none,
-                       None)
+                       None, none)
         )  # fmt: skip
     for nest in spec.nestings:
         labels = [t.label for t in nest.terms] if nest.random else ["unit"]

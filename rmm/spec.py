@@ -20,11 +20,18 @@ from rmm.weights import WeightFunction
 class MemberPart:
     """One `mm()` block of a model.
 
-    `suffix` ("" with one block, "_2" or "_name" with several) is appended to every name.
+    Attributes
+    ----------
+    block : MemberBlock
+    suffix : str
+        Appended to every name: "" with one block, "_2" or "_name" with several.
+    partial : bool
+        Whether there are several kinds of members, so that a group may have none of this block's.
     """
 
     block: MemberBlock
     suffix: str
+    partial: bool = False
 
     @property
     def covariates(self) -> bool:
@@ -208,7 +215,7 @@ def build_spec(
     levels = levels or {}
     _check_family(formula, family)
     members = tuple(
-        MemberPart(block, suffix)
+        MemberPart(block, suffix, partial=bool(formula.kinds))
         for block, suffix in zip(
             formula.members, _suffixes([b.name for b in formula.members]), strict=True
         )

@@ -106,8 +106,8 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         if missing.any():
             raise DataError(
                 f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row "
-                f"{_row(missing)}. Drop or impute these rows: dropping a row changes its group, so "
-                "it is not done silently."
+                f"{_row(column, missing)}. Drop or impute these rows: dropping a row changes its "
+                "group, so it is not done silently."
             )
         values = numeric(column)
         if values is not None:
@@ -115,7 +115,7 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
             if infinite.any():
                 raise DataError(
                     f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
-                    f"{_row(infinite)}."
+                    f"{_row(column, infinite)}."
                 )
 
 
@@ -125,9 +125,9 @@ def _counted(flags: Array, what: str) -> str:
     return f"{count} {what} value{'s' if count > 1 else ''}"
 
 
-def _row(flags: Array) -> int:
-    """1-based number of the first flagged row, as a person counts."""
-    return int(np.argmax(flags)) + 1
+def _row(column: pd.Series, flags: Array) -> int:
+    """1-based number of the first flagged row, as a person counts the rows of the whole table."""
+    return int(column.index[int(np.argmax(flags))]) + 1
 
 
 def codes(column: pd.Series) -> tuple[Array, Array]:

@@ -137,3 +137,15 @@ class Formula:
     nestings: tuple[NestingBlock, ...]
     strata: str | None = None
     offset: tuple[Atom, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Member id columns, one per `mm()` block, if there are several kinds of members; else ().
+
+        The kinds share one id column, the group's, whichever way round `id()` is written.
+        """
+        pairs = [frozenset((block.member, block.group)) for block in self.members]
+        shared = frozenset[str]().union(*pairs).intersection(*pairs)
+        if len(set(pairs)) < 2 or len(shared) != 1 or any(len(pair) != 2 for pair in pairs):
+            return ()
+        return tuple(next(iter(pair - shared)) for pair in pairs)

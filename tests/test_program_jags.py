@@ -19,9 +19,9 @@ from scipy import stats
 
 from rmm.backends import jags as engine
 from rmm.backends.base import Run, Settings
-from rmm.design import weight_columns
 from rmm.errors import ConvergenceWarning, PriorError
 from rmm.inits import initial_values
+from rmm.memberships import weight_columns
 from rmm.model import Model, prepare, prepare_without_data
 from rmm.prior_language import PRIOR_FAMILIES
 from rmm.programs import jags
@@ -60,13 +60,24 @@ MODELS: dict[str, tuple[str, Any]] = {
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
     ),
+    "kinds": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x, fix(lead, 0.3)), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE,"
+        " name=p) + mm(id(mid, gid), vars(x), fn(w ~ exp(b1*s), c=2), name=m)"
+        " + mm(id(mid, gid), RE=TRUE, name=q)",
+        "weakly_informative",
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    table = made_up_coalitions()
-    return table.assign(x1=table["z"].round())
+    return with_ministers(made_up_coalitions())
+
+
+def with_ministers(table: pd.DataFrame) -> pd.DataFrame:
+    """A second kind of members, missing in some rows and in all rows of some groups."""
+    mid = table["pid"].where(table["s"] > 0)
+    return table.assign(x1=table["z"].round(), mid=mid).drop(columns="n")
 
 
 def model_of(name: str, table: pd.DataFrame) -> Model:
@@ -118,8 +129,7 @@ def test_text_does_not_depend_on_the_data(name: str, table: pd.DataFrame) -> Non
 
 
 def made_up_like(table: pd.DataFrame) -> pd.DataFrame:
-    other = made_up_coalitions(groups=60, members=12, seed=8)
-    return other.assign(x1=other["z"].round())[list(table.columns)]
+    return with_ministers(made_up_coalitions(groups=60, members=12, seed=8))[list(table.columns)]
 
 
 def test_user_text_cannot_leave_a_comment() -> None:
@@ -215,7 +225,7 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
             part, model, draws[part.b_w]
         )  # fmt: skip
         if part.estimated:
-            assert np.allclose(draws[f"w{part.suffix}"], w, rtol=1e-9)
+            assert np.allclose(draws[f"w{part.suffix}"][:, : w.shape[1]], w, rtol=1e-9)
         rows = np.zeros_like(w)
         if part.random:
             rows += draws[part.u][:, member.member]
@@ -223,7 +233,7 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
             rows += draws[part.b] @ (member.X + member.center).T
         if member.offset is not None:
             rows += member.offset
-        eta += np.add.reduceat(w * rows, member.start[:-1], axis=1)
+        np.add.at(eta.T, member.group, (w * rows).T)
         if part.covariates and not part.estimated:
             eta += draws[part.b] @ (member.X + member.center).T
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
@@ -235,10 +245,11 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
 
 
 def draws_of_w(part: Any, model: Model, b_w: np.ndarray) -> np.ndarray:
-    start = model.design.members[0].start
+    units = model.grouped.members[model.spec.members.index(part)]
     parameters = {name: b_w[:, [k]] for k, name in enumerate(part.weight.parameters)}
-    raw = part.weight.raw(weight_columns(part, model.grouped), start, parameters)
-    return np.asarray(normalise(raw, part.weight.constraint, start))
+    columns = weight_columns(part, model.grouped, units)
+    raw = part.weight.raw(columns, units.segments, parameters)
+    return np.asarray(normalise(raw, part.weight.constraint, units.segments))
 
 
 # ---- priors ----------------------------------------------------------------------------------

@@ -67,14 +67,25 @@ MODELS: dict[str, tuple[str, Any]] = {
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
     ),
+    "kinds": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x, fix(lead, 0.3)), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE,"
+        " name=p) + mm(id(mid, gid), vars(x), fn(w ~ exp(b1*s), c=2), name=m)"
+        " + mm(id(mid, gid), RE=TRUE, name=q)",
+        "weakly_informative",
+    ),
     "everything": (EVERYTHING.format("TRUE"), EVERY_PRIOR),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    table = made_up_coalitions()
-    return table.assign(x1=table["z"].round())
+    return with_ministers(made_up_coalitions())
+
+
+def with_ministers(table: pd.DataFrame) -> pd.DataFrame:
+    """A second kind of members, missing in some rows and in all rows of some groups."""
+    mid = table["pid"].where(table["s"] > 0)
+    return table.assign(x1=table["z"].round(), mid=mid).drop(columns="n")
 
 
 def model_of(name: str, table: pd.DataFrame) -> Model:
@@ -117,8 +128,7 @@ def test_stans_compiler_accepts_the_golden_texts(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_text_does_not_depend_on_the_data(name: str, table: pd.DataFrame) -> None:
-    other = made_up_coalitions(groups=60, members=12, seed=8)
-    other = other.assign(x1=other["z"].round())
+    other = with_ministers(made_up_coalitions(groups=60, members=12, seed=8))
     assert text_of(model_of(name, table)) == text_of(model_of(name, other))
 
 

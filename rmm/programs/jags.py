@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from rmm.design import Design, Membership, Nesting
+from rmm.design import Design, Nesting
 from rmm.errors import PriorError
 from rmm.expressions import Node
+from rmm.memberships import Membership
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
 from rmm.programs.names import check_distinct, vector_name
 from rmm.spec import MemberPart, ModelSpec, NestingPart
@@ -221,7 +222,7 @@ def _weights(part: MemberPart) -> list[str]:
     raw = to_jags(log_raw or part.weight.expression, _weight_names(part), "r")
     scaled = {
         "group": f"uw{s}[r] / total{s}[group{s}[r]]",
-        "total": f"J * uw{s}[r] / total{s}",
+        "total": f"{f'J_l1{s}' if part.partial else 'J'} * uw{s}[r] / total{s}",
         "none": f"uw{s}[r]",
     }[part.weight.constraint]
     lines = ["", f"  # ---- weights w{s} of the memberships", f"  for (r in 1:M{s}) {{"]
@@ -233,6 +234,8 @@ def _weights(part: MemberPart) -> list[str]:
     else:
         lines.append(f"    uw{s}[r] <- {raw}")
     lines += [f"    w{s}[r] <- {scaled}", "  }"]
+    if part.partial:
+        lines += _idle_membership(part, log_raw is not None)
     if log_raw is not None and part.weight.constraint == "group":
         inside.append(f"    top{s}[j] <- max(lw{s}[{rows}])")
     if part.weight.constraint == "group":
@@ -249,6 +252,18 @@ def _weights(part: MemberPart) -> list[str]:
         if log_raw is not None:
             lines.append(f"  top{s} <- max(lw{s}[1:M{s}])")
     return lines
+
+
+def _idle_membership(part: MemberPart, logs: bool) -> list[str]:
+    """Groups without a member of this kind point to one membership more, of weight 0.
+
+    JAGS has no empty ranges `first[j]:last[j]`.
+    """
+    s = part.suffix
+    lines = ["  # the membership of groups without such a member"]
+    if part.weight.constraint == "group":
+        lines += [f"  lw{s}[M{s} + 1] <- 0"] * logs + [f"  uw{s}[M{s} + 1] <- 1"]
+    return [*lines, f"  w{s}[M{s} + 1] <- 0"]
 
 
 def _log_raw(part: MemberPart) -> Node | None:
@@ -315,12 +330,18 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
         out |= {f"K_l1{s}": member.X.shape[1], f"X_l1{s}": member.X}
         out |= {f"center_l1{s}": member.center} if centred else {}
     if part.estimated or part.random:
-        out |= {f"first{s}": member.start[:-1] + 1, f"last{s}": member.start[1:]}
+        first, last = _segments(member)
+        out |= {f"first{s}": first, f"last{s}": last}
     if part.random:
-        out |= {f"N_l1{s}": member.n_members, f"member{s}": member.member + 1}
+        index = _padded(part, member.member + 1, 1)
+        out |= {f"N_l1{s}": member.n_members, f"member{s}": index}
     if not part.estimated:
-        return out | ({f"weight{s}": member.weight} if part.random else {})
+        return out | ({f"weight{s}": _padded(part, member.weight, 0)} if part.random else {})
     out[f"M{s}"] = len(member.member)
+    if part.covariates:
+        out[f"X_l1{s}"] = _padded(part, member.X, 0)
+    if part.partial and part.weight.constraint == "total":
+        out[f"J_l1{s}"] = member.n_groups
     out |= {vector_name(name, s): values for name, values in member.inputs.items()}
     if part.weight.constraint == "group":
         out[f"group{s}"] = member.group + 1
@@ -329,8 +350,25 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     if uses_log_size(part.weight.expression):
         out[f"log_n1{s}"] = member.log_n1
     if part.offset:
-        out[f"offset_l1{s}"] = member.offset
+        out[f"offset_l1{s}"] = _padded(part, member.offset, 0)
     return out
+
+
+def _segments(member: Membership) -> tuple[Array, Array]:
+    """(J,) first and last membership of each group; both M + 1 where it has none."""
+    first, last = member.start[:-1] + 1, member.start[1:]
+    none = first > last
+    idle = len(member.member) + 1
+    return np.where(none, idle, first), np.where(none, idle, last)
+
+
+def _padded(part: MemberPart, values: Array | None, idle: float) -> Array:
+    """Values by membership, and one more for the groups without a member of the kind."""
+    assert values is not None
+    if not part.partial:
+        return values
+    more = np.full((1, *values.shape[1:]), idle, dtype=values.dtype)
+    return np.concatenate([values, more])
 
 
 def _nesting_data(nest: NestingPart, nesting: Nesting, *, centred: bool) -> dict[str, Any]:

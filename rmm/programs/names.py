@@ -11,8 +11,8 @@ from rmm.spec import ModelSpec
 # Every name that the programs of either language may use, without a block's suffix.
 _OWN = re.compile(
     r"(J|M|K_w|K_l[123]|N_l1|H|X_l[123]|center_l[123]|offset|offset_l[12]|start|first|last|member"
-    r"|group|weight|nesting|row|one|uw|lw|xw|top|total|w|effect|eta|alpha|beta_l2|intercept|y|j|r|k"
-    r"|i|h|((X|K|N|M|H|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u)_.*))"
+    r"|group|weight|nesting|row|one|uw|lw|xw|absent|top|total|w|effect|eta|alpha|beta_l2|intercept|y|j|r|k"
+    r"|i|h|((X|K|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u)_.*))"
     r"(_\d+)?"
 )
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmm.design import Design, Membership
+import numpy as np
+
+from rmm.design import Design
 from rmm.families import Parameter
+from rmm.memberships import Membership
 from rmm.programs.names import check_distinct, vector_name
 from rmm.programs.stan_priors import (
     Forms,
@@ -119,6 +122,10 @@ def _member_data(part: MemberPart) -> list[str]:
             f"vector[K_l1{s}] center_l1{s};",
         ]
     if part.estimated:
+        if part.partial and part.weight.constraint == "group":
+            lines.append(f"vector[J] absent{s};  // 1 for groups without such a member, else 0")
+        if part.partial and part.weight.constraint == "total":
+            lines.append(f"int<lower=1> J_l1{s};  // groups with such a member")
         lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
         lines += [f"vector[M{s}] {vector_name(name, s)};" for name in _weight_vectors(part)]
         if part.offset:
@@ -245,14 +252,17 @@ def _estimated_sum(part: MemberPart) -> list[str]:
     # gradient would fill a dense J x M matrix (10 times slower at 628 groups).
     sums = f"csr_matrix_times_vector(J, M{s}, one{s}, row{s}, start{s}, {{}})"
     weighted = sums.format(f"uw{s} .* effect{s}")
+    total, groups = sums.format(f"uw{s}"), "J"
+    if part.partial:  # the sum of a group without such a member is 0, not 0/0
+        total, groups = f"({total} + absent{s})", f"J_l1{s}"
     share = {
-        "group": f"{weighted}\n         ./ {sums.format(f'uw{s}')}",
-        "total": f"{weighted} * (J / sum(uw{s}))",
+        "group": f"{weighted}\n         ./ {total}",
+        "total": f"{weighted} * ({groups} / sum(uw{s}))",
         "none": weighted,
     }[part.weight.constraint]
     comment = {
         "group": "sum to 1 in each group",
-        "total": "sum to J over all memberships",
+        "total": f"sum to {groups} over all memberships",
         "none": "are not normalised",
     }[part.weight.constraint]
     return [
@@ -279,9 +289,10 @@ def _raw_weights(part: MemberPart, names: Mapping[str, str]) -> list[str]:
     if part.weight.constraint == "total":
         return [*lines, f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights over the largest"]
     rows = f"uw{s}[first:last]"
+    some = f"if (start{s}[j + 1] > start{s}[j]) " if part.partial else ""
     return [
         *lines,
-        "  for (j in 1:J) {",
+        f"  for (j in 1:J) {some}{{",
         f"    int first = start{s}[j];",
         f"    int last = start{s}[j + 1] - 1;",
         f"    {rows} = exp({rows} - max({rows}));  // raw weights over the largest",
@@ -340,6 +351,10 @@ def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     if part.covariates:
         out |= {"K_l1": m.X.shape[1], "X_l1": m.X, "center_l1": m.center}
     if part.estimated:
+        if part.partial and part.weight.constraint == "group":
+            out["absent"] = (np.diff(m.start) == 0).astype(float)
+        if part.partial and part.weight.constraint == "total":
+            out["J_l1"] = m.n_groups
         out["K_w"] = len(part.weight.parameters)
         if part.offset:
             out["offset_l1"] = m.offset

@@ -1,0 +1,244 @@
+"""One `mm()` block + table -> its memberships, weights and covariates as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rmm.encoding import Columns, encode
+from rmm.errors import DataError, FormulaError
+from rmm.grouping import Grouped
+from rmm.identification import (
+    check_weight_variables,
+    warn_of_idle_coefficients,
+    warn_of_order,
+    warn_of_weights_of_constants,
+)
+from rmm.spec import MemberPart
+from rmm.tables import Array, numeric
+from rmm.terms import FixedTerm
+from rmm.units import Members
+from rmm.weights import evaluate, log_size_less_one
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Arrays of one `mm()` block; M memberships of its own, J groups.
+
+    Attributes
+    ----------
+    member, group : (M,) int arrays, 0-based; `group` is sorted.
+    start : (J+1,) int array, row pointer of the groups; a group without a member of the block's
+        kind has an empty segment, and its sums are 0.
+    rows : (M,) int array, the user's row number (0-based) of each membership.
+    n_members : int
+    weight : (M,) array or None
+        Normalised weights if they are known, None if they are estimated.
+    X : array
+        Member covariates, centred by `center`: (J, K) weighted sums where weights are known,
+        (M, K) where they are estimated.
+    center : (K,) array
+        Zeros where centring would change the model (weights that do not sum to one in every
+        group).
+    scale : (K,) array
+        Standard deviations of the covariates over memberships, for priors.
+    spread : float
+        mean over groups with members of sqrt(sum w^2) at equal weights, for the prior of sigma_l1.
+    inputs : mapping
+        Weight variables by program identifier, each (M,); empty for known weights.
+    n, log_n1 : (M,) arrays
+        Group size and log(n - 1).
+    offset : (M,) array or None
+        Known part of the member effects (`fix()` inside a block with estimated weights).
+    """
+
+    member: Array
+    group: Array
+    start: Array
+    n_members: int
+    weight: Array | None
+    X: Array
+    center: Array
+    scale: Array
+    spread: float
+    inputs: Mapping[str, Array]
+    multiplier_scale: Array
+    n: Array
+    log_n1: Array
+    offset: Array | None
+    rows: Array
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups that have a member of the block's kind."""
+        return int((np.diff(self.start) > 0).sum())
+
+
+def build_membership(
+    part: MemberPart,
+    grouped: Grouped,
+    units: Members,
+    spanned: bool,
+    centre: bool,
+    transform: str | None,
+) -> tuple[Membership, Columns]:
+    """The arrays of a block, and its covariates by membership.
+
+    Parameters
+    ----------
+    part : MemberPart
+    grouped : Grouped
+    units : Members
+        The block's own memberships.
+    spanned : bool
+        Whether the rest of the model takes up a constant.
+    centre, transform
+        As for `rmm.design.build_design`.
+
+    Raises
+    ------
+    DataError
+        For weights or weight variables that the model cannot use.
+    """
+    frame, segments = units.of(grouped.frame), units.segments
+    # Dummies of all levels sum to the intercept only where weights sum to one.
+    contrast = spanned and sums_to_one(part, units)
+    columns = encode(
+        part.block.terms, frame, intercept=contrast, start=segments, transform=transform
+    )
+    scales = _multiplier_scales(part, grouped, units)
+    inputs = _weight_inputs(part, grouped, units)
+    equal = 1.0 / units.size if part.estimated else _known_weights(part, grouped, units)
+    offset = fixed_sum(part.block.fixed, frame, segments)
+    warn_of_order(part)
+    if part.estimated:
+        check_weight_variables(part, units.group, inputs)
+        warn_of_idle_coefficients(part, weight_columns(part, grouped, units), segments, scales)
+        warn_of_weights_of_constants(part, columns.values, units.group)
+        center = np.zeros(columns.values.shape[1])
+        if centre and sums_to_one(part, units):
+            center = group_sums(columns.values * equal[:, None], units.start).mean(axis=0)
+        X = columns.values - center
+    else:
+        X, center = centred(group_sums(columns.values * equal[:, None], units.start), centre)
+    membership = Membership(
+        member=units.code,
+        group=units.group,
+        start=units.start,
+        n_members=units.count,
+        weight=None if part.estimated else equal,
+        X=X,
+        center=center,
+        scale=sd(columns.values),
+        spread=float(np.mean(np.sqrt(group_sums(equal**2, segments)))),
+        inputs=inputs if part.estimated else {},
+        multiplier_scale=scales,
+        n=units.size,
+        log_n1=log_size_less_one(units.size),
+        offset=offset if part.estimated and part.offset else None,
+        rows=frame.index.to_numpy().astype(np.int64),
+    )
+    return membership, columns
+
+
+def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:
+    """Data columns of the weight function, numeric, by the user's name; each (M,).
+
+    M are the memberships of the block, `units`.
+    """
+    frame, out = units.of(grouped.frame), dict[str, Array]()
+    for name in part.weight.columns:
+        column = numeric(frame[name])
+        if column is None:
+            raise DataError(f"The weight variable `{name}` is not numeric.")
+        out[name] = column
+    return out
+
+
+def _weight_inputs(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:
+    columns, out = weight_columns(part, grouped, units), dict[str, Array]()
+    for identifier, node in part.weight.inputs:
+        values = np.broadcast_to(evaluate(node, columns, units.segments), len(units.rows))
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"`{identifier}` of the weight function `{part.weight.text}` is not finite in "
+                f"{(~np.isfinite(values)).sum()} memberships."
+            )
+        out[identifier] = np.array(values, dtype=float)
+    return out
+
+
+def _known_weights(part: MemberPart, grouped: Grouped, units: Members) -> Array:
+    """Weights without parameters; `DataError` if they are negative, all 0 or not finite."""
+    weight, groups = part.weight, grouped.groups
+    columns = weight_columns(part, grouped, units)
+    values = weight.weights(columns, units.segments)
+    raw = np.broadcast_to(weight.raw(columns, units.segments), values.shape)
+    if weight.constraint != "none" and (raw < 0).any():
+        row = int(np.argmax(raw < 0))
+        raise DataError(
+            f"The weight function `{weight.text}` is negative in {(raw < 0).sum()} memberships; "
+            f"the first is in group {groups.labels[units.group[row]]} ({raw[row]:g}). Weights that "
+            "are normalised must not be negative: transform the variable, e.g. exp(x)."
+        )
+    if not values.any():
+        raise DataError(f"The weight function `{weight.text}` is 0 in every membership.")
+    return values
+
+
+def _multiplier_scales(part: MemberPart, grouped: Grouped, units: Members) -> Array:
+    """Standard deviation of what each weight coefficient multiplies; 1 for intercepts."""
+    columns, scales = weight_columns(part, grouped, units), []
+    for name in part.weight.parameters:
+        node = part.weight.multiplier(name)
+        sd = 0.0
+        if node is not None:
+            values = np.broadcast_to(evaluate(node, columns, units.segments), len(units.rows))
+            sd = float(np.std(values, ddof=1))
+        scales.append(sd if np.isfinite(sd) and sd > 0 else 1.0)
+    return np.array(scales)
+
+
+def fixed_sum(
+    fixed: tuple[FixedTerm, ...], frame: pd.DataFrame, start: Array | None = None
+) -> Array:
+    """(rows,) known sum of `fix()` terms; `start` is the row pointer of a block's groups."""
+    total = np.zeros(len(frame))
+    for item in fixed:
+        columns = encode((item.term,), frame, start=start)
+        if len(columns.labels) != 1:
+            raise FormulaError(
+                f"fix({item.term.label}, {item.value:g}): a categorical predictor has several "
+                "coefficients. Make a 0/1 column for the level that is meant."
+            )
+        total += item.value * columns.values[:, 0]
+    return total
+
+
+def group_sums(values: Array, start: Array) -> Array:
+    """(J, ...) sums of the rows of each group; 0 for a group without rows."""
+    filled = np.flatnonzero(np.diff(start))
+    sums = np.zeros((len(start) - 1, *values.shape[1:]))
+    sums[filled] = np.add.reduceat(values, start[filled], axis=0)
+    return sums
+
+
+def sums_to_one(part: MemberPart, units: Members) -> bool:
+    """Whether the weights of a block sum to one in every group, so that a constant stays one."""
+    return part.weight.constraint == "group" and units.everywhere
+
+
+def centred(values: Array, centre: bool) -> tuple[Array, Array]:
+    """Columns less their means (or as they are), and what was taken off."""
+    center = values.mean(axis=0) if centre and len(values) else np.zeros(values.shape[1])
+    return values - center, center
+
+
+def sd(values: Array) -> Array:
+    """(K,) standard deviations of columns."""
+    if values.shape[1] == 0:
+        return np.zeros(0)
+    return np.asarray(values.std(axis=0, ddof=1))
