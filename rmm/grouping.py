@@ -329,6 +329,6 @@ def _check_sizes(
             raise DataError(
                 f"Column `n` says {given[row]:g} for group {groups.labels[units.group[row]]}, "
                 f"which has {units.size[row]:g} {counted}. In weight functions `n` is the counted "
-                f"group size{each}: rename the column if it means something else, or add the missing "
-                "memberships."
+                f"group size{each}: rename the column if it means something else, or add the "
+                "missing memberships."
             )
