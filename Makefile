@@ -23,7 +23,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study test lint format calibration recovery closed-forms coalitions lock clean FORCE
+.PHONY: help env study test lint format calibration recovery parity closed-forms coalitions lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -51,11 +51,16 @@ format: $(ENV) ## rewrite the files as `make lint` wants them
 	$(PY) -m ruff format .
 	.venv/bin/snakefmt Snakefile workflow
 
-calibration: $(ENV) ## simulation-based calibration of the backends (long)
-	$(PYTEST) -m calibration $(PYTEST_ARGS)
+calibration: $(ENV) ## simulation-based calibration of every family on both engines (long)
+	@tools/judge-studies calibration "$(CORES)"
 
-recovery: $(ENV) ## recovery of known parameters by every backend (long)
+recovery: $(ENV) ## recovery of known parameters, every family on both engines (long)
 	$(PYTEST) -m recovery $(PYTEST_ARGS)
+	@tools/judge-studies recovery "$(CORES)"
+
+parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long)
+	$(PYTEST) -m parity $(PYTEST_ARGS)
+	@tools/judge-studies parity "$(CORES)"
 
 closed-forms: $(ENV) ## published numbers with closed forms, at full replications (long)
 	$(PYTEST) -m closed_forms $(PYTEST_ARGS)

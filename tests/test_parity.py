@@ -57,6 +57,11 @@ SPECIFICATIONS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+# Run by default: an ordinary regression, everything around an estimated weight, two blocks. The
+# others are for `make parity`, as are the studies parity_*.yaml.
+QUICK = ("nesting only", "estimated, constraint 2", "two blocks")
+
+
 @pytest.fixture(scope="module")
 def tables(coalitions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {
@@ -78,7 +83,10 @@ def fitted(name: str, backend: str, tables: dict[str, pd.DataFrame]) -> rmm.Fit:
 
 @pytest.mark.stan
 @pytest.mark.jags
-@pytest.mark.parametrize("name", SPECIFICATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.parity) for n in SPECIFICATIONS],
+)
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_engines_agree(name: str, tables: dict[str, pd.DataFrame]) -> None:
     jags, stan = (fitted(name, b, tables).summary() for b in ("jags", "stan"))

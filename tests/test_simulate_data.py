@@ -112,7 +112,9 @@ def test_every_structure_has_a_way_to_draw() -> None:
 def test_distributions_are_standardised(name: str) -> None:
     z = np.random.default_rng(3).standard_normal(400_000)
     values = shaped(z, {"distribution": name, "df": 6, "shape": 0.4, "probability": 0.3})
-    mean, sd = (0.3, np.sqrt(0.21)) if name == "binary" else (0.0, 1.0)
+    # 0/1 with probability 0.3; 0 to 3, each with probability 1/4: variance (4^2 - 1) / 12.
+    unscaled = {"binary": (0.3, np.sqrt(0.21)), "categories": (1.5, np.sqrt(1.25))}
+    mean, sd = unscaled.get(name, (0.0, 1.0))
     assert abs(values.mean() - mean) < 0.006
     assert abs(values.std() - sd) < 0.012
 

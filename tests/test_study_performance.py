@@ -12,7 +12,6 @@ from scipy import stats
 
 from rmm.errors import StudyError
 from rmm.simulation.membership import prepare_membership
-from rmm.study import calibration
 from rmm.study.closed_forms import (
     aggregation_bias,
     disaggregation_type1,
@@ -248,74 +247,3 @@ def test_closed_form_4_over_designs(members: int, groups: int, sd: float, publis
         covariance = np.eye(groups) + sd**2 * shares @ shares.T
         sizes.append(shared_members_size(matrix, covariance, 1))
     assert abs(published - np.mean(sizes)) < 3 * np.std(sizes, ddof=1)
-
-
-# -- calibration -----------------------------------------------------------------------------
-
-
-def test_uniform_ranks_pass_as_often_as_stated() -> None:
-    """Both p values of uniform ranks are below 0.05 in about 5% of the sets."""
-    rng = np.random.default_rng(5)
-    null = calibration.ecdf_null(200)
-    sets = rng.integers(0, calibration.KEPT + 1, size=(400, 200))
-    chi = np.mean([calibration.chi_square_p(ranks) < 0.05 for ranks in sets])
-    ecdf = np.mean([calibration.ecdf_p(ranks, null) < 0.05 for ranks in sets])
-    assert 0.02 < chi < 0.09
-    assert 0.02 < ecdf < 0.09
-
-
-@pytest.mark.parametrize("shape", ["shifted", "narrow", "wide"])
-def test_ranks_of_a_wrong_posterior_fail(shape: str) -> None:
-    rng = np.random.default_rng(6)
-    truth = rng.standard_normal(200)
-    shift, scale = {"shifted": (0.5, 1), "narrow": (0, 0.6), "wide": (0, 1.8)}[shape]
-    draws = shift + scale * rng.standard_normal((200, calibration.KEPT))
-    ranks = (draws < truth[:, None]).sum(axis=1)
-    assert calibration.ecdf_p(ranks) < 1e-3
-
-
-def test_calibration_resumes_and_judges(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = np.random.default_rng(7)
-    ranked: list[int] = []
-
-    def instead(plan: calibration.Plan, number: int) -> dict[str, Any]:
-        if len(ranked) == 25 and number == 26:
-            raise KeyboardInterrupt
-        ranked.append(number)
-        ranks = {name: int(rng.integers(0, 100)) for name in calibration.PRIORS}
-        return {"number": number, "address": plan.address, "ranks": ranks, "converged": True}
-
-    monkeypatch.setattr(calibration, "rank_one", instead)
-    arguments = ["--datasets", "60", "--folder", str(tmp_path)]
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        calibration.main(arguments)
-    assert len(list(tmp_path.glob("*.json"))) == 25
-    ranked.append(0)  # the killed run is over
-    assert calibration.main(arguments) == 0
-    assert sorted(ranked) == list(range(61))
-    assert "Calibrated: every p at least 0.00083" in capsys.readouterr().out
-    assert calibration.main([*arguments, "--seed", "2"]) == 2
-    assert "made with other settings" in capsys.readouterr().err
-
-
-def test_one_calibration_data_set() -> None:
-    pytest.importorskip("pyjags", reason="the engine JAGS (pyjags) is not installed")
-    plan = calibration.Plan("jags", chains=2, warmup=200, draws=200)
-    one = calibration.rank_one(plan, 1)
-    again = calibration.rank_one(plan, 1)
-    assert one["ranks"] == again["ranks"]
-    assert set(one["ranks"]) == set(calibration.PRIORS)
-    assert all(0 <= r <= calibration.KEPT for r in one["ranks"].values())
-    assert one["truth"]["sigma_l1"] > 0
-
-
-@pytest.mark.calibration
-@pytest.mark.parametrize("backend", ["jags", "stan"])
-def test_calibration_of_a_backend(backend: str) -> None:
-    """200 data sets; a calibrated engine fails in at most 1% of seeds, and this seed is fixed."""
-    folder = ROOT / "results" / "calibration" / backend
-    found = calibration.run(calibration.Plan(backend), 200, folder)
-    text, passed = calibration.report(found, false_alarm=0.01)
-    assert passed, text

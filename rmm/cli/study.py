@@ -50,6 +50,12 @@ examples:
   rmm study report config/studies/quickstart.yaml --out elsewhere/
 Writes the report anew from the collected results; Snakemake does so by itself after a run.
 """
+_JUDGE = """\
+examples:
+  rmm study judge config/studies/calibration_gaussian.yaml
+  rmm study judge config/studies/calibration_*.yaml --criterion recovery --out recovery.txt
+Exit code 0 if the collected results meet every criterion that the studies name, else 1.
+"""
 _REPLAY = """\
 examples:
   rmm study replay config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
@@ -85,6 +91,12 @@ def add_study(commands: Any) -> None:
     plan.add_argument("--cores", type=int, default=1, help="default: %(default)s")
     status = _study_command(below, "status", "fits done, failed, missing, and the time left",
                             _STATUS, run_status)  # fmt: skip
+    judge = command(below, "judge", "whether results meet the study's criteria", _JUDGE, run_judge)
+    judge.add_argument("files", metavar="FILE", nargs="+", help="study files")
+    judge.add_argument("--results", default="results", metavar="FOLDER",
+                       help="where studies have their folders; default: %(default)s")  # fmt: skip
+    judge.add_argument("--criterion", metavar="NAME", help="only this one; default: all")
+    judge.add_argument("--out", metavar="PATH", help="write what is printed to a file, too")
     report = _study_command(below, "report", "write the report anew", _REPORT, run_report)
     report.add_argument("--out", metavar="FOLDER", help="default: report/ in the results folder")
     replay = _study_command(below, "replay", "one replication by its address, data and draws kept",
@@ -238,6 +250,23 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
         print(f"        {method}: {number:,} ({words})")
+
+
+def run_judge(options: argparse.Namespace) -> int:
+    """`rmm study judge`: tables of all criteria; 0 if all are met."""
+    from rmm.study import load_study
+    from rmm.study.judging import judge
+    from rmm.study.results import write_text
+
+    verdicts = []
+    for file in options.files:
+        study = load_study(Path(file))
+        verdicts += judge(study, Path(options.results) / study.name, options.criterion)
+    text = "\n\n".join(verdict.text() for verdict in verdicts)
+    print(text)
+    if options.out:
+        write_text(text + "\n", Path(options.out))
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
 def run_report(options: argparse.Namespace) -> int:

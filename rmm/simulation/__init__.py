@@ -27,7 +27,7 @@ from rmm.simulation.recipes import RecipeError
 
 def simulate(
     formula: str,
-    parameters: Mapping[str, float],
+    parameters: Mapping[str, Any],
     *,
     membership: Mapping[str, Any],
     covariates: Mapping[str, Mapping[str, Any]] | None = None,
@@ -43,7 +43,8 @@ def simulate(
     formula : str
         The same language as `rmm.fit`.
     parameters : mapping
-        True value of every parameter: ``{"b_l2[Intercept]": 0, "b_l1[x]": 1, "sigma_l1": 1, ...}``.
+        True value of every parameter: ``{"b_l2[Intercept]": 0, "b_l1[x]": 1, "sigma_l1": 1, ...}``;
+        ``{"prior": "normal(0, 1)"}`` draws it.
     membership : mapping
         ``{"kind": "synthetic", "groups": 200, "members": 50, "size": 3, "overlap": 1}`` or
         ``{"kind": "empirical", "file": ..., "member": ..., "group": ...}``; the keys are those of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.distributions import DISTRIBUTIONS, shaped
+from rmm.simulation.distributions import DISTRIBUTIONS, UNSCALED, shaped
 from rmm.simulation.membership import Memberships
 from rmm.simulation.recipes import RecipeError, check_name, listed
 
@@ -166,7 +166,7 @@ def _latent(
 
 def _scaled(z: Array, config: Mapping[str, Any]) -> Array:
     values = shaped(z, config)
-    if config.get("distribution") == "binary":
+    if config.get("distribution") in UNSCALED:
         return values
     return config.get("mean", 0.0) + config.get("sd", 1.0) * values
 

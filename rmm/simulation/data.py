@@ -147,6 +147,7 @@ def draw_fixed(recipe: Recipe, rng: Any) -> FixedPart:
 
 def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
     """One replication."""
+    truth = recipe.truth.drawn(rng)
     memberships = fixed.memberships
     if memberships is None:
         memberships = recipe.membership(rng)
@@ -155,5 +156,5 @@ def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
         **draw_covariates(recipe.covariates, memberships, rng, once=False),
     }
     columns = finish_covariates(drawn, recipe.covariates, memberships)
-    outcome = draw_outcome(recipe.truth, memberships, columns, rng)
-    return Drawn(memberships, columns, outcome, recipe.truth)
+    outcome = draw_outcome(truth, memberships, columns, rng)
+    return Drawn(memberships, columns, outcome, truth)

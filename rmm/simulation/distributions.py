@@ -25,6 +25,12 @@ def _binary(z: Array, config: Mapping[str, Any]) -> Array:
     return (special.ndtr(z) > 1.0 - config.get("probability", 0.5)).astype(float)
 
 
+def _categories(z: Array, config: Mapping[str, Any]) -> Array:
+    """0, 1, ..., count - 1, equally likely, not standardised: ids of a second kind of unit."""
+    count = int(config.get("count", 4))
+    return np.minimum(np.floor(count * special.ndtr(z)), count - 1)
+
+
 def _t(z: Array, config: Mapping[str, Any]) -> Array:
     df = float(config.get("df", 5))
     p = np.clip(special.ndtr(z), _EDGE, 1 - _EDGE)
@@ -38,11 +44,15 @@ def _skew(z: Array, config: Mapping[str, Any]) -> Array:
     return (np.exp(s * z) - mean) / (mean * np.sqrt(np.expm1(s**2)))
 
 
+#: Shapes that keep their own values: `mean` and `sd` do not apply.
+UNSCALED = ("binary", "categories")
+
 #: Name -> (latent standard normals, settings) -> values.
 DISTRIBUTIONS: dict[str, Callable[[Array, Mapping[str, Any]], Array]] = {
     "normal": _normal,
     "uniform": _uniform,
     "binary": _binary,
+    "categories": _categories,
     "t": _t,
     "skew": _skew,
 }

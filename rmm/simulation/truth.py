@@ -7,12 +7,16 @@ data into a linear predictor: a mistake in one then shows against the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from rmm.families import FAMILIES
 from rmm.formula import parse_formula
+from rmm.prior_language import Prior
 from rmm.simulation.distributions import DISTRIBUTIONS
+from rmm.simulation.drawn_truth import draw_values, read_truth_prior
 from rmm.simulation.membership import IdNames
 from rmm.simulation.outcomes import OUTCOMES
 from rmm.simulation.recipes import RecipeError, check_name, close_to, listed
@@ -32,9 +36,12 @@ class Truth:
     outcome : str
         Name of the outcome column.
     parameters : mapping
-        True values, by name (``b_l1[x]``), in the order of the model.
+        True values, by name (``b_l1[x]``), in the order of the model: those that are the same in
+        every data set, and after `drawn` all of them.
     effects : mapping
         Distribution of the random effects, by name.
+    priors : mapping
+        Parameter -> prior from which its true value is drawn for each data set.
     """
 
     formula: Formula
@@ -42,6 +49,19 @@ class Truth:
     outcome: str
     parameters: Mapping[str, float]
     effects: Mapping[str, Mapping[str, Any]]
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters, in the order of the model."""
+        return parameter_names(self.spec)
+
+    def drawn(self, rng: np.random.Generator) -> Truth:
+        """The truth of one data set; without priors it is the same, and `rng` is not touched."""
+        if not self.priors:
+            return self
+        values = {**self.parameters, **draw_values(self.priors, rng)}
+        return replace(self, parameters={name: values[name] for name in self.names})
 
 
 def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: IdNames) -> Truth:
@@ -67,7 +87,7 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
     formula = parse_formula(config["formula"])
     _check_formula(formula, levels, names)
     spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
-    parameters = _check_parameters(config["parameters"], parameter_names(spec))
+    parameters, priors = _check_parameters(config["parameters"], spec)
     effects = config.get("effects") or {}
     random = [p.name for p in spec.parameters if p.role == "effect"]
     for name, one in effects.items():
@@ -80,7 +100,7 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
         )
     expression = formula.outcome.parts[0].expression
     assert isinstance(expression, Column)
-    return Truth(formula, spec, expression.name, parameters, effects)
+    return Truth(formula, spec, expression.name, parameters, effects, priors)
 
 
 def level3(formula: Formula, levels: Mapping[str, str]) -> dict[str, int]:
@@ -176,7 +196,11 @@ def _check_column(column: str, levels: Mapping[str, str]) -> None:
         )
 
 
-def _check_parameters(given: Mapping[str, float], known: tuple[str, ...]) -> dict[str, float]:
+def _check_parameters(
+    given: Mapping[str, Any], spec: ModelSpec
+) -> tuple[dict[str, float], dict[str, Prior]]:
+    """True values, and the priors of those that are drawn, both in the order of the model."""
+    known = parameter_names(spec)
     for name in given:
         if name not in known:
             raise RecipeError(
@@ -191,9 +215,17 @@ def _check_parameters(given: Mapping[str, float], known: tuple[str, ...]) -> dic
             f"no value for {listed(missing)}",
             "Every parameter of the formula needs a value.",
         )
+    parameters = {p.name: p for p in spec.parameters}
+    values: dict[str, float] = {}
+    priors: dict[str, Prior] = {}
     for name in known:
+        if isinstance(given[name], Mapping):
+            parameter = parameters[name.partition("[")[0]]
+            priors[name] = read_truth_prior(name, given[name], parameter)
+            continue
         if name.startswith("sigma") and given[name] < 0:
             raise RecipeError(
                 f"truth.parameters.{name}", f"{given[name]:g}", "A standard deviation is >= 0."
             )
-    return {name: float(given[name]) for name in known}
+        values[name] = float(given[name])
+    return values, priors

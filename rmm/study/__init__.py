@@ -18,8 +18,9 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
 
 `rmm.study.performance.performance(estimates, ...)` scores any table of estimates;
-`python -m rmm.study.calibration` checks a backend by simulation-based calibration. The lines that
-the workflow prints while it runs come from `progress` and, into its logs, `joblog`.
+`rmm.study.judging.judge(study, folder)` says whether results meet the criteria that the study
+names (recovery, calibration, parity). The lines that the workflow prints while it runs come from
+`progress` and, into its logs, `joblog`.
 """
 
 from __future__ import annotations

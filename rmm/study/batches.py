@@ -205,7 +205,7 @@ def outcome_rows(
     study: Study, scenario: Scenario, task: Task, replication: int, outcome: Outcome
 ) -> list[dict[str, Any]]:
     """Rows of `results.ESTIMATES` for one fit; one per estimand where there are no estimates."""
-    truth = study.truth_of(scenario)
+    truth = study.truth_of(scenario, task.drawn.truth.parameters)
     common = {
         "scenario": scenario.id,
         "replication": replication,

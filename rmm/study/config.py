@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rmm.simulation.truth import parameter_names
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES
@@ -29,10 +28,14 @@ class Estimand:
     truth: float | str | None = None
 
     def true_value(self, parameters: Mapping[str, float]) -> float | None:
-        """Its value in a scenario; None where the truth does not have it."""
+        """Its value in a scenario or data set; None where the truth does not have it."""
         if isinstance(self.truth, (int, float)):
             return float(self.truth)
         return parameters.get(self.parameter if self.truth is None else self.truth)
+
+    def has_truth(self, names: Collection[str]) -> bool:
+        """Whether a truth with parameters of these names says its value."""
+        return isinstance(self.truth, (int, float)) or (self.truth or self.parameter) in names
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,7 @@ class Study:
     measures: tuple[str, ...]
     baseline: str
     reference: tuple[Mapping[str, Any], ...] = field(default=())
+    criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -89,11 +93,21 @@ class Study:
         """Data sets of a scenario that a method fits: the first so many."""
         return min(scenario.replications, method.replications or scenario.replications)
 
-    def truth_of(self, scenario: Scenario) -> dict[str, float]:
-        """True values by the names of parameters in estimates."""
-        known = dict(scenario.recipe.truth.parameters)
+    def truth_of(
+        self, scenario: Scenario, parameters: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """True values by the names of parameters in estimates.
+
+        Parameters
+        ----------
+        parameters : mapping, optional
+            Those of one data set, where the scenario draws them; without, only what is the same
+            in all its data sets is known.
+        """
+        parameters = scenario.recipe.truth.parameters if parameters is None else parameters
+        known = dict(parameters)
         for estimand in self.estimands:
-            value = estimand.true_value(scenario.recipe.truth.parameters)
+            value = estimand.true_value(parameters)
             if value is not None:
                 known[estimand.parameter] = value
         return known
@@ -144,6 +158,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         measures=tuple(config["measures"]) or tuple(MEASURES),
         baseline=baseline,
         reference=tuple(config["reference"]),
+        criteria=config["criteria"],
     )
 
 
@@ -159,7 +174,7 @@ def _estimands(
 ) -> tuple[Estimand, ...]:
     stated = config["estimands"]
     if not stated:
-        names = dict.fromkeys(p for s in scenarios for p in parameter_names(s.recipe.truth.spec))
+        names = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
         return tuple(Estimand(name, 0.0, (0.05,)) for name in names)
     out: list[Estimand] = []
     for index, one in enumerate(stated):
@@ -171,8 +186,8 @@ def _estimands(
             raise letters.about(
                 f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
             )
-        known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.parameters)
-        if all(estimand.true_value(s.recipe.truth.parameters) is None for s in scenarios):
+        known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
+        if not estimand.has_truth(known):
             key += ".truth" if estimand.truth is not None else ".parameter"
             wanted = estimand.truth or estimand.parameter
             raise letters.name(key, "parameter of the truth", wanted, list(known))

@@ -16,6 +16,7 @@ import rmm
 from rmm.errors import BackendTimeout, RmmError
 from rmm.formula import parse_formula
 from rmm.simulation import Drawn
+from rmm.study.calibration import rank
 from rmm.study.layouts import LAYOUTS, Flat, parameter_of
 from rmm.study.methods import ENGINES, OLS, Method
 from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT
@@ -170,7 +171,7 @@ def fit_engine(task: Task) -> Outcome:
         engine_data(method, drawn, formula),
         family=drawn.truth.spec.family.name,
         backend=method.backend,
-        priors=method.config["priors"],
+        priors=method.priors(drawn.truth),
         chains=sampler["chains"],
         warmup=sampler["warmup"],
         draws=sampler["draws"],
@@ -187,7 +188,7 @@ def fit_engine(task: Task) -> Outcome:
     table.index = [renamed.get(str(name), str(name)) for name in table.index]
     _check_levels(task, table.index)
     values = parameter_draws(result, renamed)
-    rows = [_draw_row(str(n), table.loc[n], values[str(n)], task.nulls) for n in table.index]
+    rows = [_draw_row(str(n), table.loc[n], values[str(n)], task) for n in table.index]
     divergences = int(result.diagnostics().get("divergences", 0))
     reason = _unconverged(method.config["gate"], table, sampler["chains"], divergences, task.nulls)
     return Outcome(
@@ -245,8 +246,8 @@ def parameter_draws(result: Any, renamed: Mapping[str, str]) -> dict[str, Array]
     return out
 
 
-def _draw_row(name: str, row: Any, values: Array, nulls: Mapping[str, float]) -> dict[str, Any]:
-    null = nulls.get(name, 0.0)
+def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
+    null, truth = task.nulls.get(name, 0.0), task.drawn.truth
     above, below = float(np.mean(values > null)), float(np.mean(values < null))
     out: dict[str, Any] = {
         "parameter": name,
@@ -258,7 +259,10 @@ def _draw_row(name: str, row: Any, values: Array, nulls: Mapping[str, float]) ->
         "rhat": float(row["rhat"]),
         "ess_bulk": float(row["ess_bulk"]),
         "ess_tail": float(row["ess_tail"]),
+        "mcse": float(row["mcse_mean"]),
     }
+    if name in truth.priors:
+        out["rank"] = rank(values, truth.parameters[name])
     for label, level in _INTERVALS:
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         out[f"lower{label}"], out[f"upper{label}"] = float(low), float(high)

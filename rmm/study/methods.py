@@ -13,7 +13,8 @@ from typing import Any
 from rmm.errors import RmmError
 from rmm.formula import parse_formula
 from rmm.simulation import Recipe
-from rmm.simulation.truth import term_columns
+from rmm.simulation.truth import Truth, level3, parameter_names, term_columns
+from rmm.spec import build_spec
 from rmm.study import addresses
 from rmm.study.formulas import flat_formula, member_formula
 from rmm.study.letters import Letters
@@ -22,6 +23,8 @@ from rmm.study.scenarios import Scenario
 from rmm.terms import Formula, MemberBlock, NestingBlock
 
 OLS = "ols"
+#: Value of a method's `priors`: those of the truth.
+TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
 ENGINES = ("jags", "stan", "laplace")
 
@@ -102,6 +105,16 @@ class Method:
         """Formula of the model in a scenario."""
         written = self.config.get("formula")
         return str(written) if written else self.kind.formula(recipe.truth.formula, self.config)
+
+    def priors(self, truth: Truth) -> Any:
+        """Priors as `rmm.fit` takes them; `truth`: those that the true values are drawn from."""
+        if self.config["priors"] != TRUTH:
+            return self.config["priors"]
+        # All digits: the prior of the fit is the one drawn from, to the last bit.
+        return {
+            name: f"{prior.family}({', '.join(map(repr, prior.values))})"
+            for name, prior in truth.priors.items()
+        }
 
 
 def build_methods(
@@ -211,8 +224,30 @@ def _check_formula(
             "no weight has a parameter to estimate",
             "weights such as w ~ 1/(1 + (n-1)*exp(-(b1*x)))",
         )
+    if method.config["priors"] == TRUTH:
+        _check_drawn_priors(key.replace("formula", "priors"), formula, scenario, letters)
     if "nesting" in method.config.get("cluster", []) and recipe.names.nesting is None:
         raise letters.about(key.replace("formula", "cluster"), "no nesting units", "group, member")
+
+
+def _check_drawn_priors(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:
+    """`priors: truth` needs a prior for each parameter of the model, and none besides."""
+    truth = scenario.recipe.truth
+    fixed = [name for name in truth.names if name not in truth.priors]
+    if fixed:
+        raise letters.about(
+            key, f"{TRUTH!r}, where {', '.join(fixed)} is not drawn from a prior",
+            "truth.parameters that all have a prior, or priors as rmm.fit takes them",
+        )  # fmt: skip
+    model = parameter_names(
+        build_spec(formula, truth.spec.family, level3(formula, scenario.recipe.levels))
+    )
+    other = sorted(set(model) ^ set(truth.names))
+    if other:
+        raise letters.about(
+            key, f"{TRUTH!r}, where truth and model differ in {', '.join(other)}",
+            "a model with the parameters of the truth",
+        )  # fmt: skip
 
 
 def _terms(formula: Formula) -> list[Any]:

@@ -35,7 +35,7 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
             task.drawn.truth.spec.family.name,
             method.backend,
             data=engine_data(method, task.drawn, parsed(task.formula)),
-            priors=method.config["priors"],
+            priors=method.priors(task.drawn.truth),
         )
         texts[text] = None
     made = [str(compile_program(text)) for text in texts]

@@ -46,6 +46,8 @@ ESTIMATES = pa.schema(
         ("rhat", pa.float64()),
         ("ess_bulk", pa.float64()),
         ("ess_tail", pa.float64()),
+        ("mcse", pa.float64()),  # Monte Carlo error of `mean` within the fit
+        ("rank", pa.int32()),  # of a truth drawn from a prior, among 99 draws: 0 to 99
         ("divergences", pa.int32()),
         ("seconds", pa.float64()),  # of the whole fit; the same in all rows of a fit
         pa.field("status", pa.string(), nullable=False),
@@ -56,6 +58,9 @@ ESTIMATES = pa.schema(
         ("engine", pa.string()),
     ]
 )
+
+#: Columns that files of earlier versions lack; read as null.
+LATER = ("mcse", "rank")
 
 #: `method` and `parameter` are never null; `alpha` is null for measures that have none.
 PERFORMANCE = pa.schema(
@@ -141,14 +146,20 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
             f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
             "batch is recomputed."
         ) from error
+    metadata = _metadata(table)
+    for name in LATER:
+        if name not in table.schema.names:
+            empty = pa.nulls(len(table), ESTIMATES.field(name).type)
+            table = table.add_column(ESTIMATES.get_field_index(name), name, empty)
     if table.schema.names != ESTIMATES.names:
         raise StudyError(
             f"{path} has other columns than this version of rmm writes: "
             f"{', '.join(sorted(set(table.schema.names) ^ set(ESTIMATES.names)))}.\n"
             "Move the old results away, or use the version that wrote them."
         )
-    found = table.schema.metadata or {}
-    metadata = {
-        k.decode()[4:]: v.decode() for k, v in found.items() if k.decode().startswith("rmm.")
-    }
     return table, metadata
+
+
+def _metadata(table: pa.Table) -> dict[str, str]:
+    found = table.schema.metadata or {}
+    return {k.decode()[4:]: v.decode() for k, v in found.items() if k.decode().startswith("rmm.")}

@@ -47,6 +47,11 @@ class Scenario:
     fixed_digests: Mapping[str, str]
     recipe: Recipe = field(repr=False)
 
+    @property
+    def label(self) -> str:
+        """Its factor levels in words; its id where there are no factors."""
+        return ", ".join(str(level) for level in self.factors.values()) or self.id
+
 
 @dataclass(frozen=True)
 class Level:

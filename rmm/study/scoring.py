@@ -29,10 +29,7 @@ def write_performance(study: Study, estimates: str | Path, out: str | Path) -> p
 
 def score(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
     """Performance of a study's estimates, with the columns `reference` and `reference_source`."""
-    known = {s.id: study.truth_of(s) for s in study.scenarios}
-    pairs = zip(estimates["scenario"], estimates["parameter"], strict=True)
-    # Truth by the study file as it is now; `truth` in the table says what it was at the fit.
-    estimates = estimates.assign(truth=[known[s].get(p, float("nan")) for s, p in pairs])
+    estimates = estimates.assign(truth=current_truth(study, estimates))
     frame = performance(
         estimates,
         alpha={e.parameter: e.alpha for e in study.estimands},
@@ -47,6 +44,21 @@ def score(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
     frame["reference"] = [v[0] for v in values]
     frame["reference_source"] = [v[1] for v in values]
     return frame
+
+
+def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
+    """Truth of each row by the study file as it is now; the row's own where it was drawn.
+
+    `truth` in the table says what it was at the fit, so that estimands can be changed without
+    fitting again; a truth that each data set draws from a prior is known there alone.
+    """
+    known = {s.id: study.truth_of(s) for s in study.scenarios}
+    drawn = {s.id: bool(s.recipe.truth.priors) for s in study.scenarios}
+    columns = (estimates[c] for c in ("scenario", "parameter", "truth"))
+    return [
+        known[scenario].get(name, own if drawn[scenario] else float("nan"))
+        for scenario, name, own in zip(*columns, strict=True)
+    ]
 
 
 _Found = dict[tuple[str, str, str, str], list[tuple[float | None, float, str]]]
