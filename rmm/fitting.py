@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rmm.families import Family, family_options, find_family
 from rmm.fitted import Fit
 from rmm.inits import initial_values
 from rmm.model import Model, prepare, prepare_without_data
+from rmm.own_program import check_variables, drawn_only, read_program
 from rmm.programs import find_language
 from rmm.progress import progress_bar
 
@@ -40,9 +42,9 @@ def fit(
     seed: int | None = None,
     cores: int | None = None,
     inits: Any = None,
-    monitor: str = "summary",
+    monitor: str | Sequence[str] = "summary",
     transform: str | None = None,
-    program: str | None = None,
+    program: str | Path | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
     **backend_options: Any,
@@ -68,11 +70,13 @@ def fit(
         Processes at the same time; default: as many as chains and processors.
     inits : mapping or list of mappings, optional
         Initial values by parameter; default: dispersed and valid ones.
-    monitor : str
-        ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone.
+    monitor : str or sequence of str
+        ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone; a list of
+        names keeps these variables of the program beside those of the summary, in ``Fit.draws``.
     transform : {"center", "std", "std2"}, optional
-    program : str, optional
-        Your own text (of `rmm.program`, edited) in place of the generated one.
+    program : str or path, optional
+        Your own text (of `rmm.program`, edited) in place of the generated one, or the path of a
+        file that ends in .txt, .jags, .bug or .stan. It gets the data of `rmm.program_data`.
     progress : bool, optional
         Whether to show progress; default: only on a terminal.
     timeout : float, optional
@@ -100,26 +104,29 @@ def _sampled(
     engine: Backend,
     model: Model,
     settings: Settings,
-    monitor: str,
+    monitor: str | Sequence[str],
     inits: Any,
-    program: str | None,
+    program: str | Path | None,
     progress: bool | None,
     options: Mapping[str, Any],
 ) -> Fit:
     """Program and data to the engine, draws back."""
     language, forms = find_language(engine.language), model.priors.forms
+    own = program is not None
+    text = read_program(program) if own else language.write(model.spec, forms)
+    needed = {} if own else language.engine_options(model.spec, forms)
     settings = replace(
         settings,
         monitor=_monitored(language, model, monitor),
-        options={**language.engine_options(model.spec, forms), **options},
+        options={**needed, **options},
     )
-    if program is not None and not isinstance(program, str):
-        raise BackendError(f"`program` must be a program's text, not {type(program).__name__}.")
-    text = program or language.write(model.spec, forms)
+    check_variables(text, engine.language, settings.monitor)
     values = language.data(model.spec, model.design, model.priors.data)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     nuisance = language.nuisance(model.spec, model.design)
     starts = [{**nuisance, **language.initial(model.spec, forms, v)} for v in neutral]
+    if own:
+        starts = [drawn_only(text, engine.language, values) for values in starts]
     with progress_bar(progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
     result = Fit(model, run, text, values, engine.name, settings)
@@ -186,12 +193,20 @@ def _seed(seed: int | None) -> int:
     return int(seed)
 
 
-def _monitored(language: Any, model: Model, monitor: str) -> tuple[str, ...]:
-    if monitor not in MONITORS:
-        raise BackendError(f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}.")
+def _monitored(language: Any, model: Model, monitor: str | Sequence[str]) -> tuple[str, ...]:
+    extra = () if isinstance(monitor, str) else tuple(monitor)
+    if isinstance(monitor, str) and monitor not in MONITORS:
+        raise BackendError(
+            f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, or a list of names of "
+            "variables of the program."
+        )
+    bad = [name for name in extra if not isinstance(name, str)]
+    if bad:
+        raise BackendError(f"`monitor` names variables; {bad[0]!r} is no name.")
     effects = {p.name for p in model.spec.parameters if not p.structural}
     names = language.monitored(model.spec, model.priors.forms)
-    return tuple(n for n in names if monitor == "summary" or n not in effects)
+    kept = [n for n in names if monitor != "structural" or n not in effects]
+    return tuple(dict.fromkeys((*kept, *extra)))
 
 
 def _settings(

@@ -1,0 +1,143 @@
+"""A user's own program: edited text runs with our data; what it lacks is said before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rmm
+from rmm.own_program import drawn_only, read_program
+
+FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
+SHORT: dict[str, Any] = {"chains": 2, "warmup": 300, "draws": 300, "seed": 4, "progress": False}
+pytestmark = pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+
+
+def edited(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1
+    return text.replace(old, new)
+
+
+@pytest.mark.jags
+def test_program_and_data_are_those_of_fit(coalitions: pd.DataFrame, tmp_path: Path) -> None:
+    fit = rmm.fit(FORMULA, coalitions, **SHORT)
+    text = rmm.program(FORMULA, data=coalitions)
+    assert fit.program == text
+    data = rmm.program_data(FORMULA, coalitions)
+    assert data.keys() == fit.program_data.keys()
+    assert all(np.array_equal(data[name], fit.program_data[name]) for name in data)
+    path = tmp_path / "mine.jags"
+    path.write_text(text)
+    for own in (text, path, str(path)):
+        again = rmm.fit(FORMULA, coalitions, program=own, **SHORT)
+        assert again.program == text
+        assert again.draws["posterior"].to_dataset().equals(fit.draws["posterior"].to_dataset())
+
+
+@pytest.mark.jags
+def test_an_edited_outcome_runs_on_jags(coalitions: pd.DataFrame, tmp_path: Path) -> None:
+    """Heavy tails: an outlier that drags the normal model's coefficient leaves this one alone."""
+    table = coalitions.copy()
+    table.loc[table["gid"] == "g000", ["y", "z"]] = [60.0, 6.0]
+    text = rmm.program(FORMULA, data=table)
+    robust = edited(text, "y[j] ~ dnorm(eta[j], tau_l2)", "y[j] ~ dt(eta[j], tau_l2, 3)")
+    one = rmm.fit(FORMULA, table, **SHORT).summary()["mean"]
+    other = rmm.fit(FORMULA, table, program=robust, **SHORT)
+    assert one["b_l2[z]"] > 1 and other.summary()["mean"]["b_l2[z]"] == pytest.approx(0.5, abs=0.2)
+    again = rmm.load(other.save(tmp_path / "own.nc"))
+    assert again.program == robust
+
+
+@pytest.mark.jags
+def test_what_is_no_longer_drawn_gets_no_initial_values(coalitions: pd.DataFrame) -> None:
+    text = rmm.program(FORMULA, data=coalitions)
+    line = next(row for row in text.splitlines() if row.strip().startswith("sigma_l2 ~"))
+    fit = rmm.fit(FORMULA, coalitions, program=edited(text, line, "  sigma_l2 <- 0.6"), **SHORT)
+    assert set(fit.draws["posterior"]["sigma_l2"].to_numpy().reshape(-1)) == {0.6}
+
+
+@pytest.mark.jags
+def test_more_variables_are_kept(coalitions: pd.DataFrame) -> None:
+    fit = rmm.fit(FORMULA, coalitions, monitor=["eta", "alpha"], **SHORT)
+    posterior = fit.draws["posterior"]
+    assert posterior["eta"].shape == (2, 300, 120)
+    assert posterior["alpha"].shape == (2, 300)
+    assert "u_l1" in posterior and "alpha" not in fit.summary().index
+    y = coalitions.groupby("gid")["y"].first()
+    assert np.corrcoef(posterior["eta"].mean(("chain", "draw")), y)[0, 1] > 0.6
+
+
+@pytest.mark.stan
+def test_an_edited_program_runs_on_stan(coalitions: pd.DataFrame, tmp_path: Path) -> None:
+    text = rmm.program(FORMULA, backend="stan", data=coalitions)
+    text = edited(text, "y ~ normal(eta, sigma_l2);", "y ~ student_t(4, eta, sigma_l2);")
+    text = edited(
+        text, "  vector[K_l2 + 1] b_l2;", "  vector[K_l2 + 1] b_l2;\n  real twice = 2 * alpha;"
+    )
+    path = tmp_path / "robust.stan"
+    path.write_text(text)
+    fit = rmm.fit(
+        FORMULA, coalitions, backend="stan", program=path, monitor=["twice", "alpha"], **SHORT
+    )
+    assert fit.program == text
+    posterior = fit.draws["posterior"]
+    assert posterior["twice"].to_numpy() == pytest.approx(
+        2 * posterior["alpha"].to_numpy(), rel=1e-4
+    )
+    assert fit.summary()["mean"]["b_l2[z]"] == pytest.approx(0.5, abs=0.3)
+
+
+@pytest.mark.parametrize("backend", ["jags", "stan"])
+def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: str) -> None:
+    """Before any engine starts: a comment that names a variable does not count."""
+    comment = {"jags": "#", "stan": "//"}[backend]
+    text = rmm.program(FORMULA, backend=backend, data=coalitions).replace("sigma_l1", "s1")
+    text = text.replace("b_l2", "b2") + f"\n{comment} sigma_l1 and b_l2\n"
+    with pytest.raises(rmm.ProgramError, match="no variable `b_l2`, `sigma_l1`, which the fit"):
+        rmm.fit(FORMULA, coalitions, backend=backend, program=text, **SHORT)
+    with pytest.raises(rmm.ProgramError, match="no variable `theta`, which the fit keeps"):
+        rmm.fit(FORMULA, coalitions, backend=backend, monitor=["theta"], **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("program", "letter"),
+    [(3, "not int"), ("  \n", "is empty"), ("nowhere.jags", "nowhere.jags: there is no such file"),
+     (Path("nowhere"), "there is no such file")],
+)  # fmt: skip
+def test_letters_about_what_is_given(
+    coalitions: pd.DataFrame, program: object, letter: str
+) -> None:
+    with pytest.raises(rmm.ProgramError, match=letter):
+        rmm.fit(FORMULA, coalitions, program=program, **SHORT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "letter"),
+    [("everything", "Known: structural, summary, or a list"), ([3], "3 is no name")],
+)
+def test_letters_about_monitor(coalitions: pd.DataFrame, monitor: Any, letter: str) -> None:
+    with pytest.raises(rmm.BackendError, match=letter):
+        rmm.fit(FORMULA, coalitions, monitor=monitor, **SHORT)
+
+
+def test_files_and_texts_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.TXT"
+    path.write_text("model { a ~ dnorm(0, 1) }")
+    assert read_program(str(path)) == read_program(path) == path.read_text()
+    assert read_program("model {\n} # as in a.txt") == "model {\n} # as in a.txt"
+    (tmp_path / "b.stan").write_bytes(b"\xff\xfe")
+    with pytest.raises(rmm.ProgramError, match="cannot be read"):
+        read_program(tmp_path / "b.stan")
+
+
+def test_initial_values_of_drawn_variables() -> None:
+    text = (
+        "model { a ~ dnorm(0, 1)\n for (i in 1:3) { u[i] ~ dnorm(0, 1) }\n s <- 2 # t ~ dexp(1)\n }"
+    )
+    values = dict.fromkeys(("a", "u", "s", "t", "x"), 1.0)
+    assert set(drawn_only(text, "jags", values)) == {"a", "u"}
+    assert set(drawn_only("parameters { real a; } // s", "stan", values)) == {"a"}
