@@ -70,7 +70,12 @@ class Design:
 
 
 def build_design(
-    spec: ModelSpec, grouped: Grouped, *, centre: bool = True, transform: str | None = None
+    spec: ModelSpec,
+    grouped: Grouped,
+    *,
+    centre: bool = True,
+    transform: str | None = None,
+    known: int | None = None,
 ) -> Design:
     """The arrays of a model on a table.
 
@@ -82,6 +87,10 @@ def build_design(
         Whether the intercept is sampled at the predictors' centres (its prior says so).
     transform : str, optional
         ``"center"``, ``"std"`` or ``"std2"``: of the continuous predictors.
+    known : int, optional
+        The first `known` groups are those of a fit, the others are new (`rmm.new_groups`): the
+        fit's groups alone give means, sds and totals, and nothing is checked again. The outcome
+        is left out.
 
     Raises
     ------
@@ -90,25 +99,27 @@ def build_design(
     """
     centre = centre and spec.spanned
     groups, frame = grouped.groups, grouped.group_frame
-    parts = tuple(atom_values(a, frame) for a in spec.formula.outcome.parts)
     level3 = tuple(t for p in spec.nestings for t in p.terms)
-    columns = encode(spec.terms, frame, intercept=spec.spanned, margins=level3, transform=transform)
+    once = None if known is None else np.arange(known)
+    columns = encode(
+        spec.terms, frame, intercept=spec.spanned, margins=level3, transform=transform, once=once
+    )
     # Without an intercept the first category, wherever it stands, has a column for every level.
     spanned = spec.spanned or columns.full
     nestings: list[tuple[Nesting, Columns]] = []
     for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
-        nestings.append(_nesting(nest, grouped, units, spanned, centre, transform))
+        nestings.append(_nesting(nest, grouped, units, spanned, centre, transform, known))
         spanned = spanned or nestings[-1][1].full
     members: list[tuple[Membership, Columns]] = []
     for part, units in zip(spec.members, grouped.members, strict=True):
-        members.append(build_membership(part, grouped, units, spanned, centre, transform))
-        spanned = spanned or (members[-1][1].full and sums_to_one(part, units))
-    _check_rank(spec, grouped, columns, members, nestings)
+        members.append(build_membership(part, grouped, units, spanned, centre, transform, known))
+        spanned = spanned or (members[-1][1].full and sums_to_one(part, units, known))
+    if known is None:
+        _check_rank(spec, grouped, columns, members, nestings)
     X, center = centred(columns.values, centre)
-    strata = None if grouped.strata is None else grouped.strata.code
     return Design(
         J=groups.count,
-        outcome=spec.family.read_outcome(spec.formula.outcome.label, parts, strata),
+        outcome=_outcome(spec, grouped) if known is None else {},
         X_l2=X,
         center_l2=center,
         scale_l2=sd(columns.values),
@@ -118,6 +129,13 @@ def build_design(
         coords=_coords(spec, grouped, columns, [c for _, c in members], [c for _, c in nestings]),
         rows=grouped.frame.index.to_numpy().astype(np.int64),
     )
+
+
+def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
+    outcome = spec.formula.outcome
+    parts = tuple(atom_values(atom, grouped.group_frame) for atom in outcome.parts)
+    strata = None if grouped.strata is None else grouped.strata.code
+    return spec.family.read_outcome(outcome.label, parts, strata)
 
 
 def _check_rank(
@@ -174,9 +192,10 @@ def _nesting(
     spanned: bool,
     centre: bool,
     transform: str | None,
+    known: int | None,
 ) -> tuple[Nesting, Columns]:
     if part.random:
-        once = np.unique(units.code, return_index=True)[1]
+        once = np.unique(units.code[:known], return_index=True)[1]
         columns = encode(
             part.terms, grouped.group_frame, intercept=spanned, transform=transform, once=once
         )

@@ -65,11 +65,11 @@ def to_datatree(run: Run, model: Model) -> xarray.DataTree:
 
 def _coords(run: Run, labels: dict[str, Array]) -> dict[str, Any]:
     first = next(iter(run.draws.values()))
-    own = {name: _text(values) for name, values in labels.items()}
+    own = {name: text_labels(values) for name, values in labels.items()}
     return {"chain": np.arange(first.shape[0]), "draw": np.arange(first.shape[1]), **own}
 
 
-def _text(labels: Array) -> Array:
+def text_labels(labels: Array) -> Array:
     """Labels of one NetCDF type: integers where all are, else text."""
     if all(isinstance(v, int | np.integer) for v in labels):
         return labels.astype(np.int64)
@@ -90,7 +90,7 @@ def _shaped(values: Array, parameter: Parameter, model: Model) -> Array:
 def _outcome(model: Model) -> xarray.Dataset:
     import xarray
 
-    coords = {"group": _text(model.design.coords["group"])}
+    coords = {"group": text_labels(model.design.coords["group"])}
     outcome = model.design.outcome
     arrays = {k: ("group", np.asarray(outcome[k])) for k in model.spec.family.observed}
     return xarray.Dataset(arrays, coords=coords)

@@ -80,14 +80,38 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     _check_sides(formula)
     _check_units(formula)
     used = columns_of(formula)
-    _check_complete(formula, frame)
-    formula = _oriented(formula, frame)
-    frame = _sorted(formula, frame, used)
-    groups = _groups(formula, frame)
-    if groups.count < 2:
+    check_rows(formula, frame, used)
+    grouped = arrange(_oriented(formula, frame), frame, used)
+    if grouped.groups.count < 2:
         raise DataError(
-            f"There is one group only ({groups.labels[0]}); a model of groups needs several."
+            f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
+            "several."
         )
+    for kind, members in zip(formula.kinds, grouped.members, strict=False):
+        if members.count == 0:
+            raise DataError(f"`{kind}` is missing in every row: its mm() block has no member.")
+    for block, units in zip(formula.nestings, grouped.nestings, strict=True):
+        if units.count < 2:
+            raise DataError(
+                f"`{block.unit}` has one nesting unit only ({units.labels[0]}); hm() needs several."
+            )
+    return grouped
+
+
+def arrange(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Grouped:
+    """A table in canonical order, checked within groups and units.
+
+    Parameters
+    ----------
+    formula : Formula
+        With `id(member, group)` the right way round.
+    frame : pandas.DataFrame
+        Complete in the columns `used`; see `check_rows`.
+    used : tuple of str
+        The formula's columns; new data may lack the outcome's.
+    """
+    frame = _sorted(formula, frame, used)
+    groups = _groups(formula, frame, used)
     start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
     _check_constant(formula, frame, groups)
     kinds = len(set(formula.kinds))
@@ -95,22 +119,17 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     _check_sizes(formula, frame, groups, members)
     first = frame.iloc[start[:-1]]
     nestings = tuple(Units(*codes(first[block.unit])) for block in formula.nestings)
-    for block, units in zip(formula.nestings, nestings, strict=True):
-        if units.count < 2:
-            raise DataError(
-                f"`{block.unit}` has one nesting unit only ({units.labels[0]}); hm() needs several."
-            )
     strata = None if formula.strata is None else Units(*codes(first[formula.strata]))
     return Grouped(formula, frame, groups, start, members, nestings, strata)
 
 
-def _check_complete(formula: Formula, frame: pd.DataFrame) -> None:
+def check_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
     """No missing values, but that with several kinds of members a row need not be of each.
 
     The covariates and weight variables of a block must be there in its own rows.
     """
     if not formula.kinds:
-        check_complete(frame, columns_of(formula))
+        check_complete(frame, used)
         return
     given = frame[list(dict.fromkeys(formula.kinds))].notna()
     nobody = ~given.any(axis=1).to_numpy()
@@ -121,11 +140,11 @@ def _check_complete(formula: Formula, frame: pd.DataFrame) -> None:
             f"is row {int(frame.index[int(np.argmax(nobody))]) + 1}. Every row is a membership: "
             "give it a member, or drop it if its group has others."
         )
-    check_complete(frame, columns_of(replace(formula, members=())))
+    outside = columns_of(replace(formula, members=()))
+    check_complete(frame, [c for c in outside if c in used])
     for block, kind in zip(formula.members, formula.kinds, strict=True):
-        if not given[kind].any():
-            raise DataError(f"`{kind}` is missing in every row: its mm() block has no member.")
-        check_complete(frame[given[kind]], columns_of(replace(formula, members=(block,))))
+        columns = columns_of(replace(formula, members=(block,)))
+        check_complete(frame[given[kind]], [c for c in columns if c in used])
 
 
 def _outcome_columns(formula: Formula) -> list[str]:
@@ -158,6 +177,8 @@ def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -
         )
     if formula.kinds:
         frame = frame[frame[[block.member, block.group]].notna().all(axis=1)]
+        if len(frame) == 0:
+            return block
     group, labels = codes(frame[block.group])
     member, _ = codes(frame[block.member])
     outcomes = _outcome_columns(formula)
@@ -252,10 +273,10 @@ def _ranks(column: pd.Series) -> Array:
     return ranks
 
 
-def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
+def _groups(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Units:
     if formula.members:
         return Units(*codes(frame[formula.members[0].group]))
-    repeated = int(frame[list(columns_of(formula))].duplicated().sum())
+    repeated = int(frame[list(used)].duplicated().sum())
     if len(frame) > 10 and repeated > len(frame) / 4:
         warnings.warn(
             f"Without mm() every row is a unit, but {repeated} of {len(frame)} rows repeat "
@@ -275,6 +296,8 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
         return
     group_id = formula.members[0].group
     for column in _outcome_columns(formula) if formula.kinds else ():
+        if column not in frame.columns:  # a table to predict for
+            continue
         bad = first_varying(frame[column].to_numpy(), groups.code)
         if bad is not None:  # between rows of different kinds of members
             raise _outcome_varies(column, groups.labels[bad], group_id)

@@ -84,6 +84,7 @@ def build_membership(
     spanned: bool,
     centre: bool,
     transform: str | None,
+    known: int | None = None,
 ) -> tuple[Membership, Columns]:
     """The arrays of a block, and its covariates by membership.
 
@@ -95,7 +96,7 @@ def build_membership(
         The block's own memberships.
     spanned : bool
         Whether the rest of the model takes up a constant.
-    centre, transform
+    centre, transform, known
         As for `rmm.design.build_design`.
 
     Raises
@@ -105,19 +106,18 @@ def build_membership(
     """
     frame, segments = units.of(grouped.frame), units.segments
     # Dummies of all levels sum to the intercept only where weights sum to one.
-    contrast = spanned and sums_to_one(part, units)
+    contrast = spanned and sums_to_one(part, units, known)
+    once = None if known is None else np.arange(units.start[known])
     columns = encode(
-        part.block.terms, frame, intercept=contrast, start=segments, transform=transform
+        part.block.terms, frame, intercept=contrast, start=segments, transform=transform, once=once
     )
     scales = _multiplier_scales(part, grouped, units)
     inputs = _weight_inputs(part, grouped, units)
-    equal = 1.0 / units.size if part.estimated else _known_weights(part, grouped, units)
+    equal = 1.0 / units.size if part.estimated else _known_weights(part, grouped, units, known)
     offset = fixed_sum(part.block.fixed, frame, segments)
-    warn_of_order(part)
+    if known is None:
+        _check(part, grouped, units, inputs, columns)
     if part.estimated:
-        check_weight_variables(part, units.group, inputs)
-        warn_of_idle_coefficients(part, weight_columns(part, grouped, units), segments, scales)
-        warn_of_weights_of_constants(part, columns.values, units.group)
         center = np.zeros(columns.values.shape[1])
         if centre and sums_to_one(part, units):
             center = group_sums(columns.values * equal[:, None], units.start).mean(axis=0)
@@ -142,6 +142,21 @@ def build_membership(
         rows=frame.index.to_numpy().astype(np.int64),
     )
     return membership, columns
+
+
+def _check(
+    part: MemberPart, grouped: Grouped, units: Members, inputs: Mapping[str, Array], found: Columns
+) -> None:
+    """What the weights can and cannot tell."""
+    warn_of_order(part)
+    if part.estimated:
+        columns, scales = (
+            weight_columns(part, grouped, units),
+            _multiplier_scales(part, grouped, units),
+        )
+        check_weight_variables(part, units.group, inputs)
+        warn_of_idle_coefficients(part, columns, units.segments, scales)
+        warn_of_weights_of_constants(part, found.values, units.group)
 
 
 def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:
@@ -171,7 +186,7 @@ def _weight_inputs(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     return out
 
 
-def _known_weights(part: MemberPart, grouped: Grouped, units: Members) -> Array:
+def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: int | None) -> Array:
     """Weights without parameters; `DataError` if they are negative, all 0 or not finite."""
     weight, groups = part.weight, grouped.groups
     columns = weight_columns(part, grouped, units)
@@ -186,6 +201,9 @@ def _known_weights(part: MemberPart, grouped: Grouped, units: Members) -> Array:
         )
     if not values.any():
         raise DataError(f"The weight function `{weight.text}` is 0 in every membership.")
+    if known is not None and weight.constraint == "total":  # the fit's own total
+        groups_of_fit = np.count_nonzero(units.present[:known])
+        values = values * groups_of_fit / values[: units.start[known]].sum()
     return values
 
 
@@ -226,9 +244,12 @@ def group_sums(values: Array, start: Array) -> Array:
     return sums
 
 
-def sums_to_one(part: MemberPart, units: Members) -> bool:
-    """Whether the weights of a block sum to one in every group, so that a constant stays one."""
-    return part.weight.constraint == "group" and units.everywhere
+def sums_to_one(part: MemberPart, units: Members, known: int | None = None) -> bool:
+    """Whether the weights of a block sum to one in every group, so that a constant stays one.
+
+    `known` is the number of leading groups that count; None for all.
+    """
+    return part.weight.constraint == "group" and bool(units.present[:known].all())
 
 
 def centred(values: Array, centre: bool) -> tuple[Array, Array]:

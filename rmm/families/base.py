@@ -14,6 +14,7 @@ from rmm.prior_language import Prior
 Array = np.ndarray[Any, Any]
 Outcome = Mapping[str, Any]
 Values = Mapping[str, Array]
+Parts = tuple[Array, ...]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ class Family:
     draw : callable
         ``(eta, values, outcome, rng) -> (S, J)`` outcomes of the posterior predictive
         distribution, not censored.
+    new_outcome : callable or None
+        ``(outcome, parts, strata, J) -> dict``: what `mean` and `draw` need of J new groups.
+        `outcome` is the fit's (baselines, cut points), `parts` are the new groups' outcome
+        columns or None where the new table lacks them, `strata` (J,) codes or None. None: the
+        entries that are not `observed`.
+    some_groups : callable or None
+        ``(outcome, groups) -> dict``: the outcome of some groups (sorted int array), baselines
+        and cut points as they were; for refits without a unit. None: `observed` is cut.
     residual_variance : callable
         ``(values) -> (S,)`` on the scale of the linear predictor; a scalar where it is known.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
@@ -127,6 +136,8 @@ class Family:
     jags_initial: Callable[[Outcome], dict[str, Any]] = _no_inits
     priors: Callable[[Outcome], dict[str, Prior]] = _no_priors
     classic_priors: Callable[[Outcome], dict[str, Prior]] = _no_priors
+    new_outcome: Callable[[Outcome, Parts | None, Array | None, int], dict[str, Any]] | None = None
+    some_groups: Callable[[Outcome, Array], dict[str, Any]] | None = None
     observed: tuple[str, ...] = ("y",)
     unit: str = "group"
     needs_strata: bool = False
@@ -142,3 +153,17 @@ class Family:
         }[language]
         words = set(re.findall(r"[A-Za-z]\w*", "\n".join(texts)))
         return {name: value for name, value in outcome.items() if name in words}
+
+    def outcome_of_new(
+        self, outcome: Outcome, parts: Parts | None, strata: Array | None, count: int
+    ) -> dict[str, Any]:
+        """`new_outcome`, or its default."""
+        if self.new_outcome is not None:
+            return self.new_outcome(outcome, parts, strata, count)
+        return {name: value for name, value in outcome.items() if name not in self.observed}
+
+    def outcome_of_some(self, outcome: Outcome, groups: Array) -> dict[str, Any]:
+        """`some_groups`, or its default."""
+        if self.some_groups is not None:
+            return self.some_groups(outcome, groups)
+        return {k: v[groups] if k in self.observed else v for k, v in outcome.items()}

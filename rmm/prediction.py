@@ -1,0 +1,165 @@
+"""Predictions of known and new groups, posterior predictive draws and the log likelihood."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.backends.base import Run
+from rmm.errors import BackendError
+from rmm.model import Model
+from rmm.new_groups import NewGroups, lay_out
+from rmm.predictor import Draws, Layout, count_draws, flat_draws, layout_of, need, predictor_chunks
+from rmm.summary import spread
+from rmm.tables import Array
+
+KINDS = ("mean", "outcome", "linear")
+EFFECTS = ("all", "known", "none")
+
+
+def predict(
+    model: Model, run: Run, newdata: Any, kind: str, effects: str, seed: int
+) -> tuple[Array, Array]:
+    """Draws of predictions.
+
+    Parameters
+    ----------
+    newdata : table or None
+        None: the groups of the fit.
+    kind : str
+        ``"mean"``, ``"outcome"`` or ``"linear"``.
+    effects : str
+        ``"all"``, ``"known"`` or ``"none"``; see `rmm.Fit.predict`.
+    seed : int
+
+    Returns
+    -------
+    labels : (J,) object array
+    values : (S, J) array
+    """
+    _choice("kind", kind, KINDS)
+    _choice("effects", effects, EFFECTS)
+    new = None if newdata is None else lay_out(model, newdata)
+    layout = layout_of(model) if new is None else new.layout
+    draws = _with_effects(model, flat_draws(run, model), layout, new, effects, seed)
+    values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed))
+    return layout.design.coords["group"], values
+
+
+def log_likelihood(model: Model, run: Run) -> Array:
+    """Pointwise log likelihood, (S, units); units are groups, or strata."""
+    family, outcome, layout = model.spec.family, model.design.outcome, layout_of(model)
+    draws = _with_effects(model, flat_draws(run, model), layout, None, "all", 0)
+    return _of_chunks(
+        model, layout, draws, lambda eta, own: family.log_likelihood(eta, own, outcome)
+    )
+
+
+def unit_labels(model: Model) -> Array:
+    """Labels of the units of the log likelihood: groups, or strata."""
+    strata = model.grouped.strata
+    if model.spec.family.unit == "group" or strata is None:
+        return model.design.coords["group"]
+    return strata.labels
+
+
+def table(labels: Array, values: Array) -> pd.DataFrame:
+    """One row per group: mean, sd, q2.5, median, q97.5."""
+    return pd.DataFrame(spread(values), index=pd.Index(labels, name="group"))
+
+
+def _choice(name: str, given: Any, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise BackendError(f"Unknown {name} {given!r}. Known: {', '.join(allowed)}.")
+
+
+def _function(
+    model: Model, layout: Layout, kind: str, seed: int
+) -> Callable[[Array, Draws], Array]:
+    """``(eta, own parameters) -> (S, J)`` of a kind of prediction."""
+    family, outcome = model.spec.family, layout.design.outcome
+    rng = np.random.default_rng([seed, 0x0DD5])
+    return {
+        "mean": lambda eta, own: family.mean(eta, own, outcome),
+        "outcome": lambda eta, own: family.draw(eta, own, outcome, rng),
+        "linear": lambda eta, own: eta,
+    }[kind]
+
+
+def _of_chunks(
+    model: Model, layout: Layout, draws: Draws, function: Callable[[Array, Draws], Array]
+) -> Array:
+    """A function of the linear predictor, a few draws at a time; (S, units)."""
+    parts = [function(eta, own) for _, own, eta in predictor_chunks(model, layout, draws)]
+    return np.concatenate(parts)
+
+
+# ---- effects of known and new units ----------------------------------------------------------
+
+
+def _with_effects(
+    model: Model,
+    draws: dict[str, Array],
+    layout: Layout,
+    new: NewGroups | None,
+    effects: str,
+    seed: int,
+) -> dict[str, Array]:
+    """The draws with effects long enough for new units, or without effects."""
+    out = dict(draws)
+    spec, design = model.spec, layout.design
+    nothing: tuple[Array, ...] = ()
+    new_members = nothing if new is None else new.new_members
+    new_units = nothing if new is None else new.new_units
+    for i, part in enumerate(spec.members):
+        if part.random:
+            fresh = new_members[i] if new_members else np.zeros(0)
+            code, count = design.members[i].member, model.design.members[i].n_members
+            out.update(_effect(out, part.u, part.sigma, code, count, fresh, effects, seed))
+    for i, nest in enumerate(spec.nestings):
+        if nest.random:
+            fresh = new_units[i] if new_units else np.zeros(0)
+            code, count = design.nestings[i].unit, model.design.nestings[i].n_units
+            out.update(_effect(out, nest.u, nest.sigma, code, count, fresh, effects, seed))
+    if effects == "none":
+        names = {p.name for p in spec.parameters if p.role == "effect"}
+        out = {name: values for name, values in out.items() if name not in names}
+    return out
+
+
+def _effect(
+    draws: Draws,
+    name: str,
+    sigma: str,
+    code: Array,
+    count: int,
+    fresh: Array,
+    effects: str,
+    seed: int,
+) -> dict[str, Array]:
+    """Effects of `count` known units and those of the new ones, (S, count + len(fresh))."""
+    if effects == "none":
+        return {}
+    known = draws.get(name)
+    if (code < count).any():
+        known = need(draws, name, "a prediction for units of the fit")
+    if known is None:  # new units alone: their distribution is enough
+        known = np.zeros((count_draws(draws), count))
+    if not len(fresh):
+        return {name: known}
+    rest = np.zeros((len(known), len(fresh)))
+    if effects == "all":
+        sd = need(draws, sigma, "an effect of a new unit")
+        for i, label in enumerate(fresh):
+            rest[:, i] = sd * _stream(seed, name, label).standard_normal(len(known))
+    return {name: np.hstack([known, rest])}
+
+
+def _stream(seed: int, name: str, label: Any) -> np.random.Generator:
+    """Randomness of one new unit: it hangs on its label, not on rows or on other units."""
+    key = hashlib.sha256(f"{seed}/{name}/{label}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(key[:16], "big"))

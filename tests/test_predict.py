@@ -1,0 +1,214 @@
+"""Predictions: the linear predictor against plain pandas and an engine, new groups, closed forms.
+
+Where it does not matter what draws mean, they come from the fake backend.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from coalitions import made_up_coalitions
+from scipy import stats
+
+import rmm
+from rmm.predictor import eta_draws, flat_draws, layout_of
+
+FORMULA = (
+    "y ~ 1 + z*region + q + offset(o) + fix(f, 0.7)"
+    " + mm(id(pid, gid), vars(x + lead + fix(s, 0.3)), fn(w ~ {w}, c={c}), RE=TRUE)"
+    " + hm(id=cid) + hm(id=dec, type={dec})"
+)
+LOGISTIC = "1/(1 + (n - 1)*exp(-(b0 + b1*(s - max(s)))))"
+
+
+def faked(formula: str, table: pd.DataFrame, **options: Any) -> rmm.Fit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return rmm.fit(formula, table, backend="fake", chains=2, draws=30, seed=1, progress=False,
+                       **options)  # fmt: skip
+
+
+def with_offsets(table: pd.DataFrame) -> pd.DataFrame:
+    code = table["gid"].str[1:].astype(int)
+    return table.assign(o=np.sin(code), f=np.cos(code), lead=table["lead"].astype(int))
+
+
+@pytest.fixture(scope="module")
+def governments() -> pd.DataFrame:
+    return with_offsets(made_up_coalitions(groups=60, members=15))
+
+
+def raw_weight(rows: pd.DataFrame, b0: float, b1: float, estimated: bool) -> pd.Series:
+    n = rows.groupby("gid")["x"].transform("size")
+    if not estimated:
+        return 1 / n
+    top = rows.groupby("gid")["s"].transform("max")
+    return 1 / (1 + (n - 1) * np.exp(-(b0 + b1 * (rows["s"] - top))))
+
+
+def by_hand(
+    fit: rmm.Fit, rows: pd.DataFrame, draw: int, constraint: str, estimated: bool, fixed: bool,
+    fitted: pd.DataFrame, new_effects: dict[Any, float] | None = None,
+) -> pd.Series:  # fmt: skip
+    """One draw's predictor by group, with nothing of the package's design."""
+    one = fit.draws["posterior"].to_dataset().isel(chain=0, draw=draw)
+    b2, b1 = one["b_l2"].to_series(), one["b_l1"].to_series()
+    u = {**one["u_l1"].to_series().to_dict(), **(new_effects or {})}
+    b0, slope = one["b_w"].to_numpy() if estimated else (0.0, 0.0)
+    raw = raw_weight(rows, b0, slope, estimated)
+    if constraint == "TRUE":
+        w = raw / raw.groupby(rows["gid"]).transform("sum")
+    elif constraint == "2":
+        w = raw * fitted["gid"].nunique() / raw_weight(fitted, b0, slope, estimated).sum()
+    else:
+        w = raw
+    each = b1["x"] * rows["x"] + b1["lead"] * rows["lead"] + 0.3 * rows["s"] + rows["pid"].map(u)
+    eta = (w * each).groupby(rows["gid"]).sum()
+    first = rows.groupby("gid").first()
+    eta = eta + b2["Intercept"] + b2["z"] * first["z"] + first["o"] + 0.7 * first["f"]
+    for level in ("north", "west"):
+        here = first["region"] == level
+        eta = eta + here * (b2[f"region={level}"] + b2[f"z:region={level}"] * first["z"])
+    level3 = one["b_l3_1"].to_series()
+    eta = eta + level3["q"] * first["q"] + first["cid"].map(one["u_l3_1"].to_series())
+    if fixed:
+        means = {0: 0.0, **{int(k): v for k, v in one["b_l3_2"].to_series().items()}}
+        return eta + first["dec"].map(means)
+    return eta + first["dec"].map(one["u_l3_2"].to_series())
+
+
+@pytest.mark.parametrize("dec", ["RE", "FE"])
+@pytest.mark.parametrize("constraint", ["TRUE", "2", "FALSE"])
+@pytest.mark.parametrize("weights", ["1/n", LOGISTIC], ids=["known", "estimated"])
+def test_linear_predictor_is_that_of_plain_pandas(
+    governments: pd.DataFrame, weights: str, constraint: str, dec: str
+) -> None:
+    fit = faked(FORMULA.format(w=weights, c=constraint, dec=dec), governments)
+    arguments = (constraint, "b1" in weights, dec == "FE")
+    eta = fit.predict(kind="linear", draws=True)
+    for draw in (0, 29):
+        expected = by_hand(fit, governments, draw, *arguments, fitted=governments)
+        np.testing.assert_allclose(eta.isel(chain=0, draw=draw), expected, rtol=1e-9)
+    # New groups of known members, without their outcome and in any order.
+    some = governments[governments["gid"].isin(["g003", "g017", "g040"])]
+    new = some.assign(gid="x" + some["gid"], z=some["z"] + 1).drop(columns="y")
+    eta = fit.predict(new.sample(frac=1, random_state=1), "linear", draws=True)
+    expected = by_hand(fit, new, 7, *arguments, fitted=governments)
+    assert list(eta["group"].to_numpy()) == list(expected.index)
+    np.testing.assert_allclose(eta.isel(chain=0, draw=7), expected, rtol=1e-9)
+
+
+@pytest.mark.jags
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+@pytest.mark.parametrize("constraint", ["TRUE", "2", "FALSE"])
+def test_linear_predictor_is_that_of_the_engine(governments: pd.DataFrame, constraint: str) -> None:
+    """`eta` of our own program, monitored beside the parameters."""
+    formula = FORMULA.format(w=LOGISTIC, c=constraint, dec="RE")
+    fit = rmm.fit(formula, governments, seed=1, chains=1, warmup=50, draws=20, progress=False)
+    draws = run_with_eta(fit)
+    ours = eta_draws(fit.model, layout_of(fit.model), flat_draws(draws, fit.model))
+    theirs = draws.draws["eta"].reshape(ours.shape)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def run_with_eta(fit: rmm.Fit) -> Any:
+    from dataclasses import replace
+
+    from rmm.backends import find_backend
+
+    settings = replace(fit.settings, monitor=(*fit.settings.monitor, "eta"))
+    assert re.search(r"\beta\[j\] <-", fit.program)
+    return find_backend("jags").run(fit.program, fit.program_data, [{}], settings, None)
+
+
+@pytest.mark.parametrize("transform", ["center", "std", "std2"])
+def test_transform_of_new_groups_is_that_of_the_fit(
+    governments: pd.DataFrame, transform: str
+) -> None:
+    formula = "y ~ 1 + z + I(z^2) + q + mm(id(pid, gid), vars(x), fn(w ~ 1/n)) + hm(id=cid)"
+    fit = faked(formula, governments, transform=transform)
+    some = governments[governments["gid"].isin(["g003", "g017"])]
+    known = fit.predict(kind="linear", draws=True).sel(group=["g003", "g017"])
+    new = fit.predict(some, "linear", draws=True)
+    np.testing.assert_allclose(new, known, rtol=1e-9)
+
+
+def test_new_members_and_units_have_their_distribution(governments: pd.DataFrame) -> None:
+    """Effects of new ones are N(0, sigma) by draw, shared by groups, gone on request."""
+    formula = "y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"
+    fit = faked(formula, governments)
+    new = pd.DataFrame(
+        {"gid": ["a", "b", "c", "c"], "pid": [900, 900, 901, 1], "cid": [0, 0, 99, 99]}
+    )
+    every = fit.predict(new, "linear", draws=True)
+    np.testing.assert_allclose(every.sel(group="a"), every.sel(group="b"))
+    none = fit.predict(new, "linear", effects="none", draws=True)
+    intercept = fit.draws["posterior"]["b_l2"].to_numpy()[..., 0]
+    np.testing.assert_allclose(none.sel(group="c"), intercept)
+    known = fit.predict(new, "linear", effects="known", draws=True)
+    u = fit.draws["posterior"]["u_l1"].sel(member=1).to_numpy()
+    np.testing.assert_allclose(known.sel(group="c"), intercept + u / 2)
+    # Alone or with others, first or last: a new member has the same draws.
+    alone = fit.predict(new[new["gid"] == "b"], "linear", draws=True)
+    np.testing.assert_allclose(alone.sel(group="b"), every.sel(group="b"))
+    assert not np.allclose(fit.predict(new, "linear", draws=True, seed=7), every)
+    # Standardised effects of 300 new members and 60 draws are normal: KS at a false alarm of 1e-3.
+    many = pd.DataFrame({"gid": np.arange(300), "pid": np.arange(1000, 1300), "cid": 0})
+    difference = fit.predict(many, "linear", draws=True) - fit.predict(
+        many, "linear", effects="known", draws=True)  # fmt: skip
+    z = (difference / fit.draws["posterior"]["sigma_l1"]).to_numpy().ravel()
+    assert stats.kstest(z, "norm").pvalue > 1e-3
+
+
+LETTERS = [
+    ({"z": None}, rmm.DataError, r"no column `z`. It needs: z, region, pid, gid"),
+    ({"region": "south"}, rmm.DataError, r"`region` is 'south' in row 1 .* Its levels: east, no"),
+    ({"region": 3}, rmm.DataError, "`region` of the new table holds numbers, that of the fit text"),
+    ({"pid": "p1"}, rmm.DataError, "`pid` of the new table holds text or categories, that of the"),
+    ({"dec": 77}, rmm.DataError, "nesting unit 77 of `dec` was not in the fit. Its units have"),
+    ({"x": np.nan}, rmm.DataError, "`x` has 2 missing values"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "words"), LETTERS, ids=lambda v: str(v)[:24])
+def test_letters_about_new_tables(
+    governments: pd.DataFrame, change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    fit = faked(
+        "y ~ 1 + z + region + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
+        " + hm(id=dec, type=FE)", governments)  # fmt: skip
+    new = governments.drop(columns=["y", "n"]).groupby("gid").head(1).head(2)
+    name, value = next(iter(change.items()))
+    new = new.drop(columns=name) if value is None else new.assign(**{name: value})
+    with pytest.raises(error, match=words):
+        fit.predict(new)
+
+
+def test_letters_about_what_was_not_kept(governments: pd.DataFrame) -> None:
+    formula = "y ~ 1 + z + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)"
+    fit = faked(formula, governments, monitor="structural")
+    with pytest.raises(rmm.BackendError, match=r'`u_l1` was not kept.*monitor="summary"'):
+        fit.predict()
+    assert len(fit.predict(effects="none")) == 60
+    assert len(fit.predict(governments.assign(pid=lambda t: t["pid"] + 1000))) == 60
+    with pytest.raises(rmm.BackendError, match=r"Unknown kind 'median'. Known: mean, outcome"):
+        fit.predict(kind="median")
+    with pytest.raises(rmm.BackendError, match=r"Unknown effects 'some'. Known: all, known, none"):
+        fit.predict(effects="some")
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_loaded_fit_predicts_the_same(governments: pd.DataFrame, tmp_path: Path) -> None:
+    fit = faked(FORMULA.format(w=LOGISTIC, c="2", dec="RE"), governments, transform="std")
+    again = rmm.load(fit.save(tmp_path / "fit.nc"))
+    new = governments.assign(pid=governments["pid"] + 5, cid=governments["cid"] + 3).query(
+        "gid<'g2'"
+    )
+    for kind in ("mean", "outcome"):
+        pd.testing.assert_frame_equal(again.predict(new, kind), fit.predict(new, kind))
