@@ -272,3 +272,15 @@ def test_a_factor_may_be_called_like_a_column(study: Path) -> None:
     config = (study / "config.yaml").read_text()
     (study / "config.yaml").write_text(config.replace(f"x: {factor}", "x: n"))
     assert "Figure 1" in write_report(study).read_text()
+
+
+def test_drawn_truths_without_tests_are_no_null_hypotheses(study: Path) -> None:
+    """A study for calibration: each data set has its own truth, and nothing is rejected."""
+    estimates = pd.read_parquet(study / "estimates.parquet")
+    estimates["truth"] = estimates["replication"] / 10
+    estimates.to_parquet(study / "estimates.parquet")
+    performance = pd.read_parquet(study / "performance.parquet")
+    performance[performance["measure"] != "rejection"].to_parquet(study / "performance.parquet")
+    text = write_report(study).read_text()
+    assert "True value " not in text
+    assert "rejects the true null" not in text

@@ -95,18 +95,19 @@ class Results:
         return self.estimates[columns].drop_duplicates(FIT).reset_index(drop=True)
 
     def truth(self, scenario: str, parameter: str) -> float:
-        """True value of a parameter in a scenario; nan where none is known."""
+        """True value of a parameter in a scenario; nan where none is known, or it is drawn."""
         table = self._truths
         return float(table.get((scenario, parameter), float("nan")))
 
     @cached_property
     def _truths(self) -> dict[tuple[str, str], float]:
+        """Those that are the same in all data sets; a truth drawn for each is no one number."""
         known = self.estimates.dropna(subset=["truth"])
-        first = known.drop_duplicates(["scenario", "parameter"])
-        return {
-            (str(s), str(p)): float(t)
-            for s, p, t in zip(first["scenario"], first["parameter"], first["truth"], strict=True)
-        }
+        found = known.groupby(["scenario", "parameter"], sort=False)["truth"].agg(["min", "max"])
+        same = found[found["min"] == found["max"]]
+        truths = same["min"].reset_index()
+        columns = (truths[c] for c in ("scenario", "parameter", "min"))
+        return {(str(s), str(p)): float(t) for s, p, t in zip(*columns, strict=True)}
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""

@@ -22,7 +22,7 @@ def findings(results: Results) -> list[tuple[str, str]]:
     said = []
     for estimand in results.estimands:
         rows = _rejections(results, estimand)
-        rows = rows[[is_null(results, str(s), estimand) for s in rows["scenario"]]]
+        rows = rows.loc[[is_null(results, str(s), estimand) for s in rows["scenario"]]]
         for method in results.methods:
             mine = rows[rows["method"] == method]
             if not mine.empty:
