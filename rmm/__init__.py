@@ -26,6 +26,7 @@ from rmm.errors import (
 )
 
 if TYPE_CHECKING:
+    from rmm.comparison import compare
     from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
     from rmm.simulation import SimulatedData, simulate
@@ -39,6 +40,7 @@ _LAZY = {
     "Fit": ("rmm.fitted", "Fit"),
     "program": ("rmm.fitting", "program"),
     "program_data": ("rmm.fitting", "program_data"),
+    "compare": ("rmm.comparison", "compare"),
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
@@ -69,6 +71,7 @@ __all__ = [
     "SimulatedData",
     "SpecificationWarning",
     "StudyError",
+    "compare",
     "fit",
     "load",
     "program",

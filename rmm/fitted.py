@@ -13,20 +13,18 @@ import numpy as np
 import pandas as pd
 
 from rmm.advice import Evidence, advise
+from rmm.after_fit import AfterFit
 from rmm.backends.base import Run, Settings
-from rmm.draws import text_labels, to_datatree
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
 from rmm.identification import always_together
 from rmm.memberships import weight_columns
 from rmm.model import Model
-from rmm.prediction import predict, table
 from rmm.predictor import flat_draws, weight_draws, weight_totals
 from rmm.spec import MemberPart
 from rmm.summary import Diagnostics, diagnose, spread, summarise
 from rmm.tables import Array
 
 if TYPE_CHECKING:
-    import xarray
     from matplotlib.figure import Figure
 
 _MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
@@ -34,7 +32,7 @@ _ADVICE_LINES = 3  # of the warning; the diagnostics hold all
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(AfterFit):
     """A fitted model.
 
     Attributes
@@ -53,11 +51,6 @@ class Fit:
     program_data: Mapping[str, Any] = field(repr=False)
     backend: str
     settings: Settings = field(repr=False)
-
-    @cached_property
-    def draws(self) -> xarray.DataTree:
-        """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
-        return to_datatree(self.run, self.model)
 
     @cached_property
     def _everything(self) -> pd.DataFrame:
@@ -146,63 +139,6 @@ class Fit:
         for rows, segments in _chunks(units.segments):
             some = {name: values[rows] for name, values in columns.items()}
             yield weight_draws(part, some, segments, draws, total)
-
-    def predict(
-        self,
-        newdata: Any = None,
-        kind: str = "mean",
-        *,
-        effects: str = "all",
-        draws: bool = False,
-        seed: int | None = None,
-    ) -> Any:
-        """Predictions for the groups of the fit, or for new groups.
-
-        New groups are made of known and new members, in known and new nesting units. Categories,
-        `transform=`, and the total of weights under constraint 2 are those of the fit; group
-        sizes and group aggregates are those of the new table.
-
-        Parameters
-        ----------
-        newdata : frame, table, mapping or path, optional
-            One row per membership, with the formula's columns; the outcome may be left out.
-        kind : {"mean", "outcome", "linear"}
-            Expected outcome, a new outcome (its own noise included), or the linear predictor.
-        effects : {"all", "known", "none"}
-            ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
-            the same for a member in all its groups; ``"known"``: effects of new ones are 0;
-            ``"none"``: all member and nesting effects are 0.
-        draws : bool
-            Whether to give all draws.
-        seed : int, optional
-            Of new effects and new outcomes; default: the fit's.
-
-        Returns
-        -------
-        pandas.DataFrame or xarray.DataArray
-            One row per group, sorted: mean, sd, q2.5, median, q97.5; with `draws` an array
-            (chain, draw, group).
-
-        Raises
-        ------
-        DataError
-            For columns, levels or units that the fit does not know.
-        BackendError
-            If the fit did not keep effects that are needed (monitor="structural").
-        """
-        chosen = self.settings.seed if seed is None else seed
-        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
-        return self._array(values, "group", labels) if draws else table(labels, values)
-
-    def _array(self, values: Array, dim: str, labels: Array) -> xarray.DataArray:
-        """(S, units) as (chain, draw, unit)."""
-        import xarray
-
-        chains = next(iter(self.run.draws.values())).shape[0]
-        shaped = values.reshape(chains, -1, values.shape[1])
-        coords = {"chain": np.arange(chains), "draw": np.arange(shaped.shape[1]),
-                  dim: text_labels(labels)}  # fmt: skip
-        return xarray.DataArray(shaped, dims=("chain", "draw", dim), coords=coords)
 
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns."""

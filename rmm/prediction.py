@@ -47,7 +47,11 @@ def predict(
     layout = layout_of(model) if new is None else new.layout
     draws = _with_effects(model, flat_draws(run, model), layout, new, effects, seed)
     values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed))
-    return layout.design.coords["group"], values
+    labels = layout.design.coords["group"]
+    if not model.spec.members:  # groups are rows: in the user's order
+        order = np.argsort(labels.astype(int), kind="stable")
+        labels, values = labels[order], values[:, order]
+    return labels, values
 
 
 def log_likelihood(model: Model, run: Run) -> Array:

@@ -115,7 +115,7 @@ def linear_predictor(model: Model, layout: Layout, draws: Draws, totals: Totals)
     spec, design = model.spec, layout.design
     eta = _level2(model, design, draws) + _offset(design)
     for index, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
-        weight = _weights(layout, index, part, draws, totals)
+        weight = weights_of(layout, index, part, draws, totals)
         eta += _member_covariates(part, member, weight, draws)
         eta += _member_effects(part, member, weight, draws)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
@@ -196,7 +196,7 @@ class Total:
 Totals = Mapping[str, Total]
 
 
-def _weights(layout: Layout, index: int, part: MemberPart, draws: Draws, totals: Totals) -> Array:
+def weights_of(layout: Layout, index: int, part: MemberPart, draws: Draws, totals: Totals) -> Array:
     """Weights of a block: (S, M), or (1, M) where they are known."""
     member, units = layout.design.members[index], layout.grouped.members[index]
     if member.weight is not None:

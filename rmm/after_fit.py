@@ -1,0 +1,218 @@
+"""What can be asked of a fit: predictions, cross-validation, variances, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.backends.base import Run, Settings
+from rmm.checks import check
+from rmm.conditional import reference_groups
+from rmm.crossvalidation import Refits, loo, waic
+from rmm.draws import text_labels, to_datatree
+from rmm.encoding import atom_values
+from rmm.model import Model
+from rmm.prediction import log_likelihood, predict, table, unit_labels
+from rmm.tables import Array
+from rmm.variance import variance_components
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class AfterFit:
+    """The methods of `rmm.Fit` that need posterior draws and the model, nothing else."""
+
+    model: Model
+    run: Run
+    program: str
+    backend: str
+    settings: Settings
+
+    @cached_property
+    def draws(self) -> xarray.DataTree:
+        """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
+        return to_datatree(self.run, self.model)
+
+    def predict(
+        self,
+        newdata: Any = None,
+        kind: str = "mean",
+        *,
+        effects: str = "all",
+        draws: bool = False,
+        seed: int | None = None,
+    ) -> Any:
+        """Predictions for the groups of the fit, or for new groups.
+
+        New groups are made of known and new members, in known and new nesting units. Categories,
+        `transform=`, and the total of weights under constraint 2 are those of the fit; group
+        sizes and group aggregates are those of the new table.
+
+        Parameters
+        ----------
+        newdata : frame, table, mapping or path, optional
+            One row per membership, with the formula's columns; the outcome may be left out.
+        kind : {"mean", "outcome", "linear"}
+            Expected outcome, a new outcome (its own noise included), or the linear predictor.
+        effects : {"all", "known", "none"}
+            ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
+            the same for a member in all its groups; ``"known"``: effects of new ones are 0;
+            ``"none"``: all member and nesting effects are 0.
+        draws : bool
+            Whether to give all draws.
+        seed : int, optional
+            Of new effects and new outcomes; default: the fit's.
+
+        Returns
+        -------
+        pandas.DataFrame or xarray.DataArray
+            One row per group, sorted: mean, sd, q2.5, median, q97.5; with `draws` an array
+            (chain, draw, group).
+
+        Raises
+        ------
+        DataError
+            For columns, levels or units that the fit does not know.
+        BackendError
+            If the fit did not keep effects that are needed (monitor="structural").
+        """
+        chosen = self.settings.seed if seed is None else seed
+        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
+        return self._array(values, "group", labels) if draws else table(labels, values)
+
+    def log_likelihood(self) -> xarray.DataArray:
+        """Pointwise log likelihood (chain, draw, unit); units are groups, or strata.
+
+        It is then the group ``log_likelihood`` of `draws` too.
+        """
+        import xarray
+
+        dim = self.model.spec.family.unit
+        values = log_likelihood(self.model, self.run)
+        found = self._array(values, dim, unit_labels(self.model)).rename("log_likelihood")
+        self.draws["log_likelihood"] = xarray.DataTree(xarray.Dataset({"y": found}))
+        return found
+
+    def posterior_predictive(self, seed: int | None = None) -> xarray.DataArray:
+        """New outcomes of the fit's groups (chain, draw, group), not censored.
+
+        They are then the group ``posterior_predictive`` of `draws` too.
+        """
+        import xarray
+
+        found = self.predict(kind="outcome", draws=True, seed=seed).rename("posterior_predictive")
+        self.draws["posterior_predictive"] = xarray.DataTree(xarray.Dataset({"y": found}))
+        return found
+
+    def _pointwise(self) -> xarray.DataTree:
+        """Structural parameters and the log likelihood, for ArviZ."""
+        import xarray
+
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        return xarray.DataTree.from_dict(
+            {
+                "posterior": posterior[[n for n in names if n in posterior]],
+                "log_likelihood": xarray.Dataset({"y": self.log_likelihood()}),
+            }
+        )
+
+    def loo(self, *, refit: bool = False) -> Any:
+        """Leave-one-out cross-validation by Pareto-smoothed importance sampling.
+
+        The unit left out is the group, or the stratum of family condlogit, given the effects of
+        its members: prediction for another such group of known members.
+
+        Parameters
+        ----------
+        refit : bool
+            Fit again without each unit whose Pareto k is above the threshold (0.7 from 2,200
+            draws up), with the fit's program, priors and settings: exact for these.
+
+        Returns
+        -------
+        arviz_stats.ELPDData
+            Pointwise: ``elpd``, ``se``, ``p``, ``elpd_i``, ``pareto_k`` (0 where refitted).
+
+        Warns
+        -----
+        SpecificationWarning
+            Without `refit`, names the units whose Pareto k is too large.
+        """
+        refits = Refits(self.model, self.program, self.settings, self.backend)
+        return loo(self._pointwise(), refits if refit else None)
+
+    def waic(self) -> Any:
+        """The widely applicable information criterion; see `rmm.crossvalidation.waic`."""
+        return waic(self._pointwise())
+
+    def variance_components(self) -> pd.DataFrame:
+        """Variances and shares per level; see `rmm.variance.variance_components`."""
+        return variance_components(self.model, self.run)
+
+    def conditional_effects(
+        self,
+        variable: str,
+        *,
+        values: Any = None,
+        at: Mapping[str, Any] | None = None,
+        points: int = 25,
+        kind: str | None = None,
+        effects: str = "none",
+    ) -> pd.DataFrame:
+        """The expected outcome over one covariate, the others at their mean or base level.
+
+        Parameters
+        ----------
+        variable, values, at, points
+            See `rmm.conditional.reference_groups`.
+        kind : {"mean", "linear", "outcome"}, optional
+            Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
+            the other choices.
+        effects : {"none", "all"}
+            ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `variable`; columns mean, sd, q2.5, median, q97.5.
+        """
+        grid, groups = reference_groups(self.model, variable, values, at, points)
+        default = "linear" if self.model.spec.family.needs_strata else "mean"
+        found = self.predict(groups, kind or default, effects=effects)
+        return found.set_axis(pd.Index(grid, name=variable))
+
+    def check(self, kind: str = "auto", seed: int | None = None) -> pd.DataFrame:
+        """A posterior predictive check as a table.
+
+        Parameters
+        ----------
+        kind : {"auto", "statistics", "survival"}
+            ``"statistics"``: mean, sd, least and greatest outcome, or the share of ones, in the
+            data and in replications; ``"survival"``: Kaplan-Meier curve and bands of replications.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `rmm.checks.statistics` and `rmm.checks.survival`.
+        """
+        grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
+        parts = tuple(atom_values(part, grouped.group_frame) for part in outcome.parts)
+        chosen = self.settings.seed if seed is None else seed
+        _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
+        return check(kind, outcome.kind, parts, new)
+
+    def _array(self, values: Array, dim: str, labels: Array) -> xarray.DataArray:
+        """(S, units) as (chain, draw, unit)."""
+        import xarray
+
+        chains = next(iter(self.run.draws.values())).shape[0]
+        shaped = values.reshape(chains, -1, values.shape[1])
+        coords = {"chain": np.arange(chains), "draw": np.arange(shaped.shape[1]),
+                  dim: text_labels(labels)}  # fmt: skip
+        return xarray.DataArray(shaped, dims=("chain", "draw", dim), coords=coords)
