@@ -13,7 +13,16 @@ from rmm.backends.base import Run
 from rmm.errors import BackendError
 from rmm.model import Model
 from rmm.new_groups import NewGroups, lay_out
-from rmm.predictor import Draws, Layout, count_draws, flat_draws, layout_of, need, predictor_chunks
+from rmm.predictor import (
+    Draws,
+    Layout,
+    count_draws,
+    eta_draws,
+    flat_draws,
+    layout_of,
+    need,
+    predictor_chunks,
+)
 from rmm.summary import spread
 from rmm.tables import Array
 
@@ -46,7 +55,11 @@ def predict(
     new = None if newdata is None else lay_out(model, newdata)
     layout = layout_of(model) if new is None else new.layout
     draws = _with_effects(model, flat_draws(run, model), layout, new, effects, seed)
-    values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed))
+    if new is not None and kind == "outcome" and model.spec.family.baseline is not None:
+        values = _with_baseline(model, layout, draws, _with_effects(
+            model, flat_draws(run, model), layout_of(model), None, "all", seed), seed)  # fmt: skip
+    else:
+        values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed))
     labels = layout.design.coords["group"]
     if not model.spec.members:  # groups are rows: in the user's order
         order = np.argsort(labels.astype(int), kind="stable")
@@ -100,6 +113,17 @@ def _of_chunks(
     """A function of the linear predictor, a few draws at a time; (S, units)."""
     parts = [function(eta, own) for _, own, eta in predictor_chunks(model, layout, draws)]
     return np.concatenate(parts)
+
+
+def _with_baseline(model: Model, layout: Layout, draws: Draws, fitted: Draws, seed: int) -> Array:
+    """Outcomes of new groups that share a baseline with those of the fit; (S, J)."""
+    family, rng = model.spec.family, np.random.default_rng([seed, 0x0DD5])
+    assert family.baseline is not None
+    known, out = eta_draws(model, layout_of(model), fitted), []
+    for rows, own, eta in predictor_chunks(model, layout, draws):
+        shared = family.baseline(known[rows], own, model.design.outcome, rng)
+        out.append(family.draw(eta, own, {**layout.design.outcome, "baseline": shared}, rng))
+    return np.concatenate(out)
 
 
 # ---- effects of known and new units ----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,3 +229,11 @@ def test_kaplan_meier_is_that_of_statsmodels() -> None:
     band = survival(time, event, rng.exponential(10.0, (300, 200)))
     assert band["observed"].iloc[0] == 1 and (band["q2.5"] <= band["q97.5"]).all()
     np.testing.assert_allclose(band["mean"], np.exp(-band.index / 10), atol=0.02)
+
+
+def test_a_family_must_say_what_is_left_without_a_unit(governments: pd.DataFrame) -> None:
+    model = prepare(FORMULA, governments)
+    outcome = {**model.design.outcome, "events": 50}
+    model = replace(model, design=replace(model.design, outcome=outcome))
+    with pytest.raises(rmm.BackendError, match="does not say what its `events` is without a unit"):
+        without_unit(model, 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from coalitions import made_up_coalitions
 from scipy import stats
 
 import rmm
+from rmm.families.gaussian import GAUSSIAN
 from rmm.predictor import eta_draws, flat_draws, layout_of
 
 FORMULA = (
@@ -118,8 +120,6 @@ def test_linear_predictor_is_that_of_the_engine(governments: pd.DataFrame, const
 
 
 def run_with_eta(fit: rmm.Fit) -> Any:
-    from dataclasses import replace
-
     from rmm.backends import find_backend
 
     settings = replace(fit.settings, monitor=(*fit.settings.monitor, "eta"))
@@ -212,3 +212,42 @@ def test_loaded_fit_predicts_the_same(governments: pd.DataFrame, tmp_path: Path)
     )
     for kind in ("mean", "outcome"):
         pd.testing.assert_frame_equal(again.predict(new, kind), fit.predict(new, kind))
+
+
+@pytest.mark.parametrize("constraint", ["TRUE", "2"])
+def test_several_kinds_of_members(governments: pd.DataFrame, constraint: str) -> None:
+    """New groups with and without a member of a kind, as the same groups of the fit."""
+    parties = governments.drop(columns="n").assign(mid=None, age=np.nan)
+    ministers = parties.groupby("gid").head(1).query("gid < 'g040'")
+    ministers = ministers.assign(mid="m" + (ministers["pid"] % 7).astype(str), age=ministers["x"],
+                                 pid=np.nan, x=np.nan, s=np.nan)  # fmt: skip
+    both = pd.concat([parties, ministers], ignore_index=True)
+    fit = faked(
+        f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s)), c={constraint}), RE=TRUE)"
+        " + mm(id(mid, gid), vars(age), fn(w ~ 1/n), RE=TRUE)", both)  # fmt: skip
+    known = fit.predict(kind="linear")
+    pd.testing.assert_frame_equal(fit.predict(both.drop(columns="y"), "linear"), known)
+    without = fit.predict(both[both["gid"] >= "g040"], "linear")
+    pd.testing.assert_frame_equal(without, known.loc["g040":])
+
+
+def test_rows_without_members_keep_their_order(governments: pd.DataFrame) -> None:
+    table = governments.drop_duplicates("gid").reset_index(drop=True)
+    fit = faked("y ~ 1 + z", table)
+    b = fit.draws["posterior"]["b_l2"].to_numpy().reshape(-1, 2).mean(axis=0)
+    for eta in (fit.predict(kind="linear"), fit.predict(table[["z"]], "linear")):
+        np.testing.assert_allclose(eta["mean"], b[0] + b[1] * table["z"])
+
+
+def test_new_groups_share_the_baseline_of_the_fit(governments: pd.DataFrame) -> None:
+    """What a family draws from the fit's predictor reaches the outcomes of new groups."""
+    family = replace(
+        GAUSSIAN,
+        baseline=lambda eta, own, outcome, rng: eta.mean(axis=1, keepdims=True),
+        draw=lambda eta, own, outcome, rng: eta + outcome["baseline"],
+    )
+    fit = faked("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)", governments, family=family)
+    new = governments[governments["gid"] < "g003"]
+    eta = fit.predict(kind="linear", draws=True)
+    outcome = fit.predict(new, "outcome", draws=True)
+    np.testing.assert_allclose(outcome, eta[..., :3] + eta.mean("group"))

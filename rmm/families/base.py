@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rmm.errors import BackendError
 from rmm.prior_language import Prior
 
 Array = np.ndarray[Any, Any]
@@ -88,10 +89,15 @@ class Family:
         ``(outcome, parts, strata, J) -> dict``: what `mean` and `draw` need of J new groups.
         `outcome` is the fit's (baselines, cut points), `parts` are the new groups' outcome
         columns or None where the new table lacks them, `strata` (J,) codes or None. None: the
-        entries that are not `observed`.
+        entries that are not arrays over the groups.
     some_groups : callable or None
         ``(outcome, groups) -> dict``: the outcome of some groups (sorted int array), baselines
-        and cut points as they were; for refits without a unit. None: `observed` is cut.
+        and cut points as they were; for refits without a unit. None will do where all entries are
+        `observed`.
+    baseline : callable or None
+        ``(eta, values, outcome, rng) -> array``: what outcomes of new groups share with those of
+        the fit, from the (S, J) predictor of the fit's groups; `draw` finds it as
+        ``outcome["baseline"]``.
     residual_variance : callable
         ``(values) -> (S,)`` on the scale of the linear predictor; a scalar where it is known.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
@@ -138,6 +144,7 @@ class Family:
     classic_priors: Callable[[Outcome], dict[str, Prior]] = _no_priors
     new_outcome: Callable[[Outcome, Parts | None, Array | None, int], dict[str, Any]] | None = None
     some_groups: Callable[[Outcome, Array], dict[str, Any]] | None = None
+    baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
     observed: tuple[str, ...] = ("y",)
     unit: str = "group"
     needs_strata: bool = False
@@ -160,10 +167,17 @@ class Family:
         """`new_outcome`, or its default."""
         if self.new_outcome is not None:
             return self.new_outcome(outcome, parts, strata, count)
-        return {name: value for name, value in outcome.items() if name not in self.observed}
+        known = np.shape(outcome[self.observed[0]])
+        return {name: value for name, value in outcome.items() if np.shape(value)[:1] != known}
 
     def outcome_of_some(self, outcome: Outcome, groups: Array) -> dict[str, Any]:
         """`some_groups`, or its default."""
         if self.some_groups is not None:
             return self.some_groups(outcome, groups)
+        derived = [name for name in outcome if name not in self.observed]
+        if derived:
+            raise BackendError(
+                f"Family {self.name!r} does not say what its `{derived[0]}` is without a unit, so "
+                "that the model cannot be fitted again without one: use loo() without refit."
+            )
         return {k: v[groups] if k in self.observed else v for k, v in outcome.items()}
