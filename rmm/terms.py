@@ -102,6 +102,10 @@ class NestingBlock:
     position: int = field(default=0, compare=False)
 
 
+#: Kind of outcome -> the function that users write.
+_WRITTEN = {"surv": "Surv", "cbind": "cbind"}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Left-hand side.
@@ -121,7 +125,7 @@ class Outcome:
     def label(self) -> str:
         """Readable name of the outcome."""
         inside = ", ".join(part.label for part in self.parts)
-        return inside if self.kind == "plain" else f"{self.kind}({inside})"
+        return inside if self.kind == "plain" else f"{_WRITTEN[self.kind]}({inside})"
 
 
 @dataclass(frozen=True)

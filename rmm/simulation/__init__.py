@@ -33,6 +33,8 @@ def simulate(
     covariates: Mapping[str, Mapping[str, Any]] | None = None,
     family: str = "gaussian",
     effects: Mapping[str, Mapping[str, Any]] | None = None,
+    censoring: Mapping[str, float] | None = None,
+    baseline: Mapping[str, float] | None = None,
     seed: int | None = None,
     root: str | Path = ".",
 ) -> SimulatedData:
@@ -54,6 +56,12 @@ def simulate(
     family : str
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}``; normal if not said.
+    censoring : mapping, optional
+        weibull and cox: ``{"time": 10}`` (administrative), ``{"rate": 0.1}`` (random,
+        exponential), both, or ``{"share": 0.3}``; none if not said.
+    baseline : mapping, optional
+        cox: ``{"shape": 1, "rate": 1}``, the hazard rate * shape * t^(shape - 1) at a linear
+        predictor of 0.
     seed : int, optional
         Same seed, same data.
     root : path
@@ -70,7 +78,8 @@ def simulate(
     RecipeError
         A `DataError` that names the key which is wrong.
     """
-    truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects}
+    truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
+             "censoring": censoring, "baseline": baseline}  # fmt: skip
     content = {"membership": membership, "covariates": covariates or {}, "truth": truth}
     recipe = prepare(content, Path(root))
     streams = np.random.SeedSequence(seed).spawn(3)

@@ -43,13 +43,18 @@ class Drawn:
 
     memberships: Memberships
     columns: Mapping[str, Column]
-    outcome: Array
+    outcomes: Mapping[str, Array]
     truth: Truth
 
+    @property
+    def outcome(self) -> Array:
+        """(J,) values of the outcome, or of its first column: the times of a `Surv()`."""
+        return self.outcomes[self.truth.outcomes[0]]
+
     def rows(self, name: str) -> Array:
-        """(M,) values of a covariate or the outcome, one per membership."""
-        if name == self.truth.outcome:
-            return self.outcome[self.memberships.group]
+        """(M,) values of a covariate or an outcome column, one per membership."""
+        if name in self.outcomes:
+            return self.outcomes[name][self.memberships.group]
         column = self.columns[name]
         return self.memberships.expand(column.values, column.level, "membership")
 
@@ -69,7 +74,7 @@ class Drawn:
         }
         if m.nesting is not None and m.names.nesting and m.nesting_labels is not None:
             data[m.names.nesting] = m.nesting_labels[m.nesting][m.group]
-        for name in (*self.columns, self.truth.outcome):
+        for name in (*self.columns, *self.outcomes):
             data[name] = self.rows(name)
         return pd.DataFrame(data)
 
@@ -116,8 +121,13 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
     levels = _levels(covariates, trial)
     truth = prepare_truth(content["truth"], levels, trial.names)
     ids = (trial.names.member, trial.names.group, trial.names.nesting)
+    for name in truth.outcomes:
+        if name in ids or name == "n":
+            raise RecipeError(
+                "truth.formula", f"the name {name!r} is taken", f"By an id or n: {ids}."
+            )
     for name in covariates:
-        if name in ids or name == truth.outcome or name == "n":
+        if name in ids or name in truth.outcomes or name == "n":
             raise RecipeError(
                 f"covariates.{name}", "the name is taken", f"By an id, the outcome or n: {ids}."
             )
@@ -156,5 +166,5 @@ def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
         **draw_covariates(recipe.covariates, memberships, rng, once=False),
     }
     columns = finish_covariates(drawn, recipe.covariates, memberships)
-    outcome = draw_outcome(truth, memberships, columns, rng)
-    return Drawn(memberships, columns, outcome, truth)
+    outcomes = draw_outcome(truth, memberships, columns, rng)
+    return Drawn(memberships, columns, outcomes, truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rmm.errors import DataError
 from rmm.simulation.covariates import Column
 from rmm.simulation.distributions import shaped
 from rmm.simulation.membership import Memberships
+from rmm.simulation.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
 from rmm.spec import MemberPart
 from rmm.terms import Term
 from rmm.weights import Column as ColumnNode
@@ -22,13 +24,44 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What outcomes may depend on besides the linear predictor: strata, censoring, ..."""
+
+    truth: Truth
+    memberships: Memberships
+    columns: Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class OutcomeModel:
+    """How the outcomes of one family are drawn.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Kinds of `rmm.terms.Outcome` that can be simulated; parts must be plain names.
+    draw : callable
+        ``(eta, setting, rng) -> ((J,) array, ...)``, one per part of the outcome.
+    keys : tuple of str
+        Keys of a truth that this family has besides the common ones.
+    check : callable
+        ``(options)``: raises `RecipeError` for values of those keys that make no sense.
+    """
+
+    kinds: tuple[str, ...]
+    draw: Callable[[Array, Setting, np.random.Generator], tuple[Array, ...]]
+    keys: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], None] = field(default=lambda options: None)
+
+
 def draw_outcome(
     truth: Truth,
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
-) -> Array:
-    """(J,) outcomes.
+) -> dict[str, Array]:
+    """Outcome column -> (J,) values.
 
     Raises
     ------
@@ -42,7 +75,9 @@ def draw_outcome(
             f"The linear predictor of group {group} is not finite: the true weights "
             f"{[p.block.weight.text for p in truth.spec.members]} cannot be computed there."
         )
-    return OUTCOMES[truth.spec.family.name](eta, truth.parameters, rng)
+    setting = Setting(truth, memberships, columns)
+    drawn = OUTCOMES[truth.spec.family.name].draw(eta, setting, rng)
+    return dict(zip(truth.outcomes, drawn, strict=True))
 
 
 def linear_predictor(
@@ -157,11 +192,23 @@ def atom_values(
     return np.broadcast_to(evaluate(expression, values, start), size.shape)
 
 
-def _gaussian(eta: Array, parameters: Mapping[str, float], rng: np.random.Generator) -> Array:
-    return eta + parameters["sigma_l2"] * rng.standard_normal(len(eta))
+def _gaussian(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    return (eta + setting.truth.parameters["sigma_l2"] * rng.standard_normal(len(eta)),)
 
 
-#: Family -> (linear predictor, parameters, generator) -> outcomes.
-OUTCOMES: dict[str, Callable[[Array, Mapping[str, float], np.random.Generator], Array]] = {
-    "gaussian": _gaussian,
+def _weibull(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    return draw_weibull(eta, truth.parameters["shape"], truth.options.get("censoring"), rng)
+
+
+def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    options = setting.truth.options
+    return draw_cox(eta, options.get("baseline"), options.get("censoring"), rng)
+
+
+#: Family -> how its outcomes are drawn.
+OUTCOMES: dict[str, OutcomeModel] = {
+    "gaussian": OutcomeModel(("plain",), _gaussian),
+    "weibull": OutcomeModel(("surv",), _weibull, SURVIVAL_KEYS["weibull"], check_survival),
+    "cox": OutcomeModel(("surv",), _cox, SURVIVAL_KEYS["cox"], check_survival),
 }

@@ -25,6 +25,13 @@ from rmm.terms import Formula, Term
 from rmm.weights import Column, leaf_columns
 
 _FINE = ("member", "membership")
+_COMMON = ("formula", "family", "parameters", "effects")
+#: Kind of outcome -> how it is written, and its number of columns.
+_PATTERNS = {
+    "plain": ("y", 1),
+    "surv": ("Surv(time, event)", 2),
+    "cbind": ("cbind(successes, failures)", 2),
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,8 @@ class Truth:
 
     Attributes
     ----------
-    outcome : str
-        Name of the outcome column.
+    outcomes : tuple of str
+        Names of the outcome columns: one, or two for ``Surv(time, event)``.
     parameters : mapping
         True values, by name (``b_l1[x]``), in the order of the model: those that are the same in
         every data set, and after `drawn` all of them.
@@ -42,14 +49,17 @@ class Truth:
         Distribution of the random effects, by name.
     priors : mapping
         Parameter -> prior from which its true value is drawn for each data set.
+    options : mapping
+        The family's own keys, such as ``censoring``.
     """
 
     formula: Formula
     spec: ModelSpec
-    outcome: str
+    outcomes: tuple[str, ...]
     parameters: Mapping[str, float]
     effects: Mapping[str, Mapping[str, Any]]
     priors: Mapping[str, Prior] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,7 +80,7 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
     Parameters
     ----------
     config : mapping
-        formula, family, parameters, effects.
+        formula, family, parameters, effects, and the family's own keys.
     levels : mapping
         Covariate -> level.
     names : IdNames
@@ -83,9 +93,12 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
         For everything else.
     """
     family = config.get("family", "gaussian")
-    check_name("truth.family", "family to simulate from", family, OUTCOMES)
+    known = [name for name in OUTCOMES if name in FAMILIES]
+    check_name("truth.family", "family to simulate from", family, known)
+    options = _options(config, family)
     formula = parse_formula(config["formula"])
-    _check_formula(formula, levels, names)
+    outcomes = _outcomes(formula, family)
+    _check_formula(formula, family, levels, names)
     spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
     parameters, priors = _check_parameters(config["parameters"], spec)
     effects = config.get("effects") or {}
@@ -98,9 +111,39 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
             one.get("distribution", "normal"),
             [d for d in DISTRIBUTIONS if d in ("normal", "t", "skew")],
         )
-    expression = formula.outcome.parts[0].expression
-    assert isinstance(expression, Column)
-    return Truth(formula, spec, expression.name, parameters, effects, priors)
+    return Truth(formula, spec, outcomes, parameters, effects, priors, options)
+
+
+def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """The family's own keys of a truth, checked."""
+    keys = OUTCOMES[family].keys
+    given = {k: v for k, v in config.items() if k not in _COMMON and v is not None}
+    for name in given:
+        if name not in keys:
+            raise RecipeError(
+                f"truth.{name}",
+                f"family {family!r} has no such key",
+                f"Its own keys: {listed(keys)}.{close_to(name, keys)}",
+            )
+    OUTCOMES[family].check(given)
+    return given
+
+
+def _outcomes(formula: Formula, family: str) -> tuple[str, ...]:
+    """Names of the outcome columns."""
+    kinds, outcome = OUTCOMES[family].kinds, formula.outcome
+    expressions = [part.expression for part in outcome.parts]
+    names = tuple(e.name for e in expressions if isinstance(e, Column))
+    plain = len(names) == len(expressions) == _PATTERNS[outcome.kind][1]
+    if outcome.kind not in kinds or not plain:
+        raise RecipeError(
+            "truth.formula",
+            f"the outcome of family {family!r} is {outcome.label!r}",
+            f"Write plain names, such as {' or '.join(_PATTERNS[kind][0] for kind in kinds)}.",
+        )
+    if len(set(names)) < len(names):
+        raise RecipeError("truth.formula", f"{outcome.label!r} names one column twice")
+    return names
 
 
 def level3(formula: Formula, levels: Mapping[str, str]) -> dict[str, int]:
@@ -140,16 +183,16 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _check_formula(formula: Formula, levels: Mapping[str, str], names: IdNames) -> None:
+def _check_formula(
+    formula: Formula, family: str, levels: Mapping[str, str], names: IdNames
+) -> None:
     key = "truth.formula"
-    if formula.outcome.kind != "plain" or not isinstance(
-        formula.outcome.parts[0].expression, Column
-    ):
-        raise RecipeError(
-            key, f"the outcome is {formula.outcome.label!r}", "Write one plain name, such as y."
-        )
-    if formula.strata is not None or formula.offset:
-        raise RecipeError(key, "strata() and offset() have no place in a truth")
+    if formula.offset:
+        raise RecipeError(key, "offset() has no place in a truth")
+    if formula.strata is not None:
+        if not FAMILIES[family].needs_strata:
+            raise RecipeError(key, f"strata() has no place in a truth of family {family!r}")
+        _check_column(formula.strata, levels)
     for block in formula.members:
         if {block.member, block.group} != {names.member, names.group}:
             raise RecipeError(
@@ -227,5 +270,7 @@ def _check_parameters(
             raise RecipeError(
                 f"truth.parameters.{name}", f"{given[name]:g}", "A standard deviation is >= 0."
             )
+        if name == "shape" and given[name] <= 0:
+            raise RecipeError(f"truth.parameters.{name}", f"{given[name]:g}", "A shape is > 0.")
         values[name] = float(given[name])
     return values, priors

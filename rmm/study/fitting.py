@@ -220,7 +220,7 @@ def engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:
         return drawn.frame()
     flat = LAYOUTS[method.kind.layout](drawn, formula, method.config["summary"])
     nesting = drawn.memberships.names.nesting if formula.nestings else None
-    return flat.frame(drawn.truth.outcome, nesting)
+    return flat.frame(nesting)
 
 
 def _renamed(formula: Formula, drawn: Drawn) -> dict[str, str]:

@@ -27,16 +27,22 @@ class Flat:
 
     Attributes
     ----------
-    outcome : (N,) array
+    outcomes : mapping
+        Outcome column -> (N,) array; one column, or two of a `Surv()`.
     columns : mapping
         Covariate -> (N,) array.
     units : mapping
         ``group``, ``member``, ``nesting`` -> (N,) codes, for cluster-robust errors.
     """
 
-    outcome: Array
+    outcomes: Mapping[str, Array]
     columns: Mapping[str, Array]
     units: Mapping[str, Array]
+
+    @property
+    def outcome(self) -> Array:
+        """(N,) values of the outcome, or of its first column."""
+        return next(iter(self.outcomes.values()))
 
     def term(self, term: Term) -> Array:
         """(N,) values of a term: the product of its atoms."""
@@ -52,11 +58,11 @@ class Flat:
         assert out is not None
         return out
 
-    def frame(self, outcome: str, nesting: str | None) -> pd.DataFrame:
+    def frame(self, nesting: str | None) -> pd.DataFrame:
         """The table under the names of the study; no id of groups, each row is a unit."""
         import pandas as pd
 
-        data: dict[str, Array] = {outcome: self.outcome, **self.columns}
+        data: dict[str, Array] = {**self.outcomes, **self.columns}
         if nesting is not None:
             data[nesting] = self.units["nesting"]
         return pd.DataFrame(data)
@@ -82,7 +88,7 @@ def by_group(drawn: Drawn, formula: Formula, summary: str) -> Flat:
         values = reduce(drawn.rows(name), m.start[:-1])
         columns[name] = values / m.size if summary == "mean" else values
     units = {} if m.nesting is None else {"nesting": m.nesting}
-    return Flat(drawn.outcome, columns, units)
+    return Flat(drawn.outcomes, columns, units)
 
 
 def by_membership(drawn: Drawn, formula: Formula, summary: str) -> Flat:
@@ -92,7 +98,8 @@ def by_membership(drawn: Drawn, formula: Formula, summary: str) -> Flat:
     if m.nesting is not None:
         units["nesting"] = m.nesting[m.group]
     columns = {name: drawn.rows(name) for name in flat_columns(formula)}
-    return Flat(drawn.outcome[m.group], columns, units)
+    outcomes = {name: values[m.group] for name, values in drawn.outcomes.items()}
+    return Flat(outcomes, columns, units)
 
 
 #: Layout -> (replication, formula, summary) -> table. Models with `mm()` take the data as they are.

@@ -204,8 +204,11 @@ def _check_formula(
         formula = parse_formula(text)
     except RmmError as error:
         raise letters.convert(key, error) from error
-    if formula.outcome.label != recipe.truth.outcome:
-        raise letters.about(key, f"the outcome {formula.outcome.label}", recipe.truth.outcome)
+    wanted = recipe.truth.formula.outcome
+    if formula.outcome.label != wanted.label:
+        raise letters.about(key, f"the outcome {formula.outcome.label}", wanted.label)
+    if method.backend == OLS and wanted.kind != "plain":
+        raise letters.about(key, f"the outcome {wanted.label}", "one column with backend ols")
     columns = {c for t in _terms(formula) for c in term_columns(t)}
     columns |= {c for b in formula.members for c in b.weight.columns}
     for column in sorted(columns):
