@@ -57,8 +57,9 @@ def fit(
         For example ``"y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"``.
     data : frame, table, mapping or path
         One row per membership (pandas, polars, PyArrow; .csv, .parquet, .rda).
-    family : str
-        ``"gaussian"``.
+    family : str or Family
+        ``"gaussian"``, ``"weibull"`` or ``"cox"`` (with ``intervals=10`` for a piecewise constant
+        baseline hazard). Stan is the engine for survival: JAGS mixes slowly there.
     backend : {"jags", "stan"}
     priors : str, mapping or list
         A named set or statements; see `rmm.prior_language.read_priors`.

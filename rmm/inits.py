@@ -103,8 +103,8 @@ def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
         priors = model.priors.elements[parameter.name]
         if parameter.name == "alpha":
             centre, spread = location, np.array([s])
-        elif parameter.support == "positive":
-            centre, spread = 0.0, np.array([s])
+        elif parameter.support == "positive":  # a Weibull shape is an inverse sd
+            centre, spread = 0.0, np.array([1 / s if parameter.role == "shape" else s])
         else:
             centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
         values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])

@@ -139,6 +139,6 @@ def _placeholder(spec: ModelSpec) -> Design:
         coords[f"covariate_l3{nest.suffix}"] = labels
         nestings.append(Nesting(none, 1, none, none, np.ones(len(labels))))
     coords = {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
-    outcome = {"y": np.array([0.0, 1.0])}
+    outcome = spec.family.example
     return Design(2, outcome, none, none, np.ones(len(spec.terms)), None, tuple(members),
                   tuple(nestings), coords, none)  # fmt: skip

@@ -7,9 +7,11 @@ from typing import Any
 
 from rmm.errors import FormulaError
 from rmm.families.base import Family, Parameter
+from rmm.families.cox import COX, Cox
 from rmm.families.gaussian import GAUSSIAN
+from rmm.families.weibull import WEIBULL
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (GAUSSIAN,)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (GAUSSIAN, WEIBULL, COX)}
 
 
 def find_family(family: str | Family, options: Mapping[str, Any] | None = None) -> Family:
@@ -48,4 +50,4 @@ def family_options() -> frozenset[str]:
     return frozenset(name for family in FAMILIES.values() for name in family.option_names)
 
 
-__all__ = ["FAMILIES", "Family", "Parameter", "family_options", "find_family"]
+__all__ = ["FAMILIES", "Cox", "Family", "Parameter", "family_options", "find_family"]

@@ -76,6 +76,8 @@ class Family:
         Raises `DataError`.
     observed : tuple of str
         Entries of that dict which are (J,) arrays and go to ``observed_data``.
+    example : mapping
+        A smallest outcome: programs without data take the families of their priors from it.
     scale : callable
         ``(outcome) -> (location, scale)`` that weakly informative priors and inits start from.
     log_likelihood : callable
@@ -146,6 +148,7 @@ class Family:
     some_groups: Callable[[Outcome, Array], dict[str, Any]] | None = None
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
     observed: tuple[str, ...] = ("y",)
+    example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
     unit: str = "group"
     needs_strata: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -93,8 +93,7 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
         For everything else.
     """
     family = config.get("family", "gaussian")
-    known = [name for name in OUTCOMES if name in FAMILIES]
-    check_name("truth.family", "family to simulate from", family, known)
+    check_name("truth.family", "family to simulate from", family, OUTCOMES)
     options = _options(config, family)
     formula = parse_formula(config["formula"])
     outcomes = _outcomes(formula, family)

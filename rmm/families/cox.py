@@ -1,0 +1,291 @@
+"""Cox's proportional hazards: h(t) = h0(t) exp(eta), right censoring, Breslow ties.
+
+The baseline is a gamma process (Kalbfleisch 1978, "Non-parametric Bayesian analysis of survival
+time data"): its increments over the distinct event times, or over `intervals` between quantiles of
+the event times, are dH_k ~ Gamma(c dH*_k, c) independently. The guess dH* is the constant hazard
+events / total time, and c = 0.001 gives it the weight of a thousandth of a group at risk: the data
+decide. Given eta the increments are Gamma(c dH*_k + d_k, c + S_k), with d_k events and
+S_k = sum over groups of exposure e_jk times exp(eta_j), so Stan has the baseline integrated out:
+
+    log m(y) = sum over events of eta_j - sum over k of (c dH*_k + d_k) log(c + S_k) + constant.
+
+JAGS samples the increments, with the same posterior. Its likelihood is that of a Poisson count
+per group, 0 or 1, with mean exp(eta_j) H(t_j), times (own increment / H(t_j)) per event. Whatever
+is constant goes into the baseline, so there is no intercept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from rmm.errors import BackendError, DataError, FormulaError
+from rmm.families.base import Array, Family, Outcome, Values
+from rmm.families.weibull import read_survival
+
+_RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
+
+
+def _read_outcome(
+    label: str, parts: tuple[Array, ...], strata: Array | None, *, intervals: int | None
+) -> dict[str, Any]:
+    out = read_survival(label, parts[:2])
+    time, event = out["time"], out["event"]
+    if intervals is None:
+        ends = np.unique(time[event == 1])
+        at = np.searchsorted(ends, time, side="right") - 1  # last event time not after the group's
+        share = (at >= 0).astype(float)
+        at = np.maximum(at, 0)
+    else:
+        ends = _interval_ends(label, time, event, intervals)
+        at = np.minimum(np.searchsorted(ends, time), len(ends) - 1)
+        share = (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
+    guess = event.sum() / time.sum() * np.diff(ends, prepend=0.0)
+    counts = np.bincount(at[event == 1], minlength=len(ends))
+    order = np.argsort(-time, kind="stable")
+    out |= {
+        "ends": ends,
+        "at": at + 1,
+        "share": share,
+        "counts": counts,
+        "K_time": len(ends),
+        "prior_dH": _RATE * guess,
+        "shape_dH": _RATE * guess + counts,
+        "rate_dH": _RATE,
+        "events": int(event.sum()),
+        "seen": np.flatnonzero(event) + 1,
+        "one": np.ones(int(event.sum()), dtype=np.int64),
+    }
+    if intervals is None:
+        at_risk = np.searchsorted(-time[order], -ends, side="right")
+        return {**out, "by_time": order + 1, "at_risk": at_risk}
+    steps = np.arange(len(ends))[:, None]
+    return {**out, "exposure": (steps < at) + (steps == at) * share}
+
+
+def _interval_ends(label: str, time: Array, event: Array, intervals: int) -> Array:
+    """Ends of the intervals: quantiles of the event times, then the last time."""
+    at = np.arange(1, intervals) / intervals
+    seen = time[event == 1]
+    inner = np.unique(np.quantile(seen, at, method="inverted_cdf"))
+    inner = inner[inner < seen.max()]
+    if len(inner) + 1 < intervals:
+        raise DataError(
+            f"The {len(seen)} event times of `{label}` have too many ties, or are too few, for "
+            f"{intervals} intervals. Ask for at most {len(inner) + 1}."
+        )
+    return np.r_[inner, time.max()]
+
+
+def _scale(outcome: Outcome) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def _risk(eta: Array, outcome: Outcome) -> tuple[Array, Array]:
+    """Top (S, 1) of the predictors, and (S, K) c + S_k, divided by exp(top)."""
+    top = eta.max(axis=1, keepdims=True)
+    hazard = np.exp(eta - top)
+    if "exposure" in outcome:
+        total = hazard @ outcome["exposure"].T
+    else:
+        total = np.cumsum(hazard[:, outcome["by_time"] - 1], axis=1)[:, outcome["at_risk"] - 1]
+    return top, outcome["rate_dH"] * np.exp(-top) + total
+
+
+def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
+    """Return log m(y) - log m(y without group j): exact, with the baseline integrated out.
+
+    With x_jk = e_jk exp(eta_j) / (c + S_k) it is the sum over k of shape_k log(1 - x_jk) and, for
+    an event in k, eta_j + log((shape_k - 1) / (c + S_k)) - log(1 - x_jk), where
+    shape_k = c dH*_k + d_k. Over intervals the density is per unit of time; otherwise it is the
+    mass at the event times of all groups.
+    """
+    top, total = _risk(eta, outcome)
+    hazard, at, event = np.exp(eta - top), outcome["at"] - 1, outcome["event"] == 1
+    least = outcome["rate_dH"] * np.exp(-top) / total  # what is left where one group is all
+    shape, out = outcome["shape_dH"], np.zeros(eta.shape)
+    for k in range(len(shape)):
+        exposure = np.where(at > k, 1.0, np.where(at == k, outcome["share"], 0.0))
+        risk = np.flatnonzero(exposure)
+        x = exposure[risk] * hazard[:, risk] / total[:, [k]]
+        left = np.log(np.maximum(1 - x, least[:, [k]]))
+        own = (event & (at == k))[risk]
+        out[:, risk] += (shape[k] - own) * left
+    k = at[event]
+    out[:, event] += eta[:, event] - top - np.log(total[:, k]) + np.log(shape[k] - 1)
+    if "exposure" in outcome:
+        out[:, event] -= np.log(np.diff(outcome["ends"], prepend=0.0)[k])
+    return out
+
+
+def log_marginal(eta: Array, outcome: Outcome) -> Array:
+    """(S,) log m(y): the log likelihood of all groups together, the baseline integrated out."""
+    top, total = _risk(eta, outcome)
+    prior, shape = outcome["prior_dH"], outcome["shape_dH"]
+    known = np.sum(prior * np.log(outcome["rate_dH"]) - gammaln(prior) + gammaln(shape))
+    if "exposure" in outcome:
+        known -= outcome["counts"] @ np.log(np.diff(outcome["ends"], prepend=0.0))
+    total = shape @ np.log(total).T + shape.sum() * top[:, 0]
+    return np.asarray(eta @ outcome["event"] - total + known)
+
+
+def cumulative_hazard(
+    eta: Array, outcome: Outcome, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Draws of the cumulative baseline hazard, for survival curves exp(-H(t) exp(eta)).
+
+    Parameters
+    ----------
+    eta : (S, J) array
+        Linear predictors of the groups of the fit.
+
+    Returns
+    -------
+    times : (K,) array
+        Distinct event times, or ends of the intervals.
+    values : (S, K) array
+        H at these times, from its exact posterior given eta. Between event times it is constant;
+        within intervals it is linear.
+    """
+    top, total = _risk(eta, outcome)
+    steps = rng.standard_gamma(outcome["shape_dH"], total.shape) / total * np.exp(-top)
+    return outcome["ends"], np.cumsum(steps, axis=1)
+
+
+def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
+    """Hazard relative to a linear predictor of 0, exp(eta); expected times are not identified."""
+    return np.exp(eta)
+
+
+def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
+    """Event times; infinite where the event comes after the last time that the baseline knows.
+
+    ``outcome["baseline"]``, (S, K) draws of `cumulative_hazard`, serves groups that are not those
+    of the fit.
+    """
+    if "baseline" in outcome:
+        ends, baseline = outcome["ends"], outcome["baseline"]
+    elif eta.shape[1] == len(outcome.get("time", ())):
+        ends, baseline = cumulative_hazard(eta, outcome, rng)
+    else:
+        raise BackendError(
+            "Durations of new groups need the baseline hazard, which the groups of the fit "
+            "determine: predict them with kind='mean' (relative hazards)."
+        )
+    needed = rng.standard_exponential(eta.shape) * np.exp(-eta)
+    out = np.full(eta.shape, np.inf)
+    smooth = "exposure" in outcome
+    for s, (wanted, known) in enumerate(zip(needed, baseline, strict=True)):
+        place = np.searchsorted(known, wanted)
+        inside = place < len(ends)
+        if smooth:
+            out[s, inside] = np.interp(wanted[inside], np.r_[0.0, known], np.r_[0.0, ends])
+        else:
+            out[s, inside] = ends[place[inside]]
+    return out
+
+
+def _residual_variance(values: Values) -> float:
+    """Variance of the log cumulative hazard at the event, a standard Gumbel's pi^2/6."""
+    return float(np.pi**2 / 6)
+
+
+def _jags_initial(outcome: Outcome) -> dict[str, Any]:
+    """Breslow's increments where all groups are alike."""
+    return {"dH": outcome["counts"] / _risk(np.zeros((1, len(outcome["time"]))), outcome)[1][0]}
+
+
+def Cox(intervals: int | None = None) -> Family:
+    """The family ``"cox"``.
+
+    Parameters
+    ----------
+    intervals : int, optional
+        Pieces of a piecewise constant baseline hazard, between quantiles of the event times;
+        without it the baseline steps at every distinct event time.
+
+    Raises
+    ------
+    FormulaError
+        For other numbers of intervals.
+    """
+    if intervals is None:
+        return COX
+    if isinstance(intervals, bool) or not isinstance(intervals, int) or intervals < 1:
+        raise FormulaError(
+            f"`intervals` must be a whole number from 1, not {intervals!r}.",
+            hint="Leave it out for a baseline that steps at every event time.",
+        )
+    return _family(intervals)
+
+
+_JAGS_MODEL = """event[j] ~ dpois(mu[j])  # Poisson form of the likelihood
+log(mu[j]) <- eta[j] + log(cum_hazard[j])
+cum_hazard[j] <- cum_dH[at[j]] + share[j] * dH[at[j]]"""
+_JAGS_OUTSIDE = """
+# ---- baseline hazard, increments dH
+cum_dH[1] <- 1.0E-44  # not 0, which has no logarithm
+for (k in 1:K_time) {
+  dH[k] ~ dgamma(prior_dH[k], rate_dH)
+  cum_dH[k + 1] <- cum_dH[k] + dH[k]
+}
+# the event was in its own increment
+for (e in 1:events) {
+  one[e] ~ dbern(share[seen[e]] * dH[at[seen[e]]] / cum_hazard[seen[e]])
+}"""
+
+_STAN_DATA = """vector<lower=0, upper=1>[J] event;  // 1: seen, 0: censored
+int<lower=1> K_time;  // {what}
+{exposure}
+vector<lower=0>[K_time] shape_dH;  // prior and events of each step of the baseline
+real<lower=0> rate_dH;"""
+_STAN_MODEL = """{{
+  // the baseline is integrated out; top keeps exp() in range
+  real top = max(eta);
+  {risk}
+  target += dot_product(event, eta) - sum(shape_dH) * top
+    - dot_product(shape_dH, log(rate_dH * exp(-top) + risk));
+}}"""
+
+
+def _family(intervals: int | None) -> Family:
+    if intervals is None:
+        data = _STAN_DATA.format(
+            what="distinct event times",
+            exposure="array[J] int<lower=1, upper=J> by_time;  // groups, longest first\n"
+            "array[K_time] int<lower=1, upper=J> at_risk;  // how many are at risk",
+        )
+        risk = "vector[K_time] risk = cumulative_sum(exp(eta[by_time] - top))[at_risk];"
+    else:
+        data = _STAN_DATA.format(
+            what="intervals",
+            exposure="matrix<lower=0>[K_time, J] exposure;  // shares of the intervals at risk",
+        )
+        risk = "vector[K_time] risk = exposure * exp(eta - top);"
+    return Family(
+        name="cox",
+        outcome_kinds=("surv",),
+        intercept=False,
+        parameters=(),
+        read_outcome=partial(_read_outcome, intervals=intervals),
+        scale=_scale,
+        log_likelihood=_log_likelihood,
+        mean=_mean,
+        draw=_draw,
+        residual_variance=_residual_variance,
+        stan_data=data,
+        stan_model=_STAN_MODEL.format(risk=risk),
+        jags_model=_JAGS_MODEL,
+        jags_outside=_JAGS_OUTSIDE,
+        jags_initial=_jags_initial,
+        observed=("time", "event"),
+        options={} if intervals is None else {"intervals": intervals},
+        option_names=("intervals",),
+        configure=Cox,
+    )
+
+
+COX = _family(None)
