@@ -166,7 +166,7 @@ def test_intercept(text, intercept):
 def test_outcomes():
     assert parse_formula("sim.y ~ 1").outcome.label == "sim.y"
     assert parse_formula("log(y) ~ 1").outcome.label == "log(y)"
-    assert parse_formula("Surv(t, e, u) ~ 1").outcome.label == "surv(t, e, u)"
+    assert parse_formula("Surv(t, e, u) ~ 1").outcome.label == "Surv(t, e, u)"
     assert parse_formula("cbind(a, b) ~ 1").outcome.kind == "cbind"
     assert parse_formula("Surv(t, e == 1) ~ 1").outcome.parts[1].label == "e == 1"
 
