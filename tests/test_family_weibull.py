@@ -230,7 +230,8 @@ def test_stan_without_effects() -> None:
     fit = rmm.fit("Surv(time, event) ~ 1 + z + x", table, "weibull", backend="stan",
                   priors="rmm", seed=1, chains=2, cores=1, progress=False)  # fmt: skip
     draws, design = fit.run.draws, fit.model.design
-    eta = draws["b_l2"] @ np.column_stack([np.ones(len(table)), table[["z", "x"]]]).T
+    X = np.column_stack([np.ones(design.J), design.X_l2 + design.center_l2])
+    eta = draws["b_l2"] @ X.T
     shape = draws["shape"].reshape(2, -1)
     expected = np.array([
         WEIBULL.log_likelihood(e, {"shape": k}, design.outcome).sum(axis=1)
