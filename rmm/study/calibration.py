@@ -3,7 +3,7 @@
 Draw the truth from the prior, data from the truth, fit; then the rank of the truth among
 (nearly independent) posterior draws is uniform if simulator, program, engine and priors all say
 the same: Cook, Gelman & Rubin (2006); Talts et al. (2018). A study does it whose
-`truth.parameters` are priors and whose methods have `priors: truth`; this file ranks, and judges
+`truth.parameters` are priors and whose methods have `priors: truth`; this file judges
 the ranks that its estimates hold.
 """
 
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from rmm.study.verdicts import Verdict, broken, fit_notes
+from rmm.study.ranks import KEPT
+from rmm.study.verdicts import FIT, Verdict, broken, fit_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,18 +24,11 @@ if TYPE_CHECKING:
     from rmm.study.config import Study
 
 Array = np.ndarray[Any, Any]
-KEPT = 99  # draws among which the truth is ranked: 100 possible ranks
 _BINS = 20
 _NULL_SETS = 4000  # simulated uniform rank sets for the ECDF test
 LEAST = 2 * _BINS  # data sets: expected counts of the chi-square are at least 2
 #: A fit without draws has no rank. More of them than this share, and the rest says little.
 _BROKEN = 0.01
-
-
-def rank(draws: Array, truth: float) -> int:
-    """How many of `KEPT` evenly spaced draws are below the truth."""
-    kept = draws[np.linspace(0, len(draws) - 1, KEPT).round().astype(int)]
-    return int(np.sum(kept < truth))
 
 
 # -- uniformity ------------------------------------------------------------------------------
@@ -122,7 +116,7 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
                 "passed": min(chi_square, ecdf) >= limit and len(ranks) >= LEAST,
             }
         )
-    failed, fits = broken(estimates), len(estimates.drop_duplicates(_FIT))
+    failed, fits = broken(estimates), len(estimates.drop_duplicates(FIT))
     small = any(row["n"] < LEAST for row in found)
     notes = (
         *fit_notes(estimates),
@@ -134,6 +128,3 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
     return Verdict(
         study.name, "calibration", pd.DataFrame(found), notes, failed <= _BROKEN * max(1, fits)
     )
-
-
-_FIT = ["scenario", "method", "replication"]

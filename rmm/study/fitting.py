@@ -16,9 +16,9 @@ import rmm
 from rmm.errors import BackendTimeout, RmmError
 from rmm.formula import parse_formula
 from rmm.simulation import Drawn
-from rmm.study.calibration import rank
 from rmm.study.layouts import LAYOUTS, Flat, parameter_of
 from rmm.study.methods import ENGINES, OLS, Method
+from rmm.study.ranks import rank
 from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT
 from rmm.terms import Formula, Term
 

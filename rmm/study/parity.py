@@ -88,7 +88,7 @@ def _compared(
         {
             "scenario": [study.scenario(s).label for s in scenarios],
             "replication": both.index.get_level_values("replication"),
-            "methods": f"{left.name} {right.name}",
+            "methods": f"{left.name}, {right.name}",
             "parameter": both.index.get_level_values("parameter"),
             f"mean_{left.backend}": both["mean_a"].to_numpy(),
             f"mean_{right.backend}": both["mean_b"].to_numpy(),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from rmm.study.results import FAILED, NOT_CONVERGED, TIMEOUT
 
-if TYPE_CHECKING:
-    import pandas as pd
+#: One row per fit; every other row of a fit repeats these.
+FIT = ["scenario", "method", "replication"]
+_NONE = pd.Series(dtype=object)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,9 @@ class Verdict:
 
     def text(self) -> str:
         """The verdict for people."""
-        shown = self.table.assign(passed=["" if p else "FAILS" for p in self.table["passed"]])
+        same = [c for c in ("scenario", "replication") if self.table.get(c, _NONE).nunique() < 2]
+        shown = self.table.drop(columns=same, errors="ignore")
+        shown = shown.assign(passed=["" if p else "FAILS" for p in shown.get("passed", [])])
         shown = shown.rename(columns={"passed": ""})
         body = shown.to_string(index=False, float_format=lambda v: f"{v:.3g}", na_rep="")
         word = "passed" if self.passed else "NOT PASSED"
@@ -46,20 +50,21 @@ class Verdict:
 
 
 def fit_notes(estimates: pd.DataFrame) -> tuple[str, ...]:
-    """Fits per method and what became of those that are not in order."""
-    notes = []
-    fits = estimates.drop_duplicates(["scenario", "method", "replication"])
+    """How many fits there are, and which methods have some that are not in order."""
+    fits = estimates.drop_duplicates(FIT)
+    notes = [f"{len(fits):,} fits by {fits['method'].nunique()} methods."]
     for method, status in fits.groupby("method", sort=False)["status"]:
         failed = int(status.isin([FAILED, TIMEOUT]).sum())
         slow = int((status == NOT_CONVERGED).sum())
-        notes.append(
-            f"{method}: {len(status):,} fits, {slow} not converged (counted all the same), "
-            f"{failed} failed"
-        )
+        if failed or slow:
+            notes.append(
+                f"{method}: {slow} of {len(status):,} fits not converged (counted all the same), "
+                f"{failed} failed."
+            )
     return tuple(notes)
 
 
 def broken(estimates: pd.DataFrame) -> int:
     """Number of fits without estimates."""
-    fits = estimates.drop_duplicates(["scenario", "method", "replication"])
+    fits = estimates.drop_duplicates(FIT)
     return int(fits["status"].isin([FAILED, TIMEOUT]).sum())
