@@ -122,12 +122,13 @@ def unmoved(evidence: Evidence) -> str | None:
 
 
 def survival_on_jags(evidence: Evidence) -> str | None:
-    """JAGS has no block sampler for the outcome."""
+    """JAGS mixes slowly: no block for the outcome, or durations (see `rmm.families.weibull`)."""
     family = evidence.model.spec.family
-    if evidence.diagnostics.converged or evidence.backend != "jags" or family.jags_block:
+    slow = not family.jags_block or "surv" in family.outcome_kinds
+    if evidence.diagnostics.converged or evidence.backend != "jags" or not slow:
         return None
     return (
-        f"JAGS samples the effects of {family.name} models one by one and mixes slowly: "
+        f"JAGS mixes slowly in {family.name} models, the standard deviations of effects above all: "
         'use backend="stan", which is the engine for this family.'
     )
 

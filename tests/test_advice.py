@@ -15,7 +15,7 @@ from coalitions import made_up_coalitions
 import rmm
 from rmm.advice import RULES
 from rmm.backends.base import Run
-from rmm.families import GAUSSIAN
+from rmm.families import FAMILIES
 
 FORMULA = (
     "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s)))), RE=TRUE)"
@@ -106,8 +106,9 @@ def test_a_parameter_that_never_moved(base: rmm.Fit) -> None:
     assert letter.startswith("sigma_l1 has the same value") and "inits=" in letter
 
 
-def test_survival_on_jags(base: rmm.Fit) -> None:
-    family = replace(GAUSSIAN, name="weibull", jags_block=False)
+@pytest.mark.parametrize("what", [{"jags_block": False}, {"outcome_kinds": ("surv",)}])
+def test_survival_on_jags(base: rmm.Fit, what: dict[str, Any]) -> None:
+    family = replace(FAMILIES["gaussian"], name="weibull", **what)
     model = replace(base.model, spec=replace(base.model.spec, family=family))
     survival = replace(base, model=model)
     letter = one(survival, "survival_on_jags", {"sigma_l1": 1 + slow()})

@@ -208,6 +208,19 @@ def test_point_14_residual_variance_is_that_of_the_log_cumulative_hazard() -> No
     assert values.var() == pytest.approx(np.pi**2 / 6, rel=0.02)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("left_out", [1, 3, 4, 6])
+def test_some_groups_keep_the_steps_of_the_baseline(kind: str, left_out: int) -> None:
+    """What refits without a group use: the same steps, up to a constant without those at risk."""
+    eta = np.random.default_rng(7).normal(size=(4, len(TIME)))
+    outcome, keep = outcome_of(kind), np.arange(len(TIME)) != left_out
+    some = KINDS[kind].outcome_of_some(outcome, np.flatnonzero(keep))
+    assert some.get("at_risk", np.ones(1)).min() >= 1
+    found = log_marginal(eta[:, keep], some)
+    expected = [marginal_by_loops(kind, row, keep, outcome) for row in eta]
+    np.testing.assert_allclose(found - found[0], np.subtract(expected, expected[0]), atol=1e-9)
+
+
 # ---- the model and its letters ---------------------------------------------------------------
 
 

@@ -44,26 +44,45 @@ def _read_outcome(
         at = np.minimum(np.searchsorted(ends, time), len(ends) - 1)
         share = (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
     guess = event.sum() / time.sum() * np.diff(ends, prepend=0.0)
-    counts = np.bincount(at[event == 1], minlength=len(ends))
-    order = np.argsort(-time, kind="stable")
-    out |= {
-        "ends": ends,
-        "at": at + 1,
-        "share": share,
+    out |= {"at": at + 1, "share": share, "ends": ends, "prior_dH": _RATE * guess}
+    return _with_steps(out, smooth=intervals is not None)
+
+
+def _with_steps(known: dict[str, Any], *, smooth: bool) -> dict[str, Any]:
+    """The outcome with what follows from durations, events and the steps of the baseline."""
+    time, event, at = known["time"], known["event"], known["at"] - 1
+    steps, seen = len(known["ends"]), np.flatnonzero(event)
+    counts = np.bincount(at[seen], minlength=steps)
+    out = known | {
         "counts": counts,
-        "K_time": len(ends),
-        "prior_dH": _RATE * guess,
-        "shape_dH": _RATE * guess + counts,
+        "K_time": steps,
+        "shape_dH": known["prior_dH"] + counts,
         "rate_dH": _RATE,
-        "events": int(event.sum()),
-        "seen": np.flatnonzero(event) + 1,
-        "one": np.ones(int(event.sum()), dtype=np.int64),
+        "events": len(seen),
+        "seen": seen + 1,
+        "one": np.ones(len(seen), dtype=np.int64),
     }
-    if intervals is None:
-        at_risk = np.searchsorted(-time[order], -ends, side="right")
-        return {**out, "by_time": order + 1, "at_risk": at_risk}
-    steps = np.arange(len(ends))[:, None]
-    return {**out, "exposure": (steps < at) + (steps == at) * share}
+    if smooth:
+        number = np.arange(steps)[:, None]
+        return {**out, "exposure": (number < at) + (number == at) * known["share"]}
+    order = np.argsort(-time, kind="stable")
+    at_risk = np.searchsorted(-time[order], -known["ends"], side="right")
+    return {**out, "by_time": order + 1, "at_risk": at_risk}
+
+
+def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
+    """The outcome of some groups over the same steps, less those at which none is at risk."""
+    known = {name: outcome[name][groups] for name in ("time", "event", "at", "share")}
+    smooth = "exposure" in outcome
+    last = len(outcome["ends"]) if smooth else int(known["at"].max())
+    known |= {name: outcome[name][:last] for name in ("ends", "prior_dH")}
+    return _with_steps(known, smooth=smooth)
+
+
+def _new_outcome(
+    outcome: Outcome, parts: tuple[Array, ...] | None, strata: Array | None, count: int
+) -> dict[str, Any]:
+    return {"ends": outcome["ends"]}
 
 
 def _interval_ends(label: str, time: Array, event: Array, intervals: int) -> Array:
@@ -275,6 +294,8 @@ def _family(intervals: int | None) -> Family:
         log_likelihood=_log_likelihood,
         mean=_mean,
         draw=_draw,
+        new_outcome=_new_outcome,
+        some_groups=_some_groups,
         residual_variance=_residual_variance,
         stan_data=data,
         stan_model=_STAN_MODEL.format(risk=risk),

@@ -73,7 +73,26 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
             f"All durations of `{label}` are the same ({time[0]:g}): there is nothing to explain. "
             "Check that the right column was named."
         )
-    return {**out, "log_t": np.log(time), "events": int(out["event"].sum()), "tiny": _TINY}
+    return _with_logs(out)
+
+
+def _with_logs(known: dict[str, Any]) -> dict[str, Any]:
+    events = int(known["event"].sum())
+    return {**known, "log_t": np.log(known["time"]), "events": events, "tiny": _TINY}
+
+
+def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
+    cut = {k: outcome[k][groups] for k in ("time", "event", "upper") if k in outcome}
+    return _with_logs(cut)
+
+
+def _new_outcome(
+    outcome: Outcome, parts: tuple[Array, ...] | None, strata: Array | None, count: int
+) -> dict[str, Any]:
+    """The upper limits of the new groups, where the new table has them."""
+    if parts is None or len(parts) < 3:
+        return {}
+    return {"upper": np.asarray(parts[2], dtype=float)}
 
 
 def _scale(outcome: Outcome) -> tuple[float, float]:
@@ -138,6 +157,8 @@ WEIBULL = Family(
     log_likelihood=_log_likelihood,
     mean=_mean,
     draw=_draw,
+    new_outcome=_new_outcome,
+    some_groups=_some_groups,
     residual_variance=_residual_variance,
     stan_data="vector[J] log_t;  // log durations\n"
     "vector<lower=0, upper=1>[J] event;  // 1: seen, 0: censored\n"
