@@ -242,6 +242,7 @@ def _coords(
         coords[f"covariate_l1{part.suffix}"] = found.labels
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
         coords[f"member{part.suffix}"] = kind.labels
+        coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
     for nest, units, found in zip(spec.nestings, grouped.nestings, nestings, strict=True):
         coords[f"covariate_l3{nest.suffix}"] = found.labels
         coords[f"nesting{nest.suffix}"] = unit_labels(nest, grouped, units)

@@ -101,9 +101,8 @@ def _constant(model: Model) -> xarray.Dataset:
 
     arrays: dict[str, Any] = {"row": ("membership", model.design.rows)}
     for part, member in zip(model.spec.members, model.design.members, strict=True):
-        dim = "membership"
+        dim = part.memberships
         if part.partial:  # memberships of its own
-            dim += part.suffix
             arrays[f"row{part.suffix}"] = (dim, member.rows)
         arrays[f"member_index{part.suffix}"] = (dim, member.member)
         arrays[f"group_index{part.suffix}"] = (dim, member.group)

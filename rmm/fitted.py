@@ -141,8 +141,26 @@ class Fit(AfterFit):
             yield weight_draws(part, some, segments, draws, total)
 
     def member_effects(self, block: int = 1) -> pd.DataFrame:
-        """Random effects of the members: one row per member, with convergence columns."""
-        return self._effects(self._part(block).u)
+        """Random effects of the members: one row per member, with convergence columns.
+
+        With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
+        by member and time, with columns member, group and order (1, 2, ... within a member) first.
+        """
+        part = self._part(block)
+        walk = self.model.design.members[block - 1].walk
+        table = self._effects(part.u)
+        if walk is None:
+            return table
+        units = self.model.grouped.members[block - 1]
+        return pd.DataFrame(
+            {
+                "member": units.labels[units.code],
+                "group": self.model.grouped.groups.labels[units.group],
+                "order": walk.order,
+                **{name: table[name].to_numpy() for name in table},
+            },
+            index=pd.Index(self.model.design.members[block - 1].rows, name="row"),
+        ).iloc[np.argsort(walk.place)]
 
     def nesting_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the nesting units of one `hm()` block: one row per unit."""

@@ -21,6 +21,7 @@ from rmm.spec import MemberPart
 from rmm.tables import Array, numeric
 from rmm.terms import FixedTerm
 from rmm.units import Members
+from rmm.walks import Walk, find_walk
 from rmm.weights import evaluate, log_size_less_one
 
 
@@ -53,6 +54,8 @@ class Membership:
         Group size and log(n - 1).
     offset : (M,) array or None
         Known part of the member effects (`fix()` inside a block with estimated weights).
+    walk : Walk or None
+        The order of each member's memberships, where effects are random walks.
     """
 
     member: Array
@@ -70,6 +73,7 @@ class Membership:
     log_n1: Array
     offset: Array | None
     rows: Array
+    walk: Walk | None = None
 
     @property
     def n_groups(self) -> int:
@@ -140,6 +144,7 @@ def build_membership(
         log_n1=log_size_less_one(units.size),
         offset=offset if part.estimated and part.offset else None,
         rows=frame.index.to_numpy().astype(np.int64),
+        walk=find_walk(part.block, frame, units, grouped.groups.labels),
     )
     return membership, columns
 

@@ -44,6 +44,11 @@ class MemberPart:
         return self.block.random
 
     @property
+    def walk(self) -> bool:
+        """Whether the member effects are random walks over memberships (`ar =`)."""
+        return self.block.autoregressive is not False
+
+    @property
     def weight(self) -> WeightFunction:
         """The weight function."""
         return self.block.weight
@@ -74,6 +79,21 @@ class MemberPart:
         return f"sigma_l1{self.suffix}"
 
     @property
+    def memberships(self) -> str:
+        """Name of the dimension of the block's memberships."""
+        return f"membership{self.suffix}" if self.partial else "membership"
+
+    @property
+    def step(self) -> str:
+        """Name of the independent steps whose sums are the effects of a random walk."""
+        return f"step_l1{self.suffix}"
+
+    @property
+    def path(self) -> str:
+        """Name of the random walks with steps of sd 1."""
+        return f"path_l1{self.suffix}"
+
+    @property
     def b_w(self) -> str:
         """Name of the weight coefficients."""
         return f"b_w{self.suffix}"
@@ -88,7 +108,8 @@ class MemberPart:
             out.append(Parameter(self.b_w, (f"coefficient_w{s}",), "real", "weight"))
         if self.random:
             out.append(Parameter(self.sigma, (), "positive", "sd"))
-            out.append(Parameter(self.u, (f"member{s}",), "real", "effect"))
+            units = self.memberships if self.walk else f"member{s}"
+            out.append(Parameter(self.u, (units,), "real", "effect"))
         return tuple(out)
 
 
@@ -181,17 +202,24 @@ class ModelSpec:
 
     @property
     def sampled(self) -> tuple[Parameter, ...]:
-        """What the program samples: `alpha` and `beta_l2` stand for `b_l2`.
+        """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks.
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
-        ``b_l2 = (alpha - centre' slopes, beta_l2)``.
+        ``b_l2 = (alpha - centre' slopes, beta_l2)``. The steps ``step_l1`` are in the order by
+        member, then time; ``u_l1`` are their sums.
         """
+        steps = {
+            p.u: Parameter(p.step, (p.memberships,), "real", "effect")
+            for p in self.members
+            if p.walk
+        }
         out: list[Parameter] = []
         if self.intercept:
             out.append(Parameter("alpha", (), "real", "coefficient"))
         if self.terms:
             out.append(Parameter("beta_l2", ("slope_l2",), "real", "coefficient"))
-        return (*out, *(p for p in self.parameters if p.name != "b_l2"))
+        rest = (p for p in self.parameters if p.name != "b_l2")
+        return (*out, *(steps.get(p.name, p) for p in rest))
 
 
 def build_spec(
@@ -277,15 +305,6 @@ def _check_family(formula: Formula, family: Family) -> None:
             len(formula.text),
             1,
         )
-    for block in formula.members:
-        if block.autoregressive:
-            raise FormulaError(
-                "Autoregressive member effects (`ar=`) are not available yet.",
-                formula.text,
-                block.position,
-                2,
-                hint="Leave `ar=` out for independent member effects.",
-            )
 
 
 _KIND_WORDS = {

@@ -63,6 +63,12 @@ MODELS: dict[str, tuple[str, Any]] = {
     "estimated_total": (f"y ~ 1 + {ESTIMATED.format('2', 'TRUE')}", "weakly_informative"),
     "estimated_none": (f"y ~ 1 + {ESTIMATED.format('FALSE', 'FALSE')}", "weakly_informative"),
     "fixed_effects": ("y ~ 1 + z + hm(id=cid, type=FE, showFE=TRUE)", "weakly_informative"),
+    "walk": ("y ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE, ar=TRUE)", "weakly_informative"),
+    "walk_estimated": (
+        "y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE, ar=year, name=party)"
+        " + mm(id(mid, gid), vars(x), RE=TRUE, ar=TRUE, name=minister) + hm(id=cid)",
+        ["tau.l1_party ~ dgamma(1, 0.5)"],
+    ),
     "mixed_priors": (
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
@@ -85,7 +91,8 @@ def table() -> pd.DataFrame:
 def with_ministers(table: pd.DataFrame) -> pd.DataFrame:
     """A second kind of members, missing in some rows and in all rows of some groups."""
     mid = table["pid"].where(table["s"] > 0)
-    return table.assign(x1=table["z"].round(), mid=mid).drop(columns="n")
+    year = table["gid"].str[1:].astype(int)
+    return table.assign(x1=table["z"].round(), mid=mid, year=year).drop(columns="n")
 
 
 def model_of(name: str, table: pd.DataFrame) -> Model:

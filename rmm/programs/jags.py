@@ -18,6 +18,13 @@ from rmm.design import Design, Nesting
 from rmm.errors import PriorError
 from rmm.expressions import Node
 from rmm.memberships import Membership
+from rmm.programs.jags_effects import (
+    effect_lines,
+    effect_node,
+    effect_values,
+    padded,
+    weighted_effects,
+)
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
 from rmm.programs.names import check_distinct, vector_name
 from rmm.spec import MemberPart, ModelSpec, NestingPart
@@ -44,8 +51,8 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         ["model {"],
         _outcome(spec),
         *(_weights(part) for part in spec.members if part.estimated),
-        *(_effects(p, f"N_l1{p.suffix}", "member") for p in spec.members if p.random),
-        *(_effects(p, f"H{p.suffix}", "nesting unit") for p in spec.nestings if p.random),
+        *(effect_lines(part) for part in spec.members if part.random),
+        *(_nesting_effects(nest) for nest in spec.nestings if nest.random),
         prior_lines(spec, forms),
         _derived(spec),
         ["}"],
@@ -110,12 +117,13 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     if not spec.family.jags_block:
         return {}
     nodes: list[str] = []
+    walks = {part.step: effect_node(part) for part in spec.members if part.walk}
     for parameter in spec.sampled:
         families = forms.get(parameter.name, ("normal",))
         if parameter.role not in ("coefficient", "effect"):
             continue
         if set(families) == {"normal"}:
-            nodes.append(parameter.name)
+            nodes.append(walks.get(parameter.name, parameter.name))
         else:
             numbered = enumerate(families, start=1)
             nodes += [f"{parameter.name}[{k}]" for k, f in numbered if f == "normal"]
@@ -204,7 +212,7 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
     if part.estimated and part.offset:
         terms.append((f"inprod({weights}, offset_l1{s}[{rows}])", "weighted known part"))
     if part.random:
-        terms.append((f"inprod({weights}, {part.u}[member{s}[{rows}]])", "weighted member effects"))
+        terms.append((weighted_effects(part, weights, rows), "weighted member effects"))
     return terms
 
 
@@ -284,12 +292,11 @@ def _weight_names(part: MemberPart) -> dict[str, str]:
     return names
 
 
-def _effects(part: MemberPart | NestingPart, size: str, what: str) -> list[str]:
-    index = "i" if isinstance(part, MemberPart) else "h"
+def _nesting_effects(nest: NestingPart) -> list[str]:
     return [
         "",
-        f"  # ---- {what} effects, sd {part.sigma}",
-        f"  for ({index} in 1:{size}) {{ {part.u}[{index}] ~ dnorm(0, {tau(part.sigma)}) }}",
+        f"  # ---- nesting unit effects, sd {nest.sigma}",
+        f"  for (h in 1:H{nest.suffix}) {{ {nest.u}[h] ~ dnorm(0, {tau(nest.sigma)}) }}",
     ]
 
 
@@ -332,14 +339,12 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     if part.estimated or part.random:
         first, last = _segments(member)
         out |= {f"first{s}": first, f"last{s}": last}
-    if part.random:
-        index = _padded(part, member.member + 1, 1)
-        out |= {f"N_l1{s}": member.n_members, f"member{s}": index}
+    out |= effect_values(part, member)
     if not part.estimated:
-        return out | ({f"weight{s}": _padded(part, member.weight, 0)} if part.random else {})
+        return out | ({f"weight{s}": padded(part, member.weight, 0)} if part.random else {})
     out[f"M{s}"] = len(member.member)
     if part.covariates:
-        out[f"X_l1{s}"] = _padded(part, member.X, 0)
+        out[f"X_l1{s}"] = padded(part, member.X, 0)
     if part.partial and part.weight.constraint == "total":
         out[f"J_l1{s}"] = member.n_groups
     out |= {vector_name(name, s): values for name, values in member.inputs.items()}
@@ -350,7 +355,7 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     if uses_log_size(part.weight.expression):
         out[f"log_n1{s}"] = member.log_n1
     if part.offset:
-        out[f"offset_l1{s}"] = _padded(part, member.offset, 0)
+        out[f"offset_l1{s}"] = padded(part, member.offset, 0)
     return out
 
 
@@ -360,15 +365,6 @@ def _segments(member: Membership) -> tuple[Array, Array]:
     none = first > last
     idle = len(member.member) + 1
     return np.where(none, idle, first), np.where(none, idle, last)
-
-
-def _padded(part: MemberPart, values: Array | None, idle: float) -> Array:
-    """Values by membership, and one more for the groups without a member of the kind."""
-    assert values is not None
-    if not part.partial:
-        return values
-    more = np.full((1, *values.shape[1:]), idle, dtype=values.dtype)
-    return np.concatenate([values, more])
 
 
 def _nesting_data(nest: NestingPart, nesting: Nesting, *, centred: bool) -> dict[str, Any]:

@@ -35,6 +35,8 @@ EFFECT_PRECISIONS: Mapping[str, str] = {
     **PRECISIONS,
     "half_normal": "dscaled.gamma({scale}, 1.0E6)",
 }
+# Of random walks, whose standard deviation multiplies walks of sd 1 in the linear predictor.
+WALK_PRECISIONS: Mapping[str, str] = {"precision_gamma": PRECISIONS["precision_gamma"]}
 
 
 def prior_lines(spec: ModelSpec, forms: Forms) -> list[str]:
@@ -79,6 +81,8 @@ def _density(table: Mapping[str, str], family: str, name: str, index: str | None
 
 
 def _precisions(spec: ModelSpec, parameter: Parameter) -> Mapping[str, str]:
+    if parameter.name in {p.sigma for p in spec.members if p.walk}:
+        return WALK_PRECISIONS
     own = parameter.name in {p.name for p in spec.family.parameters}
     return PRECISIONS if own else EFFECT_PRECISIONS
 

@@ -11,10 +11,11 @@ from rmm.spec import ModelSpec
 # Every name that the programs of either language may use, without a block's suffix.
 _OWN = re.compile(
     r"(J|M|K_w|K_l[123]|N_l1|H|X_l[123]|center_l[123]|offset|offset_l[12]|start|first|last|member"
-    r"|group|weight|nesting|row|one|uw|lw|xw|absent|top|total|w|effect|eta|alpha|beta_l2|intercept|y|j|r|k"
-    r"|i|h|shape|log_t|log_z|event|events|tiny|cum_hazard"
+    r"|group|weight|nesting|row|one|uw|lw|xw|absent|top|total|w|effect|eta|alpha|beta_l2|intercept"
+    r"|y|j|r|k|i|h|path|shape|log_t|log_z|event|events|tiny|cum_hazard"
     r"|mu|at|share|seen|one|risk|time|K_time|by_time|at_risk|exposure|(prior|shape|rate|cum)_dH|dH|e"
-    r"|((X|K|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u)_.*))"
+    r"|((X|K|L|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u"
+    r"|step|path|place|begin|earliest|later|zero)_.*))"
     r"(_\d+)?"
 )
 

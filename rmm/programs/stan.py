@@ -16,6 +16,14 @@ from rmm.design import Design
 from rmm.families import Parameter
 from rmm.memberships import Membership
 from rmm.programs.names import check_distinct, vector_name
+from rmm.programs.stan_effects import (
+    by_membership,
+    effect_data,
+    effect_values,
+    sd_name,
+    walk_lines,
+    weighted_effects,
+)
 from rmm.programs.stan_priors import (
     Forms,
     bound_lines,
@@ -45,6 +53,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         "data": _data_block(spec, forms),
         "transformed data": _transformed_data(spec, forms),
         "parameters": [_declaration(p, forms) for p in spec.sampled if not is_fixed(p, forms)],
+        "transformed parameters": [line for p in spec.members for line in walk_lines(p)],
         "model": _model_block(spec, forms),
         "generated quantities": _generated(spec),
     }
@@ -106,11 +115,7 @@ def _member_data(part: MemberPart) -> list[str]:
             f"int<lower=1> M{s};  // memberships, sorted by group",
             f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
         ]
-    if part.random:
-        lines += [
-            f"int<lower=1> N_l1{s};  // members",
-            f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};",
-        ]
+    lines += effect_data(part)
     if part.random and not part.estimated:
         lines.append(f"vector[M{s}] weight{s};  // known weights")
     if part.covariates:
@@ -171,12 +176,11 @@ def _plain(text: str) -> str:
 def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
+        m = f"M{part.suffix}"
+        if part.estimated or part.walk:
+            lines.append(f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});")
         if part.estimated:
-            m = f"M{part.suffix}"
-            lines += [
-                f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});",
-                f"vector[{m}] one{part.suffix} = rep_vector(1, {m});",
-            ]
+            lines.append(f"vector[{m}] one{part.suffix} = rep_vector(1, {m});")
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
@@ -189,8 +193,7 @@ def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
 def _declaration(parameter: Parameter, forms: Forms) -> str:
     p = parameter.name
     if parameter.role == "effect":
-        sigma = "sigma" + p.removeprefix("u")
-        return f"vector<multiplier={sigma}>[{size_name(parameter)}] {p};  // non-centred"
+        return f"vector<multiplier={sd_name(p)}>[{size_name(parameter)}] {p};  // non-centred"
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
         return f"vector{bounds}[{size_name(parameter)}] {p};"
@@ -214,11 +217,7 @@ def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
         if nest.random:
             lines.append(f"eta += {nest.u}[nesting{nest.suffix}];")
     lines += ["", *spec.family.stan_model.splitlines(), "", "// effects"]
-    lines += [
-        f"{p.name} ~ normal(0, {'sigma' + p.name.removeprefix('u')});"
-        for p in spec.sampled
-        if not p.structural
-    ]
+    lines += [f"{p.name} ~ normal(0, {sd_name(p.name)});" for p in spec.sampled if not p.structural]
     if lines[-1] == "// effects":
         lines = lines[:-2]
     lines += ["", "// priors"]
@@ -233,9 +232,7 @@ def _known_sum(part: MemberPart) -> list[str]:
     if part.covariates:
         lines.append(f"eta += X_l1{s} * {part.b};")
     if part.random:
-        lines.append(
-            f"eta += csr_matrix_times_vector(J, N_l1{s}, weight{s}, member{s}, start{s}, {part.u});"
-        )
+        lines.append(f"eta += {weighted_effects(part)};")
     return lines
 
 
@@ -247,7 +244,7 @@ def _estimated_sum(part: MemberPart) -> list[str]:
     names |= {"n": f"n{s}", "log_n1": f"log_n1{s}"}
     effect = [f"X_l1{s} * {part.b}"] if part.covariates else []
     effect += [f"offset_l1{s}"] if part.offset else []
-    effect += [f"{part.u}[member{s}]"] if part.random else []
+    effect += [by_membership(part)] if part.random else []
     # The matrix of 0 and 1 that sums within groups is data: with raw weights in it instead, the
     # gradient would fill a dense J x M matrix (10 times slower at 628 groups).
     sums = f"csr_matrix_times_vector(J, M{s}, one{s}, row{s}, start{s}, {{}})"
@@ -344,8 +341,7 @@ def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if part.random or part.estimated:
         out |= {"M": len(m.member), "start": m.start + 1}
-    if part.random:
-        out |= {"N_l1": m.n_members, "member": m.member + 1}
+    out |= effect_values(part, m)
     if part.random and not part.estimated:
         out["weight"] = m.weight
     if part.covariates:

@@ -44,6 +44,7 @@ def size_name(parameter: Parameter) -> str:
         "covariate_l3": "K_l3",
         "coefficient_w": "K_w",
         "member": "N_l1",
+        "membership": "M",
         "nesting": "H",
     }
     dim = parameter.dims[0]

@@ -1,0 +1,85 @@
+"""Member effects in JAGS programs: one per member, or random walks over memberships.
+
+Walks have steps of standard deviation 1 and are multiplied by theirs in the linear predictor.
+Each element of a walk is free, and that two of them differ by a step is told by an observation of
+0, so that the glm module samples all walks with the coefficients in one block whose precision is
+sparse. It leaves effects whose mean is the effect before to single-site samplers, and sums of
+independent steps fill the block's precision (300 groups did not end within minutes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmm.memberships import Membership
+from rmm.programs.jags_priors import tau
+from rmm.spec import MemberPart
+from rmm.tables import Array
+
+
+def effect_lines(part: MemberPart) -> list[str]:
+    """Section with the effects of a block's members."""
+    s, sd = part.suffix, part.sigma
+    if not part.walk:
+        return [
+            "",
+            f"  # ---- member effects, sd {sd}",
+            f"  for (i in 1:N_l1{s}) {{ {part.u}[i] ~ dnorm(0, {tau(sd)}) }}",
+        ]
+    path, later = part.path, f"later_l1{s}[k]"
+    return [
+        "",
+        f"  # ---- member effects: random walks, sd {sd} of a step",
+        f"  # {path}: walks of sd 1, by member, then time; zero_l1{s} is data: every step differs",
+        "  # from the one before by a standard normal",
+        f"  for (i in 1:N_l1{s}) {{ {path}[earliest_l1{s}[i]] ~ dnorm(0, 1) }}",
+        f"  for (k in 1:L_l1{s}) {{",
+        f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",
+        f"    zero_l1{s}[k] ~ dnorm({path}[{later}] - {path}[{later} - 1], 1)",
+        "  }",
+        f"  for (r in 1:M{s}) {{ {part.u}[r] <- {sd} * {path}[place_l1{s}[r]] }}",
+    ]
+
+
+def effect_node(part: MemberPart) -> str:
+    """The node that the glm module must have in a block."""
+    return part.path if part.walk else part.u
+
+
+def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
+    """The weighted sum of the member effects of a group's memberships."""
+    s = part.suffix
+    if part.walk:
+        return f"{part.sigma} * inprod({weights}, {part.path}[place_l1{s}[{rows}]])"
+    return f"inprod({weights}, {part.u}[member{s}[{rows}]])"
+
+
+def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
+    """Data of the effects by their names in the program."""
+    s = part.suffix
+    if not part.random:
+        return {}
+    if m.walk is None:
+        return {f"N_l1{s}": m.n_members, f"member{s}": padded(part, m.member + 1, 1)}
+    earliest = np.unique(m.walk.begin)
+    later = np.setdiff1d(m.walk.place, earliest)
+    return {
+        f"M{s}": len(m.member),
+        f"N_l1{s}": m.n_members,
+        f"L_l1{s}": len(later),
+        f"place_l1{s}": padded(part, m.walk.place + 1, 1),
+        f"earliest_l1{s}": earliest + 1,
+        f"later_l1{s}": later + 1,
+        f"zero_l1{s}": np.zeros(len(later)),
+    }
+
+
+def padded(part: MemberPart, values: Array | None, idle: float) -> Array:
+    """Values by membership, and one more for the groups without a member of the kind."""
+    assert values is not None
+    if not part.partial:
+        return values
+    more = np.full((1, *values.shape[1:]), idle, dtype=values.dtype)
+    return np.concatenate([values, more])
