@@ -72,7 +72,8 @@ class Evidence:
     def units(self) -> dict[str, tuple[int, str]]:
         """Standard deviation of effects -> number of units that have them, and what they are."""
         spec, design = self.model.spec, self.model.design
-        out = {part.sigma: (member.n_members, "members")
+        out = {part.sigma: (len(member.member), "memberships") if part.walk
+               else (member.n_members, "members")
                for part, member in zip(spec.members, design.members, strict=True)
                if part.random}  # fmt: skip
         for nest, nesting in zip(spec.nestings, design.nestings, strict=True):

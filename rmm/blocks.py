@@ -31,8 +31,8 @@ _MEMBER_SLOTS = {
 }
 _MEMBER_USAGE = (
     "mm() takes: id(member, group), vars = vars(...) or NULL, fn = fn(w ~ ..., c = TRUE), "
-    "RE = TRUE or FALSE, ar = TRUE, FALSE or a time column, name = a name; or, in the older "
-    "spelling, id(member, group), mmc(...), mmw(w ~ ..., constraint = 1)."
+    "RE = TRUE, FALSE or re(1 + x), ar = TRUE, FALSE or a time column, name = a name; or, in the "
+    "older spelling, id(member, group), mmc(...), mmw(w ~ ..., constraint = 1)."
 )
 _NESTING_SLOTS = {s: s for s in ("id", "name", "type", "showFE", "vars", "block")}
 _NESTING_USAGE = (
@@ -68,8 +68,8 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
             reader.fail("`ar =` is given twice.", slots["ar"].tree)
         slots = {**slots, "ar": ar_inside}
     autoregressive = _autoregressive(slots.get("ar"), reader)
-    random = _random(slots, bool(terms or fixed), autoregressive is not False, reader)
-    if not random and not terms and not fixed:
+    random, slopes = _random(slots, bool(terms or fixed), autoregressive is not False, reader)
+    if not random and not slopes and not terms and not fixed:
         reader.fail(
             "This mm() has neither variables nor random effects, so it adds nothing.",
             tree,
@@ -83,6 +83,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         weight=weight,
         random=random,
         autoregressive=autoregressive,
+        slopes=slopes,
         name=_block_name(slots.get("name"), reader),
         position=tree.span.position,
     )
@@ -290,15 +291,54 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
 
 def _random(
     slots: Mapping[str, _Filled], variables: bool, autoregressive: bool, reader: Reader
-) -> bool:
-    """On in the spelling of mmc/mmw; else as `RE =` says, by default where vars is NULL."""
+) -> tuple[bool, tuple[Term, ...]]:
+    """Random intercepts and slopes.
+
+    Intercepts are on in the spelling of mmc/mmw; else as `RE =` says, by default where vars is
+    NULL.
+    """
+    given = slots["RE"].tree if "RE" in slots else None
+    if isinstance(given, syntax.Call) and given.function == "re":
+        random, slopes = _random_terms(given, reader)
+        if autoregressive and slopes:
+            reader.fail(
+                "`ar =` goes with random intercepts alone, not with random slopes.",
+                given,
+                "Write RE = TRUE, or leave `ar =` out.",
+            )
+        return random, slopes
     if "RE" in slots:
         random = _boolean(slots["RE"], reader)
         if autoregressive and not random:
             reader.fail("`ar =` is about random effects, but RE = FALSE.", slots["RE"].tree)
-        return random
+        return random, ()
     older = any(s in slots and slots[s].spelling in ("mmc", "mmw") for s in ("vars", "fn"))
-    return older or autoregressive or not variables
+    return older or autoregressive or not variables, ()
+
+
+def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, ...]]:
+    """`re(1 + x)`: whether members have intercepts (yes, unless 0 or -1), and their slopes."""
+    usage = "Random slopes are written RE = re(1 + x), or re(0 + x) without random intercepts."
+    if any(argument.keyword is not None for argument in tree.arguments):
+        reader.fail(
+            "`re()` takes no keywords: intercepts and slopes of a member are independent, "
+            "correlated ones are not available.",
+            tree,
+            usage,
+        )
+    if len(tree.arguments) != 1:
+        reader.fail(f"`re()` has {len(tree.arguments)} sums of terms.", tree, usage)
+    random, terms = True, list[Term]()
+    for part in summands(tree.arguments[0].value):
+        if isinstance(part.tree, syntax.Literal) and part.tree.value in (0.0, 1.0):
+            random = (part.tree.value == 1.0) == (part.sign == "+")
+        elif isinstance(part.tree, syntax.Literal) or part.sign == "-":
+            reader.fail("`re()` takes 0 or 1 and covariates.", part.tree, usage)
+        else:
+            terms.extend(expand(part.tree, reader.text))
+    if not random and not terms:
+        reader.fail("`re()` has neither intercept nor slopes: write RE = FALSE.", tree, usage)
+    return random, ordered(terms)
 
 
 def _autoregressive(given: _Filled | None, reader: Reader) -> str | bool:
@@ -320,7 +360,8 @@ def _as_boolean(tree: syntax.Syntax) -> bool | None:
 def _boolean(given: _Filled, reader: Reader) -> bool:
     value = _as_boolean(given.tree)
     if value is None:
-        reader.fail(f"`{given.spelling} =` is TRUE or FALSE.", given.tree)
+        more = ", or re(1 + x)" if given.spelling == "RE" else ""
+        reader.fail(f"`{given.spelling} =` is TRUE or FALSE{more}.", given.tree)
     return value
 
 

@@ -126,7 +126,7 @@ def build_design(
         offset=_offset(spec, grouped, members) if spec.offset else None,
         members=tuple(m for m, _ in members),
         nestings=tuple(n for n, _ in nestings),
-        coords=_coords(spec, grouped, columns, [c for _, c in members], [c for _, c in nestings]),
+        coords=_coords(spec, grouped, columns, members, [c for _, c in nestings]),
         rows=grouped.frame.index.to_numpy().astype(np.int64),
     )
 
@@ -228,7 +228,7 @@ def _coords(
     spec: ModelSpec,
     grouped: Grouped,
     columns: Columns,
-    members: list[Columns],
+    members: list[tuple[Membership, Columns]],
     nestings: list[Columns],
 ) -> dict[str, Array]:
     intercept = ("Intercept",) if spec.intercept else ()
@@ -238,11 +238,12 @@ def _coords(
         "group": grouped.groups.labels,
         "membership": np.arange(1, len(grouped.frame) + 1),
     }
-    for part, kind, found in zip(spec.members, grouped.members, members, strict=True):
+    for part, kind, (own, found) in zip(spec.members, grouped.members, members, strict=True):
         coords[f"covariate_l1{part.suffix}"] = found.labels
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
+        coords[f"slope_l1{part.suffix}"] = () if own.slopes is None else own.slopes.labels
     for nest, units, found in zip(spec.nestings, grouped.nestings, nestings, strict=True):
         coords[f"covariate_l3{nest.suffix}"] = found.labels
         coords[f"nesting{nest.suffix}"] = unit_labels(nest, grouped, units)

@@ -145,9 +145,13 @@ class Fit(AfterFit):
 
         With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
         by member and time, with columns member, group and order (1, 2, ... within a member) first.
+        With random slopes one row per member and effect, which the first column names:
+        ``Intercept``, or the covariate.
         """
         part = self._part(block)
         walk = self.model.design.members[block - 1].walk
+        if part.slopes:
+            return self._slopes(part)
         table = self._effects(part.u)
         if walk is None:
             return table
@@ -161,6 +165,18 @@ class Fit(AfterFit):
             },
             index=pd.Index(self.model.design.members[block - 1].rows, name="row"),
         ).iloc[np.argsort(walk.place)]
+
+    def _slopes(self, part: MemberPart) -> pd.DataFrame:
+        """Members' intercepts, if they have any, and slopes, one below the other."""
+        labels = [str(v) for v in self.model.design.coords[f"member{part.suffix}"]]
+        names = [str(v) for v in self.model.design.coords[f"slope_l1{part.suffix}"]]
+        tables = [self._effects(part.u)] if part.random else []
+        tables.append(self._effects(part.u_slope))
+        members = labels * part.random + [label for label in labels for _ in names]
+        effects = ["Intercept"] * (len(labels) * part.random) + names * len(labels)
+        table = pd.concat(tables).set_axis(members).rename_axis("unit")
+        table.insert(0, "effect", effects)
+        return table
 
     def nesting_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the nesting units of one `hm()` block: one row per unit."""

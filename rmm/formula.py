@@ -171,7 +171,7 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
     found += _columns_of_terms(formula.terms, formula.fixed)
     for block in formula.members:
         found += [block.member, block.group]
-        found += _columns_of_terms(block.terms, block.fixed)
+        found += _columns_of_terms((*block.terms, *block.slopes), block.fixed)
         found += block.weight.columns
         if isinstance(block.autoregressive, str):
             found.append(block.autoregressive)

@@ -228,7 +228,7 @@ def _check_sides(formula: Formula) -> None:
     outcome = set(_outcome_columns(formula))
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for block in formula.members:
-        terms += [*block.terms, *(f.term for f in block.fixed)]
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
     used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]

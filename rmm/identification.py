@@ -160,7 +160,7 @@ def warn_of_idle_coefficients(
 
 def warn_of_weights_of_constants(part: MemberPart, columns: Array, group: Array) -> None:
     """Warn if weights that sum to 1 weigh nothing that differs within groups."""
-    if part.random or part.weight.constraint != "group" or part.offset:
+    if part.effects or part.weight.constraint != "group" or part.offset:
         return
     if all(first_varying(column, group) is None for column in columns.T):
         warnings.warn(

@@ -104,7 +104,8 @@ def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
         if parameter.name == "alpha":
             centre, spread = location, np.array([s])
         elif parameter.support == "positive":  # a Weibull shape is an inverse sd
-            centre, spread = 0.0, np.array([1 / s if parameter.role == "shape" else s])
+            unit = np.array([1 / s if parameter.role == "shape" else s])
+            centre, spread = 0.0, unit * scales.get(parameter.name, np.ones(len(priors)))
         else:
             centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
         values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
@@ -119,6 +120,7 @@ def _slope_scales(model: Model) -> dict[str, Array]:
     out = {"beta_l2": _inverse(design.scale_l2)}
     for part, member in zip(model.spec.members, design.members, strict=True):
         out[part.b] = _inverse(member.scale)
+        out[part.sigma_slope] = _inverse(member.slope_scale)
     for nest, nesting in zip(model.spec.nestings, design.nestings, strict=True):
         out[nest.b] = _inverse(nesting.scale)
     return out

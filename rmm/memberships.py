@@ -17,6 +17,7 @@ from rmm.identification import (
     warn_of_order,
     warn_of_weights_of_constants,
 )
+from rmm.random_slopes import slope_columns
 from rmm.spec import MemberPart
 from rmm.tables import Array, numeric
 from rmm.terms import FixedTerm
@@ -56,6 +57,8 @@ class Membership:
         Known part of the member effects (`fix()` inside a block with estimated weights).
     walk : Walk or None
         The order of each member's memberships, where effects are random walks.
+    slopes : Columns or None
+        Covariates with random slopes, (M, K), not centred.
     """
 
     member: Array
@@ -74,6 +77,17 @@ class Membership:
     offset: Array | None
     rows: Array
     walk: Walk | None = None
+    slopes: Columns | None = None
+
+    @property
+    def effect(self) -> Array:
+        """(M,) number of the effect `u_l1` of each membership: its member, or its own of a walk."""
+        return self.member if self.walk is None else self.walk.effect
+
+    @property
+    def slope_scale(self) -> Array:
+        """(K,) standard deviations of the covariates with random slopes, for priors."""
+        return np.zeros(0) if self.slopes is None else sd(self.slopes.values)
 
     @property
     def n_groups(self) -> int:
@@ -144,7 +158,8 @@ def build_membership(
         log_n1=log_size_less_one(units.size),
         offset=offset if part.estimated and part.offset else None,
         rows=frame.index.to_numpy().astype(np.int64),
-        walk=find_walk(part.block, frame, units, grouped.groups.labels),
+        walk=find_walk(part.block, frame, units, grouped.groups.labels, known),
+        slopes=slope_columns(part, frame, units, transform, once),
     )
     return membership, columns
 

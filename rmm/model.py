@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design import Design, build_design
-from rmm.encoding import TRANSFORMS
+from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
@@ -130,9 +130,13 @@ def _placeholder(spec: ModelSpec) -> Design:
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
         ones = np.ones(len(labels))
         weights = np.ones(len(part.weight.parameters))
+        slopes = [t.label for t in part.block.slopes]
+        coords[f"slope_l1{part.suffix}"] = slopes
+        # Two rows, 0 and 1, have a standard deviation for the priors of slopes.
+        found = Columns(tuple(slopes), np.outer([0.0, 1.0], np.ones(len(slopes))))
         members.append(
             Membership(none, none, none, 1, None, none, ones, ones, 1.0, {}, weights, none, none,
-                       None, none)
+                       None, none, slopes=found)
         )  # fmt: skip
     for nest in spec.nestings:
         labels = [t.label for t in nest.terms] if nest.random else ["unit"]

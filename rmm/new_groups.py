@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.design import build_design
+from rmm.design import Design, build_design
 from rmm.encoding import atom_values
 from rmm.errors import DataError
 from rmm.formula import columns_of
@@ -73,6 +73,7 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
         model.spec, stacked, centre=False, transform=model.transform, known=fitted.groups.count
     )
     _check_labels(model, design.coords)
+    _check_time(model, design, stacked)
     groups = np.arange(fitted.groups.count, stacked.groups.count)
     parts = _outcome_parts(formula, new, used)
     strata = None if new.strata is None else new.strata.code
@@ -162,7 +163,7 @@ def _id_columns(formula: Formula) -> set[str]:
 def _term_columns(formula: Formula) -> set[str]:
     terms: list[Term] = [*formula.terms, *(f.term for f in formula.fixed)]
     for block in formula.members:
-        terms += [*block.terms, *(f.term for f in block.fixed)]
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
     return {c for t in terms for a in t.atoms for c in leaf_columns(a.expression)}
@@ -232,10 +233,29 @@ def _refuse_new_fixed(nest: NestingPart, labels: Array) -> None:
         )
 
 
+def _check_time(model: Model, design: Design, stacked: Grouped) -> None:
+    """Random walks go on: new memberships of a member come after those of the fit."""
+    for part, fitted, both, units in zip(
+        model.spec.members, model.design.members, design.members, stacked.members, strict=True
+    ):
+        if fitted.walk is None or both.walk is None:
+            continue
+        count = len(fitted.member)
+        before = np.flatnonzero(both.walk.previous[:count] >= count)
+        if len(before):
+            row = both.walk.previous[before[0]]
+            raise DataError(
+                f"Member {units.labels[units.code[row]]} of `{part.block.member}` is in new group "
+                f"{stacked.groups.labels[units.group[row]]} before a group of the fit "
+                f"(`{part.block.autoregressive}`). Effects of ar = are predicted onwards only: "
+                "give groups that come after the member's groups in the fit."
+            )
+
+
 def _check_labels(model: Model, coords: Any) -> None:
     """The coefficients of the new table are those of the fit."""
     for name, labels in model.design.coords.items():
-        if name.startswith("covariate") and list(labels) != list(coords[name]):
+        if name.startswith(("covariate", "slope_l1")) and list(labels) != list(coords[name]):
             raise DataError(
                 f"The new table gives the predictors {', '.join(map(str, coords[name]))}, the fit "
                 f"has {', '.join(map(str, labels))}: their categories differ."

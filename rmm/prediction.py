@@ -11,6 +11,7 @@ import pandas as pd
 
 from rmm.backends.base import Run
 from rmm.errors import BackendError
+from rmm.memberships import Membership
 from rmm.model import Model
 from rmm.new_groups import NewGroups, lay_out
 from rmm.predictor import (
@@ -23,6 +24,7 @@ from rmm.predictor import (
     need,
     predictor_chunks,
 )
+from rmm.spec import MemberPart
 from rmm.summary import spread
 from rmm.tables import Array
 
@@ -144,10 +146,15 @@ def _with_effects(
     new_members = nothing if new is None else new.new_members
     new_units = nothing if new is None else new.new_units
     for i, part in enumerate(spec.members):
-        if part.random:
-            fresh = new_members[i] if new_members else np.zeros(0)
-            code, count = design.members[i].member, model.design.members[i].n_members
+        fresh = new_members[i] if new_members else np.zeros(0)
+        code, count = design.members[i].member, model.design.members[i].n_members
+        if part.walk:
+            out.update(_walked(out, part, design.members[i], layout, i, effects, seed))
+        elif part.random:
             out.update(_effect(out, part.u, part.sigma, code, count, fresh, effects, seed))
+        if part.slopes:
+            slopes = (part.u_slope, part.sigma_slope)
+            out.update(_effect(out, *slopes, code, count, fresh, effects, seed))
     for i, nest in enumerate(spec.nestings):
         if nest.random:
             fresh = new_units[i] if new_units else np.zeros(0)
@@ -169,22 +176,60 @@ def _effect(
     effects: str,
     seed: int,
 ) -> dict[str, Array]:
-    """Effects of `count` known units and those of the new ones, (S, count + len(fresh))."""
+    """Effects of `count` known units and those of the new ones, (S, count + len(fresh)).
+
+    Slopes are (S, units, covariates).
+    """
     if effects == "none":
         return {}
     known = draws.get(name)
     if (code < count).any():
         known = need(draws, name, "a prediction for units of the fit")
     if known is None:  # new units alone: their distribution is enough
-        known = np.zeros((count_draws(draws), count))
+        sds = need(draws, sigma, "an effect of a new unit")
+        known = np.zeros((count_draws(draws), count, *sds.shape[1:]))
     if not len(fresh):
         return {name: known}
-    rest = np.zeros((len(known), len(fresh)))
+    rest = np.zeros((len(known), len(fresh), *known.shape[2:]))
     if effects == "all":
         sd = need(draws, sigma, "an effect of a new unit")
         for i, label in enumerate(fresh):
-            rest[:, i] = sd * _stream(seed, name, label).standard_normal(len(known))
+            rest[:, i] = sd * _stream(seed, name, label).standard_normal(sd.shape)
     return {name: np.hstack([known, rest])}
+
+
+def _walked(
+    draws: Draws,
+    part: MemberPart,
+    member: Membership,
+    layout: Layout,
+    index: int,
+    effects: str,
+    seed: int,
+) -> dict[str, Array]:
+    """Effects of memberships, those of new groups too: each is a step from the one before.
+
+    With ``effects="known"`` the expected steps are taken, 0.
+    """
+    assert member.walk is not None
+    if effects == "none":
+        return {}
+    known = need(draws, part.u, "a prediction with autoregressive effects")
+    new = np.flatnonzero(member.walk.effect >= known.shape[1])
+    if not len(new):
+        return {part.u: known}
+    sd = need(draws, part.sigma, "the next step of a member's effect")
+    units = layout.grouped.members[index]
+    added = int(member.walk.effect.max()) + 1 - known.shape[1]
+    out = np.hstack([known, np.zeros((len(known), added))])
+    for row in new[np.argsort(member.walk.place[new])]:
+        previous, order = member.walk.previous[row], member.walk.order[row]
+        value = out[:, previous] if previous >= 0 else np.zeros(len(known))
+        if effects == "all":
+            label = f"{units.labels[units.code[row]]}, {order}"
+            value = value + sd * _stream(seed, part.u, label).standard_normal(len(known))
+        out[:, member.walk.effect[row]] = value
+    return {part.u: out}
 
 
 def _stream(seed: int, name: str, label: Any) -> np.random.Generator:

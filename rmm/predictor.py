@@ -62,7 +62,8 @@ def flat_draws(run: Run, model: Model) -> dict[str, Array]:
     count = len(next(iter(out.values())))
     for parameter in model.spec.parameters:
         if parameter.name not in out and parameter.name in model.priors.data:
-            out[parameter.name] = np.full(count, float(model.priors.data[parameter.name]))
+            held = np.asarray(model.priors.data[parameter.name], dtype=float)
+            out[parameter.name] = np.broadcast_to(held, (count, *held.shape))
     return out
 
 
@@ -151,10 +152,16 @@ def _member_covariates(part: MemberPart, member: Membership, weight: Array, draw
 
 
 def _member_effects(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
-    """Weighted sums of the members' effects."""
-    if not part.random or part.u not in draws:
-        return np.zeros(1)
-    return group_totals(weight * draws[part.u][:, member.member], member.start)
+    """Weighted sums of the members' effects: intercepts, or walks, and slopes."""
+    total = np.zeros(1)
+    if part.random and part.u in draws:
+        total = group_totals(weight * draws[part.u][:, member.effect], member.start)
+    if member.slopes is not None and part.u_slope in draws:
+        slopes = draws[part.u_slope]
+        for k, x in enumerate(member.slopes.values.T):
+            own = weight * x * slopes[:, member.member, k]
+            total = total + group_totals(own, member.start)
+    return total
 
 
 def _nesting_covariates(nest: NestingPart, nesting: Nesting, draws: Draws) -> Array:

@@ -96,6 +96,11 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
             )
         if part.random:
             out[part.sigma] = (Prior("half_normal", (2.5 * s / member.spread,)),)
+        if part.slopes:
+            out[part.sigma_slope] = tuple(
+                Prior("half_normal", (2.5 * s / member.spread / float(scale),))
+                for scale in member.slope_scale
+            )
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             out[nest.b] = _slopes(s, nesting.scale)
@@ -192,11 +197,21 @@ def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, 
         if name in scalar and priors[0].family == "fixed":
             out[name] = priors[0].values[0]
             continue
+        if any(p.family == "fixed" for p in priors):
+            out[name] = _held(name, priors)
+            continue
         needed = dict.fromkeys(h for p in priors for h in PRIOR_FAMILIES[p.family].hyper)
         for hyper in needed:
             values = np.array([p.hyper.get(hyper, 0.0) for p in priors])
             out[f"prior_{name}_{hyper}"] = float(values[0]) if name in scalar else values
     return out
+
+
+def _held(name: str, priors: list[Prior]) -> Array:
+    """Values of a vector of standard deviations that is held fixed."""
+    if not all(p.family == "fixed" for p in priors):
+        raise PriorError(f"`{name}`: hold all of its {len(priors)} elements fixed, or none.")
+    return np.array([p.values[0] for p in priors])
 
 
 def numbered(choice: PriorChoice, labels: Mapping[str, list[str]]) -> PriorChoice:

@@ -44,6 +44,16 @@ class MemberPart:
         return self.block.random
 
     @property
+    def slopes(self) -> bool:
+        """Whether slopes vary over members, hence `u_slope_l1` and `sigma_slope_l1`."""
+        return bool(self.block.slopes)
+
+    @property
+    def effects(self) -> bool:
+        """Whether it has member effects of any kind."""
+        return self.random or self.slopes
+
+    @property
     def walk(self) -> bool:
         """Whether the member effects are random walks over memberships (`ar =`)."""
         return self.block.autoregressive is not False
@@ -79,6 +89,16 @@ class MemberPart:
         return f"sigma_l1{self.suffix}"
 
     @property
+    def u_slope(self) -> str:
+        """Name of the members' own slopes, less the common ones."""
+        return f"u_slope_l1{self.suffix}"
+
+    @property
+    def sigma_slope(self) -> str:
+        """Name of the standard deviations of the members' slopes."""
+        return f"sigma_slope_l1{self.suffix}"
+
+    @property
     def memberships(self) -> str:
         """Name of the dimension of the block's memberships."""
         return f"membership{self.suffix}" if self.partial else "membership"
@@ -110,6 +130,10 @@ class MemberPart:
             out.append(Parameter(self.sigma, (), "positive", "sd"))
             units = self.memberships if self.walk else f"member{s}"
             out.append(Parameter(self.u, (units,), "real", "effect"))
+        if self.slopes:
+            slope = f"slope_l1{s}"
+            out.append(Parameter(self.sigma_slope, (slope,), "positive", "sd"))
+            out.append(Parameter(self.u_slope, (f"member{s}", slope), "real", "effect"))
         return tuple(out)
 
 

@@ -96,4 +96,8 @@ def _membership(member: Membership, groups: Array) -> Membership:
         log_n1=member.log_n1[rows],
         offset=None if member.offset is None else member.offset[rows],
         rows=member.rows[rows],
+        walk=None if member.walk is None else member.walk.some(rows),
+        slopes=None
+        if member.slopes is None
+        else replace(member.slopes, values=member.slopes.values[rows]),
     )

@@ -56,7 +56,9 @@ class MemberBlock:
         Member covariates, summed with the block's weights.
     weight : WeightFunction
     random : bool
-        Whether members have random effects.
+        Whether members have random effects (intercepts).
+    slopes : tuple of Term
+        Covariates whose slopes vary over members, `RE = re(1 + x)`.
     autoregressive : str or bool
         False; True for a random walk in group order; a column name for a time column.
     name : str or None
@@ -70,6 +72,7 @@ class MemberBlock:
     weight: WeightFunction
     random: bool
     autoregressive: str | bool = False
+    slopes: tuple[Term, ...] = ()
     name: str | None = None
     position: int = field(default=0, compare=False)
 

@@ -29,22 +29,23 @@ class Walk:
         Place of each membership in the order by member, then time; 0-based.
     begin : (M,) int array
         Place of the first membership of its member.
+    effect, previous : (M,) int arrays
+        Number of each membership's effect, and of the effect before it (-1 for a first one).
     """
 
     place: Array
     begin: Array
+    effect: Array
+    previous: Array
 
     @property
     def order(self) -> Array:
         """(M,) number of each membership among those of its member, from 1."""
         return self.place - self.begin + 1
 
-    @property
-    def last(self) -> Array:
-        """(members,) row of each member's last membership."""
-        rows = np.argsort(self.place)
-        ends = np.append(np.flatnonzero(np.diff(self.begin[rows])), len(rows) - 1)
-        return np.asarray(rows[ends])
+    def some(self, rows: Array) -> Walk:
+        """The walks at some memberships; effects keep their numbers."""
+        return Walk(self.place[rows], self.begin[rows], self.effect[rows], self.previous[rows])
 
 
 def find_walk(
@@ -52,6 +53,7 @@ def find_walk(
     frame: pd.DataFrame,
     units: Members,
     groups: Array,
+    known: int | None = None,
 ) -> Walk | None:
     """The walks of a block with `ar =`; None for independent effects.
 
@@ -67,6 +69,8 @@ def find_walk(
         The block's memberships.
     groups : (J,) array
         Labels of the groups.
+    known : int, optional
+        Number of groups of a fit that stand before new ones: what was told then is not told again.
 
     Raises
     ------
@@ -84,18 +88,26 @@ def find_walk(
     if isinstance(block.autoregressive, str):
         time = _time(block.autoregressive, block, frame, units, groups)
     else:
-        _warn_of_text(block, groups)
         time = units.group
+        if known is None:
+            _warn_of_text(block, groups)
     sequence = np.lexsort((time, units.code))
-    place = np.empty(len(sequence), dtype=np.int64)
-    place[sequence] = np.arange(len(sequence))
     if len(sequence) == units.count:
         raise DataError(
             f"No member of `{block.member}` has two memberships: there is nothing for ar = to "
             "connect. Leave it out."
         )
-    first = np.searchsorted(units.code[sequence], np.arange(units.count))
-    return Walk(place, first[units.code].astype(np.int64))
+    return _walk(sequence, units.code)
+
+
+def _walk(sequence: Array, member: Array) -> Walk:
+    """The walks of memberships that are in order by `sequence`."""
+    place = np.empty(len(sequence), dtype=np.int64)
+    place[sequence] = np.arange(len(sequence))
+    first = np.append(True, np.diff(member[sequence]) != 0)
+    begin = np.maximum.accumulate(np.where(first, np.arange(len(sequence)), 0))
+    previous = np.where(first, -1, np.roll(sequence, 1))
+    return Walk(place, begin[place], np.arange(len(sequence)), previous[place])
 
 
 def _time(

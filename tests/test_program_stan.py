@@ -69,6 +69,19 @@ MODELS: dict[str, tuple[str, Any]] = {
         " + mm(id(mid, gid), vars(x), RE=TRUE, ar=TRUE, name=minister) + hm(id=cid)",
         ["tau.l1_party ~ dgamma(1, 0.5)"],
     ),
+    "slopes": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x, lead), RE=re(1 + x + lead)) + hm(id=cid)",
+        "weakly_informative",
+    ),
+    "slopes_estimated": (
+        "y ~ 1 + mm(id(mid, gid), vars(x, s), fn(w ~ 1/n^exp(-b1*s)), RE=re(0 + x + s), name=m)"
+        " + mm(id(pid, gid), RE=re(1 + x), name=p)",
+        ["sigma_slope_l1_m[x] ~ exponential(1)", "sigma_slope_l1_p <- 0.7"],
+    ),
+    "slopes_precision": (
+        "y ~ 1 + mm(id(pid, gid), vars(x), RE=re(1 + x))",
+        ["tau.slope.l1 ~ dgamma(2, 1)"],
+    ),
     "mixed_priors": (
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],

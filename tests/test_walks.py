@@ -54,13 +54,14 @@ def test_effects_are_sums_of_steps_in_the_order_of_time(table: pd.DataFrame, ar:
     np.testing.assert_allclose(path[values["place_l1"] - 1] - path[begin] + steps[begin], expected)
 
 
-def test_order_and_last_membership(table: pd.DataFrame) -> None:
+def test_order_and_the_effect_before(table: pd.DataFrame) -> None:
     model = model_of(table)
     frame, walk = model.grouped.frame.reset_index(drop=True), model.design.members[0].walk
     assert walk is not None
     assert (walk.order == frame.groupby("pid")["year"].rank().astype(int)).all()
-    last = frame.groupby("pid")["year"].idxmax().to_numpy()
-    assert (walk.last == last).all()
+    before = frame.sort_values("year").reset_index().groupby("pid")["index"].shift()
+    rows = frame.sort_values("year").index
+    assert (walk.previous[rows] == before.fillna(-1).to_numpy()).all()
 
 
 def test_only_the_order_of_times_counts(table: pd.DataFrame) -> None:

@@ -100,12 +100,16 @@ def _draws(
 
 
 def _dims(name: str, program: str, data: Mapping[str, Any]) -> tuple[int, ...]:
-    """Length of a vector as the program's text defines it: ``()`` for a scalar.
+    """Shape of an array as the program's text defines it: ``()`` for a scalar.
 
-    It reads ``NAME[3] ~`` and ``for (k in 1:SIZE) { NAME[k + 1] <-``, all that the programs of
+    It reads ``NAME[3] ~``, ``for (k in 1:SIZE) { NAME[k + 1] <-`` and
+    ``for (i in 1:SIZE) { for (k in 1:SIZE) { NAME[i, k] ~``, all that the programs of
     `rmm.programs.jags` need.
     """
     own = re.escape(name)
+    matrix = rf"for \(i in 1:(\w+)\) \{{ for \(k in 1:(\w+)\) \{{ {own}\[i, k\] ~"
+    for sizes in re.findall(matrix, program):
+        return tuple(int(data[size]) for size in sizes)
     lengths = [int(k) for k in re.findall(rf"^\s*{own}\[(\d+)\] (?:~|<-)", program, re.MULTILINE)]
     loop = rf"for \((\w+) in 1:(\w+)\) \{{ {own}\[\1(?: \+ (\d+))?\] (?:~|<-)"
     for _, size, shift in re.findall(loop, program):

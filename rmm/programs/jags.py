@@ -23,6 +23,7 @@ from rmm.programs.jags_effects import (
     effect_node,
     effect_values,
     padded,
+    slope_node,
     weighted_effects,
 )
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
@@ -51,7 +52,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         ["model {"],
         _outcome(spec),
         *(_weights(part) for part in spec.members if part.estimated),
-        *(effect_lines(part) for part in spec.members if part.random),
+        *(effect_lines(part) for part in spec.members if part.effects),
         *(_nesting_effects(nest) for nest in spec.nestings if nest.random),
         prior_lines(spec, forms),
         _derived(spec),
@@ -69,10 +70,10 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
         If a standard deviation is held at 0, which has no precision.
     """
     for name, value in priors.items():
-        if not name.startswith("prior_") and float(value) <= 0:
+        if not name.startswith("prior_") and np.min(value) <= 0:
             raise PriorError(
-                f"JAGS cannot hold `{name}` at {value:g}: leave the random effects out instead "
-                "(RE=FALSE, or no hm())."
+                f"JAGS cannot hold `{name}` at {np.min(value):g}: leave the random effects out "
+                "instead (RE=FALSE, or no hm())."
             )
     out: dict[str, Any] = {"J": design.J, **spec.family.program_data(design.outcome, "jags")}
     if spec.terms:
@@ -95,10 +96,12 @@ def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[st
         parameter = known[name]
         if parameter.role == "sd" and forms[name] == ("fixed",):
             continue
-        if on_precision(spec, parameter, forms):
-            out[tau(name)] = float(np.asarray(value).item()) ** -2
-        else:
-            out[name] = np.asarray(value, dtype=float)
+        number = np.asarray(value, dtype=float)
+        precision = np.array(on_precision(spec, parameter, forms))
+        if precision.any():
+            out[tau(name)] = np.where(precision, number**-2.0, np.nan)
+        if not precision.all():
+            out[name] = np.where(precision, np.nan, number)
     return out
 
 
@@ -142,11 +145,11 @@ def _header(spec: ModelSpec) -> list[str]:
     ]
     for part in spec.members:
         s = part.suffix
-        if part.estimated or part.random:
+        if part.estimated or part.effects:
             lines.append(f"# memberships of group j: rows first{s}[j] to last{s}[j]")
         if part.estimated:
             lines.append(f"# weights w{s} = {_plain(part.weight.text)}, estimated by {part.b_w}")
-        elif part.random:
+        elif part.effects:
             lines.append(f"# weight{s} = {_plain(part.weight.text)}, known")
         elif part.covariates:
             lines.append(f"# X_l1{s} = sums weighted by {_plain(part.weight.text)}")
@@ -213,6 +216,9 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
         terms.append((f"inprod({weights}, offset_l1{s}[{rows}])", "weighted known part"))
     if part.random:
         terms.append((weighted_effects(part, weights, rows), "weighted member effects"))
+    if part.slopes:
+        slopes = f"inprod({weights}, {slope_node(part)}[{rows}])"
+        terms.append((slopes, "weighted random slopes"))
     return terms
 
 
@@ -336,12 +342,12 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     if part.covariates:
         out |= {f"K_l1{s}": member.X.shape[1], f"X_l1{s}": member.X}
         out |= {f"center_l1{s}": member.center} if centred else {}
-    if part.estimated or part.random:
+    if part.estimated or part.effects:
         first, last = _segments(member)
         out |= {f"first{s}": first, f"last{s}": last}
     out |= effect_values(part, member)
     if not part.estimated:
-        return out | ({f"weight{s}": padded(part, member.weight, 0)} if part.random else {})
+        return out | ({f"weight{s}": padded(part, member.weight, 0)} if part.effects else {})
     out[f"M{s}"] = len(member.member)
     if part.covariates:
         out[f"X_l1{s}"] = padded(part, member.X, 0)

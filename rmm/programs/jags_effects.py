@@ -1,4 +1,4 @@
-"""Member effects in JAGS programs: one per member, or random walks over memberships.
+"""Member effects in JAGS programs: intercepts, random walks over memberships, slopes.
 
 Walks have steps of standard deviation 1 and are multiplied by theirs in the linear predictor.
 Each element of a walk is free, and that two of them differ by a step is told by an observation of
@@ -21,13 +21,38 @@ from rmm.tables import Array
 
 def effect_lines(part: MemberPart) -> list[str]:
     """Section with the effects of a block's members."""
-    s, sd = part.suffix, part.sigma
-    if not part.walk:
-        return [
-            "",
-            f"  # ---- member effects, sd {sd}",
-            f"  for (i in 1:N_l1{s}) {{ {part.u}[i] ~ dnorm(0, {tau(sd)}) }}",
+    if part.walk:
+        return _walk_lines(part)
+    s, lines = part.suffix, [""]
+    if part.random:
+        lines += [
+            f"  # ---- member effects, sd {part.sigma}",
+            f"  for (i in 1:N_l1{s}) {{ {part.u}[i] ~ dnorm(0, {tau(part.sigma)}) }}",
         ]
+    return lines + (_slope_lines(part) if part.slopes else [])
+
+
+def _slope_lines(part: MemberPart) -> list[str]:
+    s, columns, sd = part.suffix, f"1:K_slope_l1{part.suffix}", part.sigma_slope
+    last = f"(M{s} + 1)" if part.partial else f"M{s}"
+    slopes = f"{part.u_slope}[member{s}[r], {columns}]"
+    return [
+        f"  # ---- members' own slopes, sds {sd}; {slope_node(part)}: slopes times covariates",
+        f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ "
+        f"{part.u_slope}[i, k] ~ dnorm(0, {tau(sd)}[k]) }} }}",
+        f"  for (r in 1:{last}) {{",
+        f"    {slope_node(part)}[r] <- inprod(Z_l1{s}[r, {columns}], {slopes})",
+        "  }",
+    ]
+
+
+def slope_node(part: MemberPart) -> str:
+    """Name of the effect of a membership that is due to random slopes."""
+    return f"slope_l1{part.suffix}"
+
+
+def _walk_lines(part: MemberPart) -> list[str]:
+    s, sd = part.suffix, part.sigma
     path, later = part.path, f"later_l1{s}[k]"
     return [
         "",
@@ -59,10 +84,15 @@ def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
 def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     """Data of the effects by their names in the program."""
     s = part.suffix
-    if not part.random:
+    if not part.effects:
         return {}
     if m.walk is None:
-        return {f"N_l1{s}": m.n_members, f"member{s}": padded(part, m.member + 1, 1)}
+        out: dict[str, Any] = {f"N_l1{s}": m.n_members}
+        out |= {f"member{s}": padded(part, m.member + 1, 1)}
+        if m.slopes is not None:
+            Z = m.slopes.values
+            out |= {f"M{s}": len(Z), f"K_slope_l1{s}": Z.shape[1], f"Z_l1{s}": padded(part, Z, 0)}
+        return out
     earliest = np.unique(m.walk.begin)
     later = np.setdiff1d(m.walk.place, earliest)
     return {

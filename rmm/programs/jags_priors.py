@@ -62,16 +62,32 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
 
 
 def _sd_prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
-    """A standard deviation and its precision, whichever of them is sampled."""
-    name, family = parameter.name, forms[parameter.name][0]
-    if on_precision(spec, parameter, forms):
-        density = _density(_precisions(spec, parameter), family, name)
+    """Standard deviations and their precisions, whichever of them are sampled."""
+    families = forms[parameter.name]
+    if not parameter.dims:
+        return _one_sd(spec, parameter, families[0], None)
+    if len(families) > 1:
+        numbered = enumerate(families, start=1)
+        return [line for k, f in numbered for line in _one_sd(spec, parameter, f, str(k))]
+    lines = []
+    for line in _one_sd(spec, parameter, families[0], "k"):
+        statement, note, comment = line.partition("  # ")
+        lines.append(f"for (k in 1:{_size(spec, parameter)}) {{ {statement} }}{note}{comment}")
+    return lines
+
+
+def _one_sd(spec: ModelSpec, parameter: Parameter, family: str, index: str | None) -> list[str]:
+    where = f"[{index}]" if index else ""
+    name, precision = f"{parameter.name}{where}", f"{tau(parameter.name)}{where}"
+    table = _precisions(spec, parameter)
+    if family in table:
+        density = _density(table, family, parameter.name, index)
         note = f"  # {name} ~ half-normal" if family == "half_normal" else ""
-        return [f"{tau(name)} ~ {density}{note}", f"{name} <- pow({tau(name)}, -0.5)"]
-    precision = f"{tau(name)} <- pow({name}, -2)"
+        return [f"{precision} ~ {density}{note}", f"{name} <- pow({precision}, -0.5)"]
+    derived = f"{precision} <- pow({name}, -2)"
     if family == "fixed":
-        return [f"{precision}  # {name} is held fixed"]
-    return [f"{name} ~ {_density(DENSITIES, family, name)}", precision]
+        return [f"{derived}  # {name} is held fixed"]
+    return [f"{name} ~ {_density(DENSITIES, family, parameter.name, index)}", derived]
 
 
 def _density(table: Mapping[str, str], family: str, name: str, index: str | None = None) -> str:
@@ -87,11 +103,15 @@ def _precisions(spec: ModelSpec, parameter: Parameter) -> Mapping[str, str]:
     return PRECISIONS if own else EFFECT_PRECISIONS
 
 
-def on_precision(spec: ModelSpec, parameter: Parameter, forms: Forms) -> bool:
-    """Whether the program samples tau rather than the standard deviation itself."""
+def on_precision(spec: ModelSpec, parameter: Parameter, forms: Forms) -> bool | tuple[bool, ...]:
+    """Whether the program samples tau rather than the standard deviation itself.
+
+    A tuple, one per element, where priors of a vector of standard deviations differ.
+    """
     if parameter.role != "sd":
         return False
-    return forms[parameter.name][0] in _precisions(spec, parameter)
+    found = tuple(f in _precisions(spec, parameter) for f in forms[parameter.name])
+    return found if len(found) > 1 else found[0]
 
 
 def tau(sigma: str) -> str:
@@ -106,6 +126,8 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
             return str(len(part.weight.parameters))
         if parameter.name == part.b:
             return f"K_l1{part.suffix}"
+        if parameter.name == part.sigma_slope:
+            return f"K_slope_l1{part.suffix}"
     for nest in spec.nestings:
         if parameter.name == nest.b:
             return f"K_l3{nest.suffix}"

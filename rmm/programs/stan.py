@@ -21,8 +21,12 @@ from rmm.programs.stan_effects import (
     effect_data,
     effect_values,
     sd_name,
+    slope_declaration,
+    slope_density,
+    slopes_by_membership,
     walk_lines,
     weighted_effects,
+    weighted_slopes,
 )
 from rmm.programs.stan_priors import (
     Forms,
@@ -110,7 +114,7 @@ def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:
 
 def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
-    if part.random or part.estimated:
+    if part.effects or part.estimated:
         lines += [
             f"int<lower=1> M{s};  // memberships, sorted by group",
             f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
@@ -193,6 +197,8 @@ def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
 def _declaration(parameter: Parameter, forms: Forms) -> str:
     p = parameter.name
     if parameter.role == "effect":
+        if len(parameter.dims) == 2:
+            return slope_declaration(parameter)
         return f"vector<multiplier={sd_name(p)}>[{size_name(parameter)}] {p};  // non-centred"
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
@@ -217,7 +223,11 @@ def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
         if nest.random:
             lines.append(f"eta += {nest.u}[nesting{nest.suffix}];")
     lines += ["", *spec.family.stan_model.splitlines(), "", "// effects"]
-    lines += [f"{p.name} ~ normal(0, {sd_name(p.name)});" for p in spec.sampled if not p.structural]
+    lines += [
+        slope_density(p) if len(p.dims) == 2 else f"{p.name} ~ normal(0, {sd_name(p.name)});"
+        for p in spec.sampled
+        if not p.structural
+    ]
     if lines[-1] == "// effects":
         lines = lines[:-2]
     lines += ["", "// priors"]
@@ -233,6 +243,8 @@ def _known_sum(part: MemberPart) -> list[str]:
         lines.append(f"eta += X_l1{s} * {part.b};")
     if part.random:
         lines.append(f"eta += {weighted_effects(part)};")
+    if part.slopes:
+        lines += weighted_slopes(part)
     return lines
 
 
@@ -267,6 +279,7 @@ def _estimated_sum(part: MemberPart) -> list[str]:
         *_raw_weights(part, names),
         f"  // the weights {comment}",
         f"  vector[M{s}] effect{s} = {' + '.join(effect) or f'rep_vector(0, M{s})'};",
+        *slopes_by_membership(part),
         f"  eta += {share};",
         "}",
     ]
@@ -339,7 +352,7 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    if part.random or part.estimated:
+    if part.effects or part.estimated:
         out |= {"M": len(m.member), "start": m.start + 1}
     out |= effect_values(part, m)
     if part.random and not part.estimated:

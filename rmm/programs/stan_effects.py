@@ -1,10 +1,11 @@
-"""Member effects in Stan programs: one per member, or random walks over memberships."""
+"""Member effects in Stan programs: intercepts, random walks over memberships, slopes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from rmm.families import Parameter
 from rmm.memberships import Membership
 from rmm.spec import MemberPart
 
@@ -12,29 +13,40 @@ Lines = list[str]
 
 
 def effect_data(part: MemberPart) -> Lines:
-    """Declarations of which effect each membership has."""
+    """Declarations of which effects each membership has."""
     s = part.suffix
-    if not part.random:
-        return []
     if part.walk:
         return [
             "// order of the memberships by member, then time",
             f"array[M{s}] int<lower=1, upper=M{s}> place_l1{s};  // of each membership",
             f"array[M{s}] int<lower=1, upper=M{s}> begin_l1{s};  // of its member's first one",
         ]
-    return [
-        f"int<lower=1> N_l1{s};  // members",
-        f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};",
-    ]
+    lines = []
+    if part.effects:
+        lines += [
+            f"int<lower=1> N_l1{s};  // members",
+            f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};",
+        ]
+    if part.slopes:
+        what = "covariates with random slopes" + ("" if part.estimated else " times known weights")
+        lines += [
+            f"int<lower=1> K_slope_l1{s};  // {what}",
+            f"array[K_slope_l1{s}] vector[M{s}] Z_l1{s};",
+        ]
+    return lines
 
 
 def effect_values(part: MemberPart, m: Membership) -> Mapping[str, Any]:
     """Values of these data, by names without suffix."""
-    if not part.random:
-        return {}
     if m.walk is not None:
         return {"place_l1": m.walk.place + 1, "begin_l1": m.walk.begin + 1}
-    return {"N_l1": m.n_members, "member": m.member + 1}
+    out: dict[str, Any] = {}
+    if part.effects:
+        out |= {"N_l1": m.n_members, "member": m.member + 1}
+    if m.slopes is not None:
+        Z = m.slopes.values.T
+        out |= {"K_slope_l1": len(Z), "Z_l1": Z if m.weight is None else Z * m.weight}
+    return out
 
 
 def walk_lines(part: MemberPart) -> Lines:
@@ -69,3 +81,44 @@ def weighted_effects(part: MemberPart) -> str:
 def sd_name(effect: str) -> str:
     """The standard deviation of an effect: of ``u_l1`` and ``step_l1`` it is ``sigma_l1``."""
     return "sigma" + effect.removeprefix("u").removeprefix("step")
+
+
+def slope_declaration(parameter: Parameter) -> str:
+    """Declaration of the members' slopes: (members, covariates), non-centred."""
+    rows, columns = _sizes(parameter)
+    scale = f"rep_matrix({sd_name(parameter.name)}', {rows})"
+    return f"matrix<multiplier={scale}>[{rows}, {columns}] {parameter.name};  // non-centred"
+
+
+def slope_density(parameter: Parameter) -> str:
+    """Density of the members' slopes, independent of each other and of the intercepts."""
+    scale = f"to_vector(rep_matrix({sd_name(parameter.name)}', {_sizes(parameter)[0]}))"
+    return f"to_vector({parameter.name}) ~ normal(0, {scale});"
+
+
+def _sizes(parameter: Parameter) -> tuple[str, str]:
+    suffix = parameter.dims[0].removeprefix("member")
+    return f"N_l1{suffix}", f"K_slope_l1{suffix}"
+
+
+def weighted_slopes(part: MemberPart) -> Lines:
+    """The sums of w x u_slope under known weights: a sparse product for each covariate."""
+    s = part.suffix
+    product = f"J, N_l1{s}, Z_l1{s}[k], member{s}, start{s}, {part.u_slope}[, k]"
+    return [
+        f"for (k in 1:K_slope_l1{s}) {{",
+        f"  eta += csr_matrix_times_vector({product});",
+        "}",
+    ]
+
+
+def slopes_by_membership(part: MemberPart) -> Lines:
+    """Lines that add x u_slope to the effect of each membership."""
+    if not part.slopes:
+        return []
+    s = part.suffix
+    return [
+        f"  for (k in 1:K_slope_l1{s}) {{",
+        f"    effect{s} += Z_l1{s}[k] .* {part.u_slope}[member{s}, k];",
+        "  }",
+    ]

@@ -19,8 +19,8 @@ PRIORS = {
     "exponential": "{p}{i} ~ exponential({h}_rate{i});",
     "gamma": "{p}{i} ~ gamma({h}_shape{i}, {h}_rate{i});",
     "uniform": "{p}{i} ~ uniform({h}_lower{i}, {h}_upper{i});",
-    "precision_gamma": "target += gamma_lpdf(inv_square({p}) | {h}_shape, {h}_rate)"
-    "\n    - 3 * log({p});  // gamma prior of the precision 1/{p}^2",
+    "precision_gamma": "target += gamma_lpdf(inv_square({p}{i}) | {h}_shape{i}, {h}_rate{i})"
+    "\n    - 3 * log({p}{i});  // gamma prior of the precision 1/{p}{i}^2",
 }
 HYPER = {
     "normal": ("location", "scale"),
@@ -40,6 +40,7 @@ def size_name(parameter: Parameter) -> str:
     """Name of the data integer that sizes a vector parameter."""
     stems = {
         "slope_l2": "K_l2",
+        "slope_l1": "K_slope_l1",
         "covariate_l1": "K_l1",
         "covariate_l3": "K_l3",
         "coefficient_w": "K_w",
@@ -62,7 +63,9 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
     if not parameter.structural:
         return []
     if is_fixed(parameter, forms):
-        return [f"real<lower=0> {parameter.name};  // held fixed"]
+        size = f"[{size_name(parameter)}]" if parameter.dims else ""
+        number = "vector" if parameter.dims else "real"
+        return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper]
@@ -93,6 +96,10 @@ def bound_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
 def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
     """Statements of the priors: one for all elements, or one each."""
     stem = f"prior_{parameter.name}"
+    if families == ("precision_gamma",) and parameter.dims:
+        line = PRIORS["precision_gamma"].format(p=parameter.name, h=stem, i="[k]")
+        head = f"for (k in 1:{size_name(parameter)}) {{"
+        return [head, *(f"  {part}" for part in line.splitlines()), "}"]
     if len(families) == 1:
         return [PRIORS[families[0]].format(p=parameter.name, h=stem, i="")]
     return [

@@ -120,10 +120,38 @@ def _member_part(
             rows += slope * _product(term, memberships, columns, "membership")
     for fixed in part.block.fixed:
         rows += fixed.value * _product(fixed.term, memberships, columns, "membership")
-    if part.random:
+    if part.random and part.block.autoregressive is not False:
+        rows += _walks(part, truth, memberships, columns, rng)
+    elif part.random:
         u = _effects(part.u, b[part.sigma], memberships.counts["member"], truth, rng)
         rows += u[memberships.member]
+    for term in part.block.slopes:
+        sd = b[f"{part.sigma_slope}[{term.label}]"]
+        u = _effects(part.u_slope, sd, memberships.counts["member"], truth, rng)
+        rows += u[memberships.member] * _product(term, memberships, columns, "membership")
     return np.add.reduceat(weights(part, b, memberships, columns) * rows, memberships.start[:-1])
+
+
+def _walks(
+    part: MemberPart,
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    """(M,) effects that walk: in each of its groups, in order of time, a member takes a step."""
+    steps = _effects(part.u, truth.parameters[part.sigma], len(memberships.member), truth, rng)
+    time = np.arange(memberships.counts["group"], dtype=float)
+    if isinstance(part.block.autoregressive, str):
+        column = columns[part.block.autoregressive]
+        time = memberships.expand(column.values, column.level, "group")
+    now = np.zeros(memberships.counts["member"])
+    effects = np.empty(len(steps))
+    for group in np.argsort(time, kind="stable"):
+        here = slice(memberships.start[group], memberships.start[group + 1])
+        now[memberships.member[here]] += steps[here]
+        effects[here] = now[memberships.member[here]]
+    return effects
 
 
 def weights(

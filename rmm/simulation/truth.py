@@ -171,6 +171,7 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
     }
     for member in spec.members:
         elements[member.b] = [t.label for t in member.block.terms]
+        elements[member.sigma_slope] = [t.label for t in member.block.slopes]
         elements[member.b_w] = list(member.block.weight.parameters)
     for nesting in spec.nestings:
         elements[nesting.b] = [t.label for t in nesting.terms]
@@ -199,9 +200,9 @@ def _check_formula(
                 f"mm() names id({block.member}, {block.group})",
                 f"The memberships have id({names.member}, {names.group}).",
             )
-        if block.autoregressive:
-            raise RecipeError(key, "autoregressive effects cannot be simulated yet")
-        for term in (*block.terms, *(f.term for f in block.fixed)):
+        if isinstance(block.autoregressive, str):
+            _check_time(block.autoregressive, levels)
+        for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed)):
             _check_term(term, levels, fine=True)
         for column in block.weight.columns:
             _check_column(column, levels)
@@ -216,6 +217,17 @@ def _check_formula(
             _check_term(term, levels, fine=False)
     for term in (*formula.terms, *(f.term for f in formula.fixed)):
         _check_term(term, levels, fine=False)
+
+
+def _check_time(column: str, levels: Mapping[str, str]) -> None:
+    """The time of `ar =` belongs to groups."""
+    _check_column(column, levels)
+    if levels[column] != "group":
+        raise RecipeError(
+            "truth.formula",
+            f"ar = {column} is a {levels[column]} covariate",
+            "The time of a group is a covariate of level group; or write ar = TRUE.",
+        )
 
 
 def _check_term(term: Term, levels: Mapping[str, str], *, fine: bool) -> None:

@@ -140,8 +140,12 @@ def _aggregation(content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha
 def _shared(content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: float) -> float:
     m, truth = drawn.memberships, drawn.truth
     part = truth.spec.members[0]
-    if len(truth.spec.members) != 1 or part.estimated or not part.random or truth.spec.nestings:
-        raise ValueError("it needs one mm() with random effects and known weights, and no hm()")
+    plainly = part.random and not part.walk and not part.slopes
+    if len(truth.spec.members) != 1 or part.estimated or not plainly or truth.spec.nestings:
+        raise ValueError(
+            "it needs one mm() with random effects (without ar = or slopes) and known weights, and "
+            "no hm()"
+        )
     groups = m.counts["group"]
     shares = np.zeros((groups, m.counts["member"]))
     shares[m.group, m.member] = 1 / m.size[m.group]
