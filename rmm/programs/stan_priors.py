@@ -38,6 +38,8 @@ _UNBOUNDED = ("normal", "student_t")
 
 def size_name(parameter: Parameter) -> str:
     """Name of the data integer that sizes a vector parameter."""
+    if parameter.name.startswith("step_l1"):  # blocks of one kind share their memberships
+        return "M" + parameter.name.removeprefix("step_l1")
     stems = {
         "slope_l2": "K_l2",
         "slope_l1": "K_slope_l1",
@@ -45,7 +47,6 @@ def size_name(parameter: Parameter) -> str:
         "covariate_l3": "K_l3",
         "coefficient_w": "K_w",
         "member": "N_l1",
-        "membership": "M",
         "nesting": "H",
     }
     dim = parameter.dims[0]
