@@ -151,5 +151,5 @@ def _outside(formula: Formula) -> list[str]:
 def _members(formula: Formula) -> list[str]:
     terms: list[Term] = []
     for block in formula.members:
-        terms += [*block.terms, *(f.term for f in block.fixed)]
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     return [*_columns(terms), *(c for b in formula.members for c in b.weight.columns)]

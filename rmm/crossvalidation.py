@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
-from rmm.errors import DataError, SpecificationWarning
+from rmm.errors import BackendError, DataError, SpecificationWarning
 from rmm.inits import initial_values
 from rmm.model import Model
 from rmm.own_program import drawn_only
@@ -46,7 +46,17 @@ class Refits:
         Priors, centres, scales and baselines stay those of the fit, and so do its members and
         nesting units: a member of no other group has its prior. Under constraint 2 the total of
         the weights is that of the rows that are left.
+
+        Raises
+        ------
+        BackendError
+            With random walks of members (`ar =`): a unit is a part of them.
         """
+        if any(part.walk for part in self.model.spec.members):
+            raise BackendError(
+                "loo(refit=True) cannot leave a group out of the random walks of ar =, whose steps "
+                "lead through it. loo() without refits and waic() are there; or fit without ar =."
+            )
         model = without_unit(self.model, unit)
         language, forms = find_language(find_backend(self.backend).language), model.priors.forms
         values = language.data(model.spec, model.design, model.priors.data)

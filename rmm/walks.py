@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,9 @@ def _time(
 ) -> Array:
     """(M,) ranks of the time column, checked."""
     column = frame[name]
-    dated = pd.api.types.is_datetime64_any_dtype(column.dtype)
+    dated = pd.api.types.is_datetime64_any_dtype(column.dtype) or all(
+        isinstance(value, date) for value in column
+    )
     ordered = isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
     if ordered:
         time = column.cat.codes.to_numpy().astype(np.int64)

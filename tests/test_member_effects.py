@@ -6,6 +6,7 @@ The table of these tests has the program of `FORMULA`: one compilation on Stan.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,18 +190,97 @@ def test_effects_are_the_best_predictions(table: pd.DataFrame, backend: str) -> 
         np.testing.assert_allclose(effects["sd"].to_numpy(), sd[name], rtol=0.15)
 
 
-def test_rows_of_member_effects(table: pd.DataFrame) -> None:
-    fit = rmm.fit(FORMULA, table, backend="fake", chains=2, warmup=10, draws=10, progress=False)
-    walk = fit.member_effects(2)
+def test_rows_of_member_effects(faked: rmm.Fit, table: pd.DataFrame) -> None:
+    walk = faked.member_effects(2)
     assert list(walk.columns[:4]) == ["member", "group", "order", "mean"]
     assert walk.index.name == "row"
     same = table.loc[walk.index]
     assert (same["pid"] == walk["member"]).all()
     assert (same["gid"] == walk["group"]).all()
     assert (same.groupby("pid")["year"].rank() == walk["order"]).all()
-    party = fit.member_effects(1)
+    party = faked.member_effects(1)
     assert len(party) == 3 * table["pid"].nunique()
     assert party.groupby("effect").size().to_dict() == {"Intercept": 15, "x": 15, "s": 15}
+
+
+# ---- after the fit ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faked(table: pd.DataFrame) -> rmm.Fit:
+    """Draws that mean nothing, of a model with everything: what is computed from them counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return rmm.fit(FORMULA, table, backend="fake", chains=2, warmup=10, draws=30,
+                       progress=False, seed=1)  # fmt: skip
+
+
+def drawn(fit: rmm.Fit, name: str) -> np.ndarray:
+    values = fit.draws["posterior"][name].to_numpy()
+    return np.asarray(values.reshape(-1, *values.shape[2:]))
+
+
+def test_predictor_of_the_fit_is_that_of_the_model(faked: rmm.Fit) -> None:
+    frame, member = faked.model.grouped.frame, faked.model.grouped.frame["pid"].to_numpy()
+    slopes, b = drawn(faked, "u_slope_l1_party"), drawn(faked, "b_l1_party")
+    rows = drawn(faked, "u_l1_party")[:, member] + drawn(faked, "u_l1_walk")
+    for k, name in enumerate(("x", "s")):
+        rows = rows + frame[name].to_numpy() * (slopes[:, member, k] + b[:, [k]])
+    group = frame["gid"].str[1:].astype(int).to_numpy()
+    eta = drawn(faked, "b_l2") + np.stack([np.bincount(group, r) for r in rows]) / np.bincount(
+        group
+    )
+    found = faked.predict(kind="linear")
+    np.testing.assert_allclose(found["mean"], eta.mean(axis=0))
+    np.testing.assert_allclose(found["sd"], eta.std(axis=0, ddof=1))
+
+
+def test_new_groups_take_the_next_step(faked: rmm.Fit, table: pd.DataFrame) -> None:
+    """Member 3 goes on from its last group, then from the first new one; 99 starts at 0."""
+    new = pd.DataFrame(
+        {"gid": ["n1", "n2", "n3"], "pid": [3, 3, 99], "x": 0.0, "s": 0.0, "year": [90, 80, 95]}
+    )
+    known = faked.predict(new, kind="linear", effects="known")
+    walk = faked.member_effects(2)
+    last = walk[walk["member"] == 3].index[-1]
+    place = int(np.flatnonzero(faked.model.design.rows == last)[0])
+    b = drawn(faked, "b_l2")[:, 0]
+    now = b + drawn(faked, "u_l1_party")[:, 3] + drawn(faked, "u_l1_walk")[:, place]
+    np.testing.assert_allclose(known["mean"], [now.mean(), now.mean(), b.mean()])
+    every = faked.predict(new, kind="linear", effects="all")
+    step = drawn(faked, "sigma_l1_walk").mean()
+    # One step for n2 (the earlier one), two for n1: their spread around `now`, roughly.
+    gains = np.sqrt(np.maximum(every["sd"] ** 2 - known["sd"] ** 2, 0)).to_numpy()
+    assert 0.6 * step < gains[1] < 1.4 * step
+    assert 0.6 * step < gains[0] / np.sqrt(2) < 1.4 * step
+    with pytest.raises(DataError, match=r"Member 3 of `pid` is in new group n1 before a group"):
+        faked.predict(new.assign(year=[0.25, 80, 95]))
+
+
+def test_shares_of_walks_and_slopes(faked: rmm.Fit, table: pd.DataFrame) -> None:
+    variance = faked.variance_components()["variance"]["mean"]
+    order = table.groupby("pid")["year"].rank()
+    size = table.groupby("gid")["gid"].transform("size")
+    means = {
+        "members_party": drawn(faked, "sigma_l1_party") ** 2 * (size**-2.0).sum() / 80,
+        "members_walk": drawn(faked, "sigma_l1_walk") ** 2 * (order / size**2).sum() / 80,
+        "members_party, slope of x": drawn(faked, "sigma_slope_l1_party")[:, 0] ** 2
+        * (table["x"] ** 2 / size**2).sum() / 80,
+    }  # fmt: skip
+    for name, values in means.items():
+        assert variance[name] == pytest.approx(values.mean())
+
+
+def test_refits_and_conditional_effects(faked: rmm.Fit) -> None:
+    assert faked.conditional_effects("x") is not None
+    with pytest.raises(rmm.BackendError, match="cannot leave a group out of the random walks"):
+        faked.loo(refit=True)
+
+
+def test_a_saved_fit_comes_back(faked: rmm.Fit, tmp_path: Path) -> None:
+    again = rmm.load(faked.save(tmp_path / "fit.nc"))
+    pd.testing.assert_frame_equal(again.member_effects(1), faked.member_effects(1))
+    pd.testing.assert_frame_equal(again.member_effects(2), faked.member_effects(2))
 
 
 # ---- what the programs compute ---------------------------------------------------------------
