@@ -312,6 +312,20 @@ def test_unconverged_fits_are_counted_and_failed_ones_told(tmp_path: Path) -> No
     assert "20 fits have no draws to rank" in found["calibration"].text()
 
 
+def test_recovery_of_some_methods(tmp_path: Path) -> None:
+    def only_jags(config: dict[str, Any]) -> None:
+        config["criteria"]["recovery"]["methods"] = ["jags"]
+
+    def unknown(config: dict[str, Any]) -> None:
+        config["criteria"]["recovery"]["methods"] = ["bugs"]
+
+    study = load(tmp_path, only_jags)
+    table = verdicts(study, made_up(study, shift=0.3))["recovery"].table
+    assert set(table["method"]) == {"jags"}
+    with pytest.raises(StudyError, match=r"criteria\.recovery\.methods\[0\](.|\n)*jags, stan"):
+        load(tmp_path, unknown)
+
+
 def test_few_data_sets_are_no_evidence(tmp_path: Path) -> None:
     study = load(tmp_path)
     found = verdicts(study, made_up(study, sets=20))

@@ -143,6 +143,10 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
     for index, measure in enumerate(config["measures"]):
         if measure not in MEASURES:
             raise letters.name(f"measures[{index}]", "measure", measure, list(MEASURES))
+    for index, method in enumerate(config["criteria"].get("recovery", {}).get("methods", [])):
+        if method not in names:
+            key = f"criteria.recovery.methods[{index}]"
+            raise letters.name(key, "method of this study", method, names)
     _check_reference(config, scenarios, letters)
     return Study(
         name=file.stem,

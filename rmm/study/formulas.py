@@ -46,7 +46,8 @@ def member_formula(truth: Formula, *, weights: str | None, estimated: bool) -> s
 
 
 def _joined(truth: Formula, parts: list[str]) -> str:
-    return f"{truth.outcome.label} ~ {' + '.join(parts)}"
+    strata = [f"strata({truth.strata})"] if truth.strata is not None else []
+    return f"{truth.outcome.label} ~ {' + '.join([*parts, *strata])}"
 
 
 def _plain_parts(truth: Formula, inside: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:

@@ -27,18 +27,21 @@ _LEVEL = 0.95  # of the intervals whose coverage is judged
 
 
 def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
-    """Bias in Monte Carlo errors and coverage, for every parameter of every Bayesian method.
+    """Bias in Monte Carlo errors and coverage, for every parameter of Bayesian methods.
 
     Fits that did not converge count like the others.
 
     Parameters
     ----------
     settings : mapping
-        ``bias``: largest bias in Monte Carlo errors; ``coverage``: smallest and largest.
+        ``bias``: largest bias in Monte Carlo errors; ``coverage``: smallest and largest;
+        ``methods``: those that are judged, all if empty.
     """
     import pandas as pd
 
-    bayesian = estimates[estimates["backend"] != OLS]
+    wanted = [m.name for m in study.methods if m.backend != OLS]
+    wanted = list(settings["methods"]) or wanted
+    bayesian = estimates[estimates["method"].isin(wanted)]
     low, high = settings["coverage"]
     found = []
     for (scenario, method, parameter), rows in _scores(study, bayesian):
