@@ -28,6 +28,7 @@ from rmm.tables import Array
 if TYPE_CHECKING:
     import xarray
 
+_SAME = 1e-9  # spread of a log likelihood that is none
 _NAMED = 8  # units named in a letter
 
 
@@ -107,7 +108,7 @@ def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said below, with the units' names
-        result = arviz_stats.loo(tree, pointwise=True)
+        result = arviz_stats.loo(_spread(tree), pointwise=True)
     bad = np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
     if len(bad) == 0:
         return result
@@ -115,6 +116,26 @@ def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
         _warn_of_pareto(result, bad)
         return result
     return _refitted(result, tree, refits, bad)
+
+
+def _spread(tree: xarray.DataTree) -> xarray.DataTree:
+    """The tree, with a spread of 1e-9 where a unit's log likelihood is the same in all draws.
+
+    Such units exist (Cox: censored before the first event). Their weights are equal and need no
+    smoothing, but ArviZ refuses to fit a tail without spread.
+    """
+    likelihood = tree["log_likelihood"].to_dataset()
+    name = next(iter(likelihood.data_vars))
+    values = likelihood[name].to_numpy()
+    same = np.ptp(values, axis=(0, 1)) < _SAME
+    if not same.any():
+        return tree
+    noise = _SAME * np.random.default_rng(0).standard_normal(values.shape)
+    out = tree.copy()
+    out["log_likelihood"] = likelihood.assign(
+        {name: likelihood[name].copy(data=values + np.where(same, noise, 0.0))}
+    )
+    return out
 
 
 def _warn_of_pareto(result: Any, bad: Array) -> None:
