@@ -23,7 +23,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study test lint format calibration recovery parity closed-forms coalitions lock clean FORCE
+.PHONY: help env study test lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,9 @@ parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long
 
 closed-forms: $(ENV) ## published numbers with closed forms, at full replications (long)
 	$(PYTEST) -m closed_forms $(PYTEST_ARGS)
+
+bench: $(ENV) ## our two engines beside a JAGS program in the style of R's bml (long)
+	$(PY) benchmarks/peers.py
 
 coalitions: ## the study of the headline figure on coalitions (long)
 	@$(MAKE) --no-print-directory study STUDY=coalitions

@@ -78,6 +78,7 @@ def run(
         "adapt": jobs[0][0]["adapt"],
         "adapted": [fact["adapted"] for fact in facts],
         "samplers": facts[0]["samplers"],
+        "seconds_cpu": sum(fact["cpu"] for fact in facts),
         "seconds_compile": sum(fact["compile"] for fact in facts),
         "messages": messages,
     }

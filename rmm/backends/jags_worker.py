@@ -256,7 +256,7 @@ def run_chain(
     console = engine.Console()
     began = time.monotonic()
     unused = _build(console, engine, job, arrays)
-    compiled = time.monotonic()
+    compiled, cpu = time.monotonic(), time.process_time()
     done = 0
 
     def count(steps: int) -> None:
@@ -273,11 +273,12 @@ def run_chain(
             _advance(console, job["draws"] * job["thin"], count)
         except engine.JagsError as error:
             raise Refusal("sample", f"{error}\n(after iteration {done})") from error
-        seconds = time.monotonic() - compiled
+        seconds, cpu = time.monotonic() - compiled, time.process_time() - cpu
         draws = _collect(console, job["monitor"], engine.Console.na())
         facts = _samplers(console, job["require_block"])
         console.clearModel()
-    facts |= {"adapted": ready, "unused": unused, "seconds": seconds, "compile": compiled - began}
+    facts |= {"adapted": ready, "unused": unused, "seconds": seconds, "cpu": cpu}
+    facts["compile"] = compiled - began
     return facts, draws
 
 
