@@ -134,7 +134,7 @@ def build_design(
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
     parts = tuple(atom_values(atom, grouped.group_frame) for atom in outcome.parts)
-    strata = None if grouped.strata is None else grouped.strata.code
+    strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
     return spec.family.read_outcome(outcome.label, parts, strata)
 
 
@@ -146,8 +146,10 @@ def _check_rank(
     nestings: list[tuple[Nesting, Columns]],
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
-    labels = ["Intercept"] * spec.spanned + list(columns.labels)
-    values = [np.ones((grouped.groups.count, int(spec.spanned))), columns.values]
+    strata = None if grouped.strata is None else grouped.strata.code
+    constant = int(spec.spanned and strata is None)
+    labels = ["Intercept"] * constant + list(columns.labels)
+    values = [np.ones((grouped.groups.count, constant)), columns.values]
     for nesting, found in nestings:
         labels += found.labels
         values.append(nesting.X + nesting.center)
@@ -168,7 +170,8 @@ def _check_rank(
             sums[units.present] = found.values[units.segments[:-1]]
         labels += [found.labels[k] for k in keep]
         values.append(sums[:, keep])
-    check_rank(labels, np.hstack(values))
+    if labels:
+        check_rank(labels, np.hstack(values), strata)
 
 
 def _offset(spec: ModelSpec, grouped: Grouped, members: list[tuple[Membership, Columns]]) -> Array:

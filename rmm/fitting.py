@@ -58,7 +58,7 @@ def fit(
     data : frame, table, mapping or path
         One row per membership (pandas, polars, PyArrow; .csv, .parquet, .rda).
     family : str or Family
-        ``"gaussian"``, ``"weibull"`` or ``"cox"``; see `rmm.families`.
+        ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``: `rmm.families`.
     backend : {"jags", "stan"}
     priors : str, mapping or list
         A named set or statements; see `rmm.prior_language.read_priors`.

@@ -38,7 +38,7 @@ def always_together(member: Array, group: Array) -> list[list[int]]:
     return [members for members in sets.values() if len(members) > 1]
 
 
-def check_rank(labels: list[str], columns: Array) -> None:
+def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -> None:
     """Raise `DataError` if a column is a linear combination of those before it.
 
     Parameters
@@ -46,7 +46,11 @@ def check_rank(labels: list[str], columns: Array) -> None:
     labels : list of str
         `Intercept` first, if there is one.
     columns : (J, len(labels)) array
+    strata : (J,) int array, optional
+        Only differences within strata count then, and there is no `Intercept`.
     """
+    if strata is not None:
+        columns = _within(columns, strata)
     lengths = np.linalg.norm(columns, axis=0)
     scaled = columns / np.where(lengths > 0, lengths, 1.0)
     left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
@@ -61,6 +65,11 @@ def check_rank(labels: list[str], columns: Array) -> None:
     last = int(within[0])
     share = np.linalg.lstsq(scaled[:, :last], scaled[:, last], rcond=None)[0]
     others = [labels[i] for i in np.flatnonzero(np.abs(share) > 1e-6)]
+    if not others and strata is not None:
+        raise DataError(
+            f"The predictor `{labels[last]}` is constant within every stratum, so it cannot "
+            "explain which group is chosen. Drop it."
+        )
     if not others:
         raise DataError(f"The predictor `{labels[last]}` is 0 in every group.")
     if others == ["Intercept"]:
@@ -69,6 +78,16 @@ def check_rank(labels: list[str], columns: Array) -> None:
         f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}: the "
         "data cannot tell their coefficients apart. Drop one of them."
     )
+
+
+def _within(columns: Array, strata: Array) -> Array:
+    """Columns minus their means in strata; exactly 0 where nothing but rounding is left."""
+    count = np.bincount(strata).astype(float)
+    means = np.stack([np.bincount(strata, column) / count for column in columns.T], axis=1)
+    rest: Array = columns - means[strata]
+    noise = np.linalg.norm(rest, axis=0) < _RELATIVE * np.linalg.norm(columns, axis=0)
+    rest[:, noise] = 0.0
+    return rest
 
 
 def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, Array]) -> None:

@@ -10,7 +10,7 @@ from rmm.errors import SpecificationWarning
 from rmm.grouping import Grouped
 from rmm.spec import ModelSpec
 from rmm.tables import first_varying
-from rmm.terms import Formula
+from rmm.terms import Formula, Term
 from rmm.weights import leaf_columns
 
 
@@ -52,6 +52,43 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
             levels[term.label] = random[0]
     kept = tuple(t for t in formula.terms if t.label not in dropped)
     return replace(formula, terms=kept), levels
+
+
+def without_what_cancels(grouped: Grouped) -> Grouped:
+    """Drop what is constant within strata: it cancels in the choice between their groups.
+
+    Predictors outside `mm()` and whole `hm()` blocks are dropped, each with a
+    `SpecificationWarning`. Without `strata()` nothing is.
+    """
+    strata, formula = grouped.strata, grouped.formula
+    if strata is None:
+        return grouped
+
+    def constant(term: Term) -> bool:
+        columns = [c for a in term.atoms for c in leaf_columns(a.expression)]
+        varying = [first_varying(grouped.group_frame[c].to_numpy(), strata.code) for c in columns]
+        return all(first is None for first in varying)
+
+    dropped = [t.label for t in formula.terms if constant(t)]
+    kept = []
+    for block, units in zip(formula.nestings, grouped.nestings, strict=True):
+        if first_varying(units.code, strata.code) is None:
+            dropped.append(f"hm(id = {block.unit})")
+            continue
+        terms = block.terms or ()
+        dropped += [t.label for t in terms if constant(t)]
+        left = None if block.terms is None else tuple(t for t in terms if not constant(t))
+        kept.append((replace(block, terms=left), units))
+    for label in dropped:
+        warnings.warn(
+            f"`{label}` is constant within every stratum of `{formula.strata}` and is dropped: it "
+            "adds the same to all groups of a choice and cancels.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+    terms = tuple(t for t in formula.terms if t.label not in dropped)
+    formula = replace(formula, terms=terms, nestings=tuple(block for block, _ in kept))
+    return replace(grouped, formula=formula, nestings=tuple(units for _, units in kept))
 
 
 def coefficient_labels(spec: ModelSpec, grouped: Grouped) -> dict[str, list[str]]:

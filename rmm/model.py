@@ -15,7 +15,7 @@ from rmm.errors import FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
 from rmm.grouping import Grouped, group_table
-from rmm.levels import coefficient_labels, find_levels
+from rmm.levels import coefficient_labels, find_levels, without_what_cancels
 from rmm.prior_language import PriorChoice, read_priors
 from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
 from rmm.spec import ModelSpec, build_spec
@@ -74,7 +74,7 @@ def prepare(
         )
     choice = read_priors(priors)
     frame, known = read_table(data), find_family(family)
-    grouped = group_table(parse_formula(formula), frame)
+    grouped = without_what_cancels(group_table(parse_formula(formula), frame))
     levelled, levels = find_levels(grouped)
     spec = build_spec(levelled, known, levels)
     # Numbers of coefficients count the model as written; only then may some be held fixed.

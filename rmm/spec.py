@@ -266,6 +266,8 @@ def build_spec(
     """
     levels = levels or {}
     _check_family(formula, family)
+    if family.for_outcome is not None:
+        family = family.for_outcome(formula.outcome.kind)
     members = tuple(
         MemberPart(block, suffix, partial=bool(formula.kinds))
         for block, suffix in zip(
@@ -334,5 +336,5 @@ def _check_family(formula: Formula, family: Family) -> None:
 _KIND_WORDS = {
     "plain": "one column, such as `y ~ ...`",
     "surv": "`Surv(time, event)`",
-    "cbind": "0/1 or `cbind(successes, failures)`",
+    "cbind": "`cbind(successes, failures)`",
 }

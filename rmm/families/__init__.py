@@ -7,11 +7,15 @@ from typing import Any
 
 from rmm.errors import FormulaError
 from rmm.families.base import Family, Parameter
+from rmm.families.binomial import BINOMIAL
+from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
 from rmm.families.gaussian import GAUSSIAN
 from rmm.families.weibull import WEIBULL
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (GAUSSIAN, WEIBULL, COX)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX)
+}
 
 
 def find_family(family: str | Family, options: Mapping[str, Any] | None = None) -> Family:

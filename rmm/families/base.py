@@ -72,7 +72,7 @@ class Family:
         Own parameters, such as ``sigma_l2``.
     read_outcome : callable
         ``(label, parts, strata) -> dict``: what programs and the functions below need to know
-        of the outcome. `parts` are arrays over the J groups, `strata` (J,) codes or None.
+        of the outcome. `parts` are arrays over the J groups, `strata` their (J,) labels or None.
         Raises `DataError`.
     observed : tuple of str
         Entries of that dict which are (J,) arrays and go to ``observed_data``.
@@ -120,6 +120,8 @@ class Family:
     needs_strata : bool
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
+    for_outcome : callable or None
+        ``(kind) -> Family`` with the program text of a kind of outcome, where texts differ.
     configure : callable or None
         ``(**options) -> Family``; None where the family has no options.
     """
@@ -153,6 +155,7 @@ class Family:
     needs_strata: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
+    for_outcome: Callable[[str], Family] | None = None
     configure: Callable[..., Family] | None = None
 
     def program_data(self, outcome: Outcome, language: str) -> dict[str, Any]:

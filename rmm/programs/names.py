@@ -14,6 +14,7 @@ _OWN = re.compile(
     r"|group|weight|nesting|row|one|uw|lw|xw|absent|top|total|w|effect|eta|alpha|beta_l2|intercept"
     r"|y|j|r|k|i|h|path|shape|log_t|log_z|event|events|tiny|cum_hazard"
     r"|mu|at|share|seen|one|risk|time|K_time|by_time|at_risk|exposure|(prior|shape|rate|cum)_dH|dH|e"
+    r"|p|S|trials|stratum|by_stratum|stratum_start|chosen|ordered_eta|log_rate"
     r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|Z"
     r"|step|path|place|begin|earliest|later|zero)_.*))"
     r"(_\d+)?"

@@ -1,0 +1,126 @@
+"""Binomial outcome: y_j ~ Bernoulli(p_j), or successes of some trials, with logit(p_j) = eta_j."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, gammaln, log_expit, logit
+
+from rmm.errors import DataError
+from rmm.families.base import Array, Family, Outcome, Values
+
+_SHOWN = 5  # distinct values that a letter quotes
+
+
+def read_binary(label: str, values: Array) -> Array:
+    """(J,) 0/1 outcomes as integers.
+
+    Raises
+    ------
+    DataError
+        For other values, or the same value in every group.
+    """
+    y = np.asarray(values, dtype=float)
+    found = np.unique(y)
+    if not np.isin(found, (0, 1)).all():
+        shown = ", ".join(f"{v:g}" for v in found[:_SHOWN])
+        more = ", ..." if len(found) > _SHOWN else ""
+        hint = f"; for example write I({label} == {found[-1]:g})" if len(found) == 2 else ""
+        raise DataError(
+            f"The outcome `{label}` must be 0 or 1 (or true and false); found: {shown}{more}. "
+            f"Recode it{hint}."
+        )
+    _check_both(label, y.sum(), (1 - y).sum())
+    return y.astype(np.int64)
+
+
+def _check_both(label: str, successes: float, failures: float) -> None:
+    if successes == 0 or failures == 0:
+        raise DataError(
+            f"The outcome `{label}` is a {'failure (0)' if successes == 0 else 'success (1)'} in "
+            "every group: there is nothing to explain. Check that the right column was named."
+        )
+
+
+def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
+    if len(parts) == 1:
+        return {"y": read_binary(label, parts[0])}
+    counts = [np.asarray(part, dtype=float) for part in parts]
+    for count, what in zip(counts, ("successes", "failures"), strict=True):
+        bad = count[(count < 0) | (count != np.round(count))]
+        if len(bad):
+            raise DataError(
+                f"The {what} of `{label}` must be whole numbers from 0; found: {bad[0]:g} and "
+                f"{len(bad) - 1} more such values. Give counts, not shares."
+            )
+    successes, failures = counts
+    trials = successes + failures
+    if (trials == 0).any():
+        raise DataError(
+            f"{int((trials == 0).sum())} groups have neither successes nor failures in `{label}`: "
+            "they say nothing about the outcome. Drop them."
+        )
+    _check_both(label, successes.sum(), failures.sum())
+    return {"y": successes.astype(np.int64), "trials": trials.astype(np.int64)}
+
+
+def _trials(outcome: Outcome) -> Any:
+    return outcome.get("trials", 1)
+
+
+def _scale(outcome: Outcome) -> tuple[float, float]:
+    """Logit of the share of successes, half a success and failure added, and 1."""
+    successes = float(np.sum(outcome["y"]))
+    trials = float(np.sum(_trials(outcome) * np.ones_like(outcome["y"], dtype=float)))
+    return float(logit((successes + 0.5) / (trials + 1.0))), 1.0
+
+
+def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
+    y, n = outcome["y"], _trials(outcome)
+    ways = gammaln(n + 1.0) - gammaln(y + 1.0) - gammaln(n - y + 1.0)
+    return np.asarray(ways + y * log_expit(eta) + (n - y) * log_expit(-eta))
+
+
+def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
+    return np.asarray(_trials(outcome) * expit(eta))
+
+
+def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
+    return rng.binomial(_trials(outcome), expit(eta))
+
+
+def _residual_variance(values: Values) -> float:
+    """Variance of the standard logistic distribution, pi^2/3."""
+    return float(np.pi**2 / 3)
+
+
+def _for_outcome(kind: str) -> Family:
+    if kind == "plain":
+        return BINOMIAL
+    return replace(
+        BINOMIAL,
+        stan_data="array[J] int<lower=1> trials;\narray[J] int<lower=0> y;  // successes",
+        stan_model="y ~ binomial_logit(trials, eta);",
+        jags_model="y[j] ~ dbin(p[j], trials[j])\nlogit(p[j]) <- eta[j]",
+        observed=("y", "trials"),
+    )
+
+
+BINOMIAL = Family(
+    name="binomial",
+    outcome_kinds=("plain", "cbind"),
+    intercept=True,
+    parameters=(),
+    read_outcome=_read_outcome,
+    scale=_scale,
+    log_likelihood=_log_likelihood,
+    mean=_mean,
+    draw=_draw,
+    residual_variance=_residual_variance,
+    stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group",
+    stan_model="y ~ bernoulli_logit(eta);",
+    jags_model="y[j] ~ dbern(p[j])\nlogit(p[j]) <- eta[j]",
+    for_outcome=_for_outcome,
+)

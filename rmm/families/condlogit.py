@@ -1,0 +1,139 @@
+"""Conditional logit: one group is chosen in each stratum, P(j) = exp(eta_j) / sum exp(eta).
+
+McFadden (1974), "Conditional logit analysis of qualitative choice behavior". Whatever is constant
+within strata cancels, so there is no intercept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmm.errors import DataError
+from rmm.families.base import Array, Family, Outcome, Parts, Values
+from rmm.families.binomial import read_binary
+
+
+def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
+    assert strata is not None, "needs_strata"
+    y = read_binary(label, parts[0])
+    names, stratum = np.unique(strata, return_inverse=True)
+    size, chosen = np.bincount(stratum), np.bincount(stratum, y)
+    wrong = np.flatnonzero((size < 2) | (chosen != 1))
+    if len(wrong):
+        first = wrong[0]
+        more = f" ({len(wrong)} such strata)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"Stratum {names[first]} has {size[first]} group{'' if size[first] == 1 else 's'}, of "
+            f"which {chosen[first]:g} with `{label}` = 1{more}. In every stratum exactly one of "
+            "two or more groups is chosen: mend or drop such strata."
+        )
+    return {"y": y, **_by_stratum(stratum), "chosen": _chosen(y, stratum)}
+
+
+def _by_stratum(stratum: Array) -> dict[str, Any]:
+    """Groups one stratum after the other; indices are those of programs, from 1."""
+    size = np.bincount(stratum)
+    return {
+        "S": len(size),
+        "stratum": stratum + 1,
+        "by_stratum": np.argsort(stratum, kind="stable") + 1,
+        "stratum_start": np.concatenate([[0], np.cumsum(size)]) + 1,
+    }
+
+
+def _chosen(y: Array, stratum: Array) -> Array:
+    """(S,) the chosen group of each stratum, from 1."""
+    chosen = np.flatnonzero(y == 1)
+    return chosen[np.argsort(stratum[chosen])] + 1
+
+
+def _new_outcome(
+    outcome: Outcome, parts: Parts | None, strata: Array | None, count: int
+) -> dict[str, Any]:
+    if strata is None:
+        raise DataError(
+            "New groups need the column of strata(): a choice is between the groups of a stratum."
+        )
+    return _by_stratum(np.unique(strata, return_inverse=True)[1])
+
+
+def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
+    stratum = np.unique(outcome["stratum"][groups], return_inverse=True)[1]
+    y = outcome["y"][groups]
+    return {"y": y, **_by_stratum(stratum), "chosen": _chosen(y, stratum)}
+
+
+def _scale(outcome: Outcome) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def _sorted(eta: Array, outcome: Outcome) -> tuple[Array, Array, Array]:
+    """Predictors stratum by stratum (S, J), first place and code of the strata."""
+    order = outcome["by_stratum"] - 1
+    return eta[:, order], outcome["stratum_start"][:-1] - 1, outcome["stratum"][order] - 1
+
+
+def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
+    by_stratum, first, _ = _sorted(eta, outcome)
+    total = np.logaddexp.reduceat(by_stratum, first, axis=1)
+    return np.asarray(eta[:, outcome["chosen"] - 1] - total)
+
+
+def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
+    by_stratum, first, _ = _sorted(eta, outcome)
+    total = np.logaddexp.reduceat(by_stratum, first, axis=1)
+    return np.asarray(np.exp(eta - total[:, outcome["stratum"] - 1]))
+
+
+def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
+    """The largest of eta_j plus a Gumbel variate is chosen, which has these probabilities."""
+    utility, first, code = _sorted(eta + rng.gumbel(size=eta.shape), outcome)
+    chosen = utility == np.maximum.reduceat(utility, first, axis=1)[:, code]
+    out = np.empty_like(chosen, dtype=np.int64)
+    out[:, outcome["by_stratum"] - 1] = chosen
+    return out
+
+
+def _residual_variance(values: Values) -> float:
+    """Variance of the standard Gumbel distribution, pi^2/6."""
+    return float(np.pi**2 / 6)
+
+
+def _jags_initial(outcome: Outcome) -> dict[str, Any]:
+    """Rates at which one choice per stratum is expected where all groups are alike."""
+    return {"log_rate": -np.log(np.diff(outcome["stratum_start"]).astype(float))}
+
+
+CONDLOGIT = Family(
+    name="condlogit",
+    outcome_kinds=("plain",),
+    intercept=False,
+    parameters=(),
+    read_outcome=_read_outcome,
+    scale=_scale,
+    log_likelihood=_log_likelihood,
+    mean=_mean,
+    draw=_draw,
+    residual_variance=_residual_variance,
+    stan_data="int<lower=1> S;  // strata\n"
+    "array[J] int<lower=1, upper=J> by_stratum;  // groups, one stratum after the other\n"
+    "array[S + 1] int<lower=1> stratum_start;  // where each begins\n"
+    "array[S] int<lower=1, upper=J> chosen;  // group chosen in each",
+    stan_model="""{
+  vector[J] ordered_eta = eta[by_stratum];
+  vector[S] total;
+  for (k in 1:S) {
+    total[k] = log_sum_exp(ordered_eta[stratum_start[k]:(stratum_start[k + 1] - 1)]);
+  }
+  target += sum(eta[chosen]) - sum(total);
+}""",
+    jags_model="y[j] ~ dpois(mu[j])\nlog(mu[j]) <- log_rate[stratum[j]] + eta[j]",
+    jags_outside="for (k in 1:S) { log_rate[k] ~ dnorm(0, 1.0E-6) }",
+    jags_initial=_jags_initial,
+    new_outcome=_new_outcome,
+    some_groups=_some_groups,
+    unit="stratum",
+    needs_strata=True,
+)

@@ -1,0 +1,123 @@
+"""What tests of outcome families share: made-up tables, golden texts, densities of programs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.backends.base import Settings
+from rmm.backends.stan import run
+from rmm.inits import initial_values
+from rmm.model import Model, prepare
+from rmm.programs import stan
+from rmm.programs.jags import write as write_jags
+
+GOLDEN = Path(__file__).parent / "golden" / "families"
+WEIGHTS = "fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c=TRUE)"
+MIXED = f"z + mm(id(pid, gid), vars(x), {WEIGHTS}, RE=TRUE)"
+Array = np.ndarray[Any, Any]
+
+
+def check_golden(name: str, model: Model) -> None:
+    """Both program texts are the ones in tests/golden/families."""
+    texts = {"jags": write_jags, "stan": stan.write}
+    for language, write in texts.items():
+        path = GOLDEN / f"{name}_{language}.txt"
+        text = write(model.spec, model.priors.forms)
+        if os.environ.get("RMM_UPDATE_GOLDEN"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert text == path.read_text(), "RMM_UPDATE_GOLDEN=1 rewrites it; read the difference"
+
+
+def quiet(formula: str, table: pd.DataFrame, family: str, **options: Any) -> Model:
+    """`prepare` without the warnings on specification."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return prepare(formula, table, family, **options)
+
+
+def mixed_eta(model: Model, draw: Mapping[str, Any]) -> Array:
+    """(J,) linear predictor of `MIXED`, from the model's page, apart from the programs."""
+    design, (m,) = model.design, model.design.members
+    s = model.grouped.frame["s"].to_numpy()
+    raw = 1 / (1 + (m.n - 1) * np.exp(-draw["b_w"][0] * s))
+    w = raw / np.bincount(m.group, raw)[m.group]
+    effect = m.X @ draw["b_l1"] + draw["u_l1"][m.member]
+    eta = draw.get("alpha", 0.0) + design.X_l2 @ draw["beta_l2"]
+    return np.asarray(eta + np.bincount(m.group, w * effect))
+
+
+def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
+    """Log prior of `MIXED` on Stan's unconstrained scale, up to a constant."""
+    hyper, sd = model.priors.data, draw["sigma_l1"]
+    # The effects' density and the Jacobian of their scaling cancel to standard normals.
+    total = -0.5 * np.sum((draw["u_l1"] / sd) ** 2) + np.log(sd)
+    total -= 0.5 * (sd / hyper["prior_sigma_l1_scale"]) ** 2
+    for name in ("alpha", "beta_l2", "b_l1", "b_w"):
+        if name in draw:
+            location = hyper[f"prior_{name}_location"]
+            total -= 0.5 * np.sum(((draw[name] - location) / hyper[f"prior_{name}_scale"]) ** 2)
+    return float(total)
+
+
+def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:
+    """Stan's `lp__` differs from the density written here by one constant at all draws."""
+    spec, forms = model.spec, model.priors.forms
+    settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
+    starts = [stan.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    text, values = stan.write(spec, forms), stan.data(spec, model.design, model.priors.data)
+    fitted = run(text, values, starts, settings)
+    draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
+    ours = np.array([
+        mixed_log_prior(model, d) + log_likelihood(mixed_eta(model, d)) for d in draws
+    ])  # fmt: skip
+    theirs = fitted.sample_stats["lp"][0]
+    assert np.ptp(ours) > 1, "the draws differ"
+    np.testing.assert_allclose(theirs - theirs[0], ours - ours[0], atol=1e-6)
+
+
+def check_against_estimates(
+    formula: str,
+    table: pd.DataFrame,
+    family: str,
+    backend: str,
+    estimates: Mapping[str, float],
+) -> None:
+    """Posterior means under nearly flat priors are the given numbers, within 4.5 MCSE.
+
+    With a handful of coefficients the false-alarm rate is below 1 in 10,000.
+    """
+    import rmm
+
+    fit = rmm.fit(formula, table, family, backend=backend, priors="rmm", seed=5, draws=1000,
+                  progress=False)  # fmt: skip
+    found = fit.summary()
+    assert set(found.index) == set(estimates)
+    for name, value in estimates.items():
+        assert abs(found["mean"][name] - value) < 4.5 * found["mcse_mean"][name], (name, value)
+
+
+def check_engines_agree(formula: str, table: pd.DataFrame, family: str, **options: Any) -> None:
+    """JAGS and Stan: means within 4.5 combined MCSE, sds within 20%."""
+    import rmm
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jags, stan_ = (
+            rmm.fit(formula, table, family, backend=backend, seed=11, warmup=500, draws=1000,
+                    thin=thin, progress=False, monitor="structural", **options).summary()
+            for backend, thin in (("jags", 3), ("stan", 1))
+        )  # fmt: skip
+    assert list(jags.index) == list(stan_.index)
+    assert (jags["rhat"] < 1.03).all(), jags
+    assert (stan_["rhat"] < 1.03).all(), stan_
+    z = (jags["mean"] - stan_["mean"]).abs() / np.hypot(jags["mcse_mean"], stan_["mcse_mean"])
+    assert (z < 4.5).all(), pd.DataFrame({"jags": jags["mean"], "stan": stan_["mean"], "z": z})
+    assert (jags["sd"] / stan_["sd"]).between(1 / 1.2, 1.2).all()
