@@ -33,6 +33,7 @@ def simulate(
     covariates: Mapping[str, Mapping[str, Any]] | None = None,
     family: str = "gaussian",
     effects: Mapping[str, Mapping[str, Any]] | None = None,
+    trials: int | None = None,
     censoring: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
     seed: int | None = None,
@@ -56,6 +57,8 @@ def simulate(
     family : str
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}``; normal if not said.
+    trials : int, optional
+        binomial with ``cbind(successes, failures)``: trials of each group; 1 if not said.
     censoring : mapping, optional
         weibull and cox: ``{"time": 10}`` (administrative), ``{"rate": 0.1}`` (random,
         exponential), both, or ``{"share": 0.3}``; none if not said.
@@ -79,7 +82,7 @@ def simulate(
         A `DataError` that names the key which is wrong.
     """
     truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
-             "censoring": censoring, "baseline": baseline}  # fmt: skip
+             "trials": trials, "censoring": censoring, "baseline": baseline}  # fmt: skip
     content = {"membership": membership, "covariates": covariates or {}, "truth": truth}
     recipe = prepare(content, Path(root))
     streams = np.random.SeedSequence(seed).spawn(3)

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.errors import DataError
+from rmm.simulation.choices import (
+    BINOMIAL_KEYS,
+    check_binomial,
+    draw_binomial,
+    draw_choices,
+)
 from rmm.simulation.covariates import Column
 from rmm.simulation.distributions import shaped
 from rmm.simulation.membership import Memberships
@@ -224,6 +230,21 @@ def _gaussian(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[A
     return (eta + setting.truth.parameters["sigma_l2"] * rng.standard_normal(len(eta)),)
 
 
+def _binomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    return draw_binomial(eta, len(truth.outcomes), truth.options.get("trials"), rng)
+
+
+def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    memberships, name = setting.memberships, setting.truth.formula.strata
+    assert name is not None
+    if name == memberships.names.nesting:
+        assert memberships.nesting is not None
+        return draw_choices(eta, memberships.nesting, rng)
+    column = setting.columns[name]
+    return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
+
+
 def _weibull(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
     truth = setting.truth
     return draw_weibull(eta, truth.parameters["shape"], truth.options.get("censoring"), rng)
@@ -237,6 +258,8 @@ def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array,
 #: Family -> how its outcomes are drawn.
 OUTCOMES: dict[str, OutcomeModel] = {
     "gaussian": OutcomeModel(("plain",), _gaussian),
+    "binomial": OutcomeModel(("plain", "cbind"), _binomial, BINOMIAL_KEYS, check_binomial),
+    "condlogit": OutcomeModel(("plain",), _condlogit),
     "weibull": OutcomeModel(("surv",), _weibull, SURVIVAL_KEYS["weibull"], check_survival),
     "cox": OutcomeModel(("surv",), _cox, SURVIVAL_KEYS["cox"], check_survival),
 }

@@ -192,7 +192,8 @@ def _check_formula(
     if formula.strata is not None:
         if not FAMILIES[family].needs_strata:
             raise RecipeError(key, f"strata() has no place in a truth of family {family!r}")
-        _check_column(formula.strata, levels)
+        if formula.strata != names.nesting:
+            _check_column(formula.strata, levels)
     for block in formula.members:
         if {block.member, block.group} != {names.member, names.group}:
             raise RecipeError(
