@@ -9,13 +9,22 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeGuard
 
 from rmm import syntax
 from rmm.errors import FormulaError, SpecificationWarning
 from rmm.expressions import Reader, suggestion
-from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
-from rmm.terms import FixedTerm, MemberBlock, NestingBlock, Term
+from rmm.features import FEATURES
+from rmm.term_algebra import (
+    expand,
+    ordered,
+    read_feature,
+    read_fix,
+    refuse_both,
+    summands,
+    without,
+)
+from rmm.terms import FeatureTerm, FixedTerm, MemberBlock, NestingBlock, Term
 from rmm.weights import WeightFunction, build_weights, parse_weights, read_constraint
 
 # Keyword or function name -> slot.
@@ -61,15 +70,16 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
     reader = Reader(text)
     slots = _fill(tree, text, _MEMBER_SLOTS, _MEMBER_USAGE)
     member, group = _ids(tree, slots, 2, reader)
-    terms, fixed = _variables(slots.get("vars"), ("vars", "mmc"), reader)
+    terms, fixed, features = _variables(slots.get("vars"), ("vars", "mmc"), reader)
     weight, ar_inside = _weight(slots.get("fn"), reader)
     if ar_inside is not None:
         if "ar" in slots:
             reader.fail("`ar =` is given twice.", slots["ar"].tree)
         slots = {**slots, "ar": ar_inside}
     autoregressive = _autoregressive(slots.get("ar"), reader)
-    random, slopes = _random(slots, bool(terms or fixed), autoregressive is not False, reader)
-    if not random and not slopes and not terms and not fixed:
+    variables = bool(terms or fixed or features)
+    random, slopes = _random(slots, variables, autoregressive is not False, reader)
+    if not random and not slopes and not variables:
         reader.fail(
             "This mm() has neither variables nor random effects, so it adds nothing.",
             tree,
@@ -84,6 +94,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         random=random,
         autoregressive=autoregressive,
         slopes=slopes,
+        features=features,
         name=_block_name(slots.get("name"), reader),
         position=tree.span.position,
     )
@@ -104,7 +115,7 @@ def read_nesting_block(tree: syntax.Call, text: str) -> NestingBlock:
     fixed: tuple[FixedTerm, ...] = ()
     given = slots.get("vars")
     if given is not None and not _is_null(given.tree):
-        terms, fixed = _variables(given, ("vars",), reader)
+        terms, fixed, _ = _variables(given, ("vars",), reader)
     if effect == "FE" and (terms or fixed):
         named = ", ".join(f"`{t.label}`" for t in (*(terms or ()), *(f.term for f in fixed)))
         warnings.warn(
@@ -226,13 +237,14 @@ def _is_null(tree: syntax.Syntax) -> bool:
 
 def _variables(
     given: _Filled | None, calls: tuple[str, ...], reader: Reader
-) -> tuple[tuple[Term, ...], tuple[FixedTerm, ...]]:
+) -> tuple[tuple[Term, ...], tuple[FixedTerm, ...], tuple[FeatureTerm, ...]]:
     if given is None or _is_null(given.tree):
-        return (), ()
+        return (), (), ()
     if not isinstance(given.tree, syntax.Call) or given.tree.function not in calls:
         reader.fail("Variables are written vars = vars(a, b), or NULL.", given.tree)
     terms: list[Term] = []
     fixed: list[FixedTerm] = []
+    features: list[FeatureTerm] = []
     for argument in given.tree.arguments:
         if argument.keyword is not None:
             reader.fail(f"`{given.tree.function}()` takes no keywords.", given.tree)
@@ -247,10 +259,16 @@ def _variables(
                 terms = without(terms, expand(part.tree, reader.text))
             elif isinstance(part.tree, syntax.Call) and part.tree.function == "fix":
                 fixed.append(read_fix(part.tree, reader.text))
+            elif "mmc" in calls and _is_feature(part.tree):
+                features.append(read_feature(part.tree, reader.text))
             else:
                 terms.extend(expand(part.tree, reader.text))
     refuse_both(terms, fixed, reader.text)
-    return ordered(terms), tuple(fixed)
+    return ordered(terms), tuple(fixed), tuple(dict.fromkeys(features))
+
+
+def _is_feature(tree: syntax.Syntax) -> TypeGuard[syntax.Call]:
+    return isinstance(tree, syntax.Call) and tree.function in FEATURES
 
 
 def _weight(given: _Filled | None, reader: Reader) -> tuple[WeightFunction, _Filled | None]:

@@ -170,6 +170,8 @@ def _check_rank(
             sums[units.present] = found.values[units.segments[:-1]]
         labels += [found.labels[k] for k in keep]
         values.append(sums[:, keep])
+        labels += [f.term.label for f in member.features]
+        values += [f.reference[:, None] for f in member.features]
     if labels:
         check_rank(labels, np.hstack(values), strata)
 
@@ -242,8 +244,9 @@ def _coords(
         "membership": np.arange(1, len(grouped.frame) + 1),
     }
     for part, kind, (own, found) in zip(spec.members, grouped.members, members, strict=True):
-        coords[f"covariate_l1{part.suffix}"] = found.labels
+        coords[f"covariate_l1{part.suffix}"] = (*found.labels, *(f.label for f in part.live))
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
+        coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.shaped]
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
         coords[f"slope_l1{part.suffix}"] = () if own.slopes is None else own.slopes.labels

@@ -172,6 +172,7 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
     for block in formula.members:
         found += [block.member, block.group]
         found += _columns_of_terms((*block.terms, *block.slopes), block.fixed)
+        found += [c for f in block.features if f.atom for c in leaf_columns(f.atom.expression)]
         found += block.weight.columns
         if isinstance(block.autoregressive, str):
             found.append(block.autoregressive)

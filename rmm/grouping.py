@@ -234,6 +234,8 @@ def _check_sides(formula: Formula) -> None:
     used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
     used += [c for a in formula.offset for c in leaf_columns(a.expression)]
     used += [c for block in formula.members for c in block.weight.columns]
+    features = [f for block in formula.members for f in block.features]
+    used += [c for f in features if f.atom for c in leaf_columns(f.atom.expression)]
     both = [c for c in used if c in outcome]
     if both:
         raise FormulaError(

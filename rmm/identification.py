@@ -147,6 +147,21 @@ def warn_of_order(part: MemberPart) -> None:
         )
 
 
+def warn_of_means(part: MemberPart) -> None:
+    """Warn of `vars(x, softmax(x))`: at one value of its number the feature is the mean of x."""
+    means = {"softmax": "0", "genmean": "1"}
+    present = {t.label for t in part.block.terms}
+    for feature in part.shaped:
+        if feature.function in means and feature.atom and feature.atom.label in present:
+            warnings.warn(
+                f"`{feature.label}` stands beside `{feature.atom.label}`, and is the same where "
+                f"{part.b_f}[{feature.label}] = {means[feature.function]}: there the data cannot "
+                "tell their coefficients apart. Keep one of them, or give the feature its number.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
 def warn_of_idle_coefficients(
     part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
 ) -> None:
@@ -179,7 +194,8 @@ def warn_of_idle_coefficients(
 
 def warn_of_weights_of_constants(part: MemberPart, columns: Array, group: Array) -> None:
     """Warn if weights that sum to 1 weigh nothing that differs within groups."""
-    if part.effects or part.weight.constraint != "group" or part.offset:
+    weighed = any(f.weighted for f in part.block.features)
+    if part.effects or part.weight.constraint != "group" or part.offset or weighed:
         return
     if all(first_varying(column, group) is None for column in columns.T):
         warnings.warn(

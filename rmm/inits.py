@@ -106,6 +106,9 @@ def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
         elif parameter.support == "positive":  # a Weibull shape is an inverse sd
             unit = np.array([1 / s if parameter.role == "shape" else s])
             centre, spread = 0.0, unit * scales.get(parameter.name, np.ones(len(priors)))
+        elif parameter.role == "feature":
+            out[parameter.name] = _near(priors, rng)
+            continue
         else:
             centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
         values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
@@ -119,7 +122,7 @@ def _slope_scales(model: Model) -> dict[str, Array]:
     design = model.design
     out = {"beta_l2": _inverse(design.scale_l2)}
     for part, member in zip(model.spec.members, design.members, strict=True):
-        out[part.b] = _inverse(member.scale)
+        out[part.b] = _inverse(member.b_scale)
         out[part.sigma_slope] = _inverse(member.slope_scale)
     for nest, nesting in zip(model.spec.nestings, design.nestings, strict=True):
         out[nest.b] = _inverse(nesting.scale)
@@ -128,6 +131,15 @@ def _slope_scales(model: Model) -> dict[str, Array]:
 
 def _inverse(scale: Array) -> Array:
     return 1.0 / np.where(scale > 0, scale, 1.0)
+
+
+def _near(priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
+    """Values within half a scale of their priors' locations, where they have one."""
+    values = []
+    for prior in priors:
+        centre, spread = prior.hyper.get("location", 0.0), prior.hyper.get("scale", 1.0)
+        values.append(_one(prior, centre, 0.5 * spread, rng))
+    return np.array(values)
 
 
 def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -> float:

@@ -104,6 +104,7 @@ def coefficient_labels(spec: ModelSpec, grouped: Grouped) -> dict[str, list[str]
         contrast = spanned and part.weight.constraint == "group" and units.everywhere
         own = units.of(grouped.frame)
         found = encode(part.block.terms, own, intercept=contrast, start=units.segments)
-        out[part.b] = list(found.labels)
+        out[part.b] = [*found.labels, *(f.label for f in (*part.known, *part.live))]
+        out[part.b_f] = [f.label for f in part.shaped]
         out[part.b_w] = list(part.weight.parameters)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,18 @@ from rmm.grouping import Grouped
 from rmm.identification import (
     check_weight_variables,
     warn_of_idle_coefficients,
+    warn_of_means,
     warn_of_order,
     warn_of_weights_of_constants,
 )
+from rmm.member_features import FeatureArrays, build_feature
 from rmm.random_slopes import slope_columns
 from rmm.spec import MemberPart
 from rmm.tables import Array, numeric
-from rmm.terms import FixedTerm
+from rmm.terms import FeatureTerm, FixedTerm
 from rmm.units import Members
 from rmm.walks import Walk, find_walk
-from rmm.weights import evaluate, log_size_less_one
+from rmm.weights import evaluate, log_size_less_one, normalise
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Membership:
     start : (J+1,) int array, row pointer of the groups; a group without a member of the block's
         kind has an empty segment, and its sums are 0.
     rows : (M,) int array, the user's row number (0-based) of each membership.
+    features : tuple of FeatureArrays
+        Features that the program computes.
     n_members : int
     weight : (M,) array or None
         Normalised weights if they are known, None if they are estimated.
     X : array
-        Member covariates, centred by `center`: (J, K) weighted sums where weights are known,
-        (M, K) where they are estimated.
+        Member covariates, centred by `center`: (J, K) weighted sums where weights are known, and
+        the features that are known; (M, K) where weights are estimated.
     center : (K,) array
         Zeros where centring would change the model (weights that do not sum to one in every
         group).
@@ -78,6 +82,7 @@ class Membership:
     rows: Array
     walk: Walk | None = None
     slopes: Columns | None = None
+    features: tuple[FeatureArrays, ...] = ()
 
     @property
     def effect(self) -> Array:
@@ -88,6 +93,16 @@ class Membership:
     def slope_scale(self) -> Array:
         """(K,) standard deviations of the covariates with random slopes, for priors."""
         return np.zeros(0) if self.slopes is None else sd(self.slopes.values)
+
+    @property
+    def b_scale(self) -> Array:
+        """Standard deviations of all that `b_l1` multiplies: columns, then features."""
+        return np.append(self.scale, [f.scale for f in self.features])
+
+    @property
+    def b_center(self) -> Array:
+        """What is taken off each of them."""
+        return np.append(self.center, [f.center for f in self.features])
 
     @property
     def n_groups(self) -> int:
@@ -135,13 +150,8 @@ def build_membership(
     offset = fixed_sum(part.block.fixed, frame, segments)
     if known is None:
         _check(part, grouped, units, inputs, columns)
-    if part.estimated:
-        center = np.zeros(columns.values.shape[1])
-        if centre and sums_to_one(part, units):
-            center = group_sums(columns.values * equal[:, None], units.start).mean(axis=0)
-        X = columns.values - center
-    else:
-        X, center = centred(group_sums(columns.values * equal[:, None], units.start), centre)
+    X, center, scale, columns = _columns(part, grouped, units, equal, columns, centre, known)
+    live = _live(part, grouped, units, equal, centre, known)
     membership = Membership(
         member=units.code,
         group=units.group,
@@ -150,7 +160,7 @@ def build_membership(
         weight=None if part.estimated else equal,
         X=X,
         center=center,
-        scale=sd(columns.values),
+        scale=scale,
         spread=float(np.mean(np.sqrt(group_sums(equal**2, segments)))),
         inputs=inputs if part.estimated else {},
         multiplier_scale=scales,
@@ -160,6 +170,7 @@ def build_membership(
         rows=frame.index.to_numpy().astype(np.int64),
         walk=find_walk(part.block, frame, units, grouped.groups.labels, known),
         slopes=slope_columns(part, frame, units, transform, once),
+        features=live,
     )
     return membership, columns
 
@@ -169,6 +180,7 @@ def _check(
 ) -> None:
     """What the weights can and cannot tell."""
     warn_of_order(part)
+    warn_of_means(part)
     if part.estimated:
         columns, scales = (
             weight_columns(part, grouped, units),
@@ -177,6 +189,73 @@ def _check(
         check_weight_variables(part, units.group, inputs)
         warn_of_idle_coefficients(part, columns, units.segments, scales)
         warn_of_weights_of_constants(part, found.values, units.group)
+
+
+def _columns(
+    part: MemberPart,
+    grouped: Grouped,
+    units: Members,
+    equal: Array,
+    found: Columns,
+    centre: bool,
+    known: int | None,
+) -> tuple[Array, Array, Array, Columns]:
+    """`X`, its centres and scales, and the columns with the features that are columns too."""
+    sums, scale = group_sums(found.values * equal[:, None], units.start), sd(found.values)
+    if part.estimated:
+        center = np.zeros(found.values.shape[1])
+        if centre and sums_to_one(part, units):
+            center = sums.mean(axis=0)
+        return found.values - center, center, scale, found
+    given = _features(part.known, part, grouped, units, equal, known)
+    X, center = centred(np.column_stack([sums, *(f.reference for f in given)]), centre)
+    labels = (*found.labels, *(f.term.label for f in given))
+    return X, center, np.append(scale, [f.scale for f in given]), replace(found, labels=labels)
+
+
+def _live(
+    part: MemberPart,
+    grouped: Grouped,
+    units: Members,
+    equal: Array,
+    centre: bool,
+    known: int | None,
+) -> tuple[FeatureArrays, ...]:
+    """Features that the program computes."""
+    weight = _typical_weights(part, grouped, units) if part.estimated and part.live else equal
+    live = _features(part.live, part, grouped, units, weight, known)
+    return tuple(replace(f, center=float(f.reference.mean()) if centre else 0.0) for f in live)
+
+
+def _features(
+    terms: tuple[FeatureTerm, ...],
+    part: MemberPart,
+    grouped: Grouped,
+    units: Members,
+    weight: Array,
+    known: int | None,
+) -> tuple[FeatureArrays, ...]:
+    """Features of a block at given weights; `known` is that of `rmm.design.build_design`."""
+    if not terms:
+        return ()
+    if any(t.weighted for t in terms) and (weight < 0).any():
+        raise DataError(
+            f"`{terms[0].label}` needs weights that are not negative, and `{part.weight.text}` "
+            f"is negative in {(weight < 0).sum()} memberships."
+        )
+    share = normalise(weight, "group", units.segments)
+    frame = units.of(grouped.frame)
+    return tuple(build_feature(term, frame, units, grouped, share, known) for term in terms)
+
+
+def _typical_weights(part: MemberPart, grouped: Grouped, units: Members) -> Array:
+    """Weights half a standard deviation away from equal ones; equal ones if that fails."""
+    columns, scales = weight_columns(part, grouped, units), _multiplier_scales(part, grouped, units)
+    at = dict(zip(part.weight.parameters, map(float, 0.5 / scales), strict=True))
+    try:
+        return part.weight.weights(columns, units.segments, at)
+    except DataError:
+        return np.asarray(1.0 / units.size)
 
 
 def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:

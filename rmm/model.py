@@ -108,7 +108,9 @@ def _labels(spec: ModelSpec) -> dict[str, list[str]]:
     """Coefficient labels where every term is one column."""
     out = {"b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]}
     for part in spec.members:
-        out[part.b] = [t.label for t in part.block.terms]
+        features = (*part.known, *part.live)
+        out[part.b] = [t.label for t in part.block.terms] + [f.label for f in features]
+        out[part.b_f] = [f.label for f in part.shaped]
         out[part.b_w] = list(part.weight.parameters)
     return out
 
@@ -125,9 +127,10 @@ def _placeholder(spec: ModelSpec) -> Design:
     }
     members, nestings = [], []
     for part in spec.members:
-        labels = [t.label for t in part.block.terms]
+        labels = _labels(spec)[part.b]
         coords[f"covariate_l1{part.suffix}"] = labels
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
+        coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.shaped]
         ones = np.ones(len(labels))
         weights = np.ones(len(part.weight.parameters))
         slopes = [t.label for t in part.block.slopes]

@@ -118,6 +118,7 @@ def linear_predictor(model: Model, layout: Layout, draws: Draws, totals: Totals)
     for index, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
         weight = weights_of(layout, index, part, draws, totals)
         eta += _member_covariates(part, member, weight, draws)
+        eta += _member_features(part, member, weight, draws)
         eta += _member_effects(part, member, weight, draws)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         eta += _nesting_covariates(nest, nesting, draws)
@@ -143,12 +144,32 @@ def _offset(design: Design) -> Array | float:
 def _member_covariates(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
     """Covariates and known terms of the members, weighted; those of known weights are sums."""
     total: Array | float = 0.0
-    if part.covariates:
-        each = need(draws, part.b, "the linear predictor") @ (member.X + member.center).T
+    if part.columns:
+        columns = member.X + member.center
+        each = need(draws, part.b, "the linear predictor")[:, : columns.shape[1]] @ columns.T
         total = group_totals(weight * each, member.start) if part.estimated else each
     if member.offset is not None:
         total = total + group_totals(weight * member.offset, member.start)
     return np.asarray(total)
+
+
+def _member_features(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
+    """Features that rest on estimated weights or numbers; the others are columns."""
+    total: Array = np.zeros(1)
+    if not member.features:
+        return total
+    b = need(draws, part.b, "the linear predictor")
+    sums = group_totals(weight, member.start)
+    with np.errstate(all="ignore"):
+        share = weight / np.repeat(sums, np.diff(member.start), axis=1)
+    for place, feature in enumerate(member.features, start=len(member.center)):
+        number = None
+        if feature.term in part.shaped:
+            which = part.shaped.index(feature.term)
+            number = need(draws, part.b_f, "the linear predictor")[:, [which]]
+        values = feature.values(share, number) if feature.term.weighted else feature.reference
+        total = total + b[:, [place]] * values
+    return total
 
 
 def _member_effects(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:

@@ -11,11 +11,12 @@ import numpy as np
 from rmm.errors import PriorError
 from rmm.families import Parameter
 from rmm.prior_language import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
-from rmm.spec import ModelSpec
+from rmm.spec import MemberPart, ModelSpec
 from rmm.terms import FixedTerm, Formula, MemberBlock, Term
 
 if TYPE_CHECKING:
     from rmm.design import Design
+    from rmm.memberships import Membership
 
 Array = np.ndarray[Any, Any]
 
@@ -89,11 +90,13 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
         out["beta_l2"] = _slopes(s, design.scale_l2)
     for part, member in zip(spec.members, design.members, strict=True):
         if part.covariates:
-            out[part.b] = _slopes(s, member.scale)
+            out[part.b] = _slopes(s, member.b_scale)
         if part.estimated:
             out[part.b_w] = tuple(
                 Prior("normal", (0.0, 1.0 / float(scale))) for scale in member.multiplier_scale
             )
+        if part.shaped:
+            out[part.b_f] = _feature_priors(part, member)
         if part.random:
             out[part.sigma] = (Prior("half_normal", (2.5 * s / member.spread,)),)
         if part.slopes:
@@ -110,6 +113,12 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
     for parameter in spec.family.parameters:
         out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (2.5 * s,))),)
     return out
+
+
+def _feature_priors(part: MemberPart, member: Membership) -> tuple[Prior, ...]:
+    """Of cuts, kappas and exponents, in both named sets; see `rmm.features`."""
+    known = {f.term: f.prior for f in member.features}
+    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.shaped)
 
 
 def _slopes(s: float, scales: Array) -> tuple[Prior, ...]:
@@ -129,6 +138,9 @@ def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
             )
             prior = own.get(parameter.name, prior)
             out[parameter.name] = (prior,) * _size(parameter, design.coords)
+    for part, member in zip(spec.members, design.members, strict=True):
+        if part.shaped:
+            out[part.b_f] = _feature_priors(part, member)
     return out
 
 
@@ -277,6 +289,13 @@ def _fix_weight(formula: Formula, statements: list[PriorStatement], suffix: str)
 def _fix_member(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
     number = _block_number(formula, statements[0], suffix)
     block = formula.members[number]
+    features = {f.label for f in block.features}
+    for statement in statements:
+        if statement.element in features:
+            raise PriorError(
+                f"`{statement.text}`: the coefficient of a feature of the members cannot be held "
+                "fixed. Give it a narrow prior, or compute a column."
+            )
     terms, fixed = _moved(block.terms, statements, 0)
     return _with_block(formula, number, replace(block, terms=terms, fixed=(*block.fixed, *fixed)))
 
@@ -284,6 +303,13 @@ def _fix_member(formula: Formula, statements: list[PriorStatement], suffix: str)
 def _with_block(formula: Formula, number: int, block: MemberBlock) -> Formula:
     members = [*formula.members[:number], block, *formula.members[number + 1 :]]
     return replace(formula, members=tuple(members))
+
+
+def _fix_feature(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
+    raise PriorError(
+        f"`{statements[0].text}`: to hold the number of a feature fixed write it in the formula, "
+        "as in softmax(x, 2)."
+    )
 
 
 def _fix_group(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
@@ -309,6 +335,7 @@ def _fix_nesting(formula: Formula, statements: list[PriorStatement], suffix: str
 
 _FIXERS: dict[str, Callable[[Formula, list[PriorStatement], str], Formula]] = {
     "b_w": _fix_weight,
+    "b_f": _fix_feature,
     "b_l1": _fix_member,
     "b_l2": _fix_group,
     "b_l3": _fix_nesting,

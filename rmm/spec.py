@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
-from rmm.terms import FixedTerm, Formula, MemberBlock, NestingBlock, Term
+from rmm.terms import FeatureTerm, FixedTerm, Formula, MemberBlock, NestingBlock, Term
 from rmm.weights import WeightFunction
 
 
@@ -35,8 +35,28 @@ class MemberPart:
 
     @property
     def covariates(self) -> bool:
-        """Whether it has member covariates, hence `b_l1`."""
-        return bool(self.block.terms)
+        """Whether it has member covariates or features, hence `b_l1`."""
+        return bool(self.block.terms or self.block.features)
+
+    @property
+    def live(self) -> tuple[FeatureTerm, ...]:
+        """Features that the program computes: their weights or a number of theirs are estimated."""
+        return tuple(f for f in self.block.features if self.estimated or f.parameter is not None)
+
+    @property
+    def known(self) -> tuple[FeatureTerm, ...]:
+        """Features that are columns, computed once."""
+        return tuple(f for f in self.block.features if f not in self.live)
+
+    @property
+    def columns(self) -> bool:
+        """Whether the program is given columns `X_l1`, which come first in `b_l1`."""
+        return bool(self.block.terms or self.known)
+
+    @property
+    def shaped(self) -> tuple[FeatureTerm, ...]:
+        """Features with a number that is estimated, hence `b_f`."""
+        return tuple(f for f in self.block.features if f.parameter is not None)
 
     @property
     def random(self) -> bool:
@@ -119,6 +139,11 @@ class MemberPart:
         return f"b_w{self.suffix}"
 
     @property
+    def b_f(self) -> str:
+        """Name of the features' estimated numbers: a cut, a kappa, an exponent."""
+        return f"b_f{self.suffix}"
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Parameters of the block."""
         s, out = self.suffix, []
@@ -126,6 +151,8 @@ class MemberPart:
             out.append(Parameter(self.b, (f"covariate_l1{s}",), "real", "coefficient"))
         if self.estimated:
             out.append(Parameter(self.b_w, (f"coefficient_w{s}",), "real", "weight"))
+        if self.shaped:
+            out.append(Parameter(self.b_f, (f"coefficient_f{s}",), "real", "feature"))
         if self.random:
             out.append(Parameter(self.sigma, (), "positive", "sd"))
             units = self.memberships if self.walk else f"member{s}"
@@ -221,7 +248,7 @@ class ModelSpec:
         out += [p for part in self.members for p in part.parameters]
         out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
-        rank = {"coefficient": 0, "weight": 1, "shape": 2, "sd": 3, "effect": 4}
+        rank = {"coefficient": 0, "weight": 1, "feature": 2, "shape": 3, "sd": 4, "effect": 5}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
 
     @property
@@ -330,6 +357,22 @@ def _check_family(formula: Formula, family: Family) -> None:
             formula.text,
             len(formula.text),
             1,
+        )
+    for block in formula.members if formula.kinds else ():
+        _check_kinds(formula, block)
+
+
+def _check_kinds(formula: Formula, block: MemberBlock) -> None:
+    """Features that the program computes need a member of the kind in every group."""
+    part = MemberPart(block, "")
+    for feature in part.live:
+        raise FormulaError(
+            f"`{feature.label}` is estimated with the model, which is not available with several "
+            "kinds of members.",
+            formula.text,
+            feature.position,
+            len(feature.function),
+            hint="Use weights without parameters and give the feature its number.",
         )
 
 

@@ -100,4 +100,5 @@ def _membership(member: Membership, groups: Array) -> Membership:
         slopes=None
         if member.slopes is None
         else replace(member.slopes, values=member.slopes.values[rows]),
+        features=tuple(f.of(rows, start, groups) for f in member.features),
     )

@@ -19,7 +19,8 @@ from rmm.expressions import (
     leaf_columns,
     suggestion,
 )
-from rmm.terms import Atom, FixedTerm, Term
+from rmm.features import FEATURES, Feature
+from rmm.terms import Atom, FeatureTerm, FixedTerm, Term
 from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
 from rmm.weight_values import evaluate
 
@@ -103,6 +104,41 @@ def read_fix(tree: syntax.Call, text: str) -> FixedTerm:
     return FixedTerm(terms[0], constant(tree.arguments[1].value, text))
 
 
+def read_feature(tree: syntax.Call, text: str) -> FeatureTerm:
+    """A feature of the members, such as `variance(x)` or `threshold(x, 0.5)`.
+
+    Raises
+    ------
+    FormulaError
+    """
+    row, reader = FEATURES[tree.function], Reader(text)
+    usage = f"Write {_usage(row)}."
+    most = 1 + (row.parameter is not None)
+    least = int(row.variable == "needed")
+    keywords = [a.keyword for a in tree.arguments]
+    if not least <= len(tree.arguments) <= most or keywords[:1] not in ([], [None]):
+        reader.fail(f"`{row.name}()` has {len(tree.arguments)} arguments.", tree, usage)
+    if not tree.arguments:
+        return FeatureTerm(row.name, position=tree.span.position)
+    terms = expand(tree.arguments[0].value, text)
+    if len(terms) != 1 or len(terms[0].atoms) != 1:
+        reader.fail(f"`{row.name}()` is of one variable.", tree.arguments[0].value, usage)
+    value = None
+    if len(tree.arguments) == 2:
+        if keywords[1] not in (None, row.parameter):
+            reader.fail(f"`{row.name}()` has no `{keywords[1]} =`.", tree, usage)
+        value = constant(tree.arguments[1].value, text)
+    estimated = row.parameter if value is None else None
+    return FeatureTerm(row.name, terms[0].atoms[0], value, estimated, tree.span.position)
+
+
+def _usage(row: Feature) -> str:
+    one = f"{row.name}(x)"
+    if row.parameter is not None:
+        return f"{one} to estimate the {row.parameter}, or {row.name}(x, a number)"
+    return f"{one} or {row.name}() of the weights" if row.variable == "optional" else one
+
+
 def constant(tree: syntax.Syntax, text: str) -> float:
     """The value of an expression of numbers alone, such as ``-1/2``."""
     reader = Reader(text)
@@ -169,6 +205,13 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
         )
     elif name in _BLOCK_PARTS:
         reader.fail(f"`{name}()` belongs inside mm() or hm().", tree)
+    elif name in FEATURES:
+        reader.fail(
+            f"`{name}()` is a feature of a group's members and cannot stand here.",
+            tree,
+            "It is a variable of its own in vars() or mmc() of mm(): no part of a product, of "
+            "fix(), of another function, of hm() or of the formula outside mm().",
+        )
     elif name not in FUNCTIONS and name not in AGGREGATES:
         reader.fail(
             f"Unknown function `{name}()`.{suggestion(name, [*SPECIALS, *FUNCTIONS])}",

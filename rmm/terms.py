@@ -45,6 +45,41 @@ class FixedTerm:
 
 
 @dataclass(frozen=True)
+class FeatureTerm:
+    """A feature of a group's members, such as `variance(x)`; see `rmm.features`.
+
+    Attributes
+    ----------
+    function : str
+        A key of `rmm.features.FEATURES`.
+    atom : Atom or None
+        The variable; None for a feature of the weights themselves.
+    value : float or None
+        Its number, if it is given.
+    parameter : str or None
+        What its number is called if it is estimated, hence an element of `b_f`.
+    """
+
+    function: str
+    atom: Atom | None = None
+    value: float | None = None
+    parameter: str | None = None
+    position: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """``"variance(x)"``, ``"herfindahl()"`` or ``"threshold(x, 0.5)"``."""
+        inside = [] if self.atom is None else [self.atom.label]
+        inside += [] if self.value is None else [format(self.value, ".15g")]
+        return f"{self.function}({', '.join(inside)})"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the weights have a part in it."""
+        return self.atom is None or self.function not in ("herfindahl", "entropy")
+
+
+@dataclass(frozen=True)
 class MemberBlock:
     """One `mm()` block.
 
@@ -54,6 +89,8 @@ class MemberBlock:
         Id columns **as written**; `rmm.design` may find them swapped.
     terms, fixed : tuple
         Member covariates, summed with the block's weights.
+    features : tuple of FeatureTerm
+        Further properties of a group's members.
     weight : WeightFunction
     random : bool
         Whether members have random effects (intercepts).
@@ -73,6 +110,7 @@ class MemberBlock:
     random: bool
     autoregressive: str | bool = False
     slopes: tuple[Term, ...] = ()
+    features: tuple[FeatureTerm, ...] = ()
     name: str | None = None
     position: int = field(default=0, compare=False)
 

@@ -79,6 +79,16 @@ MODELS: dict[str, tuple[str, Any]] = {
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
     ),
+    "features": (
+        "y ~ 1 + mm(id(pid, gid), vars(x, variance(x), herfindahl(), entropy(), herfindahl(q1),"
+        " threshold(s), threshold(x, 0.5), softmax(s), softmax(q1, 2), genmean(q1)),"
+        " fn(w ~ exp(b1*s), c=2), RE=TRUE)",
+        "weakly_informative",
+    ),
+    "features_alone": (
+        "y ~ 1 + mm(id(pid, gid), vars(threshold(x), genmean(q1)), fn(w ~ exp(s)))",
+        "rmm",
+    ),
     "kinds": (
         "y ~ 1 + z + mm(id(pid, gid), vars(x, fix(lead, 0.3)), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE,"
         " name=p) + mm(id(mid, gid), vars(x), fn(w ~ exp(b1*s), c=2), name=m)"
@@ -94,10 +104,10 @@ def table() -> pd.DataFrame:
 
 
 def with_ministers(table: pd.DataFrame) -> pd.DataFrame:
-    """A second kind of members, missing in some rows and in all rows of some groups."""
+    """And a second kind of members, missing in some rows and in all rows of some groups."""
     mid = table["pid"].where(table["s"] > 0)
-    year = table["gid"].str[1:].astype(int)
-    return table.assign(x1=table["z"].round(), mid=mid, year=year).drop(columns="n")
+    more = {"x1": table["z"].round(), "q1": table["x"].abs() + 0.1, "mid": mid}
+    return table.assign(**more, year=table["gid"].str[1:].astype(int)).drop(columns="n")
 
 
 def model_of(name: str, table: pd.DataFrame) -> Model:
@@ -252,13 +262,21 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
         if member.slopes is not None:
             for k, x in enumerate(member.slopes.values.T):
                 rows += draws[part.u_slope][:, member.member, k] * x
-        if part.covariates and part.estimated:
-            rows += draws[part.b] @ (member.X + member.center).T
+        columns = len(member.center)
+        if member.features:
+            share = w / np.add.reduceat(w, member.start[:-1], axis=1)[:, member.group]
+            for k, feature in enumerate(member.features, start=columns):
+                number = None
+                if feature.term in part.shaped:
+                    number = draws[part.b_f][:, [part.shaped.index(feature.term)]]
+                eta += draws[part.b][:, [k]] * feature.values(share, number)
+        if part.columns and part.estimated:
+            rows += draws[part.b][:, :columns] @ (member.X + member.center).T
         if member.offset is not None:
             rows += member.offset
         np.add.at(eta.T, member.group, (w * rows).T)
-        if part.covariates and not part.estimated:
-            eta += draws[part.b] @ (member.X + member.center).T
+        if part.columns and not part.estimated:
+            eta += draws[part.b][:, :columns] @ (member.X + member.center).T
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.random:
             eta += draws[nest.u][:, nesting.unit]

@@ -31,8 +31,8 @@ class Parameter:
     support : str
         ``"real"`` or ``"positive"``.
     role : str
-        ``"coefficient"``, ``"weight"``, ``"sd"``, ``"shape"`` or ``"effect"``. All but
-        effects are structural parameters.
+        ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"`` or ``"effect"``. All
+        but effects are structural parameters.
     """
 
     name: str

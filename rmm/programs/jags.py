@@ -18,6 +18,7 @@ from rmm.design import Design, Nesting
 from rmm.errors import PriorError
 from rmm.expressions import Node
 from rmm.memberships import Membership
+from rmm.programs import features, jags_features
 from rmm.programs.jags_effects import (
     effect_lines,
     effect_node,
@@ -52,6 +53,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         ["model {"],
         _outcome(spec),
         *(_weights(part) for part in spec.members if part.estimated),
+        *(jags_features.section(part, _rows(part.suffix)) for part in spec.members),
         *(effect_lines(part) for part in spec.members if part.effects),
         *(_nesting_effects(nest) for nest in spec.nestings if nest.random),
         prior_lines(spec, forms),
@@ -151,7 +153,7 @@ def _header(spec: ModelSpec) -> list[str]:
             lines.append(f"# weights w{s} = {_plain(part.weight.text)}, estimated by {part.b_w}")
         elif part.effects:
             lines.append(f"# weight{s} = {_plain(part.weight.text)}, known")
-        elif part.covariates:
+        elif part.columns:
             lines.append(f"# X_l1{s} = sums weighted by {_plain(part.weight.text)}")
     lines += [f"# nesting{p.suffix}[j]: nesting unit of group j" for p in spec.nestings if p.random]
     if spec.intercept and _centred_blocks(spec):
@@ -207,11 +209,10 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
     s, rows = part.suffix, _rows(part.suffix)
     terms: list[tuple[str, str]] = []
     weights = f"{'w' if part.estimated else 'weight'}{s}[{rows}]"
-    if part.covariates:
-        column = "xw" if part.estimated else "X_l1"
-        terms.append(
-            (_product(f"{column}{s}[j, 1:K_l1{s}]", part.b, f"K_l1{s}"), "weighted covariates")
-        )
+    if part.columns:
+        column, size = "xw" if part.estimated else "X_l1", _columns(part)
+        terms.append((_product(f"{column}{s}[j, 1:{size}]", part.b, size), "weighted covariates"))
+    terms += jags_features.terms(part)
     if part.estimated and part.offset:
         terms.append((f"inprod({weights}, offset_l1{s}[{rows}])", "weighted known part"))
     if part.random:
@@ -220,6 +221,11 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
         slopes = f"inprod({weights}, {slope_node(part)}[{rows}])"
         terms.append((slopes, "weighted random slopes"))
     return terms
+
+
+def _columns(part: MemberPart) -> str:
+    """Name of the number of columns of `X_l1`, which come first in `b_l1`."""
+    return f"K_x_l1{part.suffix}" if part.live else f"K_l1{part.suffix}"
 
 
 def _rows(suffix: str) -> str:
@@ -254,9 +260,9 @@ def _weights(part: MemberPart) -> list[str]:
         inside.append(f"    top{s}[j] <- max(lw{s}[{rows}])")
     if part.weight.constraint == "group":
         inside.append(f"    total{s}[j] <- sum(uw{s}[{rows}])")
-    if part.covariates:
+    if part.columns:
         inside.append(
-            f"    for (k in 1:K_l1{s}) "
+            f"    for (k in 1:{_columns(part)}) "
             f"{{ xw{s}[j, k] <- inprod(w{s}[{rows}], X_l1{s}[{rows}, k]) }}"
         )
     if inside:
@@ -340,16 +346,22 @@ def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict
     s = part.suffix
     out: dict[str, Any] = {}
     if part.covariates:
-        out |= {f"K_l1{s}": member.X.shape[1], f"X_l1{s}": member.X}
-        out |= {f"center_l1{s}": member.center} if centred else {}
-    if part.estimated or part.effects:
+        out[f"K_l1{s}"] = len(member.b_center)
+        out |= {f"center_l1{s}": member.b_center} if centred or part.live else {}
+    if part.columns:
+        out[f"X_l1{s}"] = member.X
+    if part.live:
+        out[f"M{s}"] = len(member.member)
+        out |= {f"group{s}": member.group + 1} if jags_features.reads_group(part) else {}
+        out |= features.values(part, member)
+    if part.estimated or part.effects or part.live:
         first, last = _segments(member)
         out |= {f"first{s}": first, f"last{s}": last}
     out |= effect_values(part, member)
     if not part.estimated:
         return out | ({f"weight{s}": padded(part, member.weight, 0)} if part.effects else {})
     out[f"M{s}"] = len(member.member)
-    if part.covariates:
+    if part.columns:
         out[f"X_l1{s}"] = padded(part, member.X, 0)
     if part.partial and part.weight.constraint == "total":
         out[f"J_l1{s}"] = member.n_groups

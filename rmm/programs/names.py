@@ -12,6 +12,7 @@ from rmm.spec import ModelSpec
 _OWN = re.compile(
     r"(J|M|K_w|K_l[123]|N_l1|H|X_l[123]|center_l[123]|offset|offset_l[12]|start|first|last|member"
     r"|group|weight|nesting|row|one|uw|lw|xw|absent|top|total|w|effect|eta|alpha|beta_l2|intercept"
+    r"|portion|portion_total|f\d+|(values|d|middle|half|slope|number|known|part|mean|q|tilted)_f\d+"
     r"|y|j|r|k|i|h|path|shape|log_t|log_z|event|events|tiny|cum_hazard"
     r"|mu|at|share|seen|one|risk|time|K_time|by_time|at_risk|exposure|(prior|shape|rate|cum)_dH|dH|e"
     r"|p|S|trials|stratum|by_stratum|stratum_start|chosen|ordered_eta|log_rate"

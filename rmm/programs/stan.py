@@ -15,19 +15,17 @@ import numpy as np
 from rmm.design import Design
 from rmm.families import Parameter
 from rmm.memberships import Membership
+from rmm.programs import features, stan_features
 from rmm.programs.names import check_distinct, vector_name
 from rmm.programs.stan_effects import (
-    by_membership,
     effect_data,
     effect_values,
     sd_name,
     slope_declaration,
     slope_density,
-    slopes_by_membership,
     walk_lines,
-    weighted_effects,
-    weighted_slopes,
 )
+from rmm.programs.stan_members import columns, estimated_sum, known_sum
 from rmm.programs.stan_priors import (
     Forms,
     bound_lines,
@@ -38,8 +36,7 @@ from rmm.programs.stan_priors import (
     size_name,
 )
 from rmm.spec import MemberPart, ModelSpec, NestingPart
-from rmm.weight_forms import log_of_size_power
-from rmm.weight_programs import input_key, is_vector, stan_definitions, to_stan, uses_size
+from rmm.weight_programs import stan_definitions, uses_size
 
 
 def write(spec: ModelSpec, forms: Forms) -> str:
@@ -114,7 +111,7 @@ def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:
 
 def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
-    if part.effects or part.estimated:
+    if part.effects or part.estimated or part.live:
         lines += [
             f"int<lower=1> M{s};  // memberships, sorted by group",
             f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
@@ -122,14 +119,15 @@ def _member_data(part: MemberPart) -> list[str]:
     lines += effect_data(part)
     if part.random and not part.estimated:
         lines.append(f"vector[M{s}] weight{s};  // known weights")
+    lines += stan_features.declared(part)
     if part.covariates:
+        lines.append(f"int<lower=1> K_l1{s};  // member covariates")
+    if part.columns:
         rows = f"M{s}" if part.estimated else "J"
         what = "by membership" if part.estimated else "weighted sums by group"
-        lines += [
-            f"int<lower=1> K_l1{s};  // member covariates",
-            f"matrix[{rows}, K_l1{s}] X_l1{s};  // {what}, centred",
-            f"vector[K_l1{s}] center_l1{s};",
-        ]
+        lines.append(f"matrix[{rows}, {columns(part)}] X_l1{s};  // {what}, centred")
+    if part.covariates:
+        lines.append(f"vector[K_l1{s}] center_l1{s};")
     if part.estimated:
         if part.partial and part.weight.constraint == "group":
             lines.append(f"vector[J] absent{s};  // 1 for groups without such a member, else 0")
@@ -181,9 +179,9 @@ def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         m = f"M{part.suffix}"
-        if part.estimated or part.walk:
+        if part.estimated or part.walk or part.live:
             lines.append(f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});")
-        if part.estimated:
+        if part.estimated or part.live:
             lines.append(f"vector[{m}] one{part.suffix} = rep_vector(1, {m});")
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
@@ -216,7 +214,7 @@ def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
     if spec.terms:
         lines.append("eta += X_l2 * beta_l2;")
     for part in spec.members:
-        lines += _estimated_sum(part) if part.estimated else _known_sum(part)
+        lines += estimated_sum(part) if part.estimated else known_sum(part)
     for nest in spec.nestings:
         if nest.covariates:
             lines.append(f"eta += X_l3{nest.suffix} * {nest.b};")
@@ -235,79 +233,6 @@ def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
         if parameter.structural and not is_fixed(parameter, forms):
             lines += prior_lines(parameter, forms[parameter.name])
     return lines
-
-
-def _known_sum(part: MemberPart) -> list[str]:
-    s, lines = part.suffix, []
-    if part.covariates:
-        lines.append(f"eta += X_l1{s} * {part.b};")
-    if part.random:
-        lines.append(f"eta += {weighted_effects(part)};")
-    if part.slopes:
-        lines += weighted_slopes(part)
-    return lines
-
-
-def _estimated_sum(part: MemberPart) -> list[str]:
-    s = part.suffix
-    names = {f"param:{p}": f"{part.b_w}[{i}]" for i, p in enumerate(part.weight.parameters, 1)}
-    for identifier, leaf in part.weight.inputs:
-        names[f"input:{input_key(leaf)}"] = vector_name(identifier, s)
-    names |= {"n": f"n{s}", "log_n1": f"log_n1{s}"}
-    effect = [f"X_l1{s} * {part.b}"] if part.covariates else []
-    effect += [f"offset_l1{s}"] if part.offset else []
-    effect += [by_membership(part)] if part.random else []
-    # The matrix of 0 and 1 that sums within groups is data: with raw weights in it instead, the
-    # gradient would fill a dense J x M matrix (10 times slower at 628 groups).
-    sums = f"csr_matrix_times_vector(J, M{s}, one{s}, row{s}, start{s}, {{}})"
-    weighted = sums.format(f"uw{s} .* effect{s}")
-    total, groups = sums.format(f"uw{s}"), "J"
-    if part.partial:  # the sum of a group without such a member is 0, not 0/0
-        total, groups = f"({total} + absent{s})", f"J_l1{s}"
-    share = {
-        "group": f"{weighted}\n         ./ {total}",
-        "total": f"{weighted} * ({groups} / sum(uw{s}))",
-        "none": weighted,
-    }[part.weight.constraint]
-    comment = {
-        "group": "sum to 1 in each group",
-        "total": f"sum to {groups} over all memberships",
-        "none": "are not normalised",
-    }[part.weight.constraint]
-    return [
-        "{",
-        *_raw_weights(part, names),
-        f"  // the weights {comment}",
-        f"  vector[M{s}] effect{s} = {' + '.join(effect) or f'rep_vector(0, M{s})'};",
-        *slopes_by_membership(part),
-        f"  eta += {share};",
-        "}",
-    ]
-
-
-def _raw_weights(part: MemberPart, names: Mapping[str, str]) -> list[str]:
-    """Lines that define `uw`, the raw weights."""
-    s, expression = part.suffix, part.weight.expression
-    log_raw = log_of_size_power(expression) if part.weight.constraint != "none" else None
-    if log_raw is None:
-        raw = to_stan(expression, names)
-        if not is_vector(expression):
-            raw = f"rep_vector({raw}, M{s})"
-        return [f"  vector[M{s}] uw{s} = {raw};  // raw weights"]
-    # 1/n^X of a whole group may underflow: the largest weight is taken out before exp().
-    lines = [f"  vector[M{s}] uw{s} = {to_stan(log_raw, names)};  // log raw weights"]
-    if part.weight.constraint == "total":
-        return [*lines, f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights over the largest"]
-    rows = f"uw{s}[first:last]"
-    some = f"if (start{s}[j + 1] > start{s}[j]) " if part.partial else ""
-    return [
-        *lines,
-        f"  for (j in 1:J) {some}{{",
-        f"    int first = start{s}[j];",
-        f"    int last = start{s}[j + 1] - 1;",
-        f"    {rows} = exp({rows} - max({rows}));  // raw weights over the largest",
-        "  }",
-    ]
 
 
 def _generated(spec: ModelSpec) -> list[str]:
@@ -340,6 +265,7 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
         out["offset_l2"] = design.offset
     for part, m in zip(spec.members, design.members, strict=True):
         out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
+        out |= features.values(part, m)
         out |= {vector_name(n, part.suffix): v for n, v in _weight_values(part, m).items()}
     for nest, n in zip(spec.nestings, design.nestings, strict=True):
         s = nest.suffix
@@ -352,13 +278,19 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    if part.effects or part.estimated:
+    if part.effects or part.estimated or part.live:
         out |= {"M": len(m.member), "start": m.start + 1}
     out |= effect_values(part, m)
     if part.random and not part.estimated:
         out["weight"] = m.weight
     if part.covariates:
-        out |= {"K_l1": m.X.shape[1], "X_l1": m.X, "center_l1": m.center}
+        out |= {"K_l1": len(m.b_center), "center_l1": m.b_center}
+    if part.columns:
+        out["X_l1"] = m.X
+    if part.live:
+        out["group"] = m.group + 1
+    if part.shaped:
+        out["K_f"] = len(part.shaped)
     if part.estimated:
         if part.partial and part.weight.constraint == "group":
             out["absent"] = (np.diff(m.start) == 0).astype(float)

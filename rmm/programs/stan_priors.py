@@ -46,6 +46,7 @@ def size_name(parameter: Parameter) -> str:
         "covariate_l1": "K_l1",
         "covariate_l3": "K_l3",
         "coefficient_w": "K_w",
+        "coefficient_f": "K_f",
         "member": "N_l1",
         "nesting": "H",
     }

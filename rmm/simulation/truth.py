@@ -172,6 +172,7 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
     for member in spec.members:
         elements[member.b] = [t.label for t in member.block.terms]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
+        elements[member.b_f] = [f.label for f in member.shaped]
         elements[member.b_w] = list(member.block.weight.parameters)
     for nesting in spec.nestings:
         elements[nesting.b] = [t.label for t in nesting.terms]
@@ -201,6 +202,8 @@ def _check_formula(
                 f"mm() names id({block.member}, {block.group})",
                 f"The memberships have id({names.member}, {names.group}).",
             )
+        if block.features:
+            raise RecipeError(key, f"{block.features[0].label!r} cannot be simulated yet")
         if isinstance(block.autoregressive, str):
             _check_time(block.autoregressive, levels)
         for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed)):
