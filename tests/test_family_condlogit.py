@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import MIXED, check_against_estimates, check_golden, check_stan_density, quiet
-from scipy import integrate, stats
+from family_cases import (
+    MIXED,
+    check_against_estimates,
+    check_engines_agree,
+    check_golden,
+    check_stan_density,
+    quiet,
+)
+from scipy import stats
 from scipy.special import softmax
 
 import rmm
@@ -88,22 +95,6 @@ def test_constants_of_strata_cancel_however_large() -> None:
     assert FAMILY.residual_variance({}) == pytest.approx(stats.gumbel_r.var())
 
 
-def test_poisson_counts_with_a_free_rate_are_conditional_logit() -> None:
-    """What JAGS samples: log_rate ~ N(0, 1000^2) integrated out, against the likelihood itself."""
-    rng = np.random.default_rng(5)
-    log = []
-    for eta in rng.normal(0, 3, (20, 6)):
-        total = np.log(np.exp(eta).sum())
-
-        def joint(rate: float, total: float = total) -> float:
-            at = rate - total  # log rate; the chosen group's eta is taken out
-            return float(np.exp(rate - np.exp(rate) - 0.5 * (at / 1000) ** 2))
-
-        value = integrate.quad(joint, -40, 5, epsabs=1e-13, limit=200)[0]
-        log.append(np.log(value))  # -total, the likelihood's own, is taken out as well
-    assert np.ptp(log) < 1e-4
-
-
 def test_golden_texts(table: pd.DataFrame) -> None:
     check_golden("condlogit", quiet(FORMULA, table, "condlogit"))
 
@@ -121,8 +112,10 @@ def test_stan_density(table: pd.DataFrame) -> None:
     check_stan_density(model, log_likelihood)
 
 
-@pytest.mark.stan
-def test_regression_is_that_of_statsmodels(table: pd.DataFrame) -> None:
+@pytest.mark.parametrize(
+    "backend", [pytest.param(b, marks=getattr(pytest.mark, b)) for b in ("jags", "stan")]
+)
+def test_regression_is_that_of_statsmodels(backend: str, table: pd.DataFrame) -> None:
     """Posterior means, to second order (Tierney and Kadane), from maximum likelihood."""
     from statsmodels.discrete.conditional_models import ConditionalLogit
 
@@ -139,8 +132,15 @@ def test_regression_is_that_of_statsmodels(table: pd.DataFrame) -> None:
     inverse = np.linalg.inv(information)
     push = sum(d.T @ (p * np.einsum("jk,kl,jl->j", d, inverse, d)) for p, d in third)
     means = found.params - 0.5 * inverse @ push
-    check_against_estimates("formed ~ z + q + strata(crisis)", groups, "condlogit", "stan",
+    check_against_estimates("formed ~ z + q + strata(crisis)", groups, "condlogit", backend,
                             dict(zip(("b_l2[z]", "b_l2[q]"), means, strict=True)))  # fmt: skip
+
+
+@pytest.mark.stan
+@pytest.mark.jags
+@pytest.mark.slow
+def test_engines_agree(table: pd.DataFrame) -> None:
+    check_engines_agree(FORMULA, table, "condlogit")
 
 
 def test_what_is_constant_within_strata_is_dropped_and_named(table: pd.DataFrame) -> None:

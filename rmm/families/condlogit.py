@@ -29,7 +29,7 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
             f"which {chosen[first]:g} with `{label}` = 1{more}. In every stratum exactly one of "
             "two or more groups is chosen: mend or drop such strata."
         )
-    return {"y": y, **_by_stratum(stratum), "chosen": _chosen(y, stratum)}
+    return {"y": y, **_by_stratum(stratum), **_choice(y, stratum)}
 
 
 def _by_stratum(stratum: Array) -> dict[str, Any]:
@@ -43,10 +43,12 @@ def _by_stratum(stratum: Array) -> dict[str, Any]:
     }
 
 
-def _chosen(y: Array, stratum: Array) -> Array:
-    """(S,) the chosen group of each stratum, from 1."""
+def _choice(y: Array, stratum: Array) -> dict[str, Array]:
+    """(S,) chosen group of each stratum, and its place within the stratum; from 1."""
     chosen = np.flatnonzero(y == 1)
-    return chosen[np.argsort(stratum[chosen])] + 1
+    chosen = chosen[np.argsort(stratum[chosen])]
+    before = [np.sum(stratum[:one] == stratum[one]) for one in chosen]
+    return {"chosen": chosen + 1, "place": np.array(before) + 1}
 
 
 def _new_outcome(
@@ -62,7 +64,7 @@ def _new_outcome(
 def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
     stratum = np.unique(outcome["stratum"][groups], return_inverse=True)[1]
     y = outcome["y"][groups]
-    return {"y": y, **_by_stratum(stratum), "chosen": _chosen(y, stratum)}
+    return {"y": y, **_by_stratum(stratum), **_choice(y, stratum)}
 
 
 def _scale(outcome: Outcome) -> tuple[float, float]:
@@ -101,11 +103,6 @@ def _residual_variance(values: Values) -> float:
     return float(np.pi**2 / 6)
 
 
-def _jags_initial(outcome: Outcome) -> dict[str, Any]:
-    """Rates at which one choice per stratum is expected where all groups are alike."""
-    return {"log_rate": -np.log(np.diff(outcome["stratum_start"]).astype(float))}
-
-
 CONDLOGIT = Family(
     name="condlogit",
     outcome_kinds=("plain",),
@@ -129,9 +126,12 @@ CONDLOGIT = Family(
   }
   target += sum(eta[chosen]) - sum(total);
 }""",
-    jags_model="y[j] ~ dpois(mu[j])\nlog(mu[j]) <- log_rate[stratum[j]] + eta[j]",
-    jags_outside="for (k in 1:S) { log_rate[k] ~ dnorm(0, 1.0E-6) }",
-    jags_initial=_jags_initial,
+    # As Poisson counts with a free rate per stratum, the glm module has a block for all effects,
+    # but its auxiliary mixtures mix far worse: 27 effective draws of a slope in 4,000.
+    jags_model="odds[j] <- exp(eta[by_stratum[j]])",
+    jags_outside="for (k in 1:S) { "
+    "place[k] ~ dcat(odds[stratum_start[k]:(stratum_start[k + 1] - 1)]) }",
+    jags_block=False,
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     unit="stratum",

@@ -30,7 +30,7 @@ PRECISIONS: Mapping[str, str] = {
 # The same for effects' standard deviations only. A half-normal is the half-t of infinitely many
 # degrees of freedom; with a million, log densities differ by less than 2e-5 within 3 scales. It
 # brings the glm module's sampler, which draws up to sixty times the effective number of the
-# slice sampler that a truncated normal gets.
+# slice sampler that a truncated normal gets; where effects are in no block it does not move.
 EFFECT_PRECISIONS: Mapping[str, str] = {
     **PRECISIONS,
     "half_normal": "dscaled.gamma({scale}, 1.0E6)",
@@ -100,7 +100,7 @@ def _precisions(spec: ModelSpec, parameter: Parameter) -> Mapping[str, str]:
     if parameter.name in {p.sigma for p in spec.members if p.walk}:
         return WALK_PRECISIONS
     own = parameter.name in {p.name for p in spec.family.parameters}
-    return PRECISIONS if own else EFFECT_PRECISIONS
+    return PRECISIONS if own or not spec.family.jags_block else EFFECT_PRECISIONS
 
 
 def on_precision(spec: ModelSpec, parameter: Parameter, forms: Forms) -> bool | tuple[bool, ...]:
