@@ -81,11 +81,14 @@ class Fit(AfterFit):
 
         ``always_together`` lists, per `mm()` block with member effects, the sets of members that
         are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
-        what to try, most important first; see `rmm.advice`.
+        what to try, most important first; see `rmm.advice`. ``dropped`` says which groups were
+        left out for missing values; None where none was.
         """
+        dropped = self.model.dropped
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
                 "always_together": self._together_sets,
-                "advice": list(self._advice.values())}  # fmt: skip
+                "advice": list(self._advice.values()),
+                "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
 
     @cached_property
     def _together_sets(self) -> dict[str, list[list[Any]]]:
@@ -300,7 +303,7 @@ class Fit(AfterFit):
 
     def _remarks(self) -> str:
         """What a reader of effects must know."""
-        lines = []
+        lines = [] if self.model.dropped is None else [f"{self.model.dropped}."]
         for name, sets in self._together_sets.items():
             if sets:
                 lines.append(

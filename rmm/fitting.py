@@ -44,6 +44,7 @@ def fit(
     inits: Any = None,
     monitor: str | Sequence[str] = "summary",
     transform: str | None = None,
+    missing: str = "error",
     program: str | Path | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
@@ -74,6 +75,9 @@ def fit(
         ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone; a list of
         names keeps these variables of the program beside those of the summary, in ``Fit.draws``.
     transform : {"center", "std", "std2"}, optional
+    missing : {"error", "drop"}
+        What to do about missing values in used columns: raise `DataError`, or leave out the
+        groups that have any, whole, and say how many (with `strata()`, whole strata).
     program : str or path, optional
         Your own text (of `rmm.program`, edited) in place of the generated one, or the path of a
         file that ends in .txt, .jags, .bug or .stan. It gets the data of `rmm.program_data`.
@@ -95,7 +99,7 @@ def fit(
     """
     engine = find_backend(backend)
     family, options = _family(engine, family, backend_options)
-    model = prepare(formula, data, family, priors=priors, transform=transform)
+    model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     settings = _settings(chains, warmup, draws, thin, seed, cores, timeout)
     return _sampled(engine, model, settings, monitor, inits, program, progress, options)
 
@@ -142,6 +146,7 @@ def program(
     data: Any = None,
     priors: Any = "weakly_informative",
     transform: str | None = None,
+    missing: str = "error",
 ) -> str:
     """The program text that `fit` would run, without running anything.
 
@@ -150,7 +155,7 @@ def program(
     language = find_language(find_backend(backend).language)
     if data is None:
         return language.write(*prepare_without_data(formula, family, priors=priors))
-    model = prepare(formula, data, family, priors=priors, transform=transform)
+    model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     return language.write(model.spec, model.priors.forms)
 
 
@@ -162,10 +167,11 @@ def program_data(
     *,
     priors: Any = "weakly_informative",
     transform: str | None = None,
+    missing: str = "error",
 ) -> dict[str, Any]:
     """The data that `fit` would give to the engine, by the program's names."""
     language = find_language(find_backend(backend).language)
-    model = prepare(formula, data, family, priors=priors, transform=transform)
+    model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     return dict(language.data(model.spec, model.design, model.priors.data))
 
 

@@ -81,7 +81,7 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     _check_units(formula)
     used = columns_of(formula)
     check_rows(formula, frame, used)
-    grouped = arrange(_oriented(formula, frame), frame, used)
+    grouped = arrange(oriented(formula, frame), frame, used)
     if grouped.groups.count < 2:
         raise DataError(
             f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
@@ -151,8 +151,8 @@ def _outcome_columns(formula: Formula) -> list[str]:
     return [c for part in formula.outcome.parts for c in leaf_columns(part.expression)]
 
 
-def _oriented(formula: Formula, frame: pd.DataFrame) -> Formula:
-    """Swap `id(group, member)`: the outcome is constant within the group."""
+def oriented(formula: Formula, frame: pd.DataFrame) -> Formula:
+    """The formula with `id(group, member)` swapped: the outcome is constant within the group."""
     blocks = tuple(_oriented_block(block, formula, frame) for block in formula.members)
     if len({block.group for block in blocks}) > 1:
         named = ", ".join(f"`{g}`" for g in dict.fromkeys(b.group for b in blocks))

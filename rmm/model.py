@@ -11,11 +11,12 @@ import pandas as pd
 
 from rmm.design import Design, build_design
 from rmm.encoding import TRANSFORMS, Columns
-from rmm.errors import FormulaError
+from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
 from rmm.grouping import Grouped, group_table
 from rmm.levels import coefficient_labels, find_levels, without_what_cancels
+from rmm.missing import WAYS, Dropped, drop_incomplete
 from rmm.prior_language import PriorChoice, read_priors
 from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
 from rmm.spec import ModelSpec, build_spec
@@ -39,7 +40,11 @@ class Model:
     priors : Resolved
     transform : str or None
     used : pandas.DataFrame
-        The used columns of the user's table, in the user's order.
+        The used columns of the user's table, in the user's order; dropped groups included.
+    missing : str
+        ``"error"`` or ``"drop"``.
+    dropped : Dropped or None
+        Groups left out for missing values.
     """
 
     formula: str
@@ -50,6 +55,8 @@ class Model:
     priors: Resolved
     transform: str | None
     used: pd.DataFrame
+    missing: str = "error"
+    dropped: Dropped | None = None
 
 
 def prepare(
@@ -59,6 +66,7 @@ def prepare(
     *,
     priors: Any = "weakly_informative",
     transform: str | None = None,
+    missing: str = "error",
 ) -> Model:
     """Check a formula against a table and lay out the arrays.
 
@@ -72,9 +80,14 @@ def prepare(
         raise FormulaError(
             f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
         )
+    if missing not in WAYS:
+        raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
     choice = read_priors(priors)
     frame, known = read_table(data), find_family(family)
-    grouped = without_what_cancels(group_table(parse_formula(formula), frame))
+    written, dropped, rows = parse_formula(formula), None, frame
+    if missing == "drop":
+        rows, dropped = drop_incomplete(written, frame)
+    grouped = without_what_cancels(group_table(written, rows))
     levelled, levels = find_levels(grouped)
     spec = build_spec(levelled, known, levels)
     # Numbers of coefficients count the model as written; only then may some be held fixed.
@@ -85,8 +98,10 @@ def prepare(
         spec = build_spec(parsed, known, levels)
     design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
     resolved = resolve(rest, spec, design)
-    used = frame[list(columns_of(parse_formula(formula)))]
-    return Model(formula, spec, grouped, design, choice, resolved, transform, used)
+    used = frame[list(columns_of(written))]
+    return Model(
+        formula, spec, grouped, design, choice, resolved, transform, used, missing, dropped
+    )
 
 
 def prepare_without_data(

@@ -64,6 +64,7 @@ def _about(fit: Fit) -> dict[str, Any]:
         "family_options": dict(fit.model.spec.family.options),
         "priors": [fit.model.choice.base, *(s.text for s in fit.model.choice.statements)],
         "transform": fit.model.transform,
+        "missing": fit.model.missing,
         "backend": fit.backend,
         "program": fit.program,
         "settings": settings,
@@ -105,7 +106,8 @@ def load(path: str | Path) -> Fit:
     table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
     family = find_family(about["family"], about.get("family_options"))
     model = prepare(about["formula"], table, family, priors=about["priors"],
-                    transform=about["transform"])  # fmt: skip
+                    transform=about["transform"],
+                    missing=about.get("missing", "error"))  # fmt: skip
     sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
     if "diverging" in sample_stats:
         sample_stats["diverging"] = sample_stats["diverging"].astype(bool)
