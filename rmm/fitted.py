@@ -266,6 +266,17 @@ class Fit(AfterFit):
 
         return plot(self, "plot_weights", kind, options)
 
+    def plot_check(self, kind: str = "predictive", **options: Any) -> Figure:
+        """A posterior predictive check: outcomes drawn from the model beside those observed.
+
+        Densities for numbers, shares by predicted probability for 0/1, counts and choices, a
+        Kaplan-Meier curve in a band for durations. Options are those of `rmm.plots.check`:
+        ``replications=50``, ``seed=``.
+        """
+        from rmm.plots import plot
+
+        return plot(self, "plot_check", kind, options)
+
     def save(self, path: str | Path) -> Path:
         """Write everything into one NetCDF file; `rmm.load` reads it back."""
         from rmm.storage import save

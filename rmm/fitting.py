@@ -72,15 +72,13 @@ def fit(
     inits : mapping or list of mappings, optional
         Initial values by parameter; default: dispersed and valid ones.
     monitor : str or sequence of str
-        ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone; a list of
-        names keeps these variables of the program beside those of the summary, in ``Fit.draws``.
+        ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone; a list
+        names variables of the program to be kept as well, in ``Fit.draws``.
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
-        What to do about missing values in used columns: raise `DataError`, or leave out the
-        groups that have any, whole, and say how many (with `strata()`, whole strata).
+        ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
     program : str or path, optional
-        Your own text (of `rmm.program`, edited) in place of the generated one, or the path of a
-        file that ends in .txt, .jags, .bug or .stan. It gets the data of `rmm.program_data`.
+        Your own text (of `rmm.program`, edited), or its file (.txt, .jags, .bug, .stan).
     progress : bool, optional
         Whether to show progress; default: only on a terminal.
     timeout : float, optional
@@ -88,13 +86,9 @@ def fit(
     **backend_options
         Options of the engine, such as ``adapt_delta`` (stan).
 
-    Returns
-    -------
-    Fit
-
     Raises
     ------
-    FormulaError, DataError, PriorError, ProgramError, BackendError
+    RmmError
         What is wrong with the input, before an engine starts; or what an engine said.
     """
     engine = find_backend(backend)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from coalitions import made_up_coalitions
 from scipy import stats
 
 import rmm
+from rmm.families.gaussian import GAUSSIAN
 from rmm.plots import PLOTS
+from rmm.plots.check import calibration
 from rmm.plots.prior import prior_of
 from rmm.plots.sheet import density, number, shortened
 
@@ -286,3 +289,84 @@ def test_notebooks_show_a_table(fit: rmm.Fit) -> None:
     assert "exp(-(b1*s))" in html and "<code>y ~ 1" in html
     assert "NOT CONVERGED" in html or "converged" in html
     assert "<script" not in faked("y ~ 1", pd.DataFrame({"y": [0.0, 1, 3]}))._repr_html_()
+
+
+# ---- posterior predictive checks -------------------------------------------------------------
+
+
+def of_family(fit: rmm.Fit, name: str, outcome: dict[str, Any], **facts: Any) -> rmm.Fit:
+    """The fit with another family's outcome: the checks see no more of a family."""
+    family = replace(GAUSSIAN, name=name, **facts)
+    model = replace(fit.model, spec=replace(fit.model.spec, family=family),
+                    design=replace(fit.model.design, outcome=outcome))  # fmt: skip
+    return replace(fit, model=model)
+
+
+def test_check_of_numbers(fit: rmm.Fit) -> None:
+    figure = fit.plot_check(replications=20)
+    lines = panels(figure)[0].lines
+    assert len(lines) == 21
+    x, y = lines[-1].get_data()
+    assert np.trapezoid(x * y, x) == pytest.approx(fit.model.design.outcome["y"].mean(), abs=0.1)
+    assert titles(figure) == ["Posterior predictive check, gaussian"]
+    legend = [t.get_text() for t in panels(figure)[0].get_legend().get_texts()]
+    assert legend == ["20 replicated", "observed"]
+    same = fit.plot_check(replications=20).axes[0].lines[0].get_ydata()
+    assert np.array_equal(lines[0].get_ydata(), same)
+    other = fit.plot_check(replications=20, seed=9).axes[0].lines[0].get_ydata()
+    assert not np.array_equal(lines[0].get_ydata(), other)
+    with pytest.raises(rmm.PlotError, match="`replications` must be a whole number"):
+        fit.plot_check(replications=0)
+
+
+def test_check_of_shares(fit: rmm.Fit) -> None:
+    p = np.linspace(0.05, 0.95, fit.model.design.J)
+    y = np.random.default_rng(1).binomial(1, p)
+    facts = {
+        "mean": lambda eta, own, outcome: np.broadcast_to(p, eta.shape),
+        "draw": lambda eta, own, outcome, rng: rng.binomial(1, p, size=eta.shape),
+    }
+    figure = of_family(fit, "binomial", {"y": y}, **facts).plot_check()
+    diagonal, dots = panels(figure)[0].lines
+    assert list(diagonal.get_xdata()) == [0, 1]
+    x, share = dots.get_data()
+    assert x == pytest.approx([b.mean() for b in np.array_split(p, 10)])
+    assert share == pytest.approx([b.mean() for b in np.array_split(y, 10)])
+    choice = of_family(fit, "condlogit", {"y": y}, unit="stratum", **facts).plot_check()
+    assert panels(choice)[0].get_ylabel() == "share chosen"
+
+
+def test_shares_lie_in_the_band_of_a_true_model_and_not_of_a_false_one() -> None:
+    """20 bins of a true model, each with probability .95: fewer than 14 inside, below 1e-4."""
+    rng = np.random.default_rng(3)
+    p, trials = rng.uniform(0.1, 0.9, 400), rng.integers(1, 9, 400)
+    inside = {}
+    for name, shift in (("true", 0.0), ("false", 0.15)):
+        hit = 0
+        for _ in range(2):
+            y = rng.binomial(trials, np.clip(p + shift, 0, 1))
+            bins = calibration(p, y, trials, rng.binomial(trials, p, size=(800, 400)))
+            hit += int(
+                ((bins["low"] <= bins["observed"]) & (bins["observed"] <= bins["high"])).sum()
+            )
+            assert len(bins["observed"]) == 10
+        inside[name] = hit
+    assert inside["true"] >= 14 > inside["false"]
+    assert len(calibration(p[:15], y[:15], trials[:15], np.ones((5, 15)))["low"]) == 1
+
+
+def test_check_of_durations(fit: rmm.Fit) -> None:
+    rng = np.random.default_rng(2)
+    true, limit = rng.exponential(size=fit.model.design.J), 1.0
+    outcome = {"time": np.minimum(true, limit), "event": (true < limit).astype(int)}
+    facts = {
+        "draw": lambda eta, own, outcome, rng: rng.exponential(size=eta.shape),
+        "observed": ("time", "event"),
+    }
+    figure = of_family(fit, "weibull", outcome, **facts).plot_check()
+    axes = panels(figure)[0]
+    median, observed = axes.lines
+    t, share = median.get_data()
+    assert share == pytest.approx(np.exp(-t), abs=0.02)
+    assert observed.get_ydata()[-1] == pytest.approx((true >= limit).mean())
+    assert axes.get_xlim() == pytest.approx((0, 1.0))

@@ -37,6 +37,7 @@ PLOTS: dict[str, Plot] = {
     "prior": Plot("rmm.plots.prior", "plot", "prior and posterior of each parameter"),
     "variable": Plot("rmm.plots.variable", "plot_weights", "weights over a weight variable"),
     "groups": Plot("rmm.plots.groups", "plot_weights", "weights of the members of some groups"),
+    "predictive": Plot("rmm.plots.check", "plot_check", "replicated and observed outcomes"),
 }
 
 
