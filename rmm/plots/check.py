@@ -91,9 +91,9 @@ def _shares(cell: Any, fit: Fit, replicated: Array, replications: int) -> None:
     low = 0.0 if low < 0.3 else low - 0.05 * (top - low)
     cell.set_xlim(low, min(1.02, top))
     cell.set_ylim(low, min(1.02, top))
-    what = "chosen" if fit.model.spec.family.unit == "stratum" else _label(fit)
     cell.set_xlabel("predicted probability")
-    cell.set_ylabel(f"share of {what}" if what != "chosen" else "share chosen")
+    what = "of successes" if "trials" in outcome else f"with {_label(fit)} = 1"
+    cell.set_ylabel("share chosen" if fit.model.spec.family.unit == "stratum" else f"share {what}")
 
 
 def calibration(
