@@ -167,6 +167,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axes.plot(rows["ess_per_cpu_second"], place, mark, label=program)
     axes.set_yticks(range(len(models)), [f"{f}, {w} weights" for f, w in models])
     axes.set(xscale="log", xlabel="smallest ESS (b_l1, sigma_l1, b_w) per CPU second")
+    axes.margins(y=0.3 / max(1, len(models) - 1))
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
