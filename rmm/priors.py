@@ -98,6 +98,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
         if part.shaped:
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
+            # Of a random walk it is the sd of the first effect; later ones are wider a priori.
             out[part.sigma] = (Prior("half_normal", (2.5 * s / member.spread,)),)
         if part.slopes:
             out[part.sigma_slope] = tuple(
