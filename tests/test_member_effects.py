@@ -359,7 +359,7 @@ def simulated(name: str, groups: int = 250) -> pd.DataFrame:
     drawn = simulate(
         formula, parameters,
         membership={"kind": "synthetic", "groups": groups, "members": 30, "size": 3,
-                    "ids": {"member": "pid", "group": "gid"}},
+                    "member": "pid", "group": "gid"},
         covariates={"x": {"level": "membership"}, "year": {"level": "group"}},
         seed=6,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from rmm.programs.stan_effects import (
     sd_name,
     slope_declaration,
     slope_density,
+    slope_lines,
     walk_lines,
 )
 from rmm.programs.stan_members import columns, estimated_sum, known_sum
@@ -54,7 +55,9 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         "data": _data_block(spec, forms),
         "transformed data": _transformed_data(spec, forms),
         "parameters": [_declaration(p, forms) for p in spec.sampled if not is_fixed(p, forms)],
-        "transformed parameters": [line for p in spec.members for line in walk_lines(p)],
+        "transformed parameters": [
+            line for p in spec.members for line in (*walk_lines(p), *slope_lines(p))
+        ],
         "model": _model_block(spec, forms),
         "generated quantities": _generated(spec),
     }

@@ -84,16 +84,30 @@ def sd_name(effect: str) -> str:
 
 
 def slope_declaration(parameter: Parameter) -> str:
-    """Declaration of the members' slopes: (members, covariates), non-centred."""
+    """Declaration of the members' slopes over their sds: (members, covariates)."""
     rows, columns = _sizes(parameter)
-    scale = f"rep_matrix({sd_name(parameter.name)}', {rows})"
-    return f"matrix<multiplier={scale}>[{rows}, {columns}] {parameter.name};  // non-centred"
+    return f"matrix[{rows}, {columns}] {_raw(parameter.name)};  // slopes over their sds"
+
+
+def slope_lines(part: MemberPart) -> Lines:
+    """The members' slopes, non-centred.
+
+    `multiplier` is for one sd: a matrix of them does not compile under Stan's optimisations (2.39).
+    """
+    if not part.slopes:
+        return []
+    s, sd = part.suffix, part.sigma_slope
+    scaled = f"diag_post_multiply({_raw(part.u_slope)}, {sd})"
+    return [f"matrix[N_l1{s}, K_slope_l1{s}] {part.u_slope} = {scaled};"]
 
 
 def slope_density(parameter: Parameter) -> str:
     """Density of the members' slopes, independent of each other and of the intercepts."""
-    scale = f"to_vector(rep_matrix({sd_name(parameter.name)}', {_sizes(parameter)[0]}))"
-    return f"to_vector({parameter.name}) ~ normal(0, {scale});"
+    return f"to_vector({_raw(parameter.name)}) ~ std_normal();"
+
+
+def _raw(u_slope: str) -> str:
+    return "raw" + u_slope.removeprefix("u")
 
 
 def _sizes(parameter: Parameter) -> tuple[str, str]:
