@@ -110,6 +110,10 @@ class Family:
         JAGS lines outside of it, such as a baseline.
     jags_block : bool
         Whether JAGS's glm module has a block for this outcome.
+    jags_standard_effects : bool
+        Whether JAGS programs write effects as their sd times standard normals. Where the glm
+        module approximates the outcome by mixtures of normals (Poisson counts), its sampler for
+        the precisions of effects has another posterior than the model's, with smaller sds.
     jags_initial : callable
         ``(outcome) -> dict`` initial values of nodes that are no parameters of the model.
     priors, classic_priors : callable
@@ -143,6 +147,7 @@ class Family:
     stan_transformed_data: str = ""
     jags_outside: str = ""
     jags_block: bool = True
+    jags_standard_effects: bool = False
     jags_initial: Callable[[Outcome], dict[str, Any]] = _no_inits
     priors: Callable[[Outcome], dict[str, Prior]] = _no_priors
     classic_priors: Callable[[Outcome], dict[str, Prior]] = _no_priors

@@ -299,6 +299,7 @@ def _family(intervals: int | None) -> Family:
         residual_variance=_residual_variance,
         stan_data=data,
         stan_model=_STAN_MODEL.format(risk=risk),
+        jags_standard_effects=True,
         jags_model=_JAGS_MODEL,
         jags_outside=_JAGS_OUTSIDE,
         jags_initial=_jags_initial,

@@ -167,6 +167,7 @@ WEIBULL = Family(
   vector[J] log_z = shape * (log_t - eta);  // z: cumulative hazard
   target += events * log(shape) + dot_product(event, log_z - log_t) - sum(exp(log_z));
 }""",
+    jags_standard_effects=True,
     jags_model="event[j] ~ dpois(cum_hazard[j])  # Poisson form of the likelihood\n"
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
     jags_outside="tiny ~ dgamma(events, shape)  # the factor shape^events; tiny is next to 0",

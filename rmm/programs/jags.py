@@ -23,8 +23,10 @@ from rmm.programs.jags_effects import (
     effect_lines,
     effect_node,
     effect_values,
+    normal,
     padded,
     slope_node,
+    standard_node,
     weighted_effects,
 )
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
@@ -48,14 +50,15 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         Sampled parameter -> prior families, one for all elements or one per element.
     """
     check_distinct(spec)
+    standard = spec.family.jags_standard_effects
     sections = [
         _header(spec),
         ["model {"],
         _outcome(spec),
         *(_weights(part) for part in spec.members if part.estimated),
         *(jags_features.section(part, _rows(part.suffix)) for part in spec.members),
-        *(effect_lines(part) for part in spec.members if part.effects),
-        *(_nesting_effects(nest) for nest in spec.nestings if nest.random),
+        *(effect_lines(part, standard=standard) for part in spec.members if part.effects),
+        *(_nesting_effects(nest, standard) for nest in spec.nestings if nest.random),
         prior_lines(spec, forms),
         _derived(spec),
         ["}"],
@@ -122,12 +125,15 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     if not spec.family.jags_block:
         return {}
     nodes: list[str] = []
+    standard = spec.family.jags_standard_effects
     walks = {part.step: effect_node(part) for part in spec.members if part.walk}
     for parameter in spec.sampled:
         families = forms.get(parameter.name, ("normal",))
         if parameter.role not in ("coefficient", "effect"):
             continue
-        if set(families) == {"normal"}:
+        if parameter.role == "effect" and parameter.name not in walks and standard:
+            nodes.append(standard_node(parameter.name))
+        elif set(families) == {"normal"}:
             nodes.append(walks.get(parameter.name, parameter.name))
         else:
             numbered = enumerate(families, start=1)
@@ -304,11 +310,12 @@ def _weight_names(part: MemberPart) -> dict[str, str]:
     return names
 
 
-def _nesting_effects(nest: NestingPart) -> list[str]:
+def _nesting_effects(nest: NestingPart, standard: bool) -> list[str]:
+    own = normal(nest.u, "h", nest.sigma, standard=standard)
     return [
         "",
         f"  # ---- nesting unit effects, sd {nest.sigma}",
-        f"  for (h in 1:H{nest.suffix}) {{ {nest.u}[h] ~ dnorm(0, {tau(nest.sigma)}) }}",
+        f"  for (h in 1:H{nest.suffix}) {{ {own} }}",
     ]
 
 

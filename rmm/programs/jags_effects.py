@@ -19,27 +19,40 @@ from rmm.spec import MemberPart
 from rmm.tables import Array
 
 
-def effect_lines(part: MemberPart) -> list[str]:
-    """Section with the effects of a block's members."""
+def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
+    """Section with the effects of a block's members; `standard`: as sds times standard normals."""
     if part.walk:
         return _walk_lines(part)
     s, lines = part.suffix, [""]
     if part.random:
         lines += [
             f"  # ---- member effects, sd {part.sigma}",
-            f"  for (i in 1:N_l1{s}) {{ {part.u}[i] ~ dnorm(0, {tau(part.sigma)}) }}",
+            f"  for (i in 1:N_l1{s}) {{ {normal(part.u, 'i', part.sigma, standard=standard)} }}",
         ]
-    return lines + (_slope_lines(part) if part.slopes else [])
+    return lines + (_slope_lines(part, standard) if part.slopes else [])
 
 
-def _slope_lines(part: MemberPart) -> list[str]:
+def normal(effect: str, index: str, sd: str, *, standard: bool) -> str:
+    """An effect ~ N(0, sd^2), directly or as sd times a standard normal."""
+    if not standard:
+        return f"{effect}[{index}] ~ dnorm(0, {tau(sd)})"
+    z = standard_node(effect)
+    return f"{z}[{index}] ~ dnorm(0, 1); {effect}[{index}] <- {sd} * {z}[{index}]"
+
+
+def standard_node(effect: str) -> str:
+    """Name of the standard normals of an effect: ``u_l1`` -> ``z_l1``."""
+    return "z" + effect.removeprefix("u")
+
+
+def _slope_lines(part: MemberPart, standard: bool) -> list[str]:
     s, columns, sd = part.suffix, f"1:K_slope_l1{part.suffix}", part.sigma_slope
     last = f"(M{s} + 1)" if part.partial else f"M{s}"
+    own = normal(part.u_slope, "i, k", f"{sd}[k]", standard=standard)
     slopes = f"{part.u_slope}[member{s}[r], {columns}]"
     return [
         f"  # ---- members' own slopes, sds {sd}; {slope_node(part)}: slopes times covariates",
-        f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ "
-        f"{part.u_slope}[i, k] ~ dnorm(0, {tau(sd)}[k]) }} }}",
+        f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ {own} }} }}",
         f"  for (r in 1:{last}) {{",
         f"    {slope_node(part)}[r] <- inprod(Z_l1{s}[r, {columns}], {slopes})",
         "  }",

@@ -35,8 +35,8 @@ EFFECT_PRECISIONS: Mapping[str, str] = {
     **PRECISIONS,
     "half_normal": "dscaled.gamma({scale}, 1.0E6)",
 }
-# Of random walks, whose standard deviation multiplies walks of sd 1 in the linear predictor.
-WALK_PRECISIONS: Mapping[str, str] = {"precision_gamma": PRECISIONS["precision_gamma"]}
+# Of effects that are written as their standard deviation times normals or walks of sd 1.
+STANDARD_PRECISIONS: Mapping[str, str] = {"precision_gamma": PRECISIONS["precision_gamma"]}
 
 
 def prior_lines(spec: ModelSpec, forms: Forms) -> list[str]:
@@ -97,9 +97,10 @@ def _density(table: Mapping[str, str], family: str, name: str, index: str | None
 
 
 def _precisions(spec: ModelSpec, parameter: Parameter) -> Mapping[str, str]:
-    if parameter.name in {p.sigma for p in spec.members if p.walk}:
-        return WALK_PRECISIONS
     own = parameter.name in {p.name for p in spec.family.parameters}
+    walks = {p.sigma for p in spec.members if p.walk}
+    if parameter.name in walks or (spec.family.jags_standard_effects and not own):
+        return STANDARD_PRECISIONS
     return PRECISIONS if own or not spec.family.jags_block else EFFECT_PRECISIONS
 
 
@@ -115,7 +116,7 @@ def on_precision(spec: ModelSpec, parameter: Parameter, forms: Forms) -> bool | 
 
 
 def tau(sigma: str) -> str:
-    """Name of the precision of a standard deviation: ``sigma_l1`` -> ``tau_l1``."""
+    """Name of the precision of a standard deviation: ``sigma_l1[k]`` -> ``tau_l1[k]``."""
     return "tau" + sigma.removeprefix("sigma")
 
 

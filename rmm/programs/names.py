@@ -16,7 +16,7 @@ _OWN = re.compile(
     r"|y|j|r|k|i|h|path|shape|log_t|log_z|event|events|tiny|cum_hazard"
     r"|mu|at|share|seen|one|risk|time|K_time|by_time|at_risk|exposure|(prior|shape|rate|cum)_dH|dH|e"
     r"|p|S|trials|stratum|by_stratum|stratum_start|chosen|place|ordered_eta|odds"
-    r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|Z"
+    r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|z|Z"
     r"|step|path|place|begin|earliest|later|zero|raw)_.*))"
     r"(_\d+)?"
 )
