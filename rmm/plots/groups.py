@@ -48,6 +48,9 @@ def draw(fit: Fit, groups: Any = None, block: int = 1) -> Sheet:
         if number < len(parts):
             _panel(cell, names[number], parts[number], tall[number // columns])
             cell.tick_params(labelbottom=number + columns >= len(parts))
+    low = min(0.0, *(float(p["q2.5"].min()) for p in parts))
+    high = max(float(p["q97.5"].max()) for p in parts)
+    cells[0, 0].set_xlim(low, high + 0.03 * (high - low))  # shared by all panels
     sheet.supxlabel("weight (dotted: 1/n)", fontsize=8)
     return sheet
 
@@ -77,7 +80,6 @@ def _panel(cell: Any, name: str, part: pd.DataFrame, tall: int) -> None:
     cell.plot(part["mean"], at, "o", color="white", mec=INK, mew=0.9, ms=4.2, zorder=3)
     cell.set_yticks(list(at), shortened(part["member"].tolist(), 24))
     cell.set_ylim(tall - 0.4, -0.6)  # the same distance between members in all panels of a row
-    cell.set_xlim(left=min(0.0, float(part["q2.5"].min())))
     cell.tick_params(axis="y", length=0)
     cell.spines["left"].set_visible(False)
     cell.locator_params(axis="x", nbins=5)
