@@ -344,7 +344,7 @@ def test_engines_agree_and_find_the_truth(weights: str, more: dict[str, float]) 
 
     sd(s) is 1 but for sampling error, which the slope of the smooth threshold shares.
     """
-    table, truth = with_features(500, seed=6)
+    table, truth = with_features(250, seed=6)
     formula = (
         f"y ~ 1 + mm(id(pid, gid), vars(variance(x), threshold(s), softmax(r)), fn(w ~ {weights}))"
     )
@@ -352,8 +352,8 @@ def test_engines_agree_and_find_the_truth(weights: str, more: dict[str, float]) 
     for backend in ("jags", "stan"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rmm.ConvergenceWarning)
-            fits[backend] = rmm.fit(formula, table, backend=backend, seed=8, chains=4, warmup=1000,
-                                    draws=1000, thin=10 if backend == "jags" else 1, cores=1,
+            fits[backend] = rmm.fit(formula, table, backend=backend, seed=8, chains=3, warmup=500,
+                                    draws=1000, thin=3 if backend == "jags" else 1, cores=1,
                                     progress=False).summary()  # fmt: skip
     one, other = fits["jags"], fits["stan"]
     assert (one["rhat"] < 1.03).all() and (other["rhat"] < 1.03).all(), (one, other)
