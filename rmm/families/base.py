@@ -112,8 +112,8 @@ class Family:
         Whether JAGS's glm module has a block for this outcome.
     jags_standard_effects : bool
         Whether JAGS programs write effects as their sd times standard normals. Where the glm
-        module approximates the outcome by mixtures of normals (Poisson counts), its sampler for
-        the precisions of effects has another posterior than the model's, with smaller sds.
+        module augments the outcome to normals (Poisson counts, logit), its sampler for the
+        precisions of effects has another posterior than the model's, with smaller sds.
     jags_initial : callable
         ``(outcome) -> dict`` initial values of nodes that are no parameters of the model.
     priors, classic_priors : callable

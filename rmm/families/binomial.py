@@ -121,6 +121,7 @@ BINOMIAL = Family(
     residual_variance=_residual_variance,
     stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group",
     stan_model="y ~ bernoulli_logit(eta);",
+    jags_standard_effects=True,
     jags_model="y[j] ~ dbern(p[j])\nlogit(p[j]) <- eta[j]",
     for_outcome=_for_outcome,
 )
