@@ -107,7 +107,9 @@ def marginal(table: pd.DataFrame, group_predictor: str, member_predictor: str) -
     return Marginal(first["y"].to_numpy(float), X.astype(float), W @ W.T, Z @ Z.T)
 
 
-def compare(model: Marginal, fit: rmm.Fit, names: list[str], widest: tuple[float, float]) -> None:
+def check_posterior(
+    model: Marginal, fit: rmm.Fit, names: list[str], widest: tuple[float, float]
+) -> None:
     """Posterior means by quadrature and by the engine; 4.5 MCSE, six of them: 1 in 25,000."""
     exact = model.posterior(widest)
     table = fit.summary().loc[names]
@@ -152,7 +154,7 @@ def fitted(table: pd.DataFrame, z: str, x: str) -> rmm.Fit:
 def test_posterior_of_simulated_data_is_the_restricted_likelihood(simulated: pd.DataFrame) -> None:
     fit = fitted(simulated, "z", "x")
     names = [*SDS, "b_l2[Intercept]", "b_l2[z]", "b_l1[x]"]
-    compare(marginal(simulated, "z", "x"), fit, names, (2.5, 1.8))
+    check_posterior(marginal(simulated, "z", "x"), fit, names, (2.5, 1.8))
 
 
 @pytest.mark.slow
@@ -164,7 +166,7 @@ def test_posterior_of_coalitions_is_the_restricted_likelihood() -> None:
     table = table.assign(y=table["gid"].map((log - log.mean()) / log.std()))
     names = [*SDS, "b_l2[Intercept]", "b_l2[majority]", "b_l1[finance]"]
     fit = fitted(table, "majority", "finance")
-    compare(marginal(table, "majority", "finance"), fit, names, (1.7, 1.4))
+    check_posterior(marginal(table, "majority", "finance"), fit, names, (1.7, 1.4))
 
 
 def test_restricted_likelihood_agrees_with_statsmodels(simulated: pd.DataFrame) -> None:

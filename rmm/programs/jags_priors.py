@@ -31,6 +31,7 @@ PRECISIONS: Mapping[str, str] = {
 # degrees of freedom; with a million, log densities differ by less than 2e-5 within 3 scales. It
 # brings the glm module's sampler, which draws up to sixty times the effective number of the
 # slice sampler that a truncated normal gets; where effects are in no block it does not move.
+# For Gaussian outcomes alone: see `Family.jags_standard_effects`.
 EFFECT_PRECISIONS: Mapping[str, str] = {
     **PRECISIONS,
     "half_normal": "dscaled.gamma({scale}, 1.0E6)",
