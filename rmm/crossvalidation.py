@@ -63,7 +63,8 @@ class Refits:
         values = language.data(model.spec, model.design, model.priors.data)
         neutral = initial_values(model, self.settings.chains, self.settings.seed)
         nuisance = language.nuisance(model.spec, model.design)
-        starts = [{**nuisance, **language.initial(model.spec, forms, v)} for v in neutral]
+        own = model.priors.data
+        starts = [{**nuisance, **language.initial(model.spec, forms, own, v)} for v in neutral]
         if self.program != language.write(model.spec, forms):  # the user's own
             starts = [drawn_only(self.program, language.name, s) for s in starts]
         return find_backend(self.backend).run(self.program, values, starts, self.settings, None)

@@ -122,7 +122,9 @@ def _sampled(
     values = language.data(model.spec, model.design, model.priors.data)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     nuisance = language.nuisance(model.spec, model.design)
-    starts = [{**nuisance, **language.initial(model.spec, forms, v)} for v in neutral]
+    starts = [
+        {**nuisance, **language.initial(model.spec, forms, model.priors.data, v)} for v in neutral
+    ]
     if own:
         starts = [drawn_only(text, engine.language, values) for values in starts]
     with progress_bar(progress, f"{engine.name}: sampling") as listener:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from rmm.backends.base import Settings
 from rmm.backends.stan import run
@@ -56,10 +57,10 @@ def mixed_eta(model: Model, draw: Mapping[str, Any]) -> Array:
 
 def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
     """Log prior of `MIXED` on Stan's unconstrained scale, up to a constant."""
-    hyper, sd = model.priors.data, draw["sigma_l1"]
+    hyper = model.priors.data
     # The effects' density and the Jacobian of their scaling cancel to standard normals.
-    total = -0.5 * np.sum((draw["u_l1"] / sd) ** 2) + np.log(sd)
-    total -= 0.5 * (sd / hyper["prior_sigma_l1_scale"]) ** 2
+    total = -0.5 * np.sum((draw["u_l1"] / draw["sigma_l1"]) ** 2)
+    total += half_normal_by_score(model, draw, "sigma_l1")
     for name in ("alpha", "beta_l2", "b_l1", "b_w"):
         if name in draw:
             location = hyper[f"prior_{name}_location"]
@@ -67,11 +68,24 @@ def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
     return float(total)
 
 
+def half_normal_by_score(model: Model, draw: Mapping[str, Any], name: str) -> float:
+    """Log prior of an sd that Stan samples by its normal score, with the Jacobian of the score."""
+    prior = stats.halfnorm(scale=model.priors.data[f"prior_{name}_scale"])
+    return by_score(draw, name, prior, prior)
+
+
+def by_score(draw: Mapping[str, Any], name: str, prior: Any, base: Any) -> float:
+    """Log density of a normal score whose sd has a prior and is a quantile of `base`."""
+    score, sd = draw[f"score_{name}"], draw[name]
+    np.testing.assert_allclose(sd, base.ppf(stats.norm.cdf(score)), rtol=1e-8)
+    return float(prior.logpdf(sd) + stats.norm.logpdf(score) - base.logpdf(sd))
+
+
 def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:
     """Stan's `lp__` differs from the density written here by one constant at all draws."""
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
-    starts = [stan.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
     text, values = stan.write(spec, forms), stan.data(spec, model.design, model.priors.data)
     fitted = run(text, values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]

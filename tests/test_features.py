@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
+from family_cases import half_normal_by_score
 from scipy import special, stats
 
 import rmm
@@ -279,7 +280,9 @@ def run_of(model: Model, backend: str) -> Run:
     options = jags.engine_options(spec, forms) if backend == "jags" else {}
     settings = Settings(chains=1, warmup=200, draws=20, seed=4, cores=1, monitor=monitor,
                         options=options)  # fmt: skip
-    starts = [language.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    starts = [
+        language.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)
+    ]
     values = language.data(spec, model.design, model.priors.data)
     return engine.run(language.write(spec, forms), values, starts, settings, None)
 
@@ -308,8 +311,7 @@ def test_stan_has_the_density_written_by_hand(table: pd.DataFrame) -> None:
             location, scale = hyper[f"prior_{name}_location"], hyper[f"prior_{name}_scale"]
             total += np.sum(stats.norm.logpdf(draw[name], location, scale))
         for name in ("sigma_l1", "sigma_l2"):
-            total += stats.norm.logpdf(draw[name], 0, hyper[f"prior_{name}_scale"])
-            total += np.log(draw[name])
+            total += half_normal_by_score(model, draw, name)
         expected.append(total)
     assert np.ptp(expected) > 5, "the draws are all alike"
     found = run.sample_stats["lp"][0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from family_cases import half_normal_by_score
 
 import rmm
 from rmm.backends import jags as jags_engine
@@ -242,7 +243,7 @@ def test_jags_computes_the_sums_of_pandas(table: pd.DataFrame) -> None:
     settings = Settings(chains=1, warmup=200, draws=20, seed=4, cores=1,
                         monitor=(*jags.monitored(spec, forms), "eta"),
                         options=jags.engine_options(spec, forms))  # fmt: skip
-    starts = [jags.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    starts = [jags.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
     values = jags.data(spec, model.design, model.priors.data)
     run = jags_engine.run(jags.write(spec, forms), values, starts, settings, None)
     for i in range(20):
@@ -282,7 +283,7 @@ def test_stan_has_the_density_of_pandas(table: pd.DataFrame) -> None:
 
     model = prepare(FORMULA, table)
     spec, forms = model.spec, model.priors.forms
-    starts = [stan.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
     settings = Settings(chains=1, warmup=100, draws=20, seed=3, cores=1)
     values = stan.data(spec, model.design, model.priors.data)
     run = stan_engine.run(stan.write(spec, forms), values, starts, settings)
@@ -293,14 +294,13 @@ def test_stan_has_the_density_of_pandas(table: pd.DataFrame) -> None:
         total = density(table, draw, model)
         for kind in ("party", "minister"):
             sigma = draw[f"sigma_l1_{kind}"]
-            total += stats.norm.logpdf(draw[f"u_l1_{kind}"] / sigma).sum() + np.log(sigma)
-            total += stats.norm.logpdf(sigma, 0, hyper[f"prior_sigma_l1_{kind}_scale"])
+            total += stats.norm.logpdf(draw[f"u_l1_{kind}"] / sigma).sum()
+            total += half_normal_by_score(model, draw, f"sigma_l1_{kind}")
             total += stats.norm.logpdf(
                 draw[f"b_l1_{kind}"], 0, hyper[f"prior_b_l1_{kind}_scale"]
             ).sum()
         total += stats.norm.logpdf(draw["b_w_minister"], 0, hyper["prior_b_w_minister_scale"]).sum()
-        sigma = draw["sigma_l2"]
-        total += np.log(sigma) + stats.norm.logpdf(sigma, 0, hyper["prior_sigma_l2_scale"])
+        total += half_normal_by_score(model, draw, "sigma_l2")
         total += stats.norm.logpdf(draw["beta_l2"], 0, hyper["prior_beta_l2_scale"]).sum()
         total += stats.norm.logpdf(
             draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
+from family_cases import half_normal_by_score
 from scipy import stats
 
 import rmm
@@ -306,10 +307,7 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         walk_steps.append(np.diff(draw["u_l1_walk"][rows], prepend=0))
     steps = np.concatenate(walk_steps)
     names = ("sigma_l1_party", "sigma_l1_walk", "sigma_l2")
-    sds = [draw[k] for k in names] + [draw["sigma_slope_l1_party"][0]]
-    wide = [hyper[f"prior_{k}_scale"] for k in names] + [
-        hyper["prior_sigma_slope_l1_party_scale"][0]
-    ]
+    of_slopes, wide = draw["sigma_slope_l1_party"][0], hyper["prior_sigma_slope_l1_party_scale"][0]
     terms = [
         stats.norm.logpdf(design.outcome["y"], eta, draw["sigma_l2"]).sum(),
         stats.norm.logpdf(u / draw["sigma_l1_party"]).sum(),
@@ -319,7 +317,8 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.norm.logpdf(draw["b_l1_party"], 0, hyper["prior_b_l1_party_scale"]).sum(),
         stats.norm.logpdf(draw["b_w_party"], 0, hyper["prior_b_w_party_scale"]).sum(),
         stats.norm.logpdf(draw["b_w_walk"], 0, hyper["prior_b_w_walk_scale"]).sum(),
-        stats.norm.logpdf(sds, 0, wide).sum() + np.log(sds).sum(),
+        *(half_normal_by_score(model, draw, name) for name in names),
+        stats.norm.logpdf(of_slopes, 0, wide) + np.log(of_slopes),
     ]
     return float(sum(terms))
 
@@ -329,7 +328,7 @@ def test_log_density_on_stan(table: pd.DataFrame) -> None:
     model = prepare(ESTIMATED, table)
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
-    starts = [stan.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
     values = stan.data(spec, model.design, model.priors.data)
     fitted = run_stan(stan.write(spec, forms), values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]

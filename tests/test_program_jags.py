@@ -127,7 +127,7 @@ def run_of(model: Model, *extra: str, draws: int = 20, warmup: int = 200) -> Run
         monitor=(*jags.monitored(spec, forms), *extra),
         options=jags.engine_options(spec, forms),
     )  # fmt: skip
-    starts = [jags.initial(spec, forms, v) for v in initial_values(model, 2, 5)]
+    starts = [jags.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 2, 5)]
     values = jags.data(spec, model.design, model.priors.data)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "JAGS samples", ConvergenceWarning)
@@ -190,11 +190,11 @@ def test_weight_variables_keep_out_of_the_way(table: pd.DataFrame) -> None:
 def test_initial_values_are_those_of_what_is_sampled(table: pd.DataFrame) -> None:
     model = model_of("mixed_priors", table)
     values = {"alpha": 1.0, "beta_l2": np.zeros(2), "sigma_l1": 0.7, "sigma_l2": 0.5}
-    assert set(jags.initial(model.spec, model.priors.forms, values)) == {
+    assert set(jags.initial(model.spec, model.priors.forms, {}, values)) == {
         "alpha", "beta_l2", "sigma_l2",
     }  # fmt: skip
     model = model_of("fixed_weights", table)
-    starts = jags.initial(model.spec, model.priors.forms, {"sigma_l1": 0.5, "sigma_l2": 0.5})
+    starts = jags.initial(model.spec, model.priors.forms, {}, {"sigma_l1": 0.5, "sigma_l2": 0.5})
     assert starts == {"tau_l1": 4.0, "sigma_l2": 0.5}
 
 

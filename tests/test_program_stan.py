@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
+from family_cases import by_score, half_normal_by_score
 from scipy import stats
 
 from rmm.backends.base import Settings
@@ -172,9 +173,21 @@ def test_names_of_covariates_do_not_cost_a_compilation(table: pd.DataFrame) -> N
 def test_user_text_cannot_leave_a_comment() -> None:
     spec, forms = prepare_without_data("y ~ 1 +\n  `z \u2028 */ größe model {}`\n")
     text = stan.write(spec, forms)
-    head = text.split("\ndata {")[0]
+    head = text.split("\nfunctions {")[0]
     assert all(line.startswith("//") for line in head.splitlines())
     check_syntax(text)
+
+
+@pytest.mark.parametrize("family", stan_priors.SCORES)
+@pytest.mark.parametrize("sd", [1e-12, 1e-3, 0.4, 2.0, 11.0, 60.0])
+def test_scores_of_initial_values(family: str, sd: float) -> None:
+    """The score of an initial sd has the sd's quantile; far out, to the digits that SciPy has."""
+    base = stats.halfnorm(scale=2) if family == "half_normal" else stats.halfcauchy(scale=2)
+    score = stan_priors.score_of(family, sd, 2.0)
+    if score < 0:
+        np.testing.assert_allclose(base.ppf(stats.norm.cdf(score)), sd, rtol=1e-9)
+    else:
+        np.testing.assert_allclose(base.isf(stats.norm.sf(score)), sd, rtol=1e-9)
 
 
 def test_every_prior_has_its_line() -> None:
@@ -198,7 +211,7 @@ def test_data_are_what_the_program_declares(name: str, table: pd.DataFrame) -> N
 def test_fixed_parameters_are_neither_started_nor_kept(table: pd.DataFrame) -> None:
     model = model_of("mixed_priors", table)
     spec, forms = model.spec, model.priors.forms
-    start = stan.initial(spec, forms, initial_values(model, 1, 5)[0])
+    start = stan.initial(spec, forms, model.priors.data, initial_values(model, 1, 5)[0])
     assert set(start) == {"alpha", "beta_l2", "sigma_l2"}
     assert stan.monitored(spec, forms) == ("b_l2", "sigma_l2", "u_l1")
 
@@ -237,13 +250,13 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.t.logpdf(draw["b_l1_party"], 5, 0, 2).sum(),
         stats.norm.logpdf(b1, 0.5, 1),
         np.log((b0 + 1) * (2 - b0)),  # Jacobian of the bounds -1 and 2
-        stats.t.logpdf(s_party, 4, 0, 1),
+        by_score(draw, "sigma_l1_party", stats.t(4, 0, 1), stats.halfcauchy(0, 1)),
+        half_normal_by_score(model, draw, "sigma_l2"),
         stats.expon.logpdf(s_plain, scale=1 / 2),
         stats.gamma.logpdf(s3, 2, scale=1 / 3),
-        stats.norm.logpdf(s2, 0, hyper["prior_sigma_l2_scale"]),
         stats.norm.logpdf(draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]),
         stats.norm.logpdf(draw["b_l1_plain"], 0, hyper["prior_b_l1_plain_scale"]).sum(),
-        np.log([s_party, s_plain, s3, s2]).sum(),  # Jacobians of the logs
+        np.log([s_plain, s3]).sum(),  # Jacobians of the logs
     ]
     return float(sum(terms))
 
@@ -258,7 +271,7 @@ def test_log_density_and_intercept(table: pd.DataFrame) -> None:
     model = model_of("everything", table)
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
-    starts = [stan.initial(spec, forms, v) for v in initial_values(model, 1, 3)]
+    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
     values = stan.data(spec, model.design, model.priors.data)
     fitted = run(text_of(model), values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]

@@ -21,7 +21,7 @@ class Language:
     name: str
     write: Callable[[ModelSpec, Forms], str]
     data: Callable[[ModelSpec, Design, Mapping[str, Any]], dict[str, Any]]
-    initial: Callable[[ModelSpec, Forms, Mapping[str, Any]], dict[str, Any]]
+    initial: Callable[[ModelSpec, Forms, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
     monitored: Callable[[ModelSpec, Forms], tuple[str, ...]]
     engine_options: Callable[[ModelSpec, Forms], dict[str, Any]]
     nuisance: Callable[[ModelSpec, Design], dict[str, Any]]

@@ -93,7 +93,9 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     return {**out, **priors}
 
 
-def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[str, Any]:
+def initial(
+    spec: ModelSpec, forms: Forms, priors: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
     """Initial values of what the program samples: precisions where it samples those."""
     known = {p.name: p for p in spec.sampled}
     out: dict[str, Any] = {}

@@ -30,10 +30,14 @@ from rmm.programs.stan_members import columns, estimated_sum, known_sum
 from rmm.programs.stan_priors import (
     Forms,
     bound_lines,
+    by_score,
     is_bounded,
     is_fixed,
+    is_scored,
     prior_data,
     prior_lines,
+    score_functions,
+    score_of,
     size_name,
 )
 from rmm.spec import MemberPart, ModelSpec, NestingPart
@@ -50,14 +54,15 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         Sampled parameter -> prior families, one for all elements or one per element.
     """
     check_distinct(spec)
+    scales = _scored(spec, forms)
     blocks: dict[str, list[str]] = {
-        "functions": _functions(spec),
+        "functions": _functions(spec, forms),
         "data": _data_block(spec, forms),
         "transformed data": _transformed_data(spec, forms),
-        "parameters": [_declaration(p, forms) for p in spec.sampled if not is_fixed(p, forms)],
-        "transformed parameters": [
-            line for p in spec.members for line in (*walk_lines(p), *slope_lines(p))
+        "parameters": [
+            _declaration(p, forms, scales) for p in spec.sampled if not is_fixed(p, forms)
         ],
+        "transformed parameters": _transformed_parameters(spec, forms),
         "model": _model_block(spec, forms),
         "generated quantities": _generated(spec),
     }
@@ -85,8 +90,10 @@ def _header(spec: ModelSpec) -> str:
 # -- data -----------------------------------------------------------------------------------
 
 
-def _functions(spec: ModelSpec) -> list[str]:
-    texts = [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
+def _functions(spec: ModelSpec, forms: Forms) -> list[str]:
+    scored = [p for p in spec.sampled if is_scored(p, forms)]
+    texts = score_functions(scored, forms)
+    texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
     return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
@@ -195,12 +202,29 @@ def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
 # -- parameters and model ---------------------------------------------------------------------
 
 
-def _declaration(parameter: Parameter, forms: Forms) -> str:
+def _scored(spec: ModelSpec, forms: Forms) -> dict[str, str]:
+    """The sds that are sampled by their normal scores, as expressions of these."""
+    return {p.name: by_score(p, forms) for p in spec.sampled if is_scored(p, forms)}
+
+
+def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
+    lines = [f"real<lower=0> {p} = {value};" for p, value in _scored(spec, forms).items()]
+    for part in spec.members:
+        lines += [*walk_lines(part), *slope_lines(part)]
+    return lines
+
+
+def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) -> str:
     p = parameter.name
     if parameter.role == "effect":
         if len(parameter.dims) == 2:
             return slope_declaration(parameter)
-        return f"vector<multiplier={sd_name(p)}>[{size_name(parameter)}] {p};  // non-centred"
+        sd = scales.get(sd_name(p), sd_name(p))
+        size = size_name(parameter)
+        split = "\n      " if len(sd + size + p) > 70 else ""
+        return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
+    if p in scales:
+        return f"real score_{p};  // normal score of {p}"
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
         return f"vector{bounds}[{size_name(parameter)}] {p};"
@@ -312,10 +336,21 @@ def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     return {name: known[name] for name in _weight_vectors(part)}
 
 
-def initial(spec: ModelSpec, forms: Forms, values: Mapping[str, Any]) -> dict[str, Any]:
+def initial(
+    spec: ModelSpec, forms: Forms, priors: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
     """Initial values by the program's names; effects without one start as Stan draws them."""
-    free = [p.name for p in spec.sampled if not is_fixed(p, forms)]
-    return {name: values[name] for name in free if name in values}
+    out = {}
+    for parameter in spec.sampled:
+        p = parameter.name
+        if p not in values or is_fixed(parameter, forms):
+            continue
+        if is_scored(parameter, forms):
+            scale = float(priors[f"prior_{p}_scale"])
+            out[f"score_{p}"] = score_of(forms[p][0], float(values[p]), scale)
+        else:
+            out[p] = values[p]
+    return out
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from scipy.special import erf, log_ndtr, ndtri, ndtri_exp
 
 from rmm.families import Parameter
 
@@ -35,6 +38,19 @@ HYPER = {
 }
 _UNBOUNDED = ("normal", "student_t")
 
+# Standard deviations are sampled by their normal scores: sd = F^-1(Phi(score)), F the prior or one
+# with its tail. On the log scale the posterior of an sd that may be next to 0 has an exponential
+# tail, in which NUTS mixes slowly; the score's tails are normal ones.
+SCORES = {
+    # Next to 0 the inverse has no digits left: there, its first term.
+    "half_normal": (
+        "half_normal",
+        "scale * (score < -5 ? sqrt(pi() / 2) * Phi(score) : -inv_Phi(0.5 * Phi(-score)))",
+    ),
+    "half_cauchy": ("half_cauchy", "scale * tan(0.5 * pi() * Phi(score))"),
+    "half_t": ("half_cauchy", "scale * tan(0.5 * pi() * Phi(score))"),
+}
+
 
 def size_name(parameter: Parameter) -> str:
     """Name of the data integer that sizes a vector parameter."""
@@ -58,6 +74,44 @@ def size_name(parameter: Parameter) -> str:
 def is_fixed(parameter: Parameter, forms: Forms) -> bool:
     """Whether a parameter is held at a number, which is data then."""
     return forms.get(parameter.name) == ("fixed",)
+
+
+def is_scored(parameter: Parameter, forms: Forms) -> bool:
+    """Whether an sd is sampled by its normal score."""
+    families = forms.get(parameter.name, ())
+    return (
+        parameter.role == "sd"
+        and not parameter.dims
+        and len(families) == 1
+        and families[0] in SCORES
+    )
+
+
+def score_functions(scored: Iterable[Parameter], forms: Forms) -> list[str]:
+    """Definitions of the functions that make sds of normal scores."""
+    used = dict.fromkeys(SCORES[forms[p.name][0]] for p in scored)
+    return [
+        f"  // standard deviation of a {name.replace('_', '-')} distribution by its normal score\n"
+        f"  real {name}(real score, real scale) {{\n    return {value};\n  }}"
+        for name, value in used
+    ]
+
+
+def by_score(parameter: Parameter, forms: Forms) -> str:
+    """An sd as an expression of its normal score."""
+    p = parameter.name
+    return f"{SCORES[forms[p][0]][0]}(score_{p}, prior_{p}_scale)"
+
+
+def score_of(family: str, value: float, scale: float) -> float:
+    """The normal score of an sd; the inverse of the functions above."""
+    size = value / scale
+    if family != "half_normal":
+        return float(ndtri(2 / np.pi * np.arctan(size)))
+    # By the tail that has digits; far out in logs, as Phi(-38) is 0.
+    return float(
+        ndtri(erf(size / np.sqrt(2))) if size < 1 else -ndtri_exp(np.log(2) + log_ndtr(-size))
+    )
 
 
 def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
@@ -98,6 +152,8 @@ def bound_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
 def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
     """Statements of the priors: one for all elements, or one each."""
     stem = f"prior_{parameter.name}"
+    if is_scored(parameter, {parameter.name: families}):
+        return _score_lines(parameter.name, families[0], stem)
     if families == ("precision_gamma",) and parameter.dims:
         line = PRIORS["precision_gamma"].format(p=parameter.name, h=stem, i="[k]")
         head = f"for (k in 1:{size_name(parameter)}) {{"
@@ -108,3 +164,14 @@ def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
         PRIORS[family].format(p=parameter.name, h=stem, i=f"[{number}]")
         for number, family in enumerate(families, start=1)
     ]
+
+
+def _score_lines(p: str, family: str, stem: str) -> list[str]:
+    """The prior of a normal score, and what a t prior has that a Cauchy one has not."""
+    lines = [f"score_{p} ~ std_normal();  // {p} ~ {family.replace('_', '-')}"]
+    if family == "half_t":
+        lines += [
+            f"target += student_t_lpdf({p} | {stem}_df, 0, {stem}_scale)",
+            f"    - cauchy_lpdf({p} | 0, {stem}_scale);",
+        ]
+    return lines
