@@ -143,6 +143,8 @@ class AfterFit:
         -----
         SpecificationWarning
             Without `refit`, names the units whose Pareto k is too large.
+        ConvergenceWarning
+            Names the units whose refits have not converged.
         """
         refits = Refits(self.model, self.program, self.settings, self.backend)
         return loo(self._pointwise(), refits if refit else None)

@@ -16,12 +16,13 @@ from scipy.special import logsumexp
 
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
-from rmm.errors import BackendError, DataError, SpecificationWarning
+from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning
 from rmm.inits import initial_values
 from rmm.model import Model
 from rmm.own_program import drawn_only
 from rmm.prediction import log_likelihood, unit_labels
 from rmm.programs import find_language
+from rmm.progress import progress_bar
 from rmm.subset import some_groups, some_rows
 from rmm.tables import Array
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _SAME = 1e-9  # spread of a log likelihood that is none
 _NAMED = 8  # units named in a letter
+_RHAT = 1.05  # of a refit's log likelihood of one unit
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,18 @@ def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said below, with the units' names
         result = arviz_stats.loo(_spread(tree), pointwise=True)
-    bad = np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
+    bad = _too_large(result)
     if len(bad) == 0:
         return result
     if refits is None:
         _warn_of_pareto(result, bad)
         return result
     return _refitted(result, tree, refits, bad)
+
+
+def _too_large(result: Any) -> Array:
+    """Numbers of the units whose Pareto k is above the threshold, or none."""
+    return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
 
 
 def _spread(tree: xarray.DataTree) -> xarray.DataTree:
@@ -157,19 +164,48 @@ def _refitted(result: Any, tree: xarray.DataTree, refits: Refits, bad: Array) ->
     together = flat_log_likelihood(tree)
     elpd, p = result.elpd_i.to_numpy().copy(), result.p_loo_i
     everything = logsumexp(together, axis=0) - np.log(len(together))
-    p = everything - elpd
-    for unit in bad:
-        run = refits.without(int(unit))
-        each = log_likelihood(refits.model, run)[:, unit]
-        elpd[unit] = logsumexp(each) - np.log(len(each))
-        p[unit] = everything[unit] - elpd[unit]
-        result.pareto_k[int(unit)] = 0.0
+    p, mixed = everything - elpd, {}
+    with progress_bar(None, "loo: refits") as listener:
+        for done, unit in enumerate(bad, start=1):
+            run = refits.without(int(unit))
+            each = log_likelihood(refits.model, run)[:, unit]
+            elpd[unit] = logsumexp(each) - np.log(len(each))
+            p[unit] = everything[unit] - elpd[unit]
+            result.pareto_k[int(unit)] = 0.0
+            mixed[int(unit)] = _rhat(each, refits.settings.chains)
+            if listener is not None:
+                listener(done, len(bad))
+    _warn_of_refits(result, mixed)
     result.elpd_i = result.elpd_i.copy(data=elpd)
     result.p_loo_i = result.elpd_i.copy(data=p)
     result.elpd, result.p = float(elpd.sum()), float(p.sum())
     result.se = float(np.sqrt(len(elpd) * np.var(elpd, ddof=1)))
     result.warning = False
     return result
+
+
+def _rhat(values: Array, chains: int) -> float:
+    """R-hat of draws of all chains, one after the other; NaN for a single chain."""
+    from arviz_stats.base import array_stats
+
+    each = values.reshape(chains, -1)
+    return float(np.squeeze(array_stats.rhat(each, chain_axis=0, draw_axis=1)))
+
+
+def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
+    """Refits whose chains do not agree on the one number that they are for."""
+    stuck = [unit for unit, rhat in mixed.items() if rhat > _RHAT]
+    if not stuck:
+        return
+    labels = result.pareto_k[result.pareto_k.dims[0]].to_numpy()[stuck]
+    named = ", ".join(map(str, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+    warnings.warn(
+        f"{len(stuck)} of {len(mixed)} refits have not converged (without {named}): R-hat of the "
+        f"log likelihood of what was left out is up to {max(mixed[u] for u in stuck):.2f} "
+        f"({_RHAT} wanted). Refits have the fit's settings: fit with more warmup and draws.",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
 
 
 def flat_log_likelihood(tree: xarray.DataTree) -> Array:

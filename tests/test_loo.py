@@ -135,6 +135,23 @@ def test_refits_are_exact() -> None:
         assert logsumexp(each) - np.log(len(each)) == pytest.approx(expected, abs=0.1)
 
 
+def test_refits_that_do_not_mix_are_named(
+    conjugate: tuple[Fit, np.ndarray[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chains that stay apart in the refit without one unit; the others' chains agree."""
+    fit, _ = conjugate
+    apart = fit.run.draws["b_l2"] + 0.3 * np.arange(4)[:, None, None]
+    stuck = replace(fit.run, draws={"b_l2": apart})
+    monkeypatch.setattr(Refits, "without", lambda self, unit: stuck if unit == 3 else fit.run)
+    rough = fit.loo()
+    monkeypatch.setattr("rmm.crossvalidation._too_large", lambda result: np.array([1, 3]))
+    third = rough.elpd_i["group"].to_numpy()[3]
+    said = rf"1 of 2 refits .*without {third}\).*up to \d"
+    with pytest.warns(rmm.ConvergenceWarning, match=said):
+        found = fit.loo(refit=True)
+    assert list(np.flatnonzero(found.elpd_i != rough.elpd_i)) == [1, 3]
+
+
 def test_without_a_unit_everything_else_stays(governments: pd.DataFrame) -> None:
     """The cut design is that of the table without the group's rows; units and priors stay."""
     model = prepare(FORMULA, governments)
