@@ -39,7 +39,7 @@ LENGTHS = {
     ("bml style", "gaussian"): (1000, 2000),
     ("bml style", "binomial"): (1000, 2000),
     ("bml style", "weibull"): (1000, 3000),
-    ("bml style", "cox"): (200, 300),
+    ("bml style", "cox"): (100, 200),
     ("jags", "weibull"): (1000, 2000),
     ("jags", "cox"): (1000, 2000),
 }
@@ -115,9 +115,9 @@ def _children() -> float:
 # ---- the run -----------------------------------------------------------------------------------
 
 
-def collect(chosen: list[str], weights: list[str]) -> pd.DataFrame:
-    """All rows, each measured by a process of its own."""
-    rows = []
+def collect(chosen: list[str], weights: list[str], out: Path) -> pd.DataFrame:
+    """All rows, each measured by a process of its own and written as soon as it is known."""
+    rows: list[dict[str, Any]] = []
     for family in chosen:
         for kind in weights:
             for program in PROGRAMS:
@@ -128,7 +128,20 @@ def collect(chosen: list[str], weights: list[str]) -> pd.DataFrame:
                 print(f"{family:9}{kind:10}{program:10}{row['cpu_seconds']:9.1f} CPU s"
                       f"{row['min_ess']:8.0f} ESS of {row['of']:9}"
                       f"{row['ess_per_cpu_second']:9.2f} per s", flush=True)  # fmt: skip
+                write(with_ratios(pd.DataFrame(rows)), out)
     return with_ratios(pd.DataFrame(rows))
+
+
+def write(table: pd.DataFrame, out: Path) -> None:
+    """peers.csv and peers.md, complete at every moment."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("peers.csv", table.to_csv(index=False, float_format="%.6g")),
+        ("peers.md", as_markdown(table)),
+    ):
+        beside = out / f".{name}.new"
+        beside.write_text(text)
+        beside.replace(out / name)
 
 
 def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,10 +200,7 @@ def main() -> None:
             warnings.simplefilter("ignore")
             print(json.dumps(measure(*given.one)))
         return
-    table = collect(given.families.split(","), given.weights.split(","))
-    given.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.out / "peers.csv", index=False, float_format="%.6g")
-    (given.out / "peers.md").write_text(as_markdown(table))
+    table = collect(given.families.split(","), given.weights.split(","), given.out)
     draw(table, given.out / "peers.png")
     print(as_markdown(table))
 
