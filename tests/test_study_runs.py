@@ -29,8 +29,8 @@ from rmm.study import (
     write_performance,
 )
 from rmm.study.batches import draw_replication, make_task
-from rmm.study.fitting import Outcome, Task
 from rmm.study.results import ESTIMATES, PERFORMANCE, RUN_COLUMNS, write_whole
+from rmm.study.tasks import Outcome, Task
 
 CONFIG: dict[str, Any] = {
     "seed": 11,
@@ -362,7 +362,7 @@ def test_robust_errors_change_errors_only(settings: dict[str, Any], tmp_path: Pa
 
 def test_a_failed_fit_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits that fail or time out stay in the denominator, and power is not 0."""
-    original = fitting.fit_ols
+    original = fitting.fit_regression
 
     def sometimes(task: Task) -> Outcome:
         if task.method.name == "dis":

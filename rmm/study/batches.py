@@ -19,7 +19,7 @@ from rmm.simulation import Drawn, SimulatedData, draw, draw_fixed
 from rmm.simulation.data import FixedPart
 from rmm.study import addresses
 from rmm.study.config import Study
-from rmm.study.fitting import Outcome, Task, fit_task
+from rmm.study.fitting import fit_task
 from rmm.study.methods import Method
 from rmm.study.results import (
     ESTIMATES,
@@ -30,6 +30,7 @@ from rmm.study.results import (
     write_text,
 )
 from rmm.study.scenarios import Scenario
+from rmm.study.tasks import Outcome, Task
 
 _FILE = re.compile(r"(\d+)-(\d+)\.parquet")
 

@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 import rmm
 from rmm.errors import BackendTimeout, RmmError
-from rmm.formula import parse_formula
 from rmm.simulation import Drawn
-from rmm.study.layouts import LAYOUTS, Flat, parameter_of
-from rmm.study.methods import ENGINES, OLS, Method
+from rmm.study.layouts import LAYOUTS, parameter_of
+from rmm.study.methods import CLASSICAL, ENGINES, Method
 from rmm.study.ranks import rank
+from rmm.study.regressions import fit_regression
 from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT
+from rmm.study.tasks import INTERVALS, Outcome, Task, parsed
 from rmm.terms import Formula, Term
 
 Array = np.ndarray[Any, Any]
-_INTERVALS = (("", 0.95), ("90", 0.90), ("99", 0.99))
 _MESSAGE = 500  # characters of an error that are kept
-
-
-@dataclass(frozen=True)
-class Task:
-    """One fit: a method, a replication, the values that are tested, and the chains' seed."""
-
-    method: Method
-    drawn: Drawn
-    formula: str
-    nulls: Mapping[str, float]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a fit.
-
-    Attributes
-    ----------
-    status : str
-        ok, not_converged, failed or timeout.
-    estimates : tuple of dict
-        Columns of `results.ESTIMATES` that depend on the parameter, one entry per parameter.
-    """
-
-    status: str
-    estimates: tuple[Mapping[str, Any], ...] = ()
-    message: str = ""
-    divergences: int | None = None
-    engine: str = ""
-    seconds: float = 0.0
-    fit: Any = field(default=None, repr=False)
 
 
 def fit_task(task: Task, *, keep: bool = False) -> Outcome:
@@ -85,77 +51,6 @@ def _short(error: Exception) -> str:
     text = " ".join(str(error).split()) or "no message"
     name = "" if isinstance(error, RmmError) else f"{type(error).__name__}: "
     return (name + text)[:_MESSAGE]
-
-
-@lru_cache(maxsize=256)
-def parsed(text: str) -> Formula:
-    """A formula, parsed once per process."""
-    return parse_formula(text)
-
-
-# -- least squares ---------------------------------------------------------------------------
-
-
-def fit_ols(task: Task) -> Outcome:
-    """Ordinary least squares by statsmodels, with classical, HC3 or cluster-robust errors."""
-    from statsmodels.regression.linear_model import OLS as LeastSquares
-
-    formula, config = parsed(task.formula), task.method.config
-    flat = LAYOUTS[task.method.kind.layout](task.drawn, formula, config["summary"])
-    names, matrix = _regressors(formula, flat, task.drawn)
-    outcome = flat.outcome
-    for fixed in formula.fixed:
-        outcome = outcome - fixed.value * flat.term(fixed.term)
-    model = LeastSquares(outcome, matrix)
-    result = model.fit(**_errors(config, flat))
-    if model.rank < matrix.shape[1]:
-        raise ValueError(f"the {len(names)} regressors {', '.join(names)} are collinear")
-    df = _degrees(config, flat, result)
-    mean, sd = np.asarray(result.params), np.asarray(result.bse)
-    if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
-        raise ValueError("an estimate or standard error is not finite")
-    return Outcome(OK, tuple(_t_rows(names, mean, sd, df, task.nulls)), fit=result)
-
-
-def _regressors(formula: Formula, flat: Flat, drawn: Drawn) -> tuple[list[str], Array]:
-    names = [parameter_of(term, drawn.truth, drawn) for term in formula.terms]
-    values = [flat.term(term) for term in formula.terms]
-    if formula.intercept:
-        names, values = ["b_l2[Intercept]", *names], [np.ones(len(flat.outcome)), *values]
-    return names, np.column_stack(values)
-
-
-def _errors(config: Mapping[str, Any], flat: Flat) -> dict[str, Any]:
-    if config["errors"] == "robust":
-        return {"cov_type": "HC3", "use_t": True}
-    if config["errors"] == "cluster":
-        codes = np.column_stack([flat.units[u] for u in config["cluster"]])
-        groups = codes[:, 0] if codes.shape[1] == 1 else codes
-        return {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True}
-    return {}
-
-
-def _degrees(config: Mapping[str, Any], flat: Flat, result: Any) -> float:
-    """Residual degrees of freedom; with clusters, the smallest number of clusters less one."""
-    if config["errors"] != "cluster":
-        return float(result.df_resid)
-    return float(min(len(np.unique(flat.units[u])) for u in config["cluster"]) - 1)
-
-
-def _t_rows(
-    names: Sequence[str], mean: Array, sd: Array, df: float, nulls: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    null = np.array([nulls.get(name, 0.0) for name in names])
-    p = 2 * special.stdtr(df, -np.abs((mean - null) / sd))
-    columns: dict[str, Any] = {"mean": mean, "median": mean, "sd": sd, "null": null, "p_value": p}
-    for label, level in _INTERVALS:
-        half = float(special.stdtrit(df, (1 + level) / 2)) * sd
-        columns[f"lower{label}"], columns[f"upper{label}"] = mean - half, mean + half
-    lists = {k: v.tolist() for k, v in columns.items()}
-    return [
-        {"parameter": name, "df": df, **{k: v[i] for k, v in lists.items()}}
-        for i, name in enumerate(names)
-    ]
 
 
 # -- Bayesian engines ------------------------------------------------------------------------
@@ -263,7 +158,7 @@ def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
     }
     if name in truth.priors:
         out["rank"] = rank(values, truth.parameters[name])
-    for label, level in _INTERVALS:
+    for label, level in INTERVALS:
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         out[f"lower{label}"], out[f"upper{label}"] = float(low), float(high)
     return out
@@ -291,6 +186,6 @@ def _unconverged(
 
 #: Backend -> how one task is fitted.
 BACKENDS: dict[str, Callable[[Task], Outcome]] = {
-    OLS: fit_ols,
+    **dict.fromkeys(CLASSICAL, fit_regression),
     **dict.fromkeys(ENGINES, fit_engine),
 }

@@ -19,10 +19,12 @@ from rmm.study import addresses
 from rmm.study.formulas import flat_formula, member_formula
 from rmm.study.letters import Letters
 from rmm.study.reading import schema, without_defaults
+from rmm.study.regressions import REGRESSIONS
 from rmm.study.scenarios import Scenario
-from rmm.terms import Formula, MemberBlock, NestingBlock
+from rmm.terms import Formula, MemberBlock, NestingBlock, Outcome
 
-OLS = "ols"
+#: Backends that are regressions without member effects.
+CLASSICAL = tuple(REGRESSIONS)
 #: Value of a method's `priors`: those of the truth.
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
@@ -54,7 +56,7 @@ class Kind:
 
 
 def _flat(truth: Formula, config: Mapping[str, Any]) -> str:
-    return flat_formula(truth, nesting=config["backend"] != OLS)
+    return flat_formula(truth, nesting=config["backend"] not in CLASSICAL)
 
 
 def _conventional(truth: Formula, config: Mapping[str, Any]) -> str:
@@ -65,7 +67,7 @@ def _estimated(truth: Formula, config: Mapping[str, Any]) -> str:
     return member_formula(truth, weights=config.get("weights"), estimated=True)
 
 
-_REGRESSION = (OLS, *ENGINES)
+_REGRESSION = (*CLASSICAL, *ENGINES)
 KINDS: dict[str, Kind] = {
     "aggregation": Kind("aggregation", "groups", _REGRESSION, _flat, ("summary",)),
     "disaggregation": Kind("disaggregation", "memberships", _REGRESSION, _flat, ()),
@@ -180,9 +182,9 @@ def _check_keys(
         if name in plain and name not in kind.keys:
             having = ", ".join(k.name for k in KINDS.values() if name in k.keys)
             raise letters.about(f"{key}.{name}", f"given for kind {kind.name}", f"for {having}")
-    for name, for_ols in _BACKEND_KEYS.items():
-        if plain.get(name) and for_ols != (backend == OLS):
-            other = "ols" if for_ols else ", ".join(ENGINES)
+    for name, classical in _BACKEND_KEYS.items():
+        if plain.get(name) and classical != (backend in CLASSICAL):
+            other = ", ".join(CLASSICAL if classical else ENGINES)
             raise letters.about(f"{key}.{name}", f"given for backend {backend}", f"for {other}")
     if (one.get("errors") == "cluster") != ("cluster" in one):
         raise letters.about(
@@ -207,8 +209,7 @@ def _check_formula(
     wanted = recipe.truth.formula.outcome
     if formula.outcome.label != wanted.label:
         raise letters.about(key, f"the outcome {formula.outcome.label}", wanted.label)
-    if method.backend == OLS and wanted.kind != "plain":
-        raise letters.about(key, f"the outcome {wanted.label}", "one column with backend ols")
+    _check_outcome(key, method.backend, wanted, recipe.truth, letters)
     columns = {c for t in _terms(formula) for c in term_columns(t)}
     columns |= {c for b in formula.members for c in b.weight.columns}
     for column in sorted(columns):
@@ -217,8 +218,9 @@ def _check_formula(
     if method.kind.layout != "members":
         if formula.members:
             raise letters.about(key, "mm()", f"no mm() in kind {method.kind.name}")
-        if formula.nestings and method.backend == OLS:
-            raise letters.about(key, "hm()", "no hm() with backend ols; use jags or stan")
+        if formula.nestings and method.backend in CLASSICAL:
+            allowed = f"no hm() with backend {method.backend}; use jags or stan"
+            raise letters.about(key, "hm()", allowed)
     elif not formula.members:
         raise letters.about(key, "no mm()", f"mm() in kind {method.kind.name}")
     elif method.kind.name == "mmmm" and not any(b.weight.estimated for b in formula.members):
@@ -231,6 +233,29 @@ def _check_formula(
         _check_drawn_priors(key.replace("formula", "priors"), formula, scenario, letters)
     if "nesting" in method.config.get("cluster", []) and recipe.names.nesting is None:
         raise letters.about(key.replace("formula", "cluster"), "no nesting units", "group, member")
+
+
+def _check_outcome(
+    key: str, backend: str, outcome: Outcome, truth: Truth, letters: Letters
+) -> None:
+    """A regression takes some kinds of outcomes, and some families."""
+    regression = REGRESSIONS.get(backend)
+    if regression is None:
+        return
+    family = truth.spec.family.name
+    if regression.families and family not in regression.families:
+        other = [n for n, r in REGRESSIONS.items() if not r.families or family in r.families]
+        raise letters.about(
+            key.replace("formula", "backend"),
+            f"{backend!r} for family {family}",
+            ", ".join([*(n for n in other if outcome.kind in REGRESSIONS[n].outcomes), *ENGINES]),
+        )
+    if outcome.kind not in regression.outcomes:
+        names = {"plain": "one column", "cbind": "cbind()", "surv": "Surv()"}
+        allowed = " or ".join(names[kind] for kind in regression.outcomes)
+        raise letters.about(
+            key, f"the outcome {outcome.label}", f"{allowed} with backend {backend}"
+        )
 
 
 def _check_drawn_priors(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from rmm.study import addresses
 from rmm.study.config import Study
-from rmm.study.methods import OLS, Method
+from rmm.study.methods import CLASSICAL, Method
 from rmm.study.results import OK
 from rmm.study.verdicts import Verdict, fit_notes
 
@@ -26,7 +26,7 @@ def pairs(study: Study) -> list[tuple[Method, Method]]:
     """Methods of the same model and priors on two engines."""
     models: dict[str, list[Method]] = {}
     for method in study.methods:
-        if method.backend != OLS:
+        if method.backend not in CLASSICAL:
             model = {k: v for k, v in method.config.items() if k not in _OWN}
             models.setdefault(addresses.digest(model), []).append(method)
     return [
@@ -55,7 +55,7 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
     chance = 2 * stats.norm.sf(settings["mcse"]) * len(table)
     largest = f"; largest: {table['z'].abs().max():.2f}" if len(table) else ""
     notes = (
-        *fit_notes(estimates[estimates["backend"] != OLS]),
+        *fit_notes(estimates[~estimates["backend"].isin(CLASSICAL)]),
         f"Wanted: posterior means within {settings['mcse']:g} combined Monte Carlo errors"
         f"{largest}; standard deviations within a factor of {settings['sd_ratio']:g}; both fits "
         "converged.",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rmm.study.batches import make_task
 from rmm.study.config import Study
-from rmm.study.fitting import engine_data, parsed
+from rmm.study.fitting import engine_data
 from rmm.study.results import write_text
+from rmm.study.tasks import parsed
 
 
 def compile_method(study: Study, method_name: str, marker: Path) -> None:

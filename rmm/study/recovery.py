@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
-from rmm.study.methods import OLS
+from rmm.study.methods import CLASSICAL
 from rmm.study.performance import PER_METHOD, performance
 from rmm.study.results import NOT_CONVERGED, OK
 from rmm.study.verdicts import Verdict, broken, fit_notes
@@ -39,7 +39,7 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
     """
     import pandas as pd
 
-    wanted = [m.name for m in study.methods if m.backend != OLS]
+    wanted = [m.name for m in study.methods if m.backend not in CLASSICAL]
     wanted = list(settings["methods"]) or wanted
     bayesian = estimates[estimates["method"].isin(wanted)]
     low, high = settings["coverage"]

@@ -38,7 +38,9 @@ def method_rows(results: Results) -> list[dict[str, str]]:
 
 def _settings(method: Mapping[str, Any], backend: str) -> str:
     """What matters for the kind of backend: standard errors, or the sampler."""
-    if backend == "ols":
+    from rmm.study.methods import CLASSICAL
+
+    if backend in CLASSICAL:
         clusters = method.get("cluster") or []
         return f"{method.get('errors', 'classical')} errors" + (
             f", clusters: {', '.join(clusters)}" if clusters else ""

@@ -1,0 +1,138 @@
+"""Regressions of practice in studies: logistic regression beside least squares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import optimize, stats
+from scipy.special import expit
+
+from rmm.errors import StudyError
+from rmm.study import Study, load_study
+from rmm.study.batches import make_task, replay
+from rmm.study.fitting import fit_task
+
+FORMULA = "{outcome} ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
+Array = np.ndarray[Any, Any]
+
+
+def study(folder: Path, *, outcome: str = "y", family: str = "binomial", **method: Any) -> Study:
+    """A study of one scenario with one method `one`."""
+    truth: dict[str, Any] = {"b_l2[Intercept]": 0.2, "b_l2[z]": 0.5, "b_l1[x]": 0.4, "sigma_l1": 1}
+    extra = {"trials": 5} if outcome != "y" else {}
+    config = {
+        "title": "Logistic regression", "seed": 11, "replications": 4, "batch": 4,
+        "membership": {"kind": "synthetic", "groups": 60, "members": 30,
+                       "size": {"distribution": "uniform", "low": 2, "high": 4}},
+        "covariates": {"x": {"level": "member"}, "z": {"level": "group"}},
+        "truth": {"formula": FORMULA.format(outcome=outcome), "family": family, **extra,
+                  "parameters": {**truth, **({"sigma_l2": 1} if family == "gaussian" else {})}},
+        "methods": [{"name": "one", "backend": "glm", **method}],
+        "estimands": [{"parameter": "b_l1[x]"}, {"parameter": "b_l2[z]"}],
+    }  # fmt: skip
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return load_study(path)
+
+
+def maximum(y: Array, trials: Array, X: Array) -> Array:
+    """Maximum likelihood estimates of a logistic regression, by SciPy alone."""
+
+    def minus(b: Array) -> float:
+        eta = X @ b
+        return float(np.sum(trials * np.logaddexp(0, eta) - y * eta))
+
+    def slope(b: Array) -> Array:
+        return np.asarray(X.T @ (trials * expit(X @ b) - y))
+
+    return np.asarray(optimize.minimize(minus, np.zeros(X.shape[1]), jac=slope, tol=1e-12).x)
+
+
+def sandwich(y: Array, X: Array, b: Array, codes: Array) -> Array:
+    """Covariance with clusters (Liang and Zeger 1986), times G/(G-1) (N-1)/(N-K)."""
+    p = expit(X @ b)
+    bread = np.linalg.inv((X.T * (p * (1 - p))) @ X)
+    scores = np.stack([np.bincount(codes, v) for v in (X * (y - p)[:, None]).T])
+    groups, (rows, columns) = len(np.unique(codes)), X.shape
+    small = groups / (groups - 1) * (rows - 1) / (rows - columns)
+    return np.asarray(bread @ scores @ scores.T @ bread * small)
+
+
+def fitted(study: Study) -> tuple[list[dict[str, Any]], Array, Array, Any]:
+    """Estimates, outcome and design of the disaggregated first replication, and its units."""
+    data, outcome = replay(study, study.scenarios[0].id, 1, "one")
+    assert outcome.status == "ok", outcome.message
+    rows = data.data
+    X = np.column_stack([np.ones(len(rows)), rows["z"], rows["x"]])
+    codes = {u: np.unique(rows[u], return_inverse=True)[1] for u in ("group", "member")}
+    return [dict(e) for e in outcome.estimates], rows["y"].to_numpy(float), X, codes
+
+
+def test_estimates_and_errors_are_those_of_maximum_likelihood(tmp_path: Path) -> None:
+    estimates, y, X, _ = fitted(study(tmp_path, kind="disaggregation"))
+    b = maximum(y, np.ones(len(y)), X)
+    assert [e["parameter"] for e in estimates] == ["b_l2[Intercept]", "b_l2[z]", "b_l1[x]"]
+    np.testing.assert_allclose([e["mean"] for e in estimates], b, atol=1e-5)
+    p = expit(X @ b)
+    sd = np.sqrt(np.diag(np.linalg.inv((X.T * (p * (1 - p))) @ X)))
+    np.testing.assert_allclose([e["sd"] for e in estimates], sd, rtol=1e-4)
+    for e, one, error in zip(estimates, b, sd, strict=True):  # normal tests and intervals
+        assert e["p_value"] == pytest.approx(2 * stats.norm.sf(abs(one / error)), rel=1e-3)
+        assert e["upper"] == pytest.approx(one + stats.norm.ppf(0.975) * error, abs=1e-4)
+
+
+def test_robust_and_clustered_errors(tmp_path: Path) -> None:
+    """HC0 and one-way clusters by hand; two-way is member + group - both (Cameron et al. 2011)."""
+    estimates, y, X, codes = fitted(study(tmp_path, kind="disaggregation", errors="robust"))
+    b = np.array([e["mean"] for e in estimates])
+    each = np.arange(len(y))
+    plain = sandwich(y, X, b, each) * (len(y) - X.shape[1]) / len(y)
+    np.testing.assert_allclose([e["sd"] for e in estimates], np.sqrt(np.diag(plain)), rtol=1e-5)
+    one = {"kind": "disaggregation", "errors": "cluster"}
+    estimates, *_ = fitted(study(tmp_path, **one, cluster=["group"]))
+    by_group = np.diag(sandwich(y, X, b, codes["group"]))
+    np.testing.assert_allclose([e["sd"] for e in estimates], np.sqrt(by_group), rtol=1e-5)
+    estimates, *_ = fitted(study(tmp_path, **one, cluster=["group", "member"]))
+    both = by_group + np.diag(sandwich(y, X, b, codes["member"]))
+    both = both - np.diag(sandwich(y, X, b, each))
+    np.testing.assert_allclose([e["sd"] for e in estimates], np.sqrt(both), rtol=1e-5)
+
+
+def test_successes_and_failures_averaged_over_members(tmp_path: Path) -> None:
+    found = study(tmp_path, outcome="cbind(won, lost)", kind="aggregation")
+    data, outcome = replay(found, found.scenarios[0].id, 2, "one")
+    assert outcome.status == "ok", outcome.message
+    groups = data.data.groupby("group")
+    first, x = groups.first(), groups["x"].mean()
+    X = np.column_stack([np.ones(len(first)), first["z"], x])
+    won = first["won"].to_numpy(float)
+    b = maximum(won, won + first["lost"].to_numpy(float), X)
+    np.testing.assert_allclose([e["mean"] for e in outcome.estimates], b, atol=1e-5)
+
+
+def test_separation_is_a_failed_fit(tmp_path: Path) -> None:
+    found = study(tmp_path, kind="aggregation")
+    task = make_task(found, found.scenarios[0], found.methods[0], 1)
+    z = task.drawn.columns["z"].values
+    task.drawn.outcomes["y"][:] = z > np.median(z)  # type: ignore[index]
+    outcome = fit_task(task)
+    assert outcome.status == "failed"
+    assert "separate the outcome" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*'glm' for family gaussian"),
+        ({"backend": "ols", "outcome": "cbind(won, lost)"}, r"allowed: one column with .*ols"),
+        ({"sampler": {"chains": 2}}, r"sampler\n.*given for backend glm\n.*for jags, stan"),
+        ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"no hm\(\) with backend glm"),
+    ],
+)  # fmt: skip
+def test_letters(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=said):
+        study(tmp_path, kind="disaggregation", **settings)
