@@ -113,7 +113,8 @@ class Family:
     jags_standard_effects : bool
         Whether JAGS programs write effects as their sd times standard normals. Where the glm
         module augments the outcome to normals (Poisson counts, logit), its sampler for the
-        precisions of effects has another posterior than the model's, with smaller sds.
+        precisions of effects has another posterior than the model's, with smaller sds. Without
+        a block (choices), sds mix better so.
     jags_initial : callable
         ``(outcome) -> dict`` initial values of nodes that are no parameters of the model.
     priors, classic_priors : callable

@@ -132,6 +132,8 @@ CONDLOGIT = Family(
     jags_outside="for (k in 1:S) { "
     "place[k] ~ dcat(odds[stratum_start[k]:(stratum_start[k + 1] - 1)]) }",
     jags_block=False,
+    # Slices of sds mix 8 times better under standard normal effects.
+    jags_standard_effects=True,
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     unit="stratum",
