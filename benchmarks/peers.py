@@ -35,6 +35,7 @@ FAMILIES = ("gaussian", "binomial", "weibull", "cox")
 PROGRAMS = ("bml style", "jags", "stan")
 CHAINS = 4
 # (warm-up, draws) per chain: long enough for a stable ESS, short enough for one sitting.
+# Not so for bml style and cox, whose table takes seconds an iteration: its ESS is an order only.
 LENGTHS = {
     ("bml style", "gaussian"): (1000, 2000),
     ("bml style", "binomial"): (1000, 2000),

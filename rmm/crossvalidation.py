@@ -7,7 +7,7 @@ Vehtari, Gelman and Gabry (2017), Statistics and Computing 27, 1413-1432.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +146,14 @@ def _spread(tree: xarray.DataTree) -> xarray.DataTree:
     return out
 
 
+def _named(result: Any, units: Sequence[int] | Array) -> str:
+    """Labels of units, the first few of them."""
+    labels = result.pareto_k[result.pareto_k.dims[0]].to_numpy()[units]
+    return ", ".join(map(str, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+
+
 def _warn_of_pareto(result: Any, bad: Array) -> None:
-    labels = result.pareto_k[result.pareto_k.dims[0]].to_numpy()[bad]
-    named = ", ".join(map(str, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+    named = _named(result, bad)
     warnings.warn(
         f"Pareto k is above {result.good_k:.2f} for {len(bad)} of {result.n_data_points} units "
         f"({named}): their importance weights cannot be trusted, and elpd is too high or too low "
@@ -197,8 +202,7 @@ def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
     stuck = [unit for unit, rhat in mixed.items() if rhat > _RHAT]
     if not stuck:
         return
-    labels = result.pareto_k[result.pareto_k.dims[0]].to_numpy()[stuck]
-    named = ", ".join(map(str, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+    named = _named(result, stuck)
     warnings.warn(
         f"{len(stuck)} of {len(mixed)} refits have not converged (without {named}): R-hat of the "
         f"log likelihood of what was left out is up to {max(mixed[u] for u in stuck):.2f} "

@@ -3,8 +3,8 @@
 Everything linear is written so that JAGS's glm module samples all coefficients and effects in one
 block: segments of memberships as slices ``first[j]:last[j]`` with nested indices (the fastest of
 five spellings tried). Gaussian effects have precisions through ``dscaled.gamma``, whose sampler
-mixes several times better than slices of sds; it is wrong for other outcomes, where effects are
-sds times normals (`Family.jags_standard_effects`).
+mixes several times better than slices of sds; it is wrong for counts and logits, and absent for
+choices, where effects are sds times normals (`Family.jags_standard_effects`).
 """
 
 from __future__ import annotations
