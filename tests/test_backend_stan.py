@@ -80,13 +80,14 @@ def quick(values: Mapping[str, Any] | None = None, **changes: Any) -> Run:
 
 
 def samplers(seed: int) -> list[psutil.Process]:
-    """Running processes of the program with this seed; each test that asks has its own."""
+    """Running processes of the program with this seed; each test that asks has its own.
+
+    Found by their command lines: psutil keeps the `exe` that it saw first, which is Python's if it
+    looked between fork and exec.
+    """
     executable = str(compile_program(PROGRAM))
-    running = psutil.process_iter(["exe", "cmdline"])
-    return [
-        p for p in running
-        if p.info["exe"] == executable and f"seed={seed}" in (p.info["cmdline"] or [])
-    ]  # fmt: skip
+    lines = ((p, p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+    return [p for p, line in lines if line[:1] == [executable] and f"seed={seed}" in line]
 
 
 def wait_for(condition: Any, seconds: float = 10.0) -> bool:
