@@ -62,12 +62,12 @@ class Refits:
             )
         model = without_unit(self.model, unit)
         language, forms = find_language(find_backend(self.backend).language), model.priors.forms
-        values = language.data(model.spec, model.design, model.priors.data)
+        values = language.data(model.spec, model.design, model.priors.data, model.integration)
         neutral = initial_values(model, self.settings.chains, self.settings.seed)
         nuisance = language.nuisance(model.spec, model.design)
         own = model.priors.data
         starts = [{**nuisance, **language.initial(model.spec, forms, own, v)} for v in neutral]
-        if self.program != language.write(model.spec, forms):  # the user's own
+        if self.program != language.write(model.spec, forms, model.integration):  # the user's own
             starts = [drawn_only(self.program, language.name, s) for s in starts]
         return find_backend(self.backend).run(self.program, values, starts, self.settings, None)
 

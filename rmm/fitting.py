@@ -111,15 +111,15 @@ def _sampled(
     """Program and data to the engine, draws back."""
     language, forms = find_language(engine.language), model.priors.forms
     own = program is not None
-    text = read_program(program) if own else language.write(model.spec, forms)
-    needed = {} if own else language.engine_options(model.spec, forms)
+    text = read_program(program) if own else language.write(model.spec, forms, model.integration)
+    needed = {} if own else language.engine_options(model.spec, forms, model.integration)
     settings = replace(
         settings,
         monitor=_monitored(language, model, monitor),
         options={**needed, **options},
     )
     check_variables(text, engine.language, settings.monitor)
-    values = language.data(model.spec, model.design, model.priors.data)
+    values = language.data(model.spec, model.design, model.priors.data, model.integration)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     nuisance = language.nuisance(model.spec, model.design)
     starts = [
@@ -143,16 +143,21 @@ def program(
     priors: Any = "weakly_informative",
     transform: str | None = None,
     missing: str = "error",
+    integrate: bool = True,
 ) -> str:
     """The program text that `fit` would run, without running anything.
 
-    Without `data`, predictors outside `mm()` count as level 2 unless `hm(vars=)` names them.
+    Where Stan's program integrates effects out (`rmm.integration`) there is no line of the
+    likelihood to edit: ``integrate=False`` gives the text that samples all effects, of the same
+    posterior, which runs on the same data. Without `data` all effects are sampled, and predictors
+    outside `mm()` count as level 2 unless `hm(vars=)` names them.
     """
     language = find_language(find_backend(backend).language)
     if data is None:
-        return language.write(*prepare_without_data(formula, family, priors=priors))
+        return language.write(*prepare_without_data(formula, family, priors=priors), None)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
-    return language.write(model.spec, model.priors.forms)
+    way = model.integration if integrate else None
+    return language.write(model.spec, model.priors.forms, way)
 
 
 def program_data(
@@ -168,7 +173,7 @@ def program_data(
     """The data that `fit` would give to the engine, by the program's names."""
     language = find_language(find_backend(backend).language)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
-    return dict(language.data(model.spec, model.design, model.priors.data))
+    return dict(language.data(model.spec, model.design, model.priors.data, model.integration))
 
 
 def _counts(**counts: int) -> dict[str, Any]:

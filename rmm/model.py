@@ -15,6 +15,7 @@ from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
 from rmm.grouping import Grouped, group_table
+from rmm.integration import Integration, find_integration
 from rmm.levels import coefficient_labels, find_levels, without_what_cancels
 from rmm.missing import WAYS, Dropped, drop_incomplete
 from rmm.prior_language import PriorChoice, read_priors
@@ -45,6 +46,8 @@ class Model:
         ``"error"`` or ``"drop"``.
     dropped : Dropped or None
         Groups left out for missing values.
+    integration : Integration or None
+        Effects that an engine need not sample as they stand.
     """
 
     formula: str
@@ -57,6 +60,7 @@ class Model:
     used: pd.DataFrame
     missing: str = "error"
     dropped: Dropped | None = None
+    integration: Integration | None = None
 
 
 def prepare(
@@ -100,8 +104,9 @@ def prepare(
     resolved = resolve(rest, spec, design)
     used = frame[list(columns_of(written))]
     return Model(
-        formula, spec, grouped, design, choice, resolved, transform, used, missing, dropped
-    )
+        formula, spec, grouped, design, choice, resolved, transform, used, missing, dropped,
+        find_integration(spec, design),
+    )  # fmt: skip
 
 
 def prepare_without_data(

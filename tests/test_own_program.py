@@ -73,7 +73,7 @@ def test_more_variables_are_kept(coalitions: pd.DataFrame) -> None:
 
 @pytest.mark.stan
 def test_an_edited_program_runs_on_stan(coalitions: pd.DataFrame, tmp_path: Path) -> None:
-    text = rmm.program(FORMULA, backend="stan", data=coalitions)
+    text = rmm.program(FORMULA, backend="stan", data=coalitions, integrate=False)
     text = edited(text, "y ~ normal(eta, sigma_l2);", "y ~ student_t(4, eta, sigma_l2);")
     text = edited(
         text, "  vector[K_l2 + 1] b_l2;", "  vector[K_l2 + 1] b_l2;\n  real twice = 2 * alpha;"

@@ -102,6 +102,12 @@ class Family:
         ``outcome["baseline"]``.
     residual_variance : callable
         ``(values) -> (S,)`` on the scale of the linear predictor; a scalar where it is known.
+    normal_sd : str
+        Name of the sd of an outcome `y` that is normal given the linear predictor; "" otherwise.
+    working : callable or None
+        ``(outcome) -> (response, weight)``, two (J,) arrays: a normal approximation of the
+        likelihood of each group's linear predictor, mean and precision. Stan programs sample
+        effects about what it says of them; the posterior does not depend on it.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
         Lines of program text. They may use ``eta`` and the family's data and parameters.
     jags_model : str
@@ -144,6 +150,8 @@ class Family:
     stan_data: str
     stan_model: str
     jags_model: str
+    normal_sd: str = ""
+    working: Callable[[Outcome], tuple[Array, Array]] | None = None
     stan_functions: str = ""
     stan_transformed_data: str = ""
     jags_outside: str = ""

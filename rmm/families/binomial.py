@@ -11,6 +11,7 @@ from scipy.special import expit, gammaln, log_expit, logit
 from rmm.errors import DataError
 from rmm.families.base import Array, Family, Outcome, Values
 
+_PSEUDO_TRIALS = 4
 _SHOWN = 5  # distinct values that a letter quotes
 
 
@@ -96,6 +97,18 @@ def _residual_variance(values: Values) -> float:
     return float(np.pi**2 / 3)
 
 
+def _working(outcome: Outcome) -> tuple[Array, Array]:
+    """Working response and weight of iteratively weighted least squares.
+
+    At each group's own share of successes, drawn towards that of all groups as if by four more
+    trials, so that it is finite. McCullagh & Nelder (1989), Generalized Linear Models, 2.5.
+    """
+    y, n = np.asarray(outcome["y"], dtype=float), _trials(outcome)
+    share = (y + _PSEUDO_TRIALS * expit(_scale(outcome)[0])) / (n + _PSEUDO_TRIALS)
+    weight = n * share * (1 - share)
+    return logit(share) + (y - n * share) / weight, weight
+
+
 def _for_outcome(kind: str) -> Family:
     if kind == "plain":
         return BINOMIAL
@@ -119,6 +132,7 @@ BINOMIAL = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    working=_working,
     stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group",
     stan_model="y ~ bernoulli_logit(eta);",
     jags_standard_effects=True,

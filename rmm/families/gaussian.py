@@ -52,6 +52,7 @@ GAUSSIAN = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    normal_sd="sigma_l2",
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ normal(eta, sigma_l2);",
     jags_model="y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",

@@ -9,6 +9,7 @@ from typing import Any
 
 from rmm.design import Design
 from rmm.errors import BackendError
+from rmm.integration import Integration
 from rmm.spec import ModelSpec
 
 Forms = Mapping[str, tuple[str, ...]]
@@ -19,19 +20,15 @@ class Language:
     """One row: how a model becomes text, data and initial values of a program language."""
 
     name: str
-    write: Callable[[ModelSpec, Forms], str]
-    data: Callable[[ModelSpec, Design, Mapping[str, Any]], dict[str, Any]]
+    write: Callable[[ModelSpec, Forms, Integration | None], str]
+    data: Callable[[ModelSpec, Design, Mapping[str, Any], Integration | None], dict[str, Any]]
     initial: Callable[[ModelSpec, Forms, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
     monitored: Callable[[ModelSpec, Forms], tuple[str, ...]]
-    engine_options: Callable[[ModelSpec, Forms], dict[str, Any]]
+    engine_options: Callable[[ModelSpec, Forms, Integration | None], dict[str, Any]]
     nuisance: Callable[[ModelSpec, Design], dict[str, Any]]
 
 
 def _no_nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
-    return {}
-
-
-def _no_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     return {}
 
 
@@ -43,8 +40,8 @@ def find_language(name: str) -> Language:
     if name not in LANGUAGES:
         raise BackendError(f"Unknown program language {name!r}. Known: {', '.join(LANGUAGES)}.")
     module = import_module(LANGUAGES[name])
-    options = getattr(module, "engine_options", _no_options)
     nuisance = getattr(module, "nuisance", _no_nuisance)
     return Language(
-        name, module.write, module.data, module.initial, module.monitored, options, nuisance
-    )
+        name, module.write, module.data, module.initial, module.monitored,
+        module.engine_options, nuisance,
+    )  # fmt: skip

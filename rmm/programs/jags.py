@@ -4,7 +4,8 @@ Everything linear is written so that JAGS's glm module samples all coefficients 
 block: segments of memberships as slices ``first[j]:last[j]`` with nested indices (the fastest of
 five spellings tried). Gaussian effects have precisions through ``dscaled.gamma``, whose sampler
 mixes several times better than slices of sds; it is wrong for counts and logits, and absent for
-choices, where effects are sds times normals (`Family.jags_standard_effects`).
+choices, where effects are sds times normals (`Family.jags_standard_effects`). All effects are
+sampled: `integration` is for other languages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from rmm.design import Design, Nesting
 from rmm.errors import PriorError
 from rmm.expressions import Node
+from rmm.integration import Integration
 from rmm.memberships import Membership
 from rmm.programs import features, jags_features
 from rmm.programs.jags_effects import (
@@ -40,7 +42,7 @@ Array = np.ndarray[Any, Any]
 _COMMENT_COLUMN = 76
 
 
-def write(spec: ModelSpec, forms: Forms) -> str:
+def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
     """Program text; it depends on the model and the families of its priors alone.
 
     Parameters
@@ -66,7 +68,12 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     return "\n".join(line for section in sections for line in section) + "\n"
 
 
-def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
+def data(
+    spec: ModelSpec,
+    design: Design,
+    priors: Mapping[str, Any],
+    integration: Integration | None = None,
+) -> dict[str, Any]:
     """What the program gets, by its names; indices are 1-based.
 
     Raises
@@ -122,7 +129,9 @@ def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
     return tuple(p.name for p in spec.parameters if forms.get(p.name) != ("fixed",))
 
 
-def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
+def engine_options(
+    spec: ModelSpec, forms: Forms, integration: Integration | None = None
+) -> dict[str, Any]:
     """The nodes that must be in a glm block: effects, and coefficients with normal priors."""
     if not spec.family.jags_block:
         return {}

@@ -1,8 +1,8 @@
-"""ModelSpec -> Stan program. The text depends on the model alone; sizes and priors are data.
+"""ModelSpec -> Stan program. The text depends on the model, and on which effects are not sampled.
 
-What makes it fast: known weights are a sparse matrix times the member effects
-(`csr_matrix_times_vector`), group sums of estimated weights too, effects are non-centred by
-`multiplier`, and nothing but parameters goes to the output.
+Sizes and priors are data. What makes it fast: known weights are a sparse matrix times the member
+effects (`csr_matrix_times_vector`), group sums of estimated weights too, effects are non-centred by
+`multiplier` or integrated out (`stan_integrated`), and nothing but parameters goes to the output.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 
 from rmm.design import Design
 from rmm.families import Parameter
+from rmm.integration import Integration, integrated
 from rmm.memberships import Membership
-from rmm.programs import features, stan_features
+from rmm.programs import features, stan_features, stan_integrated
 from rmm.programs.names import check_distinct, vector_name
 from rmm.programs.stan_effects import (
     effect_data,
@@ -44,7 +45,7 @@ from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.weight_programs import stan_definitions, uses_size
 
 
-def write(spec: ModelSpec, forms: Forms) -> str:
+def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
     """The Stan program of a model.
 
     Parameters
@@ -52,19 +53,25 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     spec : ModelSpec
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
+    integration : Integration, optional
+        Effects that are not sampled as they stand; without it all are.
     """
     check_distinct(spec)
     scales = _scored(spec, forms)
+    gone = integrated(spec, integration)
     blocks: dict[str, list[str]] = {
-        "functions": _functions(spec, forms),
-        "data": _data_block(spec, forms),
-        "transformed data": _transformed_data(spec, forms),
+        "functions": _functions(spec, forms, integration),
+        "data": _data_block(spec, forms, integration),
+        "transformed data": _transformed_data(spec, forms, integration),
         "parameters": [
-            _declaration(p, forms, scales) for p in spec.sampled if not is_fixed(p, forms)
-        ],
+            _declaration(p, forms, scales)
+            for p in spec.sampled
+            if not is_fixed(p, forms) and p.name not in gone
+        ]
+        + stan_integrated.declarations(spec, integration),
         "transformed parameters": _transformed_parameters(spec, forms),
-        "model": _model_block(spec, forms),
-        "generated quantities": _generated(spec),
+        "model": _model_block(spec, forms, integration),
+        "generated quantities": _generated(spec, integration),
     }
     text = [_header(spec)]
     for name, lines in blocks.items():
@@ -90,16 +97,16 @@ def _header(spec: ModelSpec) -> str:
 # -- data -----------------------------------------------------------------------------------
 
 
-def _functions(spec: ModelSpec, forms: Forms) -> list[str]:
+def _functions(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
     scored = [p for p in spec.sampled if is_scored(p, forms)]
-    texts = score_functions(scored, forms)
+    texts = stan_integrated.functions(integration) + score_functions(scored, forms)
     texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
     return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
 
 
-def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:
+def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
     lines = ["int<lower=1> J;  // groups", *spec.family.stan_data.splitlines()]
     if spec.terms:
         lines += [
@@ -113,6 +120,7 @@ def _data_block(spec: ModelSpec, forms: Forms) -> list[str]:
         lines += _member_data(part)
     for nest in spec.nestings:
         lines += _nesting_data(nest)
+    lines += stan_integrated.declared(spec, integration)
     lines.append("// priors")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
@@ -185,7 +193,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
+def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         m = f"M{part.suffix}"
@@ -196,7 +204,7 @@ def _transformed_data(spec: ModelSpec, forms: Forms) -> list[str]:
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
-    return lines
+    return lines + stan_integrated.transformed_data(spec, integration)
 
 
 # -- parameters and model ---------------------------------------------------------------------
@@ -234,27 +242,38 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
     return f"real{'<lower=0>' if bounded else ''} {p};"
 
 
-def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
+def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
+    """Lines that compute `eta`, without the effects that are not sampled as they stand."""
+    gone = integrated(spec, integration)
     lines = [f"vector[J] eta = rep_vector({'alpha' if spec.intercept else '0'}, J);"]
     if spec.offset:
         lines.append("eta += offset_l2;")
     if spec.terms:
         lines.append("eta += X_l2 * beta_l2;")
     for part in spec.members:
-        lines += estimated_sum(part) if part.estimated else known_sum(part)
+        lines += (estimated_sum if part.estimated else known_sum)(part, part.u not in gone)
     for nest in spec.nestings:
         if nest.covariates:
             lines.append(f"eta += X_l3{nest.suffix} * {nest.b};")
-        if nest.random:
+        if nest.random and nest.u not in gone:
             lines.append(f"eta += {nest.u}[nesting{nest.suffix}];")
-    lines += ["", *spec.family.stan_model.splitlines(), "", "// effects"]
+    return lines
+
+
+def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+    gone = integrated(spec, integration)
+    lines = _predictor(spec, integration)
+    if integration is not None:
+        lines += stan_integrated.likelihood(spec, integration)
+    if integration is None or not integration.exact:
+        lines += ["", *spec.family.stan_model.splitlines()]
+    effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
+    if effects:
+        lines += ["", "// effects"]
     lines += [
         slope_density(p) if len(p.dims) == 2 else f"{p.name} ~ normal(0, {sd_name(p.name)});"
-        for p in spec.sampled
-        if not p.structural
+        for p in effects
     ]
-    if lines[-1] == "// effects":
-        lines = lines[:-2]
     lines += ["", "// priors"]
     for parameter in spec.sampled:
         if parameter.structural and not is_fixed(parameter, forms):
@@ -262,7 +281,15 @@ def _model_block(spec: ModelSpec, forms: Forms) -> list[str]:
     return lines
 
 
-def _generated(spec: ModelSpec) -> list[str]:
+def _generated(spec: ModelSpec, integration: Integration | None) -> list[str]:
+    lines = _coefficients(spec)
+    if integration is not None:
+        eta = _predictor(spec, integration)
+        lines += stan_integrated.generated(spec, integration, eta)
+    return lines
+
+
+def _coefficients(spec: ModelSpec) -> list[str]:
     if not spec.intercept:
         return ["vector[K_l2] b_l2 = beta_l2;"] if spec.terms else []
     shifts = ["dot_product(center_l2, beta_l2)"] if spec.terms else []
@@ -282,8 +309,16 @@ def _generated(spec: ModelSpec) -> list[str]:
 # -- data and initial values --------------------------------------------------------------------
 
 
-def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
-    """Data of the program by name, 1-based where they are indices."""
+def data(
+    spec: ModelSpec,
+    design: Design,
+    priors: Mapping[str, Any],
+    integration: Integration | None = None,
+) -> dict[str, Any]:
+    """Data of the program by name, 1-based where they are indices.
+
+    With `integration` there is also what the program that samples all effects declares.
+    """
     outcome = spec.family.program_data(design.outcome, "stan")
     out: dict[str, Any] = {"J": design.J, **outcome, **priors}
     if spec.terms:
@@ -300,7 +335,7 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
             out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
         if nest.covariates:
             out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
-    return out
+    return out | stan_integrated.data(spec, design, integration)
 
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
@@ -351,6 +386,13 @@ def initial(
         else:
             out[p] = values[p]
     return out
+
+
+def engine_options(
+    spec: ModelSpec, forms: Forms, integration: Integration | None = None
+) -> dict[str, Any]:
+    """A dense metric where few parameters are left: they are correlated, and it costs nothing."""
+    return {"metric": "dense"} if integration is not None and integration.dense else {}
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:

@@ -38,12 +38,19 @@ def _sums(part: MemberPart, values: str) -> str:
     return f"csr_matrix_times_vector(J, M{s}, one{s}, row{s}, start{s}, {values})"
 
 
-def known_sum(part: MemberPart) -> list[str]:
-    """Lines that add the sums of a block with known weights to `eta`."""
+def known_sum(part: MemberPart, sampled: bool = True) -> list[str]:
+    """Lines that add the sums of a block with known weights to `eta`.
+
+    Parameters
+    ----------
+    part : MemberPart
+    sampled : bool
+        Whether its effects are sampled; else the lines leave them out.
+    """
     s, lines = part.suffix, []
     if part.columns:
         lines.append(f"eta += X_l1{s} * {_slopes(part)};")
-    if part.random:
+    if part.random and sampled:
         lines.append(f"eta += {weighted_effects(part)};")
     if part.slopes:
         lines += weighted_slopes(part)
@@ -53,8 +60,15 @@ def known_sum(part: MemberPart) -> list[str]:
     return lines
 
 
-def estimated_sum(part: MemberPart) -> list[str]:
-    """Lines that compute the weights of a block and add its sums to `eta`."""
+def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
+    """Lines that compute the weights of a block and add its sums to `eta`.
+
+    Parameters
+    ----------
+    part : MemberPart
+    sampled : bool
+        Whether its effects are sampled; else the lines leave them out, and leave the weights.
+    """
     s = part.suffix
     names = {f"param:{p}": f"{part.b_w}[{i}]" for i, p in enumerate(part.weight.parameters, 1)}
     for identifier, leaf in part.weight.inputs:
@@ -62,7 +76,7 @@ def estimated_sum(part: MemberPart) -> list[str]:
     names |= {"n": f"n{s}", "log_n1": f"log_n1{s}"}
     effect = [f"X_l1{s} * {_slopes(part)}"] if part.columns else []
     effect += [f"offset_l1{s}"] if part.offset else []
-    effect += [by_membership(part)] if part.random else []
+    effect += [by_membership(part)] if part.random and sampled else []
     weighted = _sums(part, f"uw{s} .* effect{s}")
     total, groups = _sums(part, f"uw{s}"), "J"
     if part.partial:  # the sum of a group without such a member is 0, not 0/0
@@ -77,13 +91,20 @@ def estimated_sum(part: MemberPart) -> list[str]:
         "total": f"sum to {groups} over all memberships",
         "none": "are not normalised",
     }[part.weight.constraint]
+    by_row = {
+        "group": f"uw{s} ./ {total}[group{s}]",
+        "total": f"uw{s} * ({groups} / sum(uw{s}))",
+        "none": f"uw{s}",
+    }[part.weight.constraint]
     return [
+        *([] if sampled else [f"vector[M{s}] weight{s};"]),
         "{",
         *_raw_weights(part, names),
         f"  // the weights {comment}",
+        *([] if sampled else [f"  weight{s} = {by_row};"]),
         f"  vector[M{s}] effect{s} = {' + '.join(effect) or f'rep_vector(0, M{s})'};",
         *slopes_by_membership(part),
-        f"  eta += {share};",
+        f"  eta += {share if sampled else _sums(part, f'weight{s} .* effect{s}')};",
         *(f"  {line}" for line in stan_features.statements(part, partial(_sums, part))),
         "}",
     ]

@@ -1,0 +1,285 @@
+"""Effects that are not sampled: programs against densities and moments written with SciPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from family_cases import quiet
+from scipy import stats
+from scipy.special import expit
+
+from rmm.backends.base import Settings
+from rmm.backends.stan import available, check_syntax, run
+from rmm.inits import initial_values
+from rmm.integration import Integration, components, spectrum
+from rmm.model import Model
+from rmm.programs import stan
+from rmm.weights import normalise
+
+needs_stan = pytest.mark.skipif(not available().available, reason=f"Stan: {available().what}")
+
+NESTED = "z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"
+CROSSED = "z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=era)"
+ESTIMATED = (
+    "z + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c={}), RE=TRUE)"
+    " + hm(id=cid)"
+)
+TWO = "z + mm(id(pid, gid), vars(x), RE=TRUE, name=a) + mm(id(mid, gid), RE=TRUE, name=b)"
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """40 groups in 6 countries; parties stay in their country, ministers do not."""
+    rng = np.random.default_rng(31)
+    rows = []
+    for g in range(40):
+        country = g % 6
+        parties = rng.choice(5, size=rng.integers(1, 4), replace=False)
+        y, z, hit = rng.normal(), rng.normal(), int(rng.random() < 0.4)
+        for p in sorted(parties):
+            rows.append({
+                "gid": g, "cid": country, "pid": f"{country}.{p}", "era": (g * 7) % 4,
+                "mid": int(rng.integers(3)) * 5 + int(p), "y": y, "hit": hit, "z": z,
+                "k": int(g % 5), "m": 5 - int(g % 5) + 1,
+                "x": rng.normal(), "s": rng.normal(),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def weights(model: Model, index: int, draw: dict[str, Any]) -> Any:
+    """(J, N) weights of a block at a draw, from its formula."""
+    part, m = model.spec.members[index], model.design.members[index]
+    w = m.weight
+    if w is None:
+        s = model.grouped.frame["s"].to_numpy()
+        raw = 1 / (1 + (m.n - 1) * np.exp(-draw["b_w"][0] * s))
+        w = normalise(raw, part.weight.constraint, m.start)
+    out = np.zeros((model.design.J, m.n_members))
+    out[m.group, m.member] = w
+    return out
+
+
+def fixed_part(model: Model, draw: dict[str, Any]) -> Any:
+    eta = draw["alpha"] + model.design.X_l2 @ draw["beta_l2"]
+    for i, (part, m) in enumerate(zip(model.spec.members, model.design.members, strict=True)):
+        if not part.covariates:
+            continue
+        W = weights(model, i, draw)
+        X = m.X if m.weight is not None else None
+        if X is None:
+            rows = np.bincount(m.group, W[m.group, m.member] * (m.X @ draw[part.b]), model.design.J)
+            eta = eta + rows
+        else:
+            eta = eta + X @ draw[part.b]
+    return eta
+
+
+def dummies(codes: Any, count: int) -> Any:
+    return (codes[:, None] == np.arange(count)).astype(float)
+
+
+def random_parts(model: Model, draw: dict[str, Any]) -> dict[str, tuple[Any, float]]:
+    """Effect -> (its matrix (J, units), its sd)."""
+    found = {
+        p.u: (weights(model, i, draw), draw[p.sigma]) for i, p in enumerate(model.spec.members)
+    }
+    nests = zip(model.spec.nestings, model.design.nestings, strict=True)
+    found |= {k.u: (dummies(n.unit, n.n_units), draw[k.sigma]) for k, n in nests}
+    return found
+
+
+def sampled(model: Model, draws: int = 25) -> tuple[list[dict[str, Any]], Any, Any]:
+    """Draws of everything that the program has, and `lp__`."""
+    spec, forms, way = model.spec, model.priors.forms, model.integration
+    values = stan.data(spec, model.design, model.priors.data, way)
+    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
+    settings = Settings(chains=1, warmup=150, draws=draws, seed=3, cores=1)
+    fitted = run(stan.write(spec, forms, way), values, starts, settings)
+    rows = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(draws)]
+    return rows, fitted.sample_stats["lp"][0], fitted
+
+
+def log_prior(model: Model, draw: dict[str, Any]) -> float:
+    hyper = model.priors.data
+    total = 0.0
+    for p in model.spec.sampled:
+        name = p.name
+        if p.role == "sd":
+            total += stats.norm.logpdf(draw[f"score_{name}"])
+        elif p.structural:
+            location, scale = hyper[f"prior_{name}_location"], hyper[f"prior_{name}_scale"]
+            total += np.sum(stats.norm.logpdf(draw[name], location, scale))
+    return float(total)
+
+
+GAUSSIAN = {
+    "nested": ("y ~ " + NESTED, "spectrum", ("u_l1", "u_l3")),
+    "crossed": ("y ~ " + CROSSED, "components", ("u_l1", "u_l3")),
+    "group weights": ("y ~ " + ESTIMATED.format("TRUE"), "components", ("u_l1", "u_l3")),
+    "total weights": ("y ~ " + ESTIMATED.format(2), "components", ("u_l1", "u_l3")),
+    "free weights": ("y ~ " + ESTIMATED.format("FALSE"), "components", ("u_l1", "u_l3")),
+    "two blocks": ("y ~ " + TWO, "components", ("u_l1_a", "u_l1_b")),
+}  # fmt: skip
+
+
+@needs_stan
+@pytest.mark.stan
+@pytest.mark.parametrize("name", GAUSSIAN)
+def test_marginal_density(name: str, table: pd.DataFrame) -> None:
+    """`lp__` is prior x normal density with the effects in its covariance."""
+    formula, way, gone = GAUSSIAN[name]
+    model = quiet(formula, table, "gaussian")
+    assert model.integration is not None
+    assert model.integration.way == way
+    draws, lp, _ = sampled(model)
+    ours = []
+    for draw in draws:
+        V = draw["sigma_l2"] ** 2 * np.eye(model.design.J)
+        for Z, sd in random_parts(model, draw).values():
+            V += sd**2 * Z @ Z.T
+        y, eta = model.design.outcome["y"], fixed_part(model, draw)
+        ours.append(log_prior(model, draw) + stats.multivariate_normal.logpdf(y, eta, V))
+    assert np.ptp(ours) > 2, "the draws differ"
+    np.testing.assert_allclose(lp - lp[0], np.array(ours) - ours[0], atol=1e-6)
+    assert set(random_parts(model, draws[0])) == set(gone)
+
+
+@needs_stan
+@pytest.mark.stan
+@pytest.mark.parametrize("name", ["nested", "crossed", "group weights", "two blocks"])
+def test_effects_are_drawn_given_the_rest(name: str, table: pd.DataFrame) -> None:
+    """Effects, less their conditional means and over the Cholesky factor of their conditional
+    covariance, are standard normals: sums of squares within 4 sds, means within 4 (7e-5 each).
+    """
+    model = quiet(GAUSSIAN[name][0], table, "gaussian")
+    draws, _, _ = sampled(model, draws=400)
+    squares, z = 0.0, []
+    for draw in draws:
+        parts = random_parts(model, draw)
+        Z = np.hstack([m * sd for m, sd in parts.values()]) / draw["sigma_l2"]
+        u = np.concatenate([draw[n] / sd for n, (_, sd) in parts.items()])
+        r = (model.design.outcome["y"] - fixed_part(model, draw)) / draw["sigma_l2"]
+        P = np.eye(Z.shape[1]) + Z.T @ Z
+        white = np.linalg.cholesky(P).T @ (u - np.linalg.solve(P, Z.T @ r))
+        squares += white @ white
+        z.append(white)
+    found = np.array(z)
+    count = found.size
+    assert abs(squares - count) < 4 * np.sqrt(2 * count)
+    assert abs(found.mean()) < 4 / np.sqrt(count)
+    assert np.abs(np.corrcoef(found.T) - np.eye(found.shape[1])).max() < 5 / np.sqrt(len(found))
+
+
+BINOMIAL = {
+    "nested": ("hit ~ " + NESTED, (0,)),
+    "crossed": ("hit ~ " + CROSSED, ()),
+    "counts": ("cbind(k, m) ~ " + NESTED, (0,)),
+}
+
+
+@needs_stan
+@pytest.mark.stan
+@pytest.mark.parametrize("name", BINOMIAL)
+def test_density_of_effects_about_their_approximation(name: str, table: pd.DataFrame) -> None:
+    """`lp__` less log|d effects / d scores| is the density of effects and outcome."""
+    formula, nestings = BINOMIAL[name]
+    model = quiet(formula, table, "binomial")
+    assert model.integration == Integration("spectrum", (0,), nestings, exact=False, dense=False)
+    draws, lp, _ = sampled(model)
+    ours = []
+    for draw in draws:
+        parts = random_parts(model, draw)
+        eta = fixed_part(model, draw) + sum(Z @ draw[n] for n, (Z, _) in parts.items())
+        n = model.design.outcome.get("trials", np.ones(model.design.J))
+        total = log_prior(model, draw) + stats.binom.logpmf(
+            model.design.outcome["y"], n, expit(eta)).sum()  # fmt: skip
+        total += sum(stats.norm.logpdf(draw[k] / sd).sum() for k, (_, sd) in parts.items())
+        # The determinant of the map is that of the approximation's precision, to the -1/2.
+        assert model.spec.family.working is not None
+        weight = model.spec.family.working(model.design.outcome)[1]
+        Z = np.hstack([m * sd for k, (m, sd) in parts.items() if f"score_{k}" in draw])
+        P = np.eye(Z.shape[1]) + Z.T @ (Z * weight[:, None])
+        ours.append(total - 0.5 * np.linalg.slogdet(P)[1])
+    assert np.ptp(ours) > 2, "the draws differ"
+    np.testing.assert_allclose(lp - lp[0], np.array(ours) - ours[0], atol=1e-6)
+
+
+def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
+    model = quiet("y ~ " + NESTED, table, "gaussian")
+    assert model.integration is not None
+    found = spectrum(model.integration, model.spec, model.design)
+    W = weights(model, 0, {})
+    V, Q = found.basis.toarray(), found.turn.toarray()
+    np.testing.assert_allclose(V.T @ np.diag(found.singular) @ Q.T, W, atol=1e-12)
+    np.testing.assert_allclose(Q @ Q.T, np.eye(len(Q)), atol=1e-12)
+    np.testing.assert_allclose(found.image.toarray(), W @ Q, atol=1e-12)
+    lengths = np.where(found.singular > 0, 1.0, 0.0)
+    np.testing.assert_allclose(V @ V.T, np.diag(lengths), atol=1e-12)
+    unit = model.design.nestings[0].unit
+    for k, h in enumerate(found.unit):
+        assert set(unit[np.abs(V[k]) > 1e-9]) <= {h}
+
+
+def test_components_share_nothing(table: pd.DataFrame) -> None:
+    model = quiet("y ~ " + ESTIMATED.format("TRUE"), table, "gaussian")
+    assert model.integration is not None
+    found = components(model.integration, model.spec, model.design)
+    assert len(found.n_units) == 6, "a component for each country"
+    m = model.design.members[0]
+    assert found.n_units.sum() == m.n_members + 6
+    assert sorted(found.order) == list(range(model.design.J))
+    entries = found.place[found.place > 0]
+    assert sorted(entries) == list(range(1, len(m.member) + model.design.J + 1))
+
+
+def test_everything_else_is_sampled(table: pd.DataFrame) -> None:
+    """Walks, durations and crowds of members stay with their usual programs."""
+    walk = "y ~ z + mm(id(pid, gid), vars(x), RE=TRUE, ar=gid)"
+    assert quiet(walk, table, "gaussian").integration is None
+    estimated = quiet("hit ~ " + ESTIMATED.format("TRUE"), table, "binomial")
+    assert estimated.integration is None
+    rng = np.random.default_rng(5)
+    rows = [(g, p) for g in range(600) for p in rng.choice(300, 3, replace=False)]
+    crowd = pd.DataFrame(rows, columns=["gid", "pid"])
+    crowd["y"] = rng.normal(size=600)[crowd["gid"]]
+    assert quiet("y ~ 1 + mm(id(pid, gid), RE=TRUE)", crowd, "gaussian").integration is None
+
+
+@needs_stan
+def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
+    formulas = [(f, "gaussian") for f, _, _ in GAUSSIAN.values()]
+    formulas += [(f, "binomial") for f, _ in BINOMIAL.values()]
+    formulas += [
+        ("y ~ z + mm(id(pid, gid), vars(x), RE=FALSE) + hm(id=cid)", "gaussian"),
+        ("y ~ z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)", "gaussian"),
+        ("hit ~ 0 + z + mm(id(pid, gid), RE=TRUE)", "binomial"),
+        ("y ~ z + mm(id(pid, gid), re(1 + x), RE=TRUE) + hm(id=cid)", "gaussian"),
+    ]
+    for formula, family in formulas:
+        model = quiet(formula, table, family)
+        assert model.integration is not None, formula
+        text = stan.write(model.spec, model.priors.forms, model.integration)
+        check_syntax(text)
+        assert max(len(x) for x in text.splitlines() if not x.lstrip().startswith("//")) <= 120
+        block = text.split("\ndata {\n")[1].split("\n}")[0]
+        declared = {x.split(";")[0].split()[-1] for x in block.splitlines() if ";" in x}
+        given = stan.data(model.spec, model.design, model.priors.data, model.integration)
+        assert declared <= set(given), "the program without it must run on the same data"
+        plain = stan.data(model.spec, model.design, model.priors.data)
+        assert set(plain) <= set(given)
+
+
+def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> None:
+    """Refits of loo run the fit's program: data are for its way, whatever the sizes are."""
+    from rmm.crossvalidation import without_unit
+
+    model = quiet("y ~ " + NESTED, table, "gaussian")
+    less = without_unit(model, 3)
+    assert less.integration == model.integration
+    assert less.design.J == model.design.J - 1
+    found = spectrum(replace(model).integration, less.spec, less.design)  # type: ignore[arg-type]
+    assert found.basis.shape == (less.design.members[0].n_members, less.design.J)
