@@ -257,7 +257,7 @@ def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
         ("y ~ z + mm(id(pid, gid), vars(x), RE=FALSE) + hm(id=cid)", "gaussian"),
         ("y ~ z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)", "gaussian"),
         ("hit ~ 0 + z + mm(id(pid, gid), RE=TRUE)", "binomial"),
-        ("y ~ z + mm(id(pid, gid), re(1 + x), RE=TRUE) + hm(id=cid)", "gaussian"),
+        ("y ~ z + mm(id(pid, gid), RE=re(1 + x)) + hm(id=cid)", "gaussian"),
     ]
     for formula, family in formulas:
         model = quiet(formula, table, family)

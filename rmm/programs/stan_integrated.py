@@ -290,7 +290,7 @@ def _cells(names: _Names) -> Lines:
         entries.append(f"rep_vector({nest.sigma} / {names.sd}, J)")
     text = entries[0]
     for entry in entries[1:]:
-        text = f"append_row({text}, {entry})"
+        text = f"append_row({text},\n          {entry})"
     return [
         f"vector[J] residual = (y - eta) / {names.sd};",
         f"vector[size_place] cells = {text}[place];",
