@@ -67,7 +67,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements),
+        data=_as_data(spec, elements) | _bases(spec, design, elements),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -218,6 +218,21 @@ def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, 
             values = np.array([p.hyper.get(hyper, 0.0) for p in priors])
             out[f"prior_{name}_{hyper}"] = float(values[0]) if name in scalar else values
     return out
+
+
+def _bases(
+    spec: ModelSpec, design: Design, elements: Mapping[str, list[Prior]]
+) -> dict[str, float]:
+    """Scales of the distributions by whose normal scores Stan samples sds with heavy-tailed priors.
+
+    The outcome's scale, if the prior is wider: scores are near 0 then, not far out in a tail.
+    """
+    s = spec.family.scale(design.outcome)[1]
+    return {
+        f"base_{p.name}": min(s, elements[p.name][0].hyper["scale"])
+        for p in spec.sampled
+        if p.role == "sd" and not p.dims and elements[p.name][0].family in ("half_cauchy", "half_t")
+    }
 
 
 def _held(name: str, priors: list[Prior]) -> Array:

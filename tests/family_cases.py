@@ -74,6 +74,26 @@ def half_normal_by_score(model: Model, draw: Mapping[str, Any], name: str) -> fl
     return by_score(draw, name, prior, prior)
 
 
+class HalfT2:
+    """Half-t distribution with 2 degrees of freedom: F(x) = x / sqrt(2 scale^2 + x^2)."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def cdf(self, x: float) -> float:
+        return float(x / np.hypot(np.sqrt(2) * self.scale, x))
+
+    def sf(self, x: float) -> float:
+        y = x / self.scale
+        return float(2 / (2 + y**2) / (1 + self.cdf(x)))
+
+    def ppf(self, p: float) -> float:
+        return float(stats.t(2, 0, self.scale).ppf(0.5 + p / 2))
+
+    def logpdf(self, x: float) -> float:
+        return float(stats.t(2, 0, self.scale).logpdf(x))
+
+
 def by_score(draw: Mapping[str, Any], name: str, prior: Any, base: Any) -> float:
     """Log density of a normal score whose sd has a prior and is a quantile of `base`."""
     score, sd = draw[f"score_{name}"], draw[name]

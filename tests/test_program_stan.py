@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import by_score, half_normal_by_score
+from family_cases import HalfT2, by_score, half_normal_by_score
 from scipy import stats
 
 from rmm.backends.base import Settings
@@ -182,7 +182,7 @@ def test_user_text_cannot_leave_a_comment() -> None:
 @pytest.mark.parametrize("sd", [1e-12, 1e-3, 0.4, 2.0, 11.0, 60.0])
 def test_scores_of_initial_values(family: str, sd: float) -> None:
     """The score of an initial sd is at the sd's quantile."""
-    base = stats.halfnorm(scale=2) if family == "half_normal" else stats.halfcauchy(scale=2)
+    base = stats.halfnorm(scale=2) if family == "half_normal" else HalfT2(2.0)
     score = stan_priors.score_of(family, sd, 2.0)
     ours, theirs = (base.cdf, stats.norm.cdf) if score < 0 else (base.sf, stats.norm.sf)
     np.testing.assert_allclose(ours(sd), theirs(score), rtol=1e-9)
@@ -238,7 +238,7 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
     s_party, s_plain, s3, s2 = (
         draw[k] for k in ("sigma_l1_party", "sigma_l1_plain", "sigma_l3", "sigma_l2")
     )
-    hyper = model.priors.data
+    hyper, sd_y = model.priors.data, np.std(design.outcome["y"], ddof=1)
     terms = [
         stats.norm.logpdf(design.outcome["y"], eta, s2).sum(),
         # Effects, and the Jacobians of their scaling, cancel to standard normals.
@@ -248,7 +248,7 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.t.logpdf(draw["b_l1_party"], 5, 0, 2).sum(),
         stats.norm.logpdf(b1, 0.5, 1),
         np.log((b0 + 1) * (2 - b0)),  # Jacobian of the bounds -1 and 2
-        by_score(draw, "sigma_l1_party", stats.t(4, 0, 1), stats.halfcauchy(0, 1)),
+        by_score(draw, "sigma_l1_party", stats.t(4, 0, 1), HalfT2(min(1.0, sd_y))),
         half_normal_by_score(model, draw, "sigma_l2"),
         stats.expon.logpdf(s_plain, scale=1 / 2),
         stats.gamma.logpdf(s3, 2, scale=1 / 3),

@@ -81,6 +81,7 @@ def data(
     PriorError
         If a standard deviation is held at 0, which has no precision.
     """
+    priors = {name: value for name, value in priors.items() if not name.startswith("base_")}
     for name, value in priors.items():
         if not name.startswith("prior_") and np.min(value) <= 0:
             raise PriorError(

@@ -39,6 +39,7 @@ from rmm.programs.stan_priors import (
     prior_lines,
     score_functions,
     score_of,
+    score_scale,
     size_name,
 )
 from rmm.spec import MemberPart, ModelSpec, NestingPart
@@ -381,7 +382,7 @@ def initial(
         if p not in values or is_fixed(parameter, forms):
             continue
         if is_scored(parameter, forms):
-            scale = float(priors[f"prior_{p}_scale"])
+            scale = float(priors[score_scale(p, forms[p][0])])
             out[f"score_{p}"] = score_of(forms[p][0], float(values[p]), scale)
         else:
             out[p] = values[p]

@@ -38,17 +38,21 @@ HYPER = {
 }
 _UNBOUNDED = ("normal", "student_t")
 
-# Standard deviations are sampled by their normal scores: sd = F^-1(Phi(score)), F the prior or one
-# with its tail. On the log scale the posterior of an sd that may be next to 0 has an exponential
+# Standard deviations are sampled by their normal scores: sd = F^-1(Phi(score)), F the prior, or
+# for heavy tails a half-t with 2 df at the outcome's scale: as heavy as the posterior's tail may
+# be, and without the prior's scale, which may be far from the data's (half-Cauchy(25): half as
+# many effective draws). On the log scale the posterior of an sd that may be next to 0 has an exponential
 # tail, in which NUTS mixes slowly; the score's tails are normal ones.
+_WORDS = {"half_normal": "half-normal", "half_t2": "half-t (2 df)"}
+_HALF_T2 = "scale * sqrt2() * Phi(score) * inv_sqrt(Phi(-score) * (1 + Phi(score)))"
 SCORES = {
     # Next to 0 the inverse has no digits left: there, its first term.
     "half_normal": (
         "half_normal",
         "scale * (score < -5 ? sqrt(pi() / 2) * Phi(score) : -inv_Phi(0.5 * Phi(-score)))",
     ),
-    "half_cauchy": ("half_cauchy", "scale * tan(0.5 * pi() * Phi(score))"),
-    "half_t": ("half_cauchy", "scale * tan(0.5 * pi() * Phi(score))"),
+    "half_cauchy": ("half_t2", _HALF_T2),
+    "half_t": ("half_t2", _HALF_T2),
 }
 
 
@@ -91,7 +95,7 @@ def score_functions(scored: Iterable[Parameter], forms: Forms) -> list[str]:
     """Definitions of the functions that make sds of normal scores."""
     used = dict.fromkeys(SCORES[forms[p.name][0]] for p in scored)
     return [
-        f"  // standard deviation of a {name.replace('_', '-')} distribution by its normal score\n"
+        f"  // standard deviation of a {_WORDS[name]} distribution by its normal score\n"
         f"  real {name}(real score, real scale) {{\n    return {value};\n  }}"
         for name, value in used
     ]
@@ -100,14 +104,22 @@ def score_functions(scored: Iterable[Parameter], forms: Forms) -> list[str]:
 def by_score(parameter: Parameter, forms: Forms) -> str:
     """An sd as an expression of its normal score."""
     p = parameter.name
-    return f"{SCORES[forms[p][0]][0]}(score_{p}, prior_{p}_scale)"
+    function = SCORES[forms[p][0]][0]
+    return f"{function}(score_{p}, {score_scale(p, forms[p][0])})"
+
+
+def score_scale(p: str, family: str) -> str:
+    """Name of the scale of the distribution whose scores are sampled."""
+    return f"prior_{p}_scale" if SCORES[family][0] == family else f"base_{p}"
 
 
 def score_of(family: str, value: float, scale: float) -> float:
     """The normal score of an sd; the inverse of the functions above."""
     size = value / scale
-    if family != "half_normal":
-        return float(ndtri(2 / np.pi * np.arctan(size)))
+    if family != "half_normal":  # half-t with 2 df, by the tail that has digits
+        below = size / np.sqrt(2 + size**2)
+        above = 2 / (2 + size**2) / (1 + below)
+        return float(ndtri(below) if below < 0.5 else -ndtri(above))
     # By the tail that has digits; far out in logs, as Phi(-38) is 0.
     return float(
         ndtri(erf(size / np.sqrt(2))) if size < 1 else -ndtri_exp(np.log(2) + log_ndtr(-size))
@@ -123,8 +135,12 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
         number = "vector" if parameter.dims else "real"
         return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
+    base = []
+    if is_scored(parameter, forms):
+        scale = score_scale(parameter.name, forms[parameter.name][0])
+        base = [f"real {scale};  // of the scores' distribution"] * scale.startswith("base")
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
-    return [f"{kind} prior_{parameter.name}_{h};" for h in hyper]
+    return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 
 
 def is_bounded(parameter: Parameter, forms: Forms) -> bool:
@@ -167,11 +183,11 @@ def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
 
 
 def _score_lines(p: str, family: str, stem: str) -> list[str]:
-    """The prior of a normal score, and what a t prior has that a Cauchy one has not."""
+    """The prior of a normal score, and what the sd's prior has that the scores' has not."""
     lines = [f"score_{p} ~ std_normal();  // {p} ~ {family.replace('_', '-')}"]
-    if family == "half_t":
-        lines += [
-            f"target += student_t_lpdf({p} | {stem}_df, 0, {stem}_scale)",
-            f"    - cauchy_lpdf({p} | 0, {stem}_scale);",
-        ]
+    if SCORES[family][0] != family:
+        own = f"cauchy_lpdf({p} | 0, {stem}_scale)"
+        if family == "half_t":
+            own = f"student_t_lpdf({p} | {stem}_df, 0, {stem}_scale)"
+        lines += [f"target += {own}", f"    - student_t_lpdf({p} | 2, 0, base_{p});"]
     return lines

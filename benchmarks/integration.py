@@ -1,0 +1,92 @@
+"""Where integrating effects out pays: Stan's two programs side by side on made-up memberships.
+
+Usage: python benchmarks/integration.py
+
+A row is a design (groups, members, three members a group, in so many separate sets) and a model.
+ESS per CPU second of the program that integrates effects out, over that of the program that samples
+them, is measured for each; `rmm.integration` would choose as its last column says.
+"""
+
+from __future__ import annotations
+
+import resource
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import rmm.integration as integration
+from rmm.backends.base import Settings
+from rmm.backends.stan import compile_program, run
+from rmm.inits import initial_values
+from rmm.model import Model, prepare
+from rmm.programs import stan
+
+MODELS = {
+    "known": ("y ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE)", "gaussian"),
+    "estimated": (
+        "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*x)))), RE=TRUE)",
+        "gaussian",
+    ),
+    "binomial": ("hit ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE)", "binomial"),
+}
+DESIGNS = ((60, 25, 1), (200, 60, 1), (200, 60, 6), (500, 100, 1), (500, 250, 1), (500, 250, 10))
+KEPT = ("b_l1", "sigma_l1", "b_w")
+
+
+def table(groups: int, members: int, sets: int) -> pd.DataFrame:
+    """Three members a group, all of one set; effects of sd 1 in both levels."""
+    rng = np.random.default_rng(1)
+    per, rows = members // sets, []
+    effect = rng.normal(size=members)
+    for g in range(groups):
+        chosen = (g % sets) * per + rng.choice(per, 3, replace=False)
+        y = effect[chosen].mean() + rng.normal()
+        rows += [{"gid": g, "pid": p, "x": rng.normal(), "y": y, "hit": int(y > 0)} for p in chosen]
+    return pd.DataFrame(rows)
+
+
+def measure(model: Model) -> float:
+    """Smallest bulk ESS of the counted parameters per CPU second of sampling."""
+    from arviz_stats.base import array_stats
+
+    spec, forms, way = model.spec, model.priors.forms, model.integration
+    text = stan.write(spec, forms, way)
+    values = stan.data(spec, model.design, model.priors.data, way)
+    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 2, 1)]
+    kept = tuple(p.name for p in spec.parameters if p.name in KEPT)
+    options = stan.engine_options(spec, forms, way)
+    settings = Settings(2, 500, 500, seed=1, cores=2, monitor=kept, options=options)
+    compile_program(text)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    draws: dict[str, Any] = run(text, values, starts, settings).draws
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    ess = [array_stats.ess(draws[k].reshape(2, 500), method="bulk", **axes) for k in kept]
+    return float(min(ess)) / seconds
+
+
+def main() -> None:
+    """Print a row for each design and model."""
+    warnings.simplefilter("ignore")
+    limits = integration._SPECTRUM_FILL, integration._COMPONENTS_FILL
+    print("groups members sets  model      sampled/s  integrated/s  ratio  chosen", flush=True)
+    for design in DESIGNS:
+        rows = table(*design)
+        for name, (formula, family) in MODELS.items():
+            chosen = prepare(formula, rows, family)
+            integration._SPECTRUM_FILL = integration._COMPONENTS_FILL = 10**9
+            forced = prepare(formula, rows, family)
+            integration._SPECTRUM_FILL, integration._COMPONENTS_FILL = limits
+            plain, other = measure(replace(forced, integration=None)), measure(forced)
+            print(
+                f"{design[0]:6}{design[1]:8}{design[2]:5}  {name:10}{plain:10.0f}{other:14.0f}"
+                f"{other / plain:7.1f}  {'integrated' if chosen.integration else 'sampled'}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
