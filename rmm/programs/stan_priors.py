@@ -41,8 +41,8 @@ _UNBOUNDED = ("normal", "student_t")
 # Standard deviations are sampled by their normal scores: sd = F^-1(Phi(score)), F the prior, or
 # for heavy tails a half-t with 2 df at the outcome's scale: as heavy as the posterior's tail may
 # be, and without the prior's scale, which may be far from the data's (half-Cauchy(25): half as
-# many effective draws). On the log scale the posterior of an sd that may be next to 0 has an exponential
-# tail, in which NUTS mixes slowly; the score's tails are normal ones.
+# many effective draws). On the log scale the posterior of an sd that may be next to 0 has an
+# exponential tail, in which NUTS mixes slowly; the score's tails are normal ones.
 _WORDS = {"half_normal": "half-normal", "half_t2": "half-t (2 df)"}
 _HALF_T2 = "scale * sqrt2() * Phi(score) * inv_sqrt(Phi(-score) * (1 + Phi(score)))"
 SCORES = {
