@@ -104,18 +104,19 @@ class Components:
     ----------
     n_groups, n_units : (C,) int arrays
         Sizes of the components that have units.
-    order : (G,) int array
-        Groups, component after component.
+    alone : int array
+        Groups without members and nesting units: they are in no component.
     place : int array
-        For each cell of the components' matrices Z, column after column: 0 for none, else the
-        1-based entry. Entries are the memberships of the blocks, then the groups for each nesting.
+        For each cell of the components' matrices (Z, and a last column of residuals), column after
+        column: 0 for zero, else the 1-based entry. Entries are the memberships of the blocks, then
+        the groups for each nesting, then the groups for the residuals.
     column : tuple of int arrays
         For each block, then each nesting: where its units stand among all components' units.
     """
 
     n_groups: Array
     n_units: Array
-    order: Array
+    alone: Array
     place: Array
     column: tuple[Array, ...]
 
@@ -293,7 +294,8 @@ def components(integration: Integration, spec: ModelSpec, design: Design) -> Com
     nestings = [design.nestings[i] for i in integration.nestings]
     groups, units = _linked(design, blocks, nestings)
     n_units = np.bincount(units)
-    order = np.flatnonzero(groups < len(n_units))
+    together = groups < len(n_units)
+    order = np.flatnonzero(together)
     order = order[np.argsort(groups[order], kind="stable")]
     n_groups = np.bincount(groups[order], minlength=len(n_units))
     row = np.zeros(design.J, dtype=int)
@@ -302,7 +304,7 @@ def components(integration: Integration, spec: ModelSpec, design: Design) -> Com
     by_component = np.argsort(units, kind="stable")
     column_of[by_component] = np.arange(len(units))
     first_column = np.concatenate([[0], np.cumsum(n_units)[:-1]])
-    first_cell = np.concatenate([[0], np.cumsum(n_units * n_groups)])
+    first_cell = np.concatenate([[0], np.cumsum((n_units + 1) * n_groups)])
     place = np.zeros(first_cell[-1], dtype=int)
     at, entry, columns = 0, 1, []
     for group, code, count in [(m.group, m.member, m.n_members) for m in blocks] + [
@@ -313,7 +315,9 @@ def components(integration: Integration, spec: ModelSpec, design: Design) -> Com
         column = columns[-1][code] - first_column[c]
         place[first_cell[c] + column * n_groups[c] + row[group]] = entry + np.arange(len(group))
         at, entry = at + count, entry + len(group)
-    return Components(n_groups, n_units, order, place, tuple(columns))
+    c = groups[order]
+    place[first_cell[c] + n_units[c] * n_groups[c] + row[order]] = entry + order
+    return Components(n_groups, n_units, np.flatnonzero(~together), place, tuple(columns))
 
 
 def _within(counts: Array) -> Array:

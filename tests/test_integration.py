@@ -28,6 +28,11 @@ ESTIMATED = (
     "z + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c={}), RE=TRUE)"
     " + hm(id=cid)"
 )
+# Every fifth group has no member of the kind whose effects are integrated out.
+ALONE = (
+    "z + mm(id(aid, gid), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s)))), RE=TRUE)"
+    " + mm(id(mid, gid), vars(x), RE=FALSE, name=b)"
+)
 TWO = "z + mm(id(pid, gid), vars(x), RE=TRUE, name=a) + mm(id(mid, gid), RE=TRUE, name=b)"
 
 
@@ -43,6 +48,7 @@ def table() -> pd.DataFrame:
         for p in sorted(parties):
             rows.append({
                 "gid": g, "cid": country, "pid": f"{country}.{p}", "era": (g * 7) % 4,
+                "aid": f"{country}.{p}" if g % 5 else None,
                 "mid": int(rng.integers(3)) * 5 + int(p), "y": y, "hit": hit, "z": z,
                 "k": int(g % 5), "m": 5 - int(g % 5) + 1,
                 "x": rng.normal(), "s": rng.normal(),
@@ -55,8 +61,8 @@ def weights(model: Model, index: int, draw: dict[str, Any]) -> Any:
     part, m = model.spec.members[index], model.design.members[index]
     w = m.weight
     if w is None:
-        s = model.grouped.frame["s"].to_numpy()
-        raw = 1 / (1 + (m.n - 1) * np.exp(-draw["b_w"][0] * s))
+        s = model.grouped.frame["s"].to_numpy()[m.rows]
+        raw = 1 / (1 + (m.n - 1) * np.exp(-draw[part.b_w][0] * s))
         w = normalise(raw, part.weight.constraint, m.start)
     out = np.zeros((model.design.J, m.n_members))
     out[m.group, m.member] = w
@@ -85,7 +91,9 @@ def dummies(codes: Any, count: int) -> Any:
 def random_parts(model: Model, draw: dict[str, Any]) -> dict[str, tuple[Any, float]]:
     """Effect -> (its matrix (J, units), its sd)."""
     found = {
-        p.u: (weights(model, i, draw), draw[p.sigma]) for i, p in enumerate(model.spec.members)
+        p.u: (weights(model, i, draw), draw[p.sigma])
+        for i, p in enumerate(model.spec.members)
+        if p.random
     }
     nests = zip(model.spec.nestings, model.design.nestings, strict=True)
     found |= {k.u: (dummies(n.unit, n.n_units), draw[k.sigma]) for k, n in nests}
@@ -123,6 +131,7 @@ GAUSSIAN = {
     "total weights": ("y ~ " + ESTIMATED.format(2), "components", ("u_l1", "u_l3")),
     "free weights": ("y ~ " + ESTIMATED.format("FALSE"), "components", ("u_l1", "u_l3")),
     "two blocks": ("y ~ " + TWO, "components", ("u_l1_a", "u_l1_b")),
+    "groups alone": ("y ~ " + ALONE, "components", ("u_l1_1",)),
 }  # fmt: skip
 
 
@@ -150,7 +159,7 @@ def test_marginal_density(name: str, table: pd.DataFrame) -> None:
 
 @needs_stan
 @pytest.mark.stan
-@pytest.mark.parametrize("name", ["nested", "crossed", "group weights", "two blocks"])
+@pytest.mark.parametrize("name", GAUSSIAN)
 def test_effects_are_drawn_given_the_rest(name: str, table: pd.DataFrame) -> None:
     """Effects, less their conditional means and over the Cholesky factor of their conditional
     covariance, are standard normals: sums of squares within 4 sds, means within 4 (7e-5 each).
@@ -231,9 +240,17 @@ def test_components_share_nothing(table: pd.DataFrame) -> None:
     assert len(found.n_units) == 6, "a component for each country"
     m = model.design.members[0]
     assert found.n_units.sum() == m.n_members + 6
-    assert sorted(found.order) == list(range(model.design.J))
+    assert not len(found.alone), "every group has a country"
     entries = found.place[found.place > 0]
-    assert sorted(entries) == list(range(1, len(m.member) + model.design.J + 1))
+    assert sorted(entries) == list(range(1, len(m.member) + 2 * model.design.J + 1))
+
+
+def test_groups_without_effects_are_alone(table: pd.DataFrame) -> None:
+    model = quiet(GAUSSIAN["groups alone"][0], table, "gaussian")
+    assert model.integration is not None
+    found = components(model.integration, model.spec, model.design)
+    assert list(found.alone) == list(range(0, 40, 5))
+    assert found.n_groups.sum() == 32
 
 
 def test_everything_else_is_sampled(table: pd.DataFrame) -> None:

@@ -16,42 +16,40 @@ from rmm.spec import MemberPart, ModelSpec, NestingPart
 
 Lines = list[str]
 
-# The Cholesky factor of each component; the matrices Z stand in `cells`, column after column.
+# One Cholesky factor for each component, of I + Z'Z bordered by the residuals r: its last row is
+# what they say about the effects, and the square of its last cell is r' (I + ZZ')^-1 r.
 _COMPONENTS = """\
+  // a component's matrix Z and its residuals, bordered: the Cholesky factor of I + Z'Z
+  matrix bordered(vector cells, int n_groups, int n_units) {
+    matrix[n_groups, n_units + 1] Z = to_matrix(cells, n_groups, n_units + 1);
+    return cholesky_decompose(
+      add_diag(crossprod(Z), append_row(ones_vector(n_units), 0)));
+  }
   // log density of residuals in units of their sd, effects integrated out by components
-  real components_lpdf(vector residual, vector cells, array[] int n_groups, array[] int n_units) {
-    real density = -0.5 * dot_self(residual);
-    int row = 1;
+  real components_lpdf(vector cells, array[] int n_groups, array[] int n_units) {
+    real density = 0;
     int cell = 1;
     for (c in 1:size(n_units)) {
-      int m = n_groups[c];
       int n = n_units[c];
-      matrix[m, n] Z = to_matrix(segment(cells, cell, m * n), m, n);
-      matrix[n, n] L = cholesky_decompose(add_diag(crossprod(Z), 1));
-      vector[n] b = mdivide_left_tri_low(L, Z' * segment(residual, row, m));
-      density += 0.5 * dot_self(b) - sum(log(diagonal(L)));
-      row += m;
-      cell += m * n;
+      int size = n_groups[c] * (n + 1);
+      matrix[n + 1, n + 1] L = bordered(segment(cells, cell, size), n_groups[c], n);
+      density -= 0.5 * square(L[n + 1, n + 1]) + sum(log(diagonal(L)[1:n]));
+      cell += size;
     }
     return density;
   }
   // effects in units of their sds, component after component, given the residuals
-  vector components_rng(vector residual, vector cells, array[] int n_groups,
-                        array[] int n_units) {
+  vector components_rng(vector cells, array[] int n_groups, array[] int n_units) {
     vector[sum(n_units)] effect;
-    int row = 1;
     int cell = 1;
     int unit = 1;
     for (c in 1:size(n_units)) {
-      int m = n_groups[c];
       int n = n_units[c];
-      matrix[m, n] Z = to_matrix(segment(cells, cell, m * n), m, n);
-      matrix[n, n] L = cholesky_decompose(add_diag(crossprod(Z), 1));
-      vector[n] b = mdivide_left_tri_low(L, Z' * segment(residual, row, m));
-      for (k in 1:n) b[k] += std_normal_rng();
-      effect[unit:(unit + n - 1)] = mdivide_right_tri_low(b', L)';
-      row += m;
-      cell += m * n;
+      int size = n_groups[c] * (n + 1);
+      matrix[n + 1, n + 1] L = bordered(segment(cells, cell, size), n_groups[c], n);
+      row_vector[n] drawn = L[n + 1, 1:n] + to_row_vector(normal_rng(zeros_vector(n), 1));
+      effect[unit:(unit + n - 1)] = mdivide_right_tri_low(drawn, L[1:n, 1:n])';
+      cell += size;
       unit += n;
     }
     return effect;
@@ -123,13 +121,13 @@ def _sparse(name: str, rows: str, columns: str, what: str) -> Lines:
 def _declared_components(names: _Names) -> Lines:
     lines = [
         "// components: sets of groups and units (members, nesting units) that share nothing with",
-        "// the others, each with its matrix Z of weights in `place`, column after column",
+        "// the others, each with its matrix Z of weights, then residuals, column after column",
         "int<lower=1> C;  // components",
         "array[C] int<lower=1> n_groups;",
         "array[C] int<lower=1> n_units;",
-        "array[sum(n_groups)] int<lower=1, upper=J> order;  // groups by component",
+        "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without any",
         "int<lower=1> size_place;",
-        "array[size_place] int<lower=1> place;  // 1: no weight; else its number, and 1",
+        "array[size_place] int<lower=1> place;  // 1: zero; else the number of the entry, and 1",
     ]
     for part in names.members:
         s = part.suffix
@@ -183,9 +181,11 @@ def likelihood(spec: ModelSpec, integration: Integration) -> Lines:
     """Lines of the model after the rest of `eta`: the likelihood, or the effects in `eta`."""
     names = _Names(spec, integration)
     if not is_spectrum(integration):
-        cells = "components(residual[order] | cells, n_groups, n_units)"
-        found = [*_cells(names), f"target += {cells.replace('(', '_lupdf(', 1)};",
-                 f"target += -J * log({names.sd});"]  # fmt: skip
+        found = [
+            *_cells(names),
+            "target += components_lupdf(cells | n_groups, n_units);",
+            f"target += -J * log({names.sd}) - 0.5 * dot_self(residual[alone]);",
+        ]
         return ["{", "  // effects integrated out", *(f"  {line}" for line in found), "}"]
     s, nested = names.members[0].suffix, bool(names.nestings)
     gains = f"sum(log(gain_l1{s}))"
@@ -282,12 +282,13 @@ def _image(names: _Names) -> str:
 
 
 def _cells(names: _Names) -> Lines:
-    """The residuals, and the matrices of the components."""
+    """The residuals, and the cells of the components' matrices."""
     entries = ["[0]'"]
     for part in names.members:
         entries.append(f"{part.sigma} / {names.sd} * weight{part.suffix}")
     for nest in names.nestings:
         entries.append(f"rep_vector({nest.sigma} / {names.sd}, J)")
+    entries.append("residual")
     text = entries[0]
     for entry in entries[1:]:
         text = f"append_row({text},\n          {entry})"
@@ -312,8 +313,7 @@ def generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
         found += [f"{k.u} = {k.sigma} * effect_l3{k.suffix};" for k in names.nestings]
     else:
         found += _cells(names)
-        rows = "residual[order], cells, n_groups, n_units"
-        found.append(f"vector[sum(n_units)] effect = components_rng({rows});")
+        found.append("vector[sum(n_units)] effect = components_rng(cells, n_groups, n_units);")
         for p in names.members:
             found.append(f"{p.u} = {p.sigma} * effect[place_u_l1{p.suffix}];")
         for k in names.nestings:
@@ -336,7 +336,7 @@ def data(spec: ModelSpec, design: Design, integration: Integration | None) -> di
         "C": len(found.n_units),
         "n_groups": found.n_groups,
         "n_units": found.n_units,
-        "order": found.order + 1,
+        "alone": found.alone + 1,
         "size_place": len(found.place),
         "place": found.place + 1,
     }
