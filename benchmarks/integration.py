@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import rmm.integration as integration
 from rmm.backends.base import Settings
 from rmm.backends.stan import compile_program, run
 from rmm.inits import initial_values
+from rmm.integration import LIMITS, find_integration
 from rmm.model import Model, prepare
 from rmm.programs import stan
 
@@ -61,7 +61,7 @@ def measure(model: Model) -> float:
     settings = Settings(2, 500, 500, seed=1, cores=2, monitor=kept, options=options)
     compile_program(text)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    draws: dict[str, Any] = run(text, values, starts, settings).draws
+    draws: Any = run(text, values, starts, settings).draws
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     axes = {"chain_axis": 0, "draw_axis": 1}
     ess = [array_stats.ess(draws[k].reshape(2, 500), method="bulk", **axes) for k in kept]
@@ -71,16 +71,14 @@ def measure(model: Model) -> float:
 def main() -> None:
     """Print a row for each design and model."""
     warnings.simplefilter("ignore")
-    limits = integration._SPECTRUM_FILL, integration._COMPONENTS_FILL
+    unlimited = dict.fromkeys(LIMITS, np.inf)
     print("groups members sets  model      sampled/s  integrated/s  ratio  chosen", flush=True)
     for design in DESIGNS:
         rows = table(*design)
         for name, (formula, family) in MODELS.items():
             chosen = prepare(formula, rows, family)
-            integration._SPECTRUM_FILL = integration._COMPONENTS_FILL = 10**9
-            forced = prepare(formula, rows, family)
-            integration._SPECTRUM_FILL, integration._COMPONENTS_FILL = limits
-            plain, other = measure(replace(forced, integration=None)), measure(forced)
+            way = find_integration(chosen.spec, chosen.design, unlimited)
+            plain, other = (measure(replace(chosen, integration=w)) for w in (None, way))
             print(
                 f"{design[0]:6}{design[1]:8}{design[2]:5}  {name:10}{plain:10.0f}{other:14.0f}"
                 f"{other / plain:7.1f}  {'integrated' if chosen.integration else 'sampled'}",

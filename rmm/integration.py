@@ -23,7 +23,7 @@ likelihood) and 7.4 (effects given the data).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,9 @@ from rmm.memberships import Membership
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
 
-# What an evaluation may cost, in multiples of what it costs with sampled effects: one step for
-# each membership and group. `python benchmarks/integration.py` measures where that pays.
-_SPECTRUM_FILL = 40
-_COMPONENTS_FILL = 1000
+# What an evaluation may cost, in multiples of what it costs with sampled effects (one step for
+# each membership and group): up to here it pays, by `python benchmarks/integration.py`.
+LIMITS = {"spectrum": 18.0, "approximation": 9.0, "components": 250.0}
 # Most parameters for which Stan learns a dense metric in the usual warm-up.
 _FEW = 50
 
@@ -121,25 +120,33 @@ class Components:
     column: tuple[Array, ...]
 
 
-def find_integration(spec: ModelSpec, design: Design) -> Integration | None:
+def find_integration(
+    spec: ModelSpec, design: Design, limits: Mapping[str, float] = LIMITS
+) -> Integration | None:
     """Which effects of a model are best not sampled; None if all are.
 
     Parameters
     ----------
     spec : ModelSpec
     design : Design
+    limits : mapping
+        What an evaluation may cost: ``spectrum`` and ``approximation`` (the outcome is not normal)
+        for the first way, ``components`` for the second.
     """
     exact = bool(spec.family.normal_sd)
     if not exact and spec.family.working is None:
         return None
     members = [i for i, p in enumerate(spec.members) if p.random and not p.walk]
     nestings = [i for i, n in enumerate(spec.nestings) if n.random]
-    spectrum = _find_spectrum(spec, design, members, nestings)
+    if not members and not nestings:
+        return None
+    most = limits["spectrum" if exact else "approximation"]
+    spectrum = _find_spectrum(spec, design, members, nestings, most)
     if not exact:
         return None if spectrum is None else _chosen("spectrum", *spectrum, spec, design)
     if spectrum is not None and spectrum == (members, nestings):
         return _chosen("spectrum", members, nestings, spec, design)
-    if (members or nestings) and _components_pay(spec, design, members, nestings):
+    if _components_work(design, members, nestings) <= limits["components"]:
         return _chosen("components", members, nestings, spec, design)
     return None if spectrum is None else _chosen("spectrum", *spectrum, spec, design)
 
@@ -159,7 +166,7 @@ def _chosen(
 
 
 def _find_spectrum(
-    spec: ModelSpec, design: Design, members: list[int], nestings: list[int]
+    spec: ModelSpec, design: Design, members: list[int], nestings: list[int], most: float
 ) -> tuple[list[int], list[int]] | None:
     """The block, and the nesting within whose units its members stay."""
     known = [i for i in members if not spec.members[i].estimated]
@@ -169,7 +176,7 @@ def _find_spectrum(
     m = design.members[block]
     groups, units = _linked(design, [m], [])
     size, cells = np.bincount(units), np.bincount(groups, minlength=units.max() + 1)
-    if (size * cells[: len(size)]).sum() > _SPECTRUM_FILL * (len(m.member) + design.J):
+    if (size * cells[: len(size)]).sum() > most * (len(m.member) + design.J):
         return None
     within = [i for i in nestings if _one_unit_each(groups, design.nestings[i].unit)]
     return [block], within[:1]
@@ -181,15 +188,13 @@ def _one_unit_each(component: Array, unit: Array) -> bool:
     return len(pairs) == len(np.unique(component))
 
 
-def _components_pay(
-    spec: ModelSpec, design: Design, members: list[int], nestings: list[int]
-) -> bool:
+def _components_work(design: Design, members: list[int], nestings: list[int]) -> float:
     blocks = [design.members[i] for i in members]
     groups, units = _linked(design, blocks, [design.nestings[i] for i in nestings])
     n_units = np.bincount(units).astype(float)
     n_groups = np.bincount(groups, minlength=len(n_units))[: len(n_units)]
     work = float((n_units**2 * (n_units + n_groups)).sum())
-    return work <= _COMPONENTS_FILL * (design.J + sum(len(m.member) for m in blocks))
+    return work / (design.J + sum(len(m.member) for m in blocks))
 
 
 def _linked(design: Design, blocks: Sequence[Membership], nestings: Sequence[Any]) -> Any:

@@ -15,7 +15,7 @@ from scipy.special import expit
 from rmm.backends.base import Settings
 from rmm.backends.stan import available, check_syntax, run
 from rmm.inits import initial_values
-from rmm.integration import Integration, components, spectrum
+from rmm.integration import LIMITS, Integration, components, find_integration, integrated, spectrum
 from rmm.model import Model
 from rmm.programs import stan
 from rmm.weights import normalise
@@ -36,6 +36,9 @@ ALONE = (
 TWO = "z + mm(id(pid, gid), vars(x), RE=TRUE, name=a) + mm(id(mid, gid), RE=TRUE, name=b)"
 
 
+Parts = dict[str, tuple[Any, float]]
+
+
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     """40 groups in 6 countries; parties stay in their country, ministers do not."""
@@ -54,6 +57,13 @@ def table() -> pd.DataFrame:
                 "x": rng.normal(), "s": rng.normal(),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def forced(formula: str, table: pd.DataFrame, family: str, way: str = "spectrum") -> Model:
+    """The model with effects integrated out in a way, whether it pays or not."""
+    limits = {k: np.inf if (k == "components") == (way == "components") else 0.0 for k in LIMITS}
+    model = quiet(formula, table, family)
+    return replace(model, integration=find_integration(model.spec, model.design, limits))
 
 
 def weights(model: Model, index: int, draw: dict[str, Any]) -> Any:
@@ -88,7 +98,7 @@ def dummies(codes: Any, count: int) -> Any:
     return (codes[:, None] == np.arange(count)).astype(float)
 
 
-def random_parts(model: Model, draw: dict[str, Any]) -> dict[str, tuple[Any, float]]:
+def random_parts(model: Model, draw: dict[str, Any]) -> Parts:
     """Effect -> (its matrix (J, units), its sd)."""
     found = {
         p.u: (weights(model, i, draw), draw[p.sigma])
@@ -98,6 +108,13 @@ def random_parts(model: Model, draw: dict[str, Any]) -> dict[str, tuple[Any, flo
     nests = zip(model.spec.nestings, model.design.nestings, strict=True)
     found |= {k.u: (dummies(n.unit, n.n_units), draw[k.sigma]) for k, n in nests}
     return found
+
+
+def gone_and_left(model: Model, draw: dict[str, Any]) -> tuple[Parts, Parts]:
+    """Effects that are integrated out, and those that are sampled."""
+    gone, parts = integrated(model.spec, model.integration), random_parts(model, draw)
+    left = {k: v for k, v in parts.items() if k not in gone}
+    return {k: v for k, v in parts.items() if k in gone}, left
 
 
 def sampled(model: Model, draws: int = 25) -> tuple[list[dict[str, Any]], Any, Any]:
@@ -131,6 +148,8 @@ GAUSSIAN = {
     "total weights": ("y ~ " + ESTIMATED.format(2), "components", ("u_l1", "u_l3")),
     "free weights": ("y ~ " + ESTIMATED.format("FALSE"), "components", ("u_l1", "u_l3")),
     "two blocks": ("y ~ " + TWO, "components", ("u_l1_a", "u_l1_b")),
+    "one of two blocks": ("y ~ " + TWO, "spectrum", ("u_l1_a",)),
+    "one of two levels": ("y ~ " + CROSSED, "spectrum", ("u_l1",)),
     "groups alone": ("y ~ " + ALONE, "components", ("u_l1_1",)),
 }  # fmt: skip
 
@@ -141,20 +160,25 @@ GAUSSIAN = {
 def test_marginal_density(name: str, table: pd.DataFrame) -> None:
     """`lp__` is prior x normal density with the effects in its covariance."""
     formula, way, gone = GAUSSIAN[name]
-    model = quiet(formula, table, "gaussian")
+    model = forced(formula, table, "gaussian", way)
     assert model.integration is not None
     assert model.integration.way == way
     draws, lp, _ = sampled(model)
     ours = []
     for draw in draws:
         V = draw["sigma_l2"] ** 2 * np.eye(model.design.J)
-        for Z, sd in random_parts(model, draw).values():
+        out, left = gone_and_left(model, draw)
+        for Z, sd in out.values():
             V += sd**2 * Z @ Z.T
         y, eta = model.design.outcome["y"], fixed_part(model, draw)
-        ours.append(log_prior(model, draw) + stats.multivariate_normal.logpdf(y, eta, V))
+        eta = eta + sum(Z @ draw[n] for n, (Z, _) in left.items())
+        # On the scale of z = u / sd, on which these are sampled.
+        prior = sum(stats.norm.logpdf(draw[n] / sd).sum() for n, (_, sd) in left.items())
+        prior += log_prior(model, draw)
+        ours.append(prior + stats.multivariate_normal.logpdf(y, eta, V))
     assert np.ptp(ours) > 2, "the draws differ"
     np.testing.assert_allclose(lp - lp[0], np.array(ours) - ours[0], atol=1e-6)
-    assert set(random_parts(model, draws[0])) == set(gone)
+    assert integrated(model.spec, model.integration) == set(gone)
 
 
 @needs_stan
@@ -164,14 +188,16 @@ def test_effects_are_drawn_given_the_rest(name: str, table: pd.DataFrame) -> Non
     """Effects, less their conditional means and over the Cholesky factor of their conditional
     covariance, are standard normals: sums of squares within 4 sds, means within 4 (7e-5 each).
     """
-    model = quiet(GAUSSIAN[name][0], table, "gaussian")
+    formula, way, _ = GAUSSIAN[name]
+    model = forced(formula, table, "gaussian", way)
     draws, _, _ = sampled(model, draws=400)
     squares, z = 0.0, []
     for draw in draws:
-        parts = random_parts(model, draw)
+        parts, left = gone_and_left(model, draw)
         Z = np.hstack([m * sd for m, sd in parts.values()]) / draw["sigma_l2"]
         u = np.concatenate([draw[n] / sd for n, (_, sd) in parts.items()])
-        r = (model.design.outcome["y"] - fixed_part(model, draw)) / draw["sigma_l2"]
+        eta = fixed_part(model, draw) + sum(m @ draw[n] for n, (m, _) in left.items())
+        r = (model.design.outcome["y"] - eta) / draw["sigma_l2"]
         P = np.eye(Z.shape[1]) + Z.T @ Z
         white = np.linalg.cholesky(P).T @ (u - np.linalg.solve(P, Z.T @ r))
         squares += white @ white
@@ -196,7 +222,7 @@ BINOMIAL = {
 def test_density_of_effects_about_their_approximation(name: str, table: pd.DataFrame) -> None:
     """`lp__` less log|d effects / d scores| is the density of effects and outcome."""
     formula, nestings = BINOMIAL[name]
-    model = quiet(formula, table, "binomial")
+    model = forced(formula, table, "binomial")
     assert model.integration == Integration("spectrum", (0,), nestings, exact=False, dense=False)
     draws, lp, _ = sampled(model)
     ours = []
@@ -218,7 +244,7 @@ def test_density_of_effects_about_their_approximation(name: str, table: pd.DataF
 
 
 def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
-    model = quiet("y ~ " + NESTED, table, "gaussian")
+    model = forced("y ~ " + NESTED, table, "gaussian")
     assert model.integration is not None
     found = spectrum(model.integration, model.spec, model.design)
     W = weights(model, 0, {})
@@ -234,7 +260,7 @@ def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
 
 
 def test_components_share_nothing(table: pd.DataFrame) -> None:
-    model = quiet("y ~ " + ESTIMATED.format("TRUE"), table, "gaussian")
+    model = forced("y ~ " + ESTIMATED.format("TRUE"), table, "gaussian", "components")
     assert model.integration is not None
     found = components(model.integration, model.spec, model.design)
     assert len(found.n_units) == 6, "a component for each country"
@@ -246,7 +272,7 @@ def test_components_share_nothing(table: pd.DataFrame) -> None:
 
 
 def test_groups_without_effects_are_alone(table: pd.DataFrame) -> None:
-    model = quiet(GAUSSIAN["groups alone"][0], table, "gaussian")
+    model = forced("y ~ " + ALONE, table, "gaussian", "components")
     assert model.integration is not None
     found = components(model.integration, model.spec, model.design)
     assert list(found.alone) == list(range(0, 40, 5))
@@ -294,7 +320,7 @@ def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> N
     """Refits of loo run the fit's program: data are for its way, whatever the sizes are."""
     from rmm.crossvalidation import without_unit
 
-    model = quiet("y ~ " + NESTED, table, "gaussian")
+    model = forced("y ~ " + NESTED, table, "gaussian")
     less = without_unit(model, 3)
     assert less.integration == model.integration
     assert less.design.J == model.design.J - 1
