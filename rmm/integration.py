@@ -8,14 +8,14 @@ of structural parameters, which mix several times better. Two ways:
     One block of members with known weights W (J, N). With the singular values W = V' diag(s) Q',
     V (N, J) and Q (N, N), the effects are independent of each other in the directions Q, whatever
     the standard deviations are. If all groups that a direction touches lie in one nesting unit,
-    the units' effects are independent given those, and are integrated out too. Where the outcome
-    is not normal, but has a working response (as in iteratively weighted least squares), effects
-    are sampled in these directions about their normal approximation: nearly independent standard
-    normals.
+    the units' effects are independent given those, and are integrated out too.
 ``"components"``
     Any blocks, weights estimated or not. Groups and units that share nothing with others make a
     component of their own; the effects of each are integrated out by the Cholesky factor of
     I + Z'Z, Z (groups, units) the weights times sd over the outcome's sd.
+
+Where the outcome is not normal, effects are sampled in directions like these, about a normal
+approximation: way ``"approximation"``, see `rmm.approximation`.
 
 Sources: Searle, Casella & McCulloch (1992), Variance Components, section 6.2 (marginal
 likelihood) and 7.4 (effects given the data).
@@ -51,11 +51,9 @@ class Integration:
     Attributes
     ----------
     way : str
-        ``"spectrum"`` or ``"components"``.
+        ``"spectrum"``, ``"components"`` or ``"approximation"``.
     members, nestings : tuple of int
         Places of the blocks in `ModelSpec.members` and `.nestings`.
-    exact : bool
-        Whether the outcome is normal, so that the effects are integrated out.
     dense : bool
         Whether what is left are so few parameters that a dense metric can be learnt.
     """
@@ -63,8 +61,12 @@ class Integration:
     way: str
     members: tuple[int, ...]
     nestings: tuple[int, ...]
-    exact: bool
     dense: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether the effects are integrated out: the outcome is normal."""
+        return self.way != "approximation"
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,15 @@ class Spectrum:
         V: rows of length 1, or of 0 where the data say nothing about a direction.
     turn : (N, D) sparse
         Q: member effects by directions; orthonormal.
-    image : (J, D) sparse
-        W Q.
     singular : (D,)
     unit : (D,) int
         Nesting unit of each direction, sorted; zeros without one.
-    response, root : (J,) arrays or None
-        The working response and the root of its weight, where the outcome is not normal.
     """
 
     basis: Any
     turn: Any
-    image: Any
     singular: Array
     unit: Array
-    response: Array | None
-    root: Array | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +138,7 @@ def find_integration(
     most = limits["spectrum" if exact else "approximation"]
     spectrum = _find_spectrum(spec, design, members, nestings, most)
     if not exact:
-        return None if spectrum is None else _chosen("spectrum", *spectrum, spec, design)
+        return None if spectrum is None else _chosen("approximation", *spectrum, spec, design)
     if spectrum is not None and spectrum == (members, nestings):
         return _chosen("spectrum", members, nestings, spec, design)
     if _components_work(design, members, nestings) <= limits["components"]:
@@ -162,17 +157,18 @@ def _chosen(
         for p in spec.sampled
         if p.name not in gone
     )
-    return Integration(way, tuple(members), tuple(nestings), exact, exact and left <= _FEW)
+    return Integration(way, tuple(members), tuple(nestings), exact and left <= _FEW)
 
 
 def _find_spectrum(
     spec: ModelSpec, design: Design, members: list[int], nestings: list[int], most: float
 ) -> tuple[list[int], list[int]] | None:
     """The block, and the nesting within whose units its members stay."""
-    known = [i for i in members if not spec.members[i].estimated]
-    if not known:
+    if spec.family.normal_sd:
+        members = [i for i in members if not spec.members[i].estimated]
+    if not members:
         return None
-    block = max(known, key=lambda i: design.members[i].n_members)
+    block = max(members, key=lambda i: design.members[i].n_members)
     m = design.members[block]
     groups, units = _linked(design, [m], [])
     size, cells = np.bincount(units), np.bincount(groups, minlength=units.max() + 1)
@@ -220,25 +216,24 @@ def _linked(design: Design, blocks: Sequence[Membership], nestings: Sequence[Any
 # ---- matrices ----------------------------------------------------------------------------------
 
 
-def spectrum(integration: Integration, spec: ModelSpec, design: Design) -> Spectrum:
-    """The directions of the block that is integrated out.
+def spectrum(
+    integration: Integration, spec: ModelSpec, design: Design, root: Array | None = None
+) -> Spectrum:
+    """The directions of a block; by equal weights where they are estimated.
 
     Parameters
     ----------
     integration : Integration
-        Of way ``"spectrum"``.
+        Of way ``"spectrum"`` or ``"approximation"``.
     spec : ModelSpec
     design : Design
+    root : (J,) array, optional
+        By which the weights of each group are multiplied.
     """
     m = design.members[integration.members[0]]
-    assert m.weight is not None
-    response, root = None, None
-    if not integration.exact:
-        assert spec.family.working is not None
-        response, precision = spec.family.working(design.outcome)
-        root = np.sqrt(precision)
+    weight = 1 / m.n if m.weight is None else m.weight
     shape = (design.J, m.n_members)
-    W = sparse.csr_matrix((m.weight, (m.group, m.member)), shape=shape)
+    W = sparse.csr_matrix((weight, (m.group, m.member)), shape=shape)
     scaled = W if root is None else sparse.diags_array(root) @ W
     groups, members = _linked(design, [m], [])
     unit_of = (
@@ -255,7 +250,7 @@ def spectrum(integration: Integration, spec: ModelSpec, design: Design) -> Spect
     order = np.argsort(unit, kind="stable")
     basis = _stacked([f[0] for f in found], design.J)[order]
     turn = _stacked([f[1] for f in found], m.n_members)[order].T.tocsr()
-    return Spectrum(basis, turn, (W @ turn).tocsr(), singular[order], unit[order], response, root)
+    return Spectrum(basis, turn, singular[order], unit[order])
 
 
 def _directions(W: Any, rows: Array, columns: Array, unit: Array) -> tuple[Any, Any, Array, Array]:

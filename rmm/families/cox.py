@@ -24,7 +24,7 @@ from scipy.special import gammaln
 
 from rmm.errors import BackendError, DataError, FormulaError
 from rmm.families.base import Array, Family, Outcome, Values
-from rmm.families.weibull import read_survival
+from rmm.families.weibull import poisson_working, read_survival
 
 _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
 
@@ -212,6 +212,17 @@ def _residual_variance(values: Values) -> float:
     return float(np.pi**2 / 6)
 
 
+def _working(outcome: Outcome) -> tuple[Array, Array]:
+    """About the model without predictors: Poisson counts given Breslow's baseline."""
+    top, total = _risk(np.zeros((1, len(outcome["time"]))), outcome)
+    steps = outcome["counts"] / total[0] * np.exp(-top[0])
+    at = outcome["at"] - 1
+    hazard = np.cumsum(steps)[at] - (1 - outcome["share"]) * steps[at]
+    hazard = np.maximum(hazard, 1 / len(at))  # not 0 before the first event
+    log_mean, weight = poisson_working(outcome["event"], hazard)
+    return log_mean - np.log(hazard), weight
+
+
 def _jags_initial(outcome: Outcome) -> dict[str, Any]:
     """Breslow's increments where all groups are alike."""
     return {"dH": outcome["counts"] / _risk(np.zeros((1, len(outcome["time"]))), outcome)[1][0]}
@@ -297,6 +308,7 @@ def _family(intervals: int | None) -> Family:
         new_outcome=_new_outcome,
         some_groups=_some_groups,
         residual_variance=_residual_variance,
+        working=_working,
         stan_data=data,
         stan_model=_STAN_MODEL.format(risk=risk),
         jags_standard_effects=True,

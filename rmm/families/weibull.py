@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import gamma, gammainc
 
 from rmm.errors import DataError
@@ -101,6 +102,30 @@ def _scale(outcome: Outcome) -> tuple[float, float]:
     return float(location), float(np.std(outcome["log_t"], ddof=1))
 
 
+def poisson_working(event: Array, expected: Array) -> tuple[Array, Array]:
+    """Working response and weight of log z, for the Poisson likelihood of event with mean z.
+
+    At the posterior mean of z where it is gamma with mean `expected` and shape 1.
+    """
+    z = expected * (event + 1) / (expected + 1)
+    return np.log(z) + (event - z) / z, z
+
+
+def _working(outcome: Outcome) -> tuple[Array, Array]:
+    """About the model without predictors, at its maximum of the likelihood."""
+    log_t, event = np.asarray(outcome["log_t"]), np.asarray(outcome["event"], dtype=float)
+
+    def slope(log_shape: float) -> float:
+        shape = np.exp(log_shape)
+        share = np.exp(shape * (log_t - log_t.max()))
+        return float(1 / shape + event @ log_t / event.sum() - share @ log_t / share.sum())
+
+    shape = np.exp(brentq(slope, -10, 10))
+    eta = np.log(np.exp(shape * (log_t - log_t.max())).sum() / event.sum()) / shape + log_t.max()
+    log_z, weight = poisson_working(event, np.exp(shape * (log_t - eta)))
+    return log_t - log_z / shape, shape**2 * weight
+
+
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     """Log density where the event was seen, log S(t) where it was not."""
     shape = values["shape"][:, None]
@@ -160,6 +185,7 @@ WEIBULL = Family(
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     residual_variance=_residual_variance,
+    working=_working,
     stan_data="vector[J] log_t;  // log durations\n"
     "vector<lower=0, upper=1>[J] event;  // 1: seen, 0: censored\n"
     "int<lower=1> events;",

@@ -18,7 +18,7 @@ _OWN = re.compile(
     r"|residual|cells|effect|C|n_groups|n_units"
     r"|p|S|trials|stratum|by_stratum|stratum_start|chosen|place|ordered_eta|odds"
     r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|z|Z"
-    r"|step|path|place|begin|earliest|later|zero|raw|singular|basis|turn|image|column|size|order|unit"
+    r"|step|path|place|begin|earliest|later|zero|raw|singular|basis|turn|drawn|column|size|order|unit"
     r"|root|row|direction|load|load2|information|signal|along|gain|shrunk|effect|score|working)_.*))"
     r"(_\d+)?"
 )

@@ -1,8 +1,9 @@
 """ModelSpec -> Stan program. The text depends on the model, and on which effects are not sampled.
 
 Sizes and priors are data. What makes it fast: known weights are a sparse matrix times the member
-effects (`csr_matrix_times_vector`), group sums of estimated weights too, effects are non-centred by
-`multiplier` or integrated out (`stan_integrated`), and nothing but parameters goes to the output.
+effects (`csr_matrix_times_vector`), group sums of estimated weights too; effects are integrated
+out or sampled about an approximation (`_WAYS`), else non-centred by `multiplier`; nothing but
+parameters goes to the output.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from rmm.design import Design
 from rmm.families import Parameter
 from rmm.integration import Integration, integrated
 from rmm.memberships import Membership
-from rmm.programs import features, stan_features, stan_integrated
+from rmm.programs import (
+    features,
+    stan_approximated,
+    stan_components,
+    stan_features,
+    stan_spectrum,
+)
 from rmm.programs.names import check_distinct, vector_name
 from rmm.programs.stan_effects import (
     effect_data,
@@ -42,8 +49,27 @@ from rmm.programs.stan_priors import (
     score_scale,
     size_name,
 )
+from rmm.programs.stan_way import Way
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.weight_programs import stan_definitions, uses_size
+
+_WAYS = {
+    "spectrum": stan_spectrum.WAY,
+    "components": stan_components.WAY,
+    "approximation": stan_approximated.WAY,
+}
+
+
+def _way(integration: Integration | None) -> Way:
+    return Way() if integration is None else _WAYS[integration.way]
+
+
+def _lines(spec: ModelSpec, integration: Integration | None, what: str) -> list[str]:
+    """Lines of an attribute of `Way`."""
+    if integration is None:
+        return []
+    found: list[str] = getattr(_way(integration), what)(spec, integration)
+    return found
 
 
 def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
@@ -69,7 +95,7 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
             for p in spec.sampled
             if not is_fixed(p, forms) and p.name not in gone
         ]
-        + stan_integrated.declarations(spec, integration),
+        + _lines(spec, integration, "declarations"),
         "transformed parameters": _transformed_parameters(spec, forms),
         "model": _model_block(spec, forms, integration),
         "generated quantities": _generated(spec, integration),
@@ -100,7 +126,7 @@ def _header(spec: ModelSpec) -> str:
 
 def _functions(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
     scored = [p for p in spec.sampled if is_scored(p, forms)]
-    texts = stan_integrated.functions(integration) + score_functions(scored, forms)
+    texts = [_way(integration).functions, *score_functions(scored, forms)]
     texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
@@ -121,7 +147,7 @@ def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) 
         lines += _member_data(part)
     for nest in spec.nestings:
         lines += _nesting_data(nest)
-    lines += stan_integrated.declared(spec, integration)
+    lines += _lines(spec, integration, "declared")
     lines.append("// priors")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
@@ -205,7 +231,7 @@ def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | 
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
-    return lines + stan_integrated.transformed_data(spec, integration)
+    return lines + _lines(spec, integration, "transformed_data")
 
 
 # -- parameters and model ---------------------------------------------------------------------
@@ -244,8 +270,8 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
 
 
 def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
-    """Lines that compute `eta`, without the effects that are not sampled as they stand."""
-    gone = integrated(spec, integration)
+    """Lines that compute `eta`, without the effects that are integrated out."""
+    gone = integrated(spec, integration) if integration and integration.exact else frozenset()
     lines = [f"vector[J] eta = rep_vector({'alpha' if spec.intercept else '0'}, J);"]
     if spec.offset:
         lines.append("eta += offset_l2;")
@@ -263,11 +289,9 @@ def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
 
 def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
     gone = integrated(spec, integration)
-    lines = _predictor(spec, integration)
-    if integration is not None:
-        lines += stan_integrated.likelihood(spec, integration)
-    if integration is None or not integration.exact:
-        lines += ["", *spec.family.stan_model.splitlines()]
+    likelihood = _lines(spec, integration, "likelihood")
+    lines = _lines(spec, integration, "effects") + _predictor(spec, integration)
+    lines += likelihood or ["", *spec.family.stan_model.splitlines()]
     effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
     if effects:
         lines += ["", "// effects"]
@@ -286,7 +310,7 @@ def _generated(spec: ModelSpec, integration: Integration | None) -> list[str]:
     lines = _coefficients(spec)
     if integration is not None:
         eta = _predictor(spec, integration)
-        lines += stan_integrated.generated(spec, integration, eta)
+        lines += _way(integration).generated(spec, integration, eta)
     return lines
 
 
@@ -336,7 +360,7 @@ def data(
             out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
         if nest.covariates:
             out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
-    return out | stan_integrated.data(spec, design, integration)
+    return out if integration is None else out | _way(integration).data(spec, design, integration)
 
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
