@@ -15,11 +15,11 @@ _OWN = re.compile(
     r"|portion|portion_total|f\d+|(values|d|middle|half|slope|number|known|part|mean|q|tilted)_f\d+"
     r"|y|j|r|k|i|h|path|shape|log_t|log_z|event|events|tiny|cum_hazard"
     r"|mu|at|share|seen|one|risk|time|K_time|by_time|at_risk|exposure|(prior|shape|rate|cum)_dH|dH|e"
-    r"|residual|cells|effect|C|n_groups|n_units"
+    r"|residual|cells|effect|C|n_groups|n_units|alone|size_place|fixed|K_fixed"
     r"|p|S|trials|stratum|by_stratum|stratum_start|chosen|place|ordered_eta|odds"
     r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|z|Z"
-    r"|step|path|place|begin|earliest|later|zero|raw|singular|basis|turn|drawn|column|size|order|unit"
-    r"|root|row|direction|load|load2|information|signal|along|gain|shrunk|effect|score|working)_.*))"
+    r"|step|path|place|begin|earliest|later|zero|raw|singular|basis|turn|fixed|rest|count|one|column|size|order|unit"
+    r"|row|direction|load|information|signal|along|gain|shrunk|effect|score)_.*))"
     r"(_\d+)?"
 )
 
