@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,3 +204,12 @@ def test_progress_counts_fits_and_the_time_left(tmp_path: Path) -> None:
     started = json.loads((tmp_path / "logs" / "progress.json").read_text())["started"]
     # 150 s of work in 75 s: two at a time, and 10 fits of 10 s are left.
     assert progress.say(tmp_path, now=started + 75.0) == "fits 15 of 25 (60%), about 50 s left"
+
+
+def test_a_reader_that_has_enough_gets_no_traceback() -> None:
+    command = [sys.executable, "-m", "rmm", "study", "check", "config/studies/quickstart.yaml"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (141, "")

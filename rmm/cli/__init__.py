@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 done but not all is well (a broken backend, a study with f
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -30,12 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return int(options.run(options))
+            code = int(options.run(options))
+            sys.stdout.flush()
+            return code
     except RmmError as error:
         print(f"rmm: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read us has enough (`rmm ... | head`); nothing is left to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.filename is None:
+        if error.filename is None:
             raise
         print(f"rmm: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
