@@ -31,6 +31,11 @@ MODELS = {
         "gaussian",
     ),
     "binomial": ("hit ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE)", "binomial"),
+    "durations": (
+        "Surv(t, hit) ~ 1"
+        " + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*x)))), RE=TRUE)",
+        "weibull",
+    ),
 }
 DESIGNS = ((60, 25, 1), (200, 60, 1), (200, 60, 6), (500, 100, 1), (500, 250, 1), (500, 250, 10))
 KEPT = ("b_l1", "sigma_l1", "b_w")
@@ -44,7 +49,10 @@ def table(groups: int, members: int, sets: int) -> pd.DataFrame:
     for g in range(groups):
         chosen = (g % sets) * per + rng.choice(per, 3, replace=False)
         y = effect[chosen].mean() + rng.normal()
-        rows += [{"gid": g, "pid": p, "x": rng.normal(), "y": y, "hit": int(y > 0)} for p in chosen]
+        rows += [
+            {"gid": g, "pid": p, "x": rng.normal(), "y": y, "hit": int(y > 0), "t": np.exp(y)}
+            for p in chosen
+        ]
     return pd.DataFrame(rows)
 
 

@@ -103,3 +103,14 @@ def test_mean_of_effects_is_near_their_mode(outcome: str, family: str, table: pd
     ours, limit = np.concatenate([u1, u3]), 0.02 if family == "binomial" else 0.35
     assert np.corrcoef(ours, mode)[0, 1] > (0.999 if family == "binomial" else 0.8)
     assert np.sqrt(np.mean((ours - mode) ** 2)) < limit, "of sds of .7 and .5"
+
+
+def test_durations_whose_shape_has_no_maximum() -> None:
+    """One event, and it is the longest duration; a duration that is next to nothing."""
+    from rmm.families.weibull import WEIBULL
+
+    parts = np.array([1e-300, 1.0, 2.0, 9.0]), np.array([0.0, 0.0, 0.0, 1.0])
+    assert WEIBULL.working is not None
+    response, weight = WEIBULL.working(WEIBULL.read_outcome("Surv(t, e)", parts, None))
+    assert np.isfinite(response).all()
+    assert (weight > 0).all()

@@ -82,7 +82,7 @@ def weights(model: Model, index: int, draw: dict[str, Any]) -> Any:
 
 
 def fixed_part(model: Model, draw: dict[str, Any]) -> Any:
-    eta = draw.get("alpha", 0.0) + model.design.X_l2 @ draw["beta_l2"]
+    eta = draw.get("alpha", 0.0) + model.design.X_l2 @ draw.get("beta_l2", np.empty(0))
     for i, (part, m) in enumerate(zip(model.spec.members, model.design.members, strict=True)):
         if not part.covariates:
             continue
@@ -230,6 +230,7 @@ APPROXIMATED = {
     "two blocks": ("hit ~ " + TWO, "binomial", ()),
     "durations": (SURVIVAL + NESTED, "weibull", (0,)),
     "durations, free weights": (SURVIVAL + ESTIMATED.format("FALSE"), "weibull", (0,)),
+    "no predictors": (SURVIVAL + "mm(id(pid, gid), RE=TRUE)", "cox", ()),
     "hazards": (SURVIVAL + ESTIMATED.format("TRUE"), "cox", (0,)),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ from scipy.special import gammaln
 
 from rmm.errors import BackendError, DataError, FormulaError
 from rmm.families.base import Array, Family, Outcome, Values
-from rmm.families.weibull import poisson_working, read_survival
+from rmm.families.weibull import LEAST_HAZARD, poisson_working, read_survival
 
 _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
 
@@ -218,7 +218,7 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
     steps = outcome["counts"] / total[0] * np.exp(-top[0])
     at = outcome["at"] - 1
     hazard = np.cumsum(steps)[at] - (1 - outcome["share"]) * steps[at]
-    hazard = np.maximum(hazard, 1 / len(at))  # not 0 before the first event
+    hazard = np.maximum(hazard, LEAST_HAZARD)  # 0 before the first event
     log_mean, weight = poisson_working(outcome["event"], hazard)
     return log_mean - np.log(hazard), weight
 

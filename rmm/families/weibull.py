@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import gamma, gammainc
+from scipy.special import gamma, gammainc, logsumexp
 
 from rmm.errors import DataError
 from rmm.families.base import Array, Family, Outcome, Parameter, Values
@@ -20,6 +19,8 @@ from rmm.prior_language import Prior
 
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 _TINY = 1e-12
+# Normal approximations: a cumulative hazard of 0 has no logarithm, an sd(log t) of 0 no shape.
+LEAST_HAZARD, _LEAST_SD = 1e-3, 0.1
 
 
 def read_survival(label: str, parts: tuple[Array, ...]) -> dict[str, Any]:
@@ -112,17 +113,15 @@ def poisson_working(event: Array, expected: Array) -> tuple[Array, Array]:
 
 
 def _working(outcome: Outcome) -> tuple[Array, Array]:
-    """About the model without predictors, at its maximum of the likelihood."""
+    """About the model without predictors: its shape by sd(log t), its scale by likelihood.
+
+    The likelihood has no maximum in the shape where the only event is the longest duration.
+    """
     log_t, event = np.asarray(outcome["log_t"]), np.asarray(outcome["event"], dtype=float)
-
-    def slope(log_shape: float) -> float:
-        shape = np.exp(log_shape)
-        share = np.exp(shape * (log_t - log_t.max()))
-        return float(1 / shape + event @ log_t / event.sum() - share @ log_t / share.sum())
-
-    shape = np.exp(brentq(slope, -10, 10))
-    eta = np.log(np.exp(shape * (log_t - log_t.max())).sum() / event.sum()) / shape + log_t.max()
-    log_z, weight = poisson_working(event, np.exp(shape * (log_t - eta)))
+    shape = _LOG_SD / max(float(np.std(log_t)), _LEAST_SD)
+    eta = (logsumexp(shape * log_t) - np.log(event.sum())) / shape
+    expected = np.maximum(np.exp(shape * (log_t - eta)), LEAST_HAZARD)
+    log_z, weight = poisson_working(event, expected)
     return log_t - log_z / shape, shape**2 * weight
 
 

@@ -12,17 +12,12 @@ from rmm.approximation import approximate, coefficients
 from rmm.design import Design
 from rmm.integration import Integration
 from rmm.programs.stan_sparse import declared_sparse, product, row_starts, sparse_values
-from rmm.programs.stan_way import Lines, Way, effect_declarations, indented
+from rmm.programs.stan_way import Lines, Way, blocks, effect_declarations, indented
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 
 
-def _blocks(spec: ModelSpec, integration: Integration) -> tuple[MemberPart, list[NestingPart]]:
-    """The block of members, and the nesting units within which they stay, if any."""
-    return spec.members[integration.members[0]], [spec.nestings[i] for i in integration.nestings]
-
-
 def _declared(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
@@ -48,7 +43,7 @@ def _declared(spec: ModelSpec, integration: Integration) -> Lines:
 
 
 def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s = part.suffix
     return [
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});"
@@ -56,7 +51,7 @@ def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
 
 
 def _declarations(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     return [
         f"vector[N_l1{part.suffix}] score_{part.u};  // by direction",
         *(f"vector[H{nest.suffix}] score_{nest.u};" for nest in nestings),
@@ -65,7 +60,7 @@ def _declarations(spec: ModelSpec, integration: Integration) -> Lines:
 
 def _effects(spec: ModelSpec, integration: Integration, density: bool = True) -> Lines:
     """Lines that define the effects, and add their density given the sds to the target."""
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s = part.suffix
     n = f"N_l1{s}"
     found = [
@@ -127,7 +122,7 @@ def _nested(part: MemberPart, nest: NestingPart, rest: str) -> Lines:
 
 
 def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     found, s = approximate(integration, spec, design), part.suffix
     out: dict[str, Any] = {
         f"singular_l1{s}": found.singular,

@@ -13,17 +13,12 @@ import numpy as np
 from rmm.design import Design
 from rmm.integration import Integration, spectrum
 from rmm.programs.stan_sparse import declared_sparse, product, row_starts, sparse_values
-from rmm.programs.stan_way import Lines, Way, effect_declarations, indented
-from rmm.spec import MemberPart, ModelSpec, NestingPart
-
-
-def _blocks(spec: ModelSpec, integration: Integration) -> tuple[MemberPart, list[NestingPart]]:
-    """The block of members, and the nesting units within which they stay, if any."""
-    return spec.members[integration.members[0]], [spec.nestings[i] for i in integration.nestings]
+from rmm.programs.stan_way import Lines, Way, blocks, effect_declarations, indented
+from rmm.spec import ModelSpec
 
 
 def _declared(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
@@ -47,7 +42,7 @@ def _declared(spec: ModelSpec, integration: Integration) -> Lines:
 
 
 def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s, n, lines = part.suffix, f"N_l1{part.suffix}", []
     for nest in nestings:
         h = nest.suffix
@@ -60,7 +55,7 @@ def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
 
 
 def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     found, s = spectrum(integration, spec, design), part.suffix
     out: dict[str, Any] = {f"singular_l1{s}": found.singular}
     out |= sparse_values(f"basis_l1{s}", found.basis) | sparse_values(f"turn_l1{s}", found.turn)
@@ -79,7 +74,7 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
 
 def _along(spec: ModelSpec, integration: Integration) -> Lines:
     """Residuals along the directions and what they say about effects in units of their sds."""
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s, n, sd = part.suffix, f"N_l1{part.suffix}", spec.family.normal_sd
     lines = [
         f"vector[J] residual = (y - eta) / {sd};",
@@ -108,7 +103,7 @@ def _along(spec: ModelSpec, integration: Integration) -> Lines:
 
 
 def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s, sd = part.suffix, spec.family.normal_sd
     gains, explained = f"sum(log(gain_l1{s}))", f"dot_product(along_l1{s}, shrunk_l1{s})"
     for nest in nestings:
@@ -125,7 +120,7 @@ def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
 
 def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
     """Effects in units of their sds, those of nesting units first, then those by direction."""
-    part, nestings = _blocks(spec, integration)
+    part, nestings = blocks(spec, integration)
     s, n = part.suffix, f"N_l1{part.suffix}"
     found, rest = [*eta, *_along(spec, integration)], f"along_l1{s}"
     for nest in nestings:

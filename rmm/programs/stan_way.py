@@ -8,7 +8,7 @@ from typing import Any
 
 from rmm.design import Design
 from rmm.integration import Integration
-from rmm.spec import ModelSpec
+from rmm.spec import MemberPart, ModelSpec, NestingPart
 
 Lines = list[str]
 
@@ -63,6 +63,11 @@ class Way:
 def indented(lines: Lines) -> Lines:
     """Lines of a block within braces."""
     return [f"  {line}" for text in lines for line in text.splitlines()]
+
+
+def blocks(spec: ModelSpec, integration: Integration) -> tuple[MemberPart, list[NestingPart]]:
+    """The one block of members that has directions, and the units within which they stay."""
+    return spec.members[integration.members[0]], [spec.nestings[i] for i in integration.nestings]
 
 
 def effect_declarations(spec: ModelSpec, integration: Integration) -> Lines:
