@@ -39,7 +39,7 @@ from rmm.tables import Array
 
 # What an evaluation may cost, in multiples of what it costs with sampled effects (one step for
 # each membership and group): up to here it pays, by `python benchmarks/integration.py`.
-LIMITS = {"spectrum": 18.0, "approximation": 9.0, "components": 250.0}
+LIMITS = {"directions": 18.0, "components": 250.0}
 # Most parameters for which Stan learns a dense metric in the usual warm-up.
 _FEW = 50
 
@@ -125,8 +125,8 @@ def find_integration(
     spec : ModelSpec
     design : Design
     limits : mapping
-        What an evaluation may cost: ``spectrum`` and ``approximation`` (the outcome is not normal)
-        for the first way, ``components`` for the second.
+        What an evaluation may cost: with ``directions`` (ways ``"spectrum"`` and
+        ``"approximation"``), and with ``components``.
     """
     exact = bool(spec.family.normal_sd)
     if not exact and spec.family.working is None:
@@ -135,8 +135,7 @@ def find_integration(
     nestings = [i for i, n in enumerate(spec.nestings) if n.random]
     if not members and not nestings:
         return None
-    most = limits["spectrum" if exact else "approximation"]
-    spectrum = _find_spectrum(spec, design, members, nestings, most)
+    spectrum = _find_spectrum(spec, design, members, nestings, limits["directions"])
     if not exact:
         return None if spectrum is None else _chosen("approximation", *spectrum, spec, design)
     if spectrum is not None and spectrum == (members, nestings):

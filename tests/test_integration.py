@@ -63,7 +63,8 @@ def table() -> pd.DataFrame:
 
 def forced(formula: str, table: pd.DataFrame, family: str, way: str = "spectrum") -> Model:
     """The model with effects integrated out in a way, whether it pays or not."""
-    limits = {k: np.inf if (k == "components") == (way == "components") else 0.0 for k in LIMITS}
+    wanted = "components" if way == "components" else "directions"
+    limits = {k: np.inf if k == wanted else 0.0 for k in LIMITS}
     model = quiet(formula, table, family)
     return replace(model, integration=find_integration(model.spec, model.design, limits))
 
