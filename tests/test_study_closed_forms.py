@@ -16,7 +16,9 @@ NAMES = (
     "closed_form_3_aggregation_bias",
     "closed_form_4_shared_members",
 )
-CELLS = {NAMES[0]: 10, NAMES[1]: 16, NAMES[2]: 5}
+#: Values that are compared. At full replications a correct simulator has one of all 47 beyond 3
+#: Monte Carlo standard errors in 12 of 100 tables; seeds were set before the first run.
+CELLS = {NAMES[0]: 10, NAMES[1]: 32, NAMES[2]: 5}
 
 
 def compared(name: str, folder: Path, replications: int | None = None) -> pd.DataFrame:
@@ -40,7 +42,7 @@ def compared(name: str, folder: Path, replications: int | None = None) -> pd.Dat
 def test_closed_form_at_full_replications(name: str, tmp_path: Path) -> None:
     found = compared(name, tmp_path)
     assert len(found) == CELLS[name]
-    assert (found["n"] == 4000).all()
+    assert (found["n"] == 10_000).all()
     assert found["distance"].abs().max() < 3, found.to_string()
 
 

@@ -76,6 +76,8 @@ def test_measures_by_hand() -> None:
     estimates = table(mean=[1.0, 2.0, 3.0, 6.0], sd=[1.0, 1.0, 2.0, 2.0])
     out = performance(estimates)
     error = np.array([-1.0, 0.0, 1.0, 4.0])
+    assert value(out, "mean") == 3.0
+    assert value(out, "mean", "mcse") == pytest.approx(error.std(ddof=1) / 2)
     assert value(out, "bias") == 1.0
     assert value(out, "bias", "mcse") == pytest.approx(error.std(ddof=1) / 2)
     assert value(out, "relative_bias") == 0.5

@@ -78,6 +78,11 @@ def _sd(values: Array) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else NAN
 
 
+def mean(s: Sample) -> Value:
+    """mean(T); S / sqrt(n)."""
+    return _mean(s.estimate)
+
+
 def bias(s: Sample) -> Value:
     """mean(T) - theta; S / sqrt(n)."""
     return _mean(s.errors)
@@ -225,6 +230,7 @@ class Measure:
 
 
 _ROWS = (
+    Measure("mean", False, "sample", mean),
     Measure("bias", False, "sample", bias),
     Measure("relative_bias", False, "sample", relative_bias),
     Measure("empirical_se", False, "sample", empirical_se),

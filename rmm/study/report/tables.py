@@ -27,6 +27,7 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {
+    "mean": Measure("Mean estimate"),
     "bias": Measure("Bias"),
     "relative_bias": Measure("Relative bias"),
     "empirical_se": Measure("Empirical SE"),
@@ -62,7 +63,7 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
      ("difference_rejection", "difference_coverage", "difference_bias", "difference_mse",
       "difference_width")),
     ("more", "Further measures",
-     ("mse", "relative_precision", "exaggeration", "convergence", "seconds", "ess_per_second")),
+     ("mean", "mse", "relative_precision", "exaggeration", "convergence", "seconds", "ess_per_second")),
 )  # fmt: skip
 
 
