@@ -63,7 +63,8 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
      ("difference_rejection", "difference_coverage", "difference_bias", "difference_mse",
       "difference_width")),
     ("more", "Further measures",
-     ("mean", "mse", "relative_precision", "exaggeration", "convergence", "seconds", "ess_per_second")),
+     ("mean", "mse", "relative_precision", "exaggeration", "convergence", "seconds",
+      "ess_per_second")),
 )  # fmt: skip
 
 
