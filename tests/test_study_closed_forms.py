@@ -17,7 +17,10 @@ NAMES = (
     "closed_form_4_shared_members",
 )
 #: Values that are compared. At full replications a correct simulator has one of all 47 beyond 3
-#: Monte Carlo standard errors in 12 of 100 tables; seeds were set before the first run.
+#: Monte Carlo standard errors in 12 of 100 tables; seeds were set before the first run. That run
+#: had 10,000 replications throughout, and one cell of form 2 (n = 10, icc = 0) at .0417, -4.2
+#: standard errors from .05; three other seeds gave .048, .051 and .051 there, so it was chance, and
+#: the study was continued to 40,000.
 CELLS = {NAMES[0]: 10, NAMES[1]: 32, NAMES[2]: 5}
 
 
@@ -38,11 +41,12 @@ def compared(name: str, folder: Path, replications: int | None = None) -> pd.Dat
 
 
 @pytest.mark.closed_forms
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", NAMES)
 def test_closed_form_at_full_replications(name: str, tmp_path: Path) -> None:
     found = compared(name, tmp_path)
     assert len(found) == CELLS[name]
-    assert (found["n"] == 10_000).all()
+    assert (found["n"] >= 10_000).all()
     assert found["distance"].abs().max() < 3, found.to_string()
 
 
