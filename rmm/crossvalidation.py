@@ -62,7 +62,7 @@ class Refits:
             )
         model = without_unit(self.model, unit)
         language, forms = find_language(find_backend(self.backend).language), model.priors.forms
-        values = language.data(model.spec, model.design, model.priors.data, model.integration)
+        values = language.values(model)
         neutral = initial_values(model, self.settings.chains, self.settings.seed)
         nuisance = language.nuisance(model.spec, model.design)
         own = model.priors.data

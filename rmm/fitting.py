@@ -118,8 +118,9 @@ def _sampled(
         monitor=_monitored(language, model, monitor),
         options={**needed, **options},
     )
-    check_variables(text, engine.language, settings.monitor)
-    values = language.data(model.spec, model.design, model.priors.data, model.integration)
+    if own or engine.language != "laplace":
+        check_variables(text, engine.language, settings.monitor)
+    values = language.values(model)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     nuisance = language.nuisance(model.spec, model.design)
     starts = [
@@ -173,7 +174,7 @@ def program_data(
     """The data that `fit` would give to the engine, by the program's names."""
     language = find_language(find_backend(backend).language)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
-    return dict(language.data(model.spec, model.design, model.priors.data, model.integration))
+    return dict(language.values(model))
 
 
 def _counts(**counts: int) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def load(path: str | Path) -> Fit:
         model=model,
         run=Run(draws, sample_stats, about["seconds"], about["engine"]),
         program=about["program"],
-        program_data=language.data(model.spec, model.design, model.priors.data, model.integration),
+        program_data=language.values(model),
         backend=about["backend"],
         settings=Settings(**settings),
     )

@@ -10,6 +10,7 @@ from rmm.errors import BackendError
 BACKENDS: dict[str, str] = {  # name -> module that holds its BACKEND
     "jags": "rmm.backends.jags",
     "stan": "rmm.backends.stan",
+    "laplace": "rmm.backends.laplace",
     "fake": "rmm.backends.fake",
 }
 HIDDEN = ("fake",)  # for tests of studies: draws that look like draws

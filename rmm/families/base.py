@@ -54,6 +54,28 @@ def _no_inits(outcome: Outcome) -> dict[str, Any]:
     return {}
 
 
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """The log likelihood at S linear predictors, and its derivatives in them.
+
+    Attributes
+    ----------
+    value : (S,) array
+        Normalised, all groups together.
+    gradient : (S, J) array
+    weight : (S, J) or (S, 1) array
+        Minus the Hessian is the diagonal matrix of these less `shared`.
+    shared : callable or None
+        ``(s, rows) -> (K, P)``: for the (J, P) rows B of predictor s a matrix C such that minus
+        the Hessian in B's coefficients is B' diag(weight) B - C'C. None: there is no such part.
+    """
+
+    value: Array
+    gradient: Array
+    weight: Array
+    shared: Callable[[int, Array], Array] | None = None
+
+
 @dataclass(frozen=True)
 class Family:
     """One row of the registry `rmm.families.FAMILIES`.
@@ -108,6 +130,8 @@ class Family:
         ``(outcome) -> (response, weight)``, two (J,) arrays: a normal approximation of the
         likelihood of each group's linear predictor, mean and precision. Stan programs sample
         effects about what it says of them; the posterior does not depend on it.
+    curvature : callable or None
+        ``(eta, values, outcome) -> Curvature``; None where backend ``"laplace"`` is not to be had.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
         Lines of program text. They may use ``eta`` and the family's data and parameters.
     jags_model : str
@@ -152,6 +176,7 @@ class Family:
     jags_model: str
     normal_sd: str = ""
     working: Callable[[Outcome], tuple[Array, Array]] | None = None
+    curvature: Callable[[Array, Values, Outcome], Curvature] | None = None
     stan_functions: str = ""
     stan_transformed_data: str = ""
     jags_outside: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, gammaln, log_expit, logit
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Family, Outcome, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Values
 
 _PSEUDO_TRIALS = 4
 _SHOWN = 5  # distinct values that a letter quotes
@@ -84,6 +84,12 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     return np.asarray(ways + y * log_expit(eta) + (n - y) * log_expit(-eta))
 
 
+def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
+    n, p = _trials(outcome), expit(eta)
+    total = _log_likelihood(eta, values, outcome).sum(axis=1)
+    return Curvature(total, outcome["y"] - n * p, n * p * (1 - p))
+
+
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     return np.asarray(_trials(outcome) * expit(eta))
 
@@ -133,6 +139,7 @@ BINOMIAL = Family(
     draw=_draw,
     residual_variance=_residual_variance,
     working=_working,
+    curvature=_curvature,
     stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group",
     stan_model="y ~ bernoulli_logit(eta);",
     jags_standard_effects=True,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Family, Outcome, Parts, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Parts, Values
 from rmm.families.binomial import read_binary
 
 
@@ -89,6 +89,18 @@ def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     return np.asarray(np.exp(eta - total[:, outcome["stratum"] - 1]))
 
 
+def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
+    """The Hessian of a stratum is that of a multinomial outcome: p p' less the diagonal of p."""
+    p = _mean(eta, values, outcome)
+    order, first = outcome["by_stratum"] - 1, outcome["stratum_start"][:-1] - 1
+
+    def shared(s: int, rows: Array) -> Array:
+        return np.add.reduceat(p[s, order, None] * rows[order], first, axis=0)
+
+    total = _log_likelihood(eta, values, outcome).sum(axis=1)
+    return Curvature(total, outcome["y"] - p, p, shared)
+
+
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
     """The largest of eta_j plus a Gumbel variate is chosen, which has these probabilities."""
     utility, first, code = _sorted(eta + rng.gumbel(size=eta.shape), outcome)
@@ -114,6 +126,7 @@ CONDLOGIT = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    curvature=_curvature,
     stan_data="int<lower=1> S;  // strata\n"
     "array[J] int<lower=1, upper=J> by_stratum;  // groups, one stratum after the other\n"
     "array[S + 1] int<lower=1> stratum_start;  // where each begins\n"

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from rmm.errors import BackendError, DataError, FormulaError
-from rmm.families.base import Array, Family, Outcome, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Values
 from rmm.families.weibull import LEAST_HAZARD, poisson_working, read_survival
 
 _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
@@ -149,6 +149,31 @@ def log_marginal(eta: Array, outcome: Outcome) -> Array:
         known -= outcome["counts"] @ np.log(np.diff(outcome["ends"], prepend=0.0))
     total = shape @ np.log(total).T + shape.sum() * top[:, 0]
     return np.asarray(eta @ outcome["event"] - total + known)
+
+
+def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
+    """Of `log_marginal`: each step k of the baseline adds shape_k (p_k p_k' - diag(p_k)).
+
+    p_k holds e_jk exp(eta_j) / (c + S_k).
+    """
+    top, total = _risk(eta, outcome)
+    hazard, shape, at = np.exp(eta - top), outcome["shape_dH"], outcome["at"] - 1
+    each = shape / total
+    if "exposure" in outcome:
+        weight = hazard * (each @ outcome["exposure"])
+    else:
+        weight = hazard * np.cumsum(each, axis=1)[:, at] * outcome["share"]
+
+    def shared(s: int, rows: Array) -> Array:
+        weighted = hazard[s, :, None] * rows
+        if "exposure" in outcome:
+            sums = outcome["exposure"] @ weighted
+        else:
+            cumulated = np.cumsum(weighted[outcome["by_time"] - 1], axis=0)
+            sums = cumulated[outcome["at_risk"] - 1]
+        return np.asarray(sums * (np.sqrt(shape) / total[s])[:, None])
+
+    return Curvature(log_marginal(eta, outcome), outcome["event"] - weight, weight, shared)
 
 
 def cumulative_hazard(
@@ -309,6 +334,7 @@ def _family(intervals: int | None) -> Family:
         some_groups=_some_groups,
         residual_variance=_residual_variance,
         working=_working,
+        curvature=_curvature,
         stan_data=data,
         stan_model=_STAN_MODEL.format(risk=risk),
         jags_standard_effects=True,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Family, Outcome, Parameter, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
@@ -27,6 +27,12 @@ def _scale(outcome: Outcome) -> tuple[float, float]:
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     sd = values["sigma_l2"][:, None]
     return -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * ((outcome["y"] - eta) / sd) ** 2
+
+
+def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
+    precision = values["sigma_l2"][:, None] ** -2
+    total = _log_likelihood(eta, values, outcome).sum(axis=1)
+    return Curvature(total, precision * (outcome["y"] - eta), precision)
 
 
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
@@ -53,6 +59,7 @@ GAUSSIAN = Family(
     draw=_draw,
     residual_variance=_residual_variance,
     normal_sd="sigma_l2",
+    curvature=_curvature,
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ normal(eta, sigma_l2);",
     jags_model="y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import gamma, gammainc, logsumexp
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Family, Outcome, Parameter, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values
 from rmm.prior_language import Prior
 
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
@@ -133,6 +133,13 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     return np.asarray(outcome["event"] * density - np.exp(log_z))
 
 
+def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
+    shape = values["shape"][:, None]
+    z = np.exp(shape * (outcome["log_t"] - eta))
+    total = _log_likelihood(eta, values, outcome).sum(axis=1)
+    return Curvature(total, shape * (z - outcome["event"]), shape**2 * z)
+
+
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     """E[T], or E[min(T, upper)]: the integral of S(t) from 0 to the upper limit."""
     shape = values["shape"][:, None]
@@ -185,6 +192,7 @@ WEIBULL = Family(
     some_groups=_some_groups,
     residual_variance=_residual_variance,
     working=_working,
+    curvature=_curvature,
     stan_data="vector[J] log_t;  // log durations\n"
     "vector<lower=0, upper=1>[J] event;  // 1: seen, 0: censored\n"
     "int<lower=1> events;",

@@ -27,12 +27,19 @@ class Language:
     engine_options: Callable[[ModelSpec, Forms, Integration | None], dict[str, Any]]
     nuisance: Callable[[ModelSpec, Design], dict[str, Any]]
 
+    def values(self, model: Any) -> dict[str, Any]:
+        """What the engine gets of a model, by the program's names."""
+        priors: Mapping[str, Any] = model.priors.data
+        if self.name == "laplace":  # it has no text that would name the families of priors
+            priors = {**priors, "elements": model.priors.elements}
+        return self.data(model.spec, model.design, priors, model.integration)
+
 
 def _no_nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
     return {}
 
 
-LANGUAGES: dict[str, str] = {"jags": "rmm.programs.jags", "stan": "rmm.programs.stan"}
+LANGUAGES: dict[str, str] = {"jags": "rmm.programs.jags", "stan": "rmm.programs.stan", "laplace": "rmm.programs.laplace"}
 
 
 def find_language(name: str) -> Language:

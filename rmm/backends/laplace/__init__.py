@@ -1,0 +1,131 @@
+"""The fast engine of our own: latent vector integrated out, hyperparameters by importance.
+
+`rmm.programs.laplace` lays the model out; `integrand` integrates, `importance` proposes and
+weighs, `sampling` puts them together. Draws are independent, so that chains are mere shares of
+them; how good they are say `pareto_k` and the effective sample size in ``Fit.run.engine``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import rmm
+from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.laplace.hyper import to_values
+from rmm.backends.laplace.integrand import Integrand
+from rmm.backends.laplace.sampling import Sampler
+from rmm.errors import BackendTimeout
+from rmm.programs.laplace import LatentModel
+from rmm.tables import Array
+
+_ESS_PER_CHAIN = 100
+_ROOM = 1.25  # of effective draws beyond those that are wanted
+
+
+def run(
+    program: str,
+    data: Mapping[str, Any],
+    inits: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    progress: ProgressListener | None = None,
+) -> Run:
+    """Weighted draws, resampled to ``chains x draws`` of equal weight.
+
+    Raises
+    ------
+    BackendError
+        For a model that is not covered, or whose posterior is not finite anywhere.
+    BackendTimeout
+    """
+    began = time.perf_counter()
+
+    def check() -> None:
+        if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
+            raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
+
+    model: LatentModel = data["model"]
+    with np.errstate(all="ignore"):
+        sampler = Sampler(Integrand(model), settings.seed, check)
+        sample = sampler.sample(inits, _ROOM * _ESS_PER_CHAIN * settings.chains)
+    total = settings.chains * settings.draws
+    theta, z = sampler.resampled(sample, total)
+    draws = _named(model, theta, z)
+    shape = (settings.chains, settings.draws)
+    if progress is not None:
+        progress(total, total)
+    return Run(
+        draws={n: v.reshape(*shape, *v.shape[1:]) for n, v in draws.items()
+               if n in settings.monitor},
+        sample_stats={},
+        seconds=time.perf_counter() - began,
+        engine={
+            "name": "laplace",
+            "version": rmm.__version__,
+            "pareto_k": sample.pareto_k,
+            "ess": sample.ess,
+            "integrals": sample.evaluations,
+            "messages": [],
+        },
+    )  # fmt: skip
+
+
+def _named(model: LatentModel, theta: Array, z: Array) -> dict[str, Array]:
+    """Parameters by name, (draws, *dims)."""
+    values = to_values(theta, model.hyper) if model.hyper else {}
+    count = len(z)
+    scale = np.broadcast_to(model.scale, (count, model.size)).copy()
+    free = np.flatnonzero(model.scale_of >= 0)
+    if len(free):
+        sds = np.column_stack([values[h.name][:, h.index] for h in model.hyper])
+        scale[:, free] *= sds[:, model.scale_of[free]]
+    x = model.location + scale * z
+    out = {name: x[:, where].reshape(count, *dims) for name, (where, dims) in model.latent.items()}
+    spec = model.spec
+    for parameter in spec.sampled:
+        if parameter.name in values:
+            found = values[parameter.name]
+            out[parameter.name] = found if parameter.dims else found[:, 0]
+    for part, member in zip(spec.members, model.design.members, strict=True):
+        if member.walk is not None:
+            out[part.u] = _walks(out.pop(part.step), member.walk)
+    return out | _intercept(model, out)
+
+
+def _walks(steps: Array, walk: Any) -> Array:
+    """Effects that are sums of their member's steps so far."""
+    sums = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
+    out = np.empty_like(steps)
+    out[:, walk.effect] = sums[:, walk.place + 1] - sums[:, walk.begin]
+    return out
+
+
+def _intercept(model: LatentModel, found: Mapping[str, Array]) -> dict[str, Array]:
+    """`b_l2` from what was sampled at the predictors' centres."""
+    spec, design = model.spec, model.design
+    parts = []
+    if spec.intercept:
+        alpha = found["alpha"].copy()
+        if spec.terms:
+            alpha -= found["beta_l2"] @ design.center_l2
+        for part, member in zip(spec.members, design.members, strict=True):
+            if part.covariates:
+                alpha -= found[part.b] @ member.b_center
+        for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+            if nest.covariates:
+                alpha -= found[nest.b] @ nesting.center
+        parts.append(alpha[:, None])
+    if spec.terms:
+        parts.append(found["beta_l2"])
+    return {"b_l2": np.concatenate(parts, axis=1)} if parts else {}
+
+
+def available() -> Availability:
+    """It needs nothing beyond SciPy."""
+    return Availability(True, "laplace, part of rmm")
+
+
+BACKEND = Backend(name="laplace", language="laplace", run=run, available=available)

@@ -1,0 +1,85 @@
+"""Hyperparameters on the whole real line, and their log prior there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+
+from rmm.prior_language import PRIOR_FAMILIES, Prior
+from rmm.programs.laplace import Hyperparameter
+from rmm.tables import Array
+
+# Family of the prior language -> (values, hyperparameters in its order) -> log density.
+_DENSITIES: dict[str, Callable[..., Array]] = {
+    "normal": lambda x, location, scale: stats.norm.logpdf(x, location, scale),
+    "student_t": lambda x, df, location, scale: stats.t.logpdf(x, df, location, scale),
+    "half_normal": lambda x, scale: stats.halfnorm.logpdf(x, scale=scale),
+    "half_t": lambda x, df, scale: np.log(2) + stats.t.logpdf(x, df, scale=scale),
+    "half_cauchy": lambda x, scale: stats.halfcauchy.logpdf(x, scale=scale),
+    "exponential": lambda x, rate: stats.expon.logpdf(x, scale=1 / rate),
+    "gamma": lambda x, shape, rate: stats.gamma.logpdf(x, shape, scale=1 / rate),
+    "uniform": lambda x, lower, upper: stats.uniform.logpdf(x, lower, upper - lower),
+    # the precision 1 / x^2 is gamma
+    "precision_gamma": lambda x, shape, rate: (
+        stats.gamma.logpdf(x**-2, shape, scale=1 / rate) + np.log(2) - 3 * np.log(x)
+    ),
+}
+
+
+def _support(prior: Prior, role: str) -> str:
+    """``real``, ``positive`` or ``interval``."""
+    found = PRIOR_FAMILIES[prior.family].support
+    if found == "interval":
+        return found
+    return "positive" if role in ("sd", "shape") else found
+
+
+def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]:
+    """Hyperparameter -> (S, K) values of (S, d) points of the real line."""
+    columns: dict[str, list[Array]] = {}
+    for k, h in enumerate(hyper):
+        columns.setdefault(h.name, []).append(_value(theta[:, k], h))
+    return {name: np.column_stack(found) for name, found in columns.items()}
+
+
+def _value(t: Array, h: Hyperparameter) -> Array:
+    support = _support(h.prior, h.role)
+    if support == "positive":
+        return np.exp(t)
+    if support == "interval":
+        lower, upper = h.prior.values
+        return lower + (upper - lower) * special.expit(t)
+    return t
+
+
+def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> Array:
+    """(d,) point of the real line from initial values by name."""
+    point = []
+    for h in hyper:
+        value = float(np.atleast_1d(values[h.name])[h.index])
+        support = _support(h.prior, h.role)
+        if support == "positive":
+            value = float(np.log(value))
+        elif support == "interval":
+            lower, upper = h.prior.values
+            value = float(special.logit((value - lower) / (upper - lower)))
+        point.append(value)
+    return np.array(point)
+
+
+def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
+    """(S,) log prior density on the real line, with the Jacobian of the transformation."""
+    total = np.zeros(len(theta))
+    for k, h in enumerate(hyper):
+        t, value = theta[:, k], _value(theta[:, k], h)
+        total += _DENSITIES[h.prior.family](value, *h.prior.values)
+        support = _support(h.prior, h.role)
+        if support == "positive":
+            total += t
+        elif support == "interval":
+            lower, upper = h.prior.values
+            total += np.log(upper - lower) + special.log_expit(t) + special.log_expit(-t)
+    return total

@@ -1,0 +1,323 @@
+"""The latent vector integrated out: exactly where the outcome is normal, else by Laplace.
+
+Everything is done for S hyperparameter values at once. With z = (x - location) / scale, a priori
+standard normal, and B = A diag(scale), the posterior of z given the hyperparameters has its mode
+z^ where B' grad = z^ and the precision H = I + B' W B, W minus the Hessian of the log likelihood
+in eta; then
+
+    log p(y | theta) = log p(y | z^) - |z^|^2 / 2 - log|H| / 2 + correction,
+
+without correction for a normal outcome. Tierney & Kadane (1986), Journal of the American
+Statistical Association 81, 82-86; Rue, Martino & Chopin (2009), JRSS B 71, 319-392.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sparse
+from scipy.linalg import lapack
+
+from rmm.errors import BackendError
+from rmm.families import Curvature
+from rmm.programs.laplace import Feature, LatentModel
+from rmm.tables import Array
+
+_NEWTON_STEPS = 60
+_DECREMENT = 1e-9  # of the log posterior that a further Newton step would gain
+_NUMBERS_AT_ONCE = 6_000_000
+
+Values = Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """eta = offset + B z for S hyperparameter values; entries of A by slot, (S, slots) or (1, slots).
+
+    Attributes
+    ----------
+    offset : (S, J) or (1, J)
+        The location of the latent vector is in it.
+    A : (S, slots) or (1, slots)
+    scale : (S, P)
+    """
+
+    offset: Array
+    A: Array
+    scale: Array
+
+    def take(self, keep: Array) -> Affine:
+        """Some of the hyperparameter values."""
+        offset = self.offset if len(self.offset) == 1 else self.offset[keep]
+        return Affine(offset, self.A if len(self.A) == 1 else self.A[keep], self.scale[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """The posterior of z at S hyperparameter values.
+
+    Attributes
+    ----------
+    value : (S,)
+        log p(y | theta), by Laplace; -inf where no mode was found.
+    mode : (S, P)
+    factor : (S, P, P)
+        Lower Cholesky factor of H.
+    """
+
+    value: Array
+    mode: Array
+    factor: Array
+
+
+class Integrand:
+    """The integrals of one model; what does not depend on hyperparameters is computed once."""
+
+    def __init__(self, model: LatentModel) -> None:
+        self.model = model
+        rows, columns = [model.entry_row], [model.entry_column]
+        groups = np.arange(model.groups)
+        for feature in model.features:
+            rows.append(groups)
+            columns.append(np.full(model.groups, feature.column))
+        row, column = np.concatenate(rows), np.concatenate(columns)
+        slots, where = np.unique(row * max(model.size, 1) + column, return_inverse=True)
+        self.row, self.column = np.divmod(slots, max(model.size, 1))
+        count = len(model.entry_row)
+        self.gather = sparse.csr_matrix(
+            (np.ones(count), (where[:count], np.arange(count))), shape=(len(slots), count)
+        )
+        self.feature_slots = [
+            where[count + k * model.groups : count + (k + 1) * model.groups]
+            for k in range(len(model.features))
+        ]
+        ones, at = np.ones(len(slots)), np.arange(len(slots))
+        self.by_row = sparse.csr_matrix((ones, (self.row, at)), shape=(model.groups, len(slots)))
+        self.by_column = sparse.csr_matrix((ones, (self.column, at)), shape=(model.size, len(slots)))
+        self._plain = not model.weights and not model.features
+
+    @cached_property
+    def pairs(self) -> tuple[Array, Array, Array, Any]:
+        """Pairs of slots of one group: left, right, group, and the sum of their products by cell.
+
+        Cells are those of the lower triangle of A'WA that can differ from 0.
+        """
+        size = np.bincount(self.row, minlength=self.model.groups)
+        first = np.concatenate([[0], np.cumsum(size)[:-1]])
+        left = np.repeat(np.arange(len(self.row)), size[self.row])
+        step = np.arange(len(left)) - np.repeat(
+            np.cumsum(size[self.row]) - size[self.row], size[self.row]
+        )
+        right = first[self.row[left]] + step
+        lower = self.column[left] >= self.column[right]
+        left, right = left[lower], right[lower]
+        cell = self.column[left] * self.model.size + self.column[right]
+        cells, place = np.unique(cell, return_inverse=True)
+        total = sparse.csr_matrix(
+            (np.ones(len(left)), (place, np.arange(len(left)))), shape=(len(cells), len(left))
+        )
+        return left, right, self.row[left], (cells, total)
+
+    @property
+    def at_once(self) -> int:
+        """Hyperparameter values whose arrays fit into memory together."""
+        largest = max(self.model.size**2, len(self.pairs[0]), len(self.model.entry_row), 1)
+        return max(1, _NUMBERS_AT_ONCE // largest)
+
+    # ---- the affine map ----------------------------------------------------------------------
+
+    def affine(self, values: Values, count: int) -> Affine:
+        """The map of S hyperparameter values.
+
+        Parameters
+        ----------
+        values : mapping
+            Hyperparameter -> (S, K).
+        count : int
+            S.
+        """
+        model = self.model
+        weights = [w.of(values[w.name]) for w in model.weights]
+        source = np.concatenate([np.ones((count, 1)), *weights], axis=1)
+        if self._plain:
+            source = source[:1]
+        entries = model.entry_value * source[:, model.entry_source]
+        A = np.ascontiguousarray((self.gather @ entries.T).T)
+        for slots, feature in zip(self.feature_slots, model.features, strict=True):
+            A[:, slots] = self._feature(feature, weights, values)
+        offset = np.broadcast_to(model.offset, (len(A), model.groups)).copy()
+        for w, weight in zip(model.weights, weights, strict=True):
+            if w.offset is not None:
+                for s in range(len(offset)):
+                    offset[s] += np.bincount(w.group, weight[s] * w.offset, model.groups)
+        offset += self.rows_total(A * model.location[self.column])
+        scale = np.broadcast_to(model.scale, (count, model.size)).copy()
+        free = np.flatnonzero(model.scale_of >= 0)
+        if len(free):
+            sds = self.scalars(values)
+            scale[:, free] *= sds[:, model.scale_of[free]]
+        return Affine(offset, A, scale)
+
+    def scalars(self, values: Values) -> Array:
+        """(S, hyperparameters) values in the order of the model."""
+        return np.column_stack([values[h.name][:, h.index] for h in self.model.hyper])
+
+    def _feature(self, feature: Feature, weights: list[Array], values: Values) -> Array:
+        weight = feature.known[None, :] if feature.weights is None else weights[feature.weights]
+        sums = np.add.reduceat(weight, np.unique(feature.start)[:-1], axis=1)
+        share = weight / np.repeat(sums, np.diff(np.unique(feature.start)), axis=1)
+        number = None
+        if feature.number is not None:
+            number = values[feature.number[0]][:, [feature.number[1]]]
+        found = feature.arrays.values(share, number)
+        return np.asarray(found - feature.arrays.center)
+
+    def rows_total(self, slots: Array) -> Array:
+        """(S, J) sums of (S, slots) over the slots of each group."""
+        return np.ascontiguousarray((self.by_row @ slots.T).T)
+
+    def predictor(self, affine: Affine, z: Array) -> Array:
+        """(S, J) offset + B z."""
+        return affine.offset + self.rows_total(affine.A * (affine.scale * z)[:, self.column])
+
+    def _back(self, affine: Affine, v: Array) -> Array:
+        """(S, P) B' v of (S, J) values."""
+        found = (self.by_column @ (affine.A * v[:, self.row]).T).T
+        return np.ascontiguousarray(found) * affine.scale
+
+    def _precision(self, affine: Affine, curvature: Curvature) -> Array:
+        """(S, P, P) H, its lower triangle."""
+        left, right, group, (cells, total) = self.pairs
+        size, weight = self.model.size, curvature.weight
+        products = affine.A[:, left] * affine.A[:, right]
+        constant = weight.shape[1] == 1
+        if not constant:
+            products = products * weight[:, group]
+        sums = (total @ products.T).T
+        if constant:
+            sums = sums * weight
+        H = np.zeros((len(affine.scale), size * size))
+        H[:, cells] = sums * affine.scale[:, cells // size] * affine.scale[:, cells % size]
+        H = H.reshape(-1, size, size)
+        if curvature.shared is not None:
+            for s in range(len(H)):
+                rows = self._dense(affine, s)
+                shared = curvature.shared(s, rows)
+                H[s] -= shared.T @ shared
+        H[:, np.arange(size), np.arange(size)] += 1.0
+        return H
+
+    def _dense(self, affine: Affine, s: int) -> Array:
+        """(J, P) B of one hyperparameter value."""
+        B = np.zeros((self.model.groups, self.model.size))
+        A = affine.A[s if len(affine.A) > 1 else 0]
+        B[self.row, self.column] = A * affine.scale[s, self.column]
+        return B
+
+    # ---- the integral ------------------------------------------------------------------------
+
+    def inner(self, values: Values, count: int, start: Array | None = None) -> Inner:
+        """Modes, factors and integrals of S hyperparameter values.
+
+        Parameters
+        ----------
+        start : (P,) array, optional
+            Where Newton's method starts.
+        """
+        affine = self.affine(values, count)
+        z = np.zeros((count, self.model.size))
+        if start is not None and not self.exact:
+            z[:] = start
+        factor = np.zeros((count, self.model.size, self.model.size))
+        value = np.full(count, -np.inf)
+        height = np.full(count, -np.inf)
+        active = np.arange(count)
+        for _ in range(_NEWTON_STEPS):
+            part, own = affine.take(active), _some(values, active)
+            curvature = self.curvature(self.predictor(part, z[active]), own)
+            H = self._precision(part, curvature)
+            slope = self._back(part, curvature.gradient) - z[active]
+            here = curvature.value - 0.5 * np.sum(z[active] ** 2, axis=1)
+            step, logdet, good = _solved(H, slope)
+            decrement = np.sum(step * slope, axis=1)
+            factor[active], height[active] = H, here
+            done = ~good | ~np.isfinite(here) | (decrement < _DECREMENT)
+            finished = active[done & good & np.isfinite(here)]
+            keep = done & good & np.isfinite(here)
+            value[finished] = here[keep] - 0.5 * logdet[keep]
+            going = ~done
+            if self.exact and going.any():  # one step is all of it
+                z[active[going]] += step[going]
+                chosen = affine.take(active[going])
+                last = self.curvature(self.predictor(chosen, z[active[going]]), _some(own, going))
+                top = last.value - 0.5 * np.sum(z[active[going]] ** 2, axis=1)
+                value[active[going]] = top - 0.5 * logdet[going]
+                break
+            if not going.any():
+                break
+            z[active[going]] = self._uphill(
+                affine.take(active[going]), _some(own, going), z[active[going]], step[going],
+                here[going],
+            )  # fmt: skip
+            active = active[going]
+        return Inner(value, z, factor)
+
+    def _uphill(self, affine: Affine, values: Values, z: Array, step: Array, here: Array) -> Array:
+        """Newton's step, halved until the log posterior rises."""
+        length = np.ones(len(z))
+        for _ in range(30):
+            tried = z + length[:, None] * step
+            curvature = self.curvature(self.predictor(affine, tried), values)
+            there = curvature.value - 0.5 * np.sum(tried**2, axis=1)
+            worse = ~(there >= here - 1e-10 * np.abs(here))
+            if not worse.any():
+                break
+            length = np.where(worse, 0.5 * length, length)
+        return tried
+
+    @property
+    def exact(self) -> bool:
+        """Whether the outcome is normal."""
+        return bool(self.model.family.normal_sd)
+
+    def curvature(self, eta: Array, values: Values) -> Curvature:
+        """Log likelihood and its derivatives in eta."""
+        family = self.model.family
+        own = {}
+        for p in family.parameters:
+            held = self.model.fixed.get(p.name)
+            own[p.name] = np.full(len(eta), held[0]) if held is not None else values[p.name][:, 0]
+        if family.curvature is None:
+            raise BackendError(
+                f"Backend 'laplace' does not cover family {family.name!r}: use 'stan' or 'jags'."
+            )
+        return family.curvature(eta, own, self.model.outcome)
+
+    def log_joint(self, affine: Affine, values: Values, z: Array) -> Array:
+        """(S,) log p(y, z | theta)."""
+        eta = self.predictor(affine, z)
+        constant = 0.5 * z.shape[1] * np.log(2 * np.pi)
+        return self.curvature(eta, values).value - 0.5 * np.sum(z**2, axis=1) - constant
+
+
+def _some(values: Values, keep: Array) -> dict[str, Array]:
+    return {name: value[keep] for name, value in values.items()}
+
+
+def _solved(H: Array, slope: Array) -> tuple[Array, Array, Array]:
+    """H^-1 slope, log|H| and whether it could be had; H becomes its lower factor."""
+    step, logdet = np.zeros_like(slope), np.zeros(len(H))
+    good = np.ones(len(H), dtype=bool)
+    for s in range(len(H)):
+        factor, failed = lapack.dpotrf(H[s], lower=1, clean=1)
+        if failed:
+            good[s] = False
+            continue
+        H[s] = factor
+        logdet[s] = 2 * np.log(factor.diagonal()).sum()
+        step[s] = lapack.dpotrs(factor, slope[s], lower=1)[0]
+    return step, logdet, good

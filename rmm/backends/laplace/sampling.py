@@ -1,0 +1,176 @@
+"""A run: mode, rounds of proposals, weighted draws of hyperparameters and latent vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import lapack
+
+from rmm.backends.laplace.hyper import from_values, log_prior, to_values
+from rmm.backends.laplace.importance import (
+    Proposal,
+    around,
+    find_mode,
+    mixture_log_density,
+    smoothed,
+    systematic,
+    uniforms,
+)
+from rmm.backends.laplace.integrand import Integrand
+from rmm.tables import Array
+
+LEAST_POINTS, MOST_POINTS = 256, 8192
+_ROUNDS = 12
+_LATENT_DRAWS = {True: 2, False: 16}  # per hyperparameter value; exact ones need no weights
+_GOOD_K = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Weighted draws.
+
+    Attributes
+    ----------
+    theta : (S, d)
+    latent : (S, M, P)
+        Draws of z for each hyperparameter value.
+    weights : (S, M)
+        They sum to one.
+    pareto_k, ess : float
+        Of the hyperparameter values.
+    evaluations : int
+        Integrals over the latent vector that were computed.
+    """
+
+    theta: Array
+    latent: Array
+    weights: Array
+    pareto_k: float
+    ess: float
+    evaluations: int
+
+
+class Sampler:
+    """Draws from one model."""
+
+    def __init__(self, integrand: Integrand, seed: int, check: Callable[[], None]) -> None:
+        self.integrand = integrand
+        self.hyper = integrand.model.hyper
+        self.check = check
+        self.rng = np.random.default_rng([seed, 0x1A91ACE])
+        self.seed = seed
+        self.start: Array | None = None
+        self.evaluations = 0
+        self.latent_draws = _LATENT_DRAWS[integrand.exact]
+
+    def log_density(self, theta: Array) -> Array:
+        """(S,) Laplace approximation of log p(theta, y); the best mode starts the next search."""
+        out = np.full(len(theta), -np.inf)
+        for rows in self._chunks(len(theta)):
+            inner = self.integrand.inner(to_values(theta[rows], self.hyper), *self._args(rows))
+            out[rows] = inner.value + log_prior(theta[rows], self.hyper)
+            if np.isfinite(out[rows]).any():
+                best = int(np.argmax(np.where(np.isfinite(out[rows]), out[rows], -np.inf)))
+                self.start = inner.mode[best]
+        return np.where(np.isnan(out), -np.inf, out)
+
+    def _args(self, rows: slice) -> tuple[int, Array | None]:
+        return rows.stop - rows.start, self.start
+
+    def _chunks(self, count: int) -> list[slice]:
+        self.check()
+        self.evaluations += count
+        size = self.integrand.at_once
+        return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+    def draw(self, theta: Array) -> tuple[Array, Array]:
+        """Latent draws (S, M, P), and (S, M) logs of p(y, z, theta) / q(z | theta)."""
+        S, M, P = len(theta), self.latent_draws, self.integrand.model.size
+        latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
+        for rows in self._chunks(S):
+            values = to_values(theta[rows], self.hyper)
+            inner = self.integrand.inner(values, *self._args(rows))
+            prior = log_prior(theta[rows], self.hyper)
+            noise = self.rng.standard_normal((len(prior), M // 2, P))
+            noise = np.concatenate([noise, -noise], axis=1)
+            for s in np.flatnonzero(np.isfinite(inner.value)):
+                moved = lapack.dtrtrs(inner.factor[s], noise[s].T, lower=1, trans=1)[0]
+                latent[rows][s] = inner.mode[s] + moved.T
+            ratio[rows] = prior[:, None] + self._corrected(values, inner, noise, latent[rows])
+        return latent, np.where(np.isnan(ratio), -np.inf, ratio)
+
+    def _corrected(self, values: Mapping[str, Array], inner: Any, noise: Array, z: Array) -> Array:
+        """(S, M) log p(y, z | theta) - log q(z | theta); the integral itself where it is exact."""
+        S, M, P = z.shape
+        if self.integrand.exact:
+            return np.repeat(inner.value[:, None], M, axis=1)
+        affine = self.integrand.affine(values, S)
+        logdet = 2 * np.log(np.diagonal(inner.factor, axis1=1, axis2=2)).sum(axis=1)
+        out = np.empty((S, M))
+        for m in range(M):
+            proposal = 0.5 * logdet - 0.5 * np.sum(noise[:, m] ** 2, axis=1)
+            proposal -= 0.5 * P * np.log(2 * np.pi)
+            out[:, m] = self.integrand.log_joint(affine, values, z[:, m]) - proposal
+        out[~np.isfinite(inner.value)] = -np.inf
+        return out
+
+    def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:
+        """Draw until the effective sample size is `wanted`, or the limit is reached."""
+        if not self.hyper:
+            return self._without_hyperparameters(wanted)
+        points = np.array([from_values(s, self.hyper) for s in starts])
+        mode = find_mode(self.log_density, points)
+        factor = np.linalg.cholesky(mode.covariance * 1.2)
+        proposals, counts = [Proposal(mode.centre, factor)], [LEAST_POINTS // 2]
+        thetas: list[Array] = []
+        latents: list[Array] = []
+        ratios: list[Array] = []
+        for number in range(_ROUNDS):
+            uniform = uniforms(counts[-1], len(self.hyper) + 1, self.seed + number)
+            thetas.append(proposals[-1].draw(uniform))
+            latent, ratio = self.draw(thetas[-1])
+            latents.append(latent)
+            ratios.append(ratio)
+            theta = np.concatenate(thetas)
+            found = self._weighted(theta, np.concatenate(ratios), proposals, counts)
+            weights, k, ess = found
+            total = sum(counts)
+            if number and ((ess >= wanted and k < _GOOD_K) or total >= MOST_POINTS):
+                break
+            proposals.append(around(theta, weights.sum(axis=1), mode.covariance))
+            more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
+            counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, MOST_POINTS - total))))
+        return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
+
+    def _weighted(
+        self, theta: Array, ratios: Array, proposals: list[Proposal], counts: list[int]
+    ) -> tuple[Array, float, float]:
+        """Weights (S, M), k^ and effective sample size of the hyperparameter values."""
+        logs = ratios - mixture_log_density(theta, proposals, counts)[:, None]
+        top = np.max(logs, axis=1, initial=-np.inf)
+        with np.errstate(all="ignore"):
+            inside = np.exp(logs - np.where(np.isfinite(top), top, 0.0)[:, None])
+            by_value = np.where(np.isfinite(top), top + np.log(inside.mean(axis=1)), -np.inf)
+        outer, k = smoothed(by_value)
+        share = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1e-300)
+        if not self.integrand.exact:
+            k = max(k, smoothed(logs.ravel())[1])
+        return outer[:, None] * share, k, float(1 / np.sum(outer**2))
+
+    def _without_hyperparameters(self, wanted: float) -> Sample:
+        count = int(np.ceil(2 * wanted / self.latent_draws))
+        theta = np.zeros((count, 0))
+        latent, ratio = self.draw(theta)
+        weights, k = smoothed(ratio.ravel())
+        shape = ratio.shape
+        return Sample(theta, latent, weights.reshape(shape), k, float(1 / np.sum(weights**2)),
+                      self.evaluations)  # fmt: skip
+
+    def resampled(self, sample: Sample, count: int) -> tuple[Array, Array]:
+        """(count, d) hyperparameters and (count, P) latent vectors of equal weights."""
+        S, M = sample.weights.shape
+        places = systematic(sample.weights.ravel(), count, self.rng)
+        return sample.theta[places // M], sample.latent.reshape(S * M, -1)[places]
