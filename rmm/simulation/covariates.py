@@ -190,34 +190,42 @@ def finish_covariates(
 
 def _from_table(name: str, one: Mapping[str, Any], memberships: Memberships) -> Column:
     """A real column at the coarsest level within whose units it is constant."""
-    key = f"covariates.{name}.column"
+    key, wanted = f"covariates.{name}.column", one["column"]
     if not memberships.columns:
-        raise RecipeError(key, "only empirical memberships have columns")
-    check_name(key, "numeric column", one["column"], list(memberships.columns))
-    values = memberships.columns[one["column"]]
+        raise RecipeError(key, "only empirical and neighbours memberships have columns")
+    check_name(key, "numeric column", wanted, list(memberships.columns))
+    whole = memberships.table or memberships
+    values = whole.columns[wanted]
     if not np.isfinite(values).all():
-        raise RecipeError(key, f"column {one['column']!r} has missing or infinite values")
-    if one.get("standardize"):
-        values = (values - values.mean()) / values.std()
-    column = _coarsest(values, memberships)
-    wanted = one.get("level")
-    if wanted is not None and column.level not in _COARSER[wanted]:
-        raise RecipeError(f"covariates.{name}.level", f"the column varies within a {wanted}")
-    return column
+        raise RecipeError(key, f"column {wanted!r} has missing or infinite values")
+    mean, sd = (values.mean(), values.std()) if one.get("standardize") else (0.0, 1.0)
+    if sd == 0:
+        raise RecipeError(
+            f"covariates.{name}.standardize",
+            f"column {wanted!r} is the same in all rows",
+            "A constant has no sd to divide by: leave `standardize` out.",
+        )
+    level = memberships.levels.get(wanted) or _coarsest(values, whole)
+    if one.get("level") is not None and level not in _COARSER[one["level"]]:
+        raise RecipeError(f"covariates.{name}.level", f"the column varies within a {one['level']}")
+    return Column(level, _by_unit((memberships.columns[wanted] - mean) / sd, level, memberships))
 
 
-def _coarsest(values: Array, memberships: Memberships) -> Column:
-    by_group = values[memberships.start[:-1]]
-    if (by_group[memberships.group] != values).any():
-        by_member = np.zeros(memberships.counts["member"])
-        by_member[memberships.member] = values
-        if (by_member[memberships.member] == values).all():
-            return Column("member", by_member)
-        return Column("membership", values)
-    if memberships.nesting is None:
-        return Column("group", by_group)
-    by_unit = np.zeros(memberships.counts["nesting"])
-    by_unit[memberships.nesting] = by_group
-    if (by_unit[memberships.nesting] == by_group).all():
-        return Column("nesting", by_unit)
-    return Column("group", by_group)
+def _coarsest(values: Array, memberships: Memberships) -> str:
+    """The level within whose units the values are constant."""
+    levels = ("nesting", "group") if memberships.nesting is not None else ("group",)
+    for level in (*levels, "member"):
+        by_unit = _by_unit(values, level, memberships)
+        if (memberships.expand(by_unit, level, "membership") == values).all():
+            return level
+    return "membership"
+
+
+def _by_unit(values: Array, level: str, memberships: Memberships) -> Array:
+    """One value of the rows of each unit; 0 for units without rows."""
+    if level == "membership":
+        return values
+    out = np.zeros(memberships.counts[level])
+    codes = memberships.expand(np.arange(len(out)), level, "membership")
+    out[codes] = values
+    return out
