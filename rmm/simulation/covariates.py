@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,14 @@ _COARSER = {
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A drawn covariate: its level, and one value per unit of that level."""
+    """A covariate: its level, one value per unit of that level, and their latent normals.
+
+    `latent` is None for columns of a table.
+    """
 
     level: str
     values: Array
+    latent: Array | None = None
 
 
 def check_covariates(config: Mapping[str, Any], nested: bool, fixed: bool) -> None:
@@ -108,13 +112,19 @@ def _drawn(config: Mapping[str, Any], level: str) -> list[str]:
     return sorted(n for n, c in config.items() if c.get("column") is None and c["level"] == level)
 
 
-def _cholesky(names: Sequence[str], config: Mapping[str, Any]) -> Array | None:
+def correlations(names: Sequence[str], config: Mapping[str, Any]) -> Array:
+    """(names, names) correlations of the latent normals of covariates of one level."""
     matrix = np.eye(len(names))
     for i, name in enumerate(names):
         for other, value in (config[name].get("correlation") or {}).items():
             if other in names:
                 j = names.index(other)
                 matrix[i, j] = matrix[j, i] = value
+    return matrix
+
+
+def _cholesky(names: Sequence[str], config: Mapping[str, Any]) -> Array | None:
+    matrix = correlations(names, config)
     if np.array_equal(matrix, np.eye(len(names))):
         return None
     try:
@@ -141,7 +151,7 @@ def draw_covariates(
         if names:
             latent = _latent(names, config, memberships, level, rng)
             for name, z in zip(names, latent, strict=True):
-                out[name] = Column(level, _scaled(z, config[name]))
+                out[name] = Column(level, _scaled(z, config[name]), z)
     return out
 
 
@@ -183,7 +193,7 @@ def finish_covariates(
         column, other = drawn[name], one.get("around")
         if other is not None:
             base = memberships.expand(drawn[other].values, drawn[other].level, column.level)
-            column = Column(column.level, base + column.values)
+            column = replace(column, values=base + column.values)
         out[name] = column
     return out
 

@@ -119,7 +119,7 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
     trial = draw(np.random.default_rng(0))
     check_covariates(covariates, trial.nesting is not None, fixed)
     levels = _levels(covariates, trial)
-    truth = prepare_truth(content["truth"], levels, trial.names)
+    truth = prepare_truth(content["truth"], levels, trial.names, covariates)
     ids = (trial.names.member, trial.names.group, trial.names.nesting)
     for name in truth.outcomes:
         if name in ids or name == "n":

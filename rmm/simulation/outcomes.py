@@ -17,6 +17,7 @@ from rmm.simulation.choices import (
 )
 from rmm.simulation.covariates import Column
 from rmm.simulation.distributions import shaped
+from rmm.simulation.endogenous import RESIDUAL
 from rmm.simulation.membership import Memberships
 from rmm.simulation.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
 from rmm.spec import MemberPart
@@ -106,7 +107,8 @@ def linear_predictor(
             eta += b[f"{nesting.b}[{term.label}]"] * _product(term, memberships, columns, "group")
         for fixed in nesting.block.fixed:
             eta += fixed.value * _product(fixed.term, memberships, columns, "group")
-        v = _effects(nesting.u, b[nesting.sigma], memberships.counts["nesting"], truth, rng)
+        count = memberships.counts["nesting"]
+        v = _effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
         assert memberships.nesting is not None
         eta += v[memberships.nesting]
     return eta
@@ -129,11 +131,12 @@ def _member_part(
     if part.random and part.block.autoregressive is not False:
         rows += _walks(part, truth, memberships, columns, rng)
     elif part.random:
-        u = _effects(part.u, b[part.sigma], memberships.counts["member"], truth, rng)
+        u = _effects(part.u, b[part.sigma], memberships.counts["member"], truth, columns, rng)
         rows += u[memberships.member]
     for term in part.block.slopes:
         sd = b[f"{part.sigma_slope}[{term.label}]"]
-        u = _effects(part.u_slope, sd, memberships.counts["member"], truth, rng)
+        name, count = f"{part.u_slope}[{term.label}]", memberships.counts["member"]
+        u = _effects(name, sd, count, truth, columns, rng)
         rows += u[memberships.member] * _product(term, memberships, columns, "membership")
     return np.add.reduceat(weights(part, b, memberships, columns) * rows, memberships.start[:-1])
 
@@ -146,7 +149,8 @@ def _walks(
     rng: np.random.Generator,
 ) -> Array:
     """(M,) effects that walk: in each of its groups, in order of time, a member takes a step."""
-    steps = _effects(part.u, truth.parameters[part.sigma], len(memberships.member), truth, rng)
+    sd, count = truth.parameters[part.sigma], memberships.counts["membership"]
+    steps = _effects(part.u, sd, count, truth, columns, rng)
     time = np.arange(memberships.counts["group"], dtype=float)
     if isinstance(part.block.autoregressive, str):
         column = columns[part.block.autoregressive]
@@ -183,8 +187,19 @@ def weights(
         return raw / np.add.reduceat(raw, memberships.start[:-1])[memberships.group]
 
 
-def _effects(name: str, sd: float, count: int, truth: Truth, rng: np.random.Generator) -> Array:
-    return sd * shaped(rng.standard_normal(count), truth.effects.get(name, {}))
+def _effects(
+    name: str,
+    sd: float,
+    count: int,
+    truth: Truth,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    """Random effects of all units; covariates that are endogenous to them have been drawn."""
+    z = rng.standard_normal(count)
+    if name in truth.endogenous:
+        z = truth.endogenous[name].latent(z, columns)
+    return sd * shaped(z, truth.effects.get(name) or truth.effects.get(name.split("[")[0], {}))
 
 
 def _product(
@@ -227,7 +242,9 @@ def atom_values(
 
 
 def _gaussian(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
-    return (eta + setting.truth.parameters["sigma_l2"] * rng.standard_normal(len(eta)),)
+    truth = setting.truth
+    sd = truth.parameters["sigma_l2"]
+    return (eta + _effects(RESIDUAL, sd, len(eta), truth, setting.columns, rng),)
 
 
 def _binomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
