@@ -178,7 +178,8 @@ def _scaled(z: Array, config: Mapping[str, Any]) -> Array:
     values = shaped(z, config)
     if config.get("distribution") in UNSCALED:
         return values
-    return config.get("mean", 0.0) + config.get("sd", 1.0) * values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return config.get("mean", 0.0) + config.get("sd", 1.0) * values
 
 
 def finish_covariates(
@@ -194,6 +195,10 @@ def finish_covariates(
         if other is not None:
             base = memberships.expand(drawn[other].values, drawn[other].level, column.level)
             column = replace(column, values=base + column.values)
+        if not np.isfinite(column.values).all():
+            raise RecipeError(
+                f"covariates.{name}", "a value is not finite", "Make sd, shape or mean smaller."
+            )
         out[name] = column
     return out
 

@@ -181,7 +181,8 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         "b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]
     }
     for member in spec.members:
-        elements[member.b] = [t.label for t in member.block.terms]
+        features = (*member.known, *member.live)  # the order in which programs have them
+        elements[member.b] = [t.label for t in (*member.block.terms, *features)]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
         elements[member.b_f] = [f.label for f in member.shaped]
         elements[member.b_w] = list(member.block.weight.parameters)
@@ -213,11 +214,10 @@ def _check_formula(
                 f"mm() names id({block.member}, {block.group})",
                 f"The memberships have id({names.member}, {names.group}).",
             )
-        if block.features:
-            raise RecipeError(key, f"{block.features[0].label!r} cannot be simulated yet")
         if isinstance(block.autoregressive, str):
             _check_time(block.autoregressive, levels)
-        for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed)):
+        aggregates = [Term((f.atom,)) for f in block.features if f.atom is not None]
+        for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed), *aggregates):
             _check_term(term, levels, fine=True)
         for column in block.weight.columns:
             _check_column(column, levels)
