@@ -50,7 +50,8 @@ memberships = st.one_of(
                   "within": st.booleans(), "redraw": st.booleans()},
     ),
     st.fixed_dictionaries(
-        {"kind": st.just("empirical"), "file": st.just(FILE), "nesting": one_of("nesting", "x")},
+        {"kind": st.just("empirical"), "file": st.just(FILE),
+         "nesting": one_of(*["nesting"] * 4, "x")},
         optional={"groups": st.integers(2, 9), "resample": one_of("groups", "nesting"),
                   "units": small},
     ),
@@ -59,8 +60,8 @@ memberships = st.one_of(
          "resample": one_of("groups", "nesting")}, optional={"redraw": st.booleans()},
     ),
     st.fixed_dictionaries(
-        {"kind": st.just("neighbours"), "members": one_of(1, 3, 5, 6.0), "groups_per_member": small,
-         "mobility": share}, optional={"redraw": st.booleans()},
+        {"kind": st.just("neighbours"), "members": one_of(1, 3, 4, 5, 6.0),
+         "groups_per_member": small, "mobility": share}, optional={"redraw": st.booleans()},
     ),
 )  # fmt: skip
 LEVELS = {"x": ["member", "membership"], "z": ["group", "nesting"], "k": ["member", "group"]}
@@ -111,10 +112,11 @@ def recipes(draw: Any) -> dict[str, Any]:
              f"RE = {draw(one_of('TRUE', 'FALSE', 're(1 + x)'))})")  # fmt: skip
     parts = [draw(one_of("1 + z", "0", "1 + I(z^2)")), block]
     parts += ["hm(id = nesting)"] * (nested and draw(st.booleans()))
-    parts += [draw(one_of("strata(nesting)", "strata(z)"))] * (family == "condlogit")
+    parts += [draw(one_of(*["strata(nesting)"] * nested, "strata(z)"))] * (family == "condlogit")
     values: dict[str, Any] = dict.fromkeys(
         ["b_l2[Intercept]", "b_l2[z]", "b_l2[I(z^2)]", "b_l1[x]", "b_l1[variance(x)]",
-         "b_l1[softmax(x)]", "b_f[softmax(x)]", "b_l1[genmean(x, 2)]", "b_w[b1]", "sigma_l1",
+         "b_l1[softmax(x)]", "b_f[softmax(x)]", "b_l1[genmean(x, 2)]", "b_w[b1]", "b_l3[z]",
+         "b_l3[I(z^2)]", "sigma_l1",
          "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "shape"], 0.5
     )  # fmt: skip
     recipe = {"formula": f"{OUTCOMES[family]} ~ {' + '.join(parts)}", "family": family,

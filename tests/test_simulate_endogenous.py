@@ -19,10 +19,12 @@ from rmm.simulation.distributions import shaped
 from rmm.study import load_study
 from rmm.study.batches import draw_replication
 
+#: Every group has one member of its own; every nesting unit two groups.
 ONE: dict[str, Any] = {
-    "kind": "synthetic", "groups": 8000, "members": 4000, "size": 1, "units": 2000,
-    "within": False,
+    "kind": "synthetic", "groups": 4000, "size": 1, "overlap": 0, "units": 2000,
 }  # fmt: skip
+#: 200 members have some 20 groups each.
+SHARED: dict[str, Any] = {"kind": "synthetic", "groups": 4000, "members": 200, "size": 1}
 MODEL = "y ~ 1 + mm(id(member, group), vars = NULL, fn(w ~ 1/n), RE = TRUE)"
 NULL: dict[str, float] = {"b_l2[Intercept]": 0, "sigma_l1": 2, "sigma_l2": 0}
 
@@ -78,7 +80,7 @@ def test_slope_of_a_member() -> None:
 def test_steps_of_a_walk_belong_to_memberships() -> None:
     data = simulated(
         {"x": {"level": "membership", "endogenous": {"u_l1": 0.6}}},
-        MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"),
+        MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"), membership=SHARED,
     ).sort_values(["member", "group"])  # fmt: skip
     step = data.groupby("member")["y"].diff().fillna(data["y"])
     assert same(data["x"].corr(step), 0.6, len(data))
@@ -205,7 +207,7 @@ def test_letters_about_columns_common_parts_and_impossible_pairs(tmp_path: Path)
 
 def test_a_study_varies_the_correlation(tmp_path: Path) -> None:
     config: dict[str, Any] = {
-        "seed": 3, "replications": 2, "membership": {**ONE, "groups": 2000, "members": 1000},
+        "seed": 3, "replications": 2, "membership": ONE,
         "covariates": {"x": {"level": "member", "endogenous": {"u_l1": 0}}},
         "truth": {"formula": MODEL.replace("vars = NULL", "vars(x)"),
                   "parameters": {**NULL, "b_l1[x]": 0}},
@@ -258,7 +260,7 @@ def test_every_effect_takes_every_shape(effect: str, config: dict[str, Any]) -> 
 
 def test_steps_of_walks_take_shapes() -> None:
     config = {"distribution": "skew", "shape": 0.6}
-    data = simulated({}, MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"),
+    data = simulated({}, MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"), membership=SHARED,
                      effects={"u_l1": config}).sort_values(["member", "group"])  # fmt: skip
     step = data.groupby("member")["y"].diff().fillna(data["y"])
     assert kolmogorov(step, config, 2) > 1e-4

@@ -8,11 +8,13 @@ from typing import Any
 
 from rmm.simulation.empirical import EMPIRICAL
 from rmm.simulation.neighbours import NEIGHBOURS
-from rmm.simulation.recipes import check_keys, check_name
+from rmm.simulation.recipes import RecipeError, check_keys, check_name
 from rmm.simulation.roster import Draw, IdNames, Memberships, Structure
 from rmm.simulation.synthetic import SYNTHETIC
 
 __all__ = ["STRUCTURES", "Draw", "IdNames", "Memberships", "Structure", "prepare_membership"]
+
+_LARGEST = 10_000_000  # of any number below `membership`: more has no place in memory
 
 #: Kind of memberships -> its keys, and how they are drawn.
 STRUCTURES: dict[str, Structure] = {s.name: s for s in (SYNTHETIC, EMPIRICAL, NEIGHBOURS)}
@@ -33,8 +35,20 @@ def prepare_membership(config: Mapping[str, Any], root: Path) -> tuple[Draw, boo
     RecipeError
     """
     check_name("membership.kind", "structure", str(config.get("kind")), STRUCTURES)
+    _check_size("membership", config)
     structure = STRUCTURES[config["kind"]]
     given = {k: v for k, v in config.items() if k != "kind"}
     check_keys("membership", given, structure.required, structure.optional)
     whole = {**structure.optional, **given}
     return structure.prepare(whole, root), not structure.redrawn(whole)
+
+
+def _check_size(key: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_size(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_size(key, inner)
+    elif isinstance(value, int | float) and value > _LARGEST:
+        raise RecipeError(key, f"{value:g}", f"At most {_LARGEST:,}.")
