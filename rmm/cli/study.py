@@ -20,7 +20,8 @@ examples:
   rmm simulate config/studies/quickstart.yaml --out data.csv
   rmm simulate config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --out data.parquet
-Prints the true values; the data are those that the study fits.
+Prints the true values, and on stderr how far groups share members; the data are those that the
+study fits.
 """
 _STUDY = """\
 examples:
@@ -280,23 +281,27 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def run_simulate(options: argparse.Namespace) -> int:
-    """`rmm simulate`: one data set, its true values on stdout."""
+    """`rmm simulate`: one data set, its true values on stdout, its memberships on stderr."""
+    from rmm.simulation.overlap import overlap_text
     from rmm.study.batches import draw_replication
 
     out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"):
         raise StudyError(f"--out ends in .csv or .parquet, not {out.suffix or 'nothing'!r}.")
+    if options.replication < 1:
+        raise StudyError(f"Replications count from 1; {options.replication} was asked for.")
     study = _study(options)
     scenario = study.scenario(options.scenario or study.scenarios[0].id)
     drawn = draw_replication(study.seed, scenario, options.replication)
-    data = drawn.frame()
+    simulated = drawn.simulated()
+    data = simulated.data
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         data.to_csv(out, index=False)
     else:
         data.to_parquet(out, index=False)
-    print(json.dumps(plain(dict(drawn.truth.parameters)), indent=2))
-    print(f"{len(data):,} memberships in {out}", file=sys.stderr)
+    print(json.dumps(plain(simulated.truth), indent=2))
+    print(f"{overlap_text(simulated.overlap)}\nwritten to {out}", file=sys.stderr)
     return 0
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rmm.errors import DataError
 from rmm.simulation.covariates import Column, check_covariates, draw_covariates, finish_covariates
 from rmm.simulation.membership import Draw, IdNames, Memberships, prepare_membership
 from rmm.simulation.outcomes import draw_outcome
+from rmm.simulation.overlap import overlap_facts
 from rmm.simulation.recipes import RecipeError
+from rmm.simulation.shape import usable_numbers
 from rmm.simulation.truth import Truth, prepare_truth
 
 if TYPE_CHECKING:
@@ -31,10 +34,13 @@ class SimulatedData:
         One row per membership: ids, covariates, outcome.
     truth : dict
         True value of every parameter, by name as in `Fit.summary`.
+    overlap : dict
+        How members are shared; see `rmm.simulation.overlap.overlap_facts`.
     """
 
     data: pd.DataFrame
     truth: dict[str, float]
+    overlap: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,11 @@ class Drawn:
             data[name] = self.rows(name)
         return pd.DataFrame(data)
 
+    def simulated(self) -> SimulatedData:
+        """The data set with its truth."""
+        facts = overlap_facts(self.memberships)
+        return SimulatedData(self.frame(), dict(self.truth.parameters), facts)
+
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
@@ -113,13 +124,14 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
     ------
     RecipeError, FormulaError
     """
-    covariates = content.get("covariates") or {}
-    draw, fixed = prepare_membership(content["membership"], root)
+    content = {part: usable_numbers(value or {}, part) for part, value in content.items()}
+    covariates = content.get("covariates", {})
+    membership, fixed = prepare_membership(content["membership"], root)
     # One draw (with any seed) settles names and the levels of real columns.
-    trial = draw(np.random.default_rng(0))
+    trial = membership(np.random.default_rng(0))
     check_covariates(covariates, trial.nesting is not None, fixed)
     levels = _levels(covariates, trial)
-    truth = prepare_truth(content["truth"], levels, trial.names)
+    truth = prepare_truth(content["truth"], levels, trial.names, covariates)
     ids = (trial.names.member, trial.names.group, trial.names.nesting)
     for name in truth.outcomes:
         if name in ids or name == "n":
@@ -131,7 +143,21 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
             raise RecipeError(
                 f"covariates.{name}", "the name is taken", f"By an id, the outcome or n: {ids}."
             )
-    return Recipe(draw, fixed, trial.names, covariates, levels, truth)
+    recipe = Recipe(membership, fixed, trial.names, covariates, levels, truth)
+    if any(block.features for block in truth.formula.members):
+        _try(recipe)
+    return recipe
+
+
+def _try(recipe: Recipe) -> None:
+    """One replication, thrown away: aggregates need values of one sign, which shows in it."""
+    rng = np.random.default_rng(0)
+    try:
+        draw(recipe, draw_fixed(recipe, lambda part: rng), rng)
+    except RecipeError:
+        raise
+    except DataError:
+        return  # of true values that priors gave this once
 
 
 def _levels(covariates: Mapping[str, Any], trial: Memberships) -> dict[str, str]:

@@ -241,8 +241,7 @@ def replay(
     if replication < 1:
         raise StudyError(f"Replications count from 1; {replication} was asked for.")
     task = make_task(study, scenario, method, replication)
-    data = SimulatedData(task.drawn.frame(), dict(task.drawn.truth.parameters))
-    return data, fit_task(task, keep=True)
+    return task.drawn.simulated(), fit_task(task, keep=True)
 
 
 # -- the whole study -------------------------------------------------------------------------
