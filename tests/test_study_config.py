@@ -130,7 +130,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     "unknown kind of method": (
         ("methods/0/kind", "agregation"),
         r"methods\[0\]\.kind\n.*no kind of method \(did you mean 'aggregation'\?\)\n"
-        r"  allowed: aggregation, disaggregation, mm, mmmm",
+        r"  allowed: aggregation, disaggregation, adjusted_means, mm, mmmm, choice",
     ),
     "unknown backend": (
         ("methods/1/backend", "jgs"),

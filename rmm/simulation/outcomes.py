@@ -66,8 +66,8 @@ def draw_outcome(
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
-) -> dict[str, Array]:
-    """Outcome column -> (J,) values.
+) -> tuple[Array, dict[str, Array]]:
+    """(J,) linear predictor, and outcome column -> (J,) values.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def draw_outcome(
         )
     setting = Setting(truth, memberships, columns)
     drawn = OUTCOMES[truth.spec.family.name].draw(eta, setting, rng)
-    return dict(zip(truth.outcomes, drawn, strict=True))
+    return eta, dict(zip(truth.outcomes, drawn, strict=True))
 
 
 def linear_predictor(

@@ -186,6 +186,7 @@ def make_task(study: Study, scenario: Scenario, method: Method, replication: int
         formula=method.formula(scenario.recipe),
         nulls={e.parameter: e.null for e in study.estimands},
         seed=addresses.chain_seed(study.seed, scenario.digest, replication, method.digest),
+        candidates=method.candidates(scenario.recipe),
     )
 
 
