@@ -124,13 +124,14 @@ def adjusted(drawn: Drawn, formula: Formula, summary: str) -> Flat:
         If a term mixes levels, or the data do not say how reliable group means are.
     """
     groups, rows = by_group(drawn, formula, summary), by_membership(drawn, formula, summary)
-    fine = [t for t in formula.terms if is_fine(t, drawn)]
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    fine = [t for t in terms if is_fine(t, drawn)]
     for term in fine:
         if not all(drawn.columns[c].level in _FINE for c in term_columns(term)):
             raise ValueError(f"{term.label} mixes members and groups: it has no group mean")
     if not fine:
         return groups
-    coarse = [t for t in formula.terms if not is_fine(t, drawn)]
+    coarse = [t for t in terms if not is_fine(t, drawn)]
     empty = np.empty((len(groups.outcome), 0))
     found = adjusted_means(
         np.column_stack([rows.term(t) for t in fine]),
