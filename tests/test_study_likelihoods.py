@@ -207,7 +207,7 @@ def test_cox(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["aggregation", "disaggregation"])
 def test_conditional_logit(kind: str, tmp_path: Path) -> None:
     """One row is chosen of each stratum; in copied rows as many as the chosen group has."""
-    table, data, codes = rows_of(study(tmp_path, "condlogit", kind=kind))
+    table, data, _ = rows_of(study(tmp_path, "condlogit", kind=kind))
     if kind == "aggregation":
         first = {"y": "first", "z": "first", "x": "mean", "nesting": "first"}
         data = data.groupby("group", sort=False).agg(first)
