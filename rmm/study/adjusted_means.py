@@ -5,6 +5,10 @@ its own; the outcome depends on xi and z. Least squares on the mean of x is bias
 of n members measures xi with error variance Sigma_nu / n. The best linear predictor of xi from the
 group's data does not have this bias: E(y | x, z) is linear in it and z, with the same slopes.
 
+Errors of the regression on it are to be robust where groups differ in size, whose predictors differ
+in precision; they take the predictor as known, and so are somewhat small (in the paper's cell with
+100 groups of 10 and an error variance of 9, 95% intervals of the slope of x hold it in 92%).
+
 Croon & van Veldhoven (2007), Psychological Methods 12, 45-57. Here it is derived from the
 multivariate best linear predictor, as R's MicroMacroMultilevel departs from the paper.
 """

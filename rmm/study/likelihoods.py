@@ -9,7 +9,7 @@ packages; the likelihood with its derivatives is a page, and SciPy finds the max
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,9 @@ class Maximum:
     Attributes
     ----------
     params : (k,) array
-    scores : (N, k) array
-        Contributions of the units that the likelihood treats as independent, rows or strata.
+    scores : callable
+        ``() -> (N, k)`` contributions of the units that the likelihood treats as independent, rows
+        or strata; classical errors do without.
     inverse : (k, k) array
         Inverse of the observed information.
     first : int array or None
@@ -40,7 +41,7 @@ class Maximum:
     """
 
     params: Array
-    scores: Array
+    scores: Callable[[], Array]
     inverse: Array
     result: Any
     first: Array | None = None
@@ -62,11 +63,11 @@ def sandwich(maximum: Maximum, errors: str, clusters: Array | None) -> Array:
 
     if errors == "classical":
         return maximum.inverse
+    scores, bread = maximum.scores(), maximum.inverse
     if errors == "robust":
-        bread = maximum.inverse
-        return np.asarray(bread @ maximum.scores.T @ maximum.scores @ bread)
+        return np.asarray(bread @ scores.T @ scores @ bread)
     assert clusters is not None
-    parts = (maximum.scores, maximum.inverse)
+    parts = (scores, bread)
     if clusters.shape[1] == 1:
         return np.asarray(robust.cov_cluster(parts, clusters[:, 0]))
     return np.asarray(robust.cov_cluster_2groups(parts, clusters)[0])
@@ -135,7 +136,7 @@ def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
     params = np.append(np.linalg.solve(triangle, found.x[:-1]), found.x[-1])
     return Maximum(
         params,
-        _weibull_scores(params, log_t, event, matrix, offset),
+        lambda: _weibull_scores(params, log_t, event, matrix, offset),
         _inverse(-_weibull_hessian(params, log_t, event, matrix, offset)),
         found,
     )
@@ -200,8 +201,11 @@ def cox(time: Array, event: Array, matrix: Array, offset: Array, names: Sequence
     model = PHReg(time, matrix, status=event, ties="breslow", offset=offset)
     result = _without_warnings(model.fit)
     params = np.asarray(result.params)
-    # Rows that were censored before the first event are in no risk set.
-    scores = np.nan_to_num(model.score_residuals(params))
+
+    def scores() -> Array:
+        # Rows that were censored before the first event are in no risk set.
+        return np.nan_to_num(model.score_residuals(params))
+
     return Maximum(params, scores, _inverse(-model.hessian(params)), result)
 
 
@@ -225,7 +229,10 @@ def conditional_logit(
     params = np.asarray(result.params)
     # statsmodels keeps strata in the order in which they appear.
     first = np.sort(np.unique(strata, return_index=True)[1])
-    scores = np.array([model.score_grp(g, params) for g in range(len(first))])
+
+    def scores() -> Array:
+        return np.array([model.score_grp(g, params) for g in range(len(first))])
+
     return Maximum(params, scores, _inverse(-model.hessian(params)), result, first)
 
 

@@ -14,7 +14,7 @@ from rmm.study.letters import Letters
 from rmm.study.log_likelihood import DENSITIES
 from rmm.study.methods import CLASSICAL, ENGINES, KINDS, TRUTH, Kind, Method
 from rmm.study.reading import schema, without_defaults
-from rmm.study.regressions import DEFAULT_REGRESSIONS, REGRESSIONS, UNITS
+from rmm.study.regressions import REGRESSIONS, UNITS, default_regression
 from rmm.study.scenarios import Scenario
 from rmm.terms import Formula, MemberBlock, NestingBlock
 
@@ -93,7 +93,7 @@ def _default_backend(key: str, kind: Kind, scenarios: list[Scenario], letters: L
     if not kind.by_family:
         return kind.backends[0]
     families = dict.fromkeys(s.recipe.truth.spec.family.name for s in scenarios)
-    defaults = dict.fromkeys(DEFAULT_REGRESSIONS[name] for name in families)
+    defaults = dict.fromkeys(default_regression(name) for name in families)
     if len(defaults) > 1:
         raise letters.about(
             f"{key}.backend", f"none said, and families {', '.join(families)}", ", ".join(defaults)

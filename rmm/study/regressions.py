@@ -295,11 +295,7 @@ REGRESSIONS: dict[str, Regression] = {
     ),
 }
 
-#: Family of the truth -> regression that a method has by default.
-DEFAULT_REGRESSIONS = {
-    "gaussian": "ols",
-    "binomial": "glm",
-    "weibull": "weibull_ml",
-    "cox": "phreg",
-    "condlogit": "clogit",
-}
+
+def default_regression(family: str) -> str:
+    """The regression of a family: the first that names it, else least squares."""
+    return next((name for name, row in REGRESSIONS.items() if family in row.families), "ols")
