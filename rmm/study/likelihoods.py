@@ -73,17 +73,26 @@ def sandwich(maximum: Maximum, errors: str, clusters: Array | None) -> Array:
     return np.asarray(robust.cov_cluster_2groups(parts, clusters)[0])
 
 
-def check_finite(maximum: Maximum, matrix: Array, names: Sequence[str]) -> None:
-    """Raise ValueError where a coefficient runs away: the predictors separate the outcomes."""
-    sd = np.sqrt(np.diag(maximum.inverse))[: matrix.shape[1]]
-    spread = np.std(matrix, axis=0)
-    scaled = sd * np.where(spread > 0, spread, 1.0)
-    if not np.isfinite(scaled).all() or scaled.max() > _LARGEST:
-        worst = names[int(np.argmax(np.nan_to_num(scaled, nan=np.inf)))]
-        raise ValueError(
-            f"the likelihood has no finite maximum: {worst} runs away, because the predictors "
-            "separate the outcomes"
-        )
+def check_finite(inverse: Array, matrix: Array, names: Sequence[str]) -> None:
+    """Raise ValueError where a coefficient runs away: the predictors separate the outcomes.
+
+    Parameters
+    ----------
+    inverse : (k or more, k or more) array
+        Inverse of the information.
+    """
+    k = matrix.shape[1]
+    centre, spread = matrix.mean(axis=0), np.std(matrix, axis=0)
+    scaled = np.sqrt(np.diag(inverse)[:k]) * spread
+    # A constant is judged where the covariates are, however far from 0 that is.
+    level = np.sqrt(centre @ inverse[:k, :k] @ centre)
+    for values in (np.where(spread > 0, scaled, 0.0), np.where(spread > 0, 0.0, level)):
+        values = np.nan_to_num(values, nan=np.inf)
+        if values.max() > _LARGEST:
+            raise ValueError(
+                f"the likelihood has no finite maximum: {names[int(np.argmax(values))]} runs "
+                "away, because the predictors separate the outcomes"
+            )
 
 
 def check_rank(matrix: Array, names: Sequence[str], what: str) -> None:

@@ -163,6 +163,8 @@ def _logistic(problem: Problem) -> Estimates:
             raise ValueError("the predictors separate the outcome completely") from found
     if not result.converged:
         raise ValueError("iteratively reweighted least squares has not converged")
+    # Where some of the outcomes are separated, the iterations stop on the way to infinity.
+    likelihoods.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
     return _of_statsmodels(result)
 
 
@@ -205,7 +207,7 @@ def _conditional_logit(problem: Problem) -> Estimates:
 
 
 def _of_maximum(found: Maximum, problem: Problem) -> Estimates:
-    likelihoods.check_finite(found, problem.matrix, problem.names)
+    likelihoods.check_finite(found.inverse, problem.matrix, problem.names)
     clusters = problem.clusters
     if clusters is not None and found.first is not None:
         clusters = _by_stratum(clusters, problem.strata, found.first)
