@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,9 @@ _REPLAY = """\
 examples:
   rmm study replay config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --method mmmm --out replayed/
-Keeps data.csv, truth.json and, of a Bayesian fit, fit.nc with all draws.
+Keeps data.csv, truth.json and replay.json (address, seed, versions, estimates); of a Bayesian fit
+program.jags or program.stan, program_data.json, and fit.nc with all draws. Says whether the
+estimates are those in results/NAME.
 """
 
 
@@ -305,24 +308,32 @@ def run_simulate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _estimate(row: Mapping[str, Any]) -> str:
+    """What a row of estimates has: a choice has no interval, a log likelihood no test."""
+    parts = [f"mean {row['mean']:.4g}"]
+    if row.get("sd") is not None:
+        parts.append(f"sd {row['sd']:.4g}")
+    if row.get("lower") is not None:
+        parts.append(f"95% interval {row['lower']:.4g} to {row['upper']:.4g}")
+    if row.get("p_value") is not None:
+        parts.append(f"p {row['p_value']:.3g}")
+    return ", ".join(parts)
+
+
 def run_replay(options: argparse.Namespace) -> int:
     """`rmm study replay`: data, truth and fit of one replication, kept in a folder."""
-    from rmm.study import replay
+    from rmm.study.replaying import keep_replay
 
     study = _study(options)
     scenario = options.scenario or study.scenarios[0].id
-    simulated, outcome = replay(study, scenario, options.replication, options.method)
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    simulated.data.to_csv(out / "data.csv", index=False)
-    (out / "truth.json").write_text(json.dumps(plain(simulated.truth), indent=2) + "\n")
-    if hasattr(outcome.fit, "draws"):
-        outcome.fit.save(out / "fit.nc")
+    outcome, stored = keep_replay(
+        study, scenario, options.replication, options.method, out, _folder(study, options)
+    )
     print(f"{outcome.status}, {outcome.seconds:.2f} s{': ' * bool(outcome.message)}"
           f"{outcome.message}")  # fmt: skip
     for row in outcome.estimates:
-        print(f"    {row['parameter']}: mean {row['mean']:.4g}, sd {row['sd']:.4g}, "
-              f"95% interval {row['lower']:.4g} to {row['upper']:.4g}, p {row['p_value']:.3g}"
-              )  # fmt: skip
+        print(f"    {row['parameter']}: {_estimate(row)}")
+    print(f"Estimates of the study: {stored}")
     print(f"Kept in {out}", file=sys.stderr)
     return 0

@@ -45,12 +45,19 @@ class SimulatedData:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One replication as arrays: what `SimulatedData` is made from."""
+    """One replication as arrays: what `SimulatedData` is made from.
+
+    Attributes
+    ----------
+    eta : (J,) array
+        True linear predictor of the groups, random effects and all.
+    """
 
     memberships: Memberships
     columns: Mapping[str, Column]
     outcomes: Mapping[str, Array]
     truth: Truth
+    eta: Array
 
     @property
     def outcome(self) -> Array:
@@ -192,5 +199,5 @@ def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
         **draw_covariates(recipe.covariates, memberships, rng, once=False),
     }
     columns = finish_covariates(drawn, recipe.covariates, memberships)
-    outcomes = draw_outcome(truth, memberships, columns, rng)
-    return Drawn(memberships, columns, outcomes, truth)
+    eta, outcomes = draw_outcome(truth, memberships, columns, rng)
+    return Drawn(memberships, columns, outcomes, truth, eta)

@@ -63,8 +63,8 @@ def draw_outcome(
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
-) -> dict[str, Array]:
-    """Outcome column -> (J,) values.
+) -> tuple[Array, dict[str, Array]]:
+    """(J,) linear predictor, and outcome column -> (J,) values.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def _drawn(
                 f"The outcome {name} of group {memberships.group_labels[bad]} is not finite: its "
                 f"linear predictor is {eta[bad]:.3g}. Make true parameters or covariates smaller."
             )
-    return dict(zip(truth.outcomes, drawn, strict=True))
+    return eta, dict(zip(truth.outcomes, drawn, strict=True))
 
 
 def _gaussian(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:

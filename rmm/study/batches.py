@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from rmm.errors import StudyError
 from rmm.simulation import Drawn, SimulatedData, draw, draw_fixed
 from rmm.simulation.data import FixedPart
 from rmm.study import addresses
-from rmm.study.config import Study
+from rmm.study.config import Study, sd_of
 from rmm.study.fitting import fit_task
 from rmm.study.methods import Method
 from rmm.study.results import (
@@ -130,9 +131,15 @@ def _metadata(study: Study, job: Job) -> dict[str, str]:
         "method": job.method,
         "method_id": study.method(job.method).id,
         "nulls": addresses.canonical(nulls),
+        "variances": addresses.canonical(_variances(study)),
         "first": str(job.first),
         "last": str(job.last),
     }
+
+
+def _variances(study: Study) -> list[str]:
+    """Estimands that fits compute only where they are asked for: ``sigma_l1^2``."""
+    return sorted(e.parameter for e in study.estimands if sd_of(e.parameter) is not None)
 
 
 _SAID = {"seed": "study seed", "method_id": "settings of the method", "nulls": "null values"}
@@ -155,6 +162,12 @@ def _check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]])
                 f"{study.file}.\n  allowed: the same, or a new name of the method or study; or "
                 f"delete {path.parent} to fit it again."
             )
+    missing = set(_variances(study)) - set(json.loads(found.get("variances", "[]")))
+    if missing:
+        raise StudyError(
+            f"{path} has no {', '.join(sorted(missing))}: {study.file} did not have this estimand "
+            f"when it was made.\n  Delete {path.parent} to fit it again, or leave the estimand out."
+        )
 
 
 # -- one job ---------------------------------------------------------------------------------
@@ -186,6 +199,7 @@ def make_task(study: Study, scenario: Scenario, method: Method, replication: int
         formula=method.formula(scenario.recipe),
         nulls={e.parameter: e.null for e in study.estimands},
         seed=addresses.chain_seed(study.seed, scenario.digest, replication, method.digest),
+        candidates=method.candidates(scenario.recipe),
     )
 
 

@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rmm.study.choosing import choice_parameters
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES
-from rmm.study.methods import Method, build_methods
+from rmm.study.method_checks import build_methods
+from rmm.study.methods import Method
 from rmm.study.reading import check, read_yaml, with_defaults
 from rmm.study.scenarios import Scenario, build_scenarios
 
@@ -31,11 +33,21 @@ class Estimand:
         """Its value in a scenario or data set; None where the truth does not have it."""
         if isinstance(self.truth, (int, float)):
             return float(self.truth)
-        return parameters.get(self.parameter if self.truth is None else self.truth)
+        name = self.parameter if self.truth is None else self.truth
+        sd = sd_of(name)
+        if sd is not None and sd in parameters:
+            return parameters[sd] ** 2
+        return parameters.get(name)
 
     def has_truth(self, names: Collection[str]) -> bool:
         """Whether a truth with parameters of these names says its value."""
-        return isinstance(self.truth, (int, float)) or (self.truth or self.parameter) in names
+        wanted = self.parameter if self.truth is None else self.truth
+        return isinstance(wanted, (int, float)) or wanted in names or sd_of(wanted) in names
+
+
+def sd_of(name: str) -> str | None:
+    """``sigma_l1`` of the variance ``sigma_l1^2``; None for other names."""
+    return name[:-2] if name.startswith("sigma") and name.endswith("^2") else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +147,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
     scenarios = build_scenarios(raw, folder, letters)
     config = with_defaults(raw)
     methods = build_methods(config, scenarios, letters)
-    estimands = _estimands(config, scenarios, letters)
+    estimands = _estimands(config, scenarios, methods, letters)
     names = [m.name for m in methods]
     baseline = config.get("baseline", names[0])
     if baseline not in names:
@@ -152,7 +164,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         name=file.stem,
         file=file,
         root=folder,
-        config={**config, "name": file.stem},
+        config={**config, "methods": [dict(m.config) for m in methods], "name": file.stem},
         seed=config["seed"],
         replications=config["replications"],
         batch=config["batch"],
@@ -174,11 +186,16 @@ def _find_root(file: Path) -> Path:
 
 
 def _estimands(
-    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+    config: Mapping[str, Any],
+    scenarios: list[Scenario],
+    methods: list[Method],
+    letters: Letters,
 ) -> tuple[Estimand, ...]:
     stated = config["estimands"]
+    known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
+    chosen = [n for m in methods for n in choice_parameters(m.config.get("candidates", {}))]
     if not stated:
-        names = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
+        names = dict.fromkeys([*known, *(n for n in chosen if n.startswith("choice"))])
         return tuple(Estimand(name, 0.0, (0.05,)) for name in names)
     out: list[Estimand] = []
     for index, one in enumerate(stated):
@@ -190,11 +207,10 @@ def _estimands(
             raise letters.about(
                 f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
             )
-        known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
-        if not estimand.has_truth(known):
+        if not estimand.has_truth(known) and estimand.parameter not in chosen:
             key += ".truth" if estimand.truth is not None else ".parameter"
             wanted = estimand.truth or estimand.parameter
-            raise letters.name(key, "parameter of the truth", wanted, list(known))
+            raise letters.name(key, "parameter of the truth", wanted, [*known, *chosen])
         out.append(estimand)
     return tuple(out)
 

@@ -193,6 +193,8 @@ class _Scorer:
             for policy in POLICIES:
                 for number, alpha in enumerate(self.levels(parameter)):
                     for row in self.rows:
+                        if not parameter.startswith(row.prefix):
+                            continue
                         if row.of != "fits" and (row.by_alpha or number == 0):
                             yield self.one(row, scenario, method, parameter, policy, alpha)
 

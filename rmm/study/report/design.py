@@ -11,8 +11,10 @@ from rmm.study.report.results import Results
 KINDS = {
     "aggregation": "one row per group, member covariates summarised",
     "disaggregation": "one row per membership, the group’s outcome copied",
+    "adjusted_means": "one row per group, Croon and van Veldhoven’s adjusted means",
     "mm": "multiple membership, weights given",
     "mmmm": "multiple membership, weights estimated",
+    "choice": "candidates, the largest leave-one-out elpd is chosen",
 }
 
 

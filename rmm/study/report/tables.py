@@ -49,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "difference_coverage": Measure("Coverage", 3),
     "difference_rejection": Measure("Rejection rate", 3),
     "difference_width": Measure("Interval width"),
+    "selection": Measure("Selected", 3),
     "seconds": Measure("Seconds per fit", 2),
     "ess_per_second": Measure("ESS per second", 1),
 }
