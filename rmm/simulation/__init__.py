@@ -1,4 +1,48 @@
-"""Simulated data with known truth: memberships -> covariates -> outcomes."""
+"""Simulated data with known truth: memberships -> covariates -> outcomes.
+
+Groups of three from one pool of members, who have effects of their own:
+
+>>> from rmm.simulation import simulate
+>>> simulated = simulate(
+...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
+...     {"b_l2[Intercept]": 0, "b_l1[x]": 0.5, "sigma_l1": 1, "sigma_l2": 1},
+...     membership={"kind": "synthetic", "groups": 200, "members": 50, "size": 3},
+...     covariates={"x": {"level": "member"}},
+...     seed=1,
+... )
+>>> list(simulated.data)
+['member', 'group', 'x', 'y']
+>>> len(simulated.data)
+600
+>>> simulated.overlap["groups_per_member_mean"]
+12.0
+
+Pupils who may go to a second school, and an analysis that knows the first one only:
+
+>>> schools = simulate(
+...     "y ~ 1 + mm(id(school, pupil), vars = NULL, fn(w ~ 1/n), RE = TRUE)",
+...     {"b_l2[Intercept]": 0, "sigma_l1": 1, "sigma_l2": 1.5},
+...     membership={"kind": "neighbours", "members": 50, "groups_per_member": 50,
+...                 "mobility": 0.25, "member": "school", "group": "pupil"},
+...     covariates={"first": {"column": "first"}},
+...     seed=1,
+... )
+>>> int((schools.data["first"] == 0).sum())
+625
+
+A member covariate that goes with what members contribute, and heavy tails:
+
+>>> confounded = simulate(
+...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
+...     {"b_l2[Intercept]": 0, "b_l1[x]": 0, "sigma_l1": 1, "sigma_l2": 1},
+...     membership={"kind": "synthetic", "groups": 200, "members": 50, "size": 3},
+...     covariates={"x": {"level": "member", "endogenous": {"u_l1": 0.5}}},
+...     effects={"residual": {"distribution": "t", "df": 5}},
+...     seed=1,
+... )
+>>> confounded.truth["b_l1[x]"]
+0.0
+"""
 
 from __future__ import annotations
 
@@ -32,8 +76,7 @@ def simulate(
 ) -> SimulatedData:
     """Simulate one data set from a multiple-membership model.
 
-    All keys are those of a study file, with the same meaning: ``config/README.md`` of the project
-    has them in tables.
+    Keys are those of a study file, with the same meaning: ``config/README.md`` has their tables.
 
     Parameters
     ----------
@@ -63,7 +106,6 @@ def simulate(
         cox: ``{"shape": 1, "rate": 1}``, the hazard rate * shape * t^(shape - 1) at a linear
         predictor of 0.
     seed : int, optional
-        Same seed, same data.
     root : path
         Folder that a relative path of a table starts from.
 
@@ -75,54 +117,8 @@ def simulate(
     Raises
     ------
     FormulaError
-        If the formula does not parse.
     RecipeError
         A `DataError` that names the key which is wrong.
-
-    Examples
-    --------
-    Groups of three from one pool of members, who have effects of their own:
-
-    >>> from rmm.simulation import simulate
-    >>> simulated = simulate(
-    ...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
-    ...     {"b_l2[Intercept]": 0, "b_l1[x]": 0.5, "sigma_l1": 1, "sigma_l2": 1},
-    ...     membership={"kind": "synthetic", "groups": 200, "members": 50, "size": 3},
-    ...     covariates={"x": {"level": "member"}},
-    ...     seed=1,
-    ... )
-    >>> list(simulated.data)
-    ['member', 'group', 'x', 'y']
-    >>> len(simulated.data)
-    600
-    >>> simulated.overlap["groups_per_member_mean"]
-    12.0
-
-    Pupils who may go to a second school, and an analysis that knows the first one only:
-
-    >>> schools = simulate(
-    ...     "y ~ 1 + mm(id(school, pupil), vars = NULL, fn(w ~ 1/n), RE = TRUE)",
-    ...     {"b_l2[Intercept]": 0, "sigma_l1": 1, "sigma_l2": 1.5},
-    ...     membership={"kind": "neighbours", "members": 50, "groups_per_member": 50,
-    ...                 "mobility": 0.25, "member": "school", "group": "pupil"},
-    ...     covariates={"first": {"column": "first"}},
-    ...     seed=1,
-    ... )
-    >>> int((schools.data["first"] == 0).sum())
-    625
-
-    A member covariate that goes with what members contribute, and heavy tails:
-
-    >>> confounded = simulate(
-    ...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
-    ...     {"b_l2[Intercept]": 0, "b_l1[x]": 0, "sigma_l1": 1, "sigma_l2": 1},
-    ...     membership={"kind": "synthetic", "groups": 200, "members": 50, "size": 3},
-    ...     covariates={"x": {"level": "member", "endogenous": {"u_l1": 0.5}}},
-    ...     effects={"residual": {"distribution": "t", "df": 5}},
-    ...     seed=1,
-    ... )
-    >>> confounded.truth["b_l1[x]"]
-    0.0
     """
     truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
              "trials": trials, "censoring": censoring, "baseline": baseline}  # fmt: skip

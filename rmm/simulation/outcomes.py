@@ -80,7 +80,7 @@ def _drawn(
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
-) -> dict[str, Array]:
+) -> tuple[Array, dict[str, Array]]:
     eta = linear_predictor(truth, memberships, columns, rng)
     if not np.isfinite(eta).all():
         group = memberships.group_labels[int(np.argmin(np.isfinite(eta)))]
