@@ -14,6 +14,7 @@ from rmm.study.measures import MEASURES
 from rmm.study.methods import Method, build_methods
 from rmm.study.reading import check, read_yaml, with_defaults
 from rmm.study.scenarios import Scenario, build_scenarios
+from rmm.study.stopping import Stopping, read_stopping
 
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
 
@@ -53,6 +54,8 @@ class Study:
         The file with all defaults said.
     baseline : str
         Method that paired measures compare with.
+    stopping : Stopping or None
+        When a scenario has enough replications, `replications` being the most.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Study:
     baseline: str
     reference: tuple[Mapping[str, Any], ...] = field(default=())
     criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stopping: Stopping | None = None
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -163,6 +167,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         baseline=baseline,
         reference=tuple(config["reference"]),
         criteria=config["criteria"],
+        stopping=read_stopping(config, estimands, names, letters),
     )
 
 

@@ -140,7 +140,8 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
         If it is no whole Parquet file of this schema.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
@@ -158,6 +159,12 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
             "Move the old results away, or use the version that wrote them."
         )
     return table, metadata
+
+
+def read_batches(paths: Sequence[Path]) -> pa.Table:
+    """The rows of several files of estimates; those of none is an empty table."""
+    tables = [read_estimates(path)[0].replace_schema_metadata(None) for path in paths]
+    return pa.concat_tables(tables) if tables else ESTIMATES.empty_table()
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:

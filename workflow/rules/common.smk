@@ -31,7 +31,9 @@ config["study"] = study_file(config["study"]).as_posix()
 try:
     STUDY = load_study(config["study"])
     FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
+    # All jobs; with `stopping`, those up to the next decision of each scenario.
     JOBS = plan(STUDY, Path(FOLDER))
+    MOST = plan(STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else JOBS
 except RmmError as error:
     raise WorkflowError(str(error)) from None
 
@@ -46,6 +48,7 @@ wildcard_constraints:
     method="|".join(map(re.escape, METHODS)),
     first=r"\d+",
     last=r"\d+",
+    stage=r"\d+",
 
 
 def compiled(wildcards):
@@ -63,7 +66,7 @@ OWNER = Path(".snakemake") / "rmm_owners" / f"{socket.gethostname()}-{os.getpid(
 onstart:
     OWNER.parent.mkdir(parents=True, exist_ok=True)
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    progress.begin(JOBS, Path(FOLDER))
+    progress.begin(MOST, Path(FOLDER), at_most=STUDY.stopping is not None)
 
 
 onsuccess:
