@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from rmm.study.scenarios import Scenario
 
 
+_COUNTED = ["scenario", "method", "replication", "status", "seconds"]
+
+
 def write_design(study: Study, folder: str | Path) -> None:
     """Write ``config.yaml`` (resolved) and ``scenarios.parquet`` into the results folder."""
     import yaml
@@ -131,7 +134,7 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
     jobs = plan(study, folder)
     there = {j: (folder / j.path).is_file() for j in jobs}
     missing = [j for j in jobs if not there[j]]
-    done = read_batches([folder / j.path for j in jobs if there[j]])
+    done = read_batches([folder / j.path for j in jobs if there[j]], _COUNTED)
     fits, spent = _one_row_each(done)
     todo: Counter[str] = Counter()
     for job in missing:
@@ -155,8 +158,7 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
 
 def _one_row_each(table: pa.Table) -> tuple[dict[str, int], dict[str, tuple[float, int]]]:
     """Fits by status, and (seconds, fits) by method: a fit has a row per parameter."""
-    keys = ["scenario", "method", "replication", "status", "seconds"]
-    one = table.select(keys).group_by(keys[:3], use_threads=False)
+    one = table.group_by(_COUNTED[:3], use_threads=False)
     one = one.aggregate([("status", "first"), ("seconds", "first")])
     fits = Counter(one["status_first"].to_pylist())
     spent = one.group_by("method").aggregate([("seconds_first", "sum"), ("seconds_first", "count")])

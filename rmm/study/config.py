@@ -12,6 +12,7 @@ from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES
 from rmm.study.methods import Method, build_methods
+from rmm.study.power import Power, read_power
 from rmm.study.reading import check, read_yaml, with_defaults
 from rmm.study.scenarios import Scenario, build_scenarios
 from rmm.study.stopping import Stopping, read_stopping
@@ -56,6 +57,8 @@ class Study:
         Method that paired measures compare with.
     stopping : Stopping or None
         When a scenario has enough replications, `replications` being the most.
+    power : Power or None
+        What a power study asks.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Study:
     reference: tuple[Mapping[str, Any], ...] = field(default=())
     criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stopping: Stopping | None = None
+    power: Power | None = None
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -168,6 +172,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         reference=tuple(config["reference"]),
         criteria=config["criteria"],
         stopping=read_stopping(config, estimands, names, letters),
+        power=read_power(config, estimands, names, letters),
     )
 
 

@@ -34,11 +34,16 @@ def metadata_of(study: Study, scenario: str, method: str, first: int, last: int)
         "scenario": scenario,
         "method": method,
         "method_id": study.method(method).id,
-        "content": addresses.canonical(method_content(study.method(method))),
+        "content": _content(study.method(method)),
         "nulls": addresses.canonical(nulls),
         "first": str(first),
         "last": str(last),
     }
+
+
+@lru_cache(maxsize=1024)
+def _content(method: Method) -> str:
+    return addresses.canonical(method_content(method))
 
 
 def method_content(method: Method) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     """
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read()
+            table = file.read(use_threads=False)  # small files: threads would only cost time
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
@@ -161,10 +161,17 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     return table, metadata
 
 
-def read_batches(paths: Sequence[Path]) -> pa.Table:
-    """The rows of several files of estimates; those of none is an empty table."""
-    tables = [read_estimates(path)[0].replace_schema_metadata(None) for path in paths]
-    return pa.concat_tables(tables) if tables else ESTIMATES.empty_table()
+def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of several files of estimates, or some columns; those of none: an empty table."""
+    tables = [_some(path, columns) if columns else read_estimates(path)[0] for path in paths]
+    if not tables:
+        return ESTIMATES.empty_table().select(columns or ESTIMATES.names)
+    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+
+
+def _some(path: Path, columns: Sequence[str]) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=list(columns), use_threads=False)
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:
