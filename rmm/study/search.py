@@ -20,8 +20,6 @@ from rmm.study.power import Search
 _STEP = 0.35
 #: Sizes of the first round about the first guess.
 _FIRST = (0.6, 1.0, 1.6)
-#: The curve is fitted to sizes within this factor of the estimate.
-_NEAR = 2.0
 
 #: size -> (rejections, usable replications) for size -> replications.
 Run = Callable[[Mapping[int, int]], Mapping[int, tuple[int, int]]]
@@ -104,14 +102,15 @@ def search_size(
     asked: dict[int, int] = {}
     rounds: list[Round] = []
     counts: dict[int, tuple[int, int]] = {}
+    curve: Curve | None = None
     while True:
-        sizes = next_sizes(counts, search, target)
+        sizes = next_sizes(counts, curve, search, target)
         for index, size in enumerate(sizes):
             share = search.replications // len(sizes)
             share += index < search.replications % len(sizes)
             asked[size] = asked.get(size, 0) + share
         counts |= run({size: asked[size] for size in sizes})
-        curve = near_curve(counts, target)
+        curve = _curve(counts)
         rounds.append(_round(len(rounds) + 1, asked, counts, curve, target))
         tell(rounds[-1])
         reason = _ended(rounds[-1], counts, search, target)
@@ -145,28 +144,17 @@ def _size(counts: Mapping[int, tuple[int, int]], curve: Curve | None, target: fl
     return bracket(sizes, [counts[n][0] for n in sizes], [counts[n][1] for n in sizes], target)
 
 
-def near_curve(counts: Mapping[int, tuple[int, int]], target: float) -> Curve | None:
-    """The curve through sizes near the one it gives, so that a far size cannot bend it."""
-    curve = _curve(counts)
-    if curve is None or math.isnan(size := curve.size(target).value) or size <= 0:
-        return curve
-    near = {n: c for n, c in counts.items() if size / _NEAR <= n <= size * _NEAR}
-    closer = _curve(near) if len(near) > 1 else None
-    return curve if closer is None or math.isnan(closer.size(target).value) else closer
-
-
 def _curve(counts: Mapping[int, tuple[int, int]]) -> Curve | None:
     sizes = sorted(counts)
     return fit_curve(sizes, [counts[n][0] for n in sizes], [counts[n][1] for n in sizes])
 
 
 def next_sizes(
-    counts: Mapping[int, tuple[int, int]], search: Search, target: float
+    counts: Mapping[int, tuple[int, int]], curve: Curve | None, search: Search, target: float
 ) -> Sequence[int]:
-    """Sizes of the next round."""
+    """Sizes of the next round, from the counts so far and the curve through them."""
     if not counts:
         return _inside([factor * search.start for factor in _FIRST], search)
-    curve = near_curve(counts, target)
     size = _size(counts, curve, target)
     if curve is not None and size.value > 0:
         root, step = math.sqrt(size.value), _STEP / curve.slope
