@@ -30,13 +30,13 @@ replications, 50 say: what it computes is kept.
 """
 POWER = """\
 examples:
-  rmm study power config/studies/power.yaml
-  rmm study power config/studies/power.yaml --target 0.9 --json
+  rmm study power config/studies/power_groups.yaml
+  rmm study power config/studies/power_groups.yaml --target 0.9 --json
 From results/NAME/performance.parquet: another target needs no fit.
 """
 SEARCH = """\
 examples:
-  rmm study search config/studies/power.yaml --cores 8
+  rmm study search config/studies/power_groups.yaml --cores 8
 Fits at sizes between `power.search.low` and `high`, keeps them in results/NAME, and goes on where
 it was ended. The answer is in results/NAME/search.json.
 """
