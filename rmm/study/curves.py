@@ -102,8 +102,8 @@ class Curve:
         the interval is where the band of `at` crosses the target. Without a slope that differs
         from 0 it is not bounded.
         """
-        q, z = special.ndtri(target), special.ndtri((1 + level) / 2)
-        (aa, ab), (_, bb) = self.covariance
+        q, z = float(special.ndtri(target)), float(special.ndtri((1 + level) / 2))
+        (aa, ab), (_, bb) = self.covariance.tolist()
         distance = self.intercept - q
         square = self.slope**2 - z**2 * bb
         if self.slope <= 0 or square <= 0:
