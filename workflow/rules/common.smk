@@ -10,6 +10,7 @@ from snakemake.utils import validate
 
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
+from rmm.study.batches import jobs_of
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
@@ -56,6 +57,29 @@ def compiled(wildcards):
     if wildcards.method in STAN_METHODS:
         return [f"{FOLDER}/programs/{wildcards.method}.json"]
     return []
+
+
+# What a decision depends on besides the estimates.
+RULE = addresses.digest(
+    [STUDY.config.get("stopping"), STUDY.config["estimands"], STUDY.config.get("baseline")]
+)
+
+
+def stage_batches(wildcards):
+    """The batches of a scenario up to a stage, by all methods."""
+    scenario = STUDY.scenario(wildcards.scenario)
+    found = jobs_of(STUDY, scenario, int(wildcards.stage), Path(FOLDER))
+    return [f"{FOLDER}/{job.path}" for job in found]
+
+
+def last_decision(wildcards):
+    """The decision that ends a scenario; asks for one after the other until it is known."""
+    maximum = STUDY.scenario(wildcards.scenario).replications
+    for stage in STUDY.stopping.stages(maximum):
+        found = checkpoints.decide.get(scenario=wildcards.scenario, stage=stage).output[0]
+        if json.loads(Path(found).read_text())["decided"]:
+            break
+    return found
 
 
 # Who works in this folder, so that a lock that a killed run left behind can be told from the
