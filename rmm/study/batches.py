@@ -18,7 +18,7 @@ from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
 from rmm.study.methods import Method
-from rmm.study.provenance import check_metadata, metadata_of, stored_metadata
+from rmm.study.metadata import check_metadata, metadata_of, stored_metadata
 from rmm.study.results import estimates_table, read_batches, write_parquet, write_text
 from rmm.study.scenarios import Scenario
 from rmm.study.stopping import Standing, decision, standing

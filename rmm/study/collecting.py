@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rmm.errors import StudyError
 from rmm.study.batches import plan, standing_of
 from rmm.study.config import Study
-from rmm.study.provenance import check_metadata
+from rmm.study.metadata import check_metadata
 from rmm.study.results import (
     ESTIMATES,
     ESTIMATES_ORDER,
