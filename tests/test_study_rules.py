@@ -37,7 +37,7 @@ from rmm.study import (
 )
 from rmm.study.batches import make_task
 from rmm.study.performance import performance
-from rmm.study.provenance import method_content
+from rmm.study.metadata import method_content
 from rmm.study.results import RUN_COLUMNS
 from rmm.study.tasks import Outcome, Task
 
