@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -367,5 +368,14 @@ def test_default_backends_and_letters(tmp_path: Path) -> None:
                      "truth.parameters": {"b_l2[z]": 0.5, "b_l1[x]": 1, "sigma_l1": 1}}  # fmt: skip
         config["vary"] = {"family": {"levels": {"weibull": {}, "cox": censoring}}}
 
-    with pytest.raises(StudyError, match=r"backend\n.*families weibull, cox\n.*weibull_ml, phreg"):
-        study(tmp_path, "weibull", families)
+    both = study(tmp_path, "weibull", families)
+    assert both.methods[0].backend == "regression"
+    alone = [study(tmp_path, family) for family in ("weibull", "cox")]
+    for scenario, one in zip(both.scenarios, alone, strict=True):
+        task = make_task(both, scenario, both.methods[0], 1)
+        found = fit_task(task)
+        assert found.status == "ok", found.message
+        same = fit_task(replace(task, method=one.methods[0]))
+        assert found.estimates == same.estimates
+    with pytest.raises(StudyError, match=r"cluster\n.*'group' for the regression of family condl"):
+        study(tmp_path, "condlogit", backend="regression", errors="cluster", cluster=["group"])

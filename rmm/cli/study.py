@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study check|plan|status|report|replay`."""
+"""`rmm simulate` and `rmm study check|plan|power|search|status|judge|report|replay`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmm.cli import planning
 from rmm.cli.common import command, plain
 from rmm.errors import StudyError
 
@@ -34,12 +35,6 @@ _CHECK = """\
 examples:
   rmm study check config/studies/quickstart.yaml
 Exit code 2 and a message with the key path if something is wrong. Runs nothing.
-"""
-_PLAN = """\
-examples:
-  rmm study plan config/studies/quickstart.yaml --mcse 0.005 --rate 0.05
-  rmm study plan config/studies/quickstart.yaml --mcse 0.01 --cores 8
-Times and standard errors come from the fits that results/NAME already holds (a pilot).
 """
 _STATUS = """\
 examples:
@@ -86,13 +81,15 @@ def add_study(commands: Any) -> None:
     below = study.add_subparsers(required=True, metavar="COMMAND")
     check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
                            run_check)  # fmt: skip
-    plan = _study_command(below, "plan", "replications for a Monte Carlo error, and their time",
-                          _PLAN, run_plan)  # fmt: skip
-    plan.add_argument("--mcse", type=float, default=0.01, help="target; default: %(default)s")
-    plan.add_argument("--rate", type=float, default=0.05,
-                      help="expected rate of rejection or non-coverage; default: %(default)s"
-                      )  # fmt: skip
-    plan.add_argument("--cores", type=int, default=1, help="default: %(default)s")
+    plan = _study_command(below, "plan", "replications for Monte Carlo errors, and their time",
+                          planning.PLAN, run_plan)  # fmt: skip
+    planning.plan_options(plan)
+    power = _study_command(below, "power", "power curves, and the size for a target power",
+                           planning.POWER, run_power)  # fmt: skip
+    power.add_argument("--target", type=float, help="default: the file's")
+    search = _study_command(below, "search", "search the size for a target power by simulation",
+                            planning.SEARCH, run_search)  # fmt: skip
+    search.add_argument("--cores", type=int, default=1, help="processes; default: %(default)s")
     status = _study_command(below, "status", "fits done, failed, missing, and the time left",
                             _STATUS, run_status)  # fmt: skip
     judge = command(below, "judge", "whether results meet the study's criteria", _JUDGE, run_judge)
@@ -108,7 +105,7 @@ def add_study(commands: Any) -> None:
     _add_address(replay)
     replay.add_argument("--method", required=True, help="name of a method")
     replay.add_argument("--out", required=True, metavar="FOLDER", help="where to keep it")
-    for each in (check, plan, status):
+    for each in (check, plan, power, search, status):
         each.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -140,7 +137,7 @@ def run_check(options: argparse.Namespace) -> int:
     from rmm.study import plan
 
     study = _study(options)
-    jobs = plan(study, _folder(study, options))
+    jobs = plan(study, _folder(study, options), to_maximum=True)
     fits: Counter[str] = Counter()
     for job in jobs:
         fits[job.method] += job.last - job.first + 1
@@ -158,54 +155,32 @@ def run_check(options: argparse.Namespace) -> int:
     for scenario in study.scenarios:
         levels = ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
         print(f"    {scenario.id}  {levels}")
-    print(f"{sum(fits.values()):,} fits in {len(jobs):,} jobs:")
+    most = "At most " * (study.stopping is not None)
+    print(f"{most}{sum(fits.values()):,} fits in {len(jobs):,} jobs:")
     for method, number in fits.items():
         print(f"    {method}: {number:,}")
+    if study.stopping is not None:
+        print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
+              f"replications or every {study.stopping.step:,} after.")  # fmt: skip
     return 0
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """`rmm study plan`: replications for a target error, and their time from a pilot."""
-    from rmm.study.planning import read_pilot, replications_for_bias, replications_for_rate
-
-    if not 0 < options.mcse < 1 or not 0 < options.rate < 1 or options.cores < 1:
-        raise StudyError("--mcse and --rate lie between 0 and 1, --cores is at least 1.")
+    """`rmm study plan`."""
     study = _study(options)
-    rate = replications_for_rate(options.mcse, options.rate)
-    rows = []
-    for pilot in read_pilot(_folder(study, options)):
-        hours = rate * len(study.scenarios) * pilot.seconds / options.cores / 3600
-        bias = {p: replications_for_bias(options.mcse, s) for p, s in pilot.empirical_se.items()}
-        rows.append({"method": pilot.method, "pilot_fits": pilot.fits,
-                     "seconds_per_fit": pilot.seconds, "hours": hours,
-                     "replications_for_bias": bias})  # fmt: skip
-    facts = {"mcse": options.mcse, "rate": options.rate, "replications_for_rate": rate,
-             "worst_case": replications_for_rate(options.mcse),
-             "scenarios": len(study.scenarios), "methods": rows}  # fmt: skip
-    if options.json:
-        print(json.dumps(plain(facts), indent=2))
-    else:
-        _print_plan(facts, study, options)
-    return 0
+    return planning.run_plan(study, _folder(study, options), options)
 
 
-def _print_plan(facts: dict[str, Any], study: Study, options: argparse.Namespace) -> None:
-    from rmm.study.progress import words
+def run_power(options: argparse.Namespace) -> int:
+    """`rmm study power`."""
+    study = _study(options)
+    return planning.run_power(study, _folder(study, options), options)
 
-    print(f"For a Monte Carlo error of {options.mcse:g}:")
-    print(f"    a rate near {options.rate:g} needs {facts['replications_for_rate']:,} replications")
-    print(f"    any rate needs at most {facts['worst_case']:,}")
-    print(f"    (the study file says {study.replications:,})")
-    if not facts["methods"]:
-        print(f"No fits in {_folder(study, options)} yet: run a few replications as a pilot to "
-              "learn times and standard errors.")  # fmt: skip
-    for row in facts["methods"]:
-        time = words(3600 * row["hours"])
-        print(f"{row['method']}: {row['seconds_per_fit']:.3g} s per fit ({row['pilot_fits']:,} "
-              f"fits); {facts['replications_for_rate']:,} replications of all scenarios on "
-              f"{options.cores} core(s): {time}")  # fmt: skip
-        for parameter, number in row["replications_for_bias"].items():
-            print(f"    bias of {parameter}: {number:,} replications")
+
+def run_search(options: argparse.Namespace) -> int:
+    """`rmm study search`."""
+    study = _study(options)
+    return planning.run_search(study, _folder(study, options), options)
 
 
 def run_status(options: argparse.Namespace) -> int:
@@ -226,6 +201,12 @@ def run_status(options: argparse.Namespace) -> int:
         "seconds": found["seconds"],
         "seconds_left": found["seconds_left"],
     }
+    if study.stopping is not None:
+        facts["stopping"] = {
+            s.scenario: {"replications": s.replications, "maximum": s.maximum,
+                         "decided": s.decided, "words": s.words()}
+            for s in found["standings"]
+        }  # fmt: skip
     if options.json:
         print(json.dumps(plain(facts), indent=2))
     else:
@@ -249,11 +230,13 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     )
     print(f"{facts['study']} in {folder}")
     print(f"    done:    {done:,} of {done + missing:,} fits{f' ({by_status})' * bool(done)}")
-    print(f"    missing: {missing:,} fits")
+    print(f"    missing: {missing:,} fits{' up to the next decisions' * ('stopping' in facts)}")
     for method, number in facts["missing_by_method"].items():
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
         print(f"        {method}: {number:,} ({words})")
+    for scenario, standing in facts.get("stopping", {}).items():
+        print(f"    {scenario}: {standing['words']}")
 
 
 def run_judge(options: argparse.Namespace) -> int:

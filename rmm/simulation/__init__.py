@@ -112,7 +112,6 @@ def simulate(
     Returns
     -------
     SimulatedData
-        ``data``, one row per membership; ``truth``; ``overlap``, how far groups share members.
 
     Raises
     ------

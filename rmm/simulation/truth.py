@@ -182,7 +182,8 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
     }
     for member in spec.members:
         features = (*member.known, *member.live)  # the order in which programs have them
-        elements[member.b] = [t.label for t in (*member.block.terms, *features)]
+        elements[member.b] = [t.label for t in member.block.terms]
+        elements[member.b] += [f.label for f in features]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
         elements[member.b_f] = [f.label for f in member.shaped]
         elements[member.b_w] = list(member.block.weight.parameters)

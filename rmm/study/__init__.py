@@ -30,7 +30,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmm.study.batches import Job, collect, plan, replay, run_batch, status, write_design
+    from rmm.study.batches import Job, plan, replay, run_batch
+    from rmm.study.collecting import collect, status, write_design
     from rmm.study.config import Study, load_study
     from rmm.study.replaying import keep_replay
     from rmm.study.scoring import write_performance
@@ -38,14 +39,14 @@ if TYPE_CHECKING:
 _LAZY = {
     "Job": "rmm.study.batches",
     "Study": "rmm.study.config",
-    "collect": "rmm.study.batches",
+    "collect": "rmm.study.collecting",
     "keep_replay": "rmm.study.replaying",
     "load_study": "rmm.study.config",
     "plan": "rmm.study.batches",
     "replay": "rmm.study.batches",
     "run_batch": "rmm.study.batches",
-    "status": "rmm.study.batches",
-    "write_design": "rmm.study.batches",
+    "status": "rmm.study.collecting",
+    "write_design": "rmm.study.collecting",
     "write_performance": "rmm.study.scoring",
 }
 

@@ -14,8 +14,10 @@ from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES
 from rmm.study.method_checks import build_methods
 from rmm.study.methods import Method
+from rmm.study.power import Power, read_power
 from rmm.study.reading import check, read_yaml, with_defaults
 from rmm.study.scenarios import Scenario, build_scenarios
+from rmm.study.stopping import Stopping, read_stopping
 
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
 
@@ -65,6 +67,10 @@ class Study:
         The file with all defaults said.
     baseline : str
         Method that paired measures compare with.
+    stopping : Stopping or None
+        When a scenario has enough replications, `replications` being the most.
+    power : Power or None
+        What a power study asks.
     """
 
     name: str
@@ -81,6 +87,8 @@ class Study:
     baseline: str
     reference: tuple[Mapping[str, Any], ...] = field(default=())
     criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stopping: Stopping | None = None
+    power: Power | None = None
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -175,6 +183,8 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         baseline=baseline,
         reference=tuple(config["reference"]),
         criteria=config["criteria"],
+        stopping=read_stopping(config, estimands, names, letters),
+        power=read_power(config, estimands, names, letters),
     )
 
 

@@ -77,7 +77,7 @@ def _fixed_text(fixed: FixedTerm) -> str:
 
 
 def _member_text(block: MemberBlock, weight: str) -> str:
-    terms = [t.label for t in (*block.terms, *block.features)]
+    terms = [t.label for t in block.terms] + [f.label for f in block.features]
     terms += [_fixed_text(f) for f in block.fixed]
     covariates = f"vars({' + '.join(terms)})" if terms else "NULL"
     name = f", name = {block.name!r}" if block.name else ""

@@ -12,9 +12,8 @@ from rmm.spec import build_spec
 from rmm.study import addresses
 from rmm.study.letters import Letters
 from rmm.study.log_likelihood import DENSITIES
-from rmm.study.methods import CLASSICAL, ENGINES, KINDS, TRUTH, Kind, Method
-from rmm.study.reading import schema, without_defaults
-from rmm.study.regressions import REGRESSIONS, UNITS, default_regression
+from rmm.study.methods import CLASSICAL, ENGINES, KINDS, TRUTH, Kind, Method, said
+from rmm.study.regressions import BY_FAMILY, REGRESSIONS, UNITS, default_regression, regression_of
 from rmm.study.scenarios import Scenario
 from rmm.terms import Formula, MemberBlock, NestingBlock
 
@@ -59,11 +58,11 @@ def _method(
     if one["kind"] not in KINDS:
         raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
-    backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
+    backend = one.get("backend") or _default_backend(kind, scenarios)
     if backend not in kind.backends:
         raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
-    content = _content(config, kind)
+    content = said(config, kind)
     _check_keys(key, content, kind, backend, letters)
     for name in ("name", "replications"):
         content.pop(name, None)
@@ -81,24 +80,12 @@ def _method(
     )
 
 
-def _content(config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """What a method says besides its defaults."""
-    content: dict[str, Any] = without_defaults(dict(config), schema()["$defs"]["method"])
-    if content.get("errors") == kind.errors:
-        del content["errors"]
-    return content
-
-
-def _default_backend(key: str, kind: Kind, scenarios: list[Scenario], letters: Letters) -> str:
+def _default_backend(kind: Kind, scenarios: list[Scenario]) -> str:
     if not kind.by_family:
         return kind.backends[0]
     families = dict.fromkeys(s.recipe.truth.spec.family.name for s in scenarios)
     defaults = dict.fromkeys(default_regression(name) for name in families)
-    if len(defaults) > 1:
-        raise letters.about(
-            f"{key}.backend", f"none said, and families {', '.join(families)}", ", ".join(defaults)
-        )
-    return next(iter(defaults))
+    return next(iter(defaults)) if len(defaults) == 1 else BY_FAMILY
 
 
 def _check_keys(
@@ -137,7 +124,7 @@ def _check_clusters(
     for unit in units:
         if kind.layout in ("groups", "adjusted") and unit != "nesting":
             raise letters.about(f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]")
-        allowed = REGRESSIONS[backend].clusters
+        allowed = UNITS if backend == BY_FAMILY else REGRESSIONS[backend].clusters
         if unit not in allowed:
             raise letters.about(
                 f"{key}.cluster", f"{unit!r} for backend {backend}", f"[{', '.join(allowed)}]"
@@ -212,8 +199,7 @@ def _check_family(
 ) -> None:
     """A regression takes some kinds of outcomes, and some families; a stratum has one choice."""
     family = scenario.recipe.truth.spec.family
-    regression = REGRESSIONS.get(method.backend)
-    if regression is not None:
+    if method.backend in CLASSICAL:
         _check_regression(key, method, formula, family.name, letters)
     elif family.needs_strata and method.kind.layout == "memberships":
         raise letters.about(
@@ -236,7 +222,12 @@ def _check_regression(
     key: str, method: Method, formula: Formula, family: str, letters: Letters
 ) -> None:
     outcome, backend = formula.outcome, method.backend
-    regression = REGRESSIONS[backend]
+    regression = regression_of(backend, family)
+    for unit in method.config.get("cluster", []):
+        if unit not in regression.clusters:
+            allowed_units = f"[{', '.join(regression.clusters)}]"
+            found = f"{unit!r} for the regression of family {family}"
+            raise letters.about(_beside(key, "cluster"), found, allowed_units)
     if regression.families and family not in regression.families:
         other = [
             n for n, r in REGRESSIONS.items()

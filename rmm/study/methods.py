@@ -14,11 +14,12 @@ from typing import Any
 from rmm.simulation import Recipe
 from rmm.simulation.truth import Truth
 from rmm.study.formulas import candidate_formulas, flat_formula, member_formula
-from rmm.study.regressions import REGRESSIONS
+from rmm.study.reading import schema, without_defaults
+from rmm.study.regressions import BY_FAMILY, REGRESSIONS
 from rmm.terms import Formula
 
 #: Backends that are regressions without member effects.
-CLASSICAL = tuple(REGRESSIONS)
+CLASSICAL = (*REGRESSIONS, BY_FAMILY)
 #: Value of a method's `priors`: those of the truth.
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
@@ -85,6 +86,14 @@ KINDS: dict[str, Kind] = {
     "mmmm": Kind("mmmm", "members", ENGINES, _estimated, ("formula", "weights", "log_likelihood")),
     "choice": Kind("choice", "members", ENGINES, _candidates, ("candidates",)),
 }
+
+
+def said(config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """What a method says besides its defaults; its id and seeds are made from it."""
+    content: dict[str, Any] = without_defaults(dict(config), schema()["$defs"]["method"])
+    if content.get("errors") == kind.errors:
+        del content["errors"]
+    return content
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,7 +99,7 @@ class Regression:
 def fit_regression(task: Task) -> Outcome:
     """Classical, robust or cluster-robust regression on one row per group or membership."""
     formula, config = parsed(task.formula), task.method.config
-    regression = REGRESSIONS[task.method.backend]
+    regression = regression_of(task.method.backend, task.drawn.truth.spec.family.name)
     flat = LAYOUTS[task.method.kind.layout](task.drawn, formula, config["summary"])
     problem = _problem(regression, task, formula, flat)
     found = regression.fit(problem)
@@ -296,6 +296,15 @@ REGRESSIONS: dict[str, Regression] = {
         intercept=False,
     ),
 }
+
+
+#: Backend that is the default regression of each scenario's family.
+BY_FAMILY = "regression"
+
+
+def regression_of(backend: str, family: str) -> Regression:
+    """The regression of a backend; `KeyError` for an engine."""
+    return REGRESSIONS[default_regression(family) if backend == BY_FAMILY else backend]
 
 
 def default_regression(family: str) -> str:
