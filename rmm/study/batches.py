@@ -20,6 +20,7 @@ from rmm.simulation.data import FixedPart
 from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
+from rmm.study.host import running_on, together
 from rmm.study.methods import Method
 from rmm.study.results import (
     ESTIMATES,
@@ -174,7 +175,7 @@ def run_batch(
     for replication in range(first, last + 1):
         task = make_task(study, scenario, method, replication)
         rows += outcome_rows(study, scenario, task, replication, fit_task(task))
-    metadata = _metadata(study, Job(scenario_id, method_name, first, last))
+    metadata = {**_metadata(study, Job(scenario_id, method_name, first, last)), **running_on()}
     write_parquet(estimates_table(rows, metadata), Path(path))
 
 
@@ -278,15 +279,17 @@ def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     StudyError
         If a file was made by another version of the study, or a replication is missing.
     """
-    tables = []
+    tables, said = [], []
     for path in map(Path, paths):
         table, metadata = read_estimates(path)
+        said.append(metadata)
         _check_metadata(study, path, tuple(metadata.items()))
         tables.append(table.replace_schema_metadata(None))
     whole = pa.concat_tables(tables) if tables else ESTIMATES.empty_table()
     whole = _wanted(study, whole)
     order = [(name, "ascending") for name in ESTIMATES_ORDER]
-    write_parquet(whole.sort_by(order), Path(out))
+    ran_on = {f"rmm.{name}": value for name, value in together(said).items()}
+    write_parquet(whole.sort_by(order).replace_schema_metadata(ran_on), Path(out))
 
 
 def _wanted(study: Study, table: pa.Table) -> pa.Table:
