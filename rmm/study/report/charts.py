@@ -125,6 +125,8 @@ def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> Drawn:
     salt = hashlib.sha256(chart.name.encode()).hexdigest()[:8]
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
         figure = draw(chart, Pen(looks))
+        figure.draw_without_rendering()  # places everything, once for both files
+        figure.set_layout_engine("none")
         (folder / f"{chart.name}.svg").write_text(_svg(figure), encoding="utf-8")
         figure.savefig(
             folder / f"{chart.name}.pdf", metadata={"CreationDate": None, "Producer": None}

@@ -5,6 +5,7 @@ Saeilynoja, Buerkner & Vehtari (2022), Statistics and Computing 32:32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,21 +62,28 @@ def rank_table(results: Results) -> list[dict[str, Any]]:
     table = results.estimates
     if "rank" not in table or table["rank"].isna().all():
         return []
-    from rmm.study.calibration import ecdf_null, ecdf_p
+    from rmm.study.calibration import ecdf_p
 
     ranked = table[table["rank"].notna()]
     cells = ranked.groupby(["scenario", "parameter", "method"], sort=False)["rank"]
     found = {(str(s), str(p), str(m)): rows.to_numpy(dtype=int) for (s, p, m), rows in cells}
-    nulls = {n: ecdf_null(n) for n in sorted({len(ranks) for ranks in found.values()})}
     scenarios = results.scenarios.to_dict("records")
     parameters = list(dict.fromkeys(ranked["parameter"]))
     wanted = ((row, p, m) for row in scenarios for p in parameters for m in results.methods)
     return [
         {"scenario": row, "parameter": p, "method": m, "ranks": ranks, "n": len(ranks),
-         "p": ecdf_p(ranks, nulls[len(ranks)])}
+         "p": ecdf_p(ranks, _null(len(ranks)))}
         for row, p, m in wanted
         if (ranks := found.get((str(row["scenario"]), p, m))) is not None
     ]  # fmt: skip
+
+
+@functools.lru_cache(maxsize=16)
+def _null(count: int) -> np.ndarray[Any, Any]:
+    """`ecdf_null`, which is the same for all figures and tables."""
+    from rmm.study.calibration import ecdf_null
+
+    return ecdf_null(count)
 
 
 def simultaneous_band(
@@ -95,9 +103,7 @@ def simultaneous_band(
     import numpy as np
     from scipy import stats
 
-    from rmm.study.calibration import ecdf_null
-
-    null = np.sort(ecdf_null(count))
+    null = np.sort(_null(count))
     reached = null[int(np.floor((1 - level) * (len(null) + 1))) - 1] * (1 + 1e-9)
     chance = np.arange(1, KEPT + 1) / (KEPT + 1)
     counts = np.arange(count + 1)[:, None]
