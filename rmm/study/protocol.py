@@ -74,7 +74,16 @@ def _mechanisms(study: Study) -> str:
         lines += [f"There are no factors: {_count(study)}.", ""]
     lines += ["Settings that the factors start from, defaults included:", ""]
     lines.append(_yaml({part: study.config[part] for part in PARTS if study.config.get(part)}))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_data_file(study)])
+
+
+def _data_file(study: Study) -> list[str]:
+    """Which file empirical memberships come from: its name is not enough."""
+    file = study.config["membership"].get("file")
+    if not file or not (study.root / file).is_file():
+        return []
+    digest = addresses.file_digest(study.root / file)
+    return ["", f"SHA-256 of {_code(file)}: `{digest}`."]
 
 
 def _count(study: Study) -> str:
@@ -157,6 +166,8 @@ def _methods(study: Study) -> str:
         for method in study.methods
     ]
     heads = ("method", "kind", "model", "backend", "settings", "id of its content")
+    if len(study.methods) == 1:
+        return _table(heads, rows)
     return (
         _table(heads, rows)
         + f"\n\nDifferences and relative precision compare with {_code(study.baseline)}, on the "
@@ -238,7 +249,10 @@ def _convergence(study: Study) -> str:
     lines = []
     for method in study.methods:
         if method.backend in CLASSICAL:
-            lines.append(f"* {_code(method.name)}: an estimate with a standard error is there.")
+            lines.append(
+                f"* {_code(method.name)}: no sampler; an error of the regression (collinear "
+                "regressors, separation, an estimate that is not finite) makes the fit `failed`."
+            )
             continue
         gate, chains = method.config["gate"], method.config["sampler"]["chains"]
         of = "all structural parameters" if gate["parameters"] == "all" else "the estimands"
