@@ -198,6 +198,7 @@ def test_hostile_labels_are_escaped_in_every_file(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count("<script") == 1
     assert text.count("</script>") == 1
+    assert "mathdefault" not in text
     for file in (page.parent / "figures").glob("*.svg"):
         names = {element.tag.rpartition("}")[2] for element in ET.parse(file).iter()}
         assert "script" not in names, file

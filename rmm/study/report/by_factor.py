@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.charts import MOST_PANELS, Chart
-from rmm.study.report.dots import Axis, Band, Dot, DotPanel, Line, keys, limits
+from rmm.study.report.dots import Axis, Band, Dot, DotPanel, Line, keys, limits, panel_size
 from rmm.study.report.levels import is_null, is_numeric, readable, split
 from rmm.study.report.numbers import acceptance_band, compact, wilson
 from rmm.study.report.results import Results
@@ -122,7 +122,7 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     return Chart(
         measured.name, title, read(measured, first) + _caption_end(panels), measured.section, kept,
         axis.name, measured.y, keys(kept, measured.target_name),
-        (4.6, 2.9) if len(kept) == 1 else (4.1, 2.75),
+        panel_size(len(results.methods), axis.names_methods) if len(kept) == 1 else (4.1, 2.75),
     )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ class DotPanel:
         if self.log:
             cell.set_yscale("log")
             cell.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+            cell.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if _said(v) else "")
         cell.set_ylim(*self.limits)
         axis = self.axis
         most = 0.11 if axis.nominal else 0.035
@@ -144,6 +145,16 @@ def keys(panels: Sequence[DotPanel], target_name: str = "") -> tuple[Key, ...]:
     if any(math.isfinite(dot.reference) for dot in dots):
         made.append(Key("bar", "known value"))
     return tuple(made)
+
+
+def _said(value: float) -> bool:
+    """Whether a minor tick of a log scale has its number: those at 2 and 5 times a power of 10."""
+    return f"{value:e}"[0] in "25"
+
+
+def panel_size(methods: int, names_methods: bool) -> tuple[float, float]:
+    """Inches of a figure with one panel; wide enough for the names of methods on its axis."""
+    return (max(4.6, 1.1 * methods) if names_methods else 4.6, 2.9)
 
 
 def _wrapped(labels: Sequence[str]) -> list[str]:

@@ -123,17 +123,17 @@ def _panel(
 ) -> NestedPanel:
     places = {f: [compact(v) for v in results.filters.levels[f]] for f in factors}
     numbers = {f: [places[f].index(compact(v)) for v in rows[f]] for f in factors}
-    rows = rows.assign(order=list(zip(*numbers.values(), strict=True)))
-    scenarios = rows.drop_duplicates("scenario").sort_values("order", kind="stable")
+    order = dict(zip(rows["scenario"], zip(*numbers.values(), strict=True), strict=True))
+    scenarios = sorted(order, key=lambda s: order[s])
     values = rows.pivot_table(index="scenario", columns="method", values="value")
-    values = values.reindex(scenarios["scenario"])
+    values = values.reindex(scenarios)
     courses = tuple(
         Course(m, tuple(map(float, values[m])), (results.filters.method(m),))
         for m in results.methods
         if m in values
     )
     strips = tuple(
-        Strip(f"{readable(f)}: {', '.join(places[f])}", tuple(o[i] for o in scenarios["order"]))
+        Strip(f"{readable(f)}: {', '.join(places[f])}", tuple(order[s][i] for s in scenarios))
         for i, f in enumerate(factors)
     )
     return NestedPanel(courses, strips, target)

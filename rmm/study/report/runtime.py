@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.charts import Chart
-from rmm.study.report.dots import Axis, Dot, DotPanel, Line
+from rmm.study.report.dots import Axis, Dot, DotPanel, Line, panel_size
 from rmm.study.report.results import FIT, Results
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _chart(
     title: str,
     y: str,
     caption: str,
-    values: pd.api.typing.SeriesGroupBy[float, str],
+    values: Any,
     results: Results,
 ) -> Chart | None:
     spread = {str(m): part.quantile([0.5, 0.05, 0.95]).tolist() for m, part in values}
@@ -49,20 +49,15 @@ def _chart(
         return None
     axis = Axis("", tuple(map(float, range(len(methods)))), tuple(methods), names_methods=True)
     lines = tuple(
-        Line(m, (Dot(float(i), *spread[m]),), (results.filters.method(m),))
+        Line(m, (_dot(float(i), spread[m]),), (results.filters.method(m),))
         for i, m in enumerate(methods)
     )
     ends = [end for m in methods for end in spread[m]]
     panel = DotPanel("", lines, axis, limits=(min(ends) / 1.6, max(ends) * 1.6), log=True)
-    return Chart(
-        name,
-        title,
-        caption,
-        "computation",
-        (panel,),
-        "",
-        y,
-        (),
-        (max(4.6, 0.7 * len(methods)), 2.8),
-        1,
-    )
+    size = panel_size(len(methods), names_methods=True)
+    return Chart(name, title, caption, "computation", (panel,), "", y, (), size, 1)
+
+
+def _dot(at: float, quantiles: list[float]) -> Dot:
+    median, low, high = quantiles
+    return Dot(at, median, low, high)
