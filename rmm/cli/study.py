@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study check|plan|power|search|status|judge|report|replay`."""
+"""`rmm simulate` and `rmm study check|preregister|plan|power|search|status|judge|report|replay`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ examples:
   rmm study status config/studies/quickstart.yaml
   rmm study status config/studies/quickstart.yaml --json
 """
+_PREREGISTER = """\
+examples:
+  rmm study preregister config/studies/quickstart.yaml --out protocol.md
+An ADEMP protocol in Markdown, from the study file alone; prints it without --out. Runs nothing.
+"""
 _REPORT = """\
 examples:
   rmm study report config/studies/quickstart.yaml
@@ -81,6 +86,10 @@ def add_study(commands: Any) -> None:
     below = study.add_subparsers(required=True, metavar="COMMAND")
     check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
                            run_check)  # fmt: skip
+    preregister = command(below, "preregister", "write the protocol before anything runs",
+                          _PREREGISTER, run_preregister)  # fmt: skip
+    preregister.add_argument("file", metavar="FILE", help="study file")
+    preregister.add_argument("--out", metavar="PATH", help="default: print it")
     plan = _study_command(below, "plan", "replications for Monte Carlo errors, and their time",
                           planning.PLAN, run_plan)  # fmt: skip
     planning.plan_options(plan)
@@ -162,6 +171,20 @@ def run_check(options: argparse.Namespace) -> int:
     if study.stopping is not None:
         print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
               f"replications or every {study.stopping.step:,} after.")  # fmt: skip
+    return 0
+
+
+def run_preregister(options: argparse.Namespace) -> int:
+    """`rmm study preregister`: the protocol of a study."""
+    from rmm.study.protocol import protocol
+    from rmm.study.results import write_text
+
+    text = protocol(_study(options))
+    if options.out:
+        write_text(text, Path(options.out))
+        print(options.out)
+    else:
+        print(text, end="")
     return 0
 
 

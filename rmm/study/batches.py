@@ -17,6 +17,7 @@ from rmm.simulation.data import FixedPart
 from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
+from rmm.study.host import running_on
 from rmm.study.metadata import check_metadata, metadata_of, stored_metadata
 from rmm.study.methods import Method
 from rmm.study.results import estimates_table, read_batches, write_parquet, write_text
@@ -184,7 +185,7 @@ def run_batch(
     for replication in range(first, last + 1):
         task = make_task(study, scenario, method, replication)
         rows += outcome_rows(study, scenario, task, replication, fit_task(task))
-    metadata = metadata_of(study, scenario_id, method_name, first, last)
+    metadata = {**metadata_of(study, scenario_id, method_name, first, last), **running_on()}
     write_parquet(estimates_table(rows, metadata), Path(path))
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rmm.errors import StudyError
 from rmm.study.batches import plan, standing_of
 from rmm.study.config import Study
+from rmm.study.host import together
 from rmm.study.metadata import check_metadata
 from rmm.study.results import (
     ESTIMATES,
@@ -63,9 +64,10 @@ def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     StudyError
         If a file was made by another version of the study, or a replication is missing.
     """
-    tables = []
+    tables, said = [], []
     for path in map(Path, paths):
         table, metadata = read_estimates(path)
+        said.append(metadata)
         check_metadata(study, path, tuple(metadata.items()))
         tables.append(table.replace_schema_metadata(None))
     whole = pa.concat_tables(tables) if tables else ESTIMATES.empty_table()
@@ -74,7 +76,8 @@ def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     ended = _ended(study, whole)
     if ended:
         write_parquet(stopping_table(ended.values()), Path(out).with_name("stopping.parquet"))
-    write_parquet(_wanted(study, whole, ended), Path(out))
+    ran_on = {f"rmm.{name}": value for name, value in together(said).items()}
+    write_parquet(_wanted(study, whole, ended).replace_schema_metadata(ran_on), Path(out))
 
 
 def _ended(study: Study, table: pa.Table) -> dict[str, Standing]:
