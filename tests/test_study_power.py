@@ -20,10 +20,12 @@ from rmm.errors import StudyError
 from rmm.study import Study, collect, load_study, plan, run_batch, write_design, write_performance
 from rmm.study.curves import Size, bracket, fit_curve
 from rmm.study.power import Search, power_curves, write_power
-from rmm.study.report.power import power_figure
+from rmm.study.report.charts import Pen, draw
+from rmm.study.report.power import power_curves as power_charts
 from rmm.study.report.results import read_results
 from rmm.study.search import Round, search_size
 from rmm.study.searching import round_words, scenario_at, search_study
+from rmm.style import looks_of
 
 CONFIG: dict[str, Any] = {
     "seed": 3,
@@ -231,7 +233,9 @@ def test_power_parquet_and_the_command_line(
 def test_the_figure_has_points_curves_and_the_target(tmp_path: Path) -> None:
     study = load(tmp_path)
     run(study, tmp_path / "out")
-    figure = power_figure(read_results(tmp_path / "out"))
+    results = read_results(tmp_path / "out")
+    (chart,) = power_charts(results)
+    figure = draw(chart, Pen(looks_of(results.methods)))
     cell = figure.axes[0]
     (found,) = power_curves(study, read_results(tmp_path / "out").performance)
     xs = [line.get_xdata() for line in cell.lines]
@@ -239,8 +243,11 @@ def test_the_figure_has_points_curves_and_the_target(tmp_path: Path) -> None:
     drawn = max(cell.lines, key=lambda line: len(line.get_xdata()))
     np.testing.assert_allclose(drawn.get_xdata()[[0, -1]], [20, 80])
     assert any(np.allclose(line.get_ydata(), 0.8) for line in cell.lines)
-    assert cell.get_title(loc="left") == "effect 0.4"
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [found.method]
+    assert cell.get_title() == "effect 0.4"
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        found.method, "target power",
+    ]  # fmt: skip
+    assert chart.panels[0].where == (results.filters.level("effect", 0.4),)
 
 
 def test_a_method_whose_fits_all_failed_has_no_power(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rmm.study.report.charts import Chart
 from rmm.study.report.endings import endings
 from rmm.study.report.heat import heat_maps
 from rmm.study.report.nested import nested_loops
+from rmm.study.report.power import power_curves
 from rmm.study.report.ranks import rank_plots
 from rmm.study.report.results import Results
 from rmm.study.report.runtime import runtime
@@ -21,6 +22,7 @@ from rmm.study.report.zips import zips
 #: Name -> charts of a study, none where they would say nothing. The first chart is the headline.
 FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
     "by_factor": by_factor,
+    "power_curves": power_curves,
     "nested_loops": nested_loops,
     "heat_maps": heat_maps,
     "zips": zips,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from rmm.errors import StudyError
 from rmm.study.host import FACTS
 from rmm.study.report.filters import Filters
 from rmm.study.report.levels import is_numeric
+from rmm.study.report.stopping import stopping_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,8 @@ class Results:
         As written by collection.
     ran_on : mapping
         What the batches say of the Python and the machines that ran them: `rmm.study.host`.
+    stopping : list of (what, how much)
+        Where scenarios ended, in a study that stops at Monte Carlo errors.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Results:
     estimates: pd.DataFrame
     performance: pd.DataFrame
     ran_on: Mapping[str, str] = field(default_factory=dict)
+    stopping: Sequence[tuple[str, str]] = ()
 
     @cached_property
     def factors(self) -> list[str]:
@@ -170,7 +174,10 @@ def read_results(folder: Path) -> Results:
     scenarios = scenarios.rename(columns={c: f"factor.{c}" for c in scenarios if c in taken})
     order = {scenario: i for i, scenario in enumerate(scenarios["scenario"])}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
-    return Results(folder.name, config, scenarios, estimates, performance, _ran_on(folder))
+    return Results(
+        folder.name, config, scenarios, estimates, performance, _ran_on(folder),
+        stopping_facts(folder),
+    )  # fmt: skip
 
 
 def _ran_on(folder: Path) -> dict[str, str]:

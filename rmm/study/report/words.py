@@ -30,7 +30,7 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
         ("Time in fits", f"{duration(float(fits['seconds'].sum()))} in all"),
         ("Seed", compact(results.config.get("seed"))),
     ]
-    return [*facts, *_provenance(results)]
+    return [*facts, *results.stopping, *_provenance(results)]
 
 
 def _status_words(done: Mapping[str, int]) -> str:
