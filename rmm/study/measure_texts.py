@@ -8,6 +8,7 @@ from __future__ import annotations
 
 #: Measure -> (what it is, its estimate, its Monte Carlo standard error).
 FORMULAS: dict[str, tuple[str, str, str]] = {
+    "mean": ("Mean estimate", "mean(T)", "S / √n"),
     "bias": ("Bias", "mean(T − θ)", "S / √n"),
     "relative_bias": ("Relative bias; none at θ = 0", "mean((T − θ) / θ)", "sd((T − θ) / θ) / √n"),
     "empirical_se": ("Empirical standard error", "S", "S / √(2(n − 1))"),
@@ -75,6 +76,11 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "Difference in interval width",
         "mean of paired differences of widths",
         "sd of the differences / √n",
+    ),
+    "selection": (
+        "Selection of a candidate by leave-one-out elpd",
+        "p = share of fits in which it was chosen",
+        "√(p(1 − p) / n)",
     ),
     "ess_per_second": (
         "Effective draws per second; sampled fits only",
