@@ -11,7 +11,7 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.simulation import OUTCOMES
-from rmm.study import load_study, replay
+from rmm.study import load_study, plan, replay
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.fitting import BACKENDS
 from rmm.study.layouts import LAYOUTS
@@ -339,3 +339,15 @@ def test_registries_agree() -> None:
     assert set(DENSITIES) == set(OUTCOMES) - {"cox"}
     for family, model in OUTCOMES.items():  # the regression of a family takes its outcomes
         assert set(model.kinds) <= set(REGRESSIONS[default_regression(family)].outcomes)
+
+
+def test_the_smoke_size_is_the_beginning_of_the_full_one(tmp_path: Path) -> None:
+    file = ROOT / "config" / "studies" / "weight_recovery.yaml"
+    full, smoke = load_study(file), load_study(file, size="smoke")
+    assert smoke.name == "weight_recovery_smoke"
+    assert [s.id for s in smoke.scenarios] == [s.id for s in full.scenarios]
+    assert {s.replications for s in smoke.scenarios} == {2}
+    assert [m.id for m in smoke.methods] == [m.id for m in full.methods]
+    assert {job.last for job in plan(smoke)} == {2}
+    with pytest.raises(StudyError, match=r"size\n.*'tiny'"):
+        load_study(file, size="tiny")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,11 @@ class Study:
         return known
 
 
-def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
+#: Sizes of a study: as its file says, or a few replications of everything.
+SIZES = ("full", "smoke")
+
+
+def load_study(path: str | Path, *, root: str | Path | None = None, size: str = "full") -> Study:
     """Read and check a study file.
 
     Parameters
@@ -141,6 +145,8 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
     path : path of a YAML file
     root : path, optional
         Folder that relative paths in the file start from; found by itself otherwise.
+    size : {"full", "smoke"}
+        ``"smoke"``: the first few replications (key `smoke`) under the name ``NAME_smoke``.
 
     Raises
     ------
@@ -168,7 +174,9 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
             key = f"criteria.recovery.methods[{index}]"
             raise letters.name(key, "method of this study", method, names)
     _check_reference(config, scenarios, letters)
-    return Study(
+    if size not in SIZES:
+        raise letters.name("size", "size", size, SIZES)
+    study = Study(
         name=file.stem,
         file=file,
         root=folder,
@@ -185,6 +193,20 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         criteria=config["criteria"],
         stopping=read_stopping(config, estimands, names, letters),
         power=read_power(config, estimands, names, letters),
+    )
+    return study if size == "full" else _smoke(study)
+
+
+def _smoke(study: Study) -> Study:
+    """The first few replications of all scenarios; they are those of the full size, too."""
+    few, name = study.config["smoke"], f"{study.name}_smoke"
+    return replace(
+        study,
+        name=name,
+        config={**study.config, "name": name},
+        replications=min(few, study.replications),
+        scenarios=tuple(replace(s, replications=min(few, s.replications)) for s in study.scenarios),
+        stopping=None,
     )
 
 

@@ -30,7 +30,7 @@ def study_file(named):
 
 config["study"] = study_file(config["study"]).as_posix()
 try:
-    STUDY = load_study(config["study"])
+    STUDY = load_study(config["study"], size=config["size"])
     FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
     # All jobs; with `stopping`, those up to the next decision of each scenario.
     JOBS = plan(STUDY, Path(FOLDER))

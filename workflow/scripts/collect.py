@@ -6,7 +6,7 @@ from rmm.study import collect, load_study, plan
 from rmm.study.joblog import logged
 
 with logged(snakemake.log[0]):
-    study = load_study(snakemake.config["study"])
+    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
     out = Path(snakemake.output[0])
     parts = snakemake.input
     if study.stopping is not None:  # the inputs are decisions; the plan follows from them

@@ -7,6 +7,6 @@ from rmm.study.batches import write_decision
 from rmm.study.joblog import logged
 
 with logged(snakemake.log[0]) as say:
-    study = load_study(snakemake.config["study"])
+    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
     scenario, stage = snakemake.wildcards.scenario, int(snakemake.wildcards.stage)
     say(write_decision(study, scenario, stage, snakemake.input, Path(snakemake.output[0])))
