@@ -4,6 +4,7 @@ SHELL := /bin/sh
 
 STUDY ?= quickstart
 CORES ?= all
+SIZE ?= full
 WORKERS ?= 2
 PYTEST_ARGS ?=
 UPGRADE ?=
@@ -23,7 +24,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study test lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
+.PHONY: help env study smoke test lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,8 +34,11 @@ $(ENV): requirements.lock requirements-uv.lock pyproject.toml tools/set-up
 
 env: $(ENV) ## set up .venv from the lock (PYTHON=/path/to/python3.13 to choose)
 
-study: $(ENV) ## run a study: STUDY=quickstart CORES=all
-	@tools/run-study "$(STUDY)" "$(CORES)"
+study: $(ENV) ## run a study: STUDY=quickstart CORES=all SIZE=full (or smoke)
+	@tools/run-study "$(STUDY)" "$(CORES)" "$(SIZE)"
+
+smoke: $(ENV) ## every study of config/studies at its smoke size (long: compiles all programs)
+	@for file in config/studies/*.yaml; do tools/run-study "$$file" "$(CORES)" smoke || exit 1; done
 
 test: $(ENV) ## all tests that need no cluster and no long run (PYTEST_ARGS=...)
 	$(PYTEST) $(PYTEST_ARGS)

@@ -11,6 +11,7 @@ configfile: "config/config.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/fit.smk"
+include: "workflow/rules/stop.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/report.smk"
 

@@ -32,8 +32,17 @@ LOOKS: tuple[Look, ...] = (
 
 
 def looks_of(methods: Sequence[str]) -> dict[str, Look]:
-    """The look of each method, by its place in the study file: a method added last moves none."""
-    return {method: LOOKS[i % len(LOOKS)] for i, method in enumerate(methods)}
+    """The look of each method, by its place in the study file: a method added last moves none.
+
+    The first seven differ in all three; later ones repeat a colour with another marker and line.
+    """
+    return {method: _look(i) for i, method in enumerate(methods)}
+
+
+def _look(place: int) -> Look:
+    count = len(LOOKS)
+    other = LOOKS[(place + place // count) % count]
+    return Look(LOOKS[place % count].colour, other.marker, other.line)
 
 
 #: Greys of everything that is no data: text, lines to read values against, fills.

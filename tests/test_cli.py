@@ -20,7 +20,7 @@ from rmm.errors import BackendError, FormulaError
 
 COMMANDS = (
     ["doctor"], ["fit"], ["simulate"], ["study", "check"], ["study", "plan"],
-    ["study", "status"], ["study", "report"], ["study", "replay"],
+    ["study", "status"], ["study", "report"], ["study", "replay"], ["study", "preregister"],
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 
@@ -59,7 +59,7 @@ def test_an_error_is_a_letter_and_exit_code_2(
     assert shown.out == ""
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "status", "report"])
+@pytest.mark.parametrize("command", ["check", "plan", "status", "report", "preregister"])
 def test_a_missing_study_file_is_bad_input(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,8 +24,6 @@ from rmm.model import Model, prepare
 from rmm.new_groups import lay_out
 from rmm.predictor import eta_draws, flat_draws, layout_of
 from rmm.programs import jags, jags_features, stan, stan_features
-from rmm.simulation import simulate
-from rmm.simulation.recipes import RecipeError
 
 START = np.array([0, 3, 4, 9])
 SLOPE = 5.0
@@ -206,15 +204,6 @@ def test_estimated_features_of_several_kinds_are_refused(table: pd.DataFrame) ->
     formula = "y ~ 1 + mm(id(pid, gid), RE=TRUE) + mm(id(mid, gid), vars(softmax(x)))"
     with pytest.raises(rmm.FormulaError, match="not available with several kinds of members"):
         prepare(formula, two)
-
-
-def test_the_simulator_refuses_features() -> None:
-    with pytest.raises(RecipeError, match=r"'variance\(x\)' cannot be simulated yet"):
-        simulate(
-            "y ~ 1 + mm(id(member, group), vars(variance(x)))", {},
-            membership={"kind": "synthetic", "groups": 9, "members": 9, "size": 3},
-            covariates={"x": {"level": "member"}},
-        )  # fmt: skip
 
 
 # ---- engines -----------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import itertools
 import re
 from pathlib import Path
@@ -13,9 +16,9 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.study.report import write_report
-from rmm.study.report.charts import spread_apart
+from rmm.study.report.dots import spread_apart
 from rmm.study.report.numbers import acceptance_band, decimals_for, duration, fixed, rate, wilson
-from rmm.study.report.tables import latex
+from rmm.study.report.table_files import latex
 from rmm.style import LOOKS, looks_of
 
 METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
@@ -110,7 +113,16 @@ def performance_frame(estimates: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    folder = tmp_path / "invented"
+    return write_invented(tmp_path / "invented")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the study as it is, for tests that only read."""
+    return write_report(write_invented(tmp_path_factory.mktemp("report") / "invented"))
+
+
+def write_invented(folder: Path) -> Path:
     folder.mkdir()
     config = {
         "name": "invented", "title": "Shared members and the tests of aggregated data",
@@ -132,24 +144,36 @@ def study(tmp_path: Path) -> Path:
     return folder
 
 
-def test_report_is_one_page_that_needs_no_network(study: Path) -> None:
-    text = write_report(study).read_text()
+def test_report_is_one_page_that_needs_no_network(page: Path) -> None:
+    text = page.read_text()
     assert text.count("<svg") >= 3
     assert not re.search(r'(src|href)="(?!#)', text)
-    assert "@import" not in text and "<script" not in text
+    assert "@import" not in text and "url(http" not in text
 
 
-def test_same_results_give_the_same_bytes(study: Path, tmp_path: Path) -> None:
-    first = write_report(study).parent
-    second = write_report(study, tmp_path / "again").parent
+def test_the_only_script_is_the_one_that_the_policy_names(page: Path) -> None:
+    text = page.read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    assert text.count("<script") == 1
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    said = dict(part.strip().split(" ", 1) for part in html.unescape(policy).split(";"))
+    assert said["default-src"] == "'none'"
+    assert said["script-src"] == f"'sha256-{digest}'"
+    assert not re.search(r"eval|innerHTML|document\.write|Function\(", script)
+
+
+def test_same_results_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
+    first = page.parent
+    second = write_report(first.parent, tmp_path / "again").parent
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     assert len(files) > 12
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
 
-def test_figures_and_tables_come_as_files(study: Path) -> None:
-    folder = write_report(study).parent
+def test_figures_and_tables_come_as_files(page: Path) -> None:
+    folder, study = page.parent, page.parent.parent
     assert {p.suffix for p in (folder / "figures").iterdir()} == {".svg", ".pdf"}
     assert (folder / "figures" / "type1_error.svg").is_file()
     table = pd.read_csv(folder / "tables" / "b_l1_x_tests.csv")
@@ -160,15 +184,15 @@ def test_figures_and_tables_come_as_files(study: Path) -> None:
     assert len(long) == len(stored)
 
 
-def test_failures_and_their_messages_are_shown_escaped(study: Path) -> None:
-    text = write_report(study).read_text()
+def test_failures_and_their_messages_are_shown_escaped(page: Path) -> None:
+    text = page.read_text()
     assert "singular &lt;design&gt;" in text
     assert "singular <design>" not in text
 
 
-def test_findings_name_every_method_and_the_level(study: Path) -> None:
-    text = write_report(study).read_text()
-    said = text[text.index('id="findings"') : text.index("<figure")]
+def test_findings_name_every_method_and_the_level(page: Path) -> None:
+    text = page.read_text()
+    said = text[text.index('<h2 id="findings"') : text.index('<h2 id="design"')]
     assert all(f"<b>{method}</b>" in said for method in METHODS)
     assert "at level .05" in said
 
@@ -255,8 +279,15 @@ def test_a_method_added_last_changes_no_look() -> None:
     assert looks_of(["a", "b", "c"])["b"] == LOOKS[1]
 
 
+def test_more_methods_than_colours_still_look_different() -> None:
+    many = looks_of([f"m{i}" for i in range(40)]).values()
+    assert len({(look.colour, look.marker, str(look.line)) for look in many}) == 40
+    assert len({look.marker for look in LOOKS}) == len({str(x.line) for x in LOOKS}) == len(LOOKS)
+
+
 def test_latex_is_escaped() -> None:
     assert latex("b_l1[x] & 5%") == r"b\_l1{[}x{]} \& 5\%"
+    assert latex("<a>\n|") == r"\textless{}a\textgreater{} \textbar{}"
 
 
 def test_intervals_hold_their_proportion_at_the_ends() -> None:

@@ -101,7 +101,7 @@ def test_empirical_memberships_are_those_of_the_table(tmp_path: Path) -> None:
 
 
 def test_every_structure_has_a_way_to_draw() -> None:
-    assert set(STRUCTURES) == {"synthetic", "empirical"}
+    assert set(STRUCTURES) == {"synthetic", "empirical", "neighbours"}
     assert all(callable(s.prepare) and s.name == name for name, s in STRUCTURES.items())
 
 

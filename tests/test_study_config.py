@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 from rmm.errors import StudyError
-from rmm.study import load_study
+from rmm.simulation import OUTCOMES
+from rmm.study import load_study, plan, replay
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.fitting import BACKENDS
 from rmm.study.layouts import LAYOUTS
+from rmm.study.log_likelihood import DENSITIES
 from rmm.study.measures import MEASURES
 from rmm.study.methods import KINDS
 from rmm.study.reading import schema, with_defaults, without_defaults
+from rmm.study.regressions import REGRESSIONS, default_regression
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "config" / "studies").glob("*.yaml"))
@@ -103,6 +106,20 @@ def test_formulas_of_the_kinds(tmp_path: Path) -> None:
     assert f"fn = fn({weights}), RE = TRUE" in found["d"]
 
 
+def test_covariates_of_nesting_units_stay_in_regressions(tmp_path: Path) -> None:
+    """Their slopes are estimands like the others; only the units' random effects go."""
+    truth = copy.deepcopy(BASE["truth"])
+    truth["formula"] += " + hm(id = nesting, vars = vars(v))"
+    truth["parameters"] |= {"sigma_l3": 1, "b_l3[v]": 0.5}
+    study = load_study(write(tmp_path, changed(
+        ("methods", [{"name": "a", "kind": "aggregation"}]), ("truth", truth),
+        ("membership", {**BASE["membership"], "units": 8, "within": False}),
+        ("covariates", {**BASE["covariates"], "v": {"level": "nesting"}}))))  # fmt: skip
+    assert study.methods[0].formula(study.scenarios[0].recipe) == "y ~ 1 + x + v"
+    _, outcome = replay(study, study.scenarios[0].id, 1, "a")
+    assert [e["parameter"] for e in outcome.estimates][-1] == "b_l3[v]"
+
+
 # -- bad input -------------------------------------------------------------------------------
 
 MM = "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
@@ -130,7 +147,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     "unknown kind of method": (
         ("methods/0/kind", "agregation"),
         r"methods\[0\]\.kind\n.*no kind of method \(did you mean 'aggregation'\?\)\n"
-        r"  allowed: aggregation, disaggregation, mm, mmmm",
+        r"  allowed: aggregation, disaggregation, adjusted_means, mm, mmmm, choice",
     ),
     "unknown backend": (
         ("methods/1/backend", "jgs"),
@@ -319,3 +336,18 @@ def test_registries_agree() -> None:
     assert {b for kind in KINDS.values() for b in kind.backends} <= set(BACKENDS)
     assert {kind.layout for kind in KINDS.values()} - {"members"} == set(LAYOUTS)
     assert {form.measure for form in CLOSED_FORMS.values()} <= set(MEASURES)
+    assert set(DENSITIES) == set(OUTCOMES) - {"cox"}
+    for family, model in OUTCOMES.items():  # the regression of a family takes its outcomes
+        assert set(model.kinds) <= set(REGRESSIONS[default_regression(family)].outcomes)
+
+
+def test_the_smoke_size_is_the_beginning_of_the_full_one(tmp_path: Path) -> None:
+    file = ROOT / "config" / "studies" / "weight_recovery.yaml"
+    full, smoke = load_study(file), load_study(file, size="smoke")
+    assert smoke.name == "weight_recovery_smoke"
+    assert [s.id for s in smoke.scenarios] == [s.id for s in full.scenarios]
+    assert {s.replications for s in smoke.scenarios} == {2}
+    assert [m.id for m in smoke.methods] == [m.id for m in full.methods]
+    assert {job.last for job in plan(smoke)} == {2}
+    with pytest.raises(StudyError, match=r"size\n.*'tiny'"):
+        load_study(file, size="tiny")

@@ -188,7 +188,10 @@ def test_unknown_measures_and_columns() -> None:
 
 def test_every_measure_is_scored_and_documented() -> None:
     out = performance(table(mean=[1.0, 2.0, 4.0]))
-    assert set(out["measure"]) == set(MEASURES)
+    everywhere = {name for name, measure in MEASURES.items() if not measure.prefix}
+    assert set(out["measure"]) == everywhere
+    chosen = performance(table(mean=[1.0, 0.0, 1.0], parameter="choice[a]"))
+    assert set(chosen["measure"]) == set(MEASURES)
     promised = (
         "bias relative_bias empirical_se mse rmse model_se relative_error_se relative_precision "
         "coverage be_coverage rejection interval_width type_s exaggeration size_adjusted_power "

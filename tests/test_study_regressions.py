@@ -124,6 +124,20 @@ def test_separation_is_a_failed_fit(tmp_path: Path) -> None:
     assert "separate the outcome" in outcome.message
 
 
+@pytest.mark.parametrize("errors", ["classical", "robust"])
+def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> None:
+    """All outcomes are 1 where z is 1 and mixed elsewhere: its slope has no finite estimate."""
+    found = study(tmp_path, kind="aggregation", errors=errors)
+    task = make_task(found, found.scenarios[0], found.methods[0], 1)
+    z, y = task.drawn.columns["z"].values, task.drawn.outcomes["y"]
+    z[:] = np.arange(len(z)) % 2
+    y[z == 1] = 1
+    assert len(set(y[z == 0])) == 2
+    outcome = fit_task(task)
+    assert outcome.status == "failed"
+    assert "no finite maximum: b_l2[z] runs away" in outcome.message
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -242,9 +242,9 @@ def test_results_of_another_study_are_refused(tmp_path: Path) -> None:
     def settings(config: dict[str, Any]) -> None:
         config["methods"][0]["errors"] = "robust"
 
-    with pytest.raises(StudyError, match=r"made with another study seed: 11 there, 12 in"):
+    with pytest.raises(StudyError, match=r"made with another study seed:\n  seed: 11 there, 12 in"):
         plan(load(tmp_path, seed), tmp_path / "out")
-    with pytest.raises(StudyError, match=r"made with another settings of the method"):
+    with pytest.raises(StudyError, match=r"errors: classical there, robust in"):
         plan(load(tmp_path, settings), tmp_path / "out")
 
 

@@ -227,3 +227,48 @@ def described(part: dict[str, object]) -> list[tuple[str, str]]:
         if isinstance(value, dict):
             found += described(value)
     return found
+
+
+STOPPING = """\
+stopping:
+  minimum: 10
+  step: 10
+  targets: [{measure: bias, parameter: "b_l1[x]", mcse: 0.12}]
+"""
+
+
+def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Path) -> None:
+    """The checkpoint adds batches stage by stage; a run without the rule tells where it ends."""
+    change(folder, "replications: 6", "replications: 40")
+    change(folder, "batch: 3", "batch: 20")
+    change(folder, "values: [0.0, 1.0]", "values: [1.0]")
+    change(folder, "estimands:\n", STOPPING + "estimands:\n")
+    first = jobs(snakemake(folder, "-n"))
+    assert (first["fit"], first["decide"], first["stopped"]) == (1, 1, 1)
+    results = folder / "results" / "tiny"
+    run = subprocess.Popen(command(), cwd=folder, env=environment(), start_new_session=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    wait_for(lambda: any(results.glob("stopping/*/10.json")) or run.poll() is not None)
+    assert run.poll() is None, "the study ended before it could be killed"
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    kept = batches(folder)
+    snakemake(folder, "--unlock")
+    said = snakemake(folder)
+    assert {path: batches(folder)[path] for path in kept} == kept
+    end = pd.read_parquet(results / "estimates.parquet")["replication"].max()
+    assert re.search(rf"stopped at {end} of at most 40: all targets reached", said)
+    assert "Nothing to be done" in snakemake(folder)
+    stopped = without_timings(results / "estimates.parquet")
+    change(folder, STOPPING, "")
+    assert set(jobs(snakemake(folder, "-n"))) == {  # the plan of a study without the rule
+        "all", "collect", "design", "fit", "performance", "report", "total",
+    }  # fmt: skip
+    snakemake(folder)
+    whole = without_timings(results / "estimates.parquet")
+    means = whole[whole["parameter"] == "b_l1[x]"].set_index("replication")["mean"]
+    errors = {n: means.loc[:n].std() / n**0.5 for n in (10, 20, 30, 40)}
+    assert end == next(n for n, error in errors.items() if error <= 0.12)
+    assert 10 < end < 40
+    rest = whole[whole["replication"] <= end].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, stopped)

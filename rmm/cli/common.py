@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Command = Callable[[argparse.Namespace], int]
@@ -33,3 +33,19 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: str = "") -> list[str]:
+    """Lines of a table whose columns line up; the first row is its head.
+
+    `right` has an ``r`` at the place of each column that is numbers.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    sides = right.ljust(len(widths))
+    return [
+        "  ".join(
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(row, widths, sides, strict=True)
+        ).rstrip()
+        for row in rows
+    ]

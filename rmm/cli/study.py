@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study check|plan|status|report|replay`."""
+"""`rmm simulate` and `rmm study check|preregister|plan|power|search|status|judge|report|replay`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmm.cli import planning
 from rmm.cli.common import command, plain
 from rmm.errors import StudyError
 
@@ -20,7 +22,8 @@ examples:
   rmm simulate config/studies/quickstart.yaml --out data.csv
   rmm simulate config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --out data.parquet
-Prints the true values; the data are those that the study fits.
+Prints the true values, and on stderr how far groups share members; the data are those that the
+study fits.
 """
 _STUDY = """\
 examples:
@@ -33,16 +36,15 @@ examples:
   rmm study check config/studies/quickstart.yaml
 Exit code 2 and a message with the key path if something is wrong. Runs nothing.
 """
-_PLAN = """\
-examples:
-  rmm study plan config/studies/quickstart.yaml --mcse 0.005 --rate 0.05
-  rmm study plan config/studies/quickstart.yaml --mcse 0.01 --cores 8
-Times and standard errors come from the fits that results/NAME already holds (a pilot).
-"""
 _STATUS = """\
 examples:
   rmm study status config/studies/quickstart.yaml
   rmm study status config/studies/quickstart.yaml --json
+"""
+_PREREGISTER = """\
+examples:
+  rmm study preregister config/studies/quickstart.yaml --out protocol.md
+An ADEMP protocol in Markdown, from the study file alone; prints it without --out. Runs nothing.
 """
 _REPORT = """\
 examples:
@@ -60,7 +62,9 @@ _REPLAY = """\
 examples:
   rmm study replay config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --method mmmm --out replayed/
-Keeps data.csv, truth.json and, of a Bayesian fit, fit.nc with all draws.
+Keeps data.csv, truth.json and replay.json (address, seed, versions, estimates); of a Bayesian fit
+program.jags or program.stan, program_data.json, and fit.nc with all draws. Says whether the
+estimates are those in results/NAME.
 """
 
 
@@ -82,13 +86,19 @@ def add_study(commands: Any) -> None:
     below = study.add_subparsers(required=True, metavar="COMMAND")
     check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
                            run_check)  # fmt: skip
-    plan = _study_command(below, "plan", "replications for a Monte Carlo error, and their time",
-                          _PLAN, run_plan)  # fmt: skip
-    plan.add_argument("--mcse", type=float, default=0.01, help="target; default: %(default)s")
-    plan.add_argument("--rate", type=float, default=0.05,
-                      help="expected rate of rejection or non-coverage; default: %(default)s"
-                      )  # fmt: skip
-    plan.add_argument("--cores", type=int, default=1, help="default: %(default)s")
+    preregister = command(below, "preregister", "write the protocol before anything runs",
+                          _PREREGISTER, run_preregister)  # fmt: skip
+    preregister.add_argument("file", metavar="FILE", help="study file")
+    preregister.add_argument("--out", metavar="PATH", help="default: print it")
+    plan = _study_command(below, "plan", "replications for Monte Carlo errors, and their time",
+                          planning.PLAN, run_plan)  # fmt: skip
+    planning.plan_options(plan)
+    power = _study_command(below, "power", "power curves, and the size for a target power",
+                           planning.POWER, run_power)  # fmt: skip
+    power.add_argument("--target", type=float, help="default: the file's")
+    search = _study_command(below, "search", "search the size for a target power by simulation",
+                            planning.SEARCH, run_search)  # fmt: skip
+    search.add_argument("--cores", type=int, default=1, help="processes; default: %(default)s")
     status = _study_command(below, "status", "fits done, failed, missing, and the time left",
                             _STATUS, run_status)  # fmt: skip
     judge = command(below, "judge", "whether results meet the study's criteria", _JUDGE, run_judge)
@@ -104,7 +114,7 @@ def add_study(commands: Any) -> None:
     _add_address(replay)
     replay.add_argument("--method", required=True, help="name of a method")
     replay.add_argument("--out", required=True, metavar="FOLDER", help="where to keep it")
-    for each in (check, plan, status):
+    for each in (check, plan, power, search, status):
         each.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -136,7 +146,7 @@ def run_check(options: argparse.Namespace) -> int:
     from rmm.study import plan
 
     study = _study(options)
-    jobs = plan(study, _folder(study, options))
+    jobs = plan(study, _folder(study, options), to_maximum=True)
     fits: Counter[str] = Counter()
     for job in jobs:
         fits[job.method] += job.last - job.first + 1
@@ -154,54 +164,46 @@ def run_check(options: argparse.Namespace) -> int:
     for scenario in study.scenarios:
         levels = ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
         print(f"    {scenario.id}  {levels}")
-    print(f"{sum(fits.values()):,} fits in {len(jobs):,} jobs:")
+    most = "At most " * (study.stopping is not None)
+    print(f"{most}{sum(fits.values()):,} fits in {len(jobs):,} jobs:")
     for method, number in fits.items():
         print(f"    {method}: {number:,}")
+    if study.stopping is not None:
+        print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
+              f"replications or every {study.stopping.step:,} after.")  # fmt: skip
+    return 0
+
+
+def run_preregister(options: argparse.Namespace) -> int:
+    """`rmm study preregister`: the protocol of a study."""
+    from rmm.study.protocol import protocol
+    from rmm.study.results import write_text
+
+    text = protocol(_study(options))
+    if options.out:
+        write_text(text, Path(options.out))
+        print(options.out)
+    else:
+        print(text, end="")
     return 0
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """`rmm study plan`: replications for a target error, and their time from a pilot."""
-    from rmm.study.planning import read_pilot, replications_for_bias, replications_for_rate
-
-    if not 0 < options.mcse < 1 or not 0 < options.rate < 1 or options.cores < 1:
-        raise StudyError("--mcse and --rate lie between 0 and 1, --cores is at least 1.")
+    """`rmm study plan`."""
     study = _study(options)
-    rate = replications_for_rate(options.mcse, options.rate)
-    rows = []
-    for pilot in read_pilot(_folder(study, options)):
-        hours = rate * len(study.scenarios) * pilot.seconds / options.cores / 3600
-        bias = {p: replications_for_bias(options.mcse, s) for p, s in pilot.empirical_se.items()}
-        rows.append({"method": pilot.method, "pilot_fits": pilot.fits,
-                     "seconds_per_fit": pilot.seconds, "hours": hours,
-                     "replications_for_bias": bias})  # fmt: skip
-    facts = {"mcse": options.mcse, "rate": options.rate, "replications_for_rate": rate,
-             "worst_case": replications_for_rate(options.mcse),
-             "scenarios": len(study.scenarios), "methods": rows}  # fmt: skip
-    if options.json:
-        print(json.dumps(plain(facts), indent=2))
-    else:
-        _print_plan(facts, study, options)
-    return 0
+    return planning.run_plan(study, _folder(study, options), options)
 
 
-def _print_plan(facts: dict[str, Any], study: Study, options: argparse.Namespace) -> None:
-    from rmm.study.progress import words
+def run_power(options: argparse.Namespace) -> int:
+    """`rmm study power`."""
+    study = _study(options)
+    return planning.run_power(study, _folder(study, options), options)
 
-    print(f"For a Monte Carlo error of {options.mcse:g}:")
-    print(f"    a rate near {options.rate:g} needs {facts['replications_for_rate']:,} replications")
-    print(f"    any rate needs at most {facts['worst_case']:,}")
-    print(f"    (the study file says {study.replications:,})")
-    if not facts["methods"]:
-        print(f"No fits in {_folder(study, options)} yet: run a few replications as a pilot to "
-              "learn times and standard errors.")  # fmt: skip
-    for row in facts["methods"]:
-        time = words(3600 * row["hours"])
-        print(f"{row['method']}: {row['seconds_per_fit']:.3g} s per fit ({row['pilot_fits']:,} "
-              f"fits); {facts['replications_for_rate']:,} replications of all scenarios on "
-              f"{options.cores} core(s): {time}")  # fmt: skip
-        for parameter, number in row["replications_for_bias"].items():
-            print(f"    bias of {parameter}: {number:,} replications")
+
+def run_search(options: argparse.Namespace) -> int:
+    """`rmm study search`."""
+    study = _study(options)
+    return planning.run_search(study, _folder(study, options), options)
 
 
 def run_status(options: argparse.Namespace) -> int:
@@ -222,6 +224,12 @@ def run_status(options: argparse.Namespace) -> int:
         "seconds": found["seconds"],
         "seconds_left": found["seconds_left"],
     }
+    if study.stopping is not None:
+        facts["stopping"] = {
+            s.scenario: {"replications": s.replications, "maximum": s.maximum,
+                         "decided": s.decided, "words": s.words()}
+            for s in found["standings"]
+        }  # fmt: skip
     if options.json:
         print(json.dumps(plain(facts), indent=2))
     else:
@@ -245,11 +253,13 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     )
     print(f"{facts['study']} in {folder}")
     print(f"    done:    {done:,} of {done + missing:,} fits{f' ({by_status})' * bool(done)}")
-    print(f"    missing: {missing:,} fits")
+    print(f"    missing: {missing:,} fits{' up to the next decisions' * ('stopping' in facts)}")
     for method, number in facts["missing_by_method"].items():
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
         print(f"        {method}: {number:,} ({words})")
+    for scenario, standing in facts.get("stopping", {}).items():
+        print(f"    {scenario}: {standing['words']}")
 
 
 def run_judge(options: argparse.Namespace) -> int:
@@ -280,44 +290,56 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def run_simulate(options: argparse.Namespace) -> int:
-    """`rmm simulate`: one data set, its true values on stdout."""
+    """`rmm simulate`: one data set, its true values on stdout, its memberships on stderr."""
+    from rmm.simulation.overlap import overlap_text
     from rmm.study.batches import draw_replication
 
     out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"):
         raise StudyError(f"--out ends in .csv or .parquet, not {out.suffix or 'nothing'!r}.")
+    if options.replication < 1:
+        raise StudyError(f"Replications count from 1; {options.replication} was asked for.")
     study = _study(options)
     scenario = study.scenario(options.scenario or study.scenarios[0].id)
     drawn = draw_replication(study.seed, scenario, options.replication)
-    data = drawn.frame()
+    simulated = drawn.simulated()
+    data = simulated.data
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         data.to_csv(out, index=False)
     else:
         data.to_parquet(out, index=False)
-    print(json.dumps(plain(dict(drawn.truth.parameters)), indent=2))
-    print(f"{len(data):,} memberships in {out}", file=sys.stderr)
+    print(json.dumps(plain(simulated.truth), indent=2))
+    print(f"{overlap_text(simulated.overlap)}\nwritten to {out}", file=sys.stderr)
     return 0
+
+
+def _estimate(row: Mapping[str, Any]) -> str:
+    """What a row of estimates has: a choice has no interval, a log likelihood no test."""
+    parts = [f"mean {row['mean']:.4g}"]
+    if row.get("sd") is not None:
+        parts.append(f"sd {row['sd']:.4g}")
+    if row.get("lower") is not None:
+        parts.append(f"95% interval {row['lower']:.4g} to {row['upper']:.4g}")
+    if row.get("p_value") is not None:
+        parts.append(f"p {row['p_value']:.3g}")
+    return ", ".join(parts)
 
 
 def run_replay(options: argparse.Namespace) -> int:
     """`rmm study replay`: data, truth and fit of one replication, kept in a folder."""
-    from rmm.study import replay
+    from rmm.study.replaying import keep_replay
 
     study = _study(options)
     scenario = options.scenario or study.scenarios[0].id
-    simulated, outcome = replay(study, scenario, options.replication, options.method)
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    simulated.data.to_csv(out / "data.csv", index=False)
-    (out / "truth.json").write_text(json.dumps(plain(simulated.truth), indent=2) + "\n")
-    if hasattr(outcome.fit, "draws"):
-        outcome.fit.save(out / "fit.nc")
+    outcome, stored = keep_replay(
+        study, scenario, options.replication, options.method, out, _folder(study, options)
+    )
     print(f"{outcome.status}, {outcome.seconds:.2f} s{': ' * bool(outcome.message)}"
           f"{outcome.message}")  # fmt: skip
     for row in outcome.estimates:
-        print(f"    {row['parameter']}: mean {row['mean']:.4g}, sd {row['sd']:.4g}, "
-              f"95% interval {row['lower']:.4g} to {row['upper']:.4g}, p {row['p_value']:.3g}"
-              )  # fmt: skip
+        print(f"    {row['parameter']}: {_estimate(row)}")
+    print(f"Estimates of the study: {stored}")
     print(f"Kept in {out}", file=sys.stderr)
     return 0

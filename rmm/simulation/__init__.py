@@ -1,5 +1,7 @@
 """Simulated data with known truth: memberships -> covariates -> outcomes.
 
+Groups of three from one pool of members, who have effects of their own:
+
 >>> from rmm.simulation import simulate
 >>> simulated = simulate(
 ...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
@@ -8,6 +10,38 @@
 ...     covariates={"x": {"level": "member"}},
 ...     seed=1,
 ... )
+>>> list(simulated.data)
+['member', 'group', 'x', 'y']
+>>> len(simulated.data)
+600
+>>> simulated.overlap["groups_per_member_mean"]
+12.0
+
+Pupils who may go to a second school, and an analysis that knows the first one only:
+
+>>> schools = simulate(
+...     "y ~ 1 + mm(id(school, pupil), vars = NULL, fn(w ~ 1/n), RE = TRUE)",
+...     {"b_l2[Intercept]": 0, "sigma_l1": 1, "sigma_l2": 1.5},
+...     membership={"kind": "neighbours", "members": 50, "groups_per_member": 50,
+...                 "mobility": 0.25, "member": "school", "group": "pupil"},
+...     covariates={"first": {"column": "first"}},
+...     seed=1,
+... )
+>>> int((schools.data["first"] == 0).sum())
+625
+
+A member covariate that goes with what members contribute, and heavy tails:
+
+>>> confounded = simulate(
+...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
+...     {"b_l2[Intercept]": 0, "b_l1[x]": 0, "sigma_l1": 1, "sigma_l2": 1},
+...     membership={"kind": "synthetic", "groups": 200, "members": 50, "size": 3},
+...     covariates={"x": {"level": "member", "endogenous": {"u_l1": 0.5}}},
+...     effects={"residual": {"distribution": "t", "df": 5}},
+...     seed=1,
+... )
+>>> confounded.truth["b_l1[x]"]
+0.0
 """
 
 from __future__ import annotations
@@ -23,6 +57,7 @@ from rmm.simulation.distributions import DISTRIBUTIONS
 from rmm.simulation.membership import STRUCTURES
 from rmm.simulation.outcomes import OUTCOMES
 from rmm.simulation.recipes import RecipeError
+from rmm.simulation.shape import check_shape, plain
 
 
 def simulate(
@@ -41,22 +76,27 @@ def simulate(
 ) -> SimulatedData:
     """Simulate one data set from a multiple-membership model.
 
+    Keys are those of a study file, with the same meaning: ``config/README.md`` has their tables.
+
     Parameters
     ----------
     formula : str
-        The same language as `rmm.fit`.
+        The same language as `rmm.fit`; aggregates of members such as ``variance(x)`` included.
     parameters : mapping
         True value of every parameter: ``{"b_l2[Intercept]": 0, "b_l1[x]": 1, "sigma_l1": 1, ...}``;
         ``{"prior": "normal(0, 1)"}`` draws it.
     membership : mapping
-        ``{"kind": "synthetic", "groups": 200, "members": 50, "size": 3, "overlap": 1}`` or
-        ``{"kind": "empirical", "file": ..., "member": ..., "group": ...}``; the keys are those of
-        a study file.
+        ``{"kind": "synthetic", "groups": 200, "members": 50, "size": 3, "overlap": 1}``;
+        ``{"kind": "empirical", "file": ..., "member": ..., "group": ...}``, as they are or with
+        ``"resample": "groups"`` or ``"nesting"``; or ``{"kind": "neighbours", "members": 50,
+        "groups_per_member": 50, "mobility": 0.25}``.
     covariates : mapping
-        Name -> ``{"level": "member", ...}``, as in a study file.
+        Name -> ``{"level": "member", ...}``; ``"endogenous": {"u_l1": 0.5}`` correlates one with
+        random effects of the same units.
     family : str
     effects : mapping
-        ``{"u_l1": {"distribution": "t", "df": 4}}``; normal if not said.
+        ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
+        ``residual`` of family gaussian; normal if not said.
     trials : int, optional
         binomial with ``cbind(successes, failures)``: trials of each group; 1 if not said.
     censoring : mapping, optional
@@ -66,7 +106,6 @@ def simulate(
         cox: ``{"shape": 1, "rate": 1}``, the hazard rate * shape * t^(shape - 1) at a linear
         predictor of 0.
     seed : int, optional
-        Same seed, same data.
     root : path
         Folder that a relative path of a table starts from.
 
@@ -77,19 +116,20 @@ def simulate(
     Raises
     ------
     FormulaError
-        If the formula does not parse.
     RecipeError
         A `DataError` that names the key which is wrong.
     """
     truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
              "trials": trials, "censoring": censoring, "baseline": baseline}  # fmt: skip
-    content = {"membership": membership, "covariates": covariates or {}, "truth": truth}
+    truth = {key: value for key, value in truth.items() if value is not None}
+    content = plain({"membership": membership, "covariates": covariates or {}, "truth": truth})
+    check_shape(content)
     recipe = prepare(content, Path(root))
     streams = np.random.SeedSequence(seed).spawn(3)
     kept = {"membership": streams[0], "covariates": streams[1]}
     fixed = draw_fixed(recipe, lambda part: np.random.default_rng(kept[part]))
     drawn = draw(recipe, fixed, np.random.default_rng(streams[2]))
-    return SimulatedData(drawn.frame(), dict(drawn.truth.parameters))
+    return drawn.simulated()
 
 
 __all__ = [

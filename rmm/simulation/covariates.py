@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,14 @@ _COARSER = {
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A drawn covariate: its level, and one value per unit of that level."""
+    """A covariate: its level, one value per unit of that level, and their latent normals.
+
+    `latent` is None for columns of a table.
+    """
 
     level: str
     values: Array
+    latent: Array | None = None
 
 
 def check_covariates(config: Mapping[str, Any], nested: bool, fixed: bool) -> None:
@@ -108,13 +112,19 @@ def _drawn(config: Mapping[str, Any], level: str) -> list[str]:
     return sorted(n for n, c in config.items() if c.get("column") is None and c["level"] == level)
 
 
-def _cholesky(names: Sequence[str], config: Mapping[str, Any]) -> Array | None:
+def correlations(names: Sequence[str], config: Mapping[str, Any]) -> Array:
+    """(names, names) correlations of the latent normals of covariates of one level."""
     matrix = np.eye(len(names))
     for i, name in enumerate(names):
         for other, value in (config[name].get("correlation") or {}).items():
             if other in names:
                 j = names.index(other)
                 matrix[i, j] = matrix[j, i] = value
+    return matrix
+
+
+def _cholesky(names: Sequence[str], config: Mapping[str, Any]) -> Array | None:
+    matrix = correlations(names, config)
     if np.array_equal(matrix, np.eye(len(names))):
         return None
     try:
@@ -141,7 +151,7 @@ def draw_covariates(
         if names:
             latent = _latent(names, config, memberships, level, rng)
             for name, z in zip(names, latent, strict=True):
-                out[name] = Column(level, _scaled(z, config[name]))
+                out[name] = Column(level, _scaled(z, config[name]), z)
     return out
 
 
@@ -168,7 +178,8 @@ def _scaled(z: Array, config: Mapping[str, Any]) -> Array:
     values = shaped(z, config)
     if config.get("distribution") in UNSCALED:
         return values
-    return config.get("mean", 0.0) + config.get("sd", 1.0) * values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return config.get("mean", 0.0) + config.get("sd", 1.0) * values
 
 
 def finish_covariates(
@@ -183,41 +194,53 @@ def finish_covariates(
         column, other = drawn[name], one.get("around")
         if other is not None:
             base = memberships.expand(drawn[other].values, drawn[other].level, column.level)
-            column = Column(column.level, base + column.values)
+            column = replace(column, values=base + column.values)
+        if not np.isfinite(column.values).all():
+            raise RecipeError(
+                f"covariates.{name}", "a value is not finite", "Make sd, shape or mean smaller."
+            )
         out[name] = column
     return out
 
 
 def _from_table(name: str, one: Mapping[str, Any], memberships: Memberships) -> Column:
     """A real column at the coarsest level within whose units it is constant."""
-    key = f"covariates.{name}.column"
+    key, wanted = f"covariates.{name}.column", one["column"]
     if not memberships.columns:
-        raise RecipeError(key, "only empirical memberships have columns")
-    check_name(key, "numeric column", one["column"], list(memberships.columns))
-    values = memberships.columns[one["column"]]
+        raise RecipeError(key, "only empirical and neighbours memberships have columns")
+    check_name(key, "numeric column", wanted, list(memberships.columns))
+    whole = memberships.table or memberships
+    values = whole.columns[wanted]
     if not np.isfinite(values).all():
-        raise RecipeError(key, f"column {one['column']!r} has missing or infinite values")
-    if one.get("standardize"):
-        values = (values - values.mean()) / values.std()
-    column = _coarsest(values, memberships)
-    wanted = one.get("level")
-    if wanted is not None and column.level not in _COARSER[wanted]:
-        raise RecipeError(f"covariates.{name}.level", f"the column varies within a {wanted}")
-    return column
+        raise RecipeError(key, f"column {wanted!r} has missing or infinite values")
+    mean, sd = (values.mean(), values.std()) if one.get("standardize") else (0.0, 1.0)
+    if sd == 0:
+        raise RecipeError(
+            f"covariates.{name}.standardize",
+            f"column {wanted!r} is the same in all rows",
+            "A constant has no sd to divide by: leave `standardize` out.",
+        )
+    level = memberships.levels.get(wanted) or _coarsest(values, whole)
+    if one.get("level") is not None and level not in _COARSER[one["level"]]:
+        raise RecipeError(f"covariates.{name}.level", f"the column varies within a {one['level']}")
+    return Column(level, _by_unit((memberships.columns[wanted] - mean) / sd, level, memberships))
 
 
-def _coarsest(values: Array, memberships: Memberships) -> Column:
-    by_group = values[memberships.start[:-1]]
-    if (by_group[memberships.group] != values).any():
-        by_member = np.zeros(memberships.counts["member"])
-        by_member[memberships.member] = values
-        if (by_member[memberships.member] == values).all():
-            return Column("member", by_member)
-        return Column("membership", values)
-    if memberships.nesting is None:
-        return Column("group", by_group)
-    by_unit = np.zeros(memberships.counts["nesting"])
-    by_unit[memberships.nesting] = by_group
-    if (by_unit[memberships.nesting] == by_group).all():
-        return Column("nesting", by_unit)
-    return Column("group", by_group)
+def _coarsest(values: Array, memberships: Memberships) -> str:
+    """The level within whose units the values are constant."""
+    levels = ("nesting", "group") if memberships.nesting is not None else ("group",)
+    for level in (*levels, "member"):
+        by_unit = _by_unit(values, level, memberships)
+        if (memberships.expand(by_unit, level, "membership") == values).all():
+            return level
+    return "membership"
+
+
+def _by_unit(values: Array, level: str, memberships: Memberships) -> Array:
+    """One value of the rows of each unit; 0 for units without rows."""
+    if level == "membership":
+        return values
+    out = np.zeros(memberships.counts[level])
+    codes = memberships.expand(np.arange(len(out)), level, "membership")
+    out[codes] = values
+    return out

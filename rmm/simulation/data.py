@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rmm.errors import DataError
 from rmm.simulation.covariates import Column, check_covariates, draw_covariates, finish_covariates
 from rmm.simulation.membership import Draw, IdNames, Memberships, prepare_membership
 from rmm.simulation.outcomes import draw_outcome
+from rmm.simulation.overlap import overlap_facts
 from rmm.simulation.recipes import RecipeError
+from rmm.simulation.shape import usable_numbers
 from rmm.simulation.truth import Truth, prepare_truth
 
 if TYPE_CHECKING:
@@ -31,20 +34,30 @@ class SimulatedData:
         One row per membership: ids, covariates, outcome.
     truth : dict
         True value of every parameter, by name as in `Fit.summary`.
+    overlap : dict
+        How members are shared; see `rmm.simulation.overlap.overlap_facts`.
     """
 
     data: pd.DataFrame
     truth: dict[str, float]
+    overlap: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One replication as arrays: what `SimulatedData` is made from."""
+    """One replication as arrays: what `SimulatedData` is made from.
+
+    Attributes
+    ----------
+    eta : (J,) array
+        True linear predictor of the groups, random effects and all.
+    """
 
     memberships: Memberships
     columns: Mapping[str, Column]
     outcomes: Mapping[str, Array]
     truth: Truth
+    eta: Array
 
     @property
     def outcome(self) -> Array:
@@ -77,6 +90,11 @@ class Drawn:
         for name in (*self.columns, *self.outcomes):
             data[name] = self.rows(name)
         return pd.DataFrame(data)
+
+    def simulated(self) -> SimulatedData:
+        """The data set with its truth."""
+        facts = overlap_facts(self.memberships)
+        return SimulatedData(self.frame(), dict(self.truth.parameters), facts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +131,14 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
     ------
     RecipeError, FormulaError
     """
-    covariates = content.get("covariates") or {}
-    draw, fixed = prepare_membership(content["membership"], root)
+    content = {part: usable_numbers(value or {}, part) for part, value in content.items()}
+    covariates = content.get("covariates", {})
+    membership, fixed = prepare_membership(content["membership"], root)
     # One draw (with any seed) settles names and the levels of real columns.
-    trial = draw(np.random.default_rng(0))
+    trial = membership(np.random.default_rng(0))
     check_covariates(covariates, trial.nesting is not None, fixed)
     levels = _levels(covariates, trial)
-    truth = prepare_truth(content["truth"], levels, trial.names)
+    truth = prepare_truth(content["truth"], levels, trial.names, covariates)
     ids = (trial.names.member, trial.names.group, trial.names.nesting)
     for name in truth.outcomes:
         if name in ids or name == "n":
@@ -131,7 +150,21 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
             raise RecipeError(
                 f"covariates.{name}", "the name is taken", f"By an id, the outcome or n: {ids}."
             )
-    return Recipe(draw, fixed, trial.names, covariates, levels, truth)
+    recipe = Recipe(membership, fixed, trial.names, covariates, levels, truth)
+    if any(block.features for block in truth.formula.members):
+        _try(recipe)
+    return recipe
+
+
+def _try(recipe: Recipe) -> None:
+    """One replication, thrown away: aggregates need values of one sign, which shows in it."""
+    rng = np.random.default_rng(0)
+    try:
+        draw(recipe, draw_fixed(recipe, lambda part: rng), rng)
+    except RecipeError:
+        raise
+    except DataError:
+        return  # of true values that priors gave this once
 
 
 def _levels(covariates: Mapping[str, Any], trial: Memberships) -> dict[str, str]:
@@ -166,5 +199,5 @@ def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
         **draw_covariates(recipe.covariates, memberships, rng, once=False),
     }
     columns = finish_covariates(drawn, recipe.covariates, memberships)
-    outcomes = draw_outcome(truth, memberships, columns, rng)
-    return Drawn(memberships, columns, outcomes, truth)
+    eta, outcomes = draw_outcome(truth, memberships, columns, rng)
+    return Drawn(memberships, columns, outcomes, truth, eta)

@@ -40,8 +40,10 @@ def _t(z: Array, config: Mapping[str, Any]) -> Array:
 def _skew(z: Array, config: Mapping[str, Any]) -> Array:
     """Centred and scaled lognormal: skewness (exp(s^2) + 2) sqrt(exp(s^2) - 1)."""
     s = float(config.get("shape", 0.5))
-    mean = np.exp(s**2 / 2)
-    return (np.exp(s * z) - mean) / (mean * np.sqrt(np.expm1(s**2)))
+    # Where s is so large that a value overflows, it is found by those who draw.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.exp(s**2 / 2)
+        return (np.exp(s * z) - mean) / (mean * np.sqrt(np.expm1(s**2)))
 
 
 #: Shapes that keep their own values: `mean` and `sd` do not apply.

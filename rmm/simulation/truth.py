@@ -17,6 +17,7 @@ from rmm.formula import parse_formula
 from rmm.prior_language import Prior
 from rmm.simulation.distributions import DISTRIBUTIONS
 from rmm.simulation.drawn_truth import draw_values, read_truth_prior
+from rmm.simulation.endogenous import Dependence, dependences, effect_shapes
 from rmm.simulation.membership import IdNames
 from rmm.simulation.outcomes import OUTCOMES
 from rmm.simulation.recipes import RecipeError, check_name, close_to, listed
@@ -51,6 +52,8 @@ class Truth:
         Parameter -> prior from which its true value is drawn for each data set.
     options : mapping
         The family's own keys, such as ``censoring``.
+    endogenous : mapping
+        Random effect -> how it depends on covariates; see `Dependence`.
     """
 
     formula: Formula
@@ -60,6 +63,7 @@ class Truth:
     effects: Mapping[str, Mapping[str, Any]]
     priors: Mapping[str, Prior] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    endogenous: Mapping[str, Dependence] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +78,12 @@ class Truth:
         return replace(self, parameters={name: values[name] for name in self.names})
 
 
-def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: IdNames) -> Truth:
+def prepare_truth(
+    config: Mapping[str, Any],
+    levels: Mapping[str, str],
+    names: IdNames,
+    covariates: Mapping[str, Mapping[str, Any]],
+) -> Truth:
     """Check a data-generating model against the covariates that there are.
 
     Parameters
@@ -84,6 +93,8 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
     levels : mapping
         Covariate -> level.
     names : IdNames
+    covariates : mapping
+        Name -> settings: which of them are endogenous.
 
     Raises
     ------
@@ -101,16 +112,16 @@ def prepare_truth(config: Mapping[str, Any], levels: Mapping[str, str], names: I
     spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
     parameters, priors = _check_parameters(config["parameters"], spec)
     effects = config.get("effects") or {}
-    random = [p.name for p in spec.parameters if p.role == "effect"]
     for name, one in effects.items():
-        check_name(f"truth.effects.{name}", "random effect", name, random)
+        check_name(f"truth.effects.{name}", "random effect", name, effect_shapes(spec))
         check_name(
             f"truth.effects.{name}.distribution",
             "distribution of effects",
             one.get("distribution", "normal"),
             [d for d in DISTRIBUTIONS if d in ("normal", "t", "skew")],
         )
-    return Truth(formula, spec, outcomes, parameters, effects, priors, options)
+    endogenous = dependences(covariates, spec)
+    return Truth(formula, spec, outcomes, parameters, effects, priors, options, endogenous)
 
 
 def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:
@@ -170,7 +181,9 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         "b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]
     }
     for member in spec.members:
+        features = (*member.known, *member.live)  # the order in which programs have them
         elements[member.b] = [t.label for t in member.block.terms]
+        elements[member.b] += [f.label for f in features]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
         elements[member.b_f] = [f.label for f in member.shaped]
         elements[member.b_w] = list(member.block.weight.parameters)
@@ -202,11 +215,10 @@ def _check_formula(
                 f"mm() names id({block.member}, {block.group})",
                 f"The memberships have id({names.member}, {names.group}).",
             )
-        if block.features:
-            raise RecipeError(key, f"{block.features[0].label!r} cannot be simulated yet")
         if isinstance(block.autoregressive, str):
             _check_time(block.autoregressive, levels)
-        for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed)):
+        aggregates = [Term((f.atom,)) for f in block.features if f.atom is not None]
+        for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed), *aggregates):
             _check_term(term, levels, fine=True)
         for column in block.weight.columns:
             _check_column(column, levels)

@@ -16,6 +16,7 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     write_performance(study, folder / "estimates.parquet", folder / "performance.parquet")
     status(study, folder)                         # dict: jobs, done, missing, fits by status
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
+    keep_replay(study, scenario_id, replication, method_name, folder)   # the same, as files
 
 `rmm.study.performance.performance(estimates, ...)` scores any table of estimates;
 `rmm.study.judging.judge(study, folder)` says whether results meet the criteria that the study
@@ -29,20 +30,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmm.study.batches import Job, collect, plan, replay, run_batch, status, write_design
+    from rmm.study.batches import Job, plan, replay, run_batch
+    from rmm.study.collecting import collect, status, write_design
     from rmm.study.config import Study, load_study
+    from rmm.study.replaying import keep_replay
     from rmm.study.scoring import write_performance
 
 _LAZY = {
     "Job": "rmm.study.batches",
     "Study": "rmm.study.config",
-    "collect": "rmm.study.batches",
+    "collect": "rmm.study.collecting",
+    "keep_replay": "rmm.study.replaying",
     "load_study": "rmm.study.config",
     "plan": "rmm.study.batches",
     "replay": "rmm.study.batches",
     "run_batch": "rmm.study.batches",
-    "status": "rmm.study.batches",
-    "write_design": "rmm.study.batches",
+    "status": "rmm.study.collecting",
+    "write_design": "rmm.study.collecting",
     "write_performance": "rmm.study.scoring",
 }
 
@@ -57,6 +61,7 @@ __all__ = [
     "Job",
     "Study",
     "collect",
+    "keep_replay",
     "load_study",
     "plan",
     "replay",

@@ -1,17 +1,14 @@
-"""Jobs of a study: planning, running one, collecting, replaying one replication."""
+"""Jobs of a study: planning, running one, replaying one replication."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 import rmm
 from rmm.errors import StudyError
@@ -20,16 +17,12 @@ from rmm.simulation.data import FixedPart
 from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
+from rmm.study.host import running_on
+from rmm.study.metadata import check_metadata, metadata_of, stored_metadata
 from rmm.study.methods import Method
-from rmm.study.results import (
-    ESTIMATES,
-    ESTIMATES_ORDER,
-    estimates_table,
-    read_estimates,
-    write_parquet,
-    write_text,
-)
+from rmm.study.results import estimates_table, read_batches, write_parquet, write_text
 from rmm.study.scenarios import Scenario
+from rmm.study.stopping import Standing, decision, standing
 from rmm.study.tasks import Outcome, Task
 
 _FILE = re.compile(r"(\d+)-(\d+)\.parquet")
@@ -56,11 +49,17 @@ class Job:
         return f"estimates/{self.scenario}/{self.method}/{self.first:05d}-{self.last:05d}.parquet"
 
 
-def plan(study: Study, folder: str | Path | None = None) -> list[Job]:
+def plan(study: Study, folder: str | Path | None = None, *, to_maximum: bool = False) -> list[Job]:
     """Jobs that make up a study.
 
     Files that exist below `folder` are kept as jobs of their own range, whatever the batch
-    size was; what they leave open is cut at multiples of the batch size.
+    size was; what they leave open is cut at multiples of the batch size. A study with
+    `stopping` has those up to where each scenario ends, or up to its next decision.
+
+    Parameters
+    ----------
+    to_maximum : bool
+        Whether to take `replications` for all scenarios, whatever `stopping` says.
 
     Raises
     ------
@@ -69,23 +68,54 @@ def plan(study: Study, folder: str | Path | None = None) -> list[Job]:
     """
     jobs: list[Job] = []
     for scenario in study.scenarios:
-        for method in study.methods:
-            wanted = study.replications_of(scenario, method)
-            existing = _existing(study, scenario, method, folder)
-            jobs += [j for j in existing if j.first <= wanted]
-            covered = {r for j in existing for r in range(j.first, j.last + 1)}
-            for first, last in _gaps(covered, wanted, study.batch):
-                jobs.append(Job(scenario.id, method.name, first, last))
+        stage = scenario.replications
+        if study.stopping is not None and not to_maximum:
+            stage = standing_of(study, scenario, folder).replications
+        jobs += jobs_of(study, scenario, stage, folder)
     return sorted(jobs, key=lambda j: (j.scenario, j.method, j.first))
 
 
-def _gaps(covered: set[int], wanted: int, batch: int) -> list[tuple[int, int]]:
-    """Runs of replications that no file covers; a run ends at each multiple of `batch`."""
+def jobs_of(
+    study: Study, scenario: Scenario, stage: int, folder: str | Path | None = None
+) -> list[Job]:
+    """Jobs of the first `stage` replications of a scenario, by all methods."""
+    ends: tuple[int, ...] = ()
+    if study.stopping is not None:
+        ends = study.stopping.stages(scenario.replications)
+    jobs: list[Job] = []
+    for method in study.methods:
+        wanted = min(stage, study.replications_of(scenario, method))
+        jobs += method_jobs(study, scenario, method, wanted, folder, ends)
+    return jobs
+
+
+def method_jobs(
+    study: Study,
+    scenario: Scenario,
+    method: Method,
+    wanted: int,
+    folder: str | Path | None = None,
+    ends: Collection[int] = (),
+) -> list[Job]:
+    """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`."""
+    existing = _existing(study, scenario, method, folder)
+    covered = {r for j in existing for r in range(j.first, j.last + 1)}
+    gaps = _gaps(covered, wanted, study.batch, frozenset(ends))
+    jobs = [Job(scenario.id, method.name, first, last) for first, last in gaps]
+    return sorted([j for j in existing if j.first <= wanted] + jobs, key=lambda j: j.first)
+
+
+def _gaps(
+    covered: set[int], wanted: int, batch: int, ends: frozenset[int]
+) -> list[tuple[int, int]]:
+    """Runs of replications that no file covers; one ends at each multiple of `batch`, and at
+    each of `ends`: so a gap is cut alike however many replications are asked for now.
+    """
     runs: list[tuple[int, int]] = []
     for r in range(1, wanted + 1):
         if r in covered:
             continue
-        if runs and runs[-1][1] == r - 1 and (r - 1) % batch:
+        if runs and runs[-1][1] == r - 1 and (r - 1) % batch and r - 1 not in ends:
             runs[-1] = (runs[-1][0], r)
         else:
             runs.append((r, r))
@@ -106,55 +136,36 @@ def _existing(
         job = Job(scenario.id, method.name, int(match[1]), int(match[2]))
         if job.first <= taken:  # two batch sizes met in one run; the first file has the rows
             continue
-        _check_metadata(study, path, _stored_metadata(str(path), path.stat().st_mtime_ns))
+        check_metadata(study, path, stored_metadata(str(path), path.stat().st_mtime_ns))
         found.append(job)
         taken = job.last
     return found
 
 
-@lru_cache(maxsize=65536)
-def _stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
-    """Metadata of a file of estimates; none for a file that is not whole."""
-    try:
-        found = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException):
-        return ()
-    return tuple((k.decode()[4:], v.decode()) for k, v in found.items() if k[:4] == b"rmm.")
+def standing_of(study: Study, scenario: Scenario, folder: str | Path | None) -> Standing:
+    """Where a scenario of a study with `stopping` stands, by the files that exist."""
+    assert study.stopping is not None
+    first = study.stopping.stages(scenario.replications)[0]
+    if folder is None or any(
+        not (Path(folder) / job.path).is_file() for job in jobs_of(study, scenario, first, folder)
+    ):
+        return Standing(scenario.id, first, scenario.replications, False)
+    whole = jobs_of(study, scenario, scenario.replications, folder)
+    paths = [Path(folder) / job.path for job in whole]
+    return standing(study, scenario, read_batches([p for p in paths if p.is_file()]).to_pandas())
 
 
-def _metadata(study: Study, job: Job) -> dict[str, str]:
-    nulls = {e.parameter: e.null for e in study.estimands if e.null}
-    return {
-        "seed": str(study.seed),
-        "scenario": job.scenario,
-        "method": job.method,
-        "method_id": study.method(job.method).id,
-        "nulls": addresses.canonical(nulls),
-        "first": str(job.first),
-        "last": str(job.last),
-    }
-
-
-_SAID = {"seed": "study seed", "method_id": "settings of the method", "nulls": "null values"}
-
-
-def _check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) -> None:
-    """Refuse results that another version of the study file made."""
-    found = dict(stored)
-    if not found:
-        raise StudyError(
-            f"{path} is no whole file of estimates.\n"
-            "  Delete it and run the study again; only this batch is recomputed."
-        )
-    job = Job(found["scenario"], found["method"], int(found["first"]), int(found["last"]))
-    wanted = _metadata(study, job)
-    for key, words in _SAID.items():
-        if found.get(key) != wanted[key]:
-            raise StudyError(
-                f"{path} was made with another {words}: {found.get(key)} there, {wanted[key]} in "
-                f"{study.file}.\n  allowed: the same, or a new name of the method or study; or "
-                f"delete {path.parent} to fit it again."
-            )
+def write_decision(
+    study: Study, scenario_id: str, stage: int, paths: Iterable[str | Path], out: Path
+) -> str:
+    """Decide at one stage of a scenario, write it as JSON, say it in words."""
+    scenario = study.scenario(scenario_id)
+    table = read_batches([Path(path) for path in paths])
+    found = decision(study, scenario, table.to_pandas(), stage)
+    facts = {"scenario": scenario_id, "replications": stage, "decided": found.decided,
+             "words": found.words()}  # fmt: skip
+    write_text(json.dumps(facts, indent=2) + "\n", out)
+    return f"{scenario.label}: {found.words()}"
 
 
 # -- one job ---------------------------------------------------------------------------------
@@ -174,7 +185,7 @@ def run_batch(
     for replication in range(first, last + 1):
         task = make_task(study, scenario, method, replication)
         rows += outcome_rows(study, scenario, task, replication, fit_task(task))
-    metadata = _metadata(study, Job(scenario_id, method_name, first, last))
+    metadata = {**metadata_of(study, scenario_id, method_name, first, last), **running_on()}
     write_parquet(estimates_table(rows, metadata), Path(path))
 
 
@@ -186,6 +197,7 @@ def make_task(study: Study, scenario: Scenario, method: Method, replication: int
         formula=method.formula(scenario.recipe),
         nulls={e.parameter: e.null for e in study.estimands},
         seed=addresses.chain_seed(study.seed, scenario.digest, replication, method.digest),
+        candidates=method.candidates(scenario.recipe),
     )
 
 
@@ -241,107 +253,4 @@ def replay(
     if replication < 1:
         raise StudyError(f"Replications count from 1; {replication} was asked for.")
     task = make_task(study, scenario, method, replication)
-    data = SimulatedData(task.drawn.frame(), dict(task.drawn.truth.parameters))
-    return data, fit_task(task, keep=True)
-
-
-# -- the whole study -------------------------------------------------------------------------
-
-
-def write_design(study: Study, folder: str | Path) -> None:
-    """Write ``config.yaml`` (resolved) and ``scenarios.parquet`` into the results folder."""
-    import yaml
-
-    folder = Path(folder)
-    write_text(yaml.safe_dump(dict(study.config), sort_keys=False, allow_unicode=True),
-               folder / "config.yaml")  # fmt: skip
-    columns: dict[str, list[Any]] = {"scenario": [s.id for s in study.scenarios]}
-    for factor in study.factors:
-        columns[factor] = _cells([s.factors[factor] for s in study.scenarios])
-    write_parquet(pa.table(columns), folder / "scenarios.parquet")
-
-
-def _cells(values: list[Any]) -> list[Any]:
-    """Levels of one factor as one type: numbers, else booleans, else text."""
-    if all(isinstance(v, bool) for v in values):
-        return values
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
-    return [str(v) for v in values]
-
-
-def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
-    """All batches in one file, sorted, so that batch sizes and the order of jobs do not show.
-
-    Raises
-    ------
-    StudyError
-        If a file was made by another version of the study, or a replication is missing.
-    """
-    tables = []
-    for path in map(Path, paths):
-        table, metadata = read_estimates(path)
-        _check_metadata(study, path, tuple(metadata.items()))
-        tables.append(table.replace_schema_metadata(None))
-    whole = pa.concat_tables(tables) if tables else ESTIMATES.empty_table()
-    whole = _wanted(study, whole)
-    order = [(name, "ascending") for name in ESTIMATES_ORDER]
-    write_parquet(whole.sort_by(order), Path(out))
-
-
-def _wanted(study: Study, table: pa.Table) -> pa.Table:
-    """Rows that the study asks for: files may hold more replications than it does now."""
-    keep = None
-    for scenario in study.scenarios:
-        for method in study.methods:
-            here = pc.and_(
-                pc.equal(table["scenario"], scenario.id), pc.equal(table["method"], method.name)
-            )
-            count = study.replications_of(scenario, method)
-            here = pc.and_(here, pc.less_equal(table["replication"], count))
-            found = pc.count_distinct(table.filter(here)["replication"]).as_py()
-            if found != count:
-                raise StudyError(
-                    f"{study.file}: scenario {scenario.id}, method {method.name}: {found} of "
-                    f"{count} replications are there. Run the study again; what exists is kept."
-                )
-            keep = here if keep is None else pc.or_(keep, here)
-    return table.filter(keep)
-
-
-def status(study: Study, folder: str | Path) -> dict[str, Any]:
-    """How far a study is.
-
-    Returns
-    -------
-    dict
-        jobs, done, missing (list of Job), fits (status -> number of fits in finished files),
-        seconds (of these fits) and seconds_left (missing replications at the mean of each
-        method; None for a method without a finished fit).
-    """
-    folder = Path(folder)
-    jobs = plan(study, folder)
-    missing = [j for j in jobs if not (folder / j.path).is_file()]
-    fits: dict[str, int] = {}
-    spent: dict[str, list[float]] = {m.name: [] for m in study.methods}
-    for job in jobs:
-        if job not in missing:
-            table = pq.read_table(folder / job.path, columns=["replication", "status", "seconds"],
-                                  partitioning=None)  # fmt: skip
-            one = {r["replication"]: r for r in table.to_pylist()}
-            for row in one.values():
-                fits[row["status"]] = fits.get(row["status"], 0) + 1
-                spent[job.method].append(row["seconds"])
-    left: dict[str, float | None] = {}
-    for name, seconds in spent.items():
-        todo = sum(j.last - j.first + 1 for j in missing if j.method == name)
-        mean = sum(seconds) / len(seconds) if seconds else None
-        left[name] = 0.0 if not todo else None if mean is None else mean * todo
-    return {
-        "jobs": len(jobs),
-        "done": len(jobs) - len(missing),
-        "missing": missing,
-        "fits": fits,
-        "seconds": sum(sum(s) for s in spent.values()),
-        "seconds_left": left,
-    }
+    return task.drawn.simulated(), fit_task(task, keep=True)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rmm.study.choosing import choice_parameters
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES
-from rmm.study.methods import Method, build_methods
+from rmm.study.method_checks import build_methods
+from rmm.study.methods import Method
+from rmm.study.power import Power, read_power
 from rmm.study.reading import check, read_yaml, with_defaults
 from rmm.study.scenarios import Scenario, build_scenarios
+from rmm.study.stopping import Stopping, read_stopping
 
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
 
@@ -31,11 +35,21 @@ class Estimand:
         """Its value in a scenario or data set; None where the truth does not have it."""
         if isinstance(self.truth, (int, float)):
             return float(self.truth)
-        return parameters.get(self.parameter if self.truth is None else self.truth)
+        name = self.parameter if self.truth is None else self.truth
+        sd = sd_of(name)
+        if sd is not None and sd in parameters:
+            return parameters[sd] ** 2
+        return parameters.get(name)
 
     def has_truth(self, names: Collection[str]) -> bool:
         """Whether a truth with parameters of these names says its value."""
-        return isinstance(self.truth, (int, float)) or (self.truth or self.parameter) in names
+        wanted = self.parameter if self.truth is None else self.truth
+        return isinstance(wanted, (int, float)) or wanted in names or sd_of(wanted) in names
+
+
+def sd_of(name: str) -> str | None:
+    """``sigma_l1`` of the variance ``sigma_l1^2``; None for other names."""
+    return name[:-2] if name.startswith("sigma") and name.endswith("^2") else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +67,10 @@ class Study:
         The file with all defaults said.
     baseline : str
         Method that paired measures compare with.
+    stopping : Stopping or None
+        When a scenario has enough replications, `replications` being the most.
+    power : Power or None
+        What a power study asks.
     """
 
     name: str
@@ -69,6 +87,8 @@ class Study:
     baseline: str
     reference: tuple[Mapping[str, Any], ...] = field(default=())
     criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stopping: Stopping | None = None
+    power: Power | None = None
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -113,7 +133,11 @@ class Study:
         return known
 
 
-def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
+#: Sizes of a study: as its file says, or a few replications of everything.
+SIZES = ("full", "smoke")
+
+
+def load_study(path: str | Path, *, root: str | Path | None = None, size: str = "full") -> Study:
     """Read and check a study file.
 
     Parameters
@@ -121,6 +145,8 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
     path : path of a YAML file
     root : path, optional
         Folder that relative paths in the file start from; found by itself otherwise.
+    size : {"full", "smoke"}
+        ``"smoke"``: the first few replications (key `smoke`) under the name ``NAME_smoke``.
 
     Raises
     ------
@@ -135,7 +161,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
     scenarios = build_scenarios(raw, folder, letters)
     config = with_defaults(raw)
     methods = build_methods(config, scenarios, letters)
-    estimands = _estimands(config, scenarios, letters)
+    estimands = _estimands(config, scenarios, methods, letters)
     names = [m.name for m in methods]
     baseline = config.get("baseline", names[0])
     if baseline not in names:
@@ -148,11 +174,13 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
             key = f"criteria.recovery.methods[{index}]"
             raise letters.name(key, "method of this study", method, names)
     _check_reference(config, scenarios, letters)
-    return Study(
+    if size not in SIZES:
+        raise letters.name("size", "size", size, SIZES)
+    study = Study(
         name=file.stem,
         file=file,
         root=folder,
-        config={**config, "name": file.stem},
+        config={**config, "methods": [dict(m.config) for m in methods], "name": file.stem},
         seed=config["seed"],
         replications=config["replications"],
         batch=config["batch"],
@@ -163,6 +191,22 @@ def load_study(path: str | Path, *, root: str | Path | None = None) -> Study:
         baseline=baseline,
         reference=tuple(config["reference"]),
         criteria=config["criteria"],
+        stopping=read_stopping(config, estimands, names, letters),
+        power=read_power(config, estimands, names, letters),
+    )
+    return study if size == "full" else _smoke(study)
+
+
+def _smoke(study: Study) -> Study:
+    """The first few replications of all scenarios; they are those of the full size, too."""
+    few, name = study.config["smoke"], f"{study.name}_smoke"
+    return replace(
+        study,
+        name=name,
+        config={**study.config, "name": name},
+        replications=min(few, study.replications),
+        scenarios=tuple(replace(s, replications=min(few, s.replications)) for s in study.scenarios),
+        stopping=None,
     )
 
 
@@ -174,11 +218,16 @@ def _find_root(file: Path) -> Path:
 
 
 def _estimands(
-    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+    config: Mapping[str, Any],
+    scenarios: list[Scenario],
+    methods: list[Method],
+    letters: Letters,
 ) -> tuple[Estimand, ...]:
     stated = config["estimands"]
+    known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
+    chosen = [n for m in methods for n in choice_parameters(m.config.get("candidates", {}))]
     if not stated:
-        names = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
+        names = dict.fromkeys([*known, *(n for n in chosen if n.startswith("choice"))])
         return tuple(Estimand(name, 0.0, (0.05,)) for name in names)
     out: list[Estimand] = []
     for index, one in enumerate(stated):
@@ -190,11 +239,10 @@ def _estimands(
             raise letters.about(
                 f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
             )
-        known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
-        if not estimand.has_truth(known):
+        if not estimand.has_truth(known) and estimand.parameter not in chosen:
             key += ".truth" if estimand.truth is not None else ".parameter"
             wanted = estimand.truth or estimand.parameter
-            raise letters.name(key, "parameter of the truth", wanted, list(known))
+            raise letters.name(key, "parameter of the truth", wanted, [*known, *chosen])
         out.append(estimand)
     return tuple(out)
 

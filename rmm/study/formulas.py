@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rmm.terms import FixedTerm, Formula, MemberBlock, NestingBlock, Term
 
@@ -13,10 +13,13 @@ _MEAN = "1/n"
 def flat_formula(truth: Formula, *, nesting: bool) -> str:
     """The truth without `mm()`: member covariates stand beside the others.
 
-    `nesting` says whether random effects of nesting units stay (least squares has none).
+    `nesting` says whether random effects of nesting units stay (a regression has none, and the
+    covariates of `hm()` stand beside the others, too).
     """
-    inside = [t for block in truth.members for t in block.terms]
-    fixed = [f for block in truth.members for f in block.fixed]
+    outside = [] if nesting else list(truth.nestings)
+    blocks: list[MemberBlock | NestingBlock] = [*truth.members, *outside]
+    inside = [t for block in blocks for t in block.terms or ()]
+    fixed = [f for block in blocks for f in block.fixed]
     parts = _plain_parts(truth, inside, fixed)
     parts += [_nesting_text(block) for block in truth.nestings] if nesting else []
     return _joined(truth, parts)
@@ -45,6 +48,18 @@ def member_formula(truth: Formula, *, weights: str | None, estimated: bool) -> s
     return _joined(truth, parts)
 
 
+def candidate_formulas(truth: Formula, candidates: Mapping[str, str]) -> dict[str, str]:
+    """Formula of each candidate of a choice, by its name.
+
+    A candidate is a whole formula (it has `mm()`), or a weight function that takes the place of
+    the truth's.
+    """
+    return {
+        name: text if "mm(" in text else member_formula(truth, weights=text, estimated=True)
+        for name, text in candidates.items()
+    }
+
+
 def _joined(truth: Formula, parts: list[str]) -> str:
     strata = [f"strata({truth.strata})"] if truth.strata is not None else []
     return f"{truth.outcome.label} ~ {' + '.join([*parts, *strata])}"
@@ -62,7 +77,8 @@ def _fixed_text(fixed: FixedTerm) -> str:
 
 
 def _member_text(block: MemberBlock, weight: str) -> str:
-    terms = [t.label for t in block.terms] + [_fixed_text(f) for f in block.fixed]
+    terms = [t.label for t in block.terms] + [f.label for f in block.features]
+    terms += [_fixed_text(f) for f in block.fixed]
     covariates = f"vars({' + '.join(terms)})" if terms else "NULL"
     name = f", name = {block.name!r}" if block.name else ""
     return (

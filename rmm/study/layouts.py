@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rmm.simulation import Drawn
 from rmm.simulation.truth import Truth, term_columns
+from rmm.study.adjusted_means import adjusted_means
 from rmm.terms import Formula, Term
 from rmm.weights import Column, evaluate, leaf_columns
 
@@ -33,11 +34,17 @@ class Flat:
         Covariate -> (N,) array.
     units : mapping
         ``group``, ``member``, ``nesting`` -> (N,) codes, for cluster-robust errors.
+    strata : int array or None
+        (N,) choice set of each row, where the formula has `strata()`.
+    made : mapping
+        Term's label -> (N,) values that take the place of those computed from columns.
     """
 
     outcomes: Mapping[str, Array]
     columns: Mapping[str, Array]
     units: Mapping[str, Array]
+    strata: Array | None = None
+    made: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Array:
@@ -46,6 +53,8 @@ class Flat:
 
     def term(self, term: Term) -> Array:
         """(N,) values of a term: the product of its atoms."""
+        if term.label in self.made:
+            return self.made[term.label]
         out: Array | None = None
         for atom in term.atoms:
             if isinstance(atom.expression, Column):
@@ -58,11 +67,14 @@ class Flat:
         assert out is not None
         return out
 
-    def frame(self, nesting: str | None) -> pd.DataFrame:
+    def frame(self, nesting: str | None, strata: str | None = None) -> pd.DataFrame:
         """The table under the names of the study; no id of groups, each row is a unit."""
         import pandas as pd
 
-        data: dict[str, Array] = {**self.outcomes, **self.columns}
+        data: dict[str, Array] = dict(self.outcomes)
+        if strata is not None and self.strata is not None:
+            data[strata] = self.strata
+        data |= self.columns
         if nesting is not None:
             data[nesting] = self.units["nesting"]
         return pd.DataFrame(data)
@@ -88,7 +100,7 @@ def by_group(drawn: Drawn, formula: Formula, summary: str) -> Flat:
         values = reduce(drawn.rows(name), m.start[:-1])
         columns[name] = values / m.size if summary == "mean" else values
     units = {} if m.nesting is None else {"nesting": m.nesting}
-    return Flat(drawn.outcomes, columns, units)
+    return Flat(drawn.outcomes, columns, units, strata_codes(drawn, formula))
 
 
 def by_membership(drawn: Drawn, formula: Formula, summary: str) -> Flat:
@@ -99,13 +111,57 @@ def by_membership(drawn: Drawn, formula: Formula, summary: str) -> Flat:
         units["nesting"] = m.nesting[m.group]
     columns = {name: drawn.rows(name) for name in flat_columns(formula)}
     outcomes = {name: values[m.group] for name, values in drawn.outcomes.items()}
-    return Flat(outcomes, columns, units)
+    strata = strata_codes(drawn, formula)
+    return Flat(outcomes, columns, units, None if strata is None else strata[m.group])
+
+
+def adjusted(drawn: Drawn, formula: Formula, summary: str) -> Flat:
+    """One row per group, member terms as Croon & van Veldhoven's adjusted means.
+
+    Raises
+    ------
+    ValueError
+        If a term mixes levels, or the data do not say how reliable group means are.
+    """
+    groups, rows = by_group(drawn, formula, summary), by_membership(drawn, formula, summary)
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    fine = [t for t in terms if is_fine(t, drawn)]
+    for term in fine:
+        if not all(drawn.columns[c].level in _FINE for c in term_columns(term)):
+            raise ValueError(f"{term.label} mixes members and groups: it has no group mean")
+    if not fine:
+        return groups
+    coarse = [t for t in terms if not is_fine(t, drawn)]
+    empty = np.empty((len(groups.outcome), 0))
+    found = adjusted_means(
+        np.column_stack([rows.term(t) for t in fine]),
+        drawn.memberships.group,
+        np.column_stack([groups.term(t) for t in coarse]) if coarse else empty,
+        [t.label for t in fine],
+    )
+    made = {t.label: found[:, i] for i, t in enumerate(fine)}
+    return replace(groups, made=made)
+
+
+def is_fine(term: Term, drawn: Drawn) -> bool:
+    """Whether a term differs between the members of a group."""
+    return any(drawn.columns[c].level in _FINE for c in term_columns(term))
+
+
+def strata_codes(drawn: Drawn, formula: Formula) -> Array | None:
+    """(J,) choice set of each group, numbered from 0; None without `strata()`."""
+    if formula.strata is None:
+        return None
+    nested = formula.strata == drawn.memberships.names.nesting
+    values = drawn.memberships.nesting if nested else drawn.by_group(formula.strata)
+    return np.unique(np.asarray(values), return_inverse=True)[1]
 
 
 #: Layout -> (replication, formula, summary) -> table. Models with `mm()` take the data as they are.
 LAYOUTS: dict[str, Callable[[Drawn, Formula, str], Flat]] = {
     "groups": by_group,
     "memberships": by_membership,
+    "adjusted": adjusted,
 }
 
 
@@ -118,5 +174,4 @@ def parameter_of(term: Term, truth: Truth, drawn: Drawn) -> str:
     for nesting in truth.spec.nestings:
         if label in (t.label for t in nesting.terms):
             return f"{nesting.b}[{label}]"
-    fine = any(drawn.columns[c].level in _FINE for c in term_columns(term))
-    return f"b_l1[{label}]" if fine else f"b_l2[{label}]"
+    return f"b_l1[{label}]" if is_fine(term, drawn) else f"b_l2[{label}]"

@@ -204,6 +204,11 @@ def size_adjusted_power(null: Sample, s: Sample) -> Value:
     return _proportion((s.p_value < limit).astype(float))
 
 
+def selection(s: Sample) -> Value:
+    """Share of fits in which a candidate was chosen (its estimate is 1, else 0)."""
+    return _proportion(s.estimate)
+
+
 def _difference(per_fit: Callable[[Sample], Array]) -> Callable[[Sample, Sample], Value]:
     return lambda base, s: _mean(per_fit(s) - per_fit(base))
 
@@ -221,12 +226,15 @@ class Measure:
         ``"null"`` (null scenario and scenario); ``"fits"`` (all fits, no parameter).
     compute : callable or None
         Samples -> (value, MCSE); None for measures of fits.
+    prefix : str
+        What names of parameters begin with that have it; all have it by default.
     """
 
     name: str
     by_alpha: bool
     of: str
     compute: Callable[..., Value] | None
+    prefix: str = ""
 
 
 _ROWS = (
@@ -251,6 +259,7 @@ _ROWS = (
     Measure("difference_coverage", True, "pair", _difference(lambda s: _inside(s, s.truth))),
     Measure("difference_rejection", True, "pair", _difference(lambda s: s.significant)),
     Measure("difference_width", True, "pair", _difference(lambda s: s.upper - s.lower)),
+    Measure("selection", False, "sample", selection, prefix="choice["),
     Measure("ess_per_second", False, "sample", ess_per_second),
     Measure("convergence", False, "fits", None),
     Measure("seconds", False, "fits", None),

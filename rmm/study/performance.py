@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -138,12 +139,16 @@ class _Cells:
     methods: Sequence[str]
     parameters: Sequence[str]
 
-    def counts(self, scenario: str, method: str) -> dict[str, int]:
-        status = self.fits[scenario, method]["status"]
-        return {
-            "n_failed": int(status.isin([FAILED, TIMEOUT]).sum()),
-            "n_not_converged": int((status == NOT_CONVERGED).sum()),
-        }
+    @cached_property
+    def counts(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(scenario, method) -> fits that failed, fits that did not converge."""
+        return {key: _counts(fits["status"]) for key, fits in self.fits.items()}
+
+
+def _counts(status: pd.Series[str]) -> tuple[int, int]:
+    values = status.to_numpy(dtype=object)
+    failed = int((values == FAILED).sum() + (values == TIMEOUT).sum())
+    return failed, int((values == NOT_CONVERGED).sum())
 
 
 def _cells(table: pd.DataFrame, usable: Sequence[str], parameters: Sequence[str] | None) -> _Cells:
@@ -181,6 +186,11 @@ class _Scorer:
     alpha: float | Sequence[float] | Mapping[str, Sequence[float]]
     baseline: str
     null_scenarios: Mapping[tuple[str, str], str]
+    _samples: dict[tuple[str, str, str, str, float], Sample] = field(default_factory=dict)
+    _pairs: dict[tuple[str, str, str, str, float], tuple[Sample, Sample]] = field(
+        default_factory=dict
+    )
+    _complete: dict[tuple[str, str], Array] = field(default_factory=dict)
 
     def levels(self, parameter: str) -> Sequence[float]:
         found = self.alpha
@@ -193,6 +203,8 @@ class _Scorer:
             for policy in POLICIES:
                 for number, alpha in enumerate(self.levels(parameter)):
                     for row in self.rows:
+                        if not parameter.startswith(row.prefix):
+                            continue
                         if row.of != "fits" and (row.by_alpha or number == 0):
                             yield self.one(row, scenario, method, parameter, policy, alpha)
 
@@ -205,18 +217,26 @@ class _Scorer:
         if row.of == "sample":
             value = row.compute(s)
         elif row.of == "pair" and method != self.baseline:
-            base = self.sample(scenario, self.baseline, parameter, policy, alpha)
-            shared, left, right = np.intersect1d(
-                base.replication, s.replication, return_indices=True
-            )
-            s = s.take(right)
-            value = row.compute(base.take(left), s) if len(shared) else (NAN, NAN)
+            base, s = self.pair(scenario, method, parameter, policy, alpha)
+            value = row.compute(base, s) if s.n else (NAN, NAN)
         elif row.of == "null" and (scenario, parameter) in self.null_scenarios:
             null = self.null_scenarios[scenario, parameter]
             value = row.compute(self.sample(null, method, parameter, policy, alpha), s)
-        counts = self.cells.counts(scenario, method)
+        counts = self.cells.counts[scenario, method]
         level = alpha if row.by_alpha else NAN
-        return (scenario, method, parameter, row.name, level, policy, *value, s.n, *counts.values())
+        return (scenario, method, parameter, row.name, level, policy, *value, s.n, *counts)
+
+    def pair(
+        self, scenario: str, method: str, parameter: str, policy: str, alpha: float
+    ) -> tuple[Sample, Sample]:
+        """Baseline and method on the replications that both have."""
+        key = (scenario, method, parameter, policy, alpha)
+        if key not in self._pairs:
+            s = self.sample(*key)
+            base = self.sample(scenario, self.baseline, parameter, policy, alpha)
+            _, left, right = np.intersect1d(base.replication, s.replication, return_indices=True)
+            self._pairs[key] = base.take(left), s.take(right)
+        return self._pairs[key]
 
     def sample(
         self, scenario: str, method: str, parameter: str, policy: str, alpha: float
@@ -226,24 +246,25 @@ class _Scorer:
             self._samples[key] = self._sample(*key)
         return self._samples[key]
 
-    @property
-    def _samples(self) -> dict[tuple[str, str, str, str, float], Sample]:
-        return self.__dict__.setdefault("_kept", {})
-
     def _sample(
         self, scenario: str, method: str, parameter: str, policy: str, alpha: float
     ) -> Sample:
         found = self.cells.usable.get((scenario, method, parameter))
         if found is None:
             found = next(iter(self.cells.usable.values())).iloc[:0]
-        sample = _sample(found, alpha)
         if policy == PER_METHOD:
-            return sample
+            return _sample(found, alpha)
+        sample = self.sample(scenario, method, parameter, PER_METHOD, alpha)
         common = self.complete(scenario, parameter)
         return sample.take(np.flatnonzero(np.isin(sample.replication, common)))
 
     def complete(self, scenario: str, parameter: str) -> Array:
         """Replications in which every method that has the parameter has a usable fit."""
+        if (scenario, parameter) not in self._complete:
+            self._complete[scenario, parameter] = self._common(scenario, parameter)
+        return self._complete[scenario, parameter]
+
+    def _common(self, scenario: str, parameter: str) -> Array:
         common: Array | None = None
         for method in self.cells.methods:
             found = self.cells.usable.get((scenario, method, parameter))
@@ -297,7 +318,7 @@ def _of_fits(cells: _Cells, rows: Sequence[Measure]) -> Iterator[tuple[Any, ...]
     """Convergence (share of all attempted fits) and mean seconds, per scenario and method."""
     wanted = {row.name for row in rows if row.of == "fits"}
     for (scenario, method), fits in cells.fits.items():
-        counts = cells.counts(scenario, method)
+        counts = cells.counts[scenario, method]
         n = len(fits)
         p = float((fits["status"] == OK).mean())
         seconds = fits["seconds"].to_numpy(dtype=float, na_value=np.nan)
@@ -308,4 +329,4 @@ def _of_fits(cells: _Cells, rows: Sequence[Measure]) -> Iterator[tuple[Any, ...]
         }
         for name, value in values.items():
             if name in wanted:
-                yield (scenario, method, "", name, NAN, PER_METHOD, *value, n, *counts.values())
+                yield (scenario, method, "", name, NAN, PER_METHOD, *value, n, *counts)

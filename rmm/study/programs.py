@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmm.study.batches import make_task
 from rmm.study.config import Study
-from rmm.study.fitting import engine_data
+from rmm.study.engines import engine_data
 from rmm.study.results import write_text
 from rmm.study.tasks import parsed
 
@@ -31,13 +31,14 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
     texts: dict[str, None] = {}
     for scenario in study.scenarios:
         task = make_task(study, scenario, method, 1)
-        text = program(
-            task.formula,
-            task.drawn.truth.spec.family.name,
-            method.backend,
-            data=engine_data(method, task.drawn, parsed(task.formula)),
-            priors=method.priors(task.drawn.truth),
-        )
-        texts[text] = None
+        for formula in task.candidates.values() or [task.formula]:
+            text = program(
+                formula,
+                task.drawn.truth.spec.family.name,
+                method.backend,
+                data=engine_data(method, task.drawn, parsed(formula)),
+                priors=method.priors(task.drawn.truth),
+            )
+            texts[text] = None
     made = [str(compile_program(text)) for text in texts]
     write_text(json.dumps({"method": method.id, "programs": made}, indent=2) + "\n", marker)

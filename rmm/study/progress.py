@@ -25,8 +25,11 @@ class Batch(Protocol):
     path: Any
 
 
-def begin(jobs: Iterable[Batch], folder: Path) -> None:
-    """Note what a run that starts now has to do in `folder`; times of an older run are dropped."""
+def begin(jobs: Iterable[Batch], folder: Path, *, at_most: bool = False) -> None:
+    """Note what a run that starts now has to do in `folder`; times of an older run are dropped.
+
+    `at_most`: the study may end before all of them are done.
+    """
     todo: Counter[str] = Counter()
     done = 0
     for job in jobs:
@@ -37,7 +40,7 @@ def begin(jobs: Iterable[Batch], folder: Path) -> None:
             todo[job.method] += fits
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    start = {"started": time.time(), "done": done, "todo": dict(todo)}
+    start = {"started": time.time(), "done": done, "todo": dict(todo), "at_most": at_most}
     (logs / "batches.jsonl").unlink(missing_ok=True)
     _replace(logs / "progress.json", json.dumps(start))
 
@@ -78,9 +81,10 @@ def say(folder: Path, now: float | None = None) -> str:
     so_far = min(everything, start["done"] + sum(done.values()))
     share = 100 * so_far // everything if everything else 100
     elapsed = (time.time() if now is None else now) - start["started"]
-    return (
-        f"fits {so_far:,} of {everything:,} ({share}%){_left(start['todo'], done, spent, elapsed)}"
-    )
+    left = _left(start["todo"], done, spent, elapsed)
+    if not start.get("at_most"):
+        return f"fits {so_far:,} of {everything:,} ({share}%){left}"
+    return f"fits {so_far:,} of at most {everything:,}{left.replace('about', 'at most about')}"
 
 
 def _left(todo: dict[str, int], done: Counter[str], spent: Counter[str], elapsed: float) -> str:

@@ -1,7 +1,7 @@
-"""Regressions without member effects, by statsmodels: what is done in practice.
+"""Regressions without member effects, by statsmodels and SciPy: what is done in practice.
 
-`REGRESSIONS` has a row for each: ordinary least squares, and logistic regression. A new one is a
-function and a row.
+`REGRESSIONS` has a row for each: least squares, logistic, Weibull and Cox regression, conditional
+logit. A new one is a function and a row.
 """
 
 from __future__ import annotations
@@ -15,12 +15,53 @@ import numpy as np
 from scipy import special
 
 from rmm.simulation import Drawn
+from rmm.study import likelihoods
 from rmm.study.layouts import LAYOUTS, Flat, parameter_of
+from rmm.study.likelihoods import Maximum
 from rmm.study.results import OK
 from rmm.study.tasks import INTERVALS, Outcome, Task, parsed
 from rmm.terms import Formula
 
 Array = np.ndarray[Any, Any]
+UNITS = ("group", "member", "nesting")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a regression gets.
+
+    Attributes
+    ----------
+    outcome : (N,) or (N, 2) array
+        Values; successes and failures; or times and events.
+    matrix : (N, k) array
+    names : sequence of str
+        Of its columns.
+    offset : (N,) array
+    strata : (N,) int array or None
+        Choice sets.
+    errors : str
+        ``classical``, ``robust`` or ``cluster``.
+    clusters : (N, 1) or (N, 2) int array or None
+    """
+
+    outcome: Array
+    matrix: Array
+    names: Sequence[str]
+    offset: Array
+    strata: Array | None
+    errors: str
+    clusters: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Estimates, their standard errors, residual degrees of freedom, and the library's result."""
+
+    mean: Array
+    sd: Array
+    df: float
+    result: Any
 
 
 @dataclass(frozen=True)
@@ -30,108 +71,197 @@ class Regression:
     Attributes
     ----------
     fit : callable
-        ``(outcome, matrix, offset, keywords of statsmodels' fit) -> results`` with `params`,
-        `bse` and `df_resid`; outcome is (N,), or (N, 2) successes and failures.
+        ``problem -> estimates``: of the regressors, then of `positive`.
     outcomes : tuple of str
         Kinds of outcomes that it takes (`rmm.terms.Outcome`).
     families : tuple of str
         Families of the truth that it can be fitted to; empty: all that have such an outcome.
-    robust : mapping
-        Keywords of statsmodels' `fit` for heteroskedasticity-robust errors.
     student : bool
         Tests and intervals by Student's t (with clusters: their smallest number less one degrees
         of freedom), or by the normal distribution.
+    positive : tuple of str
+        Parameters besides the coefficients, estimated on the log scale.
+    clusters : tuple of str
+        Units by which errors can be clustered.
+    intercept : bool
+        Whether the model has one.
     """
 
-    fit: Callable[[Array, Array, Array, Mapping[str, Any]], Any]
+    fit: Callable[[Problem], Estimates]
     outcomes: tuple[str, ...]
     families: tuple[str, ...]
-    robust: Mapping[str, Any]
     student: bool
+    positive: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = UNITS
+    intercept: bool = True
 
 
 def fit_regression(task: Task) -> Outcome:
     """Classical, robust or cluster-robust regression on one row per group or membership."""
     formula, config = parsed(task.formula), task.method.config
-    regression = REGRESSIONS[task.method.backend]
+    regression = regression_of(task.method.backend, task.drawn.truth.spec.family.name)
     flat = LAYOUTS[task.method.kind.layout](task.drawn, formula, config["summary"])
-    names, matrix = _regressors(formula, flat, task.drawn)
-    if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
-        raise ValueError(f"the {len(names)} regressors {', '.join(names)} are collinear")
+    problem = _problem(regression, task, formula, flat)
+    found = regression.fit(problem)
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.sd).all()):
+        raise ValueError(_not_finite(problem))
+    df = _degrees(regression, problem, found)
+    names = [*problem.names, *regression.positive]
+    rows = _rows(names, found, df, len(regression.positive), task.nulls)
+    return Outcome(OK, tuple(rows), fit=found.result)
+
+
+def _problem(regression: Regression, task: Task, formula: Formula, flat: Flat) -> Problem:
+    config = task.method.config
+    names, matrix = _regressors(regression, formula, flat, task.drawn)
+    likelihoods.check_rank(matrix, names, "collinear")
     offset = np.zeros(len(matrix))
     for fixed in formula.fixed:
         offset = offset + fixed.value * flat.term(fixed.term)
+    clusters = None
+    if config["errors"] == "cluster":
+        clusters = np.column_stack([flat.units[u] for u in config["cluster"]])
     outcome = np.squeeze(np.column_stack(list(flat.outcomes.values())))
-    result = regression.fit(outcome, matrix, offset, _errors(regression, config, flat))
-    df = _degrees(regression, config, flat, result)
-    mean, sd = np.asarray(result.params), np.asarray(result.bse)
-    if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
-        raise ValueError("an estimate or standard error is not finite")
-    return Outcome(OK, tuple(_rows(names, mean, sd, df, task.nulls)), fit=result)
+    return Problem(outcome, matrix, names, offset, flat.strata, config["errors"], clusters)
 
 
-def _least_squares(
-    outcome: Array, matrix: Array, offset: Array, keywords: Mapping[str, Any]
-) -> Any:
+def _not_finite(problem: Problem) -> str:
+    """Why an estimate has no error: two-way clustered variances can be negative."""
+    if problem.clusters is not None and problem.clusters.shape[1] == 2:
+        return (
+            "a two-way clustered variance is negative or not finite, which happens with few "
+            "clusters (Cameron, Gelbach & Miller 2011)"
+        )
+    return "an estimate or standard error is not finite"
+
+
+# statsmodels knows HC3 for least squares; for GLM it would silently give HC0.
+_HC3: dict[str, Any] = {"cov_type": "HC3", "use_t": True}
+_HC0: dict[str, Any] = {"cov_type": "HC0"}
+
+
+def _least_squares(problem: Problem) -> Estimates:
     from statsmodels.regression.linear_model import OLS
 
-    return OLS(outcome - offset, matrix).fit(**keywords)
+    keywords = _keywords(problem, _HC3, {"use_t": True})
+    return _of_statsmodels(OLS(problem.outcome - problem.offset, problem.matrix).fit(**keywords))
 
 
-def _logistic(outcome: Array, matrix: Array, offset: Array, keywords: Mapping[str, Any]) -> Any:
+def _logistic(problem: Problem) -> Estimates:
     """Maximum likelihood; complete separation, where it has no maximum, is a failed fit."""
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
+    keywords = _keywords(problem, _HC0, {})
+    model = GLM(problem.outcome, problem.matrix, family=Binomial(), offset=problem.offset)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
         try:
-            result = GLM(outcome, matrix, family=Binomial(), offset=offset).fit(**keywords)
+            result = model.fit(**keywords)
         except PerfectSeparationWarning as found:
             raise ValueError("the predictors separate the outcome completely") from found
     if not result.converged:
         raise ValueError("iteratively reweighted least squares has not converged")
-    return result
+    # Where some of the outcomes are separated, the iterations stop on the way to infinity.
+    likelihoods.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
+    return _of_statsmodels(result)
 
 
-def _regressors(formula: Formula, flat: Flat, drawn: Drawn) -> tuple[list[str], Array]:
+def _keywords(
+    problem: Problem, robust: Mapping[str, Any], cluster: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keywords of statsmodels' `fit` for the kind of errors."""
+    if problem.errors == "robust":
+        return dict(robust)
+    if problem.clusters is not None:
+        codes = problem.clusters
+        groups = codes[:, 0] if codes.shape[1] == 1 else codes
+        return {"cov_type": "cluster", "cov_kwds": {"groups": groups}, **cluster}
+    return {}
+
+
+def _of_statsmodels(result: Any) -> Estimates:
+    mean, sd = np.asarray(result.params), np.asarray(result.bse)
+    return Estimates(mean, sd, float(result.df_resid), result)
+
+
+def _weibull(problem: Problem) -> Estimates:
+    time, event = problem.outcome.T
+    found = likelihoods.weibull(time, event, problem.matrix, problem.offset)
+    return _of_maximum(found, problem)
+
+
+def _cox(problem: Problem) -> Estimates:
+    time, event = problem.outcome.T
+    found = likelihoods.cox(time, event, problem.matrix, problem.offset, problem.names)
+    return _of_maximum(found, problem)
+
+
+def _conditional_logit(problem: Problem) -> Estimates:
+    assert problem.strata is not None, "checked with the study file"
+    found = likelihoods.conditional_logit(
+        problem.outcome, problem.matrix, problem.offset, problem.strata, problem.names
+    )
+    return _of_maximum(found, problem)
+
+
+def _of_maximum(found: Maximum, problem: Problem) -> Estimates:
+    likelihoods.check_finite(found.inverse, problem.matrix, problem.names)
+    clusters = problem.clusters
+    if clusters is not None and found.first is not None:
+        clusters = _by_stratum(clusters, problem.strata, found.first)
+    covariance = likelihoods.sandwich(found, problem.errors, clusters)
+    with np.errstate(invalid="ignore"):
+        sd = np.sqrt(np.diag(covariance))
+    return Estimates(found.params, sd, float("inf"), found.result)
+
+
+def _by_stratum(clusters: Array, strata: Array | None, first: Array) -> Array:
+    """Cluster of each stratum, given those of rows."""
+    assert strata is not None
+    place = np.searchsorted(strata[first], strata, sorter=np.argsort(strata[first]))
+    own = clusters[first][np.argsort(strata[first])[place]]
+    if (own != clusters).any():
+        raise ValueError("strata lie in more than one cluster: their choices are not independent")
+    return np.asarray(clusters[first])
+
+
+def _regressors(
+    regression: Regression, formula: Formula, flat: Flat, drawn: Drawn
+) -> tuple[list[str], Array]:
     names = [parameter_of(term, drawn.truth, drawn) for term in formula.terms]
     values = [flat.term(term) for term in formula.terms]
-    if formula.intercept:
+    if formula.intercept and regression.intercept:
         names, values = ["b_l2[Intercept]", *names], [np.ones(len(flat.outcome)), *values]
     return names, np.column_stack(values)
 
 
-def _errors(regression: Regression, config: Mapping[str, Any], flat: Flat) -> dict[str, Any]:
-    if config["errors"] == "robust":
-        return dict(regression.robust)
-    if config["errors"] == "cluster":
-        codes = np.column_stack([flat.units[u] for u in config["cluster"]])
-        groups = codes[:, 0] if codes.shape[1] == 1 else codes
-        use_t = {"use_t": True} if regression.student else {}
-        return {"cov_type": "cluster", "cov_kwds": {"groups": groups}, **use_t}
-    return {}
-
-
-def _degrees(regression: Regression, config: Mapping[str, Any], flat: Flat, result: Any) -> float:
+def _degrees(regression: Regression, problem: Problem, found: Estimates) -> float:
     """Degrees of freedom of the tests; infinity where the normal distribution is used."""
     if not regression.student:
         return float("inf")
-    if config["errors"] != "cluster":
-        return float(result.df_resid)
-    return float(min(len(np.unique(flat.units[u])) for u in config["cluster"]) - 1)
+    if problem.clusters is None:
+        return found.df
+    return float(min(len(np.unique(codes)) for codes in problem.clusters.T) - 1)
 
 
 def _rows(
-    names: Sequence[str], mean: Array, sd: Array, df: float, nulls: Mapping[str, float]
+    names: Sequence[str],
+    found: Estimates,
+    df: float,
+    positive: int,
+    nulls: Mapping[str, float],
 ) -> list[dict[str, Any]]:
+    mean, sd = found.mean.copy(), found.sd.copy()
     null = np.array([nulls.get(name, 0.0) for name in names])
     p = 2 * special.stdtr(df, -np.abs((mean - null) / sd))
     columns: dict[str, Any] = {"mean": mean, "median": mean, "sd": sd, "null": null, "p_value": p}
     for label, level in INTERVALS:
         half = float(special.stdtrit(df, (1 + level) / 2)) * sd
         columns[f"lower{label}"], columns[f"upper{label}"] = mean - half, mean + half
+    for at in range(len(names) - positive, len(names)):
+        _exponentiate(columns, at, df)
     lists = {k: v.tolist() for k, v in columns.items()}
     return [
         {"parameter": name, "df": df, **{k: v[i] for k, v in lists.items()}}
@@ -139,12 +269,44 @@ def _rows(
     ]
 
 
-# statsmodels knows HC3 for least squares; for GLM it would silently give HC0.
+def _exponentiate(columns: dict[str, Array], at: int, df: float) -> None:
+    """A parameter from the log scale: interval and test as there, standard error by delta."""
+    log, error, null = (float(columns[k][at]) for k in ("mean", "sd", "null"))
+    columns["mean"][at] = np.exp(log)  # the median is the same array
+    columns["sd"][at] = np.exp(log) * error
+    for label, _ in INTERVALS:
+        for bound in (f"lower{label}", f"upper{label}"):
+            columns[bound][at] = np.exp(columns[bound][at])
+    distance = np.inf if null <= 0 else abs(log - np.log(null)) / error
+    columns["p_value"][at] = 2 * special.stdtr(df, -distance)
+
+
 REGRESSIONS: dict[str, Regression] = {
-    "ols": Regression(
-        _least_squares, ("plain",), (), robust={"cov_type": "HC3", "use_t": True}, student=True
-    ),
-    "glm": Regression(
-        _logistic, ("plain", "cbind"), ("binomial",), robust={"cov_type": "HC0"}, student=False
+    "ols": Regression(_least_squares, ("plain",), (), student=True),
+    "glm": Regression(_logistic, ("plain", "cbind"), ("binomial",), student=False),
+    "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
+    "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),
+    # A stratum's rows share one choice: only clusters that hold whole strata make sense.
+    "clogit": Regression(
+        _conditional_logit,
+        ("plain",),
+        ("condlogit",),
+        student=False,
+        clusters=("nesting",),
+        intercept=False,
     ),
 }
+
+
+#: Backend that is the default regression of each scenario's family.
+BY_FAMILY = "regression"
+
+
+def regression_of(backend: str, family: str) -> Regression:
+    """The regression of a backend; `KeyError` for an engine."""
+    return REGRESSIONS[default_regression(family) if backend == BY_FAMILY else backend]
+
+
+def default_regression(family: str) -> str:
+    """The regression of a family: the first that names it, else least squares."""
+    return next((name for name, row in REGRESSIONS.items() if family in row.families), "ols")

@@ -140,7 +140,8 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
         If it is no whole Parquet file of this schema.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)  # small files: threads would only cost time
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
@@ -158,6 +159,19 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
             "Move the old results away, or use the version that wrote them."
         )
     return table, metadata
+
+
+def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of several files of estimates, or some columns; those of none: an empty table."""
+    tables = [_some(path, columns) if columns else read_estimates(path)[0] for path in paths]
+    if not tables:
+        return ESTIMATES.empty_table().select(columns or ESTIMATES.names)
+    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+
+
+def _some(path: Path, columns: Sequence[str]) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=list(columns), use_threads=False)
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:

@@ -229,4 +229,8 @@ def _address(content: Mapping[str, Any], root: Path) -> dict[str, Any]:
     }
     if "file" in membership:
         address["membership"]["file"] = addresses.file_digest(root / membership["file"])
+    size = membership.get("size")
+    if isinstance(size, Mapping) and "file" in size:
+        file = addresses.file_digest(root / size["file"])
+        address["membership"]["size"] = {**size, "file": file}
     return address

@@ -20,13 +20,20 @@ INTERVALS = (("", 0.95), ("90", 0.90), ("99", 0.99))
 
 @dataclass(frozen=True)
 class Task:
-    """One fit: a method, a replication, the values that are tested, and the chains' seed."""
+    """One fit: a method, a replication, the values that are tested, and the chains' seed.
+
+    Attributes
+    ----------
+    candidates : mapping
+        Formulas by name of a method that chooses among them; others have one `formula`.
+    """
 
     method: Method
     drawn: Drawn
     formula: str
     nulls: Mapping[str, float]
     seed: int
+    candidates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

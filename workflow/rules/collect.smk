@@ -1,9 +1,14 @@
+# Where each scenario ends, of a study with `stopping`; else all batches.
+ENDED = [f"{FOLDER}/stopping/{scenario.id}.json" for scenario in STUDY.scenarios]
+
+
 # All batches in one table. `content` makes it repeat when the study asks for other estimands.
 rule collect:
     input:
-        [f"{FOLDER}/{job.path}" for job in JOBS],
+        ENDED if STUDY.stopping else [f"{FOLDER}/{job.path}" for job in JOBS],
     output:
         f"{FOLDER}/estimates.parquet",
+        *([f"{FOLDER}/stopping.parquet"] if STUDY.stopping else []),
     log:
         f"{FOLDER}/logs/collect.log",
     conda:
@@ -12,7 +17,7 @@ rule collect:
     params:
         content=CONTENT,
     message:
-        f"Collecting {len(JOBS)} batches"
+        "Collecting the batches" if STUDY.stopping else f"Collecting {len(JOBS)} batches"
     script:
         "../scripts/collect.py"
 

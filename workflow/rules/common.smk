@@ -10,6 +10,7 @@ from snakemake.utils import validate
 
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
+from rmm.study.batches import jobs_of
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
@@ -29,9 +30,11 @@ def study_file(named):
 
 config["study"] = study_file(config["study"]).as_posix()
 try:
-    STUDY = load_study(config["study"])
+    STUDY = load_study(config["study"], size=config["size"])
     FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
+    # All jobs; with `stopping`, those up to the next decision of each scenario.
     JOBS = plan(STUDY, Path(FOLDER))
+    MOST = plan(STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else JOBS
 except RmmError as error:
     raise WorkflowError(str(error)) from None
 
@@ -46,6 +49,7 @@ wildcard_constraints:
     method="|".join(map(re.escape, METHODS)),
     first=r"\d+",
     last=r"\d+",
+    stage=r"\d+",
 
 
 def compiled(wildcards):
@@ -53,6 +57,29 @@ def compiled(wildcards):
     if wildcards.method in STAN_METHODS:
         return [f"{FOLDER}/programs/{wildcards.method}.json"]
     return []
+
+
+# What a decision depends on besides the estimates.
+RULE = addresses.digest(
+    [STUDY.config.get("stopping"), STUDY.config["estimands"], STUDY.config.get("baseline")]
+)
+
+
+def stage_batches(wildcards):
+    """The batches of a scenario up to a stage, by all methods."""
+    scenario = STUDY.scenario(wildcards.scenario)
+    found = jobs_of(STUDY, scenario, int(wildcards.stage), Path(FOLDER))
+    return [f"{FOLDER}/{job.path}" for job in found]
+
+
+def last_decision(wildcards):
+    """The decision that ends a scenario; asks for one after the other until it is known."""
+    maximum = STUDY.scenario(wildcards.scenario).replications
+    for stage in STUDY.stopping.stages(maximum):
+        found = checkpoints.decide.get(scenario=wildcards.scenario, stage=stage).output[0]
+        if json.loads(Path(found).read_text())["decided"]:
+            break
+    return found
 
 
 # Who works in this folder, so that a lock that a killed run left behind can be told from the
@@ -63,7 +90,7 @@ OWNER = Path(".snakemake") / "rmm_owners" / f"{socket.gethostname()}-{os.getpid(
 onstart:
     OWNER.parent.mkdir(parents=True, exist_ok=True)
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    progress.begin(JOBS, Path(FOLDER))
+    progress.begin(MOST, Path(FOLDER), at_most=STUDY.stopping is not None)
 
 
 onsuccess:

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
-from rmm.study import collect, load_study
+from rmm.study import collect, load_study, plan
 from rmm.study.joblog import logged
 
 with logged(snakemake.log[0]):
-    study = load_study(snakemake.config["study"])
-    collect(study, [Path(part) for part in snakemake.input], Path(snakemake.output[0]))
+    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
+    out = Path(snakemake.output[0])
+    parts = snakemake.input
+    if study.stopping is not None:  # the inputs are decisions; the plan follows from them
+        parts = [out.parent / job.path for job in plan(study, out.parent)]
+    collect(study, parts, out)

@@ -6,4 +6,7 @@ from rmm.study import load_study, write_design
 from rmm.study.joblog import logged
 
 with logged(snakemake.log[0]):
-    write_design(load_study(snakemake.config["study"]), Path(snakemake.output.config).parent)
+    write_design(
+        load_study(snakemake.config["study"], size=snakemake.config["size"]),
+        Path(snakemake.output.config).parent,
+    )

@@ -10,7 +10,7 @@ with logged(snakemake.log[0]) as say:
     started = time.monotonic()
     method = snakemake.wildcards.method
     first, last = int(snakemake.wildcards.first), int(snakemake.wildcards.last)
-    study = load_study(snakemake.config["study"])
+    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
     path = Path(snakemake.output[0])
     run_batch(study, snakemake.wildcards.scenario, method, first, last, path)
     seconds = time.monotonic() - started

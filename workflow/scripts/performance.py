@@ -6,5 +6,5 @@ from rmm.study import load_study, write_performance
 from rmm.study.joblog import logged
 
 with logged(snakemake.log[0]):
-    study = load_study(snakemake.config["study"])
+    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
     write_performance(study, Path(snakemake.input[0]), Path(snakemake.output[0]))

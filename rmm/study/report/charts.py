@@ -1,4 +1,9 @@
-"""Drawing of the report's figures: what is drawn is decided in `figures`, how is decided here."""
+"""What all figures of a report share: panels beside each other, their files, their SVG in the page.
+
+A figure is a `Chart` of panels; a panel draws itself into a pair of axes. The files hold whole
+figures; the page holds each panel by itself, so that panels stand below each other where the
+window is narrow and go where the reader has chosen them away.
+"""
 
 from __future__ import annotations
 
@@ -6,281 +11,224 @@ import hashlib
 import html
 import io
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rmm.style import SETTINGS, Look
 
-#: Where names stand beside their lines, in units of the distance between two levels.
-_ROOM_FOR_NAMES = 0.46
-_HEIGHT, _WIDTH = 2.75, 4.1
-_GREY = "#dcdcdc"
-_DOTTED: dict[str, Any] = {"color": "#555555", "lw": 0.9, "ls": (0, (1, 2))}
+#: More panels than this are a wall, not a figure; the tables hold them all.
+MOST_PANELS = 12
+GREY, DARK = "#dcdcdc", "#555555"
+#: What dotted and dashed edges of bands look like, in figures and in their legends.
+DOTTED: dict[str, Any] = {"color": DARK, "lw": 0.9, "ls": (0, (1, 2))}
+DASHED: dict[str, Any] = {"color": DARK, "lw": 0.9, "ls": (0, (5, 3))}
+#: Labels are the user's: a dollar sign in one is no mathematics.
+_SETTINGS = {**SETTINGS, "text.parse_math": False}
+_PART = re.compile(r'<g id="part ([a-z0-9 -]*)">')
+_FONT = re.compile(r"font-family: [^;\"]*;|(?<=px) 'DejaVu Sans'(?=[;\"])")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One method in one panel: levels (positions on the x axis), values and their intervals.
+class Pen:
+    """What panels draw with: the look of each method, and tags of what readers can choose."""
 
-    `reference` holds (position, value) of published or exact values of this method.
-    """
+    looks: Mapping[str, Look]
 
-    method: str
-    at: tuple[float, ...]
-    value: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    reference: tuple[tuple[float, float], ...] = ()
+    def tag(self, artists: Any, tokens: Sequence[str]) -> None:
+        """Give artists (one or many) the classes of `rmm.study.report.filters`."""
+        for artist in artists if isinstance(artists, list | tuple) else [artists]:
+            artist.set_gid(f"part {' '.join(tokens)}")
 
 
-@dataclass(frozen=True)
-class Band:
-    """A horizontal band to read values against: filled, or its edges as dotted lines."""
-
-    low: float
-    high: float
-    name: str
-    filled: bool = True
-    n: int = 0
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes; panels of the same `scale` have the same limits."""
-
-    title: str
-    lines: tuple[Line, ...]
-    bands: tuple[Band, ...] = ()
-    target: float | None = None
-    scale: str = ""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The x axis, the same in all panels of a figure; `nominal` levels are not joined by lines."""
-
-    name: str
-    at: tuple[float, ...]
-    labels: tuple[str, ...]
-    names_methods: bool = False
-    nominal: bool = False
+class Panel(Protocol):
+    """One pair of axes. `where` holds the classes of what all of it belongs to."""
 
     @property
-    def step(self) -> float:
-        """The smallest distance between two levels (1 for a single level)."""
-        gaps = [b - a for a, b in zip(self.at, self.at[1:], strict=False)]
-        return min(gaps, default=1.0)
+    def title(self) -> str:
+        """What it shows, above it."""
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """Classes of the filters."""
+
+    def draw(self, cell: Any, pen: Pen) -> None:
+        """Draw into matplotlib Axes."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row of the legend; `kind`: method, band, or a name in `_LINES` or `HATCHES`."""
+
+    kind: str
+    label: str
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A whole figure: `name` is its file name, `caption` may hold simple HTML."""
+    """A whole figure.
+
+    Attributes
+    ----------
+    name : str
+        File name.
+    section : str
+        Part of the report that it belongs to: a name in `rmm.study.report.sections`.
+    size : (float, float)
+        Width and height of one panel in inches.
+        What is wider than a telephone scrolls in the page.
+    """
 
     name: str
     title: str
     caption: str
-    y: str
-    axis: Axis
+    section: str
     panels: tuple[Panel, ...]
-    whole_unit: bool = False
-    target_name: str = ""
+    x: str = ""
+    y: str = ""
+    keys: tuple[Key, ...] = ()
+    size: tuple[float, float] = (4.1, 2.75)
+    columns: int = 2
+
+    @property
+    def points(self) -> int:
+        """Width of one panel in points."""
+        return round(72 * self.size[0])
+
+    @property
+    def kind(self) -> str:
+        """How the page lays it out: wide, one (large) or many panels."""
+        if self.size[0] > 5:
+            return "wide"
+        return "one" if len(self.panels) == 1 else ""
 
 
-def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> str:
-    """Draw a chart, write `NAME.svg` and `NAME.pdf` into `folder`, return the SVG for inlining.
+@dataclass(frozen=True)
+class Drawn:
+    """A chart as the page holds it: (classes, SVG) of each panel."""
+
+    chart: Chart
+    panels: tuple[tuple[str, str], ...]
+
+
+def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> Drawn:
+    """Write `NAME.svg` and `NAME.pdf` of a chart into `folder`; give its panels for the page.
 
     The same chart gives the same bytes: no dates, and ids derived from the chart's name.
     """
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import rc_context
-
     salt = hashlib.sha256(chart.name.encode()).hexdigest()[:8]
-    with rc_context({**SETTINGS, "svg.hashsalt": salt}):
-        figure = draw(chart, looks)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        figure = draw(chart, Pen(looks))
+        figure.draw_without_rendering()  # places everything, once for both files
+        figure.set_layout_engine("none")
+        (folder / f"{chart.name}.svg").write_text(_svg(figure), encoding="utf-8")
         figure.savefig(
             folder / f"{chart.name}.pdf", metadata={"CreationDate": None, "Producer": None}
         )
-    text = buffer.getvalue()
-    (folder / f"{chart.name}.svg").write_text(text, encoding="utf-8")
-    return _inline(text, chart, salt)
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": "none"}):
+        panels = [
+            (" ".join(panel.where), _inline(_svg(_alone(panel, chart, Pen(looks))),
+                                            f"{chart.title}: {panel.title}", f"{salt}-{number}"))
+            for number, panel in enumerate(chart.panels)
+        ]  # fmt: skip
+    return Drawn(chart, tuple(panels))
 
 
-def draw(chart: Chart, looks: Mapping[str, Look]) -> Any:
-    """The chart as a matplotlib Figure."""
+def draw(chart: Chart, pen: Pen) -> Any:
+    """The whole chart as a matplotlib Figure, with a legend of what the lines do not say."""
     from matplotlib.figure import Figure
 
-    columns = min(2, len(chart.panels))
+    columns = min(chart.columns, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
-    width = 6.4 if columns == 1 else columns * _WIDTH
-    height = 3.4 if columns == 1 else _HEIGHT
-    figure = Figure(figsize=(width, rows * height + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    cells = [cell for row in grid for cell in row]
+    width, height = chart.size
+    figure = Figure(figsize=(columns * width, rows * height + 0.3), layout="constrained")
+    cells = [c for row in figure.subplots(rows, columns, squeeze=False) for c in row]
+    for cell, panel in zip(cells, chart.panels, strict=False):
+        panel.draw(cell, pen)
+        cell.set_title(_short(panel.title), wrap=True)
     for cell in cells[len(chart.panels) :]:
         cell.set_visible(False)
-    limits = {panel.scale: _limits(chart, panel.scale) for panel in chart.panels}
-    for number, (cell, panel) in enumerate(zip(cells, chart.panels, strict=False)):
-        cell.set_ylim(*limits[panel.scale])
-        _draw_panel(cell, panel, chart, looks)
-        below = number + columns
-        cell.tick_params(labelbottom=below >= len(chart.panels))
     figure.supylabel(chart.y, fontsize=9)
-    figure.supxlabel(chart.axis.name, fontsize=9)
-    _explain(figure, chart)
+    figure.supxlabel(chart.x, fontsize=9)
+    if chart.keys:
+        figure.legend(handles=[_handle(key, pen) for key in chart.keys], loc="outside upper left",
+                      ncols=min(3, len(chart.keys)), frameon=False, fontsize=8,
+                      handlelength=1.8, columnspacing=1.5)  # fmt: skip
     return figure
 
 
-def _explain(figure: Any, chart: Chart) -> None:
-    """A legend of bands, target and references; the methods carry their names themselves."""
+def method_keys(methods: Sequence[str]) -> tuple[Key, ...]:
+    """The legend of methods, for figures whose lines do not end beside their names."""
+    return tuple(Key("method", method) for method in methods)
+
+
+def _alone(panel: Panel, chart: Chart, pen: Pen) -> Any:
+    """One panel as a figure of its own, its title left to the page."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=chart.size, layout="constrained")
+    cell = figure.subplots()
+    panel.draw(cell, pen)
+    cell.set_ylabel(chart.y)
+    cell.set_xlabel(chart.x)
+    return figure
+
+
+def _short(title: str) -> str:
+    return textwrap.shorten(title, 60, placeholder=" …")
+
+
+def _handle(key: Key, pen: Pen) -> Any:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    keys: list[Any] = []
-    if chart.target_name and any(panel.target is not None for panel in chart.panels):
-        keys.append(Line2D([], [], color="#555555", lw=0.8, label=chart.target_name))
-    bands = [band for panel in chart.panels for band in panel.bands]
-    for band in {band.name: band for band in bands}.values():
-        sizes = sorted({b.n for b in bands if b.name == band.name and b.n})
-        span = " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else ""
-        label = f"{band.name} (n = {span})" if span else band.name
-        patch = Patch(color=_GREY, label=label)
-        keys.append(patch if band.filled else Line2D([], [], **_DOTTED, label=label))
-    if any(line.reference for panel in chart.panels for line in panel.lines):
-        keys.append(Line2D([], [], color="black", lw=2.0, label="known value"))
-    if keys:
-        figure.legend(handles=keys, loc="outside upper left", ncols=len(keys), frameon=False,
-                      fontsize=8, handlelength=1.8, columnspacing=1.5)  # fmt: skip
+    if key.kind == "method":
+        look = pen.looks[key.label]
+        return Line2D([], [], color=look.colour, marker=look.marker, ms=4.5, ls=look.line,
+                      label=_short(key.label))  # fmt: skip
+    if key.kind in _LINES:
+        return Line2D([], [], **_LINES[key.kind], label=key.label)
+    if key.kind == "band":
+        return Patch(color=GREY, label=key.label)
+    return Patch(**HATCHES[key.kind], label=key.label)
 
 
-def _draw_panel(cell: Any, panel: Panel, chart: Chart, looks: Mapping[str, Look]) -> None:
-    axis = chart.axis
-    for band in panel.bands:
-        if band.filled:
-            cell.axhspan(band.low, band.high, color=_GREY, lw=0, zorder=0)
-        else:
-            for edge in (band.low, band.high):
-                cell.axhline(edge, **_DOTTED, zorder=1)
-    if panel.target is not None:
-        cell.axhline(panel.target, color="#555555", lw=0.8, zorder=1)
-    most = 0.11 if axis.nominal else 0.035
-    spread = 0.0 if axis.names_methods else min(most, 0.5 / max(1, len(panel.lines))) * axis.step
-    for number, line in enumerate(panel.lines):
-        shift = (number - (len(panel.lines) - 1) / 2) * spread
-        _draw_line(cell, line, shift, looks[line.method], axis)
-    cell.set_xticks(axis.at, _wrapped(axis.labels))
-    first, last = axis.at[0], axis.at[-1]
-    room = 0.5 if axis.names_methods else _ROOM_FOR_NAMES * max(axis.step, (last - first) or 1)
-    cell.set_xlim(first - 0.15 * axis.step - (0.35 if axis.names_methods else 0), last + room)
-    if not axis.names_methods:
-        _name_lines(cell, panel, looks, last + 0.02 * (axis.at[-1] - axis.at[0]) + 0.1 * axis.step)
-    cell.set_title(panel.title)
-    cell.grid(axis="y", color="#e4e4e4", lw=0.6, zorder=0)
-    cell.set_axisbelow(True)
+_LINES: dict[str, dict[str, Any]] = {
+    "dotted": DOTTED,
+    "dashed": DASHED,
+    "line": {"color": DARK, "lw": 0.8},
+    "bar": {"color": "black", "lw": 2.0},
+    "pale": {"color": "#b9b9b9", "lw": 1.4},
+    "dark": {"color": "#222222", "lw": 1.4},
+}
+#: Fills that are told apart without colour.
+HATCHES: dict[str, dict[str, Any]] = {
+    "not_converged": {"facecolor": "#ffffff", "edgecolor": "#333333", "hatch": "////", "lw": 0.6},
+    "failed": {"facecolor": "#333333", "edgecolor": "#333333", "lw": 0.6},
+    "timeout": {"facecolor": "#bbbbbb", "edgecolor": "#333333", "lw": 0.6},
+}
 
 
-def _wrapped(labels: Sequence[str]) -> list[str]:
-    """Long labels on several lines, narrower the more there are."""
-    width = max(9, 56 // len(labels))
-    return [textwrap.fill(label, width, break_long_words=False) for label in labels]
+def _svg(figure: Any) -> str:
+    """Text of a figure; tags of artists become classes, as an id may stand only once."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return _PART.sub(r'<g class="\1">', buffer.getvalue())
 
 
-def _draw_line(cell: Any, line: Line, shift: float, look: Look, axis: Axis) -> None:
-    at = [x + shift for x in line.at]
-    down = [v - low for v, low in zip(line.value, line.low, strict=True)]
-    up = [high - v for v, high in zip(line.value, line.high, strict=True)]
-    cell.errorbar(
-        at, line.value, yerr=[down, up], color=look.colour, marker=look.marker, ms=4.5,
-        ls="none" if axis.nominal else look.line, lw=1.4, elinewidth=1.0, capsize=2, zorder=3,
-    )  # fmt: skip
-    for x, value in line.reference:
-        half = (0.05 if axis.nominal else 0.09) * axis.step
-        cell.plot([x + shift - half, x + shift + half], [value, value], color="black", lw=2.0,
-                  solid_capstyle="butt", zorder=4)  # fmt: skip
-
-
-def _name_lines(cell: Any, panel: Panel, looks: Mapping[str, Look], x: float) -> None:
-    """Write each method's name where its line ends, moved apart where they would touch."""
-    low, high = cell.get_ylim()
-    lines = [line for line in panel.lines if any(math.isfinite(v) for v in line.value)]
-    ends = [next(v for v in reversed(line.value) if math.isfinite(v)) for line in lines]
-    for line, y in zip(lines, spread_apart(ends, 0.075 * (high - low), low, high), strict=True):
-        cell.text(x, y, line.method, color=looks[line.method].colour, va="center", fontsize=8,
-                  fontweight="bold")  # fmt: skip
-
-
-def spread_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places moved as little as needed so that neighbours stand `gap` apart, in their order.
-
-    Clusters that touch are centred on the mean of what they hold; then all are kept in
-    [low, high] as far as there is room.
-    """
-    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
-    clusters: list[list[int]] = []
-    for i in order:
-        clusters.append([i])
-        while len(clusters) > 1 and _touch(clusters[-2], clusters[-1], places, gap):
-            clusters[-2:] = [clusters[-2] + clusters[-1]]
-    moved = list(places)
-    for cluster in clusters:
-        for i, y in zip(cluster, _stack(cluster, places, gap), strict=True):
-            moved[i] = y
-    return _keep_inside(moved, order, gap, low + gap / 2, high - gap / 2)
-
-
-def _stack(cluster: Sequence[int], places: Sequence[float], gap: float) -> list[float]:
-    centre = sum(places[i] for i in cluster) / len(cluster)
-    return [centre + (k - (len(cluster) - 1) / 2) * gap for k in range(len(cluster))]
-
-
-def _touch(below: Sequence[int], above: Sequence[int], places: Sequence[float], gap: float) -> bool:
-    return _stack(above, places, gap)[0] - _stack(below, places, gap)[-1] < gap
-
-
-def _keep_inside(
-    places: list[float], order: Sequence[int], gap: float, low: float, high: float
-) -> list[float]:
-    floor = low
-    for i in order:
-        places[i] = max(places[i], floor)
-        floor = places[i] + gap
-    ceiling = high
-    for i in reversed(order):
-        places[i] = min(places[i], ceiling)
-        ceiling = places[i] - gap
-    return places
-
-
-def _limits(chart: Chart, scale: str) -> tuple[float, float]:
-    """Limits of the y axes of a scale: whatever is drawn is in sight."""
-    ys: list[float] = []
-    for panel in (panel for panel in chart.panels if panel.scale == scale):
-        for line in panel.lines:
-            ys += [*line.value, *line.low, *line.high, *(v for _, v in line.reference)]
-        ys += [edge for band in panel.bands for edge in (band.low, band.high)]
-        ys += [] if panel.target is None else [panel.target]
-    finite = [y for y in ys if math.isfinite(y)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    margin = 0.06 * ((high - low) or 1.0)
-    if not chart.whole_unit:
-        return low - margin, high + margin
-    return (0.0 if low < 0.3 else low - margin), min(1.02, high + margin)
-
-
-def _inline(text: str, chart: Chart, salt: str) -> str:
-    """The SVG without its XML prologue, scaling with the page, ids private to this figure."""
+def _inline(text: str, label: str, salt: str) -> str:
+    """SVG without its XML prologue, with ids of its own; size and font are the page's."""
     body = text[text.index("<svg") :]
     end = body.index(">")
-    head = "".join(
-        f" {part}" for part in body[4:end].split() if not part.startswith(("width=", "height="))
-    )
-    body = body[end:]
+    box = re.search(r'viewBox="[\d. ]+"', body[:end])
+    body = _FONT.sub("", re.sub(r"<metadata>.*?</metadata>", "", body[end:], flags=re.DOTALL))
     for quote in ('id="', 'href="#', "url(#"):
         body = body.replace(quote, f"{quote}{salt}-")
-    return f'<svg role="img" aria-label="{html.escape(chart.title)}"{head}{body}'
+    head = f'role="img" aria-label="{html.escape(label)}" {box[0] if box else ""}'
+    return f"<svg {head}{re.sub(r'\n +', '\n', body)}"

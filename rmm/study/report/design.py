@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rmm.study.report.levels import readable
 from rmm.study.report.numbers import compact
 from rmm.study.report.results import Results
 
 KINDS = {
     "aggregation": "one row per group, member covariates summarised",
     "disaggregation": "one row per membership, the group’s outcome copied",
+    "adjusted_means": "one row per group, Croon and van Veldhoven’s adjusted means",
     "mm": "multiple membership, weights given",
     "mmmm": "multiple membership, weights estimated",
+    "choice": "candidates, the largest leave-one-out elpd is chosen",
 }
 
 
@@ -62,9 +65,52 @@ def _formula(results: Results, method: Mapping[str, Any]) -> str:
 
 
 def truth_rows(results: Results) -> list[tuple[str, str]]:
-    """True parameter values, as far as they are the same in all scenarios."""
+    """True parameter values; priors they are drawn from; what a factor sets is said to vary."""
     truth = results.config.get("truth") or {}
-    return [(str(k), compact(v)) for k, v in (truth.get("parameters") or {}).items()]
+    varied = _varied(results)
+    return [
+        (str(name), "varies, see the factors" if str(name) in varied else _true_value(value))
+        for name, value in (truth.get("parameters") or {}).items()
+    ]
+
+
+def _true_value(value: Any) -> str:
+    return f"drawn from {value['prior']}" if isinstance(value, Mapping) else compact(value)
+
+
+def _varied(results: Results) -> set[str]:
+    """Parameters of the truth that a factor sets."""
+    paths: list[str] = []
+    for factor in (results.config.get("vary") or {}).values():
+        if isinstance(factor, Mapping):
+            paths.append(str(factor.get("path", "")))
+            paths += [str(p) for level in (factor.get("levels") or {}).values() for p in level]
+    start = "truth.parameters."
+    return {path.removeprefix(start) for path in paths if path.startswith(start)}
+
+
+def factor_rows(results: Results) -> list[dict[str, str]]:
+    """One row per factor: its name, what it sets in the study file, its levels."""
+    vary = results.config.get("vary") or {}
+    rows = []
+    for factor in results.factors:
+        said = vary.get(factor.removeprefix("factor."))
+        path = str(said.get("path") or "several keys") if isinstance(said, Mapping) else factor
+        levels = ", ".join(map(compact, results.filters.levels[factor]))
+        rows.append({"name": readable(factor), "path": path, "levels": levels})
+    return rows
+
+
+def scenario_rows(results: Results) -> list[dict[str, Any]]:
+    """One row per scenario: its id, its levels, and the classes of its filters."""
+    return [
+        {
+            "id": str(row["scenario"]),
+            "levels": [compact(row[f]) for f in results.factors],
+            "classes": " ".join(results.filters.scenario(row)),
+        }
+        for row in results.scenarios.to_dict("records")
+    ]
 
 
 def blocks(results: Results) -> list[tuple[str, str]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import StudyError
+from rmm.study.host import FACTS
+from rmm.study.report.filters import Filters
+from rmm.study.report.levels import is_numeric
+from rmm.study.report.stopping import stopping_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +36,10 @@ class Results:
         `scenario` and one column per factor.
     estimates, performance : pandas.DataFrame
         As written by collection.
+    ran_on : mapping
+        What the batches say of the Python and the machines that ran them: `rmm.study.host`.
+    stopping : list of (what, how much)
+        Where scenarios ended, in a study that stops at Monte Carlo errors.
     """
 
     name: str
@@ -39,6 +47,8 @@ class Results:
     scenarios: pd.DataFrame
     estimates: pd.DataFrame
     performance: pd.DataFrame
+    ran_on: Mapping[str, str] = field(default_factory=dict)
+    stopping: Sequence[tuple[str, str]] = ()
 
     @cached_property
     def factors(self) -> list[str]:
@@ -61,6 +71,14 @@ class Results:
         named = [m["name"] for m in self.config.get("methods", [])]
         present = list(dict.fromkeys(self.performance["method"]))
         return [m for m in named if m in present] + [m for m in present if m not in named]
+
+    @cached_property
+    def filters(self) -> Filters:
+        """What readers can choose: methods, and levels of factors in the order of figures."""
+        levels = {f: list(dict.fromkeys(self.scenarios[f].tolist())) for f in self.factors}
+        return Filters(
+            self.methods, {f: sorted(v) if is_numeric(v) else v for f, v in levels.items()}
+        )
 
     @property
     def baseline(self) -> str:
@@ -86,6 +104,18 @@ class Results:
         first = [e["parameter"] for e in self.estimands]
         present = [p for p in dict.fromkeys(self.performance["parameter"].dropna()) if p]
         return [p for p in first if p in present] + [p for p in present if p not in first]
+
+    @cached_property
+    def file_names(self) -> dict[str, str]:
+        """Parameter -> the start of its files' names, no two alike: `b_l1[x]` -> `b_l1_x`."""
+        found: dict[str, str] = {}
+        for parameter in self.parameters:
+            kept = "".join(c if c.isascii() and c.isalnum() else "_" for c in parameter)
+            name = "_".join(part for part in kept.split("_") if part) or "parameter"
+            while name in found.values():
+                name += "_"
+            found[parameter] = name
+        return found
 
     @cached_property
     def fits(self) -> pd.DataFrame:
@@ -144,4 +174,16 @@ def read_results(folder: Path) -> Results:
     scenarios = scenarios.rename(columns={c: f"factor.{c}" for c in scenarios if c in taken})
     order = {scenario: i for i, scenario in enumerate(scenarios["scenario"])}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
-    return Results(folder.name, config, scenarios, estimates, performance)
+    return Results(
+        folder.name, config, scenarios, estimates, performance, _ran_on(folder),
+        stopping_facts(folder),
+    )  # fmt: skip
+
+
+def _ran_on(folder: Path) -> dict[str, str]:
+    """Metadata that collection put into the estimates; none in results of earlier versions."""
+    import pyarrow.parquet as pq
+
+    stored = pq.read_schema(folder / "estimates.parquet").metadata or {}
+    found = {name: stored.get(f"rmm.{name}".encode(), b"").decode() for name in FACTS}
+    return {name: value for name, value in found.items() if value}

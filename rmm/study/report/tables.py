@@ -1,17 +1,15 @@
-"""Tables of a report: the same content as HTML, CSV and LaTeX."""
+"""Tables of a report: the same content as HTML, CSV and LaTeX (`table_files`)."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.report.figures import readable
-from rmm.study.report.numbers import MINUS, MISSING, compact, decimals_for, fixed
+from rmm.study.report.levels import readable
+from rmm.study.report.numbers import MISSING, compact, decimals_for, fixed
+from rmm.study.report.ranks import rank_table
 from rmm.study.report.results import Results
 
 if TYPE_CHECKING:
@@ -49,11 +47,12 @@ MEASURES: dict[str, Measure] = {
     "difference_coverage": Measure("Coverage", 3),
     "difference_rejection": Measure("Rejection rate", 3),
     "difference_width": Measure("Interval width"),
+    "selection": Measure("Selected", 3),
     "seconds": Measure("Seconds per fit", 2),
     "ess_per_second": Measure("ESS per second", 1),
 }
 
-#: Columns of the tables of one parameter: (short name, heading, measures).
+#: Columns of the tables of one parameter: (part of the report, heading, measures).
 GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("tests", "Tests and intervals",
      ("rejection", "coverage", "be_coverage", "interval_width", "size_adjusted_power", "type_s")),
@@ -62,10 +61,14 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("differences", "Differences from {baseline}, on the same data",
      ("difference_rejection", "difference_coverage", "difference_bias", "difference_mse",
       "difference_width")),
-    ("more", "Further measures",
+    ("computation", "Further measures, convergence and time",
      ("mean", "mse", "relative_precision", "exaggeration", "convergence", "seconds",
       "ess_per_second")),
 )  # fmt: skip
+
+
+#: More fits than this share that did not end well are marked.
+ALARM = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,39 @@ class Cell:
     kind: str = "text"
     new_block: bool = False
 
+    @property
+    def html_class(self) -> str:
+        """Its class in the page; plain counts, the most frequent cells, have none."""
+        name = _CLASSES.get(self.kind, self.kind)
+        return f' class="{name}"' if name else ""
+
+
+#: Kinds of cells -> classes: one letter each, as large studies have many cells.
+_CLASSES = {"factor": "f", "factor again": "f g", "method": "m", "number": "v",
+            "error": "e", "count": ""}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `columns` are headings; a heading that spans its error column counts as two."""
+    """A table: `columns` are headings; a heading that spans its error column counts as two.
+
+    `section` is the part of the report it stands in (`sections.SECTIONS`), `where` holds the
+    classes of the filters for each row.
+    """
 
     name: str
+    section: str
     title: str
     caption: str
     columns: tuple[tuple[str, int], ...]
     plain_columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    where: tuple[tuple[str, ...], ...]
+
+    @property
+    def heads(self) -> int:
+        """How many columns say which row it is."""
+        return sum(c.kind.split()[0] in ("factor", "method") for c in self.rows[0])
 
 
 def measure_tables(results: Results, policy: str = "per_method") -> list[Table]:
@@ -96,11 +121,11 @@ def measure_tables(results: Results, policy: str = "per_method") -> list[Table]:
     for parameter in results.parameters:
         rows = results.performance
         rows = rows[(rows["policy"] == policy) & _belongs(rows["parameter"], parameter)]
-        for name, words, measures in GROUPS:
-            heading = words.format(baseline=results.baseline)
+        for section, words, measures in GROUPS:
+            heading = words.replace("{baseline}", results.baseline)
             chosen = _with_numbers(rows, measures)
             if chosen:
-                tables.append(_measure_table(results, rows, parameter, name, heading, chosen))
+                tables.append(_measure_table(results, rows, parameter, section, heading, chosen))
     return tables
 
 
@@ -125,51 +150,61 @@ def _measure_table(
     results: Results,
     rows: pd.DataFrame,
     parameter: str,
-    name: str,
+    section: str,
     heading: str,
     chosen: Sequence[tuple[str, float]],
 ) -> Table:
-    factors = results.factors
-    several = len({a for m, a in chosen if m == "rejection"}) > 1
     found = _by_address(rows)
     decimals = {pair: _decimals(found, pair) for pair in chosen}
-    body = []
+    methods = [m for m in results.methods if section != "differences" or m != results.baseline]
+    body, where = [], []
     for record in results.scenarios.to_dict("records"):
-        scenario = str(record["scenario"])
-        first = True
-        for method in results.methods:
-            cells = [
-                Cell(compact(record[f]) if first else "", record[f], "factor", first)
-                for f in factors
-            ] + [Cell(method, method, "method", first)]
-            counts: Mapping[str, Any] = {}
-            for pair in chosen:
-                row = found.get((scenario, method, *_key(pair)))
-                cells += _value_cells(row, decimals[pair], first)
-                counts = row or counts
-            body.append((*cells, *_count_cells(counts, first)))
-            first = False
-    labels = [_label(measure, alpha, several) for measure, alpha in chosen]
-    head = [(readable(f), 1) for f in factors] + [("Method", 1)] + [(x, 2) for x in labels]
-    plain = [*factors, "method"]
-    for (measure, alpha), _ in zip(chosen, labels, strict=True):
-        column = f"{measure}_{alpha:g}" if several and measure == "rejection" else measure
+        here = results.filters.scenario(record)
+        for number, method in enumerate(methods):
+            cells = _head_cells(results, record, method, first=number == 0)
+            scores = [found.get((record["scenario"], method, *_key(pair))) for pair in chosen]
+            counts: Mapping[Any, Any] = next((row for row in scores if row), {})
+            for pair, row in zip(chosen, scores, strict=True):
+                cells += _value_cells(row, decimals[pair], counts.get("n"))
+            body.append((*cells, *_count_cells(counts)))
+            where.append((results.filters.method(method), *here))
+    several = {m for m, _ in chosen if sum(m == other for other, _ in chosen) > 1}
+    head = [(readable(f), 1) for f in results.factors] + [("Method", 1)]
+    head += [(_label(measure, alpha, measure in several), 2) for measure, alpha in chosen]
+    plain = [*results.factors, "method"]
+    for measure, alpha in chosen:
+        column = f"{measure}_{alpha:g}" if measure in several else measure
         plain += [column, f"{column}_mcse"]
-    counted = ("n", "not converged", "failed")
     return Table(
-        f"{_file_name(parameter)}_{name}",
+        f"{results.file_names[parameter]}_{section}",
+        section,
         f"{parameter}: {heading[0].lower()}{heading[1:]}",
         _caption(results, parameter),
-        (*head, *((c, 1) for c in counted)),
+        (*head, *((c, 1) for c in ("n", "not converged", "failed"))),
         (*plain, "n", "n_not_converged", "n_failed"),
         tuple(body),
+        tuple(where),
     )
+
+
+def _head_cells(
+    results: Results, record: Mapping[Any, Any], method: str, *, first: bool
+) -> list[Cell]:
+    """Levels and method; the levels are said again in each row, as rows above may be hidden."""
+    kind = "factor" if first else "factor again"
+    return [
+        *(Cell(compact(record[f]), record[f], kind, first) for f in results.factors),
+        Cell(method, method, "method", first),
+    ]
 
 
 def _caption(results: Results, parameter: str) -> str:
     truths = {results.truth(str(s), parameter) for s in results.scenarios["scenario"]}
     known = sorted(t for t in truths if not math.isnan(t))
-    text = "Monte Carlo standard errors in parentheses; n: usable fits."
+    text = (
+        "Monte Carlo standard errors in parentheses; n: usable fits. Counts of other fits are "
+        f"marked where they are more than {100 * ALARM:g}%."
+    )
     if known:
         values = ", ".join(compact(float(t)) for t in known)
         text = f"True value {values}. {text}"
@@ -197,96 +232,55 @@ def _decimals(found: Mapping[tuple[Any, ...], Mapping[Any, Any]], pair: tuple[st
     return decimals_for([r["mcse"] for r in mine], [r["value"] for r in mine], most)
 
 
-def _value_cells(row: Mapping[Any, Any] | None, decimals: int, first: bool) -> list[Cell]:
+def _value_cells(row: Mapping[Any, Any] | None, decimals: int, usual: Any) -> list[Cell]:
+    """A value and its error; measures of other fits than the row's others (`usual`) say their n."""
     value = math.nan if row is None else float(row["value"])
     mcse = math.nan if row is None else float(row["mcse"])
     error = "" if math.isnan(mcse) else f"({fixed(mcse, decimals)})"
-    return [
-        Cell(fixed(value, decimals), value, "number", first),
-        Cell(error, mcse, "error", first),
-    ]
+    if row is not None and not math.isnan(value) and row["n"] != usual:
+        error = f"{error} n {int(row['n']):,}".strip()
+    return [Cell(fixed(value, decimals), value, "number"), Cell(error, mcse, "error")]
 
 
-def _count_cells(row: Mapping[str, Any], first: bool) -> list[Cell]:
-    names = ("n", "n_not_converged", "n_failed")
-    values = [row.get(name) for name in names]
+def _count_cells(row: Mapping[Any, Any]) -> list[Cell]:
+    values = [row.get(name) for name in ("n", "n_not_converged", "n_failed")]
     shown = [MISSING if v is None or v != v else f"{int(v):,}" for v in values]
+    many = ALARM * sum(float(v) for v in values if v is not None and v == v)
     return [
-        Cell(t, v, "count alarm" if k and t not in ("0", MISSING) else "count", first)
+        Cell(t, v, "alarm" if k and v is not None and v > many else "count")
         for k, (t, v) in enumerate(zip(shown, values, strict=True))
     ]
 
 
 def _label(measure: str, alpha: float, several: bool) -> str:
     label = MEASURES[measure].label
-    return f"{label}, α = {alpha:g}" if several and measure == "rejection" else label
+    return f"{label}, α = {alpha:g}" if several else label
 
 
-def _file_name(parameter: str) -> str:
-    """`b_l1[x]` -> `b_l1_x`."""
-    kept = "".join(c if c.isalnum() else "_" for c in parameter)
-    return "_".join(part for part in kept.split("_") if part)
-
-
-def write_table(table: Table, folder: Path) -> None:
-    """Write `NAME.csv` (full precision) and `NAME.tex` (booktabs) into `folder`."""
-    (folder / f"{table.name}.csv").write_text(as_csv(table), encoding="utf-8")
-    (folder / f"{table.name}.tex").write_text(as_latex(table), encoding="utf-8")
-
-
-def as_csv(table: Table) -> str:
-    """The table with unrounded numbers; missing values are empty."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.plain_columns)
-    for row in table.rows:
-        writer.writerow([_plain(cell.value) for cell in row])
-    return buffer.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return repr(float(value)) if isinstance(value, float) else value
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    MINUS: "$-$", MISSING: "--", "α": r"$\alpha$", "≤": r"$\le$", "×": r"$\times$",
-    "[": "{[}", "]": "{]}",
-}  # fmt: skip
-
-
-def latex(text: str) -> str:
-    r"""Text safe inside a LaTeX table; brackets are guarded, as they follow `\\`."""
-    return "".join(_LATEX.get(c, c) for c in text)
-
-
-def as_latex(table: Table) -> str:
-    r"""The table for `\input{}`; needs the package booktabs only."""
-    layout = "".join(_LAYOUT[cell.kind.split()[0]] for cell in table.rows[0])
-    heads = [
-        latex(name) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{latex(name)}}}"
-        for name, span in table.columns
-    ]
-    lines = [rf"% {table.title}. {table.caption}", rf"\begin{{tabular}}{{{layout}}}", r"\toprule"]
-    lines += [" & ".join(heads) + r" \\", r"\midrule"]
-    for number, row in enumerate(table.rows):
-        if number and row[0].new_block:
-            lines.append(r"\addlinespace")
-        lines.append(" & ".join(latex(cell.text) for cell in row) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-_LAYOUT = {"factor": "l", "method": "l", "text": "l", "number": "r", "error": "@{\\ }r",
-           "count": "r"}  # fmt: skip
-
-
-def performance_csv(results: Results) -> str:
-    """Every measure, policy and alpha in one long table, with the scenarios' factors."""
-    factors = [c for c in results.scenarios.columns if c != "scenario"]
-    order = ["scenario", *factors]
-    table = results.performance.merge(results.scenarios[order], on="scenario", how="left")
-    columns = [*order, *(c for c in results.performance.columns if c != "scenario")]
-    return str(table[columns].to_csv(index=False, lineterminator="\n"))
+def calibration_table(results: Results) -> list[Table]:
+    """P values of the ranks' ECDF, if the study has ranks."""
+    rows = rank_table(results)
+    if not rows:
+        return []
+    body, where = [], []
+    for row in rows:
+        record, method = row["scenario"], row["method"]
+        cells = [Cell(compact(record[f]), record[f], "factor") for f in results.factors]
+        cells += [
+            Cell(row["parameter"], row["parameter"], "factor"),
+            Cell(method, method, "method"),
+        ]
+        cells += [
+            Cell(f"{row['n']:,}", row["n"], "count"),
+            Cell(fixed(row["p"], 4), row["p"], "count"),
+        ]
+        body.append(tuple(cells))
+        where.append((results.filters.method(method), *results.filters.scenario(record)))
+    caption = (
+        f"P value of the largest deviation of the ranks’ ECDF from the uniform one; {len(rows)} "
+        f"tests, so the smallest of calibrated methods is about {1 / (len(rows) + 1):.2g}."
+    )
+    heads = [*(readable(f) for f in results.factors), "Parameter", "Method", "data sets", "p"]
+    plain = (*results.factors, "parameter", "method", "n", "ecdf_p")
+    return [Table("calibration", "calibration", "Uniformity of ranks", caption,
+                  tuple((h, 1) for h in heads), plain, tuple(body), tuple(where))]  # fmt: skip

@@ -1,0 +1,51 @@
+"""Real tables that a simulation starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from rmm.errors import DataError
+from rmm.simulation.recipes import RecipeError, check_name
+from rmm.tables import read_table
+
+
+def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
+    """The table in a file.
+
+    Parameters
+    ----------
+    key : str
+        Path of the key that names the file, for letters.
+    file : str
+        .csv, .parquet or .rda; relative to `root`.
+
+    Raises
+    ------
+    RecipeError
+    """
+    path = root / file
+    if not path.is_file():
+        raise RecipeError(
+            key,
+            f"there is no file {file!r}",
+            f"Looked in {root}. A path is relative to the project root.",
+        )
+    try:
+        return read_table(path)
+    except DataError as error:
+        raise RecipeError(key, str(error)) from error
+
+
+def id_column(key: str, role: str, column: str, frame: pd.DataFrame) -> str:
+    """The name of an id column: it must be there, without missing values.
+
+    Raises
+    ------
+    RecipeError
+    """
+    check_name(f"{key}.{role}", "column", column, list(frame.columns))
+    if frame[column].isna().any():
+        raise RecipeError(f"{key}.{role}", f"column {column!r} has missing values")
+    return column

@@ -1,0 +1,37 @@
+"""What a batch ran on, as far as it may matter for its numbers and its time: no names of hosts."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+
+#: What is kept in the metadata of estimates, and how a report calls it.
+FACTS = {"python": "Python", "system": "System", "packages": "Libraries"}
+_PACKAGES = ("numpy", "scipy", "pandas", "statsmodels")
+
+
+def running_on() -> dict[str, str]:
+    """Python, kind of machine, and versions of the libraries whose numbers go into estimates."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": ", ".join(found),
+    }
+
+
+def together(batches: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What the metadata of many batches say, each different thing once."""
+    kept: dict[str, dict[str, None]] = {name: {} for name in FACTS}
+    for metadata in batches:
+        for name in FACTS:
+            if metadata.get(name):
+                kept[name][metadata[name]] = None
+    return {name: "; ".join(sorted(values)) for name, values in kept.items() if values}

@@ -1,0 +1,273 @@
+"""Regressions by maximum likelihood: Weibull, Cox and conditional logit without member effects.
+
+Each gives estimates, the contributions of rows (or strata) to the score, and the information;
+errors of every kind follow from these by the sandwich of statsmodels. Why not lifelines for
+Weibull: its model has neither a fixed predictor nor two-way clusters, and it would bring four more
+packages; the likelihood with its derivatives is a page, and SciPy finds the maximum.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+#: Largest standard error per sd of a regressor; where a likelihood has no maximum it is far above.
+_LARGEST = 100.0
+_LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
+
+
+@dataclass(frozen=True, eq=False)
+class Maximum:
+    """A likelihood at its maximum.
+
+    Attributes
+    ----------
+    params : (k,) array
+    scores : callable
+        ``() -> (N, k)`` contributions of the units that the likelihood treats as independent, rows
+        or strata; classical errors do without.
+    inverse : (k, k) array
+        Inverse of the observed information.
+    first : int array or None
+        (N,) first row of each unit, where units are not rows.
+    result : object
+        What the library returned.
+    """
+
+    params: Array
+    scores: Callable[[], Array]
+    inverse: Array
+    result: Any
+    first: Array | None = None
+
+
+def sandwich(maximum: Maximum, errors: str, clusters: Array | None) -> Array:
+    """Covariance of the estimates.
+
+    Parameters
+    ----------
+    errors : str
+        ``classical`` (inverse information), ``robust`` (Huber 1967, White 1982: scores of units)
+        or ``cluster``: scores summed within clusters (Liang & Zeger 1986), times
+        G/(G - 1) (N - 1)/(N - k); two ways are A + B - (A and B) of Cameron, Gelbach & Miller
+        (2011), Journal of Business & Economic Statistics 29, equation 2.11.
+    clusters : (N, 1) or (N, 2) int array or None
+    """
+    from statsmodels.stats import sandwich_covariance as robust
+
+    if errors == "classical":
+        return maximum.inverse
+    scores, bread = maximum.scores(), maximum.inverse
+    if errors == "robust":
+        return np.asarray(bread @ scores.T @ scores @ bread)
+    assert clusters is not None
+    parts = (scores, bread)
+    if clusters.shape[1] == 1:
+        return np.asarray(robust.cov_cluster(parts, clusters[:, 0]))
+    return np.asarray(robust.cov_cluster_2groups(parts, clusters)[0])
+
+
+def check_finite(inverse: Array, matrix: Array, names: Sequence[str]) -> None:
+    """Raise ValueError where a coefficient runs away: the predictors separate the outcomes.
+
+    Parameters
+    ----------
+    inverse : (k or more, k or more) array
+        Inverse of the information.
+    """
+    k = matrix.shape[1]
+    centre, spread = matrix.mean(axis=0), np.std(matrix, axis=0)
+    scaled = np.sqrt(np.diag(inverse)[:k]) * spread
+    # A constant is judged where the covariates are, however far from 0 that is.
+    level = np.sqrt(centre @ inverse[:k, :k] @ centre)
+    for values in (np.where(spread > 0, scaled, 0.0), np.where(spread > 0, 0.0, level)):
+        values = np.nan_to_num(values, nan=np.inf)
+        if values.max() > _LARGEST:
+            raise ValueError(
+                f"the likelihood has no finite maximum: {names[int(np.argmax(values))]} runs "
+                "away, because the predictors separate the outcomes"
+            )
+
+
+def check_rank(matrix: Array, names: Sequence[str], what: str) -> None:
+    """Raise ValueError if a combination of regressors is constant."""
+    if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        raise ValueError(f"the {len(names)} regressors {', '.join(names)} are {what}")
+
+
+# -- Weibull ---------------------------------------------------------------------------------
+
+
+def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
+    """Accelerated failure time S(t) = exp(-(t / exp(eta))^shape), right censoring.
+
+    Parameters
+    ----------
+    time, event : (N,) arrays
+    matrix : (N, k) array
+    offset : (N,) array
+        Part of eta that is known.
+
+    Returns
+    -------
+    Maximum
+        ``params`` (k + 1,): coefficients, and the log of the shape.
+
+    Raises
+    ------
+    ValueError
+        Without an event, or if the maximum is not found.
+    """
+    from scipy.optimize import minimize
+
+    _check_events(event)
+    log_t = np.log(time)
+    basis, triangle = np.linalg.qr(matrix)  # a scale on which all coefficients are alike
+    basis, triangle = basis * np.sqrt(len(basis)), triangle / np.sqrt(len(basis))
+    first = np.linalg.lstsq(basis, log_t - offset, rcond=None)[0]
+    left = max(float(np.std(log_t - offset - basis @ first)), 1e-3)
+    found = minimize(
+        lambda p: -_weibull_values(p, log_t, event, basis, offset),
+        np.append(first, np.log(_LOG_SD / left)),
+        jac=lambda p: -_weibull_scores(p, log_t, event, basis, offset).sum(axis=0),
+        hess=lambda p: -_weibull_hessian(p, log_t, event, basis, offset),
+        method="trust-exact",
+        options={"gtol": 1e-7 * len(basis), "maxiter": 500},
+    )
+    if not found.success:
+        raise ValueError(f"the maximum of the likelihood was not found: {found.message}")
+    params = np.append(np.linalg.solve(triangle, found.x[:-1]), found.x[-1])
+    return Maximum(
+        params,
+        lambda: _weibull_scores(params, log_t, event, matrix, offset),
+        _inverse(-_weibull_hessian(params, log_t, event, matrix, offset)),
+        found,
+    )
+
+
+def _weibull_parts(
+    p: Array, log_t: Array, matrix: Array, offset: Array
+) -> tuple[float, Array, Array]:
+    """Shape, log z and z = (t / exp(eta))^shape, the cumulative hazard."""
+    shape = float(np.exp(np.clip(p[-1], -50, 50)))
+    log_z = shape * (log_t - offset - matrix @ p[:-1])
+    return shape, log_z, np.exp(np.clip(log_z, -700, 300))
+
+
+def _weibull_values(p: Array, log_t: Array, event: Array, matrix: Array, offset: Array) -> float:
+    _, log_z, z = _weibull_parts(p, log_t, matrix, offset)
+    return float(np.sum(event * (p[-1] + log_z - log_t) - z))
+
+
+def _weibull_scores(p: Array, log_t: Array, event: Array, matrix: Array, offset: Array) -> Array:
+    """(N, k + 1) derivatives by the coefficients and log shape."""
+    shape, log_z, z = _weibull_parts(p, log_t, matrix, offset)
+    by_shape = event * (1 + log_z) - z * log_z
+    return np.column_stack([matrix * (shape * (z - event))[:, None], by_shape])
+
+
+def _weibull_hessian(p: Array, log_t: Array, event: Array, matrix: Array, offset: Array) -> Array:
+    shape, log_z, z = _weibull_parts(p, log_t, matrix, offset)
+    out = np.empty((len(p), len(p)))
+    out[:-1, :-1] = -(matrix.T * (shape**2 * z)) @ matrix
+    out[:-1, -1] = out[-1, :-1] = matrix.T @ (shape * (z - event + z * log_z))
+    out[-1, -1] = np.sum(event * log_z - z * log_z * (1 + log_z))
+    return out
+
+
+def _inverse(information: Array) -> Array:
+    try:
+        np.linalg.cholesky(information)
+    except np.linalg.LinAlgError as error:
+        raise ValueError("the likelihood has no maximum: its information is singular") from error
+    return np.linalg.inv(information)
+
+
+def _check_events(event: Array) -> None:
+    if not event.any():
+        raise ValueError(f"no event: all {len(event)} durations are censored")
+
+
+# -- Cox -------------------------------------------------------------------------------------
+
+
+def cox(time: Array, event: Array, matrix: Array, offset: Array, names: Sequence[str]) -> Maximum:
+    """Proportional hazards by the partial likelihood, ties as Breslow's.
+
+    Scores are the score residuals of Lin & Wei (1989), Journal of the American Statistical
+    Association 84, which count a row's part in the risk sets of others.
+    """
+    from statsmodels.duration.hazard_regression import PHReg
+
+    _check_events(event)
+    check_rank(matrix - matrix.mean(axis=0), names, "collinear, or constant")
+    model = PHReg(time, matrix, status=event, ties="breslow", offset=offset)
+    result = _without_warnings(model.fit)
+    params = np.asarray(result.params)
+
+    def scores() -> Array:
+        # Rows that were censored before the first event are in no risk set.
+        return np.nan_to_num(model.score_residuals(params))
+
+    return Maximum(params, scores, _inverse(-model.hessian(params)), result)
+
+
+# -- conditional logit -----------------------------------------------------------------------
+
+
+def conditional_logit(
+    chosen: Array, matrix: Array, offset: Array, strata: Array, names: Sequence[str]
+) -> Maximum:
+    """P(chosen rows | how many of a stratum are chosen); the units of the scores are strata.
+
+    With one chosen row this is McFadden's conditional logit; with several (a chosen group's rows
+    in disaggregated data) it is the exact conditional likelihood.
+    """
+    from statsmodels.discrete.conditional_models import ConditionalLogit
+
+    within = matrix - _means(matrix, strata)
+    check_rank(within, names, "collinear, or constant, within strata")
+    model = ConditionalLogit(chosen, within, groups=strata, offset=offset - _means(offset, strata))
+    result = _without_warnings(model.fit, method="newton")
+    params = np.asarray(result.params)
+    # statsmodels keeps strata in the order in which they appear.
+    first = np.sort(np.unique(strata, return_index=True)[1])
+
+    def scores() -> Array:
+        return np.array([model.score_grp(g, params) for g in range(len(first))])
+
+    return Maximum(params, scores, _inverse(-model.hessian(params)), result, first)
+
+
+def _means(values: Array, strata: Array) -> Array:
+    """Means of strata, one per row: a shift that the likelihood does not see, against overflow."""
+    _, code, size = np.unique(strata, return_inverse=True, return_counts=True)
+    columns = values.reshape(len(values), -1).T
+    means = np.stack([np.bincount(code, c) / size for c in columns])
+    return means[:, code].T.reshape(values.shape)
+
+
+def _without_warnings(fit: Any, **keywords: Any) -> Any:
+    """Run `fit`; what statsmodels says about convergence is an error."""
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        warnings.simplefilter("error", HessianInversionWarning)
+        try:
+            return fit(disp=False, **keywords)
+        except (ConvergenceWarning, HessianInversionWarning) as found:
+            raise ValueError(
+                "the likelihood has no maximum that Newton's method finds; the predictors may "
+                "separate the outcomes"
+            ) from found
+        except np.linalg.LinAlgError as found:
+            raise ValueError(
+                "the likelihood has no maximum: its information is singular"
+            ) from found

@@ -1,0 +1,12 @@
+"""Decide whether a scenario has enough replications."""
+
+from pathlib import Path
+
+from rmm.study import load_study
+from rmm.study.batches import write_decision
+from rmm.study.joblog import logged
+
+with logged(snakemake.log[0]) as say:
+    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
+    scenario, stage = snakemake.wildcards.scenario, int(snakemake.wildcards.stage)
+    say(write_decision(study, scenario, stage, snakemake.input, Path(snakemake.output[0])))
