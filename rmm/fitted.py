@@ -21,7 +21,14 @@ from rmm.memberships import weight_columns
 from rmm.model import Model
 from rmm.predictor import flat_draws, weight_draws, weight_totals
 from rmm.spec import MemberPart
-from rmm.summary import Diagnostics, diagnose, spread, summarise
+from rmm.summary import (
+    PARETO_K_LIMIT,
+    Diagnostics,
+    diagnose,
+    of_weighted_draws,
+    spread,
+    summarise,
+)
 from rmm.tables import Array
 
 if TYPE_CHECKING:
@@ -29,6 +36,10 @@ if TYPE_CHECKING:
 
 _MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
 _ADVICE_LINES = 3  # of the warning; the diagnostics hold all
+_WEIGHTS = (
+    "Pareto k of the importance weights is {:.2f}: above 0.7 weighted draws cannot be trusted, "
+    "however many there are. Fit with backend 'stan' or 'jags'."
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ class Fit(AfterFit):
     def _everything(self) -> pd.DataFrame:
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
-        return summarise(posterior, [n for n in names if n in posterior])
+        table = summarise(posterior, [n for n in names if n in posterior])
+        return of_weighted_draws(table, self.run.engine.get("ess"))
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -69,8 +81,9 @@ class Fit(AfterFit):
     def _diagnostics(self) -> Diagnostics:
         diverging = self.run.sample_stats.get("diverging", np.zeros(1))
         return diagnose(
-            self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging))
-        )
+            self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging)),
+            self.run.engine.get("pareto_k"),
+        )  # fmt: skip
 
     def summary(self) -> pd.DataFrame:
         """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`."""
@@ -221,7 +234,9 @@ class Fit(AfterFit):
         advice = dict(self._advice)
         flat = advice.pop("flat_weights", None)
         if not d.converged:
-            lines = list(advice.values())[:_ADVICE_LINES] or [
+            weights = d.pareto_k is not None and d.pareto_k > PARETO_K_LIMIT
+            lines = [_WEIGHTS.format(d.pareto_k)] if weights else []
+            lines += list(advice.values())[:_ADVICE_LINES] or [
                 "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
             ]
             warnings.warn(

@@ -50,8 +50,10 @@ def _is_path(text: str) -> bool:
 def check_variables(text: str, language: str, names: Iterable[str]) -> None:
     """Raise `ProgramError` if a program lacks variables that are to be kept."""
     if language not in _COMMENTS:
-        raise BackendError(f"An engine of language {language!r} runs no program text: leave out "
-                           "`program=`, and monitor parameters only.")
+        raise ProgramError(
+            f"An engine of language {language!r} runs no program text: leave out "
+            "`program=`, and monitor parameters only."
+        )
     code = _code(text, language)
     words = set(re.findall(r"[A-Za-z][\w.]*", code))
     missing = [name for name in names if name not in words]

@@ -15,6 +15,7 @@ Array = np.ndarray[Any, Any]
 QUANTILES = (0.025, 0.5, 0.975)
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
+PARETO_K_LIMIT = 0.7
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class Diagnostics:
     ----------
     converged : bool
         R-hat <= 1.01 and bulk and tail ESS >= 100 per chain on all structural parameters, and no
-        divergences (Vehtari et al. 2021).
+        divergences (Vehtari et al. 2021); and for weighted draws k^ <= 0.7.
     worst_rhat, worst_ess : str
         The parameters that decide.
+    pareto_k : float or None
+        k^ of the importance weights, where draws have been weighted (Vehtari et al. 2024).
     """
 
     converged: bool
@@ -39,6 +42,7 @@ class Diagnostics:
     min_ess_tail: float
     worst_ess: str
     divergences: int
+    pareto_k: float | None = None
 
 
 def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:
@@ -97,13 +101,31 @@ def _columns(draws: Array) -> dict[str, Array]:
         }
 
 
-def diagnose(table: pd.DataFrame, chains: int, draws: int, divergences: int) -> Diagnostics:
+def of_weighted_draws(table: pd.DataFrame, effective: float | None) -> pd.DataFrame:
+    """A summary with the effective sample size of the weights, where draws have been weighted.
+
+    Draws that are resampled by their weights repeat: what a table says of them as a chain is more
+    than what they are worth.
+    """
+    if effective is None:
+        return table
+    sizes = table[["ess_bulk", "ess_tail"]].clip(upper=effective)
+    return table.assign(**sizes, mcse_mean=table["sd"] / sizes["ess_bulk"] ** 0.5)
+
+
+def diagnose(
+    table: pd.DataFrame,
+    chains: int,
+    draws: int,
+    divergences: int,
+    pareto_k: float | None = None,
+) -> Diagnostics:
     """Convergence from a summary table of the structural parameters."""
     rhat = table["rhat"].fillna(np.inf)
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
     enough = bool((rhat <= RHAT_LIMIT).all() and (ess >= ESS_PER_CHAIN * chains).all())
     return Diagnostics(
-        converged=enough and divergences == 0,
+        converged=enough and divergences == 0 and (pareto_k is None or pareto_k <= PARETO_K_LIMIT),
         chains=chains,
         draws=draws,
         max_rhat=float(rhat.max()),
@@ -112,6 +134,7 @@ def diagnose(table: pd.DataFrame, chains: int, draws: int, divergences: int) -> 
         min_ess_tail=float(table["ess_tail"].min()),
         worst_ess=str(ess.idxmin()),
         divergences=divergences,
+        pareto_k=pareto_k,
     )
 
 

@@ -39,7 +39,11 @@ def _no_nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
     return {}
 
 
-LANGUAGES: dict[str, str] = {"jags": "rmm.programs.jags", "stan": "rmm.programs.stan", "laplace": "rmm.programs.laplace"}
+LANGUAGES: dict[str, str] = {
+    "jags": "rmm.programs.jags",
+    "stan": "rmm.programs.stan",
+    "laplace": "rmm.programs.laplace",
+}
 
 
 def find_language(name: str) -> Language:

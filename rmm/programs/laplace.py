@@ -16,7 +16,7 @@ import numpy as np
 
 from rmm.design import Design
 from rmm.errors import BackendError
-from rmm.expressions import Aggregate, Column, Node
+from rmm.expressions import Aggregate, Column, Node, children
 from rmm.families import Family
 from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
@@ -24,8 +24,9 @@ from rmm.memberships import Membership
 from rmm.prior_language import Prior
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
-from rmm.weight_forms import children, rebuilt
-from rmm.weights import WeightFunction, input_key
+from rmm.weight_forms import rebuilt
+from rmm.weight_programs import input_key
+from rmm.weights import WeightFunction
 
 Forms = Mapping[str, tuple[str, ...]]
 
@@ -127,12 +128,13 @@ class LatentModel:
 
 def write(spec: ModelSpec, forms: Forms, integration: Integration | None) -> str:
     """A description of the model as this engine sees it."""
-    latent, hyper = [], []
+    latent: list[str] = []
+    hyper: list[str] = []
     for parameter in spec.sampled:
         inside = parameter.role in ("coefficient", "effect")
         (latent if inside else hyper).append(f"{parameter.name} ({parameter.role})")
     lines = [
-        "# Nested Laplace approximation with importance sampling; this is a description, no program.",
+        "# Nested Laplace approximation, importance sampling: a description, not a program.",
         f"# family {spec.family.name}: {spec.formula.text}",
         f"integrated out, normal given the rest: {', '.join(latent) or 'nothing'}",
         f"sampled by importance: {', '.join(hyper) or 'nothing'}",

@@ -15,7 +15,7 @@ from rmm.study.log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
 from rmm.study.ranks import rank
 from rmm.study.results import NOT_CONVERGED, OK
 from rmm.study.tasks import INTERVALS, Outcome, Task, parsed
-from rmm.summary import flatten, summarise
+from rmm.summary import PARETO_K_LIMIT, flatten, summarise
 from rmm.terms import Formula, Term
 
 if TYPE_CHECKING:
@@ -174,6 +174,9 @@ def unconverged(task: Task, result: Any, table: pd.DataFrame) -> str:
         table = table.loc[[n for n in table.index if n in task.nulls]]
     if count > gate["divergences"]:
         return f"{count} divergences"
+    k = result.diagnostics().get("pareto_k")
+    if k is not None and not k <= PARETO_K_LIMIT:
+        return f"Pareto k {k:.2f} of the importance weights"
     if len(table) == 0:
         return ""
     rhat = table["rhat"].fillna(np.inf)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import rmm
 from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
@@ -48,7 +49,8 @@ def run(
             raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
 
     model: LatentModel = data["model"]
-    with np.errstate(all="ignore"):
+    # Matrices are small: threads would wait for each other longer than they work.
+    with np.errstate(all="ignore"), threadpool_limits(1):
         sampler = Sampler(Integrand(model), settings.seed, check)
         sample = sampler.sample(inits, _ROOM * _ESS_PER_CHAIN * settings.chains)
     total = settings.chains * settings.draws

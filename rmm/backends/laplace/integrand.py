@@ -36,7 +36,7 @@ Values = Mapping[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """eta = offset + B z for S hyperparameter values; entries of A by slot, (S, slots) or (1, slots).
+    """eta = offset + B z for S hyperparameter values; slots are the entries of A.
 
     Attributes
     ----------
@@ -97,7 +97,9 @@ class Integrand:
         ]
         ones, at = np.ones(len(slots)), np.arange(len(slots))
         self.by_row = sparse.csr_matrix((ones, (self.row, at)), shape=(model.groups, len(slots)))
-        self.by_column = sparse.csr_matrix((ones, (self.column, at)), shape=(model.size, len(slots)))
+        self.by_column = sparse.csr_matrix(
+            (ones, (self.column, at)), shape=(model.size, len(slots))
+        )
         self._plain = not model.weights and not model.features
 
     @cached_property
@@ -167,7 +169,11 @@ class Integrand:
         return np.column_stack([values[h.name][:, h.index] for h in self.model.hyper])
 
     def _feature(self, feature: Feature, weights: list[Array], values: Values) -> Array:
-        weight = feature.known[None, :] if feature.weights is None else weights[feature.weights]
+        if feature.weights is not None:
+            weight = weights[feature.weights]
+        else:
+            assert feature.known is not None
+            weight = feature.known[None, :]
         sums = np.add.reduceat(weight, np.unique(feature.start)[:-1], axis=1)
         share = weight / np.repeat(sums, np.diff(np.unique(feature.start)), axis=1)
         number = None
@@ -200,9 +206,9 @@ class Integrand:
         sums = (total @ products.T).T
         if constant:
             sums = sums * weight
-        H = np.zeros((len(affine.scale), size * size))
-        H[:, cells] = sums * affine.scale[:, cells // size] * affine.scale[:, cells % size]
-        H = H.reshape(-1, size, size)
+        flat = np.zeros((len(affine.scale), size * size))
+        flat[:, cells] = sums * affine.scale[:, cells // size] * affine.scale[:, cells % size]
+        H = flat.reshape(-1, size, size)
         if curvature.shared is not None:
             for s in range(len(H)):
                 rows = self._dense(affine, s)
