@@ -60,7 +60,9 @@ def fit(
         One row per membership (pandas, polars, PyArrow; .csv, .parquet, .rda).
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``: `rmm.families`.
-    backend : {"jags", "stan"}
+    backend : {"jags", "stan", "laplace"}
+        ``"laplace"``: the package's own engine, in tenths of a second; normal priors of coefficients
+        only; `warmup` and `thin` mean nothing to it.
     priors : str, mapping or list
         A named set or statements; see `rmm.prior_language.read_priors`.
     chains, warmup, draws, thin : int
