@@ -61,8 +61,8 @@ def fit(
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``: `rmm.families`.
     backend : {"jags", "stan", "laplace"}
-        ``"laplace"``: the package's own engine, in tenths of a second; normal priors of coefficients
-        only; `warmup` and `thin` mean nothing to it.
+        ``"laplace"`` is the package's own engine: tenths of a second, normal priors of
+        coefficients only; `warmup` and `thin` mean nothing to it.
     priors : str, mapping or list
         A named set or statements; see `rmm.prior_language.read_priors`.
     chains, warmup, draws, thin : int

@@ -13,7 +13,8 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import integrate, special, stats
 
 import rmm
-from rmm.backends.laplace.hyper import from_values, log_prior, to_values
+from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
+from rmm.backends.laplace.importance import Proposal, uniforms
 from rmm.backends.laplace.integrand import Integrand
 from rmm.backends.laplace.sampling import Sampler
 from rmm.errors import BackendError, BackendTimeout, ProgramError
@@ -159,7 +160,7 @@ PRIORS = {
 
 
 @pytest.mark.parametrize("family", PRIORS)
-def test_priors_integrate_to_one_on_the_real_line(family: str) -> None:
+def test_priors_integrate_to_one(family: str) -> None:
     role, values = PRIORS[family]
     hyper = (Hyperparameter("p", 0, role, Prior(family, values)),)
 
@@ -167,11 +168,27 @@ def test_priors_integrate_to_one_on_the_real_line(family: str) -> None:
         return float(np.exp(log_prior(np.array([[t]]), hyper)[0]))
 
     wide = 400 if role == "weight" else 60
-    total = sum(integrate.quad(density, a, b, limit=200)[0] for a, b in
-                ((-wide, -5), (-5, 5), (5, wide)))  # fmt: skip
+    parts = ((0, 5), (5, wide)) if folded(hyper)[0] else ((-wide, -5), (-5, 5), (5, wide))
+    total = sum(integrate.quad(density, a, b, limit=200)[0] for a, b in parts)
     assert total == pytest.approx(1, abs=2e-3 if family == "student_t" else 1e-5)
     there = to_values(np.array([[0.3]]), hyper)
     assert from_values({"p": there["p"][0]}, hyper) == pytest.approx([0.3])
+
+
+def test_a_folded_proposal_has_the_density_of_its_draws() -> None:
+    """Its density integrates to one over what is not negative, and its draws have its mean."""
+    proposal = Proposal(np.array([0.4, -0.2]), np.array([[0.8, 0.0], [0.3, 0.5]]),
+                        np.array([True, False]))  # fmt: skip
+
+    def density(y: float, x: float) -> float:
+        return float(np.exp(proposal.log_density(np.array([[x, y]]))[0]))
+
+    total, _ = integrate.dblquad(density, 0, 60, -60, 60, epsabs=1e-5)
+    assert total == pytest.approx(1, abs=1e-3)
+    draws = proposal.draw(uniforms(4096, 3, seed=2))
+    assert (draws[:, 0] >= 0).all()
+    mean, _ = integrate.dblquad(lambda y, x: x * density(y, x), 0, 30, -30, 30, epsabs=1e-5)
+    assert draws[:, 0].mean() == pytest.approx(mean, abs=5e-3)
 
 
 # -- draws ---------------------------------------------------------------------------------------

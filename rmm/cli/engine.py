@@ -67,7 +67,9 @@ def add_fit(commands: Any) -> None:
     fit.add_argument("data", metavar="DATA", help="table: .csv, .parquet, .rda")
     fit.add_argument("formula", metavar="FORMULA", help="in quotes")
     fit.add_argument("--family", default="gaussian", help="default: %(default)s")
-    fit.add_argument("--backend", default="jags", help="jags, stan or laplace; default: %(default)s")
+    fit.add_argument(
+        "--backend", default="jags", help="jags, stan or laplace; default: %(default)s"
+    )
     fit.add_argument("--priors", default="weakly_informative", help="default: %(default)s")
     fit.add_argument("--chains", type=int, default=4, help="default: %(default)s")
     fit.add_argument("--warmup", type=int, default=1000, help="default: %(default)s")

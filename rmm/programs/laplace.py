@@ -33,12 +33,16 @@ Forms = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One number that is sampled: element `index` of a parameter (0 for a scalar)."""
+    """One number that is sampled: element `index` of a parameter (0 for a scalar).
+
+    `unit` is what a standard deviation may well be, half of the outcome's share in it.
+    """
 
     name: str
     index: int
     role: str
     prior: Prior
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +289,7 @@ def _hyperparameters(
     """What is sampled, and sds and shapes that are held fixed."""
     hyper: list[Hyperparameter] = []
     fixed: dict[str, Array] = {}
+    units = _units(spec, design)
     for parameter in spec.sampled:
         if not parameter.structural or parameter.role == "coefficient":
             continue
@@ -294,8 +299,20 @@ def _hyperparameters(
             continue
         for index in range(count):
             prior = prior_of(parameter.name, index, prior_data)
-            hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior))
+            unit = float(units[parameter.name][index]) if parameter.role == "sd" else 1.0
+            hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
     return tuple(hyper), fixed
+
+
+def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
+    """Standard deviation -> what each of its elements may well be."""
+    half = 0.5 * spec.family.scale(design.outcome)[1]
+    out = {p.name: np.array([half]) for p in spec.family.parameters if p.role == "sd"}
+    for part, member in zip(spec.members, design.members, strict=True):
+        out[part.sigma] = np.array([half / member.spread])
+        sd_x = np.where(member.slope_scale > 0, member.slope_scale, 1.0)
+        out[part.sigma_slope] = half / member.spread / sd_x
+    return out | {nest.sigma: np.array([half]) for nest in spec.nestings}
 
 
 def prior_of(name: str, index: int, prior_data: Mapping[str, Any]) -> Prior:

@@ -1,4 +1,9 @@
-"""Hyperparameters on the whole real line, and their log prior there."""
+"""Hyperparameters in the form in which they are sampled, and their log prior there.
+
+A standard deviation is unit * sinh(theta), theta >= 0: logarithmic where it is large, linear near
+0, where its density is flat. (The logarithm alone has a long tail there, which importance sampling
+misses.) Proposals are folded at 0. Other parameters are on the whole real line.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +35,20 @@ _DENSITIES: dict[str, Callable[..., Array]] = {
 
 
 def _support(prior: Prior, role: str) -> str:
-    """``real``, ``positive`` or ``interval``."""
+    """``real``, ``positive``, ``folded`` (sds) or ``interval``."""
     found = PRIOR_FAMILIES[prior.family].support
     if found == "interval":
         return found
-    return "positive" if role in ("sd", "shape") else found
+    return {"sd": "folded", "shape": "positive"}.get(role, found)
+
+
+def folded(hyper: Sequence[Hyperparameter]) -> Array:
+    """(d,) bool: which are not negative, so that proposals are folded at 0."""
+    return np.array([_support(h.prior, h.role) == "folded" for h in hyper], dtype=bool)
 
 
 def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]:
-    """Hyperparameter -> (S, K) values of (S, d) points of the real line."""
+    """Hyperparameter -> (S, K) values of (S, d) points."""
     columns: dict[str, list[Array]] = {}
     for k, h in enumerate(hyper):
         columns.setdefault(h.name, []).append(_value(theta[:, k], h))
@@ -47,6 +57,8 @@ def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]
 
 def _value(t: Array, h: Hyperparameter) -> Array:
     support = _support(h.prior, h.role)
+    if support == "folded":
+        return h.unit * np.sinh(t)
     if support == "positive":
         return np.exp(t)
     if support == "interval":
@@ -56,12 +68,14 @@ def _value(t: Array, h: Hyperparameter) -> Array:
 
 
 def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> Array:
-    """(d,) point of the real line from initial values by name."""
+    """(d,) point from initial values by name."""
     point = []
     for h in hyper:
         value = float(np.atleast_1d(values[h.name])[h.index])
         support = _support(h.prior, h.role)
-        if support == "positive":
+        if support == "folded":
+            value = float(np.arcsinh(value / h.unit))
+        elif support == "positive":
             value = float(np.log(value))
         elif support == "interval":
             lower, upper = h.prior.values
@@ -71,13 +85,15 @@ def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> A
 
 
 def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
-    """(S,) log prior density on the real line, with the Jacobian of the transformation."""
+    """(S,) log prior density of points, with the Jacobian of the transformation."""
     total = np.zeros(len(theta))
     for k, h in enumerate(hyper):
         t, value = theta[:, k], _value(theta[:, k], h)
         total += _DENSITIES[h.prior.family](value, *h.prior.values)
         support = _support(h.prior, h.role)
-        if support == "positive":
+        if support == "folded":
+            total += np.log(h.unit * np.cosh(t))
+        elif support == "positive":
             total += t
         elif support == "interval":
             lower, upper = h.prior.values

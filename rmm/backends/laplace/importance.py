@@ -10,6 +10,7 @@ effective sample size are the diagnostics (Vehtari et al. 2024, JMLR 25).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,25 +26,39 @@ LogDensity = Callable[[Array], Array]
 _DF = 5.0
 _STEP = 1e-3
 _LEAST_CURVATURE = 1e-3
+_FAR = 8.0  # scales from 0 at which folding makes no difference
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A multivariate t: centre (d,), lower factor (d, d) of its scale matrix."""
+    """A multivariate t, folded at 0: centre (d,), lower factor (d, d) of its scale matrix.
+
+    `folded` (d,) says which elements are not negative.
+    """
 
     centre: Array
     factor: Array
+    folded: Array
 
     def draw(self, uniform: Array) -> Array:
         """(S, d) points of (S, d + 1) uniform numbers."""
         normal = special.ndtri(uniform[:, 1:])
         chi = stats.chi2.ppf(uniform[:, [0]], _DF)
-        return np.asarray(self.centre + normal / np.sqrt(chi / _DF) @ self.factor.T)
+        theta = np.asarray(self.centre + normal / np.sqrt(chi / _DF) @ self.factor.T)
+        return np.where(self.folded, np.abs(theta), theta)
 
     def log_density(self, theta: Array) -> Array:
-        """(S,) log densities."""
+        """(S,) log densities: sums over what is folded onto a point."""
         scale = self.factor @ self.factor.T
-        return np.atleast_1d(stats.multivariate_t.logpdf(theta, self.centre, scale, _DF))
+        law = stats.multivariate_t(self.centre, scale, _DF)
+        near = np.abs(self.centre) < _FAR * np.sqrt(np.diag(scale))
+        places = np.flatnonzero(self.folded & near)
+        parts = []
+        for signs in itertools.product((1.0, -1.0), repeat=len(places)):
+            mirror = np.ones(len(self.centre))
+            mirror[places] = signs
+            parts.append(np.atleast_1d(law.logpdf(theta * mirror)))
+        return np.asarray(special.logsumexp(parts, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +70,15 @@ class Mode:
     evaluations: int
 
 
-def find_mode(log_density: LogDensity, starts: Array) -> Mode:
-    """The mode by BFGS from the best of some starts; derivatives by differences, all at once."""
+def find_mode(density: LogDensity, starts: Array, folded: Array) -> Mode:
+    """The mode by BFGS from the best of some starts; derivatives by differences, all at once.
+
+    `folded` (d,): where the density is taken at the absolute value.
+    """
     count = 0
+
+    def log_density(theta: Array) -> Array:
+        return density(np.where(folded, np.abs(theta), theta))
 
     def value_and_slope(theta: Array) -> tuple[float, Array]:
         nonlocal count
@@ -76,7 +97,8 @@ def find_mode(log_density: LogDensity, starts: Array) -> Mode:
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
     found = optimize.minimize(value_and_slope, best, jac=True, method="BFGS",
                               options={"gtol": 1e-2, "maxiter": 200})  # fmt: skip
-    return Mode(found.x, _covariance(log_density, found.x), count)
+    centre = np.where(folded, np.abs(found.x), found.x)
+    return Mode(centre, _covariance(log_density, centre), count)
 
 
 def _covariance(log_density: LogDensity, at: Array) -> Array:
@@ -98,11 +120,11 @@ def _covariance(log_density: LogDensity, at: Array) -> Array:
     return np.asarray((vectors / np.maximum(values, _LEAST_CURVATURE * 10)) @ vectors.T)
 
 
-def around(theta: Array, weights: Array, least: Array) -> Proposal:
+def around(theta: Array, weights: Array, least: Array, folded: Array) -> Proposal:
     """A proposal by the weighted mean and covariance of a sample, a tenth of `least` added."""
     mean = weights @ theta
     spread = (theta - mean).T @ (weights[:, None] * (theta - mean)) + 0.1 * least
-    return Proposal(mean, np.linalg.cholesky(spread * (_DF - 2) / _DF * 1.2))
+    return Proposal(mean, np.linalg.cholesky(spread * (_DF - 2) / _DF * 1.2), folded)
 
 
 def mixture_log_density(theta: Array, proposals: list[Proposal], counts: list[int]) -> Array:

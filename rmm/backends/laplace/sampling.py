@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import lapack
 
-from rmm.backends.laplace.hyper import from_values, log_prior, to_values
+from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import (
     Proposal,
     around,
@@ -122,9 +122,10 @@ class Sampler:
         if not self.hyper:
             return self._without_hyperparameters(wanted)
         points = np.array([from_values(s, self.hyper) for s in starts])
-        mode = find_mode(self.log_density, points)
+        fold = folded(self.hyper)
+        mode = find_mode(self.log_density, points, fold)
         factor = np.linalg.cholesky(mode.covariance * 1.2)
-        proposals, counts = [Proposal(mode.centre, factor)], [LEAST_POINTS // 2]
+        proposals, counts = [Proposal(mode.centre, factor, fold)], [LEAST_POINTS // 2]
         thetas: list[Array] = []
         latents: list[Array] = []
         ratios: list[Array] = []
@@ -140,7 +141,7 @@ class Sampler:
             total = sum(counts)
             if number and ((ess >= wanted and k < _GOOD_K) or total >= MOST_POINTS):
                 break
-            proposals.append(around(theta, weights.sum(axis=1), mode.covariance))
+            proposals.append(around(theta, weights.sum(axis=1), mode.covariance, fold))
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, MOST_POINTS - total))))
         return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
