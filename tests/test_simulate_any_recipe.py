@@ -187,5 +187,6 @@ def test_many_recipes_come_through(folder: Path) -> None:
         found.append(attempt(recipe, folder) is not None)
 
     one()
-    assert sum(found) > 40
+    # About a quarter; the examples are fixed, but differ between versions of hypothesis and Python.
+    assert sum(found) >= 15
     assert not all(found)
