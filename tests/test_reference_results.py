@@ -7,8 +7,10 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from rmm.study import load_study
 from rmm.study.report.numbers import acceptance_band
@@ -65,3 +67,48 @@ def test_the_figure_of_the_readme_is_that_of_the_kept_results(
     assert {f"{v:.3f}".lstrip("0") for v in table["value"]} <= labels
     assert "docs/figures/three_way_contrast.svg" in (ROOT / "README.md").read_text()
     assert (ROOT / "docs" / "figures" / "three_way_contrast.svg").is_file()
+
+
+def ordinary_multilevel(mobility: float, replications: int) -> dict[str, tuple[float, float]]:
+    """Within-school variance of 50 x 50 students by its sum of squares, first schools only.
+
+    An independent simulation of Johnson, Feng and Stapleton's design: value and Monte Carlo
+    standard error of the mean, and of the coverage of exact and of two-standard-error intervals.
+    """
+    rng, schools, true = np.random.default_rng(5), 50, 7 / 3
+    first = np.repeat(np.arange(schools), 50)
+    df = len(first) - schools
+    found = []
+    for _ in range(replications):
+        effect = rng.normal(0, 1, schools)
+        second = (first + rng.choice([-1, 1], len(first))) % schools
+        moves = (np.arange(len(first)) * mobility) % 1 + mobility >= 1 - 1e-9
+        mean = np.where(moves, (effect[first] + effect[second]) / 2, effect[first])
+        y = (mean + rng.normal(0, np.sqrt(true), len(first))).reshape(schools, 50)
+        squares = np.sum((y - y.mean(axis=1, keepdims=True)) ** 2)
+        lower, upper = squares / stats.chi2.ppf((0.975, 0.025), df)
+        wald = abs(squares / df - true) < 1.96 * squares / df * np.sqrt(2 / df)
+        found.append((squares / df, lower < true < upper, wald))
+    values, errors = np.mean(found, axis=0), np.std(found, axis=0) / np.sqrt(replications)
+    names = ("mean", "coverage", "wald")
+    return {n: (float(v), float(e)) for n, v, e in zip(names, values, errors, strict=True)}
+
+
+@pytest.mark.parametrize("mobility", [0, 0.25, 0.5])
+def test_first_membership_only_agrees_with_sums_of_squares(mobility: float) -> None:
+    """Kept results of the ordinary multilevel model; six comparisons, false alarm 0.016."""
+    expected = ordinary_multilevel(mobility, 2000)
+    for measure in ("mean", "coverage"):
+        table = measured("first_membership_only", measure, "sigma_l2^2")
+        row = table[(table["method"] == "first_school") & (table["mobility"] == mobility)].iloc[0]
+        value, error = expected[measure]
+        assert abs(row["value"] - value) < 3 * np.hypot(error, row["mcse"]), measure
+
+
+@pytest.mark.parametrize(("mobility", "printed"), [(0, 0.959), (0.25, 0.691), (0.5, 0.439)])
+def test_printed_coverages_are_those_of_two_standard_errors(
+    mobility: float, printed: float
+) -> None:
+    """With 1,000 replications in the paper, which does not print a Monte Carlo error."""
+    value, error = ordinary_multilevel(mobility, 2000)["wald"]
+    assert abs(printed - value) < 3 * np.hypot(error, np.sqrt(printed * (1 - printed) / 1000))
