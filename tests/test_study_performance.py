@@ -50,7 +50,7 @@ def test_simsum_is_reproduced() -> None:
             assert np.isnan(ours["value"])  # a method is not compared with itself
             continue
         assert ours["value"] == pytest.approx(row.est, abs=1e-6, rel=1e-6), (row.method, row.stat)
-        assert ours["mcse"] == pytest.approx(row.mcse, abs=1e-3), (row.method, row.stat)
+        assert ours["mcse"] == pytest.approx(row.mcse, rel=1e-3), (row.method, row.stat)
         compared += 1
     assert compared == 23
 
@@ -141,6 +141,17 @@ def test_policies_counts_and_differences() -> None:
     assert value(out, "difference_bias", method="b") == pytest.approx(0.5)
     assert value(out, "difference_bias", "mcse", method="b") == pytest.approx(0, abs=1e-12)
     assert np.isnan(value(out, "difference_bias", method="a"))
+
+
+def test_what_is_never_zero_is_not_tested() -> None:
+    """No measure of tests for an untested parameter; all others, and the other parameter whole."""
+    one = pd.DataFrame({"replication": range(50), "method": "m", "mean": 1.0, "sd": 0.1})
+    both = pd.concat([one.assign(parameter=p) for p in ("b", "sigma_l1")])
+    scores = performance(both, truth=1.0, untested=["sigma_l1"])
+    tests = {name for name, measure in MEASURES.items() if measure.tests}
+    found = {p: set(scores.loc[scores["parameter"] == p, "measure"]) for p in ("b", "sigma_l1")}
+    assert found["b"] - found["sigma_l1"] == tests
+    assert tests >= {"rejection", "type_s", "exaggeration", "size_adjusted_power"}
 
 
 def test_both_kinds_of_usable() -> None:

@@ -228,6 +228,8 @@ class Measure:
         Samples -> (value, MCSE); None for measures of fits.
     prefix : str
         What names of parameters begin with that have it; all have it by default.
+    tests : bool
+        Whether it is about tests of the null value.
     """
 
     name: str
@@ -235,6 +237,7 @@ class Measure:
     of: str
     compute: Callable[..., Value] | None
     prefix: str = ""
+    tests: bool = False
 
 
 _ROWS = (
@@ -249,15 +252,15 @@ _ROWS = (
     Measure("relative_precision", False, "pair", relative_precision),
     Measure("coverage", True, "sample", coverage),
     Measure("be_coverage", True, "sample", be_coverage),
-    Measure("rejection", True, "sample", rejection),
+    Measure("rejection", True, "sample", rejection, tests=True),
     Measure("interval_width", True, "sample", interval_width),
-    Measure("type_s", True, "sample", type_s),
-    Measure("exaggeration", True, "sample", exaggeration),
-    Measure("size_adjusted_power", True, "null", size_adjusted_power),
+    Measure("type_s", True, "sample", type_s, tests=True),
+    Measure("exaggeration", True, "sample", exaggeration, tests=True),
+    Measure("size_adjusted_power", True, "null", size_adjusted_power, tests=True),
     Measure("difference_bias", False, "pair", _difference(lambda s: s.errors)),
     Measure("difference_mse", False, "pair", _difference(lambda s: s.errors**2)),
     Measure("difference_coverage", True, "pair", _difference(lambda s: _inside(s, s.truth))),
-    Measure("difference_rejection", True, "pair", _difference(lambda s: s.significant)),
+    Measure("difference_rejection", True, "pair", _difference(lambda s: s.significant), tests=True),
     Measure("difference_width", True, "pair", _difference(lambda s: s.upper - s.lower)),
     Measure("selection", False, "sample", selection, prefix="choice["),
     Measure("ess_per_second", False, "sample", ess_per_second),

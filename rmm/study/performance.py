@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -44,6 +44,7 @@ def performance(
     null_scenarios: Mapping[tuple[str, str], str] | None = None,
     usable: Sequence[str] = (OK,),
     columns: Mapping[str, str] | None = None,
+    untested: Collection[str] = (),
 ) -> pd.DataFrame:
     """Score a table of estimates.
 
@@ -68,6 +69,8 @@ def performance(
         Statuses of fits that count.
     columns : mapping, optional
         Our name -> name in the table, such as ``{"mean": "b", "sd": "se"}``.
+    untested : collection of str
+        Parameters without measures of tests, such as variances, which are never 0.
 
     Returns
     -------
@@ -94,6 +97,7 @@ def performance(
         alpha=alpha,
         baseline=baseline or str(table["method"].iloc[0]),
         null_scenarios=null_scenarios or {},
+        untested=untested,
     )
     out = [*scorer.scored(), *_of_fits(cells, [MEASURES[n] for n in names])]
     return pd.DataFrame(out, columns=_COLUMNS)
@@ -186,6 +190,7 @@ class _Scorer:
     alpha: float | Sequence[float] | Mapping[str, Sequence[float]]
     baseline: str
     null_scenarios: Mapping[tuple[str, str], str]
+    untested: Collection[str]
     _samples: dict[tuple[str, str, str, str, float], Sample] = field(default_factory=dict)
     _pairs: dict[tuple[str, str, str, str, float], tuple[Sample, Sample]] = field(
         default_factory=dict
@@ -204,6 +209,8 @@ class _Scorer:
                 for number, alpha in enumerate(self.levels(parameter)):
                     for row in self.rows:
                         if not parameter.startswith(row.prefix):
+                            continue
+                        if row.tests and parameter in self.untested:
                             continue
                         if row.of != "fits" and (row.by_alpha or number == 0):
                             yield self.one(row, scenario, method, parameter, policy, alpha)
