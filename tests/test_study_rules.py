@@ -452,7 +452,7 @@ FROZEN: dict[str, tuple[str, str, dict[str, str]]] = {
     "calibration_weibull": (
         "s6ad112893a",
         "6ad112893afe8365",
-        {"jags": "m418a9b46f0", "stan": "ma06bed7f78", "laplace": "m2d758b1f42"},
+        {"jags": "m418a9b46f0", "stan": "ma06bed7f78", "laplace": "mef5beac9bb"},
     ),
 }
 

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from rmm.study.config import Study
     from rmm.study.methods import Method
 
-_SAID = {"seed": "study seed", "method_id": "settings of the method", "nulls": "null values"}
+_SAID = {
+    "seed": "another study seed",
+    "method_id": "other settings of the method",
+    "nulls": "other null values",
+}
 
 
 def metadata_of(study: Study, scenario: str, method: str, first: int, last: int) -> dict[str, str]:
@@ -92,7 +96,7 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
     for key, words in _SAID.items():
         if found.get(key) != wanted[key]:
             raise StudyError(
-                f"{path} was made with another {words}:\n"
+                f"{path} was made with {words}:\n"
                 + "".join(f"  {line}\n" for line in _lines(key, found, wanted, study.file))
                 + "  allowed: the same, or a new name of the method or study; or "
                 f"delete {path.parent} to fit it again."
