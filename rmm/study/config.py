@@ -31,6 +31,11 @@ class Estimand:
     alpha: tuple[float, ...]
     truth: float | str | None = None
 
+    @property
+    def tested(self) -> bool:
+        """False for what is never below a null of 0: every posterior of it is above."""
+        return self.null != 0 or not self.parameter.startswith(("sigma", "shape"))
+
     def true_value(self, parameters: Mapping[str, float]) -> float | None:
         """Its value in a scenario or data set; None where the truth does not have it."""
         if isinstance(self.truth, (int, float)):

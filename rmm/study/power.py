@@ -138,6 +138,10 @@ def read_power(
     levels = {e.parameter: e.alpha for e in estimands}
     if said["parameter"] not in levels:
         raise letters.name("power.parameter", "estimand", said["parameter"], list(levels))
+    tested = [e.parameter for e in estimands if e.tested]
+    if said["parameter"] not in tested:
+        allowed = f"one that can be on both sides of its null: {', '.join(tested) or 'none here'}"
+        raise letters.about("power.parameter", shown(said["parameter"]), allowed)
     alpha = levels[said["parameter"]]
     if said["alpha"] not in alpha:
         raise letters.about(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rmm.errors import StudyError
 from rmm.study import addresses
 from rmm.study.closed_forms import CLOSED_FORMS
-from rmm.study.config import Estimand, Study
+from rmm.study.config import Study
 from rmm.study.performance import performance
 from rmm.study.results import performance_table, read_estimates, write_parquet
 from rmm.study.scenarios import Scenario
@@ -37,7 +37,7 @@ def score(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
         parameters=[e.parameter for e in study.estimands],
         baseline=study.baseline,
         null_scenarios=null_scenarios(study),
-        untested=[e.parameter for e in study.estimands if _on_the_border(e)],
+        untested=[e.parameter for e in study.estimands if not e.tested],
     )
     found = references(study)
     keys = list(zip(*(frame[k] for k in _KEYS), strict=True))
@@ -45,12 +45,6 @@ def score(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
     frame["reference"] = [v[0] for v in values]
     frame["reference_source"] = [v[1] for v in values]
     return frame
-
-
-def _on_the_border(estimand: Estimand) -> bool:
-    """Whether the null is 0 for what is never below: every posterior is then above it."""
-    name = estimand.parameter
-    return estimand.null == 0 and (name.startswith(("sigma", "shape")) or name.endswith("^2"))
 
 
 def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
