@@ -279,7 +279,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_never_zero_has_no_power(tmp_path: Path) -> None:
     estimands = [{"parameter": "sigma_l2"}, {"parameter": "b_l2[z]"}]
     power = CONFIG["power"] | {"parameter": "sigma_l2"}
-    with pytest.raises(StudyError, match=r"power\.parameter\n.*sigma_l2\n.*both sides.*b_l2\[z\]"):
+    with pytest.raises(
+        StudyError, match=r"power\.parameter\n.*sigma_l2.*\n.*both sides.*b_l2\[z\]"
+    ):
         load(tmp_path, power=power, estimands=estimands)
     estimands[0]["null"] = 0.5
     assert load(tmp_path, power=power, estimands=estimands).power is not None
