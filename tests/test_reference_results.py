@@ -148,3 +148,17 @@ def test_the_table_of_the_readme_is_that_of_the_kept_results() -> None:
     low, high = acceptance_band(0.05, 4000)
     assert table.loc[["mm", "mmmm"], "value"].between(low, high).all()
     assert abs(table.loc["aggregation", "value"] - table.loc["aggregation", "reference"]) < 0.018
+
+
+def test_what_the_readme_says_of_coalitions() -> None:
+    """Six rates in the order of the text; the models hold the nominal level, all others do not."""
+    table = measured("coalitions", "rejection", "b_l1[finance]")
+    table = table[table["alpha"] == 0.05].set_index("method")
+    text = (ROOT / "README.md").read_text().split("Who sits with whom")[1].split("(Monte Carlo")[0]
+    order = ["aggregation", "aggregation_by_country", "disaggregation", "disaggregation_two_way"]
+    rates = table.loc[[*order, "mm", "mmmm"], "value"]
+    assert re.findall(r"\.\d{3}", text) == [f"{v:.3f}".lstrip("0") for v in rates]
+    assert table["mcse"].drop("mmmm_stan").max() <= 0.016
+    low, high = acceptance_band(0.05, 990)
+    assert table.loc[["mm", "mmmm"], "value"].between(low, high).all()
+    assert (table.loc[order, "value"] > high + 3 * table.loc[order, "mcse"]).all()
