@@ -143,6 +143,17 @@ def test_policies_counts_and_differences() -> None:
     assert np.isnan(value(out, "difference_bias", method="a"))
 
 
+def test_a_method_on_fewer_replications_takes_none_from_the_others() -> None:
+    """Replication 2 is lost by a failure; 4 and 5, which b was not to fit, stay."""
+    a = table(mean=[1.0, 2.0, 3.0, 4.0, 5.0]).assign(status="ok")
+    b = table(mean=[1.5, np.nan, 3.5], method="b").assign(status=["ok", "failed", "ok"])
+    out = performance(pd.concat([a, b]), baseline="a")
+    assert value(out, "bias", "n", method="a", policy="complete_case") == 4
+    assert value(out, "bias", method="a", policy="complete_case") == pytest.approx(13 / 4 - 2)
+    assert value(out, "bias", "n", method="b", policy="complete_case") == 2
+    assert value(out, "difference_bias", "n", method="b") == 2
+
+
 def test_what_is_never_zero_is_not_tested() -> None:
     """No measure of tests for an untested parameter; all others, and the other parameter whole."""
     one = pd.DataFrame({"replication": range(50), "method": "m", "mean": 1.0, "sd": 0.1})

@@ -256,7 +256,7 @@ def test_rule_3_one_methods_failure_leaves_the_others_and_has_no_power(
 
 
 def test_rule_4_policies_differ_exactly_as_constructed() -> None:
-    """A fails in 1 and 2, B does not converge in 3, C has no replication 9: by hand."""
+    """A fails in 1 and 2, B does not converge in 3, C was not to fit 9: by hand."""
     estimates = pd.DataFrame(
         [
             {"replication": r, "method": m, "mean": float(r), "sd": 1.0, "truth": 0.0,
@@ -268,14 +268,14 @@ def test_rule_4_policies_differ_exactly_as_constructed() -> None:
     scores = performance(estimates, measures=["bias", "rejection"])
     found = {(r["method"], r["policy"]): (r["value"], r["n"], r["n_failed"], r["n_not_converged"])
              for r in scores[scores["measure"] == "bias"].to_dict("records")}  # fmt: skip
-    common = np.mean([4, 5, 6, 7, 8])
+    common = np.mean([4, 5, 6, 7, 8, 9])
     assert found == {
         ("A", "per_method"): (np.mean([3, 4, 5, 6, 7, 8, 9]), 7, 2, 0),
-        ("A", "complete_case"): (common, 5, 2, 0),
+        ("A", "complete_case"): (common, 6, 2, 0),
         ("B", "per_method"): (np.mean([1, 2, 4, 5, 6, 7, 8, 9]), 8, 0, 1),
-        ("B", "complete_case"): (common, 5, 0, 1),
+        ("B", "complete_case"): (common, 6, 0, 1),
         ("C", "per_method"): (np.mean([1, 2, 3, 4, 5, 6, 7, 8]), 8, 0, 0),
-        ("C", "complete_case"): (common, 5, 0, 0),
+        ("C", "complete_case"): (np.mean([4, 5, 6, 7, 8]), 5, 0, 0),
     }
 
 
@@ -361,7 +361,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "seed": (lambda c: c.update(seed=6), r"another study seed:\n  seed: 5 there, 6 in \S+yaml\n"),
     "a setting at its default": (
         lambda c: c["methods"][2]["sampler"].update(draws=1000),
-        r"another settings of the method:\n  sampler\.draws: 500 there, 1000 in \S+yaml\n  allowed",
+        r"other settings of the method:\n  sampler\.draws: 500 there, 1000 in \S+yaml\n  allowed",
     ),
     "several settings": (
         lambda c: c["methods"][2].update(
@@ -378,7 +378,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "null": (
         lambda c: c["estimands"][0].update(null=0),
-        r"another null values:\n  null of b_l1\[x\]: 0\.1 there, nothing in",
+        r"other null values:\n  null of b_l1\[x\]: 0\.1 there, nothing in",
     ),
 }
 

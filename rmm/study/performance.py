@@ -77,8 +77,9 @@ def performance(
     pandas.DataFrame
         scenario, method, parameter, measure, alpha, policy, value, mcse, n, n_failed,
         n_not_converged. Two policies: ``per_method`` takes all usable fits of each method,
-        ``complete_case`` the replications in which every method that has the parameter has a
-        usable fit. A method without usable fits has value nan, never 0.
+        ``complete_case`` leaves out the replications in which a method that has the parameter has
+        a fit that is not usable; a method that was not to fit a replication takes nothing from the
+        others. A method without usable fits has value nan, never 0.
 
     Raises
     ------
@@ -266,19 +267,20 @@ class _Scorer:
         return sample.take(np.flatnonzero(np.isin(sample.replication, common)))
 
     def complete(self, scenario: str, parameter: str) -> Array:
-        """Replications in which every method that has the parameter has a usable fit."""
+        """Replications in which every method that has the parameter, and fitted, is usable."""
         if (scenario, parameter) not in self._complete:
             self._complete[scenario, parameter] = self._common(scenario, parameter)
         return self._complete[scenario, parameter]
 
     def _common(self, scenario: str, parameter: str) -> Array:
-        common: Array | None = None
+        tried, lost = np.array([], dtype=int), np.array([], dtype=int)
         for method in self.cells.methods:
             found = self.cells.usable.get((scenario, method, parameter))
             if found is not None:
-                here = found["replication"].to_numpy()
-                common = here if common is None else np.intersect1d(common, here)
-        return np.array([], dtype=int) if common is None else common
+                fits = self.cells.fits[scenario, method]["replication"].to_numpy()
+                tried = np.union1d(tried, fits)
+                lost = np.union1d(lost, np.setdiff1d(fits, found["replication"].to_numpy()))
+        return np.setdiff1d(tried, lost)
 
 
 def _sample(table: pd.DataFrame, alpha: float) -> Sample:

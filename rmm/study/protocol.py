@@ -273,7 +273,8 @@ stand beside every measure. A method without usable fits in a scenario has no va
 Measures are computed under two policies, and both are reported:
 
 * `per_method`: all usable fits of each method (the main analysis);
-* `complete_case`: only replications in which every method that has the parameter has a usable fit.
+* `complete_case`: without the replications in which a method that has the parameter, and was to
+  fit them, has no usable fit.
 """
 
 

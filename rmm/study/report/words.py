@@ -138,12 +138,12 @@ def policy_note(results: Results) -> str:
     both["moved"] = (both["value"] - both["value_complete"]).abs()
     if both.empty or both["moved"].max() == 0:
         return (
-            "Scored on the replications for which every method has a usable fit, all rejection "
-            "and coverage rates are the same."
+            "Without the replications in which some method has no usable fit, all rejection and "
+            "coverage rates are the same."
         )
     worst = both.sort_values(["moved", *keys[:4]], ascending=[False] + [True] * 4).iloc[0]
     return (
-        "Scored only on the replications for which every method has a usable fit, rates of "
+        "Without the replications in which some method has no usable fit, rates of "
         f"rejection and coverage move by at most {rate(float(worst['moved']))} "
         f"({worst['measure']} of {worst['parameter']}, {worst['method']}); "
         "tables/performance.csv holds both."
