@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from rmm.study.batches import jobs_of
 # the jobs start, which inherit it.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# Jobs are submitted by an `sbatch` that waits for a controller which does not answer.
+if "RMM_SBATCH" not in os.environ and shutil.which("sbatch"):
+    os.environ["RMM_SBATCH"] = shutil.which("sbatch")
+    os.environ["PATH"] = f"{workflow.basedir}/workflow/scripts/slurm:{os.environ['PATH']}"
 
 validate(config, "../schemas/config.schema.yaml")
 
