@@ -22,7 +22,8 @@ import pytest
 from test_workflow import ROOT, STUDY, lay_out, wait_for, without_timings
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="the extra `slurm` is not installed")
-pytestmark = pytest.mark.slurm
+# On a busy machine; alone it takes minutes.
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(2400)]
 
 LAB = ROOT.parent / "shared" / "slurm"
 AWAY = 60  # seconds that the controller is stopped
@@ -88,7 +89,10 @@ def cluster() -> Iterator[Cluster]:
     if reason is not None:
         pytest.skip(reason)
     state = Path(tempfile.mkdtemp(prefix="rmm-slurm-"))
+    # Jobs that end while the controller is away cannot say so at once; the node is not to blame.
+    (state / "extra.conf").write_text("UnkillableStepTimeout=600\n")
     environment = {**os.environ, "SLURMLAB_STATE": str(state), "SLURMLAB_MEM_MB": "8000",
+                   "SLURMLAB_EXTRA": str(state / "extra.conf"),
                    "SLURM_CONF": str(state / "slurm.conf"), "PYTHONPATH": str(ROOT),
                    "PATH": f"{state / 'bin'}:{os.environ['PATH']}"}  # fmt: skip
     found = Cluster(environment)
@@ -126,7 +130,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    folder = lay_out(tmp_path_factory.mktemp("slurm"), STUDY.replace("batch: 3", "batch: 2"))
+    folder = lay_out(tmp_path_factory.mktemp("slurm"), STUDY)
     profile = folder / "workflow" / "profiles" / "slurm" / "config.yaml"
     text = profile.read_text()
     assert "mem_mb: 1500 * attempt" in text
@@ -137,7 +141,7 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                                stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
         try:
             live(run, told, cluster, folder, tmp_path_factory.mktemp("local"))
-            assert run.wait(timeout=600) == 0, (folder / "said.txt").read_text()
+            assert run.wait(timeout=1500) == 0, (folder / "said.txt").read_text()
         finally:
             if run.poll() is None:
                 os.killpg(run.pid, 9)
@@ -155,14 +159,14 @@ def live(
         assert run.poll() is None, (folder / "said.txt").read_text()
         return [j for j in cluster.jobs(folder) if j.state == "RUNNING" and what in j.what]
 
-    wait_for(lambda: running("00001_00002"))
-    told.cancelled = running("00001_00002")[0].number
+    wait_for(lambda: running("00001_00003"))
+    told.cancelled = running("00001_00003")[0].number
     cluster.ask("scancel", told.cancelled)
     wait_for(lambda: any(told.results.glob("estimates/*/*/*.parquet")) and running("rule_fit"))
     told.files_before = len(list(told.results.glob("estimates/*/*/*.parquet")))
     cluster.stop_controller()
     began = time.monotonic()
-    lay_out(local, STUDY)
+    lay_out(local, STUDY.replace("batch: 3", "batch: 6"))
     subprocess.run(snakemake("--cores", "1", "results/tiny/performance.parquet"), cwd=local,
                    env=cluster.environment, check=True, capture_output=True)  # fmt: skip
     time.sleep(max(0, AWAY - (time.monotonic() - began)))
@@ -174,7 +178,7 @@ def live(
 def test_all_work_goes_through_slurm(story: Story) -> None:
     completed = [job.what.split("_wildcards")[0] for job in story.jobs if job.state == "COMPLETED"]
     assert sorted(completed) == sorted(
-        ["rule_fit"] * 6 + ["rule_collect", "rule_performance", "rule_report"]
+        ["rule_fit"] * 4 + ["rule_collect", "rule_performance", "rule_report"]
     )
     assert (story.results / "report" / "index.html").is_file()
 
@@ -197,9 +201,9 @@ def test_a_cancelled_job_is_run_again(story: Story) -> None:
 
 def test_a_controller_that_is_away_for_a_minute_costs_nothing(story: Story) -> None:
     assert story.away >= AWAY
-    assert 1 <= story.files_before < 6
+    assert 1 <= story.files_before < 4
     # Besides the three that were made to fail, each job ran once.
-    assert len(story.jobs) == 9 + 3
+    assert len(story.jobs) == 7 + 3
 
 
 @pytest.mark.parametrize("name", ["estimates", "performance"])

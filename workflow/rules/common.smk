@@ -18,10 +18,10 @@ from rmm.study.batches import jobs_of
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-# Jobs are submitted by an `sbatch` that waits for a controller which does not answer.
-if "RMM_SBATCH" not in os.environ and shutil.which("sbatch"):
-    os.environ["RMM_SBATCH"] = shutil.which("sbatch")
-    os.environ["PATH"] = f"{workflow.basedir}/workflow/scripts/slurm:{os.environ['PATH']}"
+# Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
+if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
+    os.environ["RMM_SLURM_PATH"] = os.environ["PATH"]
+    os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{os.environ['PATH']}"
 
 validate(config, "../schemas/config.schema.yaml")
 

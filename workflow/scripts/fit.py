@@ -14,7 +14,7 @@ with logged(snakemake.log[0]) as say:
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])
     path = Path(snakemake.output[0])
     for marker in snakemake.input:  # of the programs that were compiled; none but for Stan
-        print(use_compiled(study, snakemake.wildcards.scenario, method, Path(marker)), end="")
+        print(use_compiled(study, snakemake.wildcards.scenario, method, Path(marker)))
     run_batch(study, snakemake.wildcards.scenario, method, first, last, path)
     seconds = time.monotonic() - started
     say(progress.note(path.parents[3], method, last - first + 1, seconds))
