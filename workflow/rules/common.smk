@@ -20,8 +20,8 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
-    os.environ["RMM_SLURM_PATH"] = os.environ["PATH"]
-    os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{os.environ['PATH']}"
+    path = os.getenv("PATH")
+    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow.basedir}/workflow/slurm:{path}")
 
 validate(config, "../schemas/config.schema.yaml")
 
