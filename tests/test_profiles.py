@@ -74,6 +74,23 @@ def test_each_profile_begins_with_the_command_that_uses_it(name: str) -> None:
             assert line.removeprefix("#   ").strip() in manual
 
 
+def test_the_plan_of_a_study_needs_no_slurm(tmp_path: Path) -> None:
+    """`-n` with the profile, on a machine without any command of Slurm."""
+    programs, folder = tmp_path / "bin", tmp_path / "study"
+    for made in (programs, folder):
+        made.mkdir()
+    for name in ("sh", "bash", "which"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    lay_out(folder, STUDY)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": str(programs)}
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/slurm",
+               "-n", "--config", "study=tiny"]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^fit +4$", done.stdout + done.stderr, re.MULTILINE)
+
+
 # --- commands of Slurm ----------------------------------------------------------------------------
 
 AWAY = 'echo "sbatch: error: Unable to contact slurm controller (connect failure)" >&2; exit 1'

@@ -230,13 +230,3 @@ def test_a_lock_stays_while_slurm_has_a_job_of_the_folder(cluster: Cluster, tmp_
     done = subprocess.run(unlock, cwd=folder, env=cluster.environment, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert job not in done.stderr, "a job that has ended holds nobody up"
-
-
-def test_the_plan_of_a_study_needs_no_cluster(tmp_path: Path) -> None:
-    """`-n` with the profile, on a machine whose PATH has no Slurm."""
-    folder = lay_out(tmp_path, STUDY)
-    bare = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
-    done = subprocess.run([*with_slurm(), "-n"], cwd=folder, env=bare, capture_output=True,
-                          text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "fit                4" in done.stdout + done.stderr
