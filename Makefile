@@ -24,7 +24,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
+.PHONY: help env study smoke test test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ smoke: $(ENV) ## every study of config/studies at its smoke size (long: compiles
 
 test: $(ENV) ## all tests that need no cluster and no long run (PYTEST_ARGS=...)
 	$(PYTEST) $(PYTEST_ARGS)
+
+test-slurm: $(ENV) ## a study on a real one-node Slurm, with mishaps (root; Debian's slurm-wlm, munge)
+	$(PY) -m pytest -m slurm -rs tests/test_slurm.py $(PYTEST_ARGS)
 
 lint: $(ENV) ## style, types, layers
 	$(PY) -m ruff check .

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rmm.backends import cmdstan_home, stan_compile
+from rmm.backends import cmdstan_home, processor, stan_compile
 from rmm.backends.cmdstan_home import (
     TOOLS_REMEDY,
     cache_dir,
@@ -20,7 +20,13 @@ from rmm.backends.cmdstan_home import (
     wheel,
 )
 from rmm.backends.stan import available
-from rmm.backends.stan_compile import check_syntax, compile_program, maker, program_key
+from rmm.backends.stan_compile import (
+    check_syntax,
+    compile_program,
+    maker,
+    program_key,
+    use_executables,
+)
 from rmm.errors import BackendError, ProgramError
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +155,77 @@ def test_executables_run_where_the_compiler_is_gone(
     assert compile_program(PROGRAM) == made
     with pytest.raises(BackendError, match="compiler"):
         compile_program(PROGRAM.replace("0, 1", "0, 2"))
+
+
+def another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "this_kind", lambda: f"{processor.architecture()}.0ther000")
+
+
+def test_native_executables_are_kept_apart_for_each_kind_of_processor(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_compiler: Callable[[str], Path],
+) -> None:
+    log = fake_compiler(":")
+    plain = compile_program(PROGRAM)
+    monkeypatch.setenv("CXX", f"{os.environ['CXX']} -march=native")
+    native = compile_program(PROGRAM)
+    assert maker(plain).processor == processor.architecture()
+    assert maker(native).processor == processor.this_kind()
+    another_processor(monkeypatch)
+    there = compile_program(PROGRAM)
+    assert len({plain, native, there}) == 3
+    assert log.read_text().count("program.hpp") == 3
+
+    # Without a compiler: only what can run on this kind of processor.
+    monkeypatch.delenv("CXX")
+    without_tools(tmp_path, monkeypatch)
+    assert compile_program(PROGRAM) in (plain, there)
+    for made in (plain, there):
+        made.unlink()
+    with pytest.raises(BackendError, match="compiler"):
+        compile_program(PROGRAM)
+
+
+def test_a_process_runs_the_executables_that_it_was_told(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_compiler: Callable[[str], Path],
+) -> None:
+    monkeypatch.setattr(stan_compile, "_told", {})
+    log = fake_compiler(":")
+    made = compile_program(PROGRAM)
+    monkeypatch.setenv("CXX", f"{os.environ['CXX']} -O2")  # another node, another compiler
+    assert use_executables([made]) == []
+    assert compile_program(PROGRAM) == made
+    assert log.read_text().count("program.hpp") == 1
+    assert compile_program(PROGRAM.replace("0, 1", "0, 2")) != made
+
+
+@pytest.mark.parametrize("fault", ["gone", "native", "broken", "foreign"])
+def test_executables_that_cannot_run_here_are_not_run(
+    fault: str,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_compiler: Callable[[str], Path],
+) -> None:
+    monkeypatch.setattr(stan_compile, "_told", {})
+    fake_compiler(":")
+    if fault == "native":
+        monkeypatch.setenv("CXX", f"{os.environ['CXX']} -march=native")
+    made = compile_program(PROGRAM)
+    if fault == "gone":
+        made.unlink()
+    elif fault == "native":
+        another_processor(monkeypatch)
+    elif fault == "broken":  # such as one that wants a newer C library
+        made.write_text("#!/bin/sh\nexit 127\n")
+    else:
+        made.write_bytes(b"\x7fELF of another architecture")
+    assert use_executables([made]) == [made]
+    assert stan_compile._told == {}
 
 
 def test_neither_engine_nor_wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,14 +48,18 @@ ADDED = "  - {name: disaggregation, kind: disaggregation, backend: ols}\n"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    return lay_out(tmp_path, STUDY)
+
+
+def lay_out(folder: Path, study: str) -> Path:
     """The workflow without results, and a study named `tiny`."""
     for name in ("Snakefile", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(ROOT / name, folder)
     for name in ("workflow", "config"):
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=False)
-    (tmp_path / "profiles").symlink_to("workflow/profiles")
-    (tmp_path / "config" / "studies" / "tiny.yaml").write_text(STUDY)
-    return tmp_path
+        shutil.copytree(ROOT / name, folder / name, symlinks=False)
+    (folder / "profiles").symlink_to("workflow/profiles")
+    (folder / "config" / "studies" / "tiny.yaml").write_text(study)
+    return folder
 
 
 def environment() -> dict[str, str]:
@@ -168,7 +172,7 @@ def test_cores_and_batch_size_change_nothing(folder: Path, tmp_path: Path) -> No
     assert len(pd.read_parquet(kept[0] / "estimates.parquet")["replication"].unique()) == 20
 
 
-def wait_for(ready: object, seconds: float = 240) -> None:
+def wait_for(ready: object, seconds: float = 480) -> None:
     until = time.monotonic() + seconds
     while not ready():  # type: ignore[operator]
         assert time.monotonic() < until, "waited too long"

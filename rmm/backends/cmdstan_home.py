@@ -22,6 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmm.backends.processor import made_for
 from rmm.errors import BackendError
 
 RUNNER_SOURCE = Path(__file__).with_name("cmdstan_runner.cpp")
@@ -185,12 +186,17 @@ def find_cmdstan() -> CmdStan:
     identity = _compiler_identity(name, os.environ.get("PATH", ""))
     if own is None:
         assert package is not None
-        return _home_from_wheel(package, identity)
+        return _home_from_wheel(package, identity, made_for(name))
     local = own / "make" / "local"
-    facts = [str(own), local.read_text() if local.is_file() else "", identity]
+    flags = [local.read_text() if local.is_file() else "", os.environ.get("CXXFLAGS", ""), name]
     version = _version_in(own / "makefile")
-    store = cache_dir() / f"cmdstan-{version}-{_digest(*facts)}" / "programs"
-    return CmdStan(own, version, store, built=False)
+    kept = _store_name("cmdstan", version, made_for(*flags), str(own), *flags, identity)
+    return CmdStan(own, version, cache_dir() / kept / "programs", built=False)
+
+
+def _store_name(kind: str, version: str, processor: str, *facts: str) -> str:
+    """Folder of the cache; `rmm.backends.stan_compile.maker` reads it."""
+    return f"{kind}-{version}-{processor}-{_digest(processor, *facts)}"
 
 
 def _version_in(makefile: Path) -> str:
@@ -220,11 +226,12 @@ def _makefile(package: Path) -> str:
     return _MAKEFILE.format(httpstan=httpstan, stan=stan_version(package), tbb=tbb)
 
 
-def _home_from_wheel(package: Path, compiler_identity: str) -> CmdStan:
+def _home_from_wheel(package: Path, compiler_identity: str, processor: str) -> CmdStan:
     """The home in the cache; made in a folder beside it and renamed, so it is never half there."""
     makefile = _makefile(package)
     version = _version_text(makefile)
-    name = f"stan-{version}-{_digest(makefile, RUNNER_SOURCE.read_text(), compiler_identity)}"
+    facts = (makefile, RUNNER_SOURCE.read_text(), compiler_identity)
+    name = _store_name("stan", version, processor, *facts)
     path = cache_dir() / name
     if not (path / "makefile").is_file():
         make_folder(cache_dir())

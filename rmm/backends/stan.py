@@ -24,10 +24,24 @@ from rmm.backends.cmdstan_home import (
     wheel,
 )
 from rmm.backends.stan_chains import Watch, failure, run_chains, sentences, watched
-from rmm.backends.stan_compile import Maker, check_syntax, compile_program, maker
+from rmm.backends.stan_compile import (
+    Maker,
+    check_syntax,
+    compile_program,
+    maker,
+    use_executables,
+)
 from rmm.errors import BackendError
 
-__all__ = ["BACKEND", "available", "check_syntax", "compile_program", "run"]
+__all__ = [
+    "BACKEND",
+    "available",
+    "check_syntax",
+    "compile_program",
+    "maker",
+    "run",
+    "use_executables",
+]
 
 # Stan's own columns -> ArviZ's names (``treedepth``: see rmm.backends.base).
 _STATISTICS = {

@@ -81,6 +81,11 @@ def failure(index: int, how: str, lines: Sequence[str]) -> str:
     message += ":\n" + "\n".join("    " + line for line in said) if said else " without a word."
     if "SIGKILL" in how:
         message += "\nSomething killed it; most often the machine or the job had too little memory."
+    if "SIGILL" in how:
+        message += (
+            "\nIts executable was made for another kind of processor. Set RMM_CACHE to a folder "
+            "for each kind, or compile without -march=native."
+        )
     if any("initial" in line.lower() for line in said):
         message += (
             "\nThe sampler could not start: give other `inits`, or see whether priors and data "

@@ -1,7 +1,7 @@
 """Stan programs made into executables, kept in the user's cache.
 
 Executables are kept by the hash of the program without its comments, one folder per Stan version,
-flags and C++ compiler. A folder appears by renaming, when it is complete.
+kind of processor, flags and C++ compiler. A folder appears by renaming, when it is complete.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmm.backends import processor
 from rmm.backends.cmdstan_home import (
     ENGINE_REMEDY,
     CmdStan,
@@ -55,16 +56,65 @@ def compile_program(program: str) -> Path:
 
 @dataclass(frozen=True)
 class Maker:
-    """What made an executable: version of Stan, and whether its runner is the one of `rmm`."""
+    """What made an executable.
+
+    Attributes
+    ----------
+    version : str
+        Version of Stan.
+    processor : str
+        What it was made for, see `rmm.backends.processor`.
+    built : bool
+        Whether its runner is the one of `rmm`.
+    """
 
     version: str
+    processor: str
     built: bool
 
 
 def maker(executable: Path) -> Maker:
     """Read off the cache folder that an executable of `compile_program` lies in."""
-    kind, version, *_ = executable.parents[2].name.split("-")
-    return Maker(version, built=kind == "stan")
+    kind, version, *more = executable.parents[2].name.split("-")
+    return Maker(version, more[-2] if len(more) > 1 else "unknown", built=kind == "stan")
+
+
+# Executables that this process was told to use, by the key of their program.
+_told: dict[str, Path] = {}
+
+
+def use_executables(executables: Iterable[Path]) -> list[Path]:
+    """Let the fits of this process run these, whichever compiler there is here.
+
+    Parameters
+    ----------
+    executables : iterable of Path
+        What `compile_program` gave, perhaps on another machine with the same cache.
+
+    Returns
+    -------
+    list of Path
+        Those that cannot be used: they are not here, were made for another kind of processor or
+        do not start. Their programs are compiled when a fit asks for them.
+    """
+    unfit = []
+    for executable in executables:
+        if _starts(executable):
+            _told[executable.parent.name] = executable
+        else:
+            unfit.append(executable)
+    return unfit
+
+
+def _starts(executable: Path) -> bool:
+    """Whether it runs here, as far as asking what it is can show."""
+    if not executable.is_file() or not processor.runs_here(maker(executable).processor):
+        return False
+    try:
+        code, _ = run_group([str(executable), "info"], cwd=executable.parent)
+    except OSError:
+        return False
+    return code == 0
 
 
 # Better memory layouts: 1.6 to 2 times the speed on these programs, same posterior.
@@ -85,11 +135,14 @@ def program_key(program: str) -> str:
 
 def _executable(program: str) -> Path:
     key = program_key(program)
+    if key in _told:
+        return _told[key]
     try:
         cmdstan = find_cmdstan()
     except BackendError:
         # Compute nodes often lack a compiler: what a login node compiled runs there as well.
-        kept = sorted(cache_dir().glob(f"*stan-*/programs/{key}/program"))
+        found = sorted(cache_dir().glob(f"*stan-*-*-*/programs/{key}/program"))
+        kept = [path for path in found if processor.runs_here(maker(path).processor)]
         if not kept:
             raise
         return kept[0]

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from rmm.study.batches import jobs_of
 # the jobs start, which inherit it.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
+if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
+    path = os.getenv("PATH")
+    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow.basedir}/workflow/slurm:{path}")
 
 validate(config, "../schemas/config.schema.yaml")
 

@@ -1,4 +1,9 @@
 # What is to be simulated, in full: the resolved study file and the table of scenarios.
+localrules:
+    all,
+    design,
+
+
 rule design:
     output:
         config=f"{FOLDER}/config.yaml",

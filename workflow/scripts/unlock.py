@@ -5,13 +5,14 @@ Usage: `python workflow/scripts/unlock.py [options for snakemake]` in the projec
 Snakemake locks the files that it works on and forgets to unlock them when it is killed. Its own
 `--unlock` asks nobody. Here a lock is removed only if it can be shown that nobody is at work:
 each run notes its host and process in `.snakemake/rmm_owners`, and all of these must be of this
-host and gone; and no process on this host may be a Snakemake, or one of its jobs, in this folder
-(jobs outlive a killed Snakemake, and write). Exit codes: 0 nothing is locked (any more), 1 the
-lock stays, and why.
+host and gone; no process on this host may be a Snakemake, or one of its jobs, in this folder; and
+Slurm, where there is one, may have no job of this folder (jobs outlive a killed Snakemake, and
+write). Exit codes: 0 nothing is locked (any more), 1 the lock stays, and why.
 """
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -48,17 +49,31 @@ def owners_elsewhere() -> list[str]:
     return found
 
 
+def jobs_in_slurm() -> list[str]:
+    """Own jobs that Slurm has for this folder, waiting or running; none where it does not say."""
+    if shutil.which("squeue") is None:
+        return []
+    asked = subprocess.run(["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"],
+                           capture_output=True, text=True, check=False)  # fmt: skip
+    found = []
+    for line in asked.stdout.splitlines():
+        job, state, what, folder = line.split("|", 3)
+        if os.path.realpath(folder) == os.path.realpath("."):
+            found.append(f"Slurm's job {job}, {state.lower()}: {what}")
+    return found
+
+
 def main() -> int:
     """Unlock if that is safe."""
     if not any(LOCKS.glob("*.lock")):
         return 0
-    at_work = alive_here()
+    at_work = alive_here() + jobs_in_slurm()
     elsewhere = owners_elsewhere()
     if at_work or elsewhere:
         print("This folder is locked, and these may be at work in it:", file=sys.stderr)
         print(*(f"    {line}" for line in at_work + elsewhere), sep="\n", file=sys.stderr)
-        print("Wait for them or end them. If a run on another host is known to be dead, delete "
-              "its note and start again.", file=sys.stderr)  # fmt: skip
+        print("Wait for them or end them (Slurm's with scancel). If a run on another host is known "
+              "to be dead, delete its note and start again.", file=sys.stderr)  # fmt: skip
         return 1
     if not any(OWNERS.glob("*.json")):
         print("This folder is locked by a run that left no note of its host. If no Snakemake "
