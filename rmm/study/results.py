@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import dataset
 
 from rmm.errors import StudyError
 
@@ -81,6 +84,9 @@ PERFORMANCE = pa.schema(
     ]
 )
 
+#: Rows of a collected file that are in memory at a time when it is written.
+GROUP_ROWS = 100_000
+
 ESTIMATES_ORDER = ("scenario", "method", "replication", "parameter")
 
 
@@ -108,6 +114,27 @@ def performance_table(frame: pd.DataFrame) -> pa.Table:
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table so that `path` holds all of it or does not exist."""
     write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables one after the other as one file; only the rows of one group are in memory.
+
+    Groups have the same number of rows however the tables were cut, so that the file's bytes
+    follow from its rows.
+    """
+    write_whole(path, lambda temporary: _write_groups(temporary, schema, tables))
+
+
+def _write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    waiting = schema.empty_table()
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table.cast(schema)])
+            while len(waiting) >= GROUP_ROWS:
+                writer.write_table(waiting.slice(0, GROUP_ROWS).combine_chunks())
+                waiting = waiting.slice(GROUP_ROWS)
+        if len(waiting):
+            writer.write_table(waiting.combine_chunks())
 
 
 def write_text(text: str, path: Path) -> None:
@@ -139,26 +166,41 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     StudyError
         If it is no whole Parquet file of this schema.
     """
+    with _letter(path), pq.ParquetFile(path) as file:
+        table = file.read(use_threads=False)  # small files: threads would only cost time
+    _check_columns(path, table.schema)
+    return _all_columns(table), _metadata(table)
+
+
+@contextmanager
+def _letter(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be read, and what to do."""
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(use_threads=False)  # small files: threads would only cost time
+        yield
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
             "batch is recomputed."
         ) from error
-    metadata = _metadata(table)
+
+
+def _all_columns(table: pa.Table) -> pa.Table:
+    """With the columns that files of earlier versions lack."""
     for name in LATER:
         if name not in table.schema.names:
             empty = pa.nulls(len(table), ESTIMATES.field(name).type)
-            table = table.add_column(ESTIMATES.get_field_index(name), name, empty)
-    if table.schema.names != ESTIMATES.names:
+            table = table.append_column(name, empty)
+    return table.select(ESTIMATES.names)
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    there = [name for name in schema.names if name not in LATER]
+    if there != [name for name in ESTIMATES.names if name not in LATER]:
         raise StudyError(
             f"{path} has other columns than this version of rmm writes: "
-            f"{', '.join(sorted(set(table.schema.names) ^ set(ESTIMATES.names)))}.\n"
+            f"{', '.join(sorted(set(schema.names) ^ set(ESTIMATES.names)))}.\n"
             "Move the old results away, or use the version that wrote them."
         )
-    return table, metadata
 
 
 def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
@@ -172,6 +214,49 @@ def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) ->
 def _some(path: Path, columns: Sequence[str]) -> pa.Table:
     with pq.ParquetFile(path) as file:
         return file.read(columns=list(columns), use_threads=False)
+
+
+class EstimatesFile:
+    """A collected file of estimates, to be read in parts.
+
+    Raises
+    ------
+    StudyError
+        If it is no whole Parquet file of this schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _letter(path):
+            self._data = dataset.dataset(path, format="parquet")
+        _check_columns(path, self._data.schema)
+
+    def scenarios(self) -> list[str]:
+        """Ids of its scenarios, in the order of the rows."""
+        return [str(row[0]) for row in self._distinct(["scenario"])]
+
+    def pairs(self) -> set[tuple[str, str, bool]]:
+        """(method, parameter, whether there is an estimate), each once."""
+        columns = {"method": pc.field("method"), "parameter": pc.field("parameter"),
+                   "there": pc.is_valid(pc.field("mean"))}  # fmt: skip
+        return {(str(m), str(p), bool(t)) for m, p, t in self._distinct(columns)}
+
+    def _distinct(self, columns: Any) -> list[tuple[Any, ...]]:
+        found: dict[tuple[Any, ...], None] = {}
+        with _letter(self.path):
+            for batch in self._data.to_batches(columns=columns):
+                names = batch.schema.names
+                # One thread: the order is that of the rows.
+                once = pa.Table.from_batches([batch]).group_by(names, use_threads=False)
+                rows = once.aggregate([]).select(names).to_pydict()
+                found |= dict.fromkeys(zip(*(rows[name] for name in names), strict=True))
+        return list(found)
+
+    def rows(self, scenarios: Collection[str]) -> pa.Table:
+        """The rows of some scenarios, in the order of the file."""
+        wanted = pc.field("scenario").isin(pa.array(sorted(scenarios), pa.string()))
+        with _letter(self.path):
+            return _all_columns(self._data.to_table(filter=wanted, use_threads=False))
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:
