@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,8 +222,15 @@ def run_status(options: argparse.Namespace) -> int:
         "fits_missing": sum(job.last - job.first + 1 for job in found["missing"]),
         "fits_by_status": found["fits"],
         "missing_by_method": _by_method(found["missing"]),
+        "missing": [
+            {"scenario": job.scenario, "method": job.method, "first": job.first, "last": job.last}
+            for job in found["missing"]
+        ],
+        "reasons": [asdict(reason) for reason in found["reasons"]],
         "seconds": found["seconds"],
         "seconds_left": found["seconds_left"],
+        "fits_per_second": found["rate"],
+        "time_left": found["time_left"],
     }
     if study.stopping is not None:
         facts["stopping"] = {
@@ -258,8 +266,30 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
         print(f"        {method}: {number:,} ({words})")
+    if facts["fits_per_second"]:
+        left = progress.words(facts["time_left"]) if missing else "nothing"
+        print(f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
+              f"at this rate {left} left")  # fmt: skip
+    _print_some("did not end well:", [
+        f"{r['fits']:,} {r['status'].replace('_', ' ')}, {r['method']}: {r['message']} "
+        f"(first: {r['scenario']}, replication {r['replication']})" for r in facts["reasons"]
+    ])  # fmt: skip
+    _print_some("missing, as scenario, method, replications:", [
+        f"{m['scenario']}, {m['method']}, {m['first']}-{m['last']}" for m in facts["missing"]
+    ])  # fmt: skip
     for scenario, standing in facts.get("stopping", {}).items():
         print(f"    {scenario}: {standing['words']}")
+
+
+def _print_some(heading: str, lines: list[str], most: int = 10) -> None:
+    """The first lines of a list, and how many more there are."""
+    if not lines:
+        return
+    print(f"    {heading}")
+    for line in lines[:most]:
+        print(f"        {line}")
+    if len(lines) > most:
+        print(f"        and {len(lines) - most:,} more (all with --json)")
 
 
 def run_judge(options: argparse.Namespace) -> int:

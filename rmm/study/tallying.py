@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ import pyarrow as pa
 
 from rmm.study.batches import Job, plan, standing_of
 from rmm.study.config import Study
+from rmm.study.metadata import stored_metadata
+from rmm.study.progress import run_started
 from rmm.study.results import OK, read_batches
 
 _FIT = ["scenario", "method", "replication"]
 _COUNTED = [*_FIT, "status", "seconds", "message"]
+# Numbers of a message, such as "ESS 87 of b_l1[x], 100 wanted": without them it is a reason.
+_NUMBER = re.compile(r"(?<![\w\[])\d+(?:\.\d+)?(?![\w\]])")
 _AT_ONCE = 200  # files whose fits are in memory at a time
 
 
@@ -51,7 +57,7 @@ class _Tally:
                 self.seconds[method] += seconds
                 self.timed[method] += 1
             if status != OK:
-                reason = (method, status, message or "no message")
+                reason = (method, status, _NUMBER.sub("…", message or "no message"))
                 self.reasons[reason] += 1
                 self.first.setdefault(reason, (scenario, replication))
 
@@ -64,9 +70,11 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
     dict
         jobs, done, missing (list of Job), fits (status -> number of fits in finished files),
         reasons (list of Reason, the most frequent first), seconds (of these fits), seconds_left
-        (missing replications at the mean of each method; None for a method without a finished
-        fit) and, with `stopping`, standings (where each scenario stands; jobs are then those up
-        to its next decision).
+        (missing replications at the mean of each method, on one core; None for a method without
+        a finished fit), rate (fits per second of the running, or last, run; None where nothing
+        is known of one), time_left (seconds until all are done at this rate, or None) and, with
+        `stopping`, standings (where each scenario stands; jobs are then those up to its next
+        decision).
     """
     folder = Path(folder)
     jobs = plan(study, folder)
@@ -85,6 +93,9 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
         "seconds": float(sum(tally.seconds.values())),
         "seconds_left": _left(study, missing, tally),
     }  # fmt: skip
+    found["rate"] = _rate(folder, [job for job in jobs if job not in away])
+    todo = sum(job.last - job.first + 1 for job in missing)
+    found["time_left"] = 0.0 if not todo else todo / found["rate"] if found["rate"] else None
     if study.stopping is not None:
         found["standings"] = [standing_of(study, s, folder) for s in study.scenarios]
     return found
@@ -104,3 +115,19 @@ def _left(study: Study, missing: Sequence[Job], tally: _Tally) -> dict[str, floa
         else todo[name] * tally.seconds[name] / tally.timed[name] if tally.timed[name] else None
         for name in (m.name for m in study.methods)
     }  # fmt: skip
+
+
+def _rate(folder: Path, done: Sequence[Job]) -> float | None:
+    """Fits per second, from the start of a run to the end of the last batch of it."""
+    started = run_started(folder)
+    if started is None:
+        return None
+    fits, last = 0, started
+    for job in done:
+        path = folder / job.path
+        ended = dict(stored_metadata(str(path), path.stat().st_mtime_ns)).get("ended", "")
+        if ended >= started:  # as text: all times are UTC to the second
+            fits += job.last - job.first + 1
+            last = max(last, ended)
+    seconds = (datetime.fromisoformat(last) - datetime.fromisoformat(started)).total_seconds()
+    return fits / max(seconds, 1.0) if fits else None

@@ -1,17 +1,15 @@
-"""Simulate and fit one batch of replications; say how far the study is."""
+"""Simulate and fit one batch of replications."""
 
-import time
+from functools import partial
 from pathlib import Path
 
-from rmm.study import load_study, progress, run_batch
+from rmm.study import load_study, run_batch
 from rmm.study.joblog import logged
 
-with logged(snakemake.log[0]) as say:
-    started = time.monotonic()
+with logged(snakemake.log[0]):
     method = snakemake.wildcards.method
     first, last = int(snakemake.wildcards.first), int(snakemake.wildcards.last)
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])
     path = Path(snakemake.output[0])
-    run_batch(study, snakemake.wildcards.scenario, method, first, last, path)
-    seconds = time.monotonic() - started
-    say(progress.note(path.parents[3], method, last - first + 1, seconds))
+    say = partial(print, flush=True)  # into the log
+    run_batch(study, snakemake.wildcards.scenario, method, first, last, path, say)
