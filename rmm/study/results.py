@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import dataset
 
 from rmm.errors import StudyError
 
@@ -166,14 +164,14 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     StudyError
         If it is no whole Parquet file of this schema.
     """
-    with _letter(path), pq.ParquetFile(path) as file:
+    with letter(path), pq.ParquetFile(path) as file:
         table = file.read(use_threads=False)  # small files: threads would only cost time
-    _check_columns(path, table.schema)
-    return _all_columns(table), _metadata(table)
+    check_columns(path, table.schema)
+    return all_columns(table), _metadata(table)
 
 
 @contextmanager
-def _letter(path: Path) -> Iterator[None]:
+def letter(path: Path) -> Iterator[None]:
     """Say which file it is that cannot be read, and what to do."""
     try:
         yield
@@ -184,7 +182,7 @@ def _letter(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _all_columns(table: pa.Table) -> pa.Table:
+def all_columns(table: pa.Table) -> pa.Table:
     """With the columns that files of earlier versions lack."""
     for name in LATER:
         if name not in table.schema.names:
@@ -193,7 +191,8 @@ def _all_columns(table: pa.Table) -> pa.Table:
     return table.select(ESTIMATES.names)
 
 
-def _check_columns(path: Path, schema: pa.Schema) -> None:
+def check_columns(path: Path, schema: pa.Schema) -> None:
+    """Refuse columns that this version does not write; `StudyError` names them."""
     there = [name for name in schema.names if name not in LATER]
     if there != [name for name in ESTIMATES.names if name not in LATER]:
         raise StudyError(
@@ -214,49 +213,6 @@ def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) ->
 def _some(path: Path, columns: Sequence[str]) -> pa.Table:
     with pq.ParquetFile(path) as file:
         return file.read(columns=list(columns), use_threads=False)
-
-
-class EstimatesFile:
-    """A collected file of estimates, to be read in parts.
-
-    Raises
-    ------
-    StudyError
-        If it is no whole Parquet file of this schema.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _letter(path):
-            self._data = dataset.dataset(path, format="parquet")
-        _check_columns(path, self._data.schema)
-
-    def scenarios(self) -> list[str]:
-        """Ids of its scenarios, in the order of the rows."""
-        return [str(row[0]) for row in self._distinct(["scenario"])]
-
-    def pairs(self) -> set[tuple[str, str, bool]]:
-        """(method, parameter, whether there is an estimate), each once."""
-        columns = {"method": pc.field("method"), "parameter": pc.field("parameter"),
-                   "there": pc.is_valid(pc.field("mean"))}  # fmt: skip
-        return {(str(m), str(p), bool(t)) for m, p, t in self._distinct(columns)}
-
-    def _distinct(self, columns: Any) -> list[tuple[Any, ...]]:
-        found: dict[tuple[Any, ...], None] = {}
-        with _letter(self.path):
-            for batch in self._data.to_batches(columns=columns):
-                names = batch.schema.names
-                # One thread: the order is that of the rows.
-                once = pa.Table.from_batches([batch]).group_by(names, use_threads=False)
-                rows = once.aggregate([]).select(names).to_pydict()
-                found |= dict.fromkeys(zip(*(rows[name] for name in names), strict=True))
-        return list(found)
-
-    def rows(self, scenarios: Collection[str]) -> pa.Table:
-        """The rows of some scenarios, in the order of the file."""
-        wanted = pc.field("scenario").isin(pa.array(sorted(scenarios), pa.string()))
-        with _letter(self.path):
-            return _all_columns(self._data.to_table(filter=wanted, use_threads=False))
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:

@@ -10,8 +10,9 @@ from rmm.errors import StudyError
 from rmm.study import addresses
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.config import Estimand, Study
+from rmm.study.estimates_file import EstimatesFile
 from rmm.study.performance import having_of, performance
-from rmm.study.results import EstimatesFile, performance_table, write_parquet
+from rmm.study.results import performance_table, write_parquet
 from rmm.study.scenarios import Scenario
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
     facts = []
     for column, name in _PROVENANCE.items():
         if column in results.estimates.columns:
-            values = sorted(results.estimates[column].dropna().astype(str).unique())
+            values = sorted(map(str, results.estimates[column].dropna().unique()))
             facts.append((name, ", ".join(v for v in values if v)))
     facts = [fact for fact in facts if fact[1]]  # regressions have no engine
     return facts + [(FACTS[k], results.ran_on[k]) for k in FACTS if k in results.ran_on]
