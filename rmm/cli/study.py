@@ -35,7 +35,9 @@ examples:
 _CHECK = """\
 examples:
   rmm study check config/studies/quickstart.yaml
-Exit code 2 and a message with the key path if something is wrong. Runs nothing.
+  rmm study check config/studies/quickstart.yaml --against results/quickstart
+With --against: whether the results in that folder belong to the file (exit code 0, else 1), and
+what is different. Exit code 2 and a message with the key path if something is wrong. Runs nothing.
 """
 _STATUS = """\
 examples:
@@ -87,6 +89,7 @@ def add_study(commands: Any) -> None:
     below = study.add_subparsers(required=True, metavar="COMMAND")
     check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
                            run_check)  # fmt: skip
+    check.add_argument("--against", metavar="FOLDER", help="results to compare the file with")
     preregister = command(below, "preregister", "write the protocol before anything runs",
                           _PREREGISTER, run_preregister)  # fmt: skip
     preregister.add_argument("file", metavar="FILE", help="study file")
@@ -147,6 +150,8 @@ def run_check(options: argparse.Namespace) -> int:
     from rmm.study import plan
 
     study = _study(options)
+    if options.against:
+        return _check_against(study, Path(options.against), options.json)
     jobs = plan(study, _folder(study, options), to_maximum=True)
     fits: Counter[str] = Counter()
     for job in jobs:
@@ -173,6 +178,25 @@ def run_check(options: argparse.Namespace) -> int:
         print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
               f"replications or every {study.stopping.step:,} after.")  # fmt: skip
     return 0
+
+
+def _check_against(study: Study, folder: Path, as_json: bool) -> int:
+    """Whether results belong to a file: 0, or 1 with what is different."""
+    from rmm.study.belonging import compare
+
+    found = compare(study, folder)
+    if as_json:
+        print(json.dumps({"belongs": found.belongs, **asdict(found)}, indent=2))
+        return 0 if found.belongs else 1
+    verb = "belong" if found.belongs else "do NOT belong"
+    print(f"The results in {folder} {verb} to {study.file}: {found.fits:,} of {found.asked:,} fits "
+          f"that it asks for are there, in {found.batches:,} batches.")  # fmt: skip
+    for reason in found.refused:
+        print(reason)
+    if found.changed:
+        print(f"They were made with another version of {study.file}:")
+        print(*(f"    {line}" for line in found.changed), sep="\n")
+    return 0 if found.belongs else 1
 
 
 def run_preregister(options: argparse.Namespace) -> int:

@@ -26,7 +26,8 @@ from rmm.study.scenarios import Scenario
 from rmm.study.stopping import Standing, decision, standing
 from rmm.study.tasks import Outcome, Task
 
-_FILE = re.compile(r"(\d+)-(\d+)\.parquet")
+#: Names of the files of batches.
+BATCH_FILE = re.compile(r"(\d+)-(\d+)\.parquet")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _existing(
     found: list[Job] = []
     taken = 0
     for path in sorted((Path(folder) / "estimates" / scenario.id / method.name).glob("*.parquet")):
-        match = _FILE.fullmatch(path.name)
+        match = BATCH_FILE.fullmatch(path.name)
         if match is None:
             continue
         job = Job(scenario.id, method.name, int(match[1]), int(match[2]))

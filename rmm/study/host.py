@@ -14,6 +14,14 @@ FACTS = {
     "started": "First batch started",
     "ended": "Last batch ended",
 }
+#: What a report says of the last run: `rmm.study.provenance`.
+RUN_FACTS = {
+    "commit": "Commit",
+    "lock": "Lock (SHA-256 of requirements.lock)",
+    "compiler": "Compiler",
+    "engines": "Engines of the last run",
+    "host": "Host of the last run",
+}
 _ENDS = {"started": min, "ended": max}
 _PACKAGES = ("numpy", "scipy", "pandas", "statsmodels")
 

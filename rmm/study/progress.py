@@ -217,7 +217,9 @@ class Watch:
         return left
 
 
-def follow(watch: Watch, stream: TextIO | None = None, every: float = _EVERY) -> Callable[[], None]:
+def follow(
+    watch: Watch, stream: TextIO | None = None, every: float = _EVERY
+) -> Callable[..., None]:
     """Print the line of a run every few seconds, where it has changed; nothing off a terminal.
 
     Returns
@@ -227,7 +229,7 @@ def follow(watch: Watch, stream: TextIO | None = None, every: float = _EVERY) ->
     """
     out = sys.stderr if stream is None else stream
     if not out.isatty():
-        return lambda: None
+        return lambda outcome=None: None
     over = threading.Event()
     last = ""
 
@@ -249,7 +251,7 @@ def follow(watch: Watch, stream: TextIO | None = None, every: float = _EVERY) ->
     thread = threading.Thread(target=run, name="progress", daemon=True)
     thread.start()
 
-    def stop() -> None:
+    def stop(outcome: str | None = None) -> None:
         over.set()
         thread.join(timeout=every)
         speak()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,6 +13,7 @@ from snakemake.utils import validate
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
+from rmm.study.provenance import begin_run, end_run
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
@@ -118,13 +120,17 @@ def last_decision(wildcards):
 OWNER = Path(".snakemake") / "rmm_owners" / f"{socket.gethostname()}-{os.getpid()}.json"
 
 
-# What ends with the run: its line of progress, on a terminal.
+# What ends with the run: its record of provenance, and its line of progress on a terminal.
 RUN = []
 
 
-def over():
-    while RUN:
-        RUN.pop()()
+def over(outcome):
+    OWNER.unlink(missing_ok=True)
+    for end in RUN:
+        try:
+            end(outcome)
+        except (OSError, RmmError) as error:  # a full disk: the run's own outcome counts
+            print(error, file=sys.stderr)
 
 
 onstart:
@@ -133,13 +139,12 @@ onstart:
     watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
     watch.begin()
     RUN.append(progress.follow(watch))
+    RUN.append(functools.partial(end_run, letter(begin_run, STUDY, Path(FOLDER))))
 
 
 onsuccess:
-    OWNER.unlink(missing_ok=True)
-    over()
+    over("complete")
 
 
 onerror:
-    OWNER.unlink(missing_ok=True)
-    over()
+    over("failed")

@@ -205,9 +205,17 @@ def _estimates(path: Path) -> pd.DataFrame:
 
 
 def _ran_on(folder: Path) -> dict[str, str]:
-    """Metadata that collection put into the estimates; none in results of earlier versions."""
+    """What batches and the last run say of themselves; little in results of earlier versions."""
     import pyarrow.parquet as pq
+
+    from rmm.study.provenance import last_run
 
     stored = pq.read_schema(folder / "estimates.parquet").metadata or {}
     found = {name: stored.get(f"rmm.{name}".encode(), b"").decode() for name in FACTS}
+    run = last_run(folder)
+    found |= {name: str(run[name]) for name in ("commit", "lock", "compiler") if run.get(name)}
+    if run.get("engines"):
+        found["engines"] = "; ".join(run["engines"].values())
+    if run.get("cores"):
+        found["host"] = f"{run['system']}, {run['cores']} cores"
     return {name: value for name, value in found.items() if value}
