@@ -129,6 +129,15 @@ def fit_once(folder: Path) -> tuple[dict[str, pa.Table], float]:
     return fitted, (time.process_time() - began) / (BATCH * len(study.methods))
 
 
+def first_fit() -> None:
+    """A batch of one fit in this folder's study, as a worker does it."""
+    from rmm.study import load_study, run_batch
+
+    study = load_study("config/studies/scale.yaml")
+    path = Path("first/estimates/s/m/1-1.parquet")
+    run_batch(study, study.scenarios[0].id, study.methods[1].name, 1, 1, path)
+
+
 # -- measuring -------------------------------------------------------------------------------
 
 
@@ -176,7 +185,7 @@ def files_of_a_run(folder: Path) -> tuple[int, int]:
     config = folder / "config" / "studies" / "scale.yaml"
     config.write_text(config.read_text().replace(f"batch: {BATCH}", "batch: 2"))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "study=scale"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     batches = len(list(results.glob("estimates/*/*/*.parquet")))
     of_batches = batches + len(list(results.glob("logs/fit/*/*/*.log")))
