@@ -67,17 +67,17 @@ def per_fit(folder: Path) -> None:
         replications = batches * BATCH // 2  # two methods
         file.write_text(STUDY.format(replications=replications, batch=BATCH, effects=[0]))
         before = cpu_of_children()
-        subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", "--config", "study=scale",
-                        f"results=of-{batches}"], cwd=folder, env=environment(), check=True,
-                       capture_output=True)  # fmt: skip
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config"]
+        subprocess.run([*command, "study=scale", f"results=of-{batches}"], cwd=folder,
+                       env=environment(), check=True, capture_output=True)  # fmt: skip
         spent[batches] = cpu_of_children() - before
     slope = (spent[MANY] - spent[FEW]) / (MANY - FEW) / BATCH
     fit = seconds_of_a_fit(file)
     print(f"a fit on the fake backend: {1000 * fit:.1f} ms of CPU")
     print(f"with the workflow, batches of {BATCH}: {1000 * slope:.1f} ms")
     print(f"overhead: {1000 * (slope - fit):.1f} ms a fit (aim: 10 ms)")
-    print(f"a study's own start, design, measures and report: {spent[FEW] - FEW * BATCH * slope:.1f}"
-          " s of CPU", flush=True)  # fmt: skip
+    own = spent[FEW] - FEW * BATCH * slope
+    print(f"a study's own start, design, measures and report: {own:.1f} s of CPU", flush=True)
 
 
 def seconds_of_a_fit(file: Path) -> float:

@@ -22,11 +22,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from statistics import linear_regression
 
 ROOT = Path(__file__).resolve().parents[1]
 REPLICATIONS, BATCH, METHODS = 5000, 100, 2
@@ -89,14 +85,21 @@ def place(folder: Path, scenarios: int, replications: int = REPLICATIONS) -> Pat
     return folder / "results" / "scale"
 
 
-def fill(folder: Path, fitted: dict[str, pa.Table]) -> None:
-    """All batches, from those of `fitted` by method."""
+def fill(folder: Path, once: Path) -> None:
+    """All batches, from those that `fit_once` left in `once`, by method."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     from rmm.study import load_study, plan
     from rmm.study.host import running_on
     from rmm.study.metadata import metadata_of
     from rmm.study.results import ESTIMATES
 
     study = load_study(folder / "config" / "studies" / "scale.yaml")
+    fitted = {m.name: pq.read_table(once / "fitted" / f"{m.name}.parquet", partitioning=None)
+              for m in study.methods}  # fmt: skip
     rng, ran = np.random.default_rng(1), running_on()
     for job in plan(study):
         table = fitted[job.method]
@@ -114,19 +117,21 @@ def fill(folder: Path, fitted: dict[str, pa.Table]) -> None:
         pq.write_table(pa.table(columns).cast(schema), path, compression="zstd")
 
 
-def fit_once(folder: Path) -> tuple[dict[str, pa.Table], float]:
-    """A batch by each method on the fake backend, and CPU seconds of a fit."""
+def fit_once(folder: Path) -> None:
+    """A batch by each method on the fake backend, and how many CPU seconds a fit took."""
     from rmm.study import load_study, run_batch
 
     place(folder, 1)
     study = load_study(folder / "config" / "studies" / "scale.yaml")
-    scenario, fitted = study.scenarios[0].id, {}
+    scenario, out = study.scenarios[0].id, folder / "fitted"
     began = time.process_time()
     for method in study.methods:
-        path = folder / f"{method.name}.parquet"
-        run_batch(study, scenario, method.name, 1, BATCH, path.parent / "e/s/m" / path.name)
-        fitted[method.name] = pq.read_table(path.parent / "e/s/m" / path.name, partitioning=None)
-    return fitted, (time.process_time() - began) / (BATCH * len(study.methods))
+        path = folder / "results" / "scale" / "estimates" / scenario / method.name / "1-1.parquet"
+        run_batch(study, scenario, method.name, 1, BATCH, path)
+        out.mkdir(exist_ok=True)
+        path.rename(out / f"{method.name}.parquet")
+    spent = (time.process_time() - began) / (BATCH * len(study.methods))
+    (out / "seconds").write_text(str(spent))
 
 
 def first_fit() -> None:
@@ -159,13 +164,25 @@ def measured(step: str, folder: Path) -> Cost:
     if code:
         raise SystemExit(f"{step} failed:\n{said[-3000:]}")
     cost = Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
-    print(f"    {step:12} {cost.wall:7.1f} s {cost.cpu:7.1f} s of CPU {cost.memory:6.0f} MB",
+    name = step.partition(":")[0]
+    print(f"    {name:12} {cost.wall:7.1f} s {cost.cpu:7.1f} s of CPU {cost.memory:6.0f} MB",
           flush=True)  # fmt: skip
     return cost
 
 
 def one_step(step: str) -> None:
-    """What the workflow's script of that name does, here."""
+    """What the workflow's script of that name does, here; or a step of this file's own.
+
+    In processes of their own, as the peak memory of a process is at least that of the one that
+    started it.
+    """
+    name, _, argument = step.partition(":")
+    if name == "fit_once":
+        fit_once(Path(argument))
+        return
+    if name == "fill":
+        fill(Path(), Path(argument))
+        return
     from rmm.study import collect, load_study, plan, write_design, write_performance
     from rmm.study.report import write_report
 
@@ -198,11 +215,15 @@ def files_of_a_run(folder: Path) -> tuple[int, int]:
 
 
 def law(sizes: list[int], values: list[float]) -> tuple[float, float]:
-    """Least squares of value = a + b n; a is not below 0."""
-    b, a = np.polyfit(sizes, values, 1)
+    """Least squares of value = a + b n; neither is below 0."""
+    if len(sizes) == 1:
+        return 0.0, values[0] / sizes[0]
+    b, a = linear_regression(sizes, values)
+    if b < 0:
+        return sum(values) / len(values), 0.0
     if a < 0:
-        b, a = float(np.dot(sizes, values) / np.dot(sizes, sizes)), 0.0
-    return float(a), float(b)
+        return linear_regression(sizes, values, proportional=True)[::-1]
+    return a, b
 
 
 # -- the table -------------------------------------------------------------------------------
@@ -273,8 +294,10 @@ def main() -> None:
         return
     sizes = [int(n) for n in chosen.sizes.split(",")]
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(chosen.out or temporary)
-        fitted, per_fit = fit_once(root / "once")
+        root = Path(chosen.out or temporary).resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        measured(f"fit_once:{root / 'once'}", root)
+        per_fit = float((root / "once" / "fitted" / "seconds").read_text())
         print(f"a fit on the fake backend: {1000 * per_fit:.1f} ms of CPU", flush=True)
         files = files_of_a_run(root / "run")
         print(f"files: {files[0]} per batch and {files[1]}", flush=True)
@@ -284,7 +307,7 @@ def main() -> None:
             folder = root / str(n)
             place(folder, n)
             costs[n] = {"graph": measured("graph", folder)}
-            fill(folder, fitted)
+            measured(f"fill:{root / 'once'}", folder)
             costs[n] |= {step: measured(step, folder) for step in list(STEPS)[1:]}
             if not chosen.out:
                 shutil.rmtree(folder)
