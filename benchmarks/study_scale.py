@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from rmm.study import Study, collect, load_study, plan, status, write_design, write_performance
-from rmm.study.provenance import metadata_of
+from rmm.study.metadata import metadata_of
 from rmm.study.results import estimates_table, write_parquet
 
 STUDY = """\

@@ -160,6 +160,9 @@ def test_status_and_plan_read_finished_batches(
     facts = json.loads(capsys.readouterr().out)
     assert (facts["fits_done"], facts["fits_missing"]) == (2, 2)
     assert facts["missing_by_method"] == {"means": 2}
+    assert [(m["method"], m["first"], m["last"]) for m in facts["missing"]] == [("means", 3, 4)]
+    assert main(["study", "status", file]) == 0
+    assert f"{job.scenario}, means, 3-4" in capsys.readouterr().out
     assert main(["study", "plan", file, "--mcse", "0.005", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["replications_for_rate"] == 1900
@@ -188,22 +191,6 @@ def test_replay_of_an_unknown_method_is_bad_input(
 def test_simulate_refuses_an_unknown_ending(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", file, "--out", "data.xls"]) == 2
     assert ".csv or .parquet" in capsys.readouterr().err
-
-
-def test_progress_counts_fits_and_the_time_left(tmp_path: Path) -> None:
-    from rmm.study import progress
-    from rmm.study.batches import Job
-
-    jobs = [Job("s1", "fast", 1, 10), Job("s1", "fast", 11, 20), Job("s1", "slow", 1, 5)]
-    assert progress.say(tmp_path) == ""
-    progress.begin(jobs, tmp_path)
-    line = progress.note(tmp_path, "fast", 10, 100.0)
-    assert line.startswith("fits 10 of 25 (40%), about")
-    assert line.endswith("slow yet to be timed")
-    progress.note(tmp_path, "slow", 5, 50.0)
-    started = json.loads((tmp_path / "logs" / "progress.json").read_text())["started"]
-    # 150 s of work in 75 s: two at a time, and 10 fits of 10 s are left.
-    assert progress.say(tmp_path, now=started + 75.0) == "fits 15 of 25 (60%), about 50 s left"
 
 
 def test_a_reader_that_has_enough_gets_no_traceback() -> None:

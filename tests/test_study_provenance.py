@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import rmm
 from rmm.study import load_study
-from rmm.study.provenance import commit, provenance
+from rmm.study.provenance import begin_run, commit, end_run, last_run, provenance
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +22,27 @@ def test_a_record_names_study_code_and_versions() -> None:
     assert {"numpy", "statsmodels", "snakemake"} <= set(found["packages"])
     assert found["lock"] is not None
     assert len(found["lock"]) == 64
+    assert set(found["engines"]) == {"jags", "stan"}
+    assert all(found["engines"].values())
+
+
+def test_a_run_leaves_its_start_and_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(ROOT / "config" / "studies" / "quickstart.yaml")
+    assert last_run(tmp_path) == {}
+    monkeypatch.setenv("CXX", "a-compiler-that-is-not-there")
+    record = begin_run(study, tmp_path)
+    found = last_run(tmp_path)
+    assert found["seed"] == study.seed
+    assert found["compiler"] is None
+    assert (found["ended"], found["outcome"]) == (None, None)
+    end_run(record, "complete")
+    ended = last_run(tmp_path)
+    assert ended["outcome"] == "complete"
+    assert ended["started"] == found["started"] <= ended["ended"]
+    record.write_text("{")  # a full disk, an old version
+    assert last_run(tmp_path) == {}
 
 
 def test_a_commit_says_whether_files_differ_from_it(tmp_path: Path) -> None:

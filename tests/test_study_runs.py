@@ -30,6 +30,7 @@ from rmm.study import (
 )
 from rmm.study.batches import draw_replication, make_task
 from rmm.study.results import ESTIMATES, PERFORMANCE, RUN_COLUMNS, write_whole
+from rmm.study.scoring import score
 from rmm.study.tasks import Outcome, Task
 
 CONFIG: dict[str, Any] = {
@@ -452,3 +453,33 @@ def test_study_data_are_those_of_the_simulator(tmp_path: Path) -> None:
     frame = draw_replication(study.seed, scenario, 1).frame()
     assert list(frame.columns) == list(direct.data.columns)
     assert direct.truth == dict(scenario.recipe.truth.parameters)
+
+
+def test_collection_and_measures_in_parts_are_those_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch and one scenario at a time: the same bytes however rows were cut into files."""
+
+    def null_scenarios(config: dict[str, Any]) -> None:
+        config["vary"]["effect"] = {"path": "truth.parameters.b_l1[x]", "values": [0, 0.4]}
+        config["estimands"].append({"parameter": "sigma_l1"})  # which no method estimates
+
+    from rmm.study import results
+
+    written = []
+    for batch in (5, 12):
+        monkeypatch.setattr(results, "GROUP_ROWS", 50)
+        study = replace(load(tmp_path, null_scenarios), batch=batch)
+        out = tmp_path / str(batch)
+        estimates, measured = run(study, out)
+        kept = pq.read_table(out / "estimates.parquet")
+        assert pq.ParquetFile(out / "estimates.parquet").num_row_groups > 2
+        assert kept.equals(kept.sort_by([(n, "ascending") for n in results.ESTIMATES_ORDER]))
+        whole = score(study, estimates)
+        columns = [name for name in PERFORMANCE.names if name in whole]
+        pd.testing.assert_frame_equal(
+            measured[columns], whole[columns], check_dtype=False, check_exact=True
+        )
+        assert measured.query("measure == 'size_adjusted_power' and value == value").size > 0
+        written.append(kept.drop_columns(list(RUN_COLUMNS)))
+    assert written[0].equals(written[1])

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,9 @@ examples:
 _CHECK = """\
 examples:
   rmm study check config/studies/quickstart.yaml
-Exit code 2 and a message with the key path if something is wrong. Runs nothing.
+  rmm study check config/studies/quickstart.yaml --against results/quickstart
+With --against: whether the results in that folder belong to the file (exit code 0, else 1), and
+what is different. Exit code 2 and a message with the key path if something is wrong. Runs nothing.
 """
 _STATUS = """\
 examples:
@@ -86,6 +89,7 @@ def add_study(commands: Any) -> None:
     below = study.add_subparsers(required=True, metavar="COMMAND")
     check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
                            run_check)  # fmt: skip
+    check.add_argument("--against", metavar="FOLDER", help="results to compare the file with")
     preregister = command(below, "preregister", "write the protocol before anything runs",
                           _PREREGISTER, run_preregister)  # fmt: skip
     preregister.add_argument("file", metavar="FILE", help="study file")
@@ -146,6 +150,8 @@ def run_check(options: argparse.Namespace) -> int:
     from rmm.study import plan
 
     study = _study(options)
+    if options.against:
+        return _check_against(study, Path(options.against), options.json)
     jobs = plan(study, _folder(study, options), to_maximum=True)
     fits: Counter[str] = Counter()
     for job in jobs:
@@ -172,6 +178,25 @@ def run_check(options: argparse.Namespace) -> int:
         print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
               f"replications or every {study.stopping.step:,} after.")  # fmt: skip
     return 0
+
+
+def _check_against(study: Study, folder: Path, as_json: bool) -> int:
+    """Whether results belong to a file: 0, or 1 with what is different."""
+    from rmm.study.belonging import compare
+
+    found = compare(study, folder)
+    if as_json:
+        print(json.dumps({"belongs": found.belongs, **asdict(found)}, indent=2))
+        return 0 if found.belongs else 1
+    verb = "belong" if found.belongs else "do NOT belong"
+    print(f"The results in {folder} {verb} to {study.file}: {found.fits:,} of {found.asked:,} fits "
+          f"that it asks for are there, in {found.batches:,} batches.")  # fmt: skip
+    for reason in found.refused:
+        print(reason)
+    if found.changed:
+        print(f"They were made with another version of {study.file}:")
+        print(*(f"    {line}" for line in found.changed), sep="\n")
+    return 0 if found.belongs else 1
 
 
 def run_preregister(options: argparse.Namespace) -> int:
@@ -221,8 +246,15 @@ def run_status(options: argparse.Namespace) -> int:
         "fits_missing": sum(job.last - job.first + 1 for job in found["missing"]),
         "fits_by_status": found["fits"],
         "missing_by_method": _by_method(found["missing"]),
+        "missing": [
+            {"scenario": job.scenario, "method": job.method, "first": job.first, "last": job.last}
+            for job in found["missing"]
+        ],
+        "reasons": [asdict(reason) for reason in found["reasons"]],
         "seconds": found["seconds"],
         "seconds_left": found["seconds_left"],
+        "fits_per_second": found["rate"],
+        "time_left": found["time_left"],
     }
     if study.stopping is not None:
         facts["stopping"] = {
@@ -258,8 +290,30 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
         print(f"        {method}: {number:,} ({words})")
+    if facts["fits_per_second"]:
+        left = progress.words(facts["time_left"]) if missing else "nothing"
+        print(f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
+              f"at this rate {left} left")  # fmt: skip
+    _print_some("did not end well:", [
+        f"{r['fits']:,} {r['status'].replace('_', ' ')}, {r['method']}: {r['message']} "
+        f"(first: {r['scenario']}, replication {r['replication']})" for r in facts["reasons"]
+    ])  # fmt: skip
+    _print_some("missing, as scenario, method, replications:", [
+        f"{m['scenario']}, {m['method']}, {m['first']}-{m['last']}" for m in facts["missing"]
+    ])  # fmt: skip
     for scenario, standing in facts.get("stopping", {}).items():
         print(f"    {scenario}: {standing['words']}")
+
+
+def _print_some(heading: str, lines: list[str], most: int = 10) -> None:
+    """The first lines of a list, and how many more there are."""
+    if not lines:
+        return
+    print(f"    {heading}")
+    for line in lines[:most]:
+        print(f"        {line}")
+    if len(lines) > most:
+        print(f"        and {len(lines) - most:,} more (all with --json)")
 
 
 def run_judge(options: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ import numpy as np
 from rmm.simulation.recipes import RecipeError, check_name
 from rmm.simulation.roster import Draw, IdNames, Memberships, Structure
 from rmm.simulation.table_files import id_column, read_file
-from rmm.tables import codes, numeric
 
 Array = np.ndarray[Any, Any]
 
@@ -101,6 +100,8 @@ RESAMPLED: dict[str, tuple[str, _Resample]] = {
 
 
 def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
+    from rmm.tables import codes  # pandas, which synthetic memberships do without
+
     frame = read_file("membership.file", config["file"], root)
     names = IdNames(config["member"], config["group"], config["nesting"])
     for role in ("member", "group", "nesting"):
@@ -130,6 +131,8 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
 
 
 def _numeric_columns(frame: Any) -> dict[str, Array]:
+    from rmm.tables import numeric
+
     found = {str(name): numeric(frame[name]) for name in frame.columns}
     return {name: values for name, values in found.items() if values is not None}
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from rmm.simulation.recipes import RecipeError, check_keys, check_name
 from rmm.simulation.table_files import id_column, read_file
-from rmm.tables import codes
 
 Array = np.ndarray[Any, Any]
 
@@ -70,6 +69,8 @@ def _table_sizes(config: Mapping[str, Any], root: Path) -> Sizes:
 
 def _empirical_sizes(config: Mapping[str, Any], root: Path) -> Sizes:
     """Sizes of the groups of a real table, each as likely as it is frequent there."""
+    from rmm.tables import codes  # pandas, which other sizes do without
+
     frame = read_file("membership.size.file", config["file"], root)
     column = id_column("membership.size", "group", config.get("group", "group"), frame)
     sizes = np.bincount(codes(frame[column])[0])

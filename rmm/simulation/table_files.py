@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from rmm.errors import DataError
 from rmm.simulation.recipes import RecipeError, check_name
-from rmm.tables import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
@@ -25,6 +26,8 @@ def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
     ------
     RecipeError
     """
+    from rmm.tables import read_table  # pandas, which synthetic memberships do without
+
     path = root / file
     if not path.is_file():
         raise RecipeError(

@@ -31,10 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmm.study.batches import Job, plan, replay, run_batch
-    from rmm.study.collecting import collect, status, write_design
+    from rmm.study.collecting import collect, write_design
     from rmm.study.config import Study, load_study
     from rmm.study.replaying import keep_replay
     from rmm.study.scoring import write_performance
+    from rmm.study.tallying import status
 
 _LAZY = {
     "Job": "rmm.study.batches",
@@ -45,7 +46,7 @@ _LAZY = {
     "plan": "rmm.study.batches",
     "replay": "rmm.study.batches",
     "run_batch": "rmm.study.batches",
-    "status": "rmm.study.collecting",
+    "status": "rmm.study.tallying",
     "write_design": "rmm.study.collecting",
     "write_performance": "rmm.study.scoring",
 }

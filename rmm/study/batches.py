@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +20,14 @@ from rmm.study.fitting import fit_task
 from rmm.study.host import running_on
 from rmm.study.metadata import check_metadata, metadata_of, stored_metadata
 from rmm.study.methods import Method
+from rmm.study.progress import UnderWay
 from rmm.study.results import estimates_table, read_batches, write_parquet, write_text
 from rmm.study.scenarios import Scenario
 from rmm.study.stopping import Standing, decision, standing
 from rmm.study.tasks import Outcome, Task
 
-_FILE = re.compile(r"(\d+)-(\d+)\.parquet")
+#: Names of the files of batches.
+BATCH_FILE = re.compile(r"(\d+)-(\d+)\.parquet")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _existing(
     found: list[Job] = []
     taken = 0
     for path in sorted((Path(folder) / "estimates" / scenario.id / method.name).glob("*.parquet")):
-        match = _FILE.fullmatch(path.name)
+        match = BATCH_FILE.fullmatch(path.name)
         if match is None:
             continue
         job = Job(scenario.id, method.name, int(match[1]), int(match[2]))
@@ -178,15 +180,24 @@ def run_batch(
     first: int,
     last: int,
     path: str | Path,
+    say: Callable[[str], None] | None = None,
 ) -> None:
-    """Simulate and fit some replications of one scenario by one method; write the estimates."""
+    """Simulate and fit some replications of one scenario by one method; write the estimates.
+
+    `say`, if given, gets a line of progress every few seconds.
+    """
     scenario, method = study.scenario(scenario_id), study.method(method_name)
+    under_way = UnderWay(Path(path), last - first + 1, say)
     rows: list[Mapping[str, Any]] = []
     for replication in range(first, last + 1):
         task = make_task(study, scenario, method, replication)
-        rows += outcome_rows(study, scenario, task, replication, fit_task(task))
-    metadata = {**metadata_of(study, scenario_id, method_name, first, last), **running_on()}
+        outcome = fit_task(task)
+        rows += outcome_rows(study, scenario, task, replication, outcome)
+        under_way.count(outcome.status)
+    metadata = {**metadata_of(study, scenario_id, method_name, first, last), **running_on(),
+                **under_way.facts()}  # fmt: skip
     write_parquet(estimates_table(rows, metadata), Path(path))
+    under_way.end()
 
 
 def make_task(study: Study, scenario: Scenario, method: Method, replication: int) -> Task:

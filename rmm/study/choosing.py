@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rmm.crossvalidation import check_comparable
 from rmm.errors import BackendTimeout
 from rmm.study import addresses
-from rmm.study.engines import divergences, engine_version, sampled, unconverged
 from rmm.study.results import NOT_CONVERGED, OK
 from rmm.study.tasks import Outcome, Task
 
@@ -35,6 +33,10 @@ def fit_choice(task: Task) -> Outcome:
         ``choice[NAME]`` has the mean 1 for the chosen candidate and 0 for others; ``elpd[NAME]``
         elpd, and its standard error as sd. Not converged if any candidate is not.
     """
+    # Here, as every study file is read with the names that a choice has, and few make one.
+    from rmm.crossvalidation import check_comparable
+    from rmm.study.engines import divergences, engine_version
+
     fits = {name: _fitted(task, name, text) for name, text in task.candidates.items()}
     check_comparable({name: fit.model for name, fit in fits.items()})
     scores = {name: fit.loo() for name, fit in fits.items()}
@@ -57,6 +59,8 @@ def fit_choice(task: Task) -> Outcome:
 
 def _fitted(task: Task, name: str, formula: str) -> Any:
     """The fit of a candidate; its chains depend on the task's address and its formula."""
+    from rmm.study.engines import sampled
+
     seed = addresses.chain_seed(task.seed, name, 0, addresses.digest(formula))
     try:
         return sampled(task, formula, seed, "summary")
@@ -67,6 +71,8 @@ def _fitted(task: Task, name: str, formula: str) -> Any:
 
 
 def _reason(task: Task, fits: Mapping[str, Any]) -> str:
+    from rmm.study.engines import unconverged
+
     for name, fit in fits.items():
         reason = unconverged(task, fit, fit.summary())
         if reason:

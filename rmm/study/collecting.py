@@ -1,9 +1,10 @@
-"""The whole study: its design as files, all batches in one table, how far it is."""
+"""The whole study: its design as files, all batches in one table."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rmm.errors import StudyError
-from rmm.study.batches import plan, standing_of
 from rmm.study.config import Study
 from rmm.study.host import together
-from rmm.study.metadata import check_metadata
+from rmm.study.metadata import check_metadata, stored_metadata
 from rmm.study.results import (
     ESTIMATES,
     ESTIMATES_ORDER,
     read_batches,
     read_estimates,
+    write_groups,
     write_parquet,
     write_text,
 )
@@ -28,8 +29,7 @@ from rmm.study.stopping import Standing, standing, stopping_table
 if TYPE_CHECKING:
     from rmm.study.scenarios import Scenario
 
-
-_COUNTED = ["scenario", "method", "replication", "status", "seconds"]
+_ORDER = [(name, "ascending") for name in ESTIMATES_ORDER]
 
 
 def write_design(study: Study, folder: str | Path) -> None:
@@ -57,37 +57,57 @@ def _cells(values: list[Any]) -> list[Any]:
 def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     """All batches in one file, sorted, so that batch sizes and the order of jobs do not show.
 
-    A study with `stopping` gets ``stopping.parquet`` beside it: where each scenario ended.
+    One batch is in memory at a time, and the rows of one group of rows of the file: a million
+    fits need no more than ten thousand. A study with `stopping` gets ``stopping.parquet`` beside
+    it: where each scenario ended; it reads a scenario at a time.
 
     Raises
     ------
     StudyError
         If a file was made by another version of the study, or a replication is missing.
     """
-    tables, said = [], []
-    for path in map(Path, paths):
-        table, metadata = read_estimates(path)
-        said.append(metadata)
-        check_metadata(study, path, tuple(metadata.items()))
-        tables.append(table.replace_schema_metadata(None))
-    whole = pa.concat_tables(tables) if tables else ESTIMATES.empty_table()
-    order = [(name, "ascending") for name in ESTIMATES_ORDER]
-    whole = whole.sort_by(order)
-    ended = _ended(study, whole)
+    sources, ran_on = _sources(study, map(Path, paths))
+    ended = _ended(study, sources)
+    schema = ESTIMATES.with_metadata({f"rmm.{name}": value for name, value in ran_on.items()})
+    write_groups(Path(out), schema, _wanted(study, sources, ended))
     if ended:
         write_parquet(stopping_table(ended.values()), Path(out).with_name("stopping.parquet"))
-    ran_on = {f"rmm.{name}": value for name, value in together(said).items()}
-    write_parquet(_wanted(study, whole, ended).replace_schema_metadata(ran_on), Path(out))
 
 
-def _ended(study: Study, table: pa.Table) -> dict[str, Standing]:
+@dataclass(frozen=True, order=True)
+class _Source:
+    """A file of estimates, and what it says that it holds."""
+
+    scenario: str
+    method: str
+    first: int
+    last: int
+    path: Path
+
+
+def _sources(study: Study, paths: Iterable[Path]) -> tuple[list[_Source], dict[str, str]]:
+    """The files in the order of their rows, and what they ran on; only metadata are read."""
+    found, said = [], []
+    for path in paths:
+        stored = stored_metadata(str(path), path.stat().st_mtime_ns if path.exists() else 0)
+        if not stored:
+            read_estimates(path)  # says what is wrong with it
+        check_metadata(study, path, stored)
+        metadata = dict(stored)
+        said.append(metadata)
+        found.append(_Source(metadata["scenario"], metadata["method"], int(metadata["first"]),
+                             int(metadata["last"]), path))  # fmt: skip
+    return sorted(found), together(said)
+
+
+def _ended(study: Study, sources: Sequence[_Source]) -> dict[str, Standing]:
     """Where each scenario ended; empty without `stopping`."""
     if study.stopping is None:
         return {}
     ended = {}
     for scenario in study.scenarios:
-        here = table.filter(pc.equal(table["scenario"], scenario.id)).to_pandas()
-        ended[scenario.id] = standing(study, scenario, here)
+        here = read_batches([source.path for source in sources if source.scenario == scenario.id])
+        ended[scenario.id] = standing(study, scenario, here.to_pandas())
         if not ended[scenario.id].decided:
             raise StudyError(
                 f"{study.file}: scenario {scenario.id} {ended[scenario.id].words()}. "
@@ -96,76 +116,36 @@ def _ended(study: Study, table: pa.Table) -> dict[str, Standing]:
     return ended
 
 
-def _wanted(study: Study, table: pa.Table, ended: Mapping[str, Standing]) -> pa.Table:
-    """Rows that the study asks for: files may hold more replications than it does now."""
+def _wanted(
+    study: Study, sources: Sequence[_Source], ended: Mapping[str, Standing]
+) -> Iterator[pa.Table]:
+    """Rows that the study asks for, in order: files may hold more replications than it does now.
+
+    Sources are in order and so are their rows, but where two batch sizes met in one run: the
+    first file has the rows, as in `plan`.
+    """
     wanted = {(s.id, m.name): _count(study, s, m, ended) for s in study.scenarios
               for m in study.methods}  # fmt: skip
-    scenarios, methods = table["scenario"].to_pylist(), table["method"].to_pylist()
-    limits = [wanted.get(pair, 0) for pair in zip(scenarios, methods, strict=True)]
-    kept = table.filter(pc.less_equal(table["replication"], pa.array(limits, pa.int32())))
-    fits = kept.select(["scenario", "method", "replication"])
-    counts = fits.group_by(["scenario", "method"]).aggregate([("replication", "count_distinct")])
-    found = {(r["scenario"], r["method"]): r["replication_count_distinct"]
-             for r in counts.to_pylist()}  # fmt: skip
+    found, taken = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for source in sources:
+        cell = (source.scenario, source.method)
+        table, _ = read_estimates(source.path)
+        number = table["replication"]
+        kept = table.filter(pc.and_(
+            pc.less_equal(number, wanted.get(cell, 0)), pc.greater(number, taken[cell])
+        ))  # fmt: skip
+        taken[cell] = max(taken[cell], source.last)
+        found[cell] += pc.count_distinct(kept["replication"]).as_py()
+        yield kept.replace_schema_metadata(None).sort_by(_ORDER)
     for (scenario, method), count in wanted.items():
-        if found.get((scenario, method), 0) != count:
+        if found[scenario, method] != count:
             raise StudyError(
                 f"{study.file}: scenario {scenario}, method {method}: "
-                f"{found.get((scenario, method), 0)} of {count} replications are there. Run the "
+                f"{found[scenario, method]} of {count} replications are there. Run the "
                 "study again; what exists is kept."
             )
-    return kept
 
 
 def _count(study: Study, scenario: Scenario, method: Any, ended: Mapping[str, Standing]) -> int:
     count = study.replications_of(scenario, method)
     return min(count, ended[scenario.id].replications) if ended else count
-
-
-def status(study: Study, folder: str | Path) -> dict[str, Any]:
-    """How far a study is.
-
-    Returns
-    -------
-    dict
-        jobs, done, missing (list of Job), fits (status -> number of fits in finished files),
-        seconds (of these fits), seconds_left (missing replications at the mean of each
-        method; None for a method without a finished fit) and, with `stopping`, standings
-        (where each scenario stands; jobs are then those up to its next decision).
-    """
-    folder = Path(folder)
-    jobs = plan(study, folder)
-    there = {j: (folder / j.path).is_file() for j in jobs}
-    missing = [j for j in jobs if not there[j]]
-    done = read_batches([folder / j.path for j in jobs if there[j]], _COUNTED)
-    fits, spent = _one_row_each(done)
-    todo: Counter[str] = Counter()
-    for job in missing:
-        todo[job.method] += job.last - job.first + 1
-    left: dict[str, float | None] = {}
-    for name in (m.name for m in study.methods):
-        seconds, number = spent.get(name, (0.0, 0))
-        left[name] = 0.0 if not todo[name] else todo[name] * seconds / number if number else None
-    found: dict[str, Any] = {
-        "jobs": len(jobs),
-        "done": len(jobs) - len(missing),
-        "missing": missing,
-        "fits": fits,
-        "seconds": sum(seconds for seconds, _ in spent.values()),
-        "seconds_left": left,
-    }
-    if study.stopping is not None:
-        found["standings"] = [standing_of(study, s, folder) for s in study.scenarios]
-    return found
-
-
-def _one_row_each(table: pa.Table) -> tuple[dict[str, int], dict[str, tuple[float, int]]]:
-    """Fits by status, and (seconds, fits) by method: a fit has a row per parameter."""
-    one = table.group_by(_COUNTED[:3], use_threads=False)
-    one = one.aggregate([("status", "first"), ("seconds", "first")])
-    fits = Counter(one["status_first"].to_pylist())
-    spent = one.group_by("method").aggregate([("seconds_first", "sum"), ("seconds_first", "count")])
-    return dict(fits), {
-        r["method"]: (r["seconds_first_sum"] or 0.0, r["seconds_first_count"])
-        for r in spent.to_pylist()
-    }

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 #: What is kept in the metadata of estimates, and how a report calls it.
-FACTS = {"python": "Python", "system": "System", "packages": "Libraries"}
+FACTS = {
+    "python": "Python",
+    "system": "System",
+    "packages": "Libraries",
+    "started": "First batch started",
+    "ended": "Last batch ended",
+}
+#: What a report says of the last run: `rmm.study.provenance`.
+RUN_FACTS = {
+    "commit": "Commit",
+    "lock": "Lock (SHA-256 of requirements.lock)",
+    "compiler": "Compiler",
+    "engines": "Engines of the last run",
+    "host": "Host of the last run",
+}
+_ENDS = {"started": min, "ended": max}
 _PACKAGES = ("numpy", "scipy", "pandas", "statsmodels")
 
 
@@ -27,11 +43,18 @@ def running_on() -> dict[str, str]:
     }
 
 
+def now() -> str:
+    """The time, in UTC and to the second, as it is kept: ``2026-03-01T12:00:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def together(batches: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """What the metadata of many batches say, each different thing once."""
+    """What the metadata of many batches say, each different thing once; of times the ends."""
     kept: dict[str, dict[str, None]] = {name: {} for name in FACTS}
     for metadata in batches:
         for name in FACTS:
             if metadata.get(name):
                 kept[name][metadata[name]] = None
-    return {name: "; ".join(sorted(values)) for name, values in kept.items() if values}
+    said = {name: sorted(values) for name, values in kept.items() if values}
+    return {name: _ENDS[name](values) if name in _ENDS else "; ".join(values)
+            for name, values in said.items()}  # fmt: skip

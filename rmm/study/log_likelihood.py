@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from rmm.simulation import Drawn
 from rmm.study.layouts import strata_codes
@@ -28,11 +28,18 @@ def true_log_likelihood(drawn: Drawn) -> float:
     return float(np.sum(DENSITIES[drawn.truth.spec.family.name](drawn)))
 
 
+# SciPy's distributions are imported where they are used: most jobs do without them.
+
+
 def _gaussian(drawn: Drawn) -> Array:
+    from scipy import stats
+
     return stats.norm.logpdf(drawn.outcome, drawn.eta, drawn.truth.parameters["sigma_l2"])
 
 
 def _binomial(drawn: Drawn) -> Array:
+    from scipy import stats
+
     successes, *failures = drawn.outcomes.values()
     trials = successes + failures[0] if failures else np.ones_like(successes)
     return stats.binom.logpmf(successes, trials, special.expit(drawn.eta))
@@ -40,6 +47,8 @@ def _binomial(drawn: Drawn) -> Array:
 
 def _weibull(drawn: Drawn) -> Array:
     """Density of events, survival function of censored durations."""
+    from scipy import stats
+
     time, event = drawn.outcomes.values()
     law = stats.weibull_min(drawn.truth.parameters["shape"], scale=np.exp(drawn.eta))
     return np.where(event == 1, law.logpdf(time), law.logsf(time))

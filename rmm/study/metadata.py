@@ -7,6 +7,7 @@ method, so that a refusal can show the difference key by key.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -74,7 +75,10 @@ def stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
         found = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException):
         return ()
-    return tuple((k.decode()[4:], v.decode()) for k, v in found.items() if k[:4] == b"rmm.")
+    # Interned, as thousands of files of a method say the same.
+    return tuple(
+        (k.decode()[4:], sys.intern(v.decode())) for k, v in found.items() if k[:4] == b"rmm."
+    )
 
 
 def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) -> None:

@@ -45,6 +45,8 @@ def performance(
     usable: Sequence[str] = (OK,),
     columns: Mapping[str, str] | None = None,
     untested: Collection[str] = (),
+    having: Collection[tuple[str, str]] | None = None,
+    scenarios: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Score a table of estimates.
 
@@ -71,6 +73,10 @@ def performance(
         Our name -> name in the table, such as ``{"mean": "b", "sd": "se"}``.
     untested : collection of str
         Parameters without measures of tests, such as variances, which are never 0.
+    having : collection of (method, parameter), optional
+        What each method estimates (`estimated`), where the table is a part of a larger one.
+    scenarios : collection of str, optional
+        Those that are scored; others are there to be compared with. All by default.
 
     Returns
     -------
@@ -91,7 +97,9 @@ def performance(
     unknown = [n for n in names if n not in MEASURES]
     if unknown:
         raise StudyError(f"Unknown measure {unknown[0]!r}.\n  allowed: {', '.join(MEASURES)}")
-    cells = _cells(table, usable, parameters)
+    if having is None:
+        having = estimated(table)
+    cells = _cells(table, usable, parameters, having, scenarios)
     scorer = _Scorer(
         cells=cells,
         rows=[MEASURES[n] for n in names],
@@ -143,6 +151,7 @@ class _Cells:
     fits: Mapping[tuple[str, str], pd.DataFrame]
     methods: Sequence[str]
     parameters: Sequence[str]
+    scored: Collection[str]
 
     @cached_property
     def counts(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -156,7 +165,30 @@ def _counts(status: pd.Series[str]) -> tuple[int, int]:
     return failed, int((values == NOT_CONVERGED).sum())
 
 
-def _cells(table: pd.DataFrame, usable: Sequence[str], parameters: Sequence[str] | None) -> _Cells:
+def estimated(table: pd.DataFrame) -> set[tuple[str, str]]:
+    """(method, parameter) of whatever a method has estimates of, by columns of these names.
+
+    A method has a parameter if any of its fits estimated it; one that never did anything has
+    them all, so that its rows say nan.
+    """
+    pairs = table.assign(there=table["mean"].notna())[["method", "parameter", "there"]]
+    return having_of(set(pairs.drop_duplicates().itertuples(index=False, name=None)))
+
+
+def having_of(rows: Collection[tuple[str, str, bool]]) -> set[tuple[str, str]]:
+    """`estimated` from the distinct (method, parameter, whether there is an estimate)."""
+    found = {(str(m), str(p)) for m, p, there in rows if there}
+    idle = {m for m, _, _ in rows} - {m for m, _ in found}
+    return found | {(str(m), str(p)) for m, p, _ in rows if m in idle}
+
+
+def _cells(
+    table: pd.DataFrame,
+    usable: Sequence[str],
+    parameters: Sequence[str] | None,
+    having: Collection[tuple[str, str]],
+    scenarios: Collection[str] | None,
+) -> _Cells:
     known = list(parameters) if parameters is not None else list(dict.fromkeys(table["parameter"]))
     fits = {
         (str(s), str(m)): g
@@ -170,18 +202,12 @@ def _cells(table: pd.DataFrame, usable: Sequence[str], parameters: Sequence[str]
         (str(s), str(m), str(p)): g.sort_values("replication")
         for (s, m, p), g in kept.groupby(["scenario", "method", "parameter"], sort=False)
     }
-    # A method has a parameter if any of its fits estimated it; one that never did anything
-    # has them all, so that its rows say nan.
-    estimated = {(str(m), str(p)) for m, p in zip(table["method"], table["parameter"], strict=True)}
-    with_estimate = table[table["mean"].notna()]
-    having = set(zip(with_estimate["method"], with_estimate["parameter"], strict=True))
-    idle = set(methods) - set(with_estimate["method"])
-    having |= {(m, p) for m, p in estimated if m in idle}
     empty = table.iloc[:0]
     whole = {
         (s, m, p): cut.get((s, m, p), empty) for s, m in fits for p in known if (m, p) in having
     }
-    return _Cells(whole, fits, methods, known)
+    scored = set(scenarios) if scenarios is not None else {s for s, _ in fits}
+    return _Cells(whole, fits, methods, known, scored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +232,8 @@ class _Scorer:
 
     def scored(self) -> Iterator[tuple[Any, ...]]:
         for scenario, method, parameter in self.cells.usable:
+            if scenario not in self.cells.scored:
+                continue
             for policy in POLICIES:
                 for number, alpha in enumerate(self.levels(parameter)):
                     for row in self.rows:
@@ -327,6 +355,8 @@ def _of_fits(cells: _Cells, rows: Sequence[Measure]) -> Iterator[tuple[Any, ...]
     """Convergence (share of all attempted fits) and mean seconds, per scenario and method."""
     wanted = {row.name for row in rows if row.of == "fits"}
     for (scenario, method), fits in cells.fits.items():
+        if scenario not in cells.scored:
+            continue
         counts = cells.counts[scenario, method]
         n = len(fits)
         p = float((fits["status"] == OK).mean())

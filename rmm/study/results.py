@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,9 @@ PERFORMANCE = pa.schema(
     ]
 )
 
+#: Rows of a collected file that are in memory at a time when it is written.
+GROUP_ROWS = 100_000
+
 ESTIMATES_ORDER = ("scenario", "method", "replication", "parameter")
 
 
@@ -108,6 +112,27 @@ def performance_table(frame: pd.DataFrame) -> pa.Table:
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table so that `path` holds all of it or does not exist."""
     write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables one after the other as one file; only the rows of one group are in memory.
+
+    Groups have the same number of rows however the tables were cut, so that the file's bytes
+    follow from its rows.
+    """
+    write_whole(path, lambda temporary: _write_groups(temporary, schema, tables))
+
+
+def _write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    waiting = schema.empty_table()
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table.cast(schema)])
+            while len(waiting) >= GROUP_ROWS:
+                writer.write_table(waiting.slice(0, GROUP_ROWS).combine_chunks())
+                waiting = waiting.slice(GROUP_ROWS)
+        if len(waiting):
+            writer.write_table(waiting.combine_chunks())
 
 
 def write_text(text: str, path: Path) -> None:
@@ -139,26 +164,42 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     StudyError
         If it is no whole Parquet file of this schema.
     """
+    with letter(path), pq.ParquetFile(path) as file:
+        table = file.read(use_threads=False)  # small files: threads would only cost time
+    check_columns(path, table.schema)
+    return all_columns(table), _metadata(table)
+
+
+@contextmanager
+def letter(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be read, and what to do."""
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(use_threads=False)  # small files: threads would only cost time
+        yield
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
             "batch is recomputed."
         ) from error
-    metadata = _metadata(table)
+
+
+def all_columns(table: pa.Table) -> pa.Table:
+    """With the columns that files of earlier versions lack."""
     for name in LATER:
         if name not in table.schema.names:
             empty = pa.nulls(len(table), ESTIMATES.field(name).type)
-            table = table.add_column(ESTIMATES.get_field_index(name), name, empty)
-    if table.schema.names != ESTIMATES.names:
+            table = table.append_column(name, empty)
+    return table.select(ESTIMATES.names)
+
+
+def check_columns(path: Path, schema: pa.Schema) -> None:
+    """Refuse columns that this version does not write; `StudyError` names them."""
+    there = [name for name in schema.names if name not in LATER]
+    if there != [name for name in ESTIMATES.names if name not in LATER]:
         raise StudyError(
             f"{path} has other columns than this version of rmm writes: "
-            f"{', '.join(sorted(set(table.schema.names) ^ set(ESTIMATES.names)))}.\n"
+            f"{', '.join(sorted(set(schema.names) ^ set(ESTIMATES.names)))}.\n"
             "Move the old results away, or use the version that wrote them."
         )
-    return table, metadata
 
 
 def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:

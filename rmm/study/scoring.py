@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ from rmm.errors import StudyError
 from rmm.study import addresses
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.config import Study
-from rmm.study.performance import performance
-from rmm.study.results import performance_table, read_estimates, write_parquet
+from rmm.study.estimates_file import EstimatesFile
+from rmm.study.performance import having_of, performance
+from rmm.study.results import performance_table, write_parquet
 from rmm.study.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -20,25 +22,56 @@ _KEYS = ["scenario", "method", "parameter", "measure"]
 
 
 def write_performance(study: Study, estimates: str | Path, out: str | Path) -> pd.DataFrame:
-    """Score the collected estimates of a study and write the table of `results.PERFORMANCE`."""
-    table, _ = read_estimates(Path(estimates))
-    frame = score(study, table.to_pandas())
+    """Score the collected estimates of a study and write the table of `results.PERFORMANCE`.
+
+    Scenarios are read and scored one after the other, each with the one that size-adjusted power
+    compares it with.
+    """
+    import pandas as pd
+
+    file = EstimatesFile(Path(estimates))
+    having, null = having_of(file.pairs()), null_scenarios(study)
+    parts = []
+    for scenario in file.scenarios():
+        beside = {there for (here, _), there in null.items() if here == scenario}
+        table = file.rows({scenario, *beside}).to_pandas()
+        parts.append(_scored(study, table, null, having, [scenario]))
+    if not parts:
+        parts = [_scored(study, file.rows(()).to_pandas(), null)]  # says that there are no rows
+    frame = pd.concat(parts, ignore_index=True)
+    # As of one table: first what is about parameters, then what is about fits.
+    frame = frame.sort_values("parameter", key=lambda p: p == "", kind="stable", ignore_index=True)
+    frame = _with_references(study, frame)
     write_parquet(performance_table(frame), Path(out))
     return frame
 
 
 def score(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
     """Performance of a study's estimates, with the columns `reference` and `reference_source`."""
-    estimates = estimates.assign(truth=current_truth(study, estimates))
-    frame = performance(
-        estimates,
+    return _with_references(study, _scored(study, estimates, null_scenarios(study)))
+
+
+def _scored(
+    study: Study,
+    estimates: pd.DataFrame,
+    null: Mapping[tuple[str, str], str],
+    having: Collection[tuple[str, str]] | None = None,
+    scenarios: Collection[str] | None = None,
+) -> pd.DataFrame:
+    return performance(
+        estimates.assign(truth=current_truth(study, estimates)),
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=study.measures,
         parameters=[e.parameter for e in study.estimands],
         baseline=study.baseline,
-        null_scenarios=null_scenarios(study),
+        null_scenarios=null,
         untested=[e.parameter for e in study.estimands if not e.tested],
+        having=having,
+        scenarios=scenarios,
     )
+
+
+def _with_references(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     found = references(study)
     keys = list(zip(*(frame[k] for k in _KEYS), strict=True))
     values = [_lookup(found, key, alpha) for key, alpha in zip(keys, frame["alpha"], strict=True)]

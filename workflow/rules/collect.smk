@@ -1,11 +1,7 @@
-# Where each scenario ends, of a study with `stopping`; else all batches.
-ENDED = [f"{FOLDER}/stopping/{scenario.id}.json" for scenario in STUDY.scenarios]
-
-
 # All batches in one table. `content` makes it repeat when the study asks for other estimands.
 rule collect:
     input:
-        ENDED if STUDY.stopping else [f"{FOLDER}/{job.path}" for job in JOBS],
+        collected,
     output:
         f"{FOLDER}/estimates.parquet",
         *([f"{FOLDER}/stopping.parquet"] if STUDY.stopping else []),
@@ -17,7 +13,7 @@ rule collect:
     params:
         content=CONTENT,
     message:
-        "Collecting the batches" if STUDY.stopping else f"Collecting {len(JOBS)} batches"
+        "Collecting the batches"
     script:
         "../scripts/collect.py"
 

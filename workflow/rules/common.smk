@@ -1,9 +1,11 @@
 # The study is read once, before the first job: a mistake in its file stops here.
+import functools
 import json
 import os
 import re
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,6 +14,7 @@ from snakemake.utils import validate
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
+from rmm.study.provenance import begin_run, end_run
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
@@ -35,14 +38,37 @@ def study_file(named):
 
 
 config["study"] = study_file(config["study"]).as_posix()
-try:
-    STUDY = load_study(config["study"], size=config["size"])
-    FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
-    # All jobs; with `stopping`, those up to the next decision of each scenario.
-    JOBS = plan(STUDY, Path(FOLDER))
-    MOST = plan(STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else JOBS
-except RmmError as error:
-    raise WorkflowError(str(error)) from None
+
+
+def letter(call, *arguments, **more):
+    """Call; a mistake of the user's ends Snakemake with its message, and without a traceback."""
+    try:
+        return call(*arguments, **more)
+    except RmmError as error:
+        raise WorkflowError(str(error)) from None
+
+
+STUDY = letter(load_study, config["study"], size=config["size"])
+FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
+
+
+@functools.cache
+def jobs():
+    """All jobs; with `stopping`, those up to the next decision of each scenario.
+
+    Planning reads the metadata of each batch that exists. Every job on a cluster reads this
+    file: only the run itself, and the job that collects, ask for the plan.
+    """
+    return letter(plan, STUDY, Path(FOLDER))
+
+
+def most_jobs():
+    """All jobs that there may be, whatever `stopping` will decide."""
+    return letter(plan, STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else jobs()
+
+
+if workflow.is_main_process:
+    jobs()  # results that another version of the study made stop the run here
 
 # What collection, measures and report depend on besides the fits.
 CONTENT = addresses.digest(STUDY.config)
@@ -63,6 +89,13 @@ def compiled(wildcards):
     if wildcards.method in STAN_METHODS:
         return [f"{FOLDER}/programs/{wildcards.method}.json"]
     return []
+
+
+def collected(wildcards):
+    """All batches; of a study with `stopping`, where each scenario ends."""
+    if STUDY.stopping:
+        return [f"{FOLDER}/stopping/{scenario.id}.json" for scenario in STUDY.scenarios]
+    return [f"{FOLDER}/{job.path}" for job in jobs()]
 
 
 # What a decision depends on besides the estimates.
@@ -89,19 +122,35 @@ def last_decision(wildcards):
 
 
 # Who works in this folder, so that a lock that a killed run left behind can be told from the
-# lock of a run that is alive (workflow/scripts/unlock.py). The started file is for the time left.
+# lock of a run that is alive (workflow/scripts/unlock.py).
 OWNER = Path(".snakemake") / "rmm_owners" / f"{socket.gethostname()}-{os.getpid()}.json"
+
+
+# What ends with the run: its record of provenance, and its line of progress on a terminal.
+RUN = []
+
+
+def over(outcome):
+    OWNER.unlink(missing_ok=True)
+    for end in RUN:
+        try:
+            end(outcome)
+        except (OSError, RmmError) as error:  # a full disk: the run's own outcome counts
+            print(error, file=sys.stderr)
 
 
 onstart:
     OWNER.parent.mkdir(parents=True, exist_ok=True)
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    progress.begin(MOST, Path(FOLDER), at_most=STUDY.stopping is not None)
+    watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
+    watch.begin()
+    RUN.append(progress.follow(watch))
+    RUN.append(functools.partial(end_run, letter(begin_run, STUDY, Path(FOLDER))))
 
 
 onsuccess:
-    OWNER.unlink(missing_ok=True)
+    over("complete")
 
 
 onerror:
-    OWNER.unlink(missing_ok=True)
+    over("failed")

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 #: One row per fit; every other row of a fit repeats these.
 FIT = ["scenario", "replication", "method"]
+#: Columns of the estimates that are shown, those that are texts first.
+_TEXTS = ["scenario", "method", "backend", "parameter", "status", "message", "rmm_version",
+          "engine"]  # fmt: skip
+_SHOWN = [
+    *_TEXTS, "replication", "truth", "mean", "sd", "lower", "upper", "lower90", "upper90",
+    "lower99", "upper99", "rank", "ess_bulk", "seconds",
+]  # fmt: skip
 STATUSES = ("ok", "not_converged", "failed", "timeout")
 
 
@@ -122,7 +129,8 @@ class Results:
         """One row per fit: scenario, replication, method, status, seconds, message."""
         wanted = [*FIT, "status", "seconds", "message", "backend"]
         columns = [c for c in wanted if c in self.estimates.columns]
-        return self.estimates[columns].drop_duplicates(FIT).reset_index(drop=True)
+        once = self.estimates[columns].drop_duplicates(FIT).reset_index(drop=True)
+        return once.astype({c: "str" for c in columns if once[c].dtype == "category"})
 
     def truth(self, scenario: str, parameter: str) -> float:
         """True value of a parameter in a scenario; nan where none is known, or it is drawn."""
@@ -132,7 +140,7 @@ class Results:
     @cached_property
     def _truths(self) -> dict[tuple[str, str], float]:
         """Those that are the same in all data sets; a truth drawn for each is no one number."""
-        known = self.estimates.dropna(subset=["truth"])
+        known = self.estimates[["scenario", "parameter", "truth"]].dropna()
         found = known.groupby(["scenario", "parameter"], sort=False)["truth"].agg(["min", "max"])
         same = found[found["min"] == found["max"]]
         truths = same["min"].reset_index()
@@ -168,7 +176,8 @@ def read_results(folder: Path) -> Results:
             f"Run it first: snakemake --cores all --config study={folder.name}"
         )
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    scenarios, estimates, performance = (pd.read_parquet(folder / name) for name in names[1:])
+    scenarios, performance = (pd.read_parquet(folder / names[i]) for i in (1, 3))
+    estimates = _estimates(folder / "estimates.parquet")
     # A factor may be called like a column of the measures (`n`): the merged tables keep both.
     taken = (set(performance.columns) | set(estimates.columns)) - {"scenario"}
     scenarios = scenarios.rename(columns={c: f"factor.{c}" for c in scenarios if c in taken})
@@ -180,10 +189,33 @@ def read_results(folder: Path) -> Results:
     )  # fmt: skip
 
 
-def _ran_on(folder: Path) -> dict[str, str]:
-    """Metadata that collection put into the estimates; none in results of earlier versions."""
+def _estimates(path: Path) -> pd.DataFrame:
+    """What a report shows of the estimates; texts that repeat are kept once.
+
+    This is what takes most memory in a report: a million fits have millions of rows.
+    """
     import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    there = [name for name in _SHOWN if name in schema.names]
+    texts = [name for name in _TEXTS if name in there]
+    # The partitions of a path are not read: a folder may be called like `a=b`.
+    table = pq.read_table(path, columns=there, read_dictionary=texts, partitioning=None)
+    return table.to_pandas(self_destruct=True, split_blocks=True)
+
+
+def _ran_on(folder: Path) -> dict[str, str]:
+    """What batches and the last run say of themselves; little in results of earlier versions."""
+    import pyarrow.parquet as pq
+
+    from rmm.study.provenance import last_run
 
     stored = pq.read_schema(folder / "estimates.parquet").metadata or {}
     found = {name: stored.get(f"rmm.{name}".encode(), b"").decode() for name in FACTS}
+    run = last_run(folder)
+    found |= {name: str(run[name]) for name in ("commit", "lock", "compiler") if run.get(name)}
+    if run.get("engines"):
+        found["engines"] = "; ".join(run["engines"].values())
+    if run.get("cores"):
+        found["host"] = f"{run['system']}, {run['cores']} cores"
     return {name: value for name, value in found.items() if value}

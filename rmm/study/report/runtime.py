@@ -29,7 +29,7 @@ def runtime(results: Results) -> list[Chart]:
 
 
 def _ess_per_second(results: Results) -> pd.DataFrame:
-    table = results.estimates.dropna(subset=["ess_bulk", "seconds"])
+    table = results.estimates[[*FIT, "ess_bulk", "seconds"]].dropna()
     table = table[(table["seconds"] > 0) & (table["ess_bulk"] > 0)]
     slowest = table.groupby(FIT, as_index=False, sort=False)[["ess_bulk", "seconds"]].min()
     return slowest.assign(speed=slowest["ess_bulk"] / slowest["seconds"])

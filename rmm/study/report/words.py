@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmm.study.host import FACTS
+from rmm.study.host import FACTS, RUN_FACTS
 from rmm.study.report.levels import words
 from rmm.study.report.numbers import MISSING, compact, duration, fixed, rate
 from rmm.study.report.results import STATUSES, Results
@@ -42,10 +42,11 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
     facts = []
     for column, name in _PROVENANCE.items():
         if column in results.estimates.columns:
-            values = sorted(results.estimates[column].dropna().astype(str).unique())
+            values = sorted(map(str, results.estimates[column].dropna().unique()))
             facts.append((name, ", ".join(v for v in values if v)))
     facts = [fact for fact in facts if fact[1]]  # regressions have no engine
-    return facts + [(FACTS[k], results.ran_on[k]) for k in FACTS if k in results.ran_on]
+    names = {**FACTS, **RUN_FACTS}
+    return facts + [(names[k], results.ran_on[k]) for k in names if k in results.ran_on]
 
 
 def fit_rows(results: Results) -> list[dict[str, str]]:

@@ -1,0 +1,144 @@
+"""What the workflow costs around the engine, and how fast things start.
+
+Usage: `python benchmarks/overhead.py [--of RESULTS]`
+
+Without `--of`: CPU seconds of imports, of the command line, of a worker until its first fit is
+done, and of the workflow per fit with batches of 100 on the fake backend. The last is the
+difference of two studies that Snakemake runs, of 2 and of 6 batches, less what the fits themselves
+take in one process: starting processes, imports, files, collection and all else that grows with
+the number of fits. CPU seconds, as they are the same on a busy machine.
+
+With `--of results/NAME`, after a run from nothing in this folder: the share of the jobs' time, by
+Snakemake's own records, that is not in fits (or in compiling Stan programs).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from scale import BATCH, ROOT, STUDY, place
+
+FEW, MANY = 2, 6
+FITS = 200
+
+
+def main() -> None:
+    """Print the lines."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--of", type=Path, help="a results folder, after a run from nothing")
+    chosen = options.parse_args()
+    if chosen.of:
+        share(chosen.of)
+        return
+    started("import rmm", "0.3", "-c", "import rmm")
+    started("rmm --help", "0.5", "-m", "rmm.cli", "--help")
+    with tempfile.TemporaryDirectory() as folder:
+        place(Path(folder), 1)
+        first = "from scale import first_fit; first_fit()"
+        started("a worker's first fit", "2", "-c", first, folder=Path(folder))
+        per_fit(Path(folder))
+
+
+def started(what: str, aim: str, *words: str, folder: Path = ROOT) -> None:
+    """CPU and wall seconds of a process, the least of five: bytecode and disk are warm then."""
+    times = []
+    for _ in range(5):
+        before, began = cpu_of_children(), time.perf_counter()
+        subprocess.run([sys.executable, *words], cwd=folder, env=environment(), check=True,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+        times.append((cpu_of_children() - before, time.perf_counter() - began))
+    cpu, wall = (min(column) for column in zip(*times, strict=True))
+    print(f"{what}: {cpu:.2f} s of CPU, {wall:.2f} s wall (aim: below {aim} s)", flush=True)
+
+
+def per_fit(folder: Path) -> None:
+    """Milliseconds of CPU per fit that are not in the fit."""
+    file = folder / "config" / "studies" / "scale.yaml"
+    spent = {}
+    for batches in (FEW, MANY):
+        replications = batches * BATCH // 2  # two methods
+        file.write_text(STUDY.format(replications=replications, batch=BATCH, effects=[0]))
+        before = cpu_of_children()
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config"]
+        subprocess.run([*command, "study=scale", f"results=of-{batches}"], cwd=folder,
+                       env=environment(), check=True, capture_output=True)  # fmt: skip
+        spent[batches] = cpu_of_children() - before
+    slope = (spent[MANY] - spent[FEW]) / (MANY - FEW) / BATCH
+    fit = seconds_of_a_fit(file)
+    print(f"a fit on the fake backend: {1000 * fit:.1f} ms of CPU")
+    print(f"with the workflow, batches of {BATCH}: {1000 * slope:.1f} ms")
+    print(f"overhead: {1000 * (slope - fit):.1f} ms a fit (aim: 10 ms)")
+    own = spent[FEW] - FEW * BATCH * slope
+    print(f"a study's own start, design, measures and report: {own:.1f} s of CPU", flush=True)
+
+
+def seconds_of_a_fit(file: Path) -> float:
+    """CPU seconds of simulating and fitting, in a process that has done it before."""
+    from rmm.study import load_study
+    from rmm.study.batches import make_task, outcome_rows
+    from rmm.study.fitting import fit_task
+
+    study = load_study(file)
+    scenario = study.scenarios[0]
+
+    def fit(method: object, replication: int) -> None:
+        task = make_task(study, scenario, method, replication)  # type: ignore[arg-type]
+        outcome_rows(study, scenario, task, replication, fit_task(task))
+
+    for method in study.methods:
+        fit(method, 1)
+    began = time.process_time()
+    for replication in range(2, 2 + FITS // 2):
+        for method in study.methods:
+            fit(method, replication)
+    return (time.process_time() - began) / FITS
+
+
+def share(results: Path) -> None:
+    """Of the seconds of all jobs of a study, those outside of fits."""
+    import pyarrow.parquet as pq
+
+    jobs = {}
+    for path in (Path(".snakemake") / "metadata").rglob("*"):
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            key = (record["rule"], str(record.get("log")), record.get("starttime"))
+            if record.get("endtime") and any(results.name in str(x) for x in key):
+                jobs[key] = record["endtime"] - record["starttime"]
+    compiling = sum(seconds for (rule, *_), seconds in jobs.items() if rule == "compile")
+    everything = sum(jobs.values()) - compiling
+    table = pq.read_table(results / "estimates.parquet",
+                          columns=["scenario", "method", "replication", "seconds"])  # fmt: skip
+    fits = table.to_pandas().drop_duplicates(["scenario", "method", "replication"])["seconds"].sum()
+    rules: dict[str, float] = {}
+    for (rule, *_), seconds in jobs.items():
+        rules[rule] = rules.get(rule, 0.0) + seconds
+    print(f"{len(jobs)} jobs, {everything:.1f} s, {fits:.1f} s of them in fits: "
+          f"{100 * (1 - fits / everything):.1f}% outside (aim: 5%)")  # fmt: skip
+    for rule, seconds in sorted(rules.items(), key=lambda pair: -pair[1]):
+        print(f"    {rule:12} {seconds:8.1f} s")
+
+
+def environment() -> dict[str, str]:
+    """That of a user's shell, as far as it matters: this package, bytecode, one thread."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    path = f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"
+    return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that have ended below this one."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()
