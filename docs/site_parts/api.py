@@ -41,6 +41,12 @@ def names(page: str) -> list[str]:
             elsewhere = module == "rmm" and value.__module__.startswith("rmm.simulation")
             if known and not elsewhere:
                 found.append(f"{module}.{name}")
+    # What is called stands before what it gives.
+    found.sort(
+        key=lambda name: isclass(
+            getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+        )
+    )
     return found + list(MORE[page])
 
 

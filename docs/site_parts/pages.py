@@ -165,7 +165,8 @@ def rewrite(path: Path, figures: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for _, printed, shown in run(path, Path(folder)):
             if shown and "\n...\n" not in shown.code:
-                fresh = f"```text\n{printed.rstrip()}\n```"
+                lines = [line.rstrip() for line in printed.rstrip().splitlines()]
+                fresh = "\n".join(["```text", *lines, "```"])
                 changes.append((shown.start, shown.end, fresh))
         for figure in Path(folder).glob("*.svg"):
             (figures / figure.name).write_bytes(figure.read_bytes())
