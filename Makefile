@@ -24,7 +24,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
+.PHONY: help env study smoke test test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,12 @@ closed-forms: $(ENV) ## published numbers with closed forms, at full replication
 
 bench: $(ENV) ## our two engines beside a JAGS program in the style of R's bml (long)
 	$(PY) benchmarks/peers.py
+
+docs: $(ENV) ## build the documentation into build/docs, strictly; open build/docs/index.html
+	$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
+
+docs-code: $(ENV) ## run all code of the documentation, what takes long too, and check the built pages
+	$(PYTEST) -m docs $(PYTEST_ARGS)
 
 coalitions: ## the study of the headline figure on coalitions (long)
 	@$(MAKE) --no-print-directory study STUDY=coalitions

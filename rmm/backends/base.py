@@ -51,7 +51,7 @@ class Run:
     Attributes
     ----------
     draws : mapping
-        Variable name -> array of shape (chain, draw, *dims), dims as in the program.
+        Variable name -> array of shape ``(chain, draw, *dims)``, dims as in the program.
     sample_stats : mapping
         ``diverging`` (bool), ``energy``, ``treedepth``, ... each (chain, draw); may be empty.
     seconds : float

@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study check|preregister|plan|power|search|status|judge|report|replay`."""
+"""`rmm simulate` and `rmm study new|check|plan|status|report|replay` and more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import planning
+from rmm.cli import new, planning
 from rmm.cli.common import command, plain
 from rmm.errors import StudyError
 
@@ -28,6 +28,7 @@ study fits.
 """
 _STUDY = """\
 examples:
+  rmm study new mine.yaml
   rmm study check config/studies/quickstart.yaml
   snakemake --cores 4 --config study=config/studies/quickstart.yaml
   rmm study status config/studies/quickstart.yaml
@@ -87,6 +88,7 @@ def add_study(commands: Any) -> None:
                                 epilog=_STUDY,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     below = study.add_subparsers(required=True, metavar="COMMAND")
+    new.add_new(below)
     check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
                            run_check)  # fmt: skip
     check.add_argument("--against", metavar="FOLDER", help="results to compare the file with")

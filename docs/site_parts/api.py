@@ -1,0 +1,84 @@
+"""The reference of Python names: everything that `__all__` of a public module lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from inspect import isclass, isfunction
+
+#: Page -> public modules whose names it documents.
+PAGES = {
+    "fitting": ("rmm",),
+    "families": ("rmm.families",),
+    "simulation": ("rmm.simulation",),
+    "studies": ("rmm.study",),
+    "engines": ("rmm.backends",),
+}
+#: What helps to read results and stands below these modules.
+MORE = {
+    "fitting": ("rmm.prior_language.read_priors", "rmm.summary.summarise",
+                "rmm.summary.Diagnostics", "rmm.variance.variance_components",
+                "rmm.conditional.reference_groups", "rmm.crossvalidation.waic",
+                "rmm.checks.statistics", "rmm.checks.survival"),
+    "simulation": ("rmm.simulation.overlap.overlap_facts",),
+    "studies": ("rmm.study.performance.performance", "rmm.study.judging.judge"),
+    "engines": (),
+    "families": (),
+}  # fmt: skip
+ERRORS = "rmm.errors"  # on a page of their own, with examples
+
+
+def names(page: str) -> list[str]:
+    """Dotted names of a page, those of errors and of plain values left out."""
+    found = []
+    for module in PAGES[page]:
+        loaded = import_module(module)
+        for name in loaded.__all__:
+            value = getattr(loaded, name)
+            known = (isclass(value) or isfunction(value)) and not _error(value)
+            # What `rmm` takes from simulation stands on the page of simulation.
+            elsewhere = module == "rmm" and value.__module__.startswith("rmm.simulation")
+            if known and not elsewhere:
+                found.append(f"{module}.{name}")
+    # What is called stands before what it gives.
+    found.sort(
+        key=lambda name: isclass(
+            getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+        )
+    )
+    return found + list(MORE[page])
+
+
+def values(page: str) -> list[str]:
+    """Registries and other values of a page."""
+    out = []
+    for module in PAGES[page]:
+        loaded = import_module(module)
+        for name in loaded.__all__:
+            value = getattr(loaded, name)
+            if not isclass(value) and not isfunction(value):
+                out.append(f"{module}.{name}")
+    return out
+
+
+def _error(value: object) -> bool:
+    return isclass(value) and issubclass(value, Exception)
+
+
+def write(page: str) -> str:
+    """Directives of autodoc for the names of a page."""
+    parts = []
+    for name in names(page):
+        module, _, last = name.rpartition(".")
+        value = getattr(import_module(module), last)
+        kind, options = ("class", "   :members:\n   :inherited-members: dict, Exception\n") if (
+            isclass(value)) else ("function", "")  # fmt: skip
+        parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {name}\n{options}```")
+    listed = values(page)
+    if listed:
+        parts.append("Registries: " + ", ".join(f"`{name}`" for name in listed) + ".")
+    return "\n\n".join(parts)
+
+
+WRITERS: dict[str, Callable[[], str]] = {page: partial(write, page) for page in PAGES}

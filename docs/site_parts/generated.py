@@ -1,0 +1,55 @@
+"""The directive `generated`: a part of a page that is written from the code when it is built.
+
+```{generated} study-keys
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from site_parts import api, command_line, language, letters, study_keys
+
+WRITERS: dict[str, Callable[[], str]] = {
+    "study-keys": study_keys.tables,
+    "measures": study_keys.measures,
+    "closed-forms": study_keys.closed_forms,
+    "weight-functions": language.weight_functions,
+    "aggregates": language.aggregates,
+    "prior-families": language.prior_families,
+    "plots": language.plots,
+    "warnings": letters.warnings_table,
+    "commands": command_line.commands,
+    "cluster": lambda: cluster(),
+    **{f"api-{part}": writer for part, writer in api.WRITERS.items()},
+}
+
+
+def cluster() -> str:
+    """The page on clusters, where it is there."""
+    there = (Path(__file__).parents[1] / "cluster.md").exists()
+    return "```{toctree}\n:maxdepth: 1\n\n/cluster\n```" if there else ""
+
+
+class Generated(SphinxDirective):
+    """Markdown of the named writer, in place of the directive."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Parse what the writer gives, with sections."""
+        name = self.arguments[0]
+        if name not in WRITERS:
+            raise self.error(f"Nothing is generated as {name!r}. Known: {', '.join(WRITERS)}.")
+        return self.parse_text_to_nodes(WRITERS[name](), allow_section_headings=True)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("generated", Generated)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

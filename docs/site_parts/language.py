@@ -1,0 +1,56 @@
+"""The weight language, priors and plots, from their registries."""
+
+from __future__ import annotations
+
+from site_parts.tables import table
+
+
+def weight_functions() -> str:
+    """Elementwise functions, as each engine computes them."""
+    from rmm.weight_functions import FUNCTIONS
+
+    arguments = ("x", "y")
+    rows = []
+    for name, row in FUNCTIONS.items():
+        given = arguments[: row.arity]
+        rows.append(
+            (f"`{name}({', '.join(given)})`", f"`{row.jags.format(*given)}`",
+             f"`{row.stan.format(*given)}`", "" if row.smooth else "steps: not for Stan's sampler")
+        )  # fmt: skip
+    return table(("function", "in JAGS", "in Stan", "note"), rows)
+
+
+def aggregates() -> str:
+    """Functions of a column's values within a group."""
+    from rmm.weight_functions import AGGREGATES
+
+    rows = [
+        (f"`{name}({', '.join(['x', *(extra for extra, _, _ in row.extra)])})`",)
+        for name, row in AGGREGATES.items()
+    ]
+    return ", ".join(cell for (cell,) in rows)
+
+
+def prior_families() -> str:
+    """The prior language."""
+    from rmm.prior_language import PRIOR_FAMILIES
+
+    hidden = ("precision_gamma", "fixed")  # what R's strings become; nobody writes them so
+    rows = [
+        (f"`{name}({', '.join(row.hyper)})`", "above 0" if row.support == "positive" else
+         "lower to upper" if row.support == "interval" else "all numbers")
+        for name, row in PRIOR_FAMILIES.items() if name not in hidden
+    ]  # fmt: skip
+    return table(("prior", "support"), rows)
+
+
+def plots() -> str:
+    """Plots of a fit."""
+    from rmm.plots import PLOTS
+
+    calls = {}
+    for name, row in PLOTS.items():
+        first = next(n for n, r in PLOTS.items() if r.method == row.method)
+        calls[name] = f"`fit.{row.method}({'' if name == first else repr(name)})`"
+    rows = [(calls[name].replace("'", '"'), row.shows) for name, row in PLOTS.items()]
+    return table(("call", "shows"), rows)

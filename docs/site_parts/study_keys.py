@@ -1,0 +1,97 @@
+"""Keys of study files, measures and closed forms, from the schema and the registries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import rmm
+from site_parts.tables import table
+
+SCHEMA = Path(rmm.__file__).parent / "study" / "study.schema.json"
+Schema = Mapping[str, Any]
+
+
+def tables() -> str:
+    """A section per object of the schema, a row per key."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    parts = []
+    for path, rule in objects(schema, schema, ""):
+        parts += [f"## {f'`{path}`' if path else 'Top level'}", _keys(rule, schema)]
+    return "\n\n".join(parts)
+
+
+def objects(rule: Schema, schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    """(key path, rule) of everything that has keys: itself, then what stands below its keys."""
+    rule = _resolved(rule, schema)
+    if "properties" in rule:
+        yield path, rule
+        for key, below in rule["properties"].items():
+            yield from objects(below, schema, f"{path}.{key}" if path else key)
+    named = rule.get("additionalProperties")
+    if isinstance(named, Mapping):
+        yield from objects(named, schema, f"{path}.NAME")
+    if isinstance(rule.get("items"), Mapping):
+        yield from objects(rule["items"], schema, f"{path}[]")
+
+
+def _resolved(rule: Schema, schema: Schema) -> Schema:
+    """The rule with what its `$ref` refers to; its own words win."""
+    if "$ref" not in rule:
+        return rule
+    name = rule["$ref"].rsplit("/", 1)[1]
+    return {**schema["$defs"][name], **{k: v for k, v in rule.items() if k != "$ref"}}
+
+
+def _keys(rule: Schema, schema: Schema) -> str:
+    rows = []
+    for key, below in rule["properties"].items():
+        below = _resolved(below, schema)
+        needed = key in rule.get("required", ())
+        default = "required" if needed else _said(below.get("default"))
+        rows.append((f"`{key}`", _type(below), _meaning(below), default))
+    return table(("key", "type", "meaning", "default"), rows)
+
+
+def _type(rule: Schema) -> str:
+    kinds = rule.get("type", "any")
+    text = " or ".join([kinds] if isinstance(kinds, str) else kinds)
+    low = rule.get("minimum", rule.get("exclusiveMinimum"))
+    high = rule.get("maximum", rule.get("exclusiveMaximum"))
+    above = "above" if "exclusiveMinimum" in rule else "from"
+    below = "below" if "exclusiveMaximum" in rule else "to"
+    return (
+        text
+        + (f", {above} {low}" if low is not None else "")
+        + (f", {below} {high}" if high is not None else "")
+    )
+
+
+def _meaning(rule: Schema) -> str:
+    said = rule.get("description", "")
+    choices = rule.get("enum")
+    if not choices:
+        return said
+    return f"{said.rstrip('.')}: {', '.join(f'`{choice}`' for choice in choices)}."
+
+
+def _said(value: Any) -> str:
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
+def measures() -> str:
+    """What each measure is, its estimate and its Monte Carlo error."""
+    from rmm.study.measure_texts import FORMULAS
+
+    rows = [(f"`{name}`", *texts) for name, texts in FORMULAS.items()]
+    return table(("measure", "what it is", "estimate", "Monte Carlo standard error"), rows)
+
+
+def closed_forms() -> str:
+    """Closed forms that a study may name under `reference`."""
+    from rmm.study.closed_forms import CLOSED_FORMS
+
+    rows = [(f"`{row.name}`", f"`{row.measure}`", row.source) for row in CLOSED_FORMS.values()]
+    return table(("closed form", "measure", "formula or source"), rows)

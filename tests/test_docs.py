@@ -1,0 +1,172 @@
+"""The documentation: its code runs and prints what it shows, and nothing is left out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from inspect import isclass
+from pathlib import Path
+from pkgutil import walk_packages
+
+import pytest
+
+import rmm
+from rmm.errors import RmmError
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+from site_parts import api, generated, letters, pages  # noqa: E402
+
+ELSEWHERE = {"tutorials/friends.md", "tutorials/space.md"}  # tests/test_examples.py
+WITH_CODE = sorted(
+    path.relative_to(DOCS).as_posix()
+    for path in DOCS.rglob("*.md")
+    if pages.blocks(path.read_text(encoding="utf-8"))
+)
+LONG = [page for page in WITH_CODE if pages.is_long((DOCS / page).read_text(encoding="utf-8"))]
+FAST = [page for page in WITH_CODE if page not in LONG and page not in ELSEWHERE]
+
+
+def follow(page: str, folder: Path) -> None:
+    """Run a page; what it prints must be what it shows."""
+    ran = 0
+    for block, printed, shown in pages.run(DOCS / page, folder):
+        ran += 1
+        if shown is not None:
+            assert not pages.differences(printed, shown.code), f"{page}:\n{block.code}"
+    said = {block.key for block in pages.blocks((DOCS / page).read_text(encoding="utf-8"))}
+    assert ran or said <= {"not run", "file"}, f"{page} has code, and none of it was run"
+
+
+@pytest.mark.jags
+@pytest.mark.parametrize("page", FAST)
+def test_the_code_of_a_page(page: str, tmp_path: Path) -> None:
+    follow(page, tmp_path)
+
+
+@pytest.mark.docs
+@pytest.mark.jags
+@pytest.mark.parametrize("page", LONG)
+def test_the_code_of_a_page_that_takes_long(page: str, tmp_path: Path) -> None:
+    follow(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_every_block_is_run_or_says_why_not(page: str) -> None:
+    """Python and shell are run; anything else is output, a file, or has a reason."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    before = None
+    for block in pages.blocks(text):
+        if block.key == "not run":
+            assert len(block.value) > 10, block
+        elif block.language == "text":
+            output = before is not None and before.language in ("python", "sh")
+            assert output and not text[before.end : block.start].strip(), block  # type: ignore[union-attr]
+        elif block.language not in ("python", "sh"):
+            assert block.key == "file", block
+        before = block
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "differs"),
+    [
+        ("b 1.00 sd 0.10", "b  1.02 sd 0.12", False),
+        ("b 1.00", "b 1.60", True),
+        ("b 1.00", "c 1.00", True),
+        ("12,345 fits", "12,000 fits", False),
+        ("one\ntwo\nthree\nfour", "one\n...\nfour", False),
+        ("one\ntwo\nthree\nfive", "one\n...\nfour", True),
+        ("one", "one two", True),
+        ("-0.5", "0.5", True),
+    ],
+)
+def test_what_counts_as_a_difference(printed: str, shown: str, differs: bool) -> None:
+    assert bool(pages.differences(printed, shown)) is differs
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "```python\n1/0\n```\n",
+        "<!-- raises: ValueError -->\n```python\n1/0\n```\n",
+        "<!-- raises: ValueError -->\n```python\n1\n```\n",
+        "<!-- warns: ConvergenceWarning -->\n```python\n1\n```\n",
+        "```sh\nfalse\n```\n",
+    ],
+)
+def test_a_page_that_is_wrong_is_found(code: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(code)
+    with pytest.raises(pages.PageError, match=r"page\.md"):
+        list(pages.run(page, tmp_path / "folder"))
+
+
+def classes() -> set[str]:
+    """Names of all errors and warnings that modules of the package define."""
+    found = set()
+    for module in walk_packages(rmm.__path__, "rmm."):
+        if module.name.endswith("__main__"):
+            continue
+        loaded = import_module(module.name)
+        for name, value in vars(loaded).items():
+            ours = isclass(value) and value.__module__ == module.name
+            if ours and issubclass(value, RmmError | Warning):
+                found.add(name)
+    return found
+
+
+def test_every_error_and_warning_has_an_example() -> None:
+    text = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    headings = set(re.findall(r"^## (\w+)$", text, re.MULTILINE))
+    assert headings == classes()
+    shown = {block.value for block in pages.blocks(text) if block.key in ("raises", "warns")}
+    assert shown == headings - {"RmmError"}
+    assert text.count("\nWay out: ") == len(shown)
+
+
+def test_every_warning_is_on_the_page_of_errors() -> None:
+    """Found in the source, and counted: a call that is written otherwise would be missed."""
+    found = list(letters.letters())
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "rmm").rglob("*.py"))
+    assert len(found) == len(re.findall(r"\bwarnings\.warn\(|\bwarn\(\s*$", source, re.MULTILINE))
+    assert {letter.category for letter in found} == set(letters.CLASSES)
+    table = letters.warnings_table()
+    assert "so few units" not in table
+    for letter in found:
+        assert len(letter.text.replace("...", "")) > 8, letter
+
+
+def test_the_reference_has_every_public_name() -> None:
+    listed = {name for page in api.PAGES for name in api.names(page) + api.values(page)}
+    last = {name.rsplit(".", 1)[1] for name in listed}
+    for module in ("rmm", "rmm.families", "rmm.simulation", "rmm.study", "rmm.backends"):
+        public = set(import_module(module).__all__) - classes()
+        assert public <= last, public - last
+    for page in api.PAGES:
+        assert f"api-{page}" in (DOCS / "reference" / "api" / f"{page}.md").read_text()
+
+
+def test_every_measure_function_and_prior_is_shown() -> None:
+    from rmm.prior_language import PRIOR_FAMILIES
+    from rmm.study.measures import MEASURES
+    from rmm.weight_functions import AGGREGATES, FUNCTIONS
+
+    for writer, names in (
+        ("measures", MEASURES),
+        ("weight-functions", FUNCTIONS),
+        ("aggregates", AGGREGATES),
+        ("prior-families", set(PRIOR_FAMILIES) - {"precision_gamma", "fixed"}),
+    ):
+        text = generated.WRITERS[writer]()
+        missing = [name for name in names if f"`{name}" not in text]
+        assert not missing, (writer, missing)
+
+
+def test_every_argument_of_fit_is_in_the_table_from_r() -> None:
+    from inspect import signature
+
+    text = (DOCS / "howto" / "from-r.md").read_text(encoding="utf-8")
+    for name in signature(rmm.fit).parameters:
+        assert f"`{name}" in text or name == "backend_options", name
