@@ -49,6 +49,8 @@ def summands(tree: syntax.Syntax) -> list[Summand]:
         found.append(Summand(tree.operator, tree.operand))
     else:
         found.append(Summand("+", tree))
+    if len(found) > MAX_TERMS:
+        raise FormulaError(f"The formula adds up more than {MAX_TERMS} terms.")
     out: list[Summand] = []
     for part in reversed(found):
         inner = isinstance(part.tree, syntax.Infix) and part.tree.operator in "+-"
@@ -174,7 +176,9 @@ def expand(tree: syntax.Syntax, text: str) -> list[Term]:
         case syntax.Call():
             return [Term((_called(tree, reader),), tree.span.position)]
         case syntax.Infix(operator=":"):
-            return _checked(_products(expand(tree.left, text), expand(tree.right, text)), reader)
+            left, right = expand(tree.left, text), expand(tree.right, text)
+            _checked(range(len(left) * len(right)), reader)
+            return _products(left, right)
         case syntax.Infix(operator="*"):
             return _crossed(expand(tree.left, text), expand(tree.right, text), reader)
         case syntax.Infix(operator="^"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.errors import StudyError
 from rmm.study.host import FACTS
+from rmm.study.reading import read_yaml
 from rmm.study.report.filters import Filters
 from rmm.study.report.levels import is_numeric
 from rmm.study.report.stopping import stopping_facts
@@ -158,7 +159,6 @@ def read_results(folder: Path) -> Results:
         Where a file that collection writes is missing.
     """
     import pandas as pd
-    import yaml
 
     names = ("config.yaml", "scenarios.parquet", "estimates.parquet", "performance.parquet")
     missing = [name for name in names if not (folder / name).is_file()]
@@ -167,7 +167,7 @@ def read_results(folder: Path) -> Results:
             f"{folder} is not a finished study: {', '.join(missing)} missing.\n"
             f"Run it first: snakemake --cores all --config study={folder.name}"
         )
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(folder / "config.yaml")
     scenarios, estimates, performance = (pd.read_parquet(folder / name) for name in names[1:])
     # A factor may be called like a column of the measures (`n`): the merged tables keep both.
     taken = (set(performance.columns) | set(estimates.columns)) - {"scenario"}
