@@ -44,7 +44,7 @@ _ODD: tuple[Any, ...] = (
     1e308, 5e-324, -0.0, True, False, 1 + 2j, "", "1", "nan", "a", b"a", Decimal("1.5"),
     Decimal("NaN"), Fraction(1, 3), datetime.date(2020, 2, 29),
     pd.Timestamp("2020-01-01", tz="UTC"), pd.Timedelta(1), (1, 2), [1], {"a": 1}, {1}, frozenset(),
-    np.float32(1.5), np.int8(3), np.datetime64("NaT"), object, Ellipsis, *HOSTILE,
+    np.float32(1.5), np.int8(3), np.datetime64("NaT", "ns"), object, Ellipsis, *HOSTILE,
 )  # fmt: skip
 _TYPES = ("object", "category", "string", "float32", "Int64", "boolean", "int8", "uint64",
           "datetime64[ns]", "timedelta64[ns]", "complex128", "bytes", "Float64", "bool", "period",
@@ -167,7 +167,7 @@ def test_files(ending: str, examples: int, tmp_path: Path) -> None:
     elif ending == ".csv":
         base().to_csv(path)
     else:
-        pytest.importorskip("rdata").write_rda(path, {"table": base()[["y", "gid", "pid"]]})
+        pytest.importorskip("rdata").write_rda(path, {"table": base()[["y", "x", "pid"]]})
     strategy = broken_files(path.read_bytes()) | _BYTES
 
     def read(data: bytes) -> None:

@@ -203,6 +203,6 @@ def test_time_grows_with_the_length_of_a_sum() -> None:
 
 
 def test_rounding_may_be_nested_twice() -> None:
-    read_weights("round(floor(x)) + round(x)")
+    read_weights("2 + abs(round(floor(x))) + round(x)^2")
     with pytest.raises(rmm.FormulaError, match="nested more than 2"):
         parse_weights("round(floor(ceiling(x)))")
