@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+_LONGEST_LINE, _LONGEST = 1000, 4000
+_LONGEST_NAME = 100
+
 
 class RmmError(Exception):
-    """Base class of every error that `rmm` raises on purpose."""
+    """Base class of every error that `rmm` raises on purpose.
+
+    Letters quote what they are about, which may come from a stranger's file: a long line loses its
+    middle, and what a terminal would obey (escape sequences, other control characters) becomes `?`.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(letter(p) if isinstance(p, str) else p for p in parts))
+
+
+def letter(text: str) -> str:
+    """Text as it may be shown: printable, and not too long."""
+    lines = (_without_middle(line, _LONGEST_LINE) for line in printable(text).split("\n"))
+    return _without_middle("\n".join(lines), _LONGEST)
+
+
+def printable(text: str) -> str:
+    """Text with `?` for what cannot be printed; line ends and tabulators stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def _without_middle(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    tail = most // 4
+    return f"{text[: most - tail - 5]} ... {text[-tail:]}"
+
+
+def close_names(name: str, known: Iterable[str], n: int = 1) -> list[str]:
+    """The known names that are most like one that is unknown; none of a page of text.
+
+    The comparison takes the square of the names' lengths, and names may be a stranger's.
+    """
+    short = [k for k in known if len(k) <= _LONGEST_NAME]
+    return difflib.get_close_matches(name, short, n=n) if len(name) <= _LONGEST_NAME else []
 
 
 class FormulaError(RmmError):

@@ -5,16 +5,17 @@ The weight language (`rmm.weights`) and the `I(...)` terms of formulas share it.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from rmm import syntax
-from rmm.errors import FormulaError
+from rmm.errors import FormulaError, close_names
 from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
 
+MAX_NODES = 600  # names, numbers and operations of a weight function: more are a mistake
+_MAX_REPETITIONS = 2
 MAX_DEPTH = 200  # height of an expression; evaluation and rendering recurse into it
 
 
@@ -125,10 +126,12 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """Every node, from left to right, parents first."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    """Every node, from left to right, parents first; without recursion, whose cost is its depth."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        stack.extend(reversed(children(current)))
 
 
 def leaf_columns(node: Node) -> tuple[str, ...]:
@@ -195,11 +198,17 @@ def _inside(node: Node, least: int) -> str:
 
 def suggestion(name: str, allowed: Collection[str]) -> str:
     """``" Did you mean `x`?"``, or nothing."""
-    close = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)
+    close = close_names(name, sorted(allowed))
     if not close:
         folded = [a for a in sorted(allowed) if a.lower() == name.lower()]
         close = folded[:1]
     return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def _repetitions(node: Node) -> int:
+    """How deep calls are nested whose JAGS text repeats its argument: it grows by the power."""
+    below = max(map(_repetitions, children(node)), default=0)
+    return below + (isinstance(node, Call) and FUNCTIONS[node.function].jags.count("{0}") > 1)
 
 
 @dataclass(frozen=True)
@@ -237,7 +246,20 @@ class Reader:
                 tree,
                 "Compute a part of it as a data column.",
             )
-        return self._node(tree)
+        if self.weights and sum(1 for _ in syntax.walk(tree)) > MAX_NODES:
+            self.fail(
+                f"This weight function has more than {MAX_NODES} parts.",
+                tree,
+                "Compute a part of it as a data column.",
+            )
+        node = self._node(tree)
+        if self.weights and _repetitions(node) > _MAX_REPETITIONS:
+            self.fail(
+                f"Rounding is nested more than {_MAX_REPETITIONS} levels deep.",
+                tree,
+                "Compute a part of it as a data column.",
+            )
+        return node
 
     def _node(self, tree: syntax.Syntax) -> Node:
         match tree:
@@ -359,4 +381,4 @@ class Reader:
 
 def is_parameter(name: str) -> bool:
     """Whether a name is a parameter of the explicit dialect: `b`, `b0`, `b1`, `b2`, ..."""
-    return re.fullmatch(r"b(0|[1-9][0-9]*)?", name, re.ASCII) is not None
+    return re.fullmatch(r"b(0|[1-9][0-9]{0,3})?", name, re.ASCII) is not None

@@ -80,7 +80,7 @@ def fit(
     missing : {"error", "drop"}
         ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
     program : str or path, optional
-        Your own text (of `rmm.program`, edited), or its file (.txt, .jags, .bug, .stan).
+        Your own text (of `rmm.program`, edited), or its file (.txt, .jags, .bug, .stan); code.
     progress : bool, optional
         Whether to show progress; default: only on a terminal.
     timeout : float, optional

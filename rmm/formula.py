@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import NoReturn
 
 from rmm import syntax
 from rmm.blocks import read_member_block, read_nesting_block
-from rmm.errors import FormulaError
+from rmm.errors import FormulaError, close_names
 from rmm.expressions import Reader, describe, leaf_columns
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
@@ -216,7 +215,7 @@ def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
     ]
     position, length = places[0] if places else (None, 1)
     folded = [name for name in available if name.lower() == column.lower()]
-    close = folded or difflib.get_close_matches(column, available, n=3, cutoff=0.6)
+    close = folded or close_names(column, available, n=3)
     hints = []
     if close:
         hints.append(f"Did you mean {' or '.join(f'`{name}`' for name in close)}?")

@@ -102,11 +102,22 @@ def prepare(
         spec = build_spec(parsed, known, levels)
     design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
     resolved = resolve(rest, spec, design)
+    _check_scale(resolved)
     used = frame[list(columns_of(written))]
     return Model(
         formula, spec, grouped, design, choice, resolved, transform, used, missing, dropped,
         find_integration(spec, design),
     )  # fmt: skip
+
+
+def _check_scale(priors: Resolved) -> None:
+    """Scales of priors follow from the data's, whose squares may be beyond what numbers hold."""
+    for name, value in priors.data.items():
+        if not np.isfinite(value).all():
+            raise DataError(
+                f"The values of the outcome or of a predictor are so large that `{name}` is not "
+                "finite. Divide them by a constant."
+            )
 
 
 def prepare_without_data(

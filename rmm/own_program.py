@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,8 +27,12 @@ def read_program(program: Any) -> str:
         path = Path(program)
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = "there is no such file" if not path.is_file() else f"it cannot be read: {error}"
+        except (OSError, ValueError) as error:  # no such path, no UTF-8
+            why = (
+                "there is no such file"
+                if not os.path.isfile(path)
+                else f"it cannot be read: {error}"
+            )
             raise ProgramError(f"`program`: {path}: {why} (looked from {Path.cwd()}).") from None
     elif isinstance(program, str):
         text = program
@@ -55,6 +60,11 @@ def check_variables(text: str, language: str, names: Iterable[str]) -> None:
             "`program=`, and monitor parameters only."
         )
     code = _code(text, language)
+    if language == "stan" and re.search(r"#\s*include\b", code):
+        raise ProgramError(
+            "The program has an `#include`: write the text of that file in its place. Compiled "
+            "programs are kept by their text, which must be whole."
+        )
     words = set(re.findall(r"[A-Za-z][\w.]*", code))
     missing = [name for name in names if name not in words]
     if missing:

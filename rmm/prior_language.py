@@ -33,6 +33,7 @@ PRIOR_FAMILIES: dict[str, PriorFamily] = {
     "precision_gamma": PriorFamily(("shape", "rate"), "positive"),
     "fixed": PriorFamily(("value",), "fixed"),
 }
+MAX_LENGTH = 2_000  # characters of one statement: longer ones are mistakes
 PRIOR_SETS = ("weakly_informative", "rmm")
 _POSITIVE_HYPER = ("scale", "df", "rate", "shape")
 
@@ -96,11 +97,11 @@ def read_priors(priors: Any) -> PriorChoice:
         lines = [line for line in re.split(r"[;\n]", priors) if line.strip()]
     elif isinstance(priors, Mapping):
         lines = [
-            str(value) if key == "default" else _joined(str(key), value)
+            _written(value) if key == "default" else _joined(_written(key), value)
             for key, value in priors.items()
         ]
     elif isinstance(priors, Sequence):
-        lines = [str(item) for item in priors]
+        lines = [_written(item) for item in priors]
     else:
         raise PriorError(f"Priors of type {type(priors).__name__} cannot be read. {_FORMS}")
     base, statements = "weakly_informative", []
@@ -119,9 +120,15 @@ _FORMS = (
 
 
 def _joined(key: str, value: Any) -> str:
-    if isinstance(value, numbers.Real):
-        return f"{key} <- {value}"
-    return f"{key} ~ {value}"
+    return f"{key} {'<-' if isinstance(value, numbers.Real) else '~'} {_written(value)}"
+
+
+def _written(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python does not write out integers of thousands of digits
+        raise PriorError(f"A number with thousands of digits is no part of a prior. {_FORMS}"
+                         ) from None  # fmt: skip
 
 
 def _set_name(name: str) -> str:
@@ -131,7 +138,7 @@ def _set_name(name: str) -> str:
 
 
 _STATEMENT = re.compile(
-    r"^\s*(?P<target>[A-Za-z][\w.]*)\s*(?:\[\s*(?P<element>.+?)\s*\])?\s*(?:"
+    r"^\s*(?P<target>[A-Za-z][\w.]*)\s*(?:\[(?P<element>.+?)\])?\s*(?:"
     r"(?:<-|=)\s*(?P<value>[-+0-9.eE]+)|~\s*(?P<family>[A-Za-z_][\w.]*)\s*"
     r"\((?P<args>[^()]*)\)\s*(?P<cut>[TI]\s*\([^()]*\))?)\s*$"
 )
@@ -139,22 +146,27 @@ _STATEMENT = re.compile(
 
 def read_statement(text: str) -> PriorStatement:
     """One prior statement; see `read_priors`."""
+    if len(text) > MAX_LENGTH:
+        raise PriorError(
+            f"A prior has {len(text):,} characters; at most {MAX_LENGTH:,} are allowed."
+        )
     match = _STATEMENT.match(text)
     if match is None:
         raise PriorError(f"The prior `{text.strip()}` cannot be read. {_FORMS}")
     target, precision = _target(match["target"])
+    element = match["element"] and match["element"].strip()
     if match["value"] is not None:
         value = _number(match["value"], text)
         if precision:
             if value <= 0:
                 raise PriorError(f"`{text.strip()}`: a precision must be positive.")
             value = value**-0.5
-        return PriorStatement(target, match["element"], Prior("fixed", (value,)), text.strip())
+        return PriorStatement(target, element, Prior("fixed", (value,)), text.strip())
     arguments = (
         [_number(a, text) for a in match["args"].split(",")] if match["args"].strip() else []
     )
     prior = _prior(match["family"], arguments, match["cut"], precision, text.strip())
-    return PriorStatement(target, match["element"], prior, text.strip())
+    return PriorStatement(target, element, prior, text.strip())
 
 
 def _target(name: str) -> tuple[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,7 @@ def _indices(statement: PriorStatement, labels: list[str] | None) -> list[int]:
         raise PriorError(f"`{statement.text}`: the model has no parameter `{statement.target}`.")
     if element in labels:
         return [labels.index(element)]
-    if element.isdigit() and 1 <= int(element) <= len(labels):
+    if re.fullmatch("[0-9]{1,9}", element) and 1 <= int(element) <= len(labels):
         return [int(element) - 1]
     allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
     raise PriorError(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends.base import Run, Settings
-from rmm.errors import DataError
+from rmm.errors import DataError, RmmError
 from rmm.families import find_family
 from rmm.model import prepare
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rmm.fitted import Fit
 
 FORMAT = 1
+#: Bytes in memory per byte of a file, and those that any file may take: a limit for `load`.
+_UNPACKED, _SMALL = 20, 100_000_000
+_DEEPEST = 4
 
 
 def save(fit: Fit, path: Path) -> Path:
@@ -82,26 +85,37 @@ def _plain(value: Any) -> Any:
 def load(path: str | Path) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
+    Nothing in the file is evaluated: the formula and priors are parsed, the program is text until
+    it is fitted again.
+
     Raises
     ------
     DataError
         If the file is not there or is not a saved fit.
     """
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        return _read(path)
+    except RmmError as error:
+        raise DataError(f"{path}: this is not a fit saved by rmm: {error}") from error
+    except Exception as error:  # whatever a file that another program wrote may cause
+        why = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: this is not a fit saved by rmm ({why}).") from error
+
+
+def _read(path: Path) -> Fit:
     import xarray
 
     from rmm.backends import find_backend
     from rmm.fitted import Fit
     from rmm.programs import find_language
 
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
-    try:
-        with xarray.open_datatree(path, engine="h5netcdf") as tree:
-            stored = tree["rmm"].to_dataset().load()
-            stats = tree["sample_stats"].to_dataset().load()
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: this is not a fit saved by rmm ({error}).") from error
+    _check_contents(path)
+    with xarray.open_datatree(path, engine="h5netcdf") as tree:
+        stored = tree["rmm"].to_dataset().load()
+        stats = tree["sample_stats"].to_dataset().load()
     about = json.loads(stored.attrs["about"])
     table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
     family = find_family(about["family"], about.get("family_options"))
@@ -115,7 +129,7 @@ def load(path: str | Path) -> Fit:
              for k, v in stored.data_vars.items() if str(k).startswith("draws_")}  # fmt: skip
     language = find_language(find_backend(about["backend"]).language)
     settings = {**about["settings"], "monitor": tuple(about["settings"]["monitor"])}
-    return Fit(
+    fit = Fit(
         model=model,
         run=Run(draws, sample_stats, about["seconds"], about["engine"]),
         program=about["program"],
@@ -123,3 +137,38 @@ def load(path: str | Path) -> Fit:
         backend=about["backend"],
         settings=Settings(**settings),
     )
+    _ = fit.draws  # of the model's shapes, or a letter
+    return fit
+
+
+def _check_contents(path: Path) -> None:
+    """No links, nothing that lies in other files, nothing larger in memory than the file explains.
+
+    An HDF5 file of a kilobyte may declare an array of any size, and name other files to be read.
+    """
+    import h5py
+
+    most = _UNPACKED * path.stat().st_size + _SMALL
+    total = 0
+
+    def visit(group: Any, depth: int) -> None:
+        nonlocal total
+        if depth > _DEEPEST:
+            raise DataError("its groups are nested too deeply.")
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise DataError(f"`{name}` is a link.")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                visit(item, depth + 1)
+                continue
+            if not isinstance(item, h5py.Dataset):
+                continue
+            if item.external or item.is_virtual:
+                raise DataError(f"`{name}` lies in another file.")
+            total += int(item.size or 0) * item.dtype.itemsize
+            if total > most:
+                raise DataError(f"it would take more than {most:,} bytes of memory.")
+
+    with h5py.File(path, "r") as file:
+        visit(file, 0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Hashable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ def read_table(data: Any) -> pd.DataFrame:
         If it cannot be read, or has no rows.
     """
     frame = _frame(data)
-    frame.columns = frame.columns.map(str)
+    try:
+        frame.columns = frame.columns.map(str)
+    except UnicodeEncodeError:  # half a surrogate pair: text that no file can hold
+        raise DataError("A column's name holds characters that are no text. Rename it.") from None
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
@@ -72,7 +76,7 @@ def _from_file(path: Path) -> pd.DataFrame:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: a file ending in {', '.join(readers)} was expected.")
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for what cannot be a path
         raise DataError(f"{path}: there is no such file (looked from {Path.cwd()}).")
     try:
         return pd.DataFrame(reader(path))
@@ -102,6 +106,7 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     """Raise `DataError` for missing or infinite values in the used columns."""
     for name in columns:
         column = frame[name]
+        _check_single(column)
         missing = column.isna().to_numpy()
         if missing.any():
             raise DataError(
@@ -117,6 +122,17 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
                     f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
                     f"{_row(column, infinite)}."
                 )
+
+
+def _check_single(column: pd.Series) -> None:
+    """Raise `DataError` for cells that hold several values."""
+    if column.dtype == object:
+        found = {type(v).__name__ for v in column if not isinstance(v, Hashable)}
+        if found:
+            raise DataError(
+                f"Column `{column.name}` holds values of type {', '.join(sorted(found))}: each "
+                "cell is one number or one text."
+            )
 
 
 def _counted(flags: Array, what: str) -> str:
@@ -189,7 +205,13 @@ def numeric(column: pd.Series) -> Array | None:
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=float, na_value=np.nan)
     if column.dtype == object and all(isinstance(v, numbers.Real | Decimal) for v in column):
-        return np.array([float(v) for v in column])
+        try:
+            return np.array([float(v) for v in column])
+        except OverflowError:
+            raise DataError(
+                f"Column `{column.name}` holds whole numbers that are too large: divide them by a "
+                "constant."
+            ) from None
     return None
 
 
@@ -212,6 +234,6 @@ def check_category(label: str, column: pd.Series) -> None:
 def _looks_numeric(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True

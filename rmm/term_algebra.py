@@ -24,6 +24,7 @@ from rmm.terms import Atom, FeatureTerm, FixedTerm, Term
 from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
 from rmm.weight_values import evaluate
 
+MAX_REMOVED = 100  # terms after a minus: each is looked for among all before it
 MAX_TERMS = 1000  # products of sums grow fast; more terms than this are a mistake
 
 # What may be called outside mm() and hm(); parts of mm() are named so that a misplaced one is told.
@@ -49,6 +50,8 @@ def summands(tree: syntax.Syntax) -> list[Summand]:
         found.append(Summand(tree.operator, tree.operand))
     else:
         found.append(Summand("+", tree))
+    if sum(part.sign == "-" for part in found) > MAX_REMOVED:
+        raise FormulaError(f"The formula takes away more than {MAX_REMOVED} terms.")
     out: list[Summand] = []
     for part in reversed(found):
         inner = isinstance(part.tree, syntax.Infix) and part.tree.operator in "+-"
@@ -174,7 +177,9 @@ def expand(tree: syntax.Syntax, text: str) -> list[Term]:
         case syntax.Call():
             return [Term((_called(tree, reader),), tree.span.position)]
         case syntax.Infix(operator=":"):
-            return _checked(_products(expand(tree.left, text), expand(tree.right, text)), reader)
+            left, right = expand(tree.left, text), expand(tree.right, text)
+            _checked(range(len(left) * len(right)), reader)
+            return _products(left, right)
         case syntax.Infix(operator="*"):
             return _crossed(expand(tree.left, text), expand(tree.right, text), reader)
         case syntax.Infix(operator="^"):

@@ -21,7 +21,6 @@ from rmm.expressions import (
     describe,
     has_parameters,
     is_parameter,
-    walk,
 )
 
 
@@ -193,13 +192,22 @@ def log_of_size_power(node: Node) -> Node | None:
 
 def largest_slope(node: Node, parameter: str) -> Node | None:
     """Slope of the largest product around the only occurrence of `parameter`."""
-    slope = _slope(node, parameter)
-    if slope is not None:
-        return slope
-    for child in children(node):
-        if Parameter(parameter) in walk(child):
-            return largest_slope(child, parameter)
+    for part in _around(node, parameter):
+        slope = _slope(part, parameter)
+        if slope is not None:
+            return slope
     return None
+
+
+def _around(node: Node, parameter: str) -> list[Node]:
+    """The nodes that hold the first occurrence of `parameter`, from the whole to itself."""
+    if node == Parameter(parameter):
+        return [node]
+    for child in children(node):
+        below = _around(child, parameter)
+        if below:
+            return [node, *below]
+    return []
 
 
 def _slope(node: Node, parameter: str) -> Node | None:

@@ -6,14 +6,13 @@ of matplotlib is imported before the first plot.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
-from rmm.errors import PlotError
+from rmm.errors import PlotError, close_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +67,7 @@ def check_name(what: str, name: Any, known: Iterable[Any]) -> None:
     names = [str(k) for k in known]
     if str(name) in names:
         return
-    close = difflib.get_close_matches(str(name), names, n=1)
+    close = close_names(str(name), names)
     listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     raise PlotError(
         f"Unknown {what} {name!r}."

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from rmm.fitted import Fit
 
 Array = np.ndarray[Any, Any]
-_LOOK = {**SETTINGS, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5,
-         "ytick.labelsize": 7.5}  # fmt: skip
+#: Labels are the user's: a dollar sign in one is no mathematics.
+_LOOK = {**SETTINGS, "text.parse_math": False, "axes.titlesize": 8, "axes.labelsize": 8,
+         "xtick.labelsize": 7.5, "ytick.labelsize": 7.5}  # fmt: skip
 
 
 class Sheet(Figure):

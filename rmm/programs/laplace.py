@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rmm.design import Design
-from rmm.errors import BackendError
+from rmm.errors import BackendError, printable
 from rmm.expressions import Aggregate, Column, Node, children
 from rmm.families import Family
 from rmm.integration import Integration
@@ -139,7 +139,7 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None) -> str
         (latent if inside else hyper).append(f"{parameter.name} ({parameter.role})")
     lines = [
         "# Nested Laplace approximation, importance sampling: a description, not a program.",
-        f"# family {spec.family.name}: {spec.formula.text}",
+        f"# family {spec.family.name}: {printable(spec.formula.text)}",
         f"integrated out, normal given the rest: {', '.join(latent) or 'nothing'}",
         f"sampled by importance: {', '.join(hyper) or 'nothing'}",
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rmm.design import Design
+from rmm.errors import printable
 from rmm.families import Parameter
 from rmm.integration import Integration, integrated
 from rmm.memberships import Membership
@@ -109,7 +110,7 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
 
 
 def _header(spec: ModelSpec) -> str:
-    formula = " ".join(spec.formula.text.split()).replace("*/", "* /")
+    formula = _plain(spec.formula.text)
     lines = [
         "Multiple-membership multilevel model, written by rmm for Stan.",
         formula,
@@ -217,7 +218,8 @@ def _named(suffix: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    """User text that is safe inside a comment: one line, printable."""
+    return printable(" ".join(text.split())).replace("*/", "* /")
 
 
 def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rmm.errors import DataError
+from rmm.errors import DataError, close_names
 
 
 class RecipeError(DataError):
@@ -32,7 +31,7 @@ def listed(names: Collection[str]) -> str:
 
 def close_to(name: str, known: Collection[str]) -> str:
     """``" Did you mean `x`?"`` where something known is close, else nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1)
+    found = close_names(name, known)
     return f" Did you mean `{found[0]}`?" if found else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
     from rmm.tables import read_table  # pandas, which synthetic memberships do without
 
     path = root / file
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for what cannot be a path
         raise RecipeError(
             key,
             f"there is no file {file!r}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,8 @@ from rmm.study.reading import check, read_yaml, with_defaults
 from rmm.study.scenarios import Scenario, build_scenarios
 from rmm.study.stopping import Stopping, read_stopping
 
+#: Fits of a study: more are a mistake.
+MOST_FITS = 10_000_000
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
 
 
@@ -160,6 +163,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     """
     file = Path(path)
     letters = Letters(file)
+    _check_file_name(file, letters)
     raw = read_yaml(file)
     check(raw, letters)
     folder = Path(root) if root is not None else _find_root(file)
@@ -199,7 +203,26 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
         stopping=read_stopping(config, estimands, names, letters),
         power=read_power(config, estimands, names, letters),
     )
+    _check_amount(study, letters)
     return study if size == "full" else _smoke(study)
+
+
+def _check_amount(study: Study, letters: Letters) -> None:
+    """Jobs are planned in memory, all of them."""
+    fits = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
+    if fits > MOST_FITS:
+        raise letters.about("replications", f"{fits:,} fits in all", f"at most {MOST_FITS:,}")
+
+
+def _check_file_name(file: Path, letters: Letters) -> None:
+    """The name becomes that of the results folder, in a workflow that gives braces a meaning."""
+    if not re.fullmatch(r"\w[\w .+-]{0,99}", file.stem) or file.stem.endswith((" ", ".")):
+        raise letters.about(
+            "its name",
+            f"{file.stem!r}",
+            "at most 100 letters, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
+            "digit or `_`",
+        )
 
 
 def _smoke(study: Study) -> Study:

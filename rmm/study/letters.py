@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmm.errors import RmmError, StudyError
+from rmm.errors import RmmError, StudyError, close_names
 from rmm.simulation import RecipeError
 
 
@@ -37,7 +36,7 @@ class Letters:
     def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyError:
         """An error about a name that no registry has."""
         text = found if isinstance(found, str) else ""
-        close = difflib.get_close_matches(text, [str(k) for k in known], n=1)
+        close = close_names(text, [str(k) for k in known])
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         listed = ", ".join(str(k) for k in known) or "none"
         return self.about(key, f"{found!r}, which is no {what}{hint}", listed)

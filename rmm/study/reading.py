@@ -11,6 +11,7 @@ from typing import Any
 
 from rmm.errors import StudyError
 from rmm.study.letters import Letters, shown
+from rmm.study.yaml_files import Problem, load_yaml
 
 SCHEMA_FILE = Path(__file__).with_name("study.schema.json")
 _TYPES = {
@@ -31,53 +32,23 @@ def schema() -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Keys and values of a YAML file; no key may stand twice, no tag makes objects.
+    """Keys and values of a study file.
 
     Raises
     ------
     StudyError
+        See `rmm.study.yaml_files` for what is refused.
     """
-    import yaml
-
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise StudyError(f"{path}: there is no such study file.\n  studies there: {known}")
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the file"
-        raise Letters(path).about(where, f"{error.problem}", "YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Letters(path).about("", f"no YAML: {error}") from error
+        value = load_yaml(path)
+    except Problem as problem:
+        raise Letters(path).about(problem.where, problem.found, problem.allowed) from problem
     if not isinstance(value, dict):
         raise Letters(path).about("", shown(value), f"keys: {', '.join(schema()['properties'])}")
     return value
-
-
-@cache
-def _loader() -> Any:
-    """A safe loader that refuses a key given twice (YAML takes the last without a word)."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    def mapping(loader: Any, node: Any) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`; own keys override
-                continue
-            key = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool, type(None))) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
-                )
-            seen.add(key)
-        return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
-
-    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    return Loader
 
 
 def check(value: Any, letters: Letters, part: str = "") -> None:
@@ -153,6 +124,7 @@ def _letter(error: Any, path: list[Any], letters: Letters) -> StudyError:
         "maxItems": "a list of at most {} entries",
         "minProperties": "at least {} keys",
         "minLength": "text that is not empty",
+        "maxLength": "at most {} characters",
         "pattern": "letters, digits, `_`, `.` and `-`",
     }
     return letters.about(key, shown(value), bounds.get(rule, "{}").format(error.validator_value))

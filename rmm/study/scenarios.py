@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from rmm.study.reading import check, schema, with_defaults, without_defaults
 
 PARTS = ("membership", "covariates", "truth")
 _HEADS = (*PARTS, "replications")
+#: Cells of the grid of factors: more are a mistake, each is checked by itself.
+MOST_SCENARIOS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,9 @@ def build_scenarios(config: Mapping[str, Any], root: Path, letters: Letters) -> 
     """
     factors = {n: _levels(n, f, config, letters) for n, f in config.get("vary", {}).items()}
     excluded = _excluded(config, factors, letters)
+    cells = math.prod(len(levels) for levels in factors.values())
+    if cells > MOST_SCENARIOS:
+        raise letters.about("vary", f"{cells:,} scenarios", f"at most {MOST_SCENARIOS:,}")
     scenarios: dict[str, Scenario] = {}
     for levels in itertools.product(*factors.values()):
         named = dict(zip(factors, (level.name for level in levels), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from rmm.errors import StudyError
 from rmm.study.report.charts import save
 from rmm.study.report.figures import charts
 from rmm.study.report.page import render
@@ -12,6 +13,8 @@ from rmm.study.report.results import Results, read_results
 from rmm.study.report.table_files import performance_csv, write_table
 from rmm.study.report.tables import calibration_table, measure_tables
 from rmm.style import looks_of
+
+_OURS = '<meta name="generator" content="rmm">'
 
 __all__ = ["Results", "read_results", "write_report"]
 
@@ -36,11 +39,14 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     Raises
     ------
     StudyError
-        Where a file of the results is missing.
+        Where a file of the results is missing, or `out` has folders `figures` or `tables` that
+        are no report's.
     """
     folder = Path(folder)
     results = read_results(folder)
     target = Path(out) if out is not None else folder / "report"
+    if out is not None:
+        _check_ours(target)
     figures, tables = _empty(target / "figures"), _empty(target / "tables")
     looks = looks_of(results.methods)
     drawn = [save(chart, looks, figures) for chart in charts(results)]
@@ -53,6 +59,19 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     partial.write_text(render(results, drawn, made, looks), encoding="utf-8")
     partial.replace(index)
     return index
+
+
+def _check_ours(target: Path) -> None:
+    """Folders that are emptied must be those of a report."""
+    index = target / "index.html"
+    if index.is_file() and _OURS in index.read_text(encoding="utf-8", errors="replace"):
+        return
+    for name in ("figures", "tables"):
+        if (target / name).exists():
+            raise StudyError(
+                f"{target} has a folder `{name}` that belongs to no report of rmm, and would be "
+                "replaced. Give another folder."
+            )
 
 
 def _empty(folder: Path) -> Path:

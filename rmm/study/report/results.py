@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.errors import StudyError
 from rmm.study.host import FACTS
+from rmm.study.reading import read_yaml
 from rmm.study.report.filters import Filters
 from rmm.study.report.levels import is_numeric
 from rmm.study.report.stopping import stopping_facts
@@ -166,7 +167,6 @@ def read_results(folder: Path) -> Results:
         Where a file that collection writes is missing.
     """
     import pandas as pd
-    import yaml
 
     names = ("config.yaml", "scenarios.parquet", "estimates.parquet", "performance.parquet")
     missing = [name for name in names if not (folder / name).is_file()]
@@ -175,7 +175,7 @@ def read_results(folder: Path) -> Results:
             f"{folder} is not a finished study: {', '.join(missing)} missing.\n"
             f"Run it first: snakemake --cores all --config study={folder.name}"
         )
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(folder / "config.yaml")
     scenarios, performance = (pd.read_parquet(folder / names[i]) for i in (1, 3))
     estimates = _estimates(folder / "estimates.parquet")
     # A factor may be called like a column of the measures (`n`): the merged tables keep both.

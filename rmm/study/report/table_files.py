@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rmm.errors import printable
 from rmm.study.report.numbers import MINUS, MISSING
 from rmm.study.report.results import Results
 from rmm.study.report.tables import Table
@@ -23,16 +24,26 @@ def as_csv(table: Table) -> str:
     """The table with unrounded numbers; missing values are empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.plain_columns)
+    writer.writerow([no_formula(name) for name in table.plain_columns])
     for row in table.rows:
         writer.writerow([_plain(cell.value) for cell in row])
     return buffer.getvalue()
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return no_formula(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return repr(float(value)) if isinstance(value, float) else value
+
+
+def no_formula(text: str) -> str:
+    """Text that a spreadsheet takes for text: a label may be a stranger's, such as `=1+1`.
+
+    An apostrophe before it is what spreadsheets themselves write; numbers never get one.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 _LATEX = {
@@ -46,7 +57,7 @@ _LATEX = {
 
 def latex(text: str) -> str:
     r"""Text safe inside a LaTeX table; brackets are guarded, as they follow `\\`."""
-    return "".join(_LATEX.get(c, c) for c in text)
+    return "".join(_LATEX.get(c, c if c.isprintable() else " ") for c in text)
 
 
 def as_latex(table: Table) -> str:
@@ -57,7 +68,7 @@ def as_latex(table: Table) -> str:
         for name, span in table.columns
     ]
     lines = [
-        f"% {' '.join(f'{table.title}. {table.caption}'.split())}",
+        f"% {printable(' '.join(f'{table.title}. {table.caption}'.split()))}",
         rf"\begin{{tabular}}{{{layout}}}",
         r"\toprule",
     ]
@@ -80,4 +91,6 @@ def performance_csv(results: Results) -> str:
     order = ["scenario", *factors]
     table = results.performance.merge(results.scenarios[order], on="scenario", how="left")
     columns = [*order, *(c for c in results.performance.columns if c != "scenario")]
-    return str(table[columns].to_csv(index=False, lineterminator="\n"))
+    table = table[columns].map(lambda v: no_formula(v) if isinstance(v, str) else v)
+    table.columns = table.columns.map(no_formula)
+    return str(table.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,164 @@
+"""Reading YAML that a stranger may have written: plain data, of a size that can be checked.
+
+Safe loading alone makes no objects, but it lets a file of ten lines become a billion values
+(aliases of aliases), exhausts the stack (nesting), and meets values that are no plain data
+(dates, NaN, numbers of thousands of digits). Nothing of this is needed in a study.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+#: A study file has some kilobytes. Aliases count as often as they are used.
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 200_000, 20_000, 40
+#: Digits of whole numbers: those of 64 bits, and seeds of 128.
+_MOST_DIGITS = 40
+_MERGE, _INTEGER = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:int"
+
+
+class Problem(Exception):
+    """What is wrong with a file: `where`, what was `found`, what is `allowed`."""
+
+    def __init__(self, where: str, found: str, allowed: str) -> None:
+        super().__init__(found)
+        self.where, self.found, self.allowed = where, found, allowed
+
+
+def load_yaml(path: Path) -> Any:
+    """The value of a YAML file: mappings, lists, text, finite numbers, true, false and null.
+
+    Raises
+    ------
+    Problem
+        If it is no YAML; too large, or too deeply nested; if a key stands twice in a mapping
+        (YAML takes the last without a word); for values of other types.
+    """
+    import yaml
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise Problem("", "a longer file", f"at most {MOST_BYTES:,} bytes")
+        text = data.decode("utf-8")
+        loader = _loader()(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node)
+            value = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise Problem(_place(error.problem_mark), str(error.problem), "YAML") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Problem("", f"no YAML: {error}", "") from error
+    _check_values(value, "")
+    return value
+
+
+def _place(mark: Any) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+
+
+def _check_size(root: Any) -> None:
+    """Values and depth with each alias written out; a value may not hold itself."""
+    known: dict[int, int] = {}
+    above: list[int] = []
+
+    def size(node: Any) -> int:
+        if id(node) in known:
+            return known[id(node)]
+        where = _place(node.start_mark)
+        if id(node) in above:
+            raise Problem(where, "an alias of what it stands in", "plain data")
+        if len(above) > MOST_DEPTH:
+            raise Problem(where, "deeper nesting, by aliases", f"at most {MOST_DEPTH} levels")
+        above.append(id(node))
+        count = 1 + sum(size(part) for part in _parts(node))
+        above.pop()
+        if count > MOST_VALUES:
+            found = f"{count:,} values, counted as often as aliases use them"
+            raise Problem(where, found, f"at most {MOST_VALUES:,}")
+        known[id(node)] = count
+        return count
+
+    size(root)
+
+
+def _parts(node: Any) -> Iterator[Any]:
+    if isinstance(node.value, list):
+        for part in node.value:
+            yield from part if isinstance(part, tuple) else (part,)
+    elif node.tag == _INTEGER and len(node.value) > _MOST_DIGITS:
+        raise Problem(_place(node.start_mark), f"a number of {len(node.value):,} digits",
+                      f"at most {_MOST_DIGITS}")  # fmt: skip
+
+
+@cache
+def _loader() -> Any:
+    """A safe loader that refuses a key given twice, and tags whose text is no such value."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """PyYAML's own, in Python: libyaml's recurses on the stack of C."""
+
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
+            if self.depth > MOST_DEPTH:
+                where = _place(self.get_mark())
+                raise Problem(where, "deeper nesting", f"at most {MOST_DEPTH} levels")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
+                # `!!int x`, `2020-02-31`: PyYAML lets the constructors' own errors through.
+                shown = node.value if isinstance(node.value, str) else "this"
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown!r} is no {node.tag.rsplit(':', 1)[-1]}", node.start_mark
+                ) from error
+
+    def mapping(loader: Any, node: Any) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:  # `<<: *anchor`; own keys override
+                continue
+            key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool, type(None))):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key that is no text", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
+                )
+            seen.add(key)
+        return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    return Loader
+
+
+def _check_values(value: Any, key: str) -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_values(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_values(inner, f"{key}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise Problem(key, f"{value}, which is no finite number", "a finite number")
+    elif not isinstance(value, str | int | float | bool | None):
+        kind = type(value).__name__
+        raise Problem(key, f"a value of type {kind}", "text: put it in quotes")
