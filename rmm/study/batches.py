@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 import rmm
 from rmm.errors import StudyError
 from rmm.simulation import Drawn, SimulatedData, draw, draw_fixed
 from rmm.simulation.data import FixedPart
 from rmm.study import addresses
+from rmm.study.checkpoints import Checkpoint
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
-from rmm.study.host import running_on
 from rmm.study.metadata import check_metadata, metadata_of, stored_metadata
 from rmm.study.methods import Method
-from rmm.study.results import estimates_table, read_batches, write_parquet, write_text
+from rmm.study.results import read_batches, write_text
 from rmm.study.scenarios import Scenario
 from rmm.study.stopping import Standing, decision, standing
 from rmm.study.tasks import Outcome, Task
@@ -171,6 +173,10 @@ def write_decision(
 # -- one job ---------------------------------------------------------------------------------
 
 
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
 def run_batch(
     study: Study,
     scenario_id: str,
@@ -178,15 +184,45 @@ def run_batch(
     first: int,
     last: int,
     path: str | Path,
-) -> None:
-    """Simulate and fit some replications of one scenario by one method; write the estimates."""
+    *,
+    say: Callable[[str], None] = _silent,
+    until_collected: bool = False,
+) -> float:
+    """Simulate and fit some replications of one scenario by one method; write the estimates.
+
+    Fits that a killed run of the batch has left (`rmm.study.checkpoints`) are not done again.
+
+    Parameters
+    ----------
+    say : callable
+        Is told how many those are, and of what cannot be read.
+    until_collected : bool
+        Whether a copy of what took long stays beside `path` until the study is collected, for
+        whoever may delete `path` after the fact (Snakemake, of a job that it did not see end).
+
+    Returns
+    -------
+    float
+        Seconds that the fits took, in this run and before.
+
+    Raises
+    ------
+    StudyError
+        If a file cannot be written.
+    """
     scenario, method = study.scenario(scenario_id), study.method(method_name)
-    rows: list[Mapping[str, Any]] = []
-    for replication in range(first, last + 1):
-        task = make_task(study, scenario, method, replication)
-        rows += outcome_rows(study, scenario, task, replication, fit_task(task))
-    metadata = {**metadata_of(study, scenario_id, method_name, first, last), **running_on()}
-    write_parquet(estimates_table(rows, metadata), Path(path))
+    metadata = metadata_of(study, scenario_id, method_name, first, last)
+    with Checkpoint(Path(path), metadata, say) as checkpoint:
+        if checkpoint.kept:
+            say(f"{method_name}, {scenario_id}: {len(checkpoint.kept)} of replications "
+                f"{first}-{last} were fitted before a kill, and are kept")  # fmt: skip
+        for replication in range(first, last + 1):
+            if replication not in checkpoint.kept:
+                task = make_task(study, scenario, method, replication)
+                checkpoint.add(outcome_rows(study, scenario, task, replication, fit_task(task)))
+        table = checkpoint.finish(until_collected=until_collected)
+    fits = table.group_by("replication").aggregate([("seconds", "max")])
+    return pc.sum(fits["seconds_max"]).as_py() or 0.0
 
 
 def make_task(study: Study, scenario: Scenario, method: Method, replication: int) -> Task:

@@ -105,6 +105,13 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
         )
 
 
+def made_alike(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether fits with the metadata `found` are those that a batch with `wanted` would make."""
+    same = all(found.get(key) == wanted[key] for key in ("scenario", "method", *_SAID))
+    variances = (set(json.loads(m.get("variances", "[]"))) for m in (wanted, found))
+    return same and next(variances) <= next(variances)
+
+
 def _lines(
     key: str, found: Mapping[str, str], wanted: Mapping[str, str], file: Path
 ) -> Iterator[str]:

@@ -116,11 +116,28 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_whole(path: Path, write: Any) -> None:
-    """Call `write(temporary)` and rename; the disk has the bytes before the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """Call `write(temporary)` and rename; the disk has the bytes before the name.
+
+    Raises
+    ------
+    StudyError
+        If the disk is full, cannot be written, ...; `path` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        _write_and_rename(Path(name), path, write)
+    except OSError as problem:
+        why = os.strerror(problem.errno) if problem.errno else str(problem)
+        raise StudyError(
+            f"{path} cannot be written: {why}.\n"
+            "  Make room there, or make it writable, and run the study again; what is finished "
+            "is kept."
+        ) from problem
+
+
+def _write_and_rename(temporary: Path, path: Path, write: Any) -> None:
     try:
         write(temporary)
         with temporary.open("rb+") as file:

@@ -11,6 +11,7 @@ from snakemake.utils import validate
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
+from rmm.study.checkpoints import discard
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
@@ -91,6 +92,9 @@ onstart:
     OWNER.parent.mkdir(parents=True, exist_ok=True)
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     progress.begin(MOST, Path(FOLDER), at_most=STUDY.stopping is not None)
+    forced = workflow.dag_settings
+    if forced.forceall or "fit" in forced.forcerun:  # what killed batches have left, too
+        discard(FOLDER, unfinished=True)
 
 
 onsuccess:
