@@ -24,7 +24,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test lint format calibration recovery parity closed-forms coalitions bench lock clean FORCE
+.PHONY: help env study smoke test lint format calibration recovery parity closed-forms test-faults coalitions bench lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long
 
 closed-forms: $(ENV) ## published numbers with closed forms, at full replications (long)
 	$(PYTEST) -m closed_forms $(PYTEST_ARGS)
+
+test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (long)
+	$(PYTEST) -m faults $(PYTEST_ARGS)
 
 bench: $(ENV) ## our two engines beside a JAGS program in the style of R's bml (long)
 	$(PY) benchmarks/peers.py

@@ -153,8 +153,8 @@ class Checkpoint:
             try:
                 table, found = read_estimates(path)
             except StudyError as error:
-                reason = str(error.__cause__ or error).splitlines()[0]
-                warn(f"{path} cannot be read ({reason}): the fits in it are computed again.")
+                reason = str(error).splitlines()[0]
+                warn(f"{reason}\nIt was the checkpoint of a batch; its fits are computed again.")
                 continue
             if not made_alike(found, self._metadata):
                 continue

@@ -10,7 +10,7 @@ from dataclasses import replace
 from rmm.errors import BackendTimeout, RmmError
 from rmm.study.choosing import fit_choice
 from rmm.study.engines import fit_engine
-from rmm.study.methods import CLASSICAL, ENGINES
+from rmm.study.methods import CLASSICAL, ENGINES, FAKE
 from rmm.study.regressions import fit_regression
 from rmm.study.results import FAILED, TIMEOUT
 from rmm.study.tasks import Outcome, Task
@@ -53,7 +53,7 @@ def _short(error: Exception) -> str:
 #: Backend -> how one task is fitted.
 BACKENDS: dict[str, Callable[[Task], Outcome]] = {
     **dict.fromkeys(CLASSICAL, fit_regression),
-    **dict.fromkeys(ENGINES, fit_engine),
+    **dict.fromkeys((*ENGINES, FAKE), fit_engine),
 }
 #: Kinds that fit more than one model.
 _KINDS: dict[str, Callable[[Task], Outcome]] = {"choice": fit_choice}

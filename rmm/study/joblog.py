@@ -42,7 +42,7 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
     def say(line: str) -> None:
         if line:
             with suppress(OSError):  # the terminal may be gone; that must not fail a job
-                os.write(kept[1], f"{line}\n".encode())
+                os.write(kept[1], _line(line))
 
     try:
         with _redirected(Path(log), kept, say), _ended_by_signals():
@@ -78,10 +78,15 @@ def _redirected(log: Path, kept: tuple[int, int], say: Callable[[str], None]) ->
         os.dup2(kept[1], 2)
 
 
+def _line(text: str) -> bytes:
+    """Paths in a locale without UTF-8 hold bytes that are no text."""
+    return f"{text}\n".encode(errors="surrogateescape")
+
+
 def _tell(text: str, say: Callable[[str], None]) -> None:
     """Into the log, or onto the terminal where the log's disk is full."""
     try:
-        os.write(2, f"{text}\n".encode())
+        os.write(2, _line(text))
     except OSError:
         say(text)
 

@@ -67,7 +67,8 @@ def stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
     `changed` is the file's time of change, so that what is remembered is of this file.
     """
     try:
-        found = pq.read_schema(path).metadata or {}
+        with open(path, "rb") as file:  # Arrow takes every path to be UTF-8
+            found = pq.read_schema(file).metadata or {}
     except (OSError, pa.ArrowException):
         return ()
     return tuple((k.decode()[4:], v.decode()) for k, v in found.items() if k[:4] == b"rmm.")

@@ -12,7 +12,7 @@ from rmm.spec import build_spec
 from rmm.study import addresses
 from rmm.study.letters import Letters
 from rmm.study.log_likelihood import DENSITIES
-from rmm.study.methods import CLASSICAL, ENGINES, KINDS, TRUTH, Kind, Method, said
+from rmm.study.methods import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Method, said
 from rmm.study.regressions import BY_FAMILY, REGRESSIONS, UNITS, default_regression, regression_of
 from rmm.study.scenarios import Scenario
 from rmm.terms import Formula, MemberBlock, NestingBlock
@@ -59,7 +59,7 @@ def _method(
         raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
     backend = one.get("backend") or _default_backend(kind, scenarios)
-    if backend not in kind.backends:
+    if backend not in (*kind.backends, FAKE):
         raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
     content = said(config, kind)

@@ -24,6 +24,8 @@ CLASSICAL = (*REGRESSIONS, BY_FAMILY)
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
 ENGINES = ("jags", "stan", "laplace")
+#: For tests of studies; no letter names it.
+FAKE = "fake"
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,12 @@ def performance_table(frame: pd.DataFrame) -> pa.Table:
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table so that `path` holds all of it or does not exist."""
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # Arrow takes every path to be UTF-8
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+    write_whole(path, write)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -157,12 +162,15 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
         If it is no whole Parquet file of this schema.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with (
+            path.open("rb") as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             table = file.read(use_threads=False)  # small files: threads would only cost time
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
-            f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
-            "batch is recomputed."
+            f"{path} cannot be read: {_first_line(error)}\n"
+            "Delete the file and run the study again; only this batch is recomputed."
         ) from error
     metadata = _metadata(table)
     for name in LATER:
@@ -176,6 +184,10 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
             "Move the old results away, or use the version that wrote them."
         )
     return table, metadata
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
