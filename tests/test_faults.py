@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -20,10 +21,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from kills import content, kill_rounds, load, only, parts, start, whole
-from projects import FAKED, Project
+from projects import FAKED, ROOT, Project
 
 from rmm.backends import fake
-from rmm.errors import StudyError
+from rmm.errors import BackendError, StudyError
 from rmm.study import Study, checkpoints, progress, status
 from rmm.study.joblog import logged
 
@@ -258,36 +259,96 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_path_with_spaces_and_letters_in_a_plain_locale(tmp_path: Path) -> None:
-    """Python takes C to be UTF-8; without that Snakemake itself cannot work in such a folder."""
-    project = Project(tmp_path / "größe und ç" / "Ordner 2", methods=[FAKED], replications=2,
+def test_make_study_needs_no_cache_that_can_be_written(read_only: Path, tmp_path: Path) -> None:
+    """What Snakemake caches goes elsewhere; where Stan's programs are looked for stays."""
+    project = Project(tmp_path / "p")
+    (project.folder / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "run-study", project.folder / "tools")
+    python = project.folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    report = project.results / "report" / "index.html"
+    python.write_text(
+        f'#!/bin/sh\nmkdir -p "{report.parent}"; touch "{report}"\n'
+        'touch "$XDG_CACHE_HOME/proof" && echo "$XDG_CACHE_HOME and $RMM_CACHE"\n'
+    )
+    python.chmod(0o755)
+    run = [str(project.folder / "tools" / "run-study"), "tiny", "2"]
+    for cache in (read_only, tmp_path / "writable"):
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+        environment.pop("RMM_CACHE", None)
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        here = project.folder / ".snakemake" / "cache"
+        if cache == read_only:
+            assert f"{cache} cannot be written" in done.stdout
+            assert f"{here} and {cache / 'rmm'}" in done.stdout
+        else:
+            assert "cannot be written" not in done.stdout
+            assert f"{cache} and \n" in done.stdout
+
+
+@pytest.mark.stan
+def test_stan_runs_from_a_cache_that_is_read_only(
+    read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that are there run; one that is not there is a letter, with what to do."""
+    from rmm.backends.cmdstan_home import cache_dir, find_cmdstan
+    from rmm.backends.stan_compile import compile_program, program_key
+
+    program = "parameters { real x; } model { x ~ normal(0, 1); }"
+    home = find_cmdstan()
+    if not home.built:
+        pytest.skip("a CmdStan of the user's own is in use, not the engine from the wheel")
+    name = home.path.name
+    whole_cache = tmp_path / "cache"
+    made = whole_cache / name / "programs" / program_key(program)
+    made.mkdir(parents=True)
+    (made / "program").write_text("compiled")
+    for part in ("makefile", "include"):
+        (whole_cache / name / part).symlink_to(cache_dir() / name / part)
+    bind = ["mount", "--bind", "-o", "ro", str(whole_cache), str(read_only)]
+    subprocess.run(bind, check=True)
+    try:
+        monkeypatch.setenv("RMM_CACHE", str(read_only))
+        assert compile_program(program).read_text() == "compiled"
+        with pytest.raises(BackendError, match=r"cannot write there: Read-only.*\n?.*RMM_CACHE"):
+            compile_program(program.replace("real x", "real y").replace("x ~", "y ~"))
+    finally:
+        subprocess.run(["umount", "-l", str(read_only)], check=True)
+
+
+def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    """The second is refused by a letter, the first is not disturbed and ends well.
+
+    In a path with blanks and letters beyond ASCII, and in the locale C, which Python takes to be
+    UTF-8. The first run's fit waits until somebody reads the journal, a named pipe.
+    """
+    project = Project(tmp_path / "größe und ç" / "Ordner 2", methods=[FAKED], replications=1,
                       title="Größe ≥ 1")  # fmt: skip
-    said = project.run(str(project.results / "performance.parquet"), LC_ALL="C")
-    assert "Traceback" not in said + project.logs()
-    assert len(project.estimates()["replication"].unique()) == 2
-
-
-def test_two_runs_at_once_are_refused_by_a_letter(tmp_path: Path) -> None:
-    project = Project(tmp_path / "p", methods=[FAKED], replications=2, batch=2)
-    target = str(project.results / "estimates.parquet")
-    journal = tmp_path / "journal"
-    first = project.start(target, RMM_FAKE_SECONDS="600", RMM_FAKE_JOURNAL=str(journal))
+    target, journal = str(project.results / "estimates.parquet"), tmp_path / "pipe"
+    os.mkfifo(journal)
+    first = project.start(target, LC_ALL="C", RMM_FAKE_JOURNAL=str(journal))
     try:
         until = time.monotonic() + 300
         while not list(project.results.rglob("fit/**/*.log")) and first.poll() is None:
-            assert time.monotonic() < until
+            assert time.monotonic() < until, "no fit began"
             time.sleep(0.05)
-        said = project.run(target, fails=True)
+        said = project.run(target, fails=True, LC_ALL="C")
         assert "Directory cannot be locked" in said
         assert "Traceback" not in said
         unlocking = project.script("workflow/scripts/unlock.py")
         assert unlocking.returncode == 1
         assert re.search(rf"process {first.pid}: .*snakemake", unlocking.stderr)
         assert "Wait for them or end them" in unlocking.stderr
-        assert first.poll() is None
+        assert journal.read_text().count("\n") == 1
+        said, _ = first.communicate()
+        assert first.returncode == 0, said
     finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate()
+        if first.poll() is None:
+            os.killpg(first.pid, signal.SIGKILL)
+            first.communicate()
+    assert "Traceback" not in said + project.logs()
+    assert set(project.estimates()["status"]) == {"ok"}
 
 
 # -- kills -----------------------------------------------------------------------------------

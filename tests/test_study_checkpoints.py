@@ -14,7 +14,7 @@ from kills import content, lines, load, only, parts, start, whole
 from projects import FAKED
 
 from rmm.errors import StudyError
-from rmm.study import Study, checkpoints, plan
+from rmm.study import Study, checkpoints, collect, plan, status
 from rmm.study.checkpoints import discard
 from rmm.study.tasks import Outcome, Task
 
@@ -168,8 +168,6 @@ def spoilt(whole_bytes: bytes, damage: str) -> bytes:
 def test_a_damaged_batch_is_named_and_only_it_repeated(
     damage: str, tmp_path: Path, fits: Fits
 ) -> None:
-    from rmm.study import collect
-
     study, out = load(tmp_path, batch=6), tmp_path / "out"
     whole(study, out)
     first, second = (out / job.path for job in plan(study, out))
@@ -177,6 +175,8 @@ def test_a_damaged_batch_is_named_and_only_it_repeated(
     first.write_bytes(spoilt(first.read_bytes(), damage))
     with pytest.raises(StudyError, match=r"00001-00006\.parquet.*\n *Delete.*only this batch"):
         collect(study, [out / job.path for job in plan(study, out)], out / "all.parquet")
+    with pytest.raises(StudyError, match=r"00001-00006\.parquet.*\n *Delete.*only this batch"):
+        status(study, out)
     first.unlink()
     before = second.stat().st_mtime_ns
     fits.run_on()

@@ -161,17 +161,7 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     StudyError
         If it is no whole Parquet file of this schema.
     """
-    try:
-        with (
-            path.open("rb") as source,
-            pq.ParquetFile(source, page_checksum_verification=True) as file,
-        ):
-            table = file.read(use_threads=False)  # small files: threads would only cost time
-    except (OSError, pa.ArrowException) as error:
-        raise StudyError(
-            f"{path} cannot be read: {_first_line(error)}\n"
-            "Delete the file and run the study again; only this batch is recomputed."
-        ) from error
+    table = _read(path)
     metadata = _metadata(table)
     for name in LATER:
         if name not in table.schema.names:
@@ -186,21 +176,31 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     return table, metadata
 
 
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        with (
+            path.open("rb") as source,  # Arrow takes every path to be UTF-8
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
+            # Small files: threads would only cost time.
+            return file.read(columns=columns and list(columns), use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise StudyError(
+            f"{path} cannot be read: {_first_line(error)}\n"
+            "Delete the file and run the study again; only this batch is recomputed."
+        ) from error
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of several files of estimates, or some columns; those of none: an empty table."""
-    tables = [_some(path, columns) if columns else read_estimates(path)[0] for path in paths]
+    tables = [_read(path, columns) if columns else read_estimates(path)[0] for path in paths]
     if not tables:
         return ESTIMATES.empty_table().select(columns or ESTIMATES.names)
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-
-
-def _some(path: Path, columns: Sequence[str]) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=list(columns), use_threads=False)
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:
