@@ -17,6 +17,33 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
+def check_draws(run: Run, model: Model, chains: int, draws: int) -> None:
+    """Refuse what is no sample of the model's parameters, whichever engine it came from.
+
+    Raises
+    ------
+    BackendError
+        For a variable of other dims, of another number of chains or draws, or with draws that
+        are not finite.
+    """
+    for name, values in run.draws.items():
+        if values.shape[:2] != (chains, draws):
+            raise BackendError(
+                f"The engine returned {name} with shape {values.shape}, {chains} chains of {draws} "
+                "draws were expected."
+            )
+        finite = np.isfinite(values)
+        if not finite.all():
+            chain, draw = (int(i[0]) for i in np.nonzero(~finite)[:2])
+            raise BackendError(
+                f"{(~finite).sum():,} draws of {name} are not finite numbers, the first is draw "
+                f"{draw + 1} of chain {chain + 1}."
+            )
+    for parameter in model.spec.parameters:
+        if parameter.name in run.draws:
+            _shaped(run.draws[parameter.name], parameter, model)
+
+
 def to_datatree(run: Run, model: Model) -> xarray.DataTree:
     """The draws of a run with the covariates', members' and units' own labels.
 

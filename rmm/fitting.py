@@ -13,6 +13,7 @@ import numpy as np
 
 from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
+from rmm.draws import check_draws
 from rmm.errors import BackendError
 from rmm.families import Family, family_options, find_family
 from rmm.fitted import Fit
@@ -132,6 +133,7 @@ def _sampled(
         starts = [drawn_only(text, engine.language, values) for values in starts]
     with progress_bar(progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
+    check_draws(run, model, settings.chains, settings.draws)
     result = Fit(model, run, text, values, engine.name, settings)
     result.warn()
     return result

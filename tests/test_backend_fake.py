@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from coalitions import made_up_coalitions
 
+import rmm
 from rmm.backends import fake
 from rmm.backends.base import Run, Settings
 from rmm.errors import BackendError, BackendTimeout
@@ -57,11 +58,32 @@ def test_draws_follow_from_data_and_seed() -> None:
     assert not np.array_equal(one.draws["b"], other_data.draws["b"])
 
 
-@pytest.mark.parametrize(("mishap", "message"), [("crash", "crashed"), ("nan", "not finite")])
+@pytest.mark.parametrize(
+    ("mishap", "message"),
+    [
+        ("crash", "crashed"),
+        ("segfault", "killed by SIGSEGV"),
+        ("memory", r"exit status 1\): MemoryError"),
+    ],
+)
 def test_mishaps(monkeypatch: pytest.MonkeyPatch, mishap: str, message: str) -> None:
     monkeypatch.setenv(fake.SWITCH, mishap)
     with pytest.raises(BackendError, match=message):
         fit()
+
+
+@pytest.mark.parametrize(
+    ("mishap", "message"),
+    [
+        ("nan", r"1 draws of b_l2 are not finite numbers, the first is draw 5 of chain 2"),
+        ("shape", r"returned b_l2 with shape \(1, 2\), \(1,\) was expected"),
+    ],
+)
+def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, mishap: str, message: str) -> None:
+    monkeypatch.setenv(fake.SWITCH, mishap)
+    with pytest.raises(BackendError, match=message):
+        rmm.fit("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)", made_up_coalitions(),
+                backend="fake", chains=2, draws=5, seed=1, progress=False)  # fmt: skip
 
 
 def test_hanging_ends_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,5 +113,5 @@ def test_a_share_of_fits_is_hit_always_the_same(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unknown_mishap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fake.SWITCH, "explode")
-    with pytest.raises(BackendError, match="understands crash, hang, nan"):
+    with pytest.raises(BackendError, match="understands crash, segfault, memory, hang, nan, shape"):
         fit()

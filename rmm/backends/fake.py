@@ -1,9 +1,10 @@
 """A backend for tests of studies: instant draws, and mishaps on demand.
 
 Draws depend on the content of the data, the seed, the chain and the variable's name, on nothing
-else. The environment variable ``RMM_FAKE_BACKEND`` makes fits go wrong: ``crash``, ``hang`` or
-``nan``, each alone or with the share of fits to be hit, as in ``crash:0.3`` (which fits are hit
-follows from data and seed). Several are joined by commas.
+else. The environment variable ``RMM_FAKE_BACKEND`` makes fits go wrong, by the mishaps of
+`MISHAPS`, each alone or with the share of fits to be hit, as in ``crash:0.3`` (which fits are hit
+follows from data and seed). Several are joined by commas. ``RMM_FAKE_SECONDS`` is what a fit takes,
+and ``RMM_FAKE_JOURNAL`` a file that gets a line for each fit that ended well.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.processes import ending, run_group
 from rmm.errors import BackendError, BackendTimeout
 
 SWITCH = "RMM_FAKE_BACKEND"
-MISHAPS = ("crash", "hang", "nan")
+SECONDS = "RMM_FAKE_SECONDS"
+JOURNAL = "RMM_FAKE_JOURNAL"
+#: `segfault` and `memory` happen in a child process, to what is one for real engines; `nan` and
+#: `shape` are draws that are no numbers, and of another shape than the program's.
+MISHAPS = ("crash", "segfault", "memory", "hang", "nan", "shape")
+_CHILDREN = {
+    "segfault": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    "memory": "import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 28,) * 2); bytearray(1 << 29)",
+}
 _POSITIVE = ("sigma", "shape", "tau")
 
 
@@ -47,19 +60,25 @@ def run(
     hit = _mishaps(f"{content}/{settings.seed}")
     if "crash" in hit:
         raise BackendError("The fake engine crashed, as RMM_FAKE_BACKEND asked for.")
+    for kind in hit & set(_CHILDREN):
+        _end_in_a_child(kind)
     if "hang" in hit:
         _hang(settings.timeout)
+    time.sleep(float(os.environ.get(SECONDS, "0")))
     draws = {
         name: _draws(name, _dims(name, program, data), content, settings)
         for name in settings.monitor
     }
+    first = next(iter(draws))
     if "nan" in hit:
-        name = next(iter(draws))
-        raise BackendError(f"The draws of {name!r} are not finite, as RMM_FAKE_BACKEND asked for.")
+        draws[first][-1, -1] = np.nan
+    if "shape" in hit:
+        draws[first] = np.stack([draws[first]] * 2, axis=-1)
     total = settings.chains * (settings.warmup + settings.draws * settings.thin)
     if progress is not None:
         progress(total, total)
     shape = (settings.chains, settings.draws)
+    _note(f"{content[:16]} {settings.seed}\n")
     return Run(
         draws=draws,
         sample_stats={"diverging": np.zeros(shape, dtype=bool)},
@@ -117,6 +136,12 @@ def _dims(name: str, program: str, data: Mapping[str, Any]) -> tuple[int, ...]:
     return (max(lengths),) if lengths else ()
 
 
+def _note(line: str) -> None:
+    if os.environ.get(JOURNAL):
+        with open(os.environ[JOURNAL], "a", encoding="utf-8") as file:
+            file.write(line)
+
+
 def _mishaps(address: str) -> set[str]:
     """The mishaps that hit this fit."""
     hit = set()
@@ -130,6 +155,16 @@ def _mishaps(address: str) -> set[str]:
         if _generator(address, kind).uniform() < float(share or 1):
             hit.add(kind)
     return hit
+
+
+def _end_in_a_child(kind: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        code, said = run_group([sys.executable, "-I", "-S", "-c", _CHILDREN[kind]], Path(folder))
+    last = said.strip().splitlines()[-1:]
+    raise BackendError(
+        f"The process of the fake engine ended ({ending(code)}){': ' * bool(last)}{''.join(last)}, "
+        "as RMM_FAKE_BACKEND asked for."
+    )
 
 
 def _hang(timeout: float | None) -> None:

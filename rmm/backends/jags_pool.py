@@ -29,6 +29,7 @@ _START_LIMIT = 120.0
 _READ = 1 << 20
 # A worker is replaced after so many chains, so that memory lost inside JAGS cannot pile up.
 _CHAINS_PER_WORKER = 2000
+LESS_MEMORY = "Monitor fewer variables, keep fewer draws, or use fewer cores."
 REMEDY = "Install pyjags, which brings JAGS along: pip install pyjags (Python 3.12 or newer)."
 
 
@@ -84,10 +85,7 @@ class Worker:
         lines = [f"The JAGS process ended {_how(code)} while it was needed."]
         lines += [f"Its last words: {said}"] if said else []
         if code == -signal.SIGKILL:
-            lines.append(
-                "That is what happens when memory runs out: monitor fewer variables, "
-                "keep fewer draws, or use fewer cores."
-            )
+            lines.append(f"That is what happens when memory runs out. {LESS_MEMORY}")
         else:
             lines.append("The next fit starts a fresh one. If it happens again with the same model "
                          "and data, try backend='stan'.")  # fmt: skip

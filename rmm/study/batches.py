@@ -15,13 +15,13 @@ from rmm.errors import StudyError
 from rmm.simulation import Drawn, SimulatedData, draw, draw_fixed
 from rmm.simulation.data import FixedPart
 from rmm.study import addresses
+from rmm.study.checkpoints import Checkpoint
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
-from rmm.study.host import running_on
 from rmm.study.metadata import check_metadata, metadata_of, stored_metadata
 from rmm.study.methods import Method
 from rmm.study.progress import UnderWay
-from rmm.study.results import estimates_table, read_batches, write_parquet, write_text
+from rmm.study.results import read_batches, write_text
 from rmm.study.scenarios import Scenario
 from rmm.study.stopping import Standing, decision, standing
 from rmm.study.tasks import Outcome, Task
@@ -173,6 +173,10 @@ def write_decision(
 # -- one job ---------------------------------------------------------------------------------
 
 
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
 def run_batch(
     study: Study,
     scenario_id: str,
@@ -181,22 +185,41 @@ def run_batch(
     last: int,
     path: str | Path,
     say: Callable[[str], None] | None = None,
+    *,
+    until_collected: bool = False,
 ) -> None:
     """Simulate and fit some replications of one scenario by one method; write the estimates.
 
-    `say`, if given, gets a line of progress every few seconds.
+    Fits that a killed run of the batch has left (`rmm.study.checkpoints`) are not done again.
+
+    Parameters
+    ----------
+    say : callable, optional
+        Is told how many those are, of what cannot be read, and every few seconds how far it is.
+    until_collected : bool
+        Whether a copy of what took long stays beside `path` until the study is collected, for
+        whoever may delete `path` after the fact (Snakemake, of a job that it did not see end).
+
+    Raises
+    ------
+    StudyError
+        If a file cannot be written.
     """
     scenario, method = study.scenario(scenario_id), study.method(method_name)
+    metadata = metadata_of(study, scenario_id, method_name, first, last)
     under_way = UnderWay(Path(path), last - first + 1, say)
-    rows: list[Mapping[str, Any]] = []
-    for replication in range(first, last + 1):
-        task = make_task(study, scenario, method, replication)
-        outcome = fit_task(task)
-        rows += outcome_rows(study, scenario, task, replication, outcome)
-        under_way.count(outcome.status)
-    metadata = {**metadata_of(study, scenario_id, method_name, first, last), **running_on(),
-                **under_way.facts()}  # fmt: skip
-    write_parquet(estimates_table(rows, metadata), Path(path))
+    with Checkpoint(Path(path), metadata, say or _silent, under_way.facts) as checkpoint:
+        under_way.take_up(checkpoint.statuses, checkpoint.seconds)
+        if checkpoint.kept and say is not None:
+            say(f"{method_name}, {scenario_id}: {len(checkpoint.kept)} of replications "
+                f"{first}-{last} were fitted before a kill, and are kept")  # fmt: skip
+        for replication in range(first, last + 1):
+            if replication not in checkpoint.kept:
+                task = make_task(study, scenario, method, replication)
+                outcome = fit_task(task)
+                checkpoint.add(outcome_rows(study, scenario, task, replication, outcome))
+                under_way.count(outcome.status)
+        checkpoint.finish(until_collected=until_collected)
     under_way.end()
 
 

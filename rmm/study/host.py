@@ -50,11 +50,10 @@ def now() -> str:
 
 def together(batches: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """What the metadata of many batches say, each different thing once; of times the ends."""
-    kept: dict[str, dict[str, None]] = {name: {} for name in FACTS}
+    kept: dict[str, set[str]] = {name: set() for name in FACTS}
     for metadata in batches:
-        for name in FACTS:
-            if metadata.get(name):
-                kept[name][metadata[name]] = None
+        for name in FACTS:  # a batch that was killed and taken up elsewhere says several things
+            kept[name].update(filter(None, metadata.get(name, "").split("; ")))
     said = {name: sorted(values) for name, values in kept.items() if values}
     return {name: _ENDS[name](values) if name in _ENDS else "; ".join(values)
             for name, values in said.items()}  # fmt: skip

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from rmm.errors import RmmError
+
+# What ends a job from outside: schedulers, `kill`, a closed terminal, a limit of CPU time.
+_ENDINGS = ("SIGTERM", "SIGHUP", "SIGXCPU")
+_KEPT = "What is finished is kept; start the study again and it goes on from there."
 
 
 @contextmanager
 def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
     """Send stdout and stderr, those of engines included, to `log` while the body runs.
+
+    Signals that end the job raise SystemExit in the body, so that it can keep what it has.
 
     Yields
     ------
@@ -25,33 +35,85 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
     ------
     SystemExit
         With code 1 where the body raised: an `RmmError` is in the log as its message, anything
-        else with its traceback.
+        else with its traceback. With 128 and the signal's number where one ended it.
     """
-    path = Path(log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    terminal = os.dup(2)
-    kept = (os.dup(1), terminal)
+    kept = (os.dup(1), os.dup(2))
 
     def say(line: str) -> None:
         if line:
-            os.write(terminal, f"{line}\n".encode())
+            with suppress(OSError):  # the terminal may be gone; that must not fail a job
+                os.write(kept[1], _line(line))
 
-    _send_to(path)
     try:
-        yield say
+        with _redirected(Path(log), kept, say), _ended_by_signals():
+            yield say
+    finally:
+        for handle in kept:
+            os.close(handle)
+
+
+@contextmanager
+def _redirected(log: Path, kept: tuple[int, int], say: Callable[[str], None]) -> Iterator[None]:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        _send_to(log)
+    except OSError as problem:  # a full disk; what the body writes tells of it
+        say(f"{log} cannot be written: {problem.strerror}.")
+    try:
+        yield
     except RmmError as error:
-        print(error, file=sys.stderr)
+        _tell(str(error), say)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        _tell(f"Ended by Ctrl-C. {_KEPT}", say)
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception:  # noqa: BLE001 - the log is where it is read; the exit code tells of it
-        traceback.print_exc()
+        _tell(traceback.format_exc(), say)
         raise SystemExit(1) from None
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)
-        os.close(kept[0])
-        os.close(kept[1])
+
+
+def _line(text: str) -> bytes:
+    """Paths in a locale without UTF-8 hold bytes that are no text."""
+    return f"{text}\n".encode(errors="surrogateescape")
+
+
+def _tell(text: str, say: Callable[[str], None]) -> None:
+    """Into the log, or onto the terminal where the log's disk is full."""
+    try:
+        os.write(2, _line(text))
+    except OSError:
+        say(text)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
+    before: dict[int, Any] = {}
+
+    def leave(number: int, _: FrameType | None) -> None:
+        for each in numbers:  # once: the second must not break off the writing
+            signal.signal(each, signal.SIG_IGN)
+        with suppress(OSError):
+            os.write(2, f"Ended by {signal.Signals(number).name}. {_KEPT}\n".encode())
+        raise SystemExit(128 + number)
+
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays what it is
+            before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _send_to(path: Path) -> None:

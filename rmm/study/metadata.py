@@ -72,7 +72,8 @@ def stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
     `changed` is the file's time of change, so that what is remembered is of this file.
     """
     try:
-        found = pq.read_schema(path).metadata or {}
+        with open(path, "rb") as file:  # Arrow takes every path to be UTF-8
+            found = pq.read_schema(file).metadata or {}
     except (OSError, pa.ArrowException):
         return ()
     # Interned, as thousands of files of a method say the same.
@@ -111,6 +112,13 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
             f"{path} has no {', '.join(sorted(missing))}: {study.file} did not have this estimand "
             f"when it was made.\n  Delete {path.parent} to fit it again, or leave the estimand out."
         )
+
+
+def made_alike(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether fits with the metadata `found` are those that a batch with `wanted` would make."""
+    same = all(found.get(key) == wanted[key] for key in ("scenario", "method", *_SAID))
+    variances = (set(json.loads(m.get("variances", "[]"))) for m in (wanted, found))
+    return same and next(variances) <= next(variances)
 
 
 def _lines(

@@ -62,6 +62,12 @@ class UnderWay:
     started: str = field(default_factory=now)
     _began: float = field(default_factory=time.monotonic)
     _spoke: float = field(default_factory=time.monotonic)
+    _before: tuple[int, float] = (0, 0.0)
+
+    def take_up(self, status: Iterable[str], seconds: float) -> None:
+        """Fits of the batch, and their seconds, that an earlier run has left."""
+        self.status.update(status)
+        self._before = (sum(self.status.values()), seconds)
 
     def count(self, status: str) -> None:
         """One more fit has ended; says so every few seconds."""
@@ -71,10 +77,10 @@ class UnderWay:
             return
         self._spoke = moment
         seconds = moment - self._began
-        done = sum(self.status.values())
-        left = seconds / done * (self.total - done)
+        done, before = sum(self.status.values()), self._before[0]
+        left = seconds / (done - before) * (self.total - done)
         self.say(_line(done, self.total, self.status, f", about {words(left)} left" * (left > 0)))
-        self._note(seconds)
+        self._note(self._before[1] + seconds)
 
     def facts(self) -> dict[str, str]:
         """What the metadata of the file say of its fits, start and end."""
@@ -82,7 +88,7 @@ class UnderWay:
         return {
             "started": self.started,
             "ended": now(),
-            "seconds": f"{time.monotonic() - self._began:.3f}",
+            "seconds": f"{self._before[1] + time.monotonic() - self._began:.3f}",
             "failed": str(failed),
             "not_converged": str(unconverged),
         }

@@ -111,7 +111,12 @@ def performance_table(frame: pd.DataFrame) -> pa.Table:
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table so that `path` holds all of it or does not exist."""
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # Arrow takes every path to be UTF-8
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+    write_whole(path, write)
 
 
 def write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
@@ -141,11 +146,28 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_whole(path: Path, write: Any) -> None:
-    """Call `write(temporary)` and rename; the disk has the bytes before the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """Call `write(temporary)` and rename; the disk has the bytes before the name.
+
+    Raises
+    ------
+    StudyError
+        If the disk is full, cannot be written, ...; `path` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        _write_and_rename(Path(name), path, write)
+    except OSError as problem:
+        why = os.strerror(problem.errno) if problem.errno else str(problem)
+        raise StudyError(
+            f"{path} cannot be written: {why}.\n"
+            "  Make room there, or make it writable, and run the study again; what is finished "
+            "is kept."
+        ) from problem
+
+
+def _write_and_rename(temporary: Path, path: Path, write: Any) -> None:
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -164,8 +186,7 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     StudyError
         If it is no whole Parquet file of this schema.
     """
-    with letter(path), pq.ParquetFile(path) as file:
-        table = file.read(use_threads=False)  # small files: threads would only cost time
+    table = _read(path)
     check_columns(path, table.schema)
     return all_columns(table), _metadata(table)
 
@@ -177,8 +198,8 @@ def letter(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
-            f"{path} cannot be read: {error}\nDelete the file and run the study again; only this "
-            "batch is recomputed."
+            f"{path} cannot be read: {_first_line(error)}\n"
+            "Delete the file and run the study again; only this batch is recomputed."
         ) from error
 
 
@@ -202,17 +223,26 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
         )
 
 
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    with (
+        letter(path),
+        path.open("rb") as source,  # Arrow takes every path to be UTF-8
+        pq.ParquetFile(source, page_checksum_verification=True) as file,
+    ):
+        # Small files: threads would only cost time.
+        return file.read(columns=columns and list(columns), use_threads=False)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of several files of estimates, or some columns; those of none: an empty table."""
-    tables = [_some(path, columns) if columns else read_estimates(path)[0] for path in paths]
+    tables = [_read(path, columns) if columns else read_estimates(path)[0] for path in paths]
     if not tables:
         return ESTIMATES.empty_table().select(columns or ESTIMATES.names)
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-
-
-def _some(path: Path, columns: Sequence[str]) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=list(columns), use_threads=False)
 
 
 def _metadata(table: pa.Table) -> dict[str, str]:

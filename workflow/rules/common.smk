@@ -14,6 +14,7 @@ from snakemake.utils import validate
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
+from rmm.study.checkpoints import discard
 from rmm.study.provenance import begin_run, end_run
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
@@ -142,6 +143,9 @@ def over(outcome):
 onstart:
     OWNER.parent.mkdir(parents=True, exist_ok=True)
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    forced = workflow.dag_settings
+    if forced.forceall or "fit" in forced.forcerun:  # what killed batches have left, too
+        discard(FOLDER, unfinished=True)
     watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
     watch.begin()
     RUN.append(progress.follow(watch))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rmm.study import collect, load_study, plan
+from rmm.study.checkpoints import discard
 from rmm.study.joblog import logged
 
 with logged(snakemake.log[0]):
@@ -12,3 +13,4 @@ with logged(snakemake.log[0]):
     if study.stopping is not None:  # the inputs are decisions; the plan follows from them
         parts = [out.parent / job.path for job in plan(study, out.parent)]
     collect(study, parts, out)
+    discard(out.parent)

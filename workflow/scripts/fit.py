@@ -16,4 +16,5 @@ with logged(snakemake.log[0]):
     for marker in snakemake.input:  # of the programs that were compiled; none but for Stan
         if said := use_compiled(study, snakemake.wildcards.scenario, method, Path(marker)):
             say(said)
-    run_batch(study, snakemake.wildcards.scenario, method, first, last, path, say)
+    scenario = snakemake.wildcards.scenario
+    run_batch(study, scenario, method, first, last, path, say, until_collected=True)

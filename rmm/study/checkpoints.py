@@ -1,0 +1,233 @@
+"""Finished fits of a batch that is still running, on disk: a kill loses the fit under way.
+
+A batch keeps what it has in one file, ``.parts/<first>-<last>.<settings>.parquet`` beside its own:
+written anew after every fit that took long, and every few seconds where fits are short, always by
+renaming, so that what is there can be read. A batch that starts takes up whatever of its
+replications such files hold, also those of another batch size. The name holds the hash of seed and
+method, and the file its metadata: fits of other settings are neither used nor overwritten.
+
+Snakemake deletes the outputs of a job that it did not see end. So the file of a long batch stays
+until its study has been collected.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rmm.errors import StudyError
+from rmm.study import addresses
+from rmm.study.host import running_on, together
+from rmm.study.metadata import made_alike
+from rmm.study.results import ESTIMATES, estimates_table, read_estimates, write_parquet
+
+FOLDER = ".parts"
+LONG = 1.0  # seconds of a fit that is not to be lost
+EVERY = 5.0  # seconds of shorter fits that may be lost
+_SHARE = 20  # writing short fits takes at most this part of the time
+_FILE = re.compile(r"(\d+)-(\d+)\.\w+\.parquet")
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Checkpoint:
+    """The finished fits of one batch; leaving its context by any exception writes them.
+
+    Parameters
+    ----------
+    path : path
+        The batch's own file.
+    metadata : mapping
+        Of that file: `rmm.study.metadata.metadata_of`.
+    warn : callable
+        Is told of a file that cannot be read.
+    facts : callable
+        What its metadata say of the run so far, besides what it ran on.
+
+    Attributes
+    ----------
+    kept : frozenset of int
+        Replications that an earlier run has fitted.
+    seconds : float
+        That the earlier runs took.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        metadata: Mapping[str, str],
+        warn: Callable[[str], None],
+        facts: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        settings = addresses.short_id("", [metadata[k] for k in ("seed", "method_id", "nulls")])
+        self.path = path
+        self.file = path.parent / FOLDER / f"{path.stem}.{settings}.parquet"
+        self._metadata = metadata
+        self._facts = facts
+        self._ran_on: list[Mapping[str, str]] = []
+        self._tables: list[pa.Table] = []
+        self._pending: list[Mapping[str, Any]] = []
+        self._fits = 0
+        self._long = False
+        self._cost = 0.0
+        self.kept = frozenset(self._take_up(warn))
+        self.seconds = sum(float(found.get("seconds", 0)) for found in self._ran_on)
+        self._began = self._saved = self._last = time.monotonic()
+
+    @property
+    def statuses(self) -> list[str]:
+        """How the kept fits ended."""
+        found: dict[int, str] = {}
+        for table in self._tables:
+            columns = (table[name].to_pylist() for name in ("replication", "status"))
+            found.update(zip(*columns, strict=True))
+        return [found[replication] for replication in sorted(self.kept)]
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._pending:
+            with suppress(StudyError):  # a full disk: the reason to leave is told already
+                self.save()
+
+    def add(self, rows: Rows) -> None:
+        """Take in a finished fit; written now or soon, by what a kill would lose."""
+        self._pending += rows
+        self._fits += 1
+        now = time.monotonic()
+        long = now - self._last > LONG
+        # The first fit of a process also waits for imports.
+        self._long = self._long or (long and self._fits > 1)
+        if long or now - self._saved > max(EVERY, _SHARE * self._cost):
+            self.save()
+        self._last = time.monotonic()
+
+    def save(self) -> None:
+        """Write all that there is.
+
+        Raises
+        ------
+        StudyError
+            If that is impossible, such as on a full disk.
+        """
+        began = time.monotonic()
+        write_parquet(self._table(), self.file)
+        self._saved = time.monotonic()
+        self._cost = self._saved - began
+
+    def finish(self, *, until_collected: bool) -> pa.Table:
+        """Write the batch's own file.
+
+        Parameters
+        ----------
+        until_collected : bool
+            Whether the checkpoint of a batch that took long stays until `discard`.
+
+        Returns
+        -------
+        pyarrow.Table
+            The estimates of the batch.
+        """
+        long = self._long or bool(self.kept) or time.monotonic() - self._began > EVERY
+        if until_collected and long:
+            self.save()
+        table = self._table()
+        write_parquet(table, self.path)
+        if not (until_collected and long):
+            self.file.unlink(missing_ok=True)
+            _remove_if_empty(self.file.parent)
+        return table
+
+    def _table(self) -> pa.Table:
+        """All fits in the order of replications."""
+        if self._pending:
+            self._tables.append(estimates_table(self._pending, {}))
+            self._pending = []
+        # The kept ones may lie anywhere among the others.
+        whole = pa.concat_tables([ESTIMATES.empty_table(), *self._tables])
+        order = np.argsort(whole["replication"].to_numpy(), kind="stable")
+        whole = whole.take(pa.array(order)).combine_chunks()
+        self._tables = [whole]
+        here = self._facts()
+        facts = {**self._metadata, **here, **together([*self._ran_on, {**here, **running_on()}])}
+        return whole.replace_schema_metadata({f"rmm.{k}": v for k, v in facts.items()})
+
+    def _take_up(self, warn: Callable[[str], None]) -> set[int]:
+        """Fits of this batch in files that earlier runs left."""
+        first, last = int(self._metadata["first"]), int(self._metadata["last"])
+        done: set[int] = set()
+        for path in sorted(self.file.parent.glob("*.parquet")):
+            match = _FILE.fullmatch(path.name)
+            if match is None or int(match[1]) > last or int(match[2]) < first:
+                continue
+            try:
+                table, found = read_estimates(path)
+            except StudyError as error:
+                reason = str(error).splitlines()[0]
+                warn(f"{reason}\nIt was the checkpoint of a batch; its fits are computed again.")
+                continue
+            if not made_alike(found, self._metadata):
+                continue
+            taken = [r for r in _replications(table) if first <= r <= last and r not in done]
+            if taken:
+                done.update(taken)
+                self._ran_on.append(found)
+                here = np.isin(table["replication"].to_numpy(), taken)
+                self._tables.append(table.filter(pa.array(here)).replace_schema_metadata(None))
+        return done
+
+
+def _replications(table: pa.Table) -> list[int]:
+    return [int(r) for r in np.unique(table["replication"].to_numpy())]
+
+
+def discard(folder: str | Path, *, unfinished: bool = False) -> None:
+    """Remove the checkpoints of batches that are there, and what killed writes left.
+
+    Parameters
+    ----------
+    folder : path
+        Results of a study of which no fit runs: it has been collected, or is about to start.
+    unfinished : bool
+        Whether to remove those of batches that are not there as well: all is to be fitted again.
+    """
+    for here in _method_folders(Path(folder)):
+        for path in here.glob(".*.parquet.*"):
+            path.unlink(missing_ok=True)
+        covered = _covered(here)
+        for path in (here / FOLDER).glob("*"):
+            match = _FILE.fullmatch(path.name)
+            if unfinished or match is None or covered >= set(_between(match)):
+                path.unlink(missing_ok=True)
+        _remove_if_empty(here / FOLDER)
+
+
+def _between(match: re.Match[str]) -> range:
+    return range(int(match[1]), int(match[2]) + 1)
+
+
+def _method_folders(folder: Path) -> Iterator[Path]:
+    yield from (path for path in (folder / "estimates").glob("*/*") if path.is_dir())
+
+
+def _covered(here: Path) -> set[int]:
+    """Replications that batches hold, by their names."""
+    found: set[int] = set()
+    for path in here.glob("*-*.parquet"):
+        first, _, last = path.stem.partition("-")
+        if first.isdigit() and last.isdigit():
+            found.update(range(int(first), int(last) + 1))
+    return found
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
