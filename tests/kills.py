@@ -52,7 +52,9 @@ def whole(study: Study, out: Path, **options: Any) -> list[str]:
 def content(path: Path) -> tuple[Any, Any]:
     """All of a batch but what clocks say."""
     table = pq.read_table(path, partitioning=None)
-    return table.drop_columns(["seconds"]).to_pydict(), table.schema.metadata
+    clocks = (b"rmm.started", b"rmm.ended", b"rmm.seconds")
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k not in clocks}
+    return table.drop_columns(["seconds"]).to_pydict(), metadata
 
 
 def only(out: Path, pattern: str = "*.parquet") -> Path:

@@ -208,14 +208,14 @@ def test_a_clock_that_jumps_back_changes_no_numbers(
     out = tmp_path / "out"
     from rmm.study import plan
 
-    progress.begin(plan(study, out), out)
+    watch = progress.Watch(plan(study, out), out)
+    watch.begin()
     whole(study, out)
     for path in (tmp_path / "undisturbed").rglob("*.parquet"):
         here = out / path.relative_to(tmp_path / "undisturbed")
         assert content(here) == content(path)
         assert min(pq.read_table(here, partitioning=None)["seconds"].to_pylist()) > 0
-        said = progress.note(out, "faked", 2, 1.0)
-    assert said == "fits 4 of 4 (100%)"
+    assert watch.line() == "fits 4 of 4 (100%)"
     os.utime(here, (1, 1))
     assert status(study, out)["fits"] == {"ok": 4}
 

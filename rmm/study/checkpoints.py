@@ -137,9 +137,9 @@ class Checkpoint:
             The estimates of the batch.
         """
         long = self._long or bool(self.kept) or time.monotonic() - self._began > EVERY
-        if until_collected and long:
-            self.save()
         table = self._table()
+        if until_collected and long:
+            write_parquet(table, self.file)
         write_parquet(table, self.path)
         if not (until_collected and long):
             self.file.unlink(missing_ok=True)
@@ -156,9 +156,16 @@ class Checkpoint:
         order = np.argsort(whole["replication"].to_numpy(), kind="stable")
         whole = whole.take(pa.array(order)).combine_chunks()
         self._tables = [whole]
+        return whole.replace_schema_metadata({f"rmm.{k}": v for k, v in self._said().items()})
+
+    def _said(self) -> dict[str, str]:
+        """The metadata: of a batch that was whole already, what they were."""
+        if not self._fits and len(self._ran_on) == 1:
+            (found,) = self._ran_on
+            if all(found[key] == self._metadata[key] for key in ("first", "last")):
+                return {**found, **self._metadata}
         here = self._facts()
-        facts = {**self._metadata, **here, **together([*self._ran_on, {**here, **running_on()}])}
-        return whole.replace_schema_metadata({f"rmm.{k}": v for k, v in facts.items()})
+        return {**self._metadata, **here, **together([*self._ran_on, {**here, **running_on()}])}
 
     def _take_up(self, warn: Callable[[str], None]) -> set[int]:
         """Fits of this batch in files that earlier runs left."""
