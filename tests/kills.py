@@ -133,12 +133,13 @@ def kill_rounds(folder: Path, *, rounds: int, seed: int) -> None:
 
 def killed(job: subprocess.Popen[str], journal: Path, draw: random.Random, number: int) -> int:
     """End a job after 0 to 3 more fits, and a moment; its exit code."""
-    fits = lines(journal) + draw.randrange(4)
-    until = time.monotonic() + 240
-    while lines(journal) < fits and job.poll() is None:
-        assert time.monotonic() < until, "waited too long for a fit"
-        time.sleep(0.002)
-    time.sleep(draw.uniform(0, 0.3))
-    job.send_signal((signal.SIGKILL, signal.SIGTERM)[number % 2])
-    job.communicate()
+    fits, until = lines(journal) + draw.randrange(4), time.monotonic() + 800
+    try:
+        while lines(journal) < fits and job.poll() is None:
+            assert time.monotonic() < until, "waited too long for a fit"
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.3))
+    finally:
+        job.send_signal((signal.SIGKILL, signal.SIGTERM)[number % 2])
+        job.communicate()
     return job.returncode

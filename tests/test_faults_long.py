@@ -103,7 +103,7 @@ class Killing:
 
     def finish(self, reference: Path) -> None:
         """The files are those of the undisturbed run; no more was lost than was in flight."""
-        for name in ("scenarios", "estimates", "performance"):
+        for name in ("estimates", "performance"):
             pd.testing.assert_frame_equal(
                 without_timings(self.project.results / f"{name}.parquet"),
                 without_timings(reference / f"{name}.parquet"),
