@@ -20,6 +20,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rmm.study import load_study, plan
+
 pytest.importorskip("snakemake", reason="the extra `study` is not installed")
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +126,8 @@ def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
     assert "fits 12 of 12 (100%)" in on_a_terminal(folder)
     results = folder / "results" / "tiny"
     assert (results / "report" / "index.html").is_file()
+    (record,) = (results / "runs").iterdir()
+    assert json.loads(record.read_text())["outcome"] == "complete"
     assert len(pd.read_parquet(results / "estimates.parquet")["replication"].unique()) == 6
     assert "Nothing to be done" in snakemake(folder)
     os.utime(folder / "config" / "studies" / "tiny.yaml")
@@ -141,6 +145,27 @@ def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
     assert {path: after[path] for path in before} == before
     assert len(pd.read_parquet(results / "estimates.parquet")[["scenario", "method"]]
                .drop_duplicates()) == 6  # fmt: skip
+
+
+def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) -> None:
+    """An executor starts Snakemake for each job, which must not cost more the larger a study is.
+
+    A batch of another file's stops a run, as it is planned from all batches; not a job.
+    """
+    study = load_study(folder / "config" / "studies" / "tiny.yaml")
+    job, other = plan(study)[:2]
+    results = folder / "results" / "tiny"
+    (results / other.path).parent.mkdir(parents=True)
+    (results / other.path).write_text("no batch")
+    run = subprocess.run(command("-n"), cwd=folder, env=environment(), capture_output=True,
+                         text=True, check=False)  # fmt: skip
+    assert run.returncode == 1
+    assert "no whole file of estimates" in run.stderr
+    wildcards = (f"fit:scenario={job.scenario},method={job.method},first={job.first:05d},"
+                 f"last={job.last:05d}")  # fmt: skip
+    snakemake(folder, "--target-jobs", wildcards, "--allowed-rules", "fit", "--mode", "remote",
+              "--nolock", "--ignore-incomplete", "--no-hooks")  # fmt: skip
+    assert (results / job.path).is_file()
 
 
 def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path) -> None:

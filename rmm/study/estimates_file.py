@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import dataset
+import pyarrow.parquet as pq
 
-from rmm.study.results import all_columns, check_columns, letter
+from rmm.study.results import ESTIMATES, all_columns, check_columns, letter
 
 
 class EstimatesFile:
-    """A collected file of estimates, to be read in parts.
+    """A collected file of estimates; one of its groups of rows is in memory at a time.
 
     Raises
     ------
@@ -24,33 +23,41 @@ class EstimatesFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with letter(path):
-            self._data = dataset.dataset(path, format="parquet")
-        check_columns(path, self._data.schema)
+        with letter(path), pq.ParquetFile(path) as file:
+            schema, count = file.schema_arrow, file.num_row_groups
+        check_columns(path, schema)
+        # Scenarios of each group: rows are sorted by them, so that most groups have one.
+        self._of_group = [
+            dict.fromkeys(table["scenario"].unique().to_pylist())
+            for table in self._groups(range(count), ["scenario"])
+        ]
 
     def scenarios(self) -> list[str]:
         """Ids of its scenarios, in the order of the rows."""
-        return [str(row[0]) for row in self._distinct(["scenario"])]
+        return list({scenario: None for group in self._of_group for scenario in group})
 
     def pairs(self) -> set[tuple[str, str, bool]]:
         """(method, parameter, whether there is an estimate), each once."""
-        columns = {"method": pc.field("method"), "parameter": pc.field("parameter"),
-                   "there": pc.is_valid(pc.field("mean"))}  # fmt: skip
-        return {(str(m), str(p), bool(t)) for m, p, t in self._distinct(columns)}
-
-    def _distinct(self, columns: Any) -> list[tuple[Any, ...]]:
-        found: dict[tuple[Any, ...], None] = {}
-        with letter(self.path):
-            for batch in self._data.to_batches(columns=columns):
-                names = batch.schema.names
-                # One thread: the order is that of the rows.
-                once = pa.Table.from_batches([batch]).group_by(names, use_threads=False)
-                rows = once.aggregate([]).select(names).to_pydict()
-                found |= dict.fromkeys(zip(*(rows[name] for name in names), strict=True))
-        return list(found)
+        found: set[tuple[str, str, bool]] = set()
+        for table in self._groups(range(len(self._of_group)), ["method", "parameter", "mean"]):
+            there = pc.is_valid(table["mean"])
+            once = pa.table({"m": table["method"], "p": table["parameter"], "t": there})
+            rows = once.group_by(["m", "p", "t"]).aggregate([]).to_pydict()
+            found.update(zip(rows["m"], rows["p"], rows["t"], strict=True))
+        return found
 
     def rows(self, scenarios: Collection[str]) -> pa.Table:
         """The rows of some scenarios, in the order of the file."""
-        wanted = pc.field("scenario").isin(pa.array(sorted(scenarios), pa.string()))
-        with letter(self.path):
-            return all_columns(self._data.to_table(filter=wanted, use_threads=False))
+        wanted = pa.array(sorted(scenarios), pa.string())
+        groups = [i for i, there in enumerate(self._of_group) if there.keys() & set(scenarios)]
+        tables = [
+            all_columns(table.filter(pc.is_in(table["scenario"], wanted)))
+            for table in self._groups(groups, None)
+        ]
+        empty = ESTIMATES.empty_table()
+        return pa.concat_tables([empty, *(t.replace_schema_metadata(None) for t in tables)])
+
+    def _groups(self, numbers: Sequence[int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        with letter(self.path), pq.ParquetFile(self.path) as file:
+            for number in numbers:
+                yield file.read_row_group(number, columns=columns, use_threads=False)
