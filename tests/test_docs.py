@@ -37,7 +37,7 @@ def follow(page: str, folder: Path) -> None:
         if shown is not None:
             assert not pages.differences(printed, shown.code), f"{page}:\n{block.code}"
     said = {block.key for block in pages.blocks((DOCS / page).read_text(encoding="utf-8"))}
-    assert ran or said <= {"not run", "file"}, f"{page} has code, and none of it was run"
+    assert ran or said == {"not run"}, f"{page} has code, and none of it was run"
 
 
 @pytest.mark.jags
@@ -130,10 +130,8 @@ def test_every_warning_is_on_the_page_of_errors() -> None:
     """Found in the source, and counted: a call that is written otherwise would be missed."""
     found = list(letters.letters())
     source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "rmm").rglob("*.py"))
-    assert len(found) == len(re.findall(r"\bwarnings\.warn\(|\bwarn\(\s*$", source, re.MULTILINE))
+    assert len(list(letters.calls())) == len(re.findall(r"\bwarnings\.warn\(", source))
     assert {letter.category for letter in found} == set(letters.CLASSES)
-    table = letters.warnings_table()
-    assert "so few units" not in table
     for letter in found:
         assert len(letter.text.replace("...", "")) > 8, letter
 

@@ -136,11 +136,14 @@ def test_layers_are_kept() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+DEVELOPERS = {"dev", "docs"}  # extras for work on the package itself
+
+
 def declared() -> set[str]:
-    """Distributions that pyproject.toml names for users, extras included, `dev` not."""
+    """Distributions that pyproject.toml names for users: extras, but not those of developers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + [s for name in extras if name != "dev" for s in extras[name]]
+    lines = project["dependencies"] + [s for name in set(extras) - DEVELOPERS for s in extras[name]]
     return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines}
 
 
@@ -153,7 +156,7 @@ def test_what_the_package_imports_is_declared() -> None:
 def test_extra_all_holds_every_extra_of_users() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    parts = {line for name in extras if name not in {"all", "dev"} for line in extras[name]}
+    parts = {line for name in set(extras) - DEVELOPERS - {"all"} for line in extras[name]}
     assert set(extras["all"]) == parts
 
 

@@ -11,6 +11,8 @@ import rmm
 from site_parts.tables import table
 
 PACKAGE = Path(rmm.__file__).parent
+#: Module that gives a warning -> file and function that has its text.
+WRITTEN_BY = {"rmm.fitted": ("advice.py", "flat_weights")}
 CLASSES = ("ConvergenceWarning", "SpecificationWarning")
 
 
@@ -35,7 +37,26 @@ def warnings_table() -> str:
 
 
 def letters() -> Iterator[Letter]:
-    """All calls of `warnings.warn`, in every file of the package."""
+    """Every text of every warning."""
+    for call, function, place in calls():
+        for message in _messages(call.args[0], function):
+            text = _text(message, function)
+            if text == "..." and place in WRITTEN_BY:
+                text = _returned(*WRITTEN_BY[place])
+            yield Letter(ast.unparse(call.args[1]), text, place)
+
+
+def _returned(module: str, name: str) -> str:
+    """The text that a function of the package ends with."""
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    function = next(f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name == name)
+    last = function.body[-1]
+    assert isinstance(last, ast.Return) and last.value is not None, name
+    return _text(last.value, function)
+
+
+def calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
+    """All calls of `warnings.warn`: the call, its function, its module."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         place = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
@@ -43,8 +64,22 @@ def letters() -> Iterator[Letter]:
             if isinstance(function, ast.FunctionDef):
                 for node in ast.walk(function):
                     if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
-                        yield Letter(ast.unparse(node.args[1]), _text(node.args[0], function),
-                                     place)  # fmt: skip
+                        yield node, function, place
+
+
+def _messages(node: ast.expr, function: ast.FunctionDef) -> list[ast.expr]:
+    """The message itself, or what a list holds that the call goes through before it goes on."""
+    for loop in ast.walk(function):
+        if isinstance(loop, ast.For) and ast.unparse(loop.target) == ast.unparse(node):
+            adds = f"{ast.unparse(loop.iter)}.append"
+            return [
+                call.args[0]
+                for call in ast.walk(function)
+                if isinstance(call, ast.Call)
+                and ast.unparse(call.func) == adds
+                and call.lineno < loop.lineno
+            ]
+    return [node]
 
 
 def _text(node: ast.expr, function: ast.FunctionDef) -> str:

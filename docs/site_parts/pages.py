@@ -90,6 +90,7 @@ def run(path: Path, folder: Path) -> Iterator[tuple[Block, str, Block | None]]:
 
 
 def _lend(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     for name in LENT:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from rmm.cli import engine, study
+from rmm.cli import completion, engine, study
 from rmm.errors import RmmError
 
 _EXAMPLES = """\
@@ -66,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"rmm {rmm.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (engine.add_doctor, engine.add_fit, study.add_simulate, study.add_study):
+    for add in (
+        engine.add_doctor,
+        engine.add_fit,
+        study.add_simulate,
+        study.add_study,
+        completion.add_completion,
+    ):
         add(commands)
     return top

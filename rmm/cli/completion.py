@@ -1,0 +1,45 @@
+"""`rmm completion`: a script that has the shell complete commands, flags and file names."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rmm.cli.common import command
+
+SHELLS = ("bash", "zsh", "tcsh")
+EXAMPLES = """\
+examples:
+  rmm completion bash > ~/.local/share/bash-completion/completions/rmm
+  rmm completion zsh > ~/.zsh/completions/_rmm      # a folder of your $fpath
+The script is written once and starts no Python; write it anew after an update.
+"""
+
+
+def add_completion(commands: Any) -> None:
+    """Declare `rmm completion`."""
+    completion = command(commands, "completion", "write the completion script of a shell",
+                         EXAMPLES, run_completion)  # fmt: skip
+    completion.add_argument("shell", choices=SHELLS, help="which shell")
+
+
+def run_completion(options: argparse.Namespace) -> int:
+    """`rmm completion`: print the script."""
+    import shtab
+
+    from rmm.cli import parser
+
+    top = parser()
+    _complete_files(top, shtab.FILE)
+    print(shtab.complete(top, shell=options.shell))
+    return 0
+
+
+def _complete_files(parser: argparse.ArgumentParser, files: Any) -> None:
+    """Let arguments that are files be completed as files, at any depth."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in set(action.choices.values()):
+                _complete_files(below, files)
+        elif action.metavar in ("FILE", "PATH", "TABLE", "FOLDER", "DATA"):
+            action.complete = files  # type: ignore[attr-defined]
