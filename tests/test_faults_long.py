@@ -1,4 +1,4 @@
-"""Kills at many random moments: `make test-faults` (a quarter of an hour on two idle cores)."""
+"""Kills at many random moments: `make test-faults` (an hour on two idle cores)."""
 
 from __future__ import annotations
 
