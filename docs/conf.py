@@ -38,6 +38,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rmm"
+html_context = {"default_mode": "auto"}  # light or dark, as the system is
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
