@@ -160,7 +160,7 @@ def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) ->
     run = subprocess.run(command("-n"), cwd=folder, env=environment(), capture_output=True,
                          text=True, check=False)  # fmt: skip
     assert run.returncode == 1
-    assert "no whole file of estimates" in run.stderr
+    assert "no whole file of estimates" in run.stdout + run.stderr
     wildcards = (f"fit:scenario={job.scenario},method={job.method},first={job.first:05d},"
                  f"last={job.last:05d}")  # fmt: skip
     snakemake(folder, "--target-jobs", wildcards, "--allowed-rules", "fit", "--mode", "remote",
