@@ -36,7 +36,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_links_lead_somewhere(site: Path) -> None:
     """Every link, image, script and style of every page, anchors included."""
-    texts = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    texts = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")
+             if "_static" not in path.parts}  # there: templates of the theme # fmt: skip
     assert len(texts) > 40
     broken, outside = [], []
     for path, text in texts.items():

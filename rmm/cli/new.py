@@ -19,7 +19,7 @@ examples:
 Every key of the file has a comment. Runs nothing, and never writes over a file.
 """
 _OUTCOMES = {
-    "gaussian": ("y", "sigma_l2: 1        # sd of groups\n"),
+    "gaussian": ("y", "sigma_l2: 1    # sd of groups\n"),
     "binomial": ("y", ""),
     "weibull": ("Surv(time, event)", "shape: 1.5         # above 1: ends become more likely\n"),
 }
