@@ -75,7 +75,7 @@ def test_another_method_is_refused_once_with_the_difference(tmp_path: Path, resu
     found = compare(changed, results)
     assert (found.belongs, found.batches) == (False, 2)
     (reason,) = found.refused
-    assert "another settings of the method" in reason
+    assert "other settings of the method" in reason
     assert "sampler.draws: 100 there, 200 in" in reason
     assert found.changed == (f"methods.mm.sampler.draws: 100 there, 200 in {changed.file}",)
 

@@ -93,23 +93,27 @@ def performance(
         If a column is missing or a measure is not known.
     """
     table = _prepared(estimates, truth, columns or {})
-    names = list(measures or MEASURES)
-    unknown = [n for n in names if n not in MEASURES]
-    if unknown:
-        raise StudyError(f"Unknown measure {unknown[0]!r}.\n  allowed: {', '.join(MEASURES)}")
+    rows = _rows(measures)
     if having is None:
         having = estimated(table)
     cells = _cells(table, usable, parameters, having, scenarios)
     scorer = _Scorer(
         cells=cells,
-        rows=[MEASURES[n] for n in names],
+        rows=rows,
         alpha=alpha,
         baseline=baseline or str(table["method"].iloc[0]),
         null_scenarios=null_scenarios or {},
         untested=untested,
     )
-    out = [*scorer.scored(), *_of_fits(cells, [MEASURES[n] for n in names])]
-    return pd.DataFrame(out, columns=_COLUMNS)
+    return pd.DataFrame([*scorer.scored(), *_of_fits(cells, rows)], columns=_COLUMNS)
+
+
+def _rows(measures: Sequence[str] | None) -> list[Measure]:
+    names = list(measures or MEASURES)
+    unknown = [n for n in names if n not in MEASURES]
+    if unknown:
+        raise StudyError(f"Unknown measure {unknown[0]!r}.\n  allowed: {', '.join(MEASURES)}")
+    return [MEASURES[n] for n in names]
 
 
 _COLUMNS = [
