@@ -54,8 +54,8 @@ def performance(
     ----------
     estimates : pandas.DataFrame
         One row per fit and parameter, columns as `rmm.study.results.ESTIMATES`. Only
-        replication, method, mean and sd are needed: without interval columns intervals are
-        mean -+ z sd, without p_value a test rejects where the interval excludes the null.
+        replication, method, mean and sd are needed: without intervals they are mean -+ z sd,
+        without p_value a test rejects where the interval excludes the null.
     alpha : float, sequence, or mapping of parameter -> sequence
         Levels of tests and intervals.
     measures, parameters : sequence of str, optional
@@ -65,8 +65,7 @@ def performance(
     truth : float, optional
         The truth, where the table has no such column.
     null_scenarios : mapping, optional
-        (scenario, parameter) -> scenario that differs only in that parameter, which is at its
-        null there; for `size_adjusted_power`.
+        (scenario, parameter) -> scenario where only that parameter differs, at its null.
     usable : sequence of str
         Statuses of fits that count.
     columns : mapping, optional
@@ -94,8 +93,7 @@ def performance(
     """
     table = _prepared(estimates, truth, columns or {})
     rows = _rows(measures)
-    if having is None:
-        having = estimated(table)
+    having = estimated(table) if having is None else having
     cells = _cells(table, usable, parameters, having, scenarios)
     scorer = _Scorer(
         cells=cells,
