@@ -58,8 +58,7 @@ def performance(
         without p_value a test rejects where the interval excludes the null.
     alpha : float, sequence, or mapping of parameter -> sequence
         Levels of tests and intervals.
-    measures, parameters : sequence of str, optional
-        What to compute; all by default.
+    measures, parameters : sequence of str, optional; all by default
     baseline : str, optional
         Method that paired measures compare with; the first in the table by default.
     truth : float, optional
@@ -73,9 +72,9 @@ def performance(
     untested : collection of str
         Parameters without measures of tests, such as variances, which are never 0.
     having : collection of (method, parameter), optional
-        What each method estimates (`estimated`), where the table is a part of a larger one.
+        What each method estimates (`estimated`), where the table is part of a larger one.
     scenarios : collection of str, optional
-        Those that are scored; others are there to be compared with. All by default.
+        Those that are scored, not only compared with; all by default.
 
     Returns
     -------
