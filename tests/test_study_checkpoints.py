@@ -14,7 +14,7 @@ from kills import content, lines, load, only, parts, start, whole
 from projects import FAKED
 
 from rmm.errors import StudyError
-from rmm.study import Study, checkpoints, collect, plan, status
+from rmm.study import Study, checkpoints, collect, plan, status, write_performance
 from rmm.study.checkpoints import discard
 from rmm.study.tasks import Outcome, Task
 
@@ -184,6 +184,20 @@ def test_a_damaged_batch_is_named_and_only_it_repeated(
     assert fits.done == 6
     assert second.stat().st_mtime_ns == before
     assert content(first) == good
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text"])
+def test_a_damaged_table_of_all_batches_is_named(damage: str, tmp_path: Path) -> None:
+    study, out = load(tmp_path), tmp_path / "out"
+    whole(study, out)
+    table = out / "all.parquet"
+    collect(study, [out / job.path for job in plan(study, out)], table)
+    write_performance(study, table, out / "performance.parquet")
+    table.write_bytes(spoilt(table.read_bytes(), damage))
+    with pytest.raises(
+        StudyError, match=r"all\.parquet cannot be read.*\n *Delete.*collected again"
+    ):
+        write_performance(study, table, out / "performance.parquet")
 
 
 def test_a_batch_that_took_long_is_kept_until_it_is_collected(tmp_path: Path, fits: Fits) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ class EstimatesFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with letter(path), pq.ParquetFile(path) as file:
+        with self._opened() as file:
             schema, count = file.schema_arrow, file.num_row_groups
         check_columns(path, schema)
         # Scenarios of each group: rows are sorted by them, so that most groups have one.
@@ -58,6 +59,15 @@ class EstimatesFile:
         return pa.concat_tables([empty, *(t.replace_schema_metadata(None) for t in tables)])
 
     def _groups(self, numbers: Sequence[int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        with letter(self.path), pq.ParquetFile(self.path) as file:
+        with self._opened() as file:
             for number in numbers:
                 yield file.read_row_group(number, columns=columns, use_threads=False)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        with (
+            letter(self.path, "it is collected again, and no fit repeated"),
+            self.path.open("rb") as source,  # Arrow takes every path to be UTF-8
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
+            yield file

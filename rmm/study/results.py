@@ -130,7 +130,10 @@ def write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> N
 
 def _write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     waiting = schema.empty_table()
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with (
+        path.open("wb") as file,  # Arrow takes every path to be UTF-8
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
         for table in tables:
             waiting = pa.concat_tables([waiting, table.cast(schema)])
             while len(waiting) >= GROUP_ROWS:
@@ -192,14 +195,14 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
 
 
 @contextmanager
-def letter(path: Path) -> Iterator[None]:
-    """Say which file it is that cannot be read, and what to do."""
+def letter(path: Path, again: str = "only this batch is recomputed") -> Iterator[None]:
+    """Say which file it is that cannot be read, and what happens if it is deleted."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {_first_line(error)}\n"
-            "Delete the file and run the study again; only this batch is recomputed."
+            f"Delete the file and run the study again; {again}."
         ) from error
 
 
