@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.convergence import convergence
+
 if TYPE_CHECKING:
     import xarray
 
@@ -66,7 +68,7 @@ def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Index ``parameter``; columns mean, sd, q2.5, median, q97.5, rhat (rank-normalised split
-        R-hat), ess_bulk, ess_tail and mcse_mean (Vehtari et al. 2021), from `arviz_stats`.
+        R-hat), ess_bulk, ess_tail and mcse_mean (`rmm.convergence`).
     """
     labels: list[str] = []
     blocks: list[Array] = []
@@ -78,27 +80,8 @@ def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
     if not blocks:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="parameter"))
     draws = np.concatenate(blocks, axis=2)
-    return pd.DataFrame(_columns(draws), index=pd.Index(labels, name="parameter"))[columns]
-
-
-def _columns(draws: Array) -> dict[str, Array]:
-    from arviz_stats.base import array_stats
-
-    flat = draws.reshape(-1, draws.shape[2])
-    low, median, high = np.quantile(flat, QUANTILES, axis=0)
-    axes = {"chain_axis": 0, "draw_axis": 1}
-    with np.errstate(all="ignore"):
-        return {
-            "mean": flat.mean(axis=0),
-            "sd": flat.std(axis=0, ddof=1),
-            "q2.5": low,
-            "median": median,
-            "q97.5": high,
-            "rhat": array_stats.rhat(draws, **axes),
-            "ess_bulk": array_stats.ess(draws, method="bulk", **axes),
-            "ess_tail": array_stats.ess(draws, method="tail", prob=(0.05, 0.95), **axes),
-            "mcse_mean": array_stats.mcse(draws, method="mean", **axes),
-        }
+    found = {**spread(draws.reshape(-1, len(labels))), **convergence(draws)}
+    return pd.DataFrame(found, index=pd.Index(labels, name="parameter"))[columns]
 
 
 def of_weighted_draws(table: pd.DataFrame, effective: float | None) -> pd.DataFrame:
