@@ -80,8 +80,8 @@ def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
     if not blocks:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="parameter"))
     draws = np.concatenate(blocks, axis=2)
-    found = {**spread(draws.reshape(-1, len(labels))), **convergence(draws)}
-    return pd.DataFrame(found, index=pd.Index(labels, name="parameter"))[columns]
+    table = {**spread(draws.reshape(-1, len(labels))), **convergence(draws)}
+    return pd.DataFrame(table, index=pd.Index(labels, name="parameter"))[columns]
 
 
 def of_weighted_draws(table: pd.DataFrame, effective: float | None) -> pd.DataFrame:
