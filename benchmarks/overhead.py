@@ -9,7 +9,7 @@ take in one process: starting processes, imports, files, collection and all else
 the number of fits. CPU seconds, as they are the same on a busy machine.
 
 With `--of results/NAME`, after a run from nothing in this folder: the share of the jobs' time, by
-Snakemake's own records, that is not in fits (or in compiling Stan programs).
+Snakemake's own records, that is in neither fits nor simulating data; compiling is not counted.
 """
 
 from __future__ import annotations
@@ -103,28 +103,45 @@ def seconds_of_a_fit(file: Path) -> float:
 
 
 def share(results: Path) -> None:
-    """Of the seconds of all jobs of a study, those outside of fits."""
+    """Of the seconds of all jobs of a study, those outside of fits and of simulating data."""
     import pyarrow.parquet as pq
 
-    jobs = {}
+    jobs: dict[tuple[str, str], float] = {}  # a job of several outputs has a record for each
     for path in (Path(".snakemake") / "metadata").rglob("*"):
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf-8"))
-            key = (record["rule"], str(record.get("log")), record.get("starttime"))
-            if record.get("endtime") and any(results.name in str(x) for x in key):
+            if record.get("endtime") and results.name in str(record.get("log")):
+                key = (record["rule"], str(record["log"]))
                 jobs[key] = record["endtime"] - record["starttime"]
-    compiling = sum(seconds for (rule, *_), seconds in jobs.items() if rule == "compile")
-    everything = sum(jobs.values()) - compiling
-    table = pq.read_table(results / "estimates.parquet",
-                          columns=["scenario", "method", "replication", "seconds"])  # fmt: skip
-    fits = table.to_pandas().drop_duplicates(["scenario", "method", "replication"])["seconds"].sum()
     rules: dict[str, float] = {}
-    for (rule, *_), seconds in jobs.items():
+    for (rule, _), seconds in jobs.items():
         rules[rule] = rules.get(rule, 0.0) + seconds
-    print(f"{len(jobs)} jobs, {everything:.1f} s, {fits:.1f} s of them in fits: "
-          f"{100 * (1 - fits / everything):.1f}% outside (aim: 5%)")  # fmt: skip
+    everything = sum(rules.values()) - rules.get("compile", 0.0)
+    address = ["scenario", "method", "replication"]
+    table = pq.read_table(results / "estimates.parquet", columns=[*address, "seconds"]).to_pandas()
+    fits = table.drop_duplicates(address)
+    simulated = len(fits) * seconds_of_data(results)
+    outside = everything - simulated - fits["seconds"].sum()
+    print(f"{len(jobs)} jobs, {everything:.1f} s without compiling: {fits['seconds'].sum():.1f} s in "
+          f"{len(fits):,} fits, about {simulated:.1f} s simulating their data, "
+          f"{100 * outside / everything:.1f}% outside (aim: 5%)")  # fmt: skip
     for rule, seconds in sorted(rules.items(), key=lambda pair: -pair[1]):
         print(f"    {rule:12} {seconds:8.1f} s")
+
+
+def seconds_of_data(results: Path) -> float:
+    """Of simulating one replication, the mean of 100 in each scenario."""
+    from rmm.study import load_study
+    from rmm.study.batches import draw_replication
+
+    study = load_study(ROOT / "config" / "studies" / f"{results.name}.yaml")
+    for scenario in study.scenarios:  # what all replications share, and imports
+        draw_replication(study.seed, scenario, 1)
+    began = time.process_time()
+    for scenario in study.scenarios:
+        for replication in range(1, 101):
+            draw_replication(study.seed, scenario, replication)
+    return (time.process_time() - began) / 100 / len(study.scenarios)
 
 
 def environment() -> dict[str, str]:
