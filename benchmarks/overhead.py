@@ -122,8 +122,9 @@ def share(results: Path) -> None:
     fits = table.drop_duplicates(address)
     simulated = len(fits) * seconds_of_data(results)
     outside = everything - simulated - fits["seconds"].sum()
-    print(f"{len(jobs)} jobs, {everything:.1f} s without compiling: {fits['seconds'].sum():.1f} s in "
-          f"{len(fits):,} fits, about {simulated:.1f} s simulating their data, "
+    print(f"{len(jobs)} jobs, {everything:.1f} s without compiling: "
+          f"{fits['seconds'].sum():.1f} s in {len(fits):,} fits, "
+          f"about {simulated:.1f} s simulating their data, "
           f"{100 * outside / everything:.1f}% outside (aim: 5%)")  # fmt: skip
     for rule, seconds in sorted(rules.items(), key=lambda pair: -pair[1]):
         print(f"    {rule:12} {seconds:8.1f} s")
