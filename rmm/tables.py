@@ -125,7 +125,7 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
 
 
 def _check_single(column: pd.Series) -> None:
-    """Raise `DataError` for cells that hold several values."""
+    """Raise `DataError` for cells that hold several values, or text that no file can hold."""
     if column.dtype == object:
         found = {type(v).__name__ for v in column if not isinstance(v, Hashable)}
         if found:
@@ -133,6 +133,20 @@ def _check_single(column: pd.Series) -> None:
                 f"Column `{column.name}` holds values of type {', '.join(sorted(found))}: each "
                 "cell is one number or one text."
             )
+        for row, value in zip(column.index, column, strict=True):
+            if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
+                raise DataError(
+                    f"Column `{column.name}` holds text that is not Unicode, in row {row + 1}: "
+                    f"{ascii(value)[:80]}. Read the file with the encoding that it has."
+                )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a surrogate by itself
+        return False
+    return True
 
 
 def _counted(flags: Array, what: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -77,7 +78,11 @@ def only_letters(
             assert letter.strip(), "an empty letter"
             assert len(letter) <= LETTER, f"a letter of {len(letter)} characters"
 
-    run()
+    try:
+        run()
+    except Exception:  # noqa: BLE001  workers of pytest can tell each other ASCII only
+        said = traceback.format_exc(limit=-4)
+        raise AssertionError(said.encode("ascii", "backslashreplace").decode()) from None
 
 
 # -- texts -----------------------------------------------------------------------------------

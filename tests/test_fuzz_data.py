@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -66,49 +67,55 @@ def _retyped(column: pd.Series, kind: str) -> Any:
     return column.astype("S10") if kind == "bytes" else column.astype(kind)
 
 
+#: What pandas says of a change that it cannot make.
+_IMPOSSIBLE = (TypeError, ValueError, OverflowError, NotImplementedError, pa.ArrowException)
+_CHANGES = ("cells", "type", "constant", "drop", "double", "rename", "rows", "index", "all", "big")
+
+
 @st.composite
 def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
     """The coalitions with some cells, types, columns or rows that do not belong."""
     frame = base().copy()
     for _ in range(draw(st.integers(1, 3))):
-        if not len(frame.columns):
-            break
-        at = draw(st.integers(0, len(frame.columns) - 1))
-        column = frame.iloc[:, at]
-        what = draw(st.sampled_from(("cells", "type", "constant", "drop", "double", "rename",
-                                     "rows", "index", "all", "big")))  # fmt: skip
-        if what == "cells":
-            values = column.astype(object).tolist()
-            for _ in range(draw(st.integers(1, 3))):
-                if values:
-                    values[draw(st.integers(0, len(values) - 1))] = draw(st.sampled_from(_ODD))
-            frame.isetitem(at, pd.Series(values, index=frame.index, dtype=object))
-        elif what == "type":
-            try:
-                frame.isetitem(at, _retyped(column, draw(st.sampled_from(_TYPES))))
-            except (TypeError, ValueError, OverflowError, pa.ArrowException):
-                continue
-        elif what == "constant":
-            frame.isetitem(at, pd.Series([draw(st.sampled_from(_ODD))] * len(frame), dtype=object,
-                                         index=frame.index))  # fmt: skip
-        elif what == "drop":
-            frame = frame.drop(columns=frame.columns[at])
-        elif what == "double":
-            frame.insert(at, frame.columns[at], column, allow_duplicates=True)
-        elif what == "rename":
-            new = draw(st.sampled_from((*HOSTILE, 0, None, ("a", "b"), np.nan, 1.5)))
-            frame.columns = pd.Index([*frame.columns[:at], new, *frame.columns[at + 1 :]],
-                                     dtype=object)  # fmt: skip
-        elif what == "rows":
-            rows = draw(st.lists(st.integers(0, max(0, len(frame) - 1)), max_size=12))
-            frame = frame.iloc[rows if len(frame) else []]
-        elif what == "index" and frame.columns.is_unique:
-            frame = frame.set_index(frame.columns[at], drop=draw(st.booleans()))
-        elif what == "big":
-            scale = draw(st.sampled_from((1e300, 1e-300, 0.0, -1.0)))
-            frame.isetitem(at, pd.to_numeric(column, errors="coerce") * scale)
-        else:
-            frame.isetitem(at, draw(st.permutations(column.tolist())))
+        if len(frame.columns):
+            at = draw(st.integers(0, len(frame.columns) - 1))
+            with suppress(*_IMPOSSIBLE):
+                frame = _changed(draw, frame, at, draw(st.sampled_from(_CHANGES)))
+    return frame
+
+
+def _changed(draw: st.DrawFn, frame: pd.DataFrame, at: int, what: str) -> pd.DataFrame:
+    """A table with one change, of its column `at` or of its rows."""
+    column = frame.iloc[:, at]
+    if what == "cells":
+        values = column.astype(object).tolist()
+        for _ in range(draw(st.integers(1, 3))):
+            if values:
+                values[draw(st.integers(0, len(values) - 1))] = draw(st.sampled_from(_ODD))
+        frame.isetitem(at, pd.Series(values, index=frame.index, dtype=object))
+    elif what == "type":
+        frame.isetitem(at, _retyped(column, draw(st.sampled_from(_TYPES))))
+    elif what == "constant":
+        frame.isetitem(at, pd.Series([draw(st.sampled_from(_ODD))] * len(frame), dtype=object,
+                                     index=frame.index))  # fmt: skip
+    elif what == "drop":
+        return frame.iloc[:, [i for i in range(len(frame.columns)) if i != at]]
+    elif what == "double":
+        frame.insert(at, frame.columns[at], column, allow_duplicates=True)
+    elif what == "rename":
+        new = draw(st.sampled_from((*HOSTILE, 0, None, ("a", "b"), np.nan, 1.5)))
+        frame.columns = pd.Index([*frame.columns[:at], new, *frame.columns[at + 1 :]],
+                                 dtype=object)  # fmt: skip
+    elif what == "rows":
+        rows = draw(st.lists(st.integers(0, max(0, len(frame) - 1)), max_size=12))
+        return frame.iloc[rows if len(frame) else []]
+    elif what == "index" and frame.columns.is_unique:
+        return frame.set_index(frame.columns[at], drop=draw(st.booleans()))
+    elif what == "big":
+        scale = draw(st.sampled_from((1e300, 1e-300, 0.0, -1.0)))
+        frame.isetitem(at, pd.to_numeric(column, errors="coerce") * scale)
+    else:
+        frame.isetitem(at, draw(st.permutations(column.tolist())))
     return frame
 
 
