@@ -344,7 +344,10 @@ def _check_sizes(
     for block, units in zip(formula.members, members, strict=True):
         if not block.weight.uses_size:
             continue
-        given = pd.to_numeric(frame["n"].iloc[units.rows], errors="coerce").to_numpy(dtype=float)
+        try:
+            given = pd.to_numeric(frame["n"].iloc[units.rows], errors="coerce").to_numpy(float)
+        except OverflowError:
+            raise DataError("Column `n` holds whole numbers that no group has members.") from None
         bad = np.flatnonzero(given != units.size)
         if len(bad):
             row = bad[0]

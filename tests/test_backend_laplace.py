@@ -13,6 +13,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import integrate, special, stats
 
 import rmm
+from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, uniforms
 from rmm.backends.laplace.integrand import Integrand
@@ -147,6 +148,59 @@ def test_derivatives_of_every_family(name: str) -> None:
             C = found.shared(s, np.eye(24))
             ours = ours - C.T @ C
         np.testing.assert_allclose(ours, hessian[s], atol=1e-7)
+
+
+# -- factors -----------------------------------------------------------------------------------
+
+
+def integrals(name: str, family: str, sparse: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Integrand, map and integrals at two hyperparameter values, by one kind of factors."""
+    monkeypatch.setattr(Pattern, "is_sparse", sparse)
+    outcome = {"gaussian": "y", "binomial": "lead", "weibull": "Surv(abs(y) + 0.1, lead)"}[family]
+    table = made_up_coalitions(60, 25)
+    table["lead"] = (table["gid"].str[-1] < "5").astype(int)
+    model = prepare(FORMULAS[name].replace("y ~", f"{outcome} ~"), table, family)
+    integrand = Integrand(latent(model))
+    theta = np.array([from_values(s, integrand.model.hyper) for s in starts(model)])
+    values = to_values(theta, integrand.model.hyper)
+    inner = integrand.inner(values, len(theta))
+    return integrand, integrand.affine(values, len(theta)), inner
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull"])
+@pytest.mark.parametrize("name", ["estimated weights", "crossed nesting", "walk", "slopes"])
+def test_sparse_factors_are_the_dense_ones(
+    name: str, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, dense = integrals(name, family, False, monkeypatch)
+    integrand, affine, sparse = integrals(name, family, True, monkeypatch)
+    assert (type(dense.factors), type(sparse.factors)) == (DenseFactors, SparseFactors)
+    assert np.isfinite(dense.value).all()
+    np.testing.assert_allclose(sparse.value, dense.value, rtol=1e-9)
+    np.testing.assert_allclose(sparse.logdet, dense.logdet, rtol=1e-9)
+    np.testing.assert_allclose(sparse.mode, dense.mode, atol=1e-6)
+    # Draws: their length in the metric of H, and, of many, their covariance.
+    lower = dense.factors.lower[1]
+    moved, square = integrand.around(sparse, affine, 1, np.random.default_rng(1), 20_000)
+    np.testing.assert_allclose(square, np.sum((moved @ lower) ** 2, axis=1), rtol=1e-6)
+    standard = (moved @ lower)[:10_000]
+    covariance = standard.T @ standard / 10_000
+    # 5 standard errors of some 1,600 elements: a false alarm in 1,000 runs.
+    np.testing.assert_allclose(covariance, np.eye(len(covariance)), atol=5 * 2**0.5 / 100)
+
+
+def test_sparse_factors_are_taken_where_they_are_faster() -> None:
+    """Groups of many nations are; members who may meet anywhere are not."""
+    rng = np.random.default_rng(3)
+    for nations, members in ((40, 10), (1, 400)):
+        nation = np.repeat(np.arange(nations), 400 // nations)
+        pid = [n * members + rng.choice(members, 6, replace=False) for n in nation]
+        table = pd.DataFrame({"gid": np.repeat(np.arange(400), 6), "pid": np.concatenate(pid)})
+        table["y"] = rng.normal(size=400)[table["gid"]]
+        model = prepare("y ~ 1 + mm(id(pid, gid), RE = TRUE)", table)
+        *_, pattern = Integrand(latent(model)).pairs
+        assert pattern.size >= 400
+        assert pattern.is_sparse == (nations > 1)
 
 
 # -- hyperparameters -----------------------------------------------------------------------------

@@ -13,15 +13,22 @@ Statistical Association 81, 82-86; Rue, Martino & Chopin (2009), JRSS B 71, 319-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.linalg import lapack
 
+from rmm.backends.laplace.factors import (
+    DenseFactors,
+    Factors,
+    Pattern,
+    factors_for,
+    largest,
+    lower_pattern,
+)
 from rmm.errors import BackendError
 from rmm.families import Curvature
 from rmm.programs.laplace import Feature, LatentModel
@@ -65,13 +72,19 @@ class Inner:
     value : (S,)
         log p(y | theta), by Laplace; -inf where no mode was found.
     mode : (S, P)
-    factor : (S, P, P)
-        Lower Cholesky factor of H.
+    logdet : (S,)
+        log|H|.
+    factors : Factors
+        Of H; those of this integrand are overwritten by its next integral.
+    weight : (S, J) array
+        Diagonal of W.
     """
 
     value: Array
     mode: Array
-    factor: Array
+    logdet: Array
+    factors: Factors
+    weight: Array
 
 
 class Integrand:
@@ -101,12 +114,12 @@ class Integrand:
             (ones, (self.column, at)), shape=(model.size, len(slots))
         )
         self._plain = not model.weights and not model.features
+        self._factors: Factors | None = None
 
     @cached_property
-    def pairs(self) -> tuple[Array, Array, Array, Any]:
-        """Pairs of slots of one group: left, right, group, and the sum of their products by cell.
-
-        Cells are those of the lower triangle of A'WA that can differ from 0.
+    def pairs(self) -> tuple[Array, Array, Array, Any, Pattern]:
+        """Pairs of slots of one group: left, right, group, the sum of their products by cell, and
+        the cells: those of the lower triangle of I + A'WA that can differ from 0.
         """
         size = np.bincount(self.row, minlength=self.model.groups)
         first = np.concatenate([[0], np.cumsum(size)[:-1]])
@@ -117,18 +130,28 @@ class Integrand:
         right = first[self.row[left]] + step
         lower = self.column[left] >= self.column[right]
         left, right = left[lower], right[lower]
-        cell = self.column[left] * self.model.size + self.column[right]
-        cells, place = np.unique(cell, return_inverse=True)
+        pattern, place = lower_pattern(self.model.size, self.column[left], self.column[right])
         total = sparse.csr_matrix(
-            (np.ones(len(left)), (place, np.arange(len(left)))), shape=(len(cells), len(left))
+            (np.ones(len(left)), (place, np.arange(len(left)))),
+            shape=(len(pattern.row), len(left)),
         )
-        return left, right, self.row[left], (cells, total)
+        return left, right, self.row[left], total, pattern
+
+    @cached_property
+    def dense(self) -> bool:
+        """Whether factors are dense: minus the Hessian of this family is no diagonal matrix."""
+        family = self.model.family
+        own = {p.name: np.ones(1) for p in family.parameters}
+        assert family.curvature is not None
+        found = family.curvature(np.zeros((1, self.model.groups)), own, self.model.outcome)
+        return found.shared is not None
 
     @property
     def at_once(self) -> int:
         """Hyperparameter values whose arrays fit into memory together."""
-        largest = max(self.model.size**2, len(self.pairs[0]), len(self.model.entry_row), 1)
-        return max(1, _NUMBERS_AT_ONCE // largest)
+        left, *_, pattern = self.pairs
+        most = max(largest(pattern, dense=self.dense), len(left), len(self.model.entry_row), 1)
+        return max(1, _NUMBERS_AT_ONCE // most)
 
     # ---- the affine map ----------------------------------------------------------------------
 
@@ -195,10 +218,9 @@ class Integrand:
         found = (self.by_column @ (affine.A * v[:, self.row]).T).T
         return np.ascontiguousarray(found) * affine.scale
 
-    def _precision(self, affine: Affine, curvature: Curvature) -> Array:
-        """(S, P, P) H, its lower triangle."""
-        left, right, group, (cells, total) = self.pairs
-        size, weight = self.model.size, curvature.weight
+    def _precision(self, affine: Affine, weight: Array) -> Array:
+        """(S, cells) of I + B' diag(weight) B."""
+        left, right, group, total, pattern = self.pairs
         products = affine.A[:, left] * affine.A[:, right]
         constant = weight.shape[1] == 1
         if not constant:
@@ -206,16 +228,9 @@ class Integrand:
         sums = (total @ products.T).T
         if constant:
             sums = sums * weight
-        flat = np.zeros((len(affine.scale), size * size))
-        flat[:, cells] = sums * affine.scale[:, cells // size] * affine.scale[:, cells % size]
-        H = flat.reshape(-1, size, size)
-        if curvature.shared is not None:
-            for s in range(len(H)):
-                rows = self._dense(affine, s)
-                shared = curvature.shared(s, rows)
-                H[s] -= shared.T @ shared
-        H[:, np.arange(size), np.arange(size)] += 1.0
-        return H
+        H = sums * affine.scale[:, pattern.row] * affine.scale[:, pattern.column]
+        H[:, pattern.diagonal] += 1.0
+        return np.asarray(H)
 
     def _dense(self, affine: Affine, s: int) -> Array:
         """(J, P) B of one hyperparameter value."""
@@ -238,31 +253,33 @@ class Integrand:
         z = np.zeros((count, self.model.size))
         if start is not None and not self.exact:
             z[:] = start
-        factor = np.zeros((count, self.model.size, self.model.size))
-        value = np.full(count, -np.inf)
-        height = np.full(count, -np.inf)
+        factors = self._room(count)
+        value, logdet = np.full(count, -np.inf), np.zeros(count)
+        weight = np.zeros((count, self.model.groups))
         active = np.arange(count)
         for _ in range(_NEWTON_STEPS):
             part, own = affine.take(active), _some(values, active)
             curvature = self.curvature(self.predictor(part, z[active]), own)
-            H = self._precision(part, curvature)
             slope = self._back(part, curvature.gradient) - z[active]
             here = curvature.value - 0.5 * np.sum(z[active] ** 2, axis=1)
-            step, logdet, good = _solved(H, slope)
-            decrement = np.sum(step * slope, axis=1)
-            factor[active], height[active] = H, here
-            done = ~good | ~np.isfinite(here) | (decrement < _DECREMENT)
-            finished = active[done & good & np.isfinite(here)]
-            keep = done & good & np.isfinite(here)
-            value[finished] = here[keep] - 0.5 * logdet[keep]
-            going = ~done
-            if self.exact and going.any():  # one step is all of it
-                z[active[going]] += step[going]
-                chosen = affine.take(active[going])
-                last = self.curvature(self.predictor(chosen, z[active[going]]), _some(own, going))
-                top = last.value - 0.5 * np.sum(z[active[going]] ** 2, axis=1)
-                value[active[going]] = top - 0.5 * logdet[going]
+            logdet[active], good = factors.refactor(
+                active, self._precision(part, curvature.weight), self._less(part, curvature)
+            )
+            good &= np.isfinite(here)
+            step = np.zeros_like(slope)
+            for i in np.flatnonzero(good):
+                step[i] = factors.solve(active[i], slope[i])
+            weight[active] = curvature.weight
+            if self.exact:  # one step is all of it
+                z[active] += step
+                last = self.curvature(self.predictor(part, z), own).value
+                top = last - 0.5 * np.sum(z**2, axis=1) - 0.5 * logdet
+                value = np.where(good, top, -np.inf)
                 break
+            done = ~good | (np.sum(step * slope, axis=1) < _DECREMENT)
+            keep = done & good
+            value[active[keep]] = here[keep] - 0.5 * logdet[active[keep]]
+            going = ~done
             if not going.any():
                 break
             z[active[going]] = self._uphill(
@@ -270,7 +287,50 @@ class Integrand:
                 here[going],
             )  # fmt: skip
             active = active[going]
-        return Inner(value, z, factor)
+        return Inner(value, z, logdet, factors, weight)
+
+    def _room(self, count: int) -> Factors:
+        """Room for the factors of `count` hyperparameter values, kept from one call to the next."""
+        if self._factors is None or len(self._factors) < count:
+            self._factors = factors_for(self.pairs[-1], count, dense=self.dense)
+        return self._factors
+
+    def _less(self, affine: Affine, curvature: Curvature) -> Callable[[int], Array] | None:
+        """What is no diagonal matrix in minus the Hessian, by hyperparameter value."""
+        shared = curvature.shared
+        if shared is None:
+            return None
+        return lambda s: shared(s, self._dense(affine, s))
+
+    def around(
+        self, inner: Inner, affine: Affine, s: int, rng: np.random.Generator, count: int
+    ) -> tuple[Array, Array]:
+        """Draws about the mode of one hyperparameter value, in pairs of opposite sign.
+
+        Where factors are sparse a draw is H^-1 (e + B' W^1/2 f) of normal e and f, whose covariance
+        is H^-1 (I + B' W B) H^-1 = H^-1.
+
+        Returns
+        -------
+        moved : (count, P)
+            Differences from the mode; normal with covariance H^-1.
+        square : (count,)
+            Their squared length in the metric of H.
+        """
+        half, size = count // 2, self.model.size
+        noise = rng.standard_normal((half, size))
+        factors = inner.factors
+        if isinstance(factors, DenseFactors):
+            moved, square = factors.half_solve(s, noise), np.sum(noise**2, axis=1)
+        else:
+            one = affine.take(np.array([s]))
+            spread = np.sqrt(inner.weight[[s]])
+            other = rng.standard_normal((half, self.model.groups)) * spread
+            noise += self._back(one, other)
+            moved = factors.solve(s, noise.T).T
+            reached = self.rows_total(one.A * (one.scale * moved)[:, self.column])
+            square = np.sum(moved**2, axis=1) + np.sum((spread * reached) ** 2, axis=1)
+        return np.concatenate([moved, -moved]), np.tile(square, 2)
 
     def _uphill(self, affine: Affine, values: Values, z: Array, step: Array, here: Array) -> Array:
         """Newton's step, halved until the log posterior rises."""
@@ -312,18 +372,3 @@ class Integrand:
 
 def _some(values: Values, keep: Array) -> dict[str, Array]:
     return {name: value[keep] for name, value in values.items()}
-
-
-def _solved(H: Array, slope: Array) -> tuple[Array, Array, Array]:
-    """H^-1 slope, log|H| and whether it could be had; H becomes its lower factor."""
-    step, logdet = np.zeros_like(slope), np.zeros(len(H))
-    good = np.ones(len(H), dtype=bool)
-    for s in range(len(H)):
-        factor, failed = lapack.dpotrf(H[s], lower=1, clean=1)
-        if failed:
-            good[s] = False
-            continue
-        H[s] = factor
-        logdet[s] = 2 * np.log(factor.diagonal()).sum()
-        step[s] = lapack.dpotrs(factor, slope[s], lower=1)[0]
-    return step, logdet, good

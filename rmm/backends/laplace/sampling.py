@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack
 
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import (
@@ -19,7 +18,7 @@ from rmm.backends.laplace.importance import (
     systematic,
     uniforms,
 )
-from rmm.backends.laplace.integrand import Integrand
+from rmm.backends.laplace.integrand import Affine, Inner, Integrand
 from rmm.tables import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
@@ -93,27 +92,26 @@ class Sampler:
         for rows in self._chunks(S):
             values = to_values(theta[rows], self.hyper)
             inner = self.integrand.inner(values, *self._args(rows))
+            affine = self.integrand.affine(values, len(inner.value))
             prior = log_prior(theta[rows], self.hyper)
-            noise = self.rng.standard_normal((len(prior), M // 2, P))
-            noise = np.concatenate([noise, -noise], axis=1)
+            square = np.zeros((len(prior), M))
             for s in np.flatnonzero(np.isfinite(inner.value)):
-                moved = lapack.dtrtrs(inner.factor[s], noise[s].T, lower=1, trans=1)[0]
-                latent[rows][s] = inner.mode[s] + moved.T
-            ratio[rows] = prior[:, None] + self._corrected(values, inner, noise, latent[rows])
+                moved, square[s] = self.integrand.around(inner, affine, int(s), self.rng, M)
+                latent[rows][s] = inner.mode[s] + moved
+            found = self._corrected(values, inner, affine, square, latent[rows])
+            ratio[rows] = prior[:, None] + found
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
 
-    def _corrected(self, values: Mapping[str, Array], inner: Any, noise: Array, z: Array) -> Array:
+    def _corrected(
+        self, values: Mapping[str, Array], inner: Inner, affine: Affine, square: Array, z: Array
+    ) -> Array:
         """(S, M) log p(y, z | theta) - log q(z | theta); the integral itself where it is exact."""
-        S, M, P = z.shape
+        M, P = z.shape[1:]
         if self.integrand.exact:
             return np.repeat(inner.value[:, None], M, axis=1)
-        affine = self.integrand.affine(values, S)
-        logdet = 2 * np.log(np.diagonal(inner.factor, axis1=1, axis2=2)).sum(axis=1)
-        out = np.empty((S, M))
-        for m in range(M):
-            proposal = 0.5 * logdet - 0.5 * np.sum(noise[:, m] ** 2, axis=1)
-            proposal -= 0.5 * P * np.log(2 * np.pi)
-            out[:, m] = self.integrand.log_joint(affine, values, z[:, m]) - proposal
+        proposal = 0.5 * (inner.logdet[:, None] - square - P * np.log(2 * np.pi))
+        joint = [self.integrand.log_joint(affine, values, z[:, m]) for m in range(M)]
+        out = np.column_stack(joint) - proposal
         out[~np.isfinite(inner.value)] = -np.inf
         return out
 

@@ -1,0 +1,169 @@
+"""Factors of the latent vector's precision, dense or sparse, for several hyperparameter values.
+
+Sparse ones by QDLDL (Stellato et al. 2020, Mathematical Programming Computation 12), of which each
+hyperparameter value keeps one object: what a refactoring needs of the pattern is found only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import qdldl
+import scipy.sparse as sparse
+from scipy.linalg import lapack
+
+from rmm.tables import Array
+
+_SMALL = 100  # rows up to which dense factors are faster whatever the pattern
+_SLOWER = 8.0  # an operation on sparse factors takes so much longer than one on dense ones
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Which cells of the lower triangle can differ from 0, row by row; the diagonal is among them.
+
+    Attributes
+    ----------
+    size : int
+        P, rows of the matrix.
+    row, column : (cells,) int arrays
+    """
+
+    size: int
+    row: Array
+    column: Array
+
+    @cached_property
+    def diagonal(self) -> Array:
+        """Places of the diagonal's cells."""
+        return np.flatnonzero(self.row == self.column)
+
+    @cached_property
+    def start(self) -> Array:
+        """Row pointer, (P + 1,)."""
+        return np.searchsorted(self.row, np.arange(self.size + 1))
+
+    def upper(self, values: Array) -> sparse.csc_matrix:
+        """The upper triangle as columns: the lower one's rows as they are."""
+        shape = (self.size, self.size)
+        values = np.ascontiguousarray(values)  # QDLDL's update takes it for granted
+        return sparse.csc_matrix((values, self.column, self.start), shape=shape)
+
+    @cached_property
+    def is_sparse(self) -> bool:
+        """Whether sparse factors are the faster ones, by the operations that both take."""
+        if self.size <= _SMALL:
+            return False
+        values = np.zeros(len(self.row))
+        values[self.diagonal] = 1.0
+        lower = qdldl.Solver(self.upper(values), upper=True).factors()[0]
+        operations = float(np.sum(np.diff(lower.indptr).astype(float) ** 2))
+        return _SLOWER * operations < self.size**3 / 3
+
+
+class DenseFactors:
+    """Lower Cholesky factors, (S, P, P)."""
+
+    def __init__(self, pattern: Pattern, count: int) -> None:
+        self.pattern = pattern
+        self.lower = np.zeros((count, pattern.size, pattern.size))
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    def refactor(
+        self, at: Array, values: Array, less: Callable[[int], Array] | None
+    ) -> tuple[Array, Array]:
+        """Log determinants, and whether there are any: of values (n, cells) for the places `at`.
+
+        Parameters
+        ----------
+        less : callable, optional
+            i of n -> (K, P) matrix C; C'C is taken away.
+        """
+        logdet, good = np.zeros(len(at)), np.ones(len(at), dtype=bool)
+        for i, s in enumerate(at):
+            H = np.zeros((self.pattern.size, self.pattern.size))
+            H[self.pattern.row, self.pattern.column] = values[i]
+            if less is not None:
+                C = less(i)
+                H -= C.T @ C
+            factor, failed = lapack.dpotrf(H, lower=1, clean=1)
+            good[i] = not failed
+            if not failed:
+                self.lower[s] = factor
+                logdet[i] = 2 * np.log(factor.diagonal()).sum()
+        return logdet, good
+
+    def solve(self, s: int, b: Array) -> Array:
+        """H^-1 b of (P,) or (P, n)."""
+        return np.asarray(lapack.dpotrs(self.lower[s], b, lower=1)[0])
+
+    def half_solve(self, s: int, noise: Array) -> Array:
+        """(M, P) normal noise -> (M, P) of covariance H^-1."""
+        return np.asarray(lapack.dtrtrs(self.lower[s], noise.T, lower=1, trans=1)[0]).T
+
+
+class SparseFactors:
+    """LDL' factors with a fill-reducing order."""
+
+    def __init__(self, pattern: Pattern, count: int) -> None:
+        self.pattern = pattern
+        self.solvers: list[Any] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self.solvers)
+
+    def refactor(
+        self, at: Array, values: Array, less: Callable[[int], Array] | None
+    ) -> tuple[Array, Array]:
+        """As `DenseFactors.refactor`; nothing can be taken away."""
+        assert less is None
+        logdet, good = np.zeros(len(at)), np.ones(len(at), dtype=bool)
+        for i, s in enumerate(at):
+            good[i] = bool(np.isfinite(values[i]).all())
+            if not good[i]:
+                continue
+            upper = self.pattern.upper(values[i])
+            if self.solvers[s] is None:
+                self.solvers[s] = qdldl.Solver(upper, upper=True)
+            else:
+                self.solvers[s].update(upper, upper=True)
+            pivots = self.solvers[s].factors()[1]
+            good[i] = bool((pivots > 0).all())
+            logdet[i] = np.log(pivots).sum() if good[i] else 0.0
+        return logdet, good
+
+    def solve(self, s: int, b: Array) -> Array:
+        """H^-1 b of (P,) or (P, n)."""
+        if b.ndim == 1:
+            return np.asarray(self.solvers[s].solve(b))
+        columns = [self.solvers[s].solve(np.ascontiguousarray(column)) for column in b.T]
+        return np.column_stack(columns)
+
+
+type Factors = DenseFactors | SparseFactors
+
+
+def lower_pattern(size: int, row: Array, column: Array) -> tuple[Pattern, Array]:
+    """The pattern of some cells of the lower triangle, and the place of each cell in it."""
+    cells, place = np.unique(
+        np.concatenate([row * size + column, np.arange(size) * (size + 1)]), return_inverse=True
+    )
+    return Pattern(size, *np.divmod(cells, max(size, 1))), place[: len(row)]
+
+
+def factors_for(pattern: Pattern, count: int, *, dense: bool) -> Factors:
+    """Room for the factors of `count` hyperparameter values."""
+    if dense or not pattern.is_sparse:
+        return DenseFactors(pattern, count)
+    return SparseFactors(pattern, count)
+
+
+def largest(pattern: Pattern, *, dense: bool) -> int:
+    """Numbers that the factors of one hyperparameter value take."""
+    return pattern.size**2 if dense or not pattern.is_sparse else len(pattern.row)
