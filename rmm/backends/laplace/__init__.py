@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 import rmm
 from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
@@ -50,7 +51,7 @@ def run(
 
     model: LatentModel = data["model"]
     # Matrices are small: threads would wait for each other longer than they work.
-    with np.errstate(all="ignore"), threadpool_limits(1):
+    with np.errstate(all="ignore"), _threads().limit(limits=1):
         sampler = Sampler(Integrand(model), settings.seed, check)
         sample = sampler.sample(inits, _ROOM * _ESS_PER_CHAIN * settings.chains)
     total = settings.chains * settings.draws
@@ -73,6 +74,12 @@ def run(
             "messages": [],
         },
     )  # fmt: skip
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """The libraries of linear algebra in this process; looking for them takes 2 ms."""
+    return ThreadpoolController()
 
 
 def _named(model: LatentModel, theta: Array, z: Array) -> dict[str, Array]:
