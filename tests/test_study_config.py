@@ -123,7 +123,26 @@ def test_covariates_of_nesting_units_stay_in_regressions(tmp_path: Path) -> None
 # -- bad input -------------------------------------------------------------------------------
 
 MM = "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
+_FAST = {"name": "fast", "kind": "mm", "backend": "laplace"}
+_SLOW = {"name": "slow", "kind": "mm", "backend": "stan", "confirms": "fast"}
 BAD: dict[str, tuple[tuple[str, Any], str]] = {
+    "confirming nobody": (
+        ("methods", [_FAST, {**_SLOW, "confirms": "fats"}]),
+        r"methods\[1\]\.confirms\n.*no other method of kind mm.*did you mean 'fast'",
+    ),
+    "confirming itself": (("methods", [{**_SLOW, "confirms": "slow"}]), r"other method of kind mm"),
+    "confirming another kind": (
+        ("methods", [{"name": "fast", "kind": "aggregation", "backend": "laplace"}, _SLOW]),
+        r"other method of kind mm",
+    ),
+    "confirming another model": (
+        ("methods", [_FAST, {**_SLOW, "weights": "w ~ power"}]),
+        r"methods\[1\]\.weights\n.*'w ~ power', where fast has None\n.*the same in both",
+    ),
+    "confirming with the same engine": (
+        ("methods", [_FAST, {**_SLOW, "backend": "laplace"}]),
+        r"methods\[1\]\.backend\n.*'laplace', where fast has 'laplace'\n.*another backend",
+    ),
     "unknown key": (("replicatons", 5), r"replicatons\n.*did you mean 'replications'"),
     "unknown key below": (
         ("membership/grups", 5),

@@ -49,7 +49,27 @@ def build_methods(
                     _check_formula(place, method, text, scenario, letters)
                     checked.add((name, text))
         methods.append(method)
+    for index, method in enumerate(methods):
+        _check_confirms(f"methods[{index}].confirms", method, methods, letters)
     return methods
+
+
+def _check_confirms(key: str, method: Method, methods: list[Method], letters: Letters) -> None:
+    """What a method confirms is the same model by another engine."""
+    wanted = method.config.get("confirms")
+    if wanted is None:
+        return
+    others = {m.name: m for m in methods if m is not method and m.kind.name == method.kind.name}
+    if wanted not in others:
+        raise letters.name(key, f"other method of kind {method.kind.name}", wanted, list(others))
+    for name in ("weights", "formula", "candidates", "priors", "backend"):
+        mine, theirs = (m.config.get(name) for m in (method, others[wanted]))
+        if (mine == theirs) == (name == "backend"):
+            raise letters.about(
+                _beside(key, name),
+                f"{mine!r}, where {wanted} has {theirs!r}",
+                "another backend" if name == "backend" else "the same in both",
+            )
 
 
 def _method(
@@ -64,7 +84,7 @@ def _method(
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
     content = said(config, kind)
     _check_keys(key, content, kind, backend, letters)
-    for name in ("name", "replications"):
+    for name in ("name", "replications", "confirms"):
         content.pop(name, None)
     # A longer time limit or another gate must not change the draws of the fits that finish.
     sampled = {k: v for k, v in content.items() if k != "gate"}

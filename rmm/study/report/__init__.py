@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rmm.errors import StudyError
 from rmm.study.report.charts import save
+from rmm.study.report.confirmation import confirmation_table
 from rmm.study.report.figures import charts
 from rmm.study.report.page import render
 from rmm.study.report.results import Results, read_results
@@ -50,7 +51,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     figures, tables = _empty(target / "figures"), _empty(target / "tables")
     looks = looks_of(results.methods)
     drawn = [save(chart, looks, figures) for chart in charts(results)]
-    made = calibration_table(results) + measure_tables(results)
+    made = calibration_table(results) + measure_tables(results) + confirmation_table(results)
     for table in made:
         write_table(table, tables)
     (tables / "performance.csv").write_text(performance_csv(results), encoding="utf-8")

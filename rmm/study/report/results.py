@@ -25,7 +25,7 @@ _TEXTS = ["scenario", "method", "backend", "parameter", "status", "message", "rm
           "engine"]  # fmt: skip
 _SHOWN = [
     *_TEXTS, "replication", "truth", "mean", "sd", "lower", "upper", "lower90", "upper90",
-    "lower99", "upper99", "rank", "ess_bulk", "seconds",
+    "lower99", "upper99", "p_value", "rank", "ess_bulk", "seconds",
 ]  # fmt: skip
 STATUSES = ("ok", "not_converged", "failed", "timeout")
 

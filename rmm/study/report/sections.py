@@ -13,6 +13,7 @@ SECTIONS: dict[str, str] = {
     "tests": "Tests and intervals",
     "estimates": "Estimates and standard errors",
     "differences": "Differences between methods",
+    "confirmation": "Confirmed by another engine",
     "computation": "Convergence and time",
 }
 
