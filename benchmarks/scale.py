@@ -272,7 +272,8 @@ def page(
         f"* Graph, resumed graph, collection, measures and report of a million fits: "
         f"**{sums['wall'] / 60:.1f} min**, {sums['cpu'] / 60:.1f} min of CPU (aim: 10 min). A run "
         "from nothing builds the graph once and needs no resumed one.",
-        f"* Most memory of any process{' that was measured' if MILLION in costs else ''}: **{max(memory):.0f} MB** (aim: below 2 GB).",
+        f"* Most memory of any process{' that was measured' if MILLION in costs else ''}: "
+        f"**{max(memory):.0f} MB** (aim: below 2 GB).",
         f"* A fit on the fake backend took {1000 * per_fit:.0f} ms of CPU here, so that the fits "
         f"themselves would take {per_fit * 1e6 / 3600:.1f} h on one core.",
         "",

@@ -128,15 +128,22 @@ class SparseFactors:
             good[i] = bool(np.isfinite(values[i]).all())
             if not good[i]:
                 continue
-            upper = self.pattern.upper(values[i])
+            pivots = self._pivots(s, self.pattern.upper(values[i]))
+            good[i] = bool((pivots > 0).all())
+            logdet[i] = np.log(pivots).sum() if good[i] else 0.0
+        return logdet, good
+
+    def _pivots(self, s: int, upper: sparse.csc_matrix) -> Array:
+        """The diagonal of D; -1 where the matrix is too far from one that has a factor."""
+        try:
             if self.solvers[s] is None:
                 self.solvers[s] = qdldl.Solver(upper, upper=True)
             else:
                 self.solvers[s].update(upper, upper=True)
-            pivots = self.solvers[s].factors()[1]
-            good[i] = bool((pivots > 0).all())
-            logdet[i] = np.log(pivots).sum() if good[i] else 0.0
-        return logdet, good
+        except RuntimeError:
+            self.solvers[s] = None
+            return np.array([-1.0])
+        return np.asarray(self.solvers[s].factors()[1])
 
     def solve(self, s: int, b: Array) -> Array:
         """H^-1 b of (P,) or (P, n)."""

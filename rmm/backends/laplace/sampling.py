@@ -12,6 +12,7 @@ from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import (
     Proposal,
     around,
+    beside,
     find_mode,
     mixture_log_density,
     smoothed,
@@ -25,6 +26,7 @@ LEAST_POINTS, MOST_POINTS = 256, 8192
 _ROUNDS = 12
 _LATENT_DRAWS = {True: 2, False: 16}  # per hyperparameter value; exact ones need no weights
 _GOOD_K = 0.7
+_LOCAL_K = 0.5  # from which a further proposal is a local one
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,11 @@ class Sampler:
             total = sum(counts)
             if number and ((ess >= wanted and k < _GOOD_K) or total >= MOST_POINTS):
                 break
-            proposals.append(around(theta, weights.sum(axis=1), mode.covariance, fold))
+            by_value = weights.sum(axis=1)
+            if number and k >= _LOCAL_K:
+                proposals.append(beside(theta, by_value, LEAST_POINTS // 2, fold))
+            else:
+                proposals.append(around(theta, by_value, mode.covariance, fold))
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, MOST_POINTS - total))))
         return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
