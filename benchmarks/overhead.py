@@ -128,7 +128,8 @@ def share(results: Path) -> None:
           f"{fits['seconds'].sum():.1f} s in {len(fits):,} fits, "
           f"about {simulated:.1f} s simulating their data, "
           f"{100 * per_fit / everything:.1f}% in starting processes, imports, files, collection "
-          f"(aim: 5%), {100 * rules.get('report', 0.0) / everything:.1f}% in the report")  # fmt: skip
+          f"(aim: 5%), {100 * rules.get('report', 0.0) / everything:.1f}% in the report"
+          )  # fmt: skip
     for rule, seconds in sorted(rules.items(), key=lambda pair: -pair[1]):
         print(f"    {rule:12} {seconds:8.1f} s")
 

@@ -19,6 +19,7 @@ from rmm.study.host import running_on
 from rmm.study.measure_texts import FORMULAS
 from rmm.study.methods import CLASSICAL, Method
 from rmm.study.scenarios import PARTS
+from rmm.summary import PARETO_K_LIMIT
 
 
 def protocol(study: Study) -> str:
@@ -245,6 +246,13 @@ def _seeds(study: Study) -> str:
     )
 
 
+def _further_gate(backend: str, gate: Mapping[str, Any]) -> str:
+    """What a fit of an engine must pass besides R-hat and effective sample sizes."""
+    if backend == "laplace":
+        return f"Pareto k of the importance weights is at most {PARETO_K_LIMIT:g}"
+    return f"at most {gate['divergences']} divergent transitions"
+
+
 def _convergence(study: Study) -> str:
     lines = []
     for method in study.methods:
@@ -259,7 +267,7 @@ def _convergence(study: Study) -> str:
         lines.append(
             f"* {_code(method.name)}: of {of}, every R-hat is at most {gate['rhat']:g} and every "
             f"bulk and tail effective sample size at least {gate['ess_per_chain'] * chains:g}; "
-            f"at most {gate['divergences']} divergent transitions."
+            f"{_further_gate(method.backend, gate)}."
         )
     return "A fit counts as converged by these rules alone:\n\n" + "\n".join(lines)
 
