@@ -371,3 +371,16 @@ def test_letters() -> None:
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", program="model {}")
     with pytest.raises(BackendTimeout, match=r"time limit of 1e-06 s"):
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", timeout=1e-6)
+
+
+def test_more_effective_draws_can_be_had() -> None:
+    table = made_up_coalitions(40, 12)
+    few, many = (
+        rmm.fit(FORMULAS["known weights"], table, backend="laplace", seed=1, chains=2, **more)
+        for more in ({}, {"ess": 1500})
+    )
+    assert 250 <= few.run.engine["ess"] < 1000
+    assert many.run.engine["ess"] >= 1500
+    for wrong in (0, True, "many", float("nan")):
+        with pytest.raises(BackendError, match=r"ess=.* for laplace: must be a number"):
+            rmm.fit(FORMULAS["known weights"], table, backend="laplace", ess=wrong)

@@ -20,7 +20,7 @@ from rmm.backends.base import Availability, Backend, ProgressListener, Run, Sett
 from rmm.backends.laplace.hyper import to_values
 from rmm.backends.laplace.integrand import Integrand
 from rmm.backends.laplace.sampling import Sampler
-from rmm.errors import BackendTimeout
+from rmm.errors import BackendError, BackendTimeout
 from rmm.programs.laplace import LatentModel
 from rmm.tables import Array
 
@@ -49,11 +49,12 @@ def run(
         if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
             raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
 
+    wanted = _wanted(settings)
     model: LatentModel = data["model"]
     # Matrices are small: threads would wait for each other longer than they work.
     with np.errstate(all="ignore"), _threads().limit(limits=1):
         sampler = Sampler(Integrand(model), settings.seed, check)
-        sample = sampler.sample(inits, _ROOM * _ESS_PER_CHAIN * settings.chains)
+        sample = sampler.sample(inits, wanted)
     total = settings.chains * settings.draws
     theta, z = sampler.resampled(sample, total)
     draws = _named(model, theta, z)
@@ -74,6 +75,16 @@ def run(
             "messages": [],
         },
     )  # fmt: skip
+
+
+def _wanted(settings: Settings) -> float:
+    """The effective sample size to be reached, all chains together."""
+    wanted = settings.options.get("ess", _ROOM * _ESS_PER_CHAIN * settings.chains)
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 1 <= wanted <= 1e6:
+        raise BackendError(
+            f"ess={wanted!r} for laplace: must be a number of effective draws, from 1 to a million."
+        )
+    return float(wanted)
 
 
 @cache
@@ -137,4 +148,6 @@ def available() -> Availability:
     return Availability(True, "laplace, part of rmm")
 
 
-BACKEND = Backend(name="laplace", language="laplace", run=run, available=available)
+BACKEND = Backend(
+    name="laplace", language="laplace", run=run, available=available, options=("ess",)
+)

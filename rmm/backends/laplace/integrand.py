@@ -35,7 +35,9 @@ from rmm.programs.laplace import Feature, LatentModel
 from rmm.tables import Array
 
 _NEWTON_STEPS = 60
-_DECREMENT = 1e-9  # of the log posterior that a further Newton step would gain
+#: What a further Newton step may still gain of the log posterior: where its values are compared,
+#: and where the mode is the centre of draws that are weighted.
+EXACTLY, ROUGHLY = 1e-9, 1e-3
 _NUMBERS_AT_ONCE = 6_000_000
 
 Values = Mapping[str, Array]
@@ -241,13 +243,17 @@ class Integrand:
 
     # ---- the integral ------------------------------------------------------------------------
 
-    def inner(self, values: Values, count: int, start: Array | None = None) -> Inner:
+    def inner(
+        self, values: Values, count: int, start: Array | None = None, gain: float = EXACTLY
+    ) -> Inner:
         """Modes, factors and integrals of S hyperparameter values.
 
         Parameters
         ----------
         start : (P,) array, optional
             Where Newton's method starts.
+        gain : float
+            Of the log posterior, that is too little for another step.
         """
         affine = self.affine(values, count)
         z = np.zeros((count, self.model.size))
@@ -276,7 +282,7 @@ class Integrand:
                 top = last - 0.5 * np.sum(z**2, axis=1) - 0.5 * logdet
                 value = np.where(good, top, -np.inf)
                 break
-            done = ~good | (np.sum(step * slope, axis=1) < _DECREMENT)
+            done = ~good | (np.sum(step * slope, axis=1) < 2 * gain)
             keep = done & good
             value[active[keep]] = here[keep] - 0.5 * logdet[active[keep]]
             going = ~done

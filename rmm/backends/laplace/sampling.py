@@ -19,12 +19,16 @@ from rmm.backends.laplace.importance import (
     systematic,
     uniforms,
 )
-from rmm.backends.laplace.integrand import Affine, Inner, Integrand
+from rmm.backends.laplace.integrand import ROUGHLY, Affine, Inner, Integrand
 from rmm.tables import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
+_POINTS_PER_DRAW = 4  # at most, of effective draws that are wanted
 _ROUNDS = 12
-_LATENT_DRAWS = {True: 2, False: 16}  # per hyperparameter value; exact ones need no weights
+_EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no weights
+_PILOT, _PILOT_DRAWS = 16, 16
+_MOST_DRAWS = 16
+_INNER_VARIANCE = 0.25  # of the weight of a hyperparameter value, relative, from its latent draws
 _GOOD_K = 0.7
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
@@ -65,7 +69,7 @@ class Sampler:
         self.seed = seed
         self.start: Array | None = None
         self.evaluations = 0
-        self.latent_draws = _LATENT_DRAWS[integrand.exact]
+        self.latent_draws = _EXACT_DRAWS if integrand.exact else _PILOT_DRAWS
 
     def log_density(self, theta: Array) -> Array:
         """(S,) Laplace approximation of log p(theta, y); the best mode starts the next search."""
@@ -93,7 +97,7 @@ class Sampler:
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
         for rows in self._chunks(S):
             values = to_values(theta[rows], self.hyper)
-            inner = self.integrand.inner(values, *self._args(rows))
+            inner = self.integrand.inner(values, *self._args(rows), gain=ROUGHLY)
             affine = self.integrand.affine(values, len(inner.value))
             prior = log_prior(theta[rows], self.hyper)
             square = np.zeros((len(prior), M))
@@ -126,6 +130,10 @@ class Sampler:
         mode = find_mode(self.log_density, points, fold)
         factor = np.linalg.cholesky(mode.covariance * 1.2)
         proposals, counts = [Proposal(mode.centre, factor, fold)], [LEAST_POINTS // 2]
+        if not self.integrand.exact:
+            pilot = proposals[0].draw(uniforms(_PILOT, len(self.hyper) + 1, self.seed))
+            self.latent_draws = self._enough_latent_draws(pilot)
+        most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
         thetas: list[Array] = []
         latents: list[Array] = []
         ratios: list[Array] = []
@@ -139,7 +147,7 @@ class Sampler:
             found = self._weighted(theta, np.concatenate(ratios), proposals, counts)
             weights, k, ess = found
             total = sum(counts)
-            if number and ((ess >= wanted and k < _GOOD_K) or total >= MOST_POINTS):
+            if number and ((ess >= wanted and k < _GOOD_K) or total >= most):
                 break
             by_value = weights.sum(axis=1)
             if number and k >= _LOCAL_K:
@@ -147,8 +155,18 @@ class Sampler:
             else:
                 proposals.append(around(theta, by_value, mode.covariance, fold))
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
-            counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, MOST_POINTS - total))))
+            counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
         return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
+
+    def _enough_latent_draws(self, theta: Array) -> int:
+        """How many a hyperparameter value needs: of log-normal weights of the pilot's variance."""
+        ratio = self.draw(theta)[1]
+        kept = ratio[np.isfinite(ratio).all(axis=1)]
+        if not len(kept):
+            return _PILOT_DRAWS
+        variance = float(np.median(kept.var(axis=1, ddof=1)))
+        wanted = np.expm1(min(variance, 10.0)) / _INNER_VARIANCE
+        return int(2 * np.clip(np.ceil(wanted / 2), 2, _MOST_DRAWS // 2))
 
     def _weighted(
         self, theta: Array, ratios: Array, proposals: list[Proposal], counts: list[int]
