@@ -4,7 +4,8 @@ A weight and a weighted effect per membership, each computed in a loop of its ow
 of them; predictors as they are; a predicted outcome per group, monitored like all effects and
 weights; priors dnorm(0, 0.0001) on coefficients and dscaled.gamma(25, 1) on precisions. Censored
 Weibull times are imputed (dinterval), Cox is a table of groups x event times of Poisson counts
-(Clayton 1994). The text is this project's own.
+(Clayton 1994), a choice is a draw from its stratum's categories (dcat). The text is this project's
+own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from coalition_table import CHOICES
 
 MEMBERSHIPS = """
   for (i in 1:n.l1) {{
@@ -21,15 +23,17 @@ MEMBERSHIPS = """
   }}
   for (j in 1:n.l2) {{
     mm[j] <- sum(member.term[l1i1[j]:l1i2[j]])
-    eta[j] <- {intercept}b.l2 * X.l2[j] + mm[j] + re.l3[l3id[j]]
+    eta[j] <- {intercept}b.l2 * X.l2[j] + mm[j]{nation}
   }}
   for (i in 1:n.ul1) {{ re.l1[i] ~ dnorm(0, tau.l1) }}
-  for (k in 1:n.l3) {{ re.l3[k] ~ dnorm(0, tau.l3) }}
   b.l1 ~ dnorm(0, 0.0001)
   b.l2 ~ dnorm(0, 0.0001)
   tau.l1 ~ dscaled.gamma(25, 1)
-  tau.l3 ~ dscaled.gamma(25, 1)
   sigma.l1 <- 1 / sqrt(tau.l1)
+"""
+NATIONS = """\
+  for (k in 1:n.l3) { re.l3[k] ~ dnorm(0, tau.l3) }
+  tau.l3 ~ dscaled.gamma(25, 1)
   sigma.l3 <- 1 / sqrt(tau.l3)
 """
 WEIGHTS = {
@@ -73,19 +77,29 @@ OUTCOMES = {
   for (k in 1:n.times) { dL0[k] ~ dgamma(0.001 * guess[k], 0.001) }
 """,
 }
+OUTCOMES["condlogit"] = """
+  for (s in 1:n.s) {
+    for (k in 1:n.k) { p[s, k] <- exp(eta[(s - 1) * n.k + k]) }
+    choice[s] ~ dcat(p[s, 1:n.k])
+    pred[s] ~ dcat(p[s, 1:n.k])
+  }
+"""
 MONITORED = {
     "gaussian": ("sigma.l2", "pred", "b0"),
     "binomial": ("pred", "b0"),
     "weibull": ("shape", "pred", "b0"),
     "cox": ("dL0",),
+    "condlogit": ("pred",),
 }
 
 
 def program(family: str, weights: str) -> str:
     """The program's text."""
-    intercept = "" if family == "cox" else "b0 + "
+    intercept = "" if family in ("cox", "condlogit") else "b0 + "
+    nation = "" if family == "condlogit" else " + re.l3[l3id[j]]"
     text = "model {" + OUTCOMES[family]
-    text += MEMBERSHIPS.format(weights=WEIGHTS[weights], intercept=intercept)
+    text += MEMBERSHIPS.format(weights=WEIGHTS[weights], intercept=intercept, nation=nation)
+    text += NATIONS if nation else ""
     text += INTERCEPT if intercept else ""
     text += "  b.w ~ dnorm(0, 1)\n" if weights == "estimated" else ""
     return text + "}\n"
@@ -93,7 +107,8 @@ def program(family: str, weights: str) -> str:
 
 def monitored(family: str, weights: str) -> tuple[str, ...]:
     """Everything, as bml keeps it."""
-    names = ("b.l1", "b.l2", "sigma.l1", "sigma.l3", "re.l1", "re.l3", *MONITORED[family])
+    names = ("b.l1", "b.l2", "sigma.l1", "re.l1", *MONITORED[family])
+    names += () if family == "condlogit" else ("sigma.l3", "re.l3")
     return names + (("w", "b.w") if weights == "estimated" else ())
 
 
@@ -109,6 +124,8 @@ def data(family: str, weights: str, table: pd.DataFrame) -> dict[str, Any]:
         "l1i1": last - size + 1, "l1i2": last,
         "X.l1": table["finance"].to_numpy(float), "X.l2": groups["majority"].to_numpy(float),
     }  # fmt: skip
+    if family == "condlogit":
+        del out["l3id"], out["n.l3"]
     if weights == "estimated":
         out["X.w"] = table["pseat_z"].to_numpy(float)
         out |= {"l1i1.l1": np.repeat(last - size + 1, size), "l1i2.l1": np.repeat(last, size)}
@@ -117,6 +134,9 @@ def data(family: str, weights: str, table: pd.DataFrame) -> dict[str, Any]:
 
 def _outcome(family: str, groups: pd.DataFrame) -> dict[str, Any]:
     time, event = groups["dur_wkb"].to_numpy(float), groups["event_wkb"].to_numpy(float)
+    if family == "condlogit":
+        formed = groups["formed"].to_numpy().reshape(-1, CHOICES)
+        return {"n.s": len(formed), "n.k": CHOICES, "choice": formed.argmax(axis=1) + 1}
     if family == "gaussian":
         return {"y": groups["y"].to_numpy(float)}
     if family == "binomial":
@@ -140,8 +160,10 @@ def initial(family: str, weights: str, table: pd.DataFrame, chain: int) -> dict[
     rng = np.random.default_rng(chain)
     out: dict[str, Any] = {
         "b.l1": rng.normal(0, 0.2), "b.l2": rng.normal(0, 0.2),
-        "tau.l1": rng.uniform(1, 6), "tau.l3": rng.uniform(1, 6),
+        "tau.l1": rng.uniform(1, 6),
     }  # fmt: skip
+    if family != "condlogit":
+        out["tau.l3"] = rng.uniform(1, 6)
     groups = table.drop_duplicates("gid")
     time, event = groups["dur_wkb"].to_numpy(float), groups["event_wkb"].to_numpy(float)
     if family == "weibull":
