@@ -83,10 +83,9 @@ def test_many_variables_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_independent_draws_are_worth_their_number() -> None:
-    """Of 2,000 variables; the bounds are 5 standard errors of the means' own spread."""
+    """In the mean of 2,000 variables, but for some per cent: Geyer's sums stop above 0."""
     found = convergence(np.random.default_rng(5).standard_normal((4, 250, 2000)))
     for name in ("ess_bulk", "ess_tail"):
-        error = found[name].std() / 2000**0.5
-        assert found[name].mean() == pytest.approx(1000, abs=5 * error + 30)
+        assert 0.9 < found[name].mean() / 1000 < 1
     assert found["rhat"].mean() == pytest.approx(1, abs=0.005)
     assert found["mcse_mean"].mean() == pytest.approx(1 / 1000**0.5, rel=0.02)

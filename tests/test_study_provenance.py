@@ -22,7 +22,7 @@ def test_a_record_names_study_code_and_versions() -> None:
     assert {"numpy", "statsmodels", "snakemake"} <= set(found["packages"])
     assert found["lock"] is not None
     assert len(found["lock"]) == 64
-    assert set(found["engines"]) == {"jags", "stan"}
+    assert set(found["engines"]) == {"jags", "laplace"}
     assert all(found["engines"].values())
 
 

@@ -439,9 +439,10 @@ FROZEN: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "aggregation": "md2aeeb4de4",
             "disaggregation": "m7919344d4f",
-            "mm": "m7b3f33c3e7",
-            "mmmm": "me61cdcf0e6",
-            "mmmm_stan": "m2c39d3a797",
+            "mm": "mffaf120b69",
+            "mmmm": "m5c02daa804",
+            "mm_jags": "m7b3f33c3e7",  # called `mm` before it confirmed another one
+            "mmmm_jags": "me61cdcf0e6",
         },
     ),
     "closed_form_4_shared_members": (
