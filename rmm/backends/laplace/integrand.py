@@ -29,6 +29,7 @@ from rmm.backends.laplace.factors import (
     largest,
     lower_pattern,
 )
+from rmm.backends.laplace.private import find_private, normal_curvature
 from rmm.errors import BackendError
 from rmm.families import Curvature
 from rmm.programs.laplace import Feature, LatentModel
@@ -53,16 +54,20 @@ class Affine:
         The location of the latent vector is in it.
     A : (S, slots) or (1, slots)
     scale : (S, P)
+    private : (S, n)
+        What multiplies the elements that are not in z (`rmm.backends.laplace.private`).
     """
 
     offset: Array
     A: Array
     scale: Array
+    private: Array
 
     def take(self, keep: Array) -> Affine:
         """Some of the hyperparameter values."""
         offset = self.offset if len(self.offset) == 1 else self.offset[keep]
-        return Affine(offset, self.A if len(self.A) == 1 else self.A[keep], self.scale[keep])
+        A = self.A if len(self.A) == 1 else self.A[keep]
+        return Affine(offset, A, self.scale[keep], self.private[keep])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,15 @@ class Inner:
 
 
 class Integrand:
-    """The integrals of one model; what does not depend on hyperparameters is computed once."""
+    """The integrals of one model; what does not depend on hyperparameters is computed once.
+
+    Attributes
+    ----------
+    kept : (P,) int array
+        Elements of the model's latent vector that are in z: all but the private ones.
+    private : Private
+        None of them for an outcome that is not normal.
+    """
 
     def __init__(self, model: LatentModel) -> None:
         self.model = model
@@ -101,7 +114,7 @@ class Integrand:
             columns.append(np.full(model.groups, feature.column))
         row, column = np.concatenate(rows), np.concatenate(columns)
         slots, where = np.unique(row * max(model.size, 1) + column, return_inverse=True)
-        self.row, self.column = np.divmod(slots, max(model.size, 1))
+        all_rows, all_columns = np.divmod(slots, max(model.size, 1))
         count = len(model.entry_row)
         self.gather = sparse.csr_matrix(
             (np.ones(count), (where[:count], np.arange(count))), shape=(len(slots), count)
@@ -110,11 +123,17 @@ class Integrand:
             where[count + k * model.groups : count + (k + 1) * model.groups]
             for k in range(len(model.features))
         ]
-        ones, at = np.ones(len(slots)), np.arange(len(slots))
-        self.by_row = sparse.csr_matrix((ones, (self.row, at)), shape=(model.groups, len(slots)))
-        self.by_column = sparse.csr_matrix(
-            (ones, (self.column, at)), shape=(model.size, len(slots))
-        )
+        candidate = (model.scale_of >= 0) & (model.location == 0) & self.exact
+        self.private = find_private(all_rows, all_columns, candidate, model.groups)
+        self.kept = np.setdiff1d(np.arange(model.size), self.private.column)
+        self.size = len(self.kept)
+        self.slots = np.setdiff1d(np.arange(len(slots)), self.private.slots)
+        self.row = all_rows[self.slots]
+        self.column = np.searchsorted(self.kept, all_columns[self.slots])
+        ones, at = np.ones(len(self.slots)), np.arange(len(self.slots))
+        shape = (model.groups, self.size)
+        self.by_row = sparse.csr_matrix((ones, (self.row, at)), shape=(shape[0], len(at)))
+        self.by_column = sparse.csr_matrix((ones, (self.column, at)), shape=(shape[1], len(at)))
         self._plain = not model.weights and not model.features
         self._factors: Factors | None = None
 
@@ -132,7 +151,7 @@ class Integrand:
         right = first[self.row[left]] + step
         lower = self.column[left] >= self.column[right]
         left, right = left[lower], right[lower]
-        pattern, place = lower_pattern(self.model.size, self.column[left], self.column[right])
+        pattern, place = lower_pattern(self.size, self.column[left], self.column[right])
         total = sparse.csr_matrix(
             (np.ones(len(left)), (place, np.arange(len(left)))),
             shape=(len(pattern.row), len(left)),
@@ -181,13 +200,15 @@ class Integrand:
             if w.offset is not None:
                 for s in range(len(offset)):
                     offset[s] += np.bincount(w.group, weight[s] * w.offset, model.groups)
-        offset += self.rows_total(A * model.location[self.column])
+        kept = A[:, self.slots]
+        offset += self.rows_total(kept * model.location[self.kept][self.column])
         scale = np.broadcast_to(model.scale, (count, model.size)).copy()
         free = np.flatnonzero(model.scale_of >= 0)
         if len(free):
             sds = self.scalars(values)
             scale[:, free] *= sds[:, model.scale_of[free]]
-        return Affine(offset, A, scale)
+        private = A[:, self.private.slots] * scale[:, self.private.column]
+        return Affine(offset, kept, scale[:, self.kept], private)
 
     def scalars(self, values: Values) -> Array:
         """(S, hyperparameters) values in the order of the model."""
@@ -236,7 +257,7 @@ class Integrand:
 
     def _dense(self, affine: Affine, s: int) -> Array:
         """(J, P) B of one hyperparameter value."""
-        B = np.zeros((self.model.groups, self.model.size))
+        B = np.zeros((self.model.groups, self.size))
         A = affine.A[s if len(affine.A) > 1 else 0]
         B[self.row, self.column] = A * affine.scale[s, self.column]
         return B
@@ -256,7 +277,7 @@ class Integrand:
             Of the log posterior, that is too little for another step.
         """
         affine = self.affine(values, count)
-        z = np.zeros((count, self.model.size))
+        z = np.zeros((count, self.size))
         if start is not None and not self.exact:
             z[:] = start
         factors = self._room(count)
@@ -265,7 +286,7 @@ class Integrand:
         active = np.arange(count)
         for _ in range(_NEWTON_STEPS):
             part, own = affine.take(active), _some(values, active)
-            curvature = self.curvature(self.predictor(part, z[active]), own)
+            curvature = self.curvature(self.predictor(part, z[active]), own, part)
             slope = self._back(part, curvature.gradient) - z[active]
             here = curvature.value - 0.5 * np.sum(z[active] ** 2, axis=1)
             logdet[active], good = factors.refactor(
@@ -278,7 +299,7 @@ class Integrand:
             weight[active] = curvature.weight
             if self.exact:  # one step is all of it
                 z[active] += step
-                last = self.curvature(self.predictor(part, z), own).value
+                last = self.curvature(self.predictor(part, z), own, part).value
                 top = last - 0.5 * np.sum(z**2, axis=1) - 0.5 * logdet
                 value = np.where(good, top, -np.inf)
                 break
@@ -323,7 +344,7 @@ class Integrand:
         square : (count,)
             Their squared length in the metric of H.
         """
-        half, size = count // 2, self.model.size
+        half, size = count // 2, self.size
         noise = rng.standard_normal((half, size))
         factors = inner.factors
         if isinstance(factors, DenseFactors):
@@ -343,7 +364,7 @@ class Integrand:
         length = np.ones(len(z))
         for _ in range(30):
             tried = z + length[:, None] * step
-            curvature = self.curvature(self.predictor(affine, tried), values)
+            curvature = self.curvature(self.predictor(affine, tried), values, affine)
             there = curvature.value - 0.5 * np.sum(tried**2, axis=1)
             worse = ~(there >= here - 1e-10 * np.abs(here))
             if not worse.any():
@@ -356,24 +377,40 @@ class Integrand:
         """Whether the outcome is normal."""
         return bool(self.model.family.normal_sd)
 
-    def curvature(self, eta: Array, values: Values) -> Curvature:
-        """Log likelihood and its derivatives in eta."""
-        family = self.model.family
+    def own_values(self, values: Values, count: int) -> dict[str, Array]:
+        """The family's own parameters, (S,) each."""
         own = {}
-        for p in family.parameters:
+        for p in self.model.family.parameters:
             held = self.model.fixed.get(p.name)
-            own[p.name] = np.full(len(eta), held[0]) if held is not None else values[p.name][:, 0]
+            own[p.name] = np.full(count, held[0]) if held is not None else values[p.name][:, 0]
+        return own
+
+    def curvature(self, eta: Array, values: Values, affine: Affine) -> Curvature:
+        """Log likelihood, private elements integrated out, and its derivatives in eta."""
+        family = self.model.family
+        own = self.own_values(values, len(eta))
+        if len(self.private):
+            variance = own[family.normal_sd][:, None] ** 2 + self.private.total(affine.private**2)
+            return normal_curvature(eta, self.model.outcome["y"], variance)
         if family.curvature is None:
             raise BackendError(
                 f"Backend 'laplace' does not cover family {family.name!r}: use 'stan' or 'jags'."
             )
         return family.curvature(eta, own, self.model.outcome)
 
+    def private_draws(
+        self, values: Values, affine: Affine, z: Array, rng: np.random.Generator
+    ) -> Array:
+        """(S, n) draws of the private elements, given the others (S, P)."""
+        sd = self.own_values(values, len(z))[self.model.family.normal_sd]
+        residual = self.model.outcome["y"] - self.predictor(affine, z)
+        return self.private.draw(affine.private, residual, sd, rng)
+
     def log_joint(self, affine: Affine, values: Values, z: Array) -> Array:
         """(S,) log p(y, z | theta)."""
         eta = self.predictor(affine, z)
         constant = 0.5 * z.shape[1] * np.log(2 * np.pi)
-        return self.curvature(eta, values).value - 0.5 * np.sum(z**2, axis=1) - constant
+        return self.curvature(eta, values, affine).value - 0.5 * np.sum(z**2, axis=1) - constant
 
 
 def _some(values: Values, keep: Array) -> dict[str, Array]:

@@ -79,7 +79,7 @@ class Sampler:
             out[rows] = inner.value + log_prior(theta[rows], self.hyper)
             if np.isfinite(out[rows]).any():
                 best = int(np.argmax(np.where(np.isfinite(out[rows]), out[rows], -np.inf)))
-                self.start = inner.mode[best]
+                self.start = inner.mode[best]  # of z, not of the whole latent vector
         return np.where(np.isnan(out), -np.inf, out)
 
     def _args(self, rows: slice) -> tuple[int, Array | None]:
@@ -95,17 +95,23 @@ class Sampler:
         """Latent draws (S, M, P), and (S, M) logs of p(y, z, theta) / q(z | theta)."""
         S, M, P = len(theta), self.latent_draws, self.integrand.model.size
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
+        kept = self.integrand.kept
         for rows in self._chunks(S):
             values = to_values(theta[rows], self.hyper)
             inner = self.integrand.inner(values, *self._args(rows), gain=ROUGHLY)
             affine = self.integrand.affine(values, len(inner.value))
             prior = log_prior(theta[rows], self.hyper)
-            square = np.zeros((len(prior), M))
+            square, z = np.zeros((len(prior), M)), np.zeros((len(prior), M, len(kept)))
             for s in np.flatnonzero(np.isfinite(inner.value)):
                 moved, square[s] = self.integrand.around(inner, affine, int(s), self.rng, M)
-                latent[rows][s] = inner.mode[s] + moved
-            found = self._corrected(values, inner, affine, square, latent[rows])
+                z[s] = inner.mode[s] + moved
+            latent[rows][:, :, kept] = z
+            found = self._corrected(values, inner, affine, square, z)
             ratio[rows] = prior[:, None] + found
+            if len(self.integrand.private):
+                for m in range(M):
+                    own = self.integrand.private_draws(values, affine, z[:, m], self.rng)
+                    latent[rows][:, m, self.integrand.private.column] = own
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
 
     def _corrected(
