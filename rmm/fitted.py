@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rmm.advice import Evidence, advise
+from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
 from rmm.backends.base import Run, Settings
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
@@ -224,16 +224,22 @@ class Fit(AfterFit):
         return parts[block - 1]
 
     @cached_property
+    def _evidence(self) -> Evidence:
+        return Evidence(self.model, self.backend, self.settings, self._everything,
+                        self._diagnostics, self._together_sets)  # fmt: skip
+
+    @cached_property
     def _advice(self) -> dict[str, str]:
-        return advise(Evidence(self.model, self.backend, self.settings, self._everything,
-                               self._diagnostics, self._together_sets))  # fmt: skip
+        return advise(self._evidence)
 
     def warn(self) -> None:
         """Say what a careful reader must know: convergence, weights without a usable posterior."""
         d = self._diagnostics
-        advice = dict(self._advice)
-        flat = advice.pop("flat_weights", None)
-        if not d.converged:
+        if d.converged:  # the one rule that speaks then; all of them take milliseconds
+            flat = flat_weights(self._evidence)
+        else:
+            advice = dict(self._advice)
+            flat = advice.pop("flat_weights", None)
             weights = d.pareto_k is not None and d.pareto_k > PARETO_K_LIMIT
             lines = [_WEIGHTS.format(d.pareto_k)] if weights else []
             lines += list(advice.values())[:_ADVICE_LINES] or [
