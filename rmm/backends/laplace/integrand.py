@@ -406,6 +406,11 @@ class Integrand:
         residual = self.model.outcome["y"] - self.predictor(affine, z)
         return self.private.draw(affine.private, residual, sd, rng)
 
+    def slope(self, affine: Affine, values: Values, z: Array) -> Array:
+        """(S, P) gradient of log p(y, z | theta) in z."""
+        curvature = self.curvature(self.predictor(affine, z), values, affine)
+        return self._back(affine, curvature.gradient) - z
+
     def log_joint(self, affine: Affine, values: Values, z: Array) -> Array:
         """(S,) log p(y, z | theta)."""
         eta = self.predictor(affine, z)

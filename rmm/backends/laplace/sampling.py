@@ -19,7 +19,8 @@ from rmm.backends.laplace.importance import (
     systematic,
     uniforms,
 )
-from rmm.backends.laplace.integrand import ROUGHLY, Affine, Inner, Integrand
+from rmm.backends.laplace.integrand import ROUGHLY, Integrand
+from rmm.backends.laplace.latent import latent_draws
 from rmm.tables import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
@@ -100,32 +101,14 @@ class Sampler:
             values = to_values(theta[rows], self.hyper)
             inner = self.integrand.inner(values, *self._args(rows), gain=ROUGHLY)
             affine = self.integrand.affine(values, len(inner.value))
-            prior = log_prior(theta[rows], self.hyper)
-            square, z = np.zeros((len(prior), M)), np.zeros((len(prior), M, len(kept)))
-            for s in np.flatnonzero(np.isfinite(inner.value)):
-                moved, square[s] = self.integrand.around(inner, affine, int(s), self.rng, M)
-                z[s] = inner.mode[s] + moved
+            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, M)
             latent[rows][:, :, kept] = z
-            found = self._corrected(values, inner, affine, square, z)
-            ratio[rows] = prior[:, None] + found
+            ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
             if len(self.integrand.private):
                 for m in range(M):
                     own = self.integrand.private_draws(values, affine, z[:, m], self.rng)
                     latent[rows][:, m, self.integrand.private.column] = own
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
-
-    def _corrected(
-        self, values: Mapping[str, Array], inner: Inner, affine: Affine, square: Array, z: Array
-    ) -> Array:
-        """(S, M) log p(y, z | theta) - log q(z | theta); the integral itself where it is exact."""
-        M, P = z.shape[1:]
-        if self.integrand.exact:
-            return np.repeat(inner.value[:, None], M, axis=1)
-        proposal = 0.5 * (inner.logdet[:, None] - square - P * np.log(2 * np.pi))
-        joint = [self.integrand.log_joint(affine, values, z[:, m]) for m in range(M)]
-        out = np.column_stack(joint) - proposal
-        out[~np.isfinite(inner.value)] = -np.inf
-        return out
 
     def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:
         """Draw until the effective sample size is `wanted`, or the limit is reached."""
