@@ -1,10 +1,11 @@
 """Draws of the latent vector given hyperparameter values, and what their weights are made of.
 
 The posterior of z is exactly normal where the outcome is. Elsewhere it leans away from its mode:
-the normal approximation is moved to where the expected gradient of the log posterior is zero, the mean
-of the best normal approximation with that covariance (van Niekerk & Rue 2024, "Low-rank variational
-Bayes correction to the Laplace method", Journal of Machine Learning Research 25(62)), and made a
-little wider, so that its tails are not too thin. Weights by the exact density are more even then.
+the normal approximation is moved to where the expected gradient of the log posterior is zero, the
+mean of the best normal approximation with that covariance (van Niekerk & Rue 2024, "Low-rank
+variational Bayes correction to the Laplace method", Journal of Machine Learning Research 25(62)),
+and made a little wider, so that its tails are not too thin. Weights by the exact density are more
+even then.
 """
 
 from __future__ import annotations

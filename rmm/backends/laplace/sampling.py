@@ -28,7 +28,8 @@ _POINTS_PER_DRAW = 4  # at most, of effective draws that are wanted
 _ROUNDS = 12
 _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no weights
 _PILOT, _PILOT_DRAWS = 16, 16
-_MOST_DRAWS = 16
+_PILOT_QUANTILE = 0.9
+_MOST_DRAWS = 32
 _INNER_VARIANCE = 0.25  # of the weight of a hyperparameter value, relative, from its latent draws
 _GOOD_K = 0.7
 _LOCAL_K = 0.5  # from which a further proposal is a local one
@@ -153,7 +154,8 @@ class Sampler:
         kept = ratio[np.isfinite(ratio).all(axis=1)]
         if not len(kept):
             return _PILOT_DRAWS
-        variance = float(np.median(kept.var(axis=1, ddof=1)))
+        # Not the usual one: far out, where effects are large, weights are the most uneven.
+        variance = float(np.quantile(kept.var(axis=1, ddof=1), _PILOT_QUANTILE))
         wanted = np.expm1(min(variance, 10.0)) / _INNER_VARIANCE
         return int(2 * np.clip(np.ceil(wanted / 2), 2, _MOST_DRAWS // 2))
 
