@@ -253,6 +253,31 @@ def test_short_fits_are_written_every_few_seconds(
     assert table["replication"].unique().to_pylist() == list(range(1, 7))  # 5.4 s, not 9.9
 
 
+def test_short_fits_since_the_last_table_are_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in the middle of writing the fifth line: the fits before it are kept."""
+    study = load(tmp_path)
+    whole(study, tmp_path / "undisturbed")
+    fits = Fits(monkeypatch)
+    monkeypatch.setattr(checkpoints, "LONG", 60.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 60.0)
+    out = tmp_path / "out"
+    fits.kill_after(5)
+    with pytest.raises(Kill):
+        whole(study, out)
+    (journal,) = out.rglob("*.jsonl")
+    whole_lines = journal.read_text().splitlines(keepends=True)
+    assert len(whole_lines) == 5
+    journal.write_text("".join(whole_lines[:4]) + whole_lines[4][:100])
+    fits.run_on()
+    said = whole(study, out)
+    assert fits.done == 12 - 4
+    assert "4 of replications 1-12 were fitted before a kill" in said[0]
+    assert content(only(out)) == content(only(tmp_path / "undisturbed"))
+    assert not list(out.rglob("*.jsonl"))
+
+
 def test_what_ends_a_batch_politely_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

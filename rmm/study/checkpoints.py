@@ -2,9 +2,10 @@
 
 A batch keeps what it has in one file, ``.parts/<first>-<last>.<settings>.parquet`` beside its own:
 written anew after every fit that took long, and every few seconds where fits are short, always by
-renaming, so that what is there can be read. A batch that starts takes up whatever of its
-replications such files hold, also those of another batch size. The name holds the hash of seed and
-method, and the file its metadata: fits of other settings are neither used nor overwritten.
+renaming, so that what is there can be read. Fits since then stand in a journal beside it, one line
+each. A batch that starts takes up whatever of its replications such files hold, also those of
+another batch size. The names hold the hash of seed and method, and the file its metadata: fits of
+other settings are neither used nor overwritten.
 
 Snakemake deletes the outputs of a job that it did not see end. So the file of a long batch stays
 until its study has been collected.
@@ -12,12 +13,13 @@ until its study has been collected.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +32,9 @@ from rmm.study.results import ESTIMATES, estimates_table, read_estimates, write_
 
 FOLDER = ".parts"
 LONG = 1.0  # seconds of a fit that is not to be lost
-EVERY = 5.0  # seconds of shorter fits that may be lost
+EVERY = 5.0  # seconds of shorter fits that stand in the journal only
 _SHARE = 20  # writing short fits takes at most this part of the time
-_FILE = re.compile(r"(\d+)-(\d+)\.\w+\.parquet")
+_FILE = re.compile(r"(\d+)-(\d+)\.(\w+)\.(parquet|jsonl)")
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -71,6 +73,8 @@ class Checkpoint:
         self.file = path.parent / FOLDER / f"{path.stem}.{settings}.parquet"
         self._metadata = metadata
         self._facts = facts
+        self._settings = settings
+        self._journal = Journal(self.file.with_suffix(".jsonl"))
         self._ran_on: list[Mapping[str, str]] = []
         self._tables: list[pa.Table] = []
         self._pending: list[Mapping[str, Any]] = []
@@ -108,6 +112,8 @@ class Checkpoint:
         self._long = self._long or (long and self._fits > 1)
         if long or now - self._saved > max(EVERY, _SHARE * self._cost):
             self.save()
+        else:
+            self._journal.add(rows)
         self._last = time.monotonic()
 
     def save(self) -> None:
@@ -120,6 +126,7 @@ class Checkpoint:
         """
         began = time.monotonic()
         write_parquet(self._table(), self.file)
+        self._journal.clear()
         self._saved = time.monotonic()
         self._cost = self._saved - began
 
@@ -141,6 +148,7 @@ class Checkpoint:
         if until_collected and long:
             write_parquet(table, self.file)
         write_parquet(table, self.path)
+        self._journal.clear()
         if not (until_collected and long):
             self.file.unlink(missing_ok=True)
             _remove_if_empty(self.file.parent)
@@ -171,9 +179,13 @@ class Checkpoint:
         """Fits of this batch in files that earlier runs left."""
         first, last = int(self._metadata["first"]), int(self._metadata["last"])
         done: set[int] = set()
-        for path in sorted(self.file.parent.glob("*.parquet")):
+        for path in sorted(self.file.parent.glob("*.*.*"), reverse=True):  # tables, then journals
             match = _FILE.fullmatch(path.name)
             if match is None or int(match[1]) > last or int(match[2]) < first:
+                continue
+            if match[4] == "jsonl":
+                if match[3] == self._settings:
+                    done |= self._take_up_journal(path, range(first, last + 1), done)
                 continue
             try:
                 table, found = read_estimates(path)
@@ -190,6 +202,57 @@ class Checkpoint:
                 here = np.isin(table["replication"].to_numpy(), taken)
                 self._tables.append(table.filter(pa.array(here)).replace_schema_metadata(None))
         return done
+
+    def _take_up_journal(self, path: Path, mine: range, done: set[int]) -> set[int]:
+        """Fits of this batch in a journal, those that a table has left out."""
+        taken: set[int] = set()
+        for rows in read_journal(path):
+            replication = int(rows[0]["replication"])
+            if replication in mine and replication not in done | taken:
+                taken.add(replication)
+                self._tables.append(estimates_table(rows, {}).replace_schema_metadata(None))
+        return taken
+
+
+class Journal:
+    """Finished fits, one line of JSON each, in the system's hands as soon as they are there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def add(self, rows: Rows) -> None:
+        """Append a fit; where that is impossible, the next table will say so."""
+        with suppress(OSError):
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("a", encoding="utf-8")
+            text = json.dumps(list(rows), default=lambda number: number.item())  # NumPy's
+            self._file.write(text + "\n")
+            self._file.flush()
+
+    def clear(self) -> None:
+        """Forget all: a table has them."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+        self.path.unlink(missing_ok=True)
+
+
+def read_journal(path: Path) -> list[list[dict[str, Any]]]:
+    """The fits of a journal; the line that a kill has cut off is none."""
+    fits = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        try:
+            rows: list[dict[str, Any]] = json.loads(line)
+            estimates_table(rows, {})
+            fits += [rows] * (int(rows[0]["replication"]) > 0)
+        except (ValueError, TypeError, LookupError, AttributeError, pa.ArrowException):
+            continue
+    return fits
 
 
 def _replications(table: pa.Table) -> list[int]:
