@@ -22,7 +22,6 @@ import numpy as np
 import scipy.sparse as sparse
 
 from rmm.backends.laplace.factors import (
-    DenseFactors,
     Factors,
     Pattern,
     factors_for,
@@ -234,9 +233,13 @@ class Integrand:
 
     def predictor(self, affine: Affine, z: Array) -> Array:
         """(S, J) offset + B z."""
-        return affine.offset + self.rows_total(affine.A * (affine.scale * z)[:, self.column])
+        return affine.offset + self.reached(affine, z)
 
-    def _back(self, affine: Affine, v: Array) -> Array:
+    def reached(self, affine: Affine, z: Array) -> Array:
+        """(S, J) B z."""
+        return self.rows_total(affine.A * (affine.scale * z)[:, self.column])
+
+    def back(self, affine: Affine, v: Array) -> Array:
         """(S, P) B' v of (S, J) values."""
         found = (self.by_column @ (affine.A * v[:, self.row]).T).T
         return np.ascontiguousarray(found) * affine.scale
@@ -287,7 +290,7 @@ class Integrand:
         for _ in range(_NEWTON_STEPS):
             part, own = affine.take(active), _some(values, active)
             curvature = self.curvature(self.predictor(part, z[active]), own, part)
-            slope = self._back(part, curvature.gradient) - z[active]
+            slope = self.back(part, curvature.gradient) - z[active]
             here = curvature.value - 0.5 * np.sum(z[active] ** 2, axis=1)
             logdet[active], good = factors.refactor(
                 active, self._precision(part, curvature.weight), self._less(part, curvature)
@@ -328,36 +331,6 @@ class Integrand:
         if shared is None:
             return None
         return lambda s: shared(s, self._dense(affine, s))
-
-    def around(
-        self, inner: Inner, affine: Affine, s: int, rng: np.random.Generator, count: int
-    ) -> tuple[Array, Array]:
-        """Draws about the mode of one hyperparameter value, in pairs of opposite sign.
-
-        Where factors are sparse a draw is H^-1 (e + B' W^1/2 f) of normal e and f, whose covariance
-        is H^-1 (I + B' W B) H^-1 = H^-1.
-
-        Returns
-        -------
-        moved : (count, P)
-            Differences from the mode; normal with covariance H^-1.
-        square : (count,)
-            Their squared length in the metric of H.
-        """
-        half, size = count // 2, self.size
-        noise = rng.standard_normal((half, size))
-        factors = inner.factors
-        if isinstance(factors, DenseFactors):
-            moved, square = factors.half_solve(s, noise), np.sum(noise**2, axis=1)
-        else:
-            one = affine.take(np.array([s]))
-            spread = np.sqrt(inner.weight[[s]])
-            other = rng.standard_normal((half, self.model.groups)) * spread
-            noise += self._back(one, other)
-            moved = factors.solve(s, noise.T).T
-            reached = self.rows_total(one.A * (one.scale * moved)[:, self.column])
-            square = np.sum(moved**2, axis=1) + np.sum((spread * reached) ** 2, axis=1)
-        return np.concatenate([moved, -moved]), np.tile(square, 2)
 
     def _uphill(self, affine: Affine, values: Values, z: Array, step: Array, here: Array) -> Array:
         """Newton's step, halved until the log posterior rises."""
@@ -409,7 +382,7 @@ class Integrand:
     def slope(self, affine: Affine, values: Values, z: Array) -> Array:
         """(S, P) gradient of log p(y, z | theta) in z."""
         curvature = self.curvature(self.predictor(affine, z), values, affine)
-        return self._back(affine, curvature.gradient) - z
+        return self.back(affine, curvature.gradient) - z
 
     def log_joint(self, affine: Affine, values: Values, z: Array) -> Array:
         """(S,) log p(y, z | theta)."""

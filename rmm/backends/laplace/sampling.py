@@ -27,10 +27,14 @@ LEAST_POINTS, MOST_POINTS = 256, 8192
 _POINTS_PER_DRAW = 4  # at most, of effective draws that are wanted
 _ROUNDS = 12
 _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no weights
+# Where they do: as many as it takes for the weight of a hyperparameter value to have no more than
+# this relative variance from them; few, but in steps, where their log weights have much variance.
+_INNER_VARIANCE = 0.25
+_LEAST_DRAWS, _STEPWISE_DRAWS, _MOST_STEPS = 4, 2, 64
+_UNEVEN = 1.0  # variance of log weights from which draws go in steps
+_LEFT = 3.0  # times that variance by the number of steps is about what steps leave of it
 _PILOT, _PILOT_DRAWS = 16, 16
-_PILOT_QUANTILE = 0.9
-_MOST_DRAWS = 32
-_INNER_VARIANCE = 0.25  # of the weight of a hyperparameter value, relative, from its latent draws
+_PILOT_QUANTILE = 0.9  # far out, where effects are large, weights are the most uneven
 _GOOD_K = 0.7
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
@@ -72,6 +76,7 @@ class Sampler:
         self.start: Array | None = None
         self.evaluations = 0
         self.latent_draws = _EXACT_DRAWS if integrand.exact else _PILOT_DRAWS
+        self.steps = 1
 
     def log_density(self, theta: Array) -> Array:
         """(S,) Laplace approximation of log p(theta, y); the best mode starts the next search."""
@@ -102,7 +107,7 @@ class Sampler:
             values = to_values(theta[rows], self.hyper)
             inner = self.integrand.inner(values, *self._args(rows), gain=ROUGHLY)
             affine = self.integrand.affine(values, len(inner.value))
-            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, M)
+            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, M, self.steps)
             latent[rows][:, :, kept] = z
             ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
             if len(self.integrand.private):
@@ -122,7 +127,7 @@ class Sampler:
         proposals, counts = [Proposal(mode.centre, factor, fold)], [LEAST_POINTS // 2]
         if not self.integrand.exact:
             pilot = proposals[0].draw(uniforms(_PILOT, len(self.hyper) + 1, self.seed))
-            self.latent_draws = self._enough_latent_draws(pilot)
+            self.latent_draws, self.steps = self._enough_latent_draws(pilot)
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
         thetas: list[Array] = []
         latents: list[Array] = []
@@ -148,16 +153,18 @@ class Sampler:
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
         return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
 
-    def _enough_latent_draws(self, theta: Array) -> int:
-        """How many a hyperparameter value needs: of log-normal weights of the pilot's variance."""
+    def _enough_latent_draws(self, theta: Array) -> tuple[int, int]:
+        """How many a hyperparameter value needs, and in how many steps, by those of a pilot."""
         ratio = self.draw(theta)[1]
         kept = ratio[np.isfinite(ratio).all(axis=1)]
         if not len(kept):
-            return _PILOT_DRAWS
-        # Not the usual one: far out, where effects are large, weights are the most uneven.
+            return _STEPWISE_DRAWS, _MOST_STEPS
         variance = float(np.quantile(kept.var(axis=1, ddof=1), _PILOT_QUANTILE))
-        wanted = np.expm1(min(variance, 10.0)) / _INNER_VARIANCE
-        return int(2 * np.clip(np.ceil(wanted / 2), 2, _MOST_DRAWS // 2))
+        if variance < _UNEVEN:  # of log-normal weights
+            wanted = np.expm1(variance) / _INNER_VARIANCE
+            return max(2 * int(np.ceil(wanted / 2)), _LEAST_DRAWS), 1
+        steps = np.ceil(_LEFT * variance / _INNER_VARIANCE / _STEPWISE_DRAWS)
+        return _STEPWISE_DRAWS, int(min(steps, _MOST_STEPS))
 
     def _weighted(
         self, theta: Array, ratios: Array, proposals: list[Proposal], counts: list[int]
@@ -175,6 +182,8 @@ class Sampler:
         return outer[:, None] * share, k, float(1 / np.sum(outer**2))
 
     def _without_hyperparameters(self, wanted: float) -> Sample:
+        if not self.integrand.exact:
+            self.latent_draws, self.steps = self._enough_latent_draws(np.zeros((_PILOT, 0)))
         count = int(np.ceil(2 * wanted / self.latent_draws))
         theta = np.zeros((count, 0))
         latent, ratio = self.draw(theta)
