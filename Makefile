@@ -58,12 +58,12 @@ format: $(ENV) ## rewrite the files as `make lint` wants them
 	$(PY) -m ruff format .
 	.venv/bin/snakefmt Snakefile workflow
 
-calibration: $(ENV) ## simulation-based calibration of every family on both engines (long)
-	@tools/judge-studies calibration "$(CORES)"
+calibration: $(ENV) ## simulation-based calibration of every family; ENGINE=laplace for one engine (long)
+	@tools/judge-studies calibration "$(CORES)" "$(ENGINE)"
 
-recovery: $(ENV) ## recovery of known parameters, every family on both engines (long)
+recovery: $(ENV) ## recovery of known parameters, every family; ENGINE as above (long)
 	$(PYTEST) -m recovery $(PYTEST_ARGS)
-	@tools/judge-studies recovery "$(CORES)"
+	@tools/judge-studies recovery "$(CORES)" "$(ENGINE)"
 
 parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long)
 	$(PYTEST) -m parity $(PYTEST_ARGS)

@@ -33,8 +33,8 @@ _INNER_VARIANCE = 0.25
 _LEAST_DRAWS, _STEPWISE_DRAWS, _MOST_STEPS = 4, 2, 64
 _UNEVEN = 1.0  # variance of log weights from which draws go in steps
 _LEFT = 3.0  # times that variance by the number of steps is about what steps leave of it
-_PILOT, _PILOT_DRAWS = 16, 16
-_PILOT_QUANTILE = 0.9  # far out, where effects are large, weights are the most uneven
+_PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 64, 16
+_PILOT_QUANTILE = 0.9  # where effects are large, weights are the most uneven
 _GOOD_K = 0.7
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
@@ -126,7 +126,7 @@ class Sampler:
         factor = np.linalg.cholesky(mode.covariance * 1.2)
         proposals, counts = [Proposal(mode.centre, factor, fold)], [LEAST_POINTS // 2]
         if not self.integrand.exact:
-            pilot = proposals[0].draw(uniforms(_PILOT, len(self.hyper) + 1, self.seed))
+            pilot = self._pilot(proposals[0])
             self.latent_draws, self.steps = self._enough_latent_draws(pilot)
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
         thetas: list[Array] = []
@@ -152,6 +152,12 @@ class Sampler:
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
         return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
+
+    def _pilot(self, proposal: Proposal) -> Array:
+        """Some hyperparameter values of the posterior, roughly: tails of the proposal mislead."""
+        theta = proposal.draw(uniforms(_PILOT_OF, len(self.hyper) + 1, self.seed))
+        weights, _ = smoothed(self.log_density(theta) - proposal.log_density(theta))
+        return theta[systematic(weights, _PILOT, self.rng)]
 
     def _enough_latent_draws(self, theta: Array) -> tuple[int, int]:
         """How many a hyperparameter value needs, and in how many steps, by those of a pilot."""
