@@ -1,13 +1,14 @@
 """The fast engine beside long runs of Stan: every model of the parity studies, on their data.
 
-Usage: python benchmarks/agreement.py [--families gaussian,...] [--draws 5000] [--out FOLDER]
+Usage: python benchmarks/agreement.py [--families gaussian,...] [--draws 2500] [--out FOLDER]
 
-For each structural parameter: the difference of posterior means in posterior standard deviations,
-less two Monte Carlo standard errors of both; the ratio of standard deviations; the differences of
-the 2.5% and 97.5% quantiles in standard deviations. Wanted: at most .05, 5% and .1. Where laplace
-says itself that it has not converged (Pareto k above .7), nothing is wanted. Both engines are asked
-for enough draws that Monte Carlo errors of standard deviations are about 1%; those of Stan
-are in the table (`min_ess`). Writes agreement.csv and agreement.txt.
+Stan has 8 chains, laplace is fitted 8 times with other seeds: what they differ by among themselves
+is their Monte Carlo error, whatever its causes. For each structural parameter the averages are
+compared: means in posterior standard deviations, ratios of standard deviations, 2.5% and 97.5%
+quantiles in standard deviations. Wanted: at most .05, 5% and .1, plus two Monte Carlo standard
+errors; how many hold without that allowance is said too. Fits of laplace that say that they have
+not converged (Pareto k above .7) are left out and counted; where most are, nothing is wanted.
+Writes agreement.csv and agreement.txt.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from rmm.study.batches import make_task
 from rmm.study.config import Study
 from rmm.study.engines import sampled
 from rmm.study.methods import Method
+from rmm.summary import PARETO_K_LIMIT, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path(__file__).parent / "results"
 FAMILIES = ("gaussian", "binomial", "condlogit", "weibull", "cox")
-CHAINS, EFFECTIVE = 4, 10_000
-WANTED = {"mean": 0.05, "sd": 0.05, "quantile": 0.1}
+RUNS, EFFECTIVE, RESAMPLED = 8, 2500, 2500  # RESAMPLED draws in each of four chains
+WANTED = {"mean": 0.05, "sd": 0.05, "q2.5": 0.1, "q97.5": 0.1}
+_CERTAIN = 2.0  # Monte Carlo standard errors
 
 
 def models(study: Study) -> list[Method]:
@@ -44,59 +47,89 @@ def models(study: Study) -> list[Method]:
 def compare(family: str, name: str, draws: int) -> list[dict[str, Any]]:
     """A row per structural parameter of one model."""
     study = load_study(ROOT / "config" / "studies" / f"parity_{family}.yaml", root=ROOT)
-    scenario, method = study.scenarios[0], study.method(name)
+    method = study.method(name)
     options = dict(method.config["sampler"]["options"])
-    long = {"chains": CHAINS, "warmup": 1000, "draws": draws, "thin": 1, "timeout": 3600}
+    given = {"warmup": 1000, "thin": 1, "timeout": 3600}
+    long = {**given, "chains": RUNS, "draws": draws, "options": options}
+    short = {**given, "chains": 4, "draws": RESAMPLED, "options": {"ess": EFFECTIVE}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        stan = _fit(study, scenario, method, "stan", {**long, "options": options})
-        laplace = _fit(study, scenario, method, "laplace", {**long, "options": {"ess": EFFECTIVE}})
-    ours, theirs = laplace.summary(), stan.summary()
-    k = float(laplace.run.engine["pareto_k"])
+        stan = _fit(study, method, "stan", long, 0)
+        laplace = [_fit(study, method, "laplace", short, seed) for seed in range(1, RUNS + 1)]
+    k = np.array([fit.run.engine["pareto_k"] for fit in laplace])
+    trusted = [fit for fit, one in zip(laplace, k, strict=True) if one <= PARETO_K_LIMIT]
+    whole = stan.summary()
     rows = []
-    for parameter in theirs.index:
-        a, b = ours.loc[parameter], theirs.loc[parameter]
-        error = float(np.hypot(a["mcse_mean"], b["mcse_mean"])) / b["sd"]
-        shift = abs(float(a["mean"] - b["mean"])) / b["sd"]
-        ends = {q: float(a[q] - b[q]) / b["sd"] for q in ("q2.5", "q97.5")}
-        ratio = float(a["sd"] / b["sd"])
-        agrees = (shift - 2 * error <= WANTED["mean"] and abs(ratio - 1) <= WANTED["sd"]
-                  and max(map(abs, ends.values())) <= WANTED["quantile"])  # fmt: skip
+    for label, chains in _parameters(stan).items():
+        theirs = _statistics(chains)
+        used = trusted if len(trusted) > 1 else laplace
+        ours = np.concatenate([_statistics(_parameters(f)[label].reshape(1, -1)) for f in used])
         rows.append(
-            {"family": family, "model": name.removesuffix("_stan"), "parameter": parameter,
-             "mean_laplace": float(a["mean"]), "mean_stan": float(b["mean"]), "shift": shift,
-             "shift_mcse": error, "sd_ratio": ratio, **ends, "min_ess": min(b["ess_bulk"],
-             b["ess_tail"]), "ess_laplace": float(laplace.run.engine["ess"]), "pareto_k": k,
-             "stan_converged": stan.converged, "agrees": agrees}
+            {"family": family, "model": name.removesuffix("_stan"), "parameter": label,
+             **_differences(ours, theirs), "stan_ess": whole.loc[label, "ess_tail"],
+             "stan_converged": stan.converged, "trusted": len(trusted), "max_k": k.max()}
         )  # fmt: skip
     return rows
 
 
-def _fit(study: Study, scenario: Any, method: Method, backend: str, sampler: Any) -> Any:
+def _fit(study: Study, method: Method, backend: str, sampler: Any, seed: int) -> Any:
     config = {**method.config, "backend": backend, "sampler": sampler}
     asked = replace(method, backend=backend, config=config)
-    task = make_task(study, scenario, asked, 1)
-    return sampled(task, task.formula, task.seed, "structural")
+    task = make_task(study, study.scenarios[0], asked, 1)
+    return sampled(task, task.formula, task.seed + seed, "structural")
+
+
+def _parameters(fit: Any) -> dict[str, Any]:
+    """(chains, draws) of each element of the structural parameters."""
+    posterior = fit.draws["posterior"].to_dataset()
+    found = {}
+    for name in {label.split("[")[0] for label in fit.summary().index}:
+        labels, values = flatten(posterior[name])
+        found |= {label: values[:, :, i] for i, label in enumerate(labels)}
+    return {label: found[label] for label in fit.summary().index}
+
+
+def _statistics(draws: Any) -> Any:
+    """(chains, 4) mean, sd, and the two quantiles of each chain."""
+    ends = np.quantile(draws, (0.025, 0.975), axis=1)
+    return np.column_stack([draws.mean(axis=1), draws.std(axis=1, ddof=1), *ends])
+
+
+def _differences(ours: Any, theirs: Any) -> dict[str, float]:
+    """Ours less theirs, in posterior standard deviations; and whether that is as wanted."""
+    sd = theirs[:, 1].mean()
+    gap = (ours.mean(axis=0) - theirs.mean(axis=0)) / sd
+    error = np.sqrt(sum(x.var(axis=0, ddof=1) / len(x) for x in (ours, theirs))) / sd
+    limit = np.array(list(WANTED.values()))
+    found = {}
+    for name, one, se in zip(WANTED, gap, error, strict=True):
+        found |= {name: float(one), f"{name}_mcse": float(se)}
+    return {
+        **found,
+        "agrees": bool((np.abs(gap) <= limit + _CERTAIN * error).all()),
+        "strictly": bool((np.abs(gap) <= limit).all()),
+    }
 
 
 def report(table: pd.DataFrame) -> str:
     """Counts, and every row that is not as wanted."""
     lines = []
     for family, part in table.groupby("family", sort=False):
-        trusted = part[part["pareto_k"] <= 0.7]
-        models_of, bad = part["model"].nunique(), trusted[~trusted["agrees"]]
-        distrusted = part.loc[part["pareto_k"] > 0.7, "model"].unique()
+        trusted = part[part["trusted"] > RUNS / 2]
+        bad = trusted[~trusted["agrees"]]
+        fits = part.drop_duplicates("model")
+        distrusted = fits.loc[fits["trusted"] <= RUNS / 2, "model"]
+        largest = ", ".join(f"{name} {trusted[name].abs().max():.3f}" for name in WANTED)
+        error = max(trusted[f"{name}_mcse"].max() for name in WANTED)
         lines.append(
-            f"{family}: {models_of} models, {len(part)} parameters; laplace distrusts itself in "
-            f"{len(distrusted)} ({', '.join(distrusted) or 'none'}); of the others "
-            f"{len(trusted) - len(bad)} of {len(trusted)} parameters agree. Largest shift "
-            f"{trusted['shift'].max():.3f} sd, sd ratios {trusted['sd_ratio'].min():.3f} to "
-            f"{trusted['sd_ratio'].max():.3f}, largest quantile difference "
-            f"{trusted[['q2.5', 'q97.5']].abs().max().max():.3f} sd; smallest ESS of Stan "
-            f"{part['min_ess'].min():.0f}."
+            f"{family}: {len(fits)} models, {len(part)} parameters; laplace distrusts "
+            f"{RUNS * len(fits) - fits['trusted'].sum()} of {RUNS * len(fits)} fits, most in "
+            f"{', '.join(distrusted) or 'no model'}. Of the others {len(trusted) - len(bad)} of "
+            f"{len(trusted)} parameters agree, {trusted['strictly'].sum()} without an allowance "
+            f"for Monte Carlo errors (up to {error:.3f} sd). Largest differences in sds: {largest}."
         )
         if len(bad):
-            lines.append(bad.drop(columns="family").to_string(index=False, float_format="%.4g"))
+            lines.append(bad.drop(columns="family").to_string(index=False, float_format="%.3g"))
     return "\n".join(lines) + "\n"
 
 
@@ -104,7 +137,7 @@ def main() -> int:
     """Compare, write, and exit 1 where something does not agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", default=",".join(FAMILIES))
-    parser.add_argument("--draws", type=int, default=5000, help="of each chain of Stan")
+    parser.add_argument("--draws", type=int, default=2500, help="of each chain of Stan")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
@@ -127,8 +160,7 @@ def main() -> int:
     text = report(table)
     (given.out / "agreement.txt").write_text(text)
     print(text)
-    trusted = table[table["pareto_k"] <= 0.7]
-    return 0 if trusted["agrees"].all() else 1
+    return 0 if table.loc[table["trusted"] > RUNS / 2, "agrees"].all() else 1
 
 
 if __name__ == "__main__":
