@@ -183,7 +183,8 @@ def test_sparse_factors_are_the_dense_ones(
     np.testing.assert_allclose(sparse.mode, dense.mode, atol=1e-6)
     # Draws: their length in the metric of H, and, of many, their covariance.
     lower = dense.factors.lower[1]
-    moved, metric = around(integrand, sparse, affine, 1, np.random.default_rng(1), 20_000)
+    found = around(integrand, sparse, affine, np.random.default_rng(1), 20_000)
+    moved, metric = (one[1] for one in found)
     square = np.sum(metric**2, axis=1)
     np.testing.assert_allclose(square, np.sum((moved @ lower) ** 2, axis=1), rtol=1e-6)
     standard = (moved @ lower)[:10_000]

@@ -81,18 +81,8 @@ class Approximation:
         return self.centre[:, None] + self.wider * moved
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Array, Array]:
-        """New `moved` and `metric`; zeros where there is no mode."""
-        S, P = self.centre.shape
-        found = [
-            around(self.integrand, self.inner, self.affine, s, rng, count)
-            if np.isfinite(self.inner.value[s])
-            else None
-            for s in range(S)
-        ]
-        length = next((len(pair[1][0]) for pair in found if pair is not None), P)
-        none = np.zeros((count, P)), np.zeros((count, length))
-        moved, metric = zip(*(none if pair is None else pair for pair in found), strict=True)
-        return np.array(moved), np.array(metric)
+        """New `moved` and `metric`."""
+        return around(self.integrand, self.inner, self.affine, rng, count)
 
     def step(self, state: State, power: float, new: float, rng: np.random.Generator) -> State:
         """A Metropolis step that leaves q^(1 - power) p^power as it is."""
@@ -148,36 +138,38 @@ def latent_draws(
 
 
 def around(
-    integrand: Integrand,
-    inner: Inner,
-    affine: Affine,
-    s: int,
-    rng: np.random.Generator,
-    count: int,
+    integrand: Integrand, inner: Inner, affine: Affine, rng: np.random.Generator, count: int
 ) -> tuple[Array, Array]:
-    """Normal draws of covariance H^-1 at one hyperparameter value, in pairs of opposite sign.
+    """Normal draws of covariance H^-1, in pairs of opposite sign; zeros where there is no mode.
 
     Where factors are sparse a draw is H^-1 (e + B' W^1/2 f) of normal e and f, whose covariance
     is H^-1 (I + B' W B) H^-1 = H^-1.
 
     Returns
     -------
-    moved : (count, P)
-    metric : (count, n)
+    moved : (S, count, P)
+    metric : (S, count, n)
         Linear in `moved`, its squared length in the metric of H.
     """
-    noise = rng.standard_normal((count // 2, integrand.size))
+    S, P = inner.mode.shape
+    good = np.flatnonzero(np.isfinite(inner.value))
+    noise = rng.standard_normal((len(good), count // 2, P))
     factors = inner.factors
     if isinstance(factors, DenseFactors):
-        moved, metric = factors.half_solve(s, noise), noise
+        found = np.array([factors.half_solve(int(s), e) for s, e in zip(good, noise, strict=True)])
+        length = noise
     else:
-        one = affine.take(np.array([s]))
-        spread = np.sqrt(inner.weight[[s]])
-        other = rng.standard_normal((count // 2, integrand.model.groups)) * spread
-        noise += integrand.back(one, other)
-        moved = factors.solve(s, noise.T).T
-        metric = np.hstack([moved, spread * integrand.reached(one, moved)])
-    return np.concatenate([moved, -moved]), np.concatenate([metric, -metric])
+        part, spread = affine.take(good), np.sqrt(inner.weight[good])
+        for m in range(count // 2):
+            noise[:, m] += integrand.back(part, rng.standard_normal(spread.shape) * spread)
+        found = np.array([factors.solve(int(s), e.T).T for s, e in zip(good, noise, strict=True)])
+        reached = [spread * integrand.reached(part, found[:, m]) for m in range(count // 2)]
+        length = np.concatenate([found, np.stack(reached, axis=1)], axis=2)
+    moved, metric = np.zeros((S, count, P)), np.zeros((S, count, length.shape[2]))
+    if len(good):
+        moved[good] = np.concatenate([found, -found], axis=1)
+        metric[good] = np.concatenate([length, -length], axis=1)
+    return moved, metric
 
 
 def mean_shift(
@@ -188,9 +180,7 @@ def mean_shift(
     good = np.flatnonzero(np.isfinite(inner.value))
     shift = np.zeros((S, P))
     for _ in range(_SHIFTS):
-        moved = np.zeros((S, _SHIFT_DRAWS, P))
-        for s in good:
-            moved[s] = around(integrand, inner, affine, int(s), rng, _SHIFT_DRAWS)[0]
+        moved, _ = around(integrand, inner, affine, rng, _SHIFT_DRAWS)
         slope = np.zeros((S, P))
         for m in range(_SHIFT_DRAWS):
             at = inner.mode + shift + moved[:, m]
