@@ -26,6 +26,9 @@ def test_a_new_study_is_in_order(
     assert content["truth"]["family"] == family
     assert content["truth"]["parameters"]["b_l1[x]"] == 0.3
     assert content["membership"]["members"] == 25
+    confirming = [m for m in content["methods"] if m.get("confirms") == "mmmm"]
+    assert [m["backend"] for m in confirming] == ["stan" if family == "weibull" else "jags"]
+    assert confirming[0]["replications"] < content["replications"]
     assert f"rmm study check {path}" in capsys.readouterr().out
 
 

@@ -67,10 +67,22 @@ methods:
     backend: {backend}
     sampler: {{chains: 2, draws: 500}}
     gate: {{ess_per_chain: 50}}               # when a fit counts as converged
-
+{confirmation}
 estimands:
   - {{parameter: "b_l1[x]"}}
 """
+
+_CONFIRMATION = """\
+  # The fast engine is confirmed by MCMC on the first data sets; the report compares them.
+  - name: mmmm_{engine}
+    kind: mmmm
+    backend: {engine}
+    confirms: mmmm
+    replications: {few}
+    sampler: {{chains: 2, warmup: 500, draws: 1000}}
+    gate: {{rhat: 1.05, ess_per_chain: 50}}
+"""
+_CONFIRMED = 20  # data sets of each scenario
 
 
 def add_new(commands: Any) -> None:
@@ -140,5 +152,13 @@ def text(options: argparse.Namespace) -> str:
                                         size=options.size)  # fmt: skip
     return head + memberships + _REST.format(
         outcome=outcome, family=options.family, effect=options.effect, own=own,
-        backend=options.backend, **names,
+        backend=options.backend, confirmation=_confirmation(options), **names,
     )  # fmt: skip
+
+
+def _confirmation(options: argparse.Namespace) -> str:
+    """A method of MCMC beside the fast engine: JAGS where it is quick, and needs no compiler."""
+    if options.backend != "laplace":
+        return ""
+    engine = "jags" if options.family in ("gaussian", "binomial") else "stan"
+    return _CONFIRMATION.format(engine=engine, few=min(_CONFIRMED, options.replications))
