@@ -26,6 +26,7 @@ from rmm.errors import (
 )
 
 if TYPE_CHECKING:
+    from rmm import datasets as datasets
     from rmm.comparison import compare
     from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> module that has it, and its name there.
-_LAZY = {
+# Public name -> module that has it, and its name there; None for the module itself.
+_LAZY: dict[str, tuple[str, str | None]] = {
     "fit": ("rmm.fitting", "fit"),
     "Fit": ("rmm.fitted", "Fit"),
     "program": ("rmm.fitting", "program"),
@@ -44,14 +45,16 @@ _LAZY = {
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
+    "datasets": ("rmm.datasets", None),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'rmm' has no attribute {name!r}")
-    module, attribute = _LAZY[name]
-    return getattr(import_module(module), attribute)
+    path, attribute = _LAZY[name]
+    module = import_module(path)
+    return module if attribute is None else getattr(module, attribute)
 
 
 def __dir__() -> list[str]:

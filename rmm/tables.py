@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError
+from rmm.r_files import read_frames
 
 Array = np.ndarray[Any, Any]
 
@@ -87,13 +88,7 @@ def _from_file(path: Path) -> pd.DataFrame:
 
 
 def _from_rda(path: Path) -> pd.DataFrame:
-    import rdata
-
-    frames = {
-        name: value
-        for name, value in rdata.read_rda(path).items()
-        if isinstance(value, pd.DataFrame)
-    }
+    frames = read_frames(path)
     if len(frames) != 1:
         raise DataError(
             f"{path}: one data frame was expected, {len(frames)} were found: "

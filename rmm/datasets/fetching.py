@@ -1,0 +1,111 @@
+"""A published data set from the cache, where it comes by itself or is put by hand."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rmm.backends.cmdstan_home import cache_dir
+from rmm.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rmm.datasets.sources import Source
+
+_OFFLINE = 'rmm.datasets.load("coalitions") gives simulated coalitions and needs no network.'
+
+
+def read_source(source: Source) -> pd.DataFrame:
+    """The table of a source; its file is fetched unless it is in the cache.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be fetched or read, or holds something else.
+    """
+    path = cached(source)
+    fetched = not path.is_file()
+    if fetched:
+        fetch(source.address, path)
+    try:
+        return _checked(source, path)
+    except DataError:
+        if fetched:  # what a network put in the file's place must not stay
+            path.unlink(missing_ok=True)
+        raise
+
+
+def cached(source: Source) -> Path:
+    """Where the file of a source is, or will be."""
+    return cache_dir() / "datasets" / source.file
+
+
+def fetch(address: str, path: Path) -> None:
+    """Fetch a file; there is a whole one at `path` or none.
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DataError(
+            f"Data sets are kept in {path.parent}, which cannot be made: "
+            f"{problem.strerror or problem}.\nSet RMM_CACHE to a folder that you can write to."
+        ) from None
+    import pooch
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it tells of every file without a checksum
+    try:
+        pooch.retrieve(address, known_hash=None, fname=path.name, path=path.parent,
+                       downloader=pooch.HTTPDownloader(timeout=30))  # fmt: skip
+    except (OSError, ValueError) as problem:  # what requests raises is an OSError
+        raise DataError(
+            f"The data set cannot be fetched from\n  {address}\n({_reason(problem)}). "
+            f"Fetch this file by other means, and put it at\n  {path}\n{_OFFLINE}"
+        ) from None
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(problem: Exception) -> str:
+    """One line of an error of the network, which quotes the errors below it in full."""
+    response = getattr(problem, "response", None)
+    if response is not None:
+        return f"the server answers {response.status_code}"
+    return type(problem).__name__ if len(str(problem)) > 100 else str(problem)
+
+
+def _checked(source: Source, path: Path) -> pd.DataFrame:
+    from rmm.datasets.content import checksum, plain
+    from rmm.r_files import read_frames
+
+    again = f"Remove the file and load the data set again: it comes from\n  {source.address}"
+    try:
+        frames = read_frames(path)
+    except DataError:  # the letter about the package that reads such files
+        raise
+    except Exception as problem:
+        raise DataError(f"{path} is no file of R: {problem}\n{again}") from None
+    if source.frame not in frames:
+        held = ", ".join(frames) or "none"
+        raise DataError(
+            f"{path}: the data frame `{source.frame}` was expected, found: {held}.\n{again}"
+        )
+    frame = frames[source.frame]
+    missing = [name for name in source.columns if name not in frame]
+    if missing:
+        raise DataError(f"{path} has no column `{missing[0]}`.\n{again}")
+    table = plain(frame[list(source.columns)])
+    found = checksum(table)
+    if found != source.content:
+        raise DataError(
+            f"{path} holds {len(table)} rows with other values than those that were published: "
+            f"their checksum is {found[:12]}..., not {source.content[:12]}....\n{again}"
+        )
+    return table

@@ -1,0 +1,318 @@
+"""Data sets by name: simulated ones, and published ones through a cache and a made-up server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from coalitions import shared_file
+
+import rmm
+from rmm.datasets import fetching
+from rmm.datasets.coalitions import FORMULA, TRUTH
+from rmm.datasets.content import checksum, plain
+from rmm.datasets.sources import SOURCES, Source
+from rmm.r_files import read_frames
+
+PARQUETS = {
+    "coalgov": "coalgov_bml",
+    "coalgov_rmm": "coalgov_rmm",
+    "schoolnets_nodes": "schoolnets_nodes",
+    "schoolnets_edges": "schoolnets_edges",
+}
+TABLE = pd.DataFrame(
+    {
+        "party": [3.0, 1.0, 2.0],
+        "seats": [0.25, 0.75, 1.0],
+        "name": ["Grüne", "Left", "Right"],
+        "rank": pd.Categorical(["1", "3", "2"]),
+        "prime": [True, False, True],
+        "of no use": [0.5, 0.5, 0.5],
+    }
+)
+WANTED = ("name", "party", "seats", "rank", "prime")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RMM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "datasets"
+
+
+def write(path: Path, **frames: pd.DataFrame) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pytest.importorskip("rdata").write_rda(path, frames)
+    return path
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of `tmp_path`/published."""
+    (tmp_path / "published").mkdir()
+    handler = partial(Quiet, directory=str(tmp_path / "published"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+@pytest.fixture
+def source(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A data set "small" that the server has."""
+    write(tmp_path / "published" / "small.rda", small=TABLE, other=TABLE)
+    small = Source(server + "small.rda", "my-small.rda", "small", WANTED,
+                   checksum(TABLE[list(WANTED)]))  # fmt: skip
+    monkeypatch.setitem(SOURCES, "small", small)
+    return small
+
+
+# -- published data sets ---------------------------------------------------------------------
+
+
+def test_a_data_set_is_fetched_once(
+    source: Source, cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = rmm.datasets.load("small")
+    assert list(first) == list(WANTED)
+    assert first["party"].tolist() == [3, 1, 2]
+    assert first["rank"].tolist() == [1, 3, 2]
+    assert first["name"].tolist() == ["Grüne", "Left", "Right"]
+    assert [str(first[c].dtype) for c in WANTED] == ["str", "int64", "float64", "int64", "bool"]
+    assert [path.name for path in cache.iterdir()] == ["my-small.rda"]
+    (tmp_path / "published" / "small.rda").unlink()
+    pd.testing.assert_frame_equal(rmm.datasets.load("small"), first)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_put_by_hand_is_taken(source: Source, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "published" / "small.rda").unlink()
+    write(cache / source.file, small=TABLE)
+    assert len(rmm.datasets.load("small")) == 3
+
+
+def test_other_values_are_told_and_not_kept(source: Source, cache: Path, tmp_path: Path) -> None:
+    """A file that was fetched goes; one put by hand is the user's and stays."""
+    other = TABLE.assign(seats=[0.25, 0.75, 1.0001])
+    write(tmp_path / "published" / "small.rda", small=other)
+    with pytest.raises(rmm.DataError, match=r"3 rows with other values[\s\S]*small\.rda"):
+        rmm.datasets.load("small")
+    assert list(cache.iterdir()) == []
+    write(cache / source.file, small=other)
+    with pytest.raises(rmm.DataError, match="Remove the file and load the data set again"):
+        rmm.datasets.load("small")
+    assert (cache / source.file).exists()
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        ({"another": TABLE}, "`small` was expected, found: another"),
+        ({"small": TABLE.drop(columns="seats")}, "has no column `seats`"),
+        ({}, "is no file of R"),
+    ],
+)
+def test_another_file_is_told(
+    source: Source, tmp_path: Path, frames: dict[str, pd.DataFrame], said: str
+) -> None:
+    published = tmp_path / "published" / "small.rda"
+    if frames:
+        write(published, **frames)
+    else:
+        published.write_text("<html>Please log in to this network</html>")
+    with pytest.raises(rmm.DataError, match=said):
+        rmm.datasets.load("small")
+
+
+def offline_letter(address: str, cache: Path) -> str:
+    with pytest.raises(rmm.DataError, match="cannot be fetched") as caught:
+        fetching.fetch(address, cache / "my-small.rda")
+    assert not list(cache.iterdir())
+    return str(caught.value)
+
+
+def test_offline_the_letter_says_where_the_file_goes(cache: Path) -> None:
+    letter = offline_letter("http://127.0.0.1:9/small.rda", cache)
+    assert "\n  http://127.0.0.1:9/small.rda\n" in letter
+    assert f"\n  {cache / 'my-small.rda'}\n" in letter
+    assert 'rmm.datasets.load("coalitions")' in letter
+    assert "Traceback" not in letter and len(letter) < 600
+
+
+def test_a_file_that_is_gone_from_the_server(server: str, cache: Path) -> None:
+    assert "the server answers 404" in offline_letter(server + "gone.rda", cache)
+
+
+def test_a_cache_that_cannot_be_made(source: Source, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(rmm.DataError, match="Set RMM_CACHE to a folder that you can write to"):
+        rmm.datasets.load("small")
+
+
+def test_without_rdata_the_letter_names_it(
+    source: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(cache / source.file, small=TABLE)
+    monkeypatch.setitem(__import__("sys").modules, "rdata", None)
+    with pytest.raises(rmm.DataError, match="`pip install rdata`"):
+        rmm.datasets.load("small")
+
+
+def test_addresses_are_pinned_and_files_have_one_address() -> None:
+    files: dict[str, set[str]] = {}
+    for source in SOURCES.values():
+        files.setdefault(source.file, set()).add(source.address)
+        commit = source.address.split("/raw/")[1].split("/")[0]
+        assert len(commit) == 40 and int(commit, 16)
+    assert all(len(addresses) == 1 for addresses in files.values())
+
+
+@pytest.mark.parametrize("name", PARQUETS)
+def test_recorded_content_is_that_of_the_r_packages(
+    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables of the R packages, as Parquet files and once more as an R file in the cache."""
+    table = pd.read_parquet(shared_file("data", f"{PARQUETS[name]}.parquet"))
+    source = SOURCES[name]
+    assert sorted(table) == sorted(source.columns)
+    assert checksum(table) == source.content
+    dates = [c for c in table if pd.api.types.is_datetime64_any_dtype(table[c].dtype)]
+    if not dates:  # rdata cannot write them
+        table = table.astype({c: object for c in table if table[c].dtype == "string"})
+        write(cache / source.file, **{source.frame: table})
+        assert list(rmm.datasets.load(name)) == list(source.columns)
+
+
+# -- content ---------------------------------------------------------------------------------
+
+
+def test_content_is_the_same_however_a_table_is_held() -> None:
+    """Types, order of rows and columns, and encodings differ between readers; values do not."""
+    other = pd.DataFrame(
+        {
+            "seats": [1.0, 0.25 + 1e-15, 0.75],
+            "rank": [2, 1, 3],
+            "prime": [1, 1, 0],
+            "name": ["Right", "GrÃ¼ne", "Left"],
+            "party": ["2", "3", "1"],
+        },
+        index=[7, 8, 9],
+    )
+    assert checksum(other) == checksum(TABLE[list(WANTED)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seats": [0.25, 0.75, 1.000001]},
+        {"party": [3, 1, None]},
+        {"name": ["Grüne", "Left", "Rihgt"]},
+        {"prime": [True, True, False]},
+        {"new": 1},
+    ],
+)
+def test_content_differs_where_a_value_does(change: dict[str, Any]) -> None:
+    assert checksum(TABLE.assign(**change)) != checksum(TABLE)
+
+
+def test_content_counts_dates_as_days() -> None:
+    frame = pd.DataFrame({"day": pd.to_datetime(["1970-01-02", "1969-12-31", None])})
+    for unit in ("us", "ns", "s"):
+        assert checksum(frame.astype(f"datetime64[{unit}]")) == checksum(
+            pd.DataFrame({"day": [1.0, -1.0, np.nan]})
+        )
+
+
+def test_plain_keeps_what_is_missing() -> None:
+    frame = plain(pd.DataFrame({"a": [1, None], "b": ["x", None], "c": ["1.5", None]}))
+    assert frame.isna().sum().tolist() == [1, 1, 1]
+    assert frame["c"].iloc[0] == 1.5
+
+
+# -- R's files -------------------------------------------------------------------------------
+
+
+def test_dates_and_tibbles_of_r(tmp_path: Path) -> None:
+    """Days and seconds since 1970 with a class, in a data frame with a class before it."""
+    rdata = pytest.importorskip("rdata")
+    from rdata.parser import RObjectType
+
+    path = write(tmp_path / "dates.rda", d=pd.DataFrame({"d": [1.5e4, -1.0], "s": [86400.0, 0.5]}))
+    parsed = rdata.parser.parse_file(path)
+    frame = parsed.object.value[0]
+    while frame.info.type != RObjectType.VEC:
+        frame = frame.value[0]
+    assert frame is not None
+    from rmm.r_files import _dates, _times
+
+    assert list(_dates(np.array([0.0, 15000.0]), {})) == list(
+        pd.to_datetime(["1970-01-01", "2011-01-26"])
+    )
+    assert list(_times(np.array([86400.0]), {})) == list(pd.to_datetime(["1970-01-02"]))
+    assert set(read_frames(path)) == {"d"}
+
+
+# -- simulated coalitions --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def simulated() -> pd.DataFrame:
+    return rmm.datasets.load("coalitions")
+
+
+def test_coalitions_are_the_same_every_time(simulated: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(rmm.datasets.load("coalitions"), simulated)
+    assert simulated.shape == (2130, 10)
+
+
+def test_coalitions_look_like_the_real_ones(simulated: pd.DataFrame) -> None:
+    """Real: 628 governments, 29 countries, 3.3 parties each, 39% end early, 80% majorities."""
+    by_government = simulated.groupby("government")
+    government = by_government.first()
+    assert len(government) == 628
+    assert simulated["country"].nunique() == 29
+    assert 280 <= simulated["party"].nunique() <= 312
+    assert simulated.groupby("party")["country"].nunique().max() == 1
+    assert not simulated.duplicated(["government", "party"]).any()
+    assert government["n"].eq(by_government.size()).all()
+    assert government["n"].between(2, 9).all()
+    assert government["n"].mean() == pytest.approx(3.3, abs=0.2)
+    assert government["ended"].mean() == pytest.approx(0.4, abs=0.06)
+    assert government["majority"].mean() == pytest.approx(0.8, abs=0.05)
+    assert by_government["seats"].sum().to_numpy() == pytest.approx(1, abs=1e-3)
+    assert by_government["prime"].sum().eq(1).all()
+    assert by_government[["days", "ended", "majority", "country"]].nunique().eq(1).all(axis=None)
+    assert simulated.groupby("party")["finance"].nunique().eq(1).all()
+    assert government["days"].median() == pytest.approx(380, abs=100)
+
+
+def test_coalitions_have_their_truth(simulated: pd.DataFrame) -> None:
+    """A fit finds it: no true value is more than three posterior sds from the mean."""
+    fit = rmm.fit(FORMULA, simulated, "weibull", backend="laplace", chains=2, draws=500, seed=1,
+                  progress=False)  # fmt: skip
+    summary = fit.summary()
+    away = (summary["mean"] - pd.Series(TRUTH)) / summary["sd"]
+    assert away.abs().max() < 3, away
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def test_names_and_the_letter_for_others() -> None:
+    assert rmm.datasets.names() == sorted(["coalitions", *PARQUETS])
+    with pytest.raises(rmm.DataError, match=r"'coalgove'\. Did you mean 'coalgov'\? Known: coal"):
+        rmm.datasets.load("coalgove")
+    with pytest.raises(rmm.DataError, match=r"no data set 7\. Known"):
+        rmm.datasets.load(7)  # type: ignore[arg-type]
