@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,6 +48,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(path: Path, **frames: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    for name, frame in frames.items():  # the writer knows text as objects only
+        text = frame.select_dtypes("str").columns
+        frames[name] = frame.astype(dict.fromkeys(text, object))
     pytest.importorskip("rdata").write_rda(path, frames)
     return path
 

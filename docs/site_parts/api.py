@@ -12,6 +12,7 @@ PAGES = {
     "fitting": ("rmm",),
     "families": ("rmm.families",),
     "simulation": ("rmm.simulation",),
+    "datasets": ("rmm.datasets",),
     "studies": ("rmm.study",),
     "engines": ("rmm.backends",),
 }
@@ -22,6 +23,7 @@ MORE = {
                 "rmm.conditional.reference_groups", "rmm.crossvalidation.waic",
                 "rmm.checks.statistics", "rmm.checks.survival"),
     "simulation": ("rmm.simulation.overlap.overlap_facts",),
+    "datasets": (),
     "studies": ("rmm.study.performance.performance", "rmm.study.judging.judge"),
     "engines": (),
     "families": (),
