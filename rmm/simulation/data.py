@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
+_ROWS_SHOWN = 5  # in a notebook
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class SimulatedData:
     data: pd.DataFrame
     truth: dict[str, float]
     overlap: dict[str, float] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: sizes, the truth and the first rows."""
+        import pandas as pd
+
+        sizes = [f"{self.overlap[k]:g} {k}" for k in ("groups", "members") if k in self.overlap]
+        sizes.append(f"{len(self.data)} memberships")
+        truth = pd.DataFrame({"truth": self.truth}, dtype=float)
+        tables = [t.to_html(float_format=lambda v: f"{v:.3f}", border=0, escape=True)
+                  for t in (truth, self.data.head(_ROWS_SHOWN))]  # fmt: skip
+        return f"<p>{', '.join(sizes)}</p>{''.join(tables)}"
 
 
 @dataclass(frozen=True, eq=False)
