@@ -37,7 +37,8 @@ def statistics(observed: Array, replicated: Array) -> pd.DataFrame:
     Examples
     --------
     >>> import numpy as np
-    >>> statistics(np.array([0, 1, 1]), np.array([[0, 0, 1], [1, 1, 1]]))[["observed", "p"]].round(2)
+    >>> table = statistics(np.array([0, 1, 1]), np.array([[0, 0, 1], [1, 1, 1]]))
+    >>> table[["observed", "p"]].round(2)
                    observed    p
     statistic
     share of ones      0.67  0.5

@@ -185,6 +185,11 @@ class Fit(AfterFit):
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns.
 
+        With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
+        by member and time, with columns member, group and order (1, 2, ... within a member) first.
+        With random slopes one row per member and effect, which the first column names:
+        ``Intercept``, or the covariate.
+
         Parameters
         ----------
         block : int
@@ -199,13 +204,6 @@ class Fit(AfterFit):
         ------
         BackendError
             If the model has no such block or effects, or the fit did not keep them.
-
-        Notes
-        -----
-        With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
-        by member and time, with columns member, group and order (1, 2, ... within a member) first.
-        With random slopes one row per member and effect, which the first column names:
-        ``Intercept``, or the covariate.
         """
         part = self._part(block)
         walk = self.model.design.members[block - 1].walk

@@ -118,7 +118,7 @@ def fit(
     >>> fit = rmm.fit("y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE=FALSE)",
     ...               simulated.data, backend="laplace", seed=1)
     >>> list(fit.summary().index)
-    ['b_l2[Intercept]', 'b_l1[x]', 'sigma_l2']
+    ['b_l1[x]', 'b_l2[Intercept]', 'sigma_l2']
     >>> fit.converged
     True
     """

@@ -17,6 +17,7 @@ import doctest
 import inspect
 import sys
 import textwrap
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -189,11 +190,24 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_module_has_examples_that_do_not_run() -> None:
-    """`>>>` in a module means that `WITH_EXAMPLES` names it; the package's own needs data."""
+    """`>>>` in a module means that `WITH_EXAMPLES` names it."""
     found = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
              for p in (ROOT / "rmm").rglob("*.py") if "\n>>> " in _without_indent(p)}  # fmt: skip
-    assert found - {"rmm"} == set(WITH_EXAMPLES)
+    assert found == set(WITH_EXAMPLES)
 
 
 def _without_indent(path: Path) -> str:
     return "\n".join(line.lstrip() for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def test_types_of_the_package_are_for_its_users_too() -> None:
+    """Strict mypy over all of `rmm`, run by `make lint`; PEP 561's marker goes into the wheel."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert project["mypy"]["strict"] is True
+    assert project["mypy"]["files"] == ["rmm"]
+    ours = [o for o in project["mypy"]["overrides"] if any("rmm" in m for m in o["module"])]
+    assert not ours
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2]
+    assert "-m mypy" in lint.partition("\n\n")[0]
+    assert (ROOT / "rmm" / "py.typed").is_file()
+    assert project["hatch"]["build"]["targets"]["wheel"]["packages"] == ["rmm"]
