@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = False) -> Any:
     """Compare fits by leave-one-out cross-validation.
 
-    elpd is a sum over units (groups, or strata) in nats; differences are to the best fit, their
-    errors dse of paired units (Vehtari, Gelman and Gabry 2017, equation 24).
+    elpd is a sum over units (groups, or strata) of natural logs; differences are to the best fit,
+    with errors of paired units (Vehtari, Gelman and Gabry 2017, Statistics and Computing 27,
+    1413-1432, section 5).
 
     Parameters
     ----------

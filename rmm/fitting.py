@@ -202,7 +202,7 @@ def program(
     Returns
     -------
     str
-        JAGS or Stan, in full.
+        JAGS or Stan, in full; a description for ``"laplace"``.
 
     Raises
     ------
@@ -251,8 +251,9 @@ def program_data(
     Returns
     -------
     dict
-        Numbers and arrays, such as ``y``, (J,) over the groups in sorted order, and ``X_l1``,
-        (M, K) over the memberships.
+        Numbers and arrays, such as ``y``, (J,) over the groups in sorted order, and ``X_l1``, the
+        K members' predictors less their centres: (M, K) over the memberships, or (J, K), summed
+        with their weights, where these are known.
 
     Raises
     ------
