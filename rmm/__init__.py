@@ -1,8 +1,7 @@
-"""Bayesian multiple-membership multilevel models with estimated weights.
+"""Bayesian multiple-membership multilevel models with estimated weights::
 
->>> import rmm
->>> fit = rmm.fit("y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE=TRUE)", data)
->>> fit.summary()
+    fit = rmm.fit("y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE=TRUE)", data)
+    fit.summary()
 
 No engine and no plotting library is imported before it is used.
 """

@@ -80,6 +80,19 @@ class AfterFit:
             For columns, levels or units that the fit does not know.
         BackendError
             If the fit did not keep effects that are needed (monitor="structural").
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> new = fit.predict({"x": [0.0, 10.0]})
+        >>> list(new.columns)
+        ['mean', 'sd', 'q2.5', 'median', 'q97.5']
+        >>> new["mean"].diff().iloc[1] > 8
+        np.True_
+        >>> fit.predict(draws=True).dims
+        ('chain', 'draw', 'group')
         """
         chosen = self.settings.seed if seed is None else seed
         labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
@@ -102,6 +115,16 @@ class AfterFit:
         """New outcomes of the fit's groups (chain, draw, group), not censored.
 
         They are then the group ``posterior_predictive`` of `draws` too.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        xarray.DataArray
+            In the unit of the outcome; durations in that of the time column.
         """
         import xarray
 
@@ -124,6 +147,9 @@ class AfterFit:
 
     def loo(self, *, refit: bool = False) -> Any:
         """Leave-one-out cross-validation by Pareto-smoothed importance sampling.
+
+        Vehtari, Gelman and Gabry (2017), Statistics and Computing 27, 1413-1432, section 2; k^ and
+        its threshold: Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
 
         The unit left out is the group, or the stratum of family condlogit, given the effects of
         its members: prediction for another such group of known members.
@@ -197,6 +223,8 @@ class AfterFit:
         kind : {"auto", "statistics", "survival"}
             ``"statistics"``: mean, sd, least and greatest outcome, or the share of ones, in the
             data and in replications; ``"survival"``: Kaplan-Meier curve and bands of replications.
+        seed : int, optional
+            Of the replications; default: the fit's.
 
         Returns
         -------

@@ -33,6 +33,15 @@ def statistics(observed: Array, replicated: Array) -> pd.DataFrame:
         Index ``statistic`` (mean, sd, min, max; the share of ones where all are 0 or 1); columns
         observed, then mean, sd and quantiles of the replications, and ``p``: the share of
         replications above the data, ties half (Gelman, Meng and Stern 1996).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = statistics(np.array([0, 1, 1]), np.array([[0, 0, 1], [1, 1, 1]]))
+    >>> table[["observed", "p"]].round(2)
+                   observed    p
+    statistic
+    share of ones      0.67  0.5
     """
     binary = bool(np.isin(observed, (0, 1)).all())
     chosen = {"share of ones": STATISTICS["mean"]} if binary else STATISTICS
@@ -56,6 +65,8 @@ def survival(time: Array, event: Array, replicated: Array, points: int = 100) ->
     time, event : (J,) arrays
         `event` 1 where the end was seen.
     replicated : (S, J) array
+    points : int
+        Of the grid, from 0 to the longest time, in the unit of `time`.
 
     Returns
     -------

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = False) -> Any:
     """Compare fits by leave-one-out cross-validation.
 
+    elpd is a sum over units (groups, or strata) of natural logs; differences are to the best fit,
+    with errors of paired units (Vehtari, Gelman and Gabry 2017, Statistics and Computing 27,
+    1413-1432, section 5).
+
     Parameters
     ----------
     fits : mapping of str to Fit
@@ -36,6 +40,16 @@ def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = 
     ------
     DataError
         If the fits are not of the same outcomes.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> data = {"y": [1.1, 1.9, 3.2, 3.8, 5.1, 6.0, 6.9, 8.2], "x": [1.0, 2, 3, 4, 5, 6, 7, 8]}
+    >>> fits = {f: rmm.fit(f, data, backend="laplace", seed=1) for f in ("y ~ 1", "y ~ 1 + x")}
+    >>> rmm.compare(fits)["rank"]
+    y ~ 1 + x    0
+    y ~ 1        1
+    Name: rank, dtype: int64
     """
     import arviz_stats
 

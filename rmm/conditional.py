@@ -38,6 +38,7 @@ def reference_groups(
         Default: `points` from the least to the greatest value of the data, or all levels.
     at : mapping, optional
         Other columns held elsewhere than at their reference.
+    points : int
 
     Returns
     -------

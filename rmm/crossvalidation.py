@@ -224,6 +224,11 @@ def waic(tree: xarray.DataTree) -> Any:
     elpd = sum (lpd_i - p_i), lpd_i = log mean p(y_i | draws), p_i = var log p(y_i | draws):
     Watanabe (2010); Vehtari, Gelman and Gabry (2017), equations 11 to 13.
 
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With the group ``log_likelihood``, (chain, draw, unit).
+
     Returns
     -------
     arviz_stats.ELPDData

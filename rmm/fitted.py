@@ -54,6 +54,8 @@ class Fit(AfterFit):
         The program as given to the engine.
     program_data : mapping
         The data as given to the engine.
+    backend : str
+    settings : rmm.backends.base.Settings
     """
 
     model: Model
@@ -86,7 +88,21 @@ class Fit(AfterFit):
         )  # fmt: skip
 
     def summary(self) -> pd.DataFrame:
-        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`."""
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`.
+
+        Coefficients are on the scale of the linear predictor, of covariates as given (or after
+        `transform=`); sigmas are standard deviations.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> list(fit.summary().index)
+        ['b_l2[Intercept]', 'b_l2[x]', 'sigma_l2']
+        >>> 1.0 < fit.summary().loc["b_l2[x]", "mean"] < 1.4
+        np.True_
+        """
         return self._table.copy()
 
     def diagnostics(self) -> dict[str, Any]:
@@ -121,12 +137,22 @@ class Fit(AfterFit):
     def weights(self, block: int = 1) -> pd.DataFrame:
         """Weights of one `mm()` block.
 
+        Parameters
+        ----------
+        block : int
+            Number of the `mm()` block, from 1.
+
         Returns
         -------
         pandas.DataFrame
             One row per membership of the block, in the order of the user's rows and indexed by
             their numbers (0-based): member, group, mean, sd and quantiles of w (sd 0 where the
             weights are known).
+
+        Raises
+        ------
+        BackendError
+            If the model has no such block.
         """
         part = self._part(block)
         grouped = self.model.grouped
@@ -163,6 +189,21 @@ class Fit(AfterFit):
         by member and time, with columns member, group and order (1, 2, ... within a member) first.
         With random slopes one row per member and effect, which the first column names:
         ``Intercept``, or the covariate.
+
+        Parameters
+        ----------
+        block : int
+            Number of the `mm()` block, from 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``unit``, columns as in `summary`, on the scale of the linear predictor.
+
+        Raises
+        ------
+        BackendError
+            If the model has no such block or effects, or the fit did not keep them.
         """
         part = self._part(block)
         walk = self.model.design.members[block - 1].walk
@@ -195,7 +236,23 @@ class Fit(AfterFit):
         return table
 
     def nesting_effects(self, block: int = 1) -> pd.DataFrame:
-        """Random effects of the nesting units of one `hm()` block: one row per unit."""
+        """Random effects of the nesting units of one `hm()` block: one row per unit.
+
+        Parameters
+        ----------
+        block : int
+            Number of the `hm()` block, from 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``unit``, columns as in `summary`, on the scale of the linear predictor.
+
+        Raises
+        ------
+        BackendError
+            If there is no such block, its effects are fixed, or the fit did not keep them.
+        """
         parts = self.model.spec.nestings
         if not 1 <= block <= len(parts):
             raise BackendError(f"The model has {len(parts)} hm() blocks; {block} was asked for.")
@@ -280,8 +337,16 @@ class Fit(AfterFit):
     def plot_weights(self, kind: str = "variable", **options: Any) -> Figure:
         """A figure of the weights: over a ``"variable"``, or of the members of some ``"groups"``.
 
-        Options are those of `rmm.plots.variable` and `rmm.plots.groups`: ``block=1``,
-        ``variable=``, ``groups=[...]``.
+        Parameters
+        ----------
+        kind : {"variable", "groups"}
+        **options
+            Those of `rmm.plots.variable` and `rmm.plots.groups`: ``block=1``, ``variable=``,
+            ``groups=[...]``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
         """
         from rmm.plots import plot
 
@@ -291,15 +356,39 @@ class Fit(AfterFit):
         """A posterior predictive check: outcomes drawn from the model beside those observed.
 
         Densities for numbers, shares by predicted probability for 0/1, counts and choices, a
-        Kaplan-Meier curve in a band for durations. Options are those of `rmm.plots.check`:
-        ``replications=50``, ``seed=``.
+        Kaplan-Meier curve in a band for durations.
+
+        Parameters
+        ----------
+        kind : {"predictive"}
+        **options
+            Those of `rmm.plots.check`: ``replications=50``, ``seed=``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
         """
         from rmm.plots import plot
 
         return plot(self, "plot_check", kind, options)
 
     def save(self, path: str | Path) -> Path:
-        """Write everything into one NetCDF file; `rmm.load` reads it back."""
+        """Write everything into one NetCDF file; `rmm.load` reads it back.
+
+        Parameters
+        ----------
+        path : path
+            The file, in a folder that exists; it appears whole or not at all.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        DataError
+            If there is no such folder.
+        """
         from rmm.storage import save
 
         return save(self, Path(path))

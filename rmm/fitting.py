@@ -89,10 +89,38 @@ def fit(
     **backend_options
         Options of the engine, such as ``adapt_delta`` (stan).
 
+    Returns
+    -------
+    Fit
+
     Raises
     ------
     RmmError
         What is wrong with the input, before an engine starts; or what an engine said.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If R-hat, ESS or divergences say that the draws cannot be trusted.
+    SpecificationWarning
+        If the data say little or nothing of a parameter.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> simulated = rmm.simulate(
+    ...     "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n))",
+    ...     {"b_l2[Intercept]": 0, "b_l1[x]": 1, "sigma_l2": 0.5},
+    ...     membership={"kind": "synthetic", "groups": 60, "members": 30, "size": 2},
+    ...     covariates={"x": {"level": "member"}},
+    ...     seed=1,
+    ... )
+    >>> fit = rmm.fit("y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE=FALSE)",
+    ...               simulated.data, backend="laplace", seed=1)
+    >>> list(fit.summary().index)
+    ['b_l1[x]', 'b_l2[Intercept]', 'sigma_l2']
+    >>> fit.converged
+    True
     """
     engine = find_backend(backend)
     family, options = _family(engine, family, backend_options)
@@ -156,6 +184,37 @@ def program(
     likelihood to edit: ``integrate=False`` gives the text that samples all effects, of the same
     posterior, which runs on the same data. Without `data` all effects are sampled, and predictors
     outside `mm()` count as level 2 unless `hm(vars=)` names them.
+
+    Parameters
+    ----------
+    formula : str
+    family : str or Family
+    backend : {"jags", "stan", "laplace"}
+        Whose language.
+    priors : str, mapping or list
+        As for `fit`.
+    transform : {"center", "std", "std2"}, optional
+    missing : {"error", "drop"}
+    data : frame, table, mapping or path, optional
+    integrate : bool
+        Whether effects may be integrated out, as `fit` does.
+
+    Returns
+    -------
+    str
+        JAGS or Stan, in full; a description for ``"laplace"``.
+
+    Raises
+    ------
+    RmmError
+        What is wrong with the formula, priors or data.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> text = rmm.program("y ~ 1 + mm(id(m, g), vars(x), fn(w ~ 1/n), RE=TRUE)")
+    >>> print(text.splitlines()[0])
+    # Multiple-membership multilevel model, gaussian outcome (JAGS)
     """
     language = find_language(find_backend(backend).language)
     if data is None:
@@ -175,7 +234,39 @@ def program_data(
     transform: str | None = None,
     missing: str = "error",
 ) -> dict[str, Any]:
-    """The data that `fit` would give to the engine, by the program's names."""
+    """The data that `fit` would give to the engine, by the program's names.
+
+    Parameters
+    ----------
+    formula : str
+    data : frame, table, mapping or path
+    family : str or Family
+    backend : {"jags", "stan", "laplace"}
+        Whose names.
+    priors : str, mapping or list
+        As for `fit`.
+    transform : {"center", "std", "std2"}, optional
+    missing : {"error", "drop"}
+
+    Returns
+    -------
+    dict
+        Numbers and arrays, such as ``y``, (J,) over the groups in sorted order, and ``X_l1``, the
+        K members' predictors less their centres: (M, K) over the memberships, or (J, K), summed
+        with their weights, where these are known.
+
+    Raises
+    ------
+    RmmError
+        What is wrong with the formula, priors or data.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> values = rmm.program_data("y ~ 1 + x", {"y": [1.0, 2.0, 4.0], "x": [0.0, 1.0, 2.0]})
+    >>> values["J"], values["y"].shape
+    (3, (3,))
+    """
     language = find_language(find_backend(backend).language)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     return dict(language.values(model))

@@ -83,10 +83,21 @@ def read_priors(priors: Any) -> PriorChoice:
         a set's name, ``"b_w ~ normal(0, 1)"`` or a JAGS string such as
         ``"tau.l1 ~ dscaled.gamma(25, 1)"`` or ``"b.w[1] <- 1"``.
 
+    Returns
+    -------
+    PriorChoice
+        The set (``base``) and the statements, in their order.
+
     Raises
     ------
     PriorError
         If a prior cannot be read; the message shows it and what is allowed.
+
+    Examples
+    --------
+    >>> choice = read_priors({"b_w": "normal(0, 1)"})
+    >>> choice.base, [statement.text for statement in choice.statements]
+    ('weakly_informative', ['b_w ~ normal(0, 1)'])
     """
     if isinstance(priors, PriorChoice):
         return priors

@@ -88,10 +88,27 @@ def load(path: str | Path) -> Fit:
     Nothing in the file is evaluated: the formula and priors are parsed, the program is text until
     it is fitted again.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Fit
+
     Raises
     ------
     DataError
         If the file is not there or is not a saved fit.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+    >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+    >>> path = fit.save("fit.nc")
+    >>> rmm.load(path).summary().equals(fit.summary())
+    True
     """
     path = Path(path)
     if not os.path.isfile(path):

@@ -29,8 +29,15 @@ class Diagnostics:
     converged : bool
         R-hat <= 1.01 and bulk and tail ESS >= 100 per chain on all structural parameters, and no
         divergences (Vehtari et al. 2021); and for weighted draws k^ <= 0.7.
+    chains, draws : int
+        Chains, and draws kept of each.
+    max_rhat : float
+        Largest rank-normalised split R-hat.
+    min_ess_bulk, min_ess_tail : float
+        Smallest effective sample sizes, in draws of all chains.
     worst_rhat, worst_ess : str
         The parameters that decide.
+    divergences : int
     pareto_k : float or None
         k^ of the importance weights, where draws have been weighted (Vehtari et al. 2024).
     """
@@ -64,11 +71,18 @@ def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:
 def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
     """One row per element of the named variables.
 
+    Parameters
+    ----------
+    posterior : xarray.Dataset
+        Draws, (chain, draw, ...).
+    names : list of str
+
     Returns
     -------
     pandas.DataFrame
         Index ``parameter``; columns mean, sd, q2.5, median, q97.5, rhat (rank-normalised split
-        R-hat), ess_bulk, ess_tail and mcse_mean (`rmm.convergence`).
+        R-hat), ess_bulk, ess_tail and mcse_mean: Vehtari et al. (2021), Bayesian Analysis 16,
+        667-718 (`rmm.convergence` names the equations).
     """
     labels: list[str] = []
     blocks: list[Array] = []

@@ -39,10 +39,16 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     Johnson and Schielzeth 2017, Journal of the Royal Society Interface 14, 20170213). Covariates
     are held fixed: shares are of what they leave.
 
+    Parameters
+    ----------
+    model : Model
+    run : Run
+
     Returns
     -------
     pandas.DataFrame
-        One row per component: variance and share, each with mean, sd and quantiles.
+        One row per component: variance, in squared units of the linear predictor, and share,
+        each with mean, sd and quantiles.
     """
     draws = flat_draws(run, model)
     parts: dict[str, Array] = {}

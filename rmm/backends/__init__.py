@@ -17,7 +17,21 @@ HIDDEN = ("fake",)  # for tests of studies: draws that look like draws
 
 
 def find_backend(name: str) -> Backend:
-    """The backend of a name; `BackendError` lists the known ones for any other."""
+    """The backend of a name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    BackendError
+        For an unknown name; it lists the known ones.
+    """
     if not isinstance(name, str) or name not in BACKENDS:
         known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
         raise BackendError(f"Unknown backend {name!r}. Known: {known}.")

@@ -75,7 +75,7 @@ class ProgressListener(Protocol):
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether an engine can run here, what it is, and what to do if it cannot."""
+    """Whether an engine can run here (`available`), `what` it is, and a `remedy` if it cannot."""
 
     available: bool
     what: str
@@ -88,6 +88,7 @@ class Backend:
 
     Attributes
     ----------
+    name : str
     language : str
         The program language it runs: ``"jags"`` or ``"stan"``.
     run : callable

@@ -27,10 +27,19 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     options : mapping, optional
         Such as ``{"intervals": 10}`` for ``"cox"``.
 
+    Returns
+    -------
+    Family
+
     Raises
     ------
     FormulaError
         For an unknown name or option; it lists the known ones.
+
+    Examples
+    --------
+    >>> find_family("cox", {"intervals": 10}).options
+    {'intervals': 10}
     """
     if not isinstance(family, Family):
         if not isinstance(family, str) or family not in FAMILIES:

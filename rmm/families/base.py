@@ -155,6 +155,8 @@ class Family:
     needs_strata : bool
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
+    option_names : tuple of str
+        What the user may choose.
     for_outcome : callable or None
         ``(kind) -> Family`` with the program text of a kind of outcome, where texts differ.
     configure : callable or None
@@ -198,7 +200,18 @@ class Family:
     configure: Callable[..., Family] | None = None
 
     def program_data(self, outcome: Outcome, language: str) -> dict[str, Any]:
-        """The entries of the outcome that the program text of a language names."""
+        """The entries of the outcome that the program text of a language names.
+
+        Parameters
+        ----------
+        outcome : mapping
+            As `read_outcome` gives it.
+        language : {"jags", "stan"}
+
+        Returns
+        -------
+        dict
+        """
         texts = {
             "stan": (self.stan_data, self.stan_transformed_data, self.stan_model),
             "jags": (self.jags_model, self.jags_outside),
@@ -209,14 +222,45 @@ class Family:
     def outcome_of_new(
         self, outcome: Outcome, parts: Parts | None, strata: Array | None, count: int
     ) -> dict[str, Any]:
-        """`new_outcome`, or its default."""
+        """`new_outcome`, or its default.
+
+        Parameters
+        ----------
+        outcome : mapping
+            The fit's.
+        parts : tuple of arrays or None
+            The new groups' outcome columns.
+        strata : (J,) array or None
+        count : int
+            J, the number of new groups.
+
+        Returns
+        -------
+        dict
+        """
         if self.new_outcome is not None:
             return self.new_outcome(outcome, parts, strata, count)
         known = np.shape(outcome[self.observed[0]])
         return {name: value for name, value in outcome.items() if np.shape(value)[:1] != known}
 
     def outcome_of_some(self, outcome: Outcome, groups: Array) -> dict[str, Any]:
-        """`some_groups`, or its default."""
+        """`some_groups`, or its default.
+
+        Parameters
+        ----------
+        outcome : mapping
+        groups : (K,) int array
+            Sorted numbers of the groups that stay.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        BackendError
+            If the family does not say what is left of its outcome.
+        """
         if self.some_groups is not None:
             return self.some_groups(outcome, groups)
         derived = [name for name in outcome if name not in self.observed]

@@ -262,6 +262,10 @@ def Cox(intervals: int | None = None) -> Family:
         Pieces of a piecewise constant baseline hazard, between quantiles of the event times;
         without it the baseline steps at every distinct event time.
 
+    Returns
+    -------
+    Family
+
     Raises
     ------
     FormulaError

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
+_ROWS_SHOWN = 5  # in a notebook
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class SimulatedData:
     truth: dict[str, float]
     overlap: dict[str, float] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: sizes, the truth and the first rows."""
+        import pandas as pd
+
+        sizes = [f"{self.overlap[k]:g} {k}" for k in ("groups", "members") if k in self.overlap]
+        sizes.append(f"{len(self.data)} memberships")
+        truth = pd.DataFrame({"truth": self.truth}, dtype=float)
+        tables = [t.to_html(float_format=lambda v: f"{v:.3f}", border=0, escape=True)
+                  for t in (truth, self.data.head(_ROWS_SHOWN))]  # fmt: skip
+        return f"<p>{', '.join(sizes)}</p>{''.join(tables)}"
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
@@ -51,6 +63,13 @@ class Drawn:
     ----------
     eta : (J,) array
         True linear predictor of the groups, random effects and all.
+    memberships : Memberships
+        M memberships in J groups.
+    columns : mapping
+        Covariate -> its values at its own level.
+    outcomes : mapping
+        Outcome column -> (J,) array.
+    truth : Truth
     """
 
     memberships: Memberships
@@ -65,14 +84,32 @@ class Drawn:
         return self.outcomes[self.truth.outcomes[0]]
 
     def rows(self, name: str) -> Array:
-        """(M,) values of a covariate or an outcome column, one per membership."""
+        """(M,) values of a covariate or an outcome column, one per membership.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        array
+        """
         if name in self.outcomes:
             return self.outcomes[name][self.memberships.group]
         column = self.columns[name]
         return self.memberships.expand(column.values, column.level, "membership")
 
     def by_group(self, name: str) -> Array:
-        """(J,) values of a group- or nesting-level covariate."""
+        """(J,) values of a group- or nesting-level covariate.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        array
+        """
         column = self.columns[name]
         return self.memberships.expand(column.values, column.level, "group")
 
@@ -99,7 +136,21 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A checked description of what to simulate; `fixed` says that memberships stay."""
+    """A checked description of what to simulate.
+
+    Attributes
+    ----------
+    membership : callable
+        ``rng -> Memberships``.
+    fixed : bool
+        Whether memberships are the same in all replications.
+    names : IdNames
+    covariates : mapping
+        As in the study file.
+    levels : mapping
+        Covariate -> its level.
+    truth : Truth
+    """
 
     membership: Draw
     fixed: bool
@@ -126,6 +177,10 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
         membership, covariates, truth; see ``study.schema.json``.
     root : Path
         Folder that relative paths start from.
+
+    Returns
+    -------
+    Recipe
 
     Raises
     ------
@@ -178,8 +233,13 @@ def draw_fixed(recipe: Recipe, rng: Any) -> FixedPart:
 
     Parameters
     ----------
+    recipe : Recipe
     rng : callable
         ``rng(part) -> Generator`` with part ``"membership"`` or ``"covariates"``.
+
+    Returns
+    -------
+    FixedPart
     """
     if not recipe.fixed:
         return FixedPart(None, {})
@@ -189,7 +249,24 @@ def draw_fixed(recipe: Recipe, rng: Any) -> FixedPart:
 
 
 def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
-    """One replication."""
+    """One replication.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    fixed : FixedPart
+        Of `draw_fixed`, the same for all replications of a scenario.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Drawn
+
+    Raises
+    ------
+    DataError
+        If values that were drawn do not go with the formula.
+    """
     truth = recipe.truth.drawn(rng)
     memberships = fixed.memberships
     if memberships is None:

@@ -12,6 +12,10 @@ from rmm.simulation.roster import Memberships
 def overlap_facts(memberships: Memberships) -> dict[str, float]:
     """Numbers about who belongs to whom.
 
+    Parameters
+    ----------
+    memberships : Memberships
+
     Returns
     -------
     dict

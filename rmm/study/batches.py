@@ -36,6 +36,8 @@ class Job:
 
     Attributes
     ----------
+    scenario, method : str
+        Id of the scenario, name of the method.
     path : str
         Where its estimates go, below the study's results folder.
     """
@@ -60,8 +62,16 @@ def plan(study: Study, folder: str | Path | None = None, *, to_maximum: bool = F
 
     Parameters
     ----------
+    study : Study
+    folder : path, optional
+        The study's results; without it nothing is taken as done.
     to_maximum : bool
         Whether to take `replications` for all scenarios, whatever `stopping` says.
+
+    Returns
+    -------
+    list of Job
+        Sorted by scenario, method and replication.
 
     Raises
     ------
@@ -194,6 +204,13 @@ def run_batch(
 
     Parameters
     ----------
+    study : Study
+    scenario_id : str
+    method_name : str
+    first, last : int
+        Replications, from 1, both included.
+    path : path
+        The Parquet file to be written.
     say : callable, optional
         Is told how many those are, of what cannot be read, and every few seconds how far it is.
     until_collected : bool
@@ -278,10 +295,23 @@ def replay(
 ) -> tuple[SimulatedData, Outcome]:
     """One replication again, by its address, with its data and the whole fit.
 
+    Parameters
+    ----------
+    study : Study
+    scenario_id : str
+    replication : int
+        From 1.
+    method_name : str
+
     Returns
     -------
     SimulatedData, Outcome
         ``outcome.fit`` is the `rmm.Fit` (or the statsmodels result); None if the fit failed.
+
+    Raises
+    ------
+    StudyError
+        For an unknown scenario or method, or a replication below 1.
     """
     scenario, method = study.scenario(scenario_id), study.method(method_name)
     if replication < 1:

@@ -33,7 +33,13 @@ _ORDER = [(name, "ascending") for name in ESTIMATES_ORDER]
 
 
 def write_design(study: Study, folder: str | Path) -> None:
-    """Write ``config.yaml`` (resolved) and ``scenarios.parquet`` into the results folder."""
+    """Write ``config.yaml`` (resolved) and ``scenarios.parquet`` into the results folder.
+
+    Parameters
+    ----------
+    study : Study
+    folder : path
+    """
     import yaml
 
     folder = Path(folder)
@@ -60,6 +66,14 @@ def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     One batch is in memory at a time, and the rows of one group of rows of the file: a million
     fits need no more than ten thousand. A study with `stopping` gets ``stopping.parquet`` beside
     it: where each scenario ended; it reads a scenario at a time.
+
+    Parameters
+    ----------
+    study : Study
+    paths : iterable of paths
+        The files of its jobs.
+    out : path
+        The Parquet file to be written.
 
     Raises
     ------

@@ -68,13 +68,29 @@ class Study:
     ----------
     name : str
         Name of the file without its ending.
+    file : Path
     root : Path
         Folder that paths in the file start from: the nearest one above the file with a
         pyproject.toml or Snakefile, else the file's own.
     config : mapping
         The file with all defaults said.
+    seed : int
+        Of the whole study: every random number follows from it.
+    replications : int
+        Data sets of each scenario.
+    batch : int
+        Replications of a job.
+    scenarios : tuple of Scenario
+    methods : tuple of Method
+    estimands : tuple of Estimand
+    measures : tuple of str
+        Names of `rmm.study.measures.MEASURES`.
     baseline : str
         Method that paired measures compare with.
+    reference : tuple of mapping
+        Known values that performance is compared with.
+    criteria : mapping
+        Criterion -> its settings; see `rmm.study.judging`.
     stopping : Stopping or None
         When a scenario has enough replications, `replications` being the most.
     power : Power or None
@@ -104,21 +120,59 @@ class Study:
         return tuple(self.config["vary"])
 
     def scenario(self, scenario_id: str) -> Scenario:
-        """The scenario of an id; `StudyError` lists the known ones."""
+        """The scenario of an id.
+
+        Parameters
+        ----------
+        scenario_id : str
+
+        Returns
+        -------
+        Scenario
+
+        Raises
+        ------
+        StudyError
+            For an unknown one; it lists the known ones.
+        """
         found = {s.id: s for s in self.scenarios}
         if scenario_id not in found:
             raise Letters(self.file).name("scenario", "scenario of it", scenario_id, list(found))
         return found[scenario_id]
 
     def method(self, name: str) -> Method:
-        """The method of a name; `StudyError` lists the known ones."""
+        """The method of a name.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Method
+
+        Raises
+        ------
+        StudyError
+            For an unknown one; it lists the known ones.
+        """
         found = {m.name: m for m in self.methods}
         if name not in found:
             raise Letters(self.file).name("method", "method of it", name, list(found))
         return found[name]
 
     def replications_of(self, scenario: Scenario, method: Method) -> int:
-        """Data sets of a scenario that a method fits: the first so many."""
+        """Data sets of a scenario that a method fits: the first so many.
+
+        Parameters
+        ----------
+        scenario : Scenario
+        method : Method
+
+        Returns
+        -------
+        int
+        """
         return min(scenario.replications, method.replications or scenario.replications)
 
     def truth_of(
@@ -128,9 +182,14 @@ class Study:
 
         Parameters
         ----------
+        scenario : Scenario
         parameters : mapping, optional
             Those of one data set, where the scenario draws them; without, only what is the same
             in all its data sets is known.
+
+        Returns
+        -------
+        dict
         """
         parameters = scenario.recipe.truth.parameters if parameters is None else parameters
         known = dict(parameters)
@@ -156,10 +215,20 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     size : {"full", "smoke"}
         ``"smoke"``: the first few replications (key `smoke`) under the name ``NAME_smoke``.
 
+    Returns
+    -------
+    Study
+
     Raises
     ------
     StudyError
         File, key path, what was found and what is allowed.
+
+    Examples
+    --------
+    >>> load_study("no_such_study.yaml")
+    Traceback (most recent call last):
+    rmm.errors.StudyError: ...no_such_study.yaml...
     """
     file = Path(path)
     letters = Letters(file)

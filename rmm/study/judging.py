@@ -29,10 +29,15 @@ def judge(study: Study, folder: str | Path, only: str | None = None) -> list[Ver
 
     Parameters
     ----------
+    study : Study
     folder : path
         The study's results, with ``estimates.parquet``.
     only : str, optional
         One criterion; all that the study names by default.
+
+    Returns
+    -------
+    list of Verdict
 
     Raises
     ------

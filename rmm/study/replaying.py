@@ -45,6 +45,11 @@ def keep_replay(
 
     Parameters
     ----------
+    study : Study
+    scenario_id : str
+    replication : int
+        From 1.
+    method_name : str
     folder : path
         Where the files go.
     results : path, optional

@@ -26,6 +26,19 @@ def write_performance(study: Study, estimates: str | Path, out: str | Path) -> p
 
     Scenarios are read and scored one after the other, each with the one that size-adjusted power
     compares it with.
+
+    Parameters
+    ----------
+    study : Study
+    estimates : path
+        What `collect` wrote.
+    out : path
+        The Parquet file to be written.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per scenario, method, parameter, measure and policy.
     """
     import pandas as pd
 

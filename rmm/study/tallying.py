@@ -65,6 +65,12 @@ class _Tally:
 def status(study: Study, folder: str | Path) -> dict[str, Any]:
     """How far a study is.
 
+    Parameters
+    ----------
+    study : Study
+    folder : path
+        Its results.
+
     Returns
     -------
     dict
