@@ -35,7 +35,8 @@ sys.path.insert(0, str(ROOT / "docs"))
 from site_parts import api  # noqa: E402
 
 #: Modules whose docstrings hold examples that are run.
-WITH_EXAMPLES = ["rmm.fitting", "rmm.fitted", "rmm.after_fit", "rmm.comparison", "rmm.storage",
+WITH_EXAMPLES = ["rmm.datasets", "rmm.fitting", "rmm.fitted", "rmm.after_fit", "rmm.comparison",
+                 "rmm.storage",
                  "rmm.simulation", "rmm.prior_language", "rmm.checks", "rmm.families",
                  "rmm.study.performance", "rmm.study.config"]  # fmt: skip
 ERRORS = {name for name, value in vars(errors).items()
