@@ -1,4 +1,4 @@
-"""Coalition governments that never were: simulated, as large and as entangled as the real ones."""
+"""Coalition governments that never were: as many as the real ones, more evenly spread."""
 
 from __future__ import annotations
 
