@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,9 +48,38 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(path: Path, **frames: pd.DataFrame) -> Path:
+    """An R file of tibbles; columns of dates are written as R's class Date."""
+    rdata = pytest.importorskip("rdata")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pytest.importorskip("rdata").write_rda(path, frames)
+    known = {**rdata.conversion.to_r.DEFAULT_CLASS_MAP, pd.DataFrame: tibble}
+    rdata.write_rda(path, frames, constructor_dict=known)
     return path
+
+
+def tibble(data: pd.DataFrame, converter: Any) -> Any:
+    from rdata.conversion.to_r import build_r_object
+    from rdata.parser import RObjectType
+
+    columns = []
+    for column in (data[name] for name in data):
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            columns.append(converter.convert_to_r_object(column.array))
+        elif pd.api.types.is_datetime64_any_dtype(column.dtype):
+            days = ((column - pd.Timestamp(0)) / pd.Timedelta(days=1)).to_numpy(dtype=float)
+            kind = converter.convert_to_r_attributes({"class": "Date"})
+            columns.append(
+                build_r_object(RObjectType.REAL, value=days, is_object=True, attributes=kind)
+            )
+        else:
+            text = pd.api.types.is_string_dtype(column.dtype)
+            columns.append(converter.convert_to_r_object(column.to_numpy(object if text else None)))
+    attributes = {
+        "names": np.array(list(data), dtype="U"),
+        "class": np.array(["tbl_df", "tbl", "data.frame"]),
+        "row.names": np.arange(1, len(data) + 1, dtype=np.int32),
+    }
+    return build_r_object(RObjectType.VEC, value=columns, is_object=True,
+                          attributes=converter.convert_to_r_attributes(attributes))  # fmt: skip
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -165,7 +194,7 @@ def test_without_rdata_the_letter_names_it(
     source: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(cache / source.file, small=TABLE)
-    monkeypatch.setitem(__import__("sys").modules, "rdata", None)
+    monkeypatch.setitem(sys.modules, "rdata", None)
     with pytest.raises(rmm.DataError, match="`pip install rdata`"):
         rmm.datasets.load("small")
 
@@ -180,19 +209,15 @@ def test_addresses_are_pinned_and_files_have_one_address() -> None:
 
 
 @pytest.mark.parametrize("name", PARQUETS)
-def test_recorded_content_is_that_of_the_r_packages(
-    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recorded_content_is_that_of_the_r_packages(name: str, cache: Path) -> None:
     """The tables of the R packages, as Parquet files and once more as an R file in the cache."""
     table = pd.read_parquet(shared_file("data", f"{PARQUETS[name]}.parquet"))
     source = SOURCES[name]
     assert sorted(table) == sorted(source.columns)
     assert checksum(table) == source.content
-    dates = [c for c in table if pd.api.types.is_datetime64_any_dtype(table[c].dtype)]
-    if not dates:  # rdata cannot write them
-        table = table.astype({c: object for c in table if table[c].dtype == "string"})
-        write(cache / source.file, **{source.frame: table})
-        assert list(rmm.datasets.load(name)) == list(source.columns)
+    whole = table.select_dtypes("int64").columns
+    write(cache / source.file, **{source.frame: table.astype(dict.fromkeys(whole, float))})
+    pd.testing.assert_frame_equal(rmm.datasets.load(name), plain(table[list(source.columns)]))
 
 
 # -- content ---------------------------------------------------------------------------------
@@ -244,24 +269,13 @@ def test_plain_keeps_what_is_missing() -> None:
 # -- R's files -------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("error")
 def test_dates_and_tibbles_of_r(tmp_path: Path) -> None:
-    """Days and seconds since 1970 with a class, in a data frame with a class before it."""
-    rdata = pytest.importorskip("rdata")
-    from rdata.parser import RObjectType
-
-    path = write(tmp_path / "dates.rda", d=pd.DataFrame({"d": [1.5e4, -1.0], "s": [86400.0, 0.5]}))
-    parsed = rdata.parser.parse_file(path)
-    frame = parsed.object.value[0]
-    while frame.info.type != RObjectType.VEC:
-        frame = frame.value[0]
-    assert frame is not None
-    from rmm.r_files import _dates, _times
-
-    assert list(_dates(np.array([0.0, 15000.0]), {})) == list(
-        pd.to_datetime(["1970-01-01", "2011-01-26"])
-    )
-    assert list(_times(np.array([86400.0]), {})) == list(pd.to_datetime(["1970-01-02"]))
-    assert set(read_frames(path)) == {"d"}
+    frame = pd.DataFrame({"x": [1.5, 2.5], "day": pd.to_datetime(["2011-01-26", None])})
+    read = read_frames(write(tmp_path / "dates.rda", d=frame))["d"]
+    assert read["x"].tolist() == [1.5, 2.5]
+    assert read["day"].iloc[0] == pd.Timestamp("2011-01-26")
+    assert read["day"].isna().tolist() == [False, True]
 
 
 # -- simulated coalitions --------------------------------------------------------------------

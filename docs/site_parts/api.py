@@ -12,6 +12,7 @@ PAGES = {
     "fitting": ("rmm",),
     "families": ("rmm.families",),
     "simulation": ("rmm.simulation",),
+    "datasets": ("rmm.datasets",),
     "studies": ("rmm.study",),
     "engines": ("rmm.backends",),
 }
@@ -24,6 +25,7 @@ MORE = {
     "simulation": ("rmm.simulation.overlap.overlap_facts",),
     "studies": ("rmm.study.performance.performance", "rmm.study.judging.judge"),
     "engines": (),
+    "datasets": ("rmm.datasets.content.checksum",),
     "families": (),
 }  # fmt: skip
 ERRORS = "rmm.errors"  # on a page of their own, with examples
