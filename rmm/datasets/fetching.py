@@ -91,7 +91,7 @@ def _checked(source: Source, path: Path) -> pd.DataFrame:
     except DataError:  # the letter about the package that reads such files
         raise
     except Exception as problem:
-        raise DataError(f"{path} is no file of R: {problem}\n{again}") from None
+        raise DataError(f"{path} is no file of R: {problem}\n{again}") from problem
     if source.frame not in frames:
         held = ", ".join(frames) or "none"
         raise DataError(
