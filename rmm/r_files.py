@@ -47,4 +47,5 @@ def _floats(values: Any) -> np.ndarray[Any, Any]:
     return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
 
 
-_DATES = {"Date": _dates, "POSIXct": _times}  # R's class -> what makes it
+# R's class -> what makes it.
+_DATES: dict[str | bytes, Any] = {"Date": _dates, "POSIXct": _times}
