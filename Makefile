@@ -24,7 +24,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz test-faults FORCE
+.PHONY: help env study smoke test test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz test-faults test-package FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,10 @@ closed-forms: $(ENV) ## published numbers with closed forms, at full replication
 
 fuzz: $(ENV) ## 10,000 made-up inputs for each reader (long; FUZZ_SEED=2 for others)
 	$(PYTEST) -m fuzz $(PYTEST_ARGS)
+
+test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty environment, use it
+	$(PY) -m pytest -m packaging -rs tests/test_packaging.py $(PYTEST_ARGS)
+
 test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (long)
 	$(PYTEST) -m faults $(PYTEST_ARGS)
 

@@ -1,4 +1,4 @@
-"""Data frames in R's `.rda` files, read without R: parsed, nothing evaluated."""
+"""Data frames in R's `.rda` files: the file is parsed, nothing in it is run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def read_frames(path: Path) -> dict[str, pd.DataFrame]:
             f"{path}: R's files are read by the package rdata, which is not installed: "
             "`pip install rdata`, or install rmm with its extra `rda`."
         ) from None
-    with warnings.catch_warnings():  # a tibble is a data frame; labels of values are left out
-        warnings.filterwarnings("ignore", message="Missing constructor for R class")
-        found = read_rda(path, constructor_dict=dict(DEFAULT_CLASS_MAP) | _DATES)
+    with warnings.catch_warnings():  # of classes: a tibble is read as the data frame that it is
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"rdata\.")
+        found = read_rda(path, constructor_dict={**DEFAULT_CLASS_MAP, **_DATES})
     return {name: value for name, value in found.items() if isinstance(value, pd.DataFrame)}
 
 
@@ -47,4 +47,5 @@ def _floats(values: Any) -> np.ndarray[Any, Any]:
     return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
 
 
-_DATES: dict[str | bytes, Any] = {"Date": _dates, "POSIXct": _times}  # R's class -> what makes it
+# R's class -> what makes it.
+_DATES: dict[str | bytes, Any] = {"Date": _dates, "POSIXct": _times}

@@ -139,7 +139,8 @@ def test_every_warning_is_on_the_page_of_errors() -> None:
 def test_the_reference_has_every_public_name() -> None:
     listed = {name for page in api.PAGES for name in api.names(page) + api.values(page)}
     last = {name.rsplit(".", 1)[1] for name in listed}
-    for module in ("rmm", "rmm.families", "rmm.simulation", "rmm.study", "rmm.backends"):
+    parts = ("families", "simulation", "datasets", "study", "backends")
+    for module in ("rmm", *(f"rmm.{part}" for part in parts)):
         public = set(import_module(module).__all__) - classes()
         assert public <= last, public - last
     for page in api.PAGES:

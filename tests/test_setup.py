@@ -124,6 +124,20 @@ def test_python_named_by_the_user_is_the_only_candidate(project: Path) -> None:
     assert "Looked at (no/such/python): nothing is there" in result.stderr
 
 
+def test_a_linked_environment_of_another_folder_is_not_touched(project: Path) -> None:
+    other = project.parent / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / ".complete").write_text("/somewhere/else\n")
+    (project / ".venv").symlink_to(other)
+    put_pretender(project)
+    result = run(project, "make", "env")
+    assert result.returncode != 0
+    assert f".venv is a link to {other}" in result.stderr
+    assert "rm .venv" in result.stderr
+    assert (other / ".complete").read_text() == "/somewhere/else\n"
+    assert not (other / "bin" / "python").exists()
+
+
 def put_pretender(project: Path, pip_status: int = 0) -> None:
     """A Python 3.13 that makes a .venv whose own python does nothing and exits with a status."""
     inner = (

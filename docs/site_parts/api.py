@@ -23,9 +23,9 @@ MORE = {
                 "rmm.conditional.reference_groups", "rmm.crossvalidation.waic",
                 "rmm.checks.statistics", "rmm.checks.survival"),
     "simulation": ("rmm.simulation.overlap.overlap_facts",),
-    "datasets": (),
     "studies": ("rmm.study.performance.performance", "rmm.study.judging.judge"),
     "engines": (),
+    "datasets": ("rmm.datasets.content.checksum",),
     "families": (),
 }  # fmt: skip
 ERRORS = "rmm.errors"  # on a page of their own, with examples

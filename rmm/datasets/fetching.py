@@ -90,8 +90,8 @@ def _checked(source: Source, path: Path) -> pd.DataFrame:
         frames = read_frames(path)
     except DataError:  # the letter about the package that reads such files
         raise
-    except Exception as problem:  # noqa: BLE001 - a broken file fails anywhere in the reader
-        raise DataError(f"{path} is no file of R: {problem}\n{again}") from None
+    except Exception as problem:
+        raise DataError(f"{path} is no file of R: {problem}\n{again}") from problem
     if source.frame not in frames:
         held = ", ".join(frames) or "none"
         raise DataError(
