@@ -17,7 +17,7 @@ from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, uniforms
 from rmm.backends.laplace.integrand import Integrand
-from rmm.backends.laplace.latent import around, latent_draws
+from rmm.backends.laplace.latent import Approximation, around, latent_draws
 from rmm.backends.laplace.private import find_private
 from rmm.backends.laplace.sampling import Sampler
 from rmm.errors import BackendError, BackendTimeout, ProgramError
@@ -156,7 +156,7 @@ def test_derivatives_of_every_family(name: str) -> None:
 
 
 def integrals(name: str, family: str, sparse: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Integrand, map and integrals at two hyperparameter values, by one kind of factors."""
+    """Integrand, two hyperparameter values, maps and integrals there, by one kind of factors."""
     monkeypatch.setattr(Pattern, "is_sparse", sparse)
     outcome = {"gaussian": "y", "binomial": "lead", "weibull": "Surv(abs(y) + 0.1, lead)"}[family]
     table = made_up_coalitions(60, 25)
@@ -166,7 +166,7 @@ def integrals(name: str, family: str, sparse: bool, monkeypatch: pytest.MonkeyPa
     theta = np.array([from_values(s, integrand.model.hyper) for s in starts(model)])
     values = to_values(theta, integrand.model.hyper)
     inner = integrand.inner(values, len(theta))
-    return integrand, integrand.affine(values, len(theta)), inner
+    return integrand, values, integrand.affine(values, len(theta)), inner
 
 
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull"])
@@ -174,8 +174,8 @@ def integrals(name: str, family: str, sparse: bool, monkeypatch: pytest.MonkeyPa
 def test_sparse_factors_are_the_dense_ones(
     name: str, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, _, dense = integrals(name, family, False, monkeypatch)
-    integrand, affine, sparse = integrals(name, family, True, monkeypatch)
+    *_, dense = integrals(name, family, False, monkeypatch)
+    integrand, values, affine, sparse = integrals(name, family, True, monkeypatch)
     assert (type(dense.factors), type(sparse.factors)) == (DenseFactors, SparseFactors)
     assert np.isfinite(dense.value).all()
     np.testing.assert_allclose(sparse.value, dense.value, rtol=1e-9)
@@ -184,9 +184,9 @@ def test_sparse_factors_are_the_dense_ones(
     # Draws: their length in the metric of H, and, of many, their covariance.
     lower = dense.factors.lower[1]
     found = around(integrand, sparse, affine, np.random.default_rng(1), 20_000)
-    moved, metric = (one[1] for one in found)
-    square = np.sum(metric**2, axis=1)
-    np.testing.assert_allclose(square, np.sum((moved @ lower) ** 2, axis=1), rtol=1e-6)
+    q = Approximation(integrand, values, affine, sparse, sparse.mode, 1.0)
+    moved, square = found[1], q.squared(found[:, :200])[1]
+    np.testing.assert_allclose(square, np.sum((moved[:200] @ lower) ** 2, axis=1), rtol=1e-6)
     standard = (moved @ lower)[:10_000]
     covariance = standard.T @ standard / 10_000
     # 5 standard errors of some 1,600 elements: a false alarm in 1,000 runs.
@@ -387,6 +387,23 @@ def test_draws_in_steps_have_the_weights_of_the_integral(
         error = by_value.std(ddof=1) / np.sqrt(len(by_value))
         assert abs(by_value.mean() - exact) < 4 * error
         assert error < 0.05 * evidence
+
+
+@pytest.mark.parametrize("family", ["binomial", "weibull"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_force_of_a_step_is_the_gradient(
+    sparse: bool, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H times the force against differences of the ratio."""
+    integrand, values, affine, inner = integrals("crossed nesting", family, sparse, monkeypatch)
+    q = Approximation(integrand, values, affine, inner, inner.mode + 0.1, 1.3)
+    rng = np.random.default_rng(2)
+    moved = q.draw(rng, 2)
+    found, way, h = q.at(moved), q.draw(rng, 2), 1e-5
+    there, back = q.at(moved + h * way).ratio, q.at(moved - h * way).ratio
+    # H-products by polarisation of the squared length.
+    along = (q.squared(found.force + way) - q.squared(found.force - way)) / 4
+    np.testing.assert_allclose(along, (there - back) / (2 * h), rtol=1e-5, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_draws_and_another_does_not() -> None:

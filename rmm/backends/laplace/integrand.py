@@ -386,9 +386,19 @@ class Integrand:
 
     def log_joint(self, affine: Affine, values: Values, z: Array) -> Array:
         """(S,) log p(y, z | theta)."""
-        eta = self.predictor(affine, z)
-        constant = 0.5 * z.shape[1] * np.log(2 * np.pi)
-        return self.curvature(eta, values, affine).value - 0.5 * np.sum(z**2, axis=1) - constant
+        value = self.curvature(self.predictor(affine, z), values, affine).value
+        return value + _log_prior(z)
+
+    def log_joint_and_slope(self, affine: Affine, values: Values, z: Array) -> tuple[Array, Array]:
+        """(S,) log p(y, z | theta), and its (S, P) gradient in z."""
+        curvature = self.curvature(self.predictor(affine, z), values, affine)
+        joint = curvature.value + _log_prior(z)
+        return joint, self.back(affine, curvature.gradient) - z
+
+
+def _log_prior(z: Array) -> Array:
+    """(S,) log densities of standard normal (S, P)."""
+    return np.asarray(-0.5 * np.sum(z**2, axis=1) - 0.5 * z.shape[1] * np.log(2 * np.pi))
 
 
 def _some(values: Values, keep: Array) -> dict[str, Array]:

@@ -32,7 +32,7 @@ _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no w
 _INNER_VARIANCE = 0.25
 _LEAST_DRAWS, _STEPWISE_DRAWS, _MOST_STEPS = 4, 2, 64
 _UNEVEN = 1.0  # variance of log weights from which draws go in steps
-_LEFT = 3.0  # times that variance by the number of steps is about what steps leave of it
+_PILOT_STEPS = 8  # the variance that so many leave falls with their number
 _PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 64, 16
 _PILOT_QUANTILE = 0.9  # where effects are large, weights are the most uneven
 _GOOD_K = 0.7
@@ -161,16 +161,21 @@ class Sampler:
 
     def _enough_latent_draws(self, theta: Array) -> tuple[int, int]:
         """How many a hyperparameter value needs, and in how many steps, by those of a pilot."""
-        ratio = self.draw(theta)[1]
-        kept = ratio[np.isfinite(ratio).all(axis=1)]
-        if not len(kept):
-            return _STEPWISE_DRAWS, _MOST_STEPS
-        variance = float(np.quantile(kept.var(axis=1, ddof=1), _PILOT_QUANTILE))
+        variance = self._inner_variance(theta)
         if variance < _UNEVEN:  # of log-normal weights
             wanted = np.expm1(variance) / _INNER_VARIANCE
             return max(2 * int(np.ceil(wanted / 2)), _LEAST_DRAWS), 1
-        steps = np.ceil(_LEFT * variance / _INNER_VARIANCE / _STEPWISE_DRAWS)
-        return _STEPWISE_DRAWS, int(min(steps, _MOST_STEPS))
+        self.steps = _PILOT_STEPS
+        left = self._inner_variance(theta) / (_INNER_VARIANCE * _STEPWISE_DRAWS)
+        return _STEPWISE_DRAWS, int(np.ceil(np.clip(_PILOT_STEPS * left, 2, _MOST_STEPS)))
+
+    def _inner_variance(self, theta: Array) -> float:
+        """Of the log weights at one hyperparameter value, where it is large; inf without any."""
+        ratio = self.draw(theta)[1]
+        kept = ratio[np.isfinite(ratio).all(axis=1)]
+        if not len(kept):
+            return np.inf
+        return float(np.quantile(kept.var(axis=1, ddof=1), _PILOT_QUANTILE))
 
     def _weighted(
         self, theta: Array, ratios: Array, proposals: list[Proposal], counts: list[int]
