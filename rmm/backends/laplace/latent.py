@@ -28,8 +28,8 @@ from rmm.tables import Array
 _SHIFTS, _SHIFT_DRAWS = 2, 8
 _WIDER = 0.05  # times 2 / P is the squared relative widening: all dimensions together cost as much
 _FARTHEST = 1.0  # times the root of P: a shift beyond is none
-# Rotations of a step, and the angle of one, which varies by a quarter. Of those tried with the three
-# choice models of the parity study whose effects are large: the least variance for their cost.
+# Rotations of a step, and the angle of one, which varies by a quarter. Of those tried with three
+# choice models of the parity study (large effects): the least variance for their cost.
 _LEAPS, _ANGLE, _VARIES = 3, 0.8, 0.25
 
 Values = Mapping[str, Array]
