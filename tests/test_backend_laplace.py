@@ -17,7 +17,7 @@ from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, uniforms
 from rmm.backends.laplace.integrand import Integrand
-from rmm.backends.laplace.latent import Approximation, around, latent_draws
+from rmm.backends.laplace.latent import Approximation, Effort, around, latent_draws
 from rmm.backends.laplace.private import find_private
 from rmm.backends.laplace.sampling import Sampler
 from rmm.errors import BackendError, BackendTimeout, ProgramError
@@ -358,13 +358,15 @@ def at_sigma(model: Model, table: pd.DataFrame, sigma: float) -> tuple[float, fl
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("steps", [1, 3, 12])
+@pytest.mark.parametrize(
+    "effort", [Effort(20, 0), Effort(20, 2), Effort(20, 0, 3), Effort(20, 2, 12)]
+)
 def test_draws_in_steps_have_the_weights_of_the_integral(
-    steps: int, sparse: bool, monkeypatch: pytest.MonkeyPatch
+    effort: Effort, sparse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """p(y | sigma) and E[intercept | y, sigma] where effects are large, by 25^4 points.
 
-    |z| below 4 in two comparisons: false alarm rate 1 in 8,000 each of six times.
+    |z| below 4 in two comparisons: false alarm rate 1 in 8,000 each of eight times.
     """
     if sparse:
         monkeypatch.setattr(Pattern, "is_sparse", True)
@@ -374,7 +376,7 @@ def test_draws_in_steps_have_the_weights_of_the_integral(
     inner, affine = integrand.inner(values, 200), integrand.affine(values, 200)
     assert isinstance(inner.factors, SparseFactors) == sparse
     rng = np.random.default_rng(5)
-    z, logs = latent_draws(integrand, values, inner, affine, rng, 20, steps)
+    z, logs = latent_draws(integrand, values, inner, affine, rng, effort)
     of_intercept = int(np.flatnonzero(integrand.model.scale_of < 0)[0])
     alpha = (
         integrand.model.location[of_intercept]

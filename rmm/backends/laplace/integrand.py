@@ -34,13 +34,15 @@ from rmm.families import Curvature
 from rmm.programs.laplace import Feature, LatentModel
 from rmm.tables import Array
 
-_NEWTON_STEPS = 60
+_NEWTON_STEPS, _HALVINGS = 60, 30
 #: What a further Newton step may still gain of the log posterior: where its values are compared,
 #: and where the mode is the centre of draws that are weighted.
-EXACTLY, ROUGHLY = 1e-9, 1e-3
+EXACTLY, ROUGHLY = 1e-9, 1e-2
+_TINY = 1e-300
 _NUMBERS_AT_ONCE = 1_000_000  # arrays that stay near the processor are faster
 
 Values = Mapping[str, Array]
+Start = tuple[Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,8 @@ class Inner:
     ----------
     value : (S,)
         log p(y | theta), by Laplace; -inf where no mode was found.
-    mode : (S, P)
+    mode, scale : (S, P)
+        Of z, and what multiplies it.
     logdet : (S,)
         log|H|.
     factors : Factors
@@ -88,6 +91,7 @@ class Inner:
 
     value: Array
     mode: Array
+    scale: Array
     logdet: Array
     factors: Factors
     weight: Array
@@ -268,21 +272,23 @@ class Integrand:
     # ---- the integral ------------------------------------------------------------------------
 
     def inner(
-        self, values: Values, count: int, start: Array | None = None, gain: float = EXACTLY
+        self, values: Values, count: int, start: Start | None = None, gain: float = EXACTLY
     ) -> Inner:
         """Modes, factors and integrals of S hyperparameter values.
 
         Parameters
         ----------
-        start : (P,) array, optional
-            Where Newton's method starts.
+        start : tuple, optional
+            A mode elsewhere and its scale, (P,) or (S, P): where Newton's method starts. Where the
+            scale here is larger, z is made smaller: steps from a predictor far out are too long.
         gain : float
             Of the log posterior, that is too little for another step.
         """
         affine = self.affine(values, count)
         z = np.zeros((count, self.size))
         if start is not None and not self.exact:
-            z[:] = start
+            mode, scale = start
+            z[:] = mode * np.minimum(1.0, scale / np.maximum(affine.scale, _TINY))
         factors = self._room(count)
         value, logdet = np.full(count, -np.inf), np.zeros(count)
         weight = np.zeros((count, self.model.groups))
@@ -317,7 +323,7 @@ class Integrand:
                 here[going],
             )  # fmt: skip
             active = active[going]
-        return Inner(value, z, logdet, factors, weight)
+        return Inner(value, z, affine.scale, logdet, factors, weight)
 
     def _room(self, count: int) -> Factors:
         """Room for the factors of `count` hyperparameter values, kept from one call to the next."""
@@ -334,15 +340,17 @@ class Integrand:
 
     def _uphill(self, affine: Affine, values: Values, z: Array, step: Array, here: Array) -> Array:
         """Newton's step, halved until the log posterior rises."""
-        length = np.ones(len(z))
-        for _ in range(30):
-            tried = z + length[:, None] * step
-            curvature = self.curvature(self.predictor(affine, tried), values, affine)
-            there = curvature.value - 0.5 * np.sum(tried**2, axis=1)
-            worse = ~(there >= here - 1e-10 * np.abs(here))
-            if not worse.any():
+        tried, length = z + step, 1.0
+        worse = np.arange(len(z))
+        for _ in range(_HALVINGS):
+            part, own = affine.take(worse), _some(values, worse)
+            value = self.curvature(self.predictor(part, tried[worse]), own, part).value
+            there = value - 0.5 * np.sum(tried[worse] ** 2, axis=1)
+            worse = worse[~(there >= (here - 1e-10 * np.abs(here))[worse])]
+            if not len(worse):
                 break
-            length = np.where(worse, 0.5 * length, length)
+            length *= 0.5
+            tried[worse] = z[worse] + length * step[worse]
         return tried
 
     @property

@@ -1,11 +1,10 @@
 """Draws of the latent vector given hyperparameter values, and what their weights are made of.
 
-The posterior of z is exactly normal where the outcome is. Elsewhere it leans away from its mode:
-the normal approximation is moved to where the expected gradient of the log posterior is zero, the
-mean of the best normal approximation with that covariance (van Niekerk & Rue 2024, "Low-rank
-variational Bayes correction to the Laplace method", Journal of Machine Learning Research 25(62)),
-and made a little wider, so that its tails are not too thin. Weights by the exact density are more
-even then.
+The posterior of z is exactly normal where the outcome is. Elsewhere it leans away from its mode.
+Where that makes weights uneven the normal approximation is moved to where the expected gradient of
+the log posterior is zero, the mean of the best normal approximation with that covariance (van
+Niekerk & Rue 2024, "Low-rank variational Bayes correction to the Laplace method", Journal of Machine
+Learning Research 25(62)); it is always a little wider, so that its tails are not too thin.
 
 Where they are uneven still, draws walk from that approximation q to the posterior by steps, the
 densities q^(1 - k / K) p^(k / K), and their weights are those of annealed importance sampling
@@ -25,7 +24,7 @@ from rmm.backends.laplace.factors import DenseFactors
 from rmm.backends.laplace.integrand import Affine, Inner, Integrand
 from rmm.tables import Array
 
-_SHIFTS, _SHIFT_DRAWS = 2, 8
+_SHIFT_DRAWS = 8
 _WIDER = 0.05  # times 2 / P is the squared relative widening: all dimensions together cost as much
 _FARTHEST = 1.0  # times the root of P: a shift beyond is none
 # Rotations of a step, and the angle of one, which varies by a quarter. Of those tried with three
@@ -33,6 +32,25 @@ _FARTHEST = 1.0  # times the root of P: a shift beyond is none
 _LEAPS, _ANGLE, _VARIES = 3, 0.8, 0.25
 
 Values = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What the draws at one hyperparameter value are worth.
+
+    Attributes
+    ----------
+    draws : int
+        Even.
+    shifts : int
+        Rounds in which the normal approximation is moved to the mean; none leave it at the mode.
+    steps : int
+        From the normal approximation to the posterior; 1 is plain importance sampling.
+    """
+
+    draws: int
+    shifts: int
+    steps: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,29 +164,23 @@ def latent_draws(
     inner: Inner,
     affine: Affine,
     rng: np.random.Generator,
-    count: int,
-    steps: int = 1,
+    effort: Effort,
 ) -> tuple[Array, Array]:
     """Draws at S hyperparameter values.
-
-    Parameters
-    ----------
-    count : int
-        M, even: for each hyperparameter value.
-    steps : int
-        From the normal approximation to the posterior; 1 is plain importance sampling.
 
     Returns
     -------
     z : (S, M, P)
+        M is `effort.draws`.
     weight : (S, M)
         Logs of weights, of which exp has the expectation p(y | theta) at each value; the integral
         itself where it is exact. -inf where there is no mode.
     """
+    count, steps = effort.draws, effort.steps
     if integrand.exact:
         q = Approximation(integrand, values, affine, inner, inner.mode, 1.0)
         return q.z(q.draw(rng, count)), np.repeat(inner.value[:, None], count, axis=1)
-    centre = inner.mode + mean_shift(integrand, values, inner, affine, rng)
+    centre = inner.mode + mean_shift(integrand, values, inner, affine, rng, effort.shifts)
     wider = 1.0 + np.sqrt(_WIDER / max(inner.mode.shape[1], 1))
     q = Approximation(integrand, values, affine, inner, centre, wider)
     moved = q.draw(rng, count)
@@ -211,13 +223,18 @@ def around(
 
 
 def mean_shift(
-    integrand: Integrand, values: Values, inner: Inner, affine: Affine, rng: np.random.Generator
+    integrand: Integrand,
+    values: Values,
+    inner: Inner,
+    affine: Affine,
+    rng: np.random.Generator,
+    rounds: int,
 ) -> Array:
     """(S, P) from the mode to the mean of the best normal approximation; 0 where there is none."""
     S, P = inner.mode.shape
     good = np.flatnonzero(np.isfinite(inner.value))
     shift = np.zeros((S, P))
-    for _ in range(_SHIFTS):
+    for _ in range(rounds):
         moved = around(integrand, inner, affine, rng, _SHIFT_DRAWS)
         slope = np.zeros((S, P))
         for m in range(_SHIFT_DRAWS):

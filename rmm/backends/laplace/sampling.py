@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import spatial
 
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import (
@@ -19,8 +20,8 @@ from rmm.backends.laplace.importance import (
     systematic,
     uniforms,
 )
-from rmm.backends.laplace.integrand import ROUGHLY, Integrand
-from rmm.backends.laplace.latent import latent_draws
+from rmm.backends.laplace.integrand import EXACTLY, ROUGHLY, Inner, Integrand, Start
+from rmm.backends.laplace.latent import Effort, latent_draws
 from rmm.tables import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
@@ -32,6 +33,7 @@ _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no w
 _INNER_VARIANCE = 0.25
 _LEAST_DRAWS, _STEPWISE_DRAWS, _MOST_STEPS = 4, 2, 64
 _UNEVEN = 1.0  # variance of log weights from which draws go in steps
+_SHIFTS = 2
 _PILOT_STEPS = 8  # the variance that so many leave falls with their number
 _PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 64, 16
 _PILOT_QUANTILE = 0.9  # where effects are large, weights are the most uneven
@@ -64,6 +66,27 @@ class Sample:
     evaluations: int
 
 
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Modes of z at some hyperparameter values, where searches at others start.
+
+    Attributes
+    ----------
+    theta : (n, d)
+    mode, scale : (n, P)
+    """
+
+    theta: Array
+    mode: Array
+    scale: Array
+
+    def next_to(self, theta: Array) -> Start:
+        """Of the nearest values to some others (S, d): (S, P) each."""
+        spread = np.std(self.theta, axis=0) + 1e-12
+        nearest = spatial.KDTree(self.theta / spread).query(theta / spread)[1]
+        return self.mode[nearest], self.scale[nearest]
+
+
 class Sampler:
     """Draws from one model."""
 
@@ -73,24 +96,27 @@ class Sampler:
         self.check = check
         self.rng = np.random.default_rng([seed, 0x1A91ACE])
         self.seed = seed
-        self.start: Array | None = None
+        self.start: Start | None = None
+        self.modes: Modes | None = None
         self.evaluations = 0
-        self.latent_draws = _EXACT_DRAWS if integrand.exact else _PILOT_DRAWS
-        self.steps = 1
+        self.effort = Effort(_EXACT_DRAWS if integrand.exact else _PILOT_DRAWS, shifts=0)
 
     def log_density(self, theta: Array) -> Array:
         """(S,) Laplace approximation of log p(theta, y); the best mode starts the next search."""
         out = np.full(len(theta), -np.inf)
         for rows in self._chunks(len(theta)):
-            inner = self.integrand.inner(to_values(theta[rows], self.hyper), *self._args(rows))
+            inner = self._inner(theta[rows])
             out[rows] = inner.value + log_prior(theta[rows], self.hyper)
             if np.isfinite(out[rows]).any():
                 best = int(np.argmax(np.where(np.isfinite(out[rows]), out[rows], -np.inf)))
-                self.start = inner.mode[best]  # of z, not of the whole latent vector
+                self.start = inner.mode[best], inner.scale[best]
         return np.where(np.isnan(out), -np.inf, out)
 
-    def _args(self, rows: slice) -> tuple[int, Array | None]:
-        return rows.stop - rows.start, self.start
+    def _inner(self, theta: Array, gain: float = EXACTLY) -> Inner:
+        """Integrals, from the best start that is known."""
+        start = self.start if self.modes is None else self.modes.next_to(theta)
+        values = to_values(theta, self.hyper)
+        return self.integrand.inner(values, len(theta), start, gain)
 
     def _chunks(self, count: int) -> list[slice]:
         self.check()
@@ -100,14 +126,14 @@ class Sampler:
 
     def draw(self, theta: Array) -> tuple[Array, Array]:
         """Latent draws (S, M, P), and (S, M) logs of p(y, z, theta) / q(z | theta)."""
-        S, M, P = len(theta), self.latent_draws, self.integrand.model.size
+        S, M, P = len(theta), self.effort.draws, self.integrand.model.size
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
         kept = self.integrand.kept
         for rows in self._chunks(S):
             values = to_values(theta[rows], self.hyper)
-            inner = self.integrand.inner(values, *self._args(rows), gain=ROUGHLY)
+            inner = self._inner(theta[rows], ROUGHLY)
             affine = self.integrand.affine(values, len(inner.value))
-            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, M, self.steps)
+            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, self.effort)
             latent[rows][:, :, kept] = z
             ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
             if len(self.integrand.private):
@@ -126,8 +152,7 @@ class Sampler:
         factor = np.linalg.cholesky(mode.covariance * 1.2)
         proposals, counts = [Proposal(mode.centre, factor, fold)], [LEAST_POINTS // 2]
         if not self.integrand.exact:
-            pilot = self._pilot(proposals[0])
-            self.latent_draws, self.steps = self._enough_latent_draws(pilot)
+            self.effort = self._enough(self._pilot(proposals[0]))
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
         thetas: list[Array] = []
         latents: list[Array] = []
@@ -156,21 +181,28 @@ class Sampler:
     def _pilot(self, proposal: Proposal) -> Array:
         """Some hyperparameter values of the posterior, roughly: tails of the proposal mislead."""
         theta = proposal.draw(uniforms(_PILOT_OF, len(self.hyper) + 1, self.seed))
-        weights, _ = smoothed(self.log_density(theta) - proposal.log_density(theta))
+        inner = self._inner(theta)
+        good = np.isfinite(inner.value)
+        if good.any():
+            self.modes = Modes(theta[good], inner.mode[good], inner.scale[good])
+        density = inner.value + log_prior(theta, self.hyper)
+        weights, _ = smoothed(density - proposal.log_density(theta))
         return theta[systematic(weights, _PILOT, self.rng)]
 
-    def _enough_latent_draws(self, theta: Array) -> tuple[int, int]:
-        """How many a hyperparameter value needs, and in how many steps, by those of a pilot."""
-        variance = self._inner_variance(theta)
-        if variance < _UNEVEN:  # of log-normal weights
-            wanted = np.expm1(variance) / _INNER_VARIANCE
-            return max(2 * int(np.ceil(wanted / 2)), _LEAST_DRAWS), 1
-        self.steps = _PILOT_STEPS
-        left = self._inner_variance(theta) / (_INNER_VARIANCE * _STEPWISE_DRAWS)
-        return _STEPWISE_DRAWS, int(np.ceil(np.clip(_PILOT_STEPS * left, 2, _MOST_STEPS)))
+    def _enough(self, theta: Array) -> Effort:
+        """The least effort that makes weights even, by draws at a pilot's hyperparameter values."""
+        for shifts in (0, _SHIFTS):
+            variance = self._inner_variance(theta, Effort(_PILOT_DRAWS, shifts))
+            if variance < _UNEVEN:  # of log-normal weights
+                wanted = 2 * int(np.ceil(np.expm1(variance) / _INNER_VARIANCE / 2))
+                return Effort(max(wanted, _LEAST_DRAWS), shifts)
+        left = self._inner_variance(theta, Effort(_PILOT_DRAWS, _SHIFTS, _PILOT_STEPS))
+        steps = _PILOT_STEPS * left / (_INNER_VARIANCE * _STEPWISE_DRAWS)
+        return Effort(_STEPWISE_DRAWS, _SHIFTS, int(np.ceil(np.clip(steps, 2, _MOST_STEPS))))
 
-    def _inner_variance(self, theta: Array) -> float:
+    def _inner_variance(self, theta: Array, effort: Effort) -> float:
         """Of the log weights at one hyperparameter value, where it is large; inf without any."""
+        self.effort = effort
         ratio = self.draw(theta)[1]
         kept = ratio[np.isfinite(ratio).all(axis=1)]
         if not len(kept):
@@ -194,8 +226,8 @@ class Sampler:
 
     def _without_hyperparameters(self, wanted: float) -> Sample:
         if not self.integrand.exact:
-            self.latent_draws, self.steps = self._enough_latent_draws(np.zeros((_PILOT, 0)))
-        count = int(np.ceil(2 * wanted / self.latent_draws))
+            self.effort = self._enough(np.zeros((_PILOT, 0)))
+        count = int(np.ceil(2 * wanted / self.effort.draws))
         theta = np.zeros((count, 0))
         latent, ratio = self.draw(theta)
         weights, k = smoothed(ratio.ravel())
