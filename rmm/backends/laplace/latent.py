@@ -3,8 +3,8 @@
 The posterior of z is exactly normal where the outcome is. Elsewhere it leans away from its mode.
 Where that makes weights uneven the normal approximation is moved to where the expected gradient of
 the log posterior is zero, the mean of the best normal approximation with that covariance (van
-Niekerk & Rue 2024, "Low-rank variational Bayes correction to the Laplace method", Journal of Machine
-Learning Research 25(62)); it is always a little wider, so that its tails are not too thin.
+Niekerk & Rue 2024, "Low-rank variational Bayes correction to the Laplace method", Journal of
+Machine Learning Research 25(62)); it is always a little wider, so that its tails are not too thin.
 
 Where they are uneven still, draws walk from that approximation q to the posterior by steps, the
 densities q^(1 - k / K) p^(k / K), and their weights are those of annealed importance sampling
