@@ -47,11 +47,17 @@ class Pattern:
         """Row pointer, (P + 1,)."""
         return np.searchsorted(self.row, np.arange(self.size + 1))
 
-    def upper(self, values: Array) -> sparse.csc_matrix:
-        """The upper triangle as columns: the lower one's rows as they are."""
+    @cached_property
+    def _upper(self) -> sparse.csc_matrix:
         shape = (self.size, self.size)
-        values = np.ascontiguousarray(values)  # QDLDL's update takes it for granted
-        return sparse.csc_matrix((values, self.column, self.start), shape=shape)
+        return sparse.csc_matrix((np.zeros(len(self.row)), self.column, self.start), shape=shape)
+
+    def upper(self, values: Array) -> sparse.csc_matrix:
+        """The upper triangle as columns: the lower one's rows as they are. The next call's is the
+        same object, since making one takes as long as a small factor.
+        """
+        self._upper.data = np.ascontiguousarray(values)  # QDLDL's update takes it for granted
+        return self._upper
 
     @cached_property
     def is_sparse(self) -> bool:

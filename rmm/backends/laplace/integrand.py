@@ -306,10 +306,9 @@ class Integrand:
             for i in np.flatnonzero(good):
                 step[i] = factors.solve(active[i], slope[i])
             weight[active] = curvature.weight
-            if self.exact:  # one step is all of it
+            if self.exact:  # one step is all of it, and gains half its slope
                 z[active] += step
-                last = self.curvature(self.predictor(part, z), own, part).value
-                top = last - 0.5 * np.sum(z**2, axis=1) - 0.5 * logdet
+                top = here + 0.5 * np.sum(step * slope, axis=1) - 0.5 * logdet
                 value = np.where(good, top, -np.inf)
                 break
             done = ~good | (np.sum(step * slope, axis=1) < 2 * gain)
