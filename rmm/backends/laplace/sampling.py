@@ -28,15 +28,16 @@ LEAST_POINTS, MOST_POINTS = 256, 8192
 _POINTS_PER_DRAW = 4  # at most, of effective draws that are wanted
 _ROUNDS = 12
 _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no weights
-# Where they do: as many as it takes for the weight of a hyperparameter value to have no more than
-# this relative variance from them; few, but in steps, where their log weights have much variance.
+# Where they do: plain ones where their log weights vary little, else few, but in as many steps as
+# it takes for the weight of a hyperparameter value to have no more than this variance from them.
+_UNEVEN, _PLAIN_DRAWS = 0.5, 4
 _INNER_VARIANCE = 0.25
-_LEAST_DRAWS, _STEPWISE_DRAWS, _MOST_STEPS = 4, 2, 64
-_UNEVEN = 1.0  # variance of log weights from which draws go in steps
+_STEPWISE_DRAWS, _LEAST_STEPS, _MOST_STEPS = 2, 4, 64
 _SHIFTS = 2
+_TAIL, _TAIL_VARIANCE, _TAIL_POINTS, _TRIES = 0.95, 1.0, 8, 3
+_PILOT_QUANTILE = 0.9
 _PILOT_STEPS = 8  # the variance that so many leave falls with their number
-_PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 64, 16
-_PILOT_QUANTILE = 0.9  # where effects are large, weights are the most uneven
+_PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 128, 16
 _GOOD_K = 0.7
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
@@ -52,6 +53,8 @@ class Sample:
         Draws of z for each hyperparameter value.
     weights : (S, M)
         They sum to one.
+    variance : (S,)
+        Of the M log weights of a hyperparameter value.
     pareto_k, ess : float
         Of the hyperparameter values.
     evaluations : int
@@ -61,6 +64,7 @@ class Sample:
     theta: Array
     latent: Array
     weights: Array
+    variance: Array
     pareto_k: float
     ess: float
     evaluations: int
@@ -150,9 +154,21 @@ class Sampler:
         fold = folded(self.hyper)
         mode = find_mode(self.log_density, points, fold)
         factor = np.linalg.cholesky(mode.covariance * 1.2)
-        proposals, counts = [Proposal(mode.centre, factor, fold)], [LEAST_POINTS // 2]
+        first = Proposal(mode.centre, factor, fold)
         if not self.integrand.exact:
-            self.effort = self._enough(self._pilot(proposals[0]))
+            self.effort = self._enough(self._pilot(first))
+        for _ in range(_TRIES - 1):
+            sample = self._rounds(first, mode.covariance, wanted)
+            more = self._more(sample)
+            if more is None:
+                return sample
+            self.effort = more
+        return self._rounds(first, mode.covariance, wanted)
+
+    def _rounds(self, first: Proposal, covariance: Array, wanted: float) -> Sample:
+        """Draws of one proposal after the other, weighted by the mixture of all."""
+        fold = first.folded
+        proposals, counts = [first], [LEAST_POINTS // 2]
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
         thetas: list[Array] = []
         latents: list[Array] = []
@@ -173,13 +189,14 @@ class Sampler:
             if number and k >= _LOCAL_K:
                 proposals.append(beside(theta, by_value, LEAST_POINTS // 2, fold))
             else:
-                proposals.append(around(theta, by_value, mode.covariance, fold))
+                proposals.append(around(theta, by_value, covariance, fold))
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
-        return Sample(theta, np.concatenate(latents), weights, k, ess, self.evaluations)
+        variance = np.concatenate(ratios).var(axis=1, ddof=1)
+        return Sample(theta, np.concatenate(latents), weights, variance, k, ess, self.evaluations)
 
     def _pilot(self, proposal: Proposal) -> Array:
-        """Some hyperparameter values of the posterior, roughly: tails of the proposal mislead."""
+        """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
         theta = proposal.draw(uniforms(_PILOT_OF, len(self.hyper) + 1, self.seed))
         inner = self._inner(theta)
         good = np.isfinite(inner.value)
@@ -187,18 +204,35 @@ class Sampler:
             self.modes = Modes(theta[good], inner.mode[good], inner.scale[good])
         density = inner.value + log_prior(theta, self.hyper)
         weights, _ = smoothed(density - proposal.log_density(theta))
-        return theta[systematic(weights, _PILOT, self.rng)]
+        return theta[systematic(np.sqrt(weights), _PILOT, self.rng)]
 
     def _enough(self, theta: Array) -> Effort:
         """The least effort that makes weights even, by draws at a pilot's hyperparameter values."""
         for shifts in (0, _SHIFTS):
-            variance = self._inner_variance(theta, Effort(_PILOT_DRAWS, shifts))
-            if variance < _UNEVEN:  # of log-normal weights
-                wanted = 2 * int(np.ceil(np.expm1(variance) / _INNER_VARIANCE / 2))
-                return Effort(max(wanted, _LEAST_DRAWS), shifts)
+            if self._inner_variance(theta, Effort(_PILOT_DRAWS, shifts)) < _UNEVEN:
+                return Effort(_PLAIN_DRAWS, shifts)
         left = self._inner_variance(theta, Effort(_PILOT_DRAWS, _SHIFTS, _PILOT_STEPS))
         steps = _PILOT_STEPS * left / (_INNER_VARIANCE * _STEPWISE_DRAWS)
-        return Effort(_STEPWISE_DRAWS, _SHIFTS, int(np.ceil(np.clip(steps, 2, _MOST_STEPS))))
+        steps = np.clip(np.ceil(steps), _LEAST_STEPS, _MOST_STEPS)
+        return Effort(_STEPWISE_DRAWS, _SHIFTS, int(steps))
+
+    def _more(self, sample: Sample) -> Effort | None:
+        """What it takes where effects are large, if that is more: a tail whose weights are uneven
+        has too few draws, and neither a pilot nor Pareto's k may see it.
+        """
+        if self.integrand.exact or self.effort.steps >= _MOST_STEPS:
+            return None
+        left = max(
+            (
+                _upper_tail(sample.theta[:, j], sample.weights.sum(axis=1), sample.variance)
+                for j in np.flatnonzero(folded(self.hyper))
+            ),
+            default=0.0,
+        )
+        if left <= _TAIL_VARIANCE:
+            return None
+        steps = max(self.effort.steps * left / (_INNER_VARIANCE * _STEPWISE_DRAWS), _PILOT_STEPS)
+        return Effort(_STEPWISE_DRAWS, _SHIFTS, int(np.ceil(min(steps, _MOST_STEPS))))
 
     def _inner_variance(self, theta: Array, effort: Effort) -> float:
         """Of the log weights at one hyperparameter value, where it is large; inf without any."""
@@ -232,11 +266,22 @@ class Sampler:
         latent, ratio = self.draw(theta)
         weights, k = smoothed(ratio.ravel())
         shape = ratio.shape
-        return Sample(theta, latent, weights.reshape(shape), k, float(1 / np.sum(weights**2)),
-                      self.evaluations)  # fmt: skip
+        variance = ratio.var(axis=1, ddof=1)
+        return Sample(theta, latent, weights.reshape(shape), variance, k,
+                      float(1 / np.sum(weights**2)), self.evaluations)  # fmt: skip
 
     def resampled(self, sample: Sample, count: int) -> tuple[Array, Array]:
         """(count, d) hyperparameters and (count, P) latent vectors of equal weights."""
         S, M = sample.weights.shape
         places = systematic(sample.weights.ravel(), count, self.rng)
         return sample.theta[places // M], sample.latent.reshape(S * M, -1)[places]
+
+
+def _upper_tail(values: Array, weights: Array, of: Array) -> float:
+    """The weighted mean of something over the points beyond a quantile; 0 if they are too few."""
+    order = np.argsort(values)
+    beyond = order[np.cumsum(weights[order]) > _TAIL * weights.sum()]
+    beyond = beyond[np.isfinite(of[beyond])]
+    if len(beyond) < _TAIL_POINTS or not weights[beyond].sum() > 0:
+        return 0.0
+    return float(np.average(of[beyond], weights=weights[beyond]))
