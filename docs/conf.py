@@ -43,7 +43,7 @@ html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "benchmarks": []}  # pages without others beside them
 html_theme_options = {
     "logo": {"text": "rmm"},
     "navbar_align": "left",
