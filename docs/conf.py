@@ -20,6 +20,7 @@ extensions = [
     "sphinx_design",
     "site_parts.mathml",
     "site_parts.generated",
+    "site_parts.references",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["site_parts"]

@@ -123,6 +123,13 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_types_and_errors_link_where_they_should(site: Path) -> None:
+    """To the page of errors; "path" in a docstring is a word, not somebody's attribute."""
+    links = Page(site / "reference" / "api" / "fitting.html").links
+    assert "../errors.html#dataerror" in links
+    assert not [link for link in links if link.endswith(".path")]
+
+
 @pytest.fixture
 def dark(browser: Any) -> Iterator[None]:  # noqa: F811
     feature = {"name": "prefers-color-scheme", "value": "dark"}
