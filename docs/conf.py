@@ -43,6 +43,7 @@ html_context = {"default_mode": "auto"}  # light or dark, as the system is
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_domain_indices = False  # the index has all names
 html_show_sourcelink = False
 html_sidebars = {"index": [], "benchmarks": []}  # pages without others beside them
 html_theme_options = {
