@@ -84,7 +84,9 @@ test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (lo
 bench: $(ENV) ## our two engines beside a JAGS program in the style of R's bml (long)
 	$(PY) benchmarks/peers.py
 
+# All anew: pages hold what the code says, and Sphinx looks at the pages only.
 docs: $(ENV) ## build the documentation into build/docs, strictly; open build/docs/index.html
+	rm -rf build/docs
 	$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
 
 docs-code: $(ENV) ## run all code of the documentation, what takes long too, and check the built pages

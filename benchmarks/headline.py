@@ -45,6 +45,7 @@ def rejections() -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Any:
     """Rates with 95% Monte Carlo intervals, by family; the band of a test that is right."""
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
 
     families, looks = list(dict.fromkeys(table["family"])), looks_of(list(SAID))
     figure = Figure(figsize=(7.2, 3.3), layout="constrained")
@@ -59,8 +60,10 @@ def draw(table: pd.DataFrame) -> Any:
         cell.errorbar(at, rows["value"], yerr=1.96 * rows["mcse"], color=look.colour,
                       marker=look.marker, ms=6, ls="none", capsize=3, label=label)  # fmt: skip
         for x, value in zip(at, rows["value"], strict=True):
-            cell.annotate(f"{value:.3f}".lstrip("0"), (x, value), xytext=(7, 0),
-                          textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+            text = cell.annotate(f"{value:.3f}".lstrip("0"), (x, value), xytext=(7, 0),
+                                 textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+            if abs(value - ALPHA) < 0.005:  # the line would strike it out
+                text.set_path_effects([withStroke(linewidth=3, foreground="#dcdcdc")])
     cell.set_xticks(range(len(families)), families)
     cell.set_xlim(-0.5, len(families) - 0.4)
     cell.set_ylim(0, None)

@@ -20,6 +20,7 @@ extensions = [
     "sphinx_design",
     "site_parts.mathml",
     "site_parts.generated",
+    "site_parts.references",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["site_parts"]
@@ -42,8 +43,9 @@ html_context = {"default_mode": "auto"}  # light or dark, as the system is
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_domain_indices = False  # the index has all names
 html_show_sourcelink = False
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "benchmarks": []}  # pages without others beside them
 html_theme_options = {
     "logo": {"text": "rmm"},
     "navbar_align": "left",

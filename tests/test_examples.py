@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from coalitions import shared_file
+from test_datasets import write
+
+from rmm.datasets.sources import SOURCES
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 
@@ -24,7 +28,7 @@ def run(name: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.slow
+@pytest.mark.docs
 @pytest.mark.jags
 def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     """Truth within 3.5 posterior sds on 6 parameters: a false alarm below 0.3%."""
@@ -42,14 +46,19 @@ def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     assert "b_w[b1]" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.docs
 @pytest.mark.jags
 def test_schoolnets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Published data without a known truth: what least squares on equal weights says, roughly."""
-    for part in ("nodes", "edges"):
-        name = f"schoolnets_{part}.parquet"
-        (tmp_path / name).symlink_to(shared_file("data", name))
-    monkeypatch.chdir(tmp_path)
+    tables = {  # whole numbers are floating-point numbers in R's file
+        source.frame: table.astype(dict.fromkeys(table.select_dtypes("int64"), float))
+        for source, table in (
+            (SOURCES[name], pd.read_parquet(shared_file("data", f"{name}.parquet")))
+            for name in ("schoolnets_nodes", "schoolnets_edges")
+        )
+    }
+    monkeypatch.setenv("RMM_CACHE", str(tmp_path))
+    write(tmp_path / "datasets" / SOURCES["schoolnets_nodes"].file, **tables)
     names = run("friends")
     fit, table = names["fit"], names["table"]
     assert fit.converged

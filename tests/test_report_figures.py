@@ -48,6 +48,26 @@ def test_every_chart_has_a_name_of_its_own_and_a_place(results: Results) -> None
     assert made[0].name == "type1_error"
 
 
+def test_a_rate_of_hardly_any_fits_does_not_set_the_scale(tmp_path: Path) -> None:
+    """Of 3 usable replications beside 400: in the tables, not in the figure, which says so."""
+    folder = write_study(tmp_path / "study", FACTORS, METHODS, 400)
+    path = folder / "performance.parquet"
+    table = pd.read_parquet(path)
+    few = (table["method"] == "mmmm") & (table["scenario"] == table["scenario"].iloc[0])
+    table.loc[few, "n"] = 3
+    table.to_parquet(path)
+    chart = named(charts(read_results(folder)), "type1_error")
+    dots = [len(line.dots) for panel in chart.panels for line in panel.lines]  # type: ignore[attr-defined]
+    assert sorted(dots) == [2] + [3] * 8
+    said = "Not drawn: 1 of fewer than 10 usable replications; see the tables."
+    assert chart.caption.endswith(said)
+    table["n"] = 3  # a trial run: all are few
+    table.to_parquet(path)
+    whole = named(charts(read_results(folder)), "type1_error")
+    assert "Not drawn" not in whole.caption
+    assert {len(line.dots) for panel in whole.panels for line in panel.lines} == {3}  # type: ignore[attr-defined]
+
+
 def test_nested_loops_show_every_scenario_in_nested_order(results: Results) -> None:
     chart = named(nested_loops(results), "nested_bias")
     panel: Any = chart.panels[0]

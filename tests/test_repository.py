@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rmm"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = ("benchmarks", "config", "workflow")  # with Markdown that GitHub shows
 MODULE_LINES = 450
 FUNCTION_LINES = 70
 # Programs whose import is a backend's business alone.
@@ -246,3 +247,61 @@ def test_skip_for_a_missing_engine_fails_in_ci(tmp_path: Path, ci: str, counted:
         text=True,
     )
     assert counted in result.stdout, result.stdout
+
+
+def markdown(path: Path) -> tuple[list[str], set[str], list[str]]:
+    """Links and images of a Markdown file, anchors of its headings as GitHub makes them, code."""
+    from markdown_it import MarkdownIt
+
+    links, anchors, code, heading = [], set(), [], False
+    for token in MarkdownIt().enable("table").parse(path.read_text(encoding="utf-8")):
+        heading = token.type == "heading_open" or (heading and token.type == "inline")
+        for part in token.children or []:
+            links += [str(part.attrs[key]) for key in ("href", "src") if key in part.attrs]
+            code += [part.content] * (part.type == "code_inline")
+        if heading and token.type == "inline":
+            words = re.sub(r"[^\w\- ]", "", token.content.lower())
+            anchors.add(words.replace(" ", "-"))
+    return links, anchors, code
+
+
+def lost(root: Path, path: Path) -> list[str]:
+    """Links of a Markdown file that lead nowhere, and files of ours that it names in vain."""
+    links, anchors, code = markdown(path)
+    found = []
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        there = (path.parent / target).resolve() if target else path
+        if anchor and there.suffix == ".md" and there.is_file():
+            anchors = markdown(there)[1]
+        if not there.exists() or (anchor and anchor not in anchors):
+            found.append(link)
+    ours = "|".join(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    named = re.compile(rf"(?:{ours})/[\w./-]+")
+    generic = re.compile("NAME|FAMILY|^results/(?!reference)|^build/")
+    return found + [
+        name for name in code
+        if named.fullmatch(name) and not generic.search(name)
+        and not any((folder / name).exists() for folder in (root, path.parent))
+    ]  # fmt: skip
+
+
+def test_links_and_files_named_beside_the_documentation_exist() -> None:
+    """`docs/` is checked by Sphinx; these files are read where they are."""
+    files = [*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))]
+    assert {"README.md", "CHANGELOG.md", "config/README.md"} <= {named(p) for p in files}
+    found = {named(p): lost(ROOT, p) for p in files}
+    assert {name: links for name, links in found.items() if links} == {}
+
+
+def test_a_lost_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "b.md").write_text("# A `b`, or c\n")
+    page = tmp_path / "a.md"
+    page.write_text(
+        "# One two\n[x](#one-two) [x](docs/b.md#a-b-or-c) [x](gone.md) ![x](gone.svg)\n"
+        "\n| [x](docs/b.md#d) |\n|---|\n\n[x](#three) `docs/b.md` `docs/c.md` `docs/NAME.md`\n"
+    )
+    assert lost(tmp_path, page) == ["gone.md", "gone.svg", "docs/b.md#d", "#three", "docs/c.md"]

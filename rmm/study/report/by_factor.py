@@ -38,6 +38,8 @@ class Measured:
     target_name: str = ""
 
 
+FEW = 10  # usable replications: too few to be drawn beside many
+
 MEASURED: tuple[Measured, ...] = (
     Measured(
         "type1_error", "rejection", "tests", "Rejection of a true null hypothesis",
@@ -103,7 +105,9 @@ def read(measured: Measured, estimand: Mapping[str, Any]) -> str:
 
 def _chart(measured: Measured, results: Results) -> Chart | None:
     axis = x_axis(results)
-    parts = [(e, rows_of(measured, e, results)) for e in results.estimands]
+    parts, left_out = _without_the_few(
+        [(e, rows_of(measured, e, results)) for e in results.estimands]
+    )
     parts = [(e, here) for e, here in parts if here["value"].notna().any()]
     if not parts:
         return None
@@ -119,15 +123,35 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     first = parts[0][0]
     title = measured.title if several else f"{measured.title}, {first['parameter']}"
     kept = tuple(panels[:MOST_PANELS])
+    caption = read(measured, first) + _caption_end(panels, left_out)
     return Chart(
-        measured.name, title, read(measured, first) + _caption_end(panels), measured.section, kept,
+        measured.name, title, caption, measured.section, kept,
         axis.name, measured.y, keys(kept, measured.target_name),
         panel_size(len(results.methods), axis.names_methods) if len(kept) == 1 else (4.1, 2.75),
     )  # fmt: skip
 
 
-def _caption_end(panels: Sequence[DotPanel]) -> str:
+def _without_the_few(
+    parts: Sequence[tuple[Mapping[str, Any], pd.DataFrame]],
+) -> tuple[list[tuple[Mapping[str, Any], pd.DataFrame]], int]:
+    """Values of next to no replications beside those of many are not drawn, and counted.
+
+    Where nearly all fits of a method failed, the interval of the rest is most of the axis.
+    """
+    used = [here["n"].where(here["value"].notna()) for _, here in parts]
+    most = max((n.max() for n in used), default=0)
+    few = [(n < FEW) & (n < 0.05 * most) for n in used]
+    drawn = [
+        (estimand, here.assign(value=here["value"].mask(out)))
+        for out, (estimand, here) in zip(few, parts, strict=True)
+    ]
+    return drawn, sum(int(out.sum()) for out in few)
+
+
+def _caption_end(panels: Sequence[DotPanel], left_out: int) -> str:
     end = ""
+    if left_out:
+        end += f" Not drawn: {left_out} of fewer than {FEW} usable replications; see the tables."
     dots = (dot for panel in panels for line in panel.lines for dot in line.dots)
     if any(math.isfinite(dot.reference) for dot in dots):
         end += " Short black bars: closed form or published value of the method."
