@@ -156,7 +156,7 @@ def compared(table: pa.Table, results: str | Path) -> str:
 
 
 def _shared(table: pa.Table) -> dict[str, list[Any]]:
-    """Columns without the numbers of a time limit's message: how far a fit came is the machine's."""
+    """Columns, without numbers in messages of a time limit: how far a fit came is the machine's."""
     columns: dict[str, list[Any]] = table.to_pydict()
     ended = [status == TIMEOUT for status in columns["status"]]
     columns["message"] = [
