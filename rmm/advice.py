@@ -21,6 +21,7 @@ from rmm.summary import ESS_PER_CHAIN, RHAT_LIMIT, Diagnostics
 from rmm.tables import Array
 
 FLAT_TAIL = 4.0  # posterior sd of a standardised weight coefficient that no data would leave
+_WIDE = 2.0  # sd of a prior per standard deviation of its variable; the default's is 1
 FEW_UNITS = 10  # so few units say next to nothing about their standard deviation
 _NEAR_ZERO = 0.08  # 2.5% quantile of a sd, in its 97.5% quantiles: it reaches down to zero
 _APART = 1.05  # R-hat above which chains are in different places rather than short
@@ -199,19 +200,32 @@ def funnel(evidence: Evidence) -> str | None:
 
 def weights_without_effect(evidence: Evidence) -> str | None:
     """A weight coefficient where there is nothing to be weighted."""
-    for part in evidence.model.spec.members:
+    spec, design = evidence.model.spec, evidence.model.design
+    for part, member in zip(spec.members, design.members, strict=True):
         if not part.estimated or not evidence.poor(part.b_w):
             continue
         rows = evidence.table[evidence.table.index.str.startswith(f"{part.b}[")]
         nothing = bool(((rows["q2.5"] < 0) & (rows["q97.5"] > 0)).all())
         sigma = part.sigma
         if nothing and (sigma not in evidence.table.index or evidence.near_zero(sigma)):
+            way = (
+                f'give "{part.b_w} ~ normal(0, 1)"'
+                if _wide_prior(evidence, part.b_w, member.multiplier_scale)
+                else "report that these data do not say who counts more"
+            )
             return (
                 f"{part.b_w}: the weights multiply {part.b} and the member effects, and these may "
-                f"all be zero; then {part.b_w} is its prior. Fix the weights (1/n), or give "
-                f'"{part.b_w} ~ normal(0, 1)".'
+                f"all be zero; then {part.b_w} is its prior. Fix the weights (1/n), or {way}."
             )
     return None
+
+
+def _wide_prior(evidence: Evidence, b_w: str, scales: Array) -> bool:
+    """Whether a weight coefficient's prior reaches further than the default, twice over."""
+    return any(
+        prior.family != "normal" or prior.hyper["scale"] * scale > _WIDE
+        for prior, scale in zip(evidence.model.priors.elements[b_w], scales, strict=True)
+    )
 
 
 def chains_apart(evidence: Evidence) -> str | None:

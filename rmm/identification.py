@@ -13,6 +13,8 @@ from rmm.tables import Array, first_varying
 from rmm.weights import Aggregate, Column, walk
 
 _ORDERED = ("first", "last")
+_STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
+_SCALES = 1e-6  # weights this close to the span of their derivatives, relative, are in it
 _RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
 
 
@@ -190,6 +192,49 @@ def warn_of_idle_coefficients(
                 SpecificationWarning,
                 stacklevel=2,
             )
+
+
+def warn_of_free_scale(
+    part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
+) -> None:
+    """Warn of weights that are not normalised and hold a free factor, such as ``exp(b0 + b1*x)``.
+
+    Some change of `b_w` then multiplies all weights by one number: w is in the span of its
+    derivatives. Effects that are divided by this number give the same outcome.
+    """
+    free = part.weight.constraint == "none" and (part.covariates or part.effects)
+    if not free or part.offset:  # what is fixed gives the factor a meaning
+        return
+    names = part.weight.parameters
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        at = dict(zip(names, rng.uniform(0.2, 0.5, len(names)) / scales, strict=True))
+        slopes = []
+        try:
+            weights = part.weight.weights(columns, start, at)
+            for name, scale in zip(names, scales, strict=True):
+                low, high = (
+                    part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
+                    for step in (-_STEP, _STEP)
+                )
+                slopes.append((high - low) / (2 * _STEP))
+        except DataError:
+            return  # outside the function's domain: initial values will say so
+        matrix = np.stack(slopes, axis=1)
+        left = weights - matrix @ np.linalg.lstsq(matrix, weights, rcond=None)[0]
+        few = len(np.unique(weights)) <= len(names)  # so few weights are in any span
+        if few or np.linalg.norm(left) > _SCALES * np.linalg.norm(weights):
+            return
+    effects = [part.b] * part.covariates + [part.sigma] * part.random
+    effects += [part.sigma_slope] * part.slopes
+    warnings.warn(
+        f"Some change of {part.b_w} multiplies all weights `{part.weight.text}` by one number, and "
+        f"nothing normalises them: the data know only its product with {' and '.join(effects)}. "
+        "Normalise the weights (c = TRUE), or take the free factor out of the function: no b0 in "
+        "exp(b0 + b1*x), no coefficient before a product.",
+        SpecificationWarning,
+        stacklevel=2,
+    )
 
 
 def warn_of_weights_of_constants(part: MemberPart, columns: Array, group: Array) -> None:

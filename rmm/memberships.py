@@ -13,6 +13,7 @@ from rmm.errors import DataError, FormulaError
 from rmm.grouping import Grouped
 from rmm.identification import (
     check_weight_variables,
+    warn_of_free_scale,
     warn_of_idle_coefficients,
     warn_of_means,
     warn_of_order,
@@ -188,6 +189,7 @@ def _check(
         )
         check_weight_variables(part, units.group, inputs)
         warn_of_idle_coefficients(part, columns, units.segments, scales)
+        warn_of_free_scale(part, columns, units.segments, scales)
         warn_of_weights_of_constants(part, found.values, units.group)
 
 

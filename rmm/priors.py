@@ -159,7 +159,7 @@ def _places(
     if parameter is None:
         raise PriorError(
             f"`{statement.text}`: the model has no parameter `{statement.target}`. "
-            f"It has: {', '.join(known)}."
+            f"It has: {', '.join(known)}.{_meant(statement.target, known, coords)}"
         )
     labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else None
     indices = _indices(statement, labels)
@@ -167,6 +167,22 @@ def _places(
         return [(parameter.name, i) for i in indices]
     shift = 1 if spec.intercept else 0
     return [("alpha", 0) if i < shift else ("beta_l2", i - shift) for i in indices]
+
+
+#: Names of programs for what a summary calls otherwise.
+_IN_PROGRAMS = {"alpha": "b_l2[Intercept]", "beta_l2": "b_l2"}
+
+
+def _meant(target: str, known: Mapping[str, Parameter], coords: Mapping[str, Array]) -> str:
+    """A sentence with what was meant: an element (`x`, `b1`), or a part of a name (`sigma`)."""
+    names = [
+        f"{name}[{target}]"
+        for name, parameter in known.items()
+        if parameter.dims and target in map(str, coords[parameter.dims[0]])
+    ] or [name for name in known if name.startswith(f"{target}_")]
+    if target in _IN_PROGRAMS:
+        names = [_IN_PROGRAMS[target]]
+    return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""
 
 
 def _indices(statement: PriorStatement, labels: list[str] | None) -> list[int]:

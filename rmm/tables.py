@@ -106,8 +106,8 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         if missing.any():
             raise DataError(
                 f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row "
-                f"{_row(column, missing)}. Impute them, or drop their groups whole with "
-                'missing="drop" (a row less would change its group).'
+                f"{_row(column, missing)}. Impute them, or leave their groups out whole, "
+                'as rmm.fit(missing="drop") does (a row less would change its group).'
             )
         values = numeric(column)
         if values is not None:

@@ -16,6 +16,7 @@ import rmm
 from rmm.advice import RULES
 from rmm.backends.base import Run
 from rmm.families import FAMILIES
+from rmm.prior_language import Prior
 
 FORMULA = (
     "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s)))), RE=TRUE)"
@@ -169,6 +170,12 @@ def test_weights_with_nothing_to_weigh(base: rmm.Fit) -> None:
     }
     letter = one(base, "weights_without_effect", nothing)
     assert "then b_w is its prior" in letter
+    assert letter.endswith("or report that these data do not say who counts more.")
+    wide = {"b_w": (Prior("normal", (0.0, 50.0)),)}
+    priors = replace(base.model.priors, elements={**base.model.priors.elements, **wide})
+    vague = replace(base, model=replace(base.model, priors=priors))
+    letter = one(vague, "weights_without_effect", nothing)
+    assert letter.endswith('or give "b_w ~ normal(0, 1)".')
     assert "weights_without_effect" not in rules(told(base, {"b_w": slow(1.0)[..., None]}))
 
 

@@ -17,6 +17,7 @@ import rmm
 from rmm.cli import main
 from rmm.cli.common import plain
 from rmm.errors import BackendError, FormulaError
+from rmm.prior_language import read_priors
 
 COMMANDS = (
     ["doctor"], ["fit"], ["simulate"], ["study", "check"], ["study", "plan"],
@@ -84,6 +85,31 @@ def test_fit_prints_json_that_a_program_reads(
     assert record["summary"] == {"b_l1[x]": {"mean": 0.5, "rhat": None}}
     assert record["diagnostics"] == {"divergences": 3}
     assert record["converged"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "statements"),
+    [
+        ([], []),
+        (["--priors", "b_w ~ normal(0, 1)"], ["b_w"]),
+        (["--priors", "b_w ~ normal(0, 1)", "--priors", "sigma_l1 ~ half_normal(1)"],
+         ["b_w", "sigma_l1"]),
+    ],
+)  # fmt: skip
+def test_every_prior_of_the_command_line_counts(
+    words: list[str], statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def keep(formula: str, data: str, **settings: Any) -> Any:
+        given.update(settings)
+        return fake_fit(formula, data, **settings)
+
+    monkeypatch.setattr(rmm, "fit", keep, raising=False)
+    assert main(["fit", "data.csv", "y ~ 1", *words, "--json"]) == 0
+    choice = read_priors(given["priors"])
+    assert choice.base == "weakly_informative"
+    assert [s.target for s in choice.statements] == statements
 
 
 def test_doctor_tells_by_its_exit_code(

@@ -43,6 +43,8 @@ def test_a_new_study_of_a_table(tmp_path: Path) -> None:
         "kind": "empirical", "file": str(table), "member": "party", "group": "cabinet"
     }  # fmt: skip
     assert "id(party, cabinet)" in content["truth"]["formula"]
+    assert content["covariates"] == {"x": {"level": "member"}, "power": {"level": "membership"}}
+    assert "{column: NAME}" in path.read_text()  # covariates may be the table's, too
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -291,6 +291,11 @@ def test_coalitions_are_the_same_every_time(simulated: pd.DataFrame) -> None:
     assert simulated.shape == (2130, 10)
 
 
+def test_ids_of_coalitions_are_numbers(simulated: pd.DataFrame) -> None:
+    ids = simulated[["country", "government", "party"]]
+    assert {dtype.kind for dtype in ids.dtypes} == {"i"}
+
+
 def test_coalitions_look_like_the_real_ones(simulated: pd.DataFrame) -> None:
     """Real: 628 governments, 29 countries, 3.3 parties each, 39% end early, 80% majorities."""
     by_government = simulated.groupby("government")

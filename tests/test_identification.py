@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,9 @@ def test_negative_known_weights(coalitions: pd.DataFrame) -> None:
 
 
 def test_weights_that_are_0_at_the_start(coalitions: pd.DataFrame) -> None:
-    model = prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ b1*s, c=FALSE), RE=TRUE)", coalitions)
+    formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ b1*s, c=FALSE), RE=TRUE)"
+    with pytest.warns(rmm.SpecificationWarning, match="by one number"):
+        model = prepare(formula, coalitions)
     assert model.priors.elements["sigma_l1"][0].values[0] < 20
 
 
@@ -125,6 +128,34 @@ def test_idle_weight_coefficients_are_told(coalitions: pd.DataFrame) -> None:
         prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ exp(b0 + b1*s)), RE=TRUE)", coalitions)
     with pytest.warns(rmm.SpecificationWarning, match="weights change nothing"):
         prepare("y ~ 1 + mm(id(pid, gid), vars(z), fn(w ~ exp(b1*s)))", coalitions)
+
+
+@pytest.mark.parametrize("function", ["exp(b0 + b1*s)", "b1*s", "b1/n", "b0*exp(b1*s)"])
+@pytest.mark.parametrize("effects", ["b_l1", "b_l1 and sigma_l1"])
+def test_a_free_factor_of_weights_is_told(
+    function: str, effects: str, coalitions: pd.DataFrame
+) -> None:
+    random = str("sigma" in effects).upper()
+    formula = f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ {function}, c=FALSE), RE={random})"
+    with pytest.warns(rmm.SpecificationWarning, match=rf"product with {effects}\."):
+        prepare(formula, coalitions)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "vars(x), fn(w ~ exp(b1*s), c=FALSE), RE=TRUE",
+        "vars(x), fn(w ~ 1/n^b1, c=FALSE), RE=TRUE",
+        "vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b0 + b1*s))), c=FALSE), RE=TRUE",
+        "vars(x), fn(w ~ 1 + b1*s, c=FALSE)",
+        "vars(x), fn(w ~ b1*s + 1/n, c=2), RE=TRUE",
+        "vars(fix(x, 1)), fn(w ~ b1*s, c=FALSE)",
+    ],
+)
+def test_weights_whose_size_is_known(block: str, coalitions: pd.DataFrame) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(f"y ~ 1 + mm(id(pid, gid), {block})", coalitions)
 
 
 def test_groups_of_one_may_be_swapped_ids() -> None:

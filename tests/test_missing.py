@@ -36,7 +36,7 @@ def dropping(formula: str, table: Any, **options: Any) -> Any:
 
 
 def test_by_default_the_letter_names_the_option(holed: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match='drop their groups whole with missing="drop"'):
+    with pytest.raises(rmm.DataError, match=r'as rmm\.fit\(missing="drop"\) does'):
         prepare(FORMULA, holed)
     with pytest.raises(rmm.DataError, match=r"missing='omit' is not known\. Known: error, drop"):
         prepare(FORMULA, holed, missing="omit")

@@ -66,7 +66,12 @@ UNMATCHED = {
     "b_l4 ~ normal(0, 1)": "no parameter `b_l4`",
     "b_l1[finance] ~ normal(0, 1)": "no element `finance`",
     "b.w[2] ~ dnorm(0, 1)": "no element `2`",
-    "u_l1 ~ normal(0, 1)": "no parameter `u_l1`",
+    "u_l1 ~ normal(0, 1)": r"no parameter `u_l1`[^?]*$",
+    "b1 ~ normal(0, 1)": r"no parameter `b1`.*Did you mean `b_w\[b1\]`\?",
+    "x ~ normal(0, 1)": r"Did you mean `b_l1\[x\]`\?",
+    "sigma ~ half_normal(1)": "Did you mean `sigma_l1` or `sigma_l2` or `sigma_l3`",
+    "beta_l2 ~ normal(0, 1)": r"Did you mean `b_l2`\?",
+    "alpha ~ normal(0, 1)": r"Did you mean `b_l2\[Intercept\]`\?",
     "sigma_l1 ~ normal(0, 1)": "`sigma_l1` is positive",
     "sigma_l1[1] ~ half_normal(1)": "no element `1`",
 }

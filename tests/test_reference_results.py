@@ -16,6 +16,7 @@ from rmm.study import load_study
 from rmm.study.report.numbers import acceptance_band
 
 ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"
 KEPT = sorted(path for path in (ROOT / "results" / "reference").glob("*") if path.is_dir())
 
 
@@ -31,7 +32,10 @@ def measured(name: str, measure: str, parameter: str) -> pd.DataFrame:
 @pytest.mark.parametrize("folder", KEPT, ids=lambda path: path.name)
 def test_kept_results_belong_to_their_study(folder: Path) -> None:
     """Scenarios, methods and seed are those of the file; the record says what made them."""
-    study = load_study(ROOT / "config" / "studies" / f"{folder.name}.yaml")
+    file = ROOT / "config" / "studies" / f"{folder.name}.yaml"
+    if "../shared/data/" in file.read_text() and not REAL.is_dir():
+        pytest.skip("the study's data are not beside the project (../shared/data)")
+    study = load_study(file)
     record = json.loads((folder / "provenance.json").read_text())
     assert record["seed"] == study.seed
     assert re.fullmatch(r"[0-9a-f]{40}", record["commit"])

@@ -281,7 +281,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"parameters": {**VALUES, "sigma_l1": -1}}, r"sigma_l1: -1\n"),
     ({"formula": MODEL.replace("id(member", "id(party")}, r"mm\(\) names id\(party, group\)"),
     ({"formula": MODEL.replace("+ z", "+ x")}, r"'x' is a member covariate and stands outside"),
-    ({"family": "poisson"}, r"truth\.family: unknown family to simulate from 'poisson'"),
+    ({"family": "nosuch"}, r"truth\.family: unknown family to simulate from 'nosuch'"),
     ({"effects": {"u_l3": {"distribution": "t"}}}, r"unknown random effect 'u_l3'"),
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -15,6 +16,7 @@ import yaml
 import rmm
 from rmm.cli import main
 from rmm.study import Study, keep_replay, load_study, plan, run_batch
+from rmm.study.replaying import compared
 from rmm.study.results import RUN_COLUMNS
 
 WEIGHTS = {"mean": "w ~ 1/n", "given": "w ~ power"}
@@ -114,6 +116,22 @@ def test_another_result_is_told(study: Study, capsys: pytest.CaptureFixture[str]
     assert main(arguments) == 0
     assert "Estimates of the study: different in mean" in capsys.readouterr().out
     assert not list(Path("kept").glob("program*"))  # least squares has none
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [("timeout", "same"), ("failed", "different in message")]
+)
+def test_how_far_a_fit_came_in_its_time_is_no_difference(
+    status: str, said: str, study: Study
+) -> None:
+    path = run_one(study)
+    table = pq.read_table(path, partitioning=None)
+    first = table.slice(0, 1).to_pylist()[0]
+    row = {**first, "status": status, "message": "not done in 2 s (21,472 iterations)"}
+    again = pa.Table.from_pylist([{**row, "message": "not done in 2 s (33 iterations)"}],
+                                 schema=table.schema)  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), path)
+    assert compared(again, "results/one") == said
 
 
 def run_one(study: Study) -> Path:

@@ -70,7 +70,11 @@ def add_fit(commands: Any) -> None:
     fit.add_argument(
         "--backend", default="jags", help="jags, stan or laplace; default: %(default)s"
     )
-    fit.add_argument("--priors", default="weakly_informative", help="default: %(default)s")
+    fit.add_argument(
+        "--priors", action="append", metavar="PRIOR",
+        help='a set, or a statement such as "b_w ~ normal(0, 1)"; as often as there are some; '
+        "default: weakly_informative",
+    )  # fmt: skip
     fit.add_argument("--chains", type=int, default=4, help="default: %(default)s")
     fit.add_argument("--warmup", type=int, default=1000, help="default: %(default)s")
     fit.add_argument("--draws", type=int, default=1000, help="kept per chain; default: %(default)s")
@@ -89,6 +93,7 @@ def run_fit(options: argparse.Namespace) -> int:
     keys = ("family", "backend", "priors", "chains", "warmup", "draws", "thin", "seed", "cores",
             "timeout")  # fmt: skip
     settings = {key: getattr(options, key) for key in keys}
+    settings["priors"] = ";".join(options.priors or ["weakly_informative"])
     fit = rmm.fit(options.formula, options.data, **settings)
     table = fit.summary()
     if options.json:

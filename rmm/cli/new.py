@@ -37,11 +37,17 @@ membership:
   member: {member}
   group: {group}
 """
-_REST = """\
-
+_DRAWN = """\
 covariates:
-  x: {{level: member}}           # a property of members, the same in all their groups
-  power: {{level: membership}}   # what the weights depend on
+  x: {level: member}           # a property of members, the same in all their groups
+  power: {level: membership}   # what the weights depend on
+"""
+_FROM_TABLE = """\
+covariates:      # drawn; {column: NAME} instead of {level: ...} takes one from the table
+  x: {level: member}           # a property of members, the same in all their groups
+  power: {level: membership}   # what the weights depend on
+"""
+_REST = """\
 
 # What is true. b_w[b1] = 0 would mean that all members count the same.
 truth:
@@ -124,7 +130,8 @@ def run_new(options: argparse.Namespace) -> int:
     except Exception:
         path.unlink()
         raise
-    print(f"{path} is written, and in order. Change it where it is not what you mean; then:\n"
+    print(f"{path} is written, and in order. Change it where it is not what you mean; then, in the "
+          "project's folder:\n"
           f"    rmm study check {path}\n"
           f"    snakemake --cores 2 --workflow-profile workflow/profiles/default "
           f"--config study={path}")  # fmt: skip
@@ -150,7 +157,8 @@ def text(options: argparse.Namespace) -> str:
     else:
         memberships = _SYNTHETIC.format(groups=options.groups, members=options.members,
                                         size=options.size)  # fmt: skip
-    return head + memberships + _REST.format(
+    covariates = _FROM_TABLE if options.data else _DRAWN
+    return head + memberships + "\n" + covariates + _REST.format(
         outcome=outcome, family=options.family, effect=options.effect, own=own,
         backend=options.backend, confirmation=_confirmation(options), **names,
     )  # fmt: skip

@@ -52,6 +52,7 @@ def coalitions() -> pd.DataFrame:
             root=folder,
         )
     outcome = simulated.data[["government", "days", "ended"]].drop_duplicates("government")
+    outcome["government"] = outcome["government"].astype(roster["government"].dtype)
     return roster.merge(outcome, on="government", validate="many_to_one")
 
 

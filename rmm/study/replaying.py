@@ -25,7 +25,8 @@ from rmm.errors import StudyError
 from rmm.study.batches import make_task, outcome_rows
 from rmm.study.config import Study
 from rmm.study.fitting import fit_task
-from rmm.study.results import ESTIMATES, RUN_COLUMNS, estimates_table, write_text
+from rmm.study.results import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_table, write_text
+from rmm.study.tallying import without_numbers
 from rmm.study.tasks import Outcome, Task
 
 _PACKAGES = ("numpy", "scipy", "statsmodels")
@@ -149,9 +150,20 @@ def compared(table: pa.Table, results: str | Path) -> str:
         return NOT_THERE
     names = [n for n in ESTIMATES.names if n not in RUN_COLUMNS and n in stored.schema.names]
     order = [("parameter", "ascending")]
-    one, other = (t.select(names).sort_by(order).to_pydict() for t in (table, stored))
+    one, other = (_shared(t.select(names).sort_by(order)) for t in (table, stored))
     different = [n for n in names if one[n] != other[n]]
     return f"different in {', '.join(different)}" if different else SAME
+
+
+def _shared(table: pa.Table) -> dict[str, list[Any]]:
+    """Columns, without numbers in messages of a time limit: how far a fit came is the machine's."""
+    columns: dict[str, list[Any]] = table.to_pydict()
+    ended = [status == TIMEOUT for status in columns["status"]]
+    columns["message"] = [
+        without_numbers(text or "") if late else text
+        for text, late in zip(columns["message"], ended, strict=True)
+    ]
+    return columns
 
 
 def _stored(table: pa.Table, results: Path) -> pa.Table | None:

@@ -21,7 +21,7 @@ from rmm.study.results import OK, read_batches
 _FIT = ["scenario", "method", "replication"]
 _COUNTED = [*_FIT, "status", "seconds", "message"]
 # Numbers of a message, such as "ESS 87 of b_l1[x], 100 wanted": without them it is a reason.
-_NUMBER = re.compile(r"(?<![\w\[])\d+(?:\.\d+)?(?![\w\]])")
+_NUMBER = re.compile(r"(?<![\w\[])\d+(?:,\d{3})*(?:\.\d+)?(?![\w\]])")
 _AT_ONCE = 200  # files whose fits are in memory at a time
 
 
@@ -57,9 +57,14 @@ class _Tally:
                 self.seconds[method] += seconds
                 self.timed[method] += 1
             if status != OK:
-                reason = (method, status, _NUMBER.sub("…", message or "no message"))
+                reason = (method, status, without_numbers(message or "no message"))
                 self.reasons[reason] += 1
                 self.first.setdefault(reason, (scenario, replication))
+
+
+def without_numbers(message: str) -> str:
+    """A message with `…` for its numbers: what those of several fits have in common."""
+    return _NUMBER.sub("…", message)
 
 
 def status(study: Study, folder: str | Path) -> dict[str, Any]:
