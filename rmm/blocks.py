@@ -49,7 +49,9 @@ _NESTING_USAGE = (
     "FALSE, vars = vars(...), block = a name."
 )
 _WEIGHT_SLOTS = {"constraint": "constraint", "c": "constraint", "ar": "ar"}
-_WEIGHT_USAGE = "It takes: w ~ ..., and constraint = (or c =) 1, 2, TRUE or FALSE."
+_WEIGHT_USAGE = (
+    "It takes: w ~ ..., and constraint = (or c =) 1, 2, TRUE, FALSE, group, total or none."
+)
 
 
 @dataclass(frozen=True)
@@ -304,7 +306,9 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
     except FormulaError as error:
         found = syntax.source(reader.text, tree)
         problem = f"`{found}` is not a constraint of weights."
-        raise FormulaError(problem, reader.text, tree.span.start, len(found), error.hint) from None
+        quoted = isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
+        hint = f"{error.hint}{' Words stand without quotes.' * quoted}"
+        raise FormulaError(problem, reader.text, tree.span.start, len(found), hint) from None
 
 
 def _random(

@@ -79,6 +79,8 @@ def test_weights_of_a_block():
     assert block(", mmw(w ~ 1/offset(n)^exp(-x), constraint = 1)").weight.constraint == "group"
     assert block(", fn = fn(w ~ 1/n, constraint = 2)").weight.constraint == "total"
     assert block(", fn(w ~ 1/n, c = T)").weight.constraint == "group"
+    for word in ("group", "total", "none"):
+        assert block(f", fn(w ~ 1/n, c = {word})").weight.constraint == word
 
 
 def test_variables_of_a_block():
@@ -225,6 +227,13 @@ def test_expressions_of_terms_hold_columns_only():
         ("y ~ mm(id(p, g), name = 'a b')", "cannot be the name", "'a"),
         ("y ~ mm(id(p, g), fn(1/n))", "starts with `w ~`", "/n"),
         ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 3))", "not a constraint", "3"),
+        (
+            "y ~ mm(id(p, g), fn(w ~ 1/n, c = 'none'))",
+            r"(?s)`'none'` is not a constraint.*1, TRUE or group .*, 2 or total .*, "
+            r"FALSE or none .*Words stand without quotes\.",
+            "'none",
+        ),
+        ("y ~ mm(id(p, g), fn(w ~ 1/n, c = nne))", r"(?s)not a .*normalised\)\.$", "nne"),
         ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 1, constraint = 1))", "same thing", "constraint"),
         ("y ~ mm(id(p, g), fn(w ~ 1/n, k = 1))", "Unknown keyword `k =` in fn", "k"),
         ("y ~ mm(id(p, g), fn(w ~ 1/foo(n)))", "Unknown function `foo", "foo"),
