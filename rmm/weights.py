@@ -250,8 +250,8 @@ def read_constraint(value: object) -> str:
             return meaning
     raise FormulaError(
         f"{value!r} is not a constraint of weights.",
-        hint="Allowed: 1, TRUE or group (weights sum to 1 in each group), 2 or total (to the number "
-        "of groups over all rows), FALSE or none (not normalised).",
+        hint="Allowed: 1, TRUE or group (weights sum to 1 in each group), 2 or total (to the "
+        "number of groups over all rows), FALSE or none (not normalised).",
     )
 
 
