@@ -100,6 +100,27 @@ def test_empirical_memberships_are_those_of_the_table(tmp_path: Path) -> None:
     assert m.nesting_labels[m.nesting].tolist() == [1, 1, 2]
 
 
+@pytest.mark.parametrize("end", ["csv", "parquet"])
+def test_ids_of_a_real_table_keep_their_type(end: str, tmp_path: Path) -> None:
+    """Whole floats, as R writes numbers, are whole numbers, as in a fit; dates and text stay."""
+    table = pd.DataFrame({"g": [20, 20, 3, 3], "p": ["b", "a", "a", "c"], "r": [1.0, 2.0, 1.0, 3.0],
+                          "f": [0.5, 1.5, 0.5, 2.0], "c": [1, 1, 1, 1]})  # fmt: skip
+    table["d"] = pd.to_datetime(["2001-05-01", "2001-05-02", "2001-05-01", "2001-05-03"])
+    table["i"] = table["r"].astype("Int64")
+    getattr(table, f"to_{end}")(tmp_path / f"t.{end}", index=False)
+    kinds = {"p": "O", "r": "i", "f": "f", "i": "i", "d": "M" if end == "parquet" else "O"}
+    for member, kind in kinds.items():
+        config = {"kind": "empirical", "file": f"t.{end}", "member": member, "group": "g",
+                  "nesting": "c"}  # fmt: skip
+        made = simulate("y ~ 1", {"b_l2[Intercept]": 0, "sigma_l2": 1}, membership=config, seed=1,
+                        root=tmp_path).data  # fmt: skip
+        assert made["g"].dtype == made["c"].dtype == np.int64
+        assert made["g"].tolist() == [3, 3, 20, 20]
+        assert made[member].dtype.kind == kind or (kind == "O" and made[member].dtype == "str")
+        wanted = table.sort_values(["g", member])[member]
+        assert made[member].tolist() == (wanted.astype(str) if kind == "O" else wanted).tolist()
+
+
 def test_every_structure_has_a_way_to_draw() -> None:
     assert set(STRUCTURES) == {"synthetic", "empirical", "neighbours"}
     assert all(callable(s.prepare) and s.name == name for name, s in STRUCTURES.items())

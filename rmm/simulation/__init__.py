@@ -88,7 +88,8 @@ def simulate(
     membership : mapping
         ``{"kind": "synthetic", "groups": 200, "members": 50, "size": 3, "overlap": 1}``;
         ``{"kind": "empirical", "file": ..., "member": ..., "group": ...}``, as they are or with
-        ``"resample": "groups"`` or ``"nesting"``; or ``{"kind": "neighbours", "members": 50,
+        ``"resample": "groups"`` or ``"nesting"`` (ids that are numbers stay numbers, whole ones
+        int64); or ``{"kind": "neighbours", "members": 50,
         "groups_per_member": 50, "mobility": 0.25}``.
     covariates : mapping
         Name -> ``{"level": "member", ...}``; ``"endogenous": {"u_l1": 0.5}`` correlates one with

@@ -125,9 +125,18 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
                 "membership.nesting", f"column {names.nesting!r} varies within a group"
             )
     columns = _numeric_columns(frame.iloc[order])
+    nesting_labels = None if nesting_labels is None else _typed(nesting_labels)
     return Memberships(
-        names, member, group, start, nesting, member_labels, group_labels, nesting_labels, columns
-    )
+        names, member, group, start, nesting, _typed(member_labels), _typed(group_labels),
+        nesting_labels, columns,
+    )  # fmt: skip
+
+
+def _typed(labels: Array) -> Array:
+    """Labels that are numbers or dates in an array of these; whole numbers are int64."""
+    import pandas as pd
+
+    return pd.Series(labels, dtype=object).infer_objects().to_numpy()
 
 
 def _numeric_columns(frame: Any) -> dict[str, Array]:
