@@ -134,6 +134,38 @@ def test_how_far_a_fit_came_in_its_time_is_no_difference(
     assert compared(again, "results/one") == said
 
 
+@pytest.mark.jags
+def test_sds_have_no_p_value_in_print(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    """No posterior of an sd holds 0; another null of the study is tested."""
+    arguments = ["study", "replay", "one.yaml", "--method", "mm", "--out", "kept"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    printed = {line.split(":")[0].strip(): line for line in lines if ": mean" in line}
+    tested = {name for name, line in printed.items() if ", p " in line}
+    assert {"sigma_l1", "sigma_l2"} <= set(printed)
+    assert tested == {"b_l2[Intercept]", "b_l1[x]"}
+    config = yaml.safe_load(Path("one.yaml").read_text())
+    config["estimands"] = [{"parameter": "sigma_l1", "null": 0.9}]
+    Path("one.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [", p " in line for line in lines if "sigma" in line] == [True, False]
+
+
+def test_a_replication_beyond_those_of_the_file_is_told(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_one(study)
+    arguments = ["study", "replay", "one.yaml", "--method", "ols", "--out", "kept"]
+    beyond = "the study has 3 replications of this scenario for ols, and 4 is beyond"
+    for replication, said in {3: "same\n", 4: f"not there: {beyond}\n"}.items():
+        assert main([*arguments, "--replication", str(replication)]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith("ok, ")
+        assert printed.endswith(f"Estimates of the study: {said}")
+        assert json.loads(Path("kept/replay.json").read_text())["estimates_of_the_study"] in said
+
+
 def run_one(study: Study) -> Path:
     job = next(j for j in plan(study) if j.method == "ols")
     path = Path("results/one") / job.path

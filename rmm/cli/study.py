@@ -371,13 +371,15 @@ def run_simulate(options: argparse.Namespace) -> int:
 
 
 def _estimate(row: Mapping[str, Any]) -> str:
-    """What a row of estimates has: a choice has no interval, a log likelihood no test."""
+    """What a row of estimates has: a choice has no interval, a log likelihood or an sd no test."""
+    from rmm.study.config import Estimand
+
     parts = [f"mean {row['mean']:.4g}"]
     if row.get("sd") is not None:
         parts.append(f"sd {row['sd']:.4g}")
     if row.get("lower") is not None:
         parts.append(f"95% interval {row['lower']:.4g} to {row['upper']:.4g}")
-    if row.get("p_value") is not None:
+    if row.get("p_value") is not None and Estimand(row["parameter"], row["null"], ()).tested:
         parts.append(f"p {row['p_value']:.3g}")
     return ", ".join(parts)
 
