@@ -217,6 +217,41 @@ def test_only_normal_priors_must_be_in_the_block(table: pd.DataFrame) -> None:
     assert nodes == ("alpha", "beta_l2[2]", "u_l1")
 
 
+PRODUCT = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ {}, c={}), RE=FALSE)"
+BECAUSE = (
+    r"JAGS samples b_l1 outside the glm block.*: the predictor has the product b_w\*b_l1, the "
+    r"block takes one factor alone, and it has b_w\. This comes of weights .* without a constraint"
+)
+
+
+@needs_jags
+@pytest.mark.parametrize("weights", ["b1*s", "1/n + b1*s"])
+def test_a_product_that_keeps_coefficients_out_of_the_block_is_named(
+    weights: str, table: pd.DataFrame
+) -> None:
+    """All priors are normal: JAGS gives the block to `b_w`, in which the predictor is linear."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the data know of such weights
+        model = prepare(PRODUCT.format(weights, "FALSE"), table)
+    with pytest.raises(ConvergenceWarning, match=BECAUSE) as caught:
+        run_of(model)
+    assert "normal priors" not in str(caught.value)
+
+
+@needs_jags
+@pytest.mark.parametrize(
+    ("constraint", "priors"),
+    [("TRUE", {}), ("2", {}), ("FALSE", {"b_w": "student_t(4, 0, 1)"})],
+)
+def test_other_weights_leave_the_block_to_the_coefficients(
+    constraint: str, priors: dict[str, str], table: pd.DataFrame
+) -> None:
+    model = prepare(PRODUCT.format("1/n + b1*s", constraint), table, priors=priors)
+    samplers = run_of(model).engine["samplers"]
+    assert samplers["glm::Generic"] == 2  # alpha, b_l1
+    assert not any("Conjugate" in name for name in samplers)
+
+
 # ---- what the programs compute ---------------------------------------------------------------
 
 

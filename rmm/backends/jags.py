@@ -17,7 +17,7 @@ from rmm.backends.jags_pool import Message
 from rmm.errors import BackendError, ConvergenceWarning, ProgramError
 
 RNG = "base::Mersenne-Twister"
-OPTIONS = ("adapt", "require_block")
+OPTIONS = ("adapt", "require_block", "multiplied")
 _PROGRESS_EVERY = 0.25
 
 
@@ -41,7 +41,8 @@ def run(
     settings : Settings
         `options`: ``adapt`` (iterations of warm-up in which samplers are tuned, default half of
         it); ``require_block`` (tuple of variables, ``"b_l1"``, or single elements, ``"b_l1[2]"``,
-        which ought to be sampled in a block of the glm module).
+        which ought to be sampled in a block of the glm module); ``multiplied`` (mapping of such a
+        variable to one that the predictor multiplies it by, which may have the block instead).
     progress : callable, optional
 
     Returns
@@ -236,13 +237,27 @@ def _warn(facts: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
             )
         messages.append(
             f"JAGS samples {_some(outside)} outside the glm block, which converges slowly: "
-            "normal priors on coefficients allow the block."
+            + _why(outside, facts[0]["held"], settings.options.get("multiplied", {}))
         )
     for message in messages:
         warnings.warn(message, ConvergenceWarning, stacklevel=3)
     if facts[0]["unused"]:
         messages.append(f"Data not used by the program: {', '.join(facts[0]['unused'])}.")
     return messages
+
+
+def _why(outside: Sequence[str], held: Sequence[str], multiplied: Mapping[str, str]) -> str:
+    """Why nodes are outside: the block holds their factors, or it is not known."""
+    variables = dict.fromkeys(node.split("[")[0] for node in outside)
+    factors = [multiplied.get(name, "") for name in variables]
+    if not set(factors) <= set(held):
+        return "it takes what has a normal prior and is linear in the predictor."
+    products = ", ".join(f"{a}*{b}" for a, b in zip(factors, variables, strict=True))
+    return (
+        f"the predictor has the product {products}, the block takes one factor alone, and it has "
+        f"{_some(list(dict.fromkeys(factors)))}. This comes of weights that are estimated without "
+        'a constraint, not of priors: normalise them (c = TRUE or 2), or try backend="stan".'
+    )
 
 
 def _has_glm(samplers: Mapping[str, int]) -> bool:

@@ -205,9 +205,13 @@ def _adapt(console: Any, steps: int, report: Callable[[int], None]) -> bool:
 
 
 def _samplers(console: Any, wanted: list[str]) -> dict[str, Any]:
-    """How many nodes each sampler has, and which of the required nodes no glm block holds."""
+    """How many nodes each sampler has, and which of the required nodes no glm block holds.
+
+    And the other variables that one holds.
+    """
     counts: dict[str, int] = {}
     outside: list[str] = []
+    held: set[str] = set()
     required = 0
     for method, *nodes in console.dumpSamplers():
         counts[method] = counts.get(method, 0) + len(nodes)
@@ -215,7 +219,10 @@ def _samplers(console: Any, wanted: list[str]) -> dict[str, Any]:
         required += len(found)
         if not method.startswith("glm::"):
             outside += found
-    return {"samplers": counts, "outside": sorted(outside), "required": required}
+        else:
+            held |= {n.split("[")[0] for n in nodes if n not in found}
+    facts = {"samplers": counts, "outside": sorted(outside), "required": required}
+    return {**facts, "held": sorted(held)}
 
 
 def _collect(console: Any, names: list[str], na: float) -> dict[str, Array]:

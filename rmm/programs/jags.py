@@ -133,7 +133,11 @@ def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
 def engine_options(
     spec: ModelSpec, forms: Forms, integration: Integration | None = None
 ) -> dict[str, Any]:
-    """The nodes that must be in a glm block: effects, and coefficients with normal priors."""
+    """The nodes that must be in a glm block: effects, and coefficients with normal priors.
+
+    And what the weights multiply where these are not normalised: the product of a weight's
+    coefficient and one of these is linear in either, and JAGS may give the block to the other.
+    """
     if not spec.family.jags_block:
         return {}
     nodes: list[str] = []
@@ -150,7 +154,8 @@ def engine_options(
         else:
             numbered = enumerate(families, start=1)
             nodes += [f"{parameter.name}[{k}]" for k, f in numbered if f == "normal"]
-    return {"require_block": tuple(nodes)}
+    free = [p for p in spec.members if p.estimated and p.weight.constraint == "none"]
+    return {"require_block": tuple(nodes), "multiplied": {p.b: p.b_w for p in free if p.covariates}}
 
 
 # ---- text ------------------------------------------------------------------------------------
