@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import yaml
 from scipy import optimize, stats
 from scipy.special import expit
 
+from rmm.cli import main
 from rmm.errors import StudyError
+from rmm.families import FAMILIES
 from rmm.study import Study, load_study
 from rmm.study.batches import make_task, replay
 from rmm.study.fitting import fit_task
+from rmm.study.method_checks import scale_notes
+from rmm.study.regressions import REGRESSIONS, default_regression
 
 FORMULA = "{outcome} ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
 Array = np.ndarray[Any, Any]
@@ -150,3 +155,86 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
 def test_letters(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=said):
         study(tmp_path, kind="disaggregation", **settings)
+
+
+# -- whose scale -----------------------------------------------------------------------------
+
+
+NOTE = "Note. Method one: ols is not on the scale of the parameters of family binomial."
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "better"),
+    [
+        ({"kind": "aggregation", "backend": "ols"}, "binomial", "On their scale: glm."),
+        ({"kind": "disaggregation", "backend": "ols"}, "binomial", "On their scale: glm."),
+        ({"kind": "adjusted_means", "backend": "ols"}, "binomial", "no backend of this kind"),
+        ({"kind": "aggregation", "backend": "glm"}, "binomial", None),
+        ({"kind": "aggregation", "backend": "regression"}, "binomial", None),
+        ({"kind": "aggregation", "backend": "ols"}, "gaussian", None),
+    ],
+)
+def test_check_notes_least_squares_on_another_scale(
+    method: dict[str, Any], family: str, better: str | None, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    study(tmp_path, family=family, **method)
+    path = tmp_path / "study.yaml"
+    assert main(["study", "check", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert (NOTE in said) == (better is not None)
+    assert "Note." not in said or str(better) in said
+    assert main(["study", "check", str(path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == (better is not None)
+    # A truth that the file says is on the scale that its author means.
+    config = yaml.safe_load(path.read_text())
+    config["estimands"] = [{"parameter": "b_l1[x]", "truth": 0.1}]
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert main(["study", "check", str(path)]) == 0
+    assert "Note." not in capsys.readouterr().out
+
+
+def test_only_the_family_that_least_squares_does_not_fit_is_noted(tmp_path: Path) -> None:
+    study(tmp_path, kind="aggregation", backend="ols")
+    config = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    normal = {"truth.family": "gaussian", "truth.parameters.sigma_l2": 1}
+    config["vary"] = {
+        "family": {"levels": {"binary": {"truth.family": "binomial"}, "normal": normal}}
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (note,) = scale_notes(load_study(tmp_path / "study.yaml"))
+    assert NOTE.removeprefix("Note. ") in note
+
+
+def test_every_family_has_the_regression_on_its_own_scale() -> None:
+    assert {name: default_regression(name) for name in FAMILIES} == {
+        "gaussian": "ols", "binomial": "glm", "condlogit": "clogit", "weibull": "weibull_ml",
+        "cox": "phreg",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "found"),
+    [({"backend": None}, "not said"), ({"backend": "regression"}, "'regression'")],
+)
+def test_a_family_without_a_regression_gets_a_letter_and_no_least_squares(
+    method: dict[str, Any], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(REGRESSIONS, "glm")
+    given = {k: v for k, v in method.items() if v is not None}
+    study_of = study if given else without_backend
+    said = (
+        rf"methods\[0\]\.backend.*\n  found:   {found}, and family binomial has no regression on "
+        r"the scale of its parameters\n  allowed: jags, stan, laplace; or ols, if another scale is "
+        r"meant"
+    )
+    with pytest.raises(StudyError, match=said):
+        study_of(tmp_path, kind="aggregation", **given)
+
+
+def without_backend(folder: Path, **method: Any) -> Study:
+    study(folder, backend="ols", **method)
+    config = yaml.safe_load((folder / "study.yaml").read_text())
+    del config["methods"][0]["backend"]
+    (folder / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return load_study(folder / "study.yaml")

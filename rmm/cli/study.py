@@ -150,6 +150,7 @@ def _folder(study: Study, options: argparse.Namespace) -> Path:
 def run_check(options: argparse.Namespace) -> int:
     """`rmm study check`: what the study will do."""
     from rmm.study import plan
+    from rmm.study.method_checks import scale_notes
 
     study = _study(options)
     if options.against:
@@ -158,11 +159,13 @@ def run_check(options: argparse.Namespace) -> int:
     fits: Counter[str] = Counter()
     for job in jobs:
         fits[job.method] += job.last - job.first + 1
+    notes = scale_notes(study)
     facts = {
         "study": study.name,
         "scenarios": {s.id: dict(s.factors) for s in study.scenarios},
         "fits": dict(fits),
         "jobs": len(jobs),
+        "notes": notes,
     }
     if options.json:
         print(json.dumps(plain(facts), indent=2))
@@ -179,6 +182,8 @@ def run_check(options: argparse.Namespace) -> int:
     if study.stopping is not None:
         print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
               f"replications or every {study.stopping.step:,} after.")  # fmt: skip
+    for note in notes:
+        print(f"Note. {note}")
     return 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rmm.errors import RmmError
+from rmm.errors import RmmError, StudyError
 from rmm.formula import parse_formula
 from rmm.simulation.truth import level3, parameter_names, term_columns
 from rmm.spec import build_spec
@@ -16,6 +16,9 @@ from rmm.study.methods import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Meth
 from rmm.study.regressions import BY_FAMILY, REGRESSIONS, UNITS, default_regression, regression_of
 from rmm.study.scenarios import Scenario
 from rmm.terms import Formula, MemberBlock, NestingBlock
+
+if TYPE_CHECKING:
+    from rmm.study.config import Study
 
 #: Keys that belong to some kinds, or to one sort of backend.
 _KIND_KEYS = ("formula", "summary", "weights", "log_likelihood", "candidates")
@@ -78,7 +81,7 @@ def _method(
     if one["kind"] not in KINDS:
         raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
-    backend = one.get("backend") or _default_backend(kind, scenarios)
+    backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
     if backend not in (*kind.backends, FAKE):
         raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
@@ -100,12 +103,49 @@ def _method(
     )
 
 
-def _default_backend(kind: Kind, scenarios: list[Scenario]) -> str:
+def _default_backend(key: str, kind: Kind, scenarios: list[Scenario], letters: Letters) -> str:
     if not kind.by_family:
         return kind.backends[0]
     families = dict.fromkeys(s.recipe.truth.spec.family.name for s in scenarios)
-    defaults = dict.fromkeys(default_regression(name) for name in families)
+    defaults: dict[str, None] = {}
+    for family in families:
+        name = default_regression(family)
+        if name is None:
+            raise _no_regression(f"{key}.backend", "not said", family, kind, letters)
+        defaults[name] = None
     return next(iter(defaults)) if len(defaults) == 1 else BY_FAMILY
+
+
+def _no_regression(key: str, said: str, family: str, kind: Kind, letters: Letters) -> StudyError:
+    """There is no silent least squares: its estimates are on another scale than the truth."""
+    found = f"{said}, and family {family} has no regression on the scale of its parameters"
+    allowed = ", ".join(name for name in ENGINES if name in kind.backends)
+    return letters.about(key, found, f"{allowed}; or ols, if another scale is meant")
+
+
+def scale_notes(study: Study) -> list[str]:
+    """Where a regression's estimates are compared with a truth that is on another scale.
+
+    An estimand whose `truth` is a number in the file is the user's to choose.
+    """
+    if all(isinstance(e.truth, (int, float)) for e in study.estimands):
+        return []
+    families = dict.fromkeys(s.recipe.truth.spec.family.name for s in study.scenarios)
+    notes = []
+    for method in study.methods:
+        row = REGRESSIONS.get(method.backend)
+        other = [f for f in families if row is not None and not row.estimates(f)]
+        if other:
+            own = [n for f in other for n, r in REGRESSIONS.items() if r.estimates(f)]
+            better = [n for n in own if n in method.kind.backends]
+            notes.append(
+                f"Method {method.name}: {method.backend} is not on the scale of the parameters of "
+                f"family {', '.join(other)}. Its bias, mean squared error and coverage compare two "
+                "scales; only that a slope is 0 means the same on both. On their scale: "
+                f"{', '.join(dict.fromkeys(better)) or 'no backend of this kind'}. Or give the "
+                "estimands a truth that is a number on its scale."
+            )
+    return notes
 
 
 def _check_keys(
@@ -242,6 +282,9 @@ def _check_regression(
     key: str, method: Method, formula: Formula, family: str, letters: Letters
 ) -> None:
     outcome, backend = formula.outcome, method.backend
+    if backend == BY_FAMILY and default_regression(family) is None:
+        found = f"{backend!r}"
+        raise _no_regression(_beside(key, "backend"), found, family, method.kind, letters)
     regression = regression_of(backend, family)
     for unit in method.config.get("cluster", []):
         if unit not in regression.clusters:

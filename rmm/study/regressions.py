@@ -76,6 +76,8 @@ class Regression:
         Kinds of outcomes that it takes (`rmm.terms.Outcome`).
     families : tuple of str
         Families of the truth that it can be fitted to; empty: all that have such an outcome.
+    scale : tuple of str
+        Families whose parameters it estimates on their own scale, where these are not `families`.
     student : bool
         Tests and intervals by Student's t (with clusters: their smallest number less one degrees
         of freedom), or by the normal distribution.
@@ -94,6 +96,11 @@ class Regression:
     positive: tuple[str, ...] = ()
     clusters: tuple[str, ...] = UNITS
     intercept: bool = True
+    scale: tuple[str, ...] = ()
+
+    def estimates(self, family: str) -> bool:
+        """Whether its estimates are on the scale of a family's parameters."""
+        return family in (self.scale or self.families)
 
 
 def fit_regression(task: Task) -> Outcome:
@@ -282,7 +289,7 @@ def _exponentiate(columns: dict[str, Array], at: int, df: float) -> None:
 
 
 REGRESSIONS: dict[str, Regression] = {
-    "ols": Regression(_least_squares, ("plain",), (), student=True),
+    "ols": Regression(_least_squares, ("plain",), (), student=True, scale=("gaussian",)),
     "glm": Regression(_logistic, ("plain", "cbind"), ("binomial",), student=False),
     "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
     "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),
@@ -304,9 +311,10 @@ BY_FAMILY = "regression"
 
 def regression_of(backend: str, family: str) -> Regression:
     """The regression of a backend; `KeyError` for an engine."""
-    return REGRESSIONS[default_regression(family) if backend == BY_FAMILY else backend]
+    name = default_regression(family) if backend == BY_FAMILY else backend
+    return REGRESSIONS[name or backend]
 
 
-def default_regression(family: str) -> str:
-    """The regression of a family: the first that names it, else least squares."""
-    return next((name for name, row in REGRESSIONS.items() if family in row.families), "ols")
+def default_regression(family: str) -> str | None:
+    """The regression of a family: the first on its parameters' scale, if there is one."""
+    return next((name for name, row in REGRESSIONS.items() if row.estimates(family)), None)
