@@ -45,8 +45,8 @@ CHAINS = 4
 # Not so for bml style and cox, whose table takes seconds an iteration.
 LENGTHS = {
     ("bml style", "weibull"): (1000, 3000),
-    ("bml style", "cox"): (10, 20),
-    ("jags", "cox"): (150, 300),
+    ("bml style", "cox"): (20, 40),
+    ("jags", "cox"): (250, 500),
     ("jags", "condlogit"): (500, 1000),
 }
 USUAL = (1000, 2000)
