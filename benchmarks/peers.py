@@ -50,8 +50,8 @@ LENGTHS = {
     ("jags", "condlogit"): (500, 1000),
 }
 USUAL = (1000, 2000)
-#: From so many groups on JAGS's chains are this many times shorter, and some fits are left out: JAGS's
-#: table of a Cox model, laplace's dense factors of thousands of effects take hours.
+#: From so many groups on JAGS's chains are this many times shorter, and some fits are left out:
+#: JAGS's table of a Cox model, laplace's dense factors of thousands of effects take hours.
 MANY, SHORTER = 2000, 4
 LEFT_OUT = {("bml style", "cox"), ("jags", "cox"), ("laplace", "cox"), ("laplace", "condlogit")}
 #: Effective draws that laplace is asked for: the first cost most.
