@@ -251,7 +251,7 @@ def read_constraint(value: object) -> str:
     raise FormulaError(
         f"{value!r} is not a constraint of weights.",
         hint="Allowed: 1 or TRUE (weights sum to 1 in each group), 2 (to the number of groups over "
-        "all rows), FALSE (not normalised).",
+        "all rows), FALSE or none (not normalised); without quotes.",
     )
 
 
