@@ -45,13 +45,13 @@ CHAINS = 4
 # Not so for bml style and cox, whose table takes seconds an iteration.
 LENGTHS = {
     ("bml style", "weibull"): (1000, 3000),
-    ("bml style", "cox"): (10, 20),
-    ("jags", "cox"): (150, 300),
+    ("bml style", "cox"): (20, 40),
+    ("jags", "cox"): (250, 500),
     ("jags", "condlogit"): (500, 1000),
 }
 USUAL = (1000, 2000)
-#: From so many groups on JAGS's chains are this many times shorter, and some fits are left out: JAGS's
-#: table of a Cox model, laplace's dense factors of thousands of effects take hours.
+#: From so many groups on JAGS's chains are this many times shorter, and some fits are left out:
+#: JAGS's table of a Cox model, laplace's dense factors of thousands of effects take hours.
 MANY, SHORTER = 2000, 4
 LEFT_OUT = {("bml style", "cox"), ("jags", "cox"), ("laplace", "cox"), ("laplace", "condlogit")}
 #: Effective draws that laplace is asked for: the first cost most.

@@ -13,6 +13,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import integrate, special, stats
 
 import rmm
+from rmm.backends.laplace import integrand as integrand_module
 from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, uniforms
@@ -193,6 +194,23 @@ def test_sparse_factors_are_the_dense_ones(
     np.testing.assert_allclose(covariance, np.eye(len(covariance)), atol=5 * 2**0.5 / 100)
 
 
+def test_groups_of_one_weight_are_added_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known weights, normal outcome: the integrals are those without the short cut."""
+    table = made_up_coalitions(60, 80)
+    model = prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)", table)
+    found = []
+    for few in (64, 0):
+        monkeypatch.setattr(integrand_module, "_FEW_CLASSES", few)
+        integrand = Integrand(latent(model))
+        assert len(integrand.private)
+        theta = np.array([from_values(s, integrand.model.hyper) for s in starts(model)])
+        inner = integrand.inner(to_values(theta, integrand.model.hyper), len(theta))
+        assert (integrand._added is not None) == bool(few)
+        found.append((inner.value, inner.logdet, inner.mode))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
 def test_sparse_factors_are_taken_where_they_are_faster() -> None:
     """Groups of many nations are; members who may meet anywhere are not."""
     rng = np.random.default_rng(3)
@@ -296,7 +314,9 @@ def test_draws_have_the_predictor_that_was_integrated(name: str) -> None:
     from rmm.backends.base import Run
     from rmm.backends.laplace import _named
 
-    named = {k: v[None] for k, v in _named(found.integrand.model, theta, z).items()}
+    everything = np.arange(found.integrand.model.size)
+    named = _named(found.integrand.model, theta, z, everything)
+    named = {k: v[None] for k, v in named.items()}
     draws = flat_draws(Run(named, {}, 0.0, {}), model)
     theirs = linear_predictor(model, layout_of(model), draws, weight_totals(model, draws))
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
@@ -406,6 +426,18 @@ def test_the_force_of_a_step_is_the_gradient(
     # H-products by polarisation of the squared length.
     along = (q.squared(found.force + way) - q.squared(found.force - way)) / 4
     np.testing.assert_allclose(along, (there - back) / (2 * h), rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_not_looked_at_changes_nothing() -> None:
+    """Effects that nobody asked for are left out; all else is the same to the last bit."""
+    table = made_up_coalitions(40, 30)
+    for name in ("walk", "crossed nesting", "slopes", "estimated weights"):
+        given = {"backend": "laplace", "seed": 1, "draws": 200, "progress": False}
+        all_of_it = rmm.fit(FORMULAS[name], table, **given).run.draws
+        some = rmm.fit(FORMULAS[name], table, monitor="structural", **given).run.draws
+        assert set(some) < set(all_of_it)
+        for parameter, draws in some.items():
+            np.testing.assert_array_equal(draws, all_of_it[parameter])
 
 
 def test_the_same_seed_gives_the_same_draws_and_another_does_not() -> None:

@@ -16,6 +16,7 @@ import pytest
 import rmm
 from rmm.cli import main
 from rmm.cli.common import plain
+from rmm.cli.study import _estimate
 from rmm.errors import BackendError, FormulaError
 from rmm.prior_language import read_priors
 
@@ -205,6 +206,22 @@ def test_simulate_and_replay_give_the_same_data(
     assert main([*arguments, "--out", "kept"]) == 0
     assert "b_l1[x]: mean" in capsys.readouterr().out
     assert Path("three.csv").read_bytes() == Path("kept/data.csv").read_bytes()
+
+
+def test_replay_beyond_the_planned_replications_is_said(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["study", "replay", file, "--method", "means", "--out", "kept"]
+    assert main([*arguments, "--replication", "4"]) == 0
+    assert "plans" not in capsys.readouterr().err
+    assert main([*arguments, "--replication", "5"]) == 0
+    assert "The study plans 4 replications of means in " in capsys.readouterr().err
+
+
+def test_a_standard_deviation_has_no_p_value() -> None:
+    row = {"mean": 1.0, "sd": 0.1, "lower": 0.8, "upper": 1.2, "p_value": 0.0}
+    assert _estimate({"parameter": "sigma_l1", **row}).endswith("1.2")
+    assert _estimate({"parameter": "b_l1[x]", **row}).endswith("p 0")
 
 
 def test_replay_of_an_unknown_method_is_bad_input(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rmm.cli import main
+from rmm.cli.asking import new_study
+from rmm.cli.new import BACKENDS, DEFAULTS
 from rmm.study import load_study
 
 
@@ -69,4 +77,84 @@ def test_what_would_not_be_in_order_is_not_left_behind(
     path = tmp_path / "mine.yaml"
     assert main(["study", "new", str(path), *words]) == 2
     assert said in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_comments_stand_below_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert main(["study", "new", str(path), "--members", "12345"]) == 0
+    lines = path.read_text().splitlines()
+    start = lines.index("membership:") + 2
+    places = {line.index("  # ") for line in lines[start : start + 3]}
+    assert len(places) == 1
+    assert "\t" not in path.read_text()
+
+
+def answers(*given: str) -> Callable[[str], str]:
+    left = iter(given)
+    return lambda prompt: next(left)
+
+
+def asked(*given: str) -> dict[str, object]:
+    return new_study(DEFAULTS, ["gaussian", "binomial"], BACKENDS, answers(*given))
+
+
+def test_answers_are_options_and_enter_is_the_default() -> None:
+    assert asked(*[""] * 9) == {
+        key: DEFAULTS[key]
+        for key in ("title", "groups", "members", "size", "family", "effect", "replications",
+                    "backend")
+    }  # fmt: skip
+
+
+def test_what_is_no_answer_is_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("party,cabinet\n1,2\n")
+    found = asked("Mine", "gone.csv", str(table), "person", "party", "", "cabinet", "poisson",
+                  "binomial", "much", "inf", "0.2", "-3", "0", "7", "bugs", "stan")  # fmt: skip
+    assert found == {
+        "title": "Mine", "data": str(table), "member": "party", "group": "cabinet",
+        "family": "binomial", "effect": 0.2, "replications": 7, "backend": "stan",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    for part in ("'gone.csv': there is no such file", "Its columns: party, cabinet",
+                 "'person' is none of: party, cabinet", "'poisson' is none of: gaussian, binomial",
+                 "'much' is no number", "'inf' is no finite", "'-3' is no whole"):  # fmt: skip
+        assert part in said
+
+
+def in_a_terminal(path: Path, typed: str) -> str:
+    """What a person sees who types that after `rmm study new FILE`."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rmm.cli", "study", "new", str(path)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        seen = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # the other end is closed
+                break
+            seen += part
+        process.wait(timeout=60)
+    os.close(ours)
+    return seen.decode()
+
+
+def test_a_terminal_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    seen = in_a_terminal(path, "Unions\n\n80\n\n\n\n0.3\n\n\n")
+    assert re.search(r"Groups, on which the outcome is measured \[100\]:", seen)
+    assert f"{path} is written" in seen.replace("\r\n", "")
+    content = yaml.safe_load(path.read_text())
+    assert (content["title"], content["membership"]["groups"]) == ("Unions", 80)
+    assert content["truth"]["parameters"]["b_l1[x]"] == 0.3
+
+
+def test_who_leaves_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert "Nothing was written" in in_a_terminal(path, "Unions\n\x04")
     assert not path.exists()

@@ -157,13 +157,16 @@ def test_a_replication_beyond_those_of_the_file_is_told(
 ) -> None:
     run_one(study)
     arguments = ["study", "replay", "one.yaml", "--method", "ols", "--out", "kept"]
-    beyond = "the study has 3 replications of this scenario for ols, and 4 is beyond"
-    for replication, said in {3: "same\n", 4: f"not there: {beyond}\n"}.items():
+    beyond = (
+        f"The study plans 3 replications of ols in {study.scenarios[0].id}: 4 is made all the same."
+    )
+    for replication, said in {3: "", 4: f"{beyond}\n"}.items():
         assert main([*arguments, "--replication", str(replication)]) == 0
-        printed = capsys.readouterr().out
-        assert printed.startswith("ok, ")
-        assert printed.endswith(f"Estimates of the study: {said}")
-        assert json.loads(Path("kept/replay.json").read_text())["estimates_of_the_study"] in said
+        printed = capsys.readouterr()
+        assert printed.err == f"{said}Kept in kept\n"
+        stored = "not there" if said else "same"
+        assert printed.out.endswith(f"Estimates of the study: {stored}\n")
+        assert json.loads(Path("kept/replay.json").read_text())["estimates_of_the_study"] == stored
 
 
 def run_one(study: Study) -> Path:

@@ -384,7 +384,8 @@ def _estimate(row: Mapping[str, Any]) -> str:
         parts.append(f"sd {row['sd']:.4g}")
     if row.get("lower") is not None:
         parts.append(f"95% interval {row['lower']:.4g} to {row['upper']:.4g}")
-    if row.get("p_value") is not None and Estimand(row["parameter"], row["null"], ()).tested:
+    null = row.get("null", 0.0)
+    if row.get("p_value") is not None and Estimand(row["parameter"], null, ()).tested:
         parts.append(f"p {row['p_value']:.3g}")
     return ", ".join(parts)
 
@@ -396,6 +397,11 @@ def run_replay(options: argparse.Namespace) -> int:
     study = _study(options)
     scenario = options.scenario or study.scenarios[0].id
     out = Path(options.out)
+    method = study.method(options.method)
+    planned = [study.replications_of(s, method) for s in study.scenarios if s.id == scenario]
+    if planned and options.replication > planned[0]:
+        print(f"The study plans {planned[0]:,} replications of {method.name} in {scenario}: "
+              f"{options.replication:,} is made all the same.", file=sys.stderr)  # fmt: skip
     outcome, stored = keep_replay(
         study, scenario, options.replication, options.method, out, _folder(study, options)
     )

@@ -60,9 +60,8 @@ def keep_replay(
     -------
     Outcome, str
         The second is ``"same"`` where all reproducible columns of the study's estimates are the
-        same to the last bit, begins with ``"not there"`` where the study has not fitted it (yet, or
-        because its file asks for fewer replications, which it says), or names the columns that
-        differ.
+        same to the last bit, ``"not there"`` where the study has not fitted it yet, or names the
+        columns that differ.
 
     Raises
     ------
@@ -79,10 +78,6 @@ def keep_replay(
                "factors": dict(scenario.factors), "replication": replication,
                "method": method.name, "method_id": method.id}  # fmt: skip
     stored = compared(table, results) if results is not None else NOT_THERE
-    asked = study.replications_of(scenario, method)
-    if stored == NOT_THERE and replication > asked:
-        stored += (f": the study has {asked:,} replication{'s' * (asked != 1)} of this scenario "
-                   f"for {method.name}, and {replication:,} is beyond")  # fmt: skip
     folder = Path(folder)
     _keep_data(task, folder)
     _keep_fits(outcome, folder)

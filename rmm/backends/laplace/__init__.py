@@ -53,11 +53,12 @@ def run(
     model: LatentModel = data["model"]
     # Matrices are small: threads would wait for each other longer than they work.
     with np.errstate(all="ignore"), _threads().limit(limits=1):
-        sampler = Sampler(Integrand(model), settings.seed, check)
+        columns = _columns(model, settings.monitor)
+        sampler = Sampler(Integrand(model), settings.seed, check, columns)
         sample = sampler.sample(inits, wanted)
     total = settings.chains * settings.draws
     theta, z = sampler.resampled(sample, total)
-    draws = _named(model, theta, z)
+    draws = _named(model, theta, z, columns)
     shape = (settings.chains, settings.draws)
     if progress is not None:
         progress(total, total)
@@ -93,24 +94,40 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _named(model: LatentModel, theta: Array, z: Array) -> dict[str, Array]:
-    """Parameters by name, (draws, *dims)."""
+def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
+    """Places of the latent vector that are looked at: all but effects that nobody asked for."""
+    kept = np.ones(model.size, dtype=bool)
+    wanted = set(monitor)
+    names = {part.step: part.u for part in model.spec.members}  # of walks
+    effects = {p.name for p in model.spec.parameters if not p.structural} | set(names)
+    for name, (where, _) in model.latent.items():
+        kept[where] = name not in effects or names.get(name, name) in wanted
+    return np.flatnonzero(kept)
+
+
+def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[str, Array]:
+    """Parameters by name, (draws, *dims), of some places of the latent vector."""
     values = to_values(theta, model.hyper) if model.hyper else {}
     count = len(z)
-    scale = np.broadcast_to(model.scale, (count, model.size)).copy()
-    free = np.flatnonzero(model.scale_of >= 0)
+    scale = np.broadcast_to(model.scale[columns], z.shape).copy()
+    scale_of = model.scale_of[columns]
+    free = np.flatnonzero(scale_of >= 0)
     if len(free):
         sds = np.column_stack([values[h.name][:, h.index] for h in model.hyper])
-        scale[:, free] *= sds[:, model.scale_of[free]]
-    x = model.location + scale * z
-    out = {name: x[:, where].reshape(count, *dims) for name, (where, dims) in model.latent.items()}
+        scale[:, free] *= sds[:, scale_of[free]]
+    x = model.location[columns] + scale * z
+    out = {}
+    for name, (where, dims) in model.latent.items():
+        first, last = np.searchsorted(columns, (where.start, where.stop))
+        if last - first == where.stop - where.start:
+            out[name] = x[:, first:last].reshape(count, *dims)
     spec = model.spec
     for parameter in spec.sampled:
         if parameter.name in values:
             found = values[parameter.name]
             out[parameter.name] = found if parameter.dims else found[:, 0]
     for part, member in zip(spec.members, model.design.members, strict=True):
-        if member.walk is not None:
+        if member.walk is not None and part.step in out:
             out[part.u] = _walks(out.pop(part.step), member.walk)
     return out | _intercept(model, out)
 

@@ -39,6 +39,7 @@ _NEWTON_STEPS, _HALVINGS = 60, 30
 #: and where the mode is the centre of draws that are weighted.
 EXACTLY, ROUGHLY = 1e-9, 1e-2
 _TINY = 1e-300
+_FEW_CLASSES = 64  # of groups with the same weight
 _NUMBERS_AT_ONCE = 1_000_000  # arrays that stay near the processor are faster
 
 Values = Mapping[str, Array]
@@ -139,6 +140,7 @@ class Integrand:
         self.by_column = sparse.csr_matrix((ones, (self.column, at)), shape=(shape[1], len(at)))
         self._plain = not model.weights and not model.features
         self._factors: Factors | None = None
+        self._added: tuple[Array, Array] | None = None
 
     @cached_property
     def pairs(self) -> tuple[Array, Array, Array, Any, Pattern]:
@@ -251,16 +253,29 @@ class Integrand:
     def _precision(self, affine: Affine, weight: Array) -> Array:
         """(S, cells) of I + B' diag(weight) B."""
         left, right, group, total, pattern = self.pairs
-        products = affine.A[:, left] * affine.A[:, right]
-        constant = weight.shape[1] == 1
-        if not constant:
-            products = products * weight[:, group]
-        sums = (total @ products.T).T
-        if constant:
-            sums = sums * weight
+        weight = np.broadcast_to(weight, (len(weight), self.model.groups))
+        if self._plain and self.exact:
+            sums = self._fixed_sums(affine.A[0], weight)
+        else:
+            sums = (total @ (affine.A[:, left] * affine.A[:, right] * weight[:, group]).T).T
         H = sums * affine.scale[:, pattern.row] * affine.scale[:, pattern.column]
         H[:, pattern.diagonal] += 1.0
         return np.asarray(H)
+
+    def _fixed_sums(self, A: Array, weight: Array) -> Array:
+        """(S, cells) of A' diag(weight) A where A never changes: groups of one weight are added up
+        only once. Those are of one weight whose private elements are alike.
+        """
+        left, right, group, total, _ = self.pairs
+        products = A[left] * A[right]
+        classes, first, of = np.unique(weight[0], return_index=True, return_inverse=True)
+        alike = len(classes) <= _FEW_CLASSES and np.array_equal(weight[:, first][:, of], weight)
+        if not alike:
+            return np.asarray((total @ (products * weight[:, group]).T).T)
+        if self._added is None or not np.array_equal(self._added[0], of):
+            each = sparse.csr_matrix((products, (np.arange(len(left)), of[group])))
+            self._added = of, (total @ each).toarray().T
+        return np.asarray(weight[:, first] @ self._added[1])
 
     def _dense(self, affine: Affine, s: int) -> Array:
         """(J, P) B of one hyperparameter value."""

@@ -49,8 +49,8 @@ class Sample:
     Attributes
     ----------
     theta : (S, d)
-    latent : (S, M, P)
-        Draws of z for each hyperparameter value.
+    latent : (S, M, columns)
+        Draws of z for each hyperparameter value, at the places that are kept.
     weights : (S, M)
         They sum to one.
     variance : (S,)
@@ -94,11 +94,24 @@ class Modes:
 class Sampler:
     """Draws from one model."""
 
-    def __init__(self, integrand: Integrand, seed: int, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        integrand: Integrand,
+        seed: int,
+        check: Callable[[], None],
+        columns: Array | None = None,
+    ) -> None:
+        """`columns` are the places of the latent vector that are kept: all of them by default."""
         self.integrand = integrand
+        self.columns = np.arange(integrand.model.size) if columns is None else columns
+        self.looked_at = np.isin(integrand.private.column, self.columns).any()
+        at = np.isin(integrand.kept, self.columns)
+        self.from_z = np.flatnonzero(at)
+        self.to_columns = np.searchsorted(self.columns, integrand.kept[at])
         self.hyper = integrand.model.hyper
         self.check = check
         self.rng = np.random.default_rng([seed, 0x1A91ACE])
+        self.private_rng = np.random.default_rng([seed, 0x5E1F])  # what is kept changes no draw
         self.seed = seed
         self.start: Start | None = None
         self.modes: Modes | None = None
@@ -130,20 +143,22 @@ class Sampler:
 
     def draw(self, theta: Array) -> tuple[Array, Array]:
         """Latent draws (S, M, P), and (S, M) logs of p(y, z, theta) / q(z | theta)."""
-        S, M, P = len(theta), self.effort.draws, self.integrand.model.size
+        S, M, P = len(theta), self.effort.draws, len(self.columns)
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
-        kept = self.integrand.kept
         for rows in self._chunks(S):
             values = to_values(theta[rows], self.hyper)
             inner = self._inner(theta[rows], ROUGHLY)
             affine = self.integrand.affine(values, len(inner.value))
             z, found = latent_draws(self.integrand, values, inner, affine, self.rng, self.effort)
-            latent[rows][:, :, kept] = z
+            latent[rows][:, :, self.to_columns] = z[:, :, self.from_z]
             ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
-            if len(self.integrand.private):
+            if self.looked_at:
+                private = self.integrand.private.column
+                at = np.flatnonzero(np.isin(private, self.columns))
+                place = np.searchsorted(self.columns, private[at])
                 for m in range(M):
-                    own = self.integrand.private_draws(values, affine, z[:, m], self.rng)
-                    latent[rows][:, m, self.integrand.private.column] = own
+                    own = self.integrand.private_draws(values, affine, z[:, m], self.private_rng)
+                    latent[rows][:, m, place] = own[:, at]
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
 
     def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:

@@ -1,0 +1,116 @@
+"""Questions in a terminal: each with its answer if nothing is said, and again until it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rmm.errors import RmmError
+from rmm.tables import read_table
+
+Read = Callable[[str], Any]
+
+
+def ask(text: str, default: Any, read: Read, say: Callable[[str], str] = input) -> Any:
+    """One answer.
+
+    Parameters
+    ----------
+    text : str
+        The question.
+    default : object
+        What Enter stands for; it is shown.
+    read : callable
+        Answer -> value; a ValueError says what is wrong, and the question comes again.
+    say : callable, optional
+        Prompt -> answer.
+
+    Raises
+    ------
+    EOFError, KeyboardInterrupt
+        Where the person leaves.
+    """
+    shown = f" [{default}]" if default != "" else ""
+    while True:
+        answer = say(f"{text}{shown}: ").strip()
+        if not answer:
+            return default
+        try:
+            return read(answer)
+        except ValueError as problem:
+            print(f"    {problem}")
+
+
+def whole(answer: str) -> int:
+    """A number from 1 on."""
+    if not answer.isascii() or not answer.isdigit() or int(answer) < 1:
+        raise ValueError(f"{answer!r} is no whole number from 1 on.")
+    return int(answer)
+
+
+def number(answer: str) -> float:
+    """Any finite number."""
+    try:
+        value = float(answer)
+    except ValueError:
+        raise ValueError(f"{answer!r} is no number; write it like 0.5.") from None
+    if not abs(value) < float("inf"):
+        raise ValueError(f"{answer!r} is no finite number.")
+    return value
+
+
+def one_of(allowed: Sequence[str]) -> Read:
+    """One of some words."""
+
+    def read(answer: str) -> str:
+        if answer not in allowed:
+            raise ValueError(f"{answer!r} is none of: {', '.join(allowed)}.")
+        return answer
+
+    return read
+
+
+def table(answer: str) -> str:
+    """The path of a table that can be read."""
+    if not Path(answer).is_file():
+        raise ValueError(f"{answer!r}: there is no such file.")
+    try:
+        read_table(answer)
+    except RmmError as problem:
+        raise ValueError(str(problem)) from None
+    return answer
+
+
+def new_study(
+    defaults: Mapping[str, Any],
+    families: Sequence[str],
+    backends: Sequence[str],
+    say: Callable[[str], str] = input,
+) -> dict[str, Any]:
+    """What `rmm study new` must know, by the names of its options."""
+    print("Enter takes what is in brackets; every key can be changed in the file. Ctrl-C leaves.\n")
+    found: dict[str, Any] = {}
+
+    def put(key: str, text: str, read: Read, default: Any = None) -> None:
+        found[key] = ask(text, defaults[key] if default is None else default, read, say)
+
+    put("title", "Title of the study", str)
+    put("data", "Your own table of memberships (Enter: they are made up)", table, "")
+    if found["data"]:
+        columns = [str(name) for name in read_table(found["data"]).columns]
+        print(f"    Its columns: {', '.join(columns)}")
+        for key, text in (("member", "Column of members"), ("group", "Column of groups")):
+            put(key, text, one_of(columns), defaults[key] if defaults[key] in columns else "")
+            while not found[key]:
+                put(key, text, one_of(columns), "")
+    else:
+        del found["data"]
+        put("groups", "Groups, on which the outcome is measured", whole)
+        put("members", "Members in the pool that groups share", whole)
+        put("size", "Members of each group", whole)
+    put("family", f"Outcome ({', '.join(families)})", one_of(families))
+    put("effect", "Effect of the members' covariate x that is looked for", number)
+    put("replications", "Data sets of each scenario", whole)
+    put("backend", f"Engine ({', '.join(backends)})", one_of(backends))
+    return found
