@@ -10,9 +10,10 @@ of structural parameters, which mix several times better. Two ways:
     the standard deviations are. If all groups that a direction touches lie in one nesting unit,
     the units' effects are independent given those, and are integrated out too.
 ``"components"``
-    Any blocks, weights estimated or not. Groups and units that share nothing with others make a
-    component of their own; the effects of each are integrated out by the Cholesky factor of
-    I + Z'Z, Z (groups, units) the weights times sd over the outcome's sd.
+    Any blocks, weights estimated or not. Effects of members of one group alone add to its
+    variance. Groups and other units that share nothing with others make a component of their own;
+    the effects of each are integrated out by the Cholesky factor of I + Z'Z, Z (groups, units) the
+    weights times sd over the group's sd.
 
 Where the outcome is not normal, effects are sampled in directions like these, about a normal
 approximation: way ``"approximation"``, see `rmm.approximation`.
@@ -92,20 +93,22 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Components:
-    """Where the entries of Z stand.
+    """Where the entries of Z stand. Units are nesting units, and members of several groups.
 
     Attributes
     ----------
     n_groups, n_units : (C,) int arrays
         Sizes of the components that have units.
     alone : int array
-        Groups without members and nesting units: they are in no component.
+        Groups without units: they are in no component.
     place : int array
         For each cell of the components' matrices (Z, and a last column of residuals), column after
         column: 0 for zero, else the 1-based entry. Entries are the memberships of the blocks, then
         the groups for each nesting, then the groups for the residuals.
     column : tuple of int arrays
         For each block, then each nesting: where its units stand among all components' units.
+    shared, own : tuple of int arrays
+        For each block: its members that are units; the memberships of its other members.
     """
 
     n_groups: Array
@@ -113,6 +116,40 @@ class Components:
     alone: Array
     place: Array
     column: tuple[Array, ...]
+    shared: tuple[Array, ...]
+    own: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The members of a block who are in several groups, numbered anew; see `Membership`.
+
+    Attributes
+    ----------
+    at : int array
+        Their memberships, among all.
+    group, member : int arrays
+        Of these.
+    code : (n_members,) int
+        Their numbers in the block.
+    """
+
+    at: Array
+    group: Array
+    member: Array
+    code: Array
+
+    @property
+    def n_members(self) -> int:
+        """How many they are."""
+        return len(self.code)
+
+
+def _shared(m: Membership) -> Shared:
+    alone = np.bincount(m.member, minlength=m.n_members) == 1
+    at = np.flatnonzero(~alone[m.member])
+    number = np.cumsum(~alone) - 1
+    return Shared(at, m.group[at], number[m.member[at]], np.flatnonzero(~alone))
 
 
 def find_integration(
@@ -185,14 +222,15 @@ def _one_unit_each(component: Array, unit: Array) -> bool:
 
 def _components_work(design: Design, members: list[int], nestings: list[int]) -> float:
     blocks = [design.members[i] for i in members]
-    groups, units = _linked(design, blocks, [design.nestings[i] for i in nestings])
+    shared = [_shared(m) for m in blocks]
+    groups, units = _linked(design, shared, [design.nestings[i] for i in nestings])
     n_units = np.bincount(units).astype(float)
     n_groups = np.bincount(groups, minlength=len(n_units))[: len(n_units)]
     work = float((n_units**2 * (n_units + n_groups)).sum())
     return work / (design.J + sum(len(m.member) for m in blocks))
 
 
-def _linked(design: Design, blocks: Sequence[Membership], nestings: Sequence[Any]) -> Any:
+def _linked(design: Design, blocks: Sequence[Membership | Shared], nestings: Sequence[Any]) -> Any:
     """Component of each group, and of each unit: those of the blocks, then those of nestings."""
     J = design.J
     rows = [m.group for m in blocks] + [np.arange(J)] * len(nestings)
@@ -290,8 +328,9 @@ def components(integration: Integration, spec: ModelSpec, design: Design) -> Com
     design : Design
     """
     blocks = [design.members[i] for i in integration.members]
+    shared = [_shared(m) for m in blocks]
     nestings = [design.nestings[i] for i in integration.nestings]
-    groups, units = _linked(design, blocks, nestings)
+    groups, units = _linked(design, shared, nestings)
     n_units = np.bincount(units)
     together = groups < len(n_units)
     order = np.flatnonzero(together)
@@ -306,17 +345,25 @@ def components(integration: Integration, spec: ModelSpec, design: Design) -> Com
     first_cell = np.concatenate([[0], np.cumsum((n_units + 1) * n_groups)])
     place = np.zeros(first_cell[-1], dtype=int)
     at, entry, columns = 0, 1, []
-    for group, code, count in [(m.group, m.member, m.n_members) for m in blocks] + [
-        (np.arange(design.J), n.unit, n.n_units) for n in nestings
-    ]:
+    everyone = np.arange(design.J)
+    for group, code, count, entries, of in [
+        (b.group, b.member, b.n_members, b.at, len(m.member))
+        for b, m in zip(shared, blocks, strict=True)
+    ] + [(everyone, n.unit, n.n_units, everyone, design.J) for n in nestings]:
         columns.append(column_of[at : at + count])
         c = groups[group]
         column = columns[-1][code] - first_column[c]
-        place[first_cell[c] + column * n_groups[c] + row[group]] = entry + np.arange(len(group))
-        at, entry = at + count, entry + len(group)
+        place[first_cell[c] + column * n_groups[c] + row[group]] = entry + entries
+        at, entry = at + count, entry + of
     c = groups[order]
     place[first_cell[c] + n_units[c] * n_groups[c] + row[order]] = entry + order
-    return Components(n_groups, n_units, np.flatnonzero(~together), place, tuple(columns))
+    own = [
+        np.setdiff1d(np.arange(len(m.member)), b.at) for b, m in zip(shared, blocks, strict=True)
+    ]
+    return Components(
+        n_groups, n_units, np.flatnonzero(~together), place, tuple(columns),
+        tuple(b.code for b in shared), tuple(own),
+    )  # fmt: skip
 
 
 def _within(counts: Array) -> Array:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+# Families of sds that Stan samples by free numbers.
+FREED = ("half_normal", "half_cauchy", "half_t")
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -240,16 +243,17 @@ def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, 
 def _bases(
     spec: ModelSpec, design: Design, elements: Mapping[str, list[Prior]]
 ) -> dict[str, float]:
-    """Scales of the distributions by whose normal scores Stan samples sds with heavy-tailed priors.
+    """What the free numbers are in by which Stan samples sds: see `rmm.programs.stan_priors`.
 
-    The outcome's scale, if the prior is wider: scores are near 0 then, not far out in a tail.
+    Scales are the outcome's, or a narrower prior's. Logarithms start at about the posterior's sd.
     """
     s = spec.family.scale(design.outcome)[1]
-    return {
+    scales = {
         f"base_{p.name}": min(s, elements[p.name][0].hyper["scale"])
         for p in spec.sampled
-        if p.role == "sd" and not p.dims and elements[p.name][0].family in ("half_cauchy", "half_t")
+        if p.role == "sd" and not p.dims and elements[p.name][0].family in FREED
     }
+    return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
 
 
 def _held(name: str, priors: list[Prior]) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from rmm.backends.base import Settings
 from rmm.backends.stan import run
@@ -61,7 +61,7 @@ def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
     hyper = model.priors.data
     # The effects' density and the Jacobian of their scaling cancel to standard normals.
     total = -0.5 * np.sum((draw["u_l1"] / draw["sigma_l1"]) ** 2)
-    total += half_normal_by_score(model, draw, "sigma_l1")
+    total += half_normal_by_free(model, draw, "sigma_l1")
     for name in ("alpha", "beta_l2", "b_l1", "b_w"):
         if name in draw:
             location = hyper[f"prior_{name}_location"]
@@ -69,37 +69,19 @@ def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
     return float(total)
 
 
-def half_normal_by_score(model: Model, draw: Mapping[str, Any], name: str) -> float:
-    """Log prior of an sd that Stan samples by its normal score, with the Jacobian of the score."""
+def half_normal_by_free(model: Model, draw: Mapping[str, Any], name: str) -> float:
+    """Log prior of an sd that Stan samples by a free number, with the Jacobian of that."""
     prior = stats.halfnorm(scale=model.priors.data[f"prior_{name}_scale"])
-    return by_score(draw, name, prior, prior)
+    scale = min(model.spec.family.scale(model.design.outcome)[1], prior.kwds["scale"])
+    return by_free(draw, name, prior, scale, model.design.J)
 
 
-class HalfT2:
-    """Half-t distribution with 2 degrees of freedom: F(x) = x / sqrt(2 scale^2 + x^2)."""
-
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
-
-    def cdf(self, x: float) -> float:
-        return float(x / np.hypot(np.sqrt(2) * self.scale, x))
-
-    def sf(self, x: float) -> float:
-        y = x / self.scale
-        return float(2 / (2 + y**2) / (1 + self.cdf(x)))
-
-    def ppf(self, p: float) -> float:
-        return float(stats.t(2, 0, self.scale).ppf(0.5 + p / 2))
-
-    def logpdf(self, x: float) -> float:
-        return float(stats.t(2, 0, self.scale).logpdf(x))
-
-
-def by_score(draw: Mapping[str, Any], name: str, prior: Any, base: Any) -> float:
-    """Log density of a normal score whose sd has a prior and is a quantile of `base`."""
-    score, sd = draw[f"score_{name}"], draw[name]
-    np.testing.assert_allclose(sd, base.ppf(stats.norm.cdf(score)), rtol=1e-8)
-    return float(prior.logpdf(sd) + stats.norm.logpdf(score) - base.logpdf(sd))
+def by_free(draw: Mapping[str, Any], name: str, prior: Any, scale: float, groups: int) -> float:
+    """Log density of a free number whose sd has a prior."""
+    free, sd, soft = draw[f"free_{name}"], draw[name], min(0.5, 2 / np.sqrt(groups))
+    bent = soft * np.log1p(np.exp(free / soft))
+    np.testing.assert_allclose(sd, scale * np.sinh(bent), rtol=1e-8)
+    return float(prior.logpdf(sd) + np.log(scale * np.cosh(bent) * special.expit(free / soft)))
 
 
 def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:

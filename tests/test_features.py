@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import half_normal_by_score
+from family_cases import half_normal_by_free
 from scipy import special, stats
 
 import rmm
@@ -300,7 +300,7 @@ def test_stan_has_the_density_written_by_hand(table: pd.DataFrame) -> None:
             location, scale = hyper[f"prior_{name}_location"], hyper[f"prior_{name}_scale"]
             total += np.sum(stats.norm.logpdf(draw[name], location, scale))
         for name in ("sigma_l1", "sigma_l2"):
-            total += half_normal_by_score(model, draw, name)
+            total += half_normal_by_free(model, draw, name)
         expected.append(total)
     assert np.ptp(expected) > 5, "the draws are all alike"
     found = run.sample_stats["lp"][0]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import quiet
+from family_cases import half_normal_by_free, quiet
 from scipy import stats
 from scipy.special import expit
 
@@ -35,7 +35,10 @@ ALONE = (
     " + mm(id(mid, gid), vars(x), RE=FALSE, name=b)"
 )
 TWO = "z + mm(id(pid, gid), vars(x), RE=TRUE, name=a) + mm(id(mid, gid), RE=TRUE, name=b)"
-
+# Members of one group alone: some, some in two blocks, all.
+OWN = ESTIMATED.replace("pid", "oid").format("TRUE")
+OWN_TWO = "z + mm(id(oid, gid), vars(x), RE=TRUE, name=a) + mm(id(sid, gid), RE=TRUE, name=b)"
+OWN_ALL = ESTIMATED.replace("pid", "sid").format("FALSE").replace(" + hm(id=cid)", "")
 
 Parts = dict[str, tuple[Any, float]]
 
@@ -53,6 +56,7 @@ def table() -> pd.DataFrame:
             rows.append({
                 "gid": g, "cid": country, "pid": f"{country}.{p}", "era": (g * 7) % 4,
                 "aid": f"{country}.{p}" if g % 5 else None,
+                "oid": f"{country}.{p}" if p < 2 else f"group {g}, {p}", "sid": f"{g}.{p}",
                 "mid": int(rng.integers(3)) * 5 + int(p), "y": y, "hit": hit, "z": z,
                 "t": float(np.exp(y)),
                 "k": int(g % 5), "m": 5 - int(g % 5) + 1,
@@ -137,7 +141,7 @@ def log_prior(model: Model, draw: dict[str, Any]) -> float:
     for p in model.spec.sampled:
         name = p.name
         if p.role == "sd":
-            total += stats.norm.logpdf(draw[f"score_{name}"])
+            total += half_normal_by_free(model, draw, name)
         elif p.role == "shape":  # sampled by its logarithm
             a, rate = hyper[f"prior_{name}_shape"], hyper[f"prior_{name}_rate"]
             total += stats.gamma.logpdf(draw[name], a, scale=1 / rate) + np.log(draw[name])
@@ -162,6 +166,9 @@ GAUSSIAN = {
     "one of two blocks": ("y ~ " + TWO, "spectrum", ("u_l1_a",)),
     "one of two levels": ("y ~ " + CROSSED, "spectrum", ("u_l1",)),
     "groups alone": ("y ~ " + ALONE, "components", ("u_l1_1",)),
+    "own members": ("y ~ " + OWN, "components", ("u_l1", "u_l3")),
+    "own members of two blocks": ("y ~ " + OWN_TWO, "components", ("u_l1_a", "u_l1_b")),
+    "no others": ("y ~ " + OWN_ALL, "components", ("u_l1",)),
 }  # fmt: skip
 SOME_GAUSSIAN = cases(GAUSSIAN, "total weights", "free weights", "one of two blocks")
 
@@ -296,23 +303,30 @@ def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
 
 
 def test_components_share_nothing(table: pd.DataFrame) -> None:
-    model = forced("y ~ " + ESTIMATED.format("TRUE"), table, "gaussian", "components")
+    model = forced("y ~ " + OWN, table, "gaussian", "components")
     assert model.integration is not None
     found = components(model.integration, model.spec, model.design)
     assert len(found.n_units) == 6, "a component for each country"
     m = model.design.members[0]
-    assert found.n_units.sum() == m.n_members + 6
+    groups = np.bincount(m.member)
+    assert set(found.shared[0]) == set(np.flatnonzero(groups > 1))
+    assert set(m.member[found.own[0]]) == set(np.flatnonzero(groups == 1))
+    assert found.n_units.sum() == (groups > 1).sum() + 6
     assert not len(found.alone), "every group has a country"
     entries = found.place[found.place > 0]
-    assert sorted(entries) == list(range(1, len(m.member) + 2 * model.design.J + 1))
+    everything = np.arange(1, len(m.member) + 2 * model.design.J + 1)
+    assert sorted(entries) == list(np.delete(everything, found.own[0]))
 
 
 def test_groups_without_effects_are_alone(table: pd.DataFrame) -> None:
     model = forced("y ~ " + ALONE, table, "gaussian", "components")
     assert model.integration is not None
     found = components(model.integration, model.spec, model.design)
-    assert list(found.alone) == list(range(0, 40, 5))
-    assert found.n_groups.sum() == 32
+    m = model.design.members[0]
+    shared = np.bincount(m.member)[m.member] > 1
+    assert list(found.alone) == sorted(set(range(40)) - set(m.group[shared]))
+    assert {*range(0, 40, 5), *found.alone} == set(found.alone)
+    assert found.n_groups.sum() == 40 - len(found.alone)
 
 
 def test_everything_else_is_sampled(table: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import half_normal_by_score
+from family_cases import half_normal_by_free
 
 import rmm
 from rmm.backends import jags as jags_engine
@@ -295,12 +295,12 @@ def test_stan_has_the_density_of_pandas(table: pd.DataFrame) -> None:
         for kind in ("party", "minister"):
             sigma = draw[f"sigma_l1_{kind}"]
             total += stats.norm.logpdf(draw[f"u_l1_{kind}"] / sigma).sum()
-            total += half_normal_by_score(model, draw, f"sigma_l1_{kind}")
+            total += half_normal_by_free(model, draw, f"sigma_l1_{kind}")
             total += stats.norm.logpdf(
                 draw[f"b_l1_{kind}"], 0, hyper[f"prior_b_l1_{kind}_scale"]
             ).sum()
         total += stats.norm.logpdf(draw["b_w_minister"], 0, hyper["prior_b_w_minister_scale"]).sum()
-        total += half_normal_by_score(model, draw, "sigma_l2")
+        total += half_normal_by_free(model, draw, "sigma_l2")
         total += stats.norm.logpdf(draw["beta_l2"], 0, hyper["prior_beta_l2_scale"]).sum()
         total += stats.norm.logpdf(
             draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import half_normal_by_score
+from family_cases import half_normal_by_free
 from scipy import stats
 
 import rmm
@@ -317,7 +317,7 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.norm.logpdf(draw["b_l1_party"], 0, hyper["prior_b_l1_party_scale"]).sum(),
         stats.norm.logpdf(draw["b_w_party"], 0, hyper["prior_b_w_party_scale"]).sum(),
         stats.norm.logpdf(draw["b_w_walk"], 0, hyper["prior_b_w_walk_scale"]).sum(),
-        *(half_normal_by_score(model, draw, name) for name in names),
+        *(half_normal_by_free(model, draw, name) for name in names),
         stats.norm.logpdf(of_slopes, 0, wide) + np.log(of_slopes),
     ]
     return float(sum(terms))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import HalfT2, by_score, half_normal_by_score
+from family_cases import by_free, half_normal_by_free
 from scipy import stats
 
 from rmm.backends.base import Settings
@@ -178,14 +178,11 @@ def test_user_text_cannot_leave_a_comment() -> None:
     check_syntax(text)
 
 
-@pytest.mark.parametrize("family", stan_priors.SCORES)
+@pytest.mark.parametrize("soft", [0.02, 0.5])
 @pytest.mark.parametrize("sd", [1e-12, 1e-3, 0.4, 2.0, 11.0, 60.0])
-def test_scores_of_initial_values(family: str, sd: float) -> None:
-    """The score of an initial sd is at the sd's quantile."""
-    base = stats.halfnorm(scale=2) if family == "half_normal" else HalfT2(2.0)
-    score = stan_priors.score_of(family, sd, 2.0)
-    ours, theirs = (base.cdf, stats.norm.cdf) if score < 0 else (base.sf, stats.norm.sf)
-    np.testing.assert_allclose(ours(sd), theirs(score), rtol=1e-9)
+def test_free_numbers_of_initial_values(sd: float, soft: float) -> None:
+    free = stan_priors.free_of(sd, 2.0, soft)
+    np.testing.assert_allclose(2 * np.sinh(soft * np.logaddexp(0, free / soft)), sd, rtol=1e-9)
 
 
 def test_every_prior_has_its_line() -> None:
@@ -248,8 +245,8 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.t.logpdf(draw["b_l1_party"], 5, 0, 2).sum(),
         stats.norm.logpdf(b1, 0.5, 1),
         np.log((b0 + 1) * (2 - b0)),  # Jacobian of the bounds -1 and 2
-        by_score(draw, "sigma_l1_party", stats.t(4, 0, 1), HalfT2(min(1.0, sd_y))),
-        half_normal_by_score(model, draw, "sigma_l2"),
+        by_free(draw, "sigma_l1_party", stats.t(4, 0, 1), min(1.0, sd_y), design.J),
+        half_normal_by_free(model, draw, "sigma_l2"),
         stats.expon.logpdf(s_plain, scale=1 / 2),
         stats.gamma.logpdf(s3, 2, scale=1 / 3),
         stats.norm.logpdf(draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]),

@@ -19,7 +19,7 @@ _OWN = re.compile(
     r"|p|S|trials|stratum|by_stratum|stratum_start|chosen|place|ordered_eta|odds"
     r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|z|Z"
     r"|step|path|place|begin|earliest|later|zero|raw|singular|basis|turn|fixed|rest|count|one|column|size|order|unit"
-    r"|row|direction|load|information|signal|along|gain|shrunk|effect|score)_.*))"
+    r"|row|direction|load|information|signal|along|gain|shrunk|effect|score|free)_.*))"
     r"(_\d+)?"
 )
 

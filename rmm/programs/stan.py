@@ -39,15 +39,14 @@ from rmm.programs.stan_members import columns, estimated_sum, known_sum
 from rmm.programs.stan_priors import (
     Forms,
     bound_lines,
-    by_score,
+    free_functions,
+    free_of,
     is_bounded,
     is_fixed,
-    is_scored,
+    is_freed,
+    of_free,
     prior_data,
     prior_lines,
-    score_functions,
-    score_of,
-    score_scale,
     size_name,
 )
 from rmm.programs.stan_way import Way
@@ -85,7 +84,7 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
         Effects that are not sampled as they stand; without it all are.
     """
     check_distinct(spec)
-    scales = _scored(spec, forms)
+    scales = _freed(spec, forms)
     gone = integrated(spec, integration)
     blocks: dict[str, list[str]] = {
         "functions": _functions(spec, forms, integration),
@@ -126,8 +125,8 @@ def _header(spec: ModelSpec) -> str:
 
 
 def _functions(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
-    scored = [p for p in spec.sampled if is_scored(p, forms)]
-    texts = [_way(integration).functions, *score_functions(scored, forms)]
+    freed = [p for p in spec.sampled if is_freed(p, forms)]
+    texts = [_way(integration).functions, *free_functions(freed)]
     texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
@@ -150,6 +149,8 @@ def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) 
         lines += _nesting_data(nest)
     lines += _lines(spec, integration, "declared")
     lines.append("// priors")
+    if _freed(spec, forms):
+        lines.append("real base_soft;  // where logarithms of sds start, in scales")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
     return lines
@@ -239,13 +240,13 @@ def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | 
 # -- parameters and model ---------------------------------------------------------------------
 
 
-def _scored(spec: ModelSpec, forms: Forms) -> dict[str, str]:
-    """The sds that are sampled by their normal scores, as expressions of these."""
-    return {p.name: by_score(p, forms) for p in spec.sampled if is_scored(p, forms)}
+def _freed(spec: ModelSpec, forms: Forms) -> dict[str, str]:
+    """The sds that are sampled by free numbers, as expressions of these."""
+    return {p.name: of_free(p) for p in spec.sampled if is_freed(p, forms)}
 
 
 def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
-    lines = [f"real<lower=0> {p} = {value};" for p, value in _scored(spec, forms).items()]
+    lines = [f"real<lower=0> {p} = {value};" for p, value in _freed(spec, forms).items()]
     for part in spec.members:
         lines += [*walk_lines(part), *slope_lines(part)]
     return lines
@@ -261,7 +262,7 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
         split = "\n      " if len(sd + size + p) > 70 else ""
         return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
     if p in scales:
-        return f"real score_{p};  // normal score of {p}"
+        return f"real free_{p};  // of which {p} is made"
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
         return f"vector{bounds}[{size_name(parameter)}] {p};"
@@ -407,9 +408,8 @@ def initial(
         p = parameter.name
         if p not in values or is_fixed(parameter, forms):
             continue
-        if is_scored(parameter, forms):
-            scale = float(priors[score_scale(p, forms[p][0])])
-            out[f"score_{p}"] = score_of(forms[p][0], float(values[p]), scale)
+        if is_freed(parameter, forms):
+            out[f"free_{p}"] = free_of(float(values[p]), priors[f"base_{p}"], priors["base_soft"])
         else:
             out[p] = values[p]
     return out

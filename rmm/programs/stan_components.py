@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sparse
+
 from rmm.design import Design
 from rmm.integration import Integration, components
+from rmm.programs.stan_effects import weighted_effects
+from rmm.programs.stan_sparse import declared_sparse, product, sparse_values
 from rmm.programs.stan_way import Lines, Way, effect_declarations, indented
 from rmm.spec import ModelSpec
 
@@ -55,20 +60,26 @@ _FUNCTIONS = """\
 
 def _declared(spec: ModelSpec, integration: Integration) -> Lines:
     lines = [
-        "// components: sets of groups and units (members, nesting units) that share nothing with",
-        "// the others, each with its matrix Z of weights, then residuals, column after column",
-        "int<lower=1> C;  // components",
+        "// components: sets of groups and units (nesting units, members of several groups) that",
+        "// share nothing with the others, each with its matrix Z of weights, then residuals,",
+        "// column after column",
+        "int<lower=0> C;  // components",
         "array[C] int<lower=1> n_groups;",
         "array[C] int<lower=1> n_units;",
         "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without any",
-        "int<lower=1> size_place;",
+        "int<lower=0> size_place;",
         "array[size_place] int<lower=1> place;  // 1: zero; else the number of the entry, and 1",
     ]
     for i in integration.members:
         part = spec.members[i]
         s = part.suffix
-        lines.append(f"array[N_l1{s}] int<lower=1> place_u_l1{s};")
-        if part.estimated and not part.live:
+        lines += [
+            f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};",
+            f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};  // such members",
+            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
+            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of the other members"),
+        ]
+        if not part.live:
             lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
     for i in integration.nestings:
         h = spec.nestings[i].suffix
@@ -89,27 +100,38 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
     units = [spec.members[i].u for i in integration.members]
     units += [spec.nestings[i].u for i in integration.nestings]
     out |= {f"place_{u}": column + 1 for u, column in zip(units, found.column, strict=True)}
-    for i in integration.members:
-        if spec.members[i].estimated:
-            out[f"group{spec.members[i].suffix}"] = design.members[i].group + 1
+    for i, shared, own in zip(integration.members, found.shared, found.own, strict=True):
+        s, m = spec.members[i].suffix, design.members[i]
+        ones = sparse.csr_matrix(
+            (np.ones(len(own)), (m.group[own], own)), shape=(design.J, len(m.member))
+        )
+        out |= {f"group{s}": m.group + 1, f"size_shared_l1{s}": len(shared)}
+        out |= {f"shared_l1{s}": shared + 1, **sparse_values(f"own_l1{s}", ones)}
     return out
 
 
 def _cells(spec: ModelSpec, integration: Integration) -> Lines:
-    """The residuals, and the cells of the components' matrices."""
+    """The residuals, their variances, and the cells of the components' matrices."""
     sd = spec.family.normal_sd
-    entries = ["[0]'"]
+    lines, entries = [], ["[0]'"]
     for i in integration.members:
         part = spec.members[i]
-        entries.append(f"{part.sigma} / {sd} * weight{part.suffix}")
+        s = part.suffix
+        own = product(f"own_l1{s}", "J", f"M{s}", f"square(weight{s})")
+        lines.append(f"spread += square({part.sigma} / {sd}) * {own};")
+        entries.append(f"{part.sigma} / {sd} * weight{s} ./ spread[group{s}]")
     for i in integration.nestings:
-        entries.append(f"rep_vector({spec.nestings[i].sigma} / {sd}, J)")
-    entries.append("residual")
+        entries.append(f"{spec.nestings[i].sigma} / {sd} ./ spread")
+    entries.append("residual ./ spread")
     text = entries[0]
     for entry in entries[1:]:
         text = f"append_row({text},\n          {entry})"
     return [
         f"vector[J] residual = (y - eta) / {sd};",
+        "// their sds, effects of members of one group alone among them",
+        "vector[J] spread = ones_vector(J);",
+        *lines,
+        "spread = sqrt(spread);",
         f"vector[size_place] cells = {text}[place];",
     ]
 
@@ -118,23 +140,45 @@ def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
     found = [
         *_cells(spec, integration),
         "target += components_lupdf(cells | n_groups, n_units);",
-        f"target += -J * log({spec.family.normal_sd}) - 0.5 * dot_self(residual[alone]);",
+        f"target += -J * log({spec.family.normal_sd}) - sum(log(spread));",
+        "target += -0.5 * dot_self(residual[alone] ./ spread[alone]);",
     ]
     return ["{", "  // effects integrated out", *indented(found), "}"]
 
 
 def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
+    """Effects of components; those of members of one group alone are drawn without the data, then
+    moved by what is left of the residual, less a draw of its own (Matheron's rule).
+    """
+    sd = spec.family.normal_sd
+    members = [spec.members[i] for i in integration.members]
     found = [
         *eta,
         *_cells(spec, integration),
         "vector[sum(n_units)] effect = components_rng(cells, n_groups, n_units);",
+        "residual -= to_vector(normal_rng(zeros_vector(J), 1));",
     ]
-    for i in integration.members:
-        part = spec.members[i]
-        found.append(f"{part.u} = {part.sigma} * effect[place_{part.u}];")
     for i in integration.nestings:
         nest = spec.nestings[i]
-        found.append(f"{nest.u} = {nest.sigma} * effect[place_{nest.u}];")
+        found += [
+            f"{nest.u} = {nest.sigma} * effect[place_{nest.u}];",
+            f"residual -= {nest.u}[nesting{nest.suffix}] / {sd};",
+        ]
+    for part in members:
+        s = part.suffix
+        found += [
+            f"{part.u} = to_vector(normal_rng(zeros_vector(N_l1{s}), {part.sigma}));",
+            f"{part.u}[shared_l1{s}] = {part.sigma} * effect[place_{part.u}];",
+            f"residual -= {weighted_effects(part)} / {sd};",
+        ]
+    if members:
+        found.append("residual ./= square(spread);")
+    for part in members:
+        s, own = part.suffix, f"column_own_l1{part.suffix}"
+        found += [
+            f"{part.u}[member{s}[{own}]] +=",
+            f"    square({part.sigma}) / {sd} * weight{s}[{own}] .* residual[group{s}[{own}]];",
+        ]
     return [*effect_declarations(spec, integration), "{", *indented(found), "}"]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy.special import erf, log_ndtr, ndtri, ndtri_exp
 
 from rmm.families import Parameter
+from rmm.priors import FREED
 
 Forms = Mapping[str, tuple[str, ...]]
 
@@ -38,22 +38,21 @@ HYPER = {
 }
 _UNBOUNDED = ("normal", "student_t")
 
-# Standard deviations are sampled by their normal scores: sd = F^-1(Phi(score)), F the prior, or
-# for heavy tails a half-t with 2 df at the outcome's scale: as heavy as the posterior's tail may
-# be, and without the prior's scale, which may be far from the data's (half-Cauchy(25): half as
-# many effective draws). On the log scale the posterior of an sd that may be next to 0 has an
-# exponential tail, in which NUTS mixes slowly; the score's tails are normal ones.
-_WORDS = {"half_normal": "half-normal", "half_t2": "half-t (2 df)"}
-_HALF_T2 = "scale * sqrt2() * Phi(score) * inv_sqrt(Phi(-score) * (1 + Phi(score)))"
-SCORES = {
-    # Next to 0 the inverse has no digits left: there, its first term.
-    "half_normal": (
-        "half_normal",
-        "scale * (score < -5 ? sqrt(pi() / 2) * Phi(score) : -inv_Phi(0.5 * Phi(-score)))",
-    ),
-    "half_cauchy": ("half_t2", _HALF_T2),
-    "half_t": ("half_t2", _HALF_T2),
-}
+# Standard deviations are sampled by free numbers: about sd / scale from 0 to the scale, where most
+# posteriors are nearly normal, and logarithms beyond both, so that tails are neither cut at 0 nor
+# heavy. The scale is the outcome's or the prior's, whichever is less. (On the log scale all of the
+# posterior of an sd that may be next to 0 has an exponential tail, in which NUTS mixes slowly; by
+# normal scores of the prior it is skewed, for two thirds of the effective draws.)
+# The logarithm starts at `soft` scales: see `rmm.priors`.
+_FUNCTIONS = """\
+  // standard deviation of a free number, which is about sd / scale from 0 to 1
+  real sd_of(real free, real scale, real soft) {
+    return scale * sinh(soft * log1p_exp(free / soft));
+  }
+  // log of its derivative
+  real log_slope(real free, real scale, real soft) {
+    return log(scale) + log_inv_logit(free / soft) + log(cosh(soft * log1p_exp(free / soft)));
+  }"""
 
 
 def size_name(parameter: Parameter) -> str:
@@ -80,50 +79,31 @@ def is_fixed(parameter: Parameter, forms: Forms) -> bool:
     return forms.get(parameter.name) == ("fixed",)
 
 
-def is_scored(parameter: Parameter, forms: Forms) -> bool:
-    """Whether an sd is sampled by its normal score."""
+def is_freed(parameter: Parameter, forms: Forms) -> bool:
+    """Whether an sd is sampled by a free number."""
     families = forms.get(parameter.name, ())
     return (
         parameter.role == "sd"
         and not parameter.dims
         and len(families) == 1
-        and families[0] in SCORES
+        and families[0] in FREED
     )
 
 
-def score_functions(scored: Iterable[Parameter], forms: Forms) -> list[str]:
-    """Definitions of the functions that make sds of normal scores."""
-    used = dict.fromkeys(SCORES[forms[p.name][0]] for p in scored)
-    return [
-        f"  // standard deviation of a {_WORDS[name]} distribution by its normal score\n"
-        f"  real {name}(real score, real scale) {{\n    return {value};\n  }}"
-        for name, value in used
-    ]
+def free_functions(freed: Iterable[Parameter]) -> list[str]:
+    """Definitions of the functions that make sds of free numbers."""
+    return [_FUNCTIONS] if any(True for _ in freed) else []
 
 
-def by_score(parameter: Parameter, forms: Forms) -> str:
-    """An sd as an expression of its normal score."""
-    p = parameter.name
-    function = SCORES[forms[p][0]][0]
-    return f"{function}(score_{p}, {score_scale(p, forms[p][0])})"
+def of_free(parameter: Parameter) -> str:
+    """An sd as an expression of its free number."""
+    return f"sd_of(free_{parameter.name}, base_{parameter.name}, base_soft)"
 
 
-def score_scale(p: str, family: str) -> str:
-    """Name of the scale of the distribution whose scores are sampled."""
-    return f"prior_{p}_scale" if SCORES[family][0] == family else f"base_{p}"
-
-
-def score_of(family: str, value: float, scale: float) -> float:
-    """The normal score of an sd; the inverse of the functions above."""
-    size = value / scale
-    if family != "half_normal":  # half-t with 2 df, by the tail that has digits
-        below = size / np.sqrt(2 + size**2)
-        above = 2 / (2 + size**2) / (1 + below)
-        return float(ndtri(below) if below < 0.5 else -ndtri(above))
-    # By the tail that has digits; far out in logs, as Phi(-38) is 0.
-    return float(
-        ndtri(erf(size / np.sqrt(2))) if size < 1 else -ndtri_exp(np.log(2) + log_ndtr(-size))
-    )
+def free_of(value: float, scale: float, soft: float) -> float:
+    """The free number of an sd; the inverse of `sd_of` in Stan."""
+    size = np.arcsinh(value / scale)
+    return float(size + soft * np.log(-np.expm1(-size / soft)))
 
 
 def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
@@ -135,10 +115,8 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
         number = "vector" if parameter.dims else "real"
         return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
-    base = []
-    if is_scored(parameter, forms):
-        scale = score_scale(parameter.name, forms[parameter.name][0])
-        base = [f"real {scale};  // of the scores' distribution"] * scale.startswith("base")
+    base = [f"real base_{parameter.name};  // scale of its free number"]
+    base = base if is_freed(parameter, forms) else []
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 
@@ -167,9 +145,10 @@ def bound_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
 
 def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
     """Statements of the priors: one for all elements, or one each."""
-    stem = f"prior_{parameter.name}"
-    if is_scored(parameter, {parameter.name: families}):
-        return _score_lines(parameter.name, families[0], stem)
+    p, stem = parameter.name, f"prior_{parameter.name}"
+    if is_freed(parameter, {p: families}):
+        slope = f"target += log_slope(free_{p}, base_{p}, base_soft);"
+        return [PRIORS[families[0]].format(p=p, h=stem, i=""), slope]
     if families == ("precision_gamma",) and parameter.dims:
         line = PRIORS["precision_gamma"].format(p=parameter.name, h=stem, i="[k]")
         head = f"for (k in 1:{size_name(parameter)}) {{"
@@ -180,14 +159,3 @@ def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
         PRIORS[family].format(p=parameter.name, h=stem, i=f"[{number}]")
         for number, family in enumerate(families, start=1)
     ]
-
-
-def _score_lines(p: str, family: str, stem: str) -> list[str]:
-    """The prior of a normal score, and what the sd's prior has that the scores' has not."""
-    lines = [f"score_{p} ~ std_normal();  // {p} ~ {family.replace('_', '-')}"]
-    if SCORES[family][0] != family:
-        own = f"cauchy_lpdf({p} | 0, {stem}_scale)"
-        if family == "half_t":
-            own = f"student_t_lpdf({p} | {stem}_df, 0, {stem}_scale)"
-        lines += [f"target += {own}", f"    - student_t_lpdf({p} | 2, 0, base_{p});"]
-    return lines
