@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from rmm.inits import initial_values
 from rmm.model import Model, prepare
 from rmm.programs import stan
 from rmm.programs.jags import write as write_jags
+from rmm.programs.names import vector_name
 
 GOLDEN = Path(__file__).parent / "golden" / "families"
 WEIGHTS = "fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c=TRUE)"
@@ -82,6 +84,28 @@ def by_free(draw: Mapping[str, Any], name: str, prior: Any, scale: float, groups
     bent = soft * np.log1p(np.exp(free / soft))
     np.testing.assert_allclose(sd, scale * np.sinh(bent), rtol=1e-8)
     return float(prior.logpdf(sd) + np.log(scale * np.cosh(bent) * special.expit(free / soft)))
+
+
+_DECLARED = re.compile(
+    r"(?:array\[.*?\] )?(?:real|int|vector|row_vector|matrix)(?:<.*?>)?(?:\[.*?\])?"
+    r" (\w+)(?:;| =|\()"
+)
+
+
+def check_names(model: Model, text: str) -> None:
+    """No weight variable can have the name of something that a Stan program declares."""
+    users = {
+        vector_name(name, part.suffix)
+        for part in model.spec.members
+        for name in ["n", "log_n1", *(identifier for identifier, _ in part.weight.inputs)]
+    }
+    functions, _, rest = text.partition("\ndata {\n")
+    lines = [line[2:] for line in functions.splitlines() if re.match(r"  \w", line)]  # not bodies
+    lines += [line.strip() for line in rest.splitlines()]
+    declared = {found[1] for found in map(_DECLARED.match, lines) if found}
+    assert len(declared) > 3
+    left = {name for name in declared - users if vector_name(name, "") == name}
+    assert not left, "for `rmm.programs.names`"
 
 
 def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:

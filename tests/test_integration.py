@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import half_normal_by_free, quiet
+from family_cases import check_names, half_normal_by_free, quiet
 from scipy import stats
 from scipy.special import expit
 
@@ -355,6 +355,7 @@ def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
         assert model.integration is not None, formula
         text = stan.write(model.spec, model.priors.forms, model.integration)
         check_syntax(text)
+        check_names(model, text)
         assert max(len(x) for x in text.splitlines() if not x.lstrip().startswith("//")) <= 120
         block = text.split("\ndata {\n")[1].split("\n}")[0]
         lines = [line.split("//")[0] for line in block.splitlines()]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import by_free, half_normal_by_free
+from family_cases import by_free, check_names, half_normal_by_free
 from scipy import stats
 
 from rmm.backends.base import Settings
@@ -201,6 +201,12 @@ def test_data_are_what_the_program_declares(name: str, table: pd.DataFrame) -> N
     declared = {line.split(";")[0].split()[-1] for line in block.splitlines() if ";" in line}
     given = stan.data(model.spec, model.design, model.priors.data)
     assert declared == set(given)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_weight_variable_takes_a_name_of_the_program(name: str, table: pd.DataFrame) -> None:
+    model = model_of(name, table)
+    check_names(model, text_of(model))
 
 
 def test_fixed_parameters_are_neither_started_nor_kept(table: pd.DataFrame) -> None:
