@@ -13,7 +13,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import integrate, special, stats
 
 import rmm
-from rmm.backends.laplace import integrand as integrand_module
+from rmm.backends.laplace import fixed
 from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, uniforms
@@ -200,12 +200,35 @@ def test_groups_of_one_weight_are_added_up_once(monkeypatch: pytest.MonkeyPatch)
     model = prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)", table)
     found = []
     for few in (64, 0):
-        monkeypatch.setattr(integrand_module, "_FEW_CLASSES", few)
+        monkeypatch.setattr(fixed, "_FEW_CLASSES", few)
         integrand = Integrand(latent(model))
         assert len(integrand.private)
         theta = np.array([from_values(s, integrand.model.hyper) for s in starts(model)])
         inner = integrand.inner(to_values(theta, integrand.model.hyper), len(theta))
-        assert (integrand._added is not None) == bool(few)
+        assert integrand._map is not None
+        assert (integrand._map._added is not None) == bool(few)
+        found.append((inner.value, inner.logdet, inner.mode))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull"])
+def test_known_weights_are_a_fixed_map(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The integrals are those of weights that might have changed."""
+    table = made_up_coalitions(60, 20).assign(died=lambda t: (t["z"] > 0).astype(int))
+    table["t"] = np.exp(table["y"] - table["y"].mean())
+    outcome = {"gaussian": "y", "binomial": "died", "weibull": "Surv(t, died)"}[family]
+    formula = f"{outcome} ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)"
+    model = prepare(formula, table, family)
+    found = []
+    for plain in (True, False):
+        integrand = Integrand(latent(model))
+        assert integrand._plain
+        monkeypatch.setattr(integrand, "_plain", plain)
+        theta = np.array([from_values(s, integrand.model.hyper) for s in starts(model)])
+        inner = integrand.inner(to_values(theta, integrand.model.hyper), len(theta))
+        assert (integrand._map is not None) == plain
+        assert np.isfinite(inner.value).all()
         found.append((inner.value, inner.logdet, inner.mode))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)

@@ -80,7 +80,9 @@ def _scale(outcome: Outcome) -> tuple[float, float]:
 
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     y, n = outcome["y"], _trials(outcome)
-    ways = gammaln(n + 1.0) - gammaln(y + 1.0) - gammaln(n - y + 1.0)
+    ways: Any = 0.0
+    if "trials" in outcome:
+        ways = gammaln(n + 1.0) - gammaln(y + 1.0) - gammaln(n - y + 1.0)
     # log(1 - p) = log(p) - eta: one logarithm for both.
     return np.asarray(ways + n * log_expit(eta) - (n - y) * eta)
 

@@ -82,16 +82,18 @@ class DenseFactors:
         return len(self.lower)
 
     def refactor(
-        self, at: Array, values: Array, less: Callable[[int], Array] | None
-    ) -> tuple[Array, Array]:
-        """Log determinants, and whether there are any: of values (n, cells) for the places `at`.
+        self, at: Array, values: Array, less: Callable[[int], Array] | None, *, definite: bool
+    ) -> Array:
+        """Whether there are factors: of values (n, cells), for the places `at`.
 
         Parameters
         ----------
         less : callable, optional
             i of n -> (K, P) matrix C; C'C is taken away.
+        definite : bool
+            Whether there must be, if the values are finite.
         """
-        logdet, good = np.zeros(len(at)), np.ones(len(at), dtype=bool)
+        good = np.ones(len(at), dtype=bool)
         for i, s in enumerate(at):
             H = np.zeros((self.pattern.size, self.pattern.size))
             H[self.pattern.row, self.pattern.column] = values[i]
@@ -102,8 +104,11 @@ class DenseFactors:
             good[i] = not failed
             if not failed:
                 self.lower[s] = factor
-                logdet[i] = 2 * np.log(factor.diagonal()).sum()
-        return logdet, good
+        return good
+
+    def logdet(self, at: Array) -> Array:
+        """(n,) log determinants."""
+        return np.array([2 * np.log(self.lower[s].diagonal()).sum() for s in at])
 
     def solve(self, s: int, b: Array) -> Array:
         """H^-1 b of (P,) or (P, n)."""
@@ -125,22 +130,20 @@ class SparseFactors:
         return len(self.solvers)
 
     def refactor(
-        self, at: Array, values: Array, less: Callable[[int], Array] | None
-    ) -> tuple[Array, Array]:
+        self, at: Array, values: Array, less: Callable[[int], Array] | None, *, definite: bool
+    ) -> Array:
         """As `DenseFactors.refactor`; nothing can be taken away."""
         assert less is None
-        logdet, good = np.zeros(len(at)), np.ones(len(at), dtype=bool)
-        for i, s in enumerate(at):
-            good[i] = bool(np.isfinite(values[i]).all())
-            if not good[i]:
-                continue
-            pivots = self._pivots(s, self.pattern.upper(values[i]))
-            good[i] = bool((pivots > 0).all())
-            logdet[i] = np.log(pivots).sum() if good[i] else 0.0
-        return logdet, good
+        good = np.isfinite(values).all(axis=1)
+        for i in np.flatnonzero(good):
+            s = at[i]
+            good[i] = self._factored(s, self.pattern.upper(values[i]))
+            if good[i] and not definite:
+                good[i] = bool((self._pivots(s) > 0).all())
+        return np.asarray(good)
 
-    def _pivots(self, s: int, upper: sparse.csc_matrix) -> Array:
-        """The diagonal of D; -1 where the matrix is too far from one that has a factor."""
+    def _factored(self, s: int, upper: sparse.csc_matrix) -> bool:
+        """False where the matrix is too far from one that has a factor."""
         try:
             if self.solvers[s] is None:
                 self.solvers[s] = qdldl.Solver(upper, upper=True)
@@ -148,8 +151,16 @@ class SparseFactors:
                 self.solvers[s].update(upper, upper=True)
         except RuntimeError:
             self.solvers[s] = None
-            return np.array([-1.0])
+            return False
+        return True
+
+    def _pivots(self, s: int) -> Array:
+        """The diagonal of D. QDLDL makes a matrix of L too, which takes as long as a factor."""
         return np.asarray(self.solvers[s].factors()[1])
+
+    def logdet(self, at: Array) -> Array:
+        """(n,) log determinants."""
+        return np.array([np.log(self._pivots(s)).sum() for s in at])
 
     def solve(self, s: int, b: Array) -> Array:
         """H^-1 b of (P,) or (P, n)."""

@@ -28,6 +28,7 @@ from rmm.backends.laplace.factors import (
     largest,
     lower_pattern,
 )
+from rmm.backends.laplace.fixed import FixedMap
 from rmm.backends.laplace.private import find_private, normal_curvature
 from rmm.errors import BackendError
 from rmm.families import Curvature
@@ -39,7 +40,6 @@ _NEWTON_STEPS, _HALVINGS = 60, 30
 #: and where the mode is the centre of draws that are weighted.
 EXACTLY, ROUGHLY = 1e-9, 1e-2
 _TINY = 1e-300
-_FEW_CLASSES = 64  # of groups with the same weight
 _NUMBERS_AT_ONCE = 1_000_000  # arrays that stay near the processor are faster
 
 Values = Mapping[str, Array]
@@ -140,7 +140,7 @@ class Integrand:
         self.by_column = sparse.csr_matrix((ones, (self.column, at)), shape=(shape[1], len(at)))
         self._plain = not model.weights and not model.features
         self._factors: Factors | None = None
-        self._added: tuple[Array, Array] | None = None
+        self._map: FixedMap | None = None
 
     @cached_property
     def pairs(self) -> tuple[Array, Array, Array, Any, Pattern]:
@@ -243,39 +243,36 @@ class Integrand:
 
     def reached(self, affine: Affine, z: Array) -> Array:
         """(S, J) B z."""
+        if self._plain:
+            return self._fixed(affine).reached(affine.scale * z)
         return self.rows_total(affine.A * (affine.scale * z)[:, self.column])
 
     def back(self, affine: Affine, v: Array) -> Array:
         """(S, P) B' v of (S, J) values."""
+        if self._plain:
+            return self._fixed(affine).back(v) * affine.scale
         found = (self.by_column @ (affine.A * v[:, self.row]).T).T
         return np.ascontiguousarray(found) * affine.scale
+
+    def _fixed(self, affine: Affine) -> FixedMap:
+        if self._map is None:
+            left, right, _, total, _ = self.pairs
+            shape = (self.model.groups, self.size)
+            A = sparse.csr_matrix((affine.A[0], (self.row, self.column)), shape=shape)
+            self._map = FixedMap(A, (left, right), total)
+        return self._map
 
     def _precision(self, affine: Affine, weight: Array) -> Array:
         """(S, cells) of I + B' diag(weight) B."""
         left, right, group, total, pattern = self.pairs
         weight = np.broadcast_to(weight, (len(weight), self.model.groups))
-        if self._plain and self.exact:
-            sums = self._fixed_sums(affine.A[0], weight)
+        if self._plain:
+            sums = self._fixed(affine).sums(weight)
         else:
             sums = (total @ (affine.A[:, left] * affine.A[:, right] * weight[:, group]).T).T
         H = sums * affine.scale[:, pattern.row] * affine.scale[:, pattern.column]
         H[:, pattern.diagonal] += 1.0
         return np.asarray(H)
-
-    def _fixed_sums(self, A: Array, weight: Array) -> Array:
-        """(S, cells) of A' diag(weight) A where A never changes: groups of one weight are added up
-        only once. Those are of one weight whose private elements are alike.
-        """
-        left, right, group, total, _ = self.pairs
-        products = A[left] * A[right]
-        classes, first, of = np.unique(weight[0], return_index=True, return_inverse=True)
-        alike = len(classes) <= _FEW_CLASSES and np.array_equal(weight[:, first][:, of], weight)
-        if not alike:
-            return np.asarray((total @ (products * weight[:, group]).T).T)
-        if self._added is None or not np.array_equal(self._added[0], of):
-            each = sparse.csr_matrix((products, (np.arange(len(left)), of[group])))
-            self._added = of, (total @ each).toarray().T
-        return np.asarray(weight[:, first] @ self._added[1])
 
     def _dense(self, affine: Affine, s: int) -> Array:
         """(J, P) B of one hyperparameter value."""
@@ -307,15 +304,18 @@ class Integrand:
         factors = self._room(count)
         value, logdet = np.full(count, -np.inf), np.zeros(count)
         weight = np.zeros((count, self.model.groups))
-        active = np.arange(count)
+        active, curvature = np.arange(count), None
         for _ in range(_NEWTON_STEPS):
             part, own = affine.take(active), _some(values, active)
-            curvature = self.curvature(self.predictor(part, z[active]), own, part)
+            if curvature is None:
+                curvature = self.curvature(self.predictor(part, z[active]), own, part)
             slope = self.back(part, curvature.gradient) - z[active]
             here = curvature.value - 0.5 * np.sum(z[active] ** 2, axis=1)
-            logdet[active], good = factors.refactor(
-                active, self._precision(part, curvature.weight), self._less(part, curvature)
-            )
+            less = self._less(part, curvature)
+            good = factors.refactor(
+                active, self._precision(part, curvature.weight), less,
+                definite=less is None and bool((curvature.weight >= 0).all()),
+            )  # fmt: skip
             good &= np.isfinite(here)
             step = np.zeros_like(slope)
             for i in np.flatnonzero(good):
@@ -323,20 +323,21 @@ class Integrand:
             weight[active] = curvature.weight
             if self.exact:  # one step is all of it, and gains half its slope
                 z[active] += step
+                logdet[good] = factors.logdet(active[good])
                 top = here + 0.5 * np.sum(step * slope, axis=1) - 0.5 * logdet
                 value = np.where(good, top, -np.inf)
                 break
             done = ~good | (np.sum(step * slope, axis=1) < 2 * gain)
             keep = done & good
+            logdet[active[keep]] = factors.logdet(active[keep])
             value[active[keep]] = here[keep] - 0.5 * logdet[active[keep]]
             going = ~done
             if not going.any():
                 break
-            z[active[going]] = self._uphill(
-                affine.take(active[going]), _some(own, going), z[active[going]], step[going],
-                here[going],
-            )  # fmt: skip
             active = active[going]
+            z[active], curvature = self._uphill(
+                affine.take(active), _some(own, going), z[active], step[going], here[going]
+            )
         return Inner(value, z, affine.scale, logdet, factors, weight)
 
     def _room(self, count: int) -> Factors:
@@ -352,20 +353,23 @@ class Integrand:
             return None
         return lambda s: shared(s, self._dense(affine, s))
 
-    def _uphill(self, affine: Affine, values: Values, z: Array, step: Array, here: Array) -> Array:
-        """Newton's step, halved until the log posterior rises."""
+    def _uphill(
+        self, affine: Affine, values: Values, z: Array, step: Array, here: Array
+    ) -> tuple[Array, Curvature | None]:
+        """Newton's step, halved until the log posterior rises; the curvature there, if known."""
         tried, length = z + step, 1.0
-        worse = np.arange(len(z))
+        worse, whole = np.arange(len(z)), None
         for _ in range(_HALVINGS):
             part, own = affine.take(worse), _some(values, worse)
-            value = self.curvature(self.predictor(part, tried[worse]), own, part).value
-            there = value - 0.5 * np.sum(tried[worse] ** 2, axis=1)
+            found = self.curvature(self.predictor(part, tried[worse]), own, part)
+            there = found.value - 0.5 * np.sum(tried[worse] ** 2, axis=1)
+            whole = found if len(worse) == len(z) else None
             worse = worse[~(there >= (here - 1e-10 * np.abs(here))[worse])]
             if not len(worse):
-                break
+                return tried, whole
             length *= 0.5
             tried[worse] = z[worse] + length * step[worse]
-        return tried
+        return tried, None
 
     @property
     def exact(self) -> bool:
