@@ -35,7 +35,7 @@ class Resolved:
         Parameter -> prior families: one for all elements, or one per element.
     data : mapping
         ``prior_<parameter>_<hyper>`` -> scalar or (K,) array, and ``<parameter>`` -> value for
-        fixed scalars.
+        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers.
     elements : mapping
         Parameter -> one `Prior` per element, for reading.
     """

@@ -325,7 +325,7 @@ def test_groups_without_effects_are_alone(table: pd.DataFrame) -> None:
     m = model.design.members[0]
     shared = np.bincount(m.member)[m.member] > 1
     assert list(found.alone) == sorted(set(range(40)) - set(m.group[shared]))
-    assert {*range(0, 40, 5), *found.alone} == set(found.alone)
+    assert set(range(0, 40, 5)) <= set(found.alone)
     assert found.n_groups.sum() == 40 - len(found.alone)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -90,9 +90,9 @@ def is_freed(parameter: Parameter, forms: Forms) -> bool:
     )
 
 
-def free_functions(freed: Iterable[Parameter]) -> list[str]:
+def free_functions(freed: Sequence[Parameter]) -> list[str]:
     """Definitions of the functions that make sds of free numbers."""
-    return [_FUNCTIONS] if any(True for _ in freed) else []
+    return [_FUNCTIONS] if freed else []
 
 
 def of_free(parameter: Parameter) -> str:
