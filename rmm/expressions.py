@@ -480,7 +480,9 @@ class Reader:
                 usage,
             )
         argument = self._data(name, tree.arguments[0].value)
-        if not value_columns(argument) and not any(isinstance(n, GroupSize) for n in walk(argument)):
+        if not value_columns(argument) and not any(
+            isinstance(n, GroupSize) for n in walk(argument)
+        ):
             self.fail(f"`{name}()` holds no column.", tree, usage)
         if len(keywords) == 1:
             return TableCall(name, argument, position=tree.span.position)

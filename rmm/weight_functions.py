@@ -140,6 +140,7 @@ AGGREGATES: Mapping[str, GroupFunction] = {
     "quantile": GroupFunction(lambda x, p: float(np.quantile(x, p)), (("p", 0.0, 1.0),)),
 }
 
+
 @dataclass(frozen=True)
 class TableFunction:
     """A function whose constants come from all values of the table: the values less a location,

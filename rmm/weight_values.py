@@ -41,6 +41,7 @@ def evaluate(
     parameters: Mapping[str, Array | float] | None = None,
     *,
     log: bool = False,
+    once: Array | None = None,
 ) -> Array:
     """Values of an expression for every membership row.
 
@@ -57,6 +58,9 @@ def evaluate(
     log : bool
         Whether to give the logarithm, worked out through products, quotients and powers: 1/n^700
         underflows to 0, its logarithm does not.
+    once : (units,) int array, optional
+        Rows, one per unit, from which `center()` and the like take constants that they do not
+        hold yet; default: all rows.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def evaluate(
     given = {name: np.asarray(value, dtype=float) for name, value in (parameters or {}).items()}
     size = np.repeat(sizes, sizes).astype(float)
     with np.errstate(all="ignore"):
-        evaluation = _Evaluation(columns, start, size, given)
+        evaluation = _Evaluation(columns, start, size, given, once)
         values = evaluation.log_of(node) if log else evaluation.of(node)
     return np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape)))
 
@@ -85,6 +89,7 @@ class _Evaluation:
     start: Array
     size: Array
     parameters: Mapping[str, Array]
+    once: Array | None = None
 
     def of(self, node: Node) -> Array:
         match node:
@@ -138,7 +143,8 @@ class _Evaluation:
     def table_call(self, node: TableCall) -> Array:
         values = np.broadcast_to(self.of(node.argument), self.size.shape)
         level, labels = levels_of(node, self.columns, self.start)
-        constants = constants_of(node, values, level, labels)
+        once = slice(None) if self.once is None else self.once
+        constants = constants_of(node, values[once], level[once], labels)
         location, divisor = np.array(constants).T
         return np.asarray((values - location[level]) / divisor[level])
 
