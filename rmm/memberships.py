@@ -272,9 +272,9 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     frame, out = units.of(grouped.frame), dict[str, Array]()
     for name in part.weight.columns:
         column = numeric(frame[name])
-        if column is None:
+        if column is None and name in part.weight.variables:
             raise DataError(f"The weight variable `{name}` is not numeric.")
-        out[name] = column
+        out[name] = frame[name].to_numpy(dtype=object) if column is None else column
     return out
 
 

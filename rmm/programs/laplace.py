@@ -16,7 +16,7 @@ import numpy as np
 
 from rmm.design import Design
 from rmm.errors import BackendError, printable
-from rmm.expressions import Aggregate, Column, Node, children
+from rmm.expressions import Aggregate, Column, Node, TableCall, children
 from rmm.families import Family
 from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
@@ -352,8 +352,8 @@ def _weights(part: MemberPart, member: Membership) -> Weights:
 
 
 def _with_inputs(node: Node, names: Mapping[str, str]) -> Node:
-    """The expression over data vectors: aggregates, computed beforehand, become columns."""
-    if isinstance(node, Column | Aggregate):
+    """The expression over data vectors: what was computed beforehand becomes a column."""
+    if isinstance(node, Column | Aggregate | TableCall):
         return Column(names[input_key(node)])
     return rebuilt(node, [_with_inputs(child, names) for child in children(node)])
 
