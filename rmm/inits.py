@@ -161,8 +161,7 @@ def _valid_weights(
 ) -> Array:
     """Weight coefficients within one standardised unit of 0 that give finite weights."""
     index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
-    part, member = model.spec.members[index], model.design.members[index]
-    units = 1 / member.multiplier_scale
+    units = 1 / model.design.members[index].multiplier_scale
     free = [p.family in ("normal", "student_t") for p in priors]
     values = np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
     for _ in range(_TRIES):

@@ -129,7 +129,7 @@ def _zero_sum(
     whose = "all groups" if weight.constraint == "total" else places.name_group(membership)
     remedy = "" if weight.constraint == "total" else "give a member of the group another weight, "
     return (
-        f"The weights `{weight.text}` of {whose} sum to 0{where} ({shown}{more}), so they cannot be "
-        f"divided by their sum. Check the data, {remedy}leave the group out, or use c = FALSE, "
+        f"The weights `{weight.text}` of {whose} sum to 0{where} ({shown}{more}), so they cannot "
+        f"be divided by their sum. Check the data, {remedy}leave the group out, or use c = FALSE, "
         "which takes weights as they are."
     )
