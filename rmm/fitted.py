@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,8 @@ from rmm.after_fit import AfterFit
 from rmm.backends.base import Run, Settings
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
 from rmm.identification import always_together
-from rmm.memberships import weight_columns
 from rmm.model import Model
-from rmm.predictor import flat_draws, weight_draws, weight_totals
+from rmm.predictor import flat_draws, weight_chunks
 from rmm.spec import MemberPart
 from rmm.summary import (
     PARETO_K_LIMIT,
@@ -29,12 +28,10 @@ from rmm.summary import (
     spread,
     summarise,
 )
-from rmm.tables import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
 _ADVICE_LINES = 3  # of the warning; the diagnostics hold all
 _WEIGHTS = (
     "Pareto k of the importance weights is {:.2f}: above 0.7 weighted draws cannot be trusted, "
@@ -154,10 +151,10 @@ class Fit(AfterFit):
         BackendError
             If the model has no such block.
         """
-        part = self._part(block)
+        part, draws = self._part(block), flat_draws(self.run, self.model)
         grouped = self.model.grouped
         units = grouped.members[block - 1]
-        blocks = [spread(w) for w in self._weight_draws(part, block)]
+        blocks = [spread(w) for w in weight_chunks(self.model, part, block - 1, draws)]
         table = pd.DataFrame(
             {
                 "member": units.labels[units.code],
@@ -167,20 +164,6 @@ class Fit(AfterFit):
             index=self.model.design.members[block - 1].rows,
         )
         return table.sort_index()
-
-    def _weight_draws(self, part: MemberPart, block: int) -> Iterator[Array]:
-        """Draws of w, (draw, some memberships) at a time; groups are never split."""
-        membership = self.model.design.members[block - 1]
-        if membership.weight is not None:
-            yield np.repeat(membership.weight[None, :], 2, axis=0)
-            return
-        draws = flat_draws(self.run, self.model)
-        units = self.model.grouped.members[block - 1]
-        columns = weight_columns(part, self.model.grouped, units)
-        total = weight_totals(self.model, draws).get(part.suffix)
-        for rows, segments in _chunks(units.segments):
-            some = {name: values[rows] for name, values in columns.items()}
-            yield weight_draws(part, some, segments, draws, total)
 
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns.
@@ -436,15 +419,3 @@ class Fit(AfterFit):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _chunks(start: Array) -> list[tuple[slice, Array]]:
-    """Slices of whole groups of about `_MEMBERSHIPS_AT_ONCE` rows, with their row pointers."""
-    out, first = [], 0
-    for group in range(1, len(start)):
-        last = group == len(start) - 1
-        if last or start[group + 1] - start[first] > _MEMBERSHIPS_AT_ONCE:
-            rows = slice(int(start[first]), int(start[group]))
-            out.append((rows, start[first : group + 1] - start[first]))
-            first = group
-    return out

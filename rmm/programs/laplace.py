@@ -36,8 +36,7 @@ Forms = Mapping[str, tuple[str, ...]]
 class Hyperparameter:
     """One number that is sampled: element `index` of a parameter (0 for a scalar).
 
-    `unit` is what a standard deviation may well be, half of the outcome's share in it; of a weight
-    coefficient it is 1 / sd of what it multiplies.
+    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies.
     """
 
     name: str
