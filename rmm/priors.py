@@ -35,7 +35,8 @@ class Resolved:
         Parameter -> prior families: one for all elements, or one per element.
     data : mapping
         ``prior_<parameter>_<hyper>`` -> scalar or (K,) array, and ``<parameter>`` -> value for
-        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers.
+        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers;
+        ``unit_<b_w>`` -> (K,) array, the unit in which engines sample each weight coefficient.
     elements : mapping
         Parameter -> one `Prior` per element, for reading.
     """
@@ -71,7 +72,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements) | _bases(spec, design, elements),
+        data=_as_data(spec, elements) | _bases(spec, design, elements) | _units(spec, design),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -254,6 +255,23 @@ def _bases(
         if p.role == "sd" and not p.dims and elements[p.name][0].family in FREED
     }
     return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
+
+
+def unit_name(b_w: str) -> str:
+    """Name of the units of weight coefficients in the data of programs."""
+    return f"unit_{b_w}"
+
+
+def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
+    """1 / sd of what each weight coefficient multiplies.
+
+    Engines sample b_w over its unit, which does not depend on the unit of a weight variable.
+    """
+    return {
+        unit_name(part.b_w): 1.0 / member.multiplier_scale
+        for part, member in zip(spec.members, design.members, strict=True)
+        if part.estimated
+    }
 
 
 def _held(name: str, priors: list[Prior]) -> Array:

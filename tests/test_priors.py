@@ -92,7 +92,9 @@ def test_weakly_informative_scales(table: pd.DataFrame) -> None:
     assert elements["alpha"][0].values == pytest.approx((groups["y"].mean(), 2.5 * s))
     assert elements["beta_l2"][0].values == pytest.approx((0, 2.5 * s / groups["z"].std()))
     assert elements["b_l1"][0].values == pytest.approx((0, 2.5 * s / table["x"].std()))
-    assert elements["b_w"][0].values == pytest.approx((0, 1 / table["s"].std()))
+    within = table["s"] - table.groupby("gid")["s"].transform("mean")
+    pooled = np.sqrt((within**2).sum() / (len(table) - len(groups)))
+    assert elements["b_w"][0].values == pytest.approx((0, 1 / pooled))
     assert elements["sigma_l1"][0].values == pytest.approx((2.5 * s / spread,))
     assert elements["sigma_l2"][0] == Prior("half_normal", (pytest.approx(2.5 * s),))
 
