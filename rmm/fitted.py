@@ -14,11 +14,14 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
+from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
+from rmm.contraction import MOSTLY_PRIOR, contraction, mostly_prior
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
 from rmm.identification import always_together
 from rmm.model import Model
 from rmm.predictor import flat_draws, weight_chunks
+from rmm.programs import find_language
 from rmm.spec import MemberPart
 from rmm.summary import (
     PARETO_K_LIMIT,
@@ -67,7 +70,26 @@ class Fit(AfterFit):
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
         table = summarise(posterior, [n for n in names if n in posterior])
-        return of_weighted_draws(table, self.run.engine.get("ess"))
+        table = of_weighted_draws(table, self.run.engine.get("ess"))
+        return table.assign(contraction=self._contraction["contraction"])
+
+    @cached_property
+    def _contraction(self) -> pd.DataFrame:
+        """See `rmm.contraction`; NaN where the program, and so its priors, are the user's own."""
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        table = contraction(self.model, posterior, [n for n in names if n in posterior])
+        if self._own_program:
+            return table.assign(contraction=np.nan, quartiles=False)
+        return table
+
+    @property
+    def _own_program(self) -> bool:
+        """Whether the program is other than what this model is written as."""
+        language = find_language(find_backend(self.backend).language)
+        model = self.model
+        written = language.write(model.spec, model.priors.forms, model.integration)
+        return self.program != written
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -85,7 +107,13 @@ class Fit(AfterFit):
         )  # fmt: skip
 
     def summary(self) -> pd.DataFrame:
-        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`.
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
+
+        See `rmm.summary.summarise`, and `rmm.contraction`: ``contraction`` is
+        1 - var(posterior) / var(prior), 0 where the posterior is as wide as the prior. Where the
+        prior has no variance it is 1 - (ratio of the interquartile ranges)^2;
+        ``diagnostics()["contraction_of_quartiles"]`` names these parameters. NaN for fits of a
+        program of your own, whose priors are not known.
 
         Coefficients are on the scale of the linear predictor, of covariates as given (or after
         `transform=`); sigmas are standard deviations.
@@ -108,13 +136,20 @@ class Fit(AfterFit):
         ``always_together`` lists, per `mm()` block with member effects, the sets of members that
         are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
         what to try, most important first; see `rmm.advice`. ``dropped`` says which groups were
-        left out for missing values; None where none was.
+        left out for missing values; None where none was. ``contraction_of_quartiles`` lists the
+        parameters whose contraction is one of interquartile ranges.
         """
         dropped = self.model.dropped
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
                 "always_together": self._together_sets,
                 "advice": list(self._advice.values()),
+                "contraction_of_quartiles": self._of_quartiles,
                 "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
+
+    @property
+    def _of_quartiles(self) -> list[str]:
+        shown = self._contraction.loc[self._table.index]
+        return [str(name) for name in shown.index[shown["quartiles"]]]
 
     @cached_property
     def _together_sets(self) -> dict[str, list[list[Any]]]:
@@ -415,7 +450,19 @@ class Fit(AfterFit):
                     "same groups; their effects\nare identified only in sum "
                     "(diagnostics()['always_together'])."
                 )
+        lines += self._remarks_on_priors()
         return "\n".join(lines)
+
+    def _remarks_on_priors(self) -> list[str]:
+        lines, mostly = [], mostly_prior(self._table)
+        if mostly:
+            lines.append(f"Mostly prior (contraction below {MOSTLY_PRIOR:g}): {', '.join(mostly)}.")
+        if self._of_quartiles:
+            lines.append(
+                "Contraction of interquartile ranges (the prior has no variance): "
+                f"{', '.join(self._of_quartiles)}."
+            )
+        return lines
 
     def __repr__(self) -> str:
         return str(self)

@@ -141,6 +141,7 @@ def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
         "ess_bulk": float(row["ess_bulk"]),
         "ess_tail": float(row["ess_tail"]),
         "mcse": float(row["mcse_mean"]),
+        "contraction": float(row.get("contraction", np.nan)),
     }
     if name in truth.priors:
         out["rank"] = rank(values.ravel(), truth.parameters[name])

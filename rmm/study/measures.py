@@ -39,6 +39,7 @@ class Sample:
     p_value: Array
     significant: Array
     ess: Array
+    contraction: Array
     seconds: Array
     alpha: float
 
@@ -180,6 +181,11 @@ def ess_per_second(s: Sample) -> Value:
     return _mean(s.ess / s.seconds)
 
 
+def contraction(s: Sample) -> Value:
+    """Mean of 1 - var(posterior) / var(prior); nan where a fit has no prior."""
+    return _mean(s.contraction)
+
+
 def relative_precision(base: Sample, s: Sample) -> Value:
     """100 ((S_A / S_B)^2 - 1) of B against the baseline A, in per cent.
 
@@ -263,6 +269,7 @@ _ROWS = (
     Measure("difference_rejection", True, "pair", _difference(lambda s: s.significant), tests=True),
     Measure("difference_width", True, "pair", _difference(lambda s: s.upper - s.lower)),
     Measure("selection", False, "sample", selection, prefix="choice["),
+    Measure("contraction", False, "sample", contraction),
     Measure("ess_per_second", False, "sample", ess_per_second),
     Measure("convergence", False, "fits", None),
     Measure("seconds", False, "fits", None),

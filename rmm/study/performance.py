@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "p_value": NAN,
     "df": NAN,
     "ess_bulk": NAN,
+    "contraction": NAN,
     "seconds": NAN,
 }
 
@@ -345,6 +346,7 @@ def _sample(table: pd.DataFrame, alpha: float) -> Sample:
         p_value=p,
         significant=np.where(np.isnan(p), by_interval, (p < alpha).astype(float)),
         ess=column("ess_bulk"),
+        contraction=column("contraction"),
         seconds=column("seconds"),
         alpha=alpha,
     )

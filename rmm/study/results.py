@@ -48,6 +48,7 @@ ESTIMATES = pa.schema(
         ("ess_bulk", pa.float64()),
         ("ess_tail", pa.float64()),
         ("mcse", pa.float64()),  # Monte Carlo error of `mean` within the fit
+        ("contraction", pa.float64()),  # 1 - var(posterior) / var(prior); see rmm.contraction
         ("rank", pa.int32()),  # of a truth drawn from a prior, among 99 draws: 0 to 99
         ("divergences", pa.int32()),
         ("seconds", pa.float64()),  # of the whole fit; the same in all rows of a fit
@@ -61,7 +62,7 @@ ESTIMATES = pa.schema(
 )
 
 #: Columns that files of earlier versions lack; read as null.
-LATER = ("mcse", "rank")
+LATER = ("mcse", "contraction", "rank")
 
 #: `method` and `parameter` are never null; `alpha` is null for measures that have none.
 PERFORMANCE = pa.schema(

@@ -49,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "difference_width": Measure("Interval width"),
     "selection": Measure("Selected", 3),
     "seconds": Measure("Seconds per fit", 2),
+    "contraction": Measure("Contraction of the prior"),
     "ess_per_second": Measure("ESS per second", 1),
 }
 
@@ -62,8 +63,8 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
      ("difference_rejection", "difference_coverage", "difference_bias", "difference_mse",
       "difference_width")),
     ("computation", "Further measures, convergence and time",
-     ("mean", "mse", "relative_precision", "exaggeration", "convergence", "seconds",
-      "ess_per_second")),
+     ("mean", "mse", "relative_precision", "exaggeration", "contraction", "convergence",
+      "seconds", "ess_per_second")),
 )  # fmt: skip
 
 
