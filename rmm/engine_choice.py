@@ -21,7 +21,7 @@ from rmm.progress import announce, progress_bar
 from rmm.summary import ESS_OF_WEIGHTS, weighing
 
 AUTO = "auto"
-ORDER = ("laplace", "stan", "jags")
+ORDER: tuple[str, ...] = ("laplace", "stan", "jags")
 _SECONDS = 1.0  # of a time limit, that the next engine has at least
 
 
@@ -185,7 +185,8 @@ def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
     """
     if len(names) == 1:
         return _chosen(fit_with(find_backend(names[0]), asked), why)
-    began, against, doubtful = time.monotonic(), [], None
+    began, doubtful = time.monotonic(), None
+    against: list[str] = []
     for name in names:
         engine = find_backend(name)
         try:

@@ -114,10 +114,14 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     scale = np.broadcast_to(model.scale[columns], z.shape).copy()
     scale_of = model.scale_of[columns]
     free = np.flatnonzero(scale_of >= 0)
-    if len(free):
-        sds = np.column_stack([values[h.name][:, h.index] for h in model.hyper])
-        scale[:, free] *= sds[:, scale_of[free]]
+    if model.hyper:
+        scalars = np.column_stack([values[h.key][:, h.column] for h in model.hyper])
+        scale[:, free] *= scalars[:, scale_of[free]]
     x = model.location[columns] + scale * z
+    location_of = model.location_of[columns]
+    sampled = np.flatnonzero(location_of >= 0)
+    if len(sampled):
+        x[:, sampled] = scalars[:, location_of[sampled]]
     out = {}
     for name, (where, dims) in model.latent.items():
         first, last = np.searchsorted(columns, (where.start, where.stop))
