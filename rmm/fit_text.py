@@ -1,4 +1,4 @@
-"""What a fit says of itself: its headline, its table, and the warning where it has not converged."""
+"""What a fit says of itself: headline, table, and the warning where it has not converged."""
 
 from __future__ import annotations
 

@@ -220,7 +220,9 @@ def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any])
         collected.enter(np.arange(design.J), np.full(design.J, first), 1.0)
     if spec.terms:
         count = design.X_l2.shape[1]
-        first = collected.add("beta_l2", (count,), *_coefficients("beta_l2", count, prior_data, place))
+        first = collected.add(
+            "beta_l2", (count,), *_coefficients("beta_l2", count, prior_data, place)
+        )
         collected.enter_matrix(first, design.X_l2)
     shift = 1
     for part, member in zip(spec.members, design.members, strict=True):
@@ -237,7 +239,9 @@ def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any])
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
-            first = collected.add(nest.b, (count,), *_coefficients(nest.b, count, prior_data, place))
+            first = collected.add(
+                nest.b, (count,), *_coefficients(nest.b, count, prior_data, place)
+            )
             collected.enter_matrix(first, nesting.X)
         if nest.random:
             first = _effects(collected, nest.u, (nesting.n_units,), nest.sigma, 0, place, fixed)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import rmm
+from rmm.convergence import PARETO_K_LIMIT
 from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.host import running_on
 from rmm.study.measure_texts import FORMULAS
 from rmm.study.methods import CLASSICAL, Method
 from rmm.study.scenarios import PARTS
-from rmm.convergence import PARETO_K_LIMIT
 from rmm.summary import INNER_LIMIT
 
 

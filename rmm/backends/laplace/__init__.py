@@ -8,7 +8,8 @@ them; how good they are say `pareto_k` and the effective sample size in ``Fit.ru
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ import rmm
 from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyper import to_values
 from rmm.backends.laplace.integrand import Integrand
+from rmm.backends.laplace.memory import check_memory, check_time
 from rmm.backends.laplace.sampling import Sampler
 from rmm.errors import BackendError, BackendTimeout
 from rmm.programs.laplace import LatentModel
@@ -49,16 +51,18 @@ def run(
         if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
             raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
 
-    wanted = _wanted(settings)
+    wanted, total = _wanted(settings), settings.chains * settings.draws
     model: LatentModel = data["model"]
     # Matrices are small: threads would wait for each other longer than they work.
-    with np.errstate(all="ignore"), _threads().limit(limits=1):
+    with _in_words(), np.errstate(all="ignore"), _threads().limit(limits=1):
         columns = _columns(model, settings.monitor)
-        sampler = Sampler(Integrand(model), settings.seed, check, columns)
+        integrand = Integrand(model)
+        check_memory(integrand, len(columns), total, wanted)
+        check_time(integrand, wanted, settings.timeout)
+        sampler = Sampler(integrand, settings.seed, check, columns)
         sample = sampler.sample(inits, wanted)
-    total = settings.chains * settings.draws
-    theta, z = sampler.resampled(sample, total)
-    draws = _named(model, theta, z, columns)
+        theta, z = sampler.resampled(sample, total)
+        draws = _named(model, theta, z, columns)
     shape = (settings.chains, settings.draws)
     if progress is not None:
         progress(total, total)
@@ -78,6 +82,28 @@ def run(
             "messages": [],
         },
     )  # fmt: skip
+
+
+#: What linear algebra and its libraries raise where a posterior is beyond what numbers hold.
+_NUMERICAL = (np.linalg.LinAlgError, ArithmeticError, ValueError, IndexError, RuntimeError)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Errors from inside numerical libraries as ours: what happened, and what to do."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BackendError(
+            f"Backend 'laplace' ran out of memory ({str(error) or 'no more is to be had'}). Keep "
+            'fewer draws or monitor="structural", or use backend="stan" or backend="jags".'
+        ) from error
+    except _NUMERICAL as error:
+        raise BackendError(
+            f"Backend 'laplace' could not compute this posterior ({type(error).__name__}: {error})."
+            ' It may be flat or without bound in some direction. Use backend="stan" or '
+            'backend="jags".'
+        ) from error
 
 
 def _wanted(settings: Settings) -> float:
