@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmm.errors import FormulaError, close_names
-from rmm.families.base import Curvature, Family, Parameter
+from rmm.families.base import Curvature, Family, Parameter, Widths
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
@@ -99,6 +99,7 @@ __all__ = [
     "Family",
     "Parameter",
     "family_name",
+    "Widths",
     "family_options",
     "find_family",
 ]

@@ -16,13 +16,14 @@ import numpy as np
 
 from rmm.design import Design
 from rmm.errors import BackendError, printable
-from rmm.expressions import Aggregate, Column, Node, children
+from rmm.expressions import Aggregate, Column, Node, TableCall, children
 from rmm.families import Family
 from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
 from rmm.memberships import Membership
 from rmm.prior_language import Prior
-from rmm.programs.laplace_vector import Collected
+from rmm.priors import unit_name
+from rmm.programs.laplace_vector import Collected, coefficient_units
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
 from rmm.weight_forms import rebuilt
@@ -36,7 +37,8 @@ Forms = Mapping[str, tuple[str, ...]]
 class Hyperparameter:
     """One number that is sampled: element `index` of a parameter (0 for a scalar).
 
-    `unit` is what a standard deviation may well be, half of the outcome's share in it.
+    `unit` is what a standard deviation may well be, half of the outcome's share in it; of a weight
+    coefficient it is 1 / sd of what it multiplies.
     """
 
     name: str
@@ -276,7 +278,9 @@ def _hyperparameters(
     """What is sampled, and sds and shapes that are held fixed."""
     hyper: list[Hyperparameter] = []
     fixed: dict[str, Array] = {}
-    units = _units(spec, design)
+    units = _units(spec, design) | {
+        p.b_w: np.atleast_1d(prior_data[unit_name(p.b_w)]) for p in spec.members if p.estimated
+    }
     for parameter in spec.sampled:
         if not parameter.structural:
             continue
@@ -302,16 +306,7 @@ def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
         sd_x = np.where(member.slope_scale > 0, member.slope_scale, 1.0)
         out[part.sigma_slope] = half / member.spread / sd_x
     out |= {nest.sigma: np.array([half]) for nest in spec.nestings}
-    return out | _coefficient_units(spec, design)
-
-
-def _coefficient_units(spec: ModelSpec, design: Design) -> dict[str, Array]:
-    """Coefficients -> about the standard error of each of their elements."""
-    error = spec.family.scale(design.outcome)[1] / np.sqrt(design.J)
-    scales = {"alpha": np.ones(1), "beta_l2": design.scale_l2}
-    scales |= {p.b: m.b_scale for p, m in zip(spec.members, design.members, strict=True)}
-    scales |= {p.b: n.scale for p, n in zip(spec.nestings, design.nestings, strict=True)}
-    return {name: error / np.where(sd > 0, sd, 1.0) for name, sd in scales.items()}
+    return out | coefficient_units(spec, design)
 
 
 def prior_of(name: str, index: int, prior_data: Mapping[str, Any]) -> Prior:
@@ -348,8 +343,8 @@ def _weights(part: MemberPart, member: Membership) -> Weights:
 
 
 def _with_inputs(node: Node, names: Mapping[str, str]) -> Node:
-    """The expression over data vectors: aggregates, computed beforehand, become columns."""
-    if isinstance(node, Column | Aggregate):
+    """The expression over data vectors: what was computed beforehand becomes a column."""
+    if isinstance(node, Column | Aggregate | TableCall):
         return Column(names[input_key(node)])
     return rebuilt(node, [_with_inputs(child, names) for child in children(node)])
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rmm.design import Design
+from rmm.spec import ModelSpec
 from rmm.tables import Array
 
 
@@ -57,3 +59,12 @@ class Collected:
         """Columns of known values, one row per group."""
         rows, columns = np.nonzero(X)
         self.enter(rows, first + columns, X[rows, columns])
+
+
+def coefficient_units(spec: ModelSpec, design: Design) -> dict[str, Array]:
+    """Coefficients -> about the standard error of each of their elements."""
+    error = spec.family.scale(design.outcome)[1] / np.sqrt(design.J)
+    scales = {"alpha": np.ones(1), "beta_l2": design.scale_l2}
+    scales |= {p.b: m.b_scale for p, m in zip(spec.members, design.members, strict=True)}
+    scales |= {p.b: n.scale for p, n in zip(spec.nestings, design.nestings, strict=True)}
+    return {name: error / np.where(sd > 0, sd, 1.0) for name, sd in scales.items()}
