@@ -84,6 +84,12 @@ def _method(
         raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
     backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
+    if backend == "auto":
+        raise letters.about(
+            f"{key}.backend",
+            "'auto': results would depend on whether a machine has a compiler",
+            f"the name of an engine: {', '.join(n for n in ENGINES if n in kind.backends)}",
+        )
     if backend not in (*kind.backends, FAKE):
         raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
