@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from rmm import syntax
+from rmm.bases import BASES
 from rmm.errors import FormulaError, close_names
 from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS, TABLE_FUNCTIONS
 
@@ -276,11 +277,17 @@ _OTHER_NAMES: dict[str, str] = dict.fromkeys(("centre", "centered", "demean"), "
     "pnorm": "iprobit",
     "qnorm": "probit",
     "ceil": "ceiling",
+    "as.factor": "factor",
+    "as_factor": "factor",
+    "ordered": "factor",
+    "categorical": "factor",
 }
 _INSTEAD: dict[str, str] = {
     "log1p": "Write log(1 + x).",
     "expm1": "Write exp(x) - 1.",
     "log2": "Write log(x)/log(2).",
+    "relevel": 'Write C(x, base = "b").',
+    "cut": "Make a column of the intervals, or write comparisons such as I(x > 2).",
     "ifelse": "Write a comparison, which is 1 where it is true and 0 elsewhere: (x > 0)*x.",
 } | dict.fromkeys(
     ("s", "te", "ti", "t2", "ns", "bs", "cs", "lo", "gp"), "Splines and smooths are not available."
@@ -415,6 +422,13 @@ class Reader:
                 f"`{name}()` is a group aggregate; those belong to weight functions only.",
                 tree,
                 "Compute the aggregate as a data column.",
+            )
+        if name in BASES:
+            self.fail(
+                f"`{name}()` makes several columns: it is a predictor by itself, or in products of "
+                "predictors.",
+                tree,
+                "Here write I(x == 2) or x == 2 for a category, x^2 for a power.",
             )
         allowed = [*FUNCTIONS, *TABLE_FUNCTIONS, *(AGGREGATES if self.weights else ())]
         self.fail(

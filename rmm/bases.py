@@ -1,0 +1,153 @@
+"""Predictors of several columns: `factor(x)`, `C(x, base = "b")`, `poly(x, 2)`.
+
+A basis turns the values of one expression into columns. What it takes from a table, levels or
+the numbers of polynomials, is kept: new tables are coded as the table of the fit was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.errors import DataError
+from rmm.tables import Array, check_category, codes
+
+MAX_DEGREE = 20  # of poly(): beyond it columns are noise of rounding
+_SHOWN = 12  # levels in a message
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Values as categories, whatever they look like.
+
+    Attributes
+    ----------
+    base : str, float, bool or None
+        The level that the others are compared with; None for the first.
+    levels : tuple or None
+        The base first; None before a table is known.
+    """
+
+    base: Any = None
+    levels: tuple[Any, ...] | None = None
+
+    def settled(self, label: str, column: pd.Series) -> Categories:
+        """With the levels of a column.
+
+        Raises
+        ------
+        DataError
+            If the base is not among them, or the column holds dates.
+        """
+        found = list(self.levels or _sorted_levels(label, column))
+        if self.base is not None and self.base not in found:
+            raise DataError(
+                f"`{label}`: {self.base!r} is no level of `{column.name}`. Levels: {_shown(found)}."
+            )
+        if self.base is not None:
+            found.insert(0, found.pop(found.index(self.base)))
+        return replace(self, levels=tuple(found))
+
+    def codes(self, label: str, column: pd.Series) -> tuple[Array, list[Any]]:
+        """(N,) number of each value's level, and the levels; the base is number 0.
+
+        Raises
+        ------
+        DataError
+            For a value that is not a level.
+        """
+        levels = list(self.settled(label, column).levels or ())
+        place = {level: number for number, level in enumerate(levels)}
+        code = np.array([place.get(v, -1) for v in column.astype(object)], dtype=np.int64)
+        if (code < 0).any():
+            bad = column.astype(object)[code < 0].sort_index()
+            raise DataError(
+                f"`{column.name}` is {bad.iloc[0]!r} in row {int(bad.index[0]) + 1}, "
+                f"and `{label}` has no such level. Levels: {_shown(levels)}."
+            )
+        return code, levels
+
+
+def _sorted_levels(label: str, column: pd.Series) -> list[Any]:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return list(column.cat.remove_unused_categories().cat.categories)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        check_category(label, column)
+    return list(codes(column)[1])
+
+
+def _shown(levels: list[Any]) -> str:
+    return ", ".join(map(str, levels[:_SHOWN])) + (", ..." if len(levels) > _SHOWN else "")
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Orthogonal polynomials of degree 1 to `degree`, as R's `poly()`.
+
+    Over the rows from which they are made, columns sum to 0, have sums of squares of 1 and
+    products of 0. They are computed by the three-term recurrence of Kennedy and Gentle (1980,
+    Statistical Computing, section 8.5), which R uses too, on standardised values.
+
+    Attributes
+    ----------
+    degree : int
+    constants : tuple of float, or None
+        Mean and sd; alpha of each degree; sums of squares of degrees -1 (1) to `degree`. None
+        before a table is known.
+    """
+
+    degree: int
+    constants: tuple[float, ...] | None = None
+
+    def settled(self, label: str, values: Array) -> Polynomial:
+        """With the constants of a column.
+
+        Raises
+        ------
+        DataError
+            If it has too few different values.
+        """
+        if self.constants is not None:
+            return self
+        different = len(np.unique(values))
+        if different <= self.degree:
+            raise DataError(
+                f"`{label}` needs more than {self.degree} different values, and there are "
+                f"{different}."
+            )
+        mean = float(np.mean(values))
+        most = float(np.max(np.abs(values - mean)))
+        x, alpha, squares = (values - mean) / most, list[float](), [1.0, float(len(values))]
+        before, now = np.zeros(len(x)), np.ones(len(x))
+        for _ in range(self.degree):
+            alpha.append(float(np.sum(x * now**2) / squares[-1]))
+            before, now = now, (x - alpha[-1]) * now - squares[-1] / squares[-2] * before
+            squares.append(float(np.sum(now**2)))
+        return replace(self, constants=(mean, most, *alpha, *squares))
+
+    def columns(self, label: str, values: Array) -> Array:
+        """(N, degree) columns."""
+        constants = self.settled(label, values).constants
+        assert constants is not None
+        mean, most, *rest = constants
+        alpha, squares = rest[: self.degree], rest[self.degree :]
+        x, out = (values - mean) / most, list[Array]()
+        before, now = np.zeros(len(x)), np.ones(len(x))
+        for degree in range(self.degree):
+            ratio = squares[degree + 1] / squares[degree]
+            before, now = now, (x - alpha[degree]) * now - ratio * before
+            out.append(now / np.sqrt(squares[degree + 2]))
+        return np.column_stack(out)
+
+
+type Basis = Categories | Polynomial
+
+#: Function -> how it is written.
+BASES: dict[str, str] = {
+    "factor": 'factor(x), factor(x, base = "b") or factor(x, levels = c("b", "a"))',
+    "C": 'C(x), C(x, base = "b") or C(x, levels = c("b", "a"))',
+    "poly": "poly(x, 2): a column and its degree",
+}
