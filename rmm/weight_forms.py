@@ -194,24 +194,36 @@ def log_of_size_power(node: Node) -> Node | None:
     return None
 
 
-def largest_slope(node: Node, parameter: str) -> Node | None:
-    """Slope of the largest product around the only occurrence of `parameter`."""
-    for part in _around(node, parameter):
-        slope = _slope(part, parameter)
-        if slope is not None:
-            return slope
-    return None
+def multipliers(node: Node, parameter: str) -> list[Node | None]:
+    """What each occurrence of a parameter multiplies; `Number(1.0)` of an intercept.
 
-
-def _around(node: Node, parameter: str) -> list[Node]:
-    """The nodes that hold the first occurrence of `parameter`, from the whole to itself."""
+    The slope of the largest product around it. In a power with a base without parameters, such as
+    ``share^b1``, it is the logarithm of the base, since share^b1 is exp(b1*log(share)). None where
+    it is no factor of a product.
+    """
     if node == Parameter(parameter):
-        return [node]
-    for child in children(node):
-        below = _around(child, parameter)
-        if below:
-            return [node, *below]
-    return []
+        return [Number(1.0)]
+    slope = _slope(node, parameter)
+    if slope is None:
+        slope = _slope_in_power(node, parameter)
+    if slope is not None:
+        return [slope]
+    return [found for child in children(node) for found in multipliers(child, parameter)]
+
+
+def _slope_in_power(node: Node, parameter: str) -> Node | None:
+    match node:
+        case Binary(op="^", left=base, right=exponent):
+            pass
+        case Call(function="pow", arguments=(base, exponent)):
+            pass
+        case _:
+            return None
+    slope = None if has_parameters(base) else _slope(exponent, parameter)
+    if slope is None:
+        return None
+    log = Call("log", (base,))
+    return log if slope == Number(1.0) else Binary("*", slope, log)
 
 
 def _slope(node: Node, parameter: str) -> Node | None:

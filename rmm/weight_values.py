@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
 from rmm.expressions import (
@@ -158,6 +157,8 @@ def levels_of(
         return np.repeat(np.arange(len(sizes)), sizes), list(range(len(sizes)))
     if node.within is None:
         return np.zeros(start[-1], dtype=np.int64), [None]
+    import pandas as pd  # reading a study file does not need it, and it takes a third of a second
+
     level, labels = pd.factorize(np.asarray(columns[node.within]))
     return level.astype(np.int64), labels.tolist()
 

@@ -36,7 +36,7 @@ from rmm.expressions import (
 )
 from rmm.weight_forms import (
     is_offset_dialect,
-    largest_slope,
+    multipliers,
     recognise,
     refuse_parameters,
     substituted,
@@ -172,14 +172,13 @@ class WeightFunction:
     def multiplier(self, parameter: str) -> Node | None:
         """The data expression that a parameter multiplies; None for an intercept.
 
-        ``b1*x/2`` gives ``x/2``. None too where the parameter is not a factor of a product or
-        stands in several places.
+        ``b1*x/2`` gives ``x/2``, ``share^b1`` gives ``log(share)``. None too where it multiplies
+        different expressions in several places.
         """
-        found = [n for n in walk(self.expression) if n == Parameter(parameter)]
-        if len(found) != 1:
+        found = multipliers(self.expression, parameter)
+        if not found or any(slope != found[0] for slope in found):
             return None
-        slope = largest_slope(self.expression, parameter)
-        return None if slope is None or isinstance(slope, Number) else slope
+        return None if isinstance(found[0], Number) else found[0]
 
     def with_fixed(self, parameter: str, value: float) -> WeightFunction:
         """The function with a number in place of a parameter; `text` is rewritten."""
