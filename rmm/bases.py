@@ -6,15 +6,15 @@ the numbers of polynomials, is kept: new tables are coded as the table of the fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from rmm.errors import DataError
-from rmm.tables import Array, check_category, codes
 
+Array = np.ndarray[Any, Any]
 MAX_DEGREE = 20  # of poly(): beyond it columns are noise of rounding
 _SHOWN = 12  # levels in a message
 
@@ -34,52 +34,50 @@ class Categories:
     base: Any = None
     levels: tuple[Any, ...] | None = None
 
-    def settled(self, label: str, column: pd.Series) -> Categories:
-        """With the levels of a column.
+    def settled(self, label: str, found: Sequence[Any]) -> Categories:
+        """With the levels of a column, sorted; those that were given stay.
 
         Raises
         ------
         DataError
-            If the base is not among them, or the column holds dates.
+            If the base is not among them.
         """
-        found = list(self.levels or _sorted_levels(label, column))
-        if self.base is not None and self.base not in found:
-            raise DataError(
-                f"`{label}`: {self.base!r} is no level of `{column.name}`. Levels: {_shown(found)}."
-            )
+        levels = list(self.levels or found)
+        if self.base is not None and self.base not in levels:
+            raise DataError(f"`{label}`: {self.base!r} is no level. Levels: {_shown(levels)}.")
         if self.base is not None:
-            found.insert(0, found.pop(found.index(self.base)))
-        return replace(self, levels=tuple(found))
+            levels.insert(0, levels.pop(levels.index(self.base)))
+        return replace(self, levels=tuple(levels))
 
-    def codes(self, label: str, column: pd.Series) -> tuple[Array, list[Any]]:
-        """(N,) number of each value's level, and the levels; the base is number 0.
+    def codes(self, label: str, values: Sequence[Any], rows: Array) -> Array:
+        """(N,) number of each value's level; the base is number 0.
+
+        Parameters
+        ----------
+        label : str
+        values : (N,) sequence
+        rows : (N,) int array
+            Their row numbers, from 0, for the message.
 
         Raises
         ------
         DataError
             For a value that is not a level.
         """
-        levels = list(self.settled(label, column).levels or ())
+        levels = list(self.levels or ())
         place = {level: number for number, level in enumerate(levels)}
-        code = np.array([place.get(v, -1) for v in column.astype(object)], dtype=np.int64)
+        code = np.array([place.get(v, -1) for v in values], dtype=np.int64)
         if (code < 0).any():
-            bad = column.astype(object)[code < 0].sort_index()
+            bad = np.flatnonzero(code < 0)
+            first = int(bad[np.argmin(rows[bad])])
             raise DataError(
-                f"`{column.name}` is {bad.iloc[0]!r} in row {int(bad.index[0]) + 1}, "
-                f"and `{label}` has no such level. Levels: {_shown(levels)}."
+                f"{values[first]!r} in row {int(rows[first]) + 1} is no level of `{label}`. "
+                f"Levels: {_shown(levels)}."
             )
-        return code, levels
+        return code
 
 
-def _sorted_levels(label: str, column: pd.Series) -> list[Any]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return list(column.cat.remove_unused_categories().cat.categories)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        check_category(label, column)
-    return list(codes(column)[1])
-
-
-def _shown(levels: list[Any]) -> str:
+def _shown(levels: Sequence[Any]) -> str:
     return ", ".join(map(str, levels[:_SHOWN])) + (", ..." if len(levels) > _SHOWN else "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 
 from rmm.bases import Categories, Polynomial
 from rmm.errors import DataError
-from rmm.tables import check_category, numeric
+from rmm.tables import check_category, codes, numeric
 from rmm.terms import Atom, Term
 from rmm.weights import Column, Node, evaluate, leaf_columns, value_columns
 
@@ -188,13 +188,8 @@ def _atom(
     atom: Atom, frame: pd.DataFrame, start: Array | None, transform: str | None, rows: Array
 ) -> Columns:
     """Columns of one atom: those of all levels of a category, base first."""
-    if isinstance(atom.basis, Categories):
-        column = category_column(atom, frame, start)
-        return _dummies(atom.label, *atom.basis.codes(atom.label, column))
     if _is_category(atom, frame):
-        column = frame[leaf_columns(atom.expression)[0]]
-        check_category(atom.label, column)
-        return _dummies(atom.label, *Categories().codes(atom.label, column))
+        return _dummies(*coded(atom, frame, start))
     values = atom_values(atom, frame, start)
     if isinstance(atom.basis, Polynomial):
         several = atom.basis.columns(atom.label, values)
@@ -203,14 +198,29 @@ def _atom(
     return Columns((atom.label,), _transformed(values, transform, rows)[:, None])
 
 
-def category_column(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> pd.Series:
-    """What `factor()` takes as categories: a column as it is, or the numbers of an expression."""
+def coded(
+    atom: Atom, frame: pd.DataFrame, start: Array | None = None
+) -> tuple[str, Array, Categories]:
+    """Label, (N,) codes and levels of a category: a text column, or what `factor()` takes."""
     if isinstance(atom.expression, Column):
-        return frame[atom.expression.name]
-    return pd.Series(atom_values(atom, frame, start), index=frame.index, name=atom.label)
+        column = frame[atom.expression.name]
+    else:
+        numbers = atom_values(atom, frame, start)
+        column = pd.Series(numbers, index=frame.index, name=atom.label)
+    basis = atom.basis if isinstance(atom.basis, Categories) else Categories()
+    if atom.basis is None or pd.api.types.is_datetime64_any_dtype(column.dtype):
+        check_category(atom.label, column)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        found = list(column.cat.remove_unused_categories().cat.categories)
+    else:
+        found = list(codes(column)[1])
+    basis = basis.settled(atom.label, found)
+    values = column.astype(object).tolist()
+    return atom.label, basis.codes(atom.label, values, frame.index.to_numpy()), basis
 
 
-def _dummies(label: str, code: Array, levels: Sequence[Any]) -> Columns:
+def _dummies(label: str, code: Array, basis: Categories) -> Columns:
+    levels = basis.levels or ()
     if len(levels) < 2:
         raise DataError(f"The categorical predictor `{label}` has one level only: {levels[0]!r}.")
     values = (code[:, None] == np.arange(len(levels))[None, :]).astype(float)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.bases import Categories, Polynomial
-from rmm.encoding import atom_values, category_column, input_columns
+from rmm.encoding import atom_values, coded, input_columns
 from rmm.errors import DataError, FormulaError
 from rmm.expressions import OWN_GROUP, Node, TableCall, children, describe, walk
 from rmm.grouping import Grouped
@@ -161,8 +161,7 @@ class _Table:
     def atom(self, atom: Atom) -> Atom:
         atom = replace(atom, expression=self.node(atom.expression))
         if isinstance(atom.basis, Categories):
-            column = category_column(atom, self.frame, self.start)
-            return replace(atom, basis=atom.basis.settled(atom.label, column))
+            return replace(atom, basis=coded(atom, self.frame, self.start)[2])
         if isinstance(atom.basis, Polynomial):
             values = atom_values(atom, self.frame, self.start)
             rows = slice(None) if self.rows is None else self.rows

@@ -11,11 +11,9 @@ import numpy as np
 from rmm import syntax
 from rmm.bases import BASES, MAX_DEGREE, Categories, Polynomial
 from rmm.errors import FormulaError
+from rmm.expression_reader import MAX_DEPTH, Reader, advice_on_function
 from rmm.expressions import (
-    MAX_DEPTH,
     Column,
-    Reader,
-    advice_on_function,
     describe,
     has_parameters,
     leaf_columns,
