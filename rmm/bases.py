@@ -143,9 +143,33 @@ class Polynomial:
 
 type Basis = Categories | Polynomial
 
-#: Function -> how it is written.
-BASES: dict[str, str] = {
-    "factor": 'factor(x), factor(x, base = "b") or factor(x, levels = c("b", "a"))',
-    "C": 'C(x), C(x, base = "b") or C(x, levels = c("b", "a"))',
-    "poly": "poly(x, 2): a column and its degree",
+
+@dataclass(frozen=True)
+class BasisFunction:
+    """How a basis is written, and what it is, for messages and documentation."""
+
+    example: str
+    usage: str
+    meaning: str
+
+
+_CATEGORIES = (
+    "the values as categories, also numbers; the base is the first level, or `base`; `levels` "
+    "gives their order"
+)
+
+BASES: dict[str, BasisFunction] = {
+    "factor": BasisFunction(
+        "factor(x)",
+        'factor(x), factor(x, base = "b") or factor(x, levels = c("b", "a"))',
+        _CATEGORIES,
+    ),
+    "C": BasisFunction(
+        'C(x, base = "b")', 'C(x), C(x, base = "b") or C(x, levels = c("b", "a"))', _CATEGORIES
+    ),
+    "poly": BasisFunction(
+        "poly(x, 2)",
+        "poly(x, 2): a column and its degree",
+        "orthogonal polynomials of degree 1 to 2, as in R: columns `poly(x, 2)1`, `poly(x, 2)2`",
+    ),
 }

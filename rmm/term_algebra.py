@@ -237,7 +237,7 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
 
 def _basis(tree: syntax.Call, reader: Reader) -> Atom:
     """`factor(x)`, `C(x, base = "b")` or `poly(x, 2)`."""
-    name, usage = tree.function, f"Write {BASES[tree.function]}."
+    name, usage = tree.function, f"Write {BASES[tree.function].usage}."
     if not tree.arguments or tree.arguments[0].keyword is not None:
         reader.fail(f"`{name}()` needs a column.", tree, usage)
     expression = reader.read(tree.arguments[0].value)
