@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rmm import syntax
+from rmm.expression_reader import Reader, is_parameter
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -16,13 +17,11 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
     TableCall,
     Unary,
     children,
     describe,
     has_parameters,
-    is_parameter,
 )
 
 

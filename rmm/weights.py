@@ -14,6 +14,7 @@ import numpy as np
 
 from rmm import syntax
 from rmm.errors import FormulaError
+from rmm.expression_reader import Reader
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -24,7 +25,6 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
     TableCall,
     Unary,
     children,
