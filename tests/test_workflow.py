@@ -323,7 +323,7 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
     pd.testing.assert_frame_equal(rest, stopped)
 
 
-# --- folders with any name -------------------------------------------------------------------------
+# --- folders with any name ------------------------------------------------------------------------
 
 
 def lay_out_environment(folder: Path) -> Path:
