@@ -33,11 +33,15 @@ class Columns:
     values : (rows, len(labels)) array
     full : bool
         Whether they hold a column for every level of a category, whose sum is the intercept.
+    known : (rows,) array or None
+        Sum of the columns that were taken out because their coefficients are held at a number,
+        times these numbers.
     """
 
     labels: tuple[str, ...]
     values: Array
     full: bool = False
+    known: Array | None = None
 
 
 def encode(
