@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from rmm.integration import Integration, find_integration
 from rmm.levels import find_levels, without_what_cancels
 from rmm.missing import WAYS, Dropped, drop_incomplete
 from rmm.prior_language import PriorChoice, read_priors
-from rmm.prior_places import hold_coefficients, place_priors
+from rmm.prior_places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.priors import Resolved, centred_intercept, resolve
 from rmm.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
 from rmm.spec import INTERCEPT, Held, ModelSpec, build_spec
@@ -119,9 +120,15 @@ def _check_scale(priors: Resolved) -> None:
     for name, value in priors.data.items():
         if not np.isfinite(value).all():
             raise DataError(
-                f"The values of the outcome or of a predictor are so large that `{name}` is not "
-                "finite. Divide them by a constant."
+                "The values of the outcome or of a predictor are so large that the default prior "
+                f"of `{_shown(name)}` is not finite. Divide them by a constant."
             )
+
+
+def _shown(name: str) -> str:
+    """The parameter, by its name in `summary()`, whose prior has a number of this name."""
+    parameter = re.sub("^(prior|base)_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
+    return IN_PROGRAMS.get(parameter, parameter)
 
 
 def prepare_without_data(

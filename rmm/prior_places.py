@@ -18,7 +18,7 @@ from rmm.recipe import DesignRecipe
 from rmm.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 
 #: Names of programs for what a summary calls otherwise.
-_IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2"}
+IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2"}
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def _meant(target: str, known: Mapping[str, Parameter], recipe: DesignRecipe) ->
     names = [
         f"{name}[{target}]" for name in known if target in recipe.labels.get(name, ())
     ] or [name for name in known if name.startswith(f"{target}_")]  # fmt: skip
-    if target in _IN_PROGRAMS:
-        names = [_IN_PROGRAMS[target]]
+    if target in IN_PROGRAMS:
+        names = [IN_PROGRAMS[target]]
     return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""
 
 
@@ -117,12 +117,15 @@ def _element(
     element = statement.element
     if element is None:
         return None
+    if element not in labels:  # a label may begin or end with a blank
+        element = element.strip()
     place = int(element) if re.fullmatch("[0-9]{1,9}", element) else 0
     numbered = labels[place - 1] if 1 <= place <= len(labels) else None
-    if element in labels and numbered in (None, element):
-        return element
+    by_place = "." in statement.text.split("[")[0]
+    if element in labels and by_place and numbered not in (None, element):
+        return _place_before_name(statement, element, str(numbered))
     if element in labels:
-        return _name_or_place(statement, element, str(numbered))
+        return element
     if numbered is not None:
         return numbered
     allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
@@ -138,20 +141,17 @@ _WITHOUT_TABLE = (
 )
 
 
-def _name_or_place(statement: PriorStatement, name: str, numbered: str) -> str:
-    """One of two readings: R's names with a dot count places, ours with `_` name labels."""
-    by_place = "." in statement.text.split("[")[0]
-    meant = numbered if by_place else name
-    target, other = statement.target, name if by_place else numbered
+def _place_before_name(statement: PriorStatement, name: str, numbered: str) -> str:
+    """R's names, with a dot, count; a number that is also a name of another element is told."""
+    target = statement.target
     warnings.warn(
-        f"`{statement.text}`: there is a coefficient named {name}, and number {name} is the one "
-        f"named {numbered}. It was read as {target}[{meant}], not {target}[{other}]: names "
-        f"written with a dot ({target.replace('_', '.')}) count the rows of summary(), names with "
-        "an underscore give their labels.",
+        f"`{statement.text}`: number {name} of `{target}` is {target}[{numbered}], and that is "
+        f"what was read: names with a dot ({target.replace('_', '.')}) count the rows of "
+        f"summary(). For the coefficient called {name} write {target}[{name}].",
         SpecificationWarning,
         stacklevel=2,
     )
-    return meant
+    return numbered
 
 
 def _is_held(
@@ -218,8 +218,9 @@ def _hold_members(part: MemberPart, recipe: DesignRecipe, held: Mapping[str, Hel
     for name, value in own:
         if name in computed:
             raise PriorError(
-                f"`{part.b}[{name}] = {value:g}`: the coefficient of a feature that is estimated "
-                "with the model cannot be held fixed. Give it a narrow prior."
+                f"`{part.b}[{name}] = {value:g}`: the coefficient of a feature of the members "
+                "cannot be held fixed where the feature itself is estimated. Give it a narrow "
+                "prior."
             )
     columns = [label for label in recipe.labels[part.b] if label not in computed]
     return replace(part, all_held=bool(own) and len(own) == len(columns))
