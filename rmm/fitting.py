@@ -13,6 +13,7 @@ import numpy as np
 
 from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
+from rmm.design_warnings import warn_of_design
 from rmm.draws import check_draws
 from rmm.errors import BackendError
 from rmm.families import Family, family_options, find_family
@@ -125,6 +126,7 @@ def fit(
     engine = find_backend(backend)
     family, options = _family(engine, family, backend_options)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
+    warn_of_design(model)
     settings = _settings(chains, warmup, draws, thin, seed, cores, timeout)
     return _sampled(engine, model, settings, monitor, inits, program, progress, options)
 
