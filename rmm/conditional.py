@@ -13,7 +13,7 @@ from rmm.formula import columns_of
 from rmm.model import Model
 from rmm.tables import Array, numeric
 from rmm.terms import Formula, Term
-from rmm.weights import leaf_columns
+from rmm.weights import leaf_columns, value_columns
 
 
 def reference_groups(
@@ -139,7 +139,7 @@ def _unlike(column: pd.Series, code: Array) -> Any:
 
 
 def _columns(terms: list[Term]) -> list[str]:
-    return [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    return [c for t in terms for a in t.atoms for c in value_columns(a.expression)]
 
 
 def _outside(formula: Formula) -> list[str]:
@@ -153,4 +153,4 @@ def _members(formula: Formula) -> list[str]:
     terms: list[Term] = []
     for block in formula.members:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
-    return [*_columns(terms), *(c for b in formula.members for c in b.weight.columns)]
+    return [*_columns(terms), *(c for b in formula.members for c in b.weight.variables)]

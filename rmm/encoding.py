@@ -12,7 +12,7 @@ import pandas as pd
 from rmm.errors import DataError
 from rmm.tables import check_category, codes, numeric
 from rmm.terms import Atom, Term
-from rmm.weights import Column, evaluate
+from rmm.weights import Column, Node, evaluate, leaf_columns, value_columns
 
 Array = np.ndarray[Any, Any]
 
@@ -118,16 +118,26 @@ def _atom(
     return Columns((atom.label,), _transformed(column, transform, rows)[:, None])
 
 
+def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str, Array]:
+    """The columns of an expression as `rmm.weights.evaluate` takes them.
+
+    Raises
+    ------
+    DataError
+        If one is not numeric that should be.
+    """
+    numbers, inputs = value_columns(expression), dict[str, Array]()
+    for name in leaf_columns(expression):
+        column = numeric(frame[name])
+        if column is None and name in numbers:
+            raise DataError(f"Column `{name}` in `{label}` is not numeric.")
+        inputs[name] = frame[name].to_numpy(dtype=object) if column is None else column
+    return inputs
+
+
 def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> Array:
     """Numbers of a column or an `I()` expression; `DataError` if they are not finite numbers."""
-    from rmm.weights import leaf_columns
-
-    inputs = {}
-    for name in leaf_columns(atom.expression):
-        column = numeric(frame[name])
-        if column is None:
-            raise DataError(f"Column `{name}` in `{atom.label}` is not numeric.")
-        inputs[name] = column
+    inputs = input_columns(atom.label, atom.expression, frame)
     start = np.arange(len(frame) + 1) if start is None else start
     with np.errstate(all="ignore"):
         values = np.broadcast_to(evaluate(atom.expression, inputs, start), len(frame))

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rmm import syntax
 from rmm.errors import FormulaError, close_names
-from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
+from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS, TABLE_FUNCTIONS
 
 MAX_NODES = 600  # names, numbers and operations of a weight function: more are a mistake
 _MAX_REPETITIONS = 2
@@ -65,6 +65,35 @@ class Aggregate:
         return describe(self)
 
 
+OWN_GROUP = "group"  # `within = group`: the group of mm(), whatever its id column is called
+
+
+@dataclass(frozen=True)
+class TableCall:
+    """A function of `weight_functions.TABLE_FUNCTIONS`, such as ``center(x)``.
+
+    Attributes
+    ----------
+    function : str
+    argument : Node
+        Without parameters: values are computed from data, beforehand.
+    within : str or None
+        A column, within whose values the constants are taken; `OWN_GROUP` with `own_group`.
+    own_group : bool
+        Whether constants are taken within the groups of `mm()`.
+    constants : tuple of (level, numbers), or None
+        Those of a fit, by level of `within` (one level, None, without it). None before a table is
+        known: they are then those of the values at hand. See `rmm.table_constants`.
+    """
+
+    function: str
+    argument: Node
+    within: str | None = None
+    own_group: bool = False
+    constants: tuple[tuple[Any, tuple[float, ...]], ...] | None = field(default=None, compare=False)
+    position: int = field(default=0, compare=False)
+
+
 @dataclass(frozen=True)
 class Call:
     """An elementwise function of `weight_functions.FUNCTIONS`."""
@@ -105,14 +134,23 @@ class LogisticSize:
 
 
 type Node = (
-    Number | Column | GroupSize | Parameter | Aggregate | Call | Unary | Binary | LogisticSize
+    Number
+    | Column
+    | GroupSize
+    | Parameter
+    | Aggregate
+    | TableCall
+    | Call
+    | Unary
+    | Binary
+    | LogisticSize
 )
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """Direct parts of a node, from left to right."""
     match node:
-        case Aggregate():
+        case Aggregate() | TableCall():
             return (node.argument,)
         case Call():
             return node.arguments
@@ -134,9 +172,19 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(reversed(children(current)))
 
 
-def leaf_columns(node: Node) -> tuple[str, ...]:
-    """Data columns used, once each, in order of appearance (inside aggregates too)."""
+def value_columns(node: Node) -> tuple[str, ...]:
+    """Columns whose values are used as numbers, once each, in order of appearance."""
     return tuple(dict.fromkeys(n.name for n in walk(node) if isinstance(n, Column)))
+
+
+def leaf_columns(node: Node) -> tuple[str, ...]:
+    """Data columns used, once each, inside aggregates and as `within =` too."""
+    within = [
+        n.within
+        for n in walk(node)
+        if isinstance(n, TableCall) and n.within is not None and not n.own_group
+    ]
+    return tuple(dict.fromkeys((*value_columns(node), *within)))
 
 
 def has_parameters(node: Node) -> bool:
@@ -166,8 +214,7 @@ def describe(node: Node) -> str:
         case Number():
             return format(node.value, ".15g")
         case Column():
-            plain = re.fullmatch(r"(?:[^\W\d_]|\.(?![0-9]))[\w.]*", node.name)
-            return node.name if plain else f"`{node.name}`"
+            return _name(node.name)
         case GroupSize():
             return "n"
         case Parameter():
@@ -175,6 +222,12 @@ def describe(node: Node) -> str:
         case Aggregate():
             extra = [format(value, ".15g") for value in node.extra]
             return f"{node.function}({', '.join([describe(node.argument), *extra])})"
+        case TableCall():
+            within = _name(node.within or "")
+            if within == OWN_GROUP and not node.own_group:
+                within = f"`{within}`"
+            within = f", within = {within}" if node.within is not None else ""
+            return f"{node.function}({describe(node.argument)}{within})"
         case Call():
             return f"{node.function}({', '.join(map(describe, node.arguments))})"
         case LogisticSize():
@@ -186,6 +239,11 @@ def describe(node: Node) -> str:
     right = _inside(node.right, own + 1)
     tight = node.op in "/^"
     return f"{left}{node.op}{right}" if tight else f"{left} {node.op} {right}"
+
+
+def _name(column: str) -> str:
+    plain = re.fullmatch(r"(?:[^\W\d_]|\.(?![0-9]))[\w.]*", column)
+    return column if plain else f"`{column}`"
 
 
 def _inside(node: Node, least: int) -> str:
@@ -203,6 +261,40 @@ def suggestion(name: str, allowed: Collection[str]) -> str:
         folded = [a for a in sorted(allowed) if a.lower() == name.lower()]
         close = folded[:1]
     return f" Did you mean `{close[0]}`?" if close else ""
+
+
+#: What people write -> what it is called here; or why it is not available.
+_OTHER_NAMES: dict[str, str] = dict.fromkeys(("centre", "centered", "demean"), "center") | {
+    "standardize": "scale",
+    "standardise": "scale",
+    "zscore": "scale",
+    "ln": "log",
+    "plogis": "ilogit",
+    "expit": "ilogit",
+    "inv_logit": "ilogit",
+    "qlogis": "logit",
+    "pnorm": "iprobit",
+    "qnorm": "probit",
+    "ceil": "ceiling",
+}
+_INSTEAD: dict[str, str] = {
+    "log1p": "Write log(1 + x).",
+    "expm1": "Write exp(x) - 1.",
+    "log2": "Write log(x)/log(2).",
+    "ifelse": "Write a comparison, which is 1 where it is true and 0 elsewhere: (x > 0)*x.",
+} | dict.fromkeys(
+    ("s", "te", "ti", "t2", "ns", "bs", "cs", "lo", "gp"), "Splines and smooths are not available."
+)
+
+
+def advice_on_function(name: str, allowed: Collection[str]) -> str:
+    """What to write instead of an unknown function; begins with a blank if there is anything."""
+    if name in _INSTEAD:
+        return f" {_INSTEAD[name]}"
+    other = _OTHER_NAMES.get(name.lower())
+    if other in allowed:
+        return f" Did you mean `{other}`?"
+    return suggestion(name, allowed)
 
 
 def _repetitions(node: Node) -> int:
@@ -301,6 +393,8 @@ class Reader:
 
     def _call(self, tree: syntax.Call) -> Node:
         name, at = tree.function, tree.span.position
+        if name in TABLE_FUNCTIONS:
+            return self._table_call(tree)
         for argument in tree.arguments:
             if argument.keyword is not None and not (name == "quantile" and self.weights):
                 self.fail(f"`{name}()` takes no keyword `{argument.keyword} =`.", tree)
@@ -322,11 +416,11 @@ class Reader:
                 tree,
                 "Compute the aggregate as a data column.",
             )
-        allowed = [*FUNCTIONS, *(AGGREGATES if self.weights else ())]
+        allowed = [*FUNCTIONS, *TABLE_FUNCTIONS, *(AGGREGATES if self.weights else ())]
         self.fail(
-            f"Unknown function `{name}()`.{suggestion(name, allowed)}",
+            f"Unknown function `{name}()`.{advice_on_function(name, allowed)}",
             tree,
-            f"Functions: {' '.join(FUNCTIONS)}."
+            f"Functions: {' '.join((*FUNCTIONS, *TABLE_FUNCTIONS))}."
             + (f" Group aggregates: {' '.join(AGGREGATES)}." if self.weights else ""),
         )
 
@@ -339,7 +433,7 @@ class Reader:
     def _aggregate(self, tree: syntax.Call) -> Node:
         name, extra = tree.function, AGGREGATES[tree.function].extra
         self._count(tree, 1 + len(extra))
-        argument = self._node(tree.arguments[0].value)
+        argument = self._data(name, tree.arguments[0].value)
         for node in walk(argument):
             if isinstance(node, Aggregate):
                 raise FormulaError(
@@ -350,20 +444,58 @@ class Reader:
                     len(node.function),
                     "Compute the inner one as a data column.",
                 )
-            if isinstance(node, Parameter):
-                raise FormulaError(
-                    f"The parameter `{node.name}` stands inside `{name}()`: group aggregates are "
-                    "computed from data, beforehand.",
-                    self.text,
-                    node.position,
-                    len(node.name),
-                    f"Take it out: b1*{name}(x) instead of {name}(b1*x).",
-                )
         values = tuple(
             self._extra(tree, item, rule)
             for item, rule in zip(tree.arguments[1:], extra, strict=True)
         )
         return Aggregate(name, argument, values, tree.span.position)
+
+    def _data(self, name: str, tree: syntax.Syntax) -> Node:
+        """The argument of `name()`, which is computed from data, beforehand."""
+        argument = self._node(tree)
+        for node in walk(argument):
+            if isinstance(node, Parameter):
+                kind = "group aggregates are" if name in AGGREGATES else f"`{name}()` is"
+                raise FormulaError(
+                    f"The parameter `{node.name}` stands inside `{name}()`: {kind} computed from "
+                    "data, beforehand.",
+                    self.text,
+                    node.position,
+                    len(node.name),
+                    f"Take it out: b1*{name}(x) instead of {name}(b1*x).",
+                )
+        return argument
+
+    def _table_call(self, tree: syntax.Call) -> Node:
+        name, row = tree.function, TABLE_FUNCTIONS[tree.function]
+        usage = f"Write {name}(x)"
+        usage += f", or {name}(x, within = a column) for means within its values." * row.within
+        keywords = [a.keyword for a in tree.arguments]
+        if keywords not in ([None], [None, "within"][: 1 + row.within]):
+            found = ", ".join(syntax.source(self.text, a.value) for a in tree.arguments[1:])
+            self.fail(
+                f"`{name}()` takes one expression of columns, not {len(keywords)} arguments"
+                + (f" ({found})." if found else "."),
+                tree,
+                usage,
+            )
+        argument = self._data(name, tree.arguments[0].value)
+        if not value_columns(argument) and not any(
+            isinstance(n, GroupSize) for n in walk(argument)
+        ):
+            self.fail(f"`{name}()` holds no column.", tree, usage)
+        if len(keywords) == 1:
+            return TableCall(name, argument, position=tree.span.position)
+        within = tree.arguments[1].value
+        if not isinstance(within, syntax.Name):
+            self.fail(
+                "`within =` names a column.",
+                within,
+                f"{name}(x, within = group) is about the means of the groups of mm(), "
+                f"{name}(x, within = a column) about those of any other units.",
+            )
+        own = within.name == OWN_GROUP and not within.quoted
+        return TableCall(name, argument, within.name, own, position=tree.span.position)
 
     def _extra(
         self, tree: syntax.Call, item: syntax.Argument, rule: tuple[str, float, float]

@@ -159,8 +159,9 @@ def _sampled(
     starts = [
         {**nuisance, **language.initial(model.spec, forms, model.priors.data, v)} for v in neutral
     ]
-    if own:
-        starts = [drawn_only(text, engine.language, values) for values in starts]
+    if own:  # it may sample parameters themselves where ours samples standardised ones
+        both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
+        starts = [drawn_only(text, engine.language, values) for values in both]
     with progress_bar(progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
     check_draws(run, model, settings.chains, settings.draws)

@@ -106,14 +106,15 @@ def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
         elif parameter.support == "positive":  # a Weibull shape is an inverse sd
             unit = np.array([1 / s if parameter.role == "shape" else s])
             centre, spread = 0.0, unit * scales.get(parameter.name, np.ones(len(priors)))
+        elif parameter.role == "weight":
+            out[parameter.name] = _valid_weights(model, parameter.name, priors, rng)
+            continue
         elif parameter.role == "feature":
             out[parameter.name] = _near(priors, rng)
             continue
         else:
             centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
         values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
-        if parameter.name in {p.b_w for p in model.spec.members}:
-            values = _valid_weights(model, parameter.name, values, rng)
         out[parameter.name] = values if parameter.dims else float(values[0])
     return out
 
@@ -154,11 +155,15 @@ def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -
     return float(spread * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
 
 
-def _valid_weights(model: Model, name: str, values: Array, rng: np.random.Generator) -> Array:
+def _valid_weights(
+    model: Model, name: str, priors: tuple[Prior, ...], rng: np.random.Generator
+) -> Array:
+    """Weight coefficients within one standardised unit of 0 that give finite weights."""
     index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
     part, member = model.spec.members[index], model.design.members[index]
-    free = [p.family in ("normal", "student_t") for p in model.priors.elements[name]]
-    values = np.where(free, rng.uniform(-1, 1, len(values)) / member.multiplier_scale, values)
+    units = 1 / member.multiplier_scale
+    free = [p.family in ("normal", "student_t") for p in priors]
+    values = np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
     for _ in range(_TRIES):
         if _usable(index, model, values):
             return values

@@ -17,6 +17,7 @@ from rmm.identification import (
     warn_of_idle_coefficients,
     warn_of_means,
     warn_of_order,
+    warn_of_total_scales,
     warn_of_weights_of_constants,
 )
 from rmm.member_features import FeatureArrays, build_feature
@@ -26,6 +27,7 @@ from rmm.tables import Array, numeric
 from rmm.terms import FeatureTerm, FixedTerm
 from rmm.units import Members
 from rmm.walks import Walk, find_walk
+from rmm.weight_scales import multiplier_scales
 from rmm.weights import evaluate, log_size_less_one, normalise
 
 
@@ -56,6 +58,8 @@ class Membership:
         mean over groups with members of sqrt(sum w^2) at equal weights, for the prior of sigma_l1.
     inputs : mapping
         Weight variables by program identifier, each (M,); empty for known weights.
+    multiplier_scale : (K,) array
+        Standard deviation of what each weight coefficient multiplies: see `rmm.weight_scales`.
     n, log_n1 : (M,) arrays
         Group size and log(n - 1).
     offset : (M,) array or None
@@ -140,7 +144,7 @@ def build_membership(
     """
     frame, segments = units.of(grouped.frame), units.segments
     columns = take_out_held(encoded, part.held)
-    scales = _multiplier_scales(part, grouped, units)
+    scales = multiplier_scales(part.weight, weight_columns(part, grouped, units), units.segments)
     inputs = _weight_inputs(part, grouped, units)
     equal = 1.0 / units.size if part.estimated else _known_weights(part, grouped, units, known)
     offset = fixed_sum(part.block.fixed, frame, segments)
@@ -179,11 +183,10 @@ def _check(
     warn_of_order(part)
     warn_of_means(part)
     if part.estimated:
-        columns, scales = (
-            weight_columns(part, grouped, units),
-            _multiplier_scales(part, grouped, units),
-        )
+        columns = weight_columns(part, grouped, units)
+        scales = multiplier_scales(part.weight, columns, units.segments)
         check_weight_variables(part, units.group, inputs)
+        warn_of_total_scales(part, columns, units.segments)
         warn_of_idle_coefficients(part, columns, units.segments, scales)
         warn_of_free_scale(part, columns, units.segments, scales)
         warn_of_weights_of_constants(part, found.values, units.group)
@@ -255,7 +258,8 @@ def _features(
 
 def _typical_weights(part: MemberPart, grouped: Grouped, units: Members) -> Array:
     """Weights half a standard deviation away from equal ones; equal ones if that fails."""
-    columns, scales = weight_columns(part, grouped, units), _multiplier_scales(part, grouped, units)
+    columns = weight_columns(part, grouped, units)
+    scales = multiplier_scales(part.weight, columns, units.segments)
     at = dict(zip(part.weight.parameters, map(float, 0.5 / scales), strict=True))
     try:
         return part.weight.weights(columns, units.segments, at)
@@ -271,9 +275,9 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     frame, out = units.of(grouped.frame), dict[str, Array]()
     for name in part.weight.columns:
         column = numeric(frame[name])
-        if column is None:
+        if column is None and name in part.weight.variables:
             raise DataError(f"The weight variable `{name}` is not numeric.")
-        out[name] = column
+        out[name] = frame[name].to_numpy(dtype=object) if column is None else column
     return out
 
 
@@ -309,19 +313,6 @@ def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: in
         groups_of_fit = np.count_nonzero(units.present[:known])
         values = values * groups_of_fit / values[: units.start[known]].sum()
     return values
-
-
-def _multiplier_scales(part: MemberPart, grouped: Grouped, units: Members) -> Array:
-    """Standard deviation of what each weight coefficient multiplies; 1 for intercepts."""
-    columns, scales = weight_columns(part, grouped, units), []
-    for name in part.weight.parameters:
-        node = part.weight.multiplier(name)
-        sd = 0.0
-        if node is not None:
-            values = np.broadcast_to(evaluate(node, columns, units.segments), len(units.rows))
-            sd = float(np.std(values, ddof=1))
-        scales.append(sd if np.isfinite(sd) and sd > 0 else 1.0)
-    return np.array(scales)
 
 
 def fixed_sum(

@@ -24,6 +24,7 @@ from rmm.prior_places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.priors import Resolved, centred_intercept, resolve
 from rmm.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
 from rmm.spec import INTERCEPT, Held, ModelSpec, build_spec
+from rmm.table_constants import with_constants
 from rmm.tables import read_table
 
 
@@ -99,7 +100,7 @@ def prepare(
         rows, dropped = drop_incomplete(written, frame)
     grouped = without_what_cancels(group_table(written, rows))
     levelled, levels = find_levels(grouped)
-    spec = build_spec(levelled, known, levels)
+    spec = with_constants(build_spec(levelled, known, levels), grouped)
     encoded = encode_predictors(spec, grouped, transform=transform)
     recipe = make_recipe(spec, encoded)
     placed = place_priors(choice, spec, recipe)

@@ -14,14 +14,14 @@ from rmm.expressions import (
     MAX_DEPTH,
     Column,
     Reader,
+    advice_on_function,
     describe,
     has_parameters,
     leaf_columns,
-    suggestion,
 )
 from rmm.features import FEATURES, Feature
 from rmm.terms import Atom, FeatureTerm, FixedTerm, Term
-from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
+from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS, TABLE_FUNCTIONS
 from rmm.weight_values import evaluate
 
 MAX_REMOVED = 100  # terms after a minus: each is looked for among all before it
@@ -217,11 +217,12 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
             "It is a variable of its own in vars() or mmc() of mm(): no part of a product, of "
             "fix(), of another function, of hm() or of the formula outside mm().",
         )
-    elif name not in FUNCTIONS and name not in AGGREGATES:
+    elif name not in (*FUNCTIONS, *TABLE_FUNCTIONS, *AGGREGATES):
+        allowed = (*SPECIALS, *TABLE_FUNCTIONS, *FUNCTIONS)
         reader.fail(
-            f"Unknown function `{name}()`.{suggestion(name, [*SPECIALS, *FUNCTIONS])}",
+            f"Unknown function `{name}()`.{advice_on_function(name, allowed)}",
             tree,
-            f"A formula may call: {' '.join((*SPECIALS, *FUNCTIONS))}.",
+            f"A formula may call: {' '.join(allowed)}.",
         )
     else:
         expression = reader.read(tree)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rmm import syntax
 from rmm.expressions import (
@@ -16,6 +17,7 @@ from rmm.expressions import (
     Number,
     Parameter,
     Reader,
+    TableCall,
     Unary,
     children,
     describe,
@@ -27,6 +29,8 @@ from rmm.expressions import (
 def rebuilt(node: Node, parts: list[Node]) -> Node:
     """A node with other children."""
     match node:
+        case Aggregate() | TableCall():
+            return replace(node, argument=parts[0])
         case Call():
             return Call(node.function, tuple(parts), node.position)
         case Unary():
@@ -42,7 +46,7 @@ def substituted(node: Node, values: Mapping[str, float]) -> Node:
     """The expression with numbers in place of the named parameters."""
     if isinstance(node, Parameter) and node.name in values:
         return Number(float(values[node.name]), node.position)
-    if isinstance(node, Aggregate):
+    if isinstance(node, Aggregate | TableCall):
         return node
     return rebuilt(node, [substituted(child, values) for child in children(node)])
 
@@ -76,7 +80,7 @@ class _Coefficients:
         self.names: dict[str, str] = {}
 
     def place(self, node: Node) -> Node:
-        if isinstance(node, (Column, GroupSize, Aggregate)):
+        if isinstance(node, (Column, GroupSize, Aggregate, TableCall)):
             if node.position in self.bare:
                 return node
             name = self.names.setdefault(describe(node), f"b{len(self.names) + 1}")
@@ -190,24 +194,36 @@ def log_of_size_power(node: Node) -> Node | None:
     return None
 
 
-def largest_slope(node: Node, parameter: str) -> Node | None:
-    """Slope of the largest product around the only occurrence of `parameter`."""
-    for part in _around(node, parameter):
-        slope = _slope(part, parameter)
-        if slope is not None:
-            return slope
-    return None
+def multipliers(node: Node, parameter: str) -> list[Node | None]:
+    """What each occurrence of a parameter multiplies; `Number(1.0)` of an intercept.
 
-
-def _around(node: Node, parameter: str) -> list[Node]:
-    """The nodes that hold the first occurrence of `parameter`, from the whole to itself."""
+    The slope of the largest product around it. In a power with a base without parameters, such as
+    ``share^b1``, it is the logarithm of the base, since share^b1 is exp(b1*log(share)). None where
+    it is no factor of a product.
+    """
     if node == Parameter(parameter):
-        return [node]
-    for child in children(node):
-        below = _around(child, parameter)
-        if below:
-            return [node, *below]
-    return []
+        return [Number(1.0)]
+    slope = _slope(node, parameter)
+    if slope is None:
+        slope = _slope_in_power(node, parameter)
+    if slope is not None:
+        return [slope]
+    return [found for child in children(node) for found in multipliers(child, parameter)]
+
+
+def _slope_in_power(node: Node, parameter: str) -> Node | None:
+    match node:
+        case Binary(op="^", left=base, right=exponent):
+            pass
+        case Call(function="pow", arguments=(base, exponent)):
+            pass
+        case _:
+            return None
+    slope = None if has_parameters(base) else _slope(exponent, parameter)
+    if slope is None:
+        return None
+    log = Call("log", (base,))
+    return log if slope == Number(1.0) else Binary("*", slope, log)
 
 
 def _slope(node: Node, parameter: str) -> Node | None:

@@ -203,7 +203,11 @@ def test_any_column_name_becomes_a_valid_identifier(name):
         ("b0*b1", None),
         ("x/b1", None),
         ("b1*x + b1*y", None),
-        ("x^b1", None),
+        ("b1*x/(1 + b1*x)", "x"),
+        ("x^b1", "log(x)"),
+        ("pow(x, 2*b1)", "2 * log(x)"),
+        ("1/n^b1", "log(n)"),
+        ("b1^x", None),
     ],
 )
 def test_multiplier(text, slope):

@@ -15,6 +15,7 @@ from rmm.backends import jags_pool
 from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
 from rmm.backends.jags_pool import Message
 from rmm.errors import BackendError, ConvergenceWarning, ProgramError
+from rmm.programs.names import standard_name
 
 RNG = "base::Mersenne-Twister"
 OPTIONS = ("adapt", "require_block", "multiplied")
@@ -250,7 +251,7 @@ def _why(outside: Sequence[str], held: Sequence[str], multiplied: Mapping[str, s
     """Why nodes are outside: the block holds their factors, or it is not known."""
     variables = dict.fromkeys(node.split("[")[0] for node in outside)
     factors = [multiplied.get(name, "") for name in variables]
-    if not set(factors) <= set(held):
+    if not {standard_name(factor) for factor in factors} <= set(held):
         return "it takes what has a normal prior and is linear in the predictor."
     products = ", ".join(f"{a}*{b}" for a, b in zip(factors, variables, strict=True))
     return (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmm.errors import FormulaError
-from rmm.families.base import Curvature, Family, Parameter
+from rmm.families.base import Curvature, Family, Parameter, Widths
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
@@ -63,4 +63,13 @@ def family_options() -> frozenset[str]:
     return frozenset(name for family in FAMILIES.values() for name in family.option_names)
 
 
-__all__ = ["FAMILIES", "Cox", "Curvature", "Family", "Parameter", "family_options", "find_family"]
+__all__ = [
+    "FAMILIES",
+    "Cox",
+    "Curvature",
+    "Family",
+    "Parameter",
+    "Widths",
+    "family_options",
+    "find_family",
+]

@@ -16,12 +16,13 @@ import numpy as np
 
 from rmm.design import Design
 from rmm.errors import BackendError, printable
-from rmm.expressions import Aggregate, Column, Node, children
+from rmm.expressions import Aggregate, Column, Node, TableCall, children
 from rmm.families import Family
 from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
 from rmm.memberships import Membership
 from rmm.prior_language import Prior
+from rmm.priors import unit_name
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
 from rmm.weight_forms import rebuilt
@@ -35,7 +36,8 @@ Forms = Mapping[str, tuple[str, ...]]
 class Hyperparameter:
     """One number that is sampled: element `index` of a parameter (0 for a scalar).
 
-    `unit` is what a standard deviation may well be, half of the outcome's share in it.
+    `unit` is what a standard deviation may well be, half of the outcome's share in it; of a weight
+    coefficient it is 1 / sd of what it multiplies.
     """
 
     name: str
@@ -289,7 +291,9 @@ def _hyperparameters(
     """What is sampled, and sds and shapes that are held fixed."""
     hyper: list[Hyperparameter] = []
     fixed: dict[str, Array] = {}
-    units = _units(spec, design)
+    units = _units(spec, design) | {
+        p.b_w: np.atleast_1d(prior_data[unit_name(p.b_w)]) for p in spec.members if p.estimated
+    }
     for parameter in spec.sampled:
         if not parameter.structural or parameter.role == "coefficient":
             continue
@@ -299,7 +303,7 @@ def _hyperparameters(
             continue
         for index in range(count):
             prior = prior_of(parameter.name, index, prior_data)
-            unit = float(units[parameter.name][index]) if parameter.role == "sd" else 1.0
+            unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
             hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
     return tuple(hyper), fixed
 
@@ -348,8 +352,8 @@ def _weights(part: MemberPart, member: Membership) -> Weights:
 
 
 def _with_inputs(node: Node, names: Mapping[str, str]) -> Node:
-    """The expression over data vectors: aggregates, computed beforehand, become columns."""
-    if isinstance(node, Column | Aggregate):
+    """The expression over data vectors: what was computed beforehand becomes a column."""
+    if isinstance(node, Column | Aggregate | TableCall):
         return Column(names[input_key(node)])
     return rebuilt(node, [_with_inputs(child, names) for child in children(node)])
 

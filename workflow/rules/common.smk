@@ -3,6 +3,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import sys
@@ -16,6 +17,12 @@ from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
 from rmm.study.checkpoints import discard
 from rmm.study.provenance import begin_run, end_run
+
+# Snakemake puts this path into shell commands as it is, which blanks, apostrophes and letters
+# beyond ASCII do not survive. Jobs start in the present folder: an environment inside it needs no
+# more than its relative path; any other one is quoted.
+if shlex.quote(sys.executable) != sys.executable:
+    sys.executable = shlex.quote(os.path.relpath(sys.executable))
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
