@@ -15,6 +15,7 @@ import numpy as np
 from rmm.arguments import readable
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
+from rmm.design_warnings import warn_of_design
 from rmm.engine_choice import (
     AUTO,
     Request,
@@ -142,6 +143,7 @@ def fit(
     keep = _monitor(monitor)
     _check_flag("progress", progress)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
+    warn_of_design(model)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     asked = Request(model, settings, neutral, keep, program, progress, options)
     if backend == AUTO:
