@@ -17,6 +17,7 @@ from rmm.draws import check_draws
 from rmm.errors import BackendError
 from rmm.families import Family, family_options, find_family
 from rmm.fitted import Fit
+from rmm.group_sizes import reported_draws
 from rmm.inits import initial_values
 from rmm.model import Model, prepare, prepare_without_data
 from rmm.own_program import check_variables, drawn_only, read_program
@@ -162,6 +163,7 @@ def _sampled(
         starts = [drawn_only(text, engine.language, values) for values in both]
     with progress_bar(progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
+    run = replace(run, draws=reported_draws(model.spec, model.design.members, run.draws))
     check_draws(run, model, settings.chains, settings.draws)
     result = Fit(model, run, text, values, engine.name, settings)
     result.warn()

@@ -14,6 +14,7 @@ from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
+from rmm.group_sizes import with_typical_sizes
 from rmm.grouping import Grouped, group_table
 from rmm.integration import Integration, find_integration
 from rmm.levels import coefficient_labels, find_levels, without_what_cancels
@@ -101,6 +102,7 @@ def prepare(
         grouped = replace(grouped, formula=parsed)
         spec = build_spec(parsed, known, levels)
     design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
+    design = replace(design, members=with_typical_sizes(spec, design.members, rest))
     resolved = resolve(rest, spec, design)
     _check_scale(resolved)
     used = frame[list(columns_of(written))]
