@@ -63,7 +63,9 @@ class Membership:
     multiplier_scale : (K,) array
         Standard deviation of what each weight coefficient multiplies: see `rmm.weight_scales`.
     n, log_n1 : (M,) arrays
-        Group size and log(n - 1).
+        Group size over `typical_size`, and log(n - 1).
+    typical_size : float
+        Size of the groups at which coefficients are sampled: see `rmm.group_sizes`.
     offset : (M,) array or None
         Known part of the member effects (`fix()` inside a block with estimated weights).
     walk : Walk or None
@@ -90,6 +92,7 @@ class Membership:
     walk: Walk | None = None
     slopes: Columns | None = None
     features: tuple[FeatureArrays, ...] = ()
+    typical_size: float = 1.0
 
     @property
     def effect(self) -> Array:
@@ -218,7 +221,7 @@ def _columns(
     values = np.column_stack([sums, *(f.reference for f in given)])
     labels = (*found.labels, *(f.term.label for f in given))
     total = None if found.known is None else group_sums(found.known * equal, units.start)
-    free = take_out_held(Columns(labels, values, found.full, total), part.held)
+    free = take_out_held(Columns(labels, values, found.full, known=total), part.held)
     scale = np.append(scale, [f.scale for f in given if f.term.label in free.labels])
     X, center = centred(free.values, centre)
     return X, center, scale, free
