@@ -17,11 +17,12 @@ from rmm.after_fit import AfterFit
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.contraction import MOSTLY_PRIOR, contraction, mostly_prior
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
 from rmm.identification import always_together
 from rmm.memberships import weight_columns
 from rmm.model import Model
 from rmm.predictor import flat_draws, weight_draws, weight_totals
+from rmm.prior_draws import PriorPredictive, draw_prior_predictive
 from rmm.programs import find_language
 from rmm.spec import MemberPart
 from rmm.summary import (
@@ -387,17 +388,48 @@ class Fit(AfterFit):
 
         return plot(self, "plot_weights", kind, options)
 
+    def prior_predictive(self, draws: int = 1000, seed: int | None = None) -> PriorPredictive:
+        """What the fit's priors alone say of the outcome of its groups.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws from the priors.
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        PriorPredictive
+            See `rmm.prior_predictive`.
+
+        Raises
+        ------
+        PriorError
+            If the fit is of a program of your own, whose priors are not known.
+        """
+        if self._own_program:
+            raise PriorError(
+                "The fit's program is your own, and its priors are not known: "
+                "rmm.prior_predictive() draws from those of a formula."
+            )
+        return draw_prior_predictive(
+            self.model, draws, self.settings.seed if seed is None else seed
+        )
+
     def plot_check(self, kind: str = "predictive", **options: Any) -> Figure:
         """A posterior predictive check: outcomes drawn from the model beside those observed.
 
         Densities for numbers, shares by predicted probability for 0/1, counts and choices, a
-        Kaplan-Meier curve in a band for durations.
+        Kaplan-Meier curve in a band for durations. Or, with ``"prior_predictive"``, what the
+        priors alone say.
 
         Parameters
         ----------
-        kind : {"predictive"}
+        kind : {"predictive", "prior_predictive"}
         **options
-            Those of `rmm.plots.check`: ``replications=50``, ``seed=``.
+            Those of `rmm.plots.check`: ``replications=50``, ``seed=``; of
+            `rmm.plots.prior_predictive`: ``draws=1000``, ``seed=``.
 
         Returns
         -------
