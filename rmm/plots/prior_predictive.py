@@ -65,7 +65,7 @@ def _log10(values: Array) -> Array:
         return np.clip(np.log10(values), -_MOST_DIGITS, _MOST_DIGITS)
 
 
-def _as_number(log10: float, place: int) -> str:
+def _as_number(log10: float, place: float) -> str:
     return f"{10 ** float(np.clip(log10, -_MOST_DIGITS, _MOST_DIGITS)):.4g}"
 
 

@@ -74,7 +74,9 @@ PERFORMANCE = pa.schema(
         ("alpha", pa.float64()),
         pa.field("policy", pa.string(), nullable=False),  # per_method | complete_case
         ("value", pa.float64()),
-        ("mcse", pa.float64()),
+        ("mcse", pa.float64()),  # null for rates of 0 and 1
+        ("lower", pa.float64()),  # 95% Monte Carlo interval; Wilson's for rates
+        ("upper", pa.float64()),
         ("n", pa.int64()),  # usable fits that the value rests on
         ("n_failed", pa.int64()),  # failed and timed out
         ("n_not_converged", pa.int64()),
