@@ -184,6 +184,19 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def id_columns(formula: Formula) -> frozenset[str]:
+    """Columns whose values are names: ids of members, groups and nesting units, strata, labels.
+
+    Parameters
+    ----------
+    formula : Formula
+    """
+    found = {c for block in formula.members for c in (block.member, block.group)}
+    for nesting in formula.nestings:
+        found |= {nesting.unit, nesting.label_column or nesting.unit}
+    return frozenset(found | ({formula.strata} if formula.strata is not None else set()))
+
+
 def _columns_of_terms(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:
     every = [*terms, *(item.term for item in fixed)]
     return [c for term in every for atom in term.atoms for c in leaf_columns(atom.expression)]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rmm.columns import simplify_columns
 from rmm.design import Design, build_design
 from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
-from rmm.formula import columns_of, parse_formula
+from rmm.formula import columns_of, id_columns, parse_formula
 from rmm.grouping import Grouped, group_table
 from rmm.integration import Integration, find_integration
 from rmm.levels import coefficient_labels, find_levels, without_what_cancels
@@ -48,6 +49,8 @@ class Model:
         Groups left out for missing values.
     integration : Integration or None
         Effects that an engine need not sample as they stand.
+    na : tuple of str or None
+        Texts that mean a missing value in text files, those of new data too.
     """
 
     formula: str
@@ -61,6 +64,7 @@ class Model:
     missing: str = "error"
     dropped: Dropped | None = None
     integration: Integration | None = None
+    na: tuple[str, ...] | None = None
 
 
 def prepare(
@@ -71,6 +75,7 @@ def prepare(
     priors: Any = "weakly_informative",
     transform: str | None = None,
     missing: str = "error",
+    na: Sequence[str] | None = None,
 ) -> Model:
     """Check a formula against a table and lay out the arrays.
 
@@ -87,8 +92,11 @@ def prepare(
     if missing not in WAYS:
         raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
     choice = read_priors(priors)
-    frame, known = read_table(data), find_family(family)
-    written, dropped, rows = parse_formula(formula), None, frame
+    known, written = find_family(family), parse_formula(formula)
+    ids = id_columns(written)
+    frame = read_table(data, ids=ids, na=na)
+    frame = simplify_columns(frame, columns_of(written), ids)
+    dropped, rows = None, frame
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     grouped = without_what_cancels(group_table(written, rows))
@@ -106,7 +114,7 @@ def prepare(
     used = frame[list(columns_of(written))]
     return Model(
         formula, spec, grouped, design, choice, resolved, transform, used, missing, dropped,
-        find_integration(spec, design),
+        find_integration(spec, design), None if na is None else tuple(na),
     )  # fmt: skip
 
 
