@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rmm.comparison import compare
     from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
+    from rmm.reshaping import to_long
     from rmm.simulation import SimulatedData, simulate
     from rmm.storage import load
 
@@ -44,6 +45,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
+    "to_long": ("rmm.reshaping", "to_long"),
     "datasets": ("rmm.datasets", None),
 }
 
@@ -79,4 +81,5 @@ __all__ = [
     "program",
     "program_data",
     "simulate",
+    "to_long",
 ]

@@ -74,7 +74,7 @@ def _simplify(column: pd.Series) -> pd.Series:
         if dtype.kind == "f" and dtype.itemsize not in (4, 8):
             values = values.astype(float)
         return column if values.dtype == dtype and dtype.isnative else _with(column, values)
-    return _from_objects(column) if dtype == object else column
+    return _from_objects(column) if pd.api.types.is_object_dtype(dtype) else column
 
 
 def _with(column: pd.Series, values: Any) -> pd.Series:
@@ -118,20 +118,20 @@ def _numbers(column: pd.Series, there: pd.Series) -> pd.Series:
         return column
     if all(isinstance(v, numbers.Integral) for v in there):
         low, high = int(min(there)), int(max(there))
-        kind = "int64" if -(2**63) <= low and high < 2**63 else "uint64"
+        kind = "int64" if low >= -(2**63) and high < 2**63 else "uint64"
         if kind == "uint64" and (low < 0 or high >= 2**64):
             return column
-        whole = column.map(int, na_action="ignore")
-        if len(there) == len(column):
-            return whole.astype(kind)
-        return whole.astype(kind.replace("i", "I").replace("u", "U"))
+        given = len(there) == len(column)
+        values = [None if pd.isna(v) else int(v) for v in column]
+        kind = kind if given else {"int64": "Int64", "uint64": "UInt64"}[kind]
+        return pd.Series(values, index=column.index, name=column.name, dtype=kind)
     try:
-        values = there.map(float)
+        floats = there.map(float)
     except OverflowError:
         return column
-    if values.nunique() < there.nunique():  # more digits than a float has
+    if floats.nunique() < there.nunique():  # more digits than a float has
         return column
-    return values.reindex(column.index)
+    return floats.reindex(column.index)
 
 
 def _as_ids(column: pd.Series) -> pd.Series:

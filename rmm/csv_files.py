@@ -275,8 +275,8 @@ def _read_values(column: pd.Series, tokens: Sequence[str], comma: bool) -> pd.Se
     given = column.mask(column.isin(missing)) if missing else column
     if all(text.strip() in (*_TRUE, *_FALSE) for text in texts):
         known = {text: text.strip() in _TRUE for text in texts}
-        kind = "boolean" if given.isna().any() else "bool"
-        return given.astype(object).map(known).astype(kind)
+        flags = given.astype(object).map(known)
+        return flags.astype("boolean") if given.isna().any() else flags.astype(bool)
     if all(map(is_number, texts)):
         plain = {text: text.strip() for text in texts}
     elif comma and all(map(is_comma_number, texts)):

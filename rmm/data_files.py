@@ -77,7 +77,7 @@ def _ending(path: Path) -> str:
     ending = path.suffix.lower()
     if ending in PACKED_ENDINGS:
         inner = Path(path.stem).suffix.lower()
-        if inner in TEXT_ENDINGS or ending == ".zip" and not inner:
+        if inner in TEXT_ENDINGS or (ending == ".zip" and not inner):
             return inner or TEXT_ENDINGS[0]
     return ending
 

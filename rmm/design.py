@@ -21,6 +21,7 @@ from rmm.memberships import (
     sd,
     sums_to_one,
 )
+from rmm.outcomes import outcome_parts
 from rmm.spec import ModelSpec, NestingPart
 from rmm.tables import Array, first_varying
 from rmm.units import Units
@@ -133,7 +134,7 @@ def build_design(
 
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
-    parts = tuple(atom_values(atom, grouped.group_frame) for atom in outcome.parts)
+    parts = outcome_parts(outcome, spec.family, grouped.group_frame)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
     return spec.family.read_outcome(outcome.label, parts, strata)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError
-from rmm.tables import check_category, codes, numeric
+from rmm.tables import check_category, codes, describe_column, numeric
 from rmm.terms import Atom, Term
 from rmm.weights import Column, evaluate
 
@@ -122,7 +122,10 @@ def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> 
     for name in leaf_columns(atom.expression):
         column = numeric(frame[name])
         if column is None:
-            raise DataError(f"Column `{name}` in `{atom.label}` is not numeric.")
+            raise DataError(
+                f"Column `{name}` in `{atom.label}` is not numeric: it holds "
+                f"{describe_column(frame[name])}."
+            )
         inputs[name] = column
     start = np.arange(len(frame) + 1) if start is None else start
     with np.errstate(all="ignore"):

@@ -13,6 +13,11 @@ from rmm.expressions import Reader, describe, leaf_columns
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 
+#: Keywords of other packages' survival outcomes with delayed entry or intervals.
+_LATE = frozenset(
+    ("time2", "type", "origin", "start", "stop", "entry", "enter", "exit", "start_time", "tstart",
+     "tstop", "truncation", "left", "ltrunc", "trunc", "time0", "lower")
+)  # fmt: skip
 _EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
 
 
@@ -61,6 +66,13 @@ def _outcome(tree: syntax.Syntax, text: str) -> Outcome:
     }
     counts, usage = wanted[tree.function]
     keywords = [a.keyword for a in tree.arguments if a.keyword]
+    if tree.function == "Surv" and (len(tree.arguments) > 3 or _LATE.intersection(keywords)):
+        reader.fail(
+            "Delayed entry (left truncation) and interval censoring are not available.",
+            tree,
+            "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is "
+            "observed from its time 0 on; `upper` is the longest duration that it could have had.",
+        )
     if keywords or len(tree.arguments) not in counts:
         reader.fail(
             f"`{tree.function}()` has {len(tree.arguments)} arguments"

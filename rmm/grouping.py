@@ -83,6 +83,9 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     check_rows(formula, frame, used)
     grouped = arrange(oriented(formula, frame), frame, used)
     _warn_of_repeated_rows(formula, grouped.frame, used)
+    _check_outcomes(grouped)
+    for block in formula.nestings:
+        _check_nesting(block, grouped.frame)
     if grouped.groups.count < 2:
         raise DataError(
             f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
@@ -312,19 +315,20 @@ def _warn_of_repeated_rows(formula: Formula, frame: pd.DataFrame, used: tuple[st
         )
 
 
+def _check_outcomes(grouped: Grouped) -> None:
+    """With several kinds of members the outcome must be the same in the rows of all of them."""
+    formula, frame = grouped.formula, grouped.frame
+    for column in _outcome_columns(formula) if formula.kinds else ():
+        bad = first_varying(frame[column].to_numpy(), grouped.groups.code)
+        if bad is not None:
+            raise _outcome_varies(column, grouped.groups.labels[bad], formula.members[0].group)
+
+
 def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> None:
-    """Every column outside `mm()` must be constant within a group, level-3 ones within a unit."""
-    for block in formula.nestings:
-        _check_nesting(block, frame)
+    """Every column outside `mm()` must be constant within a group."""
     if not formula.members:
         return
     group_id = formula.members[0].group
-    for column in _outcome_columns(formula) if formula.kinds else ():
-        if column not in frame.columns:  # a table to predict for
-            continue
-        bad = first_varying(frame[column].to_numpy(), groups.code)
-        if bad is not None:  # between rows of different kinds of members
-            raise _outcome_varies(column, groups.labels[bad], group_id)
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for block in formula.nestings:
         terms += [*(block.terms or ()), *(f.term for f in block.fixed)]

@@ -22,7 +22,7 @@ from rmm.identification import (
 from rmm.member_features import FeatureArrays, build_feature
 from rmm.random_slopes import slope_columns
 from rmm.spec import MemberPart
-from rmm.tables import Array, numeric
+from rmm.tables import Array, describe_column, numeric
 from rmm.terms import FeatureTerm, FixedTerm
 from rmm.units import Members
 from rmm.walks import Walk, find_walk
@@ -269,7 +269,10 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     for name in part.weight.columns:
         column = numeric(frame[name])
         if column is None:
-            raise DataError(f"The weight variable `{name}` is not numeric.")
+            raise DataError(
+                f"The weight variable `{name}` is not numeric: it holds "
+                f"{describe_column(frame[name])}."
+            )
         out[name] = column
     return out
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.columns import simplify_columns
+from rmm.data_files import is_text_file
 from rmm.design import Design, build_design
 from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import DataError, FormulaError
@@ -22,6 +23,7 @@ from rmm.missing import WAYS, Dropped, drop_incomplete
 from rmm.prior_language import PriorChoice, read_priors
 from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
 from rmm.spec import ModelSpec, build_spec
+from rmm.table_checks import check_table
 from rmm.tables import read_table
 
 
@@ -99,7 +101,9 @@ def prepare(
     dropped, rows = None, frame
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
-    grouped = without_what_cancels(group_table(written, rows))
+    grouped = group_table(written, rows)
+    check_table(grouped, rows, from_text=na is None and is_text_file(data))
+    grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = build_spec(levelled, known, levels)
     # Numbers of coefficients count the model as written; only then may some be held fixed.

@@ -77,7 +77,9 @@ def _check_na(na: Any) -> tuple[str, ...] | None:
     if na is None:
         return None
     if isinstance(na, str) or not all(isinstance(text, str) for text in na):
-        raise DataError(f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.')
+        raise DataError(
+            f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
+        )
     return tuple(na)
 
 
@@ -269,7 +271,7 @@ def is_dated(column: pd.Series) -> bool:
         return True
     if pd.api.types.is_datetime64_any_dtype(dtype):
         return True
-    return dtype == object and any(isinstance(v, _DATES) for v in column)
+    return pd.api.types.is_object_dtype(dtype) and any(isinstance(v, _DATES) for v in column)
 
 
 def describe_column(column: pd.Series) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 #: Texts that mean a missing value in a column of a text file that otherwise holds numbers.
 MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", ".", "#N/A")
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(inf|Inf|INF|infinity|Infinity)")
+_NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(inf|Inf|INF|infinity|Infinity)"
+)
 _COMMA = re.compile(r"[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _GROUPED = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+")
@@ -75,7 +77,7 @@ def describe_texts(texts: Iterable[str]) -> str:
         return f"dates written as text, such as {dates[0]!r}"
     plain = [t for t in found if is_number(t)]
     nearly = [t for t in found if is_nearly_number(t)]
-    if not plain and not nearly or len(plain) + len(nearly) < len(found) / 2:
+    if (not plain and not nearly) or len(plain) + len(nearly) < len(found) / 2:
         return ""
     rest = [t for t in found if t not in nearly and not is_number(t)]
     if not nearly and not rest:

@@ -153,6 +153,8 @@ class Family:
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
     needs_strata : bool
+    binary : bool
+        Whether a plain outcome is 0 or 1, so that two labels can be read as these.
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
     option_names : tuple of str
@@ -194,6 +196,7 @@ class Family:
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
     unit: str = "group"
     needs_strata: bool = False
+    binary: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
     for_outcome: Callable[[str], Family] | None = None
