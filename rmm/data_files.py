@@ -13,6 +13,7 @@ import pandas as pd
 from rmm.csv_files import PACKED_ENDINGS, TEXT_ENDINGS, read_text_table
 from rmm.errors import DataError
 from rmm.r_files import read_frames
+from rmm.text_values import MISSING_NUMBERS
 
 
 def read_file(
@@ -165,14 +166,26 @@ def _labelled(column: pd.Series, labels: Mapping[Any, str]) -> pd.Series:
 
 def _read_excel(path: Path) -> pd.DataFrame:
     _require("openpyxl", "Excel")
-    sheets = pd.read_excel(path, sheet_name=None, keep_default_na=False, na_values=[""])
+    # As objects: cells that are text stay text, "01" beside "1".
+    sheets = pd.read_excel(
+        path, sheet_name=None, dtype=object, keep_default_na=False, na_values=[""]
+    )
     filled = {name: sheet for name, sheet in sheets.items() if len(sheet)}
     if len(filled) > 1:
         raise DataError(
             f"{path}: the file has {len(filled)} sheets with data ({', '.join(filled)}), one table "
             "was expected. Choose one: pandas.read_excel(path, sheet_name=...)."
         )
-    return next(iter(filled.values())) if filled else next(iter(sheets.values()))
+    sheet = next(iter((filled or sheets).values()))
+    return sheet.apply(_without_missing_texts).infer_objects()
+
+
+def _without_missing_texts(column: pd.Series) -> pd.Series:
+    """A column of numbers and texts such as NA, with these missing."""
+    texts = column.map(lambda value: isinstance(value, str)).astype(bool)
+    missing = column.isin(MISSING_NUMBERS)
+    numbers = not texts.all() and bool((texts == missing).all())
+    return column.mask(missing) if numbers and texts.any() else column
 
 
 #: Ending -> reader of a file that is no text.

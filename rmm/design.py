@@ -11,7 +11,7 @@ import numpy as np
 from rmm.encoding import Columns, atom_values, encode
 from rmm.errors import DataError
 from rmm.grouping import Grouped
-from rmm.identification import check_rank
+from rmm.identification import check_magnitude, check_rank
 from rmm.memberships import (
     Membership,
     build_membership,
@@ -135,6 +135,8 @@ def build_design(
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
     parts = outcome_parts(outcome, spec.family, grouped.group_frame)
+    for atom, values in zip(outcome.parts, parts, strict=True):
+        check_magnitude(atom.label, values)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
     return spec.family.read_outcome(outcome.label, parts, strata)
 
@@ -147,6 +149,9 @@ def _check_rank(
     nestings: list[tuple[Nesting, Columns]],
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
+    for found in (columns, *(f for _, f in nestings), *(f for _, f in members)):
+        for label, column in zip(found.labels, found.values.T, strict=True):
+            check_magnitude(label, column)
     strata = None if grouped.strata is None else grouped.strata.code
     constant = int(spec.spanned and strata is None)
     labels = ["Intercept"] * constant + list(columns.labels)

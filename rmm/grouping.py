@@ -291,6 +291,11 @@ def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.
 
 def _ranks(column: pd.Series) -> Array:
     """Integers that sort a column; missing values come last."""
+    if (
+        isinstance(column.dtype, pd.CategoricalDtype)
+        and "mixed" in column.cat.categories.inferred_type
+    ):
+        column = column.cat.codes.where(column.notna())  # labels and numbers: refused where used
     given = column.notna().to_numpy()
     ranks = np.full(len(column), len(column), dtype=np.int64)
     ranks[given] = codes(column[given])[0]

@@ -15,7 +15,7 @@ import pandas as pd
 from rmm.errors import SpecificationWarning
 from rmm.formula import id_columns
 from rmm.grouping import Grouped
-from rmm.tables import numeric
+from rmm.tables import is_dated, numeric
 from rmm.terms import FixedTerm, Formula, MemberBlock, Term
 from rmm.text_values import MISSING_NUMBERS, look_alike
 from rmm.weights import Column
@@ -111,7 +111,11 @@ def _categories(grouped: Grouped) -> list[tuple[str, int]]:
         found += [(c, members.count) for c in names]
     for nest, units in zip(formula.nestings, grouped.nestings, strict=True):
         found += [(c, units.count) for c in _plain_columns(nest.terms or (), nest.fixed)]
-    return [(c, n) for c, n in dict.fromkeys(found) if numeric(frame[c].dropna()) is None]
+    return [(c, n) for c, n in dict.fromkeys(found) if _is_category(frame[c].dropna())]
+
+
+def _is_category(column: pd.Series) -> bool:
+    return numeric(column) is None and not is_dated(column)
 
 
 def _plain_columns(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:

@@ -311,7 +311,7 @@ def _check_labels(label: str, levels: list[Any]) -> None:
     rest = [v for v in levels if isinstance(v, numbers.Real)]
     if texts and rest:
         raise DataError(
-            f"The predictor `{label}` mixes numbers, such as {rest[0]!r}, and labels, such as "
+            f"The predictor `{label}` mixes numbers, such as {rest[0]:g}, and labels, such as "
             f"{texts[0]!r} (value labels for some of the values?). Make all of them numbers, those "
             "that mean no answer missing, or all of them texts."
         )
