@@ -62,7 +62,11 @@ def test_groups_without_members_are_reported(wide: pd.DataFrame) -> None:
     [
         ({}, {"members": "club1"}, "`members` lists the columns of member ids"),
         ({}, {"members": ["club1", "club1"], "covariates": None}, "names the column `club1` twice"),
-        ({}, {"members": ["club1", "clab2"], "covariates": None}, "no column `clab2`. Did you mean `club2`"),
+        (
+            {},
+            {"members": ["club1", "clab2"], "covariates": None},
+            "no column `clab2`. Did you mean `club2`",
+        ),
         ({}, {"covariates": {"fee": ["fee1"]}}, "`fee` has 1 column; there are 3 slots"),
         ({}, {"covariates": {"goals": ["fee1", "fee2", "fee3"]}}, "two columns named `goals`"),
         ({"player": list("aabc")}, {}, "Group a of `player` has several rows"),
