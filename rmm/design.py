@@ -150,7 +150,7 @@ def _check_rank(
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
     for found in (columns, *(f for _, f in nestings), *(f for _, f in members)):
-        for label, column in zip(found.labels, found.values.T, strict=True):
+        for label, column in zip(found.labels, found.values.T, strict=False):
             check_magnitude(label, column)
     strata = None if grouped.strata is None else grouped.strata.code
     constant = int(spec.spanned and strata is None)

@@ -201,7 +201,7 @@ def test_predictors_far_from_zero_are_not_constant(shift: float) -> None:
     assert design.X_l2 == pytest.approx(prepare("y ~ x + v", table).design.X_l2, abs=1e-15 * abs(
         shift) + 1e-12)  # fmt: skip
     for name, column in (("v", 2 * moved["x"] + 1), ("x", 0 * table["x"] + shift + 0.1)):
-        with pytest.raises(rmm.DataError, match="linear combination of `x`|same in every group"):
+        with pytest.raises(rmm.DataError, match=r"linear combination of `x`|same in every group"):
             prepare("y ~ x + v", moved.assign(**{name: column}))
 
 
