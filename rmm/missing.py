@@ -103,8 +103,8 @@ def drop_incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[pd.DataFrame
     some = ", ".join(str(v) for v in dropped.units[:_SHOWN])
     more = ", ..." if len(bad) > _SHOWN else ""
     warnings.warn(
-        f"{dropped}: {unit} {some}{more}.{_slots(formula, counts)} What is left speaks for the rest only if values are "
-        "missing at random.",
+        f"{dropped}: {unit} {some}{more}.{_slots(formula, counts)} What is left speaks for "
+        "the rest only if values are missing at random.",
         SpecificationWarning,
         stacklevel=4,
     )

@@ -289,7 +289,7 @@ def check_category(label: str, column: pd.Series) -> None:
     if is_dated(column):
         raise DataError(
             f"The predictor `{label}` is a date or a duration ({column.iloc[0]}), which is no "
-            "number and no category: make it a number (days, years) or a pandas category."
+            "number and no category: make it a number (days, years) or a text."
         )
     values = list(column.unique())
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -301,7 +301,7 @@ def check_category(label: str, column: pd.Series) -> None:
     if found:
         raise DataError(
             f"The predictor `{label}` holds {found}: convert it to numbers (dates to days or "
-            "years), or to a pandas category if it names categories."
+            f"years), or write factor({label}) if it names categories."
         )
 
 
