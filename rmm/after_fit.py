@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from rmm.conditional import reference_groups
 from rmm.contraction import contraction
 from rmm.crossvalidation import Refits, loo, waic
 from rmm.draws import text_labels, to_datatree
-from rmm.encoding import atom_values
+from rmm.errors import SpecificationWarning
 from rmm.model import Model
+from rmm.outcomes import outcome_parts
 from rmm.prediction import log_likelihood, predict, table, unit_labels
 from rmm.programs import find_language
 from rmm.tables import Array
@@ -253,7 +255,9 @@ class AfterFit:
             See `rmm.checks.statistics` and `rmm.checks.survival`.
         """
         grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
-        parts = tuple(atom_values(part, grouped.group_frame) for part in outcome.parts)
+        with warnings.catch_warnings():  # which label is 1 was reported by the fit
+            warnings.simplefilter("ignore", SpecificationWarning)
+            parts = outcome_parts(outcome, self.model.spec.family, grouped.group_frame)
         chosen = self.settings.seed if seed is None else seed
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)
