@@ -15,7 +15,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from rmm.backends.laplace.version import RESULTS_VERSION
+from rmm.backends.results_version import RESULTS_VERSION
 from rmm.study import load_study
 from rmm.study.engines import engine_version
 from rmm.study.report.numbers import acceptance_band

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import rmm
-from rmm.backends.laplace.version import RESULTS_VERSION
+from rmm.backends.results_version import RESULTS_VERSION
 from rmm.simulation import Drawn
 from rmm.study.layouts import LAYOUTS, parameter_of
 from rmm.study.log_likelihood import LOG_LIKELIHOOD, true_log_likelihood

@@ -25,7 +25,11 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "100 ((S_A / S)² − 1)",
         "200 (S_A / S)² √((1 − ρ²) / (n − 2)), ρ = corr(T_A, T)",
     ),
-    "coverage": ("Coverage of intervals", "p = share with lower ≤ θ ≤ upper", "√(p(1 − p) / n); none at 0 and 1"),
+    "coverage": (
+        "Coverage of intervals",
+        "p = share with lower ≤ θ ≤ upper",
+        "√(p(1 − p) / n); none at 0 and 1",
+    ),
     "be_coverage": (
         "Bias-eliminated coverage",
         "p = share with lower ≤ mean(T) ≤ upper",
@@ -87,6 +91,10 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "mean(bulk ESS / seconds of the whole fit)",
         "sd / √n",
     ),
-    "convergence": ("Share of fits that count as converged", "p", "√(p(1 − p) / n), n all fits; none at 0 and 1"),
+    "convergence": (
+        "Share of fits that count as converged",
+        "p",
+        "√(p(1 − p) / n), n all fits; none at 0 and 1",
+    ),
     "seconds": ("Seconds per fit", "mean", "sd / √n, n all fits"),
 }

@@ -1,4 +1,4 @@
-"""Which numbers the engine gives, for results that are kept."""
+"""Which numbers laplace gives, for results that are kept; apart, as importing that is slow."""
 
 from __future__ import annotations
 
