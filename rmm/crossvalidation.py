@@ -68,7 +68,8 @@ class Refits:
         own = model.priors.data
         starts = [{**nuisance, **language.initial(model.spec, forms, own, v)} for v in neutral]
         if self.program != language.write(model.spec, forms, model.integration):  # the user's own
-            starts = [drawn_only(self.program, language.name, s) for s in starts]
+            both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
+            starts = [drawn_only(self.program, language.name, s) for s in both]
         return find_backend(self.backend).run(self.program, values, starts, self.settings, None)
 
 

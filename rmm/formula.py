@@ -9,7 +9,8 @@ from typing import NoReturn
 from rmm import syntax
 from rmm.blocks import read_member_block, read_nesting_block
 from rmm.errors import FormulaError, close_names
-from rmm.expressions import Reader, describe, leaf_columns
+from rmm.expression_reader import Reader
+from rmm.expressions import TableCall, describe, leaf_columns, walk
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 
@@ -108,7 +109,7 @@ class _RightSide:
                 self.terms.extend(expand(part.tree, self.text))
         terms = ordered(self.terms)
         refuse_both(terms, self.fixed, self.text)
-        return Formula(
+        formula = Formula(
             text=self.text,
             outcome=outcome,
             intercept=self.intercept,
@@ -119,6 +120,8 @@ class _RightSide:
             strata=self.strata,
             offset=tuple(self.offset),
         )
+        _refuse_means_of_one(formula)
+        return formula
 
     def constant(self, tree: syntax.Literal, sign: str) -> None:
         if tree.value not in (0.0, 1.0):
@@ -156,6 +159,26 @@ class _RightSide:
         if self.strata is not None:
             self.reader.fail("`strata()` is given twice.", tree, "Make one column of both.")
         self.strata = column.name
+
+
+def _refuse_means_of_one(formula: Formula) -> None:
+    """Raise `FormulaError` for `within =` the groups of `mm()` outside of it."""
+    groups = {block.group for block in formula.members}
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for nest in formula.nestings:
+        terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
+    atoms = [*formula.outcome.parts, *formula.offset, *(a for t in terms for a in t.atoms)]
+    for node in (n for atom in atoms for n in walk(atom.expression)):
+        if isinstance(node, TableCall) and (node.own_group or node.within in groups):
+            raise FormulaError(
+                f"`{describe(node)}` stands outside mm(), where a group has one value: less its "
+                "mean it is 0.",
+                formula.text,
+                node.position,
+                len(node.function),
+                "Centre member covariates within groups, in vars() or in the weight function of "
+                "mm(); outside, write center(x), or within = the id of larger units.",
+            )
 
 
 # -- columns ---------------------------------------------------------------------------------

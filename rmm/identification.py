@@ -10,7 +10,9 @@ import numpy as np
 from rmm.errors import DataError, SpecificationWarning
 from rmm.spec import MemberPart
 from rmm.tables import Array, first_varying
-from rmm.weights import Aggregate, Column, walk
+from rmm.weight_programs import input_key
+from rmm.weight_scales import LEAST_WITHIN, multiplier_values, total_sd, within_sd
+from rmm.weights import Aggregate, Column, TableCall, describe, walk
 
 _ORDERED = ("first", "last")
 _STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
@@ -118,18 +120,45 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
         return
     varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
     if not any(varies.values()):
-        named = ", ".join(f"`{c}`" for c in weight.columns) or "none"
+        named = ", ".join(f"`{c}`" for c in weight.variables) or "none"
         raise DataError(
             f"No variable of the weight function `{weight.text}` varies within groups (variables: "
             f"{named}). Under constraint 1 all weights are then 1/n whatever {part.b_w} is. "
             "Use a variable that differs between the members of a group, or constraint 2."
         )
     for identifier, node in weight.inputs:
-        if isinstance(node, Column) and not varies[identifier]:
+        if isinstance(node, Column | TableCall) and not varies[identifier]:
             warnings.warn(
-                f"The weight variable `{node.name}` is constant within every group. Under "
+                f"The weight variable `{input_key(node)}` is constant within every group. Under "
                 "constraint 1 its coefficient acts through the curvature of the function alone, "
-                "or cancels: expect a weakly identified coefficient.",
+                "or cancels: expect a weakly identified coefficient. The total standard deviation "
+                "of the variable gives the scale of its default prior.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_total_scales(part: MemberPart, columns: Mapping[str, Array], start: Array) -> None:
+    """Warn of default priors that are scaled by all differences, for there are none within groups.
+
+    Columns of the data that are constant within groups have the warning of
+    `check_weight_variables`.
+    """
+    if part.weight.constraint != "group":
+        return
+    for name in part.weight.parameters:
+        node = part.weight.multiplier(name)
+        values = multiplier_values(part.weight, name, columns, start)
+        if values is None or node is None or isinstance(node, Column | TableCall):
+            continue
+        within, total = within_sd(values, start), total_sd(values)
+        if within <= LEAST_WITHIN * total and total > 0:
+            warnings.warn(
+                f"{part.b_w}[{name}] multiplies `{describe(node)}`, which does not vary within "
+                f"groups (sd {within:.3g} within groups, {total:.3g} in total). Under constraint 1 "
+                "the coefficient acts through the curvature of the function alone, or cancels: "
+                "expect a weakly identified coefficient. Its default prior is normal(0, "
+                f"{1 / total:.3g}), from the total sd.",
                 SpecificationWarning,
                 stacklevel=2,
             )
@@ -177,13 +206,12 @@ def warn_of_idle_coefficients(
     moved = dict.fromkeys(names, False)
     for _ in range(2):
         at = dict(zip(names, rng.uniform(-0.5, 0.5, len(names)) / scales, strict=True))
-        try:
-            here = part.weight.weights(columns, start, at)
-            for name, scale in zip(names, scales, strict=True):
-                there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
-                moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
-        except DataError:
-            return  # outside the function's domain: initial values will say so
+        here = part.weight.weights(columns, start, at)
+        for name, scale in zip(names, scales, strict=True):
+            there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
+            if not (np.isfinite(here) & np.isfinite(there)).all():
+                return  # outside the function's domain: initial values will say so
+            moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
     for name in names:
         if not moved[name]:
             warnings.warn(
@@ -210,17 +238,16 @@ def warn_of_free_scale(
     for _ in range(2):
         at = dict(zip(names, rng.uniform(0.2, 0.5, len(names)) / scales, strict=True))
         slopes = []
-        try:
-            weights = part.weight.weights(columns, start, at)
-            for name, scale in zip(names, scales, strict=True):
-                low, high = (
-                    part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
-                    for step in (-_STEP, _STEP)
-                )
-                slopes.append((high - low) / (2 * _STEP))
-        except DataError:
-            return  # outside the function's domain: initial values will say so
+        weights = part.weight.weights(columns, start, at)
+        for name, scale in zip(names, scales, strict=True):
+            low, high = (
+                part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
+                for step in (-_STEP, _STEP)
+            )
+            slopes.append((high - low) / (2 * _STEP))
         matrix = np.stack(slopes, axis=1)
+        if not (np.isfinite(weights).all() and np.isfinite(matrix).all()):
+            return  # outside the function's domain: initial values will say so
         left = weights - matrix @ np.linalg.lstsq(matrix, weights, rcond=None)[0]
         few = len(np.unique(weights)) <= len(names)  # so few weights are in any span
         if few or np.linalg.norm(left) > _SCALES * np.linalg.norm(weights):

@@ -21,6 +21,7 @@ from rmm.missing import WAYS, Dropped, drop_incomplete
 from rmm.prior_language import PriorChoice, read_priors
 from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
 from rmm.spec import ModelSpec, build_spec
+from rmm.table_constants import with_constants
 from rmm.tables import read_table
 
 
@@ -93,13 +94,13 @@ def prepare(
         rows, dropped = drop_incomplete(written, frame)
     grouped = without_what_cancels(group_table(written, rows))
     levelled, levels = find_levels(grouped)
-    spec = build_spec(levelled, known, levels)
+    spec = with_constants(build_spec(levelled, known, levels), grouped)
     # Numbers of coefficients count the model as written; only then may some be held fixed.
     rest = numbered(choice, coefficient_labels(spec, grouped))
     parsed, rest = apply_fixed(levelled, rest)
     if parsed != levelled:
         grouped = replace(grouped, formula=parsed)
-        spec = build_spec(parsed, known, levels)
+        spec = with_constants(build_spec(parsed, known, levels), grouped)
     design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
     resolved = resolve(rest, spec, design)
     _check_scale(resolved)

@@ -24,7 +24,7 @@ from rmm.subset import some_groups, some_rows
 from rmm.tables import Array, numeric, read_table
 from rmm.terms import Formula, Term
 from rmm.units import Members, Units
-from rmm.weights import leaf_columns
+from rmm.weights import leaf_columns, value_columns
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _term_columns(formula: Formula) -> set[str]:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
-    return {c for t in terms for a in t.atoms for c in leaf_columns(a.expression)}
+    return {c for t in terms for a in t.atoms for c in value_columns(a.expression)}
 
 
 # ---- stacking --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.errors import PriorError
-from rmm.families import Parameter
+from rmm.families import Parameter, Widths
 from rmm.prior_language import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.spec import MemberPart, ModelSpec
 from rmm.terms import FixedTerm, Formula, MemberBlock, Term
@@ -35,7 +35,8 @@ class Resolved:
         Parameter -> prior families: one for all elements, or one per element.
     data : mapping
         ``prior_<parameter>_<hyper>`` -> scalar or (K,) array, and ``<parameter>`` -> value for
-        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers.
+        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers;
+        ``unit_<b_w>`` -> (K,) array, the unit in which engines sample each weight coefficient.
     elements : mapping
         Parameter -> one `Prior` per element, for reading.
     """
@@ -71,7 +72,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements) | _bases(spec, design, elements),
+        data=_as_data(spec, elements) | _bases(spec, design, elements) | _units(spec, design),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -83,18 +84,18 @@ def form(priors: tuple[Prior, ...]) -> tuple[str, ...]:
 
 
 def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
-    """The default set: scales from the data (model.md, "Priors")."""
-    location, s = spec.family.scale(design.outcome)
+    """The default set: scales of the data, and those that the family finds plausible."""
+    location, wide = spec.family.scale(design.outcome)[0], spec.family.widths(design.outcome)
     if design.offset is not None:
         location -= float(np.mean(design.offset))
     out: dict[str, tuple[Prior, ...]] = {}
     if spec.intercept:
-        out["alpha"] = (Prior("normal", (location, 2.5 * s)),)
+        out["alpha"] = (Prior("normal", (location, wide.intercept)),)
     if spec.terms:
-        out["beta_l2"] = _slopes(s, design.scale_l2)
+        out["beta_l2"] = _slopes(wide, design.scale_l2)
     for part, member in zip(spec.members, design.members, strict=True):
         if part.covariates:
-            out[part.b] = _slopes(s, member.b_scale)
+            out[part.b] = _slopes(wide, member.b_scale)
         if part.estimated:
             out[part.b_w] = tuple(
                 Prior("normal", (0.0, 1.0 / float(scale))) for scale in member.multiplier_scale
@@ -103,20 +104,20 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
             # Of a random walk it is the sd of the first effect; later ones are wider a priori.
-            out[part.sigma] = (Prior("half_normal", (2.5 * s / member.spread,)),)
+            out[part.sigma] = (Prior("half_normal", (wide.sd / member.spread,)),)
         if part.slopes:
             out[part.sigma_slope] = tuple(
-                Prior("half_normal", (2.5 * s / member.spread / float(scale),))
+                Prior("half_normal", (wide.sd / member.spread / float(scale),))
                 for scale in member.slope_scale
             )
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
-            out[nest.b] = _slopes(s, nesting.scale)
+            out[nest.b] = _slopes(wide, nesting.scale)
         if nest.random:
-            out[nest.sigma] = (Prior("half_normal", (2.5 * s,)),)
+            out[nest.sigma] = (Prior("half_normal", (wide.sd,)),)
     own = spec.family.priors(design.outcome)
     for parameter in spec.family.parameters:
-        out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (2.5 * s,))),)
+        out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (wide.sd,))),)
     return out
 
 
@@ -126,8 +127,8 @@ def _feature_priors(part: MemberPart, member: Membership) -> tuple[Prior, ...]:
     return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.shaped)
 
 
-def _slopes(s: float, scales: Array) -> tuple[Prior, ...]:
-    return tuple(Prior("normal", (0.0, 2.5 * s / (float(sd) or 1.0))) for sd in scales)
+def _slopes(wide: Widths, scales: Array) -> tuple[Prior, ...]:
+    return tuple(Prior("normal", (0.0, wide.slope / (float(sd) or 1.0))) for sd in scales)
 
 
 def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
@@ -254,6 +255,23 @@ def _bases(
         if p.role == "sd" and not p.dims and elements[p.name][0].family in FREED
     }
     return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
+
+
+def unit_name(b_w: str) -> str:
+    """Name of the units of weight coefficients in the data of programs."""
+    return f"unit_{b_w}"
+
+
+def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
+    """1 / sd of what each weight coefficient multiplies.
+
+    Engines sample b_w over its unit, which does not depend on the unit of a weight variable.
+    """
+    return {
+        unit_name(part.b_w): 1.0 / member.multiplier_scale
+        for part, member in zip(spec.members, design.members, strict=True)
+        if part.estimated
+    }
 
 
 def _held(name: str, priors: list[Prior]) -> Array:

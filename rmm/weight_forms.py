@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rmm import syntax
+from rmm.expression_reader import Reader, is_parameter
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -15,18 +17,19 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
+    TableCall,
     Unary,
     children,
     describe,
     has_parameters,
-    is_parameter,
 )
 
 
 def rebuilt(node: Node, parts: list[Node]) -> Node:
     """A node with other children."""
     match node:
+        case Aggregate() | TableCall():
+            return replace(node, argument=parts[0])
         case Call():
             return Call(node.function, tuple(parts), node.position)
         case Unary():
@@ -42,7 +45,7 @@ def substituted(node: Node, values: Mapping[str, float]) -> Node:
     """The expression with numbers in place of the named parameters."""
     if isinstance(node, Parameter) and node.name in values:
         return Number(float(values[node.name]), node.position)
-    if isinstance(node, Aggregate):
+    if isinstance(node, Aggregate | TableCall):
         return node
     return rebuilt(node, [substituted(child, values) for child in children(node)])
 
@@ -76,7 +79,7 @@ class _Coefficients:
         self.names: dict[str, str] = {}
 
     def place(self, node: Node) -> Node:
-        if isinstance(node, (Column, GroupSize, Aggregate)):
+        if isinstance(node, (Column, GroupSize, Aggregate, TableCall)):
             if node.position in self.bare:
                 return node
             name = self.names.setdefault(describe(node), f"b{len(self.names) + 1}")
@@ -190,13 +193,45 @@ def log_of_size_power(node: Node) -> Node | None:
     return None
 
 
-def largest_slope(node: Node, parameter: str) -> Node | None:
-    """Slope of the largest product around the only occurrence of `parameter`."""
-    for part in _around(node, parameter):
-        slope = _slope(part, parameter)
-        if slope is not None:
-            return slope
-    return None
+def multipliers(node: Node, parameter: str) -> list[Node | None]:
+    """What each occurrence of a parameter multiplies; `Number(1.0)` of an intercept.
+
+    The slope of the largest product around it. In a power with a base without parameters, such as
+    ``share^b1``, it is the logarithm of the base, since share^b1 is exp(b1*log(share)). None where
+    it is no factor of a product.
+    """
+    if node == Parameter(parameter):
+        return [Number(1.0)]
+    slope = _slope(node, parameter)
+    if slope is None:
+        slope = _slope_in_power(node, parameter)
+    if slope is not None:
+        return [slope]
+    return [found for child in children(node) for found in multipliers(child, parameter)]
+
+
+def shifted(node: Node, parameter: str, amount: Node) -> Node:
+    """The expression with S - amount in place of S wherever a parameter multiplies S.
+
+    b*S becomes b*S - b*amount, and share^b becomes share^b * exp(-b*amount); intercepts stay.
+    """
+    slope = _slope(node, parameter)
+    if slope is not None:
+        if slope == Number(1.0):
+            return node
+        return Binary("-", node, _signed(node, parameter, amount))
+    if _slope_in_power(node, parameter) is not None:
+        exponent = node.right if isinstance(node, Binary) else children(node)[1]
+        less = Unary("-", _signed(exponent, parameter, amount))
+        return Binary("*", node, Call("exp", (less,)))
+    return rebuilt(node, [shifted(child, parameter, amount) for child in children(node)])
+
+
+def _signed(node: Node, parameter: str, amount: Node) -> Node:
+    """The product of parameter and amount, with the sign that the parameter has in `node`."""
+    signs = sum(isinstance(part, Unary) for part in _around(node, parameter))
+    product = Binary("*", Parameter(parameter), amount)
+    return Unary("-", product) if signs % 2 else product
 
 
 def _around(node: Node, parameter: str) -> list[Node]:
@@ -208,6 +243,21 @@ def _around(node: Node, parameter: str) -> list[Node]:
         if below:
             return [node, *below]
     return []
+
+
+def _slope_in_power(node: Node, parameter: str) -> Node | None:
+    match node:
+        case Binary(op="^", left=base, right=exponent):
+            pass
+        case Call(function="pow", arguments=(base, exponent)):
+            pass
+        case _:
+            return None
+    slope = None if has_parameters(base) else _slope(exponent, parameter)
+    if slope is None:
+        return None
+    log = Call("log", (base,))
+    return log if slope == Number(1.0) else Binary("*", slope, log)
 
 
 def _slope(node: Node, parameter: str) -> Node | None:

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from rmm import syntax
-from rmm.errors import DataError, FormulaError
+from rmm.errors import FormulaError
+from rmm.expression_reader import Reader
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -24,17 +25,18 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
+    TableCall,
     Unary,
     children,
     describe,
     has_parameters,
     leaf_columns,
+    value_columns,
     walk,
 )
 from rmm.weight_forms import (
     is_offset_dialect,
-    largest_slope,
+    multipliers,
     recognise,
     refuse_parameters,
     substituted,
@@ -75,6 +77,7 @@ __all__ = [
     "Node",
     "Number",
     "Parameter",
+    "TableCall",
     "Unary",
     "WeightFunction",
     "build_weights",
@@ -96,6 +99,7 @@ __all__ = [
     "to_stan",
     "uses_log_size",
     "uses_size",
+    "value_columns",
     "walk",
 ]
 
@@ -142,8 +146,13 @@ class WeightFunction:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Data columns used, in order of appearance; `n` is not one."""
+        """Data columns used, `within =` too; `n` is not one."""
         return leaf_columns(self.expression)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Data columns used as numbers, in order of appearance."""
+        return value_columns(self.expression)
 
     @property
     def uses_size(self) -> bool:
@@ -157,20 +166,19 @@ class WeightFunction:
 
     @cached_property
     def inputs(self) -> tuple[tuple[str, Node], ...]:
-        """(identifier, leaf) of the data vectors that a program needs: columns and aggregates."""
+        """(identifier, leaf) of the data vectors that a program needs; see `program_inputs`."""
         return program_inputs(self.expression)
 
     def multiplier(self, parameter: str) -> Node | None:
         """The data expression that a parameter multiplies; None for an intercept.
 
-        ``b1*x/2`` gives ``x/2``. None too where the parameter is not a factor of a product or
-        stands in several places.
+        ``b1*x/2`` gives ``x/2``, ``share^b1`` gives ``log(share)``. None too where it multiplies
+        different expressions in several places.
         """
-        found = [n for n in walk(self.expression) if n == Parameter(parameter)]
-        if len(found) != 1:
+        found = multipliers(self.expression, parameter)
+        if not found or any(slope != found[0] for slope in found):
             return None
-        slope = largest_slope(self.expression, parameter)
-        return None if slope is None or isinstance(slope, Number) else slope
+        return None if isinstance(found[0], Number) else found[0]
 
     def with_fixed(self, parameter: str, value: float) -> WeightFunction:
         """The function with a number in place of a parameter; `text` is rewritten."""
@@ -194,12 +202,8 @@ class WeightFunction:
     ) -> Array:
         """Weights after the constraint, (..., M).
 
-        Where all raw weights of a group underflow (1/n^exp(8) does), logarithms take over.
-
-        Raises
-        ------
-        DataError
-            If a weight is not a finite number, which names the first such row.
+        Where all raw weights of a group underflow (1/n^exp(8) does), logarithms take over. Where a
+        weight is not a number or infinite it is returned so: see `rmm.weight_faults`.
         """
         raw = self.raw(columns, start, parameters)
         values = normalise(raw, self.constraint, start)
@@ -207,16 +211,6 @@ class WeightFunction:
         if bad.any() and self.constraint != "none" and not (raw < 0).any():
             logs = evaluate(self.expression, columns, start, parameters, log=True)
             values = np.where(bad, normalise_log(logs, self.constraint, start), values)
-            bad = ~np.isfinite(values)
-        if bad.any():
-            row = int(np.argwhere(bad)[0][-1])
-            group = int(np.searchsorted(start, row, side="right")) - 1
-            raise DataError(
-                f"The weight function `{self.text}` gives {int(bad.sum())} weights that are not "
-                f"finite numbers; the first is in row {row + 1} of the sorted table (group number "
-                f"{group + 1}). Check for zeros in denominators and for logs of values that are "
-                "not positive."
-            )
         return values
 
 

@@ -15,6 +15,7 @@ from rmm.backends import jags_pool
 from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
 from rmm.backends.jags_pool import Message
 from rmm.errors import BackendError, ConvergenceWarning, ProgramError
+from rmm.programs.names import standard_name
 
 RNG = "base::Mersenne-Twister"
 OPTIONS = ("adapt", "require_block", "multiplied")
@@ -97,7 +98,14 @@ def available() -> Availability:
     return Availability(True, f"JAGS {hello['version']} (pyjags {hello['pyjags']})")
 
 
-BACKEND = Backend(name="jags", language="jags", run=run, available=available, options=OPTIONS)
+BACKEND = Backend(
+    name="jags",
+    language="jags",
+    run=run,
+    available=available,
+    options=OPTIONS,
+    check_values=lambda settings: _check_adapt(settings),
+)
 
 
 # ---- what the workers are asked --------------------------------------------------------------
@@ -125,6 +133,10 @@ def _check_settings(settings: Settings, inits: Sequence[Mapping[str, Any]]) -> N
         raise BackendError("No variable is monitored: name at least one in `Settings.monitor`.")
     if min(settings.chains, settings.draws, settings.thin) < 1 or settings.warmup < 0:
         raise BackendError("chains, draws and thin must be at least 1, warmup at least 0.")
+    _check_adapt(settings)
+
+
+def _check_adapt(settings: Settings) -> None:
     adapt = settings.options.get("adapt", 0)
     if not isinstance(adapt, int) or not 0 <= adapt <= settings.warmup:
         raise BackendError(
@@ -250,7 +262,7 @@ def _why(outside: Sequence[str], held: Sequence[str], multiplied: Mapping[str, s
     """Why nodes are outside: the block holds their factors, or it is not known."""
     variables = dict.fromkeys(node.split("[")[0] for node in outside)
     factors = [multiplied.get(name, "") for name in variables]
-    if not set(factors) <= set(held):
+    if not {standard_name(factor) for factor in factors} <= set(held):
         return "it takes what has a normal prior and is linear in the predictor."
     products = ", ".join(f"{a}*{b}" for a, b in zip(factors, variables, strict=True))
     return (

@@ -24,6 +24,7 @@ from scipy.special import gammaln
 
 from rmm.errors import BackendError, DataError, FormulaError
 from rmm.families.base import Array, Curvature, Family, Outcome, Values
+from rmm.families.binomial import logit_widths
 from rmm.families.weibull import LEAST_HAZARD, poisson_working, read_survival
 
 _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
@@ -331,6 +332,7 @@ def _family(intervals: int | None) -> Family:
         parameters=(),
         read_outcome=partial(_read_outcome, intervals=intervals),
         scale=_scale,
+        widths=logit_widths,
         log_likelihood=_log_likelihood,
         mean=_mean,
         draw=_draw,

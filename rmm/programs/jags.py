@@ -20,6 +20,7 @@ from rmm.errors import PriorError
 from rmm.expressions import Node
 from rmm.integration import Integration
 from rmm.memberships import Membership
+from rmm.priors import unit_name
 from rmm.programs import features, jags_features
 from rmm.programs.jags_effects import (
     effect_lines,
@@ -32,7 +33,7 @@ from rmm.programs.jags_effects import (
     weighted_effects,
 )
 from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
-from rmm.programs.names import check_distinct, vector_name
+from rmm.programs.names import check_distinct, standard_name, vector_name
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.weight_forms import log_of_size_power
 from rmm.weight_programs import input_key, to_jags, uses_log_size, uses_size
@@ -112,6 +113,9 @@ def initial(
         if parameter.role == "sd" and forms[name] == ("fixed",):
             continue
         number = np.asarray(value, dtype=float)
+        if parameter.role == "weight":
+            out[standard_name(name)] = number / priors[unit_name(name)]
+            continue
         precision = np.array(on_precision(spec, parameter, forms))
         if precision.any():
             out[tau(name)] = np.where(precision, number**-2.0, np.nan)

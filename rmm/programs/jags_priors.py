@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from rmm.families import Parameter
 from rmm.prior_language import PRIOR_FAMILIES
+from rmm.priors import unit_name
+from rmm.programs.names import standard_name
 from rmm.spec import ModelSpec
 
 Forms = Mapping[str, tuple[str, ...]]
@@ -40,6 +42,16 @@ EFFECT_PRECISIONS: Mapping[str, str] = {
 STANDARD_PRECISIONS: Mapping[str, str] = {"precision_gamma": PRECISIONS["precision_gamma"]}
 
 
+# Hyperparameter -> how it is written for a weight coefficient over its unit; others stay.
+_IN_UNITS: Mapping[str, str] = {
+    "location": "{0} / {1}",
+    "scale": "{0} / {1}",
+    "lower": "{0} / {1}",
+    "upper": "{0} / {1}",
+    "rate": "{0} * {1}",
+}
+
+
 def prior_lines(spec: ModelSpec, forms: Forms) -> list[str]:
     """Section of the program with the priors of all structural parameters."""
     lines = ["", "  # ---- priors"]
@@ -53,6 +65,8 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
     name, families = parameter.name, forms[parameter.name]
     if parameter.role == "sd":
         return _sd_prior(spec, parameter, forms)
+    if parameter.role == "weight":
+        return _weight_prior(spec, parameter, families)
     if not parameter.dims:
         return [f"{name} ~ {_density(DENSITIES, families[0], name)}"]
     if len(families) > 1:
@@ -60,6 +74,23 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
         return [f"{name}[{k}] ~ {_density(DENSITIES, f, name, str(k))}" for k, f in numbered]
     density = _density(DENSITIES, families[0], name, "k")
     return [f"for (k in 1:{_size(spec, parameter)}) {{ {name}[k] ~ {density} }}"]
+
+
+def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ...]) -> list[str]:
+    """Weight coefficients: sampled in units that do not depend on those of the data."""
+    name, unit, standard = parameter.name, unit_name(parameter.name), standard_name(parameter.name)
+    count = len(families)
+    places = ["k"] if count == 1 else [str(k) for k in range(1, count + 1)]
+    lines = []
+    for family, place in zip(families, places, strict=True):
+        units = {h: _IN_UNITS.get(h, "{0}").format(f"prior_{name}_{h}[{place}]", f"{unit}[{place}]")
+                 for h in PRIOR_FAMILIES[family].hyper}  # fmt: skip
+        lines.append(f"{standard}[{place}] ~ {DENSITIES[family].format(**units)}")
+    size = _size(spec, parameter)
+    reported = f"for (k in 1:{size}) {{ {name}[k] <- {unit}[k] * {standard}[k] }}"
+    if count == 1:
+        return [f"for (k in 1:{size}) {{ {lines[0]} }}", reported]
+    return [*lines, reported]
 
 
 def _sd_prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:

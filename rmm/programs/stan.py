@@ -18,6 +18,7 @@ from rmm.errors import printable
 from rmm.families import Parameter
 from rmm.integration import Integration, integrated
 from rmm.memberships import Membership
+from rmm.priors import unit_name
 from rmm.programs import (
     features,
     stan_approximated,
@@ -25,7 +26,7 @@ from rmm.programs import (
     stan_features,
     stan_spectrum,
 )
-from rmm.programs.names import check_distinct, vector_name
+from rmm.programs.names import check_distinct, standard_name, vector_name
 from rmm.programs.stan_effects import (
     effect_data,
     effect_values,
@@ -44,10 +45,13 @@ from rmm.programs.stan_priors import (
     is_bounded,
     is_fixed,
     is_freed,
+    is_in_units,
     of_free,
     prior_data,
     prior_lines,
     size_name,
+    weight_declaration,
+    weight_lines,
 )
 from rmm.programs.stan_way import Way
 from rmm.spec import MemberPart, ModelSpec, NestingPart
@@ -247,6 +251,8 @@ def _freed(spec: ModelSpec, forms: Forms) -> dict[str, str]:
 
 def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
     lines = [f"real<lower=0> {p} = {value};" for p, value in _freed(spec, forms).items()]
+    for parameter in spec.sampled:
+        lines += weight_lines(parameter, forms)
     for part in spec.members:
         lines += [*walk_lines(part), *slope_lines(part)]
     return lines
@@ -263,6 +269,8 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
         return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
     if p in scales:
         return f"real free_{p};  // of which {p} is made"
+    if parameter.role == "weight":
+        return weight_declaration(parameter, forms)
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
         return f"vector{bounds}[{size_name(parameter)}] {p};"
@@ -410,6 +418,8 @@ def initial(
             continue
         if is_freed(parameter, forms):
             out[f"free_{p}"] = free_of(float(values[p]), priors[f"base_{p}"], priors["base_soft"])
+        elif is_in_units(parameter, forms):
+            out[standard_name(p)] = values[p] / priors[unit_name(p)]
         else:
             out[p] = values[p]
     return out

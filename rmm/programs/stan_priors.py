@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rmm.families import Parameter
-from rmm.priors import FREED
+from rmm.priors import FREED, unit_name
+from rmm.programs.names import standard_name
 
 Forms = Mapping[str, tuple[str, ...]]
 
@@ -106,6 +107,35 @@ def free_of(value: float, scale: float, soft: float) -> float:
     return float(size + soft * np.log(-np.expm1(-size / soft)))
 
 
+def is_in_units(parameter: Parameter, forms: Forms) -> bool:
+    """Whether a program declares standardised weight coefficients, `std_b_w`.
+
+    Where some elements are bounded and some are not; else `multiplier` standardises free ones,
+    and bounded ones are on the logit or log scale.
+    """
+    bounded = {family not in _UNBOUNDED for family in forms.get(parameter.name, ())}
+    return parameter.role == "weight" and len(bounded) == 2
+
+
+def weight_lines(parameter: Parameter, forms: Forms) -> list[str]:
+    """Definition of weight coefficients by the standardised ones that are declared."""
+    p = parameter.name
+    if not is_in_units(parameter, forms):
+        return []
+    return [f"vector[{size_name(parameter)}] {p} = {unit_name(p)} .* {standard_name(p)};"]
+
+
+def weight_declaration(parameter: Parameter, forms: Forms) -> str:
+    """Declaration of weight coefficients, sampled in units that do not depend on the data's."""
+    p, size = parameter.name, size_name(parameter)
+    if is_in_units(parameter, forms):
+        bounds = f"lower=lower_{p} ./ {unit_name(p)}, upper=upper_{p} ./ {unit_name(p)}"
+        return f"vector<{bounds}>\n      [{size}] {standard_name(p)};"
+    if is_bounded(parameter, forms):
+        return f"vector<lower=lower_{p}, upper=upper_{p}>[{size}] {p};"
+    return f"vector<multiplier={unit_name(p)}>[{size}] {p};"
+
+
 def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
     """Declarations of the hyperparameters of a parameter."""
     if not parameter.structural:
@@ -118,6 +148,10 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
     base = [f"real base_{parameter.name};  // scale of its free number"]
     base = base if is_freed(parameter, forms) else []
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
+    if parameter.role == "weight":
+        base = [
+            f"{kind} {unit_name(parameter.name)};  // 1 / sd of what each coefficient multiplies"
+        ]
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 
 

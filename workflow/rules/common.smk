@@ -16,6 +16,7 @@ from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
 from rmm.study.checkpoints import discard
+from rmm.study.model_checks import check_models
 from rmm.study.provenance import begin_run, end_run
 
 
@@ -93,6 +94,7 @@ def most_jobs():
 
 
 if workflow.is_main_process:
+    letter(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
 
 # What collection, measures and report depend on besides the fits.

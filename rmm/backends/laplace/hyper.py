@@ -2,7 +2,8 @@
 
 A standard deviation is unit * sinh(theta), theta >= 0: logarithmic where it is large, linear near
 0, where its density is flat. (The logarithm alone has a long tail there, which importance sampling
-misses.) Proposals are folded at 0. Other parameters are on the whole real line.
+misses.) Proposals are folded at 0. Other parameters are on the real line: weight coefficients as
+multiples of their units, so that steps do not depend on the unit of a weight variable.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def _support(prior: Prior, role: str) -> str:
     found = PRIOR_FAMILIES[prior.family].support
     if found == "interval":
         return found
+    if role == "coefficient" and found == "positive":
+        return "folded"  # their densities may be flat at 0, as those of sds are
     return {"sd": "folded", "shape": "positive"}.get(role, found)
 
 
@@ -48,10 +51,10 @@ def folded(hyper: Sequence[Hyperparameter]) -> Array:
 
 
 def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]:
-    """Hyperparameter -> (S, K) values of (S, d) points."""
+    """Hyperparameter (its `key`) -> (S, K) values of (S, d) points."""
     columns: dict[str, list[Array]] = {}
     for k, h in enumerate(hyper):
-        columns.setdefault(h.name, []).append(_value(theta[:, k], h))
+        columns.setdefault(h.key, []).append(_value(theta[:, k], h))
     return {name: np.column_stack(found) for name, found in columns.items()}
 
 
@@ -64,7 +67,7 @@ def _value(t: Array, h: Hyperparameter) -> Array:
     if support == "interval":
         lower, upper = h.prior.values
         return lower + (upper - lower) * special.expit(t)
-    return t
+    return h.unit * t
 
 
 def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> Array:
@@ -80,6 +83,8 @@ def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> A
         elif support == "interval":
             lower, upper = h.prior.values
             value = float(special.logit((value - lower) / (upper - lower)))
+        else:
+            value /= h.unit
         point.append(value)
     return np.array(point)
 
@@ -98,4 +103,6 @@ def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
         elif support == "interval":
             lower, upper = h.prior.values
             total += np.log(upper - lower) + special.log_expit(t) + special.log_expit(-t)
+        else:
+            total += np.log(h.unit)
     return total
