@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
 from rmm.checks import check
 from rmm.conditional import reference_groups
 from rmm.crossvalidation import Refits, loo, waic
 from rmm.draws import text_labels, to_datatree
 from rmm.encoding import atom_values
+from rmm.errors import BackendError
 from rmm.model import Model
 from rmm.prediction import log_likelihood, predict, table, unit_labels
 from rmm.tables import Array
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import xarray
 
 
+@readable_methods(BackendError)
 class AfterFit:
     """The methods of `rmm.Fit` that need posterior draws and the model, nothing else."""
 

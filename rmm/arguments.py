@@ -52,10 +52,23 @@ def readable[**P, T](error: type[RmmError]) -> Callable[[Callable[P, T]], Callab
             try:
                 signature.bind(*given, **kwargs)
             except TypeError:
-                raise error(_mistake(function.__qualname__, signature, given, kwargs)) from None
+                name = function.__qualname__.replace("AfterFit.", "Fit.")
+                raise error(_mistake(name, signature, given, kwargs)) from None
             return function(*given, **kwargs)
 
         return checked
+
+    return decorate
+
+
+def readable_methods[C: type](error: type[RmmError]) -> Callable[[C], C]:
+    """`readable` for all public methods that a class defines itself."""
+
+    def decorate(cls: C) -> C:
+        for name, member in list(vars(cls).items()):
+            if inspect.isfunction(member) and not name.startswith("_"):
+                setattr(cls, name, readable(error)(member))
+        return cls
 
     return decorate
 

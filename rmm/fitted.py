@@ -14,6 +14,7 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
+from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
 from rmm.fit_text import headline, shown, unconverged
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
 
 
+@readable_methods(BackendError)
 @dataclass(frozen=True)
 class Fit(AfterFit):
     """A fitted model.

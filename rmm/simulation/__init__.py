@@ -46,12 +46,14 @@ A member covariate that goes with what members contribute, and heavy tails:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rmm.arguments import readable
 from rmm.simulation.data import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
 from rmm.simulation.distributions import DISTRIBUTIONS
 from rmm.simulation.membership import STRUCTURES
@@ -60,6 +62,7 @@ from rmm.simulation.recipes import RecipeError
 from rmm.simulation.shape import check_shape, plain
 
 
+@readable(RecipeError)
 def simulate(
     formula: str,
     parameters: Mapping[str, Any],
@@ -124,14 +127,24 @@ def simulate(
     truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
              "trials": trials, "censoring": censoring, "baseline": baseline}  # fmt: skip
     truth = {key: value for key, value in truth.items() if value is not None}
-    content = plain({"membership": membership, "covariates": covariates or {}, "truth": truth})
+    covariates = {} if covariates is None else covariates
+    content = plain({"membership": membership, "covariates": covariates, "truth": truth})
     check_shape(content)
+    _check_seed(seed)
+    if not isinstance(root, str | os.PathLike):
+        raise RecipeError("root", f"{root!r}", "The path of a folder.")
     recipe = prepare(content, Path(root))
     streams = np.random.SeedSequence(seed).spawn(3)
     kept = {"membership": streams[0], "covariates": streams[1]}
     fixed = draw_fixed(recipe, lambda part: np.random.default_rng(kept[part]))
     drawn = draw(recipe, fixed, np.random.default_rng(streams[2]))
     return drawn.simulated()
+
+
+def _check_seed(seed: Any) -> None:
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if seed is not None and not (whole and seed >= 0):
+        raise RecipeError("seed", f"{seed!r}", "A whole number from 0, or None.")
 
 
 __all__ = [
