@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rmm.arguments import readable_methods
+from rmm.arguments import check_seed, readable_methods
 from rmm.backends.base import Run, Settings
 from rmm.checks import check
 from rmm.conditional import reference_groups
@@ -40,6 +40,10 @@ class AfterFit:
     def draws(self) -> xarray.DataTree:
         """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
         return to_datatree(self.run, self.model)
+
+    def _seed(self, seed: int | None) -> int:
+        check_seed(seed, BackendError)
+        return self.settings.seed if seed is None else seed
 
     def predict(
         self,
@@ -97,7 +101,7 @@ class AfterFit:
         >>> fit.predict(draws=True).dims
         ('chain', 'draw', 'group')
         """
-        chosen = self.settings.seed if seed is None else seed
+        chosen = self._seed(seed)
         labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
         return self._array(values, "group", labels) if draws else table(labels, values)
 
@@ -236,7 +240,7 @@ class AfterFit:
         """
         grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
         parts = tuple(atom_values(part, grouped.group_frame) for part in outcome.parts)
-        chosen = self.settings.seed if seed is None else seed
+        chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)
 

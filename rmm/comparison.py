@@ -65,7 +65,7 @@ def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = 
 
 
 def _check(fits: Any, method: Any, refit: Any) -> None:
-    """Raise `DataError` for what is no fit by name, no way of weighing, or neither True nor False."""
+    """Raise `DataError` for what is no fit by name, no way of weighing, or no flag."""
     if not isinstance(fits, Mapping):
         raise DataError(
             f"`fits` must map names to fits, as in {{'one': fit1, 'two': fit2}}; it is of type "

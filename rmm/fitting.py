@@ -145,10 +145,7 @@ def fit(
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     asked = Request(model, settings, neutral, keep, program, progress, options)
-    if choose:
-        result = fit_by_choice(asked, names, why)
-    else:
-        result = fit_with(find_backend(backend), asked)
+    result = fit_by_choice(asked, names, why) if choose else fit_with(find_backend(backend), asked)
     result.warn()
     return result
 

@@ -53,7 +53,8 @@ from typing import Any
 
 import numpy as np
 
-from rmm.arguments import readable
+from rmm.arguments import check_seed, readable
+from rmm.errors import DataError
 from rmm.simulation.data import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
 from rmm.simulation.distributions import DISTRIBUTIONS
 from rmm.simulation.membership import STRUCTURES
@@ -130,7 +131,7 @@ def simulate(
     covariates = {} if covariates is None else covariates
     content = plain({"membership": membership, "covariates": covariates, "truth": truth})
     check_shape(content)
-    _check_seed(seed)
+    check_seed(seed, DataError)
     if not isinstance(root, str | os.PathLike):
         raise RecipeError("root", f"{root!r}", "The path of a folder.")
     recipe = prepare(content, Path(root))
@@ -139,12 +140,6 @@ def simulate(
     fixed = draw_fixed(recipe, lambda part: np.random.default_rng(kept[part]))
     drawn = draw(recipe, fixed, np.random.default_rng(streams[2]))
     return drawn.simulated()
-
-
-def _check_seed(seed: Any) -> None:
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if seed is not None and not (whole and seed >= 0):
-        raise RecipeError("seed", f"{seed!r}", "A whole number from 0, or None.")
 
 
 __all__ = [
