@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import check_seed, readable_methods
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.checks import check
@@ -17,7 +18,7 @@ from rmm.conditional import reference_groups
 from rmm.contraction import contraction
 from rmm.crossvalidation import Refits, loo, waic
 from rmm.draws import text_labels, to_datatree
-from rmm.errors import SpecificationWarning
+from rmm.errors import BackendError, SpecificationWarning
 from rmm.model import Model
 from rmm.outcomes import outcome_parts
 from rmm.prediction import log_likelihood, predict, table, unit_labels
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import xarray
 
 
+@readable_methods(BackendError)
 class AfterFit:
     """The methods of `rmm.Fit` that need posterior draws and the model, nothing else."""
 
@@ -60,6 +62,10 @@ class AfterFit:
         model = self.model
         written = language.write(model.spec, model.priors.forms, model.integration)
         return self.program != written
+
+    def _seed(self, seed: int | None) -> int:
+        check_seed(seed, BackendError)
+        return self.settings.seed if seed is None else seed
 
     def predict(
         self,
@@ -117,7 +123,7 @@ class AfterFit:
         >>> fit.predict(draws=True).dims
         ('chain', 'draw', 'group')
         """
-        chosen = self.settings.seed if seed is None else seed
+        chosen = self._seed(seed)
         labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
         return self._array(values, "group", labels) if draws else table(labels, values)
 
@@ -258,7 +264,7 @@ class AfterFit:
         with warnings.catch_warnings():  # which label is 1 was reported by the fit
             warnings.simplefilter("ignore", SpecificationWarning)
             parts = outcome_parts(outcome, self.model.spec.family, grouped.group_frame)
-        chosen = self.settings.seed if seed is None else seed
+        chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)
 

@@ -99,7 +99,7 @@ def prepare(
         raise FormulaError(
             f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
         )
-    if missing not in WAYS:
+    if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
     choice = read_priors(priors)
     known, written = find_family(family), parse_formula(formula)
