@@ -1,4 +1,4 @@
-"""Expressions of data and parameters: node types, and syntax tree -> expression.
+"""Expressions of data and parameters: node types, walks over them, and their text.
 
 The weight language (`rmm.weights`) and the `I(...)` terms of formulas share it.
 """
@@ -6,17 +6,11 @@ The weight language (`rmm.weights`) and the `I(...)` terms of formulas share it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any
 
-from rmm import syntax
-from rmm.errors import FormulaError, close_names
-from rmm.weight_functions import AGGREGATES, COMPARISONS, FUNCTIONS
-
-MAX_NODES = 600  # names, numbers and operations of a weight function: more are a mistake
-_MAX_REPETITIONS = 2
-MAX_DEPTH = 200  # height of an expression; evaluation and rendering recurse into it
+from rmm.weight_functions import COMPARISONS
 
 
 @dataclass(frozen=True)
@@ -65,6 +59,35 @@ class Aggregate:
         return describe(self)
 
 
+OWN_GROUP = "group"  # `within = group`: the group of mm(), whatever its id column is called
+
+
+@dataclass(frozen=True)
+class TableCall:
+    """A function of `weight_functions.TABLE_FUNCTIONS`, such as ``center(x)``.
+
+    Attributes
+    ----------
+    function : str
+    argument : Node
+        Without parameters: values are computed from data, beforehand.
+    within : str or None
+        A column, within whose values the constants are taken; `OWN_GROUP` with `own_group`.
+    own_group : bool
+        Whether constants are taken within the groups of `mm()`.
+    constants : tuple of (level, numbers), or None
+        Those of a fit, by level of `within` (one level, None, without it). None before a table is
+        known: they are then those of the values at hand. See `rmm.table_constants`.
+    """
+
+    function: str
+    argument: Node
+    within: str | None = None
+    own_group: bool = False
+    constants: tuple[tuple[Any, tuple[float, ...]], ...] | None = field(default=None, compare=False)
+    position: int = field(default=0, compare=False)
+
+
 @dataclass(frozen=True)
 class Call:
     """An elementwise function of `weight_functions.FUNCTIONS`."""
@@ -105,14 +128,23 @@ class LogisticSize:
 
 
 type Node = (
-    Number | Column | GroupSize | Parameter | Aggregate | Call | Unary | Binary | LogisticSize
+    Number
+    | Column
+    | GroupSize
+    | Parameter
+    | Aggregate
+    | TableCall
+    | Call
+    | Unary
+    | Binary
+    | LogisticSize
 )
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """Direct parts of a node, from left to right."""
     match node:
-        case Aggregate():
+        case Aggregate() | TableCall():
             return (node.argument,)
         case Call():
             return node.arguments
@@ -134,9 +166,19 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(reversed(children(current)))
 
 
-def leaf_columns(node: Node) -> tuple[str, ...]:
-    """Data columns used, once each, in order of appearance (inside aggregates too)."""
+def value_columns(node: Node) -> tuple[str, ...]:
+    """Columns whose values are used as numbers, once each, in order of appearance."""
     return tuple(dict.fromkeys(n.name for n in walk(node) if isinstance(n, Column)))
+
+
+def leaf_columns(node: Node) -> tuple[str, ...]:
+    """Data columns used, once each, inside aggregates and as `within =` too."""
+    within = [
+        n.within
+        for n in walk(node)
+        if isinstance(n, TableCall) and n.within is not None and not n.own_group
+    ]
+    return tuple(dict.fromkeys((*value_columns(node), *within)))
 
 
 def has_parameters(node: Node) -> bool:
@@ -166,8 +208,7 @@ def describe(node: Node) -> str:
         case Number():
             return format(node.value, ".15g")
         case Column():
-            plain = re.fullmatch(r"(?:[^\W\d_]|\.(?![0-9]))[\w.]*", node.name)
-            return node.name if plain else f"`{node.name}`"
+            return _name(node.name)
         case GroupSize():
             return "n"
         case Parameter():
@@ -175,6 +216,12 @@ def describe(node: Node) -> str:
         case Aggregate():
             extra = [format(value, ".15g") for value in node.extra]
             return f"{node.function}({', '.join([describe(node.argument), *extra])})"
+        case TableCall():
+            within = _name(node.within or "")
+            if within == OWN_GROUP and not node.own_group:
+                within = f"`{within}`"
+            within = f", within = {within}" if node.within is not None else ""
+            return f"{node.function}({describe(node.argument)}{within})"
         case Call():
             return f"{node.function}({', '.join(map(describe, node.arguments))})"
         case LogisticSize():
@@ -188,197 +235,11 @@ def describe(node: Node) -> str:
     return f"{left}{node.op}{right}" if tight else f"{left} {node.op} {right}"
 
 
+def _name(column: str) -> str:
+    plain = re.fullmatch(r"(?:[^\W\d_]|\.(?![0-9]))[\w.]*", column)
+    return column if plain else f"`{column}`"
+
+
 def _inside(node: Node, least: int) -> str:
     text = describe(node)
     return text if precedence(node) >= least else f"({text})"
-
-
-# -- syntax tree -> expression ---------------------------------------------------------------
-
-
-def suggestion(name: str, allowed: Collection[str]) -> str:
-    """``" Did you mean `x`?"``, or nothing."""
-    close = close_names(name, sorted(allowed))
-    if not close:
-        folded = [a for a in sorted(allowed) if a.lower() == name.lower()]
-        close = folded[:1]
-    return f" Did you mean `{close[0]}`?" if close else ""
-
-
-def _repetitions(node: Node) -> int:
-    """How deep calls are nested whose JAGS text repeats its argument: it grows by the power."""
-    below = max(map(_repetitions, children(node)), default=0)
-    return below + (isinstance(node, Call) and FUNCTIONS[node.function].jags.count("{0}") > 1)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How names are read.
-
-    Attributes
-    ----------
-    text : str
-        The whole text, for carets.
-    parameters : bool
-        Whether `b`, `b0`, `b1`, ... are parameters (the explicit dialect of weights).
-    weights : bool
-        Whether `n`, `offset()` and group aggregates have the meaning of the weight language.
-        Otherwise every name is a column.
-    """
-
-    text: str
-    parameters: bool = False
-    weights: bool = False
-
-    def fail(self, problem: str, node: syntax.Syntax, hint: str | None = None) -> NoReturn:
-        """Raise a `FormulaError` with carets under a node."""
-        span = node.span
-        length = span.end - span.start if span.position == span.start else 1
-        if isinstance(node, syntax.Call):
-            length = len(node.function)
-        raise FormulaError(problem, self.text, span.position, length, hint)
-
-    def read(self, tree: syntax.Syntax) -> Node:
-        """The expression of a syntax tree; `FormulaError` with a caret if it has none."""
-        if tree.span.depth > MAX_DEPTH:
-            self.fail(
-                f"This expression chains or nests more than {MAX_DEPTH} operations.",
-                tree,
-                "Compute a part of it as a data column.",
-            )
-        if self.weights and sum(1 for _ in syntax.walk(tree)) > MAX_NODES:
-            self.fail(
-                f"This weight function has more than {MAX_NODES} parts.",
-                tree,
-                "Compute a part of it as a data column.",
-            )
-        node = self._node(tree)
-        if self.weights and _repetitions(node) > _MAX_REPETITIONS:
-            self.fail(
-                f"Rounding is nested more than {_MAX_REPETITIONS} levels deep.",
-                tree,
-                "Compute a part of it as a data column.",
-            )
-        return node
-
-    def _node(self, tree: syntax.Syntax) -> Node:
-        match tree:
-            case syntax.Literal():
-                return self._number(tree)
-            case syntax.Name():
-                return self._name(tree)
-            case syntax.Call():
-                return self._call(tree)
-            case syntax.Prefix(operator="-"):
-                return Unary("-", self._node(tree.operand), tree.span.position)
-            case syntax.Prefix(operator="+"):
-                return self._node(tree.operand)
-            case syntax.Infix() if tree.operator in PRECEDENCE:
-                left, right = self._node(tree.left), self._node(tree.right)
-                return Binary(tree.operator, left, right, tree.span.position)
-            case syntax.Infix() | syntax.Prefix():
-                allowed = "+ - * / ^ == != < <= > >="
-                self.fail(
-                    f"`{tree.operator}` has no meaning in an arithmetic expression.",
-                    tree,
-                    f"Operators allowed here: {allowed}.",
-                )
-
-    def _number(self, tree: syntax.Literal) -> Node:
-        if isinstance(tree.value, bool) or not isinstance(tree.value, float):
-            found = syntax.source(self.text, tree)
-            self.fail(f"A number or a column was expected, not {found}.", tree)
-        return Number(tree.value, tree.span.position)
-
-    def _name(self, tree: syntax.Name) -> Node:
-        at = tree.span.position
-        if self.weights and not tree.quoted:
-            if tree.name == "n":
-                return GroupSize(at)
-            if self.parameters and is_parameter(tree.name):
-                return Parameter(tree.name, at)
-        return Column(tree.name, at)
-
-    def _call(self, tree: syntax.Call) -> Node:
-        name, at = tree.function, tree.span.position
-        for argument in tree.arguments:
-            if argument.keyword is not None and not (name == "quantile" and self.weights):
-                self.fail(f"`{name}()` takes no keyword `{argument.keyword} =`.", tree)
-        if self.weights and name in AGGREGATES:
-            return self._aggregate(tree)
-        if self.weights and name == "offset":
-            self._count(tree, 1)
-            return self._node(tree.arguments[0].value)
-        if name not in FUNCTIONS:
-            self._unknown(tree)
-        self._count(tree, FUNCTIONS[name].arity)
-        return Call(name, tuple(self._node(a.value) for a in tree.arguments), at)
-
-    def _unknown(self, tree: syntax.Call) -> NoReturn:
-        name = tree.function
-        if name in AGGREGATES:
-            self.fail(
-                f"`{name}()` is a group aggregate; those belong to weight functions only.",
-                tree,
-                "Compute the aggregate as a data column.",
-            )
-        allowed = [*FUNCTIONS, *(AGGREGATES if self.weights else ())]
-        self.fail(
-            f"Unknown function `{name}()`.{suggestion(name, allowed)}",
-            tree,
-            f"Functions: {' '.join(FUNCTIONS)}."
-            + (f" Group aggregates: {' '.join(AGGREGATES)}." if self.weights else ""),
-        )
-
-    def _count(self, tree: syntax.Call, wanted: int) -> None:
-        found = len(tree.arguments)
-        if found != wanted:
-            plural = "s" * (wanted != 1)
-            self.fail(f"`{tree.function}()` takes {wanted} argument{plural}, not {found}.", tree)
-
-    def _aggregate(self, tree: syntax.Call) -> Node:
-        name, extra = tree.function, AGGREGATES[tree.function].extra
-        self._count(tree, 1 + len(extra))
-        argument = self._node(tree.arguments[0].value)
-        for node in walk(argument):
-            if isinstance(node, Aggregate):
-                raise FormulaError(
-                    f"`{node.function}()` stands inside `{name}()`: group aggregates cannot be "
-                    "nested.",
-                    self.text,
-                    node.position,
-                    len(node.function),
-                    "Compute the inner one as a data column.",
-                )
-            if isinstance(node, Parameter):
-                raise FormulaError(
-                    f"The parameter `{node.name}` stands inside `{name}()`: group aggregates are "
-                    "computed from data, beforehand.",
-                    self.text,
-                    node.position,
-                    len(node.name),
-                    f"Take it out: b1*{name}(x) instead of {name}(b1*x).",
-                )
-        values = tuple(
-            self._extra(tree, item, rule)
-            for item, rule in zip(tree.arguments[1:], extra, strict=True)
-        )
-        return Aggregate(name, argument, values, tree.span.position)
-
-    def _extra(
-        self, tree: syntax.Call, item: syntax.Argument, rule: tuple[str, float, float]
-    ) -> float:
-        name, low, high = rule
-        value = item.value.value if isinstance(item.value, syntax.Literal) else None
-        known = item.keyword in (None, name, "probs") and tree.arguments[0].keyword is None
-        if not known or not isinstance(value, float) or not low <= value <= high:
-            self.fail(
-                f"`{tree.function}(x, {name})` needs a number from {low:g} to {high:g} as {name}.",
-                item.value,
-            )
-        return value
-
-
-def is_parameter(name: str) -> bool:
-    """Whether a name is a parameter of the explicit dialect: `b`, `b0`, `b1`, `b2`, ..."""
-    return re.fullmatch(r"b(0|[1-9][0-9]{0,3})?", name, re.ASCII) is not None

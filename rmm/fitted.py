@@ -14,31 +14,31 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
+from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.contraction import by_quartiles
+from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
+from rmm.fit_text import headline, remarks, shown, unconverged
 from rmm.identification import always_together
 from rmm.model import Model
 from rmm.predictor import flat_draws, weight_chunks
+from rmm.prior_draws import PriorPredictive, draw_prior_predictive
 from rmm.spec import MemberPart
 from rmm.summary import (
-    PARETO_K_LIMIT,
     Diagnostics,
+    Weighing,
     diagnose,
     of_weighted_draws,
     spread,
     summarise,
+    weighing,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ADVICE_LINES = 3  # of the warning; the diagnostics hold all
-_WEIGHTS = (
-    "Pareto k of the importance weights is {:.2f}: above 0.7 weighted draws cannot be trusted, "
-    "however many there are. Fit with backend 'stan' or 'jags'."
-)
 
-
+@readable_methods(BackendError)
 @dataclass(frozen=True)
 class Fit(AfterFit):
     """A fitted model.
@@ -67,7 +67,15 @@ class Fit(AfterFit):
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
         table = summarise(posterior, [n for n in names if n in posterior])
-        return of_weighted_draws(table, self.run.engine.get("ess"))
+        table = self._weighted(table)
+        return table.assign(contraction=self._contraction["contraction"])
+
+    @property
+    def _weighing(self) -> Weighing | None:
+        return weighing(self.run)
+
+    def _weighted(self, table: pd.DataFrame) -> pd.DataFrame:
+        return of_weighted_draws(table, self._weighing, self.settings.chains * self.settings.draws)
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -81,11 +89,20 @@ class Fit(AfterFit):
         diverging = self.run.sample_stats.get("diverging", np.zeros(1))
         return diagnose(
             self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging)),
-            self.run.engine.get("pareto_k"),
+            self._weighing,
         )  # fmt: skip
 
     def summary(self) -> pd.DataFrame:
-        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`.
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
+
+        See `rmm.summary.summarise`, and `rmm.contraction`: ``contraction`` is
+        1 - var(posterior) / var(prior), 0 where the posterior is as wide as the prior. Where the
+        prior has no variance it is 1 - (ratio of the interquartile ranges)^2;
+        ``diagnostics()["contraction_of_quartiles"]`` names these parameters. NaN for fits of a
+        program of your own, whose priors are not known.
+
+        Where draws have been weighted (backend ``"laplace"``) R-hat is missing, and effective
+        sizes are those of the weights.
 
         Coefficients are on the scale of the linear predictor, of covariates as given (or after
         `transform=`); sigmas are standard deviations.
@@ -108,12 +125,14 @@ class Fit(AfterFit):
         ``always_together`` lists, per `mm()` block with member effects, the sets of members that
         are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
         what to try, most important first; see `rmm.advice`. ``dropped`` says which groups were
-        left out for missing values; None where none was.
+        left out for missing values; None where none was. ``contraction_of_quartiles`` lists the
+        parameters whose contraction is one of interquartile ranges.
         """
         dropped = self.model.dropped
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
                 "always_together": self._together_sets,
                 "advice": list(self._advice.values()),
+                "contraction_of_quartiles": by_quartiles(self._contraction),
                 "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
 
     @cached_property
@@ -128,7 +147,11 @@ class Fit(AfterFit):
 
     @property
     def converged(self) -> bool:
-        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences."""
+        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences.
+
+        Of backend ``"laplace"``: Pareto k, 400 effective draws and even inner weights, whatever
+        `chains` is; see `rmm.summary.Diagnostics`.
+        """
         return self._diagnostics.converged
 
     def weights(self, block: int = 1) -> pd.DataFrame:
@@ -252,7 +275,7 @@ class Fit(AfterFit):
                 f"`{name}` was not kept: the model has no such effects, or the fit was run with "
                 'monitor="structural".'
             )
-        table = summarise(posterior, [name])
+        table = self._weighted(summarise(posterior, [name]))
         return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
             "unit"
         )
@@ -265,8 +288,10 @@ class Fit(AfterFit):
 
     @cached_property
     def _evidence(self) -> Evidence:
+        weighed = self._weighing
         return Evidence(self.model, self.backend, self.settings, self._everything,
-                        self._diagnostics, self._together_sets)  # fmt: skip
+                        self._diagnostics, self._together_sets,
+                        0 if weighed is None else weighed.points)  # fmt: skip
 
     @cached_property
     def _advice(self) -> dict[str, str]:
@@ -280,19 +305,7 @@ class Fit(AfterFit):
         else:
             advice = dict(self._advice)
             flat = advice.pop("flat_weights", None)
-            weights = d.pareto_k is not None and d.pareto_k > PARETO_K_LIMIT
-            lines = [_WEIGHTS.format(d.pareto_k)] if weights else []
-            lines += list(advice.values())[:_ADVICE_LINES] or [
-                "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
-            ]
-            warnings.warn(
-                f"The fit has not converged: largest R-hat {d.max_rhat:.3f} ({d.worst_rhat}), "
-                f"smallest bulk ESS {d.min_ess_bulk:.0f} and tail ESS {d.min_ess_tail:.0f} "
-                f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences.\n"
-                + "\n".join(f"* {line}" for line in lines),
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+            warnings.warn(unconverged(d, self._weighing, advice), ConvergenceWarning, stacklevel=4)
         if flat is not None:
             warnings.warn(flat, SpecificationWarning, stacklevel=4)
 
@@ -335,17 +348,48 @@ class Fit(AfterFit):
 
         return plot(self, "plot_weights", kind, options)
 
+    def prior_predictive(self, draws: int = 1000, seed: int | None = None) -> PriorPredictive:
+        """What the fit's priors alone say of the outcome of its groups.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws from the priors.
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        PriorPredictive
+            See `rmm.prior_predictive`.
+
+        Raises
+        ------
+        PriorError
+            If the fit is of a program of your own, whose priors are not known.
+        """
+        if self._own_program:
+            raise PriorError(
+                "The fit's program is your own, and its priors are not known: "
+                "rmm.prior_predictive() draws from those of a formula."
+            )
+        return draw_prior_predictive(
+            self.model, draws, self.settings.seed if seed is None else seed
+        )
+
     def plot_check(self, kind: str = "predictive", **options: Any) -> Figure:
         """A posterior predictive check: outcomes drawn from the model beside those observed.
 
         Densities for numbers, shares by predicted probability for 0/1, counts and choices, a
-        Kaplan-Meier curve in a band for durations.
+        Kaplan-Meier curve in a band for durations. Or, with ``"prior_predictive"``, what the
+        priors alone say.
 
         Parameters
         ----------
-        kind : {"predictive"}
+        kind : {"predictive", "prior_predictive"}
         **options
-            Those of `rmm.plots.check`: ``replications=50``, ``seed=``.
+            Those of `rmm.plots.check`: ``replications=50``, ``seed=``; of
+            `rmm.plots.prior_predictive`: ``draws=1000``, ``seed=``.
 
         Returns
         -------
@@ -377,7 +421,7 @@ class Fit(AfterFit):
         return save(self, Path(path))
 
     def __str__(self) -> str:
-        table = self._table.to_string(float_format=lambda v: f"{v:.3f}")
+        table = shown(self._table).to_string(float_format=lambda v: f"{v:.3f}")
         remarks = self._remarks()
         end = f"\n\n{remarks}" if remarks else ""
         return f"{self.model.formula}\n{self._headline()}\n\n{table}{end}"
@@ -386,36 +430,18 @@ class Fit(AfterFit):
         """What notebooks show: the same as text, with a compact table."""
         from html import escape
 
-        table = self._table.rename_axis(None).to_html(float_format=lambda v: f"{v:.3f}", border=0)
-        lines = f"<code>{escape(self.model.formula)}</code><br>{escape(self._headline())}"
+        table = shown(self._table).rename_axis(None)
+        html = table.to_html(float_format=lambda v: f"{v:.3f}", border=0)
+        said = escape(self._headline()).replace("\n", "<br>")
+        lines = f"<code>{escape(self.model.formula)}</code><br>{said}"
         remarks = escape(self._remarks())
-        return f"<p>{lines}</p>{table}" + (f"<p>{remarks}</p>" if remarks else "")
+        return f"<p>{lines}</p>{html}" + (f"<p>{remarks}</p>" if remarks else "")
 
     def _headline(self) -> str:
-        """Family, engine, sizes and convergence."""
-        spec, design = self.model.spec, self.model.design
-        units = [f"{design.J} groups"]
-        units += [f"{m.n_members} members" for m in design.members]
-        units += [f"{n.n_units} nesting units" for n in design.nestings]
-        d = self._diagnostics
-        state = "converged" if d.converged else "NOT CONVERGED"
-        return (
-            f"{spec.family.name}, {self.backend}: {', '.join(units)}; "
-            f"{self.settings.chains} chains x {self.settings.draws} draws, {state} "
-            f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})"
-        )
+        return headline(self.model, self.backend, self.settings, self._diagnostics, self.run.engine)
 
     def _remarks(self) -> str:
-        """What a reader of effects must know."""
-        lines = [] if self.model.dropped is None else [f"{self.model.dropped}."]
-        for name, sets in self._together_sets.items():
-            if sets:
-                lines.append(
-                    f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
-                    "same groups; their effects\nare identified only in sum "
-                    "(diagnostics()['always_together'])."
-                )
-        return "\n".join(lines)
+        return remarks(self.model, self._together_sets, self._table, self._contraction)
 
     def __repr__(self) -> str:
         return str(self)

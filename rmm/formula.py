@@ -7,12 +7,19 @@ from itertools import pairwise
 from typing import NoReturn
 
 from rmm import syntax
+from rmm.bases import Categories
 from rmm.blocks import read_member_block, read_nesting_block
 from rmm.errors import FormulaError, close_names
-from rmm.expressions import Reader, describe, leaf_columns
+from rmm.expression_reader import Reader
+from rmm.expressions import TableCall, describe, leaf_columns, walk
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 
+#: Keywords of other packages' survival outcomes with delayed entry or intervals.
+_LATE = frozenset(
+    ("time2", "type", "origin", "start", "stop", "entry", "enter", "exit", "start_time", "tstart",
+     "tstop", "truncation", "left", "ltrunc", "trunc", "time0", "lower")
+)  # fmt: skip
 _EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
 
 
@@ -61,6 +68,13 @@ def _outcome(tree: syntax.Syntax, text: str) -> Outcome:
     }
     counts, usage = wanted[tree.function]
     keywords = [a.keyword for a in tree.arguments if a.keyword]
+    if tree.function == "Surv" and (len(tree.arguments) > 3 or _LATE.intersection(keywords)):
+        reader.fail(
+            "Delayed entry (left truncation) and interval censoring are not available.",
+            tree,
+            "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is "
+            "observed from its time 0 on; `upper` is the longest duration that it could have had.",
+        )
     if keywords or len(tree.arguments) not in counts:
         reader.fail(
             f"`{tree.function}()` has {len(tree.arguments)} arguments"
@@ -108,7 +122,7 @@ class _RightSide:
                 self.terms.extend(expand(part.tree, self.text))
         terms = ordered(self.terms)
         refuse_both(terms, self.fixed, self.text)
-        return Formula(
+        formula = Formula(
             text=self.text,
             outcome=outcome,
             intercept=self.intercept,
@@ -119,6 +133,8 @@ class _RightSide:
             strata=self.strata,
             offset=tuple(self.offset),
         )
+        _refuse_means_of_one(formula)
+        return formula
 
     def constant(self, tree: syntax.Literal, sign: str) -> None:
         if tree.value not in (0.0, 1.0):
@@ -158,6 +174,26 @@ class _RightSide:
         self.strata = column.name
 
 
+def _refuse_means_of_one(formula: Formula) -> None:
+    """Raise `FormulaError` for `within =` the groups of `mm()` outside of it."""
+    groups = {block.group for block in formula.members}
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for nest in formula.nestings:
+        terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
+    atoms = [*formula.outcome.parts, *formula.offset, *(a for t in terms for a in t.atoms)]
+    for node in (n for atom in atoms for n in walk(atom.expression)):
+        if isinstance(node, TableCall) and (node.own_group or node.within in groups):
+            raise FormulaError(
+                f"`{describe(node)}` stands outside mm(), where a group has one value: less its "
+                "mean it is 0.",
+                formula.text,
+                node.position,
+                len(node.function),
+                "Centre member covariates within groups, in vars() or in the weight function of "
+                "mm(); outside, write center(x), or within = the id of larger units.",
+            )
+
+
 # -- columns ---------------------------------------------------------------------------------
 
 
@@ -182,6 +218,37 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
     found += [formula.strata] if formula.strata is not None else []
     found += [c for atom in formula.offset for c in leaf_columns(atom.expression)]
     return tuple(dict.fromkeys(found))
+
+
+def id_columns(formula: Formula) -> frozenset[str]:
+    """Columns whose values are names: ids of members, groups and nesting units, strata, labels.
+
+    Parameters
+    ----------
+    formula : Formula
+    """
+    found = {c for block in formula.members for c in (block.member, block.group)}
+    for nesting in formula.nestings:
+        found |= {nesting.unit, nesting.label_column or nesting.unit}
+    found |= {formula.strata} if formula.strata is not None else set()
+    return frozenset(found | _factor_columns(formula))
+
+
+def _factor_columns(formula: Formula) -> set[str]:
+    """Columns that stand in `factor()` alone, so that their values are names."""
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.members:
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
+    for nesting in formula.nestings:
+        terms += [*(nesting.terms or ()), *(f.term for f in nesting.fixed)]
+    atoms = [atom for term in terms for atom in term.atoms]
+    names = {
+        c for a in atoms for c in leaf_columns(a.expression) if isinstance(a.basis, Categories)
+    }
+    others = [*(a for a in atoms if not isinstance(a.basis, Categories)), *formula.outcome.parts]
+    numbers = {c for a in (*others, *formula.offset) for c in leaf_columns(a.expression)}
+    numbers |= {c for block in formula.members for c in block.weight.columns}
+    return names - numbers
 
 
 def _columns_of_terms(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rmm import syntax
+from rmm.expression_reader import Reader, is_parameter
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -15,18 +17,19 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
+    TableCall,
     Unary,
     children,
     describe,
     has_parameters,
-    is_parameter,
 )
 
 
 def rebuilt(node: Node, parts: list[Node]) -> Node:
     """A node with other children."""
     match node:
+        case Aggregate() | TableCall():
+            return replace(node, argument=parts[0])
         case Call():
             return Call(node.function, tuple(parts), node.position)
         case Unary():
@@ -42,7 +45,7 @@ def substituted(node: Node, values: Mapping[str, float]) -> Node:
     """The expression with numbers in place of the named parameters."""
     if isinstance(node, Parameter) and node.name in values:
         return Number(float(values[node.name]), node.position)
-    if isinstance(node, Aggregate):
+    if isinstance(node, Aggregate | TableCall):
         return node
     return rebuilt(node, [substituted(child, values) for child in children(node)])
 
@@ -76,7 +79,7 @@ class _Coefficients:
         self.names: dict[str, str] = {}
 
     def place(self, node: Node) -> Node:
-        if isinstance(node, (Column, GroupSize, Aggregate)):
+        if isinstance(node, (Column, GroupSize, Aggregate, TableCall)):
             if node.position in self.bare:
                 return node
             name = self.names.setdefault(describe(node), f"b{len(self.names) + 1}")

@@ -140,6 +140,45 @@ AGGREGATES: Mapping[str, GroupFunction] = {
     "quantile": GroupFunction(lambda x, p: float(np.quantile(x, p)), (("p", 0.0, 1.0),)),
 }
 
+
+@dataclass(frozen=True)
+class TableFunction:
+    """A function whose constants come from all values of the table: the values less a location,
+    over a divisor.
+
+    Attributes
+    ----------
+    constants : callable
+        ``(values (N,)) -> (location, divisor)``.
+    meaning : str
+        For documentation.
+    within : bool
+        Whether `within =` may name groups that have constants of their own.
+    """
+
+    constants: Callable[[Array], tuple[float, float]]
+    meaning: str
+    within: bool = False
+
+
+def _mean(x: Array) -> tuple[float, float]:
+    return float(np.mean(x)), 1.0
+
+
+def _mean_and_sd(x: Array) -> tuple[float, float]:
+    """The sd has the divisor n - 1, as in R; 0 where nothing varies."""
+    mean = float(np.mean(x))
+    most = float(np.max(np.abs(x - mean)))  # squares of 1e200 are more than numbers hold
+    if len(x) < 2 or most == 0:
+        return mean, 0.0
+    return mean, most * float(np.std((x - mean) / most, ddof=1))
+
+
+TABLE_FUNCTIONS: Mapping[str, TableFunction] = {
+    "center": TableFunction(_mean, "`x` less its mean", within=True),
+    "scale": TableFunction(_mean_and_sd, "`x` less its mean, divided by its standard deviation"),
+}
+
 OPERATIONS: Mapping[str, Callable[[Array, Array], Array]] = {
     "+": np.add,
     "-": np.subtract,

@@ -21,6 +21,7 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
+    TableCall,
     Unary,
     describe,
     walk,
@@ -97,7 +98,8 @@ STAN_DEFINITIONS: Mapping[str, str] = {
 def program_inputs(expression: Node) -> tuple[tuple[str, Node], ...]:
     """(identifier, leaf) of every data vector that a program of `expression` needs.
 
-    Leaves are columns and group aggregates (computed beforehand). Identifiers are distinct and
+    Leaves are columns and, computed beforehand, group aggregates and functions such as
+    ``center(x)``. Identifiers are distinct and
     valid in Python, JAGS and Stan: ``pseat.sq`` -> ``pseat_sq``, ``max(pseat)`` -> ``max_pseat``.
     """
     found: dict[str, Node] = {}
@@ -114,9 +116,9 @@ def program_inputs(expression: Node) -> tuple[tuple[str, Node], ...]:
 
 
 def _leaves(node: Node) -> list[Node]:
-    """Columns and aggregates, from left to right; not the columns inside aggregates."""
+    """Columns and what is computed beforehand, from left to right; not the columns inside."""
     match node:
-        case Column() | Aggregate():
+        case Column() | Aggregate() | TableCall():
             return [node]
         case Call():
             return [leaf for argument in node.arguments for leaf in _leaves(argument)]
@@ -171,7 +173,7 @@ def to_jags(node: Node, names: Mapping[str, str], index: str) -> str:
             return names[f"param:{node.name}"]
         case GroupSize():
             return f"{names['n']}[{index}]"
-        case Column() | Aggregate():
+        case Column() | Aggregate() | TableCall():
             return f"{names[f'input:{input_key(node)}']}[{index}]"
         case Call():
             texts = [to_jags(argument, names, index) for argument in node.arguments]
@@ -205,7 +207,7 @@ def to_stan(node: Node, names: Mapping[str, str]) -> str:
             return names[f"param:{node.name}"]
         case GroupSize():
             return names["n"]
-        case Column() | Aggregate():
+        case Column() | Aggregate() | TableCall():
             return names[f"input:{input_key(node)}"]
         case Call():
             texts = [to_stan(argument, names) for argument in node.arguments]
@@ -242,7 +244,7 @@ def _stan_operator(node: Binary) -> str:
 
 def is_vector(node: Node) -> bool:
     """Whether the Stan text of a node is a vector (else a scalar: numbers and parameters)."""
-    vectors = (Column, GroupSize, Aggregate, LogisticSize)
+    vectors = (Column, GroupSize, Aggregate, TableCall, LogisticSize)
     return any(isinstance(part, vectors) for part in walk(node))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
+    TableCall,
     Unary,
 )
-from rmm.weight_functions import AGGREGATES, FUNCTIONS, OPERATIONS
+from rmm.weight_functions import AGGREGATES, FUNCTIONS, OPERATIONS, TABLE_FUNCTIONS
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +40,7 @@ def evaluate(
     parameters: Mapping[str, Array | float] | None = None,
     *,
     log: bool = False,
+    once: Array | None = None,
 ) -> Array:
     """Values of an expression for every membership row.
 
@@ -46,7 +48,8 @@ def evaluate(
     ----------
     node : Node
     columns : mapping
-        Name -> (M,) values, rows sorted by group.
+        Name -> (M,) values, rows sorted by group; labels of any kind where a column is but
+        named by `within =`.
     start : (J+1,) int array
         First row of each group, and M at the end; no group is empty.
     parameters : mapping, optional
@@ -54,6 +57,9 @@ def evaluate(
     log : bool
         Whether to give the logarithm, worked out through products, quotients and powers: 1/n^700
         underflows to 0, its logarithm does not.
+    once : (units,) int array, optional
+        Rows, one per unit, from which `center()` and the like take constants that they do not
+        hold yet; default: all rows.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def evaluate(
     given = {name: np.asarray(value, dtype=float) for name, value in (parameters or {}).items()}
     size = np.repeat(sizes, sizes).astype(float)
     with np.errstate(all="ignore"):
-        evaluation = _Evaluation(columns, start, size, given)
+        evaluation = _Evaluation(columns, start, size, given, once)
         values = evaluation.log_of(node) if log else evaluation.of(node)
     return np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape)))
 
@@ -82,6 +88,7 @@ class _Evaluation:
     start: Array
     size: Array
     parameters: Mapping[str, Array]
+    once: Array | None = None
 
     def of(self, node: Node) -> Array:
         match node:
@@ -95,6 +102,8 @@ class _Evaluation:
                 return self.parameters[node.name]
             case Aggregate():
                 return self.aggregate(node)
+            case TableCall():
+                return self.table_call(node)
             case Call():
                 function = FUNCTIONS[node.function].numpy
                 return np.asarray(function(*(self.of(part) for part in node.arguments)))
@@ -129,6 +138,57 @@ class _Evaluation:
         function = AGGREGATES[node.function].numpy
         groups = np.split(values, self.start[1:-1])
         return np.repeat([function(group, *node.extra) for group in groups], np.diff(self.start))
+
+    def table_call(self, node: TableCall) -> Array:
+        values = np.broadcast_to(self.of(node.argument), self.size.shape)
+        level, labels = levels_of(node, self.columns, self.start)
+        once = slice(None) if self.once is None else self.once
+        constants = constants_of(node, values[once], level[once], labels)
+        location, divisor = np.array(constants).T
+        return np.asarray((values - location[level]) / divisor[level])
+
+
+def levels_of(
+    node: TableCall, columns: Mapping[str, Array], start: Array
+) -> tuple[Array, list[Any]]:
+    """(M,) codes and labels of what `within =` names: groups, a column's values, or all rows."""
+    sizes = np.diff(start)
+    if node.own_group:
+        return np.repeat(np.arange(len(sizes)), sizes), list(range(len(sizes)))
+    if node.within is None:
+        return np.zeros(start[-1], dtype=np.int64), [None]
+    import pandas as pd  # reading a study file does not need it, and it takes a third of a second
+
+    level, labels = pd.factorize(np.asarray(columns[node.within]))
+    return level.astype(np.int64), labels.tolist()
+
+
+def constants_of(
+    node: TableCall, values: Array, level: Array, labels: Sequence[Any]
+) -> list[tuple[float, ...]]:
+    """Constants of a function of the whole table, for each label.
+
+    Those that the node holds; a label that its fit did not have, and every label where it holds
+    none, has those of the values at hand.
+
+    Parameters
+    ----------
+    node : TableCall
+    values : (M,) float array
+        Of its argument.
+    level, labels
+        Of `levels_of`.
+    """
+    known = dict(node.constants or ())
+    compute = TABLE_FUNCTIONS[node.function].constants
+    if len(labels) == 1:
+        return [known[labels[0]] if labels[0] in known else compute(values)]
+    order = np.argsort(level, kind="stable")
+    rows = np.split(order, np.searchsorted(level[order], np.arange(1, len(labels))))
+    return [
+        known[label] if label in known else compute(values[own])
+        for label, own in zip(labels, rows, strict=True)
+    ]
 
 
 def normalise(raw: Array, constraint: str, start: Array) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rmm import syntax
 from rmm.errors import FormulaError
+from rmm.expression_reader import Reader
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -24,12 +25,13 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
+    TableCall,
     Unary,
     children,
     describe,
     has_parameters,
     leaf_columns,
+    value_columns,
     walk,
 )
 from rmm.weight_forms import (
@@ -75,6 +77,7 @@ __all__ = [
     "Node",
     "Number",
     "Parameter",
+    "TableCall",
     "Unary",
     "WeightFunction",
     "build_weights",
@@ -96,6 +99,7 @@ __all__ = [
     "to_stan",
     "uses_log_size",
     "uses_size",
+    "value_columns",
     "walk",
 ]
 
@@ -142,8 +146,13 @@ class WeightFunction:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Data columns used, in order of appearance; `n` is not one."""
+        """Data columns used, `within =` too; `n` is not one."""
         return leaf_columns(self.expression)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Data columns used as numbers, in order of appearance."""
+        return value_columns(self.expression)
 
     @property
     def uses_size(self) -> bool:
@@ -157,7 +166,7 @@ class WeightFunction:
 
     @cached_property
     def inputs(self) -> tuple[tuple[str, Node], ...]:
-        """(identifier, leaf) of the data vectors that a program needs: columns and aggregates."""
+        """(identifier, leaf) of the data vectors that a program needs; see `program_inputs`."""
         return program_inputs(self.expression)
 
     def multiplier(self, parameter: str) -> Node | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,8 +61,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Make `CXX` a script that takes an instant; returns the log of what it compiled."""
 
-    def install(then: str = ":") -> Path:
-        log, script = tmp_path / "compiled.log", tmp_path / "fake-g++"
+    def install(then: str = ":", name: str = "fake-g++") -> Path:
+        log, script = tmp_path / "compiled.log", tmp_path / name
         script.write_text(FAKE_COMPILER.format(log=log, then=then))
         script.chmod(0o755)
         monkeypatch.setenv("CXX", str(script))
@@ -365,3 +366,37 @@ def test_a_users_cmdstan_compiles_outside_its_folder(
     assert maker(made).version == stan_compile.find_cmdstan().version
     assert made.is_relative_to(cache)
     assert os.access(made, os.X_OK)
+
+
+@pytest.mark.parametrize("options", ["", " -g"])
+def test_paths_of_cache_and_compiler_may_hold_anything(
+    options: str,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_compiler: Callable[..., Path],
+) -> None:
+    log = fake_compiler(":", "a user's g++ (ä)")
+    if options:
+        monkeypatch.setenv("CXX", shlex.quote(os.environ["CXX"]) + options)
+    odd = cache / "My user's files (ä)"
+    monkeypatch.setenv("RMM_CACHE", str(odd))
+    made = compile_program(PROGRAM)
+    assert made.is_relative_to(odd)
+    assert subprocess.run([made], capture_output=True, text=True).stdout == "made by fake\n"
+    assert len(log.read_text().splitlines()) == 2  # the program and its runner
+
+
+def test_a_users_cmdstan_in_a_folder_that_make_cannot_work_on(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_compiler: Callable[[str], Path],
+) -> None:
+    fake_compiler(":")
+    own = tmp_path / "a user's cmdstan-2.39.0"
+    own.symlink_to(find_cmdstan().path)
+    monkeypatch.setenv("CMDSTAN", str(own))
+    with pytest.raises(BackendError, match="cannot work on paths with ' '") as caught:
+        compile_program(PROGRAM)
+    assert str(own) in str(caught.value)
+    caught.match("unset CMDSTAN")

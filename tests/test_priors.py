@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import rmm
 from rmm.model import Model, prepare
@@ -96,6 +97,54 @@ def test_weakly_informative_scales(table: pd.DataFrame) -> None:
     assert elements["b_w"][0].values == pytest.approx((0, 1 / pooled))
     assert elements["sigma_l1"][0].values == pytest.approx((2.5 * s / spread,))
     assert elements["sigma_l2"][0] == Prior("half_normal", (pytest.approx(2.5 * s),))
+
+
+LOGIT = {
+    "binomial": "win ~ 1 + z + mm(id(pid, gid), vars(x), RE = TRUE) + hm(id = cid)",
+    "condlogit": "win ~ z + mm(id(pid, gid), vars(x), RE = TRUE) + strata(race)",
+    "cox": "Surv(time, event) ~ z + mm(id(pid, gid), vars(x), RE = TRUE) + hm(id = cid)",
+}
+
+
+def outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an outcome of each family."""
+    group = table["gid"].str[1:].astype(int)
+    return table.assign(
+        win=(group % 3 == 0).astype(int), race=group // 3, event=1, time=1.0 + group % 7
+    )
+
+
+@pytest.mark.parametrize("family", LOGIT)
+def test_scales_of_logits_and_log_hazards(family: str, table: pd.DataFrame) -> None:
+    frame = outcomes(table)
+    frame = frame[frame["race"] < frame["race"].max()]
+    elements = prepare(LOGIT[family], frame, family).priors.elements
+    groups = frame.drop_duplicates("gid")
+    spread = np.sqrt(1 / groups["n"]).mean()
+    assert elements["beta_l2"][0].values == pytest.approx((0, 1.5 / groups["z"].std()))
+    assert elements["b_l1"][0].values == pytest.approx((0, 1.5 / frame["x"].std()))
+    assert elements["sigma_l1"][0] == Prior("half_normal", (pytest.approx(1 / spread),))
+    if "hm(" in LOGIT[family]:
+        assert elements["sigma_l3"][0] == Prior("half_normal", (1.0,))
+    if family == "binomial":
+        share = (groups["win"].sum() + 0.5) / (len(groups) + 1)
+        assert elements["alpha"][0].values == pytest.approx((np.log(share / (1 - share)), 1.0))
+
+
+def test_scales_of_log_durations(table: pd.DataFrame) -> None:
+    formula = "Surv(time, event) ~ 1 + z + mm(id(pid, gid), RE = TRUE) + hm(id = cid)"
+    for unit in (1.0, 365.0):
+        frame = outcomes(table).assign(time=lambda t, unit=unit: t["time"] * unit)
+        elements = prepare(formula, frame, "weibull").priors.elements
+        groups = frame.drop_duplicates("gid")
+        spread = np.sqrt(1 / groups["n"]).mean()
+        assert elements["alpha"][0].values == pytest.approx((np.log(groups["time"].mean()), 1.5))
+        assert elements["beta_l2"][0].values == pytest.approx((0, 1 / groups["z"].std()))
+        assert elements["sigma_l1"][0] == Prior("half_normal", (pytest.approx(1 / spread),))
+        assert elements["sigma_l3"][0] == Prior("half_normal", (1.0,))
+        inside = stats.gamma(2.4, scale=1 / 1.25).cdf([0.3, 5])
+        assert elements["shape"] == (Prior("gamma", (2.4, 1.25)),)
+        assert np.diff(inside)[0] == pytest.approx(0.95, abs=0.005)
 
 
 def test_classic_set(table: pd.DataFrame) -> None:

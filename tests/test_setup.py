@@ -26,6 +26,7 @@ PROGRAMS = (
     "mktemp",
     "find",
     "awk",
+    "sed",
 )
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not on PATH")
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of what sets the project up, in a folder with a blank in its name."""
-    folder = tmp_path / "a project"
+    """A copy of what sets the project up, in a folder with an unusual name."""
+    folder = tmp_path / "a user's project (ä)"
     (folder / "config" / "studies").mkdir(parents=True)
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
@@ -210,6 +211,7 @@ def test_study_says_where_the_report_is_and_when_nothing_was_to_do(project: Path
     assert first.returncode == 0, first.stderr
     assert f"Report: {report}" in first.stdout
     assert "Nothing to do" not in first.stdout
+    assert "/a%20user%27s%20project%20%28ä%29/results/mine/report/index.html" in first.stdout
     arguments = (project / report).read_text()
     assert "--cores 3" in arguments
     assert "study=config/studies/mine.yaml" in arguments

@@ -321,3 +321,33 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
     assert 10 < end < 40
     rest = whole[whole["replication"] <= end].reset_index(drop=True)
     pd.testing.assert_frame_equal(rest, stopped)
+
+
+# --- folders with any name ------------------------------------------------------------------------
+
+
+def lay_out_environment(folder: Path) -> Path:
+    """A virtual environment with the packages of this one; returns its Python."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
+    python = folder / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    return python
+
+
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="Python runs in no virtual environment")
+@pytest.mark.parametrize(
+    "place", [".venv", "../another user's environment (ö)"], ids=["inside", "beside"]
+)
+def test_a_path_may_hold_blanks_apostrophes_and_other_letters(tmp_path: Path, place: str) -> None:
+    """Snakemake writes the path of Python into shell commands without quotes."""
+    folder = tmp_path / "My user's files (ä)" / "rmm"
+    folder.mkdir(parents=True)
+    lay_out(folder, STUDY)
+    python = lay_out_environment(folder / place)
+    wanted = command("results/tiny/config.yaml")  # one script, which starts as all others do
+    done = subprocess.run([python, *wanted[1:]], cwd=folder, env=environment(),
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "results" / "tiny" / "config.yaml").is_file()

@@ -16,6 +16,7 @@ import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -142,14 +143,22 @@ def wheel() -> Path | None:
 def compiler() -> str:
     """The C++ compiler: ``CXX``, else the first of g++, clang++, c++ on the PATH.
 
+    Returns
+    -------
+    str
+        As a shell takes it: a path with blanks is quoted, options may follow.
+
     Raises
     ------
     BackendError
         If there is none, or no make; the message says how to get them.
     """
     make = os.environ.get("MAKE", "make")
-    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    found = next((name for name in candidates if shutil.which(name.split()[0])), None)
+    chosen = os.environ.get("CXX")
+    if chosen and shutil.which(chosen):
+        chosen = shlex.quote(chosen)
+    candidates = [chosen] if chosen else ["g++", "clang++", "c++"]
+    found = next((name for name in candidates if shutil.which(command_words(name)[0])), None)
     absent = [] if found else [f"a C++ compiler ({' or '.join(candidates)})"]
     absent += [] if shutil.which(make) else [make]
     if absent:
@@ -161,11 +170,19 @@ def compiler() -> str:
     return found
 
 
+def command_words(command: str) -> list[str]:
+    """The words of a compiler's command: the compiler, then its options."""
+    try:
+        return shlex.split(command) or [command]
+    except ValueError:  # a quotation mark without its partner
+        return command.split()
+
+
 @functools.lru_cache(maxsize=8)
 def _compiler_identity(name: str, path: str) -> str:
     """What the compiler says it is; `path` (the PATH variable) only keys the cache."""
     shown = subprocess.run(
-        [*name.split(), "--version"], capture_output=True, text=True, check=False
+        [*command_words(name), "--version"], capture_output=True, text=True, check=False
     )
     return f"{name} {shown.stdout.splitlines()[:1]} {platform.machine()}"
 

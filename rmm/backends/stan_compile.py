@@ -287,18 +287,26 @@ def _why_make_failed(output: str) -> str:
     return message
 
 
+# Blanks, quotes, parentheses and others that mean something to make or to a shell.
+_UNFIT_FOR_MAKE = re.compile(r"[^\w@+,./-]")
+
+
 def _make_elsewhere(cmdstan: CmdStan, work: Path) -> None:
-    """With the user's CmdStan: make wants the whole path, and cannot have a space in it."""
+    """With the user's CmdStan: make and its recipes take the complete path, without quotes."""
     place = work
     with contextlib.ExitStack() as stack:
-        if re.search(r"\s", str(work)):
+        if _UNFIT_FOR_MAKE.search(str(work)):
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rmm-stan-")))
             shutil.copy(work / "program.stan", place)
-        if re.search(r"\s", f"{place}{cmdstan.path}"):
-            raise BackendError(
-                f"make cannot work on paths with spaces: {place}, {cmdstan.path}.\n"
-                "Set TMPDIR to a folder without spaces, and keep CmdStan in one."
-            )
+        for path in (place, cmdstan.path):
+            found = _UNFIT_FOR_MAKE.search(str(path))
+            if found:
+                raise BackendError(
+                    f"CmdStan's makefile cannot work on paths with {found[0]!r}: {path}.\n"
+                    "Set TMPDIR to a folder whose path has letters, digits and _ - + . only, and "
+                    "keep CmdStan in such a folder; or unset CMDSTAN: the Stan of the wheel "
+                    "httpstan works on every path."
+                )
         _make(cmdstan, str(place / "program"))
         if place != work:
             shutil.copy(place / "program", work / "program")

@@ -46,6 +46,26 @@ class Parameter:
         return self.role != "effect"
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Scales of the weakly informative priors, in units of the linear predictor.
+
+    Attributes
+    ----------
+    intercept : float
+        Of the normal prior of the intercept, the predictors at their centres.
+    slope : float
+        Of the normal prior of a coefficient, per standard deviation of its predictor.
+    sd : float
+        Of the half-normal prior of the standard deviation of what random effects add to the
+        linear predictor.
+    """
+
+    intercept: float
+    slope: float
+    sd: float
+
+
 def _no_priors(outcome: Outcome) -> dict[str, Prior]:
     return {}
 
@@ -101,7 +121,10 @@ class Family:
     example : mapping
         A smallest outcome: programs without data take the families of their priors from it.
     scale : callable
-        ``(outcome) -> (location, scale)`` that weakly informative priors and inits start from.
+        ``(outcome) -> (location, scale)`` that inits start from, and the location of the
+        intercept's weakly informative prior.
+    widths : callable
+        ``(outcome) -> Widths`` of the weakly informative priors.
     log_likelihood : callable
         ``(eta, values, outcome) -> (S, units)``, normalised; units are groups, or strata.
     mean : callable
@@ -149,10 +172,14 @@ class Family:
         ``(outcome) -> dict`` initial values of nodes that are no parameters of the model.
     priors, classic_priors : callable
         ``(outcome) -> dict`` priors of the own parameters, in the weakly informative set and in
-        that of R's rmm; those not named are half-normal of 2.5 times the scale, or half-Cauchy(25).
+        that of R's rmm; those not named are half-normal of ``widths.sd``, or half-Cauchy(25).
+    prior_outcomes : bool
+        Whether priors alone say enough to draw outcomes; not where a baseline is left to the data.
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
     needs_strata : bool
+    binary : bool
+        Whether a plain outcome is 0 or 1, so that two labels can be read as these.
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
     option_names : tuple of str
@@ -169,6 +196,7 @@ class Family:
     parameters: tuple[Parameter, ...]
     read_outcome: Callable[[str, tuple[Array, ...], Array | None], dict[str, Any]]
     scale: Callable[[Outcome], tuple[float, float]]
+    widths: Callable[[Outcome], Widths]
     log_likelihood: Callable[[Array, Values, Outcome], Array]
     mean: Callable[[Array, Values, Outcome], Array]
     draw: Callable[[Array, Values, Outcome, np.random.Generator], Array]
@@ -192,8 +220,10 @@ class Family:
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
     observed: tuple[str, ...] = ("y",)
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
+    prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
+    binary: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
     for_outcome: Callable[[str], Family] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, gammaln, log_expit, logit
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Curvature, Family, Outcome, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Values, Widths
 
 _PSEUDO_TRIALS = 4
 _SHOWN = 5  # distinct values that a letter quotes
@@ -78,6 +78,15 @@ def _scale(outcome: Outcome) -> tuple[float, float]:
     return float(logit((successes + 0.5) / (trials + 1.0))), 1.0
 
 
+def logit_widths(outcome: Outcome) -> Widths:
+    """Numbers that leave most prior probabilities between .01 and .99.
+
+    With two covariates of groups, two of members (in threes) and two kinds of effects 12% lie
+    outside of it, with four covariates of groups 17%; 41 and 46% under 2.5 for everything.
+    """
+    return Widths(intercept=1.0, slope=1.5, sd=1.0)
+
+
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     y, n = outcome["y"], _trials(outcome)
     ways: Any = 0.0
@@ -132,11 +141,13 @@ def _for_outcome(kind: str) -> Family:
 
 BINOMIAL = Family(
     name="binomial",
+    binary=True,
     outcome_kinds=("plain", "cbind"),
     intercept=True,
     parameters=(),
     read_outcome=_read_outcome,
     scale=_scale,
+    widths=logit_widths,
     log_likelihood=_log_likelihood,
     mean=_mean,
     draw=_draw,

@@ -12,7 +12,7 @@ import numpy as np
 
 from rmm.errors import DataError
 from rmm.families.base import Array, Curvature, Family, Outcome, Parts, Values
-from rmm.families.binomial import read_binary
+from rmm.families.binomial import logit_widths, read_binary
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
@@ -117,11 +117,13 @@ def _residual_variance(values: Values) -> float:
 
 CONDLOGIT = Family(
     name="condlogit",
+    binary=True,
     outcome_kinds=("plain",),
     intercept=False,
     parameters=(),
     read_outcome=_read_outcome,
     scale=_scale,
+    widths=logit_widths,
     log_likelihood=_log_likelihood,
     mean=_mean,
     draw=_draw,

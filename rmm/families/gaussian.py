@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values
+from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
@@ -22,6 +22,12 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
 
 def _scale(outcome: Outcome) -> tuple[float, float]:
     return float(np.mean(outcome["y"])), float(np.std(outcome["y"], ddof=1))
+
+
+def _widths(outcome: Outcome) -> Widths:
+    """2.5 standard deviations of the outcome, of everything."""
+    wide = 2.5 * _scale(outcome)[1]
+    return Widths(wide, wide, wide)
 
 
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
@@ -54,6 +60,7 @@ GAUSSIAN = Family(
     parameters=(Parameter("sigma_l2", (), "positive", "sd"),),
     read_outcome=_read_outcome,
     scale=_scale,
+    widths=_widths,
     log_likelihood=_log_likelihood,
     mean=_mean,
     draw=_draw,

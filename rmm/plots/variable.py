@@ -65,18 +65,18 @@ def weight_table(fit: Fit, block: int) -> pd.DataFrame:
 
 def _variable(fit: Fit, block: int, variable: str | None) -> str:
     weight = fit.model.spec.members[block - 1].weight
-    if not weight.columns:
+    if not weight.variables:
         raise PlotError(
             f"The weight function `{weight.text}` has no variable to show weights over. "
             'See plot_weights("groups").'
         )
     if variable is not None:
-        check_name("weight variable", variable, weight.columns)
+        check_name("weight variable", variable, weight.variables)
         return variable
     frame = fit.model.grouped.frame
     code = fit.model.grouped.groups.code
-    varying = [c for c in weight.columns if frame[c].groupby(code).nunique().max() > 1]
-    return (varying or list(weight.columns))[0]
+    varying = [c for c in weight.variables if frame[c].groupby(code).nunique().max() > 1]
+    return (varying or list(weight.variables))[0]
 
 
 def _panel(cell: Any, part: pd.DataFrame, size: int) -> None:

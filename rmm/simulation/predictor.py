@@ -39,13 +39,16 @@ def linear_predictor(
     for part in spec.members:
         eta += _member_part(part, truth, memberships, columns, rng)
     for nesting in spec.nestings:
+        assert memberships.nesting is not None
+        # Means and standard deviations are those of the units, each once.
+        once = np.unique(memberships.nesting, return_index=True)[1]
         for term in nesting.terms:
-            eta += b[f"{nesting.b}[{term.label}]"] * _product(term, memberships, columns, "group")
+            values = _product(term, memberships, columns, "group", once)
+            eta += b[f"{nesting.b}[{term.label}]"] * values
         for fixed in nesting.block.fixed:
-            eta += fixed.value * _product(fixed.term, memberships, columns, "group")
+            eta += fixed.value * _product(fixed.term, memberships, columns, "group", once)
         count = memberships.counts["nesting"]
         v = draw_effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
-        assert memberships.nesting is not None
         eta += v[memberships.nesting]
     return eta
 
@@ -139,9 +142,7 @@ def weights(
 ) -> Array:
     """(M,) true weights of one `mm()` block."""
     fn = part.block.weight
-    values = {
-        c: memberships.expand(columns[c].values, columns[c].level, "membership") for c in fn.columns
-    }
+    values = {c: _column(c, columns, memberships, "membership") for c in fn.columns}
     b_w = {name: parameters[f"{part.b_w}[{name}]"] for name in fn.parameters}
     # Weights that are not finite are found by `draw_outcome`, which can name the group.
     with np.errstate(all="ignore"):
@@ -170,14 +171,18 @@ def draw_effects(
 
 
 def _product(
-    term: Term, memberships: Memberships, columns: Mapping[str, Column], level: str
+    term: Term,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    level: str,
+    once: Array | None = None,
 ) -> Array:
-    """Values of a term: the product of its atoms."""
-    count = memberships.counts[level]
-    size = memberships.size if level == "group" else memberships.size[memberships.group]
-    start = np.arange(count + 1)
+    """Values of a term: the product of its atoms; `once` is that of `rmm.weights.evaluate`."""
+    start = memberships.start
+    if level == "group":  # one row each
+        start = np.arange(memberships.counts["group"] + 1)
     return _multiplied(
-        atom_values(atom.expression, columns, memberships, level, size, start)
+        atom_values(atom.expression, columns, memberships, level, start, once)
         for atom in term.atoms
     )
 
@@ -195,14 +200,24 @@ def atom_values(
     columns: Mapping[str, Column],
     memberships: Memberships,
     level: str,
-    size: Array,
     start: Array,
+    once: Array | None = None,
 ) -> Array:
-    """Values of one atom: a column, or an `I()` expression of columns, at a level."""
-    values = {
-        c: memberships.expand(columns[c].values, columns[c].level, level)
-        for c in leaf_columns(expression)
-    }
+    """Values of one atom: a column, or an expression of columns, at a level."""
+    values = {c: _column(c, columns, memberships, level) for c in leaf_columns(expression)}
     if isinstance(expression, ColumnNode):
         return values[expression.name]
-    return np.broadcast_to(evaluate(expression, values, start), size.shape)
+    found = evaluate(expression, values, start, once=once)
+    return np.broadcast_to(found, (memberships.counts[level],))
+
+
+def _column(
+    name: str, columns: Mapping[str, Column], memberships: Memberships, level: str
+) -> Array:
+    """Values of a covariate at a level, or codes of an id that `within =` names."""
+    names = memberships.names
+    ids = {names.member: "member", names.group: "group", names.nesting: "nesting"}
+    if name not in columns and name in ids:
+        codes = np.arange(memberships.counts[ids[name]])
+        return memberships.expand(codes, ids[name], level)
+    return memberships.expand(columns[name].values, columns[name].level, level)

@@ -6,7 +6,7 @@ data into a linear predictor: a mistake in one then shows against the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from rmm.simulation.outcomes import OUTCOMES
 from rmm.simulation.recipes import RecipeError, check_name, close_to, listed
 from rmm.spec import ModelSpec, build_spec
 from rmm.terms import Formula, Term
-from rmm.weights import Column, leaf_columns
+from rmm.weights import Column, Node, TableCall, leaf_columns, value_columns, walk
 
 _FINE = ("member", "membership")
 _COMMON = ("formula", "family", "parameters", "effects")
@@ -167,12 +167,15 @@ def level3(formula: Formula, levels: Mapping[str, str]) -> dict[str, int]:
         for term in formula.terms
         if term.label not in explicit
         and all(levels.get(c) == "nesting" for c in term_columns(term))
-    }
+        # What `within =` names besides covariates outside mm() is the nesting unit.
+        and all(levels.get(c, "nesting") == "nesting" for a in term.atoms
+                for c in leaf_columns(a.expression))
+    }  # fmt: skip
 
 
 def term_columns(term: Term) -> tuple[str, ...]:
-    """Columns of a term."""
-    return tuple(c for atom in term.atoms for c in leaf_columns(atom.expression))
+    """Columns whose values are those of a term."""
+    return tuple(c for atom in term.atoms for c in value_columns(atom.expression))
 
 
 def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
@@ -219,9 +222,10 @@ def _check_formula(
             _check_time(block.autoregressive, levels)
         aggregates = [Term((f.atom,)) for f in block.features if f.atom is not None]
         for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed), *aggregates):
-            _check_term(term, levels, fine=True)
-        for column in block.weight.columns:
+            _check_term(term, levels, names, fine=True)
+        for column in block.weight.variables:
             _check_column(column, levels)
+        _check_within((block.weight.expression,), levels, names, fine=True)
     for nesting in formula.nestings:
         if nesting.effect != "RE":
             raise RecipeError(key, "fixed effects of nesting units cannot be simulated")
@@ -230,9 +234,9 @@ def _check_formula(
                 key, f"hm() names {nesting.unit!r}", f"The nesting units are {names.nesting!r}."
             )
         for term in nesting.terms or ():
-            _check_term(term, levels, fine=False)
+            _check_term(term, levels, names, fine=False)
     for term in (*formula.terms, *(f.term for f in formula.fixed)):
-        _check_term(term, levels, fine=False)
+        _check_term(term, levels, names, fine=False)
 
 
 def _check_time(column: str, levels: Mapping[str, str]) -> None:
@@ -246,7 +250,15 @@ def _check_time(column: str, levels: Mapping[str, str]) -> None:
         )
 
 
-def _check_term(term: Term, levels: Mapping[str, str], *, fine: bool) -> None:
+def _check_term(term: Term, levels: Mapping[str, str], names: IdNames, *, fine: bool) -> None:
+    _check_within([atom.expression for atom in term.atoms], levels, names, fine=fine)
+    for atom in term.atoms:
+        if atom.basis is not None:
+            raise RecipeError(
+                "truth.formula",
+                f"{atom.label} is not available in a truth",
+                "A truth has one coefficient for each term: write I(x == 2), I(x^2), ...",
+            )
     for column in term_columns(term):
         _check_column(column, levels)
         if not fine and levels[column] in _FINE:
@@ -255,6 +267,19 @@ def _check_term(term: Term, levels: Mapping[str, str], *, fine: bool) -> None:
                 f"{column!r} is a {levels[column]} covariate and stands outside mm()",
                 f"Write it inside: mm(..., vars({column}), ...).",
             )
+
+
+def _check_within(
+    expressions: Iterable[Node], levels: Mapping[str, str], names: IdNames, *, fine: bool
+) -> None:
+    """`within =` names an id or a covariate, outside `mm()` of groups or nesting units."""
+    ids = {names.member: "member", names.group: "group"}
+    if names.nesting is not None:
+        ids[names.nesting] = "nesting"
+    allowed = {n: at for n, at in {**ids, **levels}.items() if fine or at not in _FINE}
+    for node in (n for expression in expressions for n in walk(expression)):
+        if isinstance(node, TableCall) and node.within is not None and not node.own_group:
+            check_name("truth.formula", "column for within =", node.within, allowed)
 
 
 def _check_column(column: str, levels: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import RmmError, StudyError
@@ -16,6 +17,7 @@ from rmm.study.methods import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Meth
 from rmm.study.regressions import BY_FAMILY, REGRESSIONS, UNITS, default_regression, regression_of
 from rmm.study.scenarios import Scenario
 from rmm.terms import Formula, MemberBlock, NestingBlock
+from rmm.weights import TableCall, walk
 
 if TYPE_CHECKING:
     from rmm.study.config import Study
@@ -82,6 +84,12 @@ def _method(
         raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
     backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
+    if backend == "auto":
+        raise letters.about(
+            f"{key}.backend",
+            "'auto': results would depend on whether a machine has a compiler",
+            f"the name of an engine: {', '.join(n for n in ENGINES if n in kind.backends)}",
+        )
     if backend not in (*kind.backends, FAKE):
         raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
@@ -220,17 +228,34 @@ def _check_formula(
 def _check_columns(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:
     recipe = scenario.recipe
     columns = {c for t in _terms(formula) for c in term_columns(t)}
-    columns |= {c for b in formula.members for c in b.weight.columns}
+    columns |= {c for b in formula.members for c in b.weight.variables}
     if formula.strata is not None and formula.strata != recipe.names.nesting:
         columns.add(formula.strata)
     for column in sorted(columns):
         if column not in recipe.levels:
             raise letters.name(key, "covariate", column, list(recipe.levels))
+    allowed = [*recipe.levels, *(i for i in astuple(recipe.names) if i is not None)]
+    for column in _within(formula):
+        if column not in allowed:
+            raise letters.name(key, "column for within =", column, allowed)
+
+
+def _within(formula: Formula) -> list[str]:
+    """What `within =` names: columns or ids."""
+    expressions = [a.expression for t in _terms(formula) for a in t.atoms]
+    expressions += [b.weight.expression for b in formula.members]
+    calls = [n for e in expressions for n in walk(e) if isinstance(n, TableCall)]
+    return [n.within for n in calls if n.within is not None and not n.own_group]
 
 
 def _check_flat(key: str, method: Method, formula: Formula, letters: Letters) -> None:
     if formula.members:
         raise letters.about(key, "mm()", f"no mm() in kind {method.kind.name}")
+    bases = [a.label for t in _terms(formula) for a in t.atoms if a.basis is not None]
+    if bases:
+        raise letters.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
+    if _within(formula):
+        raise letters.about(key, "within =", f"no within = in kind {method.kind.name}")
     if formula.nestings and method.backend in CLASSICAL:
         allowed = f"no hm() with backend {method.backend}; use jags or stan"
         raise letters.about(key, "hm()", allowed)

@@ -108,7 +108,7 @@ def compiler() -> str | None:
         command = cmdstan_home.compiler()
     except BackendError:
         return None
-    lines = (_said(*command.split(), "--version") or "").splitlines()
+    lines = (_said(*cmdstan_home.command_words(command), "--version") or "").splitlines()
     return lines[0] if lines else command
 
 
