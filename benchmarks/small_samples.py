@@ -135,7 +135,9 @@ def measured(design: Design, count: int) -> pd.DataFrame:
                         measures=MEASURES)  # fmt: skip
     found = found[found["policy"] == "per_method"]
     values = found.pivot(index=["method", "parameter"], columns="measure", values=["value", "mcse"])
-    values.columns = [m if what == "value" else f"{m}_mcse" for what, m in values.columns]
+    values.columns = pd.Index(
+        [c[1] if c[0] == "value" else f"{c[1]}_mcse" for c in values.columns.to_flat_index()]
+    )
     numbers = found.groupby(["method", "parameter"])[["n", "n_not_converged"]].max()
     order = [c for m in MEASURES for c in (m, f"{m}_mcse")]
     out = values[order].join(numbers).reset_index().rename(columns={"method": "priors"})
