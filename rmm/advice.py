@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends.base import Settings
+from rmm.contraction import MOSTLY_PRIOR, mostly_prior
 from rmm.model import Model
 from rmm.spec import MemberPart
-from rmm.summary import ESS_PER_CHAIN, RHAT_LIMIT, Diagnostics
+from rmm.summary import INNER_LIMIT, RHAT_LIMIT, Diagnostics
 from rmm.tables import Array
 
 FLAT_TAIL = 4.0  # posterior sd of a standardised weight coefficient that no data would leave
@@ -27,6 +28,9 @@ _NEAR_ZERO = 0.08  # 2.5% quantile of a sd, in its 97.5% quantiles: it reaches d
 _APART = 1.05  # R-hat above which chains are in different places rather than short
 _MOST_FACTOR = 20  # more draws than this factor are no plan
 _DEFAULT_DELTA = 0.8
+_NAMED = 3  # parameters that a sentence names
+_POINTS_PER_DRAW = 4  # at most, that laplace takes for an effective draw that is wanted
+_MOST_ESS = 1_000_000  # the largest `ess` that laplace accepts
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Evidence:
     diagnostics : Diagnostics
     together : mapping
         Name of member effects -> sets of members (labels) that are always together.
+    points : int
+        Points that have weights, where draws have been weighted.
     """
 
     model: Model
@@ -51,14 +57,22 @@ class Evidence:
     table: pd.DataFrame
     diagnostics: Diagnostics
     together: Mapping[str, list[list[Any]]]
+    points: int = 0
 
     @property
     def wanted(self) -> int:
         """Effective draws wanted of each parameter."""
-        return ESS_PER_CHAIN * self.diagnostics.chains
+        return int(self.diagnostics.ess_wanted)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether draws have been weighted: there are no chains that mix well or badly."""
+        return self.diagnostics.pareto_k is not None
 
     def poor(self, prefix: str = "") -> list[str]:
         """Parameters without enough effective draws or with chains apart, worst first."""
+        if self.weighted:
+            return []
         table = self.table[self.table.index.str.startswith(prefix)]
         rhat = table["rhat"].fillna(np.inf)
         ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
@@ -263,10 +277,63 @@ def few_draws(evidence: Evidence) -> str | None:
     )
 
 
+def little_from_the_data(evidence: Evidence) -> str | None:
+    """Parameters whose posterior is nearly as wide as their prior."""
+    table = evidence.table
+    names = mostly_prior(table) if "contraction" in table else []
+    if not names:
+        return None
+    shown = ", ".join(f"{n} ({table['contraction'][n]:.2f})" for n in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"{shown}{more}: mostly prior (contraction below {MOSTLY_PRIOR:g}, posterior sd above 0.8 "
+        "of the prior's). Mean and interval say what the prior says, and change with it. Report "
+        "the prior beside them, and neither an effect nor its absence as a finding; see "
+        'fit.plot("prior").'
+    )
+
+
+def uneven_weights(evidence: Evidence) -> str | None:
+    """Weights with a tail that no number of draws makes reliable."""
+    d = evidence.diagnostics
+    if d.pareto_k is None or d.pareto_k_limit is None or d.inner_variance is None:
+        return None
+    if d.pareto_k <= d.pareto_k_limit and d.inner_variance <= INNER_LIMIT:
+        return None
+    return (
+        "More draws do not change that: this posterior is not what laplace's proposals can stand "
+        'in for. Fit with backend="stan" or backend="jags".'
+    )
+
+
+def few_effective_draws(evidence: Evidence) -> str | None:
+    """Weighted draws that are worth too few."""
+    d = evidence.diagnostics
+    if d.pareto_k is None or d.min_ess_bulk >= evidence.wanted or uneven_weights(evidence):
+        return None
+    kept = d.chains * d.draws
+    if kept < evidence.wanted:
+        return (
+            f"{kept} draws are kept ({d.chains} chains of {d.draws}), and no more can be "
+            f"effective: keep draws={math.ceil(evidence.wanted / d.chains)} of each chain."
+        )
+    asked = float(evidence.settings.options.get("ess", evidence.wanted))
+    points = evidence.points * 1.5 * evidence.wanted / max(d.min_ess_bulk, 1.0)
+    more = math.ceil(max(1.25 * evidence.wanted, points / _POINTS_PER_DRAW, 1.25 * asked))
+    if asked >= evidence.wanted and more > min(_MOST_FACTOR * asked, _MOST_ESS):
+        return (
+            f"{evidence.points:,} weighted points are worth {d.min_ess_bulk:.0f} draws: use "
+            'backend="stan" or backend="jags".'
+        )
+    return f"Ask for more effective draws: ess={more}."
+
+
 #: In the order in which they are said: causes before remedies.
 RULES: Mapping[str, Callable[[Evidence], str | None]] = {
     rule.__name__: rule
     for rule in (
+        uneven_weights,
+        few_effective_draws,
         unmoved,
         flat_weights,
         survival_on_jags,
@@ -277,6 +344,7 @@ RULES: Mapping[str, Callable[[Evidence], str | None]] = {
         funnel,
         chains_apart,
         few_draws,
+        little_from_the_data,
     )
 }
 

@@ -17,6 +17,7 @@ from scipy.special import ndtri
 Array = np.ndarray[Any, Any]
 
 TAIL = (0.05, 0.95)
+PARETO_K_LIMIT = 0.7  # of weighted draws, however many points carry them
 _AT_ONCE = 2_000_000  # draws that are transformed at a time: some 100 MB
 _LEAST = 4  # draws of a chain
 
@@ -44,6 +45,20 @@ def convergence(draws: Array) -> dict[str, Array]:
     step = max(1, _AT_ONCE // (chains * length))
     parts = [_some(draws[:, :, i : i + step]) for i in range(0, count, step)]
     return {n: np.concatenate([np.empty(0), *(p[n] for p in parts)]) for n in names}
+
+
+def pareto_k_limit(points: int) -> float:
+    """The largest Pareto k at which weights of so many points can be smoothed.
+
+    min(1 - 1 / log10(S), 0.7): Vehtari, Simpson, Gelman, Yao and Gabry (2024), "Pareto smoothed
+    importance sampling", JMLR 25(72), section 3.2.4.
+
+    Parameters
+    ----------
+    points : int
+        S, the points that have weights.
+    """
+    return float(min(1 - 1 / np.log10(max(points, 11)), PARETO_K_LIMIT))
 
 
 def _some(draws: Array) -> dict[str, Array]:

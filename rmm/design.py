@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmm.encoding import Columns, atom_values
+from rmm.errors import SpecificationWarning
 from rmm.grouping import Grouped
 from rmm.identification import check_rank
 from rmm.memberships import (
@@ -149,6 +151,7 @@ def _check_rank(
     nestings: list[tuple[Nesting, Columns]],
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
+    _warn_of_absent([columns, *(found for _, found in (*nestings, *members))])
     strata = None if grouped.strata is None else grouped.strata.code
     constant = int(spec.spanned and strata is None)
     labels = [INTERCEPT] * constant + list(columns.labels)
@@ -177,6 +180,18 @@ def _check_rank(
         values += [f.reference[:, None] for f in member.features]
     if labels:
         check_rank(labels, np.hstack(values), strata)
+
+
+def _warn_of_absent(found: list[Columns]) -> None:
+    absent = list(dict.fromkeys(label for columns in found for label in columns.absent))
+    if absent:
+        more = f" and {len(absent) - 8} more" * (len(absent) > 8)
+        warnings.warn(
+            f"No row of the table has {', '.join(absent[:8])}{more}: such combinations of "
+            "categories have no coefficient, and cannot be predicted.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
 
 
 def _offset(

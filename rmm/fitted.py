@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,32 +14,28 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
+from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
+from rmm.contraction import MOSTLY_PRIOR, contraction, mostly_prior
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.fit_text import headline, shown, unconverged
 from rmm.identification import always_together
-from rmm.memberships import weight_columns
 from rmm.model import Model
-from rmm.predictor import flat_draws, weight_draws, weight_totals
+from rmm.predictor import flat_draws, weight_chunks
+from rmm.programs import find_language
 from rmm.spec import MemberPart
 from rmm.summary import (
-    PARETO_K_LIMIT,
     Diagnostics,
+    Weighing,
     diagnose,
     of_weighted_draws,
     spread,
     summarise,
+    weighing,
 )
-from rmm.tables import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
-_ADVICE_LINES = 3  # of the warning; the diagnostics hold all
-_WEIGHTS = (
-    "Pareto k of the importance weights is {:.2f}: above 0.7 weighted draws cannot be trusted, "
-    "however many there are. Fit with backend 'stan' or 'jags'."
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,33 @@ class Fit(AfterFit):
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
         table = summarise(posterior, [n for n in names if n in posterior])
-        return of_weighted_draws(table, self.run.engine.get("ess"))
+        table = self._weighted(table)
+        return table.assign(contraction=self._contraction["contraction"])
+
+    @cached_property
+    def _contraction(self) -> pd.DataFrame:
+        """See `rmm.contraction`; NaN where the program, and so its priors, are the user's own."""
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        table = contraction(self.model, posterior, [n for n in names if n in posterior])
+        if self._own_program:
+            return table.assign(contraction=np.nan, quartiles=False)
+        return table
+
+    @property
+    def _own_program(self) -> bool:
+        """Whether the program is other than what this model is written as."""
+        language = find_language(find_backend(self.backend).language)
+        model = self.model
+        written = language.write(model.spec, model.priors.forms, model.integration)
+        return self.program != written
+
+    @property
+    def _weighing(self) -> Weighing | None:
+        return weighing(self.run)
+
+    def _weighted(self, table: pd.DataFrame) -> pd.DataFrame:
+        return of_weighted_draws(table, self._weighing, self.settings.chains * self.settings.draws)
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -84,11 +106,20 @@ class Fit(AfterFit):
         diverging = self.run.sample_stats.get("diverging", np.zeros(1))
         return diagnose(
             self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging)),
-            self.run.engine.get("pareto_k"),
+            self._weighing,
         )  # fmt: skip
 
     def summary(self) -> pd.DataFrame:
-        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`.
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
+
+        See `rmm.summary.summarise`, and `rmm.contraction`: ``contraction`` is
+        1 - var(posterior) / var(prior), 0 where the posterior is as wide as the prior. Where the
+        prior has no variance it is 1 - (ratio of the interquartile ranges)^2;
+        ``diagnostics()["contraction_of_quartiles"]`` names these parameters. NaN for fits of a
+        program of your own, whose priors are not known.
+
+        Where draws have been weighted (backend ``"laplace"``) R-hat is missing, and effective
+        sizes are those of the weights.
 
         Coefficients are on the scale of the linear predictor, of covariates as given (or after
         `transform=`); sigmas are standard deviations.
@@ -111,13 +142,20 @@ class Fit(AfterFit):
         ``always_together`` lists, per `mm()` block with member effects, the sets of members that
         are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
         what to try, most important first; see `rmm.advice`. ``dropped`` says which groups were
-        left out for missing values; None where none was.
+        left out for missing values; None where none was. ``contraction_of_quartiles`` lists the
+        parameters whose contraction is one of interquartile ranges.
         """
         dropped = self.model.dropped
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
                 "always_together": self._together_sets,
                 "advice": list(self._advice.values()),
+                "contraction_of_quartiles": self._of_quartiles,
                 "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
+
+    @property
+    def _of_quartiles(self) -> list[str]:
+        shown = self._contraction.loc[self._table.index]
+        return [str(name) for name in shown.index[shown["quartiles"]]]
 
     @cached_property
     def _together_sets(self) -> dict[str, list[list[Any]]]:
@@ -131,7 +169,11 @@ class Fit(AfterFit):
 
     @property
     def converged(self) -> bool:
-        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences."""
+        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences.
+
+        Of backend ``"laplace"``: Pareto k, 400 effective draws and even inner weights, whatever
+        `chains` is; see `rmm.summary.Diagnostics`.
+        """
         return self._diagnostics.converged
 
     def weights(self, block: int = 1) -> pd.DataFrame:
@@ -154,10 +196,10 @@ class Fit(AfterFit):
         BackendError
             If the model has no such block.
         """
-        part = self._part(block)
+        part, draws = self._part(block), flat_draws(self.run, self.model)
         grouped = self.model.grouped
         units = grouped.members[block - 1]
-        blocks = [spread(w) for w in self._weight_draws(part, block)]
+        blocks = [spread(w) for w in weight_chunks(self.model, part, block - 1, draws)]
         table = pd.DataFrame(
             {
                 "member": units.labels[units.code],
@@ -167,20 +209,6 @@ class Fit(AfterFit):
             index=self.model.design.members[block - 1].rows,
         )
         return table.sort_index()
-
-    def _weight_draws(self, part: MemberPart, block: int) -> Iterator[Array]:
-        """Draws of w, (draw, some memberships) at a time; groups are never split."""
-        membership = self.model.design.members[block - 1]
-        if membership.weight is not None:
-            yield np.repeat(membership.weight[None, :], 2, axis=0)
-            return
-        draws = flat_draws(self.run, self.model)
-        units = self.model.grouped.members[block - 1]
-        columns = weight_columns(part, self.model.grouped, units)
-        total = weight_totals(self.model, draws).get(part.suffix)
-        for rows, segments in _chunks(units.segments):
-            some = {name: values[rows] for name, values in columns.items()}
-            yield weight_draws(part, some, segments, draws, total)
 
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns.
@@ -269,7 +297,7 @@ class Fit(AfterFit):
                 f"`{name}` was not kept: the model has no such effects, or the fit was run with "
                 'monitor="structural".'
             )
-        table = summarise(posterior, [name])
+        table = self._weighted(summarise(posterior, [name]))
         return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
             "unit"
         )
@@ -282,8 +310,10 @@ class Fit(AfterFit):
 
     @cached_property
     def _evidence(self) -> Evidence:
+        weighed = self._weighing
         return Evidence(self.model, self.backend, self.settings, self._everything,
-                        self._diagnostics, self._together_sets)  # fmt: skip
+                        self._diagnostics, self._together_sets,
+                        0 if weighed is None else weighed.points)  # fmt: skip
 
     @cached_property
     def _advice(self) -> dict[str, str]:
@@ -297,19 +327,7 @@ class Fit(AfterFit):
         else:
             advice = dict(self._advice)
             flat = advice.pop("flat_weights", None)
-            weights = d.pareto_k is not None and d.pareto_k > PARETO_K_LIMIT
-            lines = [_WEIGHTS.format(d.pareto_k)] if weights else []
-            lines += list(advice.values())[:_ADVICE_LINES] or [
-                "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
-            ]
-            warnings.warn(
-                f"The fit has not converged: largest R-hat {d.max_rhat:.3f} ({d.worst_rhat}), "
-                f"smallest bulk ESS {d.min_ess_bulk:.0f} and tail ESS {d.min_ess_tail:.0f} "
-                f"({d.worst_ess}; {100 * d.chains} wanted), {d.divergences} divergences.\n"
-                + "\n".join(f"* {line}" for line in lines),
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+            warnings.warn(unconverged(d, self._weighing, advice), ConvergenceWarning, stacklevel=4)
         if flat is not None:
             warnings.warn(flat, SpecificationWarning, stacklevel=4)
 
@@ -394,7 +412,7 @@ class Fit(AfterFit):
         return save(self, Path(path))
 
     def __str__(self) -> str:
-        table = self._table.to_string(float_format=lambda v: f"{v:.3f}")
+        table = shown(self._table).to_string(float_format=lambda v: f"{v:.3f}")
         remarks = self._remarks()
         end = f"\n\n{remarks}" if remarks else ""
         return f"{self.model.formula}\n{self._headline()}\n\n{table}{end}"
@@ -403,24 +421,15 @@ class Fit(AfterFit):
         """What notebooks show: the same as text, with a compact table."""
         from html import escape
 
-        table = self._table.rename_axis(None).to_html(float_format=lambda v: f"{v:.3f}", border=0)
-        lines = f"<code>{escape(self.model.formula)}</code><br>{escape(self._headline())}"
+        table = shown(self._table).rename_axis(None)
+        html = table.to_html(float_format=lambda v: f"{v:.3f}", border=0)
+        said = escape(self._headline()).replace("\n", "<br>")
+        lines = f"<code>{escape(self.model.formula)}</code><br>{said}"
         remarks = escape(self._remarks())
-        return f"<p>{lines}</p>{table}" + (f"<p>{remarks}</p>" if remarks else "")
+        return f"<p>{lines}</p>{html}" + (f"<p>{remarks}</p>" if remarks else "")
 
     def _headline(self) -> str:
-        """Family, engine, sizes and convergence."""
-        spec, design = self.model.spec, self.model.design
-        units = [f"{design.J} groups"]
-        units += [f"{m.n_members} members" for m in design.members]
-        units += [f"{n.n_units} nesting units" for n in design.nestings]
-        d = self._diagnostics
-        state = "converged" if d.converged else "NOT CONVERGED"
-        return (
-            f"{spec.family.name}, {self.backend}: {', '.join(units)}; "
-            f"{self.settings.chains} chains x {self.settings.draws} draws, {state} "
-            f"(R-hat <= {d.max_rhat:.3f}, ESS >= {min(d.min_ess_bulk, d.min_ess_tail):.0f})"
-        )
+        return headline(self.model, self.backend, self.settings, self._diagnostics, self.run.engine)
 
     def _remarks(self) -> str:
         """What a reader of effects must know."""
@@ -432,19 +441,19 @@ class Fit(AfterFit):
                     "same groups; their effects\nare identified only in sum "
                     "(diagnostics()['always_together'])."
                 )
+        lines += self._remarks_on_priors()
         return "\n".join(lines)
+
+    def _remarks_on_priors(self) -> list[str]:
+        lines, mostly = [], mostly_prior(self._table)
+        if mostly:
+            lines.append(f"Mostly prior (contraction below {MOSTLY_PRIOR:g}): {', '.join(mostly)}.")
+        if self._of_quartiles:
+            lines.append(
+                "Contraction of interquartile ranges (the prior has no variance): "
+                f"{', '.join(self._of_quartiles)}."
+            )
+        return lines
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _chunks(start: Array) -> list[tuple[slice, Array]]:
-    """Slices of whole groups of about `_MEMBERSHIPS_AT_ONCE` rows, with their row pointers."""
-    out, first = [], 0
-    for group in range(1, len(start)):
-        last = group == len(start) - 1
-        if last or start[group + 1] - start[first] > _MEMBERSHIPS_AT_ONCE:
-            rows = slice(int(start[first]), int(start[group]))
-            out.append((rows, start[first : group + 1] - start[first]))
-            first = group
-    return out

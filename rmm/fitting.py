@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from rmm.arguments import readable
 from rmm.backends import find_backend
-from rmm.backends.base import Backend, Settings
+from rmm.backends.base import Settings
 from rmm.design_warnings import warn_of_design
-from rmm.draws import check_draws
+from rmm.engine_choice import (
+    AUTO,
+    Request,
+    check_options,
+    engines_for,
+    fit_by_choice,
+    fit_with,
+)
 from rmm.errors import BackendError
 from rmm.families import Family, family_options, find_family
 from rmm.fitted import Fit
 from rmm.inits import initial_values
-from rmm.model import Model, prepare, prepare_without_data
-from rmm.own_program import check_variables, drawn_only, read_program
+from rmm.model import prepare, prepare_without_data
 from rmm.programs import find_language
-from rmm.progress import progress_bar
-
-if TYPE_CHECKING:
-    pass
 
 MONITORS = ("structural", "summary")
+_R_MONITORS = {True: "summary", False: "structural"}  # R's `monitor =`
 
 
+@readable(BackendError)
 def fit(
     formula: str,
     data: Any,
     family: Any = "gaussian",
     *,
-    backend: str = "jags",
+    backend: str = "auto",
     priors: Any = "weakly_informative",
     chains: int = 4,
     warmup: int = 1000,
@@ -44,7 +50,7 @@ def fit(
     seed: int | None = None,
     cores: int | None = None,
     inits: Any = None,
-    monitor: str | Sequence[str] = "summary",
+    monitor: str | bool | Sequence[str] = "summary",
     transform: str | None = None,
     missing: str = "error",
     program: str | Path | None = None,
@@ -61,10 +67,14 @@ def fit(
     data : frame, table, mapping or path
         One row per membership (pandas, polars, PyArrow; .csv, .parquet, .rda).
     family : str or Family
-        ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``: `rmm.families`.
-    backend : {"jags", "stan", "laplace"}
-        ``"laplace"`` is the package's own engine: tenths of a second, normal priors of
-        coefficients only; `warmup` and `thin` mean nothing to it.
+        ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, in any case and
+        with R's synonyms: `rmm.families`. R's order, ``fit(formula, "Weibull", data=table)``, is
+        understood too.
+    backend : {"auto", "laplace", "stan", "jags"}
+        ``"auto"`` takes ``"laplace"``, the package's own engine, where it covers the model and its
+        checks hold (Pareto k, effective draws, inner weights), else Stan where a C++ compiler is,
+        else JAGS; ``print(fit)`` says which and why. An option of one engine, or `program`, decides
+        too. To laplace `warmup` and `thin` mean nothing, and `chains` are shares of its draws.
     priors : str, mapping or list
         A named set or statements; see `rmm.prior_language.read_priors`.
     chains, warmup, draws, thin : int
@@ -75,9 +85,9 @@ def fit(
         Processes at the same time; default: as many as chains and processors.
     inits : mapping or list of mappings, optional
         Initial values by parameter; default: dispersed and valid ones.
-    monitor : str or sequence of str
-        ``"summary"`` keeps parameters and effects, ``"structural"`` parameters alone; a list
-        names variables of the program to be kept as well, in ``Fit.draws``.
+    monitor : str, bool or sequence of str
+        ``"summary"`` (or True) keeps parameters and effects, ``"structural"`` (or False) parameters
+        alone; a list names variables of the program to be kept as well, in ``Fit.draws``.
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
         ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
@@ -86,9 +96,10 @@ def fit(
     progress : bool, optional
         Whether to show progress; default: only on a terminal.
     timeout : float, optional
-        Seconds of sampling after which the engine is ended.
+        Seconds of sampling after which the engine is ended; of all engines that were asked.
     **backend_options
-        Options of the engine, such as ``adapt_delta`` (stan).
+        Options of the engine, such as ``adapt_delta`` (stan) or ``ess`` (laplace: effective draws
+        to be reached, 500 by default).
 
     Returns
     -------
@@ -102,7 +113,7 @@ def fit(
     Warns
     -----
     ConvergenceWarning
-        If R-hat, ESS or divergences say that the draws cannot be trusted.
+        If R-hat, ESS or divergences, or Pareto k, say that the draws cannot be trusted.
     SpecificationWarning
         If the data say little or nothing of a parameter.
 
@@ -123,53 +134,32 @@ def fit(
     >>> fit.converged
     True
     """
-    engine = find_backend(backend)
-    family, options = _family(engine, family, backend_options)
+    family, options = _family(family, backend_options)
+    if backend == AUTO:
+        names, why = engines_for(options, program, _ARGUMENTS)
+    else:
+        check_options(options, find_backend(backend), _ARGUMENTS)
+    settings = _settings(chains, warmup, draws, thin, seed, cores, timeout)
+    keep = _monitor(monitor)
+    _check_flag("progress", progress)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     warn_of_design(model)
-    settings = _settings(chains, warmup, draws, thin, seed, cores, timeout)
-    return _sampled(engine, model, settings, monitor, inits, program, progress, options)
-
-
-def _sampled(
-    engine: Backend,
-    model: Model,
-    settings: Settings,
-    monitor: str | Sequence[str],
-    inits: Any,
-    program: str | Path | None,
-    progress: bool | None,
-    options: Mapping[str, Any],
-) -> Fit:
-    """Program and data to the engine, draws back."""
-    language, forms = find_language(engine.language), model.priors.forms
-    own = program is not None
-    text = read_program(program) if own else language.write(model.spec, forms, model.integration)
-    needed = {} if own else language.engine_options(model.spec, forms, model.integration)
-    settings = replace(
-        settings,
-        monitor=_monitored(language, model, monitor),
-        options={**needed, **options},
-    )
-    if own or engine.language != "laplace":
-        check_variables(text, engine.language, settings.monitor)
-    values = language.values(model)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
-    nuisance = language.nuisance(model.spec, model.design)
-    starts = [
-        {**nuisance, **language.initial(model.spec, forms, model.priors.data, v)} for v in neutral
-    ]
-    if own:  # it may sample parameters themselves where ours samples standardised ones
-        both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
-        starts = [drawn_only(text, engine.language, values) for values in both]
-    with progress_bar(progress, f"{engine.name}: sampling") as listener:
-        run = engine.run(text, values, starts, settings, listener)
-    check_draws(run, model, settings.chains, settings.draws)
-    result = Fit(model, run, text, values, engine.name, settings)
+    asked = Request(model, settings, neutral, keep, program, progress, options)
+    if backend == AUTO:
+        result = fit_by_choice(asked, names, why)
+    else:
+        result = fit_with(find_backend(backend), asked)
     result.warn()
     return result
 
 
+_ARGUMENTS = tuple(
+    name for name, p in inspect.signature(fit).parameters.items() if p.kind is not p.VAR_KEYWORD
+)
+
+
+@readable(BackendError)
 def program(
     formula: str,
     family: Any = "gaussian",
@@ -193,7 +183,7 @@ def program(
     formula : str
     family : str or Family
     backend : {"jags", "stan", "laplace"}
-        Whose language.
+        Whose language; the text in JAGS's is the plainest to read.
     priors : str, mapping or list
         As for `fit`.
     transform : {"center", "std", "std2"}, optional
@@ -219,7 +209,7 @@ def program(
     >>> print(text.splitlines()[0])
     # Multiple-membership multilevel model, gaussian outcome (JAGS)
     """
-    language = find_language(find_backend(backend).language)
+    language = _language(backend)
     if data is None:
         return language.write(*prepare_without_data(formula, family, priors=priors), None)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
@@ -227,6 +217,7 @@ def program(
     return language.write(model.spec, model.priors.forms, way)
 
 
+@readable(BackendError)
 def program_data(
     formula: str,
     data: Any,
@@ -270,7 +261,7 @@ def program_data(
     >>> values["J"], values["y"].shape
     (3, (3,))
     """
-    language = find_language(find_backend(backend).language)
+    language = _language(backend)
     model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
     return dict(language.values(model))
 
@@ -294,25 +285,46 @@ def _seconds(timeout: float | None) -> float | None:
 def _seed(seed: int | None) -> int:
     if seed is None:
         return secrets.randbelow(2**31)
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
         raise BackendError(f"`seed` must be a whole number from 0 to 2**31 - 1, not {seed!r}.")
     return int(seed)
 
 
-def _monitored(language: Any, model: Model, monitor: str | Sequence[str]) -> tuple[str, ...]:
-    extra = () if isinstance(monitor, str) else tuple(monitor)
-    if isinstance(monitor, str) and monitor not in MONITORS:
+def _monitor(monitor: Any) -> str | tuple[str, ...]:
+    """``"summary"``, ``"structural"``, or names of variables."""
+    if isinstance(monitor, bool):
+        return _R_MONITORS[monitor]
+    if isinstance(monitor, str):
+        if monitor not in MONITORS:
+            raise BackendError(
+                f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, True, False, or a "
+                "list of names of variables of the program."
+            )
+        return monitor
+    if not isinstance(monitor, list | tuple):
         raise BackendError(
-            f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, or a list of names of "
-            "variables of the program."
+            f"`monitor` must be one of {', '.join(MONITORS)}, True, False, or a list of names of "
+            f"variables of the program, not of type {type(monitor).__name__}."
         )
-    bad = [name for name in extra if not isinstance(name, str)]
+    bad = [name for name in monitor if not isinstance(name, str)]
     if bad:
         raise BackendError(f"`monitor` names variables; {bad[0]!r} is no name.")
-    effects = {p.name for p in model.spec.parameters if not p.structural}
-    names = language.monitored(model.spec, model.priors.forms)
-    kept = [n for n in names if monitor != "structural" or n not in effects]
-    return tuple(dict.fromkeys((*kept, *extra)))
+    return tuple(monitor)
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, bool | np.bool_):
+        raise BackendError(f"`{name}` must be True, False or None, not {value!r}.")
+
+
+def _language(backend: Any) -> Any:
+    """The language of an engine's programs."""
+    if backend == AUTO:
+        raise BackendError(
+            'Which engine backend="auto" takes is known after the fit. Name the language of the '
+            'program: "jags" or "stan".'
+        )
+    return find_language(find_backend(backend).language)
 
 
 def _settings(
@@ -325,24 +337,12 @@ def _settings(
     timeout: float | None,
 ) -> Settings:
     counts = _counts(chains=chains, warmup=warmup, draws=draws, thin=thin)
-    cores = _counts(cores=cores or min(counts["chains"], os.cpu_count() or 1))["cores"]
+    most = min(counts["chains"], os.cpu_count() or 1)
+    cores = _counts(cores=most if cores is None else cores)["cores"]
     return replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=_seconds(timeout))
 
 
-def _family(
-    engine: Backend, family: Any, given: Mapping[str, Any]
-) -> tuple[Family, dict[str, Any]]:
+def _family(family: Any, given: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
     """The family with its own options, and the options that are left for the engine."""
     own = {k: v for k, v in given.items() if k in family_options()}
-    rest = {k: v for k, v in given.items() if k not in own}
-    return find_family(family, own), _options(engine, rest)
-
-
-def _options(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = [name for name in given if name not in engine.options]
-    if unknown:
-        raise BackendError(
-            f"Backend {engine.name!r} has no option `{unknown[0]}`. "
-            f"It has: {', '.join(engine.options) or 'none'}."
-        )
-    return dict(given)
+    return find_family(family, own), {k: v for k, v in given.items() if k not in own}

@@ -9,7 +9,8 @@ from typing import NoReturn
 from rmm import syntax
 from rmm.blocks import read_member_block, read_nesting_block
 from rmm.errors import FormulaError, close_names
-from rmm.expressions import Reader, TableCall, describe, leaf_columns, walk
+from rmm.expression_reader import Reader
+from rmm.expressions import TableCall, describe, leaf_columns, walk
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 

@@ -206,13 +206,12 @@ def warn_of_idle_coefficients(
     moved = dict.fromkeys(names, False)
     for _ in range(2):
         at = dict(zip(names, rng.uniform(-0.5, 0.5, len(names)) / scales, strict=True))
-        try:
-            here = part.weight.weights(columns, start, at)
-            for name, scale in zip(names, scales, strict=True):
-                there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
-                moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
-        except DataError:
-            return  # outside the function's domain: initial values will say so
+        here = part.weight.weights(columns, start, at)
+        for name, scale in zip(names, scales, strict=True):
+            there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
+            if not (np.isfinite(here) & np.isfinite(there)).all():
+                return  # outside the function's domain: initial values will say so
+            moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
     for name in names:
         if not moved[name]:
             warnings.warn(
@@ -239,17 +238,16 @@ def warn_of_free_scale(
     for _ in range(2):
         at = dict(zip(names, rng.uniform(0.2, 0.5, len(names)) / scales, strict=True))
         slopes = []
-        try:
-            weights = part.weight.weights(columns, start, at)
-            for name, scale in zip(names, scales, strict=True):
-                low, high = (
-                    part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
-                    for step in (-_STEP, _STEP)
-                )
-                slopes.append((high - low) / (2 * _STEP))
-        except DataError:
-            return  # outside the function's domain: initial values will say so
+        weights = part.weight.weights(columns, start, at)
+        for name, scale in zip(names, scales, strict=True):
+            low, high = (
+                part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
+                for step in (-_STEP, _STEP)
+            )
+            slopes.append((high - low) / (2 * _STEP))
         matrix = np.stack(slopes, axis=1)
+        if not (np.isfinite(weights).all() and np.isfinite(matrix).all()):
+            return  # outside the function's domain: initial values will say so
         left = weights - matrix @ np.linalg.lstsq(matrix, weights, rcond=None)[0]
         few = len(np.unique(weights)) <= len(names)  # so few weights are in any span
         if few or np.linalg.norm(left) > _SCALES * np.linalg.norm(weights):

@@ -27,6 +27,8 @@ from rmm.tables import Array, numeric
 from rmm.terms import FeatureTerm, FixedTerm
 from rmm.units import Members
 from rmm.walks import Walk, find_walk
+from rmm.weight_faults import Places, finite_weights
+from rmm.weight_location import warn_of_location
 from rmm.weight_scales import multiplier_scales
 from rmm.weights import evaluate, log_size_less_one, normalise
 
@@ -189,6 +191,7 @@ def _check(
         warn_of_total_scales(part, columns, units.segments)
         warn_of_idle_coefficients(part, columns, units.segments, scales)
         warn_of_free_scale(part, columns, units.segments, scales)
+        warn_of_location(part, columns, units.segments, scales)
         warn_of_weights_of_constants(part, found.values, units.group)
 
 
@@ -261,10 +264,14 @@ def _typical_weights(part: MemberPart, grouped: Grouped, units: Members) -> Arra
     columns = weight_columns(part, grouped, units)
     scales = multiplier_scales(part.weight, columns, units.segments)
     at = dict(zip(part.weight.parameters, map(float, 0.5 / scales), strict=True))
-    try:
-        return part.weight.weights(columns, units.segments, at)
-    except DataError:
-        return np.asarray(1.0 / units.size)
+    found = part.weight.weights(columns, units.segments, at)
+    return found if np.isfinite(found).all() else np.asarray(1.0 / units.size)
+
+
+def places_of(part: MemberPart, grouped: Grouped, units: Members) -> Places:
+    """How the user knows the memberships of a block."""
+    rows = units.of(grouped.frame).index.to_numpy()
+    return Places(rows, units.group, grouped.groups.labels, part.block.group)
 
 
 def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:
@@ -286,9 +293,11 @@ def _weight_inputs(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     for identifier, node in part.weight.inputs:
         values = np.broadcast_to(evaluate(node, columns, units.segments), len(units.rows))
         if not np.isfinite(values).all():
+            bad = ~np.isfinite(values)
+            where = places_of(part, grouped, units).name_row(int(np.argmax(bad)))
             raise DataError(
                 f"`{identifier}` of the weight function `{part.weight.text}` is not finite in "
-                f"{(~np.isfinite(values)).sum()} memberships."
+                f"{bad.sum()} memberships; the first is in {where}."
             )
         out[identifier] = np.array(values, dtype=float)
     return out
@@ -296,17 +305,17 @@ def _weight_inputs(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
 
 def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: int | None) -> Array:
     """Weights without parameters; `DataError` if they are negative, all 0 or not finite."""
-    weight, groups = part.weight, grouped.groups
+    weight, places = part.weight, places_of(part, grouped, units)
     columns = weight_columns(part, grouped, units)
-    values = weight.weights(columns, units.segments)
-    raw = np.broadcast_to(weight.raw(columns, units.segments), values.shape)
+    raw = np.broadcast_to(weight.raw(columns, units.segments), len(units.rows))
     if weight.constraint != "none" and (raw < 0).any():
         row = int(np.argmax(raw < 0))
         raise DataError(
             f"The weight function `{weight.text}` is negative in {(raw < 0).sum()} memberships; "
-            f"the first is in group {groups.labels[units.group[row]]} ({raw[row]:g}). Weights that "
-            "are normalised must not be negative: transform the variable, e.g. exp(x)."
+            f"the first is in {places.name_row(row)}: {raw[row]:g}. Weights that are normalised "
+            "must not be negative: transform the variable, e.g. exp(x)."
         )
+    values = finite_weights(weight, columns, units.segments, places)
     if not values.any():
         raise DataError(f"The weight function `{weight.text}` is 0 in every membership.")
     if known is not None and weight.constraint == "total":  # the fit's own total

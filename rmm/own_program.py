@@ -12,6 +12,7 @@ from rmm.errors import ProgramError
 
 ENDINGS = (".txt", ".jags", ".bug", ".stan")
 _COMMENTS = {"jags": r"#[^\n]*|/\*.*?\*/", "stan": r"//[^\n]*|/\*.*?\*/"}
+_LANGUAGES = {".stan": "stan", ".jags": "jags", ".bug": "jags"}  # .txt says nothing
 _SHOWN = 6  # names in a letter
 
 
@@ -46,6 +47,22 @@ def read_program(program: Any) -> str:
             "`program` is empty. Start from `rmm.program(formula, family, backend)`."
         )
     return text
+
+
+def language_of(program: Any, text: str) -> str:
+    """The language that a program is written in: by the ending of its file, else by its blocks.
+
+    Parameters
+    ----------
+    program : str or path
+        As the user gave it.
+    text : str
+    """
+    if isinstance(program, Path) or _is_path(str(program)):
+        ending = Path(program).suffix.lower()
+        if ending in _LANGUAGES:
+            return _LANGUAGES[ending]
+    return "stan" if re.search(r"\bparameters\s*\{", _code(text, "stan")) else "jags"
 
 
 def _is_path(text: str) -> bool:

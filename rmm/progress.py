@@ -48,3 +48,9 @@ def progress_bar(show: bool | None, label: str) -> Iterator[ProgressListener | N
             bar.update(task, completed=done, total=total)
 
         yield listen
+
+
+def announce(show: bool | None, text: str) -> None:
+    """Say what comes next, where a progress bar would be shown."""
+    if show or (show is None and sys.stderr.isatty()):
+        print(text, file=sys.stderr, flush=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rmm.convergence import convergence
+from rmm.backends.base import Run
+from rmm.convergence import convergence, pareto_k_limit
 
 if TYPE_CHECKING:
     import xarray
@@ -17,7 +18,63 @@ Array = np.ndarray[Any, Any]
 QUANTILES = (0.025, 0.5, 0.975)
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
-PARETO_K_LIMIT = 0.7
+ESS_OF_WEIGHTS = 400  # wanted where draws are weighted, whatever `chains` is
+INNER_LIMIT = 1.0  # variance of the log weights at one hyperparameter value
+_LEGACY_POINTS = 10_000  # fits saved before their number was kept: the limit is 0.7
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """How good the weights are of draws that importance sampling made.
+
+    Attributes
+    ----------
+    pareto_k : float
+        Shape of the weights' tail.
+    points : int
+        Hyperparameter values that have been weighted.
+    ess : float
+        Effective draws of their weights.
+    inner_variance : float
+        Of the log weights of the latent vector at one hyperparameter value, averaged over the
+        posterior, or over the upper tail of a standard deviation where that is larger; 0 where
+        the latent vector is integrated out exactly.
+    """
+
+    pareto_k: float
+    points: int
+    ess: float
+    inner_variance: float
+
+    @property
+    def limit(self) -> float:
+        """The largest Pareto k that these points allow."""
+        return pareto_k_limit(self.points)
+
+    def problem(self) -> str:
+        """What keeps the draws from being trusted, however many there are; empty if nothing."""
+        if not self.pareto_k <= self.limit:
+            return (
+                f"Pareto k of the importance weights is {self.pareto_k:.2f}, at most "
+                f"{self.limit:.2f} is allowed at {self.points:,} points"
+            )
+        if not self.inner_variance <= INNER_LIMIT:
+            return (
+                f"the log weights of the effects vary by {self.inner_variance:.1f} at one value "
+                f"of the other parameters, at most {INNER_LIMIT:g} is allowed"
+            )
+        return ""
+
+
+def weighing(run: Run) -> Weighing | None:
+    """What an engine says of its weights; None where draws have none."""
+    engine = run.engine
+    if engine.get("ess") is None:
+        return None
+    return Weighing(
+        float(engine.get("pareto_k", np.nan)), int(engine.get("points", _LEGACY_POINTS)),
+        float(engine["ess"]), float(engine.get("inner_variance", 0.0)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,19 +84,25 @@ class Diagnostics:
     Attributes
     ----------
     converged : bool
-        R-hat <= 1.01 and bulk and tail ESS >= 100 per chain on all structural parameters, and no
-        divergences (Vehtari et al. 2021); and for weighted draws k^ <= 0.7.
+        Of chains: R-hat <= 1.01 and bulk and tail ESS >= 100 per chain on all structural
+        parameters, and no divergences (Vehtari et al. 2021). Of weighted draws: Pareto k at most
+        `pareto_k_limit`, 400 effective draws, and even weights of the latent vector.
     chains, draws : int
         Chains, and draws kept of each.
     max_rhat : float
-        Largest rank-normalised split R-hat.
+        Largest rank-normalised split R-hat; NaN for weighted draws, which have no chains.
     min_ess_bulk, min_ess_tail : float
         Smallest effective sample sizes, in draws of all chains.
     worst_rhat, worst_ess : str
-        The parameters that decide.
+        The parameters that decide; empty for weighted draws, whose sizes are all the same.
     divergences : int
-    pareto_k : float or None
-        k^ of the importance weights, where draws have been weighted (Vehtari et al. 2024).
+    ess_wanted : float
+        Effective draws that are wanted.
+    pareto_k, pareto_k_limit : float or None
+        k^ of the importance weights and the largest one allowed, where draws have been weighted:
+        min(1 - 1 / log10(points), 0.7) (Vehtari et al. 2024).
+    inner_variance : float or None
+        See `Weighing`; at most 1 is allowed.
     """
 
     converged: bool
@@ -51,7 +114,18 @@ class Diagnostics:
     min_ess_tail: float
     worst_ess: str
     divergences: int
+    ess_wanted: float
     pareto_k: float | None = None
+    pareto_k_limit: float | None = None
+    inner_variance: float | None = None
+
+    @property
+    def short(self) -> str:
+        """In a few words, as a fit's headline says it."""
+        ess = min(self.min_ess_bulk, self.min_ess_tail)
+        if self.pareto_k is None:
+            return f"R-hat <= {self.max_rhat:.3f}, ESS >= {ess:.0f}"
+        return f"Pareto k {self.pareto_k:.2f}, ESS {ess:.0f}"
 
 
 def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:
@@ -98,31 +172,39 @@ def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(table, index=pd.Index(labels, name="parameter"))[columns]
 
 
-def of_weighted_draws(table: pd.DataFrame, effective: float | None) -> pd.DataFrame:
-    """A summary with the effective sample size of the weights, where draws have been weighted.
+def of_weighted_draws(table: pd.DataFrame, found: Weighing | None, count: int) -> pd.DataFrame:
+    """A summary whose effective sizes are those of the weights, where draws have been weighted.
 
-    Draws that are resampled by their weights repeat: what a table says of them as a chain is more
-    than what they are worth.
+    Draws that are resampled by their weights are no chain: R-hat is missing, and what a table says
+    of them as a chain is more than what they are worth.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `summarise` gives it.
+    found : Weighing or None
+    count : int
+        Draws of all chains: no more can be effective.
     """
-    if effective is None:
+    if found is None:
         return table
-    sizes = table[["ess_bulk", "ess_tail"]].clip(upper=effective)
-    return table.assign(**sizes, mcse_mean=table["sd"] / sizes["ess_bulk"] ** 0.5)
+    size = float(min(found.ess, count))
+    return table.assign(rhat=np.nan, ess_bulk=size, ess_tail=size,
+                        mcse_mean=table["sd"] / size**0.5)  # fmt: skip
 
 
 def diagnose(
-    table: pd.DataFrame,
-    chains: int,
-    draws: int,
-    divergences: int,
-    pareto_k: float | None = None,
+    table: pd.DataFrame, chains: int, draws: int, divergences: int, found: Weighing | None = None
 ) -> Diagnostics:
     """Convergence from a summary table of the structural parameters."""
+    if found is not None:
+        return _of_weights(found, chains, draws)
     rhat = table["rhat"].fillna(np.inf)
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
-    enough = bool((rhat <= RHAT_LIMIT).all() and (ess >= ESS_PER_CHAIN * chains).all())
+    wanted = ESS_PER_CHAIN * chains
+    enough = bool((rhat <= RHAT_LIMIT).all() and (ess >= wanted).all())
     return Diagnostics(
-        converged=enough and divergences == 0 and (pareto_k is None or pareto_k <= PARETO_K_LIMIT),
+        converged=enough and divergences == 0,
         chains=chains,
         draws=draws,
         max_rhat=float(rhat.max()),
@@ -131,7 +213,26 @@ def diagnose(
         min_ess_tail=float(table["ess_tail"].min()),
         worst_ess=str(ess.idxmin()),
         divergences=divergences,
-        pareto_k=pareto_k,
+        ess_wanted=wanted,
+    )
+
+
+def _of_weights(found: Weighing, chains: int, draws: int) -> Diagnostics:
+    ess = float(min(found.ess, chains * draws))
+    return Diagnostics(
+        converged=not found.problem() and ess >= ESS_OF_WEIGHTS,
+        chains=chains,
+        draws=draws,
+        max_rhat=float("nan"),
+        worst_rhat="",
+        min_ess_bulk=ess,
+        min_ess_tail=ess,
+        worst_ess="",
+        divergences=0,
+        ess_wanted=ESS_OF_WEIGHTS,
+        pareto_k=found.pareto_k,
+        pareto_k_limit=found.limit,
+        inner_variance=found.inner_variance,
     )
 
 

@@ -68,8 +68,10 @@ def add_fit(commands: Any) -> None:
     fit.add_argument("formula", metavar="FORMULA", help="in quotes")
     fit.add_argument("--family", default="gaussian", help="default: %(default)s")
     fit.add_argument(
-        "--backend", default="jags", help="jags, stan or laplace; default: %(default)s"
-    )
+        "--backend", default="auto",
+        help="auto (laplace where its checks hold, else stan, else jags), or one of the three; "
+        "default: %(default)s",
+    )  # fmt: skip
     fit.add_argument(
         "--priors", action="append", metavar="PRIOR",
         help='a set, or a statement such as "b_w ~ normal(0, 1)"; as often as there are some; '
@@ -89,6 +91,7 @@ def add_fit(commands: Any) -> None:
 def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     import rmm
+    from rmm.fit_text import shown
 
     keys = ("family", "backend", "priors", "chains", "warmup", "draws", "thin", "seed", "cores",
             "timeout")  # fmt: skip
@@ -99,13 +102,17 @@ def run_fit(options: argparse.Namespace) -> int:
     if options.json:
         record = {
             "converged": bool(fit.converged),
+            "backend": fit.backend,
+            "chosen": fit.run.engine.get("chosen"),
             "diagnostics": plain(fit.diagnostics()),
             "summary": plain(table.to_dict("index")),
         }
         print(json.dumps(record, indent=2))
     else:
-        print(table.round(3).to_string())
+        print(shown(table).round(3).to_string())
         print(f"\nconverged: {'yes' if fit.converged else 'NO'}", file=sys.stderr)
+        if fit.run.engine.get("chosen"):
+            print(fit.run.engine["chosen"], file=sys.stderr)
     if options.save:
         fit.save(Path(options.save))
         print(f"Kept in {options.save}; rmm.load reads it.", file=sys.stderr)

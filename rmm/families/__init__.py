@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmm.errors import FormulaError
+from rmm.errors import FormulaError, close_names
 from rmm.families.base import Curvature, Family, Parameter, Widths
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
@@ -17,6 +17,25 @@ FAMILIES: dict[str, Family] = {
     family.name: family for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX)
 }
 
+#: What R's packages and other programs call the families, without capitals and spaces.
+SYNONYMS: dict[str, str] = {
+    "linear": "gaussian",
+    "normal": "gaussian",
+    "logit": "binomial",
+    "logistic": "binomial",
+    "bernoulli": "binomial",
+    "binary": "binomial",
+    "conditionallogit": "condlogit",
+    "clogit": "condlogit",
+    "coxph": "cox",
+}
+
+
+def family_name(text: str) -> str | None:
+    """Our name of a family, whatever its capitals and by which synonym; None if there is none."""
+    plain = "".join(c for c in text.casefold() if c not in " _-.")
+    return plain if plain in FAMILIES else SYNONYMS.get(plain)
+
 
 def find_family(family: str | Family, options: Mapping[str, Any] | None = None) -> Family:
     """The family of a name, with its options.
@@ -24,6 +43,7 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     Parameters
     ----------
     family : str or Family
+        In any case; R's ``"Linear"``, ``"Logit"`` and ``"CondLogit"`` are understood.
     options : mapping, optional
         Such as ``{"intervals": 10}`` for ``"cox"``.
 
@@ -42,11 +62,15 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     {'intervals': 10}
     """
     if not isinstance(family, Family):
-        if not isinstance(family, str) or family not in FAMILIES:
+        known = family_name(family) if isinstance(family, str) else None
+        if known is None:
+            close = close_names(str(family).casefold(), [*FAMILIES, *SYNONYMS])
             raise FormulaError(
-                f"Unknown family {family!r}.", hint=f"Known families: {', '.join(FAMILIES)}."
+                f"Unknown family {_short(family)}.",
+                hint=(f"Did you mean {close[0]!r}? " if close else "")
+                + f"Known families: {', '.join(FAMILIES)}.",
             )
-        family = FAMILIES[family]
+        family = FAMILIES[known]
     for name in options or {}:
         if name not in family.option_names:
             raise FormulaError(
@@ -58,6 +82,10 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     return family.configure(**options)
 
 
+def _short(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float) else f"of {type(value).__name__}"
+
+
 def family_options() -> frozenset[str]:
     """Names of the options of all families."""
     return frozenset(name for family in FAMILIES.values() for name in family.option_names)
@@ -65,10 +93,12 @@ def family_options() -> frozenset[str]:
 
 __all__ = [
     "FAMILIES",
+    "SYNONYMS",
     "Cox",
     "Curvature",
     "Family",
     "Parameter",
+    "family_name",
     "Widths",
     "family_options",
     "find_family",

@@ -10,7 +10,7 @@ import numpy as np
 
 from rmm.plots.sheet import Drawn, Sheet, chosen, density, in_style, number, shortened
 from rmm.style import FILL, INK, LOOKS
-from rmm.summary import ESS_PER_CHAIN, RHAT_LIMIT
+from rmm.summary import ESS_OF_WEIGHTS, ESS_PER_CHAIN, RHAT_LIMIT
 
 if TYPE_CHECKING:
     from rmm.fitted import Fit
@@ -94,10 +94,13 @@ def _headline(left: Any, right: Any, name: str, one: Drawn) -> None:
     row = one.row
     left.set_title(name, loc="left", fontweight="bold", color=INK)
     ess = float(min(row["ess_bulk"], row["ess_tail"]))
-    bad = not (row["rhat"] <= RHAT_LIMIT and ess >= ESS_PER_CHAIN * len(one.draws))
+    weighted = bool(np.isnan(row["rhat"]) and len(one.draws) > 1)  # of chains R-hat is known
+    mixed = "" if weighted else f"R-hat {row['rhat']:.3f}   "
+    wanted = ESS_OF_WEIGHTS if weighted else ESS_PER_CHAIN * len(one.draws)
+    bad = not ((weighted or row["rhat"] <= RHAT_LIMIT) and ess >= wanted)
     right.set_title(
         f"{number(row['mean'])} [{number(row['q2.5'])}, {number(row['q97.5'])}]   "
-        f"R-hat {row['rhat']:.3f}   ESS {ess:.0f}",
+        f"{mixed}ESS {ess:.0f}",
         loc="right", fontsize=7.5, color=LOOKS[1].colour if bad else INK,
         fontweight="bold" if bad else "normal",
     )  # fmt: skip

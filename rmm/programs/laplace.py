@@ -23,6 +23,7 @@ from rmm.member_features import FeatureArrays
 from rmm.memberships import Membership
 from rmm.prior_language import Prior
 from rmm.priors import unit_name
+from rmm.programs.laplace_vector import Collected, coefficient_units
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
 from rmm.weight_forms import rebuilt
@@ -36,8 +37,7 @@ Forms = Mapping[str, tuple[str, ...]]
 class Hyperparameter:
     """One number that is sampled: element `index` of a parameter (0 for a scalar).
 
-    `unit` is what a standard deviation may well be, half of the outcome's share in it; of a weight
-    coefficient it is 1 / sd of what it multiplies.
+    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies.
     """
 
     name: str
@@ -45,6 +45,18 @@ class Hyperparameter:
     role: str
     prior: Prior
     unit: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Under which name values of it are kept: single elements of coefficients have their own,
+        as the others are in the latent vector.
+        """
+        return f"{self.name}[{self.index}]" if self.role == "coefficient" else self.name
+
+    @property
+    def column(self) -> int:
+        """Its column in the values of that name."""
+        return 0 if self.role == "coefficient" else self.index
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +119,9 @@ class LatentModel:
         Prior sds; of effects they are multiplied by the standard deviation of their block.
     scale_of : (P,) int array
         Place of that sd in `hyper`; -1 for a coefficient or an effect of fixed sd.
+    location_of : (P,) int array
+        Place in `hyper` of what takes the place of `location`; -1 where it is a number. A
+        coefficient whose prior is not normal is sampled, and stands here with a scale of 0.
     latent : mapping
         Name of a sampled quantity (``alpha``, ``u_l1``, ``step_l1``) -> (slice of x, dims).
     """
@@ -121,6 +136,7 @@ class LatentModel:
     location: Array
     scale: Array
     scale_of: Array
+    location_of: Array
     latent: Mapping[str, tuple[slice, tuple[int, ...]]]
     hyper: tuple[Hyperparameter, ...]
     fixed: Mapping[str, Array]
@@ -137,7 +153,10 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None) -> str
     latent: list[str] = []
     hyper: list[str] = []
     for parameter in spec.sampled:
-        inside = parameter.role in ("coefficient", "effect")
+        families = set(forms.get(parameter.name, ()))
+        inside = parameter.role == "effect" or (
+            parameter.role == "coefficient" and families == {"normal"}
+        )
         (latent if inside else hyper).append(f"{parameter.name} ({parameter.role})")
     lines = [
         "# Nested Laplace approximation, importance sampling: a description, not a program.",
@@ -186,61 +205,25 @@ def engine_options(
 # ---- the model in arrays -----------------------------------------------------------------------
 
 
-class _Latent:
-    """Collects the latent vector and the entries of A; thrown away once `LatentModel` is made."""
-
-    def __init__(self, design: Design) -> None:
-        self.size = 0
-        self.latent: dict[str, tuple[slice, tuple[int, ...]]] = {}
-        self.rows: list[Array] = []
-        self.columns: list[Array] = []
-        self.values: list[Array] = []
-        self.sources: list[Array] = []
-        self.location: list[Array] = []
-        self.scale: list[Array] = []
-        self.scale_of: list[Array] = []
-
-    def add(
-        self, name: str, dims: tuple[int, ...], location: Any, scale: Any, scale_of: Any = -1
-    ) -> int:
-        """A block of the latent vector; its first place."""
-        count, first = int(np.prod(dims, dtype=int)), self.size
-        self.latent[name] = (slice(first, first + count), dims)
-        for store, value in (
-            (self.location, location), (self.scale, scale), (self.scale_of, scale_of),
-        ):  # fmt: skip
-            store.append(np.broadcast_to(value, (count,)))
-        self.size += count
-        return first
-
-    def enter(self, rows: Array, columns: Array, values: Any, sources: Any = 0) -> None:
-        """Entries of A."""
-        shape = np.broadcast_shapes(np.shape(rows), np.shape(columns), np.shape(values))
-        for store, value in (
-            (self.rows, rows), (self.columns, columns), (self.values, values),
-            (self.sources, sources),
-        ):  # fmt: skip
-            store.append(np.broadcast_to(value, shape).ravel())
-
-    def enter_matrix(self, first: int, X: Array) -> None:
-        """Columns of known values, one row per group."""
-        rows, columns = np.nonzero(X)
-        self.enter(rows, first + columns, X[rows, columns])
-
-
 def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any]) -> LatentModel:
     """The arrays of a model; `prior_data` are those of `rmm.priors.Resolved.data`."""
-    collected = _Latent(design)
+    if spec.family.curvature is None:
+        raise BackendError(
+            f"Backend 'laplace' does not cover family {spec.family.name!r}: use 'stan' or 'jags'."
+        )
+    collected = Collected()
     hyper, fixed = _hyperparameters(spec, design, prior_data)
     place = {(h.name, h.index): i for i, h in enumerate(hyper)}
     weights: list[Weights] = []
     features: list[Feature] = []
     if spec.intercept:
-        first = collected.add("alpha", (), *_normal("alpha", 1, prior_data))
+        first = collected.add("alpha", (), *_coefficients("alpha", 1, prior_data, place))
         collected.enter(np.arange(design.J), np.full(design.J, first), 1.0)
     if spec.terms:
         count = design.X_l2.shape[1]
-        first = collected.add("beta_l2", (count,), *_normal("beta_l2", count, prior_data))
+        first = collected.add(
+            "beta_l2", (count,), *_coefficients("beta_l2", count, prior_data, place)
+        )
         collected.enter_matrix(first, design.X_l2)
     shift = 1
     for part, member in zip(spec.members, design.members, strict=True):
@@ -251,13 +234,15 @@ def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any])
             shift += len(member.member)
         else:
             source = np.zeros(len(member.member), dtype=int)
-        _member_coefficients(part, member, collected, source, prior_data)
+        _member_coefficients(part, member, collected, source, prior_data, place)
         features += _features(part, member, collected, where)
         _member_effects(part, member, collected, source, place, fixed)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
-            first = collected.add(nest.b, (count,), *_normal(nest.b, count, prior_data))
+            first = collected.add(
+                nest.b, (count,), *_coefficients(nest.b, count, prior_data, place)
+            )
             collected.enter_matrix(first, nesting.X)
         if nest.random:
             first = _effects(collected, nest.u, (nesting.n_units,), nest.sigma, 0, place, fixed)
@@ -273,6 +258,7 @@ def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any])
         location=np.concatenate([*collected.location, np.zeros(0)]).astype(float),
         scale=np.concatenate([*collected.scale, np.zeros(0)]).astype(float),
         scale_of=np.concatenate([*collected.scale_of, np.zeros(0, int)]).astype(int),
+        location_of=np.concatenate([*collected.location_of, np.zeros(0, int)]).astype(int),
         latent=collected.latent,
         hyper=hyper,
         fixed=fixed,
@@ -295,7 +281,7 @@ def _hyperparameters(
         p.b_w: np.atleast_1d(prior_data[unit_name(p.b_w)]) for p in spec.members if p.estimated
     }
     for parameter in spec.sampled:
-        if not parameter.structural or parameter.role == "coefficient":
+        if not parameter.structural:
             continue
         count = len(design.coords[parameter.dims[0]]) if parameter.dims else 1
         if parameter.name in prior_data:
@@ -303,6 +289,8 @@ def _hyperparameters(
             continue
         for index in range(count):
             prior = prior_of(parameter.name, index, prior_data)
+            if parameter.role == "coefficient" and prior.family == "normal":
+                continue  # in the latent vector
             unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
             hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
     return tuple(hyper), fixed
@@ -316,7 +304,8 @@ def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
         out[part.sigma] = np.array([half / member.spread])
         sd_x = np.where(member.slope_scale > 0, member.slope_scale, 1.0)
         out[part.sigma_slope] = half / member.spread / sd_x
-    return out | {nest.sigma: np.array([half]) for nest in spec.nestings}
+    out |= {nest.sigma: np.array([half]) for nest in spec.nestings}
+    return out | coefficient_units(spec, design)
 
 
 def prior_of(name: str, index: int, prior_data: Mapping[str, Any]) -> Prior:
@@ -326,17 +315,18 @@ def prior_of(name: str, index: int, prior_data: Mapping[str, Any]) -> Prior:
     return found
 
 
-def _normal(name: str, count: int, prior_data: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Location and scale of the normal priors of a coefficient's elements."""
+def _coefficients(
+    name: str, count: int, prior_data: Mapping[str, Any], place: Mapping[tuple[str, int], int]
+) -> tuple[Array, Array, Array, Array]:
+    """Location, scale and their places in `hyper` of a coefficient's elements: normal priors are
+    integrated out; an element with any other is sampled and adds a known number to the predictor.
+    """
     priors = [prior_of(name, i, prior_data) for i in range(count)]
-    other = next((p for p in priors if p.family != "normal"), None)
-    if other is not None:
-        raise BackendError(
-            f"Backend 'laplace' needs normal priors of coefficients; {name} has {other}. Give a "
-            "normal one, or use backend 'stan' or 'jags'."
-        )
-    values = np.array([p.values for p in priors]).reshape(count, 2)
-    return values[:, 0], values[:, 1]
+    normal = np.array([p.family == "normal" for p in priors], dtype=bool)
+    values = np.array([p.values if p.family == "normal" else (0.0, 0.0) for p in priors])
+    location_of = [-1 if normal[i] else place[name, i] for i in range(count)]
+    values = values.reshape(count, 2)
+    return values[:, 0], values[:, 1], np.full(count, -1), np.array(location_of, dtype=int)
 
 
 def _weights(part: MemberPart, member: Membership) -> Weights:
@@ -361,14 +351,15 @@ def _with_inputs(node: Node, names: Mapping[str, str]) -> Node:
 def _member_coefficients(
     part: MemberPart,
     member: Membership,
-    collected: _Latent,
+    collected: Collected,
     source: Array,
     prior_data: Mapping[str, Any],
+    place: Mapping[tuple[str, int], int],
 ) -> None:
     if not part.covariates:
         return
     count = len(member.b_center)
-    first = collected.add(part.b, (count,), *_normal(part.b, count, prior_data))
+    first = collected.add(part.b, (count,), *_coefficients(part.b, count, prior_data, place))
     if not part.columns:
         return
     if not part.estimated:  # sums over members, one row per group
@@ -379,7 +370,7 @@ def _member_coefficients(
 
 
 def _features(
-    part: MemberPart, member: Membership, collected: _Latent, weights: int | None
+    part: MemberPart, member: Membership, collected: Collected, weights: int | None
 ) -> list[Feature]:
     if not member.features:
         return []
@@ -397,7 +388,7 @@ def _features(
 def _member_effects(
     part: MemberPart,
     member: Membership,
-    collected: _Latent,
+    collected: Collected,
     source: Array,
     place: Mapping[tuple[str, int], int],
     fixed: Mapping[str, Array],
@@ -429,7 +420,7 @@ def _member_effects(
 
 
 def _effects(
-    collected: _Latent,
+    collected: Collected,
     name: str,
     dims: tuple[int, ...],
     sigma: str,

@@ -15,13 +15,15 @@ from rmm.study.log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
 from rmm.study.ranks import rank
 from rmm.study.results import NOT_CONVERGED, OK
 from rmm.study.tasks import INTERVALS, Outcome, Task, parsed
-from rmm.summary import PARETO_K_LIMIT, flatten, summarise
+from rmm.summary import Weighing, flatten, of_weighted_draws, summarise, weighing
 from rmm.terms import Formula, Term
 
 if TYPE_CHECKING:
     from rmm.study.methods import Method
 
 Array = np.ndarray[Any, Any]
+#: Effective draws per chain that laplace aims at in a study. The gate must not change the draws.
+_ESS_PER_CHAIN = 125
 
 
 def fit_engine(task: Task) -> Outcome:
@@ -36,7 +38,7 @@ def fit_engine(task: Task) -> Outcome:
     _check_levels(task, table.index)
     squares = {n: draws[n[:-2]] ** 2 for n in task.nulls if n.endswith("^2") and n[:-2] in draws}
     draws |= squares
-    table = pd.concat([table, _summary(squares)])
+    table = pd.concat([table, _summary(squares, result)])
     rows = [_draw_row(str(n), table.loc[n], draws[str(n)], task) for n in table.index]
     reason = unconverged(task, result, table)
     if likelihood:
@@ -70,8 +72,17 @@ def sampled(task: Task, formula: str, seed: int, monitor: str) -> Any:
         monitor=monitor,
         progress=False,
         timeout=sampler["timeout"],
-        **sampler["options"],
+        **_options(method),
     )
+
+
+def _options(method: Method) -> dict[str, Any]:
+    """Options of the engine, as the study file gives them."""
+    sampler = method.config["sampler"]
+    given = dict(sampler["options"])
+    if method.backend == "laplace":
+        given.setdefault("ess", _ESS_PER_CHAIN * sampler["chains"])
+    return given
 
 
 def divergences(result: Any) -> int:
@@ -141,6 +152,7 @@ def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
         "ess_bulk": float(row["ess_bulk"]),
         "ess_tail": float(row["ess_tail"]),
         "mcse": float(row["mcse_mean"]),
+        "contraction": float(row.get("contraction", np.nan)),
     }
     if name in truth.priors:
         out["rank"] = rank(values.ravel(), truth.parameters[name])
@@ -150,18 +162,19 @@ def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
     return out
 
 
-def _summary(draws: Mapping[str, Array]) -> pd.DataFrame:
+def _summary(draws: Mapping[str, Array], result: Any) -> pd.DataFrame:
     """`rmm.summary` of draws that are functions of the posterior's, (chains, draws) each."""
     import xarray
 
     dataset = xarray.Dataset({n: (("chain", "draw"), values) for n, values in draws.items()})
-    return summarise(dataset, list(draws))
+    table, kept = summarise(dataset, list(draws)), result.settings.chains * result.settings.draws
+    return of_weighted_draws(table, weighing(result.run), kept)
 
 
 def _likelihood_row(result: Any, task: Task) -> dict[str, Any]:
     """The joint log likelihood of the data, and its true value's rank among the draws."""
     values = {LOG_LIKELIHOOD: result.log_likelihood().to_numpy().sum(axis=2)}
-    table, draws = _summary(values), values[LOG_LIKELIHOOD]
+    table, draws = _summary(values, result), values[LOG_LIKELIHOOD]
     row = _draw_row(LOG_LIKELIHOOD, table.loc[LOG_LIKELIHOOD], draws, task)
     truth = true_log_likelihood(task.drawn)
     return {**row, "truth": truth, "rank": rank(draws.ravel(), truth), "p_value": None}
@@ -174,16 +187,23 @@ def unconverged(task: Task, result: Any, table: pd.DataFrame) -> str:
         table = table.loc[[n for n in table.index if n in task.nulls]]
     if count > gate["divergences"]:
         return f"{count} divergences"
-    k = result.diagnostics().get("pareto_k")
-    if k is not None and not k <= PARETO_K_LIMIT:
-        return f"Pareto k {k:.2f} of the importance weights"
+    wanted, weighed = gate["ess_per_chain"] * chains, weighing(result.run)
+    if weighed is not None:
+        return _weights_problem(weighed, wanted, chains * result.settings.draws)
     if len(table) == 0:
         return ""
     rhat = table["rhat"].fillna(np.inf)
     if rhat.max() > gate["rhat"]:
         return f"R-hat {rhat.max():.3f} of {rhat.idxmax()}"
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
-    wanted = gate["ess_per_chain"] * chains
     if ess.min() < wanted:
         return f"ESS {ess.min():.0f} of {ess.idxmin()}, {wanted:.0f} wanted"
     return ""
+
+
+def _weights_problem(weighed: Weighing, wanted: float, kept: int) -> str:
+    """Why weighted draws do not count as converged: they have no R-hat."""
+    size = min(weighed.ess, kept)
+    if weighed.problem() or size >= wanted:
+        return weighed.problem()
+    return f"ESS {size:.0f} of the weights, {wanted:.0f} wanted"

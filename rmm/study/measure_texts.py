@@ -82,6 +82,12 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "p = share of fits in which it was chosen",
         "√(p(1 − p) / n)",
     ),
+    "contraction": (
+        "Prior-to-posterior contraction, 1 − var(posterior) / var(prior); Bayesian fits only. "
+        "Below .36 the estimate is mostly prior",
+        "mean",
+        "sd / √n",
+    ),
     "ess_per_second": (
         "Effective draws per second; sampled fits only",
         "mean(bulk ESS / seconds of the whole fit)",

@@ -84,6 +84,12 @@ def _method(
         raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
     backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
+    if backend == "auto":
+        raise letters.about(
+            f"{key}.backend",
+            "'auto': results would depend on whether a machine has a compiler",
+            f"the name of an engine: {', '.join(n for n in ENGINES if n in kind.backends)}",
+        )
     if backend not in (*kind.backends, FAKE):
         raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
@@ -245,6 +251,9 @@ def _within(formula: Formula) -> list[str]:
 def _check_flat(key: str, method: Method, formula: Formula, letters: Letters) -> None:
     if formula.members:
         raise letters.about(key, "mm()", f"no mm() in kind {method.kind.name}")
+    bases = [a.label for t in _terms(formula) for a in t.atoms if a.basis is not None]
+    if bases:
+        raise letters.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
     if _within(formula):
         raise letters.about(key, "within =", f"no within = in kind {method.kind.name}")
     if formula.nestings and method.backend in CLASSICAL:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import rmm
+from rmm.convergence import PARETO_K_LIMIT
 from rmm.study import addresses
 from rmm.study.config import Study
 from rmm.study.host import running_on
 from rmm.study.measure_texts import FORMULAS
 from rmm.study.methods import CLASSICAL, Method
 from rmm.study.scenarios import PARTS
-from rmm.summary import PARETO_K_LIMIT
+from rmm.summary import INNER_LIMIT
 
 
 def protocol(study: Study) -> str:
@@ -246,11 +247,21 @@ def _seeds(study: Study) -> str:
     )
 
 
-def _further_gate(backend: str, gate: Mapping[str, Any]) -> str:
-    """What a fit of an engine must pass besides R-hat and effective sample sizes."""
-    if backend == "laplace":
-        return f"Pareto k of the importance weights is at most {PARETO_K_LIMIT:g}"
-    return f"at most {gate['divergences']} divergent transitions"
+def _gate(method: Method) -> str:
+    """When a fit of a method counts as converged."""
+    gate, chains = method.config["gate"], method.config["sampler"]["chains"]
+    wanted = f"{gate['ess_per_chain'] * chains:g}"
+    if method.backend == "laplace":
+        return (
+            f"the effective sample size of the importance weights is at least {wanted}, their "
+            f"Pareto k at most min(1 - 1/log10(S), {PARETO_K_LIMIT:g}) at S points, and the "
+            f"variance of the log weights of the effects at most {INNER_LIMIT:g}"
+        )
+    of = "all structural parameters" if gate["parameters"] == "all" else "the estimands"
+    return (
+        f"of {of}, every R-hat is at most {gate['rhat']:g} and every bulk and tail effective "
+        f"sample size at least {wanted}; at most {gate['divergences']} divergent transitions"
+    )
 
 
 def _convergence(study: Study) -> str:
@@ -262,13 +273,7 @@ def _convergence(study: Study) -> str:
                 "regressors, separation, an estimate that is not finite) makes the fit `failed`."
             )
             continue
-        gate, chains = method.config["gate"], method.config["sampler"]["chains"]
-        of = "all structural parameters" if gate["parameters"] == "all" else "the estimands"
-        lines.append(
-            f"* {_code(method.name)}: of {of}, every R-hat is at most {gate['rhat']:g} and every "
-            f"bulk and tail effective sample size at least {gate['ess_per_chain'] * chains:g}; "
-            f"{_further_gate(method.backend, gate)}."
-        )
+        lines.append(f"* {_code(method.name)}: {_gate(method)}.")
     return "A fit counts as converged by these rules alone:\n\n" + "\n".join(lines)
 
 

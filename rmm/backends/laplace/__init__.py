@@ -8,7 +8,8 @@ them; how good they are say `pareto_k` and the effective sample size in ``Fit.ru
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -19,13 +20,14 @@ import rmm
 from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyper import to_values
 from rmm.backends.laplace.integrand import Integrand
+from rmm.backends.laplace.memory import check_memory, check_time
 from rmm.backends.laplace.sampling import Sampler
 from rmm.errors import BackendError, BackendTimeout
 from rmm.programs.laplace import LatentModel
 from rmm.tables import Array
 
-_ESS_PER_CHAIN = 100
-_ROOM = 1.25  # of effective draws beyond those that are wanted
+#: Effective draws that are aimed at: a quarter more than the 400 that a fit needs to be trusted.
+ESS = 500.0
 
 
 def run(
@@ -49,16 +51,18 @@ def run(
         if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
             raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
 
-    wanted = _wanted(settings)
+    wanted, total = _wanted(settings), settings.chains * settings.draws
     model: LatentModel = data["model"]
     # Matrices are small: threads would wait for each other longer than they work.
-    with np.errstate(all="ignore"), _threads().limit(limits=1):
+    with _in_words(), np.errstate(all="ignore"), _threads().limit(limits=1):
         columns = _columns(model, settings.monitor)
-        sampler = Sampler(Integrand(model), settings.seed, check, columns)
+        integrand = Integrand(model)
+        check_memory(integrand, len(columns), total, wanted)
+        check_time(integrand, wanted, settings.timeout)
+        sampler = Sampler(integrand, settings.seed, check, columns)
         sample = sampler.sample(inits, wanted)
-    total = settings.chains * settings.draws
-    theta, z = sampler.resampled(sample, total)
-    draws = _named(model, theta, z, columns)
+        theta, z = sampler.resampled(sample, total)
+        draws = _named(model, theta, z, columns)
     shape = (settings.chains, settings.draws)
     if progress is not None:
         progress(total, total)
@@ -72,15 +76,39 @@ def run(
             "version": rmm.__version__,
             "pareto_k": sample.pareto_k,
             "ess": sample.ess,
+            "points": len(sample.theta),
+            "inner_variance": sample.inner_variance,
             "integrals": sample.evaluations,
             "messages": [],
         },
     )  # fmt: skip
 
 
+#: What linear algebra and its libraries raise where a posterior is beyond what numbers hold.
+_NUMERICAL = (np.linalg.LinAlgError, ArithmeticError, ValueError, IndexError, RuntimeError)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Errors from inside numerical libraries as ours: what happened, and what to do."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BackendError(
+            f"Backend 'laplace' ran out of memory ({str(error) or 'no more is to be had'}). Keep "
+            'fewer draws or monitor="structural", or use backend="stan" or backend="jags".'
+        ) from error
+    except _NUMERICAL as error:
+        raise BackendError(
+            f"Backend 'laplace' could not compute this posterior ({type(error).__name__}: {error})."
+            ' It may be flat or without bound in some direction. Use backend="stan" or '
+            'backend="jags".'
+        ) from error
+
+
 def _wanted(settings: Settings) -> float:
     """The effective sample size to be reached, all chains together."""
-    wanted = settings.options.get("ess", _ROOM * _ESS_PER_CHAIN * settings.chains)
+    wanted = settings.options.get("ess", ESS)
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 1 <= wanted <= 1e6:
         raise BackendError(
             f"ess={wanted!r} for laplace: must be a number of effective draws, from 1 to a million."
@@ -112,10 +140,14 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     scale = np.broadcast_to(model.scale[columns], z.shape).copy()
     scale_of = model.scale_of[columns]
     free = np.flatnonzero(scale_of >= 0)
-    if len(free):
-        sds = np.column_stack([values[h.name][:, h.index] for h in model.hyper])
-        scale[:, free] *= sds[:, scale_of[free]]
+    if model.hyper:
+        scalars = np.column_stack([values[h.key][:, h.column] for h in model.hyper])
+        scale[:, free] *= scalars[:, scale_of[free]]
     x = model.location[columns] + scale * z
+    location_of = model.location_of[columns]
+    sampled = np.flatnonzero(location_of >= 0)
+    if len(sampled):
+        x[:, sampled] = scalars[:, location_of[sampled]]
     out = {}
     for name, (where, dims) in model.latent.items():
         first, last = np.searchsorted(columns, (where.start, where.stop))
@@ -166,5 +198,10 @@ def available() -> Availability:
 
 
 BACKEND = Backend(
-    name="laplace", language="laplace", run=run, available=available, options=("ess",)
+    name="laplace",
+    language="laplace",
+    run=run,
+    available=available,
+    options=("ess",),
+    check_values=_wanted,
 )

@@ -16,9 +16,12 @@ import qdldl
 import scipy.sparse as sparse
 from scipy.linalg import lapack
 
+from rmm.backends.laplace.fill import factor_counts
 from rmm.tables import Array
 
 _SMALL = 100  # rows up to which dense factors are faster whatever the pattern
+_LARGE = 3_000  # rows from which a factor is not computed only to see what it takes
+_DENSE_SPEED = 1e10  # operations on dense factors in a second, about
 _SLOWER = 8.0  # an operation on sparse factors takes so much longer than one on dense ones
 
 
@@ -60,10 +63,31 @@ class Pattern:
         return self._upper
 
     @cached_property
+    def _counts(self) -> Array:
+        """(P,) numbers in the columns of a sparse factor, which is not computed."""
+        return factor_counts(self.size, self.row, self.column)
+
+    def seconds(self, *, dense: bool) -> float:
+        """About how long a factor takes; 0 for one that is small."""
+        if self.size <= _LARGE:
+            return 0.0
+        full = self.size**3 / 3 / _DENSE_SPEED
+        if dense or not self.is_sparse:
+            return full
+        return float(np.sum(self._counts.astype(float) ** 2)) * _SLOWER / _DENSE_SPEED
+
+    @property
+    def filled(self) -> int:
+        """Numbers of a sparse factor."""
+        return int(self._counts.sum())
+
+    @cached_property
     def is_sparse(self) -> bool:
         """Whether sparse factors are the faster ones, by the operations that both take."""
         if self.size <= _SMALL:
             return False
+        if self.size > _LARGE:
+            return _SLOWER * float(np.sum(self._counts.astype(float) ** 2)) < self.size**3 / 3
         values = np.zeros(len(self.row))
         values[self.diagonal] = 1.0
         lower = qdldl.Solver(self.upper(values), upper=True).factors()[0]

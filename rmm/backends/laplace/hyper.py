@@ -40,6 +40,8 @@ def _support(prior: Prior, role: str) -> str:
     found = PRIOR_FAMILIES[prior.family].support
     if found == "interval":
         return found
+    if role == "coefficient" and found == "positive":
+        return "folded"  # their densities may be flat at 0, as those of sds are
     return {"sd": "folded", "shape": "positive"}.get(role, found)
 
 
@@ -49,10 +51,10 @@ def folded(hyper: Sequence[Hyperparameter]) -> Array:
 
 
 def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]:
-    """Hyperparameter -> (S, K) values of (S, d) points."""
+    """Hyperparameter (its `key`) -> (S, K) values of (S, d) points."""
     columns: dict[str, list[Array]] = {}
     for k, h in enumerate(hyper):
-        columns.setdefault(h.name, []).append(_value(theta[:, k], h))
+        columns.setdefault(h.key, []).append(_value(theta[:, k], h))
     return {name: np.column_stack(found) for name, found in columns.items()}
 
 

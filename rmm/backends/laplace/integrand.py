@@ -30,7 +30,6 @@ from rmm.backends.laplace.factors import (
 )
 from rmm.backends.laplace.fixed import FixedMap
 from rmm.backends.laplace.private import find_private, normal_curvature
-from rmm.errors import BackendError
 from rmm.families import Curvature
 from rmm.programs.laplace import Feature, LatentModel
 from rmm.tables import Array
@@ -206,7 +205,8 @@ class Integrand:
                 for s in range(len(offset)):
                     offset[s] += np.bincount(w.group, weight[s] * w.offset, model.groups)
         kept = A[:, self.slots]
-        offset += self.rows_total(kept * model.location[self.kept][self.column])
+        location = self._location(values)
+        offset = offset + self.rows_total(kept * location[:, self.kept][:, self.column])
         scale = np.broadcast_to(model.scale, (count, model.size)).copy()
         free = np.flatnonzero(model.scale_of >= 0)
         if len(free):
@@ -215,9 +215,20 @@ class Integrand:
         private = A[:, self.private.slots] * scale[:, self.private.column]
         return Affine(offset, kept, scale[:, self.kept], private)
 
+    def _location(self, values: Values) -> Array:
+        """(S, P) or (1, P) locations of the latent vector."""
+        model = self.model
+        free = np.flatnonzero(model.location_of >= 0)
+        if not len(free):
+            return model.location[None, :]
+        scalars = self.scalars(values)
+        location = np.repeat(model.location[None, :], len(scalars), axis=0)
+        location[:, free] = scalars[:, model.location_of[free]]
+        return location
+
     def scalars(self, values: Values) -> Array:
         """(S, hyperparameters) values in the order of the model."""
-        return np.column_stack([values[h.name][:, h.index] for h in self.model.hyper])
+        return np.column_stack([values[h.key][:, h.column] for h in self.model.hyper])
 
     def _feature(self, feature: Feature, weights: list[Array], values: Values) -> Array:
         if feature.weights is not None:
@@ -391,10 +402,7 @@ class Integrand:
         if len(self.private):
             variance = own[family.normal_sd][:, None] ** 2 + self.private.total(affine.private**2)
             return normal_curvature(eta, self.model.outcome["y"], variance)
-        if family.curvature is None:
-            raise BackendError(
-                f"Backend 'laplace' does not cover family {family.name!r}: use 'stan' or 'jags'."
-            )
+        assert family.curvature is not None  # the model says so: `rmm.programs.laplace`
         return family.curvature(eta, own, self.model.outcome)
 
     def private_draws(

@@ -22,6 +22,7 @@ from rmm.backends.laplace.importance import (
 )
 from rmm.backends.laplace.integrand import EXACTLY, ROUGHLY, Inner, Integrand, Start
 from rmm.backends.laplace.latent import Effort, latent_draws
+from rmm.convergence import pareto_k_limit
 from rmm.tables import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
@@ -38,7 +39,6 @@ _TAIL, _TAIL_VARIANCE, _TAIL_POINTS, _TRIES = 0.95, 1.0, 8, 3
 _PILOT_QUANTILE = 0.9
 _PILOT_STEPS = 8  # the variance that so many leave falls with their number
 _PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 128, 16
-_GOOD_K = 0.7
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
 
@@ -59,6 +59,9 @@ class Sample:
         Of the hyperparameter values.
     evaluations : int
         Integrals over the latent vector that were computed.
+    inner_variance : float
+        Of the log weights at one hyperparameter value: their weighted mean, or that over the upper
+        tail of a standard deviation where it is larger; 0 where the integral is exact.
     """
 
     theta: Array
@@ -68,6 +71,7 @@ class Sample:
     pareto_k: float
     ess: float
     evaluations: int
+    inner_variance: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +113,7 @@ class Sampler:
         self.from_z = np.flatnonzero(at)
         self.to_columns = np.searchsorted(self.columns, integrand.kept[at])
         self.hyper = integrand.model.hyper
+        self.folded = folded(self.hyper)
         self.check = check
         self.rng = np.random.default_rng([seed, 0x1A91ACE])
         self.private_rng = np.random.default_rng([seed, 0x5E1F])  # what is kept changes no draw
@@ -166,7 +171,7 @@ class Sampler:
         if not self.hyper:
             return self._without_hyperparameters(wanted)
         points = np.array([from_values(s, self.hyper) for s in starts])
-        fold = folded(self.hyper)
+        fold = self.folded
         mode = find_mode(self.log_density, points, fold)
         factor = np.linalg.cholesky(mode.covariance * 1.2)
         first = Proposal(mode.centre, factor, fold)
@@ -198,7 +203,7 @@ class Sampler:
             found = self._weighted(theta, np.concatenate(ratios), proposals, counts)
             weights, k, ess = found
             total = sum(counts)
-            if number and ((ess >= wanted and k < _GOOD_K) or total >= most):
+            if number and ((ess >= wanted and k <= pareto_k_limit(total)) or total >= most):
                 break
             by_value = weights.sum(axis=1)
             if number and k >= _LOCAL_K:
@@ -208,7 +213,8 @@ class Sampler:
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
         variance = np.concatenate(ratios).var(axis=1, ddof=1)
-        return Sample(theta, np.concatenate(latents), weights, variance, k, ess, self.evaluations)
+        return Sample(theta, np.concatenate(latents), weights, variance, k, ess, self.evaluations,
+                      self._unevenness(theta, weights.sum(axis=1), variance))  # fmt: skip
 
     def _pilot(self, proposal: Proposal) -> Array:
         """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
@@ -237,17 +243,26 @@ class Sampler:
         """
         if self.integrand.exact or self.effort.steps >= _MOST_STEPS:
             return None
-        left = max(
-            (
-                _upper_tail(sample.theta[:, j], sample.weights.sum(axis=1), sample.variance)
-                for j in np.flatnonzero(folded(self.hyper))
-            ),
-            default=0.0,
-        )
+        left = self._tail_variance(sample.theta, sample.weights.sum(axis=1), sample.variance)
         if left <= _TAIL_VARIANCE:
             return None
         steps = max(self.effort.steps * left / (_INNER_VARIANCE * _STEPWISE_DRAWS), _PILOT_STEPS)
         return Effort(_STEPWISE_DRAWS, _SHIFTS, int(np.ceil(min(steps, _MOST_STEPS))))
+
+    def _tail_variance(self, theta: Array, weights: Array, variance: Array) -> float:
+        """The largest mean variance of log weights over the upper tail of a standard deviation."""
+        tails = (_upper_tail(theta[:, j], weights, variance) for j in np.flatnonzero(self.folded))
+        return max(tails, default=0.0)
+
+    def _unevenness(self, theta: Array, weights: Array, variance: Array) -> float:
+        """See `Sample.inner_variance`."""
+        if self.integrand.exact:
+            return 0.0
+        inside = (weights > 0) & np.isfinite(variance)
+        if not inside.any():
+            return np.inf
+        mean = float(np.average(variance[inside], weights=weights[inside]))
+        return max(mean, self._tail_variance(theta, weights, variance))
 
     def _inner_variance(self, theta: Array, effort: Effort) -> float:
         """Of the log weights at one hyperparameter value, where it is large; inf without any."""
@@ -282,8 +297,10 @@ class Sampler:
         weights, k = smoothed(ratio.ravel())
         shape = ratio.shape
         variance = ratio.var(axis=1, ddof=1)
-        return Sample(theta, latent, weights.reshape(shape), variance, k,
-                      float(1 / np.sum(weights**2)), self.evaluations)  # fmt: skip
+        weights = weights.reshape(shape)
+        return Sample(theta, latent, weights, variance, k, float(1 / np.sum(weights**2)),
+                      self.evaluations,
+                      self._unevenness(theta, weights.sum(axis=1), variance))  # fmt: skip
 
     def resampled(self, sample: Sample, count: int) -> tuple[Array, Array]:
         """(count, d) hyperparameters and (count, P) latent vectors of equal weights."""

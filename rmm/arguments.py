@@ -1,0 +1,132 @@
+"""Arguments of public functions: mistakes in a call get our errors, and R's order is understood.
+
+A `TypeError` of Python's own says which name it did not expect; ours says which are known, and
+which of them was meant.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rmm.errors import RmmError, close_names
+
+#: Arguments of R's rmm and bml that have another name here, and what takes their place.
+R_NAMES = {
+    "iter": "`draws`, which counts what is kept of each chain (R's iterations less burn-in)",
+    "n_iter": "`draws`, which counts what is kept of each chain (R's iterations less burn-in)",
+    "burnin": "`warmup`",
+    "n_burnin": "`warmup`",
+    "n_thin": "`thin`",
+    "n_chains": "`chains`",
+    "parallel": "`cores`, the number of processes at the same time",
+    "run": "rmm.program() and rmm.program_data(), which run nothing",
+    "modelfile": "`program`: your own text or file; `fit.program` is the text that was run",
+    "cox_intervals": '`intervals`, with family "cox"',
+    "hdi": "fit.summary(), which has the quantiles of the 95% interval",
+}
+_KINDS = inspect.Parameter
+
+
+def readable[**P, T](error: type[RmmError]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A decorator: calls that do not fit the signature raise `error` and say what is wrong.
+
+    Where a function takes `data` and `family`, which of two positional arguments is which is
+    decided by what they are: ``fit(formula, "weibull", data=table)`` and ``fit(formula, table,
+    "weibull")`` are the same call.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+        known = tuple(signature.parameters)
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            given = args
+            if "data" in known and "family" in known:
+                given, named = _by_type(known, args, kwargs)
+                kwargs.update(named)
+            try:
+                signature.bind(*given, **kwargs)
+            except TypeError:
+                raise error(_mistake(function.__qualname__, signature, given, kwargs)) from None
+            return function(*given, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _by_type(
+    known: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Positional arguments, and by name those that stand in each other's place."""
+    places = dict(zip(known, args, strict=False))
+    named = {}
+    if "data" in places and _is_family(places["data"]):
+        named["family"] = places["data"]
+    if "family" in places and _is_table(places["family"]):
+        named["data"] = places["family"]
+    both = "data" in places and "family" in places
+    if not named or (both and len(named) < 2) or any(name in kwargs for name in named):
+        return args, {}
+    moved = {"data", "family"}
+    first = min(known.index(name) for name in moved & set(places))
+    rest = dict(zip(known[first:], args[first:], strict=False))
+    named |= {name: value for name, value in rest.items() if name not in moved}
+    return args[:first], named
+
+
+def _is_family(value: Any) -> bool:
+    from rmm.families import Family, family_name
+
+    return isinstance(value, Family) or (isinstance(value, str) and family_name(value) is not None)
+
+
+def _is_table(value: Any) -> bool:
+    """Whether something can be data, and no family."""
+    if isinstance(value, str):
+        return "." in value and not _is_family(value)
+    return isinstance(value, Mapping | os.PathLike) or hasattr(value, "columns")
+
+
+def _mistake(
+    name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
+    """What is wrong with a call that does not fit a signature."""
+    parameters = [p for p in signature.parameters.values() if p.name != "self"]
+    args = args[1:] if "self" in signature.parameters else args
+    positional = [p.name for p in parameters
+                  if p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)]  # fmt: skip
+    known = [p.name for p in parameters if p.kind not in (_KINDS.VAR_KEYWORD,)]
+    takes = f"It takes: {', '.join(known) or 'nothing'}."
+    for key in kwargs:
+        if key not in known and len(known) == len(parameters):
+            return f"{name}() has no argument `{key}`.{meant(key, known)} {takes}"
+    if len(args) > len(positional):
+        return (
+            f"{name}() got {len(args)} arguments without a name; at most {len(positional)} may "
+            f"stand so ({', '.join(positional) or 'none'}), the others by name. {takes}"
+        )
+    twice = [key for key in positional[: len(args)] if key in kwargs]
+    if twice:
+        return (
+            f"{name}() got `{twice[0]}` twice: as argument {positional.index(twice[0]) + 1} and "
+            f"by name. {takes}"
+        )
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in kwargs
+               and p.kind not in (_KINDS.VAR_KEYWORD, _KINDS.VAR_POSITIONAL)
+               and p.name not in positional[: len(args)]]  # fmt: skip
+    return f"{name}() needs `{missing[0]}`, which is missing. {takes}"
+
+
+def meant(key: str, known: list[str] | tuple[str, ...]) -> str:
+    """A sentence with the argument that was meant by an unknown one, or nothing."""
+    plain = key.replace(".", "_").lower()
+    if plain in R_NAMES:
+        return f" What R calls `{key}` is {R_NAMES[plain]}."
+    close = close_names(plain, known)
+    return f" Did you mean `{close[0]}`?" if close else ""

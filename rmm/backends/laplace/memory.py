@@ -1,0 +1,193 @@
+"""The memory and the time that a fit will take, computed before it starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rmm.backends.laplace.integrand import Integrand
+from rmm.errors import BackendError
+
+_NUMBER = 8  # bytes
+_PAIR_ARRAYS = 10  # of the pairs of slots, while their cells are found
+_DENSE_ARRAYS = 4  # a factor, the matrix, LAPACK's copy, what is taken away
+_SPARSE_BYTES = 40  # of a number of a sparse factor: values and places, and a copy of both
+_LATENT_COPIES = 2  # draws are kept in rounds, which are joined in the end
+_KEPT_COPIES = 4  # of the draws that are resampled, while they get their scale and names
+_ROUNDS = 2  # points are doubled until there are enough: about as many as draws that are wanted
+_ANOTHER = 'Use backend="stan" or backend="jags"'
+_LONGEST = 6 * 3600.0  # seconds that nobody waits for without having said so
+_STEPS = 4  # of Newton's method for an outcome that is not normal
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of the largest parts.
+
+    Attributes
+    ----------
+    pairs : int
+        Products of what groups have in common.
+    factors : int
+        Factors of the precision of coefficients and effects.
+    draws : int
+        What is kept of each draw.
+    """
+
+    pairs: int
+    factors: int
+    draws: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.pairs + self.factors + self.draws
+
+
+def need(integrand: Integrand, columns: int, kept: int, wanted: float) -> Need:
+    """What a fit takes at least.
+
+    Parameters
+    ----------
+    integrand : Integrand
+    columns : int
+        Coefficients and effects that are looked at.
+    kept : int
+        Draws of all chains.
+    wanted : float
+        Effective draws.
+    """
+    slots = np.bincount(integrand.row, minlength=1).astype(float)
+    pairs = int(np.sum(slots**2)) * _PAIR_ARRAYS * _NUMBER
+    points = int(_ROUNDS * wanted)
+    draws = (_LATENT_COPIES * 2 * points + _KEPT_COPIES * kept) * columns * _NUMBER
+    return Need(pairs, 0, draws)
+
+
+def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -> None:
+    """Raise `BackendError` where a fit would take more memory than there is.
+
+    Parameters
+    ----------
+    integrand, columns, kept, wanted
+        As for `need`.
+
+    Raises
+    ------
+    BackendError
+        It says how much is needed for what, how much there is, and what to do.
+    """
+    free = available_memory()
+    if free is None:
+        return
+    found = need(integrand, columns, kept, wanted)
+    if found.total <= free:  # else the pattern of the factors is too large to be looked at
+        found = Need(found.pairs, _factor_bytes(integrand), found.draws)
+    if found.total <= free:
+        return
+    P = integrand.size
+    parts = {
+        f"{_size(found.draws)} for draws of {columns:,} coefficients and effects": found.draws,
+        f"{_size(found.factors)} for factors of a matrix of {P:,} x {P:,}": found.factors,
+        f"{_size(found.pairs)} for what members have groups in common": found.pairs,
+    }
+    listed = sorted(parts, key=lambda text: -parts[text])
+    way = _ANOTHER
+    if found.total - found.draws <= free:
+        way = (
+            'monitor="structural" keeps no effects and needs '
+            f"{_size(found.total - found.draws)}; fewer `draws` need less, too"
+        )
+    raise BackendError(
+        f"Backend 'laplace' needs about {_size(found.total)} of memory, {_size(free)} are free: "
+        f"{', '.join(text for text in listed if parts[text])}. {way}."
+    )
+
+
+def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> None:
+    """Raise `BackendError` where a fit would take hours, or longer than its time limit.
+
+    Parameters
+    ----------
+    integrand : Integrand
+    wanted : float
+        Effective draws.
+    timeout : float or None
+        The user's time limit.
+
+    Raises
+    ------
+    BackendError
+        It says about how long, and what to do.
+    """
+    count = len(integrand.model.hyper)
+    integrals = 15 * (2 * count + 1) + 2 * count * (count + 1) + _ROUNDS * wanted
+    each = integrand.pairs[-1].seconds(dense=integrand.dense)
+    seconds = each * integrals * (1 if integrand.exact else _STEPS)
+    if seconds <= (_LONGEST if timeout is None else timeout):
+        return
+    limit = "" if timeout is None else f", and the time limit is {timeout:g} s"
+    raise BackendError(
+        f"Backend 'laplace' would take about {_duration(seconds)} for this model{limit}: "
+        f"{integrand.size:,} coefficients and effects hang together, and a factor of their matrix "
+        f"takes {_duration(each)}. {_ANOTHER}, or give `timeout` (in seconds) to wait for it."
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _factor_bytes(integrand: Integrand) -> int:
+    """Of the factors of one hyperparameter value, and of as many as are computed at once."""
+    pattern = integrand.pairs[-1]
+    dense = pattern.size**2 * _NUMBER
+    if integrand.dense or not pattern.is_sparse:
+        shared = 2 * integrand.model.groups * pattern.size * _NUMBER if integrand.dense else 0
+        return _DENSE_ARRAYS * dense + shared
+    return min(pattern.filled * _SPARSE_BYTES, _DENSE_ARRAYS * dense)
+
+
+def _size(count: int) -> str:
+    """Bytes as people say them."""
+    for unit, power in (("TB", 12), ("GB", 9), ("MB", 6)):
+        if count >= 10**power:
+            amount = count / 10**power
+            return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
+    return f"{count:,} bytes"
+
+
+def available_memory() -> int | None:
+    """Bytes that are free here; None where that cannot be known."""
+    found = [n for n in (_of_machine(), _of_container()) if n is not None]
+    return min(found) if found else None
+
+
+def _of_machine() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # no such thing on Windows
+        return None
+
+
+def _of_container() -> int | None:
+    """What the limit of a container leaves (control groups, version 2)."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        used = (_CGROUP / "memory.current").read_text(encoding="ascii").strip()
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # no limit, or none that can be read
+        return None

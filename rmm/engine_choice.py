@@ -1,0 +1,254 @@
+"""`backend="auto"`: laplace where it covers the model and its checks hold, else Stan, else JAGS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rmm.arguments import meant
+from rmm.backends import BACKENDS, HIDDEN, find_backend
+from rmm.backends.base import Backend, Settings
+from rmm.draws import check_draws
+from rmm.errors import BackendError, BackendTimeout, ProgramError
+from rmm.fitted import Fit
+from rmm.model import Model
+from rmm.own_program import check_variables, drawn_only, language_of, read_program
+from rmm.programs import find_language
+from rmm.progress import announce, progress_bar
+from rmm.summary import ESS_OF_WEIGHTS, weighing
+
+AUTO = "auto"
+ORDER: tuple[str, ...] = ("laplace", "stan", "jags")
+_SECONDS = 1.0  # of a time limit, that the next engine has at least
+
+
+@dataclass(frozen=True)
+class Request:
+    """A fit that an engine may be asked for.
+
+    Attributes
+    ----------
+    model : Model
+    settings : Settings
+    neutral : sequence of mapping
+        Initial values of the parameters, one mapping per chain.
+    monitor : str or tuple of str
+        As `rmm.fit` takes it.
+    program : str, path or None
+        The user's own.
+    progress : bool or None
+    options : mapping
+        Of the engine.
+    """
+
+    model: Model
+    settings: Settings
+    neutral: Sequence[Mapping[str, Any]]
+    monitor: str | tuple[str, ...]
+    program: str | Path | None
+    progress: bool | None
+    options: Mapping[str, Any]
+
+
+def fit_with(engine: Backend, asked: Request) -> Fit:
+    """Program and data to one engine, draws back."""
+    model, language = asked.model, find_language(engine.language)
+    forms, own = model.priors.forms, asked.program is not None
+    text = (
+        read_program(asked.program) if own else language.write(model.spec, forms, model.integration)
+    )
+    needed = {} if own else language.engine_options(model.spec, forms, model.integration)
+    settings = replace(
+        asked.settings,
+        monitor=monitored(language, model, asked.monitor),
+        options={**needed, **asked.options},
+    )
+    _check_monitor(engine, model, text, settings.monitor, own=own)
+    values = language.values(model)
+    nuisance = language.nuisance(model.spec, model.design)
+    starts = [
+        {**nuisance, **language.initial(model.spec, forms, model.priors.data, v)}
+        for v in asked.neutral
+    ]
+    if own:  # it may sample parameters themselves where ours samples standardised ones
+        both = [{**v, **start} for v, start in zip(asked.neutral, starts, strict=True)]
+        starts = [drawn_only(text, engine.language, values) for values in both]
+    with progress_bar(asked.progress, f"{engine.name}: sampling") as listener:
+        run = engine.run(text, values, starts, settings, listener)
+    check_draws(run, model, settings.chains, settings.draws)
+    return Fit(model, run, text, values, engine.name, settings)
+
+
+def _check_monitor(
+    engine: Backend, model: Model, text: str, names: Sequence[str], *, own: bool
+) -> None:
+    """Variables of a program are in its text; an engine without text has parameters alone."""
+    if own or engine.language != "laplace":
+        check_variables(text, engine.language, names)
+        return
+    known = [p.name for p in model.spec.parameters]
+    odd = [name for name in names if name not in known]
+    if odd:
+        raise BackendError(
+            f"`monitor` names `{odd[0]}`, a variable of a program; backend 'laplace' runs none and "
+            f"keeps parameters: {', '.join(known)}. Use backend 'stan' or 'jags'."
+        )
+
+
+def monitored(language: Any, model: Model, monitor: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Variables of a program to be kept."""
+    extra = () if isinstance(monitor, str) else monitor
+    effects = {p.name for p in model.spec.parameters if not p.structural}
+    names = language.monitored(model.spec, model.priors.forms)
+    kept = [n for n in names if monitor != "structural" or n not in effects]
+    return tuple(dict.fromkeys((*kept, *extra)))
+
+
+def check_options(options: Mapping[str, Any], engine: Backend, known: Sequence[str]) -> None:
+    """Raise `BackendError` for an option that an engine does not have.
+
+    Parameters
+    ----------
+    options : mapping
+    engine : Backend
+    known : sequence of str
+        Arguments of `rmm.fit`, one of which may have been meant.
+    """
+    for name in options:
+        if name not in engine.options:
+            others = [n for n in ORDER if name in find_backend(n).options]
+            elsewhere = f" It is an option of {others[0]}." if others else ""
+            raise BackendError(
+                f"Backend {engine.name!r} has no option `{name}`. It has: "
+                f"{', '.join(engine.options) or 'none'}."
+                f"{elsewhere or meant(name, [*known, *engine.options])}"
+            )
+
+
+def engines_for(
+    options: Mapping[str, Any], program: str | Path | None, known: Sequence[str]
+) -> tuple[tuple[str, ...], str]:
+    """Engines that what the user has given allows, and why not all of them; best first.
+
+    Raises
+    ------
+    BackendError
+        For an option that no engine has, or options of different engines.
+    """
+    names, why = ORDER, ""
+    if program is not None:
+        language = language_of(program, read_program(program))
+        names, why = (language,), f"`program` is written in {_WRITTEN[language]}"
+    for option in options:
+        having = tuple(n for n in names if option in find_backend(n).options)
+        if not having and why and any(option in find_backend(n).options for n in ORDER):
+            raise BackendError(
+                f"{why}, so that engine {names[0]!r} runs it, which has no option `{option}`. It "
+                f"has: {', '.join(find_backend(names[0]).options)}."
+            )
+        if not having:
+            raise BackendError(
+                f"rmm.fit() has no argument `{option}`, and no engine an option of that name."
+                f"{meant(option, [*known, *_all_options()])} Options: {_options_by_engine()}."
+            )
+        if having != names:
+            names, why = having, f"`{option}` is an option of {having[0]}"
+    return names, why
+
+
+_WRITTEN = {"jags": "JAGS's language", "stan": "Stan's language"}
+
+
+def _all_options() -> list[str]:
+    return [option for name in ORDER for option in find_backend(name).options]
+
+
+def _options_by_engine() -> str:
+    return "; ".join(f"{n}: {', '.join(find_backend(n).options)}" for n in ORDER)
+
+
+def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
+    """The fit of the first engine that can run here, covers the model and passes its own checks.
+
+    Parameters
+    ----------
+    asked : Request
+    names, why : tuple of str, str
+        As `engines_for` gives them.
+
+    Raises
+    ------
+    BackendError
+        If no engine gives a fit: what each of them says.
+    """
+    if len(names) == 1:
+        return _chosen(fit_with(find_backend(names[0]), asked), why)
+    began, doubtful = time.monotonic(), None
+    against: list[str] = []
+    for name in names:
+        engine = find_backend(name)
+        try:
+            _check_available(engine)
+            if against:
+                announce(asked.progress, f"{against[-1]}. Next: {name}.")
+            fit = fit_with(engine, _with_time_left(asked, began, against))
+        except BackendTimeout as error:
+            raise BackendTimeout("; ".join([*against, f"{name}: {error}"])) from None
+        except (BackendError, ProgramError) as error:
+            against.append(f"{name}: {_first_line(error)}")
+            continue
+        doubt = _doubt(fit)
+        if not doubt:
+            return _chosen(fit, "; ".join(against) or _GOOD)
+        against.append(f"{name}: {doubt}")
+        doubtful = fit
+    if doubtful is None:
+        raise BackendError("No engine could fit this model. " + " ".join(f"{a}." for a in against))
+    return _chosen(doubtful, "; ".join(against))
+
+
+_GOOD = "it covers the model, and its checks hold"
+
+
+def _chosen(fit: Fit, why: str) -> Fit:
+    """The fit, with the line that says which engine ran and why."""
+    line = f'backend="auto" took {fit.backend}: {why}'
+    return replace(fit, run=replace(fit.run, engine={**fit.run.engine, "chosen": line}))
+
+
+def _check_available(engine: Backend) -> None:
+    found = engine.available()
+    if not found.available:
+        raise BackendError(f"not to be had here ({found.what})")
+
+
+def _with_time_left(asked: Request, began: float, against: Sequence[str]) -> Request:
+    """The same with what is left of the time limit."""
+    limit = asked.settings.timeout
+    if limit is None or not against:
+        return asked
+    left = max(_SECONDS, limit - (time.monotonic() - began))
+    return replace(asked, settings=replace(asked.settings, timeout=left))
+
+
+def _doubt(fit: Fit) -> str:
+    """Why another engine ought to be asked; empty where that would change nothing."""
+    found = weighing(fit.run)
+    if found is None:
+        return ""
+    if found.problem() or found.ess >= ESS_OF_WEIGHTS:
+        return found.problem()
+    return f"{found.ess:.0f} effective draws, {ESS_OF_WEIGHTS} wanted"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def unknown_backend(name: Any) -> BackendError:
+    """What is said of an engine that there is not, or that cannot stand there."""
+    known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
+    return BackendError(f"Unknown backend {name!r}. Known: {known}; or {AUTO!r}, which chooses.")

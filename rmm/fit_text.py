@@ -1,0 +1,54 @@
+"""What a fit says of itself: headline, table, and the warning where it has not converged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rmm.summary import Diagnostics, Weighing
+
+if TYPE_CHECKING:
+    from rmm.backends.base import Settings
+    from rmm.model import Model
+
+_ADVICE_LINES = 3  # of the warning; the diagnostics hold all
+_NOTHING_KNOWN = "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A summary without columns that are missing throughout, such as R-hat of weighted draws."""
+    return table.dropna(axis="columns", how="all") if len(table) else table
+
+
+def headline(
+    model: Model, backend: str, settings: Settings, found: Diagnostics, engine: Mapping[str, Any]
+) -> str:
+    """Family, engine, sizes and convergence; a second line where the engine was chosen."""
+    spec, design = model.spec, model.design
+    units = [f"{design.J} groups"]
+    units += [f"{m.n_members} members" for m in design.members]
+    units += [f"{n.n_units} nesting units" for n in design.nestings]
+    state = "converged" if found.converged else "NOT CONVERGED"
+    line = (
+        f"{spec.family.name}, {backend}: {', '.join(units)}; "
+        f"{settings.chains} chains x {settings.draws} draws, {state} ({found.short})"
+    )
+    return f"{line}\n{engine['chosen']}" if engine.get("chosen") else line
+
+
+def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[str, str]) -> str:
+    """The text of the warning that a fit has not converged."""
+    if weighed is None:
+        why = (
+            f"largest R-hat {found.max_rhat:.3f} ({found.worst_rhat}), smallest bulk ESS "
+            f"{found.min_ess_bulk:.0f} and tail ESS {found.min_ess_tail:.0f} ({found.worst_ess}; "
+            f"{found.ess_wanted:.0f} wanted), {found.divergences} divergences"
+        )
+    else:
+        why = weighed.problem() or (
+            f"{found.min_ess_bulk:.0f} effective draws, {found.ess_wanted:.0f} wanted"
+        )
+    lines = list(advice.values())[:_ADVICE_LINES] or [_NOTHING_KNOWN]
+    return f"The fit has not converged: {why}.\n" + "\n".join(f"* {line}" for line in lines)
