@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.checks import check
 from rmm.conditional import reference_groups
+from rmm.contraction import contraction
 from rmm.crossvalidation import Refits, loo, waic
 from rmm.draws import text_labels, to_datatree
 from rmm.encoding import atom_values
 from rmm.model import Model
 from rmm.prediction import log_likelihood, predict, table, unit_labels
+from rmm.programs import find_language
 from rmm.tables import Array
 from rmm.variance import variance_components
 
@@ -37,6 +40,24 @@ class AfterFit:
     def draws(self) -> xarray.DataTree:
         """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
         return to_datatree(self.run, self.model)
+
+    @cached_property
+    def _contraction(self) -> pd.DataFrame:
+        """See `rmm.contraction`; NaN where the program, and so its priors, are the user's own."""
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        table = contraction(self.model, posterior, [n for n in names if n in posterior])
+        if self._own_program:
+            return table.assign(contraction=np.nan, quartiles=False)
+        return table
+
+    @property
+    def _own_program(self) -> bool:
+        """Whether the program is other than what this model is written as."""
+        language = find_language(find_backend(self.backend).language)
+        model = self.model
+        written = language.write(model.spec, model.priors.forms, model.integration)
+        return self.program != written
 
     def predict(
         self,

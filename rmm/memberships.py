@@ -63,7 +63,9 @@ class Membership:
     multiplier_scale : (K,) array
         Standard deviation of what each weight coefficient multiplies: see `rmm.weight_scales`.
     n, log_n1 : (M,) arrays
-        Group size and log(n - 1).
+        Group size over `typical_size`, and log(n - 1).
+    typical_size : float
+        Size of the groups at which coefficients are sampled: see `rmm.group_sizes`.
     offset : (M,) array or None
         Known part of the member effects (`fix()` inside a block with estimated weights).
     walk : Walk or None
@@ -90,6 +92,7 @@ class Membership:
     walk: Walk | None = None
     slopes: Columns | None = None
     features: tuple[FeatureArrays, ...] = ()
+    typical_size: float = 1.0
 
     @property
     def effect(self) -> Array:

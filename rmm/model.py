@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
 from rmm.formula import columns_of, parse_formula
+from rmm.group_sizes import with_typical_sizes
 from rmm.grouping import Grouped, group_table
 from rmm.integration import Integration, find_integration
 from rmm.levels import find_levels, without_what_cancels
@@ -107,6 +108,7 @@ def prepare(
     spec = hold_coefficients(spec, recipe, placed.held)
     centre = centred_intercept(placed.choice)
     design = build_design(spec, grouped, centre=centre, transform=transform, encoded=encoded)
+    design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
     resolved = resolve(placed.choice, spec, design)
     _check_scale(resolved)
     used = frame[list(columns_of(written))]

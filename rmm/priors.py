@@ -12,6 +12,7 @@ from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
 from rmm.prior_language import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.spec import INTERCEPT, MemberPart, ModelSpec
+from rmm.weight_priors import weight_priors, weight_units
 
 if TYPE_CHECKING:
     from rmm.design import Design
@@ -79,7 +80,9 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements) | _bases(spec, design, elements) | _units(spec, design),
+        data=_as_data(spec, elements)
+        | _bases(spec, design, elements)
+        | weight_units(spec, design.members),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -104,9 +107,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
         if part.covariates:
             out[part.b] = _slopes(wide, member.b_scale)
         if part.estimated:
-            out[part.b_w] = tuple(
-                Prior("normal", (0.0, 1.0 / float(scale))) for scale in member.multiplier_scale
-            )
+            out[part.b_w] = weight_priors(part, member)
         if part.shaped:
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
@@ -221,23 +222,6 @@ def _bases(
         if p.role == "sd" and not p.dims and elements[p.name][0].family in FREED
     }
     return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
-
-
-def unit_name(b_w: str) -> str:
-    """Name of the units of weight coefficients in the data of programs."""
-    return f"unit_{b_w}"
-
-
-def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
-    """1 / sd of what each weight coefficient multiplies.
-
-    Engines sample b_w over its unit, which does not depend on the unit of a weight variable.
-    """
-    return {
-        unit_name(part.b_w): 1.0 / member.multiplier_scale
-        for part, member in zip(spec.members, design.members, strict=True)
-        if part.estimated
-    }
 
 
 def _held(name: str, priors: list[Prior]) -> Array:
