@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rmm.errors import DataError, SpecificationWarning
-from rmm.spec import MemberPart
+from rmm.spec import INTERCEPT, MemberPart
 from rmm.tables import Array, first_varying
 from rmm.weight_programs import input_key
 from rmm.weight_scales import LEAST_WITHIN, multiplier_values, total_sd, within_sd
@@ -18,6 +18,9 @@ _ORDERED = ("first", "last")
 _STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
 _SCALES = 1e-6  # weights this close to the span of their derivatives, relative, are in it
 _RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
+_CONSTANT = 1e-14  # differences this small, relative to the largest value, are rounding
+_ROUNDING = 1e-15  # of one value, relative to the largest
+_LARGEST = 1e100  # of a predictor: its square is a number
 
 
 def always_together(member: Array, group: Array) -> list[list[int]]:
@@ -53,30 +56,29 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     strata : (J,) int array, optional
         Only differences within strata count then, and there is no `Intercept`.
     """
-    if strata is not None:
-        columns = _within(columns, strata)
-    lengths = np.linalg.norm(columns, axis=0)
-    scaled = columns / np.where(lengths > 0, lengths, 1.0)
+    _check_size(labels, columns)
+    scaled, rounding = _scaled(columns, strata, intercept=labels[:1] == [INTERCEPT])
     left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
     if len(left) < len(labels):
         raise DataError(
             f"The model has {len(labels)} coefficients and {len(columns)} groups only: "
             f"{', '.join(labels[:8])} ... Drop predictors."
         )
-    within = np.flatnonzero((left < _RELATIVE) | (lengths == 0))
+    within = np.flatnonzero(left <= rounding)
     if len(within) == 0:
         return
     last = int(within[0])
     share = np.linalg.lstsq(scaled[:, :last], scaled[:, last], rcond=None)[0]
     others = [labels[i] for i in np.flatnonzero(np.abs(share) > 1e-6)]
-    if not others and strata is not None:
+    constant = not scaled[:, last].any()
+    if constant and strata is not None:
         raise DataError(
             f"The predictor `{labels[last]}` is constant within every stratum, so it cannot "
             "explain which group is chosen. Drop it."
         )
-    if not others:
+    if not columns[:, last].any():
         raise DataError(f"The predictor `{labels[last]}` is 0 in every group.")
-    if others == ["Intercept"]:
+    if constant or others == [INTERCEPT]:
         raise DataError(f"The predictor `{labels[last]}` is the same in every group.")
     raise DataError(
         f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}: the "
@@ -84,14 +86,42 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     )
 
 
-def _within(columns: Array, strata: Array) -> Array:
-    """Columns minus their means in strata; exactly 0 where nothing but rounding is left."""
+def _check_size(labels: list[str], columns: Array) -> None:
+    """Squares of predictors must be numbers, and not 0."""
+    size = np.abs(columns).max(axis=0, initial=0.0)
+    for label, largest in zip(labels, size, strict=True):
+        if largest > _LARGEST or 0 < largest < 1 / _LARGEST:
+            what, way = ("large", "Divide") if largest > 1 else ("small", "Multiply")
+            raise DataError(
+                f"The values of the predictor `{label}` are too {what} to be computed with (the "
+                f"largest is {largest:.3g}). {way} it by a constant."
+            )
+
+
+def _scaled(columns: Array, strata: Array | None, *, intercept: bool) -> tuple[Array, Array]:
+    """Columns of length 1, and the length that rounding may have left of what is in a span.
+
+    With an intercept, which comes first, or strata, columns are taken less their means: what a
+    predictor adds may be small beside its distance from zero, as of a year or a time stamp.
+    """
+    size = np.abs(columns).max(axis=0, initial=0.0)
+    size = np.where(size > 0, size, 1.0)
+    rest = columns / size
+    if strata is not None:
+        rest = rest - _stratum_means(rest, strata)
+    elif intercept:
+        rest[:, 1:] -= rest[:, 1:].mean(axis=0)
+    rest[:, np.abs(rest).max(axis=0, initial=0.0) < _CONSTANT] = 0.0  # rounding alone
+    lengths = np.linalg.norm(rest, axis=0)
+    lengths = np.where(lengths > 0, lengths, 1.0)
+    noise = _ROUNDING * np.sqrt(len(columns)) / lengths
+    return rest / lengths, np.maximum(_RELATIVE, noise)
+
+
+def _stratum_means(values: Array, strata: Array) -> Array:
     count = np.bincount(strata).astype(float)
-    means = np.stack([np.bincount(strata, column) / count for column in columns.T], axis=1)
-    rest: Array = columns - means[strata]
-    noise = np.linalg.norm(rest, axis=0) < _RELATIVE * np.linalg.norm(columns, axis=0)
-    rest[:, noise] = 0.0
-    return rest
+    means = np.stack([np.bincount(strata, column) / count for column in values.T], axis=1)
+    return np.asarray(means[strata])
 
 
 def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, Array]) -> None:
