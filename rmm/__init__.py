@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
     from rmm.prior_draws import PriorPredictive, prior_predictive
+    from rmm.reshaping import to_long
     from rmm.simulation import SimulatedData, simulate
     from rmm.storage import load
 
@@ -47,6 +48,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
+    "to_long": ("rmm.reshaping", "to_long"),
     "datasets": ("rmm.datasets", None),
 }
 
@@ -84,4 +86,5 @@ __all__ = [
     "program",
     "program_data",
     "simulate",
+    "to_long",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from rmm.encoding import Columns, atom_values
 from rmm.errors import SpecificationWarning
 from rmm.grouping import Grouped
-from rmm.identification import check_rank
+from rmm.identification import check_magnitude, check_rank
 from rmm.memberships import (
     Membership,
     build_membership,
@@ -21,6 +21,7 @@ from rmm.memberships import (
     group_sums,
     sd,
 )
+from rmm.outcomes import outcome_parts
 from rmm.recipe import Encoded, encode_predictors, take_out_held, unit_labels
 from rmm.spec import INTERCEPT, ModelSpec, NestingPart
 from rmm.tables import Array, first_varying
@@ -138,7 +139,9 @@ def build_design(
 
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
-    parts = tuple(atom_values(atom, grouped.group_frame) for atom in outcome.parts)
+    parts = outcome_parts(outcome, spec.family, grouped.group_frame)
+    for atom, values in zip(outcome.parts, parts, strict=True):
+        check_magnitude(atom.label, values)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
     return spec.family.read_outcome(outcome.label, parts, strata)
 
@@ -152,6 +155,9 @@ def _check_rank(
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
     _warn_of_absent([columns, *(found for _, found in (*nestings, *members))])
+    for found in (columns, *(f for _, f in nestings), *(f for _, f in members)):
+        for label, column in zip(found.labels, found.values.T, strict=False):
+            check_magnitude(label, column)
     strata = None if grouped.strata is None else grouped.strata.code
     constant = int(spec.spanned and strata is None)
     labels = [INTERCEPT] * constant + list(columns.labels)

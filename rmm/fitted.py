@@ -14,6 +14,7 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
+from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
 from rmm.contraction import by_quartiles
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@readable_methods(BackendError)
 @dataclass(frozen=True)
 class Fit(AfterFit):
     """A fitted model.

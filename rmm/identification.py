@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rmm.errors import DataError, SpecificationWarning
-from rmm.spec import INTERCEPT, MemberPart
+from rmm.spec import MemberPart
 from rmm.tables import Array, first_varying
 from rmm.weight_programs import input_key
 from rmm.weight_scales import LEAST_WITHIN, multiplier_values, total_sd, within_sd
@@ -17,10 +17,9 @@ from rmm.weights import Aggregate, Column, TableCall, describe, walk
 _ORDERED = ("first", "last")
 _STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
 _SCALES = 1e-6  # weights this close to the span of their derivatives, relative, are in it
+_ROUNDING = 8 * float(np.finfo(float).eps)  # of a column's largest value
+_LEAST = 1e-140  # squares of values below it, or above its inverse, are not finite
 _RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
-_CONSTANT = 1e-14  # differences this small, relative to the largest value, are rounding
-_ROUNDING = 1e-15  # of one value, relative to the largest
-_LARGEST = 1e100  # of a predictor: its square is a number
 
 
 def always_together(member: Array, group: Array) -> list[list[int]]:
@@ -45,6 +44,24 @@ def always_together(member: Array, group: Array) -> list[list[int]]:
     return [members for members in sets.values() if len(members) > 1]
 
 
+def check_magnitude(label: str, values: Array) -> None:
+    """Raise `DataError` for values whose squares are beyond what numbers can hold.
+
+    Parameters
+    ----------
+    label : str
+        Of a predictor or the outcome.
+    values : array
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > 0 and not _LEAST < largest < 1 / _LEAST:
+        what = "large" if largest > 1 else "small"
+        raise DataError(
+            f"The values of `{label}` are too {what} to compute with: the largest is {largest:g}. "
+            f"{'Divide' if what == 'large' else 'Multiply'} it by a constant."
+        )
+
+
 def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -> None:
     """Raise `DataError` if a column is a linear combination of those before it.
 
@@ -56,29 +73,36 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     strata : (J,) int array, optional
         Only differences within strata count then, and there is no `Intercept`.
     """
-    _check_size(labels, columns)
-    scaled, rounding = _scaled(columns, strata, intercept=labels[:1] == [INTERCEPT])
+    constant = labels[:1] == ["Intercept"]
+    units = np.zeros(len(columns), dtype=np.int64) if constant else strata
+    rest, precision = _deviations(columns, units)
+    if constant:
+        rest[:, 0] = 1.0  # deviations are at right angles to it
+    lengths = np.linalg.norm(rest, axis=0)
+    scaled = rest / np.where(lengths > 0, lengths, 1.0)
     left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
     if len(left) < len(labels):
         raise DataError(
             f"The model has {len(labels)} coefficients and {len(columns)} groups only: "
             f"{', '.join(labels[:8])} ... Drop predictors."
         )
-    within = np.flatnonzero(left <= rounding)
+    limit = np.maximum(_RELATIVE, np.maximum.accumulate(precision))
+    within = np.flatnonzero((left < limit) | (lengths == 0))
     if len(within) == 0:
         return
     last = int(within[0])
     share = np.linalg.lstsq(scaled[:, :last], scaled[:, last], rcond=None)[0]
     others = [labels[i] for i in np.flatnonzero(np.abs(share) > 1e-6)]
-    constant = not scaled[:, last].any()
-    if constant and strata is not None:
+    if constant and lengths[last] == 0:
+        others = ["Intercept"] if columns[:, last].any() else []
+    if not others and strata is not None:
         raise DataError(
             f"The predictor `{labels[last]}` is constant within every stratum, so it cannot "
             "explain which group is chosen. Drop it."
         )
-    if not columns[:, last].any():
+    if not others:
         raise DataError(f"The predictor `{labels[last]}` is 0 in every group.")
-    if constant or others == [INTERCEPT]:
+    if others == ["Intercept"]:
         raise DataError(f"The predictor `{labels[last]}` is the same in every group.")
     raise DataError(
         f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}: the "
@@ -86,42 +110,26 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     )
 
 
-def _check_size(labels: list[str], columns: Array) -> None:
-    """Squares of predictors must be numbers, and not 0."""
-    size = np.abs(columns).max(axis=0, initial=0.0)
-    for label, largest in zip(labels, size, strict=True):
-        if largest > _LARGEST or 0 < largest < 1 / _LARGEST:
-            what, way = ("large", "Divide") if largest > 1 else ("small", "Multiply")
-            raise DataError(
-                f"The values of the predictor `{label}` are too {what} to be computed with (the "
-                f"largest is {largest:.3g}). {way} it by a constant."
-            )
+def _deviations(columns: Array, units: Array | None) -> tuple[Array, Array]:
+    """Columns less their means in units, and how precise these are relative to their length.
 
-
-def _scaled(columns: Array, strata: Array | None, *, intercept: bool) -> tuple[Array, Array]:
-    """Columns of length 1, and the length that rounding may have left of what is in a span.
-
-    With an intercept, which comes first, or strata, columns are taken less their means: what a
-    predictor adds may be small beside its distance from zero, as of a year or a time stamp.
+    They are 0 where nothing but rounding is left: a year or a time stamp, x + 1e12, keeps the
+    digits of x that a float has. Columns are first divided by their largest value, so that the
+    squares of x * 1e300 are finite.
     """
-    size = np.abs(columns).max(axis=0, initial=0.0)
-    size = np.where(size > 0, size, 1.0)
-    rest = columns / size
-    if strata is not None:
-        rest = rest - _stratum_means(rest, strata)
-    elif intercept:
-        rest[:, 1:] -= rest[:, 1:].mean(axis=0)
-    rest[:, np.abs(rest).max(axis=0, initial=0.0) < _CONSTANT] = 0.0  # rounding alone
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    scaled = columns / np.where(largest > 0, largest, 1.0)
+    if units is None:
+        return scaled, np.zeros(columns.shape[1])
+    first = np.unique(units, return_index=True)[1]
+    rest = scaled - scaled[first][units]  # exact where values are close
+    count = np.bincount(units).astype(float)
+    means = [np.bincount(units, column) / count for column in rest.T]
+    rest = rest - np.stack(means, axis=1)[units] if means else rest
     lengths = np.linalg.norm(rest, axis=0)
-    lengths = np.where(lengths > 0, lengths, 1.0)
-    noise = _ROUNDING * np.sqrt(len(columns)) / lengths
-    return rest / lengths, np.maximum(_RELATIVE, noise)
-
-
-def _stratum_means(values: Array, strata: Array) -> Array:
-    count = np.bincount(strata).astype(float)
-    means = np.stack([np.bincount(strata, column) / count for column in values.T], axis=1)
-    return np.asarray(means[strata])
+    noise = _ROUNDING * np.sqrt(len(columns)) * (largest > 0)
+    rest[:, lengths <= noise] = 0.0
+    return rest, noise / np.where(lengths > noise, lengths, np.inf)
 
 
 def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, Array]) -> None:

@@ -23,7 +23,7 @@ from rmm.identification import (
 from rmm.member_features import FeatureArrays, build_feature
 from rmm.recipe import sums_to_one, take_out_held
 from rmm.spec import MemberPart
-from rmm.tables import Array, numeric
+from rmm.tables import Array, describe_column, numeric
 from rmm.terms import FeatureTerm, FixedTerm
 from rmm.units import Members
 from rmm.walks import Walk, find_walk
@@ -286,7 +286,10 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     for name in part.weight.columns:
         column = numeric(frame[name])
         if column is None and name in part.weight.variables:
-            raise DataError(f"The weight variable `{name}` is not numeric.")
+            raise DataError(
+                f"The weight variable `{name}` is not numeric: it holds "
+                f"{describe_column(frame[name])}."
+            )
         out[name] = frame[name].to_numpy(dtype=object) if column is None else column
     return out
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rmm.columns import simplify_columns
+from rmm.data_files import is_text_file
 from rmm.design import Design, build_design
 from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
-from rmm.formula import columns_of, parse_formula
+from rmm.formula import columns_of, id_columns, parse_formula
 from rmm.group_sizes import with_typical_sizes
 from rmm.grouping import Grouped, group_table
 from rmm.integration import Integration, find_integration
@@ -25,6 +27,7 @@ from rmm.prior_places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.priors import Resolved, centred_intercept, resolve
 from rmm.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
 from rmm.spec import INTERCEPT, Held, ModelSpec, build_spec
+from rmm.table_checks import check_table
 from rmm.table_constants import with_constants
 from rmm.tables import read_table
 
@@ -55,6 +58,8 @@ class Model:
         Groups left out for missing values.
     integration : Integration or None
         Effects that an engine need not sample as they stand.
+    na : tuple of str or None
+        Texts that mean a missing value in text files, those of new data too.
     """
 
     formula: str
@@ -69,6 +74,7 @@ class Model:
     missing: str = "error"
     dropped: Dropped | None = None
     integration: Integration | None = None
+    na: tuple[str, ...] | None = None
 
 
 def prepare(
@@ -79,6 +85,7 @@ def prepare(
     priors: Any = "weakly_informative",
     transform: str | None = None,
     missing: str = "error",
+    na: Sequence[str] | None = None,
 ) -> Model:
     """Check a formula against a table and lay out the arrays.
 
@@ -92,14 +99,19 @@ def prepare(
         raise FormulaError(
             f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
         )
-    if missing not in WAYS:
+    if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
     choice = read_priors(priors)
-    frame, known = read_table(data), find_family(family)
-    written, dropped, rows = parse_formula(formula), None, frame
+    known, written = find_family(family), parse_formula(formula)
+    ids = id_columns(written)
+    frame = read_table(data, ids=ids, na=na)
+    frame = simplify_columns(frame, columns_of(written), ids)
+    dropped, rows = None, frame
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
-    grouped = without_what_cancels(group_table(written, rows))
+    grouped = group_table(written, rows)
+    check_table(grouped, rows, from_text=na is None and is_text_file(data))
+    grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
     encoded = encode_predictors(spec, grouped, transform=transform)
@@ -114,7 +126,7 @@ def prepare(
     used = frame[list(columns_of(written))]
     return Model(
         formula, spec, grouped, design, recipe, choice, resolved, transform, used, missing,
-        dropped, find_integration(spec, design),
+        dropped, find_integration(spec, design), None if na is None else tuple(na),
     )  # fmt: skip
 
 

@@ -178,6 +178,8 @@ class Family:
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
     needs_strata : bool
+    binary : bool
+        Whether a plain outcome is 0 or 1, so that two labels can be read as these.
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
     option_names : tuple of str
@@ -221,6 +223,7 @@ class Family:
     prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
+    binary: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
     for_outcome: Callable[[str], Family] | None = None
