@@ -103,8 +103,8 @@ TOLD = {
         r"two values only \(1 and 2\)",
     ),
     "nearly as many levels as groups": (
-        "y ~ 1 + name", groups(60).assign(name=lambda d: [f"n{k:02}" for k in d["g"].clip(0, 50)]),
-        "gaussian", "`name` has 50 coefficients for 60 groups, and 49 of them are about one group",
+        "y ~ 1 + factor(name)", groups(60).assign(name=lambda d: d["g"].clip(0, 50)), "gaussian",
+        r"`factor\(name\)` has 50 coefficients for 60 groups, and 49 of them are about one group",
     ),
     "nearly as many units as groups": (
         "y ~ 1 + hm(id=u, type=FE)", groups(60).assign(u=lambda d: np.minimum(d["g"], 40)),
