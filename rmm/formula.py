@@ -242,7 +242,9 @@ def _factor_columns(formula: Formula) -> set[str]:
     for nesting in formula.nestings:
         terms += [*(nesting.terms or ()), *(f.term for f in nesting.fixed)]
     atoms = [atom for term in terms for atom in term.atoms]
-    names = {c for a in atoms for c in leaf_columns(a.expression) if isinstance(a.basis, Categories)}
+    names = {
+        c for a in atoms for c in leaf_columns(a.expression) if isinstance(a.basis, Categories)
+    }
     others = [*(a for a in atoms if not isinstance(a.basis, Categories)), *formula.outcome.parts]
     numbers = {c for a in (*others, *formula.offset) for c in leaf_columns(a.expression)}
     numbers |= {c for block in formula.members for c in block.weight.columns}
