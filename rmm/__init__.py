@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rmm.comparison import compare
     from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
+    from rmm.prior_draws import PriorPredictive, prior_predictive
     from rmm.reshaping import to_long
     from rmm.simulation import SimulatedData, simulate
     from rmm.storage import load
@@ -41,6 +42,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "Fit": ("rmm.fitted", "Fit"),
     "program": ("rmm.fitting", "program"),
     "program_data": ("rmm.fitting", "program_data"),
+    "prior_predictive": ("rmm.prior_draws", "prior_predictive"),
+    "PriorPredictive": ("rmm.prior_draws", "PriorPredictive"),
     "compare": ("rmm.comparison", "compare"),
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
@@ -70,6 +73,7 @@ __all__ = [
     "FormulaError",
     "PlotError",
     "PriorError",
+    "PriorPredictive",
     "ProgramError",
     "RmmError",
     "SimulatedData",
@@ -78,6 +82,7 @@ __all__ = [
     "compare",
     "fit",
     "load",
+    "prior_predictive",
     "program",
     "program_data",
     "simulate",

@@ -37,12 +37,16 @@ class Columns:
         Whether they hold a column for every level of a category, whose sum is the intercept.
     absent : tuple of str
         Combinations of levels that no row has, and that have no column therefore.
+    known : (rows,) array or None
+        Sum of the columns that were taken out because their coefficients are held at a number,
+        times these numbers.
     """
 
     labels: tuple[str, ...]
     values: Array
     full: bool = False
     absent: tuple[str, ...] = ()
+    known: Array | None = None
 
 
 def encode(

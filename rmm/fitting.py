@@ -15,6 +15,7 @@ import numpy as np
 from rmm.arguments import readable
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
+from rmm.design_warnings import warn_of_design
 from rmm.engine_choice import (
     AUTO,
     Request,
@@ -139,7 +140,8 @@ def fit(
     True
     """
     family, options = _family(family, backend_options)
-    if backend == AUTO:
+    choose = isinstance(backend, str) and backend == AUTO
+    if choose:
         names, why = engines_for(options, program, _ARGUMENTS)
     else:
         check_options(options, find_backend(backend), _ARGUMENTS)
@@ -149,12 +151,10 @@ def fit(
     model = prepare(
         formula, data, family, priors=priors, transform=transform, missing=missing, na=na
     )
+    warn_of_design(model)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     asked = Request(model, settings, neutral, keep, program, progress, options)
-    if backend == AUTO:
-        result = fit_by_choice(asked, names, why)
-    else:
-        result = fit_with(find_backend(backend), asked)
+    result = fit_by_choice(asked, names, why) if choose else fit_with(find_backend(backend), asked)
     result.warn()
     return result
 
@@ -271,11 +271,18 @@ def program_data(
     return dict(language.values(model))
 
 
+_MOST = 1_000_000_000  # beyond it no memory holds the draws
+_RANGES = {"warmup": (0, _MOST), "chains": (1, 10_000)}
+
+
 def _counts(**counts: int) -> dict[str, Any]:
     for name, value in counts.items():
-        least = 0 if name == "warmup" else 1
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        least, most = _RANGES.get(name, (1, _MOST))
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < least:
             raise BackendError(f"`{name}` must be a whole number from {least}, not {value!r}.")
+        if value > most:
+            raise BackendError(f"`{name}` must be a whole number up to {most:,}, not {value!r}.")
     return {name: int(value) for name, value in counts.items()}
 
 
@@ -324,7 +331,7 @@ def _check_flag(name: str, value: Any) -> None:
 
 def _language(backend: Any) -> Any:
     """The language of an engine's programs."""
-    if backend == AUTO:
+    if isinstance(backend, str) and backend == AUTO:
         raise BackendError(
             'Which engine backend="auto" takes is known after the fit. Name the language of the '
             'program: "jags" or "stan".'

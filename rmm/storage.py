@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import readable
 from rmm.backends.base import Run, Settings
 from rmm.errors import DataError, RmmError
 from rmm.families import find_family
@@ -132,6 +133,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | set | np.ndarray) else str(value)
 
 
+@readable(DataError)
 def load(path: str | Path) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
@@ -160,6 +162,8 @@ def load(path: str | Path) -> Fit:
     >>> rmm.load(path).summary().equals(fit.summary())
     True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"`path` must be the path of a file that `Fit.save` wrote, not {path!r}.")
     path = Path(path)
     if not os.path.isfile(path):
         raise DataError(f"{path}: there is no such file.")

@@ -112,7 +112,9 @@ def test_linear_predictor_is_that_of_plain_pandas(
 def test_linear_predictor_is_that_of_the_engine(governments: pd.DataFrame, constraint: str) -> None:
     """`eta` of our own program, monitored beside the parameters."""
     formula = FORMULA.format(w=LOGISTIC, c=constraint, dec="RE")
-    fit = rmm.fit(formula, governments, seed=1, chains=1, warmup=50, draws=20, progress=False)
+    fit = rmm.fit(
+        formula, governments, seed=1, chains=1, warmup=50, draws=20, progress=False, backend="jags"
+    )
     draws = run_with_eta(fit)
     ours = eta_draws(fit.model, layout_of(fit.model), flat_draws(draws, fit.model))
     theirs = draws.draws["eta"].reshape(ours.shape)

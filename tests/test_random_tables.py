@@ -411,3 +411,84 @@ def test_names_orders_and_units_change_no_array_and_no_density(
     run(st.tuples(SAME, changes()),
         lambda case: compared.update([compare_models(*case, tmp_path)]), examples)  # fmt: skip
     assert compared[True] > examples / 2, compared
+
+
+# ---- fits ----------------------------------------------------------------------------------------
+
+# A posterior mean of two fits with different seeds differs by a normal number of combined Monte
+# Carlo errors. Beyond 5 are 6 in ten million; of the 300 fits here some 2,500 means are compared,
+# so that a correct program fails once in 700 runs. Monte Carlo errors are estimates themselves, of
+# at least 400 effective draws: their relative error of 4% makes it once in about 400.
+FAR = 5.0
+FITTED = recipes(
+    families=("gaussian", "gaussian", "binomial", "weibull", "cox"),
+    groups=(20, 40),
+    nestings=("", "", "RE"),
+    weights=("w ~ 1/n", "w ~ s/sum(s)", "w ~ exp(b1*s)", "w ~ 1/(1 + (n - 1)*exp(-(b1*s)))"),
+    terms=("z", "region"),
+)
+
+
+def fitted(recipe: Recipe, worn: Worn, seed_: int, **options: Any) -> rmm.Fit | None:
+    """A fit; None where it did not converge or the table is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            fit = rmm.fit(recipe.formula, worn.data, recipe.family, seed=seed_, progress=False,
+                          **options)  # fmt: skip
+        except rmm.RmmError:
+            return None
+    return fit if fit.converged else None
+
+
+def compare_fits(recipe: Recipe, change: Dress, folder: Path, **options: Any) -> bool:
+    """Posterior means of a changed table within 5 combined Monte Carlo errors; saved and loaded."""
+    table = plain(recipe)
+    worn = wear(PLAIN, table, folder), wear(change, table, folder)
+    one = fitted(recipe, worn[0], 1, **options)
+    other = fitted(recipe, worn[1], 2, **options) if one is not None else None
+    if one is None or other is None:
+        return False
+    other.save(folder / "fit.nc")
+    loaded = rmm.load(folder / "fit.nc")
+    pd.testing.assert_frame_equal(loaded.summary(), other.summary())
+    pd.testing.assert_frame_equal(loaded.predict(), other.predict())
+    ours, theirs = one.summary(), other.summary()
+    assert list(ours.index) == list(theirs.index)
+    units = Units(change, recipe)
+    for parameter in ours.index:
+        name, _, label = parameter.removesuffix("]").partition("[")
+        unit = units.changed(name, label, 1.0) - units.changed(name, label, 0.0)
+        expected = units.changed(name, label, ours.loc[parameter, "mean"])
+        error = np.hypot(
+            ours.loc[parameter, "mcse_mean"] * unit, theirs.loc[parameter, "mcse_mean"]
+        )
+        far = abs(theirs.loc[parameter, "mean"] - expected) / error
+        assert far < FAR, f"{parameter}: {far:.1f} Monte Carlo errors apart"
+    return True
+
+
+@few_or_many(20, 300)
+def test_names_orders_and_units_change_no_posterior(examples: int, tmp_path: Path) -> None:
+    compared: Counter[bool] = Counter()
+    run(st.tuples(FITTED, changes()),
+        lambda case: compared.update([compare_fits(*case, tmp_path, backend="laplace")]),
+        examples)  # fmt: skip
+    assert compared[True] > examples / 2, compared
+
+
+MCMC = recipes(
+    families=("gaussian",), groups=(60, 60), nestings=("",), weights=("w ~ 1/n",), terms=("z",)
+)
+
+
+@pytest.mark.jags
+@few_or_many(2, 10)
+def test_names_orders_and_units_change_no_posterior_of_mcmc(examples: int, tmp_path: Path) -> None:
+    """JAGS reads programs in an instant: nothing is compiled."""
+    compared: Counter[bool] = Counter()
+    options = {"backend": "jags", "warmup": 1000, "draws": 2000}
+    run(st.tuples(MCMC, changes()),
+        lambda case: compared.update([compare_fits(*case, tmp_path, **options)]),
+        examples)  # fmt: skip
+    assert compared[True] >= examples / 2, compared

@@ -173,6 +173,8 @@ class Family:
     priors, classic_priors : callable
         ``(outcome) -> dict`` priors of the own parameters, in the weakly informative set and in
         that of R's rmm; those not named are half-normal of ``widths.sd``, or half-Cauchy(25).
+    prior_outcomes : bool
+        Whether priors alone say enough to draw outcomes; not where a baseline is left to the data.
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
     needs_strata : bool
@@ -218,6 +220,7 @@ class Family:
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
     observed: tuple[str, ...] = ("y",)
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
+    prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
     binary: bool = False

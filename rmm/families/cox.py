@@ -383,6 +383,7 @@ def _family(intervals: int | None) -> Family:
         jags_model=_JAGS_MODEL,
         jags_outside=_JAGS_OUTSIDE,
         jags_initial=_jags_initial,
+        prior_outcomes=False,
         observed=("time", "event"),
         options={} if intervals is None else {"intervals": intervals},
         option_names=("intervals",),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import gamma, gammainc, logsumexp
+from scipy.special import gammainc, gammaln, logsumexp
 
 from rmm.errors import DataError
 from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
@@ -195,7 +195,7 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     """E[T], or E[min(T, upper)]: the integral of S(t) from 0 to the upper limit."""
     shape = values["shape"][:, None]
-    mean = np.exp(eta) * gamma(1 + 1 / shape)
+    mean = np.exp(eta + gammaln(1 + 1 / shape))
     if "upper" not in outcome:
         return np.asarray(mean)
     limit = np.exp(shape * (np.log(outcome["upper"]) - eta))
@@ -204,7 +204,8 @@ def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
     """Uncensored durations, cut at the upper limit where there is one."""
-    times = np.exp(eta) * rng.standard_exponential(eta.shape) ** (1 / values["shape"][:, None])
+    log_z = np.log(rng.standard_exponential(eta.shape))
+    times = np.exp(eta + log_z / values["shape"][:, None])
     return np.minimum(times, outcome.get("upper", np.inf))
 
 
