@@ -16,7 +16,6 @@ from rmm.tables import Array, numeric
 from rmm.terms import Formula, Term
 from rmm.weights import leaf_columns, value_columns
 
-
 _MOST_POINTS = 100_000
 
 

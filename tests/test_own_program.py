@@ -105,7 +105,7 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
     text = rmm.program(FORMULA, backend=backend, data=coalitions).replace("sigma_l1", "s1")
     text = text.replace("b_l2", "b2") + f"\n{comment} sigma_l1 and b_l2\n"
     with pytest.raises(rmm.ProgramError, match="no variable `b_l2`, `sigma_l1`, which the fit"):
-        rmm.fit(FORMULA, coalitions, backend=backend, program=text, **SHORT)
+        rmm.fit(FORMULA, coalitions, program=text, **{**SHORT, "backend": backend})
     with pytest.raises(rmm.ProgramError, match="no variable `theta`, which the fit keeps"):
         rmm.fit(FORMULA, coalitions, backend=backend, monitor=["theta"], **SHORT)
 
