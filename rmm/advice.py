@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends.base import Settings
+from rmm.contraction import MOSTLY_PRIOR, mostly_prior
 from rmm.model import Model
 from rmm.spec import MemberPart
 from rmm.summary import INNER_LIMIT, RHAT_LIMIT, Diagnostics
@@ -27,6 +28,7 @@ _NEAR_ZERO = 0.08  # 2.5% quantile of a sd, in its 97.5% quantiles: it reaches d
 _APART = 1.05  # R-hat above which chains are in different places rather than short
 _MOST_FACTOR = 20  # more draws than this factor are no plan
 _DEFAULT_DELTA = 0.8
+_NAMED = 3  # parameters that a sentence names
 _POINTS_PER_DRAW = 4  # at most, that laplace takes for an effective draw that is wanted
 _MOST_ESS = 1_000_000  # the largest `ess` that laplace accepts
 
@@ -275,6 +277,22 @@ def few_draws(evidence: Evidence) -> str | None:
     )
 
 
+def little_from_the_data(evidence: Evidence) -> str | None:
+    """Parameters whose posterior is nearly as wide as their prior."""
+    table = evidence.table
+    names = mostly_prior(table) if "contraction" in table else []
+    if not names:
+        return None
+    shown = ", ".join(f"{n} ({table['contraction'][n]:.2f})" for n in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"{shown}{more}: mostly prior (contraction below {MOSTLY_PRIOR:g}, posterior sd above 0.8 "
+        "of the prior's). Mean and interval say what the prior says, and change with it. Report "
+        "the prior beside them, and neither an effect nor its absence as a finding; see "
+        'fit.plot("prior").'
+    )
+
+
 def uneven_weights(evidence: Evidence) -> str | None:
     """Weights with a tail that no number of draws makes reliable."""
     d = evidence.diagnostics
@@ -326,6 +344,7 @@ RULES: Mapping[str, Callable[[Evidence], str | None]] = {
         funnel,
         chains_apart,
         few_draws,
+        little_from_the_data,
     )
 }
 

@@ -13,7 +13,7 @@ from typing import NoReturn, TypeGuard
 
 from rmm import syntax
 from rmm.errors import FormulaError, SpecificationWarning
-from rmm.expressions import Reader, suggestion
+from rmm.expression_reader import Reader, suggestion
 from rmm.features import FEATURES
 from rmm.term_algebra import (
     expand,

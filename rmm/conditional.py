@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from rmm.arguments import shortened
+from rmm.bases import Categories
 from rmm.errors import DataError
 from rmm.formula import columns_of
 from rmm.model import Model
 from rmm.tables import Array, numeric
 from rmm.terms import Formula, Term
-from rmm.weights import leaf_columns, value_columns
+from rmm.weights import Column, leaf_columns, value_columns
 
 _MOST_POINTS = 100_000
 
@@ -71,13 +72,15 @@ def reference_groups(
                 f"{', '.join(dict.fromkeys(predictors)) or 'none'}. "
                 "(Weights over their variables: plot_weights.)"
             )
-    grid = _grid(frame[variable].dropna(), values, points)
+    given = frame[variable].dropna()
+    grid = _grid(given.astype("category") if variable in _bases(model) else given, values, points)
     if numeric(frame[variable].dropna()) is not None and grid.dtype.kind not in "biuf":
         raise DataError(f"`values` of `{variable}` must be numbers, not {shortened(grid[0])}.")
     size = max(1, int(np.median(np.diff(model.grouped.start))))
     rows = pd.DataFrame({"row": np.repeat(np.arange(len(grid)), size)})
     table = pd.DataFrame(index=rows.index)
     outcome = {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
+    bases = _bases(model)
     ids = _ids(model, rows["row"].to_numpy(), size)
     for column in columns_of(formula):
         if column in outcome:
@@ -89,9 +92,24 @@ def reference_groups(
                             if numeric(frame[column].dropna()) is None else float)  # fmt: skip
         else:
             place = model.grouped.group_frame if column not in _members(formula) else frame
-            value = (at or {}).get(column, _reference(place[column].dropna()))
+            value = (at or {}).get(column, bases.get(column, _reference(place[column].dropna())))
             table[column] = pd.Series([value] * len(table), dtype=_dtype(frame[column]))
     return grid, table
+
+
+def _bases(model: Model) -> dict[str, Any]:
+    """Columns that `factor()` or `C()` takes as categories, and their base levels."""
+    spec = model.spec
+    terms = [*spec.terms, *(t for nest in spec.nestings for t in nest.terms)]
+    for part in spec.members:
+        terms += [*part.block.terms, *part.block.slopes]
+    return {
+        atom.expression.name: atom.basis.levels[0]
+        for atom in (a for term in terms for a in term.atoms)
+        if isinstance(atom.basis, Categories)
+        and isinstance(atom.expression, Column)
+        and atom.basis.levels
+    }
 
 
 def _dtype(column: pd.Series) -> Any:

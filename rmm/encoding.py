@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rmm.bases import Categories, Polynomial
 from rmm.errors import DataError
-from rmm.tables import check_category, codes, numeric
+from rmm.tables import check_category, codes, describe_column, numeric
 from rmm.terms import Atom, Term
 from rmm.weights import Column, Node, evaluate, leaf_columns, value_columns
 
@@ -33,11 +35,18 @@ class Columns:
     values : (rows, len(labels)) array
     full : bool
         Whether they hold a column for every level of a category, whose sum is the intercept.
+    absent : tuple of str
+        Combinations of levels that no row has, and that have no column therefore.
+    known : (rows,) array or None
+        Sum of the columns that were taken out because their coefficients are held at a number,
+        times these numbers.
     """
 
     labels: tuple[str, ...]
     values: Array
     full: bool = False
+    absent: tuple[str, ...] = ()
+    known: Array | None = None
 
 
 def encode(
@@ -54,7 +63,8 @@ def encode(
 
     A categorical atom gets treatment contrasts (first level is the base) where the term without
     it is in the model, and a column for every level elsewhere: R's rule. Without an intercept the
-    first category has a column for every level.
+    first category has a column for every level. Where R's rule is not of full rank, as for `a:b`
+    without `a` and `b`, the first combination of levels is the base of the others.
 
     Parameters
     ----------
@@ -68,50 +78,157 @@ def encode(
     once : (units,) int array, optional
         Rows, one per unit of the predictor's level, from which means and sds are taken.
     """
-    present = {frozenset(a.label for a in t.atoms) for t in (*terms, *margins)}
-    if intercept:
-        present.add(frozenset())
     rows = np.arange(len(frame)) if once is None else once
+    spanned = _Spanned()
+    if intercept:
+        spanned.add((), ())
+    for term in margins:
+        categories = [a.label for a in term.atoms if _is_category(a, frame)]
+        spanned.add(categories, [a.label for a in term.atoms if a.label not in categories])
     labels: list[str] = []
     values: list[Array] = []
-    full = False
+    full, absent = False, list[str]()
     for term in terms:
-        parts = []
-        for atom in term.atoms:
-            margin = frozenset(a.label for a in term.atoms if a is not atom)
-            parts.append(_atom(atom, frame, start, margin in present, transform, rows))
-        names, columns = parts[0].labels, parts[0].values
-        for part in parts[1:]:
-            names, columns = _product(names, columns, part)
-        labels.extend(names)
-        values.append(columns)
-        if len(term.atoms) == 1 and parts[0].full:
-            present.add(frozenset())  # the first full set of dummies stands in for the intercept
-            full = True
+        parts = [_atom(atom, frame, start, transform, rows) for atom in term.atoms]
+        columns = _term(term, parts, spanned, rows)
+        full, absent = full or columns.full, [*absent, *columns.absent]
+        labels += columns.labels
+        values.append(columns.values)
     matrix = np.hstack(values) if values else np.zeros((len(frame), 0))
-    return Columns(tuple(labels), matrix, full)
+    return Columns(tuple(labels), matrix, full, tuple(absent))
 
 
-def _product(names: tuple[str, ...], values: Array, part: Columns) -> tuple[tuple[str, ...], Array]:
-    labels = tuple(f"{a}:{b}" for a in names for b in part.labels)
-    return labels, (values[:, :, None] * part.values[:, None, :]).reshape(len(values), -1)
+class _Spanned:
+    """What earlier terms span: sets of categories, by what they are multiplied with."""
+
+    def __init__(self) -> None:
+        self.sets: dict[frozenset[str], set[frozenset[str]]] = {}
+
+    def add(self, categories: Iterable[str], numbers: Iterable[str]) -> None:
+        """A term: with a set of categories all of its subsets are spanned."""
+        names = tuple(categories)
+        found = self.sets.setdefault(frozenset(numbers), set())
+        for size in range(len(names) + 1):
+            found |= {frozenset(some) for some in combinations(names, size)}
+
+    def by(self, numbers: Iterable[str]) -> set[frozenset[str]]:
+        """Sets that are spanned already, of terms with the same numbers."""
+        return set(self.sets.get(frozenset(numbers), ()))
+
+
+def _term(term: Term, parts: list[Columns], spanned: _Spanned, rows: Array) -> Columns:
+    """Columns of a term; `full` where they sum to the intercept.
+
+    A combination of levels has a column unless the set of its categories that are not at their
+    base is spanned by an earlier term. That is R's rule where R's rule is of full rank; where a
+    constant alone is spanned already, as of `a:b` beside an intercept, it is the first
+    combination that is left out. So are combinations that no row has.
+    """
+    names = [a.label for a, p in zip(term.atoms, parts, strict=True) if p.full]
+    numbers = [a.label for a in term.atoms if a.label not in names]
+    before = spanned.by(numbers) if names else set()
+    spanned.add(names, numbers)
+    count = len(parts[0].values)
+    left, absent = _combinations([p for p in parts if p.full], names, before, rows, count)
+    labels, values = list[str](), list[Array]()
+    for place in product(*(range(len(p.labels)) for p in parts)):
+        key = tuple(k for p, k in zip(parts, place, strict=True) if p.full)
+        if key not in left:
+            continue
+        plain = [p.values[:, k] for p, k in zip(parts, place, strict=True) if not p.full]
+        labels.append(":".join(p.labels[k] for p, k in zip(parts, place, strict=True)))
+        values.append(np.prod([left[key], *plain], axis=0) if plain else left[key])
+    matrix = np.column_stack(values) if values else np.zeros((count, 0))
+    full = bool(names) and not numbers and frozenset() not in before
+    return Columns(tuple(labels), matrix, full, tuple(absent))
+
+
+def _combinations(
+    parts: list[Columns],
+    names: list[str],
+    before: set[frozenset[str]],
+    rows: Array,
+    count: int,
+) -> tuple[dict[tuple[int, ...], Array], list[str]]:
+    """Combinations of levels that have a column of their own, and those that no row has.
+
+    Raises
+    ------
+    DataError
+        If a row of a new table has a combination that none of the fit's has.
+    """
+    alone = before == {frozenset()} and len(names) > 1
+    skipped = set[frozenset[str]]() if alone else before
+    left, absent = dict[tuple[int, ...], Array](), list[str]()
+    for place in product(*(range(len(p.labels)) for p in parts)):
+        if frozenset(name for name, k in zip(names, place, strict=True) if k > 0) in skipped:
+            continue
+        here = np.ones(count)
+        for part, k in zip(parts, place, strict=True):
+            here = here * part.values[:, k]
+        if len(names) < 2 or here[rows].any():
+            left[place] = here
+            continue
+        label = ":".join(p.labels[k] for p, k in zip(parts, place, strict=True))
+        if here.any():
+            raise DataError(
+                f"A row of the new table has {label}, which no row of the fit has: it has no "
+                "coefficient."
+            )
+        absent.append(label)
+    if alone:
+        del left[next(iter(left))]
+    return left, absent
+
+
+def _is_category(atom: Atom, frame: pd.DataFrame) -> bool:
+    if isinstance(atom.basis, Categories):
+        return True
+    plain = atom.basis is None and isinstance(atom.expression, Column)
+    return plain and numeric(frame[leaf_columns(atom.expression)[0]]) is None
 
 
 def _atom(
-    atom: Atom,
-    frame: pd.DataFrame,
-    start: Array | None,
-    contrast: bool,
-    transform: str | None,
-    rows: Array,
+    atom: Atom, frame: pd.DataFrame, start: Array | None, transform: str | None, rows: Array
 ) -> Columns:
+    """Columns of one atom: those of all levels of a category, base first."""
+    if _is_category(atom, frame):
+        return _dummies(*coded(atom, frame, start))
+    values = atom_values(atom, frame, start)
+    if isinstance(atom.basis, Polynomial):
+        several = atom.basis.columns(atom.label, values)
+        several = np.column_stack([_transformed(v, transform, rows) for v in several.T])
+        return Columns(tuple(f"{atom.label}{k + 1}" for k in range(several.shape[1])), several)
+    return Columns((atom.label,), _transformed(values, transform, rows)[:, None])
+
+
+def coded(
+    atom: Atom, frame: pd.DataFrame, start: Array | None = None
+) -> tuple[str, Array, Categories]:
+    """Label, (N,) codes and levels of a category: a text column, or what `factor()` takes."""
     if isinstance(atom.expression, Column):
-        column = numeric(frame[atom.expression.name])
-        if column is None:
-            return _dummies(atom.label, frame[atom.expression.name], contrast)
+        column = frame[atom.expression.name]
     else:
-        column = atom_values(atom, frame, start)
-    return Columns((atom.label,), _transformed(column, transform, rows)[:, None])
+        numbers = atom_values(atom, frame, start)
+        column = pd.Series(numbers, index=frame.index, name=atom.label)
+    basis = atom.basis if isinstance(atom.basis, Categories) else Categories()
+    if atom.basis is None or pd.api.types.is_datetime64_any_dtype(column.dtype):
+        check_category(atom.label, column)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        found = list(column.cat.remove_unused_categories().cat.categories)
+    else:
+        found = list(codes(column)[1])
+    basis = basis.settled(atom.label, found)
+    values = column.astype(object).tolist()
+    return atom.label, basis.codes(atom.label, values, frame.index.to_numpy()), basis
+
+
+def _dummies(label: str, code: Array, basis: Categories) -> Columns:
+    levels = basis.levels or ()
+    if len(levels) < 2:
+        raise DataError(f"The categorical predictor `{label}` has one level only: {levels[0]!r}.")
+    values = (code[:, None] == np.arange(len(levels))[None, :]).astype(float)
+    return Columns(tuple(f"{label}={level}" for level in levels), values, True)
 
 
 def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str, Array]:
@@ -126,7 +243,10 @@ def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str
     for name in leaf_columns(expression):
         column = numeric(frame[name])
         if column is None and name in numbers:
-            raise DataError(f"Column `{name}` in `{label}` is not numeric.")
+            raise DataError(
+                f"Column `{name}` in `{label}` is not numeric: it holds "
+                f"{describe_column(frame[name])}."
+            )
         inputs[name] = frame[name].to_numpy(dtype=object) if column is None else column
     return inputs
 
@@ -144,20 +264,6 @@ def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> 
             f"`{atom.label}` is not a finite number in {bad.sum()} rows; the first is row {row}."
         )
     return np.array(values, dtype=float)
-
-
-def _dummies(label: str, column: pd.Series, contrast: bool) -> Columns:
-    check_category(label, column)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.cat.remove_unused_categories()
-        levels, code = np.asarray(column.cat.categories, dtype=object), column.cat.codes.to_numpy()
-    else:
-        code, levels = codes(column)
-    if len(levels) < 2:
-        raise DataError(f"The categorical predictor `{label}` has one level only: {levels[0]!r}.")
-    first = 1 if contrast else 0
-    values = (code[:, None] == np.arange(first, len(levels))[None, :]).astype(float)
-    return Columns(tuple(f"{label}={level}" for level in levels[first:]), values, not contrast)
 
 
 def _transformed(column: Array, transform: str | None, rows: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,13 @@ from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
 from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
-from rmm.fit_text import headline, shown, unconverged
+from rmm.contraction import by_quartiles
+from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
+from rmm.fit_text import headline, remarks, shown, unconverged
 from rmm.identification import always_together
-from rmm.memberships import weight_columns
 from rmm.model import Model
-from rmm.predictor import flat_draws, weight_draws, weight_totals
+from rmm.predictor import flat_draws, weight_chunks
+from rmm.prior_draws import PriorPredictive, draw_prior_predictive
 from rmm.spec import MemberPart
 from rmm.summary import (
     Diagnostics,
@@ -32,12 +33,9 @@ from rmm.summary import (
     summarise,
     weighing,
 )
-from rmm.tables import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
 
 
 @readable_methods(BackendError)
@@ -69,7 +67,8 @@ class Fit(AfterFit):
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
         table = summarise(posterior, [n for n in names if n in posterior])
-        return self._weighted(table)
+        table = self._weighted(table)
+        return table.assign(contraction=self._contraction["contraction"])
 
     @property
     def _weighing(self) -> Weighing | None:
@@ -94,7 +93,13 @@ class Fit(AfterFit):
         )  # fmt: skip
 
     def summary(self) -> pd.DataFrame:
-        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE; see `summarise`.
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
+
+        See `rmm.summary.summarise`, and `rmm.contraction`: ``contraction`` is
+        1 - var(posterior) / var(prior), 0 where the posterior is as wide as the prior. Where the
+        prior has no variance it is 1 - (ratio of the interquartile ranges)^2;
+        ``diagnostics()["contraction_of_quartiles"]`` names these parameters. NaN for fits of a
+        program of your own, whose priors are not known.
 
         Where draws have been weighted (backend ``"laplace"``) R-hat is missing, and effective
         sizes are those of the weights.
@@ -120,12 +125,14 @@ class Fit(AfterFit):
         ``always_together`` lists, per `mm()` block with member effects, the sets of members that
         are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
         what to try, most important first; see `rmm.advice`. ``dropped`` says which groups were
-        left out for missing values; None where none was.
+        left out for missing values; None where none was. ``contraction_of_quartiles`` lists the
+        parameters whose contraction is one of interquartile ranges.
         """
         dropped = self.model.dropped
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
                 "always_together": self._together_sets,
                 "advice": list(self._advice.values()),
+                "contraction_of_quartiles": by_quartiles(self._contraction),
                 "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
 
     @cached_property
@@ -167,10 +174,10 @@ class Fit(AfterFit):
         BackendError
             If the model has no such block.
         """
-        part = self._part(block)
+        part, draws = self._part(block), flat_draws(self.run, self.model)
         grouped = self.model.grouped
         units = grouped.members[block - 1]
-        blocks = [spread(w) for w in self._weight_draws(part, block)]
+        blocks = [spread(w) for w in weight_chunks(self.model, part, block - 1, draws)]
         table = pd.DataFrame(
             {
                 "member": units.labels[units.code],
@@ -180,20 +187,6 @@ class Fit(AfterFit):
             index=self.model.design.members[block - 1].rows,
         )
         return table.sort_index()
-
-    def _weight_draws(self, part: MemberPart, block: int) -> Iterator[Array]:
-        """Draws of w, (draw, some memberships) at a time; groups are never split."""
-        membership = self.model.design.members[block - 1]
-        if membership.weight is not None:
-            yield np.repeat(membership.weight[None, :], 2, axis=0)
-            return
-        draws = flat_draws(self.run, self.model)
-        units = self.model.grouped.members[block - 1]
-        columns = weight_columns(part, self.model.grouped, units)
-        total = weight_totals(self.model, draws).get(part.suffix)
-        for rows, segments in _chunks(units.segments):
-            some = {name: values[rows] for name, values in columns.items()}
-            yield weight_draws(part, some, segments, draws, total)
 
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns.
@@ -355,17 +348,48 @@ class Fit(AfterFit):
 
         return plot(self, "plot_weights", kind, options)
 
+    def prior_predictive(self, draws: int = 1000, seed: int | None = None) -> PriorPredictive:
+        """What the fit's priors alone say of the outcome of its groups.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws from the priors.
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        PriorPredictive
+            See `rmm.prior_predictive`.
+
+        Raises
+        ------
+        PriorError
+            If the fit is of a program of your own, whose priors are not known.
+        """
+        if self._own_program:
+            raise PriorError(
+                "The fit's program is your own, and its priors are not known: "
+                "rmm.prior_predictive() draws from those of a formula."
+            )
+        return draw_prior_predictive(
+            self.model, draws, self.settings.seed if seed is None else seed
+        )
+
     def plot_check(self, kind: str = "predictive", **options: Any) -> Figure:
         """A posterior predictive check: outcomes drawn from the model beside those observed.
 
         Densities for numbers, shares by predicted probability for 0/1, counts and choices, a
-        Kaplan-Meier curve in a band for durations.
+        Kaplan-Meier curve in a band for durations. Or, with ``"prior_predictive"``, what the
+        priors alone say.
 
         Parameters
         ----------
-        kind : {"predictive"}
+        kind : {"predictive", "prior_predictive"}
         **options
-            Those of `rmm.plots.check`: ``replications=50``, ``seed=``.
+            Those of `rmm.plots.check`: ``replications=50``, ``seed=``; of
+            `rmm.plots.prior_predictive`: ``draws=1000``, ``seed=``.
 
         Returns
         -------
@@ -417,28 +441,7 @@ class Fit(AfterFit):
         return headline(self.model, self.backend, self.settings, self._diagnostics, self.run.engine)
 
     def _remarks(self) -> str:
-        """What a reader of effects must know."""
-        lines = [] if self.model.dropped is None else [f"{self.model.dropped}."]
-        for name, sets in self._together_sets.items():
-            if sets:
-                lines.append(
-                    f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
-                    "same groups; their effects\nare identified only in sum "
-                    "(diagnostics()['always_together'])."
-                )
-        return "\n".join(lines)
+        return remarks(self.model, self._together_sets, self._table, self._contraction)
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _chunks(start: Array) -> list[tuple[slice, Array]]:
-    """Slices of whole groups of about `_MEMBERSHIPS_AT_ONCE` rows, with their row pointers."""
-    out, first = [], 0
-    for group in range(1, len(start)):
-        last = group == len(start) - 1
-        if last or start[group + 1] - start[first] > _MEMBERSHIPS_AT_ONCE:
-            rows = slice(int(start[first]), int(start[group]))
-            out.append((rows, start[first : group + 1] - start[first]))
-            first = group
-    return out

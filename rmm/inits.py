@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import BackendError, DataError
-from rmm.memberships import weight_columns
+from rmm.memberships import places_of, weight_columns
 from rmm.model import Model
 from rmm.prior_language import Prior
+from rmm.weight_faults import finite_weights
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
@@ -160,26 +161,29 @@ def _valid_weights(
 ) -> Array:
     """Weight coefficients within one standardised unit of 0 that give finite weights."""
     index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
-    part, member = model.spec.members[index], model.design.members[index]
-    units = 1 / member.multiplier_scale
+    units = 1 / model.design.members[index].multiplier_scale
     free = [p.family in ("normal", "student_t") for p in priors]
     values = np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
     for _ in range(_TRIES):
-        if _usable(index, model, values):
+        if _problem(index, model, values) is None:
             return values
         values = np.where(free, values / 2, values)
     raise BackendError(
-        f"No initial values of {name} give finite weights in `{part.weight.text}`. "
-        "Give some with `inits=`, or check the function's domain (log or sqrt of negative numbers)."
+        f"No initial values of {name} give finite weights. {_problem(index, model, values)} "
+        "Or give initial values with `inits=`."
     )
 
 
-def _usable(index: int, model: Model, values: Array) -> bool:
+def _problem(index: int, model: Model, values: Array) -> str | None:
+    """Why weights are not finite at some coefficients; None if they are."""
     part, units = model.spec.members[index], model.grouped.members[index]
     parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
-    columns = weight_columns(part, model.grouped, units)
+    columns, places = (
+        weight_columns(part, model.grouped, units),
+        places_of(part, model.grouped, units),
+    )
     try:
-        part.weight.weights(columns, units.segments, parameters)
-    except DataError:
-        return False
-    return True
+        finite_weights(part.weight, columns, units.segments, places, parameters)
+    except DataError as error:
+        return str(error)
+    return None

@@ -16,15 +16,17 @@ from rmm.backends.base import Run
 from rmm.design import Design, Nesting
 from rmm.errors import BackendError
 from rmm.grouping import Grouped
-from rmm.memberships import Membership, weight_columns
+from rmm.memberships import Membership, places_of, weight_columns
 from rmm.model import Model
 from rmm.spec import MemberPart, NestingPart
 from rmm.tables import Array
+from rmm.weight_faults import Places, finite_weights
 from rmm.weights import evaluate
 
 Draws = Mapping[str, Array]
 
 _NUMBERS_AT_ONCE = 2_000_000  # draws x memberships in memory (16 MB an array)
+_MEMBERSHIPS_AT_ONCE = 500  # keeps weight draws small in memory
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,8 @@ def weights_of(layout: Layout, index: int, part: MemberPart, draws: Draws, total
     if len(member.member) == 0:
         return np.zeros((1, 0))
     columns = weight_columns(part, layout.grouped, units)
-    return weight_draws(part, columns, units.segments, draws, totals.get(part.suffix))
+    places = places_of(part, layout.grouped, units)
+    return weight_draws(part, columns, units.segments, draws, totals.get(part.suffix), places)
 
 
 def weight_draws(
@@ -240,7 +243,8 @@ def weight_draws(
     columns: Mapping[str, Array],
     segments: Array,
     draws: Draws,
-    total: Total | None = None,
+    total: Total | None,
+    places: Places,
 ) -> Array:
     """Draws of estimated weights, (S, M).
 
@@ -252,10 +256,12 @@ def weight_draws(
         Row pointer of the groups that have a member.
     total : Total, optional
         Of `weight_totals`: where the constraint is on the whole table, it is the fit's table.
+    places : Places
+        Names of the memberships for error messages.
     """
     parameters = coefficients(part, draws)
     if total is None:
-        return part.weight.weights(columns, segments, parameters)
+        return finite_weights(part.weight, columns, segments, places, parameters)
     raw = part.weight.raw(columns, segments, parameters)
     with np.errstate(all="ignore"):
         values = np.asarray(total.groups * raw / total.raw[:, None])
@@ -263,6 +269,41 @@ def weight_draws(
             logs = evaluate(part.weight.expression, columns, segments, parameters, log=True)
             values = np.asarray(total.groups * np.exp(logs - total.log[:, None]))
     return values
+
+
+def weight_chunks(model: Model, part: MemberPart, index: int, draws: Draws) -> Iterator[Array]:
+    """Draws of a block's weights, (S, some memberships) at a time; groups are never split.
+
+    Parameters
+    ----------
+    index : int
+        Of the block, 0-based.
+    """
+    membership = model.design.members[index]
+    if membership.weight is not None:
+        yield np.repeat(membership.weight[None, :], 2, axis=0)
+        return
+    units = model.grouped.members[index]
+    columns, places = (
+        weight_columns(part, model.grouped, units),
+        places_of(part, model.grouped, units),
+    )
+    total = weight_totals(model, draws).get(part.suffix)
+    for rows, segments in _whole_groups(units.segments):
+        some = {name: values[rows] for name, values in columns.items()}
+        yield weight_draws(part, some, segments, draws, total, places.take(rows))
+
+
+def _whole_groups(start: Array) -> list[tuple[slice, Array]]:
+    """Slices of whole groups of about `_MEMBERSHIPS_AT_ONCE` rows, with their row pointers."""
+    out, first = [], 0
+    for group in range(1, len(start)):
+        last = group == len(start) - 1
+        if last or start[group + 1] - start[first] > _MEMBERSHIPS_AT_ONCE:
+            rows = slice(int(start[first]), int(start[group]))
+            out.append((rows, start[first : group + 1] - start[first]))
+            first = group
+    return out
 
 
 def coefficients(part: MemberPart, draws: Draws) -> dict[str, Array]:

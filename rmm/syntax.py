@@ -201,6 +201,14 @@ def _bad_character(text: str, at: int) -> NoReturn:
             at,
             hint="Members' effects: mm(id(member, group), ...). Nesting units': hm(id = unit).",
         )
+    if character == "%":
+        raise FormulaError(
+            "`%in%` and the like are not available.",
+            text,
+            at,
+            hint="For b nested in a write a + a:b; for one of several values (x == 1) + (x == 2) "
+            "in I().",
+        )
     raise FormulaError(
         f"Unexpected character {character!r}.",
         text,

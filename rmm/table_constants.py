@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.encoding import input_columns
+from rmm.bases import Categories, Polynomial
+from rmm.encoding import atom_values, coded, input_columns
 from rmm.errors import DataError, FormulaError
 from rmm.expressions import OWN_GROUP, Node, TableCall, children, describe, walk
 from rmm.grouping import Grouped
@@ -58,10 +59,12 @@ def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
         block = replace(nest.block, fixed=own.fixed(nest.block.fixed))
         nestings.append(replace(nest, block=block, terms=own.terms(nest.terms)))
     members = zip(spec.members, grouped.members, strict=True)
+    terms = whole.terms(spec.written)
     return replace(
         spec,
         formula=replace(formula, outcome=outcome, offset=whole.atoms(formula.offset)),
-        terms=whole.terms(spec.terms),
+        terms=terms,
+        written=terms,
         fixed=whole.fixed(spec.fixed),
         nestings=tuple(nestings),
         members=tuple(_member_part(part, grouped, units) for part, units in members),
@@ -155,7 +158,17 @@ class _Table:
         return tuple(zip(labels, found, strict=True))
 
     def atoms(self, atoms: Iterable[Atom]) -> tuple[Atom, ...]:
-        return tuple(replace(a, expression=self.node(a.expression)) for a in atoms)
+        return tuple(self.atom(a) for a in atoms)
+
+    def atom(self, atom: Atom) -> Atom:
+        atom = replace(atom, expression=self.node(atom.expression))
+        if isinstance(atom.basis, Categories):
+            return replace(atom, basis=coded(atom, self.frame, self.start)[2])
+        if isinstance(atom.basis, Polynomial):
+            values = atom_values(atom, self.frame, self.start)
+            rows = slice(None) if self.rows is None else self.rows
+            return replace(atom, basis=atom.basis.settled(atom.label, values[rows]))
+        return atom
 
     def term(self, term: Term) -> Term:
         return replace(term, atoms=self.atoms(term.atoms))
@@ -173,7 +186,7 @@ class _Table:
 def _check_finite(node: TableCall, values: Array, frame: pd.DataFrame) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
-        row = int(frame.index[int(np.argmax(bad))]) + 1
+        row = int(frame.index[bad].min()) + 1
         raise DataError(
             f"`{describe(node.argument)}` in `{describe(node)}` is not a finite number in "
             f"{bad.sum()} rows; the first is row {row}."

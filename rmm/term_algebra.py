@@ -9,12 +9,11 @@ from typing import NoReturn
 import numpy as np
 
 from rmm import syntax
+from rmm.bases import BASES, MAX_DEGREE, Categories, Polynomial
 from rmm.errors import FormulaError
+from rmm.expression_reader import MAX_DEPTH, Reader, advice_on_function
 from rmm.expressions import (
-    MAX_DEPTH,
     Column,
-    Reader,
-    advice_on_function,
     describe,
     has_parameters,
     leaf_columns,
@@ -104,6 +103,8 @@ def read_fix(tree: syntax.Call, text: str) -> FixedTerm:
             tree.arguments[0].value,
             "Write a fix() for each.",
         )
+    if any(isinstance(a.basis, Polynomial) for a in terms[0].atoms):
+        reader.fail("`poly()` has several coefficients.", tree, "Write fix(I(x^2), 1).")
     return FixedTerm(terms[0], constant(tree.arguments[1].value, text))
 
 
@@ -124,7 +125,7 @@ def read_feature(tree: syntax.Call, text: str) -> FeatureTerm:
     if not tree.arguments:
         return FeatureTerm(row.name, position=tree.span.position)
     terms = expand(tree.arguments[0].value, text)
-    if len(terms) != 1 or len(terms[0].atoms) != 1:
+    if len(terms) != 1 or len(terms[0].atoms) != 1 or terms[0].atoms[0].basis is not None:
         reader.fail(f"`{row.name}()` is of one variable.", tree.arguments[0].value, usage)
     value = None
     if len(tree.arguments) == 2:
@@ -194,9 +195,11 @@ def _column(tree: syntax.Name, reader: Reader) -> Atom:
 
 
 def _called(tree: syntax.Call, reader: Reader) -> Atom:
-    """`I(...)`, or an elementwise function such as `log(x)`."""
+    """`I(...)`, a function such as `log(x)`, or a basis such as `factor(x)`."""
     name = tree.function
-    if name == "I":
+    if name in BASES:
+        atom = _basis(tree, reader)
+    elif name == "I":
         if len(tree.arguments) != 1 or tree.arguments[0].keyword is not None:
             reader.fail("`I()` takes one expression: I(x^2).", tree)
         expression = reader.read(tree.arguments[0].value)
@@ -218,7 +221,7 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
             "fix(), of another function, of hm() or of the formula outside mm().",
         )
     elif name not in (*FUNCTIONS, *TABLE_FUNCTIONS, *AGGREGATES):
-        allowed = (*SPECIALS, *TABLE_FUNCTIONS, *FUNCTIONS)
+        allowed = (*SPECIALS, *BASES, *TABLE_FUNCTIONS, *FUNCTIONS)
         reader.fail(
             f"Unknown function `{name}()`.{advice_on_function(name, allowed)}",
             tree,
@@ -230,6 +233,49 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
     if not leaf_columns(atom.expression):
         reader.fail(f"`{atom.label}` holds no column.", tree)
     return atom
+
+
+def _basis(tree: syntax.Call, reader: Reader) -> Atom:
+    """`factor(x)`, `C(x, base = "b")` or `poly(x, 2)`."""
+    name, usage = tree.function, f"Write {BASES[tree.function].usage}."
+    if not tree.arguments or tree.arguments[0].keyword is not None:
+        reader.fail(f"`{name}()` needs a column.", tree, usage)
+    expression = reader.read(tree.arguments[0].value)
+    rest, written = tree.arguments[1:], [describe(expression)]
+    if name == "poly":
+        degree = rest[0].value if len(rest) == 1 and rest[0].keyword in (None, "degree") else None
+        value = degree.value if isinstance(degree, syntax.Literal) else None
+        if not isinstance(value, float) or value not in range(1, MAX_DEGREE + 1):
+            reader.fail(f"`poly()` needs a degree from 1 to {MAX_DEGREE}.", tree, usage)
+        written.append(f"{value:g}")
+        return Atom(f"poly({', '.join(written)})", expression, Polynomial(int(value)))
+    base, levels = None, None
+    for argument in rest:
+        match argument.keyword:
+            case "base" if base is None:
+                base = _level(argument.value, reader, usage)
+            case "levels" if levels is None:
+                levels = _levels(argument.value, reader, usage)
+            case _:
+                reader.fail(f"`{name}()` has no such argument.", argument.value, usage)
+        written.append(f"{argument.keyword} = {syntax.source(reader.text, argument.value)}")
+    label = f"{name}({', '.join(written)})"
+    return Atom(label, expression, Categories(base, levels))
+
+
+def _level(tree: syntax.Syntax, reader: Reader, usage: str) -> str | float | bool:
+    if isinstance(tree, syntax.Literal) and tree.value is not None:
+        return tree.value
+    reader.fail("A level is a text in quotes or a number.", tree, usage)
+
+
+def _levels(tree: syntax.Syntax, reader: Reader, usage: str) -> tuple[str | float | bool, ...]:
+    if not isinstance(tree, syntax.Call) or tree.function != "c":
+        reader.fail("Levels are written c(...).", tree, usage)
+    found = tuple(_level(a.value, reader, usage) for a in tree.arguments)
+    if len(set(found)) < max(2, len(found)):
+        reader.fail("Levels are at least two, each once.", tree, usage)
+    return found
 
 
 def _products(left: list[Term], right: list[Term]) -> list[Term]:
@@ -283,7 +329,7 @@ def _no_term(tree: syntax.Syntax, reader: Reader) -> NoReturn:
     if operator in (*COMPARISONS, "-", "+"):
         reader.fail(f"`{operator}` is no predictor by itself.", tree, f"Write I({found}).")
     if operator == "/":
-        hint = f"For a quotient write I({found}); for nested effects a + a:b."
+        hint = f"For a quotient write I({found}); for b nested in a, as R's a/b, write a + a:b."
         reader.fail("`/` is not available for predictors.", tree, hint)
     if operator == "~":
         reader.fail("A second `~` cannot stand here.", tree)

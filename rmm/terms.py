@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rmm.bases import Basis
 from rmm.weights import Node, WeightFunction
 
 
 @dataclass(frozen=True)
 class Atom:
-    """One factor of a term: a column, or an `I(...)` expression of columns.
+    """One factor of a term: a column, an expression of columns, or a basis of one.
 
     Attributes
     ----------
@@ -17,10 +18,13 @@ class Atom:
         As shown to users: ``"finance"`` or ``"I(x^2)"``.
     expression : Node
         Parsed expression (a `Column` node for a plain column). It has no parameters.
+    basis : Basis or None
+        What makes several columns of it: `factor(x)`, `poly(x, 2)`.
     """
 
     label: str
     expression: Node
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rmm import syntax
+from rmm.expression_reader import Reader, is_parameter
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -16,13 +17,11 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
     TableCall,
     Unary,
     children,
     describe,
     has_parameters,
-    is_parameter,
 )
 
 
@@ -209,6 +208,41 @@ def multipliers(node: Node, parameter: str) -> list[Node | None]:
     if slope is not None:
         return [slope]
     return [found for child in children(node) for found in multipliers(child, parameter)]
+
+
+def shifted(node: Node, parameter: str, amount: Node) -> Node:
+    """The expression with S - amount in place of S wherever a parameter multiplies S.
+
+    b*S becomes b*S - b*amount, and share^b becomes share^b * exp(-b*amount); intercepts stay.
+    """
+    slope = _slope(node, parameter)
+    if slope is not None:
+        if slope == Number(1.0):
+            return node
+        return Binary("-", node, _signed(node, parameter, amount))
+    if _slope_in_power(node, parameter) is not None:
+        exponent = node.right if isinstance(node, Binary) else children(node)[1]
+        less = Unary("-", _signed(exponent, parameter, amount))
+        return Binary("*", node, Call("exp", (less,)))
+    return rebuilt(node, [shifted(child, parameter, amount) for child in children(node)])
+
+
+def _signed(node: Node, parameter: str, amount: Node) -> Node:
+    """The product of parameter and amount, with the sign that the parameter has in `node`."""
+    signs = sum(isinstance(part, Unary) for part in _around(node, parameter))
+    product = Binary("*", Parameter(parameter), amount)
+    return Unary("-", product) if signs % 2 else product
+
+
+def _around(node: Node, parameter: str) -> list[Node]:
+    """The nodes that hold the first occurrence of `parameter`, from the whole to itself."""
+    if node == Parameter(parameter):
+        return [node]
+    for child in children(node):
+        below = _around(child, parameter)
+        if below:
+            return [node, *below]
+    return []
 
 
 def _slope_in_power(node: Node, parameter: str) -> Node | None:

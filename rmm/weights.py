@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from rmm import syntax
-from rmm.errors import DataError, FormulaError
+from rmm.errors import FormulaError
+from rmm.expression_reader import Reader
 from rmm.expressions import (
     Aggregate,
     Binary,
@@ -24,7 +25,6 @@ from rmm.expressions import (
     Node,
     Number,
     Parameter,
-    Reader,
     TableCall,
     Unary,
     children,
@@ -202,12 +202,8 @@ class WeightFunction:
     ) -> Array:
         """Weights after the constraint, (..., M).
 
-        Where all raw weights of a group underflow (1/n^exp(8) does), logarithms take over.
-
-        Raises
-        ------
-        DataError
-            If a weight is not a finite number, which names the first such row.
+        Where all raw weights of a group underflow (1/n^exp(8) does), logarithms take over. Where a
+        weight is not a number or infinite it is returned so: see `rmm.weight_faults`.
         """
         raw = self.raw(columns, start, parameters)
         values = normalise(raw, self.constraint, start)
@@ -215,16 +211,6 @@ class WeightFunction:
         if bad.any() and self.constraint != "none" and not (raw < 0).any():
             logs = evaluate(self.expression, columns, start, parameters, log=True)
             values = np.where(bad, normalise_log(logs, self.constraint, start), values)
-            bad = ~np.isfinite(values)
-        if bad.any():
-            row = int(np.argwhere(bad)[0][-1])
-            group = int(np.searchsorted(start, row, side="right")) - 1
-            raise DataError(
-                f"The weight function `{self.text}` gives {int(bad.sum())} weights that are not "
-                f"finite numbers; the first is in row {row + 1} of the sorted table (group number "
-                f"{group + 1}). Check for zeros in denominators and for logs of values that are "
-                "not positive."
-            )
         return values
 
 

@@ -107,7 +107,7 @@ _FUNCTIONS = (
     "exp", "log", "sqrt", "pow", "ilogit", "round", "floor", "abs", "min", "max", "mean", "sd",
     "quantile", "median", "mode", "first", "offset", "I", "fix", "strata", "variance", "herfindahl",
     "softmax", "threshold", "entropy", "id", "vars", "fn", "mm", "hm", "mmc", "mmw", "re", "Surv",
-    "cbind", "unknown",
+    "cbind", "unknown", "center", "scale", "factor", "C", "poly", "c", "centre",
 )  # fmt: skip
 
 names = st.sampled_from(_NAMES)
@@ -134,14 +134,14 @@ expressions = st.recursive(st.one_of(names, numbers), _grown, max_leaves=12)
 #: Expressions that mostly mean something: data, numbers and weight coefficients.
 _arithmetic = st.recursive(
     st.sampled_from(("x", "s", "n", "b0", "b1", "b2", "1", "2", "0.5", "max(x)", "sd(s)",
-                     "quantile(x, 0.9)")),
+                     "quantile(x, 0.9)", "center(x, within = group)", "center(s, within = q)")),
     lambda inner: st.one_of(
         st.builds("{} {} {}".format, inner, st.sampled_from(("+", "-", "*", "/", "^", "<", "==")),
                   inner),
         st.builds("({})".format, inner),
         st.builds("-{}".format, inner),
         st.builds("{}({})".format, st.sampled_from(("exp", "log", "sqrt", "ilogit", "round",
-                                                    "offset", "abs")), inner),
+                                                    "offset", "abs", "center", "scale")), inner),
     ),
     max_leaves=10,
 )  # fmt: skip
@@ -150,6 +150,7 @@ _canonical = st.builds(
     st.sampled_from((
         "1/n", "1/n^exp(-(b0 + b1*x))", "1/(1 + (n - 1)*exp(-(b1*s)))", "1/offset(n)^exp(-x)",
         "x/sum(x)", "b1*x", "ilogit(b0 + b1*s - log(n-1))", "exp(b1*(x - mean(x)))",
+        "1/(1 + (n - 1)*exp(-(b1*center(s))))", "exp(b1*scale(x))",
     )),
 )  # fmt: skip
 weight_texts = st.one_of(
@@ -198,11 +199,15 @@ _outcomes = st.sampled_from(
 )  # fmt: skip
 _plain_terms = st.sampled_from(
     ("1", "0", "z", "q", "region", "z*q", "I(z^2)", "log(abs(z))", "z:region", "(z + q)^2", "-1",
-     "fix(q, 0.5)", "offset(z)", "dec", "- z", "`z`", "exp(z)", "I(z > 0)")
+     "fix(q, 0.5)", "offset(z)", "dec", "- z", "`z`", "exp(z)", "I(z > 0)", "scale(z)",
+     "center(z)*q", "factor(dec)", "poly(z, 2)", "region:dec", "region:factor(q > 0)",
+     "center(z, within = cid)", 'C(region, base = "north")', "scale(log(abs(z)))")
 )  # fmt: skip
 _plain_variables = st.lists(
     st.sampled_from(("x", "s", "lead", "x*s", "I(x^2)", "fix(s, 1)", "variance(x)", "softmax(x)",
-                     "herfindahl()", "threshold(x, 0.5)", "log(abs(x))", "x:lead")),
+                     "herfindahl()", "threshold(x, 0.5)", "log(abs(x))", "x:lead",
+                     "center(x, within = group)", "scale(x)*s",
+                     "factor(lead)", "poly(s, 3)", "center(x, within = pid)")),
     min_size=1, max_size=3,
 ).map(" + ".join)  # fmt: skip
 _plain_parts = st.one_of(

@@ -148,14 +148,17 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 def test_every_measure_function_and_prior_is_shown() -> None:
+    from rmm.bases import BASES
     from rmm.prior_language import PRIOR_FAMILIES
     from rmm.study.measures import MEASURES
-    from rmm.weight_functions import AGGREGATES, FUNCTIONS
+    from rmm.weight_functions import AGGREGATES, FUNCTIONS, TABLE_FUNCTIONS
 
     for writer, names in (
         ("measures", MEASURES),
         ("weight-functions", FUNCTIONS),
         ("aggregates", AGGREGATES),
+        ("table-functions", TABLE_FUNCTIONS),
+        ("bases", BASES),
         ("prior-families", set(PRIOR_FAMILIES) - {"precision_gamma", "fixed"}),
     ):
         text = generated.WRITERS[writer]()

@@ -246,7 +246,7 @@ def test_more_intervals_than_event_times() -> None:
 @pytest.mark.parametrize(
     ("time", "event", "message"),
     [
-        ([0.0, 2.0], [1, 1], "must be positive"),
+        ([-1.0, 2.0], [1, 1], "must be 0 or more"),
         ([1.0, 2.0], [1, 3], "must be 1"),
         ([1.0, 2.0], [0, 0], "every duration is censored"),
     ],

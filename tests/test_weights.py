@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from stan_function_table import VALUES, cases, stan_program
 
-from rmm.errors import DataError, FormulaError
+from rmm.errors import FormulaError
 from rmm.weight_functions import AGGREGATES, FUNCTIONS
 from rmm.weights import (
     Column,
@@ -304,11 +304,6 @@ def test_even_powers_of_negative_columns_are_positive():
     """Peers, bug 15."""
     node = parse_weights("x^2 + pow(x, 2)").expression
     np.testing.assert_array_equal(evaluate(node, {"x": X}, START), 2 * X * X)
-
-
-def test_weights_that_are_not_finite_name_the_row():
-    with pytest.raises(DataError, match=r"row 4 of the sorted table \(group number 3\)"):
-        parse_weights("1/x", constraint=False).weights({"x": X}, START)
 
 
 def test_weights_of_a_group_whose_raw_weights_all_underflow():

@@ -21,6 +21,8 @@ WRITERS: dict[str, Callable[[], str]] = {
     "closed-forms": study_keys.closed_forms,
     "weight-functions": language.weight_functions,
     "aggregates": language.aggregates,
+    "table-functions": language.table_functions,
+    "bases": language.bases,
     "prior-families": language.prior_families,
     "plots": language.plots,
     "warnings": letters.warnings_table,

@@ -31,6 +31,26 @@ def aggregates() -> str:
     return ", ".join(cell for (cell,) in rows)
 
 
+def table_functions() -> str:
+    """Functions whose constants come from the whole table."""
+    from rmm.weight_functions import TABLE_FUNCTIONS
+
+    rows = []
+    for name, row in TABLE_FUNCTIONS.items():
+        rows.append((f"`{name}(x)`", row.meaning))
+        if row.within:
+            rows.append((f"`{name}(x, within = g)`", f"{row.meaning} in the rows of the same `g`"))
+    return table(("function", "meaning"), rows)
+
+
+def bases() -> str:
+    """Functions that make several columns of a predictor."""
+    from rmm.bases import BASES
+
+    rows = [(f"`{row.example}`", row.meaning) for row in BASES.values()]
+    return table(("function", "meaning"), rows)
+
+
 def prior_families() -> str:
     """The prior language."""
     from rmm.prior_language import PRIOR_FAMILIES

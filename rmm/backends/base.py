@@ -98,6 +98,9 @@ class Backend:
         ``available() -> Availability``; imports the engine but starts nothing long.
     options : tuple of str
         Names of the engine-specific keyword options it understands.
+    check_values : callable
+        ``check_values(settings)`` raises `BackendError` for a value of an option that no run
+        accepts; it starts nothing.
     """
 
     name: str
@@ -108,3 +111,4 @@ class Backend:
     ]
     available: Callable[[], Availability]
     options: tuple[str, ...] = ()
+    check_values: Callable[[Settings], object] = field(default=lambda settings: None)

@@ -98,7 +98,14 @@ def available() -> Availability:
     return Availability(True, f"JAGS {hello['version']} (pyjags {hello['pyjags']})")
 
 
-BACKEND = Backend(name="jags", language="jags", run=run, available=available, options=OPTIONS)
+BACKEND = Backend(
+    name="jags",
+    language="jags",
+    run=run,
+    available=available,
+    options=OPTIONS,
+    check_values=lambda settings: _check_adapt(settings),
+)
 
 
 # ---- what the workers are asked --------------------------------------------------------------
@@ -126,6 +133,10 @@ def _check_settings(settings: Settings, inits: Sequence[Mapping[str, Any]]) -> N
         raise BackendError("No variable is monitored: name at least one in `Settings.monitor`.")
     if min(settings.chains, settings.draws, settings.thin) < 1 or settings.warmup < 0:
         raise BackendError("chains, draws and thin must be at least 1, warmup at least 0.")
+    _check_adapt(settings)
+
+
+def _check_adapt(settings: Settings) -> None:
     adapt = settings.options.get("adapt", 0)
     if not isinstance(adapt, int) or not 0 <= adapt <= settings.warmup:
         raise BackendError(

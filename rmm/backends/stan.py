@@ -347,4 +347,5 @@ BACKEND = Backend(
     run=run,
     available=available,
     options=tuple(Options.__dataclass_fields__),
+    check_values=lambda settings: _read_options(settings.options),
 )

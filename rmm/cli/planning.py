@@ -16,7 +16,7 @@ from rmm.errors import StudyError
 if TYPE_CHECKING:
     from rmm.study import Study
     from rmm.study.planning import Need, Pace
-    from rmm.study.power import PowerCurve
+    from rmm.study.power import Point, PowerCurve
     from rmm.study.stopping import Target
 
 PLAN = """\
@@ -224,10 +224,19 @@ def _power_lines(curves: Sequence[PowerCurve], target: float) -> list[str]:
     sizes = sorted({point.size for found in curves for point in found.points})
     rows = [("method", "setting", *(f"{n:,}" for n in sizes), "size", "note")]
     for found in curves:
-        at = {p.size: f"{p.power:.3f} ({p.mcse:.3f})" if p.n else "no fits" for p in found.points}
+        at = {point.size: _power_words(point) for point in found.points}
         rows.append((found.method, found.label, *(at.get(n, "-") for n in sizes),
                      found.size(target).words(), found.note()))  # fmt: skip
     return aligned(rows, "  " + "r" * len(sizes))
+
+
+def _power_words(point: Point) -> str:
+    """Power with its Monte Carlo error, or with its interval where none or all reject."""
+    if not point.n:
+        return "no fits"
+    if point.hits in (0, point.n):
+        return f"{point.power:.3f} [{', '.join(f'{end:.3f}' for end in point.interval)}]"
+    return f"{point.power:.3f} ({point.mcse:.3f})"
 
 
 def run_search(study: Study, folder: Path, options: argparse.Namespace) -> int:

@@ -151,10 +151,12 @@ def run_check(options: argparse.Namespace) -> int:
     """`rmm study check`: what the study will do."""
     from rmm.study import plan
     from rmm.study.method_checks import scale_notes
+    from rmm.study.model_checks import check_models
 
     study = _study(options)
     if options.against:
         return _check_against(study, Path(options.against), options.json)
+    check_models(study)
     jobs = plan(study, _folder(study, options), to_maximum=True)
     fits: Counter[str] = Counter()
     for job in jobs:

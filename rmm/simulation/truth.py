@@ -252,6 +252,13 @@ def _check_time(column: str, levels: Mapping[str, str]) -> None:
 
 def _check_term(term: Term, levels: Mapping[str, str], names: IdNames, *, fine: bool) -> None:
     _check_within([atom.expression for atom in term.atoms], levels, names, fine=fine)
+    for atom in term.atoms:
+        if atom.basis is not None:
+            raise RecipeError(
+                "truth.formula",
+                f"{atom.label} is not available in a truth",
+                "A truth has one coefficient for each term: write I(x == 2), I(x^2), ...",
+            )
     for column in term_columns(term):
         _check_column(column, levels)
         if not fine and levels[column] in _FINE:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import special
 
 from rmm.simulation import Drawn
+from rmm.simulation.predictor import weights
+from rmm.study.closed_form_checks import inside
 
 Array = np.ndarray[Any, Any]
 
@@ -94,75 +96,57 @@ class ClosedForm:
     measure : str
         The measure that it is the value of.
     value : callable
-        ``(scenario content, one drawn replication, parameter, alpha) -> value``; raises
-        ValueError with the reason where the formula does not apply to the scenario.
-    needs_fixed : bool
-        Whether it holds for one design, which must not be redrawn.
+        ``(scenario content, one drawn replication, parameter, alpha) -> value``, for cases without
+        a reason in `rmm.study.closed_form_checks.REASONS`.
     """
 
     name: str
     measure: str
     source: str
     value: Callable[[Mapping[str, Any], Drawn, str, float], float]
-    needs_fixed: bool = False
 
 
 def _disaggregation(
     content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: float
 ) -> float:
-    name = _inside(parameter)
-    covariate = content["covariates"].get(name, {})
-    sizes = np.unique(drawn.memberships.size)
-    if covariate.get("level") != "membership" or len(sizes) != 1:
-        raise ValueError("it needs groups of one size and a membership-level covariate")
-    return disaggregation_type1(float(sizes[0]), covariate["icc"], alpha)
+    icc = content["covariates"][inside(parameter)]["icc"]
+    return disaggregation_type1(float(drawn.memberships.size[0]), icc, alpha)
 
 
 def _aggregation(content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: float) -> float:
     covariates, truth = content["covariates"], drawn.truth
     names = [t.label for t in truth.spec.terms]
     measured = {c["around"]: n for n, c in covariates.items() if c.get("around")}
-    sizes = np.unique(drawn.memberships.size)
-    if len(sizes) != 1 or not set(measured) <= set(names):
-        raise ValueError("it needs groups of one size and covariates around those of the truth")
+    size = drawn.memberships.size[0]
     sd = np.array([covariates[n]["sd"] for n in names])
     correlation = np.eye(len(names))
     for i, name in enumerate(names):
         for other, value in covariates[name]["correlation"].items():
+            if not value:
+                continue
             j = names.index(other)
             correlation[i, j] = correlation[j, i] = value
-    errors = [covariates[measured[n]]["sd"] ** 2 / sizes[0] if n in measured else 0 for n in names]
+    errors = [covariates[measured[n]]["sd"] ** 2 / size if n in measured else 0 for n in names]
     slopes = np.array([truth.parameters[f"b_l2[{n}]"] for n in names])
-    bias = aggregation_bias(correlation * np.outer(sd, sd), slopes, np.array(errors))
-    return float(bias[[measured.get(n, n) for n in names].index(_inside(parameter))])
+    with np.errstate(divide="ignore", invalid="ignore"):  # of other slopes that are 0
+        bias = aggregation_bias(correlation * np.outer(sd, sd), slopes, np.array(errors))
+    return float(bias[[measured.get(n, n) for n in names].index(inside(parameter))])
 
 
 def _shared(content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: float) -> float:
+    """Means of members as regressors; the covariance follows from the weights of the truth."""
     m, truth = drawn.memberships, drawn.truth
     part = truth.spec.members[0]
-    plainly = part.random and not part.walk and not part.slopes
-    if len(truth.spec.members) != 1 or part.estimated or not plainly or truth.spec.nestings:
-        raise ValueError(
-            "it needs one mm() with random effects (without ar = or slopes) and known weights, and "
-            "no hm()"
-        )
-    groups = m.counts["group"]
+    groups, b = m.counts["group"], truth.parameters
     shares = np.zeros((groups, m.counts["member"]))
-    shares[m.group, m.member] = 1 / m.size[m.group]
+    np.add.at(shares, (m.group, m.member), weights(part, b, m, drawn.columns))
     labels = [t.label for t in part.block.terms]
     plain = [t.label for t in truth.spec.terms]
     means = [np.add.reduceat(drawn.rows(x), m.start[:-1]) / m.size for x in labels]
     matrix = np.column_stack([np.ones(groups), *(drawn.by_group(z) for z in plain), *means])
-    b = truth.parameters
     covariance = b["sigma_l2"] ** 2 * np.eye(groups) + b[part.sigma] ** 2 * shares @ shares.T
-    return shared_members_size(
-        matrix, covariance, 1 + [*plain, *labels].index(_inside(parameter)), alpha
-    )
-
-
-def _inside(parameter: str) -> str:
-    """``x`` of ``b_l1[x]``."""
-    return parameter.partition("[")[2].rstrip("]")
+    column = 1 + [*plain, *labels].index(inside(parameter))
+    return shared_members_size(matrix, covariance, column, alpha)
 
 
 _ROWS = (
@@ -174,8 +158,7 @@ _ROWS = (
         "aggregation_bias", "relative_bias", "Croon & van Veldhoven (2007)", _aggregation
     ),
     ClosedForm(
-        "shared_members_size", "rejection", "2(1 - Phi(z r)) for the drawn design", _shared,
-        needs_fixed=True,
+        "shared_members_size", "rejection", "2(1 - Phi(z r)) for the drawn design", _shared
     ),
 )  # fmt: skip
 

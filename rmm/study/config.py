@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rmm.study.choosing import choice_parameters
-from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.letters import Letters
 from rmm.study.measures import MEASURES
 from rmm.study.method_checks import build_methods
 from rmm.study.methods import Method
 from rmm.study.power import Power, read_power
 from rmm.study.reading import check, read_yaml, with_defaults
+from rmm.study.references import check_references
 from rmm.study.scenarios import Scenario, build_scenarios
 from rmm.study.stopping import Stopping, read_stopping
 
@@ -251,7 +251,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
         if method not in names:
             key = f"criteria.recovery.methods[{index}]"
             raise letters.name(key, "method of this study", method, names)
-    _check_reference(config, scenarios, letters)
+    check_references(config, scenarios, methods, estimands, letters)
     if size not in SIZES:
         raise letters.name("size", "size", size, SIZES)
     study = Study(
@@ -342,30 +342,3 @@ def _estimands(
             raise letters.name(key, "parameter of the truth", wanted, [*known, *chosen])
         out.append(estimand)
     return tuple(out)
-
-
-def _check_reference(
-    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
-) -> None:
-    methods = [m["name"] for m in config["methods"]]
-    levels = {f: [s.factors[f] for s in scenarios] for f in config["vary"]}
-    for index, one in enumerate(config["reference"]):
-        key = f"reference[{index}]"
-        if one["method"] not in methods:
-            raise letters.name(f"{key}.method", "method of this study", one["method"], methods)
-        form = one.get("closed_form")
-        if (form is None) == (one.get("values") is None):
-            raise letters.about(
-                key, f"the keys {', '.join(one)}", "`closed_form`, or `measure` and `values`"
-            )
-        if form is not None and form not in CLOSED_FORMS:
-            raise letters.name(f"{key}.closed_form", "closed form", form, list(CLOSED_FORMS))
-        if form is None and one.get("measure") not in MEASURES:
-            raise letters.name(f"{key}.measure", "measure", one.get("measure"), list(MEASURES))
-        for number, value in enumerate(one.get("values", [])):
-            for factor, level in value["where"].items():
-                place = f"{key}.values[{number}].where.{factor}"
-                if factor not in levels:
-                    raise letters.name(place, "factor", factor, list(levels))
-                if level not in levels[factor]:
-                    raise letters.name(place, f"level of {factor}", level, levels[factor])

@@ -251,6 +251,9 @@ def _within(formula: Formula) -> list[str]:
 def _check_flat(key: str, method: Method, formula: Formula, letters: Letters) -> None:
     if formula.members:
         raise letters.about(key, "mm()", f"no mm() in kind {method.kind.name}")
+    bases = [a.label for t in _terms(formula) for a in t.atoms if a.basis is not None]
+    if bases:
+        raise letters.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
     if _within(formula):
         raise letters.about(key, "within =", f"no within = in kind {method.kind.name}")
     if formula.nestings and method.backend in CLASSICAL:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from rmm.errors import StudyError
-from rmm.study.measures import MEASURES, NAN, Measure, Sample, Value
+from rmm.study.measures import MEASURES, NAN, NONE, Measure, Sample, known_to, rate_of
 from rmm.study.results import FAILED, NOT_CONVERGED, OK, TIMEOUT
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "p_value": NAN,
     "df": NAN,
     "ess_bulk": NAN,
+    "contraction": NAN,
     "seconds": NAN,
 }
 
@@ -82,11 +83,13 @@ def performance(
     Returns
     -------
     pandas.DataFrame
-        scenario, method, parameter, measure, alpha, policy, value, mcse, n, n_failed,
-        n_not_converged. Two policies: ``per_method`` takes all usable fits of each method,
-        ``complete_case`` leaves out the replications in which a method that has the parameter has
-        a fit that is not usable; a method that was not to fit a replication takes nothing from the
-        others. A method without usable fits has value nan, never 0.
+        scenario, method, parameter, measure, alpha, policy, value, mcse, lower, upper, n,
+        n_failed, n_not_converged. `lower` and `upper` are a 95% Monte Carlo interval: Wilson's for
+        rates, which have no mcse at 0 and 1, and value -+ 1.96 mcse for others. Two policies:
+        ``per_method`` takes all usable fits of each method, ``complete_case`` leaves out the
+        replications in which a method that has the parameter has a fit that is not usable; a
+        method that was not to fit a replication takes nothing from the others. A method without
+        usable fits has value nan, never 0.
 
     Raises
     ------
@@ -135,6 +138,8 @@ _COLUMNS = [
     "policy",
     "value",
     "mcse",
+    "lower",
+    "upper",
     "n",
     "n_failed",
     "n_not_converged",
@@ -262,13 +267,13 @@ class _Scorer:
         self, row: Measure, scenario: str, method: str, parameter: str, policy: str, alpha: float
     ) -> tuple[Any, ...]:
         s = self.sample(scenario, method, parameter, policy, alpha)
-        value: Value = (NAN, NAN)
+        value = NONE
         assert row.compute is not None
         if row.of == "sample":
             value = row.compute(s)
         elif row.of == "pair" and method != self.baseline:
             base, s = self.pair(scenario, method, parameter, policy, alpha)
-            value = row.compute(base, s) if s.n else (NAN, NAN)
+            value = row.compute(base, s) if s.n else NONE
         elif row.of == "null" and (scenario, parameter) in self.null_scenarios:
             null = self.null_scenarios[scenario, parameter]
             value = row.compute(self.sample(null, method, parameter, policy, alpha), s)
@@ -345,6 +350,7 @@ def _sample(table: pd.DataFrame, alpha: float) -> Sample:
         p_value=p,
         significant=np.where(np.isnan(p), by_interval, (p < alpha).astype(float)),
         ess=column("ess_bulk"),
+        contraction=column("contraction"),
         seconds=column("seconds"),
         alpha=alpha,
     )
@@ -377,8 +383,8 @@ def _of_fits(cells: _Cells, rows: Sequence[Measure]) -> Iterator[tuple[Any, ...]
         seconds = fits["seconds"].to_numpy(dtype=float, na_value=np.nan)
         spread = float(seconds.std(ddof=1) / np.sqrt(n)) if n > 1 else NAN
         values = {
-            "convergence": (p, float(np.sqrt(p * (1 - p) / n))),
-            "seconds": (float(seconds.mean()), spread),
+            "convergence": rate_of(p, n),
+            "seconds": known_to(float(seconds.mean()), spread),
         }
         for name, value in values.items():
             if name in wanted:

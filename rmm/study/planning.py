@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from rmm.study.config import Study
+from rmm.study.rates import wilson
 from rmm.study.stopping import PROPORTIONS, Target, usable_error
 
 if TYPE_CHECKING:
@@ -155,10 +156,8 @@ def _need(target: Target, row: dict[Any, Any], tried: int) -> Need:
 
 def _most(target: Target, value: float, n: int, fits: float) -> float:
     """Fits at the end of the pilot's 95% interval: of a rate, or of a variance (as of normal)."""
-    from rmm.study.report.numbers import wilson
-
     if target.measure in PROPORTIONS:
-        low, high = wilson(value, n, z=1.644854)
+        low, high = wilson(value, n, level=0.9)
         p = min(max(0.5, low), high)  # the rate in the interval that is nearest to a half
         return max(fits, p * (1 - p) / target.mcse**2)
     return fits * (n - 1) / float(special.chdtri(n - 1, 0.95))

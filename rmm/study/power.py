@@ -19,6 +19,8 @@ from rmm.errors import StudyError
 from rmm.study import addresses
 from rmm.study.curves import Curve, Size, bracket, fit_curve
 from rmm.study.letters import Letters, shown
+from rmm.study.measures import rate_of
+from rmm.study.rates import wilson
 from rmm.study.results import write_parquet
 
 if TYPE_CHECKING:
@@ -72,8 +74,13 @@ class Point:
 
     @property
     def mcse(self) -> float:
-        """sqrt(p (1 - p) / n)."""
-        return math.sqrt(self.power * (1 - self.power) / self.n) if self.n else math.nan
+        """sqrt(p (1 - p) / n); nan where none or all reject."""
+        return rate_of(self.power, self.n).mcse
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% Monte Carlo interval of the power (Wilson)."""
+        return wilson(self.power, self.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,8 +324,9 @@ def table_rows(found: PowerCurve, target: float) -> Iterator[dict[str, Any]]:
     common = {"method": found.method, "setting": json.dumps(dict(found.setting))}
     for p in found.points:
         counts = {"n": p.n, "n_failed": p.n_failed, "n_not_converged": p.n_not_converged}
+        low, high = p.interval
         yield {"kind": "point", **common, "scenario": p.scenario, "size": float(p.size),
-               "power": p.power, "mcse": p.mcse, **counts}  # fmt: skip
+               "power": p.power, "mcse": p.mcse, "low": low, "high": high, **counts}  # fmt: skip
     curve, size = found.curve, found.size(target)
     facts: dict[str, Any] = {}
     if curve is not None:

@@ -48,6 +48,7 @@ ESTIMATES = pa.schema(
         ("ess_bulk", pa.float64()),
         ("ess_tail", pa.float64()),
         ("mcse", pa.float64()),  # Monte Carlo error of `mean` within the fit
+        ("contraction", pa.float64()),  # 1 - var(posterior) / var(prior); see rmm.contraction
         ("rank", pa.int32()),  # of a truth drawn from a prior, among 99 draws: 0 to 99
         ("divergences", pa.int32()),
         ("seconds", pa.float64()),  # of the whole fit; the same in all rows of a fit
@@ -61,7 +62,7 @@ ESTIMATES = pa.schema(
 )
 
 #: Columns that files of earlier versions lack; read as null.
-LATER = ("mcse", "rank")
+LATER = ("mcse", "contraction", "rank")
 
 #: `method` and `parameter` are never null; `alpha` is null for measures that have none.
 PERFORMANCE = pa.schema(
@@ -73,7 +74,9 @@ PERFORMANCE = pa.schema(
         ("alpha", pa.float64()),
         pa.field("policy", pa.string(), nullable=False),  # per_method | complete_case
         ("value", pa.float64()),
-        ("mcse", pa.float64()),
+        ("mcse", pa.float64()),  # null for rates of 0 and 1
+        ("lower", pa.float64()),  # 95% Monte Carlo interval; Wilson's for rates
+        ("upper", pa.float64()),
         ("n", pa.int64()),  # usable fits that the value rests on
         ("n_failed", pa.int64()),  # failed and timed out
         ("n_not_converged", pa.int64()),

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.errors import StudyError
 from rmm.study import addresses
 from rmm.study.closed_forms import CLOSED_FORMS
 from rmm.study.config import Study
 from rmm.study.estimates_file import EstimatesFile
 from rmm.study.performance import having_of, performance
+from rmm.study.references import holds
 from rmm.study.results import performance_table, write_parquet
 from rmm.study.scenarios import Scenario
 
@@ -119,67 +119,44 @@ def _lookup(found: _Found, key: Any, alpha: float) -> tuple[float, str | None]:
 
 
 def references(study: Study) -> _Found:
-    """Reference values: (scenario, method, parameter, measure) -> (alpha or None, value, source).
-
-    Raises
-    ------
-    StudyError
-        If a closed form does not apply to a scenario.
-    """
+    """Known values: (scenario, method, parameter, measure) -> (alpha or None, value, source)."""
     out: _Found = {}
-    for index, one in enumerate(study.reference):
+    for one in study.reference:
         for scenario in study.scenarios:
-            for measure, alpha, value, source in _values(study, index, one, scenario):
+            for measure, alpha, value, source in _values(study, one, scenario):
                 key = (scenario.id, one["method"], one["parameter"], measure)
                 out.setdefault(key, []).append((alpha, value, source))
     return out
 
 
 def _values(
-    study: Study, index: int, one: Any, scenario: Scenario
+    study: Study, one: Any, scenario: Scenario
 ) -> list[tuple[str, float | None, float, str]]:
+    from rmm.study.batches import draw_replication
+
     if one.get("closed_form") is None:
         return [
             (one["measure"], None, float(v["value"]), one.get("source", "published"))
             for v in one["values"]
             if all(scenario.factors[f] == level for f, level in v["where"].items())
         ]
+    if not holds(one, scenario):
+        return []
     form = CLOSED_FORMS[one["closed_form"]]
     alphas = [a for e in study.estimands if e.parameter == one["parameter"] for a in e.alpha]
+    drawn = draw_replication(study.seed, scenario, 1)
     return [
         (form.measure, a if form.measure == "rejection" else None,
-         _closed(study, index, form.name, scenario, one["parameter"], a), form.source)
+         form.value(scenario.content, drawn, one["parameter"], a), form.source)
         for a in alphas
     ]  # fmt: skip
 
 
-def _closed(
-    study: Study, index: int, name: str, scenario: Scenario, parameter: str, alpha: float
-) -> float:
-    from rmm.study.batches import draw_replication
-
-    form = CLOSED_FORMS[name]
-    drawn = draw_replication(study.seed, scenario, 1)
-    try:
-        if form.needs_fixed and not _is_fixed(scenario):
-            raise ValueError("it holds for one design: memberships and covariates `redraw: false`")
-        return form.value(scenario.content, drawn, parameter, alpha)
-    except (ValueError, KeyError) as error:
-        raise StudyError(
-            f"{study.file}: reference[{index}].closed_form\n  found:   {name}, which does not "
-            f"apply to scenario {scenario.id}: {error}"
-        ) from error
-
-
-def _is_fixed(scenario: Scenario) -> bool:
-    covariates = scenario.content["covariates"].values()
-    return scenario.recipe.fixed and all(
-        c.get("column") is not None or not c["redraw"] for c in covariates
-    )
-
-
 def null_scenarios(study: Study) -> dict[tuple[str, str], str]:
-    """(scenario, parameter) -> the scenario that differs in this parameter alone, at its null."""
+    """(scenario, parameter) -> the scenario that differs in this parameter alone, at its null.
+
+    A scenario where the null hypothesis holds has none: it has no power.
+    """
     out: dict[tuple[str, str], str] = {}
     for estimand in study.estimands:
         name = estimand.parameter
@@ -191,7 +168,7 @@ def null_scenarios(study: Study) -> dict[tuple[str, str], str]:
                 if scenario.content["truth"]["parameters"][name] == estimand.null:
                     at_null[rest[scenario.id]] = scenario.id
         for scenario_id, key in rest.items():
-            if key in at_null:
+            if at_null.get(key, scenario_id) != scenario_id:
                 out[scenario_id, name] = at_null[key]
     return out
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from rmm.study.curves import Curve, Size, bracket, fit_curve
 from rmm.study.power import Search
+from rmm.study.rates import wilson
 
 #: Distance of the two sizes of a round from the estimate, on the probit scale of power.
 _STEP = 0.35
@@ -183,8 +184,6 @@ def _ended(
 ) -> str:
     if search.low <= found.low and found.high <= search.high and found.width <= search.precision:
         return "precise"
-    from rmm.study.report.numbers import wilson
-
     low, high = counts.get(search.low), counts.get(search.high)
     if low and low[1] and wilson(low[0] / low[1], low[1])[0] > target:
         return "below"

@@ -7,6 +7,7 @@ else lies on disk change neither a decision nor an estimate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -241,13 +242,14 @@ def _aims(
 def usable_error(measure: str, value: float, mcse: float, n: int) -> float:
     """The Monte Carlo error that a decision takes; 0 and nan reach no target.
 
-    A proportion of 0 or 1 has the error 0 at any n, which says nothing. So proportions are
-    taken with two hits and two misses more (Agresti & Coull 1998) where that error is larger.
+    A proportion of 0 or 1 has no Monte Carlo standard error. So proportions are taken with two
+    hits and two misses more (Agresti & Coull 1998) where that error is larger, or the only one.
     """
     if measure not in PROPORTIONS or not n:
         return mcse
     p = (value * n + 2) / (n + 4)
-    return max(mcse, float((p * (1 - p) / (n + 4)) ** 0.5))
+    floor = float((p * (1 - p) / (n + 4)) ** 0.5)
+    return floor if math.isnan(mcse) else max(mcse, floor)
 
 
 def decision(study: Study, scenario: Scenario, estimates: pd.DataFrame, stage: int) -> Standing:

@@ -16,13 +16,31 @@ from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
 from rmm.study.batches import jobs_of
 from rmm.study.checkpoints import discard
+from rmm.study.model_checks import check_models
 from rmm.study.provenance import begin_run, end_run
 
-# Snakemake puts this path into shell commands as it is, which blanks, apostrophes and letters
-# beyond ASCII do not survive. Jobs start in the present folder: an environment inside it needs no
-# more than its relative path; any other one is quoted.
-if shlex.quote(sys.executable) != sys.executable:
-    sys.executable = shlex.quote(os.path.relpath(sys.executable))
+
+def plain_path(executable):
+    """Return a path of Python that a shell takes without quotes.
+
+    Snakemake writes `sys.executable` into commands as it is. Jobs start in the present folder: an
+    environment inside it has a relative path; one elsewhere, of unusual characters, gets a link.
+    """
+    if shlex.quote(executable) == executable:
+        return executable
+    inside = os.path.relpath(executable)
+    if shlex.quote(inside) == inside:
+        return inside
+    link, environment = Path(".snakemake/environment"), Path(executable).parents[1]
+    if not (link.is_symlink() and link.readlink() == environment):
+        link.parent.mkdir(exist_ok=True)
+        new = link.with_name(f"environment-{os.getpid()}")
+        new.symlink_to(environment)
+        new.replace(link)
+    return str(link / "bin" / Path(executable).name)
+
+
+sys.executable = plain_path(sys.executable)
 
 # One job is one core: the threads of linear algebra would fight with the workflow's. Set before
 # the jobs start, which inherit it.
@@ -76,6 +94,7 @@ def most_jobs():
 
 
 if workflow.is_main_process:
+    letter(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
 
 # What collection, measures and report depend on besides the fits.

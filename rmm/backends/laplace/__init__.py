@@ -198,5 +198,10 @@ def available() -> Availability:
 
 
 BACKEND = Backend(
-    name="laplace", language="laplace", run=run, available=available, options=("ess",)
+    name="laplace",
+    language="laplace",
+    run=run,
+    available=available,
+    options=("ess",),
+    check_values=_wanted,
 )

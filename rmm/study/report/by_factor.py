@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rmm.study.report.charts import MOST_PANELS, Chart
 from rmm.study.report.dots import Axis, Band, Dot, DotPanel, Line, keys, limits, panel_size
 from rmm.study.report.levels import is_null, is_numeric, readable, split
-from rmm.study.report.numbers import acceptance_band, compact, wilson
+from rmm.study.report.numbers import FEW, acceptance_band, compact
 from rmm.study.report.results import Results
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ class Measured:
     target: Callable[[Mapping[str, Any]], float] | None = None
     target_name: str = ""
 
-
-FEW = 10  # usable replications: too few to be drawn beside many
 
 MEASURED: tuple[Measured, ...] = (
     Measured(
@@ -198,7 +196,7 @@ def _panels(
         words = [estimand["parameter"]] if several else []
         words += [f"{readable(f)} = {compact(v)}" for f, v in combination]
         where = tuple(results.filters.level(f, v) for f, v in combination)
-        lines = tuple(_lines(measured, part, axis, results))
+        lines = tuple(_lines(part, axis, results))
         bands = _bands(measured, estimand, int(part["n"].max()))
         panels.append(
             DotPanel(", ".join(words), lines, axis, bands, target, (0.0, 1.0), False, where)
@@ -221,12 +219,12 @@ def _bands(measured: Measured, estimand: Mapping[str, Any], n: int) -> tuple[Ban
     return ()
 
 
-def _lines(measured: Measured, part: pd.DataFrame, axis: Axis, results: Results) -> list[Line]:
+def _lines(part: pd.DataFrame, axis: Axis, results: Results) -> list[Line]:
     lines = []
     for number, method in enumerate(results.methods):
         rows = part[(part["method"] == method) & part["value"].notna()].to_dict("records")
         dots = [
-            Dot(_place(row, number, axis, results), *_interval(measured, row), _reference(row),
+            Dot(_place(row, number, axis, results), *_interval(row), _reference(row),
                 _on_axis(row, results))
             for row in rows
         ]  # fmt: skip
@@ -247,12 +245,10 @@ def _place(row: Mapping[Any, Any], number: int, axis: Axis, results: Results) ->
     return axis.at[axis.labels.index(compact(row[results.factors[0]]))]
 
 
-def _interval(measured: Measured, row: Mapping[Any, Any]) -> tuple[float, float, float]:
-    value, mcse = float(row["value"]), float(row["mcse"])
-    if measured.proportion:
-        return (value, *wilson(value, float(row["n"])))
-    half = 0.0 if math.isnan(mcse) else 1.959964 * mcse
-    return value, value - half, value + half
+def _interval(row: Mapping[Any, Any]) -> tuple[float, float, float]:
+    """A value and its Monte Carlo interval; of no width where none is known."""
+    value, low, high = (float(row[c]) for c in ("value", "lower", "upper"))
+    return value, value if math.isnan(low) else low, value if math.isnan(high) else high
 
 
 def _reference(row: Mapping[Any, Any]) -> float:

@@ -6,12 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.levels import is_null, is_numeric, readable
-from rmm.study.report.numbers import acceptance_band, compact, decimals_for, fixed, rate
+from rmm.study.report.numbers import (
+    FEW,
+    acceptance_band,
+    compact,
+    decimals_for,
+    fixed,
+    rate,
+    rate_of_n,
+)
 from rmm.study.report.ranks import rank_table
 from rmm.study.report.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_TOO_FEW = f"fewer than {FEW} usable data sets, too few for a verdict"
 
 
 def findings(results: Results) -> list[tuple[str, str]]:
@@ -45,35 +56,50 @@ def _rejections(results: Results, estimand: Mapping[str, Any]) -> pd.DataFrame:
 
 def _size(results: Results, estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
     alpha = float(estimand["alpha"])
-    records = rows.to_dict("records")
+    every = rows.to_dict("records")
+    records = [row for row in every if row["n"] >= FEW]
+    null = f"rejects the true null hypothesis {estimand['parameter']} = "
+    null += compact(float(estimand["null"]))
+    if not records:
+        return f"{null} at a rate of {_rates(results, every)}: {_TOO_FEW}."
     bands = [acceptance_band(alpha, int(row["n"])) for row in records]
     pairs = list(zip(records, bands, strict=True))
     above = sum(row["value"] > band[1] for row, band in pairs)
     below = sum(row["value"] < band[0] for row, band in pairs)
     return (
-        f"rejects the true null hypothesis {estimand['parameter']} = "
-        f"{compact(float(estimand['null']))} at a rate of {_rates(results, records)}: "
+        f"{null} at a rate of {_rates(results, records)}: "
         f"{_verdict(above, below, len(records))} the band of a correct test at level "
-        f"{rate(alpha, 2)} ({_band_words(records, bands)})."
+        f"{rate(alpha, 2)} ({_band_words(records, bands)}){_not_judged(every, records)}."
     )
+
+
+def _not_judged(every: Sequence[Any], judged: Sequence[Any]) -> str:
+    """Scenarios that have too few data sets for a verdict."""
+    left = len(every) - len(judged)
+    return f"; {left} scenario{'s' * (left > 1)} with {_TOO_FEW}" if left else ""
 
 
 def _rates(results: Results, records: Sequence[Mapping[Any, Any]]) -> str:
     """Each rate with its level of the one factor, or the range over many scenarios."""
     if len(records) == 1:
-        return rate(float(records[0]["value"]))
+        return rate_of_n(float(records[0]["value"]), records[0]["n"])
     factor = results.factors[0]
     if (
         len(results.factors) == 1
         and len(records) <= 6
         and is_numeric(results.scenarios[factor].tolist())
     ):
-        words = " / ".join(rate(float(row["value"])) for row in records)
+        words = " / ".join(rate_of_n(float(row["value"]), row["n"]) for row in records)
         levels = dict(zip(results.scenarios["scenario"], results.scenarios[factor], strict=True))
         where = " / ".join(compact(levels[row["scenario"]]) for row in records)
         return f"{words} at {readable(factor)} {where}"
-    values = [float(row["value"]) for row in records]
-    return f"{rate(min(values))} to {rate(max(values))} over {len(values)} scenarios"
+    return f"{_rate_span(records)} over {len(records)} scenarios"
+
+
+def _rate_span(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """The lowest and the highest rate."""
+    ends = [choose(rows, key=lambda row: float(row["value"])) for choose in (min, max)]
+    return _span([rate_of_n(float(row["value"]), row["n"]) for row in ends])
 
 
 def _verdict(above: int, below: int, count: int) -> str:
@@ -132,22 +158,28 @@ def _bias_words(rows: Sequence[Mapping[Any, Any]]) -> str:
         return ""
     values = [float(row["value"]) for row in rows]
     decimals = decimals_for([float(row["mcse"]) for row in rows], values)
-    far = sum(abs(row["value"]) > 3 * row["mcse"] for row in rows)
+    judged = [row for row in rows if row["n"] >= FEW]
+    far = sum(abs(row["value"]) > 3 * row["mcse"] for row in judged)
     span = _span([fixed(v, decimals) for v in (min(values), max(values))])
+    if not judged:
+        return f"bias {span} ({_TOO_FEW})"
     words = ("more than 3 Monte Carlo errors from zero", "within 3 Monte Carlo errors of zero")
-    return f"bias {span}, {_count(far, len(rows), *words)}"
+    return f"bias {span}, {_count(far, len(judged), *words)}{_not_judged(rows, judged)}"
 
 
 def _coverage_words(rows: Sequence[Mapping[Any, Any]], estimand: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     alpha = float(estimand["alpha"])
-    values = [float(row["value"]) for row in rows]
-    bands = [acceptance_band(alpha, int(row["n"])) for row in rows]
+    judged = [row for row in rows if row["n"] >= FEW]
+    heading = f"coverage of {100 * (1 - alpha):g}% intervals {_rate_span(rows)}"
+    if not judged:
+        return f"{heading} ({_TOO_FEW})"
+    values = [float(row["value"]) for row in judged]
+    bands = [acceptance_band(alpha, int(row["n"])) for row in judged]
     out = sum(not 1 - high <= v <= 1 - low for v, (low, high) in zip(values, bands, strict=True))
-    span = _span([rate(min(values)), rate(max(values))])
     words = ("outside the band of correct intervals", "inside the band of correct intervals")
-    return f"coverage of {100 * (1 - alpha):g}% intervals {span}, {_count(out, len(rows), *words)}"
+    return f"{heading}, {_count(out, len(judged), *words)}{_not_judged(rows, judged)}"
 
 
 def _span(ends: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rmm.study.measures import RATES
 from rmm.study.report.by_factor import MEASURED, Measured, rows_of
 from rmm.study.report.charts import Chart, Pen
 from rmm.study.report.levels import readable
@@ -83,7 +84,12 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     ]  # fmt: skip
     levels = results.filters.levels
     size = (max(3.4, 0.75 * len(levels[across]) + 0.9), max(1.9, 0.34 * len(levels[down]) + 1.0))
-    caption = f"The darker, the farther from {compact(target)}. Standard errors: see the tables."
+    caption = (
+        f"The darker, the farther from {compact(target)}. Below rates of 0 and 1: the other end of "
+        "their 95% interval (Wilson). Standard errors: see the tables."
+        if measured.proportion
+        else f"The darker, the farther from {compact(target)}. Standard errors: see the tables."
+    )
     return Chart(
         f"heat_{measured.name}",
         f"{measured.title} by {readable(across)} and {readable(down)}, {estimand['parameter']}",
@@ -108,8 +114,19 @@ def _panel(
     columns, lines = (tuple(map(compact, results.filters.levels[f])) for f in (across, down))
     cells = tuple(
         Cell(columns.index(compact(row[across])), lines.index(compact(row[down])),
-             show(row["value"]) if math.isfinite(row["value"]) else MISSING,
+             _text(row, show),
              abs(row["value"] - target) / far, results.filters.scenario(row))
         for row in rows
     )  # fmt: skip
     return HeatPanel(method, cells, columns, lines, (results.filters.method(method),))
+
+
+def _text(row: Mapping[Any, Any], show: Any) -> str:
+    """A value; a rate of 0 or 1 with the other end of its interval below it."""
+    value = float(row["value"])
+    if not math.isfinite(value):
+        return MISSING
+    if row["measure"] in RATES and value in (0, 1):
+        end = f"≤ {show(row['upper'])}" if value == 0 else f"≥ {show(row['lower'])}"
+        return f"{show(value)}\n{end}"
+    return str(show(value))

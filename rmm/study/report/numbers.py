@@ -5,21 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from rmm.study.rates import wilson
+
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
-
-
-def wilson(p: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """95% interval of a proportion (Wilson 1927): sensible at 0 and 1, where p ± 1.96 MCSE is not.
-
-    Returns (nan, nan) without observations.
-    """
-    if not n or math.isnan(p):
-        return math.nan, math.nan
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At 0 and 1 the bounds are exact, but for rounding.
-    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+#: Fewer usable replications than this have no verdict.
+FEW = 10
 
 
 def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -77,6 +68,22 @@ def fixed(value: float | None, decimals: int) -> str:
 def rate(value: float, decimals: int = 3) -> str:
     """A proportion without its leading zero, as in the field's tables: .052."""
     return fixed(value, decimals).replace("0.", ".", 1) if abs(value) < 1 else fixed(value, 2)
+
+
+def rate_of_n(share: float, n: float) -> str:
+    """A rate; with its 95% Wilson interval where it is 0 or 1, and so has no standard error."""
+    if share not in (0, 1):
+        return rate(share)
+    return f"{rate(share)} [{', '.join(rate(end) for end in wilson(share, n))}]"
+
+
+def uncertainty(mcse: float, lower: float, upper: float, decimals: int) -> str:
+    """What stands beside a value: its Monte Carlo error, or its interval where it has none."""
+    if not math.isnan(mcse):
+        return f"({fixed(mcse, decimals)})"
+    if math.isnan(lower) or math.isnan(upper):
+        return ""
+    return f"[{fixed(lower, decimals)}, {fixed(upper, decimals)}]"
 
 
 def compact(value: object) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from rmm.study.power import Power, PowerCurve, curves_from
 from rmm.study.report.charts import MOST_PANELS, Chart, Key, Pen, method_keys
 from rmm.study.report.levels import is_null, readable
-from rmm.study.report.numbers import compact, wilson
+from rmm.study.report.numbers import compact
 from rmm.study.report.results import Results
 from rmm.style import FILL, RULE, Look
 
@@ -106,7 +106,7 @@ def _title(curve: PowerCurve) -> str:
 
 def _points(cell: Any, found: PowerCurve, look: Look) -> list[Any]:
     points = [p for p in found.points if p.n]
-    ends = [wilson(p.power, p.n) for p in points]
+    ends = [p.interval for p in points]
     bars = [[p.power - low for p, (low, _) in zip(points, ends, strict=True)],
             [high - p.power for p, (_, high) in zip(points, ends, strict=True)]]  # fmt: skip
     drawn = cell.errorbar(

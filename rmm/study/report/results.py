@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.errors import StudyError
 from rmm.study.host import FACTS
+from rmm.study.measures import RATES
+from rmm.study.rates import wilson
 from rmm.study.reading import read_yaml
 from rmm.study.report.filters import Filters
 from rmm.study.report.levels import is_numeric
@@ -177,6 +179,7 @@ def read_results(folder: Path) -> Results:
         )
     config = read_yaml(folder / "config.yaml")
     scenarios, performance = (pd.read_parquet(folder / names[i]) for i in (1, 3))
+    performance = with_intervals(performance)
     estimates = _estimates(folder / "estimates.parquet")
     # A factor may be called like a column of the measures (`n`): the merged tables keep both.
     taken = (set(performance.columns) | set(estimates.columns)) - {"scenario"}
@@ -187,6 +190,28 @@ def read_results(folder: Path) -> Results:
         folder.name, config, scenarios, estimates, performance, _ran_on(folder),
         stopping_facts(folder),
     )  # fmt: skip
+
+
+def with_intervals(performance: pd.DataFrame) -> pd.DataFrame:
+    """Measures with their Monte Carlo intervals, which files of earlier versions lack.
+
+    There, a rate of 0 or 1 has a Monte Carlo error of 0, which is none. The number of fits behind
+    `type_s`, those that are significant, is not in the file.
+    """
+    if "lower" in performance:
+        return performance
+    value, mcse, n = (performance[c].to_numpy(float) for c in ("value", "mcse", "n"))
+    known, rates = performance["measure"] != "type_s", performance["measure"].isin(RATES)
+    wilsons = [
+        wilson(v, k) if is_rate and is_known else (v - 1.959964 * e, v + 1.959964 * e)
+        for v, e, k, is_rate, is_known in zip(value, mcse, n, rates, known, strict=True)
+    ]
+    ends = rates & performance["value"].isin([0.0, 1.0])
+    return performance.assign(
+        mcse=performance["mcse"].mask(ends),
+        lower=[low for low, _ in wilsons],
+        upper=[high for _, high in wilsons],
+    )
 
 
 def _estimates(path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.levels import readable
-from rmm.study.report.numbers import MISSING, compact, decimals_for, fixed
+from rmm.study.report.numbers import MISSING, compact, decimals_for, fixed, uncertainty
 from rmm.study.report.ranks import rank_table
 from rmm.study.report.results import Results
 
@@ -49,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "difference_width": Measure("Interval width"),
     "selection": Measure("Selected", 3),
     "seconds": Measure("Seconds per fit", 2),
+    "contraction": Measure("Contraction of the prior"),
     "ess_per_second": Measure("ESS per second", 1),
 }
 
@@ -62,8 +63,8 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
      ("difference_rejection", "difference_coverage", "difference_bias", "difference_mse",
       "difference_width")),
     ("computation", "Further measures, convergence and time",
-     ("mean", "mse", "relative_precision", "exaggeration", "convergence", "seconds",
-      "ess_per_second")),
+     ("mean", "mse", "relative_precision", "exaggeration", "contraction", "convergence",
+      "seconds", "ess_per_second")),
 )  # fmt: skip
 
 
@@ -202,8 +203,9 @@ def _caption(results: Results, parameter: str) -> str:
     truths = {results.truth(str(s), parameter) for s in results.scenarios["scenario"]}
     known = sorted(t for t in truths if not math.isnan(t))
     text = (
-        "Monte Carlo standard errors in parentheses; n: usable fits. Counts of other fits are "
-        f"marked where they are more than {100 * ALARM:g}%."
+        "In parentheses: Monte Carlo standard errors. In brackets: 95% intervals (Wilson) of rates "
+        "of 0 and 1. n: usable fits. Counts of other fits are marked where they are more than "
+        f"{100 * ALARM:g}%."
     )
     if known:
         values = ", ".join(compact(float(t)) for t in known)
@@ -229,14 +231,21 @@ def _key(pair: tuple[str, float]) -> tuple[str, float | None]:
 def _decimals(found: Mapping[tuple[Any, ...], Mapping[Any, Any]], pair: tuple[str, float]) -> int:
     mine = [r for key, r in found.items() if key[2:] == _key(pair)]
     most = MEASURES[pair[0]].digits_at_most
-    return decimals_for([r["mcse"] for r in mine], [r["value"] for r in mine], most)
+    return decimals_for([_error(r) for r in mine], [r["value"] for r in mine], most)
+
+
+def _error(row: Mapping[Any, Any]) -> float:
+    """The Monte Carlo error; of rates of 0 and 1 what it would be by the width of the interval."""
+    mcse = float(row["mcse"])
+    return (float(row["upper"]) - float(row["lower"])) / 4 if math.isnan(mcse) else mcse
 
 
 def _value_cells(row: Mapping[Any, Any] | None, decimals: int, usual: Any) -> list[Cell]:
     """A value and its error; measures of other fits than the row's others (`usual`) say their n."""
-    value = math.nan if row is None else float(row["value"])
-    mcse = math.nan if row is None else float(row["mcse"])
-    error = "" if math.isnan(mcse) else f"({fixed(mcse, decimals)})"
+    value, mcse, lower, upper = (
+        math.nan if row is None else float(row[c]) for c in ("value", "mcse", "lower", "upper")
+    )
+    error = uncertainty(mcse, lower, upper, decimals)
     if row is not None and not math.isnan(value) and row["n"] != usual:
         error = f"{error} n {int(row['n']):,}".strip()
     return [Cell(fixed(value, decimals), value, "number"), Cell(error, mcse, "error")]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmm.study.host import FACTS, RUN_FACTS
+from rmm.study.measures import RATES
 from rmm.study.report.levels import words
-from rmm.study.report.numbers import MISSING, compact, duration, fixed, rate
+from rmm.study.report.numbers import FEW, MISSING, compact, duration, fixed, rate, uncertainty
 from rmm.study.report.results import STATUSES, Results
 
 #: Columns of the estimates that say where they come from.
@@ -100,22 +101,33 @@ def reference_rows(results: Results) -> list[dict[str, str]]:
 
 
 def _reference_row(results: Results, row: Mapping[Any, Any]) -> dict[str, str]:
-    mcse = float(row["mcse"])
-    difference = float(row["value"]) - float(row["reference"])
-    in_mcse = difference / mcse if mcse > 0 else math.nan
+    mcse, value, known = (float(row[name]) for name in ("mcse", "value", "reference"))
+    in_mcse = _distance(row, value, known, mcse)
     classes = (results.filters.method(row["method"]), *results.filters.scenario(row))
     return {
         "classes": " ".join(classes),
         "where": words(results, row) or MISSING,
         "method": row["method"],
         "measure": f"{row['measure'].replace('_', ' ')} of {row['parameter']}",
-        "ours": fixed(float(row["value"]), 4),
-        "mcse": f"({fixed(mcse, 4)})",
-        "reference": fixed(float(row["reference"]), 4),
+        "ours": fixed(value, 4),
+        "mcse": uncertainty(mcse, float(row["lower"]), float(row["upper"]), 4),
+        "reference": fixed(known, 4),
         "difference": fixed(in_mcse, 1),
         "far": "alarm" if abs(in_mcse) > 3 else "",
         "source": str(row.get("reference_source") or ""),
     }
+
+
+def _distance(row: Mapping[Any, Any], value: float, known: float, mcse: float) -> float:
+    """Difference in Monte Carlo errors; nan with too few data sets for a verdict.
+
+    A rate of 0 or 1 has no Monte Carlo error: the error is then that of the known value.
+    """
+    if row["n"] < FEW:
+        return math.nan
+    if row["measure"] in RATES and value in (0, 1) and 0 < known < 1:
+        mcse = math.sqrt(known * (1 - known) / row["n"])
+    return (value - known) / mcse if mcse > 0 else math.nan
 
 
 def reference_note(rows: Sequence[Mapping[str, str]]) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rmm.study.rates import wilson
 from rmm.study.report.charts import MOST_PANELS, Chart, Key, Pen
 from rmm.study.report.levels import words
-from rmm.study.report.numbers import rate, wilson
+from rmm.study.report.numbers import rate
 from rmm.study.report.results import Results
 
 if TYPE_CHECKING:

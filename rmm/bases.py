@@ -1,0 +1,175 @@
+"""Predictors of several columns: `factor(x)`, `C(x, base = "b")`, `poly(x, 2)`.
+
+A basis turns the values of one expression into columns. What it takes from a table, levels or
+the numbers of polynomials, is kept: new tables are coded as the table of the fit was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rmm.errors import DataError
+
+Array = np.ndarray[Any, Any]
+MAX_DEGREE = 20  # of poly(): beyond it columns are noise of rounding
+_SHOWN = 12  # levels in a message
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Values as categories, whatever they look like.
+
+    Attributes
+    ----------
+    base : str, float, bool or None
+        The level that the others are compared with; None for the first.
+    levels : tuple or None
+        The base first; None before a table is known.
+    """
+
+    base: Any = None
+    levels: tuple[Any, ...] | None = None
+
+    def settled(self, label: str, found: Sequence[Any]) -> Categories:
+        """With the levels of a column, sorted; those that were given stay.
+
+        Raises
+        ------
+        DataError
+            If the base is not among them.
+        """
+        levels = list(self.levels or found)
+        if self.base is not None and self.base not in levels:
+            raise DataError(f"`{label}`: {self.base!r} is no level. Levels: {_shown(levels)}.")
+        if self.base is not None:
+            levels.insert(0, levels.pop(levels.index(self.base)))
+        return replace(self, levels=tuple(levels))
+
+    def codes(self, label: str, values: Sequence[Any], rows: Array) -> Array:
+        """(N,) number of each value's level; the base is number 0.
+
+        Parameters
+        ----------
+        label : str
+        values : (N,) sequence
+        rows : (N,) int array
+            Their row numbers, from 0, for the message.
+
+        Raises
+        ------
+        DataError
+            For a value that is not a level.
+        """
+        levels = list(self.levels or ())
+        place = {level: number for number, level in enumerate(levels)}
+        code = np.array([place.get(v, -1) for v in values], dtype=np.int64)
+        if (code < 0).any():
+            bad = np.flatnonzero(code < 0)
+            first = int(bad[np.argmin(rows[bad])])
+            raise DataError(
+                f"{values[first]!r} in row {int(rows[first]) + 1} is no level of `{label}`. "
+                f"Levels: {_shown(levels)}."
+            )
+        return code
+
+
+def _shown(levels: Sequence[Any]) -> str:
+    return ", ".join(map(str, levels[:_SHOWN])) + (", ..." if len(levels) > _SHOWN else "")
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Orthogonal polynomials of degree 1 to `degree`, as R's `poly()`.
+
+    Over the rows from which they are made, columns sum to 0, have sums of squares of 1 and
+    products of 0. They are computed by the three-term recurrence of Kennedy and Gentle (1980,
+    Statistical Computing, section 8.5), which R uses too, on standardised values.
+
+    Attributes
+    ----------
+    degree : int
+    constants : tuple of float, or None
+        Mean and sd; alpha of each degree; sums of squares of degrees -1 (1) to `degree`. None
+        before a table is known.
+    """
+
+    degree: int
+    constants: tuple[float, ...] | None = None
+
+    def settled(self, label: str, values: Array) -> Polynomial:
+        """With the constants of a column.
+
+        Raises
+        ------
+        DataError
+            If it has too few different values.
+        """
+        if self.constants is not None:
+            return self
+        different = len(np.unique(values))
+        if different <= self.degree:
+            raise DataError(
+                f"`{label}` needs more than {self.degree} different values, and there are "
+                f"{different}."
+            )
+        mean = float(np.mean(values))
+        most = float(np.max(np.abs(values - mean)))
+        x, alpha, squares = (values - mean) / most, list[float](), [1.0, float(len(values))]
+        before, now = np.zeros(len(x)), np.ones(len(x))
+        for _ in range(self.degree):
+            alpha.append(float(np.sum(x * now**2) / squares[-1]))
+            before, now = now, (x - alpha[-1]) * now - squares[-1] / squares[-2] * before
+            squares.append(float(np.sum(now**2)))
+        return replace(self, constants=(mean, most, *alpha, *squares))
+
+    def columns(self, label: str, values: Array) -> Array:
+        """(N, degree) columns."""
+        constants = self.settled(label, values).constants
+        assert constants is not None
+        mean, most, *rest = constants
+        alpha, squares = rest[: self.degree], rest[self.degree :]
+        x, out = (values - mean) / most, list[Array]()
+        before, now = np.zeros(len(x)), np.ones(len(x))
+        for degree in range(self.degree):
+            ratio = squares[degree + 1] / squares[degree]
+            before, now = now, (x - alpha[degree]) * now - ratio * before
+            out.append(now / np.sqrt(squares[degree + 2]))
+        return np.column_stack(out)
+
+
+type Basis = Categories | Polynomial
+
+
+@dataclass(frozen=True)
+class BasisFunction:
+    """How a basis is written, and what it is, for messages and documentation."""
+
+    example: str
+    usage: str
+    meaning: str
+
+
+_CATEGORIES = (
+    "the values as categories, also numbers; the base is the first level, or `base`; `levels` "
+    "gives their order"
+)
+
+BASES: dict[str, BasisFunction] = {
+    "factor": BasisFunction(
+        "factor(x)",
+        'factor(x), factor(x, base = "b") or factor(x, levels = c("b", "a"))',
+        _CATEGORIES,
+    ),
+    "C": BasisFunction(
+        'C(x, base = "b")', 'C(x), C(x, base = "b") or C(x, levels = c("b", "a"))', _CATEGORIES
+    ),
+    "poly": BasisFunction(
+        "poly(x, 2)",
+        "poly(x, 2): a column and its degree",
+        "orthogonal polynomials of degree 1 to 2, as in R: columns `poly(x, 2)1`, `poly(x, 2)2`",
+    ),
+}
