@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rmm.comparison import compare
     from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
+    from rmm.prior_draws import PriorPredictive, prior_predictive
+    from rmm.reshaping import to_long
     from rmm.simulation import SimulatedData, simulate
     from rmm.storage import load
 
@@ -40,10 +42,13 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "Fit": ("rmm.fitted", "Fit"),
     "program": ("rmm.fitting", "program"),
     "program_data": ("rmm.fitting", "program_data"),
+    "prior_predictive": ("rmm.prior_draws", "prior_predictive"),
+    "PriorPredictive": ("rmm.prior_draws", "PriorPredictive"),
     "compare": ("rmm.comparison", "compare"),
     "load": ("rmm.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
+    "to_long": ("rmm.reshaping", "to_long"),
     "datasets": ("rmm.datasets", None),
 }
 
@@ -68,6 +73,7 @@ __all__ = [
     "FormulaError",
     "PlotError",
     "PriorError",
+    "PriorPredictive",
     "ProgramError",
     "RmmError",
     "SimulatedData",
@@ -76,7 +82,9 @@ __all__ = [
     "compare",
     "fit",
     "load",
+    "prior_predictive",
     "program",
     "program_data",
     "simulate",
+    "to_long",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import check_seed, readable_methods
+from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.checks import check
 from rmm.conditional import reference_groups
+from rmm.contraction import contraction
 from rmm.crossvalidation import Refits, loo, waic
 from rmm.draws import text_labels, to_datatree
-from rmm.encoding import atom_values
+from rmm.errors import BackendError, SpecificationWarning
 from rmm.model import Model
+from rmm.outcomes import outcome_parts
 from rmm.prediction import log_likelihood, predict, table, unit_labels
+from rmm.programs import find_language
 from rmm.tables import Array
 from rmm.variance import variance_components
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     import xarray
 
 
+@readable_methods(BackendError)
 class AfterFit:
     """The methods of `rmm.Fit` that need posterior draws and the model, nothing else."""
 
@@ -37,6 +44,28 @@ class AfterFit:
     def draws(self) -> xarray.DataTree:
         """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
         return to_datatree(self.run, self.model)
+
+    @cached_property
+    def _contraction(self) -> pd.DataFrame:
+        """See `rmm.contraction`; NaN where the program, and so its priors, are the user's own."""
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        table = contraction(self.model, posterior, [n for n in names if n in posterior])
+        if self._own_program:
+            return table.assign(contraction=np.nan, quartiles=False)
+        return table
+
+    @property
+    def _own_program(self) -> bool:
+        """Whether the program is other than what this model is written as."""
+        language = find_language(find_backend(self.backend).language)
+        model = self.model
+        written = language.write(model.spec, model.priors.forms, model.integration)
+        return self.program != written
+
+    def _seed(self, seed: int | None) -> int:
+        check_seed(seed, BackendError)
+        return self.settings.seed if seed is None else seed
 
     def predict(
         self,
@@ -94,7 +123,7 @@ class AfterFit:
         >>> fit.predict(draws=True).dims
         ('chain', 'draw', 'group')
         """
-        chosen = self.settings.seed if seed is None else seed
+        chosen = self._seed(seed)
         labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
         return self._array(values, "group", labels) if draws else table(labels, values)
 
@@ -232,8 +261,10 @@ class AfterFit:
             See `rmm.checks.statistics` and `rmm.checks.survival`.
         """
         grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
-        parts = tuple(atom_values(part, grouped.group_frame) for part in outcome.parts)
-        chosen = self.settings.seed if seed is None else seed
+        with warnings.catch_warnings():  # which label is 1 was reported by the fit
+            warnings.simplefilter("ignore", SpecificationWarning)
+            parts = outcome_parts(outcome, self.model.spec.family, grouped.group_frame)
+        chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)
 

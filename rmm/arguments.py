@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from rmm.errors import RmmError, close_names
 
 #: Arguments of R's rmm and bml that have another name here, and what takes their place.
@@ -29,11 +31,24 @@ R_NAMES = {
     "hdi": "fit.summary(), which has the quantiles of the 95% interval",
 }
 _KINDS = inspect.Parameter
+_WHOLE = (int, np.integer)
+#: Annotation -> types of values, and what they are called.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "bool": ((bool, np.bool_), "True or False"),
+    "int": (_WHOLE, "a whole number"),
+    "str | None": ((str, type(None)), "text or None"),
+    "int | None": ((*_WHOLE, type(None)), "a whole number or None"),
+    "str | Path": ((str, os.PathLike), "a path"),
+}
 
 
-def readable[**P, T](error: type[RmmError]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def readable[**P, T](
+    error: type[RmmError], *, typed: bool = False
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A decorator: calls that do not fit the signature raise `error` and say what is wrong.
 
+    With `typed` values must have the types that plain annotations (``str``, ``int | None``) say.
     Where a function takes `data` and `family`, which of two positional arguments is which is
     decided by what they are: ``fit(formula, "weibull", data=table)`` and ``fit(formula, table,
     "weibull")`` are the same call.
@@ -49,15 +64,53 @@ def readable[**P, T](error: type[RmmError]) -> Callable[[Callable[P, T]], Callab
             if "data" in known and "family" in known:
                 given, named = _by_type(known, args, kwargs)
                 kwargs.update(named)
+            name = function.__qualname__.replace("AfterFit.", "Fit.")
             try:
-                signature.bind(*given, **kwargs)
+                bound = signature.bind(*given, **kwargs)
             except TypeError:
-                raise error(_mistake(function.__qualname__, signature, given, kwargs)) from None
+                raise error(_mistake(name, signature, given, kwargs)) from None
+            if typed:
+                _check_types(name, signature, bound.arguments, error)
             return function(*given, **kwargs)
 
         return checked
 
     return decorate
+
+
+def readable_methods[C: type](error: type[RmmError]) -> Callable[[C], C]:
+    """`readable` for all public methods that a class defines itself."""
+
+    def decorate(cls: C) -> C:
+        for name, member in list(vars(cls).items()):
+            if inspect.isfunction(member) and not name.startswith("_"):
+                setattr(cls, name, readable(error, typed=True)(member))
+        return cls
+
+    return decorate
+
+
+def _check_types(
+    name: str, signature: inspect.Signature, given: Mapping[str, Any], error: type[RmmError]
+) -> None:
+    for key, value in given.items():
+        types, called = _TYPES.get(str(signature.parameters[key].annotation), ((object,), ""))
+        whole = types[0] is int
+        if not isinstance(value, types) or (whole and isinstance(value, bool)):
+            raise error(f"{name}(): `{key}` must be {called}, not {shortened(value)}.")
+
+
+def shortened(value: Any) -> str:
+    """A value as a message shows it: plain ones as they are, of others the type."""
+    plain = isinstance(value, str | bytes | int | float | complex | type(None))
+    return repr(value) if plain else f"of type {type(value).__name__}"
+
+
+def check_seed(seed: Any, error: type[RmmError]) -> None:
+    """Raise `error` unless a seed is a whole number from 0, or None."""
+    whole = isinstance(seed, _WHOLE) and not isinstance(seed, bool)
+    if seed is not None and not (whole and seed >= 0):
+        raise error(f"`seed` must be a whole number from 0, or None, not {shortened(seed)}.")
 
 
 def _by_type(

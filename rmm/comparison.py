@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rmm.arguments import readable
 from rmm.crossvalidation import check_comparable
+from rmm.errors import DataError
 from rmm.fitted import Fit
 
 if TYPE_CHECKING:
     from typing import Any
 
+METHODS = ("stacking", "BB-pseudo-BMA", "pseudo-BMA")
 
+
+@readable(DataError)
 def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = False) -> Any:
     """Compare fits by leave-one-out cross-validation.
 
@@ -53,6 +58,25 @@ def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = 
     """
     import arviz_stats
 
+    _check(fits, method, refit)
     check_comparable({name: fit.model for name, fit in fits.items()})
     results = {name: fit.loo(refit=refit) for name, fit in fits.items()}
     return pd.DataFrame(arviz_stats.compare(results, method=method, round_to="none"))
+
+
+def _check(fits: Any, method: Any, refit: Any) -> None:
+    """Raise `DataError` for what is no fit by name, no way of weighing, or no flag."""
+    if not isinstance(fits, Mapping):
+        raise DataError(
+            f"`fits` must map names to fits, as in {{'one': fit1, 'two': fit2}}; it is of type "
+            f"{type(fits).__name__}."
+        )
+    odd = [name for name, fit in fits.items() if not isinstance(fit, Fit)]
+    if odd:
+        raise DataError(
+            f"`fits` holds {odd[0]!r}, of type {type(fits[odd[0]]).__name__}: not a fit."
+        )
+    if not isinstance(method, str) or method not in METHODS:
+        raise DataError(f"`method` must be one of {', '.join(METHODS)}, not {method!r}.")
+    if not isinstance(refit, bool):
+        raise DataError(f"`refit` must be True or False, not {refit!r}.")

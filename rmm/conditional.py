@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import shortened
 from rmm.bases import Categories
 from rmm.errors import DataError
 from rmm.formula import columns_of
@@ -15,6 +16,8 @@ from rmm.model import Model
 from rmm.tables import Array, numeric
 from rmm.terms import Formula, Term
 from rmm.weights import Column, leaf_columns, value_columns
+
+_MOST_POINTS = 100_000
 
 
 def reference_groups(
@@ -52,6 +55,14 @@ def reference_groups(
     DataError
         If the column is no predictor.
     """
+    if at is not None and not isinstance(at, Mapping):
+        raise DataError(f"`at` must map columns to values, not {shortened(at)}.")
+    if values is not None and np.ndim(values) != 1:
+        raise DataError(f"`values` must be a list of values, not {shortened(values)}.")
+    if not 1 <= points <= _MOST_POINTS:
+        raise DataError(
+            f"`points` must be a whole number from 1 to {_MOST_POINTS:,}, not {points}."
+        )
     formula, frame = model.spec.formula, model.grouped.frame
     predictors = [*_outside(formula), *_members(formula)]
     for name in (variable, *(at or {})):
@@ -63,6 +74,8 @@ def reference_groups(
             )
     given = frame[variable].dropna()
     grid = _grid(given.astype("category") if variable in _bases(model) else given, values, points)
+    if numeric(frame[variable].dropna()) is not None and grid.dtype.kind not in "biuf":
+        raise DataError(f"`values` of `{variable}` must be numbers, not {shortened(grid[0])}.")
     size = max(1, int(np.median(np.diff(model.grouped.start))))
     rows = pd.DataFrame({"row": np.repeat(np.arange(len(grid)), size)})
     table = pd.DataFrame(index=rows.index)

@@ -115,3 +115,8 @@ def intercept_prior(model: Model) -> Sum:
 def mostly_prior(table: pd.DataFrame) -> list[str]:
     """Names of the rows of a summary whose contraction is below `MOSTLY_PRIOR`."""
     return [str(name) for name in table.index[table["contraction"] < MOSTLY_PRIOR]]
+
+
+def by_quartiles(table: pd.DataFrame) -> list[str]:
+    """Names of the rows of `contraction` that compare interquartile ranges."""
+    return [str(name) for name in table.index[table["quartiles"]]]

@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning
+from rmm.group_sizes import reported_draws
 from rmm.inits import initial_values
 from rmm.model import Model
 from rmm.own_program import drawn_only
@@ -70,7 +71,8 @@ class Refits:
         if self.program != language.write(model.spec, forms, model.integration):  # the user's own
             both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
             starts = [drawn_only(self.program, language.name, s) for s in both]
-        return find_backend(self.backend).run(self.program, values, starts, self.settings, None)
+        run = find_backend(self.backend).run(self.program, values, starts, self.settings, None)
+        return replace(run, draws=reported_draws(model.spec, model.design.members, run.draws))
 
 
 def without_unit(model: Model, unit: int) -> Model:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rmm.encoding import Columns, atom_values, encode
-from rmm.errors import DataError, SpecificationWarning
+from rmm.encoding import Columns, atom_values
+from rmm.errors import SpecificationWarning
 from rmm.grouping import Grouped
-from rmm.identification import check_rank
+from rmm.identification import check_magnitude, check_rank
 from rmm.memberships import (
     Membership,
     build_membership,
@@ -20,9 +20,10 @@ from rmm.memberships import (
     fixed_sum,
     group_sums,
     sd,
-    sums_to_one,
 )
-from rmm.spec import ModelSpec, NestingPart
+from rmm.outcomes import outcome_parts
+from rmm.recipe import Encoded, encode_predictors, take_out_held, unit_labels
+from rmm.spec import INTERCEPT, ModelSpec, NestingPart
 from rmm.tables import Array, first_varying
 from rmm.units import Units
 
@@ -69,6 +70,12 @@ class Design:
     coords: Mapping[str, Array]
     rows: Array
 
+    @property
+    def centred(self) -> bool:
+        """Whether the intercept that is sampled differs from `b_l2[Intercept]`."""
+        parts = [self.center_l2, *(m.b_center for m in self.members)]
+        return any(np.any(c) for c in (*parts, *(n.center for n in self.nestings)))
+
 
 def build_design(
     spec: ModelSpec,
@@ -77,6 +84,7 @@ def build_design(
     centre: bool = True,
     transform: str | None = None,
     known: int | None = None,
+    encoded: Encoded | None = None,
 ) -> Design:
     """The arrays of a model on a table.
 
@@ -92,6 +100,8 @@ def build_design(
         The first `known` groups are those of a fit, the others are new (`rmm.new_groups`): the
         fit's groups alone give means, sds and totals, and nothing is checked again. The outcome
         is left out.
+    encoded : Encoded, optional
+        The columns of the predictors, where they are known already.
 
     Raises
     ------
@@ -99,32 +109,27 @@ def build_design(
         For outcomes, weights or weight variables that the model cannot use.
     """
     centre = centre and spec.spanned
-    groups, frame = grouped.groups, grouped.group_frame
-    level3 = tuple(t for p in spec.nestings for t in p.terms)
-    once = None if known is None else np.arange(known)
-    columns = encode(
-        spec.terms, frame, intercept=spec.spanned, margins=level3, transform=transform, once=once
-    )
-    # Without an intercept the first category, wherever it stands, has a column for every level.
-    spanned = spec.spanned or columns.full
+    if encoded is None:
+        encoded = encode_predictors(spec, grouped, transform=transform, known=known)
+    columns = take_out_held(encoded.level2, spec.held)
     nestings: list[tuple[Nesting, Columns]] = []
-    for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
-        nestings.append(_nesting(nest, grouped, units, spanned, centre, transform, known))
-        spanned = spanned or nestings[-1][1].full
+    for nest, units, found in zip(spec.nestings, grouped.nestings, encoded.nestings, strict=True):
+        free = take_out_held(found, nest.held)
+        nestings.append((_nesting(nest, units, free, centre, known), free))
     members: list[tuple[Membership, Columns]] = []
-    for part, units in zip(spec.members, grouped.members, strict=True):
-        members.append(build_membership(part, grouped, units, spanned, centre, transform, known))
-        spanned = spanned or (members[-1][1].full and sums_to_one(part, units, known))
+    blocks = zip(spec.members, grouped.members, encoded.members, encoded.slopes, strict=True)
+    for part, kind, found, slopes in blocks:
+        members.append(build_membership(part, grouped, kind, found, slopes, centre, known))
     if known is None:
         _check_rank(spec, grouped, columns, members, nestings)
     X, center = centred(columns.values, centre)
     return Design(
-        J=groups.count,
+        J=grouped.groups.count,
         outcome=_outcome(spec, grouped) if known is None else {},
         X_l2=X,
         center_l2=center,
         scale_l2=sd(columns.values),
-        offset=_offset(spec, grouped, members) if spec.offset else None,
+        offset=_offset(spec, grouped, columns, members, nestings) if spec.offset else None,
         members=tuple(m for m, _ in members),
         nestings=tuple(n for n, _ in nestings),
         coords=_coords(spec, grouped, columns, members, [c for _, c in nestings]),
@@ -134,7 +139,9 @@ def build_design(
 
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
-    parts = tuple(atom_values(atom, grouped.group_frame) for atom in outcome.parts)
+    parts = outcome_parts(outcome, spec.family, grouped.group_frame)
+    for atom, values in zip(outcome.parts, parts, strict=True):
+        check_magnitude(atom.label, values)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
     return spec.family.read_outcome(outcome.label, parts, strata)
 
@@ -148,9 +155,12 @@ def _check_rank(
 ) -> None:
     """Predictors must differ; of estimated weights only constants within groups are known sums."""
     _warn_of_absent([columns, *(found for _, found in (*nestings, *members))])
+    for found in (columns, *(f for _, f in nestings), *(f for _, f in members)):
+        for label, column in zip(found.labels, found.values.T, strict=False):
+            check_magnitude(label, column)
     strata = None if grouped.strata is None else grouped.strata.code
     constant = int(spec.spanned and strata is None)
-    labels = ["Intercept"] * constant + list(columns.labels)
+    labels = [INTERCEPT] * constant + list(columns.labels)
     values = [np.ones((grouped.groups.count, constant)), columns.values]
     for nesting, found in nestings:
         labels += found.labels
@@ -190,57 +200,42 @@ def _warn_of_absent(found: list[Columns]) -> None:
         )
 
 
-def _offset(spec: ModelSpec, grouped: Grouped, members: list[tuple[Membership, Columns]]) -> Array:
+def _offset(
+    spec: ModelSpec,
+    grouped: Grouped,
+    columns: Columns,
+    members: list[tuple[Membership, Columns]],
+    nestings: list[tuple[Nesting, Columns]],
+) -> Array:
+    """(J,) known sum: `fix()`, `offset()` and coefficients that are held."""
     frame = grouped.group_frame
-    total = fixed_sum(spec.fixed, frame)
+    total = fixed_sum(spec.fixed, frame) + dict(spec.held).get(INTERCEPT, 0.0)
     for nest in spec.nestings:
         total += fixed_sum(nest.block.fixed, frame)
     for atom in spec.formula.offset:
         total += atom_values(atom, frame)
-    for part, units, (membership, _) in zip(spec.members, grouped.members, members, strict=True):
+    sums = [columns.known, *(found.known for _, found in nestings)]
+    for part, units, (membership, found) in zip(
+        spec.members, grouped.members, members, strict=True
+    ):
         if part.offset and membership.weight is not None:
             rows = fixed_sum(part.block.fixed, units.of(grouped.frame), units.segments)
             total += group_sums(rows * membership.weight, units.start)
+            sums.append(found.known)
+    for known in sums:
+        total += 0.0 if known is None else known
     return total
 
 
 def _nesting(
-    part: NestingPart,
-    grouped: Grouped,
-    units: Units,
-    spanned: bool,
-    centre: bool,
-    transform: str | None,
-    known: int | None,
-) -> tuple[Nesting, Columns]:
-    if part.random:
-        once = np.unique(units.code[:known], return_index=True)[1]
-        columns = encode(
-            part.terms, grouped.group_frame, intercept=spanned, transform=transform, once=once
-        )
-        scale = sd(columns.values[once]) if columns.labels else np.zeros(0)
-    else:
-        first = 1 if spanned else 0  # without an intercept every unit has its own mean
-        dummies = (units.code[:, None] == np.arange(first, units.count)[None, :]).astype(float)
-        names = tuple(str(v) for v in unit_labels(part, grouped, units)[first:])
-        columns = Columns(names, dummies, full=not spanned)
-        scale = sd(dummies)
+    part: NestingPart, units: Units, columns: Columns, centre: bool, known: int | None
+) -> Nesting:
+    once = np.unique(units.code[:known], return_index=True)[1]
+    scale = np.zeros(0)
+    if columns.labels:
+        scale = sd(columns.values[once] if part.random else columns.values)
     X, center = centred(columns.values, centre)
-    return Nesting(units.code, units.count, X, center, scale), columns
-
-
-def unit_labels(part: NestingPart, grouped: Grouped, units: Units) -> Array:
-    """Readable names of the nesting units (`name=`), or their ids."""
-    column = part.block.label_column
-    if column is None:
-        return units.labels
-    first = np.unique(units.code, return_index=True)[1]
-    labels = grouped.group_frame[column].iloc[first].astype(str).to_numpy(dtype=object)
-    if len(set(labels)) < len(labels):
-        return np.array(
-            [f"{a} ({b})" for a, b in zip(labels, units.labels, strict=True)], dtype=object
-        )
-    return np.asarray(labels)
+    return Nesting(units.code, units.count, X, center, scale)
 
 
 def _coords(
@@ -250,7 +245,7 @@ def _coords(
     members: list[tuple[Membership, Columns]],
     nestings: list[Columns],
 ) -> dict[str, Array]:
-    intercept = ("Intercept",) if spec.intercept else ()
+    intercept = (INTERCEPT,) if spec.intercept else ()
     coords: dict[str, Any] = {
         "covariate_l2": (*intercept, *columns.labels),
         "slope_l2": columns.labels,
@@ -267,9 +262,4 @@ def _coords(
     for nest, units, found in zip(spec.nestings, grouped.nestings, nestings, strict=True):
         coords[f"covariate_l3{nest.suffix}"] = found.labels
         coords[f"nesting{nest.suffix}"] = unit_labels(nest, grouped, units)
-    for dim, names in coords.items():
-        labels = [str(name) for name in names] if dim.startswith("covariate") else []
-        if len(set(labels)) < len(labels):
-            twice = next(label for label in labels if labels.count(label) > 1)
-            raise DataError(f"Two predictors have the name `{twice}`: rename the column.")
     return {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}

@@ -97,9 +97,12 @@ def _coords(run: Run, labels: dict[str, Array]) -> dict[str, Any]:
 
 
 def text_labels(labels: Array) -> Array:
-    """Labels of one NetCDF type: integers where all are, else text."""
-    if all(isinstance(v, int | np.integer) for v in labels):
-        return labels.astype(np.int64)
+    """Labels of one NetCDF type: integers of 64 bits where all are, else text."""
+    if all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in labels):
+        for kind in (np.int64, np.uint64):
+            limits = np.iinfo(kind)
+            if all(limits.min <= v <= limits.max for v in labels):
+                return np.array([int(v) for v in labels], dtype=kind)
     return np.array([str(v) for v in labels], dtype=str)
 
 

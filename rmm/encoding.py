@@ -12,7 +12,7 @@ import pandas as pd
 
 from rmm.bases import Categories, Polynomial
 from rmm.errors import DataError
-from rmm.tables import check_category, codes, numeric
+from rmm.tables import check_category, codes, describe_column, numeric
 from rmm.terms import Atom, Term
 from rmm.weights import Column, Node, evaluate, leaf_columns, value_columns
 
@@ -37,12 +37,16 @@ class Columns:
         Whether they hold a column for every level of a category, whose sum is the intercept.
     absent : tuple of str
         Combinations of levels that no row has, and that have no column therefore.
+    known : (rows,) array or None
+        Sum of the columns that were taken out because their coefficients are held at a number,
+        times these numbers.
     """
 
     labels: tuple[str, ...]
     values: Array
     full: bool = False
     absent: tuple[str, ...] = ()
+    known: Array | None = None
 
 
 def encode(
@@ -239,7 +243,10 @@ def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str
     for name in leaf_columns(expression):
         column = numeric(frame[name])
         if column is None and name in numbers:
-            raise DataError(f"Column `{name}` in `{label}` is not numeric.")
+            raise DataError(
+                f"Column `{name}` in `{label}` is not numeric: it holds "
+                f"{describe_column(frame[name])}."
+            )
         inputs[name] = frame[name].to_numpy(dtype=object) if column is None else column
     return inputs
 

@@ -14,6 +14,7 @@ from rmm.backends.base import Backend, Settings
 from rmm.draws import check_draws
 from rmm.errors import BackendError, BackendTimeout, ProgramError
 from rmm.fitted import Fit
+from rmm.group_sizes import reported_draws
 from rmm.model import Model
 from rmm.own_program import check_variables, drawn_only, language_of, read_program
 from rmm.programs import find_language
@@ -78,6 +79,7 @@ def fit_with(engine: Backend, asked: Request) -> Fit:
         starts = [drawn_only(text, engine.language, values) for values in both]
     with progress_bar(asked.progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
+    run = replace(run, draws=reported_draws(model.spec, model.design.members, run.draws))
     check_draws(run, model, settings.chains, settings.draws)
     return Fit(model, run, text, values, engine.name, settings)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from rmm.contraction import MOSTLY_PRIOR, by_quartiles, mostly_prior
 from rmm.summary import Diagnostics, Weighing
 
 if TYPE_CHECKING:
@@ -52,3 +53,39 @@ def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[st
         )
     lines = list(advice.values())[:_ADVICE_LINES] or [_NOTHING_KNOWN]
     return f"The fit has not converged: {why}.\n" + "\n".join(f"* {line}" for line in lines)
+
+
+def remarks(
+    model: Model,
+    together: Mapping[str, list[list[Any]]],
+    table: pd.DataFrame,
+    contraction: pd.DataFrame,
+) -> str:
+    """What a reader of a summary must know: groups left out, effects, and priors.
+
+    Parameters
+    ----------
+    model : Model
+    together : mapping
+        Name of member effects -> sets of members that are always in the same groups.
+    table : pandas.DataFrame
+        The summary that is shown.
+    contraction : pandas.DataFrame
+        Of `rmm.contraction.contraction`.
+    """
+    lines = [] if model.dropped is None else [f"{model.dropped}."]
+    for name, sets in together.items():
+        if sets:
+            lines.append(
+                f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
+                "same groups; their effects\nare identified only in sum "
+                "(diagnostics()['always_together'])."
+            )
+    found = {
+        f"Mostly prior (contraction below {MOSTLY_PRIOR:g})": mostly_prior(table),
+        "Contraction of interquartile ranges (the prior has no variance)": [
+            name for name in by_quartiles(contraction) if name in table.index
+        ],
+    }
+    lines += [f"{what}: {', '.join(names)}." for what, names in found.items() if names]
+    return "\n".join(lines)

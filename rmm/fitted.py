@@ -14,15 +14,15 @@ import pandas as pd
 
 from rmm.advice import Evidence, advise, flat_weights
 from rmm.after_fit import AfterFit
-from rmm.backends import find_backend
+from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
-from rmm.contraction import MOSTLY_PRIOR, contraction, mostly_prior
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
-from rmm.fit_text import headline, shown, unconverged
+from rmm.contraction import by_quartiles
+from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
+from rmm.fit_text import headline, remarks, shown, unconverged
 from rmm.identification import always_together
 from rmm.model import Model
 from rmm.predictor import flat_draws, weight_chunks
-from rmm.programs import find_language
+from rmm.prior_draws import PriorPredictive, draw_prior_predictive
 from rmm.spec import MemberPart
 from rmm.summary import (
     Diagnostics,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@readable_methods(BackendError)
 @dataclass(frozen=True)
 class Fit(AfterFit):
     """A fitted model.
@@ -68,24 +69,6 @@ class Fit(AfterFit):
         table = summarise(posterior, [n for n in names if n in posterior])
         table = self._weighted(table)
         return table.assign(contraction=self._contraction["contraction"])
-
-    @cached_property
-    def _contraction(self) -> pd.DataFrame:
-        """See `rmm.contraction`; NaN where the program, and so its priors, are the user's own."""
-        posterior = self.draws["posterior"].to_dataset()
-        names = [p.name for p in self.model.spec.parameters if p.structural]
-        table = contraction(self.model, posterior, [n for n in names if n in posterior])
-        if self._own_program:
-            return table.assign(contraction=np.nan, quartiles=False)
-        return table
-
-    @property
-    def _own_program(self) -> bool:
-        """Whether the program is other than what this model is written as."""
-        language = find_language(find_backend(self.backend).language)
-        model = self.model
-        written = language.write(model.spec, model.priors.forms, model.integration)
-        return self.program != written
 
     @property
     def _weighing(self) -> Weighing | None:
@@ -149,13 +132,8 @@ class Fit(AfterFit):
         return {**vars(self._diagnostics), "seconds": self.run.seconds,
                 "always_together": self._together_sets,
                 "advice": list(self._advice.values()),
-                "contraction_of_quartiles": self._of_quartiles,
+                "contraction_of_quartiles": by_quartiles(self._contraction),
                 "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
-
-    @property
-    def _of_quartiles(self) -> list[str]:
-        shown = self._contraction.loc[self._table.index]
-        return [str(name) for name in shown.index[shown["quartiles"]]]
 
     @cached_property
     def _together_sets(self) -> dict[str, list[list[Any]]]:
@@ -370,17 +348,48 @@ class Fit(AfterFit):
 
         return plot(self, "plot_weights", kind, options)
 
+    def prior_predictive(self, draws: int = 1000, seed: int | None = None) -> PriorPredictive:
+        """What the fit's priors alone say of the outcome of its groups.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws from the priors.
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        PriorPredictive
+            See `rmm.prior_predictive`.
+
+        Raises
+        ------
+        PriorError
+            If the fit is of a program of your own, whose priors are not known.
+        """
+        if self._own_program:
+            raise PriorError(
+                "The fit's program is your own, and its priors are not known: "
+                "rmm.prior_predictive() draws from those of a formula."
+            )
+        return draw_prior_predictive(
+            self.model, draws, self.settings.seed if seed is None else seed
+        )
+
     def plot_check(self, kind: str = "predictive", **options: Any) -> Figure:
         """A posterior predictive check: outcomes drawn from the model beside those observed.
 
         Densities for numbers, shares by predicted probability for 0/1, counts and choices, a
-        Kaplan-Meier curve in a band for durations.
+        Kaplan-Meier curve in a band for durations. Or, with ``"prior_predictive"``, what the
+        priors alone say.
 
         Parameters
         ----------
-        kind : {"predictive"}
+        kind : {"predictive", "prior_predictive"}
         **options
-            Those of `rmm.plots.check`: ``replications=50``, ``seed=``.
+            Those of `rmm.plots.check`: ``replications=50``, ``seed=``; of
+            `rmm.plots.prior_predictive`: ``draws=1000``, ``seed=``.
 
         Returns
         -------
@@ -432,28 +441,7 @@ class Fit(AfterFit):
         return headline(self.model, self.backend, self.settings, self._diagnostics, self.run.engine)
 
     def _remarks(self) -> str:
-        """What a reader of effects must know."""
-        lines = [] if self.model.dropped is None else [f"{self.model.dropped}."]
-        for name, sets in self._together_sets.items():
-            if sets:
-                lines.append(
-                    f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
-                    "same groups; their effects\nare identified only in sum "
-                    "(diagnostics()['always_together'])."
-                )
-        lines += self._remarks_on_priors()
-        return "\n".join(lines)
-
-    def _remarks_on_priors(self) -> list[str]:
-        lines, mostly = [], mostly_prior(self._table)
-        if mostly:
-            lines.append(f"Mostly prior (contraction below {MOSTLY_PRIOR:g}): {', '.join(mostly)}.")
-        if self._of_quartiles:
-            lines.append(
-                "Contraction of interquartile ranges (the prior has no variance): "
-                f"{', '.join(self._of_quartiles)}."
-            )
-        return lines
+        return remarks(self.model, self._together_sets, self._table, self._contraction)
 
     def __repr__(self) -> str:
         return str(self)

@@ -15,6 +15,7 @@ import numpy as np
 from rmm.arguments import readable
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
+from rmm.design_warnings import warn_of_design
 from rmm.engine_choice import (
     AUTO,
     Request,
@@ -52,6 +53,7 @@ def fit(
     monitor: str | bool | Sequence[str] = "summary",
     transform: str | None = None,
     missing: str = "error",
+    na: Sequence[str] | None = None,
     program: str | Path | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
@@ -64,7 +66,8 @@ def fit(
     formula : str
         For example ``"y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"``.
     data : frame, table, mapping or path
-        One row per membership (pandas, polars, PyArrow; .csv, .parquet, .rda).
+        One row per membership: pandas, polars, PyArrow, or a file of text (.csv, .tsv, .txt,
+        compressed or not), .parquet, .rda, Stata, SPSS, SAS or Excel.
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, in any case and
         with R's synonyms: `rmm.families`. R's order, ``fit(formula, "Weibull", data=table)``, is
@@ -90,6 +93,9 @@ def fit(
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
         ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
+    na : sequence of str, optional
+        Texts that mean a missing value in a text file, besides the empty cell; by default those
+        such as NA and . in columns that otherwise hold numbers.
     program : str or path, optional
         Your own text (of `rmm.program`, edited), or its file (.txt, .jags, .bug, .stan); code.
     progress : bool, optional
@@ -134,20 +140,21 @@ def fit(
     True
     """
     family, options = _family(family, backend_options)
-    if backend == AUTO:
+    choose = isinstance(backend, str) and backend == AUTO
+    if choose:
         names, why = engines_for(options, program, _ARGUMENTS)
     else:
         check_options(options, find_backend(backend), _ARGUMENTS)
     settings = _settings(chains, warmup, draws, thin, seed, cores, timeout)
     keep = _monitor(monitor)
     _check_flag("progress", progress)
-    model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
+    model = prepare(
+        formula, data, family, priors=priors, transform=transform, missing=missing, na=na
+    )
+    warn_of_design(model)
     neutral = initial_values(model, settings.chains, settings.seed, inits)
     asked = Request(model, settings, neutral, keep, program, progress, options)
-    if backend == AUTO:
-        result = fit_by_choice(asked, names, why)
-    else:
-        result = fit_with(find_backend(backend), asked)
+    result = fit_by_choice(asked, names, why) if choose else fit_with(find_backend(backend), asked)
     result.warn()
     return result
 
@@ -264,11 +271,18 @@ def program_data(
     return dict(language.values(model))
 
 
+_MOST = 1_000_000_000  # beyond it no memory holds the draws
+_RANGES = {"warmup": (0, _MOST), "chains": (1, 10_000)}
+
+
 def _counts(**counts: int) -> dict[str, Any]:
     for name, value in counts.items():
-        least = 0 if name == "warmup" else 1
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        least, most = _RANGES.get(name, (1, _MOST))
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < least:
             raise BackendError(f"`{name}` must be a whole number from {least}, not {value!r}.")
+        if value > most:
+            raise BackendError(f"`{name}` must be a whole number up to {most:,}, not {value!r}.")
     return {name: int(value) for name, value in counts.items()}
 
 
@@ -317,7 +331,7 @@ def _check_flag(name: str, value: Any) -> None:
 
 def _language(backend: Any) -> Any:
     """The language of an engine's programs."""
-    if backend == AUTO:
+    if isinstance(backend, str) and backend == AUTO:
         raise BackendError(
             'Which engine backend="auto" takes is known after the fit. Name the language of the '
             'program: "jags" or "stan".'

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from rmm import syntax
+from rmm.bases import Categories
 from rmm.blocks import read_member_block, read_nesting_block
 from rmm.errors import FormulaError, close_names
 from rmm.expression_reader import Reader
@@ -14,6 +15,11 @@ from rmm.expressions import TableCall, describe, leaf_columns, walk
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 
+#: Keywords of other packages' survival outcomes with delayed entry or intervals.
+_LATE = frozenset(
+    ("time2", "type", "origin", "start", "stop", "entry", "enter", "exit", "start_time", "tstart",
+     "tstop", "truncation", "left", "ltrunc", "trunc", "time0", "lower")
+)  # fmt: skip
 _EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
 
 
@@ -62,6 +68,13 @@ def _outcome(tree: syntax.Syntax, text: str) -> Outcome:
     }
     counts, usage = wanted[tree.function]
     keywords = [a.keyword for a in tree.arguments if a.keyword]
+    if tree.function == "Surv" and (len(tree.arguments) > 3 or _LATE.intersection(keywords)):
+        reader.fail(
+            "Delayed entry (left truncation) and interval censoring are not available.",
+            tree,
+            "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is "
+            "observed from its time 0 on; `upper` is the longest duration that it could have had.",
+        )
     if keywords or len(tree.arguments) not in counts:
         reader.fail(
             f"`{tree.function}()` has {len(tree.arguments)} arguments"
@@ -205,6 +218,37 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
     found += [formula.strata] if formula.strata is not None else []
     found += [c for atom in formula.offset for c in leaf_columns(atom.expression)]
     return tuple(dict.fromkeys(found))
+
+
+def id_columns(formula: Formula) -> frozenset[str]:
+    """Columns whose values are names: ids of members, groups and nesting units, strata, labels.
+
+    Parameters
+    ----------
+    formula : Formula
+    """
+    found = {c for block in formula.members for c in (block.member, block.group)}
+    for nesting in formula.nestings:
+        found |= {nesting.unit, nesting.label_column or nesting.unit}
+    found |= {formula.strata} if formula.strata is not None else set()
+    return frozenset(found | _factor_columns(formula))
+
+
+def _factor_columns(formula: Formula) -> set[str]:
+    """Columns that stand in `factor()` alone, so that their values are names."""
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.members:
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
+    for nesting in formula.nestings:
+        terms += [*(nesting.terms or ()), *(f.term for f in nesting.fixed)]
+    atoms = [atom for term in terms for atom in term.atoms]
+    names = {
+        c for a in atoms for c in leaf_columns(a.expression) if isinstance(a.basis, Categories)
+    }
+    others = [*(a for a in atoms if not isinstance(a.basis, Categories)), *formula.outcome.parts]
+    numbers = {c for a in (*others, *formula.offset) for c in leaf_columns(a.expression)}
+    numbers |= {c for block in formula.members for c in block.weight.columns}
+    return names - numbers
 
 
 def _columns_of_terms(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:

@@ -82,6 +82,10 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     used = columns_of(formula)
     check_rows(formula, frame, used)
     grouped = arrange(oriented(formula, frame), frame, used)
+    _warn_of_repeated_rows(formula, grouped.frame, used)
+    _check_outcomes(grouped)
+    for block in formula.nestings:
+        _check_nesting(block, grouped.frame)
     if grouped.groups.count < 2:
         raise DataError(
             f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
@@ -111,7 +115,7 @@ def arrange(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Gro
         The formula's columns; new data may lack the outcome's.
     """
     frame = _sorted(formula, frame, used)
-    groups = _groups(formula, frame, used)
+    groups = _groups(formula, frame)
     start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
     _check_constant(formula, frame, groups)
     kinds = len(set(formula.kinds))
@@ -129,6 +133,7 @@ def check_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> 
     The covariates and weight variables of a block must be there in its own rows.
     """
     if not formula.kinds:
+        _check_members_given(formula, frame)
         check_complete(frame, used)
         return
     given = frame[list(dict.fromkeys(formula.kinds))].notna()
@@ -145,6 +150,23 @@ def check_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> 
     for block, kind in zip(formula.members, formula.kinds, strict=True):
         columns = columns_of(replace(formula, members=(block,)))
         check_complete(frame[given[kind]], [c for c in columns if c in used])
+
+
+def _check_members_given(formula: Formula, frame: pd.DataFrame) -> None:
+    """A missing member id is no missing value like others: the row may be no membership."""
+    for block in formula.members:
+        missing = frame[block.member].isna().to_numpy()
+        if not missing.any():
+            continue
+        count, row = int(missing.sum()), int(frame.index[int(np.argmax(missing))]) + 1
+        raise DataError(
+            f"Column `{block.member}` has {count} missing value{'s' * (count > 1)}; the first is "
+            f"in row {row}. It holds the member ids, and each row is a membership. If these rows "
+            "are empty slots of a wide table, they are no memberships: drop the rows, "
+            f'data.dropna(subset=["{block.member}"]), which changes no group. If there is a member '
+            "that is not known, give it an id of its own, or leave its group out: "
+            'rmm.fit(missing="drop").'
+        )
 
 
 def _outcome_columns(formula: Formula) -> list[str]:
@@ -269,16 +291,25 @@ def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.
 
 def _ranks(column: pd.Series) -> Array:
     """Integers that sort a column; missing values come last."""
+    if (
+        isinstance(column.dtype, pd.CategoricalDtype)
+        and "mixed" in column.cat.categories.inferred_type
+    ):
+        column = column.cat.codes.where(column.notna())  # labels and numbers: refused where used
     given = column.notna().to_numpy()
     ranks = np.full(len(column), len(column), dtype=np.int64)
     ranks[given] = codes(column[given])[0]
     return ranks
 
 
-def _groups(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Units:
+def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
     if formula.members:
         return Units(*codes(frame[formula.members[0].group]))
-    repeated = int(frame[list(used)].duplicated().sum())
+    return Units(np.arange(len(frame)), frame.index.to_numpy().astype(object))
+
+
+def _warn_of_repeated_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
+    repeated = 0 if formula.members else int(frame[list(used)].duplicated().sum())
     if len(frame) > 10 and repeated > len(frame) / 4:
         warnings.warn(
             f"Without mm() every row is a unit, but {repeated} of {len(frame)} rows repeat "
@@ -287,22 +318,22 @@ def _groups(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Uni
             SpecificationWarning,
             stacklevel=2,
         )
-    return Units(np.arange(len(frame)), frame.index.to_numpy().astype(object))
+
+
+def _check_outcomes(grouped: Grouped) -> None:
+    """With several kinds of members the outcome must be the same in the rows of all of them."""
+    formula, frame = grouped.formula, grouped.frame
+    for column in _outcome_columns(formula) if formula.kinds else ():
+        bad = first_varying(frame[column].to_numpy(), grouped.groups.code)
+        if bad is not None:
+            raise _outcome_varies(column, grouped.groups.labels[bad], formula.members[0].group)
 
 
 def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> None:
-    """Every column outside `mm()` must be constant within a group, level-3 ones within a unit."""
-    for block in formula.nestings:
-        _check_nesting(block, frame)
+    """Every column outside `mm()` must be constant within a group."""
     if not formula.members:
         return
     group_id = formula.members[0].group
-    for column in _outcome_columns(formula) if formula.kinds else ():
-        if column not in frame.columns:  # a table to predict for
-            continue
-        bad = first_varying(frame[column].to_numpy(), groups.code)
-        if bad is not None:  # between rows of different kinds of members
-            raise _outcome_varies(column, groups.labels[bad], group_id)
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for block in formula.nestings:
         terms += [*(block.terms or ()), *(f.term for f in block.fixed)]

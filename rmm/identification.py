@@ -17,6 +17,8 @@ from rmm.weights import Aggregate, Column, TableCall, describe, walk
 _ORDERED = ("first", "last")
 _STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
 _SCALES = 1e-6  # weights this close to the span of their derivatives, relative, are in it
+_ROUNDING = 8 * float(np.finfo(float).eps)  # of a column's largest value
+_LEAST = 1e-140  # squares of values below it, or above its inverse, are not finite
 _RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
 
 
@@ -42,6 +44,24 @@ def always_together(member: Array, group: Array) -> list[list[int]]:
     return [members for members in sets.values() if len(members) > 1]
 
 
+def check_magnitude(label: str, values: Array) -> None:
+    """Raise `DataError` for values whose squares are beyond what numbers can hold.
+
+    Parameters
+    ----------
+    label : str
+        Of a predictor or the outcome.
+    values : array
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > 0 and not _LEAST < largest < 1 / _LEAST:
+        what = "large" if largest > 1 else "small"
+        raise DataError(
+            f"The values of `{label}` are too {what} to compute with: the largest is {largest:g}. "
+            f"{'Divide' if what == 'large' else 'Multiply'} it by a constant."
+        )
+
+
 def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -> None:
     """Raise `DataError` if a column is a linear combination of those before it.
 
@@ -53,22 +73,28 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     strata : (J,) int array, optional
         Only differences within strata count then, and there is no `Intercept`.
     """
-    if strata is not None:
-        columns = _within(columns, strata)
-    lengths = np.linalg.norm(columns, axis=0)
-    scaled = columns / np.where(lengths > 0, lengths, 1.0)
+    constant = labels[:1] == ["Intercept"]
+    units = np.zeros(len(columns), dtype=np.int64) if constant else strata
+    rest, precision = _deviations(columns, units)
+    if constant:
+        rest[:, 0] = 1.0  # deviations are at right angles to it
+    lengths = np.linalg.norm(rest, axis=0)
+    scaled = rest / np.where(lengths > 0, lengths, 1.0)
     left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
     if len(left) < len(labels):
         raise DataError(
             f"The model has {len(labels)} coefficients and {len(columns)} groups only: "
             f"{', '.join(labels[:8])} ... Drop predictors."
         )
-    within = np.flatnonzero((left < _RELATIVE) | (lengths == 0))
+    limit = np.maximum(_RELATIVE, np.maximum.accumulate(precision))
+    within = np.flatnonzero((left < limit) | (lengths == 0))
     if len(within) == 0:
         return
     last = int(within[0])
     share = np.linalg.lstsq(scaled[:, :last], scaled[:, last], rcond=None)[0]
     others = [labels[i] for i in np.flatnonzero(np.abs(share) > 1e-6)]
+    if constant and lengths[last] == 0:
+        others = ["Intercept"] if columns[:, last].any() else []
     if not others and strata is not None:
         raise DataError(
             f"The predictor `{labels[last]}` is constant within every stratum, so it cannot "
@@ -84,14 +110,26 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     )
 
 
-def _within(columns: Array, strata: Array) -> Array:
-    """Columns minus their means in strata; exactly 0 where nothing but rounding is left."""
-    count = np.bincount(strata).astype(float)
-    means = np.stack([np.bincount(strata, column) / count for column in columns.T], axis=1)
-    rest: Array = columns - means[strata]
-    noise = np.linalg.norm(rest, axis=0) < _RELATIVE * np.linalg.norm(columns, axis=0)
-    rest[:, noise] = 0.0
-    return rest
+def _deviations(columns: Array, units: Array | None) -> tuple[Array, Array]:
+    """Columns less their means in units, and how precise these are relative to their length.
+
+    They are 0 where nothing but rounding is left: a year or a time stamp, x + 1e12, keeps the
+    digits of x that a float has. Columns are first divided by their largest value, so that the
+    squares of x * 1e300 are finite.
+    """
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    scaled = columns / np.where(largest > 0, largest, 1.0)
+    if units is None:
+        return scaled, np.zeros(columns.shape[1])
+    first = np.unique(units, return_index=True)[1]
+    rest = scaled - scaled[first][units]  # exact where values are close
+    count = np.bincount(units).astype(float)
+    means = [np.bincount(units, column) / count for column in rest.T]
+    rest = rest - np.stack(means, axis=1)[units] if means else rest
+    lengths = np.linalg.norm(rest, axis=0)
+    noise = _ROUNDING * np.sqrt(len(columns)) * (largest > 0)
+    rest[:, lengths <= noise] = 0.0
+    return rest, noise / np.where(lengths > noise, lengths, np.inf)
 
 
 def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, Array]) -> None:

@@ -1,14 +1,12 @@
-"""Which level a predictor belongs to, and what coefficients are called."""
+"""Which level a predictor belongs to."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import replace
 
-from rmm.encoding import encode
 from rmm.errors import SpecificationWarning
 from rmm.grouping import Grouped
-from rmm.spec import ModelSpec
 from rmm.tables import first_varying
 from rmm.terms import Formula, Term
 from rmm.weights import leaf_columns
@@ -89,22 +87,3 @@ def without_what_cancels(grouped: Grouped) -> Grouped:
     terms = tuple(t for t in formula.terms if t.label not in dropped)
     formula = replace(formula, terms=terms, nestings=tuple(block for block, _ in kept))
     return replace(grouped, formula=formula, nestings=tuple(units for _, units in kept))
-
-
-def coefficient_labels(spec: ModelSpec, grouped: Grouped) -> dict[str, list[str]]:
-    """Names of the elements of every coefficient vector, as summaries show them."""
-    frame = grouped.group_frame
-    columns = encode(spec.terms, frame, intercept=spec.spanned)
-    out = {"b_l2": ["Intercept"] * spec.intercept + list(columns.labels)}
-    spanned = spec.spanned or columns.full
-    for nest in spec.nestings:
-        found = encode(nest.terms, frame, intercept=spanned)
-        out[nest.b] = list(found.labels)
-    for part, units in zip(spec.members, grouped.members, strict=True):
-        contrast = spanned and part.weight.constraint == "group" and units.everywhere
-        own = units.of(grouped.frame)
-        found = encode(part.block.terms, own, intercept=contrast, start=units.segments)
-        out[part.b] = [*found.labels, *(f.label for f in (*part.known, *part.live))]
-        out[part.b_f] = [f.label for f in part.shaped]
-        out[part.b_w] = list(part.weight.parameters)
-    return out

@@ -21,9 +21,9 @@ from rmm.identification import (
     warn_of_weights_of_constants,
 )
 from rmm.member_features import FeatureArrays, build_feature
-from rmm.random_slopes import slope_columns
+from rmm.recipe import sums_to_one, take_out_held
 from rmm.spec import MemberPart
-from rmm.tables import Array, numeric
+from rmm.tables import Array, describe_column, numeric
 from rmm.terms import FeatureTerm, FixedTerm
 from rmm.units import Members
 from rmm.walks import Walk, find_walk
@@ -63,7 +63,9 @@ class Membership:
     multiplier_scale : (K,) array
         Standard deviation of what each weight coefficient multiplies: see `rmm.weight_scales`.
     n, log_n1 : (M,) arrays
-        Group size and log(n - 1).
+        Group size over `typical_size`, and log(n - 1).
+    typical_size : float
+        Size of the groups at which coefficients are sampled: see `rmm.group_sizes`.
     offset : (M,) array or None
         Known part of the member effects (`fix()` inside a block with estimated weights).
     walk : Walk or None
@@ -90,6 +92,7 @@ class Membership:
     walk: Walk | None = None
     slopes: Columns | None = None
     features: tuple[FeatureArrays, ...] = ()
+    typical_size: float = 1.0
 
     @property
     def effect(self) -> Array:
@@ -121,9 +124,9 @@ def build_membership(
     part: MemberPart,
     grouped: Grouped,
     units: Members,
-    spanned: bool,
+    encoded: Columns,
+    slopes: Columns | None,
     centre: bool,
-    transform: str | None,
     known: int | None = None,
 ) -> tuple[Membership, Columns]:
     """The arrays of a block, and its covariates by membership.
@@ -134,9 +137,9 @@ def build_membership(
     grouped : Grouped
     units : Members
         The block's own memberships.
-    spanned : bool
-        Whether the rest of the model takes up a constant.
-    centre, transform, known
+    encoded, slopes : Columns
+        The block's covariates and those with random slopes, of `rmm.recipe.Encoded`.
+    centre, known
         As for `rmm.design.build_design`.
 
     Raises
@@ -145,16 +148,12 @@ def build_membership(
         For weights or weight variables that the model cannot use.
     """
     frame, segments = units.of(grouped.frame), units.segments
-    # Dummies of all levels sum to the intercept only where weights sum to one.
-    contrast = spanned and sums_to_one(part, units, known)
-    once = None if known is None else np.arange(units.start[known])
-    columns = encode(
-        part.block.terms, frame, intercept=contrast, start=segments, transform=transform, once=once
-    )
+    columns = take_out_held(encoded, part.held)
     scales = multiplier_scales(part.weight, weight_columns(part, grouped, units), units.segments)
     inputs = _weight_inputs(part, grouped, units)
     equal = 1.0 / units.size if part.estimated else _known_weights(part, grouped, units, known)
     offset = fixed_sum(part.block.fixed, frame, segments)
+    offset = offset if columns.known is None else offset + columns.known
     if known is None:
         _check(part, grouped, units, inputs, columns)
     X, center, scale, columns = _columns(part, grouped, units, equal, columns, centre, known)
@@ -176,7 +175,7 @@ def build_membership(
         offset=offset if part.estimated and part.offset else None,
         rows=frame.index.to_numpy().astype(np.int64),
         walk=find_walk(part.block, frame, units, grouped.groups.labels, known),
-        slopes=slope_columns(part, frame, units, transform, once),
+        slopes=slopes,
         features=live,
     )
     return membership, columns
@@ -208,7 +207,10 @@ def _columns(
     centre: bool,
     known: int | None,
 ) -> tuple[Array, Array, Array, Columns]:
-    """`X`, its centres and scales, and the columns with the features that are columns too."""
+    """`X`, its centres and scales, and the columns with the features that are columns too.
+
+    With known weights the columns' known sum is that of the groups.
+    """
     sums, scale = group_sums(found.values * equal[:, None], units.start), sd(found.values)
     if part.estimated:
         center = np.zeros(found.values.shape[1])
@@ -216,9 +218,13 @@ def _columns(
             center = sums.mean(axis=0)
         return found.values - center, center, scale, found
     given = _features(part.known, part, grouped, units, equal, known)
-    X, center = centred(np.column_stack([sums, *(f.reference for f in given)]), centre)
+    values = np.column_stack([sums, *(f.reference for f in given)])
     labels = (*found.labels, *(f.term.label for f in given))
-    return X, center, np.append(scale, [f.scale for f in given]), replace(found, labels=labels)
+    total = None if found.known is None else group_sums(found.known * equal, units.start)
+    free = take_out_held(Columns(labels, values, found.full, known=total), part.held)
+    scale = np.append(scale, [f.scale for f in given if f.term.label in free.labels])
+    X, center = centred(free.values, centre)
+    return X, center, scale, free
 
 
 def _live(
@@ -280,7 +286,10 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     for name in part.weight.columns:
         column = numeric(frame[name])
         if column is None and name in part.weight.variables:
-            raise DataError(f"The weight variable `{name}` is not numeric.")
+            raise DataError(
+                f"The weight variable `{name}` is not numeric: it holds "
+                f"{describe_column(frame[name])}."
+            )
         out[name] = frame[name].to_numpy(dtype=object) if column is None else column
     return out
 
@@ -343,14 +352,6 @@ def group_sums(values: Array, start: Array) -> Array:
     sums = np.zeros((len(start) - 1, *values.shape[1:]))
     sums[filled] = np.add.reduceat(values, start[filled], axis=0)
     return sums
-
-
-def sums_to_one(part: MemberPart, units: Members, known: int | None = None) -> bool:
-    """Whether the weights of a block sum to one in every group, so that a constant stays one.
-
-    `known` is the number of leading groups that count; None for all.
-    """
-    return part.weight.constraint == "group" and bool(units.present[:known].all())
 
 
 def centred(values: Array, centre: bool) -> tuple[Array, Array]:

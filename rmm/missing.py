@@ -103,12 +103,23 @@ def drop_incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[pd.DataFrame
     some = ", ".join(str(v) for v in dropped.units[:_SHOWN])
     more = ", ..." if len(bad) > _SHOWN else ""
     warnings.warn(
-        f"{dropped}: {unit} {some}{more}. What is left speaks for the rest only if values are "
-        "missing at random.",
+        f"{dropped}: {unit} {some}{more}.{_slots(formula, counts)} What is left speaks for "
+        "the rest only if values are missing at random.",
         SpecificationWarning,
         stacklevel=4,
     )
     return frame[~gone], dropped
+
+
+def _slots(formula: Formula, counts: Mapping[str, int]) -> str:
+    """A word on member ids that are missing: a row may be no membership at all."""
+    empty = [b.member for b in formula.members if b.member in counts and not formula.kinds]
+    if not empty:
+        return ""
+    return (
+        f" If rows without `{empty[0]}` are empty slots of a wide table, drop these rows instead "
+        f'(data.dropna(subset=["{empty[0]}"])): they are no memberships, and no group is lost.'
+    )
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rmm.columns import simplify_columns
+from rmm.data_files import is_text_file
 from rmm.design import Design, build_design
 from rmm.encoding import TRANSFORMS, Columns
 from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
-from rmm.formula import columns_of, parse_formula
+from rmm.formula import columns_of, id_columns, parse_formula
+from rmm.group_sizes import with_typical_sizes
 from rmm.grouping import Grouped, group_table
 from rmm.integration import Integration, find_integration
-from rmm.levels import coefficient_labels, find_levels, without_what_cancels
+from rmm.levels import find_levels, without_what_cancels
 from rmm.missing import WAYS, Dropped, drop_incomplete
 from rmm.prior_language import PriorChoice, read_priors
-from rmm.priors import Resolved, apply_fixed, centred_intercept, numbered, resolve
-from rmm.spec import ModelSpec, build_spec
+from rmm.prior_places import IN_PROGRAMS, hold_coefficients, place_priors
+from rmm.priors import Resolved, centred_intercept, resolve
+from rmm.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
+from rmm.spec import INTERCEPT, Held, ModelSpec, build_spec
+from rmm.table_checks import check_table
 from rmm.table_constants import with_constants
 from rmm.tables import read_table
 
@@ -37,6 +44,8 @@ class Model:
     grouped : Grouped
         The checked table in canonical order.
     design : Design
+    recipe : DesignRecipe
+        The labels of all coefficients.
     choice : PriorChoice
         Priors as the user stated them.
     priors : Resolved
@@ -49,12 +58,15 @@ class Model:
         Groups left out for missing values.
     integration : Integration or None
         Effects that an engine need not sample as they stand.
+    na : tuple of str or None
+        Texts that mean a missing value in text files, those of new data too.
     """
 
     formula: str
     spec: ModelSpec
     grouped: Grouped
     design: Design
+    recipe: DesignRecipe
     choice: PriorChoice
     priors: Resolved
     transform: str | None
@@ -62,6 +74,7 @@ class Model:
     missing: str = "error"
     dropped: Dropped | None = None
     integration: Integration | None = None
+    na: tuple[str, ...] | None = None
 
 
 def prepare(
@@ -72,6 +85,7 @@ def prepare(
     priors: Any = "weakly_informative",
     transform: str | None = None,
     missing: str = "error",
+    na: Sequence[str] | None = None,
 ) -> Model:
     """Check a formula against a table and lay out the arrays.
 
@@ -85,29 +99,34 @@ def prepare(
         raise FormulaError(
             f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
         )
-    if missing not in WAYS:
+    if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
     choice = read_priors(priors)
-    frame, known = read_table(data), find_family(family)
-    written, dropped, rows = parse_formula(formula), None, frame
+    known, written = find_family(family), parse_formula(formula)
+    ids = id_columns(written)
+    frame = read_table(data, ids=ids, na=na)
+    frame = simplify_columns(frame, columns_of(written), ids)
+    dropped, rows = None, frame
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
-    grouped = without_what_cancels(group_table(written, rows))
+    grouped = group_table(written, rows)
+    check_table(grouped, rows, from_text=na is None and is_text_file(data))
+    grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
-    # Numbers of coefficients count the model as written; only then may some be held fixed.
-    rest = numbered(choice, coefficient_labels(spec, grouped))
-    parsed, rest = apply_fixed(levelled, rest)
-    if parsed != levelled:
-        grouped = replace(grouped, formula=parsed)
-        spec = with_constants(build_spec(parsed, known, levels), grouped)
-    design = build_design(spec, grouped, centre=centred_intercept(rest), transform=transform)
-    resolved = resolve(rest, spec, design)
+    encoded = encode_predictors(spec, grouped, transform=transform)
+    recipe = make_recipe(spec, encoded)
+    placed = place_priors(choice, spec, recipe)
+    spec = hold_coefficients(spec, recipe, placed.held)
+    centre = centred_intercept(placed.choice)
+    design = build_design(spec, grouped, centre=centre, transform=transform, encoded=encoded)
+    design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
+    resolved = resolve(placed.choice, spec, design)
     _check_scale(resolved)
     used = frame[list(columns_of(written))]
     return Model(
-        formula, spec, grouped, design, choice, resolved, transform, used, missing, dropped,
-        find_integration(spec, design),
+        formula, spec, grouped, design, recipe, choice, resolved, transform, used, missing,
+        dropped, find_integration(spec, design), None if na is None else tuple(na),
     )  # fmt: skip
 
 
@@ -116,9 +135,15 @@ def _check_scale(priors: Resolved) -> None:
     for name, value in priors.data.items():
         if not np.isfinite(value).all():
             raise DataError(
-                f"The values of the outcome or of a predictor are so large that `{name}` is not "
-                "finite. Divide them by a constant."
+                "The values of the outcome or of a predictor are so large that the default prior "
+                f"of `{_shown(name)}` is not finite. Divide them by a constant."
             )
+
+
+def _shown(name: str) -> str:
+    """The parameter, by its name in `summary()`, whose prior has a number of this name."""
+    parameter = re.sub("^(prior|base)_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
+    return IN_PROGRAMS.get(parameter, parameter)
 
 
 def prepare_without_data(
@@ -129,55 +154,46 @@ def prepare_without_data(
     Without data every predictor outside `mm()` counts as level 2 unless `hm(vars=)` names it,
     and as one column.
     """
-    known, written = find_family(family), parse_formula(formula)
-    labels = {name: list(v) for name, v in _labels(build_spec(written, known)).items()}
-    parsed, rest = apply_fixed(written, numbered(read_priors(priors), labels))
-    spec = build_spec(parsed, known)
-    return spec, resolve(rest, spec, _placeholder(spec)).forms
+    spec = build_spec(parse_formula(formula), find_family(family))
+    recipe = recipe_without_table(spec)
+    placed = place_priors(read_priors(priors), spec, recipe)
+    spec = hold_coefficients(spec, recipe, placed.held)
+    return spec, resolve(placed.choice, spec, _placeholder(spec, recipe)).forms
 
 
-def _labels(spec: ModelSpec) -> dict[str, list[str]]:
-    """Coefficient labels where every term is one column."""
-    out = {"b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]}
-    for part in spec.members:
-        features = (*part.known, *part.live)
-        out[part.b] = [t.label for t in part.block.terms] + [f.label for f in features]
-        out[part.b_f] = [f.label for f in part.shaped]
-        out[part.b_w] = list(part.weight.parameters)
-    return out
-
-
-def _placeholder(spec: ModelSpec) -> Design:
-    """A design of one column per term, good for the families of priors and nothing else."""
+def _placeholder(spec: ModelSpec, recipe: DesignRecipe) -> Design:
+    """A design of one column per label, good for the families of priors and nothing else."""
     from rmm.design import Nesting
     from rmm.memberships import Membership
 
     none = np.zeros(0)
-    coords: dict[str, Any] = {
-        "slope_l2": [t.label for t in spec.terms],
-        "covariate_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms],
-    }
+
+    def free(name: str, held: Held = ()) -> list[str]:
+        return [label for label in recipe.labels[name] if label not in dict(held)]
+
+    level2 = free("b_l2", spec.held)
+    slopes = [label for label in level2 if label != INTERCEPT]
+    coords: dict[str, Any] = {"slope_l2": slopes, "covariate_l2": level2}
     members, nestings = [], []
     for part in spec.members:
-        labels = _labels(spec)[part.b]
+        labels = free(part.b, part.held)
         coords[f"covariate_l1{part.suffix}"] = labels
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
-        coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.shaped]
+        coords[f"coefficient_f{part.suffix}"] = free(part.b_f)
+        coords[f"slope_l1{part.suffix}"] = random = free(part.sigma_slope)
         ones = np.ones(len(labels))
         weights = np.ones(len(part.weight.parameters))
-        slopes = [t.label for t in part.block.slopes]
-        coords[f"slope_l1{part.suffix}"] = slopes
         # Two rows, 0 and 1, have a standard deviation for the priors of slopes.
-        found = Columns(tuple(slopes), np.outer([0.0, 1.0], np.ones(len(slopes))))
+        found = Columns(tuple(random), np.outer([0.0, 1.0], np.ones(len(random))))
         members.append(
             Membership(none, none, none, 1, None, none, ones, ones, 1.0, {}, weights, none, none,
                        None, none, slopes=found)
         )  # fmt: skip
     for nest in spec.nestings:
-        labels = [t.label for t in nest.terms] if nest.random else ["unit"]
+        labels = free(nest.b, nest.held)
         coords[f"covariate_l3{nest.suffix}"] = labels
         nestings.append(Nesting(none, 1, none, none, np.ones(len(labels))))
     coords = {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
     outcome = spec.family.example
-    return Design(2, outcome, none, none, np.ones(len(spec.terms)), None, tuple(members),
+    return Design(2, outcome, none, none, np.ones(len(slopes)), None, tuple(members),
                   tuple(nestings), coords, none)  # fmt: skip

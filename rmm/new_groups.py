@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.columns import simplify_columns
+from rmm.data_files import is_text_file
 from rmm.design import Design, build_design
 from rmm.encoding import atom_values
 from rmm.errors import DataError
-from rmm.formula import columns_of
+from rmm.formula import columns_of, id_columns
 from rmm.grouping import Grouped, arrange, check_rows
 from rmm.model import Model
 from rmm.predictor import Layout
 from rmm.spec import NestingPart
 from rmm.subset import some_groups, some_rows
 from rmm.tables import Array, numeric, read_table
-from rmm.terms import Formula, Term
+from rmm.terms import Atom, Formula, Term
 from rmm.units import Members, Units
 from rmm.weights import leaf_columns, value_columns
 
@@ -61,7 +63,7 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
         fit did not have, new nesting units where units have fixed effects.
     """
     formula, fitted = model.spec.formula, model.grouped
-    frame = read_table(newdata)
+    frame = _read(model, newdata)
     used = _used(formula, frame)
     check_rows(formula, frame, used)
     frame = _same_kinds(formula, fitted.frame, frame, used)
@@ -82,13 +84,37 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
     return NewGroups(Layout(cut, some_rows(stacked, groups)), new_members, new_units)
 
 
+def _read(model: Model, newdata: Any) -> pd.DataFrame:
+    """The new table; columns of a text file that were text in the fit are text."""
+    formula, fitted = model.spec.formula, model.grouped.frame
+    ids, used = id_columns(formula), columns_of(formula)
+    text = {c for c in used if c in fitted.columns and _is_text(fitted[c])}
+    na = model.na if is_text_file(newdata) else None
+    return simplify_columns(read_table(newdata, ids=ids, text=text, na=na), used, ids)
+
+
+def _is_text(column: pd.Series) -> bool:
+    there = column.dropna()
+    return len(there) > 0 and numeric(there) is None
+
+
 def _outcome_columns(formula: Formula) -> set[str]:
     return {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
 
 
+def _parts_for_new(formula: Formula) -> tuple[Atom | None, ...]:
+    """Parts of the outcome that predictions use: upper limits and numbers of trials."""
+    parts = formula.outcome.parts
+    if formula.outcome.kind == "surv":
+        return (None, None, *parts[2:])
+    return parts if formula.outcome.kind == "cbind" else (None,)
+
+
 def _used(formula: Formula, frame: pd.DataFrame) -> tuple[str, ...]:
-    """Columns of the formula; those of the outcome only if all are there without gaps."""
+    """Columns of the formula; those of the outcome only if they are used, there and complete."""
     outcome = _outcome_columns(formula)
+    known = [part for part in _parts_for_new(formula) if part is not None]
+    known_columns = [c for part in known for c in leaf_columns(part.expression)]
     rest = tuple(c for c in columns_of(formula) if c not in outcome)
     absent = [c for c in rest if c not in frame.columns]
     if absent:
@@ -96,16 +122,20 @@ def _used(formula: Formula, frame: pd.DataFrame) -> tuple[str, ...]:
             f"The new table has no column `{absent[0]}`. It needs: {', '.join(rest)}; the outcome "
             "may be left out."
         )
-    given = all(c in frame.columns and frame[c].notna().all() for c in outcome)
-    return (*(c for c in columns_of(formula) if c in outcome), *rest) if given else rest
+    given = all(c in frame.columns and frame[c].notna().all() for c in known_columns)
+    return tuple(dict.fromkeys((*known_columns, *rest))) if given else rest
 
 
 def _outcome_parts(
     formula: Formula, new: Grouped, used: tuple[str, ...]
 ) -> tuple[Array, ...] | None:
-    if not _outcome_columns(formula) <= set(used):
+    """(J,) parts of the new groups' outcome, NaN where predictions do not use them, or None."""
+    parts = _parts_for_new(formula)
+    columns = {c for part in parts if part is not None for c in leaf_columns(part.expression)}
+    if not columns or not columns <= set(used):
         return None
-    return tuple(atom_values(part, new.group_frame) for part in formula.outcome.parts)
+    unknown = np.full(new.groups.count, np.nan)
+    return tuple(unknown if p is None else atom_values(p, new.group_frame) for p in parts)
 
 
 # ---- columns of the same kind ----------------------------------------------------------------
@@ -115,7 +145,7 @@ def _same_kinds(
     formula: Formula, fitted: pd.DataFrame, frame: pd.DataFrame, used: tuple[str, ...]
 ) -> pd.DataFrame:
     """The new columns with the fit's types; letters where that cannot be."""
-    ids, categories = _id_columns(formula), _term_columns(formula)
+    ids, categories = id_columns(formula), _term_columns(formula)
     groups = {block.group for block in formula.members}  # new ones need not look like the fit's
     out = frame.copy(deep=False)
     for name in used:
@@ -152,12 +182,6 @@ def _known_levels(name: str, old: pd.Series, new: pd.Series) -> pd.Series:
     if isinstance(old.dtype, pd.CategoricalDtype):
         return new.astype(object).astype(old.dtype)
     return new.astype(object)
-
-
-def _id_columns(formula: Formula) -> set[str]:
-    ids = {c for block in formula.members for c in (block.member, block.group)}
-    ids |= {block.unit for block in formula.nestings}
-    return ids | ({formula.strata} if formula.strata is not None else set())
 
 
 def _term_columns(formula: Formula) -> set[str]:

@@ -151,7 +151,8 @@ def _set_name(name: str) -> str:
 _STATEMENT = re.compile(
     r"^\s*(?P<target>[A-Za-z][\w.]*)\s*(?:\[(?P<element>.+?)\])?\s*(?:"
     r"(?:<-|=)\s*(?P<value>[-+0-9.eE]+)|~\s*(?P<family>[A-Za-z_][\w.]*)\s*"
-    r"\((?P<args>[^()]*)\)\s*(?P<cut>[TI]\s*\([^()]*\))?)\s*$"
+    r"\((?P<args>[^()]*)\)\s*(?P<cut>[TI]\s*\([^()]*\))?)\s*$",
+    re.DOTALL,  # a category may be any text
 )
 
 
@@ -165,7 +166,7 @@ def read_statement(text: str) -> PriorStatement:
     if match is None:
         raise PriorError(f"The prior `{text.strip()}` cannot be read. {_FORMS}")
     target, precision = _target(match["target"])
-    element = match["element"] and match["element"].strip()
+    element = match["element"]
     if match["value"] is not None:
         value = _number(match["value"], text)
         if precision:

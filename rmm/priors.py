@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
 from rmm.prior_language import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
-from rmm.spec import MemberPart, ModelSpec
-from rmm.terms import FixedTerm, Formula, MemberBlock, Term
+from rmm.spec import INTERCEPT, MemberPart, ModelSpec
+from rmm.weight_priors import weight_priors, weight_units
 
 if TYPE_CHECKING:
     from rmm.design import Design
@@ -51,19 +50,28 @@ def centred_intercept(choice: PriorChoice) -> bool:
 
     True for the weakly informative set unless the user gave a prior of the intercept itself.
     """
-    own = any(
-        s.target == "b_l2" and s.element in (None, "Intercept", "1") for s in choice.statements
-    )
+    own = any(s.target == "b_l2" and s.element in (None, INTERCEPT) for s in choice.statements)
     return choice.base == "weakly_informative" and not own
 
 
 def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
     """The priors of a model on a data set.
 
+    Parameters
+    ----------
+    choice : PriorChoice
+        Of `rmm.prior_places.place_priors`: elements are named by label.
+    spec : ModelSpec
+    design : Design
+
+    Returns
+    -------
+    Resolved
+
     Raises
     ------
     PriorError
-        If a statement names a parameter or coefficient that the model does not have.
+        If a parameter cannot have the prior that a statement gives it.
     """
     base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, design)
     elements = {name: list(priors) for name, priors in base.items()}
@@ -72,7 +80,9 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements) | _bases(spec, design, elements) | _units(spec, design),
+        data=_as_data(spec, elements)
+        | _bases(spec, design, elements)
+        | weight_units(spec, design.members),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -97,9 +107,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
         if part.covariates:
             out[part.b] = _slopes(wide, member.b_scale)
         if part.estimated:
-            out[part.b_w] = tuple(
-                Prior("normal", (0.0, 1.0 / float(scale))) for scale in member.multiplier_scale
-            )
+            out[part.b_w] = weight_priors(part, member)
         if part.shaped:
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
@@ -157,55 +165,14 @@ def _size(parameter: Parameter, coords: Mapping[str, Array]) -> int:
 def _places(
     statement: PriorStatement, spec: ModelSpec, coords: Mapping[str, Array]
 ) -> list[tuple[str, int]]:
-    """Sampled parameters and elements that a statement is about."""
-    known = {p.name: p for p in spec.parameters if p.structural}
-    parameter = known.get(statement.target)
-    if parameter is None:
-        raise PriorError(
-            f"`{statement.text}`: the model has no parameter `{statement.target}`. "
-            f"It has: {', '.join(known)}.{_meant(statement.target, known, coords)}"
-        )
-    labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else None
-    indices = _indices(statement, labels)
+    """Sampled parameters and elements that a statement is about; see `rmm.prior_places`."""
+    parameter = next(p for p in spec.parameters if p.name == statement.target)
+    labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else [None]
+    indices = [i for i, label in enumerate(labels) if statement.element in (None, label)]
     if parameter.name != "b_l2":
         return [(parameter.name, i) for i in indices]
     shift = 1 if spec.intercept else 0
     return [("alpha", 0) if i < shift else ("beta_l2", i - shift) for i in indices]
-
-
-#: Names of programs for what a summary calls otherwise.
-_IN_PROGRAMS = {"alpha": "b_l2[Intercept]", "beta_l2": "b_l2"}
-
-
-def _meant(target: str, known: Mapping[str, Parameter], coords: Mapping[str, Array]) -> str:
-    """A sentence with what was meant: an element (`x`, `b1`), or a part of a name (`sigma`)."""
-    names = [
-        f"{name}[{target}]"
-        for name, parameter in known.items()
-        if parameter.dims and target in map(str, coords[parameter.dims[0]])
-    ] or [name for name in known if name.startswith(f"{target}_")]
-    if target in _IN_PROGRAMS:
-        names = [_IN_PROGRAMS[target]]
-    return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""
-
-
-def _indices(statement: PriorStatement, labels: list[str] | None) -> list[int]:
-    """Elements that a statement is about; `labels` is None for a scalar parameter."""
-    element = statement.element
-    if element is None and (labels is None or labels):
-        return [0] if labels is None else list(range(len(labels)))
-    labels = labels or []
-    if element is None:
-        raise PriorError(f"`{statement.text}`: the model has no parameter `{statement.target}`.")
-    if element in labels:
-        return [labels.index(element)]
-    if re.fullmatch("[0-9]{1,9}", element) and 1 <= int(element) <= len(labels):
-        return [int(element) - 1]
-    allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
-    raise PriorError(
-        f"`{statement.text}`: `{statement.target}` has no element `{element}`. "
-        f"It has: {allowed or f'none, write `{statement.target}`'}."
-    )
 
 
 def _supported(statement: PriorStatement, parameter: str) -> Prior:
@@ -257,23 +224,6 @@ def _bases(
     return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
 
 
-def unit_name(b_w: str) -> str:
-    """Name of the units of weight coefficients in the data of programs."""
-    return f"unit_{b_w}"
-
-
-def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
-    """1 / sd of what each weight coefficient multiplies.
-
-    Engines sample b_w over its unit, which does not depend on the unit of a weight variable.
-    """
-    return {
-        unit_name(part.b_w): 1.0 / member.multiplier_scale
-        for part, member in zip(spec.members, design.members, strict=True)
-        if part.estimated
-    }
-
-
 def _held(name: str, priors: list[Prior]) -> Array:
     """Values of a vector of standard deviations that is held fixed."""
     if not all(p.family == "fixed" for p in priors):
@@ -281,147 +231,8 @@ def _held(name: str, priors: list[Prior]) -> Array:
     return np.array([p.values[0] for p in priors])
 
 
-def numbered(choice: PriorChoice, labels: Mapping[str, list[str]]) -> PriorChoice:
-    """Statements with labels in place of numbers: numbers count the model as written.
-
-    Parameters
-    ----------
-    labels : mapping
-        Coefficient vector -> names of its elements, before any of them is held fixed.
-    """
-    out = []
-    for s in choice.statements:
-        known = labels.get(s.target)
-        if s.element is not None and known is not None:
-            s = replace(s, element=known[_indices(s, known)[0]])
-        out.append(s)
-    return replace(choice, statements=tuple(out))
-
-
-def apply_fixed(formula: Formula, choice: PriorChoice) -> tuple[Formula, PriorChoice]:
-    """Turn statements such as ``b.w[1] <- 1`` into parts of the formula.
-
-    A fixed coefficient of a covariate becomes a `fix()` term, a fixed weight coefficient a
-    number in the weight function; fixed standard deviations stay with the priors. Elements are
-    named by label: see `numbered`.
-    """
-    rest: list[PriorStatement] = []
-    fixed: dict[str, list[PriorStatement]] = {}
-    for statement in choice.statements:
-        if statement.prior.family != "fixed" or statement.target.startswith(("sigma", "shape")):
-            rest.append(statement)
-        else:
-            fixed.setdefault(statement.target, []).append(statement)
-    for target, statements in fixed.items():
-        formula = _with_fixed(formula, target, statements)
-    return formula, replace(choice, statements=tuple(rest))
-
-
-def _with_fixed(formula: Formula, target: str, statements: list[PriorStatement]) -> Formula:
-    for kind, fix in _FIXERS.items():
-        if target == kind or target.startswith(kind + "_"):
-            return fix(formula, statements, target.removeprefix(kind).lstrip("_"))
-    raise PriorError(
-        f"`{statements[0].text}`: the model has no parameter `{target}`. "
-        f"Values may be fixed for: {', '.join(_FIXERS)} and standard deviations."
-    )
-
-
-def _values(statements: list[PriorStatement], labels: list[str]) -> dict[int, float]:
-    """Index of an element -> its fixed value; later statements win."""
-    return {i: s.prior.values[0] for s in statements for i in _indices(s, labels)}
-
-
-def _fix_weight(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
-    number = _block_number(formula, statements[0], suffix)
-    weight = formula.members[number].weight
-    names = weight.parameters
-    for index, value in _values(statements, list(names)).items():
-        weight = weight.with_fixed(names[index], value)
-    return _with_block(formula, number, replace(formula.members[number], weight=weight))
-
-
-def _fix_member(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
-    number = _block_number(formula, statements[0], suffix)
-    block = formula.members[number]
-    features = {f.label for f in block.features}
-    for statement in statements:
-        if statement.element in features:
-            raise PriorError(
-                f"`{statement.text}`: the coefficient of a feature of the members cannot be held "
-                "fixed. Give it a narrow prior, or compute a column."
-            )
-    terms, fixed = _moved(block.terms, statements, 0)
-    return _with_block(formula, number, replace(block, terms=terms, fixed=(*block.fixed, *fixed)))
-
-
-def _with_block(formula: Formula, number: int, block: MemberBlock) -> Formula:
-    members = [*formula.members[:number], block, *formula.members[number + 1 :]]
-    return replace(formula, members=tuple(members))
-
-
-def _fix_feature(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
-    raise PriorError(
-        f"`{statements[0].text}`: to hold the number of a feature fixed write it in the formula, "
-        "as in softmax(x, 2)."
-    )
-
-
-def _fix_group(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
-    terms, fixed = _moved(formula.terms, statements, 1 if formula.intercept else 0)
-    return replace(formula, terms=terms, fixed=(*formula.fixed, *fixed))
-
-
-def _fix_nesting(formula: Formula, statements: list[PriorStatement], suffix: str) -> Formula:
-    """A level-3 predictor stands outside the blocks, or in the `vars` of one."""
-    if any(s.element in {t.label for t in formula.terms} for s in statements):
-        return _fix_group(formula, statements, suffix)
-    for number, block in enumerate(formula.nestings):
-        if any(s.element in {t.label for t in block.terms or ()} for s in statements):
-            terms, fixed = _moved(block.terms or (), statements, 0)
-            changed = replace(block, terms=terms, fixed=(*block.fixed, *fixed))
-            nestings = [*formula.nestings[:number], changed, *formula.nestings[number + 1 :]]
-            return replace(formula, nestings=tuple(nestings))
-    raise PriorError(
-        f"`{statements[0].text}`: name the level-3 predictor, as in `b_l3[x] <- 1`; effects of "
-        "nesting units cannot be held fixed."
-    )
-
-
-_FIXERS: dict[str, Callable[[Formula, list[PriorStatement], str], Formula]] = {
-    "b_w": _fix_weight,
-    "b_f": _fix_feature,
-    "b_l1": _fix_member,
-    "b_l2": _fix_group,
-    "b_l3": _fix_nesting,
-}
-
-
-def _block_number(formula: Formula, statement: PriorStatement, suffix: str) -> int:
-    names = [block.name or str(i) for i, block in enumerate(formula.members, start=1)]
-    if len(names) == 1 and not suffix:
-        return 0
-    if suffix in names and len(names) > 1:
-        return names.index(suffix)
-    raise PriorError(f"`{statement.text}`: there is no mm() block for `{statement.target}`.")
-
-
-def _moved(
-    terms: tuple[Term, ...], statements: list[PriorStatement], skip: int
-) -> tuple[tuple[Term, ...], list[FixedTerm]]:
-    labels = ["Intercept"] * skip + [t.label for t in terms]
-    values = {i - skip: v for i, v in _values(statements, labels).items()}
-    if any(i < 0 for i in values):
-        raise PriorError(
-            f"`{statements[0].text}`: to hold the intercept fixed at 0 write `0 +` in the formula."
-        )
-    fixed = [FixedTerm(terms[i], value) for i, value in values.items()]
-    return tuple(t for i, t in enumerate(terms) if i not in values), fixed
-
-
 __all__ = [
     "Resolved",
-    "apply_fixed",
     "centred_intercept",
     "classic",
     "read_priors",

@@ -15,6 +15,11 @@ from rmm.families import Family, Parameter
 from rmm.terms import FeatureTerm, FixedTerm, Formula, MemberBlock, NestingBlock, Term
 from rmm.weights import WeightFunction
 
+INTERCEPT = "Intercept"  # its label in `b_l2`
+
+#: (label, value) of the coefficients of a vector that are held at a number.
+Held = tuple[tuple[str, float], ...]
+
 
 @dataclass(frozen=True)
 class MemberPart:
@@ -27,16 +32,22 @@ class MemberPart:
         Appended to every name: "" with one block, "_2" or "_name" with several.
     partial : bool
         Whether there are several kinds of members, so that a group may have none of this block's.
+    held : Held
+        Coefficients of `b_l1` that are held at a number; their columns are a known sum.
+    all_held : bool
+        Whether every column's coefficient is held, so that none is estimated.
     """
 
     block: MemberBlock
     suffix: str
     partial: bool = False
+    held: Held = ()
+    all_held: bool = False
 
     @property
     def covariates(self) -> bool:
-        """Whether it has member covariates or features, hence `b_l1`."""
-        return bool(self.block.terms or self.block.features)
+        """Whether a coefficient of its covariates or features is estimated, hence `b_l1`."""
+        return self.columns or bool(self.live)
 
     @property
     def live(self) -> tuple[FeatureTerm, ...]:
@@ -51,7 +62,7 @@ class MemberPart:
     @property
     def columns(self) -> bool:
         """Whether the program is given columns `X_l1`, which come first in `b_l1`."""
-        return bool(self.block.terms or self.known)
+        return bool(self.block.terms or self.known) and not self.all_held
 
     @property
     def shaped(self) -> tuple[FeatureTerm, ...]:
@@ -90,8 +101,8 @@ class MemberPart:
 
     @property
     def offset(self) -> bool:
-        """Whether it has `fix()` terms."""
-        return bool(self.block.fixed)
+        """Whether it has a known sum: of `fix()` terms, or of coefficients that are held."""
+        return bool(self.block.fixed or self.held)
 
     @property
     def b(self) -> str:
@@ -166,11 +177,16 @@ class MemberPart:
 
 @dataclass(frozen=True)
 class NestingPart:
-    """One `hm()` block of a model: random effects with level-3 covariates, or dummies."""
+    """One `hm()` block of a model: random effects with level-3 covariates, or dummies.
+
+    `held` and `all_held` are those of `MemberPart`, of `b_l3`.
+    """
 
     block: NestingBlock
     suffix: str
     terms: tuple[Term, ...]
+    held: Held = ()
+    all_held: bool = False
 
     @property
     def random(self) -> bool:
@@ -179,8 +195,13 @@ class NestingPart:
 
     @property
     def covariates(self) -> bool:
-        """Whether it has `b_l3`: level-3 covariates, or the dummies of fixed effects."""
-        return not self.random or bool(self.terms)
+        """Whether it has `b_l3`: of level-3 covariates, or of the dummies of fixed effects."""
+        return (not self.random or bool(self.terms)) and not self.all_held
+
+    @property
+    def offset(self) -> bool:
+        """Whether it has a known sum: of `fix()` terms, or of coefficients that are held."""
+        return bool(self.block.fixed or self.held)
 
     @property
     def b(self) -> str:
@@ -218,26 +239,47 @@ class ModelSpec:
     formula : Formula
     family : Family
     intercept : bool
+        Whether it has an intercept that is estimated.
     terms : tuple of Term
-        Level-2 predictors (level-3 ones have gone to their nesting part).
+        Level-2 predictors (level-3 ones have gone to their nesting part); empty if every one of
+        their coefficients is held.
+    written : tuple of Term
+        Level-2 predictors, whether their coefficients are held or not: what is encoded.
     members, nestings : tuple
-    offset : bool
-        Whether groups have a known offset (`fix()` or `offset()` terms).
+    held : Held
+        Coefficients of `b_l2` that are held at a number.
     """
 
     formula: Formula
     family: Family
     intercept: bool
     terms: tuple[Term, ...]
+    written: tuple[Term, ...]
     fixed: tuple[FixedTerm, ...]
     members: tuple[MemberPart, ...]
     nestings: tuple[NestingPart, ...]
-    offset: bool
+    held: Held = ()
+
+    @property
+    def offset(self) -> bool:
+        """Whether groups have a known offset: `fix()`, `offset()`, coefficients that are held."""
+        return bool(
+            self.fixed
+            or self.formula.offset
+            or self.held
+            or any(part.offset and not part.estimated for part in self.members)
+            or any(nest.offset for nest in self.nestings)
+        )
 
     @property
     def spanned(self) -> bool:
         """Whether something free takes up a constant: an intercept, a baseline, strata."""
         return self.intercept or not self.family.intercept
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether a constant is in the model, free or held: categories then have a base level."""
+        return self.spanned or INTERCEPT in dict(self.held)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -306,17 +348,16 @@ def build_spec(
         NestingPart(block, suffix, _level3_terms(formula, block, index, levels))
         for index, (block, suffix) in enumerate(zip(formula.nestings, suffixes, strict=True))
     )
-    fixed_members = any(p.offset and not p.estimated for p in members)
-    fixed_nestings = any(p.block.fixed for p in nestings)
+    terms = tuple(t for t in formula.terms if t.label not in levels)
     return ModelSpec(
         formula=formula,
         family=family,
         intercept=formula.intercept and family.intercept,
-        terms=tuple(t for t in formula.terms if t.label not in levels),
+        terms=terms,
+        written=terms,
         fixed=formula.fixed,
         members=members,
         nestings=nestings,
-        offset=bool(formula.fixed or formula.offset or fixed_members or fixed_nestings),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import readable
 from rmm.backends.base import Run, Settings
 from rmm.errors import DataError, RmmError
 from rmm.families import find_family
@@ -37,7 +38,7 @@ def save(fit: Fit, path: Path) -> Path:
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
     buffer = io.BytesIO()
-    fit.model.used.to_parquet(buffer)
+    _parquet_types(fit.model.used).to_parquet(buffer)
     program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)
                       for k, v in fit.run.draws.items()}  # fmt: skip
     about = xarray.Dataset(
@@ -59,6 +60,29 @@ def save(fit: Fit, path: Path) -> Path:
     return path
 
 
+def _large_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of whole numbers beyond 64 bits, which Parquet does not have."""
+    objects = [name for name in table.columns if table[name].dtype == object]
+    return [
+        name
+        for name in objects
+        if table[name].notna().any()
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in table[name].dropna())
+    ]
+
+
+def _parquet_types(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with whole numbers beyond 64 bits as text."""
+    text = {name: table[name].map(str, na_action="ignore") for name in _large_columns(table)}
+    return table.assign(**text)
+
+
+def _table_types(table: pd.DataFrame, large: list[str]) -> pd.DataFrame:
+    """The table that `_parquet_types` was given."""
+    whole = {n: table[n].astype(object).map(int, na_action="ignore") for n in large}
+    return table.assign(**{n: v.astype(object) for n, v in whole.items()})
+
+
 def _about(fit: Fit) -> dict[str, Any]:
     settings = asdict(fit.settings)
     return {
@@ -68,6 +92,8 @@ def _about(fit: Fit) -> dict[str, Any]:
         "priors": [fit.model.choice.base, *(s.text for s in fit.model.choice.statements)],
         "transform": fit.model.transform,
         "missing": fit.model.missing,
+        "na": fit.model.na,
+        "large": _large_columns(fit.model.used),
         "backend": fit.backend,
         "program": fit.program,
         "settings": settings,
@@ -82,6 +108,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | set | np.ndarray) else str(value)
 
 
+@readable(DataError)
 def load(path: str | Path) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
@@ -110,6 +137,8 @@ def load(path: str | Path) -> Fit:
     >>> rmm.load(path).summary().equals(fit.summary())
     True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"`path` must be the path of a file that `Fit.save` wrote, not {path!r}.")
     path = Path(path)
     if not os.path.isfile(path):
         raise DataError(f"{path}: there is no such file.")
@@ -135,10 +164,13 @@ def _read(path: Path) -> Fit:
         stats = tree["sample_stats"].to_dataset().load()
     about = json.loads(stored.attrs["about"])
     table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
+    table = _table_types(table, about.get("large", []))
     family = find_family(about["family"], about.get("family_options"))
     model = prepare(about["formula"], table, family, priors=about["priors"],
                     transform=about["transform"],
                     missing=about.get("missing", "error"))  # fmt: skip
+    na = about.get("na")
+    model = replace(model, na=None if na is None else tuple(na))
     sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
     if "diverging" in sample_stats:
         sample_stats["diverging"] = sample_stats["diverging"].astype(bool)

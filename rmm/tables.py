@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import numbers
 import os
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.csv_files import TEXT_ENDINGS
+from rmm.data_files import READERS, from_arrow, read_file
 from rmm.errors import DataError
-from rmm.r_files import read_frames
+from rmm.text_values import describe_texts
 
 Array = np.ndarray[Any, Any]
 
+#: Differences that are rounding: in parts of the range of all values, and of a value itself.
+_RANGE, _ROUNDING = 1e-12, 16 * float(np.finfo(float).eps)
 
-def read_table(data: Any) -> pd.DataFrame:
+
+def read_table(
+    data: Any,
+    *,
+    ids: Collection[str] = (),
+    text: Collection[str] = (),
+    na: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """A pandas frame from whatever the user has.
 
     Parameters
     ----------
     data : pandas or polars frame, pyarrow.Table, mapping of columns, or path
-        A path ends in .csv, .parquet, .rda or .RData.
+        `rmm.data_files` lists the files that are read.
+    ids : collection of str
+        Columns of ids, whose cells in a text file are kept as written unless all are whole
+        numbers without leading zeros.
+    text : collection of str
+        Columns whose cells in a text file are kept as written.
+    na : sequence of str, optional
+        Texts that mean a missing value in a text file, besides the empty cell.
 
     Returns
     -------
@@ -36,7 +55,12 @@ def read_table(data: Any) -> pd.DataFrame:
     DataError
         If it cannot be read, or has no rows.
     """
-    frame = _frame(data)
+    frame = _frame(data, ids, text, _check_na(na))
+    if frame.columns.nlevels > 1:
+        raise DataError(
+            f"The table's columns have {frame.columns.nlevels} levels of names, such as "
+            f"{frame.columns[0]!r}. Give each column one name: frame.columns = [...]."
+        )
     try:
         frame.columns = frame.columns.map(str)
     except UnicodeEncodeError:  # half a surrogate pair: text that no file can hold
@@ -49,52 +73,44 @@ def read_table(data: Any) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _frame(data: Any) -> pd.DataFrame:
+def _check_na(na: Any) -> tuple[str, ...] | None:
+    if na is None:
+        return None
+    if isinstance(na, str) or not all(isinstance(text, str) for text in na):
+        raise DataError(
+            f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
+        )
+    return tuple(na)
+
+
+def _frame(
+    data: Any, ids: Collection[str], text: Collection[str], na: tuple[str, ...] | None
+) -> pd.DataFrame:
+    if isinstance(data, str | os.PathLike):
+        return read_file(Path(data), ids, text, na)
+    if na is not None:
+        raise DataError(
+            "`na=` is for the path of a text file. In a table in memory set the values that mean "
+            "missing yourself: frame.replace({...: None})."
+        )
     if isinstance(data, pd.DataFrame):
         return data.copy(deep=False)
-    if isinstance(data, (str, Path)):
-        return _from_file(Path(data))
-    if hasattr(data, "to_pandas"):  # polars frame, PyArrow table
-        return pd.DataFrame(data.to_pandas())
-    if isinstance(data, dict):
+    if hasattr(data, "to_arrow"):  # polars frame
+        return from_arrow(data.to_arrow())
+    if hasattr(data, "to_pandas"):  # PyArrow table, and others
+        arrow = type(data).__module__.startswith("pyarrow")
+        return from_arrow(data) if arrow else pd.DataFrame(data.to_pandas())
+    if isinstance(data, Mapping):
         try:
-            return pd.DataFrame(data)
+            return pd.DataFrame(dict(data))
         except ValueError as error:
             raise DataError(f"The columns do not make a table: {error}.") from None
+    lazy = " It is lazy: call collect() first." if hasattr(data, "collect") else ""
     raise DataError(
-        f"Data of type `{type(data).__name__}` cannot be read. Give a pandas or polars frame, "
-        "a PyArrow table, a dict of columns, or the path of a .csv, .parquet or .rda file."
+        f"Data of type `{type(data).__name__}` cannot be read.{lazy} Give a pandas or polars "
+        "frame, a PyArrow table, a dict of columns, or the path of a file "
+        f"({', '.join((*TEXT_ENDINGS, *READERS))})."
     )
-
-
-def _from_file(path: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-        ".rda": _from_rda,
-        ".rdata": _from_rda,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: a file ending in {', '.join(readers)} was expected.")
-    if not os.path.isfile(path):  # False, too, for what cannot be a path
-        raise DataError(f"{path}: there is no such file (looked from {Path.cwd()}).")
-    try:
-        return pd.DataFrame(reader(path))
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: the file cannot be read: {error}") from error
-
-
-def _from_rda(path: Path) -> pd.DataFrame:
-    frames = read_frames(path)
-    if len(frames) != 1:
-        raise DataError(
-            f"{path}: one data frame was expected, {len(frames)} were found: "
-            f"{', '.join(frames) or 'none'}."
-        )
-    return next(iter(frames.values()))
 
 
 def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
@@ -128,12 +144,19 @@ def _check_single(column: pd.Series) -> None:
                 f"Column `{column.name}` holds values of type {', '.join(sorted(found))}: each "
                 "cell is one number or one text."
             )
-        for row, value in zip(column.index, column, strict=True):
-            if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
-                raise DataError(
-                    f"Column `{column.name}` holds text that is not Unicode, in row {row + 1}: "
-                    f"{ascii(value)[:80]}. Read the file with the encoding that it has."
-                )
+    values: Any = column
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = column.cat.categories
+    elif not (column.dtype == object or pd.api.types.is_string_dtype(column.dtype)):
+        return
+    for value in pd.unique(values):
+        if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+            what = "the character NUL" if "\0" in value else "text that is not Unicode"
+            row = int(column.index[int(np.argmax((column == value).to_numpy()))]) + 1
+            raise DataError(
+                f"Column `{column.name}` holds {what}, in row {row}: {ascii(value)[:80]}. Read the "
+                "file with the encoding that it has, or replace the character."
+            )
 
 
 def _is_unicode(text: str) -> bool:
@@ -191,14 +214,28 @@ def _plain(labels: Array) -> Array:
 def first_varying(values: Array, unit: Array) -> int | None:
     """Index of the first unit within which `values` are not constant, or None.
 
+    Numbers that differ by the rounding of their computation only are the same: by 1e-12 of the
+    range of all values, or 16 units in the last place.
+
     Parameters
     ----------
     values : (M,) array of any type
     unit : (M,) int array of unit codes 0..U-1
     """
+    units = int(unit.max()) + 1
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and np.isfinite(array).all():
+        lowest, highest = np.full(units, np.inf), np.full(units, -np.inf)
+        np.minimum.at(lowest, unit, array)
+        np.maximum.at(highest, unit, array)
+        with np.errstate(over="ignore"):
+            whole = _RANGE * (float(array.max()) - float(array.min()))
+            last = _ROUNDING * np.maximum(np.abs(lowest), np.abs(highest))
+            varying = np.flatnonzero(highest - lowest > np.maximum(whole, last))
+        return int(varying[0]) if len(varying) else None
     value_codes = pd.factorize(pd.Series(values), use_na_sentinel=False)[0]
-    low = np.full(unit.max() + 1, np.iinfo(np.int64).max)
-    high = np.full(unit.max() + 1, -1)
+    low = np.full(units, np.iinfo(np.int64).max)
+    high = np.full(units, -1)
     np.minimum.at(low, unit, value_codes)
     np.maximum.at(high, unit, value_codes)
     varying = np.flatnonzero(low < high)
@@ -224,20 +261,60 @@ def numeric(column: pd.Series) -> Array | None:
     return None
 
 
+_DATES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
+
+
+def is_dated(column: pd.Series) -> bool:
+    """Whether a column holds dates, times, periods or durations."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.PeriodDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "mM"):
+        return True
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return True
+    return pd.api.types.is_object_dtype(dtype) and any(isinstance(v, _DATES) for v in column)
+
+
+def describe_column(column: pd.Series) -> str:
+    """What a column that is not numeric holds, for a message: ``"dates"``, ``"text, ..."``."""
+    if is_dated(column):
+        return f"dates or durations, such as {column.iloc[0]}"
+    texts = [v for v in column.unique() if isinstance(v, str)]
+    if not texts:
+        return f"values such as {column.iloc[0]!r}"
+    return describe_texts(texts) or f"text, such as {texts[0]!r}"
+
+
 def check_category(label: str, column: pd.Series) -> None:
     """Raise `DataError` for dates and numbers in disguise, which are no categories."""
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+    if is_dated(column):
         raise DataError(
-            f"The predictor `{label}` is a date, which is no number and no category: make it a "
-            "number (days, years) or a text."
+            f"The predictor `{label}` is a date or a duration ({column.iloc[0]}), which is no "
+            "number and no category: make it a number (days, years) or a text."
         )
     values = list(column.unique())
-    if isinstance(column.dtype, pd.CategoricalDtype) or not all(map(_looks_numeric, values)):
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        _check_labels(label, [v for v in column.cat.categories if v in set(values)])
         return
-    raise DataError(
-        f"The predictor `{label}` holds numbers written as text, such as {values[0]!r}: convert it "
-        "to numbers, or to a pandas category if it names categories."
-    )
+    found = describe_texts(v for v in values if isinstance(v, str))
+    if not found and all(map(_looks_numeric, values)):
+        found = f"numbers written as text, such as {values[0]!r}"
+    if found:
+        raise DataError(
+            f"The predictor `{label}` holds {found}: convert it to numbers (dates to days or "
+            f"years), or write factor({label}) if it names categories."
+        )
+
+
+def _check_labels(label: str, levels: list[Any]) -> None:
+    """A column with labels for some of its values is neither a number nor a category."""
+    texts = [v for v in levels if isinstance(v, str)]
+    rest = [v for v in levels if isinstance(v, numbers.Real)]
+    if texts and rest:
+        raise DataError(
+            f"The predictor `{label}` mixes numbers, such as {rest[0]:g}, and labels, such as "
+            f"{texts[0]!r} (value labels for some of the values?). Make all of them numbers, those "
+            "that mean no answer missing, or all of them texts."
+        )
 
 
 def _looks_numeric(value: Any) -> bool:

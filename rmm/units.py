@@ -125,7 +125,8 @@ def _check_once(block: MemberBlock, members: Members, groups: Units, kinds: int)
     raise DataError(
         f"Member {members.labels[member]} of `{block.member}` is {counts[counts > 1][0]} times "
         f"in group {groups.labels[group]} of `{block.group}` ({len(twice)} such "
-        f"case{'s' * (len(twice) > 1)}). A member belongs to a group once: merge its rows."
-        + stack
-        * (kinds > 1)
+        f"case{'s' * (len(twice) > 1)}). If it belongs to the group several times, keep one row "
+        "for it with the number of times in a column, say `times`, and let it count so often: "
+        "fn(w ~ times), or the weight function multiplied by times. If rows were repeated by "
+        "mistake, drop the repeated ones." + stack * (kinds > 1)
     )

@@ -130,7 +130,7 @@ def test_files() -> None:
     with pytest.raises(rmm.DataError, match="no such file"):
         prepare("y ~ 1 + " + MM, "nowhere.parquet")
     with pytest.raises(rmm.DataError, match="a file ending in"):
-        prepare("y ~ 1 + " + MM, "table.xlsx")
+        prepare("y ~ 1 + " + MM, "table.docx")
 
 
 def test_text_in_place_of_numbers(coalitions: pd.DataFrame) -> None:

@@ -186,7 +186,9 @@ def test_a_model_with_an_offset_is_the_model_of_the_rest(coalitions: pd.DataFram
     """Flat priors: least squares of y - offset, within 4 MCSE (false alarms below 0.02%)."""
     groups = coalitions.drop_duplicates("gid")
     groups = groups.assign(o=5 * groups["q"])
-    fit = rmm.fit("y ~ 1 + z + offset(o)", groups, priors="rmm", seed=1, progress=False)
+    fit = rmm.fit(
+        "y ~ 1 + z + offset(o)", groups, priors="rmm", seed=1, progress=False, backend="jags"
+    )
     X = np.column_stack([np.ones(len(groups)), groups["z"]])
     exact = np.linalg.lstsq(X, groups["y"] - groups["o"], rcond=None)[0]
     found = fit.summary().loc[["b_l2[Intercept]", "b_l2[z]"]]

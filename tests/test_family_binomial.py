@@ -131,7 +131,8 @@ def test_engines_agree(table: pd.DataFrame) -> None:
 def test_jags_has_everything_in_one_block(table: pd.DataFrame) -> None:
     formula = "won ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE) + hm(id=cid)"
     fit = rmm.fit(formula, table, "binomial",
-                  chains=1, warmup=50, draws=10, seed=1, progress=False)  # fmt: skip
+                  chains=1, warmup=50, draws=10, seed=1, progress=False,
+                  backend="jags")  # fmt: skip
     # The sds are factors of the linear predictor, which the glm module samples one by one.
     assert set(fit.run.engine["samplers"]) == {"glm::Holmes-Held", "glm::Holmes-Held-Gibbs"}
 

@@ -74,7 +74,8 @@ def test_vague_priors_of_weights_are_said_to_decide(governments: pd.DataFrame) -
         warnings.simplefilter("ignore", rmm.ConvergenceWarning)
         with pytest.warns(rmm.SpecificationWarning, match="the likelihood is flat there"):
             rmm.fit(FORMULA.format(w=LOGISTIC), governments, priors="rmm", seed=1, chains=2,
-                    warmup=400, draws=300, monitor="structural", progress=False)  # fmt: skip
+                    warmup=400, draws=300, monitor="structural", progress=False,
+                    backend="jags")  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -104,7 +105,9 @@ def test_fit_shows_labels_weights_effects_and_is_storable(
         " + hm(id=cid, name=cname)"
     )
     shuffled = coalitions.sample(frac=1, random_state=2)
-    fit = rmm.fit(formula, shuffled, seed=2, chains=2, warmup=300, draws=200, progress=False)
+    fit = rmm.fit(
+        formula, shuffled, seed=2, chains=2, warmup=300, draws=200, progress=False, backend="jags"
+    )
     assert list(fit.summary().index) == [
         "b_l1[x]", "b_l2[Intercept]", "b_l2[z]", "b_w[b1]", "sigma_l1", "sigma_l2", "sigma_l3",
     ]  # fmt: skip
@@ -125,7 +128,7 @@ def test_fit_shows_labels_weights_effects_and_is_storable(
 def test_convergence_is_said(coalitions: pd.DataFrame) -> None:
     with pytest.warns(rmm.ConvergenceWarning, match="has not converged: largest R-hat"):
         fit = rmm.fit("y ~ 1 + mm(id(pid, gid), RE=TRUE)", coalitions, seed=1, chains=2, warmup=5,
-                      draws=20, progress=False)  # fmt: skip
+                      draws=20, progress=False, backend="jags")  # fmt: skip
     assert not fit.converged
 
 
@@ -133,7 +136,8 @@ def test_convergence_is_said(coalitions: pd.DataFrame) -> None:
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_fixed_sd_is_data(coalitions: pd.DataFrame) -> None:
     fit = rmm.fit("y ~ 1 + mm(id(pid, gid), RE=TRUE)", coalitions, seed=1, chains=2, warmup=200,
-                  draws=100, priors=["sigma_l1 <- 0.5"], progress=False)  # fmt: skip
+                  draws=100, priors=["sigma_l1 <- 0.5"], progress=False,
+                    backend="jags")  # fmt: skip
     assert "sigma_l1" not in fit.summary().index and fit.program_data["sigma_l1"] == 0.5
 
 
@@ -153,6 +157,6 @@ def test_weights_that_underflow_still_sum_to_one(coalitions: pd.DataFrame) -> No
     formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b0 + b1*s)), c=TRUE), RE=TRUE)"
     priors = {"b_w[b0]": "normal(-9, 0.1)", "b_w[b1]": "normal(0, 1)"}
     fit = rmm.fit(formula, coalitions, priors=priors, seed=1, chains=2, warmup=100, draws=100,
-                  inits={"b_w": [-9.0, 0.5]}, progress=False)  # fmt: skip
+                  inits={"b_w": [-9.0, 0.5]}, progress=False, backend="jags")  # fmt: skip
     assert fit.summary()["mean"]["b_w[b0]"] < -8
     assert fit.weights().groupby("group")["mean"].sum().to_numpy() == pytest.approx(1)

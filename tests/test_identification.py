@@ -95,7 +95,7 @@ def test_numbers_are_numbers_whatever_their_type(coalitions: pd.DataFrame) -> No
     with pytest.raises(rmm.DataError, match="is a date"):
         prepare("y ~ 1 + z" + MM, coalitions.assign(z=pd.Timestamp("2000-01-01")))
     mixed = coalitions.assign(pid=[str(p) if p % 2 else p for p in coalitions.pid])
-    with pytest.raises(rmm.DataError, match="mixes values of types int, str"):
+    with pytest.raises(rmm.DataError, match="mixes values of types int and str"):
         prepare("y ~ 1 + z" + MM, mixed)
 
 
@@ -182,3 +182,48 @@ def test_members_that_are_always_together() -> None:
 def test_first_and_last_are_by_id(coalitions: pd.DataFrame) -> None:
     with pytest.warns(rmm.SpecificationWarning, match="the member with the lowest id"):
         prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ x == first(x), c=FALSE))", coalitions)
+
+
+# ---- units of predictors -------------------------------------------------------------------------
+
+
+def regression(**columns: object) -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    x, v = rng.normal(size=(2, 80))
+    return pd.DataFrame({"y": x + rng.normal(size=80), "x": x, "v": v}).assign(**columns)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2000.0, -1e9, 1e12])
+def test_predictors_far_from_zero_are_not_constant(shift: float) -> None:
+    table = regression()
+    moved = table.assign(x=table["x"] + shift, v=table["v"] + shift)
+    design = prepare("y ~ x + v", moved).design
+    assert design.X_l2 == pytest.approx(prepare("y ~ x + v", table).design.X_l2, abs=1e-15 * abs(
+        shift) + 1e-12)  # fmt: skip
+    for name, column in (("v", 2 * moved["x"] + 1), ("x", 0 * table["x"] + shift + 0.1)):
+        with pytest.raises(rmm.DataError, match=r"linear combination of `x`|same in every group"):
+            prepare("y ~ x + v", moved.assign(**{name: column}))
+
+
+def test_rounding_alone_is_a_constant() -> None:
+    noise = np.where(np.arange(80) % 2, 0.1 + 0.2, 0.3)
+    with pytest.raises(rmm.DataError, match="`x` is the same in every group"):
+        prepare("y ~ x", regression(x=noise))
+
+
+def test_values_whose_squares_are_not_finite() -> None:
+    table = regression()
+    for factor, message in ((1e300, r"too large.*Divide"), (1e-300, r"too small.*Multiply")):
+        for name in ("x", "y"):
+            with pytest.raises(rmm.DataError, match=rf"values of `{name}` are {message} it by a c"):
+                prepare("y ~ x", table.assign(**{name: table[name] * factor}))
+    assert prepare("y ~ x", table.assign(x=table["x"] * 1e100)).design.scale_l2[0] > 1e99
+
+
+def test_far_predictors_within_strata() -> None:
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"s": np.repeat(range(30), 3), "x": rng.normal(size=90) + 1e12,
+                          "y": np.tile([1, 0, 0], 30)})  # fmt: skip
+    assert prepare("y ~ x + strata(s)", table, "condlogit").design.X_l2.shape == (90, 1)
+    with pytest.raises(rmm.DataError, match="`v` is a linear combination of `x`"):
+        prepare("y ~ x + v + strata(s)", table.assign(v=3 * table["x"]), "condlogit")

@@ -254,7 +254,9 @@ def test_jags_computes_the_sums_of_pandas(table: pd.DataFrame) -> None:
 @pytest.mark.jags
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_weights_are_those_of_the_blocks_own_rows(table: pd.DataFrame, tmp_path: Path) -> None:
-    fit = rmm.fit(FORMULA, table, chains=1, warmup=200, draws=5, seed=4, progress=False)
+    fit = rmm.fit(
+        FORMULA, table, chains=1, warmup=200, draws=5, seed=4, progress=False, backend="jags"
+    )
     fit = rmm.load(fit.save(tmp_path / "fit.nc"))
     weights = fit.weights(2)
     own = table.dropna(subset="mid")

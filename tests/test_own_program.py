@@ -13,7 +13,14 @@ import rmm
 from rmm.own_program import drawn_only, read_program
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
-SHORT: dict[str, Any] = {"chains": 2, "warmup": 300, "draws": 300, "seed": 4, "progress": False}
+SHORT: dict[str, Any] = {
+    "backend": "jags",
+    "chains": 2,
+    "warmup": 300,
+    "draws": 300,
+    "seed": 4,
+    "progress": False,
+}
 pytestmark = pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 
 

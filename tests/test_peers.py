@@ -353,7 +353,7 @@ def test_point_25_rmms_own_example_runs_and_says_when_it_has_not_converged() -> 
     table = pd.read_parquet(shared_file("data", "coalgov_rmm.parquet"))
     with pytest.warns(rmm.ConvergenceWarning, match="has not converged"):
         fit = rmm.fit(RMM_EXAMPLE, table, "weibull", seed=1, warmup=20, draws=30, priors="rmm",
-                      progress=False)  # fmt: skip
+                      progress=False, backend="jags")  # fmt: skip
     assert not fit.converged
     assert "NOT CONVERGED" in str(fit)
     assert {"b_l1[fdep]", "b_l2[majority]", "shape", "sigma_l1", "sigma_l3"} <= set(

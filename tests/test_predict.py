@@ -112,7 +112,9 @@ def test_linear_predictor_is_that_of_plain_pandas(
 def test_linear_predictor_is_that_of_the_engine(governments: pd.DataFrame, constraint: str) -> None:
     """`eta` of our own program, monitored beside the parameters."""
     formula = FORMULA.format(w=LOGISTIC, c=constraint, dec="RE")
-    fit = rmm.fit(formula, governments, seed=1, chains=1, warmup=50, draws=20, progress=False)
+    fit = rmm.fit(
+        formula, governments, seed=1, chains=1, warmup=50, draws=20, progress=False, backend="jags"
+    )
     draws = run_with_eta(fit)
     ours = eta_draws(fit.model, layout_of(fit.model), flat_draws(draws, fit.model))
     theirs = draws.draws["eta"].reshape(ours.shape)
@@ -251,3 +253,48 @@ def test_new_groups_share_the_baseline_of_the_fit(governments: pd.DataFrame) -> 
     eta = fit.predict(kind="linear", draws=True)
     outcome = fit.predict(new, "outcome", draws=True)
     np.testing.assert_allclose(outcome, eta[..., :3] + eta.mean("group"))
+
+
+# ---- checks that are for fitting alone -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs() -> pd.DataFrame:
+    rng = np.random.default_rng(9)
+    group = np.repeat(np.arange(40), 2)
+    member = np.concatenate([rng.choice(8, 2, replace=False) for _ in range(40)])
+    return pd.DataFrame({"g": group, "m": member, "c": (group % 5), "x": rng.normal(size=80),
+                         "z": rng.normal(size=40)[group], "v": (group % 5) * 1.5,
+                         "y": rng.normal(size=40)[group]})  # fmt: skip
+
+
+ODD_NEW = {
+    "no outcome": lambda t: t.drop(columns="y"),
+    "an outcome that varies": lambda t: t.assign(y=range(len(t))),
+    "an outcome of text": lambda t: t.assign(y="unknown"),
+    "an outcome that is infinite": lambda t: t.assign(y=np.inf),
+    "an outcome of dates": lambda t: t.assign(y=pd.Timestamp("2031-01-01")),
+    "one group": lambda t: t[t["g"] == 3],
+    "groups of one": lambda t: t.drop_duplicates("g"),
+    "a constant predictor": lambda t: t.assign(z=0.0, x=1.0),
+    "groups that are alike": lambda t: pd.concat([t[t["g"] == 0].assign(g=i) for i in range(15)]),
+    "new members": lambda t: t.assign(m=t["m"] + 50),
+    "a covariate that varies in its unit": lambda t: t.assign(v=t["z"]),
+    "columns named like the member": lambda t: t.drop_duplicates("g").assign(m1=1, m2=2),
+}
+
+
+@pytest.mark.parametrize("name", ODD_NEW)
+def test_new_data_are_not_checked_like_those_of_a_fit(name: str, pairs: pd.DataFrame) -> None:
+    fit = faked("y ~ z + mm(id(m, g), vars(x), RE=TRUE) + hm(id=c, vars=vars(v))", pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predicted = fit.predict(ODD_NEW[name](pairs))
+    assert np.isfinite(predicted["mean"]).all()
+
+
+def test_a_grid_of_equal_rows_is_predicted_without_a_warning(pairs: pd.DataFrame) -> None:
+    fit = faked("y ~ z", pairs.drop_duplicates("g"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(fit.predict({"z": [0.0] * 30})) == 30

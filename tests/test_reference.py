@@ -127,7 +127,7 @@ def test_aggregated_gaussian_models_agree_with_r(
     fit = rmm.fit(
         "y ~ 1 + majority + mean_finance" + " + hm(id=cid)" * mixed,
         scored.drop_duplicates("gid"), priors="rmm", seed=5, draws=2000, thin=2, progress=False,
-    )  # fmt: skip
+        backend="jags")  # fmt: skip
     theirs, ours = published(model, program), fit.summary()
     assert set(ours.index) == set(theirs.index)
     ours = ours.loc[theirs.index]

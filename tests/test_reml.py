@@ -146,7 +146,7 @@ SDS = ["sigma_l2", "sigma_l1", "sigma_l3"]
 
 def fitted(table: pd.DataFrame, z: str, x: str) -> rmm.Fit:
     return rmm.fit(FORMULA.format(z, x), table, priors="rmm", seed=3, warmup=1000, draws=2000,
-                   thin=4, progress=False, monitor="structural")  # fmt: skip
+                   thin=4, progress=False, monitor="structural", backend="jags")  # fmt: skip
 
 
 @pytest.mark.jags

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from rmm.errors import StudyError
+from rmm.study.rates import wilson
 from rmm.study.report import write_report
 from rmm.study.report.dots import spread_apart
-from rmm.study.report.numbers import acceptance_band, decimals_for, duration, fixed, rate, wilson
+from rmm.study.report.numbers import acceptance_band, decimals_for, duration, fixed, rate, rate_of_n
 from rmm.study.report.table_files import latex
 from rmm.style import LOOKS, looks_of
 
@@ -244,6 +245,34 @@ def test_wilson_interval_is_open_at_zero() -> None:
     low, high = wilson(0.0, 50)
     assert low == 0.0
     assert high == pytest.approx(0.07135, abs=1e-4)
+
+
+def test_rates_of_0_and_1_are_shown_with_their_interval() -> None:
+    assert rate_of_n(0.052, 500) == ".052"
+    assert rate_of_n(0.0, 50) == ".000 [.000, .071]"
+    assert rate_of_n(1.0, 50) == "1.00 [.929, 1.00]"
+
+
+def no_error_of_zero(text: str) -> bool:
+    return not re.search(r"(0\.0+|1\.0+|\.0+)\s*(</td>|<td[^>]*>|&|\s)*\(0?\.0+\)", text)
+
+
+def test_no_rate_has_a_monte_carlo_error_of_zero(study: Path) -> None:
+    """Rates of 0 and 1 in all tables, texts and files; older results have an error of 0 there."""
+    table = pd.read_parquet(study / "performance.parquet")
+    rates = table["measure"].isin(["rejection", "coverage", "convergence"])
+    first = table["scenario"] == table["scenario"].iloc[0]
+    table.loc[rates & first, ["value", "mcse"]] = [0.0, 0.0]
+    table.loc[rates & ~first, ["value", "mcse"]] = [1.0, 0.0]
+    table.to_parquet(study / "performance.parquet")
+    page = write_report(study).read_text()
+    _, high = wilson(0.0, int(table.loc[rates & first, "n"].iloc[0]))
+    assert f"[0.000, {high:.3f}]" in page
+    assert "rate of .000 [.000, ." in page or ".000 [.000, " in page
+    assert no_error_of_zero(page)
+    assert not no_error_of_zero("<td class=v>0.000<td class=e>(0.000)")
+    for path in (study / "report" / "tables").glob("*.tex"):
+        assert no_error_of_zero(path.read_text()), path
 
 
 def test_decimals_follow_the_monte_carlo_error() -> None:

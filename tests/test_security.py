@@ -434,7 +434,7 @@ def test_jags_takes_hostile_names(coalitions: pd.DataFrame) -> None:
     for one, other in zip(NAMES[::6], NAMES[1::6], strict=False):
         table = few.rename(columns={"x": one, "s": other})
         fit = rmm.fit(_formula(one, other), table.assign(y=few["y"]), chains=1, warmup=20, draws=20,
-                      seed=1, progress=False)  # fmt: skip
+                      seed=1, progress=False, backend="jags")  # fmt: skip
         assert f"b_l1[{one}]" in fit.summary().index
 
 

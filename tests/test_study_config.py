@@ -309,12 +309,9 @@ def test_missing_study_file_lists_those_there(tmp_path: Path) -> None:
 
 
 def test_closed_form_that_does_not_apply(tmp_path: Path) -> None:
-    from rmm.study.scoring import references
-
     wanted = [{"closed_form": "shared_members_size", "method": "agg", "parameter": "b_l1[x]"}]
-    study = load_study(write(tmp_path, changed(("reference", wanted))))
     with pytest.raises(StudyError, match=r"reference\[0\]\.closed_form(.*\n)*.*redraw: false"):
-        references(study)
+        load_study(write(tmp_path, changed(("reference", wanted))))
 
 
 # -- schema and registries -------------------------------------------------------------------

@@ -19,6 +19,7 @@ from rmm.study.closed_forms import (
 )
 from rmm.study.measures import MEASURES
 from rmm.study.performance import performance
+from rmm.study.rates import wilson
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference"
@@ -197,6 +198,61 @@ def test_size_adjusted_power() -> None:
     # The 5% quantile under the null is near 0.021: the test rejects too often by itself.
     assert value(out, "size_adjusted_power", scenario="power") == 0.5
     assert value(out, "rejection", scenario="power") == 0.75
+
+
+def test_no_size_adjusted_power_where_the_null_hypothesis_holds() -> None:
+    """There it is the level of the test by construction, and no power."""
+    p = np.linspace(0.001, 0.999, 100)
+    null = table(mean=np.zeros(100), p_value=p, truth=0.0, scenario="null")
+    power = table(mean=np.ones(100), p_value=p / 9, scenario="power")
+    pairs = {("null", "theta"): "null", ("power", "theta"): "null"}
+    out = performance(pd.concat([null, power]), null_scenarios=pairs)
+    assert np.isnan(value(out, "size_adjusted_power", scenario="null"))
+    assert value(out, "size_adjusted_power", scenario="power") > 0.4
+
+
+@pytest.mark.parametrize(("mean", "rate"), [(0.0, 0), (9.0, 1)])
+def test_rates_of_0_and_1_have_wilson_intervals_and_no_error(mean: float, rate: int) -> None:
+    n = 40
+    out = performance(table(mean=np.full(n, mean), sd=0.1, truth=mean + 9 * (1 - rate)))
+    interval = stats.binomtest(rate * n, n).proportion_ci(method="wilson")
+    for name in ("rejection", "coverage"):
+        assert value(out, name) == rate
+        assert np.isnan(value(out, name, "mcse"))
+        ends = value(out, name, "lower"), value(out, name, "upper")
+        assert ends == pytest.approx((interval.low, interval.high))
+    fits = out[out["measure"] == "convergence"].iloc[0]
+    assert (fits["value"], fits["upper"]) == (1, 1)
+    assert fits["lower"] == pytest.approx(stats.binomtest(n, n).proportion_ci(method="wilson").low)
+
+
+def test_intervals_of_other_values_have_their_errors() -> None:
+    out = performance(table(mean=np.r_[np.zeros(30), np.full(10, 9.0)], sd=1.0, truth=0.0))
+    interval = stats.binomtest(10, 40).proportion_ci(method="wilson")
+    assert value(out, "rejection", "mcse") == pytest.approx(np.sqrt(0.25 * 0.75 / 40))
+    assert value(out, "rejection", "lower") == pytest.approx(interval.low)
+    for end, sign in (("lower", -1), ("upper", 1)):
+        wanted = value(out, "bias") + sign * 1.959964 * value(out, "bias", "mcse")
+        assert value(out, "bias", end) == pytest.approx(wanted)
+
+
+def test_equal_rates_of_two_methods_differ_by_at_most_the_interval() -> None:
+    one = table(mean=np.zeros(40), sd=1.0, truth=0.0)
+    two = one.assign(method="b")
+    out = performance(pd.concat([one, two]), baseline="a")
+    high = stats.binomtest(0, 40).proportion_ci(method="wilson").high
+    assert value(out, "difference_coverage", method="b") == 0
+    assert np.isnan(value(out, "difference_coverage", "mcse", method="b"))
+    ends = [value(out, "difference_coverage", end, method="b") for end in ("lower", "upper")]
+    assert ends == pytest.approx([-high, high])
+
+
+@pytest.mark.parametrize("p", [0.0, 0.03, 0.5, 1.0])
+def test_wilson_intervals_are_those_of_scipy(p: float) -> None:
+    for n in (1, 40, 1000):
+        wanted = stats.binomtest(round(p * n), n).proportion_ci(0.9, method="wilson")
+        assert wilson(round(p * n) / n, n, level=0.9) == pytest.approx(wanted)
+    assert np.isnan(wilson(0.5, 0)).all() and np.isnan(wilson(float("nan"), 9)).all()
 
 
 def test_unknown_measures_and_columns() -> None:

@@ -147,4 +147,4 @@ def test_names_of_the_file_are_text(tmp_path: Path) -> None:
     assert "<script>" not in text and "<img" not in text
     assert "\\# no heading" in text
     rows = cells(section(text, "Data-generating mechanisms").partition("Factors;")[2])
-    assert rows == [["a\\|b\\`c", "`membership.overlap`", "0.0, 0.5, 1.0"]]
+    assert rows == [["a\\|b\\`c", "`membership.overlap`", "0.4, 0.7, 1.0"]]

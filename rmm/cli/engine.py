@@ -64,7 +64,12 @@ def _print_findings(findings: Sequence[Any]) -> None:
 def add_fit(commands: Any) -> None:
     """Declare `rmm fit`."""
     fit = command(commands, "fit", "fit a model to a table", _FIT, run_fit)
-    fit.add_argument("data", metavar="DATA", help="table: .csv, .parquet, .rda")
+    fit.add_argument(
+        "data",
+        metavar="DATA",
+        help="table: .csv, .tsv, .txt (compressed too), "
+        ".parquet, .rda, .dta, .sav, .sas7bdat, .xpt, .xlsx",
+    )
     fit.add_argument("formula", metavar="FORMULA", help="in quotes")
     fit.add_argument("--family", default="gaussian", help="default: %(default)s")
     fit.add_argument(
@@ -76,6 +81,11 @@ def add_fit(commands: Any) -> None:
         "--priors", action="append", metavar="PRIOR",
         help='a set, or a statement such as "b_w ~ normal(0, 1)"; as often as there are some; '
         "default: weakly_informative",
+    )  # fmt: skip
+    fit.add_argument(
+        "--na", action="append", metavar="TEXT",
+        help="a text that means a missing value in a text file, as often as there are some; "
+        "default: NA, . and the like in columns of numbers (the empty cell always does)",
     )  # fmt: skip
     fit.add_argument("--chains", type=int, default=4, help="default: %(default)s")
     fit.add_argument("--warmup", type=int, default=1000, help="default: %(default)s")
@@ -94,7 +104,7 @@ def run_fit(options: argparse.Namespace) -> int:
     from rmm.fit_text import shown
 
     keys = ("family", "backend", "priors", "chains", "warmup", "draws", "thin", "seed", "cores",
-            "timeout")  # fmt: skip
+            "timeout", "na")  # fmt: skip
     settings = {key: getattr(options, key) for key in keys}
     settings["priors"] = ";".join(options.priors or ["weakly_informative"])
     fit = rmm.fit(options.formula, options.data, **settings)

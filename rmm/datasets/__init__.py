@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rmm.arguments import readable
 from rmm.datasets.sources import SOURCES
 from rmm.errors import DataError, close_names
 
@@ -31,6 +32,7 @@ def names() -> list[str]:
     return sorted([SIMULATED, *SOURCES])
 
 
+@readable(DataError)
 def load(name: str) -> pd.DataFrame:
     """A data set by name, one row per membership, pupil or nomination.
 
@@ -62,12 +64,14 @@ def load(name: str) -> pd.DataFrame:
     DataError
         If there is no such data set, or it cannot be fetched or read, or holds other values.
     """
+    if not isinstance(name, str):
+        raise DataError(f"A data set has a name, not {name!r}. Known: {', '.join(names())}.")
     if name == SIMULATED:
         from rmm.datasets.coalitions import coalitions
 
         return coalitions()
     if name not in SOURCES:
-        close = close_names(str(name), names())
+        close = close_names(name, names())
         meant = f" Did you mean {close[0]!r}?" if close else ""
         raise DataError(f"There is no data set {name!r}.{meant} Known: {', '.join(names())}.")
     from rmm.datasets.fetching import read_source

@@ -173,9 +173,13 @@ class Family:
     priors, classic_priors : callable
         ``(outcome) -> dict`` priors of the own parameters, in the weakly informative set and in
         that of R's rmm; those not named are half-normal of ``widths.sd``, or half-Cauchy(25).
+    prior_outcomes : bool
+        Whether priors alone say enough to draw outcomes; not where a baseline is left to the data.
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
     needs_strata : bool
+    binary : bool
+        Whether a plain outcome is 0 or 1, so that two labels can be read as these.
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
     option_names : tuple of str
@@ -216,8 +220,10 @@ class Family:
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
     observed: tuple[str, ...] = ("y",)
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
+    prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
+    binary: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
     for_outcome: Callable[[str], Family] | None = None

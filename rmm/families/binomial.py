@@ -141,6 +141,7 @@ def _for_outcome(kind: str) -> Family:
 
 BINOMIAL = Family(
     name="binomial",
+    binary=True,
     outcome_kinds=("plain", "cbind"),
     intercept=True,
     parameters=(),

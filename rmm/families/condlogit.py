@@ -117,6 +117,7 @@ def _residual_variance(values: Values) -> float:
 
 CONDLOGIT = Family(
     name="condlogit",
+    binary=True,
     outcome_kinds=("plain",),
     intercept=False,
     parameters=(),

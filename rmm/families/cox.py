@@ -27,13 +27,16 @@ from rmm.families.base import Array, Curvature, Family, Outcome, Values
 from rmm.families.binomial import logit_widths
 from rmm.families.weibull import LEAST_HAZARD, poisson_working, read_survival
 
+_TIED, _NEXT_TO_0 = float(np.sqrt(np.finfo(float).eps)), 1e-12
 _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
 
 
 def _read_outcome(
     label: str, parts: tuple[Array, ...], strata: Array | None, *, intervals: int | None
 ) -> dict[str, Any]:
-    out = read_survival(label, parts[:2])
+    tied = (tie_times(np.asarray(parts[0], dtype=float)), *parts[1:])
+    out = read_survival(label, tied, zero=intervals is None)
+    out.pop("upper", None)
     time, event = out["time"], out["event"]
     if intervals is None:
         ends = np.unique(time[event == 1])
@@ -44,9 +47,42 @@ def _read_outcome(
         ends = _interval_ends(label, time, event, intervals)
         at = np.minimum(np.searchsorted(ends, time), len(ends) - 1)
         share = (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
-    guess = event.sum() / time.sum() * np.diff(ends, prepend=0.0)
+    guess = event.sum() / (time.sum() or len(time)) * _widths(ends)
     out |= {"at": at + 1, "share": share, "ends": ends, "prior_dH": _RATE * guess}
     return _with_steps(out, smooth=intervals is not None)
+
+
+def tie_times(time: Array) -> Array:
+    """Times with those that differ only by the rounding of their computation made equal.
+
+    Two neighbours are tied where they differ by less than 1.5e-8 of the later one (the root of
+    the machine epsilon, as `timefix` of R's survival), or by less than 1e-12 of the median time,
+    for times next to 0. Each takes the value of the earliest of its ties.
+
+    Parameters
+    ----------
+    time : (J,) array
+
+    Returns
+    -------
+    (J,) array
+    """
+    if not np.isfinite(time).all():
+        return time
+    least = _NEXT_TO_0 * float(np.median(np.abs(time)))
+    time = np.where(np.abs(time) <= least, 0.0, time)
+    distinct = np.unique(time)
+    apart = np.diff(distinct) > np.maximum(_TIED * np.abs(distinct[1:]), least)
+    first = distinct[np.append(True, apart)]
+    return np.asarray(first[np.searchsorted(first, time, side="right") - 1])
+
+
+def _widths(ends: Array) -> Array:
+    """Time between event times, for the guess of the baseline; positive where the first is 0."""
+    widths = np.diff(ends, prepend=0.0)
+    if widths[0] == 0:
+        widths[0] = widths[1:].min() if len(widths) > 1 else 1.0
+    return widths
 
 
 def _with_steps(known: dict[str, Any], *, smooth: bool) -> dict[str, Any]:
@@ -347,6 +383,7 @@ def _family(intervals: int | None) -> Family:
         jags_model=_JAGS_MODEL,
         jags_outside=_JAGS_OUTSIDE,
         jags_initial=_jags_initial,
+        prior_outcomes=False,
         observed=("time", "event"),
         options={} if intervals is None else {"intervals": intervals},
         option_names=("intervals",),

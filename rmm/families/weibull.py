@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import gamma, gammainc, logsumexp
+from scipy.special import gammainc, gammaln, logsumexp
 
 from rmm.errors import DataError
 from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
@@ -19,34 +19,44 @@ from rmm.prior_language import Prior
 
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 _TINY = 1e-12
+_UPPER_ROUNDING = 1e-12  # of a duration
+_STATUS_CODES = 10  # more distinct values are no codes of a status
 # Normal approximations: a cumulative hazard of 0 has no logarithm, an sd(log t) of 0 no shape.
 LEAST_HAZARD, _LEAST_SD = 1e-3, 0.1
 
 
-def read_survival(label: str, parts: tuple[Array, ...]) -> dict[str, Any]:
+def read_survival(label: str, parts: tuple[Array, ...], *, zero: bool = False) -> dict[str, Any]:
     """Durations (J,), events (J,) as 0/1 integers, and the upper limits (J,) where given.
+
+    Parameters
+    ----------
+    label : str
+    parts : tuple of (J,) arrays
+    zero : bool
+        Whether durations may be 0.
 
     Raises
     ------
     DataError
-        For durations that are not positive, other events than 0 and 1, no event at all, or an
-        upper limit below the duration.
+        For durations that are not positive, other events than 0 and 1, no event at all, an
+        upper limit below the duration, or a start and an end in place of a duration.
     """
+    if len(parts) > 2:
+        _refuse_delayed_entry(label, *(np.asarray(part, dtype=float) for part in parts))
     time = np.asarray(parts[0], dtype=float)
     event = np.asarray(parts[1], dtype=float)
-    wrong = time[~(time > 0)]
+    wrong = time[~(time >= 0)] if zero else time[~(time > 0)]
     if len(wrong):
+        hint = "" if zero else " If they are rounded down, add half a unit: I(time + 0.5)."
         raise DataError(
-            f"The durations of `{label}` must be positive; {len(wrong)} groups have others, such "
-            f"as {wrong[0]:g}. If they are rounded down, add half a unit: "
-            "I(time + 0.5)."
+            f"The durations of `{label}` must be {'0 or more' if zero else 'positive'}; "
+            f"{len(wrong)} groups have others, such as {wrong[0]:g}.{hint}"
         )
     other = event[~np.isin(event, (0, 1))]
     if len(other):
         raise DataError(
             f"The event of `{label}` must be 1 (it happened) or 0 (censored); {len(other)} groups "
-            f"have other values, such as {other[0]:g}. Recode it, for example I(status == "
-            f"{other[0]:g})."
+            f"have other values, such as {other[0]:g}. " + _event_hint(event, other)
         )
     if not event.any():
         raise DataError(
@@ -55,16 +65,58 @@ def read_survival(label: str, parts: tuple[Array, ...]) -> dict[str, Any]:
         )
     out = {"time": time, "event": event.astype(np.int64)}
     if len(parts) > 2:
-        out["upper"] = np.asarray(parts[2], dtype=float)
-        below = int(np.sum(~(out["upper"] >= time)))
-        if below:
-            first = int(np.argmin(out["upper"] >= time))
-            raise DataError(
-                f"The upper limit of `{label}` is below the duration in {below} groups, such as "
-                f"{out['upper'][first]:g} against {time[first]:g}. It must be the longest "
-                "duration that the group could have had."
-            )
+        out["upper"] = _read_upper(label, time, np.asarray(parts[2], dtype=float))
     return out
+
+
+_NO_ENTRY = (
+    "Delayed entry (left truncation), as R's Surv(start, stop, event) has it, is not available: "
+    "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is observed from "
+    "its time 0 on."
+)
+
+
+def _event_hint(event: Array, other: Array) -> str:
+    """Codes of a status can be recoded; times in the place of the event cannot."""
+    codes = np.unique(event)
+    if len(codes) > _STATUS_CODES or (codes != np.round(codes)).any():
+        return f"They look like times, not like a status. {_NO_ENTRY}"
+    return f"Recode it, for example I(status == {other[0]:g})."
+
+
+def _refuse_delayed_entry(label: str, start: Array, stop: Array, event: Array) -> None:
+    """Raise `DataError` for the start, the end and the event of each spell."""
+    codes = np.unique(event)
+    binary = len(codes) <= 2 and bool(np.isin(codes, (0, 1, 2)).all())
+    if np.isin(stop, (0, 1)).all() or not (binary or (start < stop).all()):
+        return
+    at_zero = bool((start == 0).all())
+    raise DataError(
+        f"`{label}` gives three columns, of which the second is not an event of 0 and 1: they look "
+        f"like the start, the end and the event of each spell. {_NO_ENTRY} "
+        + ("All starts are 0 here, so that nothing enters late: leave the start out."
+           if at_zero else
+           "Use a program that has it (in R: coxph, flexsurv), since leaving out the start, or "
+           "using stop - start, is another model.")
+    )  # fmt: skip
+
+
+def _read_upper(label: str, time: Array, upper: Array) -> Array:
+    """Upper limits, those below the duration by rounding only raised to it."""
+    below = ~(upper >= time * (1 - _UPPER_ROUNDING))
+    if below.any():
+        first = int(np.argmax(below))
+        late = (
+            f" If it is an event, or the time of entry: {_NO_ENTRY}"
+            if below.all() or np.isin(upper, (0, 1)).all()
+            else ""
+        )
+        raise DataError(
+            f"The upper limit of `{label}` is below the duration in {int(below.sum())} groups, "
+            f"such as {upper[first]:g} against {time[first]:g}. It must be the longest duration "
+            f"that the group could have had.{late}"
+        )
+    return np.maximum(upper, time)
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
@@ -143,7 +195,7 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     """E[T], or E[min(T, upper)]: the integral of S(t) from 0 to the upper limit."""
     shape = values["shape"][:, None]
-    mean = np.exp(eta) * gamma(1 + 1 / shape)
+    mean = np.exp(eta + gammaln(1 + 1 / shape))
     if "upper" not in outcome:
         return np.asarray(mean)
     limit = np.exp(shape * (np.log(outcome["upper"]) - eta))
@@ -152,7 +204,8 @@ def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
     """Uncensored durations, cut at the upper limit where there is one."""
-    times = np.exp(eta) * rng.standard_exponential(eta.shape) ** (1 / values["shape"][:, None])
+    log_z = np.log(rng.standard_exponential(eta.shape))
+    times = np.exp(eta + log_z / values["shape"][:, None])
     return np.minimum(times, outcome.get("upper", np.inf))
 
 

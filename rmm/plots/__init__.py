@@ -37,6 +37,9 @@ PLOTS: dict[str, Plot] = {
     "variable": Plot("rmm.plots.variable", "plot_weights", "weights over a weight variable"),
     "groups": Plot("rmm.plots.groups", "plot_weights", "weights of the members of some groups"),
     "predictive": Plot("rmm.plots.check", "plot_check", "replicated and observed outcomes"),
+    "prior_predictive": Plot(
+        "rmm.plots.prior_predictive", "plot_check", "what the priors alone say of outcomes"
+    ),
 }
 
 
@@ -50,16 +53,21 @@ def plot(fit: Fit, method: str, kind: str, options: dict[str, Any]) -> Figure:
     """
     known = [name for name, row in PLOTS.items() if row.method == method]
     check_name("kind of plot", kind, known)
-    if util.find_spec("matplotlib") is None:
-        raise PlotError(
-            "Plots need matplotlib, which is not installed: `pip install matplotlib`, or install "
-            "rmm with its extra `plots`."
-        )
+    need_matplotlib()
     draw: Callable[..., Figure] = import_module(PLOTS[kind].module).draw
     allowed = list(inspect.signature(draw).parameters)[1:]
     for name in options:
         check_name(f"option of plot {kind!r}", name, allowed)
     return draw(fit, **options)
+
+
+def need_matplotlib() -> None:
+    """Raise `PlotError` if matplotlib is absent."""
+    if util.find_spec("matplotlib") is None:
+        raise PlotError(
+            "Plots need matplotlib, which is not installed: `pip install matplotlib`, or install "
+            "rmm with its extra `plots`."
+        )
 
 
 def check_name(what: str, name: Any, known: Iterable[Any]) -> None:

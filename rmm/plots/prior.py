@@ -11,7 +11,7 @@ import numpy as np
 from rmm.errors import PlotError
 from rmm.plots.sheet import Drawn, Sheet, chosen, density, in_style, shortened
 from rmm.prior_language import PRIOR_FAMILIES, Prior
-from rmm.priors import centred_intercept
+from rmm.spec import INTERCEPT
 from rmm.style import FILL, INK, LOOKS
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def prior_of(fit: Fit, name: str) -> Prior | None:
     model = fit.model
     vector, _, element = name.partition("[")
     if vector == "b_l2":
-        if element[:-1] == "Intercept" and model.spec.intercept:
-            if centred_intercept(model.choice) and model.design.X_l2.shape[1]:
+        if element[:-1] == INTERCEPT and model.spec.intercept:
+            if model.design.centred:  # the prior is that of `alpha`, not of b_l2[Intercept]
                 return None
             vector, labels = "alpha", None
         else:

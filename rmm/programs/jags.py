@@ -18,9 +18,9 @@ import numpy as np
 from rmm.design import Design, Nesting
 from rmm.errors import PriorError
 from rmm.expressions import Node
+from rmm.group_sizes import describe_sizes
 from rmm.integration import Integration
 from rmm.memberships import Membership
-from rmm.priors import unit_name
 from rmm.programs import features, jags_features
 from rmm.programs.jags_effects import (
     effect_lines,
@@ -36,6 +36,7 @@ from rmm.programs.jags_priors import Forms, on_precision, prior_lines, tau
 from rmm.programs.names import check_distinct, standard_name, vector_name
 from rmm.spec import MemberPart, ModelSpec, NestingPart
 from rmm.weight_forms import log_of_size_power
+from rmm.weight_priors import unit_name
 from rmm.weight_programs import input_key, to_jags, uses_log_size, uses_size
 
 Array = np.ndarray[Any, Any]
@@ -178,6 +179,7 @@ def _header(spec: ModelSpec) -> list[str]:
             lines.append(f"# memberships of group j: rows first{s}[j] to last{s}[j]")
         if part.estimated:
             lines.append(f"# weights w{s} = {_plain(part.weight.text)}, estimated by {part.b_w}")
+            lines += [f"# {line}" for line in describe_sizes(part)]
         elif part.effects:
             lines.append(f"# weight{s} = {_plain(part.weight.text)}, known")
         elif part.columns:

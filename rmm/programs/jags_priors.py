@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from rmm.families import Parameter
 from rmm.prior_language import PRIOR_FAMILIES
-from rmm.priors import unit_name
 from rmm.programs.names import standard_name
 from rmm.spec import ModelSpec
+from rmm.weight_priors import unit_name
 
 Forms = Mapping[str, tuple[str, ...]]
 

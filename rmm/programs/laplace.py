@@ -9,7 +9,7 @@ vector out. There is no program text: `write` describes what is integrated and w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,16 @@ from rmm.design import Design
 from rmm.errors import BackendError, printable
 from rmm.expressions import Aggregate, Column, Node, TableCall, children
 from rmm.families import Family
+from rmm.group_sizes import SIZE, relative
 from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
 from rmm.memberships import Membership
 from rmm.prior_language import Prior
-from rmm.priors import unit_name
 from rmm.programs.laplace_vector import Collected, coefficient_units
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
 from rmm.weight_forms import rebuilt
+from rmm.weight_priors import unit_name
 from rmm.weight_programs import input_key
 from rmm.weights import WeightFunction
 
@@ -331,14 +332,12 @@ def _coefficients(
 
 def _weights(part: MemberPart, member: Membership) -> Weights:
     names = {input_key(leaf): identifier for identifier, leaf in part.weight.inputs}
-    function = WeightFunction(
-        part.weight.text,
-        _with_inputs(part.weight.expression, names),
-        part.weight.constraint,
-        part.weight.dialect,
-    )
+    expression, inputs = _with_inputs(part.weight.expression, names), member.inputs
+    if member.typical_size != 1:
+        expression, inputs = relative(expression), {**inputs, SIZE: member.n}
+    function = replace(part.weight, expression=expression)
     start = np.unique(member.start)
-    return Weights(part.b_w, function, member.inputs, start, member.group, member.offset)
+    return Weights(part.b_w, function, inputs, start, member.group, member.offset)
 
 
 def _with_inputs(node: Node, names: Mapping[str, str]) -> Node:

@@ -16,9 +16,9 @@ import numpy as np
 from rmm.design import Design
 from rmm.errors import printable
 from rmm.families import Parameter
+from rmm.group_sizes import describe_sizes
 from rmm.integration import Integration, integrated
 from rmm.memberships import Membership
-from rmm.priors import unit_name
 from rmm.programs import (
     features,
     stan_approximated,
@@ -55,6 +55,7 @@ from rmm.programs.stan_priors import (
 )
 from rmm.programs.stan_way import Way
 from rmm.spec import MemberPart, ModelSpec, NestingPart
+from rmm.weight_priors import unit_name
 from rmm.weight_programs import stan_definitions, uses_size
 
 _WAYS = {
@@ -162,6 +163,7 @@ def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) 
 
 def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
+    lines += [f"// {line}" for line in describe_sizes(part)]
     if part.effects or part.estimated or part.live:
         lines += [
             f"int<lower=1> M{s};  // memberships, sorted by group",

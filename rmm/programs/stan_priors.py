@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rmm.families import Parameter
-from rmm.priors import FREED, unit_name
+from rmm.priors import FREED
 from rmm.programs.names import standard_name
+from rmm.weight_priors import unit_name
 
 Forms = Mapping[str, tuple[str, ...]]
 

@@ -46,12 +46,15 @@ A member covariate that goes with what members contribute, and heavy tails:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rmm.arguments import check_seed, readable
+from rmm.errors import DataError
 from rmm.simulation.data import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
 from rmm.simulation.distributions import DISTRIBUTIONS
 from rmm.simulation.membership import STRUCTURES
@@ -60,6 +63,7 @@ from rmm.simulation.recipes import RecipeError
 from rmm.simulation.shape import check_shape, plain
 
 
+@readable(RecipeError)
 def simulate(
     formula: str,
     parameters: Mapping[str, Any],
@@ -124,8 +128,12 @@ def simulate(
     truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
              "trials": trials, "censoring": censoring, "baseline": baseline}  # fmt: skip
     truth = {key: value for key, value in truth.items() if value is not None}
-    content = plain({"membership": membership, "covariates": covariates or {}, "truth": truth})
+    covariates = {} if covariates is None else covariates
+    content = plain({"membership": membership, "covariates": covariates, "truth": truth})
     check_shape(content)
+    check_seed(seed, DataError)
+    if not isinstance(root, str | os.PathLike):
+        raise RecipeError("root", f"{root!r}", "The path of a folder.")
     recipe = prepare(content, Path(root))
     streams = np.random.SeedSequence(seed).spawn(3)
     kept = {"membership": streams[0], "covariates": streams[1]}

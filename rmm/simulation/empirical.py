@@ -102,8 +102,9 @@ RESAMPLED: dict[str, tuple[str, _Resample]] = {
 def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
     from rmm.tables import codes  # pandas, which synthetic memberships do without
 
-    frame = read_file("membership.file", config["file"], root)
     names = IdNames(config["member"], config["group"], config["nesting"])
+    ids = [name for name in (names.member, names.group, names.nesting) if name is not None]
+    frame = read_file("membership.file", config["file"], root, ids)
     for role in ("member", "group", "nesting"):
         column = getattr(names, role)
         if column is not None:
@@ -113,7 +114,11 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
     order = np.lexsort([member, group])
     member, group = member[order], group[order]
     if ((np.diff(group) == 0) & (np.diff(member) == 0)).any():
-        raise RecipeError("membership.member", "a member is in one group twice", "Merge such rows.")
+        raise RecipeError(
+            "membership.member",
+            "a member is in one group twice",
+            "Keep one row for it, with the number of times in a column (a weight variable).",
+        )
     start = np.searchsorted(group, np.arange(len(group_labels) + 1))
     nesting, nesting_labels = None, None
     if names.nesting is not None:

@@ -44,6 +44,8 @@ def plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if isinstance(value, complex):  # for jsonschema a number, of which none is the smallest
+        return repr(value)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 

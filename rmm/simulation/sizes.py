@@ -71,8 +71,9 @@ def _empirical_sizes(config: Mapping[str, Any], root: Path) -> Sizes:
     """Sizes of the groups of a real table, each as likely as it is frequent there."""
     from rmm.tables import codes  # pandas, which other sizes do without
 
-    frame = read_file("membership.size.file", config["file"], root)
-    column = id_column("membership.size", "group", config.get("group", "group"), frame)
+    group = config.get("group", "group")
+    frame = read_file("membership.size.file", config["file"], root, [group])
+    column = id_column("membership.size", "group", group, frame)
     sizes = np.bincount(codes(frame[column])[0])
     return Sizes(lambda groups, rng: rng.choice(sizes, size=groups), int(sizes.max()))
 

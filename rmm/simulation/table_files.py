@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
+def read_file(key: str, file: str, root: Path, ids: Collection[str] = ()) -> pd.DataFrame:
     """The table in a file.
 
     Parameters
@@ -21,12 +22,15 @@ def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
     key : str
         Path of the key that names the file, for letters.
     file : str
-        .csv, .parquet or .rda; relative to `root`.
+        A file that `rmm.fit` reads; relative to `root`.
+    ids : collection of str
+        Its columns of ids.
 
     Raises
     ------
     RecipeError
     """
+    from rmm.columns import simplify_columns
     from rmm.tables import read_table  # pandas, which synthetic memberships do without
 
     path = root / file
@@ -37,7 +41,7 @@ def read_file(key: str, file: str, root: Path) -> pd.DataFrame:
             f"Looked in {root}. A path is relative to the project root.",
         )
     try:
-        return read_table(path)
+        return simplify_columns(read_table(path, ids=ids), ids, ids)
     except DataError as error:
         raise RecipeError(key, str(error)) from error
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 import rmm
+from rmm.backends.results_version import RESULTS_VERSION
 from rmm.simulation import Drawn
 from rmm.study.layouts import LAYOUTS, parameter_of
 from rmm.study.log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
@@ -92,7 +93,8 @@ def divergences(result: Any) -> int:
 
 def engine_version(result: Any, backend: str) -> str:
     """What the estimates say of the engine."""
-    return str(result.run.engine.get("version", backend))
+    version = str(result.run.engine.get("version", backend))
+    return f"{version} (results {RESULTS_VERSION})" if backend == "laplace" else version
 
 
 def _check_levels(task: Task, estimated: Any) -> None:

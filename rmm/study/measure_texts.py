@@ -25,22 +25,26 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "100 ((S_A / S)² − 1)",
         "200 (S_A / S)² √((1 − ρ²) / (n − 2)), ρ = corr(T_A, T)",
     ),
-    "coverage": ("Coverage of intervals", "p = share with lower ≤ θ ≤ upper", "√(p(1 − p) / n)"),
+    "coverage": (
+        "Coverage of intervals",
+        "p = share with lower ≤ θ ≤ upper",
+        "√(p(1 − p) / n); none at 0 and 1",
+    ),
     "be_coverage": (
         "Bias-eliminated coverage",
         "p = share with lower ≤ mean(T) ≤ upper",
-        "√(p(1 − p) / n)",
+        "√(p(1 − p) / n); none at 0 and 1",
     ),
     "rejection": (
         "Rejection rate: Type-I error where θ is the null value, power elsewhere",
         "p = share of tests that reject",
-        "√(p(1 − p) / n)",
+        "√(p(1 − p) / n); none at 0 and 1",
     ),
     "interval_width": ("Width of intervals", "mean(upper − lower)", "sd(upper − lower) / √n"),
     "type_s": (
         "Type S error (Gelman & Carlin 2014)",
         "p = share of wrong signs among the m significant estimates",
-        "√(p(1 − p) / m)",
+        "√(p(1 − p) / m); none at 0 and 1",
     ),
     "exaggeration": (
         "Exaggeration (Gelman & Carlin 2014)",
@@ -48,9 +52,9 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "sd / √m",
     ),
     "size_adjusted_power": (
-        "Size-adjusted power",
+        "Size-adjusted power; none where the null hypothesis holds",
         "p = share with p value below the α quantile of p values in the null scenario",
-        "√(p(1 − p) / n), for a given quantile",
+        "√(p(1 − p) / n) for a given quantile; none at 0 and 1",
     ),
     "difference_bias": (
         "Difference in bias from the baseline",
@@ -80,7 +84,7 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
     "selection": (
         "Selection of a candidate by leave-one-out elpd",
         "p = share of fits in which it was chosen",
-        "√(p(1 − p) / n)",
+        "√(p(1 − p) / n); none at 0 and 1",
     ),
     "contraction": (
         "Prior-to-posterior contraction, 1 − var(posterior) / var(prior); Bayesian fits only. "
@@ -93,6 +97,10 @@ FORMULAS: dict[str, tuple[str, str, str]] = {
         "mean(bulk ESS / seconds of the whole fit)",
         "sd / √n",
     ),
-    "convergence": ("Share of fits that count as converged", "p", "√(p(1 − p) / n), n all fits"),
+    "convergence": (
+        "Share of fits that count as converged",
+        "p",
+        "√(p(1 − p) / n), n all fits; none at 0 and 1",
+    ),
     "seconds": ("Seconds per fit", "mean", "sd / √n, n all fits"),
 }

@@ -125,7 +125,8 @@ def _located(
     fallback = f"candidates.{place.candidate}" if place.candidate else "formula"
     key = f"{key}.{names.get(type(error), fallback)}"
     if len(study.scenarios) > 1:
-        context = f"{letters.context}, scenario {place.scenario.label}"
+        words = ", ".join(f"{k} = {v}" for k, v in place.scenario.factors.items())
+        context = f"{letters.context}, scenario {words}"
         letters = Letters(letters.file, context)
     return letters.convert(key, error)
 

@@ -23,7 +23,7 @@ from rmm.study.report.tables import Cell, Table
 
 #: Column -> (heading, most digits).
 _SHOWN = {"shift": ("Difference of means, in sds", 3), "sd_ratio": ("Ratio of sds", 3)}
-_RATES = {"rejections": "Rejects", "confirming_rejections": "Confirming rejects"}
+_RATES = {"rejections": "Rejects", "confirming_rejections": "(confirming)"}
 
 
 def pairs_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -50,8 +50,8 @@ def confirmation_table(results: Results) -> list[Table]:
     if not found:
         return []
     decimals = {
-        name: decimals_for([(r[f"{name}_upper"] - r[f"{name}_lower"]) / 4 for r in found],
-                           [r[name] for r in found], most)
+        name: max(2, decimals_for([(r[f"{name}_upper"] - r[f"{name}_lower"]) / 4 for r in found],
+                                  [r[name] for r in found], most))
         for name, (_, most) in _SHOWN.items()
     }  # fmt: skip
     records = {record["scenario"]: record for record in results.scenarios.to_dict("records")}

@@ -231,7 +231,13 @@ def _key(pair: tuple[str, float]) -> tuple[str, float | None]:
 def _decimals(found: Mapping[tuple[Any, ...], Mapping[Any, Any]], pair: tuple[str, float]) -> int:
     mine = [r for key, r in found.items() if key[2:] == _key(pair)]
     most = MEASURES[pair[0]].digits_at_most
-    return decimals_for([r["mcse"] for r in mine], [r["value"] for r in mine], most)
+    return decimals_for([_error(r) for r in mine], [r["value"] for r in mine], most)
+
+
+def _error(row: Mapping[Any, Any]) -> float:
+    """The Monte Carlo error; of rates of 0 and 1 what it would be by the width of the interval."""
+    mcse = float(row["mcse"])
+    return (float(row["upper"]) - float(row["lower"])) / 4 if math.isnan(mcse) else mcse
 
 
 def _value_cells(row: Mapping[Any, Any] | None, decimals: int, usual: Any) -> list[Cell]:

@@ -1,0 +1,144 @@
+"""Columns of every type: ids that are saved and read again, and types that are refused."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import fractions
+import uuid
+import warnings
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import rmm
+from rmm.columns import simplify_columns
+from rmm.draws import text_labels
+from rmm.model import prepare
+
+FORMULA = "y ~ 1 + mm(id(m, g), RE=TRUE)"
+COUNT = 5
+
+
+class Colour(enum.Enum):
+    RED, BLUE, GREEN, BLACK, WHITE = range(5)
+
+
+def objects(values: Any) -> Any:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+ACCEPTED = {
+    "unsigned": np.array([2**63 + 3 * i for i in range(COUNT)], dtype=np.uint64),
+    "beyond 64 bits": objects([7**40 + i for i in range(COUNT)]),
+    "small and huge": objects([-1, 2, 3, 11**30, 5]),
+    "bytes": objects([b"k%d" % i for i in range(COUNT)]),
+    "intervals": pd.interval_range(10, periods=COUNT),
+    "objects that are intervals": objects(list(pd.interval_range(0.5, periods=COUNT))),
+    "big-endian": np.arange(COUNT).astype(">i8"),
+    "categories of intervals": pd.Categorical(list(pd.interval_range(0, COUNT))),
+    "decimals": objects([Decimal(i) / 4 for i in range(COUNT)]),
+    "dates": objects([datetime.date(1990, 2, i + 1) for i in range(COUNT)]),
+    "times of a zone": pd.date_range("1990", periods=COUNT, tz="Asia/Tokyo"),
+    "periods": pd.period_range("1990", periods=COUNT, freq="Q"),
+    "nullable": pd.array(range(COUNT), dtype="UInt16"),
+    "arrow": pd.array([f"é{i}" for i in range(COUNT)], dtype=pd.ArrowDtype(pa.large_string())),
+    "arrow dictionary": pd.Series(
+        pa.array(list("vwxyz")).dictionary_encode(),
+        dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string())),
+    ).array,
+    "sparse": pd.arrays.SparseArray(range(COUNT)),
+    "half precision": np.arange(COUNT).astype("float16"),
+}
+REFUSED = {
+    "mixed": (objects([1, "1", 2, "b", 3]), "mixes values of types"),
+    "true and one": (objects([True, 1, 2, 3, 4]), "mixes values of types"),
+    "enumerations": (objects(list(Colour)), r"holds values of type Colour.*\.astype\(str\)"),
+    "tuples": (objects([(1, i) for i in range(COUNT)]), "holds values of type tuple"),
+    "uuids": (objects([uuid.UUID(int=i) for i in range(COUNT)]), "holds values of type UUID"),
+    "NUL": (objects([f"a{i}\0" for i in range(COUNT)]), "holds the character NUL, in row"),
+    "complex": (np.arange(COUNT) * 1j, "holds values of type complex"),
+    "large floats": (2.0**53 * np.arange(1, COUNT + 1), "so large .* Read the column as whole"),
+}
+
+
+def table(ids: Any, as_group: bool = False) -> pd.DataFrame:
+    """Groups of two members; the ids are those of members, or of groups."""
+    rng = np.random.default_rng(8)
+    many = COUNT if as_group else 30
+    group = np.repeat(np.arange(many), 2)
+    member = np.concatenate([rng.choice(COUNT, 2, replace=False) for _ in range(many)])
+    place = group if as_group else member
+    native = np.asarray(ids).dtype.isnative if isinstance(ids, np.ndarray) else True
+    taken = pd.Series(ids).iloc[place].reset_index(drop=True) if native else pd.Series(ids[place])
+    others = {"g": group} if not as_group else {"m": member}
+    return pd.DataFrame({**others, "m" if not as_group else "g": taken,
+                         "y": rng.normal(size=many)[group]})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_ids_are_the_same_after_save_and_load(name: str, tmp_path: Path) -> None:
+    data = table(ACCEPTED[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = rmm.fit(FORMULA, data, backend="laplace", seed=1, chains=1, draws=100)
+        again = rmm.load(fit.save(tmp_path / "a.nc"))
+    assert len(fit.member_effects()) == COUNT
+    pd.testing.assert_frame_equal(again.member_effects(), fit.member_effects())
+    pd.testing.assert_frame_equal(again.weights(), fit.weights())
+    assert [type(v) for v in again.weights()["member"]] == [
+        type(v) for v in fit.weights()["member"]
+    ]
+    predicted = again.predict(data.assign(y=0.0))
+    assert predicted["mean"].to_numpy() == pytest.approx(fit.predict()["mean"].to_numpy())
+
+
+@pytest.mark.parametrize("name", [n for n in ACCEPTED if n not in ("dates", "periods")])
+def test_ids_of_groups(name: str) -> None:
+    model = prepare(FORMULA, table(ACCEPTED[name], as_group=True))
+    labels = model.design.coords["group"]
+    assert len(text_labels(labels)) == len(set(text_labels(labels))) == COUNT
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("as_group", [False, True], ids=["member", "group"])
+def test_what_is_no_id_is_refused_before_an_engine_starts(name: str, as_group: bool) -> None:
+    ids, message = REFUSED[name]
+    with pytest.raises(rmm.DataError, match=message):
+        rmm.fit(FORMULA, table(ids, as_group), backend="fake")
+
+
+def test_numbers_of_several_types_are_one_type() -> None:
+    frame = pd.DataFrame(
+        {"a": objects([1, 2.5, Decimal("0.5"), None]), "b": objects([1, None, 3, 4]),
+         "c": objects([True, False, None, True]), "d": objects([fractions.Fraction(1, 4)] * 4),
+         "e": objects([2**63, 1, 2, 3])}
+    )  # fmt: skip
+    out = simplify_columns(frame, "abcde", ())
+    assert {name: str(out[name].dtype) for name in out} == {
+        "a": "float64", "b": "Int64", "c": "boolean", "d": "float64", "e": "uint64"
+    }  # fmt: skip
+    assert out["a"].tolist()[:3] == [1.0, 2.5, 0.5] and out["e"][0] == 2**63
+
+
+def test_decimals_that_floats_do_not_tell_apart_stay_decimals() -> None:
+    close = objects([Decimal("1.00000000000000000001"), Decimal("1")])
+    out = simplify_columns(pd.DataFrame({"m": close}), ["m"], ["m"])
+    assert out["m"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [([1, 2], "int64"), ([2**63, 2**63 + 1], "uint64"), ([-1, 2**63], "U"), ([True, False], "U")],
+)
+def test_labels_of_draws(labels: list[Any], kind: str) -> None:
+    found = text_labels(objects(labels))
+    assert str(found.dtype) == kind or found.dtype.kind == kind
+    assert [str(v) for v in found] == [str(v) for v in labels]
