@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 import rmm
 from rmm.group_sizes import SizePower, reported_draws, size_power
@@ -174,18 +173,18 @@ def grid_means(data: pd.DataFrame, model: Model) -> tuple[float, float, float]:
     sigmas = np.exp(np.linspace(np.log(0.6), np.log(1.7), 41))
     level, wide = priors["alpha"][0].values
     slope = priors["b_l1"][0].hyper["scale"]
-    logs, means = np.empty((121, 41)), np.empty((121, 41))
+    logs, means, r = np.empty((121, 41)), np.empty((121, 41)), y - level
     for i, b in enumerate(b_grid):
         X = np.column_stack([np.ones(len(y)), sums * (sizes / typical) ** -b])
-        before = np.diag([wide**2, slope**2])
         for k, sigma in enumerate(sigmas):
-            V = sigma**2 * np.eye(len(y)) + X @ before @ X.T
-            r = y - level
-            logs[i, k] = stats.multivariate_normal.logpdf(r, cov=V)
-            logs[i, k] += stats.norm.logpdf(b, centre, spread) + np.log(sigma)
-            logs[i, k] += stats.halfnorm.logpdf(sigma, scale=priors["sigma_l2"][0].values[0])
-            at_typical = (before @ X.T @ np.linalg.solve(V, r))[1]
-            means[i, k] = at_typical * typical**b
+            precision = np.diag([wide**-2, slope**-2]) + X.T @ X / sigma**2
+            found = np.linalg.solve(precision, X.T @ r / sigma**2)
+            quadratic = (r @ r - r @ X @ found) / sigma**2
+            logs[i, k] = -0.5 * (quadratic + np.linalg.slogdet(precision)[1])
+            logs[i, k] += (1 - len(y)) * np.log(sigma)  # the grid is even in log sigma
+            logs[i, k] -= 0.5 * ((b - centre) / spread) ** 2
+            logs[i, k] -= 0.5 * (sigma / priors["sigma_l2"][0].values[0]) ** 2
+            means[i, k] = found[1] * typical**b
     p = np.exp(logs - logs.max())
     p /= p.sum()
     mean = float((p.sum(axis=1) * b_grid).sum())
