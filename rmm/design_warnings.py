@@ -175,7 +175,7 @@ def _why(look: Look, found: Unidentified) -> str:
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:
             alone.append(f"every unit of `{nest.block.unit}`")
     if not alone:
-        return ", since hardly any two groups share an effect"
+        return ", since both differ between groups in the same way"
     return f", since {' and '.join(alone)} is in one group only"
 
 
