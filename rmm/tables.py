@@ -86,7 +86,8 @@ def _native(frame: pd.DataFrame) -> pd.DataFrame:
 def _check_na(na: Any) -> tuple[str, ...] | None:
     if na is None:
         return None
-    if isinstance(na, str) or not all(isinstance(text, str) for text in na):
+    listed = isinstance(na, list | tuple | set | frozenset)
+    if not listed or not all(isinstance(text, str) for text in na):
         raise DataError(
             f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
         )
