@@ -128,6 +128,11 @@ def test_numbers_of_several_types_are_one_type() -> None:
     assert out["a"].tolist()[:3] == [1.0, 2.5, 0.5] and out["e"][0] == 2**63
 
 
+def test_columns_that_are_not_used_do_no_harm() -> None:
+    data = table(np.arange(COUNT)).assign(v=np.arange(60).astype(">f8"), w=objects([{1}] * 60))
+    assert prepare(FORMULA, data).design.J == 30
+
+
 def test_columns_may_have_any_name(tmp_path: Path) -> None:
     data = pd.DataFrame({"self": np.arange(20.0), "a b": pd.Categorical(["u", "v"] * 10)})
     with warnings.catch_warnings():
