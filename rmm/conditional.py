@@ -100,7 +100,7 @@ def reference_groups(
 def _bases(model: Model) -> dict[str, Any]:
     """Columns that `factor()` or `C()` takes as categories, and their base levels."""
     spec = model.spec
-    terms = [*spec.terms, *(t for nest in spec.nestings for t in nest.terms)]
+    terms = [*spec.written, *(t for nest in spec.nestings for t in nest.terms)]
     for part in spec.members:
         terms += [*part.block.terms, *part.block.slopes]
     return {

@@ -8,6 +8,7 @@ than a millisecond for 100 groups.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -310,12 +311,16 @@ def two_values(look: Look) -> Iterator[str]:
 
 
 def many_levels(look: Look) -> Iterator[str]:
-    """A predictor with more than half as many columns as there are groups."""
+    """A predictor with more than half as many columns as there are groups.
+
+    Columns of text are left to `rmm.table_checks`, which knows how many units they describe.
+    """
     groups, labels = look.model.design.J, look.fixed.labels
     if len(labels) <= max(_FEW_LEVELS, groups / 2):
         return
+    columns = look.model.grouped.frame.columns
     for name, own in _by_predictor(labels).items():
-        if len(own) <= max(_FEW_LEVELS, groups / 2):
+        if len(own) <= max(_FEW_LEVELS, groups / 2) or name in columns:
             continue
         x = look.fixed.values[:, own]
         alone = int(np.sum(np.count_nonzero(x, axis=0) == 1))
@@ -328,12 +333,12 @@ def many_levels(look: Look) -> Iterator[str]:
 
 
 def _by_predictor(labels: tuple[str, ...]) -> dict[str, list[int]]:
-    """Places of the columns of each category or kind of nesting unit."""
+    """Places of the columns of each category, product of categories or kind of nesting unit."""
     out: dict[str, list[int]] = {}
     for k, label in enumerate(labels):
         vector, _, element = label.partition("[")
-        name = element.split("=")[0] if "=" in element else vector
-        out.setdefault(name if "=" in element or vector.startswith("b_l3") else label, []).append(k)
+        name = re.sub("=[^:]*", "", element.removesuffix("]"))
+        out.setdefault(vector if vector.startswith("b_l3") else name, []).append(k)
     return out
 
 

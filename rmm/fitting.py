@@ -309,8 +309,8 @@ def _monitor(monitor: Any) -> str | tuple[str, ...]:
     if isinstance(monitor, str):
         if monitor not in MONITORS:
             raise BackendError(
-                f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, True, False, or a "
-                "list of names of variables of the program."
+                f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, or a list of names of "
+                "variables of the program (R's True and False are summary and structural)."
             )
         return monitor
     if not isinstance(monitor, list | tuple):

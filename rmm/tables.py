@@ -76,7 +76,8 @@ def read_table(
 def _check_na(na: Any) -> tuple[str, ...] | None:
     if na is None:
         return None
-    if isinstance(na, str) or not all(isinstance(text, str) for text in na):
+    listed = isinstance(na, list | tuple | set | frozenset)
+    if not listed or not all(isinstance(text, str) for text in na):
         raise DataError(
             f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
         )

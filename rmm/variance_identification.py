@@ -229,8 +229,8 @@ def _dense_gram(
 ) -> Array:
     matrices = []
     for c in found:
-        a = np.zeros((groups, c.size))
-        np.add.at(a, (c.row, c.column), c.value)
+        entries = np.bincount(c.row * c.size + c.column, c.value, groups * c.size)
+        a = entries.reshape(groups, c.size)
         a = a if strata is None else a - _stratum_means(a, strata)
         a -= basis @ (basis.T @ a)
         matrices.append(a @ a.T)

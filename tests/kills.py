@@ -80,7 +80,14 @@ with logged(out / "log") as say:
 """
 
 
-def start(study: Study, out: Path, *, long: float = 1.0, **changes: str) -> subprocess.Popen[str]:
+def start(
+    study: Study,
+    out: Path,
+    *,
+    long: float = 1.0,
+    python: Path | str = sys.executable,
+    **changes: str,
+) -> subprocess.Popen[str]:
     """Run the one batch of a study as a job does, in a process of its own.
 
     `long`: seconds of a fit that is written at once. Fits of the fake engine take 50 ms, and are
@@ -90,7 +97,7 @@ def start(study: Study, out: Path, *, long: float = 1.0, **changes: str) -> subp
                    "OPENBLAS_NUM_THREADS": "1", **changes}  # fmt: skip
     out.mkdir(exist_ok=True)
     (out / "log").touch()
-    return subprocess.Popen([sys.executable, "-c", JOB, str(study.file), str(out), str(long)],
+    return subprocess.Popen([python, "-c", JOB, str(study.file), str(out), str(long)],
                             env={**os.environ, **environment}, stderr=subprocess.PIPE,
                             text=True)  # fmt: skip
 

@@ -109,3 +109,13 @@ def without_timings(path: Path) -> pd.DataFrame:
     """A table of results without what clocks say."""
     table = pd.read_parquet(path).drop(columns="seconds", errors="ignore")
     return table[~table["measure"].isin(TIMINGS)] if "measure" in table else table
+
+
+def lay_out_environment(folder: Path) -> Path:
+    """A virtual environment with the packages of this one; returns its Python."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
+    python = folder / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    return python

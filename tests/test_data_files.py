@@ -66,6 +66,13 @@ def test_text_ids_of_the_fit_are_text_in_new_data(tmp_path: Path) -> None:
     assert plain[1] - padded[1] == pytest.approx((effects["8"] - effects["08"]) / 2)
 
 
+def test_categories_of_numbers_are_ids_too(tmp_path: Path) -> None:
+    text = "y,k\n" + "".join(f"{i % 7},{('1.1', '1.10', '2')[i % 3]}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text(text)
+    assert prepare("y ~ factor(k)", tmp_path / "t.csv").design.X_l2.shape == (30, 2)
+    assert prepare("y ~ k", tmp_path / "t.csv").design.X_l2.shape == (30, 1), "a number elsewhere"
+
+
 # ---- missing values ----------------------------------------------------------------------------
 
 

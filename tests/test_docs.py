@@ -17,7 +17,7 @@ from rmm.errors import RmmError
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
-from site_parts import api, generated, letters, pages  # noqa: E402
+from site_parts import api, data_checks, generated, letters, pages  # noqa: E402
 
 ELSEWHERE = {"tutorials/friends.md", "tutorials/space.md"}  # tests/test_examples.py
 WITH_CODE = sorted(
@@ -134,6 +134,27 @@ def test_every_warning_is_on_the_page_of_errors() -> None:
     assert {letter.category for letter in found} == set(letters.CLASSES)
     for letter in found:
         assert len(letter.text.replace("...", "")) > 8, letter
+
+
+def test_every_check_of_data_is_on_the_page_of_data() -> None:
+    """Errors are found in the source and counted; each module has a topic, or none on purpose."""
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "rmm").rglob("*.py"))
+    called = len(re.findall(r"\bDataError\(", source)) - source.count("class DataError(")
+    assert len(list(data_checks.error_calls())) == called
+    found = data_checks.checks()
+    assert {check.warning for check in found} == {True, False}
+    for check in found:
+        topic = data_checks.topic_of(check.module)
+        assert topic or check.module.split(".")[0] in data_checks.OTHERS, check
+    text = data_checks.data_checks()
+    for topic in data_checks.TOPICS:
+        assert f"### {topic}\n" in text
+    assert "It holds the member ids, and each row is a membership." in text
+
+
+def test_messages_that_functions_write_are_found() -> None:
+    texts = {check.text for check in data_checks.checks() if check.module == "weight_faults"}
+    assert any("so they cannot be divided by their sum" in text for text in texts)
 
 
 def test_the_reference_has_every_public_name() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from kills import content, kill_rounds, load, only, parts, start, whole
-from projects import FAKED, ROOT, Project
+from projects import FAKED, ROOT, Project, lay_out_environment
 
 from rmm.backends import fake
 from rmm.errors import BackendError, StudyError
@@ -238,7 +238,10 @@ def test_locale_and_time_zone_change_no_numbers(place: str, tmp_path: Path) -> N
     whole(study, tmp_path / "undisturbed")
     changed = {"TZ": "Pacific/Kiritimati"}
     changed |= turkish(tmp_path) if place == "turkish" else ASCII
-    job = start(study, out, **changed)
+    # In the second, NumPy cannot be imported from a folder whose name is not ASCII: links to it.
+    python = lay_out_environment(tmp_path / "environment")
+    (tmp_path / "project").symlink_to(ROOT)
+    job = start(study, out, python=python, PYTHONPATH=str(tmp_path / "project"), **changed)
     _, said = job.communicate()
     assert job.returncode == 0, said + (out / "log").read_text()
     assert content(only(out)) == content(only(tmp_path / "undisturbed"))

@@ -52,6 +52,7 @@ def formula(weight: str = "1/n^b", constraint: str = "FALSE", random: str = "TRU
         ("1/sqrt(n)^b1", SizePower(0, 0.5)),
         ("exp(b1*x)/n^b2", SizePower(1, 1.0)),
         ("x^b1*pow(n, 2*b2)", SizePower(1, -2.0)),
+        ("exp(b1*center(x, within = g)*max(x))/n^b2", SizePower(1, 1.0)),
         ("1/n", None),
         ("exp(b1*x)/n", None),
         ("1/n^exp(-(b1*x))", None),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from projects import lay_out_environment
 
 from rmm.study import load_study, plan
 
@@ -324,16 +325,6 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
 
 
 # --- folders with any name ------------------------------------------------------------------------
-
-
-def lay_out_environment(folder: Path) -> Path:
-    """A virtual environment with the packages of this one; returns its Python."""
-    (folder / "bin").mkdir(parents=True)
-    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
-    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
-    python = folder / "bin" / "python"
-    python.symlink_to(Path(sys.executable).resolve())
-    return python
 
 
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="Python runs in no virtual environment")

@@ -13,7 +13,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from site_parts import api, command_line, language, letters, study_keys
+from site_parts import api, command_line, data_checks, language, letters, study_keys
 
 WRITERS: dict[str, Callable[[], str]] = {
     "study-keys": study_keys.tables,
@@ -26,6 +26,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "prior-families": language.prior_families,
     "plots": language.plots,
     "warnings": letters.warnings_table,
+    "data-checks": data_checks.data_checks,
     "commands": command_line.commands,
     "cluster": lambda: cluster(),
     **{f"api-{part}": writer for part, writer in api.WRITERS.items()},

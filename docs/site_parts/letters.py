@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ def warnings_table() -> str:
     found = sorted(letters(), key=lambda letter: (letter.place, letter.text))
     parts = []
     for category in CLASSES:
-        rows = [(_shown(letter.text), f"`{letter.place}`")
+        rows = [(shown(letter.text), f"`{letter.place}`")
                 for letter in found if letter.category == category]  # fmt: skip
         parts += [f"## All of class `{category}`", table(("text", "from"), rows)]
     return "\n\n".join(parts)
@@ -39,11 +40,12 @@ def warnings_table() -> str:
 def letters() -> Iterator[Letter]:
     """Every text of every warning."""
     for call, function, place in calls():
+        module = parsed(place)
         for message in _messages(call.args[0], function):
-            text = _text(message, function)
-            if text == "..." and place in WRITTEN_BY:
-                text = _returned(*WRITTEN_BY[place])
-            yield Letter(ast.unparse(call.args[1]), text, place)
+            for text in texts(message, function, module):
+                if text == "..." and place in WRITTEN_BY:
+                    text = _returned(*WRITTEN_BY[place])
+                yield Letter(ast.unparse(call.args[1]), text, place)
 
 
 def _returned(module: str, name: str) -> str:
@@ -52,19 +54,55 @@ def _returned(module: str, name: str) -> str:
     function = next(f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name == name)
     last = function.body[-1]
     assert isinstance(last, ast.Return) and last.value is not None, name
-    return _text(last.value, function)
+    return text_of(last.value, function)
 
 
 def calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
     """All calls of `warnings.warn`: the call, its function, its module."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         place = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        for function in ast.walk(tree):
+        for function in ast.walk(parsed(place.removesuffix(".__init__"))):
             if isinstance(function, ast.FunctionDef):
                 for node in ast.walk(function):
                     if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
                         yield node, function, place
+
+
+@functools.cache
+def parsed(place: str) -> ast.Module:
+    """The tree of a module of the package, such as ``rmm.tables``."""
+    file = PACKAGE.joinpath(*place.split(".")[1:])
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def texts(node: ast.expr, function: ast.FunctionDef, module: ast.Module) -> Iterator[str]:
+    """The texts that a message may have.
+
+    Where it is an argument of the function, they are those that the module's calls give; where it
+    is a call of another function of the module, those that this one returns.
+    """
+    arguments = [a.arg for a in function.args.args]
+    functions = [f for f in ast.walk(module) if isinstance(f, ast.FunctionDef)]
+    if isinstance(node, ast.Name) and node.id in arguments:
+        for caller in functions:
+            for call in _calls_of(function.name, caller):
+                yield from texts(call.args[arguments.index(node.id)], caller, module)
+        return
+    called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+    for other in functions:
+        if other.name == called:
+            for found in ast.walk(other):
+                if isinstance(found, ast.Return) and found.value is not None:
+                    yield from texts(found.value, other, module)
+            return
+    yield text_of(node, function)
+
+
+def _calls_of(name: str, function: ast.FunctionDef) -> Iterator[ast.Call]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == name:
+            yield node
 
 
 def _messages(node: ast.expr, function: ast.FunctionDef) -> list[ast.expr]:
@@ -82,20 +120,21 @@ def _messages(node: ast.expr, function: ast.FunctionDef) -> list[ast.expr]:
     return [node]
 
 
-def _text(node: ast.expr, function: ast.FunctionDef) -> str:
+def text_of(node: ast.expr, function: ast.FunctionDef) -> str:
     """The words of a message; a name is looked up where the function assigns it."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(_text(part, function) for part in node.values)
+        return "".join(text_of(part, function) for part in node.values)
     if isinstance(node, ast.Name):
         for assigned in ast.walk(function):
             if isinstance(assigned, ast.Assign) and ast.unparse(assigned.targets[0]) == node.id:
-                return _text(assigned.value, function)
+                return text_of(assigned.value, function)
     if isinstance(node, ast.BinOp):
-        return _text(node.left, function) + _text(node.right, function)
+        return text_of(node.left, function) + text_of(node.right, function)
     return "..."
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text as it is in Markdown, without code marks."""
     return text.replace("`", "").replace("<", "&lt;").replace("*", "\\*")
