@@ -70,7 +70,17 @@ def read_table(
         raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
     if len(frame) == 0:
         raise DataError("The table has no rows.")
-    return frame.reset_index(drop=True)
+    return _with_native_columns(frame.reset_index(drop=True))
+
+
+def _with_native_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose rows pandas can choose: not where one column is of another byte order."""
+    foreign = {
+        str(name): pd.Series(column.to_numpy().astype(column.dtype.newbyteorder("=")))
+        for name, column in frame.items()
+        if isinstance(column.dtype, np.dtype) and not column.dtype.isnative
+    }
+    return frame.assign(**foreign) if foreign else frame
 
 
 def _check_na(na: Any) -> tuple[str, ...] | None:
