@@ -104,7 +104,7 @@ def _message(
         f"The weight function `{weight.text}` is {found} in {places.name_row(row)}"
         f"{', where ' + given if given else ''}{where}. "
     )
-    if at:
+    if at and not np.isnan(raw[row]):
         named = " and ".join(f"center({name})" for name in weight.variables) or "the variable"
         return start_of + (
             "Such numbers overflow where a variable is far from zero, like a year: centre it, "

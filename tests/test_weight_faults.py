@@ -106,6 +106,13 @@ def test_overflow_at_estimated_coefficients_is_blamed_on_the_location() -> None:
     assert "row 6 (group k7 of `cab`)" in str(caught.value)
 
 
+def test_a_root_of_a_negative_number_is_not_blamed_on_the_location() -> None:
+    weight = parse_weights("w ~ sqrt(b1*x)")
+    message = r"is not a number in row 6 .*, where x = 1 at b1 = -1\..*logarithms and roots"
+    with pytest.raises(rmm.DataError, match=message):
+        finite_weights(weight, {"x": X}, START, PLACES, {"b1": -1.0})
+
+
 def test_estimated_weights_of_a_group_without_shares_name_it() -> None:
     data = table()
     data.loc[data["cab"] == "cab 07", "seats"] = 0
