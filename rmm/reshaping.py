@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import readable, shortened
 from rmm.columns import simplify_columns
 from rmm.errors import DataError, SpecificationWarning, close_names
 from rmm.tables import read_table
@@ -16,6 +17,7 @@ from rmm.tables import read_table
 _SHOWN = 5
 
 
+@readable(DataError)
 def to_long(
     table: Any,
     members: Sequence[str],
@@ -75,7 +77,10 @@ def to_long(
     1   A     z    0.4   300
     2   B     y    1.0   900
     """
-    slots, sets = _check_columns(members, covariates or {})
+    slots, sets = _check_columns(members, {} if covariates is None else covariates)
+    for key, name in (("group", group), ("member", member)):
+        if not isinstance(name, str) and not (key == "group" and name is None):
+            raise DataError(f"`{key}` must be the name of a column, not {shortened(name)}.")
     ids = [*slots, *([group] if group is not None else [])]
     frame = read_table(table, ids=ids, na=na)
     used = [*ids, *(column for columns in sets.values() for column in columns)]
@@ -102,15 +107,20 @@ def to_long(
 def _check_columns(
     members: Any, covariates: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, list[str]]]:
-    if isinstance(members, str) or len(members) == 0:
+    if not _is_list(members) or len(members) == 0:
         raise DataError(
-            f"`members` lists the columns of member ids, one per slot; not {members!r}."
+            f"`members` lists the columns of member ids, one per slot; not {shortened(members)}."
+        )
+    if not isinstance(covariates, Mapping):
+        raise DataError(
+            "`covariates` maps names to columns, one per slot of members; not "
+            f"{shortened(covariates)}."
         )
     slots = [str(name) for name in members]
     sets: dict[str, list[str]] = {}
     for name, columns in covariates.items():
-        if isinstance(columns, str) or len(columns) != len(slots):
-            count = 1 if isinstance(columns, str) else len(columns)
+        if not _is_list(columns) or len(columns) != len(slots):
+            count = len(columns) if _is_list(columns) else 1
             raise DataError(
                 f"The covariate `{name}` has {count} column{'s' * (count != 1)}; there are "
                 f"{len(slots)} slots of members. Give one for each, in their order."
@@ -120,6 +130,12 @@ def _check_columns(
     if twice:
         raise DataError(f"`members` names the column `{twice[0]}` twice.")
     return slots, sets
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray | pd.Index) and not isinstance(
+        value, str | bytes
+    )
 
 
 def _check_there(used: Sequence[str], frame: pd.DataFrame) -> None:

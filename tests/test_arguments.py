@@ -50,6 +50,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "load": (rmm.load, {"path": "nowhere.nc"}),
     "compare": (rmm.compare, {"fits": {}}),
     "prior_predictive": (rmm.prior_predictive, {"formula": FORMULA, "data": TABLE, "draws": 20}),
+    "to_long": (
+        rmm.to_long,
+        {"table": pd.DataFrame({"g": [1, 2], "a": [1, 2], "b": [3, 1], "s": [1, 2], "t": [3, 4]}),
+         "members": ["a", "b"], "covariates": {"seats": ["s", "t"]}, "group": "g"},
+    ),
     "datasets.load": (rmm.datasets.load, {"name": "coalitions"}),
 }  # fmt: skip
 
