@@ -128,6 +128,18 @@ def _only_member(look: Look, name: str) -> str:
 
 
 def _summed(look: Look, found: Unidentified) -> str:
+    family = look.model.spec.family
+    if RESIDUAL in found.names and not family.normal_sd:
+        return _like_a_residual(look, found)
+    if found.by_size:
+        name, residual = _own_names(look, found)
+        return (
+            f"{name} and {residual}: they are told apart only by the variance of groups of "
+            f"different sizes or weights{_why(look, found)}. The split, and with it the variance "
+            "shares and the size of the effects, rests on the assumption that this variance "
+            f"follows the weights (as 1/n with equal ones) plus {residual}^2, and on the priors. "
+            "Coefficients (b_*) are hardly affected."
+        )
     if not found.factors:
         return (
             f"{_listed(list(_own_names(look, found)))}: the data know only sums of their squares, "
@@ -135,9 +147,6 @@ def _summed(look: Look, found: Unidentified) -> str:
             "divided between them, variance shares included, is the priors'. Coefficients (b_*) "
             "are hardly affected."
         )
-    family = look.model.spec.family
-    if RESIDUAL in found.names and not family.normal_sd:
-        return _like_a_residual(look, found)
     names = _own_names(look, found)
     total = " + ".join(_term(n, f) for n, f in zip(names, found.factors, strict=True))
     return (
@@ -175,7 +184,7 @@ def _why(look: Look, found: Unidentified) -> str:
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:
             alone.append(f"every unit of `{nest.block.unit}`")
     if not alone:
-        return ", since hardly any two groups share an effect"
+        return ", since both differ between groups in the same way"
     return f", since {' and '.join(alone)} is in one group only"
 
 

@@ -157,6 +157,16 @@ def test_labels_of_draws(labels: list[Any], kind: str) -> None:
     assert [str(v) for v in found] == [str(v) for v in labels]
 
 
+def test_a_column_that_the_formula_does_not_use_may_be_of_another_byte_order() -> None:
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"g": np.repeat(range(9), 2), "m": [0, 1, 1, 2, 2, 0] * 3,
+                          "y": np.repeat(rng.normal(size=9), 2)})  # fmt: skip
+    unused = table.assign(other=pd.Series(np.arange(18).astype(">f8")))
+    formula = "y ~ 1 + mm(id(m, g), RE = TRUE)"
+    ours, plain = (prepare(formula, t).design.outcome["y"] for t in (unused, table))
+    assert list(ours) == list(plain)
+
+
 # ---- predictors ----------------------------------------------------------------------------------
 
 

@@ -164,6 +164,18 @@ def test_nearly_so_counts_as_so() -> None:
     assert one.names == ("sigma_l1", RESIDUAL) and one.factors[0] == pytest.approx(0.5, abs=0.01)
 
 
+def test_groups_of_different_sizes_without_a_common_member() -> None:
+    """Variances 1/n tell them apart, and nothing else does."""
+    rng = np.random.default_rng(3)
+    sizes = np.array([2, 3, 5])[np.arange(90) % 3]
+    group = np.repeat(np.arange(90), sizes)
+    table = pd.DataFrame({"g": group, "m": np.arange(len(group)), "y": rng.normal(size=90)[group]})
+    model = model_of(f"y ~ 1 + {RE}", table)
+    assert found(model) == [Unidentified(("sigma_l1", RESIDUAL), by_size=True)]
+    [text] = standard_deviations(Look(model))
+    assert "by the variance of groups of different sizes or weights, since every member" in text
+
+
 def test_what_is_held_is_known() -> None:
     table = teams(60, 2)
     assert found(model_of(f"y ~ 1 + {RE}", table, priors={"sigma_l2": 1})) == []
