@@ -74,8 +74,8 @@ def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
     empty = int(column.isin([text for text in texts if not text.strip()]).sum())
     if empty:
         warnings.warn(
-            f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which is "
-            "a label like any other. If it means a missing value, make it one: "
+            f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which "
+            "is a label like any other. If it means a missing value, make it one: "
             ".replace({'': None}).",
             SpecificationWarning,
             stacklevel=3,
