@@ -33,6 +33,7 @@ _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE = 200  # records in which separators are counted
 _EXACT = 2.0**53  # whole numbers up to here are exact as floats
 _SHORT = 19  # whole numbers of fewer characters have 64 bits
+_EXCEL_SEPARATOR = re.compile(r"\Asep=.[ \t]*\r?\n")  # a first line that Excel writes
 _SCIENTIFIC = re.compile("[dD]")  # Fortran's exponent
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 
@@ -90,7 +91,7 @@ def read_text_table(
     DataError
         If no table can be read.
     """
-    content = _decode(path, _unpack(path))
+    content = _EXCEL_SEPARATOR.sub("", _decode(path, _unpack(path)))
     layout = _find_layout(path, content)
     frame = _read_cells(path, content, layout)
     if na is not None:

@@ -71,6 +71,15 @@ def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
             SpecificationWarning,
             stacklevel=3,
         )
+    empty = int(column.isin([text for text in texts if not text.strip()]).sum())
+    if empty:
+        warnings.warn(
+            f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which "
+            "is a label like any other. If it means a missing value, make it one: "
+            ".replace({'': None}).",
+            SpecificationWarning,
+            stacklevel=3,
+        )
     missing = [text for text in texts if text.strip() in MISSING_NUMBERS] if from_text else []
     if missing:
         count = int(column.isin(missing).sum())

@@ -134,6 +134,8 @@ def test_text_in_quotes_and_white_space(tmp_path: Path) -> None:
     assert frame["a"].tolist() == [1.0, 2.0] and frame["b"].tolist() == ["x", 'y, "z"']
     blanks = read(tmp_path, '"a" "b"\n"1" 2 "x y"\n"2" 3 "z"\n', "r.txt")
     assert blanks["b"].tolist() == ["x y", "z"] and blanks["a"].tolist() == [2, 3], "R's row names"
+    excel = read(tmp_path, "sep=;\r\na;b\r\n1;2\r\n")
+    assert list(excel.columns) == ["a", "b"] and excel["b"].tolist() == [2]
     trailing = read(tmp_path, "a,b\n1,2,\n3,4,\n")
     assert trailing["a"].tolist() == [1, 3], "columns are not moved by an empty last cell"
 

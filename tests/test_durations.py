@@ -134,5 +134,8 @@ def test_upper_limits_stay() -> None:
     assert (
         prepare("Surv(t, e, up) ~ z", table, "weibull").design.outcome["upper"].tolist() == [9] * 4
     )
+    short = table.assign(t=[0.1, 0.2, 0.3, 0.5], e=[1, 2, 2, 1])
+    with pytest.raises(rmm.DataError, match=r"event of .* must be 1.*I\(status == 2\)"):
+        prepare("Surv(t, e, up) ~ z", short, "weibull")
     with pytest.raises(rmm.DataError, match=r"Recode it, for example I\(status == 2\)"):
         prepare("Surv(t, e) ~ z", table.assign(e=[1, 2, 0, 1]), "weibull")

@@ -118,6 +118,11 @@ def test_labels_that_look_alike(labels: list[str], pair: tuple[str, str] | None)
             prepare("y ~ x", units(x=cycle(labels)))
 
 
+def test_an_empty_text_is_a_label_with_a_word_on_it() -> None:
+    with pytest.warns(rmm.SpecificationWarning, match=r"`x` holds an empty text \(10 rows\)"):
+        assert prepare("y ~ x", units(x=cycle(["", "a", "b", "c"]))).design.X_l2.shape[1] == 3
+
+
 def memberships(groups: int = 30) -> pd.DataFrame:
     rng = np.random.default_rng(5)
     group = np.repeat(np.arange(groups), 2)

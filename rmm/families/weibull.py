@@ -84,11 +84,16 @@ def _event_hint(event: Array, other: Array) -> str:
     return f"Recode it, for example I(status == {other[0]:g})."
 
 
+def _is_coded(values: Array) -> bool:
+    """Whether values are two codes of an event: 0 and 1, or 1 and 2."""
+    codes = np.unique(values)
+    return len(codes) <= 2 and bool(np.isin(codes, (0, 1, 2)).all())
+
+
 def _refuse_delayed_entry(label: str, start: Array, stop: Array, event: Array) -> None:
     """Raise `DataError` for the start, the end and the event of each spell."""
-    codes = np.unique(event)
-    binary = len(codes) <= 2 and bool(np.isin(codes, (0, 1, 2)).all())
-    if np.isin(stop, (0, 1)).all() or not (binary or (start < stop).all()):
+    coded = [_is_coded(values) for values in (stop, event)]
+    if np.isin(stop, (0, 1)).all() or not (coded[1] or ((start < stop).all() and not coded[0])):
         return
     at_zero = bool((start == 0).all())
     raise DataError(
