@@ -177,14 +177,40 @@ def reported_draws(
     draws : mapping
         Parameter -> (..., *dims) as programs sample them.
     """
-    out = dict(draws)
+    changes = size_changes(spec, members, draws)
+    return {
+        name: _times(values, changes[name]) if name in changes else values
+        for name, values in draws.items()
+    }
+
+
+def sampled_draws(
+    spec: ModelSpec, members: tuple[Membership, ...], draws: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Draws at the typical size, where default priors are stated: undoes `reported_draws`."""
+    changes = size_changes(spec, members, draws)
+    return {
+        name: _times(values, 1 / changes[name]) if name in changes else values
+        for name, values in draws.items()
+    }
+
+
+def size_changes(
+    spec: ModelSpec, members: tuple[Membership, ...], draws: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Parameter -> n_bar^(factor * b), of the shape of draws without dimensions."""
+    out: dict[str, Array] = {}
     for part, member in zip(spec.members, members, strict=True):
         power = size_power(part.weight) if member.typical_size != 1 else None
         if power is None or part.b_w not in draws:
             continue
         change = member.typical_size ** (power.factor * draws[part.b_w][..., power.index])
-        for name in (part.b, part.sigma, part.u, part.sigma_slope, part.u_slope):
-            if name in out:
-                rest = out[name].ndim - change.ndim
-                out[name] = out[name] * change.reshape(*change.shape, *[1] * rest)
+        names = (part.b, part.sigma, part.u, part.sigma_slope, part.u_slope)
+        out |= dict.fromkeys(names, change)
     return out
+
+
+def _times(values: Array, change: Array) -> Array:
+    """Draws times a number for each draw."""
+    extra = values.ndim - change.ndim
+    return np.asarray(values * change.reshape(*change.shape, *[1] * extra))

@@ -14,6 +14,7 @@ from rmm.arguments import check_seed, readable
 from rmm.backends.base import Run
 from rmm.errors import DataError, PriorError
 from rmm.families import find_family
+from rmm.group_sizes import reported_draws
 from rmm.memberships import Membership
 from rmm.model import Model, prepare
 from rmm.prediction import predict
@@ -268,6 +269,7 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
         if nest.random:
             sd = found[nest.sigma][:, None]
             found[nest.u] = sd * rng.standard_normal((draws, nesting.n_units))
+    found = reported_draws(model.spec, model.design.members, found)
     wanted = {p.name for p in model.spec.parameters}
     return {name: values for name, values in found.items() if name in wanted}
 

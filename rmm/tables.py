@@ -70,7 +70,17 @@ def read_table(
         raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
     if len(frame) == 0:
         raise DataError("The table has no rows.")
-    return frame.reset_index(drop=True)
+    return _native(frame).reset_index(drop=True)
+
+
+def _native(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame in the machine's byte order, without which pandas takes no rows."""
+    for name in frame.columns:
+        dtype = frame[name].dtype
+        if isinstance(dtype, np.dtype) and not dtype.isnative:
+            values = frame[name].to_numpy().astype(dtype.newbyteorder("="))
+            frame[name] = pd.Series(values, index=frame.index)
+    return frame
 
 
 def _check_na(na: Any) -> tuple[str, ...] | None:

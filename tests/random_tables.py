@@ -180,8 +180,8 @@ ID_KINDS: dict[str, Callable[[int], Any]] = {
     "NUL": lambda n: _text([f"a\x00{i}" for i in range(n)]),
     "yes or no": lambda n: np.array([False, True]) if n == 2 else np.arange(n),
 }
-#: Ids of several types have no common reading, and files of fits cannot hold NUL.
-MAY_BE_REFUSED = ("mixed", "number and its text", "NUL")
+#: Ids of several types or of an unusual one are refused; files of fits cannot hold NUL.
+MAY_BE_REFUSED = ("mixed", "number and its text", "NUL", "identifiers")
 # What a file cannot keep.
 _IN_MEMORY = ("beyond all", "bytes", "mixed", "number and its text", "numbers of two types",
               "decimals", "identifiers", "intervals", "periods", "durations", "NUL")  # fmt: skip

@@ -509,13 +509,13 @@ def test_what_follows_a_fit_works(tmp_path: Any) -> None:
 
 def test_letters() -> None:
     table = made_up_coalitions(40, 12)
-    with pytest.raises(BackendError, match=r"normal priors of coefficients; b_l1 has student"):
-        rmm.fit(FORMULAS["known weights"], table, backend="laplace",
-                priors={"b_l1": "student_t(3, 0, 1)"})  # fmt: skip
     with pytest.raises(ProgramError, match=r"no program text"):
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", program="model {}")
     with pytest.raises(BackendTimeout, match=r"time limit of 1e-06 s"):
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", timeout=1e-6)
+    for ess in (0, "many", True, 2e6):
+        with pytest.raises(BackendError, match=r"must be a number of effective draws, from 1 to"):
+            rmm.fit(FORMULAS["known weights"], table, backend="laplace", ess=ess)
 
 
 def test_more_effective_draws_can_be_had() -> None:

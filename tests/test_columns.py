@@ -128,6 +128,11 @@ def test_numbers_of_several_types_are_one_type() -> None:
     assert out["a"].tolist()[:3] == [1.0, 2.5, 0.5] and out["e"][0] == 2**63
 
 
+def test_columns_that_are_not_used_do_no_harm() -> None:
+    data = table(np.arange(COUNT)).assign(v=np.arange(60).astype(">f8"), w=objects([{1}] * 60))
+    assert prepare(FORMULA, data).design.J == 30
+
+
 def test_columns_may_have_any_name(tmp_path: Path) -> None:
     data = pd.DataFrame({"self": np.arange(20.0), "a b": pd.Categorical(["u", "v"] * 10)})
     with warnings.catch_warnings():
@@ -150,6 +155,16 @@ def test_labels_of_draws(labels: list[Any], kind: str) -> None:
     found = text_labels(objects(labels))
     assert str(found.dtype) == kind or found.dtype.kind == kind
     assert [str(v) for v in found] == [str(v) for v in labels]
+
+
+def test_a_column_that_the_formula_does_not_use_may_be_of_another_byte_order() -> None:
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"g": np.repeat(range(9), 2), "m": [0, 1, 1, 2, 2, 0] * 3,
+                          "y": np.repeat(rng.normal(size=9), 2)})  # fmt: skip
+    unused = table.assign(other=pd.Series(np.arange(18).astype(">f8")))
+    formula = "y ~ 1 + mm(id(m, g), RE = TRUE)"
+    ours, plain = (prepare(formula, t).design.outcome["y"] for t in (unused, table))
+    assert list(ours) == list(plain)
 
 
 # ---- predictors ----------------------------------------------------------------------------------

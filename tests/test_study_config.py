@@ -265,7 +265,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "within what is not there": (
         ("methods/1/formula", "y ~ 1 + mm(id(member, group), vars(center(x, within = grop)))"),
-        r"methods\[1\]\.formula .*\n  found:   'grop', which is no column for within = \(did you mean 'group'",
+        r"methods\[1\]\.formula .*\n  found:   'grop', .* within = \(did you mean 'group'",
     ),
     "a basis in a regression": (
         ("methods/0/formula", "y ~ 1 + poly(x, 2)"),
