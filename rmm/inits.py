@@ -11,6 +11,7 @@ from rmm.errors import BackendError, DataError
 from rmm.memberships import places_of, weight_columns
 from rmm.model import Model
 from rmm.prior_language import Prior
+from rmm.prior_places import IN_PROGRAMS
 from rmm.weight_faults import finite_weights
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +60,8 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
         unknown = set(values) - allowed
         if unknown:
             raise BackendError(
-                f"`inits` names `{sorted(unknown)[0]}`. Known: {', '.join(sorted(allowed))}."
+                f"`inits` names `{sorted(unknown)[0]}`. Known: "
+                f"{', '.join(sorted(allowed - set(IN_PROGRAMS)))}."
             )
         out.append(_sampled({k: _numbers(k, v, model) for k, v in values.items()}, model))
     return out
