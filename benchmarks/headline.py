@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 
+from rmm.study.rates import wilson
 from rmm.study.report.numbers import acceptance_band
 from rmm.style import SETTINGS, looks_of
 
@@ -43,7 +45,7 @@ def rejections() -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame) -> Any:
-    """Rates with 95% Monte Carlo intervals, by family; the band of a test that is right."""
+    """Rates with Wilson intervals, by family; the band of a correct test."""
     from matplotlib.figure import Figure
     from matplotlib.patheffects import withStroke
 
@@ -57,7 +59,9 @@ def draw(table: pd.DataFrame) -> Any:
         rows = table[table["method"] == method].set_index("family").loc[families]
         at = [k + 0.27 * (number - 1) for k in range(len(families))]
         look = looks[method]
-        cell.errorbar(at, rows["value"], yerr=1.96 * rows["mcse"], color=look.colour,
+        ends = [wilson(p, n) for p, n in zip(rows["value"], rows["n"], strict=True)]
+        bars = np.abs(np.transpose(ends) - rows["value"].to_numpy())
+        cell.errorbar(at, rows["value"], yerr=bars, color=look.colour,
                       marker=look.marker, ms=6, ls="none", capsize=3, label=label)  # fmt: skip
         for x, value in zip(at, rows["value"], strict=True):
             text = cell.annotate(f"{value:.3f}".lstrip("0"), (x, value), xytext=(7, 0),

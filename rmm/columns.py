@@ -49,14 +49,12 @@ def simplify_columns(
     DataError
         For ids of other types, of several types in one column, or that numbers cannot hold.
     """
-    changed = {}
+    out = frame.copy(deep=False)
     for name in used:
         if name in frame.columns:
             column = _simplify(frame[name])
-            if name in ids:
-                column = _as_ids(column)
-            changed[name] = column
-    return frame.assign(**changed)
+            out[name] = _as_ids(column) if name in ids else _as_numbers(column)
+    return out
 
 
 def _simplify(column: pd.Series) -> pd.Series:
@@ -90,11 +88,13 @@ def _from_arrow(column: pd.Series) -> pd.Series:
 
 
 def _with_text_categories(column: pd.Series) -> pd.Series:
-    categories = column.cat.categories
-    if isinstance(categories, pd.IntervalIndex | pd.PeriodIndex | pd.DatetimeIndex
-                  | pd.TimedeltaIndex):  # fmt: skip
-        return column.cat.rename_categories([str(value) for value in categories])
-    return column
+    """A category whose levels are numbers of one type or text; others, such as dates, as text."""
+    levels = list(column.cat.categories)
+    plain = all(isinstance(v, str | numbers.Real) for v in levels)
+    texts = [str(value) for value in levels]
+    if plain or len(set(texts)) < len(texts):
+        return column
+    return column.cat.rename_categories(texts)
 
 
 def _from_objects(column: pd.Series) -> pd.Series:
@@ -132,6 +132,20 @@ def _numbers(column: pd.Series, there: pd.Series) -> pd.Series:
     if floats.nunique() < there.nunique():  # more digits than a float has
         return column
     return floats.reindex(column.index)
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """True and false beside other numbers as 1 and 0; other columns unchanged."""
+    there = column[column.notna()]
+    if not (pd.api.types.is_object_dtype(column.dtype) and len(there)):
+        return column
+    flags = [isinstance(v, bool | np.bool_) for v in there]
+    if not any(flags) or not all(isinstance(v, numbers.Real) for v in there):
+        return column
+    try:
+        return there.map(float).reindex(column.index)
+    except OverflowError:
+        return column
 
 
 def _as_ids(column: pd.Series) -> pd.Series:

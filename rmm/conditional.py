@@ -72,15 +72,14 @@ def reference_groups(
                 f"{', '.join(dict.fromkeys(predictors)) or 'none'}. "
                 "(Weights over their variables: plot_weights.)"
             )
-    given = frame[variable].dropna()
-    grid = _grid(given.astype("category") if variable in _bases(model) else given, values, points)
+    bases = _bases(model)
+    grid = _grid(frame[variable].dropna(), values, points, variable in bases)
     if numeric(frame[variable].dropna()) is not None and grid.dtype.kind not in "biuf":
         raise DataError(f"`values` of `{variable}` must be numbers, not {shortened(grid[0])}.")
     size = max(1, int(np.median(np.diff(model.grouped.start))))
     rows = pd.DataFrame({"row": np.repeat(np.arange(len(grid)), size)})
     table = pd.DataFrame(index=rows.index)
     outcome = {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
-    bases = _bases(model)
     ids = _ids(model, rows["row"].to_numpy(), size)
     for column in columns_of(formula):
         if column in outcome:
@@ -100,7 +99,7 @@ def reference_groups(
 def _bases(model: Model) -> dict[str, Any]:
     """Columns that `factor()` or `C()` takes as categories, and their base levels."""
     spec = model.spec
-    terms = [*spec.terms, *(t for nest in spec.nestings for t in nest.terms)]
+    terms = [*spec.written, *(t for nest in spec.nestings for t in nest.terms)]
     for part in spec.members:
         terms += [*part.block.terms, *part.block.slopes]
     return {
@@ -131,14 +130,15 @@ def _levels(column: pd.Series) -> list[Any]:
     return sorted(column.unique())
 
 
-def _grid(column: pd.Series, values: Any, points: int) -> Array:
+def _grid(column: pd.Series, values: Any, points: int, category: bool) -> Array:
+    """Where to look; of numbers that `factor()` takes as categories, all of them."""
     if values is not None:
         return np.asarray(values)
     numbers = numeric(column)
     if numbers is None:
         return np.asarray(_levels(column), dtype=object)
     different = np.unique(numbers)
-    if len(different) <= 2:
+    if len(different) <= 2 or category:
         return different
     return np.linspace(numbers.min(), numbers.max(), points)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.group_sizes import sampled_draws
 from rmm.model import Model
 from rmm.prior_language import Prior
 from rmm.prior_laws import draw, quantile, variance
@@ -54,12 +55,20 @@ def contraction(model: Model, posterior: xarray.Dataset, names: list[str]) -> pd
     rows: list[tuple[float, bool]] = []
     priors = dict(_priors(model))
     for name in names:
-        found, draws = flatten(posterior[name])
+        found, draws = flatten(_at_prior(model, posterior, name))
         labels += found
         each = draws.reshape(-1, len(found)).T
         rows += [_one(prior, x) for prior, x in zip(priors[name], each, strict=True)]
     table = pd.DataFrame(rows, columns=["contraction", "quartiles"], index=labels)
     return table.astype({"contraction": float, "quartiles": bool}).rename_axis("parameter")
+
+
+def _at_prior(model: Model, posterior: xarray.Dataset, name: str) -> xarray.DataArray:
+    """Draws on the scale of the parameter's prior: see `rmm.group_sizes`."""
+    weights = [part.b_w for part in model.spec.members if part.b_w in posterior]
+    draws = {one: posterior[one].to_numpy() for one in {*weights, name}}
+    found = sampled_draws(model.spec, model.design.members, draws)
+    return posterior[name].copy(data=found[name])
 
 
 def _one(prior: Sum, draws: Array) -> tuple[float, bool]:

@@ -163,7 +163,7 @@ def _warn_of_pareto(result: Any, bad: Array) -> None:
         f"by an unknown amount. loo(refit=True) fits again without each of them ({len(bad)} "
         "fits) and is exact.",
         SpecificationWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -211,7 +211,7 @@ def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
         f"log likelihood of what was left out is up to {max(mixed[u] for u in stuck):.2f} "
         f"({_RHAT} wanted). Refits have the fit's settings: fit with more warmup and draws.",
         ConvergenceWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
@@ -247,7 +247,7 @@ def waic(tree: xarray.DataTree) -> Any:
             f"The variance of the log likelihood is above 0.4 in {(p > 0.4).sum()} of {len(p)} "
             "units: waic cannot be trusted there. Use loo().",
             SpecificationWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     like = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))[0, 0]
     return ELPDData(

@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -31,16 +32,31 @@ TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat")
 _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE = 200  # records in which separators are counted
 _EXACT = 2.0**53  # whole numbers up to here are exact as floats
+_SHORT = 19  # whole numbers of fewer characters have 64 bits
 _SCIENTIFIC = re.compile("[dD]")  # Fortran's exponent
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a text file is laid out: its separator, its columns, and whether rows have names."""
+    """How a text file is laid out.
+
+    Attributes
+    ----------
+    separator : str
+    names : tuple of str
+        Of the columns.
+    lines : int
+        Lines up to the end of the header.
+    row_names : bool
+        Whether rows begin with a name that has no column, as R writes them.
+    trailing : bool
+        Whether rows end with an empty cell that has no column.
+    """
 
     separator: str
     names: tuple[str, ...]
+    lines: int
     row_names: bool
     trailing: bool
 
@@ -145,17 +161,16 @@ def _find_layout(path: Path, text: str) -> _Layout:
         raise DataError(f"{path}: the file is empty.")
     found = []
     for separator in _SEPARATORS:
-        records = _records(text, separator)
+        records, _ = _records(text, separator)
         counts = {len(record) for record in records[1:] or records}
         head = len(records[0])
         even = len(counts) == 1 and counts <= {head, head + 1}
-        found.append((even, head, separator))
-    even, head, separator = max(found, key=lambda one: one[:2])
-    if head == 1 and len(text.splitlines()[0].split()) > 1 and _may_have_blanks(path):
-        return _layout_of(path, " ", _records(text, " "))
-    if head == 1:
-        separator = ","
-    return _layout_of(path, separator, _records(text, separator))
+        if head > 1:
+            found.append((even, head, separator))
+    if found:
+        return _layout_of(path, text, max(found, key=lambda one: one[:2])[2])
+    several = len(text.strip().splitlines()[0].split()) > 1
+    return _layout_of(path, text, " " if several and _may_have_blanks(path) else ",")
 
 
 def _may_have_blanks(path: Path) -> bool:
@@ -163,21 +178,24 @@ def _may_have_blanks(path: Path) -> bool:
     return any(ending in (".txt", ".dat") for ending in map(str.lower, path.suffixes))
 
 
-def _records(text: str, separator: str) -> list[list[str]]:
-    """The first records of a text that are not blank, at least one."""
+def _records(text: str, separator: str) -> tuple[list[list[str]], int]:
+    """The first records of a text that are not blank, and the lines up to the end of the first."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator == " "
     )
     found: list[list[str]] = []
+    lines = 0
     for record in reader:
         if any(cell.strip() for cell in record):
             found.append(record)
+            lines = lines or reader.line_num
         if len(found) > _SAMPLE:
             break
-    return found or [[]]
+    return found or [[]], lines
 
 
-def _layout_of(path: Path, separator: str, records: list[list[str]]) -> _Layout:
+def _layout_of(path: Path, text: str, separator: str) -> _Layout:
+    records, lines = _records(text, separator)
     names, rows = list(records[0]), records[1:]
     width = max((len(row) for row in rows), default=len(names))
     trailing = row_names = False
@@ -190,41 +208,48 @@ def _layout_of(path: Path, separator: str, records: list[list[str]]) -> _Layout:
         raise DataError(
             f"{path}: the table has two columns named `{repeated[0]}`. Rename one of them."
         )
-    return _Layout(separator, tuple(stripped), row_names, trailing)
+    return _Layout(separator, tuple(stripped), lines, row_names, trailing)
 
 
 def _read_cells(path: Path, text: str, layout: _Layout) -> pd.DataFrame:
     """All cells as text, empty ones missing."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=layout.separator,
-        skipinitialspace=layout.separator == " ",
-    )
-    records = iter(reader)
-    for record in records:  # the header, which may come after blank lines
-        if any(cell.strip() for cell in record):
-            break
-    width, skip = len(layout.names), int(layout.row_names)
-    rows = []
-    for record in records:
-        if not record or (width > 1 and not any(cell.strip() for cell in record)):
-            continue
-        cells = record[skip:]
-        if len(cells) > width and any(cell.strip() for cell in cells[width:]):
-            raise DataError(
-                f"{path}: line {reader.line_num} has {len(cells)} cells, the header has {width} "
-                f"(separator {layout.separator!r}). Put quotes around cells that hold the "
-                "separator."
+    width, first = len(layout.names), int(layout.row_names)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            cells = pd.read_csv(
+                io.StringIO(text),
+                sep=layout.separator,
+                skipinitialspace=layout.separator == " ",
+                header=None,
+                skiprows=layout.lines,
+                names=range(first + width + int(layout.trailing)),
+                index_col=False,
+                dtype="str",
+                na_filter=False,
             )
-        rows.append(cells[:width] + [""] * (width - len(cells)))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * width
-    frame = pd.DataFrame(
-        {
-            name: pd.Series(list(cells), dtype="str")
-            for name, cells in zip(layout.names, columns, strict=True)
-        }
+    except pd.errors.ParserWarning:  # cells would be lost
+        raise DataError(_too_many(path, "the first row", layout)) from None
+    except pd.errors.ParserError as error:
+        found = re.search(r"in line (\d+), saw (\d+)", str(error))
+        if found is None:
+            raise
+        raise DataError(_too_many(path, f"line {found[1]}", layout)) from None
+    blank = cells.apply(lambda column: column.str.strip() == "")
+    extra = ~blank.iloc[:, first + width :].to_numpy().all(axis=1)
+    if extra.any():
+        raise DataError(_too_many(path, f"row {int(np.argmax(extra)) + 1}", layout))
+    frame = cells.iloc[:, first : first + width].mask(blank.iloc[:, first : first + width])
+    frame.columns = pd.Index(layout.names)
+    alone = width == 1  # a blank line may be a missing value, but is none to pandas
+    return frame if alone else frame[~blank.all(axis=1)].reset_index(drop=True)
+
+
+def _too_many(path: Path, where: str, layout: _Layout) -> str:
+    return (
+        f"{path}: {where} has more cells than the header, {len(layout.names)} (separator "
+        f"{layout.separator!r}). Put quotes around cells that hold the separator."
     )
-    return frame.mask(frame.apply(lambda column: column.str.strip() == ""))
 
 
 # ---- kinds of columns ----------------------------------------------------------------------------
@@ -242,10 +267,11 @@ def _has_decimal_commas(frame: pd.DataFrame, tokens: Sequence[str]) -> bool:
     commas = points = False
     for name in frame.columns:
         texts, _ = _distinct(frame[name], tokens)
-        if texts and all(map(is_number, texts)):
-            points |= any("." in text for text in texts)
-        elif texts and all(map(is_comma_number, texts)):
-            commas |= not all(is_grouped(text) for text in texts if "," in text)
+        if any("," in text for text in texts):
+            numbers = all(map(is_comma_number, texts))
+            commas |= numbers and not all(is_grouped(text) for text in texts if "," in text)
+        elif any("." in text for text in texts):
+            points |= all(map(is_number, texts))
     return commas and not points
 
 
@@ -254,7 +280,9 @@ def _read_ids(column: pd.Series, tokens: Sequence[str]) -> pd.Series:
     texts, missing = _distinct(column, tokens)
     if not texts or not all(map(is_whole, texts)):
         return column
-    given = column.mask(column.isin(missing))
+    given = column.mask(column.isin(missing)) if missing else column
+    if given.notna().all() and max(map(len, texts)) < _SHORT:
+        return pd.to_numeric(given).astype("int64")
     whole = [None if pd.isna(text) else int(text) for text in given]
     return _whole_numbers(whole, column.index)
 
@@ -267,12 +295,28 @@ def _whole_numbers(values: list[Any], index: pd.Index) -> pd.Series:
     return pd.Series(values, index=index, dtype="int64" if len(there) == len(values) else "Int64")
 
 
+def _fast_numbers(column: pd.Series) -> pd.Series | None:
+    """The numbers of a column that pandas can read, or None; whole ones are integers."""
+    try:
+        found = pd.to_numeric(column)
+    except (ValueError, TypeError):
+        return None
+    if found.isna().sum() > column.isna().sum() or found.dtype.kind not in "iuf":
+        return None  # a text that pandas takes for a missing value
+    numbers = found.astype(float)
+    whole = found.dtype.kind in "iu" and bool(numbers.abs().max() < _EXACT)
+    return found.astype("int64") if whole else numbers
+
+
 def _read_values(column: pd.Series, tokens: Sequence[str], comma: bool) -> pd.Series:
     """Numbers or true and false if all cells are, else the text."""
-    texts, missing = _distinct(column, tokens)
-    if not texts:
+    given = column.mask(column.str.strip().isin(tokens))
+    if given.isna().all():
         return pd.Series(np.full(len(column), np.nan), index=column.index)
-    given = column.mask(column.isin(missing)) if missing else column
+    numbers = _fast_numbers(given)
+    if numbers is not None:
+        return numbers
+    texts = [str(v) for v in given.dropna().unique()]
     if all(text.strip() in (*_TRUE, *_FALSE) for text in texts):
         known = {text: text.strip() in _TRUE for text in texts}
         flags = given.astype(object).map(known)
@@ -284,6 +328,4 @@ def _read_values(column: pd.Series, tokens: Sequence[str], comma: bool) -> pd.Se
     else:
         return column
     values = {text: float(_SCIENTIFIC.sub("e", value)) for text, value in plain.items()}
-    numbers = given.astype(object).map(values).astype(float)
-    whole = not missing and given.notna().all() and all(map(is_whole, plain.values()))
-    return numbers.astype("int64") if whole and numbers.abs().max() < _EXACT else numbers
+    return given.astype(object).map(values).astype(float)

@@ -8,6 +8,7 @@ than a millisecond for 100 groups.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,6 +128,18 @@ def _only_member(look: Look, name: str) -> str:
 
 
 def _summed(look: Look, found: Unidentified) -> str:
+    family = look.model.spec.family
+    if RESIDUAL in found.names and not family.normal_sd:
+        return _like_a_residual(look, found)
+    if found.by_size:
+        name, residual = _own_names(look, found)
+        return (
+            f"{name} and {residual}: they are told apart only by the variance of groups of "
+            f"different sizes or weights{_why(look, found)}. The split, and with it the variance "
+            "shares and the size of the effects, rests on the assumption that this variance "
+            f"follows the weights (as 1/n with equal ones) plus {residual}^2, and on the priors. "
+            "Coefficients (b_*) are hardly affected."
+        )
     if not found.factors:
         return (
             f"{_listed(list(_own_names(look, found)))}: the data know only sums of their squares, "
@@ -134,9 +147,6 @@ def _summed(look: Look, found: Unidentified) -> str:
             "divided between them, variance shares included, is the priors'. Coefficients (b_*) "
             "are hardly affected."
         )
-    family = look.model.spec.family
-    if RESIDUAL in found.names and not family.normal_sd:
-        return _like_a_residual(look, found)
     names = _own_names(look, found)
     total = " + ".join(_term(n, f) for n, f in zip(names, found.factors, strict=True))
     return (
@@ -174,7 +184,7 @@ def _why(look: Look, found: Unidentified) -> str:
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:
             alone.append(f"every unit of `{nest.block.unit}`")
     if not alone:
-        return ", since hardly any two groups share an effect"
+        return ", since both differ between groups in the same way"
     return f", since {' and '.join(alone)} is in one group only"
 
 
@@ -310,12 +320,16 @@ def two_values(look: Look) -> Iterator[str]:
 
 
 def many_levels(look: Look) -> Iterator[str]:
-    """A predictor with more than half as many columns as there are groups."""
+    """A predictor with more than half as many columns as there are groups.
+
+    Columns of text are left to `rmm.table_checks`, which knows how many units they describe.
+    """
     groups, labels = look.model.design.J, look.fixed.labels
     if len(labels) <= max(_FEW_LEVELS, groups / 2):
         return
+    columns = look.model.grouped.frame.columns
     for name, own in _by_predictor(labels).items():
-        if len(own) <= max(_FEW_LEVELS, groups / 2):
+        if len(own) <= max(_FEW_LEVELS, groups / 2) or name in columns:
             continue
         x = look.fixed.values[:, own]
         alone = int(np.sum(np.count_nonzero(x, axis=0) == 1))
@@ -328,12 +342,12 @@ def many_levels(look: Look) -> Iterator[str]:
 
 
 def _by_predictor(labels: tuple[str, ...]) -> dict[str, list[int]]:
-    """Places of the columns of each category or kind of nesting unit."""
+    """Places of the columns of each category, product of categories or kind of nesting unit."""
     out: dict[str, list[int]] = {}
     for k, label in enumerate(labels):
         vector, _, element = label.partition("[")
-        name = element.split("=")[0] if "=" in element else vector
-        out.setdefault(name if "=" in element or vector.startswith("b_l3") else label, []).append(k)
+        name = re.sub("=[^:]*", "", element.removesuffix("]"))
+        out.setdefault(vector if vector.startswith("b_l3") else name, []).append(k)
     return out
 
 

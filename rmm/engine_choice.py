@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.arguments import meant
-from rmm.backends import BACKENDS, HIDDEN, find_backend
+from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
 from rmm.draws import check_draws
 from rmm.errors import BackendError, BackendTimeout, ProgramError
@@ -248,9 +248,3 @@ def _doubt(fit: Fit) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def unknown_backend(name: Any) -> BackendError:
-    """What is said of an engine that there is not, or that cannot stand there."""
-    known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
-    return BackendError(f"Unknown backend {name!r}. Known: {known}; or {AUTO!r}, which chooses.")

@@ -40,7 +40,7 @@ def headline(
 
 
 def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[str, str]) -> str:
-    """The text of the warning that a fit has not converged."""
+    """Why a fit has not converged, and what to do: the end of the warning that says so."""
     if weighed is None:
         why = (
             f"largest R-hat {found.max_rhat:.3f} ({found.worst_rhat}), smallest bulk ESS "
@@ -52,7 +52,7 @@ def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[st
             f"{found.min_ess_bulk:.0f} effective draws, {found.ess_wanted:.0f} wanted"
         )
     lines = list(advice.values())[:_ADVICE_LINES] or [_NOTHING_KNOWN]
-    return f"The fit has not converged: {why}.\n" + "\n".join(f"* {line}" for line in lines)
+    return f"{why}.\n" + "\n".join(f"* {line}" for line in lines)
 
 
 def remarks(

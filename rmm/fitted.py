@@ -305,7 +305,8 @@ class Fit(AfterFit):
         else:
             advice = dict(self._advice)
             flat = advice.pop("flat_weights", None)
-            warnings.warn(unconverged(d, self._weighing, advice), ConvergenceWarning, stacklevel=4)
+            why = unconverged(d, self._weighing, advice)
+            warnings.warn(f"The fit has not converged: {why}", ConvergenceWarning, stacklevel=4)
         if flat is not None:
             warnings.warn(flat, SpecificationWarning, stacklevel=4)
 

@@ -174,6 +174,7 @@ def program(
     priors: Any = "weakly_informative",
     transform: str | None = None,
     missing: str = "error",
+    na: Sequence[str] | None = None,
     integrate: bool = True,
 ) -> str:
     """The program text that `fit` would run, without running anything.
@@ -193,6 +194,8 @@ def program(
         As for `fit`.
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
+    na : sequence of str, optional
+        As for `fit`.
     data : frame, table, mapping or path, optional
     integrate : bool
         Whether effects may be integrated out, as `fit` does.
@@ -217,7 +220,9 @@ def program(
     language = _language(backend)
     if data is None:
         return language.write(*prepare_without_data(formula, family, priors=priors), None)
-    model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
+    model = prepare(
+        formula, data, family, priors=priors, transform=transform, missing=missing, na=na
+    )
     way = model.integration if integrate else None
     return language.write(model.spec, model.priors.forms, way)
 
@@ -232,6 +237,7 @@ def program_data(
     priors: Any = "weakly_informative",
     transform: str | None = None,
     missing: str = "error",
+    na: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The data that `fit` would give to the engine, by the program's names.
 
@@ -246,6 +252,8 @@ def program_data(
         As for `fit`.
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
+    na : sequence of str, optional
+        As for `fit`.
 
     Returns
     -------
@@ -267,7 +275,9 @@ def program_data(
     (3, (3,))
     """
     language = _language(backend)
-    model = prepare(formula, data, family, priors=priors, transform=transform, missing=missing)
+    model = prepare(
+        formula, data, family, priors=priors, transform=transform, missing=missing, na=na
+    )
     return dict(language.values(model))
 
 
@@ -309,8 +319,8 @@ def _monitor(monitor: Any) -> str | tuple[str, ...]:
     if isinstance(monitor, str):
         if monitor not in MONITORS:
             raise BackendError(
-                f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, True, False, or a "
-                "list of names of variables of the program."
+                f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, or a list of names of "
+                "variables of the program (R's True and False are summary and structural)."
             )
         return monitor
     if not isinstance(monitor, list | tuple):

@@ -11,7 +11,7 @@ from rmm.bases import Categories
 from rmm.blocks import read_member_block, read_nesting_block
 from rmm.errors import FormulaError, close_names
 from rmm.expression_reader import Reader
-from rmm.expressions import TableCall, describe, leaf_columns, walk
+from rmm.expressions import TableCall, describe, leaf_columns, value_columns, walk
 from rmm.term_algebra import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 
@@ -235,20 +235,19 @@ def id_columns(formula: Formula) -> frozenset[str]:
 
 
 def _factor_columns(formula: Formula) -> set[str]:
-    """Columns that stand in `factor()` alone, so that their values are names."""
+    """Columns that stand in `factor()` or `within =` alone, so that their values are names."""
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for block in formula.members:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     for nesting in formula.nestings:
         terms += [*(nesting.terms or ()), *(f.term for f in nesting.fixed)]
     atoms = [atom for term in terms for atom in term.atoms]
-    names = {
-        c for a in atoms for c in leaf_columns(a.expression) if isinstance(a.basis, Categories)
-    }
     others = [*(a for a in atoms if not isinstance(a.basis, Categories)), *formula.outcome.parts]
-    numbers = {c for a in (*others, *formula.offset) for c in leaf_columns(a.expression)}
-    numbers |= {c for block in formula.members for c in block.weight.columns}
-    return names - numbers
+    expressions = [a.expression for a in (*others, *formula.offset)]
+    expressions += [block.weight.expression for block in formula.members]
+    numbers = {c for e in expressions for c in value_columns(e)}
+    expressions += [a.expression for a in atoms]
+    return {c for e in expressions for c in leaf_columns(e)} - numbers
 
 
 def _columns_of_terms(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:

@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 
 from rmm.errors import SpecificationWarning
-from rmm.expressions import Aggregate, Column, GroupSize, Node, children
+from rmm.expressions import Aggregate, Column, GroupSize, Node, TableCall, children, describe
 from rmm.memberships import Membership
 from rmm.prior_language import PriorChoice
 from rmm.spec import MemberPart, ModelSpec
@@ -56,8 +56,9 @@ def size_power(weight: WeightFunction) -> SizePower | None:
         return None
     rng, names = np.random.default_rng(0), weight.parameters
     start, size = np.array([0, 2, 5, 9]), np.repeat([2.0, 3.0, 4.0], [2, 3, 4])
-    columns = {name: rng.uniform(0.5, 1.5, 9) for name in weight.columns}
     function, points = relative(weight.expression), rng.uniform(0.2, 0.8, (3, len(names)))
+    columns = {describe(leaf): rng.uniform(0.5, 1.5, 9) for _, leaf in weight.inputs}
+    function = _over_inputs(function)
     changes = np.empty((3, 9))
     for row, point in enumerate(points):
         at = dict(zip(names, point.tolist(), strict=True))
@@ -78,9 +79,16 @@ def relative(node: Node) -> Node:
     """The expression over a column of sizes, `SIZE`, in place of the group size."""
     if isinstance(node, GroupSize):
         return Column(SIZE)
-    if isinstance(node, Aggregate | Column):
+    if isinstance(node, Aggregate | Column | TableCall):
         return node
     return rebuilt(node, [relative(child) for child in children(node)])
+
+
+def _over_inputs(node: Node) -> Node:
+    """The expression with a column in place of each data expression, named by its text."""
+    if isinstance(node, Aggregate | TableCall):
+        return Column(describe(node))
+    return rebuilt(node, [_over_inputs(child) for child in children(node)])
 
 
 def at_typical_size(part: MemberPart) -> bool:
@@ -169,14 +177,40 @@ def reported_draws(
     draws : mapping
         Parameter -> (..., *dims) as programs sample them.
     """
-    out = dict(draws)
+    changes = size_changes(spec, members, draws)
+    return {
+        name: _times(values, changes[name]) if name in changes else values
+        for name, values in draws.items()
+    }
+
+
+def sampled_draws(
+    spec: ModelSpec, members: tuple[Membership, ...], draws: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Draws at the typical size, where default priors are stated: undoes `reported_draws`."""
+    changes = size_changes(spec, members, draws)
+    return {
+        name: _times(values, 1 / changes[name]) if name in changes else values
+        for name, values in draws.items()
+    }
+
+
+def size_changes(
+    spec: ModelSpec, members: tuple[Membership, ...], draws: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Parameter -> n_bar^(factor * b), of the shape of draws without dimensions."""
+    out: dict[str, Array] = {}
     for part, member in zip(spec.members, members, strict=True):
         power = size_power(part.weight) if member.typical_size != 1 else None
         if power is None or part.b_w not in draws:
             continue
         change = member.typical_size ** (power.factor * draws[part.b_w][..., power.index])
-        for name in (part.b, part.sigma, part.u, part.sigma_slope, part.u_slope):
-            if name in out:
-                rest = out[name].ndim - change.ndim
-                out[name] = out[name] * change.reshape(*change.shape, *[1] * rest)
+        names = (part.b, part.sigma, part.u, part.sigma_slope, part.u_slope)
+        out |= dict.fromkeys(names, change)
     return out
+
+
+def _times(values: Array, change: Array) -> Array:
+    """Draws times a number for each draw."""
+    extra = values.ndim - change.ndim
+    return np.asarray(values * change.reshape(*change.shape, *[1] * extra))

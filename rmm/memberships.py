@@ -221,7 +221,7 @@ def _columns(
     values = np.column_stack([sums, *(f.reference for f in given)])
     labels = (*found.labels, *(f.term.label for f in given))
     total = None if found.known is None else group_sums(found.known * equal, units.start)
-    free = take_out_held(Columns(labels, values, found.full, known=total), part.held)
+    free = take_out_held(replace(found, labels=labels, values=values, known=total), part.held)
     scale = np.append(scale, [f.scale for f in given if f.term.label in free.labels])
     X, center = centred(free.values, centre)
     return X, center, scale, free

@@ -106,7 +106,7 @@ def drop_incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[pd.DataFrame
         f"{dropped}: {unit} {some}{more}.{_slots(formula, counts)} What is left speaks for "
         "the rest only if values are missing at random.",
         SpecificationWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return frame[~gone], dropped
 

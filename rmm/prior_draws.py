@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rmm.arguments import check_seed, readable
 from rmm.backends.base import Run
 from rmm.errors import DataError, PriorError
 from rmm.families import find_family
+from rmm.group_sizes import reported_draws
 from rmm.memberships import Membership
 from rmm.model import Model, prepare
 from rmm.prediction import predict
@@ -29,6 +31,7 @@ EXTREME = (0.01, 0.99)
 FACTOR = 1000.0
 _QUANTILES = {"q2.5": 0.025, "q25": 0.25, "median": 0.5, "q75": 0.75, "q97.5": 0.975}
 _SALT = 0x9121
+_MOST_DRAWS = 1_000_000
 
 
 def quantiles(values: Array, at: list[float]) -> Array:
@@ -144,6 +147,7 @@ class PriorPredictive:
         return str(self)
 
 
+@readable(DataError)
 def prior_predictive(
     formula: str,
     data: Any,
@@ -194,8 +198,6 @@ def prior_predictive(
     >>> bool(default.implausible < 0.05), bool(vague.implausible > 0.9)
     (True, True)
     """
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise PriorError(f"`draws` must be a whole number from 1, not {draws!r}.")
     known = find_family(family, options)
     model = prepare(formula, data, known, priors=priors, transform=transform, missing=missing)
     return draw_prior_predictive(model, draws, seed)
@@ -209,6 +211,14 @@ def draw_prior_predictive(model: Model, draws: int, seed: int) -> PriorPredictiv
     PriorError
         Where a draw of the weight coefficients gives no finite weights.
     """
+    whole = isinstance(draws, int | np.integer) and not isinstance(draws, bool)
+    if not whole or not 1 <= draws <= _MOST_DRAWS:
+        raise PriorError(
+            f"`draws` must be a whole number from 1 to {_MOST_DRAWS:,}, not {draws!r}."
+        )
+    check_seed(seed, PriorError)
+    if seed is None:
+        raise PriorError("`seed` must be a whole number from 0, not None.")
     parameters = draw_parameters(model, draws, np.random.default_rng([seed, _SALT]))
     run = Run({name: values[None] for name, values in parameters.items()}, {}, 0.0, {})
     kinds = ["linear", "mean"]
@@ -259,6 +269,7 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
         if nest.random:
             sd = found[nest.sigma][:, None]
             found[nest.u] = sd * rng.standard_normal((draws, nesting.n_units))
+    found = reported_draws(model.spec, model.design.members, found)
     wanted = {p.name for p in model.spec.parameters}
     return {name: values for name, values in found.items() if name in wanted}
 

@@ -32,7 +32,8 @@ from rmm.tables import Array
 
 _STEPS = 12  # of Newton's method
 _FLAT = 1e-7  # gradient at a maximum, per group
-_FAR = 12.0  # linear predictor that no maximum of ours reaches
+_FAR = 12.0  # range of the linear predictor from which on the linear program decides
+_NO_PRIOR = 1e-12  # groups at risk that a baseline's prior counts for: it would make a maximum
 _MOST_ENTRIES = 5_000_000  # groups x coefficients: beyond it nothing is checked
 _SECONDS = 5.0  # of the linear program
 _NO_PART = 1e-6  # a coefficient this small has no part in a direction
@@ -96,13 +97,15 @@ def _has_maximum(family: Family, design: Design, values: Array) -> bool:
     assert family.curvature is not None
     offset = np.zeros(design.J) if design.offset is None else design.offset
     location = family.scale(design.outcome)[0]
-    own = {p.name: np.ones(1) for p in family.parameters}
+    own, outcome = {p.name: np.ones(1) for p in family.parameters}, design.outcome
+    if "shape_dH" in outcome:
+        outcome = {**outcome, "rate_dH": _NO_PRIOR, "shape_dH": outcome["counts"]}
     b = np.zeros(values.shape[1])
     for _ in range(_STEPS):
         moved = values @ b
-        if np.abs(moved).max() > _FAR:
+        if np.ptp(moved) > _FAR:
             return False
-        at = family.curvature((location + offset + moved)[None], own, design.outcome)
+        at = family.curvature((location + offset + moved)[None], own, outcome)
         gradient = values.T @ at.gradient[0]
         hessian = values.T @ (at.weight[0][:, None] * values)
         if at.shared is not None:
@@ -123,7 +126,7 @@ def _smallest(cone: Cone) -> Array:
     """The direction of gain 1 with the smallest sum of absolute values; zeros if there is none."""
     columns = len(cone.gain)
     size = float(np.abs(cone.gain).max(initial=0))
-    if size == 0:
+    if size < _NO_PART:  # columns are at most 1: nothing but rounding
         return np.zeros(columns)
     rising = sparse.csr_array(cone.rising)
     slopes, rest = rising[:, :columns], rising[:, columns:]

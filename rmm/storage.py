@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,16 +72,39 @@ def _large_columns(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def _categories(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Levels of each categorical column: Parquet keeps those that are text only."""
+    columns = {name: table[name] for name in table.columns}
+    return {
+        str(name): {"levels": list(c.cat.categories), "ordered": bool(c.cat.ordered)}
+        for name, c in columns.items()
+        if isinstance(c.dtype, pd.CategoricalDtype)
+    }
+
+
 def _parquet_types(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with whole numbers beyond 64 bits as text."""
+    """The table with codes for categories, and whole numbers beyond 64 bits as text."""
     text = {name: table[name].map(str, na_action="ignore") for name in _large_columns(table)}
-    return table.assign(**text)
+    codes = {name: table[name].cat.codes for name in _categories(table)}
+    return _replaced(table, {**text, **codes})
 
 
-def _table_types(table: pd.DataFrame, large: list[str]) -> pd.DataFrame:
+def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     """The table that `_parquet_types` was given."""
-    whole = {n: table[n].astype(object).map(int, na_action="ignore") for n in large}
-    return table.assign(**{n: v.astype(object) for n, v in whole.items()})
+    changed: dict[str, Any] = {}
+    for name in about.get("large", []):
+        changed[name] = table[name].astype(object).map(int, na_action="ignore").astype(object)
+    for name, kind in about.get("categories", {}).items():
+        dtype = pd.CategoricalDtype(kind["levels"], ordered=kind["ordered"])
+        changed[name] = pd.Categorical.from_codes(table[name].to_numpy(), dtype=dtype)
+    return _replaced(table, changed)
+
+
+def _replaced(table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    out = table.copy(deep=False)
+    for name, values in columns.items():
+        out[name] = values
+    return out
 
 
 def _about(fit: Fit) -> dict[str, Any]:
@@ -94,6 +118,7 @@ def _about(fit: Fit) -> dict[str, Any]:
         "missing": fit.model.missing,
         "na": fit.model.na,
         "large": _large_columns(fit.model.used),
+        "categories": _categories(fit.model.used),
         "backend": fit.backend,
         "program": fit.program,
         "settings": settings,
@@ -164,7 +189,7 @@ def _read(path: Path) -> Fit:
         stats = tree["sample_stats"].to_dataset().load()
     about = json.loads(stored.attrs["about"])
     table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
-    table = _table_types(table, about.get("large", []))
+    table = _table_types(table, about)
     family = find_family(about["family"], about.get("family_options"))
     model = prepare(about["formula"], table, family, priors=about["priors"],
                     transform=about["transform"],

@@ -203,7 +203,7 @@ def _bad_character(text: str, at: int) -> NoReturn:
         )
     if character == "%":
         raise FormulaError(
-            "`%in%` and the like are not available.",
+            "Operators with `%`, such as %in% and %%, are not available.",
             text,
             at,
             hint="For b nested in a write a + a:b; for one of several values (x == 1) + (x == 2) "

@@ -55,10 +55,6 @@ def check_table(grouped: Grouped, table: pd.DataFrame, *, from_text: bool) -> No
             _warn_of_wide(block, table, formula)
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, SpecificationWarning, stacklevel=4)
-
-
 def _texts(column: pd.Series) -> list[str]:
     return [str(v) for v in column.dropna().astype(object).unique() if isinstance(v, str)]
 
@@ -68,18 +64,22 @@ def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
     pair = look_alike(texts)
     if pair is not None:
         one, other = (_shown(text) for text in pair)
-        _warn(
+        warnings.warn(
             f"Column `{column.name}` holds {one} and {other}, which differ in blanks or in the "
             "Unicode form of a character only. They are two labels here: if they are one, clean "
-            "the column, for example with .str.strip().str.normalize('NFC')."
+            "the column, for example with .str.strip().str.normalize('NFC').",
+            SpecificationWarning,
+            stacklevel=3,
         )
     missing = [text for text in texts if text.strip() in MISSING_NUMBERS] if from_text else []
     if missing:
         count = int(column.isin(missing).sum())
-        _warn(
+        warnings.warn(
             f"Column `{column.name}` holds {missing[0]!r} ({count} row{'s' * (count > 1)}), which "
             f"is a label like any other. If it means a missing value, give na=[{missing[0]!r}]; "
-            "if not, na=[] says so."
+            "if not, na=[] says so.",
+            SpecificationWarning,
+            stacklevel=3,
         )
 
 
@@ -94,10 +94,12 @@ def _warn_of_decimals(column: pd.Series) -> None:
     values = column.dropna().to_numpy(dtype=float)
     decimal = values != np.round(values)
     if decimal.any():
-        _warn(
+        warnings.warn(
             f"The ids of column `{column.name}` are numbers with decimals, such as "
             f"{values[decimal][0]:g}. If they are codes, 1.1 and 1.10 have become one id: read the "
-            "column as text, for example with dtype={" + repr(str(column.name)) + ": str}."
+            "column as text, for example with dtype={" + repr(str(column.name)) + ": str}.",
+            SpecificationWarning,
+            stacklevel=3,
         )
 
 
@@ -126,10 +128,12 @@ def _plain_columns(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[st
 
 def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
     if levels > max(_FEW_LEVELS, units / 2):
-        _warn(
+        warnings.warn(
             f"The predictor `{name}` is a category with {levels} levels, for {units} units: nearly "
             "each has a coefficient of its own. If it names units, give them random effects, "
-            f"hm(id = {name}); if it holds numbers or dates, convert it; else leave it out."
+            f"hm(id = {name}); if it holds numbers or dates, convert it; else leave it out.",
+            SpecificationWarning,
+            stacklevel=3,
         )
 
 
@@ -143,12 +147,14 @@ def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> 
     listed = ", ".join(f'"{name}"' for name in members)
     shown = ", ".join(f"`{name}`" for name in others[:_SHOWN])
     more = ", ..." if len(others) > _SHOWN else ""
-    _warn(
+    warnings.warn(
         f"Every group of `{block.group}` has one member only, that of `{block.member}`, and the "
         f"table has {shown}{more} as well: it looks like a wide table, one row per group with its "
         "members side by side. Here each row is a membership, so that all weights are 1 and the "
         "other members are left out. Use the long table, rmm.to_long(data, "
-        f'members=[{listed}], group="{block.group}").'
+        f'members=[{listed}], group="{block.group}").',
+        SpecificationWarning,
+        stacklevel=3,
     )
 
 

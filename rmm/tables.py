@@ -70,23 +70,24 @@ def read_table(
         raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
     if len(frame) == 0:
         raise DataError("The table has no rows.")
-    return _with_native_columns(frame.reset_index(drop=True))
+    return _native(frame).reset_index(drop=True)
 
 
-def _with_native_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame whose rows pandas can choose: not where one column is of another byte order."""
-    foreign = {
-        str(name): pd.Series(column.to_numpy().astype(column.dtype.newbyteorder("=")))
-        for name, column in frame.items()
-        if isinstance(column.dtype, np.dtype) and not column.dtype.isnative
-    }
-    return frame.assign(**foreign) if foreign else frame
+def _native(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame in the machine's byte order, without which pandas takes no rows."""
+    for name in frame.columns:
+        dtype = frame[name].dtype
+        if isinstance(dtype, np.dtype) and not dtype.isnative:
+            values = frame[name].to_numpy().astype(dtype.newbyteorder("="))
+            frame[name] = pd.Series(values, index=frame.index)
+    return frame
 
 
 def _check_na(na: Any) -> tuple[str, ...] | None:
     if na is None:
         return None
-    if isinstance(na, str) or not all(isinstance(text, str) for text in na):
+    listed = isinstance(na, list | tuple | set | frozenset)
+    if not listed or not all(isinstance(text, str) for text in na):
         raise DataError(
             f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
         )

@@ -9,6 +9,8 @@ the Gram matrix of the M V_k M (Searle, Casella & McCulloch 1992, "Variance Comp
 * M V_k M = 0: the effects can be taken up by coefficients. sigma_k is its prior.
 * M V_k M and M V_l M proportional: only a sum of sigma_k^2 and sigma_l^2 is known.
 * M V_k M in the span of several others: only sums of these are known.
+* V_k diagonal: no two groups share an effect. That the variance of a group depends on its weights,
+  as 1/n on its size, is all that tells sigma_k from the residual.
 
 Nearly so counts as so: from all variance in one component to all in the other is then less than
 `_LEAST` standard errors. A family without a residual variance of its own has the identity as well,
@@ -73,12 +75,15 @@ class Unidentified:
         Standard deviations; the family's residual is ``"residual"``.
     factors : tuple of float
         Of the squares in the sum that is known; empty where no single sum is.
+    by_size : bool
+        Whether they are told apart only by how the variance of a group depends on its weights.
     absorbing : tuple of str
         Coefficients that take up the effects, where there is one name only.
     """
 
     names: tuple[str, ...]
     factors: tuple[float, ...] = ()
+    by_size: bool = False
     absorbing: tuple[str, ...] = ()
 
 
@@ -173,7 +178,20 @@ def find_unidentified(
     left = np.flatnonzero(~absorbed)
     per_group = trace[left] / design.J
     scaled = gram[np.ix_(left, left)] / np.outer(per_group, per_group)
-    return out + _in_sum([names[k] for k in left], scaled, per_group)
+    out += _in_sum([names[k] for k in left], scaled, per_group)
+    return out + (_by_size(found, absorbed, out) if residual else [])
+
+
+def _by_size(
+    found: list[Component], absorbed: Array, known: list[Unidentified]
+) -> list[Unidentified]:
+    """Effects that no two groups share, and that have another variance than the residual."""
+    in_sum = {name for one in known if RESIDUAL in one.names for name in one.names}
+    return [
+        Unidentified((c.name, RESIDUAL), by_size=True)
+        for c, gone in zip(found, absorbed, strict=False)
+        if c.alone and not gone and c.name not in in_sum
+    ]
 
 
 def _pairs(component: Component, groups: int) -> float:
@@ -229,8 +247,8 @@ def _dense_gram(
 ) -> Array:
     matrices = []
     for c in found:
-        a = np.zeros((groups, c.size))
-        np.add.at(a, (c.row, c.column), c.value)
+        entries = np.bincount(c.row * c.size + c.column, c.value, groups * c.size)
+        a = entries.reshape(groups, c.size)
         a = a if strata is None else a - _stratum_means(a, strata)
         a -= basis @ (basis.T @ a)
         matrices.append(a @ a.T)

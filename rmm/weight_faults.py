@@ -93,19 +93,19 @@ def _message(
     where = "" if not at else " at " + ", ".join(f"{k} = {v:.4g}" for k, v in at.items())
     inside = np.flatnonzero(places.group == places.group[membership])
     rows = np.arange(len(raw)) if weight.constraint == "total" else inside
-    zeros = not at or any(not columns[name][rows].any() for name in weight.columns)
+    zeros = not at or any(not columns[name][rows].any() for name in weight.variables)
     if weight.constraint != "none" and zeros and raw[rows].sum() == 0:
         return _zero_sum(weight, places, raw, rows, membership, where)
     odd = rows[~np.isfinite(raw[rows])]
     row = int(odd[0]) if len(odd) else membership
-    given = ", ".join(f"{name} = {columns[name][row]:.6g}" for name in weight.columns)
+    given = ", ".join(f"{name} = {columns[name][row]:.6g}" for name in weight.variables)
     found = "not a number" if np.isnan(raw[row]) else f"{raw[row]:g}"
     start_of = (
         f"The weight function `{weight.text}` is {found} in {places.name_row(row)}"
         f"{', where ' + given if given else ''}{where}. "
     )
     if at:
-        named = " and ".join(f"center({name})" for name in weight.columns) or "the variable"
+        named = " and ".join(f"center({name})" for name in weight.variables) or "the variable"
         return start_of + (
             "Such numbers overflow where a variable is far from zero, like a year: centre it, "
             f"{named}."

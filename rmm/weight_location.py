@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rmm.errors import SpecificationWarning
-from rmm.expressions import Aggregate, Call, Column, Node, describe
+from rmm.expressions import Aggregate, Call, Column, Node, TableCall, describe
 from rmm.spec import MemberPart
 from rmm.tables import Array
 from rmm.weight_forms import shifted
@@ -158,5 +158,5 @@ def _centred(node: Node, group: str | None = None) -> str:
 
 
 def _factor(node: Node) -> str:
-    simple = isinstance(node, Column | Aggregate | Call)
+    simple = isinstance(node, Column | Aggregate | Call | TableCall)
     return describe(node) if simple else f"({describe(node)})"

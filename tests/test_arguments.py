@@ -14,7 +14,9 @@ import pytest
 from coalitions import made_up_coalitions
 
 import rmm
-from rmm.errors import RmmError
+from rmm.arguments import meant, readable
+from rmm.errors import BackendError, DataError, FormulaError, RmmError
+from rmm.families import find_family
 
 FORMULA = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = FALSE)"
 TABLE = made_up_coalitions(40, 12)
@@ -47,6 +49,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "load": (rmm.load, {"path": "nowhere.nc"}),
     "compare": (rmm.compare, {"fits": {}}),
+    "prior_predictive": (rmm.prior_predictive, {"formula": FORMULA, "data": TABLE, "draws": 20}),
     "datasets.load": (rmm.datasets.load, {"name": "coalitions"}),
 }  # fmt: skip
 
@@ -91,3 +94,96 @@ def test_a_wrong_value_gets_our_error_or_is_taken(call: str, argument: str) -> N
             assert str(error)
         except Exception as error:  # noqa: BLE001 (what a user would see)
             pytest.fail(f"{call}({argument}={value!r}): {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: rmm.fit(FORMULA, "Gaussian", data=TABLE, **FIT),
+        lambda: rmm.fit(FORMULA, "LINEAR", TABLE, **FIT),
+        lambda: rmm.fit(FORMULA, TABLE, "gaussian", **FIT),
+        lambda: rmm.fit(FORMULA, family="Gaussian", data=TABLE, **FIT),
+        lambda: rmm.fit(FORMULA, find_family("gaussian"), data=TABLE.to_dict("list"), **FIT),
+        lambda: rmm.fit(formula=FORMULA, data=TABLE, monitor=True, **FIT),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_family_and_data_in_either_order(call: Callable[[], rmm.Fit]) -> None:
+    assert call().summary().equals(rmm.fit(FORMULA, TABLE, "gaussian", **FIT).summary())
+
+
+def test_programs_take_either_order() -> None:
+    wanted = rmm.program(FORMULA, "binomial")
+    one = TABLE.assign(y=TABLE["y"] > 0)
+    assert rmm.program(FORMULA, "Logit") == wanted
+    assert rmm.program(FORMULA, one, family="Binomial") == rmm.program(
+        FORMULA, "binomial", data=one
+    )
+    found = rmm.program_data(FORMULA, "Binomial", one)
+    assert np.array_equal(found["y"], rmm.program_data(FORMULA, one, "binomial")["y"])
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("Gaussian", "gaussian"), ("Linear", "gaussian"), ("Binomial", "binomial"),
+        ("Logit", "binomial"), ("CondLogit", "condlogit"), ("conditional logit", "condlogit"),
+        ("Weibull", "weibull"), ("Cox", "cox"), ("COXPH", "cox"), ("Bernoulli", "binomial"),
+    ],
+)  # fmt: skip
+def test_families_have_rs_names(name: str, family: str) -> None:
+    assert find_family(name).name == family
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("weibul", "Did you mean 'weibull'"), ("poisson", "Known families"), (3, "Known families")],
+)
+def test_an_unknown_family_is_named(name: Any, hint: str) -> None:
+    with pytest.raises(FormulaError, match=hint):
+        rmm.fit(FORMULA, TABLE, family=name)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: rmm.fit(FORMULA), BackendError, r"fit\(\) needs `data`, which is missing"),
+        (lambda: rmm.fit(), BackendError, r"fit\(\) needs `formula`"),
+        (lambda: rmm.fit(FORMULA, "weibull"), BackendError, r"needs `data`, which is missing"),
+        (lambda: rmm.fit(FORMULA, TABLE, "gaussian", 5), BackendError, "4 arguments without a"),
+        (lambda: rmm.fit(FORMULA, TABLE, formula=FORMULA), BackendError, "got `formula` twice"),
+        (lambda: rmm.program(FORMULA, prior="rmm"), BackendError, "Did you mean `priors`"),
+        (lambda: rmm.program_data(FORMULA, TABLE, chain=1), BackendError, "no argument `chain`"),
+        (lambda: rmm.load(), DataError, r"load\(\) needs `path`"),
+        (lambda: rmm.load("a", "b"), DataError, "2 arguments without a name; at most 1"),
+        (lambda: rmm.compare({}, refits=True), DataError, "Did you mean `refit`"),
+        (lambda: rmm.simulate(FORMULA, {}, members=3), RmmError, "Did you mean `membership`"),
+        (lambda: ONE.predict(newdat=TABLE), BackendError, r"Fit.predict\(\) has no argument"),
+        (lambda: ONE.weights(3.5), BackendError, "`block` must be a whole number"),
+        (lambda: ONE.summary(1), BackendError, r"Fit.summary\(\) got 1 arguments"),
+    ],
+)
+def test_calls_that_do_not_fit(call: Any, error: type[RmmError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_what_r_calls_an_argument_is_known() -> None:
+    assert "`draws`" in meant("n.iter", [])
+    assert meant("chians", ["chains"]) == " Did you mean `chains`?"
+    assert meant("zzz", ["chains"]) == ""
+
+
+def test_a_decorated_function_is_the_same_to_readers() -> None:
+    @readable(DataError)
+    def double(x: int, *, by: int = 2) -> int:
+        """Times two."""
+        return by * x
+
+    assert double(3) == 6
+    assert (double.__doc__, list(inspect.signature(double).parameters)) == (
+        "Times two.",
+        ["x", "by"],
+    )
+    with pytest.raises(DataError, match="needs `x`"):
+        double()  # type: ignore[call-arg]

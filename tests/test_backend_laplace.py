@@ -16,7 +16,7 @@ import rmm
 from rmm.backends.laplace import fixed
 from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
-from rmm.backends.laplace.importance import Proposal, uniforms
+from rmm.backends.laplace.importance import Proposal, find_mode, other_modes, uniforms
 from rmm.backends.laplace.integrand import Integrand
 from rmm.backends.laplace.latent import Approximation, Effort, around, latent_draws
 from rmm.backends.laplace.private import find_private
@@ -509,13 +509,13 @@ def test_what_follows_a_fit_works(tmp_path: Any) -> None:
 
 def test_letters() -> None:
     table = made_up_coalitions(40, 12)
-    with pytest.raises(BackendError, match=r"normal priors of coefficients; b_l1 has student"):
-        rmm.fit(FORMULAS["known weights"], table, backend="laplace",
-                priors={"b_l1": "student_t(3, 0, 1)"})  # fmt: skip
     with pytest.raises(ProgramError, match=r"no program text"):
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", program="model {}")
     with pytest.raises(BackendTimeout, match=r"time limit of 1e-06 s"):
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", timeout=1e-6)
+    for ess in (0, "many", True, 2e6):
+        with pytest.raises(BackendError, match=r"must be a number of effective draws, from 1 to"):
+            rmm.fit(FORMULAS["known weights"], table, backend="laplace", ess=ess)
 
 
 def test_more_effective_draws_can_be_had() -> None:
@@ -548,3 +548,80 @@ def test_a_ridge_of_standard_deviations_is_covered() -> None:
                           backend="laplace", seed=seed, monitor="structural")  # fmt: skip
         ks.append(fit.diagnostics()["pareto_k"])
     assert max(ks) < 0.7
+
+
+def two_sided(seed: int = 5) -> pd.DataFrame:
+    """Groups of 3 whose weights follow exp(4*s): a function of b^2 or |b - c| has two modes."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(100), 3)
+    m = np.concatenate([rng.choice(40, 3, replace=False) for _ in range(100)])
+    x, s = rng.normal(size=300), rng.normal(size=300)
+    raw = np.exp(4 * s)
+    w = raw / np.bincount(g, raw)[g]
+    y = 1 + np.bincount(g, w * x) + 0.7 * rng.normal(size=100)
+    return pd.DataFrame({"g": g, "m": m, "x": x, "s": s, "y": y[g], "t": np.exp(y)[g], "e": 1})
+
+
+@pytest.mark.parametrize(("outcome", "family"), [("y", "gaussian"), ("Surv(t, e)", "weibull")])
+def test_both_modes_of_a_weight_coefficient_are_found(outcome: str, family: str) -> None:
+    """The posterior is the same for b and -b: half of its mass lies on either side."""
+    formula = f"{outcome} ~ 1 + mm(id(m, g), vars(x), fn(w ~ exp(b1^2*s)))"
+    fit = rmm.fit(formula, two_sided(), family, backend="laplace", seed=1)
+    b = fit.run.draws["b_w"].ravel()
+    positive = float((b > 0).mean())
+    # Four Monte Carlo errors of a share of one half at the effective number of draws.
+    assert abs(positive - 0.5) < 4 * 0.5 / np.sqrt(fit.run.engine["ess"])
+    assert fit.run.engine["pareto_k"] < 0.7
+    assert np.abs(b).min() > 0.3  # a valley lies between
+
+
+def test_modes_of_different_mass_are_weighted() -> None:
+    """|b - c| has the same likelihood at c + d and c - d: masses are those of the prior."""
+    formula = "y ~ 1 + mm(id(m, g), vars(x), fn(w ~ exp(abs(b1 - 0.3)*s)))"
+    fit = rmm.fit(formula, two_sided(), backend="laplace", seed=1, ess=1000)
+    away = fit.run.draws["b_w"].ravel() - 0.3
+    scale = fit.model.priors.elements["b_w"][0].hyper["scale"]
+    distance = np.abs(away)
+    above = stats.norm.pdf(0.3 + distance, scale=scale)
+    below = stats.norm.pdf(0.3 - distance, scale=scale)
+    expected = float(np.mean(above / (above + below)))
+    error = np.sqrt(expected * (1 - expected) / fit.run.engine["ess"])
+    assert abs(float((away > 0).mean()) - expected) < 4 * error
+
+
+def test_one_mode_is_found_once() -> None:
+    """Searches from the other side that end in the first mode add no proposal."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(3, 3))
+    precision = A @ A.T + np.eye(3)
+
+    def density(theta: Array) -> Array:
+        return np.asarray(-0.5 * np.sum(theta @ precision * theta, axis=1))
+
+    fold = np.zeros(3, dtype=bool)
+    first = find_mode(density, np.ones((1, 3)), fold)
+    np.testing.assert_allclose(first.covariance, np.linalg.inv(precision), rtol=1e-4)
+    log_mass = -0.5 * np.linalg.slogdet(precision)[1]
+    assert first.log_mass == pytest.approx(log_mass, abs=1e-3)
+    assert other_modes(density, first, np.array([0, 2]), np.array([3.0, 3.0]), fold) == []
+
+
+def test_a_mode_beyond_a_valley_is_found_unless_its_mass_is_negligible() -> None:
+    """Normals at 0 and at -8 of weights 1 and e^-4, and e^-30."""
+    fold = np.zeros(2, dtype=bool)
+
+    def mixture(less: float) -> Any:
+        def density(theta: Array) -> Array:
+            here = -0.5 * np.sum(theta**2, axis=1)
+            there = less - 0.5 * ((theta[:, 0] + 8) ** 2 + theta[:, 1] ** 2)
+            return np.asarray(np.logaddexp(here, there))
+
+        return density
+
+    for less, count in ((-4.0, 1), (-30.0, 0)):
+        density = mixture(less)
+        first = find_mode(density, np.array([[0.5, 0.5]]), fold)
+        found = other_modes(density, first, np.array([0]), np.array([7.0]), fold)
+        assert len(found) == count
+        for mode in found:
+            assert mode.centre == pytest.approx([-8, 0], abs=0.02)

@@ -128,7 +128,7 @@ def test_numbers_as_categories(table: pd.DataFrame) -> None:
         ("offset(poly(rain, 2))", r"`poly\(\)` makes several columns"),
         ("as.factor(year)", r"Did you mean `factor`\?"),
         ("relevel(crop, 2)", r'Write C\(x, base = "b"\)'),
-        ("crop %in% soil", r"(?s)`%in%` and the like are not available.*a \+ a:b"),
+        ("crop %in% soil", r"(?s)Operators with `%`, such as %in% and.*a \+ a:b"),
         ("soil/crop", r"for b nested in a, as R's a/b, write a \+ a:b"),
     ],
 )

@@ -74,7 +74,9 @@ def test_a_missing_study_file_is_bad_input(
 def fake_fit(formula: str, data: str, **settings: Any) -> Any:
     table = pd.DataFrame({"mean": [0.5], "rhat": [float("nan")]}, index=["b_l1[x]"])
     seen = {"divergences": settings["chains"]}
-    return SimpleNamespace(summary=lambda: table, diagnostics=lambda: seen, converged=True)
+    run = SimpleNamespace(engine={"chosen": "auto took laplace"})
+    return SimpleNamespace(summary=lambda: table, diagnostics=lambda: seen, converged=True,
+                           backend="laplace", run=run)  # fmt: skip
 
 
 def test_fit_prints_json_that_a_program_reads(
@@ -86,6 +88,7 @@ def test_fit_prints_json_that_a_program_reads(
     assert record["summary"] == {"b_l1[x]": {"mean": 0.5, "rhat": None}}
     assert record["diagnostics"] == {"divergences": 3}
     assert record["converged"] is True
+    assert (record["backend"], record["chosen"]) == ("laplace", "auto took laplace")
 
 
 @pytest.mark.parametrize(

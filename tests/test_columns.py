@@ -128,6 +128,19 @@ def test_numbers_of_several_types_are_one_type() -> None:
     assert out["a"].tolist()[:3] == [1.0, 2.5, 0.5] and out["e"][0] == 2**63
 
 
+def test_columns_that_are_not_used_do_no_harm() -> None:
+    data = table(np.arange(COUNT)).assign(v=np.arange(60).astype(">f8"), w=objects([{1}] * 60))
+    assert prepare(FORMULA, data).design.J == 30
+
+
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    data = pd.DataFrame({"self": np.arange(20.0), "a b": pd.Categorical(["u", "v"] * 10)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = rmm.fit("self ~ `a b`", data, backend="laplace", seed=1, chains=1, draws=50)
+        assert rmm.load(fit.save(tmp_path / "a.nc")).model.used.equals(fit.model.used)
+
+
 def test_decimals_that_floats_do_not_tell_apart_stay_decimals() -> None:
     close = objects([Decimal("1.00000000000000000001"), Decimal("1")])
     out = simplify_columns(pd.DataFrame({"m": close}), ["m"], ["m"])
@@ -152,3 +165,35 @@ def test_a_column_that_the_formula_does_not_use_may_be_of_another_byte_order() -
     formula = "y ~ 1 + mm(id(m, g), RE = TRUE)"
     ours, plain = (prepare(formula, t).design.outcome["y"] for t in (unused, table))
     assert list(ours) == list(plain)
+
+
+# ---- predictors ----------------------------------------------------------------------------------
+
+
+PREDICTORS = {
+    "categories of numbers": pd.Categorical([3, 1, 2, 1, 3] * 12),
+    "categories of true and false": pd.Categorical([True, False, True, True, False] * 12),
+    "categories of decimals": pd.Categorical([Decimal(1), Decimal(2)] * 30),
+    "categories of dates": pd.Categorical(pd.to_datetime(["2020-01-01", "2021-01-01"] * 30)),
+    "intervals of numbers": pd.cut(np.arange(60) % 7, 3),
+    "ordered, with a level that is not there": pd.Categorical(
+        ["low", "high"] * 30, ["none", "low", "high"], ordered=True
+    ),
+    "true beside numbers": objects([True, 2, 0.5] * 20),
+    "decimals": objects([Decimal(i) / 8 for i in range(60)]),
+    "huge whole numbers": objects([10**25 + i * 10**24 for i in range(60)]),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_predictors_are_the_same_after_save_and_load(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    data = pd.DataFrame({"y": rng.normal(size=60), "x": PREDICTORS[name]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = rmm.fit("y ~ x", data, backend="laplace", seed=1, chains=1, draws=100)
+        again = rmm.load(fit.save(tmp_path / "a.nc"))
+    assert list(again.summary().index) == list(fit.summary().index)
+    assert again.model.design.X_l2 == pytest.approx(fit.model.design.X_l2)
+    new = again.predict(data.drop(columns="y"))
+    assert new["mean"].to_numpy() == pytest.approx(fit.predict()["mean"].to_numpy())

@@ -66,6 +66,13 @@ def test_text_ids_of_the_fit_are_text_in_new_data(tmp_path: Path) -> None:
     assert plain[1] - padded[1] == pytest.approx((effects["8"] - effects["08"]) / 2)
 
 
+def test_categories_of_numbers_are_ids_too(tmp_path: Path) -> None:
+    text = "y,k\n" + "".join(f"{i % 7},{('1.1', '1.10', '2')[i % 3]}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text(text)
+    assert prepare("y ~ factor(k)", tmp_path / "t.csv").design.X_l2.shape == (30, 2)
+    assert prepare("y ~ k", tmp_path / "t.csv").design.X_l2.shape == (30, 1), "a number elsewhere"
+
+
 # ---- missing values ----------------------------------------------------------------------------
 
 
@@ -134,7 +141,12 @@ def test_text_in_quotes_and_white_space(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n1,2,3\n", r"line 3 has 3 cells, the header has 2 \(separator ','\)"),
+        (
+            "a,b\n1,2\n1,2,3\n",
+            r"line 3 has more cells than the header, 2 \(separator ','\)",
+        ),
+        ("a,b\n1,2,3,4\n1,2\n", "the first row has more cells than the header, 2"),
+        ("a;b\n1;2\n1;2;3;4\n", "line 3 has more cells than the header, 2"),
         ("a,b,a\n1,2,3\n", "two columns named `a`"),
         ("\n \n", "the file is empty"),
         ("a,b\n", "no rows"),

@@ -36,7 +36,7 @@ from site_parts import api  # noqa: E402
 
 #: Modules whose docstrings hold examples that are run.
 WITH_EXAMPLES = ["rmm.datasets", "rmm.fitting", "rmm.fitted", "rmm.after_fit", "rmm.comparison",
-                 "rmm.storage", "rmm.prior_draws",
+                 "rmm.reshaping", "rmm.storage", "rmm.prior_draws",
                  "rmm.simulation", "rmm.prior_language", "rmm.checks", "rmm.families",
                  "rmm.study.performance", "rmm.study.config"]  # fmt: skip
 ERRORS = {name for name, value in vars(errors).items()

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 import rmm
-from rmm.group_sizes import SizePower, reported_draws, size_power
+from rmm.group_sizes import SizePower, reported_draws, sampled_draws, size_power
 from rmm.model import Model, prepare
+from rmm.prior_draws import draw_parameters
 from rmm.weights import parse_weights
 
 needs_jags = pytest.mark.skipif(
@@ -21,10 +21,12 @@ needs_jags = pytest.mark.skipif(
 )
 
 
-def table(b: float = 0.6, groups: int = 80, seed: int = 5) -> pd.DataFrame:
-    """Groups of 2 to 8 of 40 members; weights are n^-b over their value at the typical size."""
+def table(
+    b: float = 0.6, groups: int = 80, seed: int = 5, known: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+) -> pd.DataFrame:
+    """Groups of some sizes of 40 members; weights are n^-b over their value at the typical one."""
     rng = np.random.default_rng(seed)
-    sizes = rng.integers(2, 9, groups)
+    sizes = rng.choice(known, groups)
     g = np.repeat(np.arange(groups), sizes)
     m = np.concatenate([rng.choice(40, k, replace=False) for k in sizes])
     x, u = rng.normal(size=len(g)), 0.5 * rng.normal(size=40)
@@ -52,6 +54,7 @@ def formula(weight: str = "1/n^b", constraint: str = "FALSE", random: str = "TRU
         ("1/sqrt(n)^b1", SizePower(0, 0.5)),
         ("exp(b1*x)/n^b2", SizePower(1, 1.0)),
         ("x^b1*pow(n, 2*b2)", SizePower(1, -2.0)),
+        ("exp(b1*center(x, within = g)*max(x))/n^b2", SizePower(1, 1.0)),
         ("1/n", None),
         ("exp(b1*x)/n", None),
         ("1/n^exp(-(b1*x))", None),
@@ -157,6 +160,28 @@ def test_reported_draws_give_the_same_sums() -> None:
         sd = own[..., 0] * found["sigma_l1"]
         np.testing.assert_allclose(sd, relative[..., 0] * draws["sigma_l1"])
     np.testing.assert_array_equal(found["sigma_l2"], draws["sigma_l2"])
+    back = sampled_draws(model.spec, model.design.members, found)
+    for name, values in draws.items():
+        np.testing.assert_allclose(back[name], values)
+
+
+def test_prior_draws_are_of_the_users_coefficients() -> None:
+    """At b = 1/2 the effect of a sum in groups of any size has the scale of the outcome."""
+    model, typical = model_and_typical()
+    drawn = draw_parameters(model, 4000, np.random.default_rng(3))
+    at_typical = drawn["b_l1"][:, 0] * typical ** -drawn["b_w"][:, 0]
+    scale = model.priors.elements["b_l1"][0].hyper["scale"]
+    assert at_typical.std() == pytest.approx(scale, rel=0.05)
+
+
+def test_contraction_compares_with_the_prior_at_the_typical_size() -> None:
+    data = table()
+    fit = rmm.fit(formula(), data, backend="laplace", seed=1)
+    typical, draws = typical_size(data), fit.run.draws
+    at_typical = draws["b_l1"][..., 0] * typical ** -draws["b_w"][..., 0]
+    scale = fit.model.priors.elements["b_l1"][0].hyper["scale"]
+    expected = 1 - at_typical.var(ddof=1) / scale**2
+    assert fit.summary()["contraction"]["b_l1[x]"] == pytest.approx(expected, rel=1e-6)
 
 
 def grid_means(data: pd.DataFrame, model: Model) -> tuple[float, float, float]:
@@ -173,18 +198,18 @@ def grid_means(data: pd.DataFrame, model: Model) -> tuple[float, float, float]:
     sigmas = np.exp(np.linspace(np.log(0.6), np.log(1.7), 41))
     level, wide = priors["alpha"][0].values
     slope = priors["b_l1"][0].hyper["scale"]
-    logs, means = np.empty((121, 41)), np.empty((121, 41))
+    logs, means, r = np.empty((121, 41)), np.empty((121, 41)), y - level
     for i, b in enumerate(b_grid):
         X = np.column_stack([np.ones(len(y)), sums * (sizes / typical) ** -b])
-        before = np.diag([wide**2, slope**2])
         for k, sigma in enumerate(sigmas):
-            V = sigma**2 * np.eye(len(y)) + X @ before @ X.T
-            r = y - level
-            logs[i, k] = stats.multivariate_normal.logpdf(r, cov=V)
-            logs[i, k] += stats.norm.logpdf(b, centre, spread) + np.log(sigma)
-            logs[i, k] += stats.halfnorm.logpdf(sigma, scale=priors["sigma_l2"][0].values[0])
-            at_typical = (before @ X.T @ np.linalg.solve(V, r))[1]
-            means[i, k] = at_typical * typical**b
+            precision = np.diag([wide**-2, slope**-2]) + X.T @ X / sigma**2
+            found = np.linalg.solve(precision, X.T @ r / sigma**2)
+            quadratic = (r @ r - r @ X @ found) / sigma**2
+            logs[i, k] = -0.5 * (quadratic + np.linalg.slogdet(precision)[1])
+            logs[i, k] += (1 - len(y)) * np.log(sigma)  # the grid is even in log sigma
+            logs[i, k] -= 0.5 * ((b - centre) / spread) ** 2
+            logs[i, k] -= 0.5 * (sigma / priors["sigma_l2"][0].values[0]) ** 2
+            means[i, k] = found[1] * typical**b
     p = np.exp(logs - logs.max())
     p /= p.sum()
     mean = float((p.sum(axis=1) * b_grid).sum())
@@ -230,10 +255,13 @@ def test_predictions_use_the_reported_coefficients() -> None:
 
 
 def fitted_powers(b: float, replications: int) -> np.ndarray:
-    """Posterior means of the power in simulated data sets of 200 groups."""
-    found = []
-    for seed in range(replications):
-        data = table(b, groups=200, seed=seed)
+    """Posterior means of the power in simulated data sets of 200 groups.
+
+    Of sizes 2, 4 and 8 the logarithms lie evenly: exchanging b and 1 - b mirrors the model.
+    """
+    found, first = [], round(2000 * b)
+    for seed in range(first, first + replications):
+        data = table(b, groups=200, seed=seed, known=(2, 4, 8))
         fit = rmm.fit(formula(), data, backend="laplace", seed=seed, ess=100, draws=250)
         found.append(fit.summary()["mean"]["b_w[b]"])
     return np.array(found)

@@ -14,13 +14,13 @@ from rmm.own_program import drawn_only, read_program
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 SHORT: dict[str, Any] = {
-    "backend": "jags",
     "chains": 2,
     "warmup": 300,
     "draws": 300,
     "seed": 4,
     "progress": False,
 }
+JAGS: dict[str, Any] = {**SHORT, "backend": "jags"}
 pytestmark = pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 
 
@@ -31,7 +31,7 @@ def edited(text: str, old: str, new: str) -> str:
 
 @pytest.mark.jags
 def test_program_and_data_are_those_of_fit(coalitions: pd.DataFrame, tmp_path: Path) -> None:
-    fit = rmm.fit(FORMULA, coalitions, **SHORT)
+    fit = rmm.fit(FORMULA, coalitions, **JAGS)
     text = rmm.program(FORMULA, data=coalitions)
     assert fit.program == text
     data = rmm.program_data(FORMULA, coalitions)
@@ -40,7 +40,7 @@ def test_program_and_data_are_those_of_fit(coalitions: pd.DataFrame, tmp_path: P
     path = tmp_path / "mine.jags"
     path.write_text(text)
     for own in (text, path, str(path)):
-        again = rmm.fit(FORMULA, coalitions, program=own, **SHORT)
+        again = rmm.fit(FORMULA, coalitions, program=own, **JAGS)
         assert again.program == text
         assert again.draws["posterior"].to_dataset().equals(fit.draws["posterior"].to_dataset())
 
@@ -52,8 +52,8 @@ def test_an_edited_outcome_runs_on_jags(coalitions: pd.DataFrame, tmp_path: Path
     table.loc[table["gid"] == "g000", ["y", "z"]] = [60.0, 6.0]
     text = rmm.program(FORMULA, data=table)
     robust = edited(text, "y[j] ~ dnorm(eta[j], tau_l2)", "y[j] ~ dt(eta[j], tau_l2, 3)")
-    one = rmm.fit(FORMULA, table, **SHORT).summary()["mean"]
-    other = rmm.fit(FORMULA, table, program=robust, **SHORT)
+    one = rmm.fit(FORMULA, table, **JAGS).summary()["mean"]
+    other = rmm.fit(FORMULA, table, program=robust, **JAGS)
     assert one["b_l2[z]"] > 1 and other.summary()["mean"]["b_l2[z]"] == pytest.approx(0.5, abs=0.2)
     again = rmm.load(other.save(tmp_path / "own.nc"))
     assert again.program == robust
@@ -63,13 +63,13 @@ def test_an_edited_outcome_runs_on_jags(coalitions: pd.DataFrame, tmp_path: Path
 def test_what_is_no_longer_drawn_gets_no_initial_values(coalitions: pd.DataFrame) -> None:
     text = rmm.program(FORMULA, data=coalitions)
     line = next(row for row in text.splitlines() if row.strip().startswith("sigma_l2 ~"))
-    fit = rmm.fit(FORMULA, coalitions, program=edited(text, line, "  sigma_l2 <- 0.6"), **SHORT)
+    fit = rmm.fit(FORMULA, coalitions, program=edited(text, line, "  sigma_l2 <- 0.6"), **JAGS)
     assert set(fit.draws["posterior"]["sigma_l2"].to_numpy().reshape(-1)) == {0.6}
 
 
 @pytest.mark.jags
 def test_more_variables_are_kept(coalitions: pd.DataFrame) -> None:
-    fit = rmm.fit(FORMULA, coalitions, monitor=["eta", "alpha"], **SHORT)
+    fit = rmm.fit(FORMULA, coalitions, monitor=["eta", "alpha"], **JAGS)
     posterior = fit.draws["posterior"]
     assert posterior["eta"].shape == (2, 300, 120)
     assert posterior["alpha"].shape == (2, 300)
@@ -105,7 +105,7 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
     text = rmm.program(FORMULA, backend=backend, data=coalitions).replace("sigma_l1", "s1")
     text = text.replace("b_l2", "b2") + f"\n{comment} sigma_l1 and b_l2\n"
     with pytest.raises(rmm.ProgramError, match="no variable `b_l2`, `sigma_l1`, which the fit"):
-        rmm.fit(FORMULA, coalitions, backend=backend, program=text, **SHORT)
+        rmm.fit(FORMULA, coalitions, program=text, backend=backend, **SHORT)
     with pytest.raises(rmm.ProgramError, match="no variable `theta`, which the fit keeps"):
         rmm.fit(FORMULA, coalitions, backend=backend, monitor=["theta"], **SHORT)
 
@@ -119,7 +119,7 @@ def test_letters_about_what_is_given(
     coalitions: pd.DataFrame, program: object, letter: str
 ) -> None:
     with pytest.raises(rmm.ProgramError, match=letter):
-        rmm.fit(FORMULA, coalitions, program=program, **SHORT)  # type: ignore[arg-type]
+        rmm.fit(FORMULA, coalitions, program=program, **JAGS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_letters_about_what_is_given(
 )
 def test_letters_about_monitor(coalitions: pd.DataFrame, monitor: Any, letter: str) -> None:
     with pytest.raises(rmm.BackendError, match=letter):
-        rmm.fit(FORMULA, coalitions, monitor=monitor, **SHORT)
+        rmm.fit(FORMULA, coalitions, monitor=monitor, **JAGS)
 
 
 def test_files_and_texts_are_told_apart(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from rmm.simulation.predictor import weights
 from rmm.study import load_study
 from rmm.study.batches import draw_replication
 from rmm.study.closed_form_checks import REASONS
-from rmm.study.closed_forms import CLOSED_FORMS
+from rmm.study.closed_forms import CLOSED_FORMS, disaggregation_type1
 from rmm.study.scoring import references
 
 ROOT = Path(__file__).parents[1]
@@ -135,6 +135,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, Any]], str]] = {
         COPIED, [("truth/formula", FORMULA.format("exp(b1*x)")),
                  ("truth/parameters/b_w[b1]", 1)], "weights of the truth depend on x"
     ),
+    "copied, another effect": (
+        COPIED, [("truth/formula", FORMULA.format("1/n").replace("vars(x)", "vars(x + v)")),
+                 ("truth/parameters/b_l1[v]", 1)], "other member covariates have effects"
+    ),
     "copied, kind": (COPIED, [("methods/0/kind", "aggregation")], "kind aggregation, not"),
     "measured, zero": (MEASURED, [("truth/parameters/b_l2[xi]", 0)], "no relative bias"),
     "measured, truth": (MEASURED, [("estimands/0/truth", 1.0)], "slope of the truth, 2"),
@@ -217,3 +221,33 @@ def test_closed_form_4_takes_the_weights_of_the_truth(
     assert value == pytest.approx(rejections(drawn, shares, 20_000), abs=0.008)
     if text != "1/n":
         assert rejections(drawn, equal, 20_000) > value + 0.01
+
+
+def copied_rejections(effect: float, replications: int) -> tuple[float, float]:
+    """Type-I error of x by least squares on copied outcomes, and its Monte Carlo error."""
+    rng, groups, n, icc = np.random.default_rng(8), 60, 4, (0.3, 0.5)
+    hits = 0
+    for _ in range(replications):
+        x, v = (
+            np.sqrt(r) * rng.normal(size=(groups, 1))
+            + np.sqrt(1 - r) * rng.normal(size=(groups, n))
+            for r in icc
+        )
+        y = np.repeat(effect * v.mean(axis=1) + rng.normal(size=groups), n)
+        matrix = np.column_stack([np.ones(groups * n), x.ravel(), v.ravel()])
+        inverse = np.linalg.inv(matrix.T @ matrix)
+        slopes = inverse @ matrix.T @ y
+        variance = np.sum((y - matrix @ slopes) ** 2) / (groups * n - 3)
+        t = slopes[1] / np.sqrt(variance * inverse[1, 1])
+        hits += 2 * stats.t.sf(abs(t), groups * n - 3) < 0.05
+    rate = hits / replications
+    return rate, float(np.sqrt(rate * (1 - rate) / replications))
+
+
+def test_closed_form_2_does_not_hold_beside_another_effect() -> None:
+    """It is refused there: residuals then differ within groups, and fewer tests reject."""
+    known = disaggregation_type1(4, 0.3)
+    rate, error = copied_rejections(0.0, 3000)
+    assert abs(rate - known) < 3 * error
+    rate, error = copied_rejections(2.0, 3000)
+    assert rate < known - 5 * error

@@ -259,6 +259,18 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         ("estimands/0/parameter", "b_l1[xx]"),
         r"estimands\[0\]\.parameter\n.*did you mean 'b_l1\[x\]'",
     ),
+    "within in a regression": (
+        ("methods/0/formula", "y ~ 1 + center(x, within = member)"),
+        r"methods\[0\]\.formula .*\n  found:   within =\n  allowed: no within = in kind",
+    ),
+    "within what is not there": (
+        ("methods/1/formula", "y ~ 1 + mm(id(member, group), vars(center(x, within = grop)))"),
+        r"methods\[1\]\.formula .*\n  found:   'grop', .* within = \(did you mean 'group'",
+    ),
+    "a basis in a regression": (
+        ("methods/0/formula", "y ~ 1 + poly(x, 2)"),
+        r"methods\[0\]\.formula .*\n  found:   poly\(x, 2\)\n  allowed: columns and I\(",
+    ),
     "unknown measure": (("measures", ["biass"]), r"measures\[0\]\n.*did you mean 'bias'"),
     "unknown baseline": (("baseline", "ols"), r"baseline\n.*\n  allowed: agg, mm"),
     "unknown closed form": (

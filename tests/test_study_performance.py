@@ -96,6 +96,15 @@ def test_measures_by_hand() -> None:
     assert value(out, "type_s") == 0.0
 
 
+def test_contraction_is_a_mean_over_data_sets() -> None:
+    shares = np.array([0.2, 0.4, 0.9])
+    out = performance(table(mean=[1.0, 2.0, 3.0], contraction=shares))
+    assert value(out, "contraction") == 0.5
+    assert value(out, "contraction", "mcse") == pytest.approx(shares.std(ddof=1) / np.sqrt(3))
+    without = performance(table(mean=[1.0, 2.0, 3.0]))
+    assert np.isnan(value(without, "contraction"))
+
+
 def test_type_s_counts_wrong_signs() -> None:
     out = performance(table(mean=[-5.0, 5.0, 5.0, 0.1]))
     assert value(out, "type_s") == pytest.approx(1 / 3)

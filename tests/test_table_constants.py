@@ -387,3 +387,21 @@ def test_within_names_something_in_a_truth() -> None:
                         "size": {"distribution": "uniform", "low": 2, "high": 3}},
             covariates={"x": {"level": "member"}}, seed=1,
         )  # fmt: skip
+
+
+def test_codes_of_within_stay_as_they_are_written(crews: pd.DataFrame, tmp_path: Any) -> None:
+    """07 and 7 are two labels in a text file, also where they only say within what to centre."""
+    code = np.where(crews["side"] == "left", "07", np.where(crews["side"] == "both", "7", "8"))
+    table = crews.assign(code=code)
+    table.to_csv(tmp_path / "crews.csv", index=False)
+    formula = f"y ~ 1 + {MM.format('center(born, within = code)', '1/n')}"
+    model = prepare(formula, tmp_path / "crews.csv")
+    expected = prepare(formula, table)
+    label = "center(born, within = code)"
+    np.testing.assert_allclose(
+        columns(model, "members")[label], columns(expected, "members")[label], atol=1e-9
+    )
+    rows = expected.grouped.frame
+    by_side = rows["born"] - rows.groupby("side")["born"].transform("mean")
+    (sums,) = columns(expected, "members").values()
+    np.testing.assert_allclose(sums, by_side.groupby(rows["crew"]).mean(), atol=1e-9)

@@ -74,6 +74,8 @@ def test_a_linear_function_depends_on_the_location(table: pd.DataFrame) -> None:
         LOGISTIC.format("share"),
         POWER.format("share"),
         LOGISTIC.format("evenly"),
+        LOGISTIC.format("center(age)"),
+        POWER.format("center(age)"),
         EXPONENTIAL.format("age"),
         EXPONENTIAL.format("(age + 1000)"),
         "exp(-b1*age)/n",
@@ -101,8 +103,8 @@ def test_variance_between_groups_saturates(form: str, table: pd.DataFrame) -> No
     assert "Most of the variance of the weight variable `budget` lies between groups" in message
     assert "write center(budget, within=team) in place of budget" in message
     assert "exp(b*budget)" in message
-    means = table.groupby("team")["budget"].transform("mean")
-    assert found(form.format("budget"), table.assign(budget=table["budget"] - means)) == []
+    for advice in ("center(budget, within=team)", "center(budget, within=group)"):
+        assert found(form.format(advice), centred) == []
 
 
 def test_an_exponential_is_the_same_whatever_lies_between_groups(table: pd.DataFrame) -> None:

@@ -34,7 +34,9 @@ def find_backend(name: str) -> Backend:
     """
     if not isinstance(name, str) or name not in BACKENDS:
         known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
-        raise BackendError(f"Unknown backend {name!r}. Known: {known}.")
+        raise BackendError(
+            f"Unknown backend {name!r}. Known: {known}; and for a fit auto, which chooses."
+        )
     backend: Backend = import_module(BACKENDS[name]).BACKEND
     return backend
 

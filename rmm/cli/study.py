@@ -38,7 +38,8 @@ examples:
   rmm study check config/studies/quickstart.yaml
   rmm study check config/studies/quickstart.yaml --against results/quickstart
 With --against: whether the results in that folder belong to the file (exit code 0, else 1), and
-what is different. Exit code 2 and a message with the key path if something is wrong. Runs nothing.
+what is different. Exit code 2 and messages with key paths if something is wrong. Builds the model
+of every method on a simulated data set and fits nothing.
 """
 _STATUS = """\
 examples:

@@ -32,7 +32,17 @@ SYNONYMS: dict[str, str] = {
 
 
 def family_name(text: str) -> str | None:
-    """Our name of a family, whatever its capitals and by which synonym; None if there is none."""
+    """Our name of a family, whatever its capitals and by which synonym.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str or None
+        None if there is no such family.
+    """
     plain = "".join(c for c in text.casefold() if c not in " _-.")
     return plain if plain in FAMILIES else SYNONYMS.get(plain)
 

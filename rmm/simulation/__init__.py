@@ -63,7 +63,7 @@ from rmm.simulation.recipes import RecipeError
 from rmm.simulation.shape import check_shape, plain
 
 
-@readable(RecipeError)
+@readable(DataError)
 def simulate(
     formula: str,
     parameters: Mapping[str, Any],

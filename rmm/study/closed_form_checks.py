@@ -72,6 +72,14 @@ def disaggregation_reasons(case: Case) -> Iterator[str]:
     yield from _plain_reasons(case.covariate, x, case)
     if not x["redraw"]:
         yield f"{case.covariate} is drawn once for all replications (redraw: false)"
+    others = [
+        f"{part.b}[{t.label}]"
+        for part in case.truth.spec.members
+        for t in part.block.terms
+        if f"{part.b}[{t.label}]" != case.parameter
+    ]
+    if any(case.truth.parameters.get(name) != 0 for name in others):
+        yield "other member covariates have effects: with them residuals differ within groups"
     if case.covariate in _weight_columns(case.truth):
         yield f"the weights of the truth depend on {case.covariate}"
     if not _equal_sizes(case.scenario):

@@ -26,6 +26,9 @@ LogDensity = Callable[[Array], Array]
 _DF = 5.0
 _STEP = 1e-3
 _LEAST_CURVATURE = 1e-3
+_BOTH_SIDES = 0.5  # units of a weight coefficient
+_NEAR = 1.0  # standard deviations between modes that are one
+_NEGLIGIBLE = 12.0  # logs of mass by which a mode is below the first and is left out
 _FAR = 8.0  # scales from 0 at which folding makes no difference
 
 
@@ -63,11 +66,17 @@ class Proposal:
 
 @dataclass(frozen=True, eq=False)
 class Mode:
-    """The mode of a log density, its inverse curvature there, and how many values that took."""
+    """A mode of a log density, its inverse curvature there, and how many values that took."""
 
     centre: Array
     covariance: Array
     evaluations: int
+    height: float
+
+    @property
+    def log_mass(self) -> float:
+        """Log of the mass of the normal of this height and covariance, up to a constant."""
+        return self.height + 0.5 * float(np.linalg.slogdet(self.covariance)[1])
 
 
 def find_mode(density: LogDensity, starts: Array, folded: Array) -> Mode:
@@ -98,7 +107,50 @@ def find_mode(density: LogDensity, starts: Array, folded: Array) -> Mode:
     found = optimize.minimize(value_and_slope, best, jac=True, method="BFGS",
                               options={"gtol": 1e-2, "maxiter": 200})  # fmt: skip
     centre = np.where(folded, np.abs(found.x), found.x)
-    return Mode(centre, _covariance(log_density, centre), count)
+    covariance = _covariance(log_density, centre)
+    return Mode(centre, covariance, count, float(log_density(centre[None])[0]))
+
+
+def other_modes(
+    density: LogDensity, first: Mode, weights: Array, reach: Array, folded: Array
+) -> list[Mode]:
+    """Further modes, for which weight coefficients are searched on both sides of 0.
+
+    Far from 0 weights no longer change, and a second mode may lie beyond a valley.
+
+    Parameters
+    ----------
+    density : callable
+    first : Mode
+        The search starts there, but for one weight coefficient.
+    weights : int array
+        Places of the weight coefficients.
+    reach : array
+        Absolute values at which each of them starts, on both sides.
+    """
+    starts = []
+    for place, far in zip(weights, reach, strict=True):
+        here = first.centre[place]
+        # The first search has come from its own side, unless it ended near 0.
+        for value in (far, -far) if abs(here) < _BOTH_SIDES else (-far * np.sign(here),):
+            point = first.centre.copy()
+            point[place] = value
+            starts.append(point)
+    found = [first]
+    for start in starts:
+        if not np.isfinite(density(start[None])).all():
+            continue
+        mode = find_mode(density, start[None], folded)
+        known = any(_same(mode, other) for other in found)
+        if not known and mode.log_mass > first.log_mass - _NEGLIGIBLE:
+            found.append(mode)
+    return found[1:]
+
+
+def _same(mode: Mode, other: Mode) -> bool:
+    """Whether two modes are within each other's reach."""
+    away = mode.centre - other.centre
+    return bool(away @ np.linalg.solve(other.covariance + mode.covariance, away) < _NEAR**2)
 
 
 def _covariance(log_density: LogDensity, at: Array) -> Array:
@@ -125,6 +177,20 @@ def around(theta: Array, weights: Array, least: Array, folded: Array) -> Proposa
     mean = weights @ theta
     spread = (theta - mean).T @ (weights[:, None] * (theta - mean)) + 0.1 * least
     return Proposal(mean, np.linalg.cholesky(spread * (_DF - 2) / _DF * 1.2), folded)
+
+
+def around_one(
+    theta: Array, weights: Array, least: Array, modes: list[Proposal], number: int
+) -> Proposal:
+    """As `around`, by the points nearest to one of several modes; of these the next in turn."""
+    if len(modes) == 1:
+        return around(theta, weights, least, modes[0].folded)
+    away = np.array([m.log_density(theta) for m in modes])
+    own = np.argmax(away, axis=0) == number % len(modes)
+    share = np.where(own, weights, 0.0)
+    if not share.sum() > 1 / len(theta):
+        share = weights
+    return around(theta, share / share.sum(), least, modes[0].folded)
 
 
 def beside(theta: Array, weights: Array, count: int, folded: Array) -> Proposal:

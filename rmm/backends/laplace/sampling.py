@@ -11,11 +11,13 @@ from scipy import spatial
 
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import (
+    Mode,
     Proposal,
-    around,
+    around_one,
     beside,
     find_mode,
     mixture_log_density,
+    other_modes,
     smoothed,
     systematic,
     uniforms,
@@ -39,6 +41,9 @@ _TAIL, _TAIL_VARIANCE, _TAIL_POINTS, _TRIES = 0.95, 1.0, 8, 3
 _PILOT_QUANTILE = 0.9
 _PILOT_STEPS = 8  # the variance that so many leave falls with their number
 _PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 128, 16
+_REAL = ("normal", "student_t")  # priors on both sides of 0
+# Prior sds, and units of a weight coefficient, at which searches for further modes start.
+_REACH, _MOST_REACH = 2.0, 12.0
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
 
@@ -172,23 +177,30 @@ class Sampler:
             return self._without_hyperparameters(wanted)
         points = np.array([from_values(s, self.hyper) for s in starts])
         fold = self.folded
-        mode = find_mode(self.log_density, points, fold)
-        factor = np.linalg.cholesky(mode.covariance * 1.2)
-        first = Proposal(mode.centre, factor, fold)
+        modes = self._modes(find_mode(self.log_density, points, fold), fold)
+        first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
         if not self.integrand.exact:
-            self.effort = self._enough(self._pilot(first))
+            self.effort = self._enough(self._pilot(first[0]))
         for _ in range(_TRIES - 1):
-            sample = self._rounds(first, mode.covariance, wanted)
+            sample = self._rounds(first, modes[0].covariance, wanted)
             more = self._more(sample)
             if more is None:
                 return sample
             self.effort = more
-        return self._rounds(first, mode.covariance, wanted)
+        return self._rounds(first, modes[0].covariance, wanted)
 
-    def _rounds(self, first: Proposal, covariance: Array, wanted: float) -> Sample:
+    def _modes(self, first: Mode, fold: Array) -> list[Mode]:
+        """The mode, and others on either side of 0 of the weight coefficients."""
+        real = [h.role == "weight" and h.prior.family in _REAL for h in self.hyper]
+        places = np.flatnonzero(real)
+        wide = [self.hyper[k].prior.hyper["scale"] / self.hyper[k].unit for k in places]
+        reach = np.clip(_REACH * np.array(wide), _REACH, _MOST_REACH)
+        return [first, *other_modes(self.log_density, first, places, reach, fold)]
+
+    def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> Sample:
         """Draws of one proposal after the other, weighted by the mixture of all."""
-        fold = first.folded
-        proposals, counts = [first], [LEAST_POINTS // 2]
+        fold = first[0].folded
+        proposals, counts, waiting = [first[0]], [LEAST_POINTS // 2], list(first[1:])
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
         thetas: list[Array] = []
         latents: list[Array] = []
@@ -203,13 +215,17 @@ class Sampler:
             found = self._weighted(theta, np.concatenate(ratios), proposals, counts)
             weights, k, ess = found
             total = sum(counts)
+            if waiting:
+                proposals.append(waiting.pop(0))
+                counts.append(LEAST_POINTS // 2)
+                continue
             if number and ((ess >= wanted and k <= pareto_k_limit(total)) or total >= most):
                 break
             by_value = weights.sum(axis=1)
             if number and k >= _LOCAL_K:
                 proposals.append(beside(theta, by_value, LEAST_POINTS // 2, fold))
             else:
-                proposals.append(around(theta, by_value, covariance, fold))
+                proposals.append(around_one(theta, by_value, covariance, first, number))
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
         variance = np.concatenate(ratios).var(axis=1, ddof=1)
