@@ -72,7 +72,7 @@ parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long
 closed-forms: $(ENV) ## published numbers with closed forms, at full replications (long)
 	$(PYTEST) -m closed_forms $(PYTEST_ARGS)
 
-fuzz: $(ENV) ## 10,000 made-up inputs for each reader (long; FUZZ_SEED=2 for others)
+fuzz: $(ENV) ## 10,000 made-up inputs for each reader, 300 fits (long; FUZZ_SEED=2 for others)
 	$(PYTEST) -m fuzz $(PYTEST_ARGS)
 
 test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty environment, use it

@@ -48,8 +48,8 @@ class PriorPredictive:
     model : rmm.model.Model
     seed : int
     parameters : mapping
-        Parameter, as in summaries (``b_l1``, ``sigma_l1``) -> (S, *dims) draws; effects of members
-        and nesting units too.
+        Parameter, as in summaries (``b_l1``, ``sigma_l1``) -> ``(S, *dims)`` draws; effects of
+        members and nesting units too.
     groups : (J,) array
         Labels of the groups.
     linear : (S, J) array

@@ -466,7 +466,9 @@ def compare_fits(recipe: Recipe, change: Dress, folder: Path, **options: Any) ->
     if one is None or other is None:
         return False
     other.save(folder / "fit.nc")
-    loaded = rmm.load(folder / "fit.nc")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = rmm.load(folder / "fit.nc")
     pd.testing.assert_frame_equal(loaded.summary(), other.summary())
     pd.testing.assert_frame_equal(loaded.predict(), other.predict())
     ours, theirs = one.summary(), other.summary()
