@@ -23,7 +23,6 @@ def means(table: str) -> dict[str, float]:
     return {name: float(mean) for name, mean in rows}
 
 
-@pytest.mark.jags
 def test_the_fit_of_the_readme(tmp_path: Path) -> None:
     """Means to 0.04, five Monte Carlo errors: other processors may round otherwise."""
     script = tmp_path / "readme.py"
