@@ -212,7 +212,7 @@ def coded(
         numbers = atom_values(atom, frame, start)
         column = pd.Series(numbers, index=frame.index, name=atom.label)
     basis = atom.basis if isinstance(atom.basis, Categories) else Categories()
-    if atom.basis is None or pd.api.types.is_datetime64_any_dtype(column.dtype):
+    if atom.basis is None:
         check_category(atom.label, column)
     if isinstance(column.dtype, pd.CategoricalDtype):
         found = list(column.cat.remove_unused_categories().cat.categories)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 
 from rmm.arguments import readable
 from rmm.backends.base import Run, Settings
-from rmm.errors import DataError, RmmError
+from rmm.errors import DataError, RmmError, SpecificationWarning
 from rmm.families import find_family
 from rmm.model import prepare
 
@@ -191,9 +192,11 @@ def _read(path: Path) -> Fit:
     table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
     table = _table_types(table, about)
     family = find_family(about["family"], about.get("family_options"))
-    model = prepare(about["formula"], table, family, priors=about["priors"],
-                    transform=about["transform"],
-                    missing=about.get("missing", "error"))  # fmt: skip
+    with warnings.catch_warnings():  # the fit has given them
+        warnings.simplefilter("ignore", SpecificationWarning)
+        model = prepare(about["formula"], table, family, priors=about["priors"],
+                        transform=about["transform"],
+                        missing=about.get("missing", "error"))  # fmt: skip
     na = about.get("na")
     model = replace(model, na=None if na is None else tuple(na))
     sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}

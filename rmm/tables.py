@@ -300,7 +300,8 @@ def check_category(label: str, column: pd.Series) -> None:
     if is_dated(column):
         raise DataError(
             f"The predictor `{label}` is a date or a duration ({column.iloc[0]}), which is no "
-            "number and no category: make it a number (days, years) or a text."
+            "number and no category: make it a number (days, years), or write "
+            f"factor({label}) if each date is a category of its own."
         )
     values = list(column.unique())
     if isinstance(column.dtype, pd.CategoricalDtype):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import rmm
 from rmm.bases import Polynomial
 from rmm.encoding import encode
+from rmm.errors import DataError, SpecificationWarning
 from rmm.formula import parse_formula
 from rmm.model import prepare
 
@@ -274,3 +277,29 @@ def test_a_truth_has_one_coefficient_per_term() -> None:
                         "size": {"distribution": "uniform", "low": 2, "high": 3}},
             covariates={"z": {"level": "group"}}, seed=1,
         )  # fmt: skip
+
+
+def test_dates_are_categories_where_factor_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    days = pd.to_datetime(["2000-01-01", "2000-02-01", "2000-03-01"] * 8)
+    table = pd.DataFrame({"y": rng.normal(size=24), "day": days})
+    with pytest.raises(DataError, match=r"is a date.*factor\(day\)"):
+        rmm.fit("y ~ day", table, backend="laplace", seed=1)
+    fit = rmm.fit("y ~ factor(day)", table, backend="laplace", seed=1)
+    again = rmm.load(fit.save(tmp_path / "fit.nc"))
+    new = again.predict(table.drop(columns="y"))["mean"].to_numpy()
+    assert new == pytest.approx(fit.predict()["mean"].to_numpy())
+    assert np.diff(new[[0, 1]]) == pytest.approx(
+        fit.summary()["mean"].filter(like="2000-02-01").to_numpy()
+    )
+
+
+def test_a_loaded_fit_does_not_repeat_the_warnings_of_fitting(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"y": rng.normal(size=24), "c": ["a", "a ", "b"] * 8})
+    with pytest.warns(SpecificationWarning, match="blanks"):
+        fit = rmm.fit("y ~ c", table, backend="laplace", seed=1)
+    path = fit.save(tmp_path / "fit.nc")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rmm.load(path)
