@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rmm.backends.base import Settings
     from rmm.model import Model
 
+_PLAIN = (0.005, 1e6)  # sds that three decimals show
+_OWN_SCALE = ("mean", "sd", "q2.5", "median", "q97.5", "mcse_mean")  # in the parameter's unit
 _ADVICE_LINES = 3  # of the warning; the diagnostics hold all
 _NOTHING_KNOWN = "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
 
@@ -21,6 +24,34 @@ _NOTHING_KNOWN = "Raise `warmup` and `draws`, or give tighter priors to the para
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """A summary without columns that are missing throughout, such as R-hat of weighted draws."""
     return table.dropna(axis="columns", how="all") if len(table) else table
+
+
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """A summary as text: three decimals, or three digits where these would say nothing.
+
+    Which of both is decided by the sd of the row: the coefficient of a variable in millions has an
+    sd such as 5.4e-07.
+    """
+    kept = shown(table)
+    if "sd" not in kept:
+        return kept.map(_decimals)
+    plain = (kept["sd"].isna() | (kept["sd"] == 0) | kept["sd"].between(*_PLAIN)).to_numpy()
+    columns = {
+        name: [
+            _decimals(v) if name not in _OWN_SCALE or normal else _digits(v)
+            for v, normal in zip(kept[name], plain, strict=True)
+        ]
+        for name in kept
+    }
+    return pd.DataFrame(columns, index=kept.index)
+
+
+def _decimals(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _digits(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3g}"
 
 
 def headline(

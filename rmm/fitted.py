@@ -18,7 +18,7 @@ from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
 from rmm.contraction import by_quartiles
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
-from rmm.fit_text import headline, remarks, shown, unconverged
+from rmm.fit_text import formatted, headline, remarks, unconverged
 from rmm.identification import always_together
 from rmm.model import Model
 from rmm.predictor import flat_draws, weight_chunks
@@ -422,7 +422,7 @@ class Fit(AfterFit):
         return save(self, Path(path))
 
     def __str__(self) -> str:
-        table = shown(self._table).to_string(float_format=lambda v: f"{v:.3f}")
+        table = formatted(self._table).to_string()
         remarks = self._remarks()
         end = f"\n\n{remarks}" if remarks else ""
         return f"{self.model.formula}\n{self._headline()}\n\n{table}{end}"
@@ -431,8 +431,7 @@ class Fit(AfterFit):
         """What notebooks show: the same as text, with a compact table."""
         from html import escape
 
-        table = shown(self._table).rename_axis(None)
-        html = table.to_html(float_format=lambda v: f"{v:.3f}", border=0)
+        html = formatted(self._table).rename_axis(None).to_html(border=0)
         said = escape(self._headline()).replace("\n", "<br>")
         lines = f"<code>{escape(self.model.formula)}</code><br>{said}"
         remarks = escape(self._remarks())

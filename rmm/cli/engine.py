@@ -101,7 +101,7 @@ def add_fit(commands: Any) -> None:
 def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     import rmm
-    from rmm.fit_text import shown
+    from rmm.fit_text import formatted
 
     keys = ("family", "backend", "priors", "chains", "warmup", "draws", "thin", "seed", "cores",
             "timeout", "na")  # fmt: skip
@@ -119,7 +119,7 @@ def run_fit(options: argparse.Namespace) -> int:
         }
         print(json.dumps(record, indent=2))
     else:
-        print(shown(table).round(3).to_string())
+        print(formatted(table).to_string())
         print(f"\nconverged: {'yes' if fit.converged else 'NO'}", file=sys.stderr)
         if fit.run.engine.get("chosen"):
             print(fit.run.engine["chosen"], file=sys.stderr)
