@@ -12,6 +12,7 @@ from scipy import special, stats
 
 import rmm
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
+from rmm.backends.laplace.importance import smoothed
 from rmm.backends.laplace.integrand import Integrand
 from rmm.errors import BackendError
 from rmm.inits import initial_values
@@ -148,3 +149,53 @@ def test_a_family_without_curvature_is_named_before_anything_starts() -> None:
     family = replace(GAUSSIAN, name="mine", curvature=None)
     with pytest.raises(BackendError, match="does not cover family 'mine'"):
         rmm.fit("y ~ 1", made_up_coalitions(40, 12), family, backend="laplace")
+
+
+def test_nothing_to_sample_is_the_normal_posterior_itself() -> None:
+    """Both standard deviations held: the posterior of the coefficients is normal, by matrices.
+
+    Within 4 Monte Carlo errors of the means and 10% of the sds.
+    """
+    table, sds = made_up_coalitions(40, 12), (0.6, 1.3)
+    fit = rmm.fit(
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)", table, backend="laplace",
+        seed=1, priors=[f"sigma_l1 <- {sds[0]}", f"sigma_l2 <- {sds[1]}", "b_l1 ~ normal(0, 1)",
+                        "b_l2 ~ normal(0, 1)"],
+    )  # fmt: skip
+    ids, place = np.unique(table["gid"], return_inverse=True)
+    groups = table.drop_duplicates("gid").set_index("gid").loc[ids]
+    W = np.zeros((len(ids), table["pid"].nunique()))
+    np.add.at(W, (place, np.unique(table["pid"], return_inverse=True)[1]), 1.0)
+    W /= W.sum(axis=1, keepdims=True)
+    means = table.groupby("gid")["x"].mean().loc[ids]
+    X = np.column_stack([means, np.ones(len(ids)), groups["z"]])
+    V = sds[0] ** 2 * W @ W.T + sds[1] ** 2 * np.eye(len(ids))
+    covariance = np.linalg.inv(np.eye(3) + X.T @ np.linalg.solve(V, X))
+    mean = covariance @ X.T @ np.linalg.solve(V, groups["y"])
+    found = fit.summary().loc[["b_l1[x]", "b_l2[Intercept]", "b_l2[z]"]]
+    assert fit.converged and fit.diagnostics()["pareto_k"] == 0
+    assert (np.abs(found["mean"] - mean) < 4 * found["mcse_mean"]).all(), (found, mean)
+    np.testing.assert_allclose(found["sd"], np.sqrt(np.diag(covariance)), rtol=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_too_few_weights_for_a_tail_are_no_error() -> None:
+    """`ess=5` of effects alone: 12 weights, of which no k can be told."""
+    formula = "y ~ 1 + x"
+    fit = rmm.fit(formula, table_of(), "binomial", backend="laplace", seed=1, ess=5, draws=50)
+    assert not fit.converged
+    assert fit.diagnostics()["pareto_k"] == np.inf
+
+
+def test_smoothed_weights_without_a_tail() -> None:
+    weights, k = smoothed(np.array([3.0] * 60))
+    np.testing.assert_allclose(weights, 1 / 60)
+    assert k == 0
+    weights, k = smoothed(np.log([1.0, 2.0, 5.0]))
+    np.testing.assert_allclose(weights, [0.125, 0.25, 0.625])
+    assert k == np.inf
+    weights, k = smoothed(np.array([2.0, 2.0] + [-np.inf] * 60))  # all mass in two points
+    np.testing.assert_allclose(weights[:2], 0.5)
+    assert k == np.inf
+    weights, k = smoothed(np.full(30, -np.inf))
+    assert not weights.any() and k == np.inf

@@ -29,6 +29,8 @@ _LEAST_CURVATURE = 1e-3
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
 _NEGLIGIBLE = 12.0  # logs of mass by which a mode is below the first and is left out
+_EQUAL = 1e-6  # range of log weights that differ by rounding only
+_FEW = 25  # weights, of which a fifth are too few for a tail
 _FAR = 8.0  # scales from 0 at which folding makes no difference
 
 
@@ -226,13 +228,21 @@ def uniforms(count: int, dimension: int, seed: int) -> Array:
 
 
 def smoothed(log_weights: Array) -> tuple[Array, float]:
-    """Pareto smoothed, normalised weights, and k^."""
+    """Pareto smoothed, normalised weights, and k^.
+
+    k^ is 0 where all weights are equal, and infinite where they are too few to have a tail.
+    """
     from arviz_stats.base import array_stats
 
     finite = np.isfinite(log_weights)
     weights = np.zeros(len(log_weights))
-    if finite.sum() < 5:
-        return np.where(finite, 1.0, 0.0) / max(finite.sum(), 1), float("inf")
+    if not finite.any():
+        return weights, float("inf")
+    weights[finite] = np.exp(log_weights[finite] - special.logsumexp(log_weights[finite]))
+    if np.ptp(log_weights[finite]) < _EQUAL and finite.all():  # draws of the posterior itself
+        return weights, 0.0
+    if finite.sum() < _FEW:
+        return weights, float("inf")
     smooth, k = array_stats.psislw(-log_weights[finite])  # it takes minus logs
     weights[finite] = np.exp(smooth - special.logsumexp(smooth))
     return weights, float(np.squeeze(k))
