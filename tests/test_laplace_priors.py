@@ -197,5 +197,7 @@ def test_smoothed_weights_without_a_tail() -> None:
     weights, k = smoothed(np.array([2.0, 2.0] + [-np.inf] * 60))  # all mass in two points
     np.testing.assert_allclose(weights[:2], 0.5)
     assert k == np.inf
+    weights, k = smoothed(np.r_[0.0, -1e4 * np.ones(99)])  # all mass in one, of a hundred
+    assert weights[0] == 1 and k == np.inf
     weights, k = smoothed(np.full(30, -np.inf))
     assert not weights.any() and k == np.inf

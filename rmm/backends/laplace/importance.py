@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import linalg, optimize, special, stats
 from scipy.stats import qmc
 
 from rmm.errors import BackendError
@@ -54,16 +54,24 @@ class Proposal:
 
     def log_density(self, theta: Array) -> Array:
         """(S,) log densities: sums over what is folded onto a point."""
-        scale = self.factor @ self.factor.T
-        law = stats.multivariate_t(self.centre, scale, _DF)
-        near = np.abs(self.centre) < _FAR * np.sqrt(np.diag(scale))
+        near = np.abs(self.centre) < _FAR * np.linalg.norm(self.factor, axis=1)
         places = np.flatnonzero(self.folded & near)
         parts = []
         for signs in itertools.product((1.0, -1.0), repeat=len(places)):
             mirror = np.ones(len(self.centre))
             mirror[places] = signs
-            parts.append(np.atleast_1d(law.logpdf(theta * mirror)))
+            parts.append(self._unfolded(theta * mirror))
         return np.asarray(special.logsumexp(parts, axis=0))
+
+    def _unfolded(self, theta: Array) -> Array:
+        """(S,) log densities by the factor: SciPy's law refuses scales of 1 and of 1e-5 together
+        (posteriors of which one direction is a ridge).
+        """
+        d, away = len(self.centre), (theta - self.centre).T
+        squares = np.sum(linalg.solve_triangular(self.factor, away, lower=True) ** 2, axis=0)
+        constant = special.gammaln((_DF + d) / 2) - special.gammaln(_DF / 2)
+        constant -= d / 2 * np.log(_DF * np.pi) + np.sum(np.log(np.diag(self.factor)))
+        return np.asarray(constant - (_DF + d) / 2 * np.log1p(squares / _DF))
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,8 +252,11 @@ def smoothed(log_weights: Array) -> tuple[Array, float]:
     if finite.sum() < _FEW:
         return weights, float("inf")
     smooth, k = array_stats.psislw(-log_weights[finite])  # it takes minus logs
+    shape = float(np.squeeze(k))
+    if np.isnan(shape) or not np.isfinite(smooth).all():  # nearly all is in one or two weights
+        return weights, float("inf")
     weights[finite] = np.exp(smooth - special.logsumexp(smooth))
-    return weights, float(np.squeeze(k))
+    return weights, shape
 
 
 def systematic(weights: Array, count: int, rng: np.random.Generator) -> Array:
