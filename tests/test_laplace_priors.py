@@ -151,6 +151,56 @@ def test_a_family_without_curvature_is_named_before_anything_starts() -> None:
         rmm.fit("y ~ 1", made_up_coalitions(40, 12), family, backend="laplace")
 
 
+def of_two_minds(groups: int, size: int, seed: int) -> pd.DataFrame:
+    """Half of the groups follow the members with large s (b = 3), half those with small s."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(groups), size)
+    m = np.concatenate([rng.choice(3 * size, size, replace=False) for _ in range(groups)])
+    s, x = rng.normal(size=(2, len(g)))
+    w = np.exp(np.where(g < groups / 2, 3.0, -3.0) * s)
+    y = np.bincount(g, w * x) / np.bincount(g, w) + 0.7 * rng.normal(size=groups)
+    return pd.DataFrame({"g": g, "m": m, "s": s, "x": x, "y": y[g]})
+
+
+def negative_share(table: pd.DataFrame, model: Any) -> float:
+    """P(b < 0 | y) of exp(b*s), by a grid over b and log sigma; coefficients integrated out."""
+    priors, J = model.priors.elements, table["g"].nunique()
+    level, wide = priors["alpha"][0].values
+    r = table.drop_duplicates("g")["y"].to_numpy() - level
+    x = table["x"].to_numpy() - model.design.members[0].center[0]
+    sd_b = priors["b_w"][0].values[1]
+    grid = np.sinh(np.linspace(-np.arcsinh(5 * sd_b), np.arcsinh(5 * sd_b), 300))
+    sigma = np.exp(np.linspace(np.log(0.3), np.log(2.0), 40))
+    inverse = np.diag([wide**-2, priors["b_l1"][0].values[1] ** -2])
+    log = np.empty((len(grid), len(sigma)))
+    for i, b in enumerate(grid):
+        power = b * table["s"]
+        w = np.exp(power - power.groupby(table["g"]).transform("max")).to_numpy()
+        X = np.column_stack([np.ones(J), np.bincount(table["g"], w * x)])
+        X[:, 1] /= np.bincount(table["g"], w)
+        for k, sd in enumerate(sigma):
+            precision = inverse + X.T @ X / sd**2
+            fitted = X @ np.linalg.solve(precision, X.T @ r / sd**2)
+            log[i, k] = -0.5 * (r @ (r - fitted) / sd**2 + np.linalg.slogdet(precision)[1])
+            log[i, k] += (1 - J) * np.log(sd) - 0.5 * (sd / priors["sigma_l2"][0].values[0]) ** 2
+        log[i] += stats.norm.logpdf(b, 0, sd_b)
+    p = np.exp(log - log.max()).sum(axis=1) * np.gradient(grid)
+    return float(p[grid < 0].sum() / p.sum())
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")  # it says so: flat
+@pytest.mark.parametrize(("seed", "prior_sd"), [(4, 60.0), (6, 60.0), (2, 6.0)])
+def test_all_of_a_wide_prior_of_weights_is_searched(seed: int, prior_sd: float) -> None:
+    """The flat likelihood far from 0, on both sides: within 4 standard errors of a share."""
+    table = of_two_minds(30, 4, seed)
+    fit = rmm.fit("y ~ 1 + mm(id(m, g), vars(x), fn(w ~ exp(b*s)))", table, seed=1,
+                  backend="laplace", priors={"b_w": f"normal(0, {prior_sd})"})  # fmt: skip
+    share = negative_share(table, fit.model)
+    error = np.sqrt(share * (1 - share) / fit.run.engine["ess"])
+    assert fit.converged
+    assert abs((fit.run.draws["b_w"] < 0).mean() - share) < 4 * error, share
+
+
 def test_nothing_to_sample_is_the_normal_posterior_itself() -> None:
     """Both standard deviations held: the posterior of the coefficients is normal, by matrices.
 
