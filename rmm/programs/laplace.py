@@ -34,11 +34,15 @@ from rmm.weights import WeightFunction
 Forms = Mapping[str, tuple[str, ...]]
 
 
+_WIDTHS = 10.0  # standard deviations of its prior that the unit of a parameter is at most
+
+
 @dataclass(frozen=True)
 class Hyperparameter:
     """One number that is sampled: element `index` of a parameter (0 for a scalar).
 
-    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies.
+    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies;
+    less where a prior is much narrower, so that steps of one hundredth of it find its curvature.
     """
 
     name: str
@@ -293,8 +297,19 @@ def _hyperparameters(
             if parameter.role == "coefficient" and prior.family == "normal":
                 continue  # in the latent vector
             unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
+            unit = min(unit, _WIDTHS * _width(prior))
             hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
     return tuple(hyper), fixed
+
+
+def _width(prior: Prior) -> float:
+    """About the standard deviation of a prior, in the unit of its parameter; inf if not known."""
+    hyper = prior.hyper
+    if "scale" in hyper:
+        return hyper["scale"]
+    if prior.family in ("exponential", "gamma"):
+        return float(np.sqrt(hyper.get("shape", 1.0))) / hyper["rate"]
+    return np.inf
 
 
 def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
