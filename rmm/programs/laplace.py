@@ -23,6 +23,7 @@ from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
 from rmm.memberships import Membership
 from rmm.prior_language import Prior
+from rmm.prior_laws import width
 from rmm.programs.laplace_vector import Collected, coefficient_units
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
@@ -34,7 +35,7 @@ from rmm.weights import WeightFunction
 Forms = Mapping[str, tuple[str, ...]]
 
 
-_WIDTHS = 10.0  # standard deviations of its prior that the unit of a parameter is at most
+_WIDTHS = 10.0  # of its prior's, to which the unit of a parameter is limited
 
 
 @dataclass(frozen=True)
@@ -297,19 +298,9 @@ def _hyperparameters(
             if parameter.role == "coefficient" and prior.family == "normal":
                 continue  # in the latent vector
             unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
-            unit = min(unit, _WIDTHS * _width(prior))
+            unit = min(unit, _WIDTHS * width(prior))
             hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
     return tuple(hyper), fixed
-
-
-def _width(prior: Prior) -> float:
-    """About the standard deviation of a prior, in the unit of its parameter; inf if not known."""
-    hyper = prior.hyper
-    if "scale" in hyper:
-        return hyper["scale"]
-    if prior.family in ("exponential", "gamma"):
-        return float(np.sqrt(hyper.get("shape", 1.0))) / hyper["rate"]
-    return np.inf
 
 
 def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
