@@ -314,8 +314,9 @@ def few_effective_draws(evidence: Evidence) -> str | None:
     kept = d.chains * d.draws
     if kept < evidence.wanted:
         return (
-            f"{kept} draws are kept ({d.chains} chains of {d.draws}), and no more can be "
-            f"effective: keep draws={math.ceil(evidence.wanted / d.chains)} of each chain."
+            f"{kept} draws are kept ({d.chains} chain{'s' * (d.chains > 1)} of {d.draws}), and no "
+            f"more can be effective: keep draws={math.ceil(evidence.wanted / d.chains)} of each "
+            "chain."
         )
     asked = float(evidence.settings.options.get("ess", evidence.wanted))
     points = evidence.points * 1.5 * evidence.wanted / max(d.min_ess_bulk, 1.0)

@@ -161,9 +161,11 @@ def _check_rank(
     strata = None if grouped.strata is None else grouped.strata.code
     constant = int(spec.spanned and strata is None)
     labels = [INTERCEPT] * constant + list(columns.labels)
+    names = [f"b_l2[{label}]" for label in labels]
     values = [np.ones((grouped.groups.count, constant)), columns.values]
-    for nesting, found in nestings:
+    for nest, (nesting, found) in zip(spec.nestings, nestings, strict=True):
         labels += found.labels
+        names += [f"{nest.b}[{label}]" for label in found.labels]
         values.append(nesting.X + nesting.center)
     for part, units, (member, found) in zip(spec.members, grouped.members, members, strict=True):
         keep = np.arange(len(found.labels))
@@ -180,12 +182,14 @@ def _check_rank(
             )
             sums = np.zeros((grouped.groups.count, found.values.shape[1]))
             sums[units.present] = found.values[units.segments[:-1]]
-        labels += [found.labels[k] for k in keep]
+        own = [found.labels[k] for k in keep] + [f.term.label for f in member.features]
+        labels += own
+        names += [f"{part.b}[{label}]" for label in own]
         values.append(sums[:, keep])
-        labels += [f.term.label for f in member.features]
         values += [f.reference[:, None] for f in member.features]
-    if labels:
-        check_rank(labels, np.hstack(values), strata)
+    if labels:  # a predictor of two blocks by the names of its coefficients
+        shown = [n if labels.count(k) > 1 else k for k, n in zip(labels, names, strict=True)]
+        check_rank(shown, np.hstack(values), strata)
 
 
 def _warn_of_absent(found: list[Columns]) -> None:

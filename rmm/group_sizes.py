@@ -152,10 +152,13 @@ def _at_typical_size(member: Membership) -> Membership:
 
 
 def _warn_of_equal_sizes(part: MemberPart, member: Membership) -> None:
-    """Warn of a power of the group size where all groups have one size."""
+    """Warn of a power of the group size where all groups have one size.
+
+    Of groups of one member no weight depends on it, which has a warning already.
+    """
     power = size_power(part.weight) if part.weight.constraint == "none" else None
     sizes = np.diff(np.unique(member.start))
-    if power is not None and (sizes == sizes[0]).all():
+    if power is not None and sizes[0] > 1 and (sizes == sizes[0]).all():
         named = f"{part.b_w}[{part.weight.parameters[power.index]}]"
         warnings.warn(
             f"Every group has {sizes[0]} members, so that mean and sum differ by a constant: "

@@ -158,11 +158,16 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
         return
     varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
     if not any(varies.values()):
-        named = ", ".join(f"`{c}`" for c in weight.variables) or "none"
-        raise DataError(
+        named = ", ".join(f"`{c}`" for c in weight.variables)
+        found = (
             f"No variable of the weight function `{weight.text}` varies within groups (variables: "
-            f"{named}). Under constraint 1 all weights are then 1/n whatever {part.b_w} is. "
-            "Use a variable that differs between the members of a group, or constraint 2."
+            f"{named})."
+            if named
+            else f"The weight function `{weight.text}` has no variable of the members."
+        )
+        raise DataError(
+            f"{found} Under constraint 1 all weights are then 1/n whatever {part.b_w} is. Use a "
+            "variable that differs between the members of a group, or constraint 2."
         )
     for identifier, node in weight.inputs:
         if isinstance(node, Column | TableCall) and not varies[identifier]:
@@ -233,11 +238,11 @@ def warn_of_means(part: MemberPart) -> None:
 
 def warn_of_idle_coefficients(
     part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
-) -> None:
+) -> list[str]:
     """Warn of weight coefficients that no weight depends on: their posterior is their prior.
 
     Each coefficient is moved by one unit of its variable's scale from two starting points; it is
-    idle if no weight moves at either.
+    idle if no weight moves at either. Returns the names of those that are.
     """
     names = part.weight.parameters
     rng = np.random.default_rng(0)
@@ -248,16 +253,17 @@ def warn_of_idle_coefficients(
         for name, scale in zip(names, scales, strict=True):
             there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
             if not (np.isfinite(here) & np.isfinite(there)).all():
-                return  # outside the function's domain: initial values will say so
+                return []  # outside the function's domain: initial values will say so
             moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
-    for name in names:
-        if not moved[name]:
-            warnings.warn(
-                f"No weight depends on {part.b_w}[{name}]: it cancels in `{part.weight.text}` "
-                "under this constraint, and its posterior is its prior.",
-                SpecificationWarning,
-                stacklevel=2,
-            )
+    idle = [name for name in names if not moved[name]]
+    for name in idle:
+        warnings.warn(
+            f"No weight depends on {part.b_w}[{name}]: it cancels in `{part.weight.text}` "
+            "under this constraint, and its posterior is its prior.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+    return idle
 
 
 def warn_of_free_scale(

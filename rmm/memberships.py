@@ -32,6 +32,9 @@ from rmm.weight_location import warn_of_location
 from rmm.weight_scales import multiplier_scales
 from rmm.weights import evaluate, log_size_less_one, normalise
 
+#: A sum that is no more than this part of what is added up is rounding.
+_CANCELLED = 1e-12
+
 
 @dataclass(frozen=True)
 class Membership:
@@ -156,6 +159,7 @@ def build_membership(
     offset = offset if columns.known is None else offset + columns.known
     if known is None:
         _check(part, grouped, units, inputs, columns)
+        _check_sums(part, columns, equal, units)
     X, center, scale, columns = _columns(part, grouped, units, equal, columns, centre, known)
     live = _live(part, grouped, units, equal, centre, known)
     membership = Membership(
@@ -192,10 +196,27 @@ def _check(
         scales = multiplier_scales(part.weight, columns, units.segments)
         check_weight_variables(part, units.group, inputs)
         warn_of_total_scales(part, columns, units.segments)
-        warn_of_idle_coefficients(part, columns, units.segments, scales)
+        idle = warn_of_idle_coefficients(part, columns, units.segments, scales)
         warn_of_free_scale(part, columns, units.segments, scales)
-        warn_of_location(part, columns, units.segments, scales)
+        warn_of_location(part, columns, units.segments, scales, idle)
         warn_of_weights_of_constants(part, found.values, units.group)
+
+
+def _check_sums(part: MemberPart, found: Columns, equal: Array, units: Members) -> None:
+    """Known weights must not cancel a covariate: nothing but rounding would have a coefficient."""
+    if part.estimated:
+        return
+    weighed = found.values * equal[:, None]
+    sums = np.abs(group_sums(weighed, units.start)).max(axis=0, initial=0.0)
+    sizes = group_sums(np.abs(weighed), units.start).max(axis=0, initial=0.0)
+    gone = np.flatnonzero((sums <= _CANCELLED * sizes) & (sizes > 0))
+    if len(gone):
+        label = found.labels[int(gone[0])]
+        raise DataError(
+            f"The weights `{part.weight.text}` cancel the predictor `{label}`: its weighted sum is "
+            "0 in every group, as that of differences from the mean of a group is where all "
+            "members weigh the same. It says nothing about the outcome: drop it."
+        )
 
 
 def _columns(

@@ -152,6 +152,8 @@ def _same_kinds(
         if name in groups - categories:
             continue
         old, new = fitted[name], frame[name]
+        if name not in categories:  # an id is the same in a column of categories
+            old, new = _values(old), _values(new)
         if not new.notna().any():  # a kind of members that the new groups do not have
             out[name] = new.astype(object)
             continue
@@ -167,6 +169,11 @@ def _same_kinds(
         elif numbers is None and name in ids:
             out[name] = new.astype(object)
     return out
+
+
+def _values(column: pd.Series) -> pd.Series:
+    """A column of categories as the values that it holds."""
+    return column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
 
 
 def _known_levels(name: str, old: pd.Series, new: pd.Series) -> pd.Series:

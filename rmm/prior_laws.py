@@ -91,6 +91,12 @@ def variance(prior: Prior) -> float:
     return float(LAWS[prior.family].variance(*prior.values))
 
 
+def width(prior: Prior) -> float:
+    """The interquartile range over that of the standard normal: its sd where it is normal."""
+    low, high = quantile(prior, np.array([0.25, 0.75]))
+    return float((high - low) / (2 * special.ndtri(0.75)))
+
+
 def draw(prior: Prior, count: int, rng: np.random.Generator) -> Array:
     """(count,) random values of a prior, by its quantiles."""
     tiny = np.finfo(float).tiny

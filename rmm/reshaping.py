@@ -170,10 +170,11 @@ def _check_empty(
         lost = frame[columns].notna().to_numpy() & ~there
         if lost.any():
             row, slot = (int(i[0]) for i in np.nonzero(lost))
+            count = int(lost.sum())
             raise DataError(
                 f"Row {row + 1} has `{columns[slot]}` {frame[columns[slot]].iloc[row]}, but no "
-                f"`{slots[slot]}` ({int(lost.sum())} such cases). Is the member's id missing? Give "
-                "it an id, or empty the covariate too."
+                f"`{slots[slot]}` ({count} such case{'s' * (count > 1)}). Is the member's id "
+                "missing? Give it an id, or empty the covariate too."
             )
 
 

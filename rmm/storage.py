@@ -29,6 +29,14 @@ _UNPACKED, _SMALL = 20, 100_000_000
 _DEEPEST = 4
 
 
+def check_folder(path: Path) -> None:
+    """Raise `DataError` where a file cannot be kept, if possible before a fit is computed."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder. Give the path of a file, such as fit.nc, in it.")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
+
+
 def save(fit: Fit, path: Path) -> Path:
     """Write a fit; the file appears whole or not at all.
 
@@ -37,8 +45,7 @@ def save(fit: Fit, path: Path) -> Path:
     """
     import xarray
 
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
+    check_folder(path)
     buffer = io.BytesIO()
     _parquet_types(fit.model.used).to_parquet(buffer)
     program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)

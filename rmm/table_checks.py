@@ -15,7 +15,7 @@ import pandas as pd
 from rmm.errors import SpecificationWarning
 from rmm.formula import id_columns
 from rmm.grouping import Grouped
-from rmm.tables import is_dated, numeric
+from rmm.tables import describe_disguise, is_dated, numeric
 from rmm.terms import FixedTerm, Formula, MemberBlock, Term
 from rmm.text_values import MISSING_NUMBERS, look_alike
 from rmm.weights import Column
@@ -126,7 +126,8 @@ def _categories(grouped: Grouped) -> list[tuple[str, int]]:
 
 
 def _is_category(column: pd.Series) -> bool:
-    return numeric(column) is None and not is_dated(column)
+    """Whether it becomes dummies; numbers and dates in disguise are refused later."""
+    return numeric(column) is None and not is_dated(column) and not describe_disguise(column)
 
 
 def _plain_columns(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:

@@ -295,6 +295,17 @@ def describe_column(column: pd.Series) -> str:
     return describe_texts(texts) or f"text, such as {texts[0]!r}"
 
 
+def describe_disguise(column: pd.Series) -> str:
+    """What the texts of a column are but categories, for a message; empty if they are none."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return ""
+    values = list(column.unique())
+    found = describe_texts(v for v in values if isinstance(v, str))
+    if not found and all(map(_looks_numeric, values)):
+        found = f"numbers written as text, such as {values[0]!r}"
+    return found
+
+
 def check_category(label: str, column: pd.Series) -> None:
     """Raise `DataError` for dates and numbers in disguise, which are no categories."""
     if is_dated(column):
@@ -303,13 +314,11 @@ def check_category(label: str, column: pd.Series) -> None:
             "number and no category: make it a number (days, years), or write "
             f"factor({label}) if each date is a category of its own."
         )
-    values = list(column.unique())
     if isinstance(column.dtype, pd.CategoricalDtype):
-        _check_labels(label, [v for v in column.cat.categories if v in set(values)])
+        present = set(column.unique())
+        _check_labels(label, [v for v in column.cat.categories if v in present])
         return
-    found = describe_texts(v for v in values if isinstance(v, str))
-    if not found and all(map(_looks_numeric, values)):
-        found = f"numbers written as text, such as {values[0]!r}"
+    found = describe_disguise(column)
     if found:
         raise DataError(
             f"The predictor `{label}` holds {found}: convert it to numbers (dates to days or "

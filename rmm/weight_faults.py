@@ -104,6 +104,14 @@ def _message(
         f"The weight function `{weight.text}` is {found} in {places.name_row(row)}"
         f"{', where ' + given if given else ''}{where}. "
     )
+    zero = [f"`{name}`" for name in weight.variables if columns[name][row] == 0]
+    if at and zero:
+        return start_of + (
+            f"A power, a quotient or a logarithm of 0 is not finite for every value of "
+            f"{' and '.join(at)}. If members whose {' and '.join(zero)} is 0 are no members of "
+            "their groups, drop their rows; if they are, use a function that is finite at 0, such "
+            "as exp(b*x)."
+        )
     if at and not np.isnan(raw[row]):
         named = " and ".join(f"center({name})" for name in weight.variables) or "the variable"
         return start_of + (

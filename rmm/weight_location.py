@@ -8,7 +8,7 @@ likelihood is flat. Weights at b = +1 and -1 prior sd are compared with those of
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -26,7 +26,11 @@ _MANY = 0.1  # share of groups
 
 
 def warn_of_location(
-    part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
+    part: MemberPart,
+    columns: Mapping[str, Array],
+    start: Array,
+    scales: Array,
+    idle: Collection[str] = (),
 ) -> None:
     """Warn where a function moves hardly any weight because of the location of its variable.
 
@@ -39,11 +43,13 @@ def warn_of_location(
         Row pointer of the groups that have members.
     scales : (K,) array
         Of `rmm.weight_scales.multiplier_scales`.
+    idle : collection of str
+        Coefficients that no weight depends on, wherever zero is.
     """
     for name, scale in zip(part.weight.parameters, scales, strict=True):
         node = part.weight.multiplier(name)
         values = multiplier_values(part.weight, name, columns, start)
-        if node is None or values is None or not np.isfinite(values).all():
+        if name in idle or node is None or values is None or not np.isfinite(values).all():
             continue
         if within_sd(values, start) <= LEAST_WITHIN * total_sd(values):
             continue  # it cannot move weights by itself

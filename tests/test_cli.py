@@ -93,6 +93,18 @@ def test_fit_prints_json_that_a_program_reads(
 
 
 @pytest.mark.parametrize(
+    ("path", "message"),
+    [("nowhere/fit.nc", "there is no folder"), ("", "is a folder. Give the path of a file")],
+)
+def test_where_a_fit_is_kept_is_checked_before_it_is_computed(
+    path: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is not there either, which a fit would say."""
+    assert main(["fit", "data.csv", "y ~ 1", "--save", str(tmp_path / path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "statements"),
     [
         ([], []),
@@ -123,14 +135,14 @@ def test_doctor_tells_by_its_exit_code(
     from rmm import doctor
 
     def find(state: str) -> list[doctor.Finding]:
-        return [doctor.Finding("backend jags", state, "what", "how to mend")]
+        return [doctor.Finding("backend jags", state, "what", "what to do")]
 
     monkeypatch.setattr(doctor, "diagnose", lambda **given: find("ok"))
     assert main(["doctor"]) == 0
     monkeypatch.setattr(doctor, "diagnose", lambda **given: find("missing"))
     assert main(["doctor", "--json"]) == 1
     shown = capsys.readouterr().out
-    assert json.loads(shown[shown.index("[") :])[0]["remedy"] == "how to mend"
+    assert json.loads(shown[shown.index("[") :])[0]["remedy"] == "what to do"
 
 
 @pytest.mark.parametrize(

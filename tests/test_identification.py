@@ -42,8 +42,8 @@ def test_unnormalised_weights_keep_every_category(coalitions: pd.DataFrame) -> N
 COLLINEAR = {
     "constant": ("y ~ 1 + c", "`c` is the same in every group"),
     "multiple": ("y ~ 1 + z + z2", "`z2` is a linear combination of `z`"),
-    "twice": ("y ~ 1 + z + mm(id(pid, gid), vars(z), fn(w ~ 1/n))", "linear combination of `z`"),
-    "both blocks": ("y ~ 1 + q + hm(id=cid, vars=vars(q))", "linear combination of `q`"),
+    "twice": ("y ~ 1 + z + mm(id(pid, gid), vars(z), fn(w ~ 1/n))", r"`b_l1\[z\]` is a linear"),
+    "both blocks": ("y ~ 1 + q + hm(id=cid, vars=vars(q))", r"`b_l3\[q\]` is a linear"),
     "nested dummies": ("y ~ 1 + hm(id=cid, type=FE) + hm(id=half, type=FE)", "linear combination"),
 }
 
@@ -227,3 +227,62 @@ def test_far_predictors_within_strata() -> None:
     assert prepare("y ~ x + strata(s)", table, "condlogit").design.X_l2.shape == (90, 1)
     with pytest.raises(rmm.DataError, match="`v` is a linear combination of `x`"):
         prepare("y ~ x + v + strata(s)", table.assign(v=3 * table["x"]), "condlogit")
+
+
+@pytest.mark.parametrize("weight", ["1/n", "seats"])
+def test_a_covariate_that_its_weights_cancel_is_refused(
+    weight: str, coalitions: pd.DataFrame
+) -> None:
+    """What is left is rounding, whose coefficient would have its prior."""
+    share = 1 / coalitions.groupby("gid")["gid"].transform("size")
+    if weight == "seats":
+        rng = np.random.default_rng(5)
+        coalitions = coalitions.assign(seats=rng.integers(1, 60, len(coalitions)))
+        share = coalitions["seats"] / coalitions.groupby("gid")["seats"].transform("sum")
+    year = 1950 + 20 * coalitions["x"]
+    mean = (year * share).groupby(coalitions["gid"]).transform("sum")
+    formula = f"y ~ 1 + mm(id(pid, gid), vars(x, since), fn(w ~ {weight}), RE=TRUE)"
+    message = f"The weights `{weight}` cancel the predictor `since`"
+    with pytest.raises(rmm.DataError, match=message):
+        prepare(formula, coalitions.assign(since=year - mean))
+    prepare(formula, coalitions.assign(since=year - mean * (1 + 1e-7)))
+
+
+def test_centring_within_groups_needs_weights_that_differ(coalitions: pd.DataFrame) -> None:
+    formula = "y ~ 1 + mm(id(pid, gid), vars(center(x, within=group)), fn(w ~ {}))"
+    with pytest.raises(rmm.DataError, match=r"cancel the predictor `center\(x, within = group\)`"):
+        prepare(formula.format("1/n"), coalitions)
+    prepare(formula.format("exp(b1*s)"), coalitions)
+
+
+def test_a_predictor_of_two_blocks_is_named_by_its_coefficients(coalitions: pd.DataFrame) -> None:
+    formula = "y ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE) + mm(id(twin, gid), vars(x))"
+    message = r"`b_l1_2\[x\]` is a linear combination of `b_l1_1\[x\]`"
+    with pytest.raises(rmm.DataError, match=message):
+        prepare(formula, coalitions.assign(twin=coalitions["pid"]))
+
+
+@pytest.mark.parametrize(
+    ("block", "rows"),
+    [
+        ("fn(w ~ offset(n)*s)", None),
+        ("fn(w ~ b1*s)", None),
+        ("fn(w ~ 1/n^b, c=FALSE)", "one each"),
+    ],
+)
+def test_one_warning_for_a_coefficient_that_cancels(
+    block: str, rows: str | None, coalitions: pd.DataFrame
+) -> None:
+    data = coalitions.drop(columns="n")
+    data = data.drop_duplicates("gid") if rows else data
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prepare(f"y ~ 1 + mm(id(pid, gid), vars(x), {block}, RE=TRUE)", data)
+    found = [str(w.message) for w in caught if "b_w[" in str(w.message)]
+    assert [text[:24] for text in found] == ["No weight depends on b_w"]
+
+
+def test_a_function_of_the_size_alone_has_no_variable(coalitions: pd.DataFrame) -> None:
+    message = "`1/n\\^b` has no variable of the members. Under constraint 1"
+    with pytest.raises(rmm.DataError, match=message):
+        prepare("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n^b), RE=TRUE)", coalitions)

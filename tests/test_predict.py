@@ -192,6 +192,17 @@ def test_letters_about_new_tables(
         fit.predict(new)
 
 
+def test_ids_are_the_same_in_columns_of_categories(governments: pd.DataFrame) -> None:
+    """Whole numbers as categories, in the fit, in the new table, and in both."""
+    formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"
+    tables = [governments, governments.astype({"pid": "category", "cid": "category"})]
+    fits = [faked(formula, table) for table in tables]
+    plain = fits[0].predict(governments, "linear")
+    for fit in fits:
+        for table in tables:
+            pd.testing.assert_frame_equal(fit.predict(table, "linear"), plain)
+
+
 def test_letters_about_what_was_not_kept(governments: pd.DataFrame) -> None:
     formula = "y ~ 1 + z + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)"
     fit = faked(formula, governments, monitor="structural")

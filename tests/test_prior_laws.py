@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, stats
 
 from rmm.prior_language import PRIOR_FAMILIES, Prior
-from rmm.prior_laws import LAWS, draw, quantile, variance
+from rmm.prior_laws import LAWS, draw, quantile, variance, width
 
 P = np.array([0.001, 0.025, 0.25, 0.5, 0.75, 0.975, 0.999])
 WHOLE: dict[str, tuple[tuple[float, ...], Any]] = {
@@ -69,3 +69,9 @@ def test_draws_have_the_distribution(family: str) -> None:
     values, law = WHOLE[family]
     found = draw(Prior(family, values), 4000, np.random.default_rng(3))
     assert stats.kstest(found, law.cdf).pvalue > 0.001
+
+
+def test_the_width_of_a_normal_prior_is_its_scale() -> None:
+    assert width(Prior("normal", (7.0, 0.02))) == pytest.approx(0.02)
+    interquartile = stats.cauchy(0, 3).ppf(0.875) - stats.cauchy(0, 3).ppf(0.625)
+    assert width(Prior("half_cauchy", (3.0,))) == pytest.approx(interquartile / 1.3489795)

@@ -71,6 +71,7 @@ def test_groups_without_members_are_reported(wide: pd.DataFrame) -> None:
         ({}, {"covariates": {"goals": ["fee1", "fee2", "fee3"]}}, "two columns named `goals`"),
         ({"player": list("aabc")}, {}, "Group a of `player` has several rows"),
         ({"player": ["a", None, "b", "c"]}, {}, "`player` is missing in row 2"),
+        ({"fee3": [1.0, None, None, None]}, {}, r"no `club3` \(1 such case\)"),
         ({"fee3": [1.0] * 4}, {}, r"Row 1 has `fee3` 1.0, but no `club3` \(2 such cases\)"),
         ({"club2": ["x", None, "y", "z"]}, {}, "`club2` holds text and `club1` does not"),
     ],

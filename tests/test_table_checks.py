@@ -231,3 +231,11 @@ def test_outcomes_that_differ_by_rounding_within_a_group() -> None:
     assert (noisy.groupby("g")["y"].nunique() > 1).any()
     model = prepare("y ~ 1 + mm(id(m, g), RE=TRUE)", noisy)
     assert model.design.outcome["y"] == pytest.approx(table["y"][::2].to_numpy(), rel=1e-15)
+
+
+def test_numbers_in_disguise_are_refused_without_a_warning_of_many_levels() -> None:
+    texts = [f"{1_000 * i + 250:,}" for i in range(1, ROWS + 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(rmm.DataError, match="numbers written as text"):
+            prepare("y ~ 1 + income", units(income=texts))

@@ -106,6 +106,16 @@ def test_overflow_at_estimated_coefficients_is_blamed_on_the_location() -> None:
     assert "row 6 (group k7 of `cab`)" in str(caught.value)
 
 
+@pytest.mark.parametrize("weight", ["w ~ seats^b1", "w ~ exp(b1*log(seats))", "w ~ 1/seats^b1"])
+def test_zero_to_a_power_is_not_blamed_on_the_location(weight: str) -> None:
+    seats = np.array([3.0, 2.0, 1.0, 4.0, 0.0, 5.0])
+    draws = {"b1": np.array([[0.7], [-0.7]])}
+    message = r"seats = 0 at b1 = .*If members whose `seats` is 0 are no members of their groups"
+    with pytest.raises(rmm.DataError, match=message) as caught:
+        finite_weights(parse_weights(weight), {"seats": seats}, START, PLACES, draws)
+    assert "center(" not in str(caught.value)
+
+
 def test_a_root_of_a_negative_number_is_not_blamed_on_the_location() -> None:
     weight = parse_weights("w ~ sqrt(b1*x)")
     message = r"is not a number in row 6 .*, where x = 1 at b1 = -1\..*logarithms and roots"

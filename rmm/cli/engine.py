@@ -58,7 +58,7 @@ def _print_findings(findings: Sequence[Any]) -> None:
     for finding in findings:
         print(f"{finding.subject:<{width}}  {finding.state:<8}  {finding.what}")
         if finding.remedy and finding.state != "ok":
-            print(f"{'':<{width}}            mend: {finding.remedy}")
+            print(f"{'':<{width}}            do: {finding.remedy}")
 
 
 def add_fit(commands: Any) -> None:
@@ -102,6 +102,10 @@ def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     import rmm
     from rmm.fit_text import formatted
+    from rmm.storage import check_folder
+
+    if options.save:
+        check_folder(Path(options.save))
 
     keys = ("family", "backend", "priors", "chains", "warmup", "draws", "thin", "seed", "cores",
             "timeout", "na")  # fmt: skip

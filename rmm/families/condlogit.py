@@ -27,7 +27,7 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
         raise DataError(
             f"Stratum {names[first]} has {size[first]} group{'' if size[first] == 1 else 's'}, of "
             f"which {chosen[first]:g} with `{label}` = 1{more}. In every stratum exactly one of "
-            "two or more groups is chosen: mend or drop such strata."
+            "two or more groups is chosen: correct or drop such strata."
         )
     return {"y": y, **_by_stratum(stratum), **_choice(y, stratum)}
 

@@ -23,6 +23,7 @@ from rmm.integration import Integration
 from rmm.member_features import FeatureArrays
 from rmm.memberships import Membership
 from rmm.prior_language import Prior
+from rmm.prior_laws import width
 from rmm.programs.laplace_vector import Collected, coefficient_units
 from rmm.spec import MemberPart, ModelSpec
 from rmm.tables import Array
@@ -34,11 +35,15 @@ from rmm.weights import WeightFunction
 Forms = Mapping[str, tuple[str, ...]]
 
 
+_WIDTHS = 10.0  # of its prior's, to which the unit of a parameter is limited
+
+
 @dataclass(frozen=True)
 class Hyperparameter:
     """One number that is sampled: element `index` of a parameter (0 for a scalar).
 
-    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies.
+    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies;
+    less where a prior is much narrower, so that steps of one hundredth of it find its curvature.
     """
 
     name: str
@@ -293,6 +298,7 @@ def _hyperparameters(
             if parameter.role == "coefficient" and prior.family == "normal":
                 continue  # in the latent vector
             unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
+            unit = min(unit, _WIDTHS * width(prior))
             hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
     return tuple(hyper), fixed
 

@@ -15,9 +15,11 @@ import numpy as np
 from scipy import special, stats
 
 from rmm.prior_language import PRIOR_FAMILIES, Prior
+from rmm.prior_laws import quantile
 from rmm.programs.laplace import Hyperparameter
 from rmm.tables import Array
 
+_FAR_OUT = 1e-6  # probability beyond which no search starts
 # Family of the prior language -> (values, hyperparameters in its order) -> log density.
 _DENSITIES: dict[str, Callable[..., Array]] = {
     "normal": lambda x, location, scale: stats.norm.logpdf(x, location, scale),
@@ -87,6 +89,21 @@ def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> A
             value /= h.unit
         point.append(value)
     return np.array(point)
+
+
+def starting_points(starts: Sequence[Mapping[str, Any]], hyper: Sequence[Hyperparameter]) -> Array:
+    """(n, d) points of initial values, moved to where priors have mass.
+
+    Thousands of prior standard deviations away a density has no digits left for its slope.
+    """
+    bounds = [quantile(h.prior, np.array([_FAR_OUT, 1 - _FAR_OUT])) for h in hyper]
+    points = []
+    for start in starts:
+        moved = {h.name: np.atleast_1d(np.array(start[h.name], dtype=float)) for h in hyper}
+        for h, (low, high) in zip(hyper, bounds, strict=True):
+            moved[h.name][h.index] = np.clip(moved[h.name][h.index], low, high)
+        points.append(from_values(moved, hyper))
+    return np.array(points)
 
 
 def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:

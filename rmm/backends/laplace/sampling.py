@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import spatial
 
-from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
+from rmm.backends.laplace.hyper import folded, log_prior, starting_points, to_values
 from rmm.backends.laplace.importance import (
     Mode,
     Proposal,
@@ -176,7 +176,7 @@ class Sampler:
         """Draw until the effective sample size is `wanted`, or the limit is reached."""
         if not self.hyper:
             return self._without_hyperparameters(wanted)
-        points = np.array([from_values(s, self.hyper) for s in starts])
+        points = starting_points(starts, self.hyper)
         fold = self.folded
         modes = self._modes(find_mode(self.log_density, points, fold), fold)
         first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
