@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -229,12 +230,14 @@ def test_nothing_to_sample_is_the_normal_posterior_itself() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
-def test_too_few_weights_for_a_tail_are_no_error() -> None:
-    """`ess=5` of effects alone: 12 weights, of which no k can be told."""
+def test_too_few_weights_for_a_tail_are_no_error(tmp_path: Path) -> None:
+    """`ess=5` of coefficients alone: 12 weights, of which no k can be told."""
     formula = "y ~ 1 + x"
     fit = rmm.fit(formula, table_of(), "binomial", backend="laplace", seed=1, ess=5, draws=50)
     assert not fit.converged
     assert fit.diagnostics()["pareto_k"] == np.inf
+    again = rmm.load(fit.save(tmp_path / "fit.rmm"))
+    assert not again.converged and again.diagnostics()["pareto_k"] == np.inf
 
 
 def test_smoothed_weights_without_a_tail() -> None:
