@@ -157,6 +157,14 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
     if weight.constraint != "group":
         return
     varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
+    if len(np.unique(group)) == len(group):
+        raise DataError(
+            f"Every group of `{part.block.group}` has one member of `{part.block.member}` only, "
+            f"so that its weight is 1 whatever {part.b_w} is. If groups have more members, the "
+            "table lacks them: it needs one row per membership, not one row per group "
+            "(rmm.to_long makes such a table of a wide one). Otherwise there are no weights to "
+            "estimate: use fn(w ~ 1/n)."
+        )
     if not any(varies.values()):
         named = ", ".join(f"`{c}`" for c in weight.variables)
         found = (

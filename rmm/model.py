@@ -110,7 +110,8 @@ def prepare(
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     grouped = group_table(written, rows)
-    check_table(grouped, rows, from_text=na is None and is_text_file(data))
+    in_file = is_text_file(data)
+    check_table(grouped, rows, from_text=in_file and na is None, in_memory=not in_file)
     grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
