@@ -15,6 +15,7 @@ from rmm.identification import (
     check_weight_variables,
     warn_of_free_scale,
     warn_of_idle_coefficients,
+    warn_of_joint_coefficients,
     warn_of_means,
     warn_of_order,
     warn_of_total_scales,
@@ -197,6 +198,7 @@ def _check(
         check_weight_variables(part, units.group, inputs)
         warn_of_total_scales(part, columns, units.segments)
         idle = warn_of_idle_coefficients(part, columns, units.segments, scales)
+        warn_of_joint_coefficients(part, columns, units.segments, scales, idle)
         warn_of_free_scale(part, columns, units.segments, scales)
         warn_of_location(part, columns, units.segments, scales, idle)
         warn_of_weights_of_constants(part, found.values, units.group)
