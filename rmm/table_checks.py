@@ -28,7 +28,7 @@ _WRITTEN_MISSING = ("nan", "<NA>", "NaT")
 
 def check_table(
     grouped: Grouped, table: pd.DataFrame, *, from_text: bool, in_memory: bool = False
-) -> None:
+) -> bool:
     """Warn of what a table may not mean.
 
     Parameters
@@ -40,6 +40,11 @@ def check_table(
         Whether it is from a text file for which `na=` was not given.
     in_memory : bool
         Whether it is from no text file at all.
+
+    Returns
+    -------
+    bool
+        Whether it looks like a wide table.
 
     Warns
     -----
@@ -59,9 +64,11 @@ def check_table(
         _warn_of_decimals(table[name])
     for name, units in _categories(grouped):
         _warn_of_many_levels(name, table[name].nunique(), units)
+    wide = False
     for block, members in zip(formula.members, grouped.members, strict=True):
         if len(members.code) > 1 and int(np.diff(members.start).max()) == 1:
-            _warn_of_wide(block, table, formula)
+            wide |= _warn_of_wide(block, table, formula)
+    return wide
 
 
 def _texts(column: pd.Series) -> list[str]:
@@ -170,12 +177,12 @@ def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
         )
 
 
-def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> None:
+def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> bool:
     """All groups of one member, and other columns that hold members too."""
     others = _siblings(block.member, [str(c) for c in table.columns])
     others = others or _same_labels(block, table, formula)
     if not others:
-        return
+        return False
     members = [block.member, *others]
     listed = ", ".join(f'"{name}"' for name in members)
     shown = ", ".join(f"`{name}`" for name in others[:_SHOWN])
@@ -189,6 +196,7 @@ def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> 
         SpecificationWarning,
         stacklevel=3,
     )
+    return True
 
 
 def _siblings(name: str, names: list[str]) -> list[str]:
