@@ -159,9 +159,12 @@ def _mistake(
     for key in kwargs:
         if key not in known and len(known) == len(parameters):
             return f"{name}() has no argument `{key}`.{meant(key, known)} {takes}"
+    if not known and args:
+        return f"{name}() takes no arguments, and got {len(args)}."
     if len(args) > len(positional):
+        counted = f"{len(args)} argument{'s' * (len(args) > 1)}"
         return (
-            f"{name}() got {len(args)} arguments without a name; at most {len(positional)} may "
+            f"{name}() got {counted} without a name; at most {len(positional)} may "
             f"stand so ({', '.join(positional) or 'none'}), the others by name. {takes}"
         )
     twice = [key for key in positional[: len(args)] if key in kwargs]

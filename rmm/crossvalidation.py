@@ -302,10 +302,11 @@ def check_comparable(models: Mapping[str, Model]) -> None:
             )
         ours, theirs = list(unit_labels(first)), list(unit_labels(other))
         if ours != theirs:
-            odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), "their order")
+            odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
+            what = "they stand in different orders" if odd is None else f"only one has {odd}"
             raise DataError(
-                f"{names[0]!r} has {len(ours)} units, {name!r} has {len(theirs)}; only one of them "
-                f"has {odd}. Models are compared on the same units: fit both to the same table."
+                f"{names[0]!r} has {len(ours)} units, {name!r} has {len(theirs)}; {what}. "
+                "Models are compared on the same units: fit both to the same table."
             )
         for key in first.spec.family.observed:
             one, two = first.design.outcome[key], other.design.outcome[key]

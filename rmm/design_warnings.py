@@ -20,10 +20,13 @@ from rmm.errors import SpecificationWarning
 from rmm.fixed_effects import FixedEffects, fixed_effects
 from rmm.model import Model
 from rmm.separation import separating
+from rmm.tables import Array
 from rmm.variance_identification import RESIDUAL, Unidentified, find_unidentified
 
 _FEW_LEVELS = 10  # so many columns are nothing unusual, however few groups there are
 _SHOWN = 4  # names that a message lists
+_SEPARATORS = (";", "|", ",", "/")  # between members that stand in one cell
+_RECUR = 0.8  # of several members in one cell so few are different ones
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,33 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
 def groups_of_one(look: Look) -> Iterator[str]:
     """Every group has one row: a member's weight is 1, and nothing is aggregated."""
     grouped, spec = look.model.grouped, look.model.spec
-    if not spec.members or len(grouped.frame) > grouped.groups.count:
+    if look.model.wide or not spec.members or len(grouped.frame) > grouped.groups.count:
         return
-    for part in spec.members:
+    for part, units in zip(spec.members, grouped.members, strict=True):
         if part.weight.constraint == "group":
             block = part.block
-            rest = f" {part.b_w} has nothing to divide." if part.estimated else ""
             yield (
                 f"Every group of `{block.group}` has one member of `{block.member}` only: its "
                 f"weight is 1 whatever the function, and the block is an ordinary regression on "
-                f"`{block.member}`'s variables and effects.{rest} If groups have more members, the "
+                f"`{block.member}`'s variables and effects. If groups have more members, the "
                 "table lacks them: it needs one row per membership, not one row per group."
+                + _listed_in_cells(units.labels)
             )
             return
+
+
+def _listed_in_cells(labels: Array) -> str:
+    """A sentence where ids look like lists of several members, who stand in other cells too."""
+    texts = [label for label in labels if isinstance(label, str)]
+    for separator in _SEPARATORS:
+        several = [text for text in texts if separator in text]
+        parts = [part.strip() for text in texts for part in text.split(separator)]
+        if len(several) > len(labels) / 2 and len(set(parts)) < _RECUR * len(parts):
+            return (
+                f" Ids such as {several[0]!r} look like several members in one cell: make a row of "
+                f"each, with .str.split({separator!r}) and .explode()."
+            )
+    return ""
 
 
 # ---- standard deviations ----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from rmm.weights import Aggregate, Column, TableCall, describe, walk
 _ORDERED = ("first", "last")
 _STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
 _SCALES = 1e-6  # weights this close to the span of their derivatives, relative, are in it
+_TOGETHER, _SHARE = 1e-7, 1e-4  # singular value of no direction; part of one that counts
 _ROUNDING = 8 * float(np.finfo(float).eps)  # of a column's largest value
 _LEAST = 1e-140  # squares of values below it, or above its inverse, are not finite
 _RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
@@ -157,6 +158,14 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
     if weight.constraint != "group":
         return
     varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
+    if len(np.unique(group)) == len(group):
+        raise DataError(
+            f"Every group of `{part.block.group}` has one member of `{part.block.member}` only, "
+            f"so that its weight is 1 whatever {part.b_w} is. If groups have more members, the "
+            "table lacks them: it needs one row per membership, not one row per group "
+            "(rmm.to_long makes such a table of a wide one). Otherwise there are no weights to "
+            "estimate: use fn(w ~ 1/n)."
+        )
     if not any(varies.values()):
         named = ", ".join(f"`{c}`" for c in weight.variables)
         found = (
@@ -266,6 +275,64 @@ def warn_of_idle_coefficients(
     return idle
 
 
+def warn_of_joint_coefficients(
+    part: MemberPart,
+    columns: Mapping[str, Array],
+    start: Array,
+    scales: Array,
+    idle: Collection[str],
+) -> None:
+    """Warn of weight coefficients that move weights together, such as those of x and 2*x.
+
+    At two places the derivatives of all weights by the coefficients are of less than full rank.
+    `idle` coefficients, which have a warning already, are left out.
+    """
+    names = [name for name in part.weight.parameters if name not in idle]
+    rng = np.random.default_rng(0)
+    joint: set[str] = set()
+    for _ in range(2):
+        at = dict(
+            zip(part.weight.parameters, rng.uniform(0.2, 0.5, len(scales)) / scales, strict=True)
+        )
+        matrix = _slopes(part, columns, start, at, scales)
+        matrix = matrix[:, [name not in idle for name in part.weight.parameters]]
+        lengths = np.linalg.norm(matrix, axis=0)
+        if len(names) < 2 or not np.isfinite(lengths).all() or not lengths.all():
+            return
+        _, sizes, directions = np.linalg.svd(matrix / lengths, full_matrices=False)
+        null = directions[sizes < _TOGETHER * sizes[0]]
+        if not len(null):
+            return
+        shares = np.abs(null).max(axis=0)
+        joint |= {n for n, share in zip(names, shares, strict=True) if share > _SHARE}
+    shown = [f"{part.b_w}[{name}]" for name in names if name in joint]
+    warnings.warn(
+        f"{' and '.join(shown)} move the weights `{part.weight.text}` in the same way: the data "
+        "know what they do together and nothing about its parts, which are the priors'. Keep one "
+        "of them, or variables that are no linear combinations of each other.",
+        SpecificationWarning,
+        stacklevel=2,
+    )
+
+
+def _slopes(
+    part: MemberPart,
+    columns: Mapping[str, Array],
+    start: Array,
+    at: Mapping[str, float],
+    scales: Array,
+) -> Array:
+    """(M, K) derivatives of weights by the coefficients, each in units of its prior's sd."""
+    slopes = []
+    for name, scale in zip(part.weight.parameters, scales, strict=True):
+        low, high = (
+            part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
+            for step in (-_STEP, _STEP)
+        )
+        slopes.append((high - low) / (2 * _STEP))
+    return np.stack(slopes, axis=1)
+
+
 def warn_of_free_scale(
     part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
 ) -> None:
@@ -281,15 +348,8 @@ def warn_of_free_scale(
     rng = np.random.default_rng(0)
     for _ in range(2):
         at = dict(zip(names, rng.uniform(0.2, 0.5, len(names)) / scales, strict=True))
-        slopes = []
         weights = part.weight.weights(columns, start, at)
-        for name, scale in zip(names, scales, strict=True):
-            low, high = (
-                part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
-                for step in (-_STEP, _STEP)
-            )
-            slopes.append((high - low) / (2 * _STEP))
-        matrix = np.stack(slopes, axis=1)
+        matrix = _slopes(part, columns, start, at, scales)
         if not (np.isfinite(weights).all() and np.isfinite(matrix).all()):
             return  # outside the function's domain: initial values will say so
         left = weights - matrix @ np.linalg.lstsq(matrix, weights, rcond=None)[0]

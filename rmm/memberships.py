@@ -15,6 +15,7 @@ from rmm.identification import (
     check_weight_variables,
     warn_of_free_scale,
     warn_of_idle_coefficients,
+    warn_of_joint_coefficients,
     warn_of_means,
     warn_of_order,
     warn_of_total_scales,
@@ -197,6 +198,7 @@ def _check(
         check_weight_variables(part, units.group, inputs)
         warn_of_total_scales(part, columns, units.segments)
         idle = warn_of_idle_coefficients(part, columns, units.segments, scales)
+        warn_of_joint_coefficients(part, columns, units.segments, scales, idle)
         warn_of_free_scale(part, columns, units.segments, scales)
         warn_of_location(part, columns, units.segments, scales, idle)
         warn_of_weights_of_constants(part, found.values, units.group)
@@ -276,7 +278,7 @@ def _features(
     if any(t.weighted for t in terms) and (weight < 0).any():
         raise DataError(
             f"`{terms[0].label}` needs weights that are not negative, and `{part.weight.text}` "
-            f"is negative in {(weight < 0).sum()} memberships."
+            f"is negative in {_counted(weight < 0)}."
         )
     share = normalise(weight, "group", units.segments)
     frame = units.of(grouped.frame)
@@ -338,7 +340,7 @@ def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: in
     if weight.constraint != "none" and (raw < 0).any():
         row = int(np.argmax(raw < 0))
         raise DataError(
-            f"The weight function `{weight.text}` is negative in {(raw < 0).sum()} memberships; "
+            f"The weight function `{weight.text}` is negative in {_counted(raw < 0)}; "
             f"the first is in {places.name_row(row)}: {raw[row]:g}. Weights that are normalised "
             "must not be negative: transform the variable, e.g. exp(x)."
         )
@@ -349,6 +351,11 @@ def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: in
         groups_of_fit = np.count_nonzero(units.present[:known])
         values = values * groups_of_fit / values[: units.start[known]].sum()
     return values
+
+
+def _counted(flags: Array) -> str:
+    count = int(flags.sum())
+    return f"{count} membership{'s' * (count != 1)}"
 
 
 def fixed_sum(

@@ -48,7 +48,8 @@ class Dropped:
         plural = {"stratum": "strata"}.get(self.unit, f"{self.unit}s")
         what = ", ".join(f"{name}: {count}" for name, count in self.columns.items())
         return (
-            f"{len(self.units)} of {self.total} {plural} dropped ({self.rows} rows; missing {what})"
+            f"{len(self.units)} of {self.total} {plural} dropped "
+            f"({self.rows} row{'s' * (self.rows != 1)}; missing {what})"
         )
 
 

@@ -60,6 +60,8 @@ class Model:
         Effects that an engine need not sample as they stand.
     na : tuple of str or None
         Texts that mean a missing value in text files, those of new data too.
+    wide : bool
+        Whether the table looks like a wide one, which the user has been warned of.
     """
 
     formula: str
@@ -75,6 +77,7 @@ class Model:
     dropped: Dropped | None = None
     integration: Integration | None = None
     na: tuple[str, ...] | None = None
+    wide: bool = False
 
 
 def prepare(
@@ -110,7 +113,8 @@ def prepare(
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     grouped = group_table(written, rows)
-    check_table(grouped, rows, from_text=na is None and is_text_file(data))
+    in_file = is_text_file(data)
+    wide = check_table(grouped, rows, from_text=in_file and na is None, in_memory=not in_file)
     grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
@@ -127,6 +131,7 @@ def prepare(
     return Model(
         formula, spec, grouped, design, recipe, choice, resolved, transform, used, missing,
         dropped, find_integration(spec, design), None if na is None else tuple(na),
+        wide,
     )  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def _predicted(model: Model, run: Run, kind: str, seed: int) -> tuple[Array, Arr
     except DataError as error:  # weights that are not finite
         raise PriorError(
             f"The priors of the weight coefficients reach values that give no weights: {error} "
-            "Give narrower ones."
+            "Or give priors that keep to values of the coefficients that do."
         ) from error
 
 

@@ -20,6 +20,7 @@ RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
 ESS_OF_WEIGHTS = 400  # wanted where draws are weighted, whatever `chains` is
 INNER_LIMIT = 1.0  # variance of the log weights at one hyperparameter value
+_LONG = 1e6  # numbers that are not written out
 _LEGACY_POINTS = 10_000  # fits saved before their number was kept: the limit is 0.7
 
 
@@ -59,8 +60,10 @@ class Weighing:
                 f"{self.limit:.2f} is allowed at {self.points:,} points"
             )
         if not self.inner_variance <= INNER_LIMIT:
+            varies = self.inner_variance
+            shown = f"{varies:.1f}" if varies < _LONG else f"{varies:.0e}"
             return (
-                f"the log weights of the effects vary by {self.inner_variance:.1f} at one value "
+                f"the log weights of the effects vary by {shown} at one value "
                 f"of the other parameters, at most {INNER_LIMIT:g} is allowed"
             )
         return ""

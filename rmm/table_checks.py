@@ -22,9 +22,13 @@ from rmm.weights import Column
 
 _FEW_LEVELS = 10  # a category with no more levels is never said to have too many
 _SHOWN = 5
+#: What str() makes of missing values; "None" may be the name of a category, but hardly an id.
+_WRITTEN_MISSING = ("nan", "<NA>", "NaT")
 
 
-def check_table(grouped: Grouped, table: pd.DataFrame, *, from_text: bool) -> None:
+def check_table(
+    grouped: Grouped, table: pd.DataFrame, *, from_text: bool, in_memory: bool = False
+) -> bool:
     """Warn of what a table may not mean.
 
     Parameters
@@ -34,6 +38,13 @@ def check_table(grouped: Grouped, table: pd.DataFrame, *, from_text: bool) -> No
         With the columns that the formula does not use.
     from_text : bool
         Whether it is from a text file for which `na=` was not given.
+    in_memory : bool
+        Whether it is from no text file at all.
+
+    Returns
+    -------
+    bool
+        Whether it looks like a wide table.
 
     Warns
     -----
@@ -44,15 +55,20 @@ def check_table(grouped: Grouped, table: pd.DataFrame, *, from_text: bool) -> No
     """
     formula = grouped.formula
     categories = [c for c, _ in _categories(grouped)]
-    for name in sorted({*id_columns(formula), *categories}):
+    ids = set(id_columns(formula))
+    for name in sorted({*ids, *categories}):
         _warn_of_labels(table[name], from_text)
+        if in_memory:
+            _warn_of_written_missing(table[name], {"None"} if name in ids else set())
     for name in sorted(id_columns(formula)):
         _warn_of_decimals(table[name])
     for name, units in _categories(grouped):
         _warn_of_many_levels(name, table[name].nunique(), units)
+    wide = False
     for block, members in zip(formula.members, grouped.members, strict=True):
         if len(members.code) > 1 and int(np.diff(members.start).max()) == 1:
-            _warn_of_wide(block, table, formula)
+            wide |= _warn_of_wide(block, table, formula)
+    return wide
 
 
 def _texts(column: pd.Series) -> list[str]:
@@ -87,6 +103,20 @@ def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
             f"Column `{column.name}` holds {missing[0]!r} ({count} row{'s' * (count > 1)}), which "
             f"is a label like any other. If it means a missing value, give na=[{missing[0]!r}]; "
             "if not, na=[] says so.",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_written_missing(column: pd.Series, more: set[str]) -> None:
+    """Texts that missing values become: empty slots would be one member of many groups."""
+    found = [text for text in _texts(column) if text in {*_WRITTEN_MISSING, *more}]
+    if found:
+        count = int(column.isin(found).sum())
+        warnings.warn(
+            f"Column `{column.name}` holds {found[0]!r} ({count} row{'s' * (count > 1)}), which "
+            "is a label like any other, and what a missing value becomes by .astype(str). If it "
+            f"means a missing value, make it one: .replace({{{found[0]!r}: None}}).",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -147,12 +177,12 @@ def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
         )
 
 
-def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> None:
+def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> bool:
     """All groups of one member, and other columns that hold members too."""
     others = _siblings(block.member, [str(c) for c in table.columns])
     others = others or _same_labels(block, table, formula)
     if not others:
-        return
+        return False
     members = [block.member, *others]
     listed = ", ".join(f'"{name}"' for name in members)
     shown = ", ".join(f"`{name}`" for name in others[:_SHOWN])
@@ -166,6 +196,7 @@ def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> 
         SpecificationWarning,
         stacklevel=3,
     )
+    return True
 
 
 def _siblings(name: str, names: list[str]) -> list[str]:

@@ -104,7 +104,7 @@ def _message(
         f"The weight function `{weight.text}` is {found} in {places.name_row(row)}"
         f"{', where ' + given if given else ''}{where}. "
     )
-    zero = [f"`{name}`" for name in weight.variables if columns[name][row] == 0]
+    zero = _zeros(weight, columns, start, at, row) if np.isinf(raw[row]) else []
     if at and zero:
         return start_of + (
             f"A power, a quotient or a logarithm of 0 is not finite for every value of "
@@ -122,6 +122,20 @@ def _message(
         "Weights are finite numbers: check for zeros in denominators and for logarithms and roots "
         "of values outside their range."
     )
+
+
+def _zeros(
+    weight: WeightFunction,
+    columns: Mapping[str, Array],
+    start: Array,
+    at: Mapping[str, float],
+    row: int,
+) -> list[str]:
+    """Variables that are 0 in a row whose weight is finite if they are 1."""
+    zero = [name for name in weight.variables if columns[name][row] == 0]
+    ones = {name: np.where(columns[name] == 0, 1.0, columns[name]) for name in zero}
+    finite = np.isfinite(weight.raw({**columns, **ones}, start, at)[row])
+    return [f"`{name}`" for name in zero] if finite else []
 
 
 def _zero_sum(

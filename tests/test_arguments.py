@@ -165,7 +165,7 @@ def test_an_unknown_family_is_named(name: Any, hint: str) -> None:
         (lambda: rmm.simulate(FORMULA, {}, members=3), RmmError, "Did you mean `membership`"),
         (lambda: ONE.predict(newdat=TABLE), BackendError, r"Fit.predict\(\) has no argument"),
         (lambda: ONE.weights(3.5), BackendError, "`block` must be a whole number"),
-        (lambda: ONE.summary(1), BackendError, r"Fit.summary\(\) got 1 arguments"),
+        (lambda: ONE.summary(1), BackendError, r"Fit.summary\(\) takes no arguments, and got 1\."),
     ],
 )
 def test_calls_that_do_not_fit(call: Any, error: type[RmmError], message: str) -> None:

@@ -155,3 +155,40 @@ def test_checks_are_quick() -> None:
         assert [text for check in CHECKS for text in check(Look(model))] == []
         seconds.append(time.perf_counter() - begin)
     assert min(seconds) < 0.010
+
+
+def told_of(table: pd.DataFrame, member: str) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_design(prepare(f"y ~ 1 + mm(id({member}, deal), RE=TRUE)", table))
+    return [str(w.message) for w in caught if "Every group" in str(w.message)]
+
+
+def test_a_wide_table_has_one_warning() -> None:
+    rng = np.random.default_rng(2)
+    bank = np.array([f"bank {i}" for i in range(9)])
+    table = pd.DataFrame({"deal": np.arange(40), "y": rng.normal(size=40)})
+    table = table.assign(bank1=rng.choice(bank, 40), bank2=rng.choice(bank, 40))
+    (message,) = told_of(table, "bank1")
+    assert "rmm.to_long" in message
+    (alone,) = told_of(table.drop(columns="bank2"), "bank1")
+    assert "one row per membership" in alone
+    assert "in one cell" not in alone
+
+
+@pytest.mark.parametrize("separator", [";", ", ", " | "])
+def test_several_members_in_one_cell_are_named(separator: str) -> None:
+    rng = np.random.default_rng(2)
+    bank = np.array([f"bank {i}" for i in range(9)])
+    cells = [separator.join(rng.choice(bank, 1 + i % 4, replace=False)) for i in range(40)]
+    table = pd.DataFrame({"deal": np.arange(40), "y": rng.normal(size=40), "banks": cells})
+    (message,) = told_of(table, "banks")
+    assert f"make a row of each, with .str.split({separator.strip()!r}) and .explode()" in message
+
+
+def test_names_with_commas_are_no_lists() -> None:
+    rng = np.random.default_rng(2)
+    names = [f"Doe{i}, Jo{i}" for i in range(40)]
+    table = pd.DataFrame({"deal": np.arange(40), "y": rng.normal(size=40), "boss": names})
+    (message,) = told_of(table, "boss")
+    assert "in one cell" not in message

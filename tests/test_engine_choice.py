@@ -85,6 +85,7 @@ def test_laplace_runs_where_its_checks_hold(table: pd.DataFrame) -> None:
         ({"pareto_k": 0.9}, r"laplace: Pareto k of the importance weights is 0\.90"),
         ({"ess": 120.0}, "laplace: 120 effective draws, 400 wanted"),
         ({"inner_variance": 3.0}, r"laplace: the log weights of the effects vary by 3\.0"),
+        ({"inner_variance": 6.78e38}, r"effects vary by 7e\+38 at one value"),
     ],
 )
 def test_stan_takes_over_where_a_check_fails(

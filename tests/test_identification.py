@@ -286,3 +286,45 @@ def test_a_function_of_the_size_alone_has_no_variable(coalitions: pd.DataFrame) 
     message = "`1/n\\^b` has no variable of the members. Under constraint 1"
     with pytest.raises(rmm.DataError, match=message):
         prepare("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n^b), RE=TRUE)", coalitions)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        ("exp(b1*s + b2*s3)", ["b1", "b2"]),
+        ("1/(1 + (n-1)*exp(-(b0 + b1*s + b2*s3)))", ["b0", "b1", "b2"]),
+        ("exp(b1*s + b2*s)", ["b1", "b2"]),
+        ("exp(b1*s)*exp(b2*x)*exp(b3*center(s))", ["b1", "b3"]),
+        ("1/(1 + (n-1)*exp(-(b1*b2*s)))", ["b1", "b2"]),
+    ],
+)
+def test_coefficients_that_move_weights_together_are_named(
+    function: str, names: list[str], coalitions: pd.DataFrame
+) -> None:
+    data = coalitions.assign(s3=3 - 2 * coalitions["s"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prepare(f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ {function}), RE=TRUE)", data)
+    found = [str(w.message) for w in caught if "in the same way" in str(w.message)]
+    assert len(found) == 1
+    assert found[0].startswith(" and ".join(f"b_w[{name}]" for name in names) + " move")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "exp(b1*s + b2*s2)",
+        "1/(1 + (n-1)*exp(-(b0 + b1*s)))",
+        "1/n^exp(-(b0 + b1*s + b2*x))",
+        "exp(b1*s + b2*lead)",
+        "exp(b1*s + b2*(s == max(s)))",
+    ],
+)
+def test_coefficients_of_variables_that_are_nearly_the_same_have_no_warning(
+    function: str, coalitions: pd.DataFrame
+) -> None:
+    rng = np.random.default_rng(1)
+    data = coalitions.assign(s2=coalitions["s"] + 1e-4 * rng.normal(size=len(coalitions)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ {function}), RE=TRUE)", data)

@@ -12,7 +12,7 @@ import pytest
 
 import rmm
 from rmm.formula import parse_formula
-from rmm.missing import drop_incomplete
+from rmm.missing import Dropped, drop_incomplete
 from rmm.model import prepare
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ s), RE=TRUE) + hm(id=cid)"
@@ -64,6 +64,11 @@ def test_groups_go_whole_and_others_stay_as_they_are(holed: pd.DataFrame) -> Non
     assert "group g003, g010, g011." in message
     # Rows keep the numbers that they have in the user's table.
     assert set(model.design.rows) == set(rest.index)
+
+
+def test_what_was_dropped_is_counted_in_words() -> None:
+    one = Dropped("group", (4,), 60, 1, {"x": 1})
+    assert str(one) == "1 of 60 groups dropped (1 row; missing x: 1)"
 
 
 def test_unused_columns_and_complete_tables_drop_nothing(coalitions: pd.DataFrame) -> None:

@@ -239,3 +239,32 @@ def test_numbers_in_disguise_are_refused_without_a_warning_of_many_levels() -> N
         warnings.simplefilter("error")
         with pytest.raises(rmm.DataError, match="numbers written as text"):
             prepare("y ~ 1 + income", units(income=texts))
+
+
+@pytest.mark.parametrize(
+    ("missing", "text"), [(np.nan, "nan"), (pd.NA, "<NA>"), (pd.NaT, "NaT"), (None, "None")]
+)
+def test_missing_values_that_were_written_out_are_no_members(missing: Any, text: str) -> None:
+    """An empty slot that became text would be a member of many groups."""
+    club = np.array([str(missing) if i % 5 == 0 else f"club {i % 7}" for i in range(ROWS)], object)
+    table = units(club=club, trip=np.arange(ROWS) // 2)
+    table["y"] = table.groupby("trip")["y"].transform("first")
+    message = rf"`club` holds '{text}' \(8 rows\).*what a missing value becomes by .astype\(str\)"
+    with pytest.warns(rmm.SpecificationWarning, match=message):
+        prepare("y ~ 1 + mm(id(club, trip), RE=TRUE)", table)
+
+
+def test_names_that_look_like_missing_values_are_nothing_unusual() -> None:
+    """A category None; NA, the code of Namibia; a club called Nan."""
+    table = units(faith=cycle(["None", "some"]), land=cycle(["NA", "DE", "FR"]))
+    table = table.assign(club=cycle(["Nan", "Ann", "Bea"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare("y ~ 1 + faith + land + hm(id=club)", table.assign(z=np.arange(ROWS)))
+
+
+def test_a_wide_table_is_named_before_weights_that_cannot_vary() -> None:
+    table = units(boss=cycle(["a", "b", "c", "d"]), firm=range(ROWS), pay=np.linspace(1, 2, ROWS))
+    message = r"Every group of `firm` has one member of `boss` only.*one row per membership"
+    with pytest.raises(rmm.DataError, match=message):
+        prepare("y ~ 1 + mm(id(boss, firm), vars(pay), fn(w ~ exp(b1*pay)), RE=TRUE)", table)

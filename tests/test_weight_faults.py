@@ -116,6 +116,15 @@ def test_zero_to_a_power_is_not_blamed_on_the_location(weight: str) -> None:
     assert "center(" not in str(caught.value)
 
 
+def test_a_zero_that_does_no_harm_is_not_blamed() -> None:
+    weight = parse_weights("w ~ 1/n^exp(-(b1*year + x))")
+    x = np.array([1.0, 0.5, 0.0, 1.0, 0.0, 0.0])
+    year = np.array([1990.0, 1991.0, 1992.0, 1990.0, 1994.0, 1995.0])
+    with pytest.raises(rmm.DataError, match=r"center\(year\)") as caught:
+        finite_weights(weight, {"year": year, "x": x}, START, PLACES, {"b1": -0.9})
+    assert "no members" not in str(caught.value)
+
+
 def test_a_root_of_a_negative_number_is_not_blamed_on_the_location() -> None:
     weight = parse_weights("w ~ sqrt(b1*x)")
     message = r"is not a number in row 6 .*, where x = 1 at b1 = -1\..*logarithms and roots"
