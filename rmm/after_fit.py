@@ -199,7 +199,8 @@ class AfterFit:
         SpecificationWarning
             Without `refit`, names the units whose Pareto k is too large.
         ConvergenceWarning
-            Names the units whose refits have not converged.
+            Names the units whose refits have not converged, or whose weights are not to be
+            trusted.
         """
         refits = Refits(self.model, self.program, self.settings, self.backend)
         return loo(self._pointwise(), refits if refit else None)

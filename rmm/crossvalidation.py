@@ -25,6 +25,7 @@ from rmm.prediction import log_likelihood, unit_labels
 from rmm.programs import find_language
 from rmm.progress import progress_bar
 from rmm.subset import some_groups, some_rows
+from rmm.summary import weighing
 from rmm.tables import Array
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _refitted(result: Any, tree: xarray.DataTree, refits: Refits, bad: Array) ->
     together = flat_log_likelihood(tree)
     elpd, p = result.elpd_i.to_numpy().copy(), result.p_loo_i
     everything = logsumexp(together, axis=0) - np.log(len(together))
-    p, mixed = everything - elpd, {}
+    p, mixed, doubts = everything - elpd, {}, {}
     with progress_bar(None, "loo: refits") as listener:
         for done, unit in enumerate(bad, start=1):
             run = refits.without(int(unit))
@@ -180,10 +181,15 @@ def _refitted(result: Any, tree: xarray.DataTree, refits: Refits, bad: Array) ->
             elpd[unit] = logsumexp(each) - np.log(len(each))
             p[unit] = everything[unit] - elpd[unit]
             result.pareto_k[int(unit)] = 0.0
-            mixed[int(unit)] = _rhat(each, refits.settings.chains)
+            weighed = weighing(run)
+            if weighed is None:
+                mixed[int(unit)] = _rhat(each, refits.settings.chains)
+            else:  # there are no chains that could be apart
+                doubts[int(unit)] = weighed.doubt()
             if listener is not None:
                 listener(done, len(bad))
     _warn_of_refits(result, mixed)
+    _warn_of_weights(result, doubts)
     result.elpd_i = result.elpd_i.copy(data=elpd)
     result.p_loo_i = result.elpd_i.copy(data=p)
     result.elpd, result.p = float(elpd.sum()), float(p.sum())
@@ -210,6 +216,20 @@ def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
         f"{len(stuck)} of {len(mixed)} refits have not converged (without {named}): R-hat of the "
         f"log likelihood of what was left out is up to {max(mixed[u] for u in stuck):.2f} "
         f"({_RHAT} wanted). Refits have the fit's settings: fit with more warmup and draws.",
+        ConvergenceWarning,
+        stacklevel=6,
+    )
+
+
+def _warn_of_weights(result: Any, doubts: Mapping[int, str]) -> None:
+    """Refits whose draws have weights that are not to be trusted, or too few of them."""
+    doubtful = [unit for unit, doubt in doubts.items() if doubt]
+    if not doubtful:
+        return
+    warnings.warn(
+        f"{len(doubtful)} of {len(doubts)} refits by weighted draws are not to be trusted (without "
+        f"{_named(result, doubtful)}): {doubts[doubtful[0]]}. Refits have the fit's settings: fit "
+        'with more effective draws (ess=), or with backend="stan" or backend="jags".',
         ConvergenceWarning,
         stacklevel=6,
     )

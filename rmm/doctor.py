@@ -1,15 +1,16 @@
-"""What is installed, which backends run here, and how to mend what does not."""
+"""What is installed, which backends run here, what `auto` takes, how to mend what does not."""
 
 from __future__ import annotations
 
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from rmm.backends import BACKENDS, HIDDEN, find_backend
+from rmm.engine_choice import ORDER
 from rmm.errors import RmmError
 
 PACKAGES = (
@@ -45,7 +46,19 @@ def diagnose(
     for name in BACKENDS:
         if name not in HIDDEN:
             findings.append(_backend(name, prove, announce))
-    return findings
+    running = {f.subject.removeprefix("backend ") for f in findings if f.state == "ok"}
+    return [*findings, _choice([name for name in ORDER if name in running])]
+
+
+def _choice(running: Sequence[str]) -> Finding:
+    """What backend="auto", the default of `rmm.fit`, takes of the engines that run here."""
+    if not running:
+        return Finding("auto", "missing", "no engine runs here")
+    first, *others = running
+    if not others:
+        return Finding("auto", "ok", f"takes {first}: no other engine runs here")
+    what = f"takes {first} where it covers the model and its checks hold, else {others[0]}"
+    return Finding("auto", "ok", what + "".join(f", and {n} where that fails" for n in others[1:]))
 
 
 def _package(name: str) -> Finding:

@@ -19,7 +19,7 @@ from rmm.model import Model
 from rmm.own_program import check_variables, drawn_only, language_of, read_program
 from rmm.programs import find_language
 from rmm.progress import announce, progress_bar
-from rmm.summary import ESS_OF_WEIGHTS, weighing
+from rmm.summary import weighing
 
 AUTO = "auto"
 ORDER: tuple[str, ...] = ("laplace", "stan", "jags")
@@ -241,11 +241,7 @@ def _with_time_left(asked: Request, began: float, against: Sequence[str]) -> Req
 def _doubt(fit: Fit) -> str:
     """Why another engine ought to be asked; empty where that would change nothing."""
     found = weighing(fit.run)
-    if found is None:
-        return ""
-    if found.problem() or found.ess >= ESS_OF_WEIGHTS:
-        return found.problem()
-    return f"{found.ess:.0f} effective draws, {ESS_OF_WEIGHTS} wanted"
+    return "" if found is None else found.doubt()
 
 
 def _first_line(error: Exception) -> str:

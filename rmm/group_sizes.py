@@ -198,6 +198,16 @@ def sampled_draws(
     }
 
 
+def moved_by_sizes(spec: ModelSpec, members: tuple[Membership, ...]) -> frozenset[str]:
+    """Parameters whose prior is stated at a typical size, not for what is reported."""
+    at = [p for p, m in zip(spec.members, members, strict=True) if m.typical_size != 1]
+    return frozenset(name for part in at for name in _moved(part))
+
+
+def _moved(part: MemberPart) -> tuple[str, ...]:
+    return part.b, part.sigma, part.u, part.sigma_slope, part.u_slope
+
+
 def size_changes(
     spec: ModelSpec, members: tuple[Membership, ...], draws: Mapping[str, Array]
 ) -> dict[str, Array]:
@@ -208,8 +218,7 @@ def size_changes(
         if power is None or part.b_w not in draws:
             continue
         change = member.typical_size ** (power.factor * draws[part.b_w][..., power.index])
-        names = (part.b, part.sigma, part.u, part.sigma_slope, part.u_slope)
-        out |= dict.fromkeys(names, change)
+        out |= dict.fromkeys(_moved(part), change)
     return out
 
 

@@ -68,6 +68,12 @@ class Weighing:
             )
         return ""
 
+    def doubt(self) -> str:
+        """The same, or that effective draws are too few; empty if nothing."""
+        if self.problem() or self.ess >= ESS_OF_WEIGHTS:
+            return self.problem()
+        return f"{self.ess:.0f} effective draws, {ESS_OF_WEIGHTS} wanted"
+
 
 def weighing(run: Run) -> Weighing | None:
     """What an engine says of its weights; None where draws have none."""

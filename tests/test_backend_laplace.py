@@ -319,6 +319,22 @@ def test_a_folded_proposal_has_the_density_of_its_draws() -> None:
     assert draws[:, 0].mean() == pytest.approx(mean, abs=5e-3)
 
 
+@pytest.mark.parametrize("narrow", [0.5, 1e-4, 1e-9])
+def test_a_proposal_along_a_ridge_has_a_density(narrow: float) -> None:
+    """That of the multivariate t, from its formula: the determinant and the inverse by hand.
+
+    (SciPy's own refuses scale matrices whose eigenvalues are 1e10 apart.)
+    """
+    factor, df = np.array([[2.0, 0.0], [1.0, narrow]]), 5.0
+    proposal = Proposal(np.array([0.3, -0.1]), factor, np.array([False, False]))
+    moved = np.array([[0.4, -1.2], [0.0, 3.0], [-2.0, 0.5]])  # in units of the factor
+    theta = proposal.centre + moved @ factor.T
+    found = proposal.log_density(theta)
+    # gamma((5 + 2) / 2) / gamma(5 / 2) = 5 / 2, so that the constant is 1 / (2 pi det).
+    expected = -np.log(2 * np.pi * 2 * narrow) - 3.5 * np.log1p((moved**2).sum(axis=1) / df)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 # -- draws ---------------------------------------------------------------------------------------
 
 

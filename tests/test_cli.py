@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,31 @@ def test_doctor_tells_by_its_exit_code(
     assert main(["doctor", "--json"]) == 1
     shown = capsys.readouterr().out
     assert json.loads(shown[shown.index("[") :])[0]["remedy"] == "what to do"
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ((), "takes laplace where .* hold, else stan, and jags where that fails"),
+        (("stan",), "takes laplace where .* hold, else jags"),
+        (("stan", "jags"), "takes laplace: no other engine runs here"),
+        (("laplace", "stan", "jags"), "no engine runs here"),
+    ],
+)
+def test_doctor_says_what_auto_takes(
+    missing: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rmm import doctor
+    from rmm.backends.base import Availability
+
+    def stand_in(name: str) -> Any:
+        found = Availability(name not in missing, "a stand-in")
+        return SimpleNamespace(available=lambda: found)
+
+    monkeypatch.setattr(doctor, "find_backend", stand_in)
+    last = doctor.diagnose(prove=False)[-1]
+    assert last.subject == "auto" and last.state == ("missing" if len(missing) == 3 else "ok")
+    assert re.fullmatch(said, last.what)
 
 
 def test_plain_makes_json_of_numpy_and_missing_values() -> None:

@@ -268,8 +268,12 @@ def fitted_powers(b: float, replications: int) -> np.ndarray:
 
 
 @pytest.mark.recovery
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")  # 200 effective draws do
 def test_mean_and_sum_are_treated_alike() -> None:
-    """Biases at sum (0), mean (1) and half-way: small beside the estimates' sd, and mirrored."""
+    """Biases at sum (0), mean (1) and half-way: small beside the estimates' sd, and mirrored.
+
+    Seen: -.055, -.012 and .078 sds of the estimates (.14, .13, .13), each +- .058.
+    """
     found = {b: fitted_powers(b, 300) - b for b in (0.0, 0.5, 1.0)}
     bias = {b: float(e.mean()) for b, e in found.items()}
     error = {b: float(e.std(ddof=1) / np.sqrt(len(e))) for b, e in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import special, stats
 
 import rmm
 from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
+from rmm.backends.laplace.importance import smoothed
 from rmm.backends.laplace.integrand import Integrand
 from rmm.errors import BackendError
 from rmm.inits import initial_values
@@ -148,6 +150,110 @@ def test_a_family_without_curvature_is_named_before_anything_starts() -> None:
     family = replace(GAUSSIAN, name="mine", curvature=None)
     with pytest.raises(BackendError, match="does not cover family 'mine'"):
         rmm.fit("y ~ 1", made_up_coalitions(40, 12), family, backend="laplace")
+
+
+def of_two_minds(groups: int, size: int, seed: int) -> pd.DataFrame:
+    """Half of the groups follow the members with large s (b = 3), half those with small s."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(groups), size)
+    m = np.concatenate([rng.choice(3 * size, size, replace=False) for _ in range(groups)])
+    s, x = rng.normal(size=(2, len(g)))
+    w = np.exp(np.where(g < groups / 2, 3.0, -3.0) * s)
+    y = np.bincount(g, w * x) / np.bincount(g, w) + 0.7 * rng.normal(size=groups)
+    return pd.DataFrame({"g": g, "m": m, "s": s, "x": x, "y": y[g]})
+
+
+def negative_share(table: pd.DataFrame, model: Any) -> float:
+    """P(b < 0 | y) of exp(b*s), by a grid over b and log sigma; coefficients integrated out."""
+    priors, J = model.priors.elements, table["g"].nunique()
+    level, wide = priors["alpha"][0].values
+    r = table.drop_duplicates("g")["y"].to_numpy() - level
+    x = table["x"].to_numpy() - model.design.members[0].center[0]
+    sd_b = priors["b_w"][0].values[1]
+    grid = np.sinh(np.linspace(-np.arcsinh(5 * sd_b), np.arcsinh(5 * sd_b), 300))
+    sigma = np.exp(np.linspace(np.log(0.3), np.log(2.0), 40))
+    inverse = np.diag([wide**-2, priors["b_l1"][0].values[1] ** -2])
+    log = np.empty((len(grid), len(sigma)))
+    for i, b in enumerate(grid):
+        power = b * table["s"]
+        w = np.exp(power - power.groupby(table["g"]).transform("max")).to_numpy()
+        X = np.column_stack([np.ones(J), np.bincount(table["g"], w * x)])
+        X[:, 1] /= np.bincount(table["g"], w)
+        for k, sd in enumerate(sigma):
+            precision = inverse + X.T @ X / sd**2
+            fitted = X @ np.linalg.solve(precision, X.T @ r / sd**2)
+            log[i, k] = -0.5 * (r @ (r - fitted) / sd**2 + np.linalg.slogdet(precision)[1])
+            log[i, k] += (1 - J) * np.log(sd) - 0.5 * (sd / priors["sigma_l2"][0].values[0]) ** 2
+        log[i] += stats.norm.logpdf(b, 0, sd_b)
+    p = np.exp(log - log.max()).sum(axis=1) * np.gradient(grid)
+    return float(p[grid < 0].sum() / p.sum())
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")  # it says so: flat
+@pytest.mark.parametrize(("seed", "prior_sd"), [(4, 60.0), (6, 60.0), (2, 6.0)])
+def test_all_of_a_wide_prior_of_weights_is_searched(seed: int, prior_sd: float) -> None:
+    """The flat likelihood far from 0, on both sides: within 4 standard errors of a share."""
+    table = of_two_minds(30, 4, seed)
+    fit = rmm.fit("y ~ 1 + mm(id(m, g), vars(x), fn(w ~ exp(b*s)))", table, seed=1,
+                  backend="laplace", priors={"b_w": f"normal(0, {prior_sd})"})  # fmt: skip
+    share = negative_share(table, fit.model)
+    error = np.sqrt(share * (1 - share) / fit.run.engine["ess"])
+    assert fit.converged
+    assert abs((fit.run.draws["b_w"] < 0).mean() - share) < 4 * error, share
+
+
+def test_nothing_to_sample_is_the_normal_posterior_itself() -> None:
+    """Both standard deviations held: the posterior of the coefficients is normal, by matrices.
+
+    Within 4 Monte Carlo errors of the means and 10% of the sds.
+    """
+    table, sds = made_up_coalitions(40, 12), (0.6, 1.3)
+    fit = rmm.fit(
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)", table, backend="laplace",
+        seed=1, priors=[f"sigma_l1 <- {sds[0]}", f"sigma_l2 <- {sds[1]}", "b_l1 ~ normal(0, 1)",
+                        "b_l2 ~ normal(0, 1)"],
+    )  # fmt: skip
+    ids, place = np.unique(table["gid"], return_inverse=True)
+    groups = table.drop_duplicates("gid").set_index("gid").loc[ids]
+    W = np.zeros((len(ids), table["pid"].nunique()))
+    np.add.at(W, (place, np.unique(table["pid"], return_inverse=True)[1]), 1.0)
+    W /= W.sum(axis=1, keepdims=True)
+    means = table.groupby("gid")["x"].mean().loc[ids]
+    X = np.column_stack([means, np.ones(len(ids)), groups["z"]])
+    V = sds[0] ** 2 * W @ W.T + sds[1] ** 2 * np.eye(len(ids))
+    covariance = np.linalg.inv(np.eye(3) + X.T @ np.linalg.solve(V, X))
+    mean = covariance @ X.T @ np.linalg.solve(V, groups["y"])
+    found = fit.summary().loc[["b_l1[x]", "b_l2[Intercept]", "b_l2[z]"]]
+    assert fit.converged and fit.diagnostics()["pareto_k"] == 0
+    assert (np.abs(found["mean"] - mean) < 4 * found["mcse_mean"]).all(), (found, mean)
+    np.testing.assert_allclose(found["sd"], np.sqrt(np.diag(covariance)), rtol=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_too_few_weights_for_a_tail_are_no_error(tmp_path: Path) -> None:
+    """`ess=5` of coefficients alone: 12 weights, of which no k can be told."""
+    formula = "y ~ 1 + x"
+    fit = rmm.fit(formula, table_of(), "binomial", backend="laplace", seed=1, ess=5, draws=50)
+    assert not fit.converged
+    assert fit.diagnostics()["pareto_k"] == np.inf
+    again = rmm.load(fit.save(tmp_path / "fit.rmm"))
+    assert not again.converged and again.diagnostics()["pareto_k"] == np.inf
+
+
+def test_smoothed_weights_without_a_tail() -> None:
+    weights, k = smoothed(np.array([3.0] * 60))
+    np.testing.assert_allclose(weights, 1 / 60)
+    assert k == 0
+    weights, k = smoothed(np.log([1.0, 2.0, 5.0]))
+    np.testing.assert_allclose(weights, [0.125, 0.25, 0.625])
+    assert k == np.inf
+    weights, k = smoothed(np.array([2.0, 2.0] + [-np.inf] * 60))  # all mass in two points
+    np.testing.assert_allclose(weights[:2], 0.5)
+    assert k == np.inf
+    weights, k = smoothed(np.r_[0.0, -1e4 * np.ones(99)])  # all mass in one, of a hundred
+    assert weights[0] == 1 and k == np.inf
+    weights, k = smoothed(np.full(30, -np.inf))
+    assert not weights.any() and k == np.inf
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,30 @@ def test_refits_that_do_not_mix_are_named(
     assert list(np.flatnonzero(found.elpd_i != rough.elpd_i)) == [1, 3]
 
 
+def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact values within 0.1 (5 errors of log mean p at 4,000 draws); no chain is judged.
+
+    R-hat of resampled draws says nothing; weights that are not to be trusted are named.
+    """
+    y = 1.0 + SIGMA * np.random.default_rng(11).normal(size=12)
+    priors = ["rmm", "b_l2[Intercept] ~ normal(0, 2)", f"sigma_l2 <- {SIGMA}"]
+    fit = rmm.fit("y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, ess=4000,
+                  backend="laplace")  # fmt: skip
+    monkeypatch.setattr("rmm.crossvalidation._too_large", lambda result: np.array([1, 3]))
+    monkeypatch.setattr("rmm.crossvalidation._rhat", lambda *given: pytest.fail("no chains here"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", rmm.ConvergenceWarning)
+        found = fit.loo(refit=True)
+    labels = found.elpd_i["group"].to_numpy()
+    expected = exact_loo(y)[labels[[1, 3]]]
+    np.testing.assert_allclose(found.elpd_i.to_numpy()[[1, 3]], expected, atol=0.1)
+    bad = replace(fit.run, engine={**fit.run.engine, "pareto_k": 0.93})
+    monkeypatch.setattr(Refits, "without", lambda self, unit: bad if unit == 3 else fit.run)
+    named = rf"1 of 2 refits by weighted draws .*without {labels[3]}\): Pareto k .* 0.93.*ess="
+    with pytest.warns(rmm.ConvergenceWarning, match=named):
+        fit.loo(refit=True)
+
+
 def test_without_a_unit_everything_else_stays(governments: pd.DataFrame) -> None:
     """The cut design is that of the table without the group's rows; units and priors stay."""
     model = prepare(FORMULA, governments)

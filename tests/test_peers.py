@@ -190,9 +190,11 @@ def test_point_12_every_chain_starts_elsewhere(coalitions: pd.DataFrame) -> None
 
 def test_point_13_default_priors_bound_weights_and_sds(coalitions: pd.DataFrame) -> None:
     elements = prepared(f"y ~ 1 + z + {WEIGHTED}", coalitions).priors.elements
-    sd_of_s = float(coalitions["s"].std())
+    within = coalitions["s"] - coalitions.groupby("gid")["s"].transform("mean")
+    freedom = len(coalitions) - coalitions["gid"].nunique()
+    sd_of_s = float(np.sqrt((within**2).sum() / freedom))  # pooled within groups
     assert elements["b_w"][0].family == "normal"
-    assert elements["b_w"][0].values == pytest.approx((0, 1 / sd_of_s), rel=0.01)
+    assert elements["b_w"][0].values == pytest.approx((0, 1 / sd_of_s))
     assert elements["sigma_l1"][0].family == "half_normal"
 
 
@@ -251,10 +253,10 @@ def test_point_17_impossible_outcomes_are_refused(coalitions: pd.DataFrame) -> N
     with pytest.raises(rmm.DataError, match="0"):
         ranks = coalitions["y"].rank(method="dense") % 8 + 2
         prepared(f"y ~ 1 + {MM}", coalitions.assign(y=ranks), "binomial")
-    for family in ("weibull", "cox"):
+    for family, impossible in (("weibull", 0.0), ("cox", -1.0)):  # cox takes ranks: 0 is one
         with pytest.raises(rmm.DataError, match=r"time"):
-            zero = table.assign(time=table["time"].where(~group, 0.0))
-            prepared(f"Surv(time, event) ~ 1 + {MM}", zero, family)
+            wrong = table.assign(time=table["time"].where(~group, impossible))
+            prepared(f"Surv(time, event) ~ 1 + {MM}", wrong, family)
 
 
 def test_point_17_missing_covariates_are_told_or_dropped_on_request(

@@ -162,6 +162,15 @@ def test_priors_are_drawn_at_their_place(fit: rmm.Fit) -> None:
     assert x.min() >= 0
 
 
+def test_priors_at_a_typical_size_are_left_out(coalitions: pd.DataFrame) -> None:
+    """Reported coefficients move with the power of the size; a stated prior is of theirs."""
+    formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^b, c=FALSE), RE=TRUE)"
+    assert titles(faked(formula, coalitions).plot("prior")) == [
+        "b_l2[Intercept]", "b_w[b]", "sigma_l2"]  # fmt: skip
+    stated = faked(formula, coalitions, priors={"b_l1": "normal(0, 1)"}).plot("prior")
+    assert {"b_l1[x]", "sigma_l1"} <= set(titles(stated))
+
+
 def test_priors_of_the_classic_set(coalitions: pd.DataFrame) -> None:
     fit = faked("y ~ 1 + z + mm(id(pid, gid), RE=TRUE)", coalitions,
                 priors=["rmm", "sigma_l1 ~ half_t(4, 2)"])  # fmt: skip

@@ -147,6 +147,20 @@ def test_scales_of_log_durations(table: pd.DataFrame) -> None:
         assert np.diff(inside)[0] == pytest.approx(0.95, abs=0.005)
 
 
+@pytest.mark.parametrize("events", [1.0, 0.5, 0.05])
+def test_few_events_widen_the_prior_of_a_time_scale(table: pd.DataFrame, events: float) -> None:
+    """sd = sqrt(1.5^2 + log(groups/events)^2): total time per event is right for shape 1 alone."""
+    frame = outcomes(table)
+    last = frame.drop_duplicates("gid")["gid"].iloc[int(np.ceil(events * frame["gid"].nunique())) :]
+    frame["event"] = (~frame["gid"].isin(last)).astype(int)
+    groups = frame.drop_duplicates("gid")
+    (prior,) = prepare("Surv(time, event) ~ 1 + z", groups, "weibull").priors.elements["alpha"]
+    per_event = len(groups) / groups["event"].sum()
+    assert prior.values == pytest.approx(
+        (np.log(groups["time"].mean() * per_event), np.hypot(1.5, np.log(per_event)))
+    )
+
+
 def test_classic_set(table: pd.DataFrame) -> None:
     elements = model(table, "rmm").priors.elements
     assert {str(p) for k, v in elements.items() if not k.startswith("sigma") for p in v} == {

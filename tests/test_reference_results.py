@@ -207,7 +207,6 @@ EARLIER = {
     "shared_members_mmmm": "with the other changes of this version",
     "first_membership_only": "after the work on speed",
     "power_weights": "after the work on speed",
-    "weight_recovery": "after the work on speed",
 }
 
 

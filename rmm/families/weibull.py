@@ -225,8 +225,13 @@ def _widths(outcome: Outcome) -> Widths:
     On the log-time scale a unit is a factor of 2.7, whatever the unit of time. 97% of durations
     do with two covariates of groups, two of members (in threes) and two kinds of effects, 96% with
     four covariates of groups.
+
+    The intercept's location is right for a shape of 1. For others it is off by about
+    (1/shape - 1) log(groups/events), and 1/shape - 1 is about 1 a priori: with few events its
+    prior is wider. (Of censored data little is seen of the time scale.)
     """
-    return Widths(intercept=1.5, slope=1.0, sd=1.0)
+    censored = float(np.log(len(outcome["event"]) / outcome["event"].sum()))
+    return Widths(intercept=float(np.hypot(1.5, censored)), slope=1.0, sd=1.0)
 
 
 def _priors(outcome: Outcome) -> dict[str, Prior]:

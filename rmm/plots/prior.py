@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.errors import PlotError
+from rmm.group_sizes import moved_by_sizes
 from rmm.plots.sheet import Drawn, Sheet, chosen, density, in_style, shortened
 from rmm.prior_language import PRIOR_FAMILIES, Prior
 from rmm.spec import INTERCEPT
@@ -55,7 +56,8 @@ def draw(fit: Fit, parameters: str | Sequence[str] | None = None) -> Sheet:
     """Posterior density (filled) and prior density (line) of each parameter.
 
     Parameters without a prior of their own in this package's language are left out: an intercept
-    whose prior is stated at the predictors' centres, and precisions.
+    whose prior is stated at the predictors' centres, coefficients whose prior is stated for a group
+    of typical size (`w ~ 1/n^b`, c = FALSE), and precisions.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def prior_of(fit: Fit, name: str) -> Prior | None:
         dims = {p.name: p.dims for p in model.spec.parameters}.get(vector, ())
         labels = model.design.coords[dims[0]] if dims else None
     priors = model.priors.elements.get(vector)
-    if priors is None:
+    if priors is None or vector in moved_by_sizes(model.spec, model.design.members):
         return None
     index = 0 if labels is None else [str(v) for v in labels].index(element[:-1])
     return priors[index] if priors[index].family in _distributions() else None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import linalg, optimize, special, stats
 from scipy.stats import qmc
 
 from rmm.errors import BackendError
@@ -29,6 +29,8 @@ _LEAST_CURVATURE = 1e-3
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
 _NEGLIGIBLE = 12.0  # logs of mass by which a mode is below the first and is left out
+_EQUAL = 1e-6  # range of log weights that differ by rounding only
+_FEW = 25  # weights, of which a fifth are too few for a tail
 _FAR = 8.0  # scales from 0 at which folding makes no difference
 
 
@@ -52,16 +54,24 @@ class Proposal:
 
     def log_density(self, theta: Array) -> Array:
         """(S,) log densities: sums over what is folded onto a point."""
-        scale = self.factor @ self.factor.T
-        law = stats.multivariate_t(self.centre, scale, _DF)
-        near = np.abs(self.centre) < _FAR * np.sqrt(np.diag(scale))
+        near = np.abs(self.centre) < _FAR * np.linalg.norm(self.factor, axis=1)
         places = np.flatnonzero(self.folded & near)
         parts = []
         for signs in itertools.product((1.0, -1.0), repeat=len(places)):
             mirror = np.ones(len(self.centre))
             mirror[places] = signs
-            parts.append(np.atleast_1d(law.logpdf(theta * mirror)))
+            parts.append(self._unfolded(theta * mirror))
         return np.asarray(special.logsumexp(parts, axis=0))
+
+    def _unfolded(self, theta: Array) -> Array:
+        """(S,) log densities by the factor: SciPy's law refuses scales of 1 and of 1e-5 together
+        (posteriors of which one direction is a ridge).
+        """
+        d, away = len(self.centre), (theta - self.centre).T
+        squares = np.sum(linalg.solve_triangular(self.factor, away, lower=True) ** 2, axis=0)
+        constant = special.gammaln((_DF + d) / 2) - special.gammaln(_DF / 2)
+        constant -= d / 2 * np.log(_DF * np.pi) + np.sum(np.log(np.diag(self.factor)))
+        return np.asarray(constant - (_DF + d) / 2 * np.log1p(squares / _DF))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,16 +236,27 @@ def uniforms(count: int, dimension: int, seed: int) -> Array:
 
 
 def smoothed(log_weights: Array) -> tuple[Array, float]:
-    """Pareto smoothed, normalised weights, and k^."""
+    """Pareto smoothed, normalised weights, and k^.
+
+    k^ is 0 where all weights are equal, and infinite where they are too few to have a tail.
+    """
     from arviz_stats.base import array_stats
 
     finite = np.isfinite(log_weights)
     weights = np.zeros(len(log_weights))
-    if finite.sum() < 5:
-        return np.where(finite, 1.0, 0.0) / max(finite.sum(), 1), float("inf")
+    if not finite.any():
+        return weights, float("inf")
+    weights[finite] = np.exp(log_weights[finite] - special.logsumexp(log_weights[finite]))
+    if np.ptp(log_weights[finite]) < _EQUAL and finite.all():  # draws of the posterior itself
+        return weights, 0.0
+    if finite.sum() < _FEW:
+        return weights, float("inf")
     smooth, k = array_stats.psislw(-log_weights[finite])  # it takes minus logs
+    shape = float(np.squeeze(k))
+    if np.isnan(shape) or not np.isfinite(smooth).all():  # nearly all is in one or two weights
+        return weights, float("inf")
     weights[finite] = np.exp(smooth - special.logsumexp(smooth))
-    return weights, float(np.squeeze(k))
+    return weights, shape
 
 
 def systematic(weights: Array, count: int, rng: np.random.Generator) -> Array:

@@ -44,6 +44,7 @@ _PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 128, 16
 _REAL = ("normal", "student_t")  # priors on both sides of 0
 # Prior sds, and units of a weight coefficient, at which searches for further modes start.
 _REACH, _MOST_REACH = 2.0, 12.0
+_WIDE = 2.0  # units of a weight coefficient; the default prior's sd is 1
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
 
@@ -179,6 +180,7 @@ class Sampler:
         fold = self.folded
         modes = self._modes(find_mode(self.log_density, points, fold), fold)
         first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
+        first += self._as_wide_as_priors(modes[0])
         if not self.integrand.exact:
             self.effort = self._enough(self._pilot(first[0]))
         for _ in range(_TRIES - 1):
@@ -191,11 +193,34 @@ class Sampler:
 
     def _modes(self, first: Mode, fold: Array) -> list[Mode]:
         """The mode, and others on either side of 0 of the weight coefficients."""
-        real = [h.role == "weight" and h.prior.family in _REAL for h in self.hyper]
-        places = np.flatnonzero(real)
+        places = self._two_sided()
         wide = [self.hyper[k].prior.hyper["scale"] / self.hyper[k].unit for k in places]
         reach = np.clip(_REACH * np.array(wide), _REACH, _MOST_REACH)
         return [first, *other_modes(self.log_density, first, places, reach, fold)]
+
+    def _as_wide_as_priors(self, mode: Mode) -> list[Proposal]:
+        """For each weight coefficient with a wide prior, a proposal that covers all of it.
+
+        Far from 0 the likelihood is flat, and nearly all of such a prior lies there: beyond a
+        valley no local proposal reaches it, and weights of points that are missing show nowhere.
+        Defensive importance sampling: Hesterberg (1995), Technometrics 37, 185-194.
+        """
+        out = []
+        for place in self._two_sided():
+            prior, unit = self.hyper[place].prior, self.hyper[place].unit
+            width = prior.hyper["scale"] / unit
+            if width > _WIDE:
+                centre, scale = mode.centre.copy(), mode.covariance.copy()
+                centre[place] = prior.hyper["location"] / unit
+                scale[place], scale[:, place] = 0.0, 0.0
+                scale[place, place] = width**2
+                out.append(Proposal(centre, np.linalg.cholesky(scale), self.folded))
+        return out
+
+    def _two_sided(self) -> Array:
+        """Places of the weight coefficients with priors on both sides of 0."""
+        real = [h.role == "weight" and h.prior.family in _REAL for h in self.hyper]
+        return np.flatnonzero(real)
 
     def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> Sample:
         """Draws of one proposal after the other, weighted by the mixture of all."""
