@@ -204,7 +204,8 @@ def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
             continue
         doubt = _doubt(fit)
         if not doubt:
-            return _chosen(fit, "; ".join(against) or _GOOD)
+            few = fit.backend == "laplace" and not fit.converged
+            return _chosen(fit, "; ".join(against) or (_FEW if few else _GOOD))
         against.append(f"{name}: {doubt}")
         doubtful = fit
     if doubtful is None:
@@ -213,6 +214,7 @@ def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
 
 
 _GOOD = "it covers the model, and its checks hold"
+_FEW = "it covers the model, and its weights hold; too few draws are kept, by any engine"
 
 
 def _chosen(fit: Fit, why: str) -> Fit:

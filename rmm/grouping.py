@@ -382,7 +382,7 @@ def _check_sizes(
         bad = np.flatnonzero(given != units.size)
         if len(bad):
             row = bad[0]
-            counted, each = f"row{'s' * bool(units.size[row] != 1)}", ""
+            counted, each = ("row" if units.size[row] == 1 else "rows"), ""
             if formula.kinds:
                 counted, each = f"members of `{block.member}`", " of the block's own kind"
             raise DataError(

@@ -281,11 +281,11 @@ def warn_of_joint_coefficients(
     start: Array,
     scales: Array,
     idle: Collection[str],
-) -> None:
+) -> list[str]:
     """Warn of weight coefficients that move weights together, such as those of x and 2*x.
 
     At two places the derivatives of all weights by the coefficients are of less than full rank.
-    `idle` coefficients, which have a warning already, are left out.
+    `idle` coefficients, which have a warning already, are left out. Returns the names.
     """
     names = [name for name in part.weight.parameters if name not in idle]
     rng = np.random.default_rng(0)
@@ -298,14 +298,15 @@ def warn_of_joint_coefficients(
         matrix = matrix[:, [name not in idle for name in part.weight.parameters]]
         lengths = np.linalg.norm(matrix, axis=0)
         if len(names) < 2 or not np.isfinite(lengths).all() or not lengths.all():
-            return
+            return []
         _, sizes, directions = np.linalg.svd(matrix / lengths, full_matrices=False)
         null = directions[sizes < _TOGETHER * sizes[0]]
         if not len(null):
-            return
+            return []
         shares = np.abs(null).max(axis=0)
         joint |= {n for n, share in zip(names, shares, strict=True) if share > _SHARE}
-    shown = [f"{part.b_w}[{name}]" for name in names if name in joint]
+    found = [name for name in names if name in joint]
+    shown = [f"{part.b_w}[{name}]" for name in found]
     warnings.warn(
         f"{' and '.join(shown)} move the weights `{part.weight.text}` in the same way: the data "
         "know what they do together and nothing about its parts, which are the priors'. Keep one "
@@ -313,6 +314,7 @@ def warn_of_joint_coefficients(
         SpecificationWarning,
         stacklevel=2,
     )
+    return found
 
 
 def _slopes(

@@ -198,7 +198,7 @@ def _check(
         check_weight_variables(part, units.group, inputs)
         warn_of_total_scales(part, columns, units.segments)
         idle = warn_of_idle_coefficients(part, columns, units.segments, scales)
-        warn_of_joint_coefficients(part, columns, units.segments, scales, idle)
+        idle += warn_of_joint_coefficients(part, columns, units.segments, scales, idle)
         warn_of_free_scale(part, columns, units.segments, scales)
         warn_of_location(part, columns, units.segments, scales, idle)
         warn_of_weights_of_constants(part, found.values, units.group)

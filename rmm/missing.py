@@ -49,7 +49,7 @@ class Dropped:
         what = ", ".join(f"{name}: {count}" for name, count in self.columns.items())
         return (
             f"{len(self.units)} of {self.total} {plural} dropped "
-            f"({self.rows} row{'s' * (self.rows != 1)}; missing {what})"
+            f"({self.rows} {'row' if self.rows == 1 else 'rows'}; missing {what})"
         )
 
 

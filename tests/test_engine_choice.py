@@ -70,6 +70,15 @@ def quietly(table: pd.DataFrame, **given: Any) -> rmm.Fit:
         return rmm.fit(FORMULA, table, **{**SHORT, **given})
 
 
+def test_few_draws_are_no_reason_for_another_engine_and_no_check_that_holds(
+    table: pd.DataFrame,
+) -> None:
+    fit = quietly(table, chains=1, draws=20)
+    assert (fit.backend, fit.converged) == ("laplace", False)
+    second = str(fit).splitlines()[2]
+    assert second.endswith("its weights hold; too few draws are kept, by any engine")
+
+
 def test_laplace_runs_where_its_checks_hold(table: pd.DataFrame) -> None:
     fit = rmm.fit(FORMULA, table, **SHORT)
     assert (fit.backend, fit.converged) == ("laplace", True)
