@@ -333,5 +333,5 @@ def test_names_and_the_letter_for_others() -> None:
     assert rmm.datasets.names() == sorted(["coalitions", *PARQUETS])
     with pytest.raises(rmm.DataError, match=r"'coalgove'\. Did you mean 'coalgov'\? Known: coal"):
         rmm.datasets.load("coalgove")
-    with pytest.raises(rmm.DataError, match=r"no data set 7\. Known"):
+    with pytest.raises(rmm.DataError, match=r"has a name, not 7\. Known"):
         rmm.datasets.load(7)  # type: ignore[arg-type]
