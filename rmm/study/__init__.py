@@ -21,7 +21,7 @@ What workflow scripts (and the command line) call, all statistical, none knows S
 `rmm.study.performance.performance(estimates, ...)` scores any table of estimates;
 `rmm.study.judging.judge(study, folder)` says whether results meet the criteria that the study
 names (recovery, calibration, parity). The lines that the workflow prints while it runs come from
-`progress` and, into its logs, `joblog`.
+`progress` and, into its logs, `joblog`; `endings` are the signals that end a job.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rmm.errors import BackendTimeout, RmmError
 from rmm.study.choosing import fit_choice
+from rmm.study.endings import leave_if_ended
 from rmm.study.methods import CLASSICAL, ENGINES, FAKE
 from rmm.study.regressions import fit_regression
 from rmm.study.results import FAILED, TIMEOUT
@@ -18,7 +19,7 @@ _MESSAGE = 500  # characters of an error that are kept
 
 
 def fit_task(task: Task, *, keep: bool = False) -> Outcome:
-    """Run one fit; no error of it gets out.
+    """Run one fit; no error of it gets out, but a signal that ends the job does.
 
     Parameters
     ----------
@@ -32,8 +33,10 @@ def fit_task(task: Task, *, keep: bool = False) -> Outcome:
             warnings.simplefilter("ignore")
             outcome = _fit_of(task)(task)
     except BackendTimeout as error:
+        leave_if_ended()
         outcome = Outcome(TIMEOUT, message=_short(error))
     except Exception as error:  # noqa: BLE001  one method's error must not stop the others
+        leave_if_ended()
         outcome = Outcome(FAILED, message=_short(error))
     outcome = replace(outcome, seconds=time.perf_counter() - started)
     return outcome if keep else replace(outcome, fit=None)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from rmm.errors import RmmError
-
-# What ends a job from outside: schedulers, `kill`, a closed terminal, a limit of CPU time.
-_ENDINGS = ("SIGTERM", "SIGHUP", "SIGXCPU")
-_KEPT = "What is finished is kept; start the study again and it goes on from there."
+from rmm.study.endings import ended_by_signals
 
 
 @contextmanager
@@ -45,7 +38,7 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
                 os.write(kept[1], _line(line))
 
     try:
-        with _redirected(Path(log), kept, say), _ended_by_signals():
+        with _redirected(Path(log), kept, say), ended_by_signals():
             yield say
     finally:
         for handle in kept:
@@ -64,9 +57,6 @@ def _redirected(log: Path, kept: tuple[int, int], say: Callable[[str], None]) ->
     except RmmError as error:
         _tell(str(error), say)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        _tell(f"Ended by Ctrl-C. {_KEPT}", say)
-        raise SystemExit(128 + signal.SIGINT) from None
     except Exception:  # noqa: BLE001 - the log is where it is read; the exit code tells of it
         _tell(traceback.format_exc(), say)
         raise SystemExit(1) from None
@@ -89,31 +79,6 @@ def _tell(text: str, say: Callable[[str], None]) -> None:
         os.write(2, _line(text))
     except OSError:
         say(text)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
-    before: dict[int, Any] = {}
-
-    def leave(number: int, _: FrameType | None) -> None:
-        for each in numbers:  # once: the second must not break off the writing
-            signal.signal(each, signal.SIG_IGN)
-        with suppress(OSError):
-            os.write(2, f"Ended by {signal.Signals(number).name}. {_KEPT}\n".encode())
-        raise SystemExit(128 + number)
-
-    for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays what it is
-            before[number] = signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _send_to(path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Signals that end a job from outside: schedulers, `kill`, a closed terminal, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+#: Signal -> how it is called in a log. SIGXCPU is a limit of CPU time.
+_ENDINGS = {"SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP", "SIGXCPU": "SIGXCPU", "SIGINT": "Ctrl-C"}
+_KEPT = "What is finished is kept; start the study again and it goes on from there."
+
+#: The signal that ends this process, once there was one.
+_received: list[int] = []
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raise SystemExit in the body when a signal ends the job, and say so on stderr.
+
+    The exception comes out of whatever runs at that moment. A library may make another one of
+    it: a compiled module that is being imported raises ImportError. Therefore the body's last
+    word is not taken for the reason where there was a signal.
+
+    Raises
+    ------
+    SystemExit
+        With 128 and the signal's number, whatever the body made of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    numbers = {getattr(signal, n): said for n, said in _ENDINGS.items() if hasattr(signal, n)}
+    before: dict[int, Any] = {}
+
+    def leave(number: int, _: FrameType | None) -> None:
+        for each in numbers:  # once: the second must not break off the writing
+            signal.signal(each, signal.SIG_IGN)
+        _received.append(number)
+        _write(f"Ended by {numbers[number]}. {_KEPT}")
+        leave_if_ended()
+
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays what it is
+            before[number] = signal.signal(number, leave)
+    try:
+        yield
+    except Exception as problem:
+        if _received:
+            _write(f"On the way out: {type(problem).__name__}: {problem}")
+        leave_if_ended()
+        raise
+    finally:
+        _received.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_if_ended() -> None:
+    """Raise SystemExit where a signal has ended this job.
+
+    For whoever keeps an exception as a result: it may be what a library made of the signal.
+    """
+    if _received:
+        raise SystemExit(128 + _received[0]) from None
+
+
+def _write(line: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode(errors="replace"))
