@@ -38,7 +38,7 @@ def one(path: str, backend: str, weights: str) -> None:
         warnings.simplefilter("ignore")
         fit = rmm.fit(formula, table, backend=backend, priors=priors, seed=1, warmup=500,
                       draws=1000, progress=False)  # fmt: skip
-    from rmm.backends import jags_pool
+    from rmm.backends.jags import worker_pool as jags_pool
 
     jags_pool.shutdown()  # memory of children is known once they have ended
     engines = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -13,9 +13,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from rmm.study.rates import wilson
-from rmm.study.report.numbers import acceptance_band
-from rmm.style import SETTINGS, looks_of
+from rmm.posterior.plots.style import SETTINGS, looks_of
+from rmm.study.evaluate.proportions import wilson
+from rmm.study.report.data.format_numbers import acceptance_band
 
 mpl.use("Agg")
 

@@ -4,7 +4,7 @@ Usage: python benchmarks/integration.py
 
 A row is a design (groups, members, three members a group, in so many separate sets) and a model.
 ESS per CPU second of the program that integrates effects out, over that of the program that samples
-them, is measured for each; `rmm.integration` would choose as its last column says.
+them, is measured for each; `rmm.design.integration` would choose as its last column says.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends.base import Settings
-from rmm.backends.stan import compile_program, run
-from rmm.inits import initial_values
-from rmm.integration import LIMITS, find_integration
-from rmm.model import Model, prepare
-from rmm.programs import stan
+from rmm.backends.initial_values import initial_values
+from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.run import compile_program, run
+from rmm.design.integration import LIMITS, find_integration
+from rmm.design.prepare import Model, prepare
 
 MODELS = {
     "known": ("y ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE)", "gaussian"),

@@ -32,8 +32,8 @@ import numpy as np
 import pandas as pd
 
 import rmm
-from rmm.backends import jags as jags_backend
 from rmm.backends.base import Settings
+from rmm.backends.jags import run as jags_backend
 from rmm.families import FAMILIES as KNOWN
 
 OUT = Path(__file__).parent / "results"
@@ -114,7 +114,7 @@ def _ours(
 ) -> tuple[float, float, dict[str, Any], dict[str, float]]:
     text, priors = coalition_table.formula(family, weights), _priors(weights)
     if program == "stan":
-        from rmm.backends.stan import compile_program
+        from rmm.backends.stan.run import compile_program
 
         compile_program(rmm.program(text, family, "stan", data=table, priors=priors))
     before = _children()

@@ -93,9 +93,9 @@ def fill(folder: Path, once: Path) -> None:
     import pyarrow.parquet as pq
 
     from rmm.study import load_study, plan
-    from rmm.study.host import running_on
-    from rmm.study.metadata import metadata_of
-    from rmm.study.results import ESTIMATES
+    from rmm.study.files.environment import running_on
+    from rmm.study.files.parquet import ESTIMATES
+    from rmm.study.run.metadata import metadata_of
 
     study = load_study(folder / "config" / "studies" / "scale.yaml")
     fitted = {m.name: pq.read_table(once / "fitted" / f"{m.name}.parquet", partitioning=None)

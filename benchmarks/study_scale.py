@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from rmm.study import Study, collect, load_study, plan, status, write_design, write_performance
-from rmm.study.metadata import metadata_of
-from rmm.study.results import estimates_table, write_parquet
+from rmm.study.files.parquet import estimates_table, write_parquet
+from rmm.study.run.metadata import metadata_of
 
 STUDY = """\
 aims: How long a large study takes after its fits.

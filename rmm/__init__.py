@@ -26,29 +26,29 @@ from rmm.errors import (
 
 if TYPE_CHECKING:
     from rmm import datasets as datasets
-    from rmm.comparison import compare
-    from rmm.fitted import Fit
     from rmm.fitting import fit, program, program_data
-    from rmm.prior_draws import PriorPredictive, prior_predictive
-    from rmm.reshaping import to_long
+    from rmm.posterior.compare import compare
+    from rmm.posterior.fit import Fit
+    from rmm.posterior.prior_draws import PriorPredictive, prior_predictive
+    from rmm.posterior.storage import load
     from rmm.simulation import SimulatedData, simulate
-    from rmm.storage import load
+    from rmm.tables.wide_to_long import to_long
 
 __version__ = "0.1.0"
 
 # Public name -> module that has it, and its name there; None for the module itself.
 _LAZY: dict[str, tuple[str, str | None]] = {
     "fit": ("rmm.fitting", "fit"),
-    "Fit": ("rmm.fitted", "Fit"),
+    "Fit": ("rmm.posterior.fit", "Fit"),
     "program": ("rmm.fitting", "program"),
     "program_data": ("rmm.fitting", "program_data"),
-    "prior_predictive": ("rmm.prior_draws", "prior_predictive"),
-    "PriorPredictive": ("rmm.prior_draws", "PriorPredictive"),
-    "compare": ("rmm.comparison", "compare"),
-    "load": ("rmm.storage", "load"),
+    "prior_predictive": ("rmm.posterior.prior_draws", "prior_predictive"),
+    "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
+    "compare": ("rmm.posterior.compare", "compare"),
+    "load": ("rmm.posterior.storage", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
-    "to_long": ("rmm.reshaping", "to_long"),
+    "to_long": ("rmm.tables.wide_to_long", "to_long"),
     "datasets": ("rmm.datasets", None),
 }
 

@@ -11,15 +11,15 @@ from typing import Any
 from rmm.arguments import meant
 from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
-from rmm.draws import check_draws
+from rmm.backends.languages import find_language
+from rmm.backends.progress_bar import announce, progress_bar
+from rmm.backends.user_program import check_variables, drawn_only, language_of, read_program
+from rmm.design.prepare import Model
+from rmm.design.priors.group_sizes import reported_draws
 from rmm.errors import BackendError, BackendTimeout, ProgramError
-from rmm.fitted import Fit
-from rmm.group_sizes import reported_draws
-from rmm.model import Model
-from rmm.own_program import check_variables, drawn_only, language_of, read_program
-from rmm.programs import find_language
-from rmm.progress import announce, progress_bar
-from rmm.summary import weighing
+from rmm.posterior.diagnostics.summary import weighing
+from rmm.posterior.draws import check_draws
+from rmm.posterior.fit import Fit
 
 AUTO = "auto"
 ORDER: tuple[str, ...] = ("laplace", "stan", "jags")

@@ -15,7 +15,10 @@ import numpy as np
 from rmm.arguments import readable
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
-from rmm.design_warnings import warn_of_design
+from rmm.backends.initial_values import initial_values
+from rmm.backends.languages import find_language
+from rmm.design.checks.design_warnings import warn_of_design
+from rmm.design.prepare import prepare, prepare_without_data
 from rmm.engine_choice import (
     AUTO,
     Request,
@@ -26,10 +29,7 @@ from rmm.engine_choice import (
 )
 from rmm.errors import BackendError
 from rmm.families import Family, family_options, find_family
-from rmm.fitted import Fit
-from rmm.inits import initial_values
-from rmm.model import prepare, prepare_without_data
-from rmm.programs import find_language
+from rmm.posterior.fit import Fit
 
 MONITORS = ("structural", "summary")
 _R_MONITORS = {True: "summary", False: "structural"}  # R's `monitor =`
@@ -78,7 +78,7 @@ def fit(
         else JAGS; ``print(fit)`` says which and why. An option of one engine, or `program`, decides
         too. To laplace `warmup` and `thin` mean nothing, and `chains` are shares of its draws.
     priors : str, mapping or list
-        A named set or statements; see `rmm.prior_language.read_priors`.
+        A named set or statements; see `rmm.formula.prior_syntax.read_priors`.
     chains, warmup, draws, thin : int
         `draws` kept draws per chain, after `warmup`; ``draws * thin`` iterations are run.
     seed : int, optional
@@ -179,7 +179,7 @@ def program(
 ) -> str:
     """The program text that `fit` would run, without running anything.
 
-    Where Stan's program integrates effects out (`rmm.integration`) there is no line of the
+    Where Stan's program integrates effects out (`rmm.design.integration`) there is no line of the
     likelihood to edit: ``integrate=False`` gives the text that samples all effects, of the same
     posterior, which runs on the same data. Without `data` all effects are sampled, and predictors
     outside `mm()` count as level 2 unless `hm(vars=)` names them.

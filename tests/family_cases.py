@@ -14,12 +14,12 @@ import pandas as pd
 from scipy import special, stats
 
 from rmm.backends.base import Settings
-from rmm.backends.stan import run
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
-from rmm.programs import stan
-from rmm.programs.jags import write as write_jags
-from rmm.programs.names import vector_name
+from rmm.backends.initial_values import initial_values
+from rmm.backends.jags.program import write as write_jags
+from rmm.backends.reserved_names import vector_name
+from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.run import run
+from rmm.design.prepare import Model, prepare
 
 GOLDEN = Path(__file__).parent / "golden" / "families"
 WEIGHTS = "fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c=TRUE)"
@@ -105,7 +105,7 @@ def check_names(model: Model, text: str) -> None:
     declared = {found[1] for found in map(_DECLARED.match, lines) if found}
     assert len(declared) > 3
     left = {name for name in declared - users if vector_name(name, "") == name}
-    assert not left, "for `rmm.programs.names`"
+    assert not left, "for `rmm.backends.reserved_names`"
 
 
 def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:

@@ -70,7 +70,7 @@ JOB = """
 import sys
 from pathlib import Path
 from rmm.study import checkpoints, load_study, plan, run_batch
-from rmm.study.joblog import logged
+from rmm.study.run.log import logged
 
 study, out = load_study(sys.argv[1]), Path(sys.argv[2])
 checkpoints.LONG = float(sys.argv[3])

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from rmm.weight_functions import COMPARISONS, FUNCTIONS
-from rmm.weight_programs import is_vector
-from rmm.weights import (
+from rmm.formula.functions import COMPARISONS, FUNCTIONS
+from rmm.formula.weights.render import is_vector
+from rmm.formula.weights.weight_function import (
     Binary,
     Call,
     Column,

@@ -13,10 +13,10 @@ import pytest
 from coalitions import made_up_coalitions
 
 import rmm
-from rmm.advice import RULES
 from rmm.backends.base import Run
 from rmm.families import FAMILIES
-from rmm.prior_language import Prior
+from rmm.formula.prior_syntax import Prior
+from rmm.posterior.diagnostics.advice import RULES
 
 FORMULA = (
     "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s)))), RE=TRUE)"
@@ -87,7 +87,7 @@ def one(base: rmm.Fit, rule: str, draws: Arrays, **how: Any) -> str:
 
 
 def replace_evidence(fit: rmm.Fit) -> Any:
-    from rmm.advice import Evidence
+    from rmm.posterior.diagnostics.advice import Evidence
 
     return Evidence(fit.model, fit.backend, fit.settings, fit._everything, fit._diagnostics, {})
 

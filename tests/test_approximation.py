@@ -11,11 +11,11 @@ import pytest
 from family_cases import quiet
 from scipy import optimize
 
-from rmm.approximation import approximate, coefficients
+from rmm.backends.stan.marginalize.normal_approximation import approximate, coefficients
+from rmm.design.integration import LIMITS, find_integration
+from rmm.design.prepare import Model
 from rmm.families.cox import log_marginal
 from rmm.families.weibull import poisson_working
-from rmm.integration import LIMITS, find_integration
-from rmm.model import Model
 
 FORMULA = "z + mm(id(pid, gid), vars(x), RE=TRUE) + hm(id=cid)"
 

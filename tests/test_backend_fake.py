@@ -11,9 +11,9 @@ from coalitions import made_up_coalitions
 import rmm
 from rmm.backends import fake
 from rmm.backends.base import Run, Settings
+from rmm.backends.jags import program as jags
+from rmm.design.prepare import prepare
 from rmm.errors import BackendError, BackendTimeout
-from rmm.model import prepare
-from rmm.programs import jags
 
 PROGRAM = "model {\n  b[1] <- a\n  for (k in 1:K) { b[k + 1] <- c[k] }\n  sigma ~ dexp(1)\n}"
 

@@ -20,8 +20,10 @@ import pytest
 if importlib.util.find_spec("pyjags") is None:  # importing it costs seconds: workers do
     pytest.skip("pyjags is not installed", allow_module_level=True)
 
-from rmm.backends import jags, jags_pool, jags_worker
 from rmm.backends.base import Run, Settings
+from rmm.backends.jags import run as jags
+from rmm.backends.jags import worker as jags_worker
+from rmm.backends.jags import worker_pool as jags_pool
 from rmm.errors import BackendError, BackendTimeout, ConvergenceWarning, ProgramError
 
 ROOT = Path(__file__).parents[1]

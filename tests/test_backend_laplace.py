@@ -13,22 +13,27 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import integrate, special, stats
 
 import rmm
-from rmm.backends.laplace import fixed
+from rmm.backends.initial_values import initial_values
+from rmm.backends.languages import find_language
+from rmm.backends.laplace import fixed_design as fixed
 from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
-from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
+from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, find_mode, other_modes, uniforms
-from rmm.backends.laplace.integrand import Integrand
-from rmm.backends.laplace.latent import Approximation, Effort, around, latent_draws
-from rmm.backends.laplace.private import find_private
-from rmm.backends.laplace.sampling import Sampler
+from rmm.backends.laplace.latent_draws import Approximation, Effort, around, latent_draws
+from rmm.backends.laplace.latent_model import Hyperparameter, LatentModel
+from rmm.backends.laplace.marginal_likelihood import Integrand
+from rmm.backends.laplace.sampler import Sampler
+from rmm.backends.laplace.single_group_effects import find_private
+from rmm.design.prepare import Model, prepare
 from rmm.errors import BackendError, BackendTimeout, ProgramError
 from rmm.families import Curvature, find_family
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
-from rmm.predictor import flat_draws, layout_of, linear_predictor, weight_totals
-from rmm.prior_language import Prior
-from rmm.programs import find_language
-from rmm.programs.laplace import Hyperparameter, LatentModel
+from rmm.formula.prior_syntax import Prior
+from rmm.posterior.prediction.linear_predictor import (
+    flat_draws,
+    layout_of,
+    linear_predictor,
+    weight_totals,
+)
 
 Array = np.ndarray[Any, Any]
 MEAN = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)"
@@ -257,7 +262,7 @@ def test_private_elements_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         n = len(apart.integrand.private)
         assert n >= 5
         with monkeypatch.context() as patch:
-            patch.setattr("rmm.backends.laplace.integrand.find_private",
+            patch.setattr("rmm.backends.laplace.marginal_likelihood.find_private",
                           lambda row, column, candidate, groups: find_private(
                               row, column, np.zeros_like(candidate), groups))  # fmt: skip
             together = sampler(model)
@@ -340,7 +345,7 @@ def test_a_proposal_along_a_ridge_has_a_density(narrow: float) -> None:
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_draws_have_the_predictor_that_was_integrated(name: str) -> None:
-    """`rmm.predictor` of the named draws is the engine's own offset + A x, term by term."""
+    """`linear_predictor` of the named draws is the engine's own offset + A x, term by term."""
     model = prepare(FORMULAS[name], made_up_coalitions(60, 15))
     found = sampler(model)
     rng = np.random.default_rng(2)
@@ -351,7 +356,7 @@ def test_draws_have_the_predictor_that_was_integrated(name: str) -> None:
     ours = found.integrand.predictor(affine, z[:, found.integrand.kept])
     ours += private.total(affine.private * z[:, private.column])
     from rmm.backends.base import Run
-    from rmm.backends.laplace import _named
+    from rmm.backends.laplace.run import _named
 
     everything = np.arange(found.integrand.model.size)
     named = _named(found.integrand.model, theta, z, everything)
@@ -501,7 +506,7 @@ def test_effective_sizes_are_those_of_the_weights() -> None:
 
 
 def test_a_large_k_is_no_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rmm.backends.laplace import sampling
+    from rmm.backends.laplace import sampler as sampling
 
     real = sampling.smoothed
     monkeypatch.setattr(sampling, "smoothed", lambda logs: (real(logs)[0], 0.9))

@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from rmm.backends.base import Run, Settings
-from rmm.backends.cmdstan_home import cache_dir, installed_cmdstan
-from rmm.backends.stan import BACKEND, as_json, available, compile_program, run
-from rmm.backends.stan_compile import maker
+from rmm.backends.stan.compile import maker
+from rmm.backends.stan.install import cache_dir, installed_cmdstan
+from rmm.backends.stan.run import BACKEND, as_json, available, compile_program, run
 from rmm.errors import BackendError, BackendTimeout, ProgramError
 
 ROOT = Path(__file__).parents[1]

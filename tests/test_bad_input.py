@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.model import prepare
+from rmm.design.prepare import prepare
 
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 

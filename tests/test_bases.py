@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.bases import Polynomial
-from rmm.encoding import encode
+from rmm.design.columns.encode import encode
+from rmm.design.prepare import prepare
 from rmm.errors import DataError, SpecificationWarning
-from rmm.formula import parse_formula
-from rmm.model import prepare
+from rmm.formula.column_bases import Polynomial
+from rmm.formula.parse_formula import parse_formula
 
 OPTIONS: dict[str, Any] = {"backend": "laplace", "draws": 400, "seed": 3, "progress": False}
 

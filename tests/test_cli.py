@@ -19,7 +19,7 @@ from rmm.cli import main
 from rmm.cli.common import plain
 from rmm.cli.study import _estimate
 from rmm.errors import BackendError, FormulaError
-from rmm.prior_language import read_priors
+from rmm.formula.prior_syntax import read_priors
 
 COMMANDS = (
     ["doctor"], ["fit"], ["simulate"], ["study", "check"], ["study", "plan"],
@@ -132,7 +132,7 @@ def test_every_prior_of_the_command_line_counts(
 def test_doctor_tells_by_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rmm import doctor
+    from rmm.cli import doctor
 
     def find(state: str) -> list[doctor.Finding]:
         return [doctor.Finding("backend jags", state, "what", "what to do")]
@@ -157,8 +157,8 @@ def test_doctor_tells_by_its_exit_code(
 def test_doctor_says_what_auto_takes(
     missing: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rmm import doctor
     from rmm.backends.base import Availability
+    from rmm.cli import doctor
 
     def stand_in(name: str) -> Any:
         found = Availability(name not in missing, "a stand-in")

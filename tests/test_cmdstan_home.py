@@ -11,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from rmm.backends import cmdstan_home, processor, stan_compile
-from rmm.backends.cmdstan_home import (
+from rmm.backends.stan import compile as stan_compile
+from rmm.backends.stan import cpu as processor
+from rmm.backends.stan import install as cmdstan_home
+from rmm.backends.stan.compile import (
+    check_syntax,
+    compile_program,
+    maker,
+    program_key,
+    use_executables,
+)
+from rmm.backends.stan.install import (
     TOOLS_REMEDY,
     cache_dir,
     find_cmdstan,
@@ -20,14 +29,7 @@ from rmm.backends.cmdstan_home import (
     stan_version,
     wheel,
 )
-from rmm.backends.stan import available
-from rmm.backends.stan_compile import (
-    check_syntax,
-    compile_program,
-    maker,
-    program_key,
-    use_executables,
-)
+from rmm.backends.stan.run import available
 from rmm.errors import BackendError, ProgramError
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +115,7 @@ def test_headers_of_a_removed_wheel_are_found_again(cache: Path) -> None:
 
 
 def test_two_processes_at_once_make_one_home(cache: Path) -> None:
-    code = "from rmm.backends.cmdstan_home import find_cmdstan; print(find_cmdstan().path)"
+    code = "from rmm.backends.stan.install import find_cmdstan; print(find_cmdstan().path)"
     running = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -293,7 +295,7 @@ def test_two_processes_compile_a_program_once(
 ) -> None:
     log = fake_compiler(":")
     code = (
-        f"from rmm.backends.stan_compile import compile_program;print(compile_program({PROGRAM!r}))"
+        f"from rmm.backends.stan.compile import compile_program;print(compile_program({PROGRAM!r}))"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 
 import rmm
-from rmm.columns import simplify_columns
-from rmm.draws import text_labels
-from rmm.model import prepare
+from rmm.design.prepare import prepare
+from rmm.posterior.draws import text_labels
+from rmm.tables.plain_columns import simplify_columns
 
 FORMULA = "y ~ 1 + mm(id(m, g), RE=TRUE)"
 COUNT = 5

@@ -12,9 +12,9 @@ import pytest
 from scipy import stats
 
 import rmm
-from rmm.contraction import contraction, intercept_prior, mostly_prior
-from rmm.model import prepare
-from rmm.prior_laws import variance
+from rmm.design.prepare import prepare
+from rmm.formula.prior_distributions import variance
+from rmm.posterior.diagnostics.contraction import contraction, intercept_prior, mostly_prior
 
 N = 40
 

@@ -8,7 +8,7 @@ from arviz_stats.base import array_stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmm.convergence import convergence
+from rmm.backends.convergence import convergence
 
 Array = np.ndarray
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_diagnosed_is_not_a_number() -> None:
 def test_many_variables_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = np.random.default_rng(4).standard_normal((2, 50, 7))
     whole = convergence(draws)
-    monkeypatch.setattr("rmm.convergence._AT_ONCE", 250)
+    monkeypatch.setattr("rmm.backends.convergence._AT_ONCE", 250)
     for name, column in convergence(draws).items():
         np.testing.assert_array_equal(column, whole[name])
 

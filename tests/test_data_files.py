@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 import rmm
-from rmm.csv_files import read_text_table
-from rmm.data_files import read_file
-from rmm.model import prepare
-from rmm.tables import read_table
+from rmm.design.prepare import prepare
+from rmm.tables.csv_files import read_text_table
+from rmm.tables.data_files import read_file
+from rmm.tables.read import read_table
 
 
 def read(tmp_path: Path, text: str, name: str = "t.csv", **options: Any) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from rmm.datasets import fetching
 from rmm.datasets.coalitions import FORMULA, TRUTH
 from rmm.datasets.content import checksum, plain
 from rmm.datasets.sources import SOURCES, Source
-from rmm.r_files import read_frames
+from rmm.tables.rdata import read_frames
 
 PARQUETS = {
     "coalgov": "coalgov_bml",

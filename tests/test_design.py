@@ -10,7 +10,7 @@ import pytest
 from coalitions import shared_file
 
 import rmm
-from rmm.model import Model, prepare
+from rmm.design.prepare import Model, prepare
 
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 

@@ -14,8 +14,8 @@ from family_cases import MIXED
 from test_program_jags import MODELS, with_ministers
 
 import rmm
-from rmm.design_warnings import CHECKS, Look, warn_of_design
-from rmm.model import Model, prepare
+from rmm.design.checks.design_warnings import CHECKS, Look, warn_of_design
+from rmm.design.prepare import Model, prepare
 
 
 def model_of(formula: str, table: Any, family: str = "gaussian", priors: Any = None) -> Model:

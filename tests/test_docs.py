@@ -169,10 +169,10 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 def test_every_measure_function_and_prior_is_shown() -> None:
-    from rmm.bases import BASES
-    from rmm.prior_language import PRIOR_FAMILIES
-    from rmm.study.measures import MEASURES
-    from rmm.weight_functions import AGGREGATES, FUNCTIONS, TABLE_FUNCTIONS
+    from rmm.formula.column_bases import BASES
+    from rmm.formula.functions import AGGREGATES, FUNCTIONS, TABLE_FUNCTIONS
+    from rmm.formula.prior_syntax import PRIOR_FAMILIES
+    from rmm.study.evaluate.measures import MEASURES
 
     for writer, names in (
         ("measures", MEASURES),

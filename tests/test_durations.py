@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import rmm
+from rmm.design.prepare import prepare
 from rmm.families import FAMILIES, Cox
 from rmm.families.cox import log_marginal, tie_times
-from rmm.model import prepare
 
 COX, WEIBULL = FAMILIES["cox"], FAMILIES["weibull"]
 

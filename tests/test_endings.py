@@ -10,11 +10,11 @@ import pytest
 from kills import load
 
 from rmm.errors import RmmError
-from rmm.study import fitting
-from rmm.study.batches import make_task
-from rmm.study.endings import ended_by_signals, leave_if_ended
-from rmm.study.joblog import logged
-from rmm.study.tasks import Task
+from rmm.study.files.end_signals import ended_by_signals, leave_if_ended
+from rmm.study.methods import fit_task as fitting
+from rmm.study.methods.task import Task
+from rmm.study.run.batch import make_task
+from rmm.study.run.log import logged
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGINT]
 

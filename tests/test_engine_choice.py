@@ -239,7 +239,7 @@ def test_what_was_chosen_is_stored(table: pd.DataFrame, tmp_path: Path) -> None:
 
 
 def test_a_study_names_its_engines(tmp_path: Path) -> None:
-    from rmm.study.config import load_study
+    from rmm.study.design.study import load_study
 
     text = Path(__file__).parents[1].joinpath("config/studies/quickstart.yaml").read_text()
     assert "backend: laplace" in text

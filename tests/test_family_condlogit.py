@@ -23,8 +23,8 @@ from scipy import stats
 from scipy.special import softmax
 
 import rmm
+from rmm.design.prepare import prepare
 from rmm.families import FAMILIES
-from rmm.model import prepare
 
 FAMILY = FAMILIES["condlogit"]
 FORMULA = f"formed ~ {MIXED} + strata(crisis)"

@@ -14,11 +14,11 @@ from scipy import integrate, optimize, stats
 from scipy.special import gammaln
 
 import rmm
-from rmm.backends.stan import available
+from rmm.backends.stan.run import available
+from rmm.design.prepare import prepare, prepare_without_data
 from rmm.errors import BackendError, DataError, FormulaError
 from rmm.families import FAMILIES, Cox, find_family
 from rmm.families.cox import cumulative_hazard, log_marginal
-from rmm.model import prepare, prepare_without_data
 from rmm.simulation import simulate
 
 Array = np.ndarray[Any, Any]
@@ -337,7 +337,7 @@ def test_loo_with_a_group_that_says_nothing() -> None:
     """Censored before the first event: its log likelihood is 0 in all draws."""
     import xarray
 
-    from rmm.crossvalidation import loo
+    from rmm.posterior.cross_validation import loo
 
     eta = np.random.default_rng(8).normal(0, 0.3, (2, 200, len(TIME)))
     outcome = outcome_of("steps")

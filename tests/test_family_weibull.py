@@ -13,13 +13,13 @@ import pytest
 from scipy import integrate, optimize, stats
 
 import rmm
-from rmm.backends.stan import available
+from rmm.backends.languages import find_language
+from rmm.backends.stan.run import available
+from rmm.design.prepare import prepare, prepare_without_data
 from rmm.errors import DataError
 from rmm.families import FAMILIES
-from rmm.model import prepare, prepare_without_data
-from rmm.programs import find_language
 from rmm.simulation import RecipeError, simulate
-from rmm.simulation.survival import censoring_rate
+from rmm.simulation.outcomes.survival import censoring_rate
 
 GOLDEN = Path(__file__).parent / "golden" / "families"
 WEIBULL = FAMILIES["weibull"]

@@ -25,8 +25,10 @@ from projects import FAKED, ROOT, Project, lay_out_environment
 
 from rmm.backends import fake
 from rmm.errors import BackendError, StudyError
-from rmm.study import Study, checkpoints, progress, status
-from rmm.study.joblog import logged
+from rmm.study import Study, status
+from rmm.study.run import checkpoint as checkpoints
+from rmm.study.run import progress
+from rmm.study.run.log import logged
 
 #: Neither terminal nor files are UTF-8, and Python may not help itself.
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -101,7 +103,7 @@ def test_jags_out_of_memory_is_a_row_and_the_next_fit_runs(
     resource = pytest.importorskip("resource", reason="limits of memory need a POSIX system")
     if not hasattr(resource, "prlimit"):
         pytest.skip("the limits of another process can be set on Linux only")
-    from rmm.backends import jags_pool
+    from rmm.backends.jags import worker_pool as jags_pool
 
     sampler = {"chains": 1, "warmup": 10, "draws": 100_000}
     method = {"name": "mm", "kind": "mm", "sampler": sampler, "gate": FAKED["gate"]}
@@ -159,7 +161,7 @@ def fill(disk: Path) -> Path:
 def test_a_full_disk_loses_the_fit_under_way_alone(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    from rmm.study import batches
+    from rmm.study.run import batch as batches
 
     study, out, done = load(tmp_path), small_disk / "results", itertools.count(1)
     monkeypatch.setattr(checkpoints, "LONG", -1.0)
@@ -295,8 +297,8 @@ def test_stan_runs_from_a_cache_that_is_read_only(
     read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs that are there run; one that is not there is a letter, with what to do."""
-    from rmm.backends.cmdstan_home import cache_dir, find_cmdstan
-    from rmm.backends.stan_compile import compile_program, program_key
+    from rmm.backends.stan.compile import compile_program, program_key
+    from rmm.backends.stan.install import cache_dir, find_cmdstan
 
     program = "parameters { real x; } model { x ~ normal(0, 1); }"
     home = find_cmdstan()

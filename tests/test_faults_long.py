@@ -20,7 +20,7 @@ from projects import FAKED, Project, without_timings
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(4 * 3600)]
 ROUNDS = int(os.environ.get("RMM_KILL_ROUNDS", "50"))
 CORES = 2
-# Long enough that a finished fit is written at once (rmm.study.checkpoints.LONG); asleep.
+# Long enough that a finished fit is written at once (rmm.study.run.checkpoint.LONG); asleep.
 FIT_SECONDS = "1.1"
 
 

@@ -15,15 +15,18 @@ from family_cases import half_normal_by_free
 from scipy import special, stats
 
 import rmm
-from rmm.backends import jags as jags_engine
-from rmm.backends import stan as stan_engine
 from rmm.backends.base import Run, Settings
-from rmm.features import FEATURES
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
-from rmm.new_groups import lay_out
-from rmm.predictor import eta_draws, flat_draws, layout_of
-from rmm.programs import jags, jags_features, stan, stan_features
+from rmm.backends.initial_values import initial_values
+from rmm.backends.jags import features as jags_features
+from rmm.backends.jags import program as jags
+from rmm.backends.jags import run as jags_engine
+from rmm.backends.stan import run as stan_engine
+from rmm.backends.stan.program import features as stan_features
+from rmm.backends.stan.program import program as stan
+from rmm.design.prepare import Model, prepare
+from rmm.formula.features import FEATURES
+from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
+from rmm.posterior.prediction.new_groups import lay_out
 
 START = np.array([0, 3, 4, 9])
 SLOPE = 5.0

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmm.errors import FormulaError, SpecificationWarning
-from rmm.formula import check_columns, columns_of, parse_formula
-from rmm.weights import Column, describe
+from rmm.formula.parse_formula import check_columns, columns_of, parse_formula
+from rmm.formula.weights.weight_function import Column, describe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 OLD = (

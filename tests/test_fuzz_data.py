@@ -19,9 +19,9 @@ from fuzzing import FEW, HOSTILE, MANY, only_letters
 from hypothesis import strategies as st
 
 import rmm
-from rmm.model import prepare
-from rmm.programs import find_language
-from rmm.tables import read_table
+from rmm.backends.languages import find_language
+from rmm.design.prepare import prepare
+from rmm.tables.read import read_table
 
 EXAMPLES = pytest.mark.parametrize(
     "examples", [FEW, pytest.param(MANY, marks=pytest.mark.fuzz)], ids=["few", "many"]

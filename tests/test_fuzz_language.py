@@ -25,10 +25,10 @@ from fuzzing import (
 from hypothesis import strategies as st
 
 import rmm
-from rmm.formula import check_columns, columns_of, parse_formula
-from rmm.model import prepare
-from rmm.prior_language import read_priors
-from rmm.weights import (
+from rmm.design.prepare import prepare
+from rmm.formula.parse_formula import check_columns, columns_of, parse_formula
+from rmm.formula.prior_syntax import read_priors
+from rmm.formula.weights.weight_function import (
     Parameter,
     describe,
     parse_weights,

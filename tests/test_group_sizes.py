@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.group_sizes import SizePower, reported_draws, sampled_draws, size_power
-from rmm.model import Model, prepare
-from rmm.prior_draws import draw_parameters
-from rmm.weights import parse_weights
+from rmm.design.prepare import Model, prepare
+from rmm.design.priors.group_sizes import SizePower, reported_draws, sampled_draws, size_power
+from rmm.formula.weights.weight_function import parse_weights
+from rmm.posterior.prior_draws import draw_parameters
 
 needs_jags = pytest.mark.skipif(
     importlib.util.find_spec("pyjags") is None, reason="pyjags is not installed"

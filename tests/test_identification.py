@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.identification import always_together
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
+from rmm.backends.initial_values import initial_values
+from rmm.design.identifiability import always_together
+from rmm.design.prepare import Model, prepare
 
 MM = " + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 

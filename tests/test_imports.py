@@ -31,7 +31,7 @@ def imported(code: str) -> set[str]:
     [
         ("import rmm", ("numpy", "scipy", "pyarrow")),
         ("from rmm.cli import parser; parser().format_help()", ("numpy", "scipy", "pyarrow")),
-        (f"from rmm.study import load_study, run_batch; {STUDY}", ("rmm.study.engines",)),
+        (f"from rmm.study import load_study, run_batch; {STUDY}", ("rmm.study.methods.bayesian",)),
     ],
     ids=["rmm", "rmm --help", "a study file"],
 )
@@ -43,8 +43,8 @@ def test_a_regression_needs_no_engine_and_an_engine_no_regression() -> None:
     """A job of a study imports what its own method needs."""
     fit = (
         "from rmm.study import load_study\n"
-        "from rmm.study.batches import make_task\n"
-        "from rmm.study.fitting import fit_task\n"
+        "from rmm.study.run.batch import make_task\n"
+        "from rmm.study.methods.fit_task import fit_task\n"
         f"study = {STUDY}\n"
         "task = make_task(study, study.scenarios[0], study.method({!r}), 1)\n"
         "assert fit_task(task).status == 'ok', fit_task(task).message"

@@ -13,13 +13,20 @@ from scipy import stats
 from scipy.special import expit
 
 from rmm.backends.base import Settings
-from rmm.backends.stan import available, check_syntax, run
+from rmm.backends.initial_values import initial_values
+from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.run import available, check_syntax, run
+from rmm.design.integration import (
+    LIMITS,
+    Integration,
+    components,
+    find_integration,
+    integrated,
+    spectrum,
+)
+from rmm.design.prepare import Model
 from rmm.families.cox import log_marginal
-from rmm.inits import initial_values
-from rmm.integration import LIMITS, Integration, components, find_integration, integrated, spectrum
-from rmm.model import Model
-from rmm.programs import stan
-from rmm.weights import normalise
+from rmm.formula.weights.weight_function import normalise
 
 needs_stan = pytest.mark.skipif(not available().available, reason=f"Stan: {available().what}")
 
@@ -368,7 +375,7 @@ def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
 
 def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> None:
     """Refits of loo run the fit's program: data are for its way, whatever the sizes are."""
-    from rmm.crossvalidation import without_unit
+    from rmm.posterior.cross_validation import without_unit
 
     model = forced("y ~ " + NESTED, table, "gaussian")
     less = without_unit(model, 3)

@@ -15,14 +15,15 @@ import pytest
 from family_cases import half_normal_by_free
 
 import rmm
-from rmm.backends import jags as jags_engine
-from rmm.backends import stan as stan_engine
 from rmm.backends.base import Settings
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
-from rmm.programs import jags, stan
+from rmm.backends.initial_values import initial_values
+from rmm.backends.jags import program as jags
+from rmm.backends.jags import run as jags_engine
+from rmm.backends.stan import run as stan_engine
+from rmm.backends.stan.program import program as stan
+from rmm.design.prepare import Model, prepare
 from rmm.simulation import simulate
-from rmm.simulation.recipes import RecipeError
+from rmm.simulation.errors import RecipeError
 
 PARTY = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE, name=party)"
 MINISTER = "mm(id(mid, gid), vars(age), fn(w ~ 1/n^exp(-b1*rank)), RE=TRUE, name=minister)"

@@ -13,16 +13,16 @@ import scipy.sparse as sparse
 from coalitions import made_up_coalitions
 
 import rmm
-from rmm.backends import laplace
+from rmm.backends.convergence import pareto_k_limit
+from rmm.backends.languages import find_language
 from rmm.backends.laplace import factors, memory
+from rmm.backends.laplace import run as laplace
 from rmm.backends.laplace.factors import Pattern
 from rmm.backends.laplace.fill import factor_counts
-from rmm.backends.laplace.integrand import Integrand
-from rmm.convergence import pareto_k_limit
+from rmm.backends.laplace.marginal_likelihood import Integrand
+from rmm.design.prepare import prepare
 from rmm.errors import BackendError
-from rmm.model import prepare
-from rmm.programs import find_language
-from rmm.summary import ESS_OF_WEIGHTS, Weighing, diagnose
+from rmm.posterior.diagnostics.summary import ESS_OF_WEIGHTS, Weighing, diagnose
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)"
 SHORT: dict[str, Any] = {"backend": "laplace", "seed": 1, "progress": False}
@@ -101,7 +101,7 @@ def test_too_little_memory_is_said_before_the_start(
 def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
     monkeypatch.setattr("rmm.engine_choice.ORDER", ("laplace", "stan"))
-    from rmm.backends.stan import BACKEND
+    from rmm.backends.stan.run import BACKEND
     from rmm.errors import BackendTimeout
 
     with pytest.raises(BackendError, match="laplace: Backend 'laplace' needs about"):

@@ -12,13 +12,13 @@ from coalitions import made_up_coalitions
 from scipy import special, stats
 
 import rmm
-from rmm.backends.laplace.hyper import folded, from_values, log_prior, to_values
+from rmm.backends.initial_values import initial_values
+from rmm.backends.languages import find_language
+from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import smoothed
-from rmm.backends.laplace.integrand import Integrand
+from rmm.backends.laplace.marginal_likelihood import Integrand
+from rmm.design.prepare import prepare
 from rmm.errors import BackendError
-from rmm.inits import initial_values
-from rmm.model import prepare
-from rmm.programs import find_language
 
 Array = np.ndarray[Any, Any]
 DENSITIES = {

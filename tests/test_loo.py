@@ -15,12 +15,12 @@ from scipy.special import logsumexp
 
 import rmm
 from rmm.backends.base import Run, Settings
-from rmm.checks import kaplan_meier, survival
-from rmm.crossvalidation import Refits, without_unit
-from rmm.fitted import Fit
-from rmm.model import prepare
-from rmm.prediction import log_likelihood
-from rmm.subset import some_rows
+from rmm.design.prepare import prepare
+from rmm.design.subset_groups import some_rows
+from rmm.posterior.cross_validation import Refits, without_unit
+from rmm.posterior.fit import Fit
+from rmm.posterior.prediction.predict import log_likelihood
+from rmm.posterior.prediction.predictive_checks import kaplan_meier, survival
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TRUE) + hm(id=cid)"
 
@@ -144,7 +144,9 @@ def test_refits_that_do_not_mix_are_named(
     stuck = replace(fit.run, draws={"b_l2": apart})
     monkeypatch.setattr(Refits, "without", lambda self, unit: stuck if unit == 3 else fit.run)
     rough = fit.loo()
-    monkeypatch.setattr("rmm.crossvalidation._too_large", lambda result: np.array([1, 3]))
+    monkeypatch.setattr(
+        "rmm.posterior.cross_validation._too_large", lambda result: np.array([1, 3])
+    )
     third = rough.elpd_i["group"].to_numpy()[3]
     said = rf"1 of 2 refits .*without {third}\).*up to \d"
     with pytest.warns(rmm.ConvergenceWarning, match=said):
@@ -161,8 +163,12 @@ def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     priors = ["rmm", "b_l2[Intercept] ~ normal(0, 2)", f"sigma_l2 <- {SIGMA}"]
     fit = rmm.fit("y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, ess=4000,
                   backend="laplace")  # fmt: skip
-    monkeypatch.setattr("rmm.crossvalidation._too_large", lambda result: np.array([1, 3]))
-    monkeypatch.setattr("rmm.crossvalidation._rhat", lambda *given: pytest.fail("no chains here"))
+    monkeypatch.setattr(
+        "rmm.posterior.cross_validation._too_large", lambda result: np.array([1, 3])
+    )
+    monkeypatch.setattr(
+        "rmm.posterior.cross_validation._rhat", lambda *given: pytest.fail("no chains here")
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", rmm.ConvergenceWarning)
         found = fit.loo(refit=True)

@@ -18,12 +18,12 @@ from scipy import stats
 
 import rmm
 from rmm.backends.base import Settings
-from rmm.backends.stan import run as run_stan
+from rmm.backends.initial_values import initial_values
+from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.run import run as run_stan
+from rmm.design.prepare import Model, prepare
 from rmm.errors import DataError, FormulaError, PriorError, SpecificationWarning
-from rmm.formula import parse_formula
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
-from rmm.programs import stan
+from rmm.formula.parse_formula import parse_formula
 from rmm.simulation import simulate
 
 WALK = "mm(id(pid, gid), RE=TRUE, ar=year, name=walk)"

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.formula import parse_formula
-from rmm.missing import Dropped, drop_incomplete
-from rmm.model import prepare
+from rmm.design.prepare import prepare
+from rmm.design.rows.missing_values import Dropped, drop_incomplete
+from rmm.formula.parse_formula import parse_formula
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ s), RE=TRUE) + hm(id=cid)"
 

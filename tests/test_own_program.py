@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.own_program import drawn_only, read_program
+from rmm.backends.user_program import drawn_only, read_program
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 SHORT: dict[str, Any] = {

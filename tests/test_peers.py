@@ -17,8 +17,8 @@ import pytest
 from coalitions import shared_file
 
 import rmm
-from rmm.inits import initial_values
-from rmm.model import Model, prepare
+from rmm.backends.initial_values import initial_values
+from rmm.design.prepare import Model, prepare
 
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 WEIGHTED = "mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b1*s)))), RE=TRUE)"
@@ -225,7 +225,7 @@ def test_point_14_shares_add_to_one_with_the_residual(coalitions: pd.DataFrame) 
 
 
 def test_point_15_even_powers_and_every_function_without_parameters() -> None:
-    from rmm.weights import parse_weights
+    from rmm.formula.weights.weight_function import parse_weights
 
     columns, start = {"x": np.array([-2.0, 1.0])}, np.array([0, 2])
     for text, raw in {
@@ -238,7 +238,7 @@ def test_point_15_even_powers_and_every_function_without_parameters() -> None:
 
 
 def test_point_16_small_groups_beside_huge_ones_keep_their_digits() -> None:
-    from rmm.weights import parse_weights
+    from rmm.formula.weights.weight_function import parse_weights
 
     raw = np.array([1e15, 3e15, 1.0, 3.0])
     weights = parse_weights("w ~ x").weights({"x": raw}, np.array([0, 2, 4]))

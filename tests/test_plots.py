@@ -21,10 +21,10 @@ from scipy import stats
 
 import rmm
 from rmm.families.gaussian import GAUSSIAN
-from rmm.plots import PLOTS
-from rmm.plots.check import calibration
-from rmm.plots.prior import prior_of
-from rmm.plots.sheet import density, number, shortened
+from rmm.posterior.plots import PLOTS
+from rmm.posterior.plots.figure import density, number, shortened
+from rmm.posterior.plots.predictive_check import calibration
+from rmm.posterior.plots.prior_posterior import prior_of
 
 WEIGHTS = "1/(1 + (n - 1)*exp(-(b1*s)))"
 FORMULA = (
@@ -267,8 +267,10 @@ def test_figures_are_saved_and_shown_by_notebooks(fit: rmm.Fit, tmp_path: Path) 
 
 
 def test_every_file_of_a_plot_has_a_row() -> None:
-    folder = Path(rmm.__file__).parent / "plots"
-    files = {f"rmm.plots.{path.stem}" for path in folder.glob("[!_]*.py")} - {"rmm.plots.sheet"}
+    folder = Path(rmm.__file__).parent / "posterior" / "plots"
+    files = {f"rmm.posterior.plots.{path.stem}" for path in folder.glob("[!_]*.py")} - {
+        "rmm.posterior.plots.figure"
+    }
     assert {row.module for row in PLOTS.values()} == files
 
 

@@ -19,7 +19,7 @@ from scipy import stats
 
 import rmm
 from rmm.families.gaussian import GAUSSIAN
-from rmm.predictor import eta_draws, flat_draws, layout_of
+from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
 
 FORMULA = (
     "y ~ 1 + z*region + q + offset(o) + fix(f, 0.7)"

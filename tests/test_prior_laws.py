@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from rmm.prior_language import PRIOR_FAMILIES, Prior
-from rmm.prior_laws import LAWS, draw, quantile, variance, width
+from rmm.formula.prior_distributions import LAWS, draw, quantile, variance, width
+from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 
 P = np.array([0.001, 0.025, 0.25, 0.5, 0.75, 0.975, 0.999])
 WHOLE: dict[str, tuple[tuple[float, ...], Any]] = {

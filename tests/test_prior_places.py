@@ -12,8 +12,8 @@ from coalitions import made_up_coalitions
 from test_program_jags import MODELS, with_ministers
 
 import rmm
-from rmm.model import Model, prepare
-from rmm.recipe import encode_predictors
+from rmm.design.prepare import Model, prepare
+from rmm.design.recipe import encode_predictors
 
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 KIND = "mm(id(pid, gid), vars(kind), fn(w ~ 1/n), RE=TRUE)"

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import rmm
-from rmm.model import Model, prepare
-from rmm.prior_language import Prior, read_priors, read_statement
+from rmm.design.prepare import Model, prepare
+from rmm.formula.prior_syntax import Prior, read_priors, read_statement
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TRUE) + hm(id=cid)"
 

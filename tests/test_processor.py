@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rmm.backends import processor
+from rmm.backends.stan import cpu as processor
 
 OLD = "processor : 0\nmodel name : An old one\nflags\t\t: sse2 fpu\n"
 NEW = "processor : 0\nmodel name : A new one\nflags\t\t: fpu sse2 avx512f\n"

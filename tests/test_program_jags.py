@@ -17,16 +17,16 @@ import pytest
 from coalitions import made_up_coalitions
 from scipy import stats
 
-from rmm.backends import jags as engine
 from rmm.backends.base import Run, Settings
+from rmm.backends.initial_values import initial_values
+from rmm.backends.jags import program as jags
+from rmm.backends.jags import run as engine
+from rmm.backends.jags.priors import DENSITIES, EFFECT_PRECISIONS, PRECISIONS
+from rmm.design.members.memberships import weight_columns
+from rmm.design.prepare import Model, prepare, prepare_without_data
 from rmm.errors import ConvergenceWarning, PriorError
-from rmm.inits import initial_values
-from rmm.memberships import weight_columns
-from rmm.model import Model, prepare, prepare_without_data
-from rmm.prior_language import PRIOR_FAMILIES
-from rmm.programs import jags
-from rmm.programs.jags_priors import DENSITIES, EFFECT_PRECISIONS, PRECISIONS
-from rmm.weights import normalise
+from rmm.formula.prior_syntax import PRIOR_FAMILIES
+from rmm.formula.weights.weight_function import normalise
 
 GOLDEN = Path(__file__).parent / "golden" / "jags"
 needs_jags = pytest.mark.skipif(

@@ -18,13 +18,14 @@ from family_cases import by_free, check_names, half_normal_by_free
 from scipy import stats
 
 from rmm.backends.base import Settings
-from rmm.backends.cmdstan_home import installed_cmdstan, wheel
-from rmm.backends.stan import available, run
-from rmm.backends.stan_compile import check_syntax, program_key
-from rmm.inits import initial_values
-from rmm.model import Model, prepare, prepare_without_data
-from rmm.prior_language import PRIOR_FAMILIES
-from rmm.programs import stan, stan_priors
+from rmm.backends.initial_values import initial_values
+from rmm.backends.stan.compile import check_syntax, program_key
+from rmm.backends.stan.install import installed_cmdstan, wheel
+from rmm.backends.stan.program import priors as stan_priors
+from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.run import available, run
+from rmm.design.prepare import Model, prepare, prepare_without_data
+from rmm.formula.prior_syntax import PRIOR_FAMILIES
 
 GOLDEN = Path(__file__).parent / "golden" / "stan"
 needs_stanc = pytest.mark.skipif(

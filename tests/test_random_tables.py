@@ -35,10 +35,10 @@ from scipy import stats
 
 import rmm
 from rmm.backends.base import Run
-from rmm.model import Model, prepare
-from rmm.prediction import log_likelihood
-from rmm.prior_language import Prior
-from rmm.programs import find_language
+from rmm.backends.languages import find_language
+from rmm.design.prepare import Model, prepare
+from rmm.formula.prior_syntax import Prior
+from rmm.posterior.prediction.predict import log_likelihood
 
 LENGTH = 4000  # characters that a message may have
 

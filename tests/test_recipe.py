@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.encoding import Columns
-from rmm.model import prepare
-from rmm.recipe import encode_predictors, make_recipe, recipe_without_table, take_out_held
+from rmm.design.columns.encode import Columns
+from rmm.design.prepare import prepare
+from rmm.design.recipe import encode_predictors, make_recipe, recipe_without_table, take_out_held
 
 FORMULA = (
     "y ~ 0 + z + region + mm(id(pid, gid), vars(x, variance(x), kind), fn(w ~ 1/n), RE=re(1 + x))"

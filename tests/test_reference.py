@@ -9,7 +9,7 @@ from coalitions import shared_file
 from scipy.optimize import minimize
 
 import rmm
-from rmm.backends.stan import available
+from rmm.backends.stan.run import available
 from rmm.families import FAMILIES
 from rmm.families.cox import log_marginal
 

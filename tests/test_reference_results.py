@@ -15,10 +15,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from rmm.backends.results_version import RESULTS_VERSION
+from rmm.backends.laplace.results_version import RESULTS_VERSION
 from rmm.study import load_study
-from rmm.study.engines import engine_version
-from rmm.study.report.numbers import acceptance_band
+from rmm.study.methods.bayesian import engine_version
+from rmm.study.report.data.format_numbers import acceptance_band
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"

@@ -15,12 +15,19 @@ import pytest
 import yaml
 
 from rmm.errors import StudyError
-from rmm.study.rates import wilson
+from rmm.posterior.plots.style import LOOKS, looks_of
+from rmm.study.evaluate.proportions import wilson
 from rmm.study.report import write_report
-from rmm.study.report.dots import spread_apart
-from rmm.study.report.numbers import acceptance_band, decimals_for, duration, fixed, rate, rate_of_n
-from rmm.study.report.table_files import latex
-from rmm.style import LOOKS, looks_of
+from rmm.study.report.data.format_numbers import (
+    acceptance_band,
+    decimals_for,
+    duration,
+    fixed,
+    rate,
+    rate_of_n,
+)
+from rmm.study.report.figures.dots import spread_apart
+from rmm.study.report.tables.table_files import latex
 
 METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
 OVERLAPS = (0.0, 0.25, 0.5, 1.0)

@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 from invented import write_study
 
-from rmm.study.calibration import ecdf_null, ecdf_p
+from rmm.study.evaluate.criteria.calibration import ecdf_null, ecdf_p
 from rmm.study.report import read_results, write_report
-from rmm.study.report.charts import Chart
-from rmm.study.report.endings import endings
-from rmm.study.report.figures import FIGURES, charts
-from rmm.study.report.findings import findings
-from rmm.study.report.heat import heat_maps
-from rmm.study.report.nested import nested_loops
-from rmm.study.report.ranks import rank_plots, simultaneous_band
-from rmm.study.report.results import Results
-from rmm.study.report.runtime import runtime
-from rmm.study.report.sections import SECTIONS
-from rmm.study.report.tables import calibration_table, measure_tables
-from rmm.study.report.zips import MOST_INTERVALS, zips
+from rmm.study.report.data.results import Results
+from rmm.study.report.figures.chart import Chart
+from rmm.study.report.figures.failures import endings
+from rmm.study.report.figures.heat_map import heat_maps
+from rmm.study.report.figures.nested_loop import nested_loops
+from rmm.study.report.figures.rank_ecdf import rank_plots, simultaneous_band
+from rmm.study.report.figures.registry import FIGURES, charts
+from rmm.study.report.figures.runtime import runtime
+from rmm.study.report.figures.zip_plot import MOST_INTERVALS, zips
+from rmm.study.report.page.sections import SECTIONS
+from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
+from rmm.study.report.text.findings import findings
 
 METHODS = ("aggregation", "mm", "mmmm")
 FACTORS = {"overlap": [0.0, 0.5, 1.0], "group_size": [10, 3, 5]}

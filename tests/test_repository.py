@@ -123,7 +123,7 @@ def test_package_knows_nothing_of_snakemake(path: Path) -> None:
 
 
 def test_simulator_shares_no_code_with_programs_and_design() -> None:
-    forbidden = ("rmm.programs", "rmm.design", "rmm.backends", "rmm.fit")
+    forbidden = ("rmm.backends.languages", "rmm.design.design", "rmm.backends", "rmm.fit")
     shared = {
         f"{named(path)}: {name}"
         for path in (PACKAGE / "simulation").rglob("*.py")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.model import prepare
+from rmm.design.prepare import prepare
 
 SLOTS = ["club1", "club2", "club3"]
 FEES = {"fee": ["fee1", "fee2", "fee3"]}

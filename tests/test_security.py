@@ -25,15 +25,15 @@ import yaml
 from invented import write_study
 
 import rmm
-from rmm.backends.cmdstan_home import installed_cmdstan, wheel
-from rmm.backends.stan_compile import check_syntax
+from rmm.backends.stan.compile import check_syntax
+from rmm.backends.stan.install import installed_cmdstan, wheel
+from rmm.backends.user_program import check_variables
 from rmm.errors import RmmError, StudyError, letter
-from rmm.own_program import check_variables
-from rmm.prior_language import read_statement
-from rmm.simulation.table_files import read_file
+from rmm.formula.prior_syntax import read_statement
+from rmm.simulation.memberships.table_files import read_file
 from rmm.study import load_study
 from rmm.study.report import write_report
-from rmm.study.report.table_files import latex, no_formula
+from rmm.study.report.tables.table_files import latex, no_formula
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -240,7 +240,7 @@ def test_parquet_metadata_are_not_unpickled(tmp_path: Path) -> None:
     schema = pa.schema([field], {b"pandas": json.dumps(pandas).encode()})
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"y": [1.0, 2.0]}).cast(schema), path)
-    assert rmm.tables.read_table(path)["y"].tolist() == [1.0, 2.0]
+    assert rmm.tables.read.read_table(path)["y"].tolist() == [1.0, 2.0]
     assert not made.exists()
 
 
@@ -250,10 +250,10 @@ def test_rda_files_are_only_parsed(tmp_path: Path) -> None:
     path = tmp_path / "table.rda"
     frame = pd.DataFrame({"y": [1.0, 2.0]})
     rdata.write_rda(path, {"table": frame, "system": "touch made"})
-    assert rmm.tables.read_table(path)["y"].tolist() == [1.0, 2.0]
+    assert rmm.tables.read.read_table(path)["y"].tolist() == [1.0, 2.0]
     path.write_bytes(b"RDX3\nX\n" + b"\x00" * 64)
     with pytest.raises(rmm.DataError, match="cannot be read"):
-        rmm.tables.read_table(path)
+        rmm.tables.read.read_table(path)
 
 
 # -- saved fits ------------------------------------------------------------------------------

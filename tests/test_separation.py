@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.design_warnings import Look, separation
-from rmm.model import Model, prepare
-from rmm.separation import separating
+from rmm.design.checks.design_warnings import Look, separation
+from rmm.design.checks.separation import separating
+from rmm.design.prepare import Model, prepare
 
 TABLES = 60  # of each family
 

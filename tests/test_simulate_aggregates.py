@@ -10,9 +10,9 @@ import pytest
 import yaml
 from scipy import optimize
 
-from rmm.features import FEATURES, smooth_threshold, threshold_slope
+from rmm.formula.features import FEATURES, smooth_threshold, threshold_slope
 from rmm.simulation import RecipeError, simulate
-from rmm.simulation.aggregates import AGGREGATES, DOMAINS, by_group
+from rmm.simulation.outcomes.group_features import AGGREGATES, DOMAINS, by_group
 from rmm.study import load_study
 
 START = np.array([0, 2, 5, 6])

@@ -9,7 +9,7 @@ import pytest
 from scipy import special
 
 from rmm.simulation import RecipeError, simulate
-from rmm.simulation.choices import check_binomial, draw_binomial, draw_choices
+from rmm.simulation.outcomes.choices import check_binomial, draw_binomial, draw_choices
 
 MM = "mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
 RECIPE: dict[str, Any] = {

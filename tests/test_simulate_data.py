@@ -11,9 +11,9 @@ import pytest
 
 from rmm.errors import DataError, FormulaError
 from rmm.simulation import STRUCTURES, RecipeError, simulate
-from rmm.simulation.data import prepare
-from rmm.simulation.distributions import DISTRIBUTIONS, shaped
-from rmm.simulation.membership import prepare_membership
+from rmm.simulation.covariates.distributions import DISTRIBUTIONS, shaped
+from rmm.simulation.data_sets import prepare
+from rmm.simulation.memberships.structures import prepare_membership
 
 SYNTHETIC: dict[str, Any] = {"kind": "synthetic", "groups": 60, "members": 20, "size": 3}
 MODEL = "y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"

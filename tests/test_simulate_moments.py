@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from scipy import special, stats
 
+from rmm.formula.functions import FUNCTIONS
 from rmm.simulation import simulate
-from rmm.simulation.membership import prepare_membership
-from rmm.weight_functions import FUNCTIONS
+from rmm.simulation.memberships.structures import prepare_membership
 
 MEMBERSHIP: dict[str, Any] = {
     "kind": "synthetic", "groups": 3000, "members": 60, "units": 600, "within": False,

@@ -15,10 +15,10 @@ import yaml
 import rmm.simulation
 from rmm.cli import main
 from rmm.simulation import RecipeError, simulate
-from rmm.simulation.membership import prepare_membership
-from rmm.simulation.overlap import overlap_facts, overlap_text
+from rmm.simulation.memberships.overlap import overlap_facts, overlap_text
+from rmm.simulation.memberships.structures import prepare_membership
 from rmm.study import load_study
-from rmm.study.batches import draw_replication
+from rmm.study.run.batch import draw_replication
 
 NEIGHBOURS: dict[str, Any] = {
     "kind": "neighbours", "members": 20, "groups_per_member": 30, "mobility": 0.25,
@@ -224,7 +224,7 @@ STUDY: dict[str, Any] = {
 
 def test_an_analysis_may_know_the_first_membership_only(tmp_path: Path) -> None:
     """Weights of the truth are 1/n, those of the analysis 1 at home and 0 elsewhere."""
-    from rmm.model import prepare
+    from rmm.design.prepare import prepare
 
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY))

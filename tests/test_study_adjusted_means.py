@@ -13,9 +13,9 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
-from rmm.study.adjusted_means import adjusted_means
-from rmm.study.batches import make_task, replay
-from rmm.study.fitting import fit_task
+from rmm.study.methods.adjusted_means import adjusted_means
+from rmm.study.methods.fit_task import fit_task
+from rmm.study.run.batch import make_task, replay
 
 ROOT = Path(__file__).parents[1]
 CELL = yaml.safe_load(

@@ -9,9 +9,9 @@ import pytest
 from rmm.cli import main
 from rmm.errors import StudyError
 from rmm.study import Study, load_study, plan, write_design
-from rmm.study.belonging import compare
-from rmm.study.metadata import metadata_of
-from rmm.study.results import estimates_table, write_parquet
+from rmm.study.files.parquet import estimates_table, write_parquet
+from rmm.study.manage.compare_results import compare
+from rmm.study.run.metadata import metadata_of
 
 STUDY = """\
 seed: 1

@@ -14,9 +14,10 @@ from kills import content, lines, load, only, parts, start, whole
 from projects import FAKED
 
 from rmm.errors import StudyError
-from rmm.study import Study, checkpoints, collect, plan, status, write_performance
-from rmm.study.checkpoints import discard
-from rmm.study.tasks import Outcome, Task
+from rmm.study import Study, collect, plan, status, write_performance
+from rmm.study.methods.task import Outcome, Task
+from rmm.study.run import checkpoint as checkpoints
+from rmm.study.run.checkpoint import discard
 
 
 class Kill(BaseException):
@@ -27,7 +28,7 @@ class Fits:
     """Counts the fits, and ends the batch before one of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, flush: bool = False) -> None:
-        from rmm.study import batches
+        from rmm.study.run import batch as batches
 
         self.original, self.done, self.until = batches.fit_task, 0, 10**9
         monkeypatch.setattr(batches, "fit_task", self)

@@ -13,12 +13,12 @@ from scipy import stats
 
 from rmm.errors import StudyError
 from rmm.simulation import Drawn
-from rmm.simulation.predictor import weights
+from rmm.simulation.outcomes.true_predictor import weights
 from rmm.study import load_study
-from rmm.study.batches import draw_replication
-from rmm.study.closed_form_checks import REASONS
-from rmm.study.closed_forms import CLOSED_FORMS, disaggregation_type1
-from rmm.study.scoring import references
+from rmm.study.design.check_closed_forms import REASONS
+from rmm.study.evaluate.closed_forms import CLOSED_FORMS, disaggregation_type1
+from rmm.study.evaluate.score import references
+from rmm.study.run.batch import draw_replication
 
 ROOT = Path(__file__).parents[1]
 UNEQUAL = "1/(1 + (n-1)*exp(-(b1*power)))"

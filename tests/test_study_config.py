@@ -12,14 +12,14 @@ import yaml
 from rmm.errors import StudyError
 from rmm.simulation import OUTCOMES
 from rmm.study import load_study, plan, replay
-from rmm.study.closed_forms import CLOSED_FORMS
-from rmm.study.fitting import BACKENDS
-from rmm.study.layouts import LAYOUTS
-from rmm.study.log_likelihood import DENSITIES
-from rmm.study.measures import MEASURES
-from rmm.study.methods import KINDS
-from rmm.study.reading import schema, with_defaults, without_defaults
-from rmm.study.regressions import REGRESSIONS, default_regression
+from rmm.study.evaluate.closed_forms import CLOSED_FORMS
+from rmm.study.evaluate.measures import MEASURES
+from rmm.study.files.schema import schema, with_defaults, without_defaults
+from rmm.study.methods.fit_task import BACKENDS
+from rmm.study.methods.layouts import LAYOUTS
+from rmm.study.methods.method import KINDS
+from rmm.study.methods.regressions import REGRESSIONS, default_regression
+from rmm.study.methods.true_log_likelihood import DENSITIES
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "config" / "studies").glob("*.yaml"))

@@ -13,7 +13,13 @@ import yaml
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from rmm.study.confirming import COLUMNS, TOO_FEW, confirmations, mean_difference, verdict
+from rmm.study.evaluate.engine_agreement import (
+    COLUMNS,
+    TOO_FEW,
+    confirmations,
+    mean_difference,
+    verdict,
+)
 from rmm.study.report import write_report
 
 PAIR = [("fast", "slow")]

@@ -12,16 +12,16 @@ import pytest
 import yaml
 
 import rmm
+from rmm.design.prepare import prepare
 from rmm.errors import StudyError
-from rmm.model import prepare
 from rmm.study import Study, collect, load_study, plan, replay, run_batch, write_performance
-from rmm.study.batches import make_task
-from rmm.study.calibration import chi_square_p
-from rmm.study.engines import engine_data
-from rmm.study.fitting import fit_task
-from rmm.study.log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
-from rmm.study.ranks import rank
-from rmm.study.tasks import parsed
+from rmm.study.evaluate.criteria.calibration import chi_square_p
+from rmm.study.methods.bayesian import engine_data
+from rmm.study.methods.fit_task import fit_task
+from rmm.study.methods.ranks import rank
+from rmm.study.methods.task import parsed
+from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
+from rmm.study.run.batch import make_task
 
 Array = np.ndarray[Any, Any]
 MM = "mm(id(member, group), vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b1*power))), c = {c}), RE = TRUE)"

@@ -15,15 +15,14 @@ from scipy import stats
 from rmm.cli import main
 from rmm.errors import StudyError
 from rmm.families import Parameter
-from rmm.prior_language import PRIOR_FAMILIES
+from rmm.formula.prior_syntax import PRIOR_FAMILIES
 from rmm.simulation import RecipeError, simulate
-from rmm.simulation.drawn_truth import SAMPLERS, draw_values, read_truth_prior
-from rmm.study import Study, calibration, collect, load_study, parity, plan, run_batch
-from rmm.study.batches import draw_replication, make_task
-from rmm.study.judging import CRITERIA, judge
-from rmm.study.ranks import KEPT, rank
-from rmm.study.reading import schema
-from rmm.study.results import (
+from rmm.simulation.truth_priors import SAMPLERS, draw_values, read_truth_prior
+from rmm.study import Study, collect, load_study, plan, run_batch
+from rmm.study.evaluate.criteria import calibration, parity
+from rmm.study.evaluate.criteria.judge import CRITERIA, judge
+from rmm.study.evaluate.score import score
+from rmm.study.files.parquet import (
     ESTIMATES,
     FAILED,
     LATER,
@@ -33,7 +32,9 @@ from rmm.study.results import (
     read_estimates,
     write_parquet,
 )
-from rmm.study.scoring import score
+from rmm.study.files.schema import schema
+from rmm.study.methods.ranks import KEPT, rank
+from rmm.study.run.batch import draw_replication, make_task
 
 ROOT = Path(__file__).parents[1]
 CONFIG: dict[str, Any] = {

@@ -22,8 +22,8 @@ from scipy.special import logsumexp
 
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
-from rmm.study.batches import make_task, replay
-from rmm.study.fitting import fit_task
+from rmm.study.methods.fit_task import fit_task
+from rmm.study.run.batch import make_task, replay
 
 Array = np.ndarray[Any, Any]
 Contributions = Callable[[Array], Array]

@@ -13,7 +13,7 @@ from rmm.backends.base import Settings
 from rmm.cli import main
 from rmm.errors import BackendError, StudyError
 from rmm.study import load_study
-from rmm.study.model_checks import check_models
+from rmm.study.manage.check_models import check_models
 
 BASE: dict[str, Any] = {
     "seed": 3,

@@ -11,15 +11,15 @@ import pytest
 from scipy import stats
 
 from rmm.errors import StudyError
-from rmm.simulation.membership import prepare_membership
-from rmm.study.closed_forms import (
+from rmm.simulation.memberships.structures import prepare_membership
+from rmm.study.evaluate.closed_forms import (
     aggregation_bias,
     disaggregation_type1,
     shared_members_size,
 )
-from rmm.study.measures import MEASURES
-from rmm.study.performance import performance
-from rmm.study.rates import wilson
+from rmm.study.evaluate.measures import MEASURES
+from rmm.study.evaluate.performance import performance
+from rmm.study.evaluate.proportions import wilson
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference"

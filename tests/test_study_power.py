@@ -17,15 +17,15 @@ from scipy import optimize, stats
 
 from rmm.cli import main
 from rmm.errors import StudyError
+from rmm.posterior.plots.style import looks_of
 from rmm.study import Study, collect, load_study, plan, run_batch, write_design, write_performance
-from rmm.study.curves import Size, bracket, fit_curve
-from rmm.study.power import Search, power_curves, write_power
-from rmm.study.report.charts import Pen, draw
-from rmm.study.report.power import power_curves as power_charts
-from rmm.study.report.results import read_results
-from rmm.study.search import Round, search_size
-from rmm.study.searching import round_words, scenario_at, search_study
-from rmm.style import looks_of
+from rmm.study.evaluate.power import Search, power_curves, write_power
+from rmm.study.evaluate.power_curve import Size, bracket, fit_curve
+from rmm.study.planning.size_search import Round, search_size
+from rmm.study.planning.size_search_fits import round_words, scenario_at, search_study
+from rmm.study.report.data.results import read_results
+from rmm.study.report.figures.chart import Pen, draw
+from rmm.study.report.figures.power_figures import power_curves as power_charts
 
 CONFIG: dict[str, Any] = {
     "seed": 3,

@@ -9,12 +9,13 @@ import pytest
 from test_cmdstan_home import cache, fake_compiler, without_tools  # noqa: F401  (fixtures)
 from test_workflow import STUDY
 
-from rmm.backends import processor, stan_compile
-from rmm.backends.cmdstan_home import wheel
-from rmm.backends.stan import compile_program
+from rmm.backends.stan import compile as stan_compile
+from rmm.backends.stan import cpu as processor
+from rmm.backends.stan.install import wheel
+from rmm.backends.stan.run import compile_program
 from rmm.errors import BackendError
 from rmm.study import Study, load_study
-from rmm.study.programs import compile_method, use_compiled
+from rmm.study.run.compile_stan import compile_method, use_compiled
 
 pytestmark = pytest.mark.skipif(wheel() is None, reason="the wheel httpstan is not installed")
 

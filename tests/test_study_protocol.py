@@ -12,11 +12,11 @@ import yaml
 
 from rmm.cli import main
 from rmm.study import load_study
-from rmm.study.measure_texts import FORMULAS
-from rmm.study.measures import MEASURES
-from rmm.study.performance import POLICIES
-from rmm.study.protocol import protocol
-from rmm.study.results import STATUSES
+from rmm.study.evaluate.measure_formulas import FORMULAS
+from rmm.study.evaluate.measures import MEASURES
+from rmm.study.evaluate.performance import POLICIES
+from rmm.study.files.parquet import STATUSES
+from rmm.study.planning.preregistration import protocol
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "config/studies/quickstart.yaml"

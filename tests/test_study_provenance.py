@@ -9,7 +9,7 @@ import pytest
 
 import rmm
 from rmm.study import load_study
-from rmm.study.provenance import begin_run, commit, end_run, last_run, provenance
+from rmm.study.run.provenance import begin_run, commit, end_run, last_run, provenance
 
 ROOT = Path(__file__).parents[1]
 

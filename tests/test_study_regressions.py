@@ -16,10 +16,10 @@ from rmm.cli import main
 from rmm.errors import StudyError
 from rmm.families import FAMILIES
 from rmm.study import Study, load_study
-from rmm.study.batches import make_task, replay
-from rmm.study.fitting import fit_task
-from rmm.study.method_checks import scale_notes
-from rmm.study.regressions import REGRESSIONS, default_regression
+from rmm.study.design.check_methods import scale_notes
+from rmm.study.methods.fit_task import fit_task
+from rmm.study.methods.regressions import REGRESSIONS, default_regression
+from rmm.study.run.batch import make_task, replay
 
 FORMULA = "{outcome} ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
 Array = np.ndarray[Any, Any]

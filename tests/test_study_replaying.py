@@ -16,8 +16,8 @@ import yaml
 import rmm
 from rmm.cli import main
 from rmm.study import Study, keep_replay, load_study, plan, run_batch
-from rmm.study.replaying import compared
-from rmm.study.results import RUN_COLUMNS
+from rmm.study.files.parquet import RUN_COLUMNS
+from rmm.study.manage.replay import compared
 
 WEIGHTS = {"mean": "w ~ 1/n", "given": "w ~ power"}
 METHODS: list[dict[str, Any]] = [

@@ -25,9 +25,7 @@ import yaml
 from rmm.errors import StudyError
 from rmm.study import (
     Study,
-    addresses,
     collect,
-    fitting,
     load_study,
     plan,
     replay,
@@ -35,12 +33,14 @@ from rmm.study import (
     write_design,
     write_performance,
 )
-from rmm.study.batches import make_task
-from rmm.study.measures import RATES
-from rmm.study.metadata import method_content
-from rmm.study.performance import performance
-from rmm.study.results import RUN_COLUMNS
-from rmm.study.tasks import Outcome, Task
+from rmm.study.evaluate.measures import RATES
+from rmm.study.evaluate.performance import performance
+from rmm.study.files import seeds as addresses
+from rmm.study.files.parquet import RUN_COLUMNS
+from rmm.study.methods import fit_task as fitting
+from rmm.study.methods.task import Outcome, Task
+from rmm.study.run.batch import make_task
+from rmm.study.run.metadata import method_content
 
 ROOT = Path(__file__).parents[1]
 CONFIG: dict[str, Any] = {
@@ -312,7 +312,7 @@ def test_rule_5_other_levels_are_scored_without_a_fit(
     def no_fit(*_: Any, **__: Any) -> Any:
         raise AssertionError("a fit")
 
-    monkeypatch.setattr("rmm.study.batches.fit_task", no_fit)
+    monkeypatch.setattr("rmm.study.run.batch.fit_task", no_fit)
 
     def levels(config: dict[str, Any]) -> None:
         config["estimands"][0]["alpha"] = [0.05, 0.2, 0.013]

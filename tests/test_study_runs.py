@@ -17,9 +17,7 @@ from rmm.errors import BackendTimeout, StudyError
 from rmm.simulation import simulate
 from rmm.study import (
     Study,
-    addresses,
     collect,
-    fitting,
     load_study,
     plan,
     replay,
@@ -28,10 +26,12 @@ from rmm.study import (
     write_design,
     write_performance,
 )
-from rmm.study.batches import draw_replication, make_task
-from rmm.study.results import ESTIMATES, PERFORMANCE, RUN_COLUMNS, write_whole
-from rmm.study.scoring import score
-from rmm.study.tasks import Outcome, Task
+from rmm.study.evaluate.score import score
+from rmm.study.files import seeds as addresses
+from rmm.study.files.parquet import ESTIMATES, PERFORMANCE, RUN_COLUMNS, write_whole
+from rmm.study.methods import fit_task as fitting
+from rmm.study.methods.task import Outcome, Task
+from rmm.study.run.batch import draw_replication, make_task
 
 CONFIG: dict[str, Any] = {
     "seed": 11,
@@ -145,7 +145,7 @@ def test_nothing_that_exists_is_computed_again(
         fitted.append((task.method.name, task.formula, task.seed))
         return original(task, **options)
 
-    monkeypatch.setattr("rmm.study.batches.fit_task", counted)
+    monkeypatch.setattr("rmm.study.run.batch.fit_task", counted)
     after, _ = run(load(tmp_path, edit), out)
     assert {p: p.stat().st_mtime_ns for p in done} == done
     fits = ["scenario", "method", "replication"]
@@ -464,7 +464,7 @@ def test_collection_and_measures_in_parts_are_those_of_the_whole(
         config["vary"]["effect"] = {"path": "truth.parameters.b_l1[x]", "values": [0, 0.4]}
         config["estimands"].append({"parameter": "sigma_l1"})  # which no method estimates
 
-    from rmm.study import results
+    from rmm.study.files import parquet as results
 
     written = []
     for batch in (5, 12):

@@ -3,7 +3,7 @@
 import pytest
 
 from rmm.errors import FormulaError
-from rmm.syntax import Call, Infix, Literal, Name, Prefix, parse, source, walk
+from rmm.formula.parser import Call, Infix, Literal, Name, Prefix, parse, source, walk
 
 
 def shape(node):

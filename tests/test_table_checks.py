@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.model import prepare
-from rmm.tables import first_varying
-from rmm.text_values import describe_texts, is_date, look_alike
+from rmm.design.prepare import prepare
+from rmm.tables.read import first_varying
+from rmm.tables.text_values import describe_texts, is_date, look_alike
 
 ROWS = 40
 

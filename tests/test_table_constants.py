@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.model import prepare
-from rmm.simulation import simulate
-from rmm.weight_functions import TABLE_FUNCTIONS
-from rmm.weights import (
+from rmm.design.prepare import prepare
+from rmm.formula.functions import TABLE_FUNCTIONS
+from rmm.formula.weights.weight_function import (
     Column,
     LogisticSize,
     TableCall,
@@ -22,6 +21,7 @@ from rmm.weights import (
     render_jags,
     render_stan,
 )
+from rmm.simulation import simulate
 
 X = np.array([1.0, 2.0, 4.0, 9.0, 3.0, 5.0])
 START = np.array([0, 1, 3, 6])

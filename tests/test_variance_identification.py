@@ -11,16 +11,16 @@ import pytest
 from coalitions import made_up_coalitions
 
 import rmm
-from rmm import variance_identification
-from rmm.design_warnings import Look, standard_deviations
-from rmm.model import Model, prepare
-from rmm.variance_identification import (
+from rmm.design.checks import variance_identification
+from rmm.design.checks.design_warnings import Look, standard_deviations
+from rmm.design.checks.variance_identification import (
     RESIDUAL,
     Component,
     Unidentified,
     components,
     find_unidentified,
 )
+from rmm.design.prepare import Model, prepare
 
 RE = "mm(id(m, g), RE=TRUE)"
 

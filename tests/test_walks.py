@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
 
+from rmm.backends.stan.program import program as stan
+from rmm.design.prepare import Model, prepare
 from rmm.errors import DataError, SpecificationWarning
-from rmm.model import Model, prepare
-from rmm.programs import stan
 
 FORMULA = "y ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE, ar={})"
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.inits import initial_values
-from rmm.model import prepare
-from rmm.weight_faults import Places, finite_weights
-from rmm.weights import parse_weights
+from rmm.backends.initial_values import initial_values
+from rmm.design.prepare import prepare
+from rmm.design.weights.invalid_weights import Places, finite_weights
+from rmm.formula.weights.weight_function import parse_weights
 
 START = np.array([0, 2, 3, 6])
 PLACES = Places(

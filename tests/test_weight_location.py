@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.model import prepare
-from rmm.weight_forms import shifted
-from rmm.weights import Column, WeightFunction, parse_weights
+from rmm.design.prepare import prepare
+from rmm.formula.weights.rewrite import shifted
+from rmm.formula.weights.weight_function import Column, WeightFunction, parse_weights
 
 LOGISTIC = "1/(1+(n-1)*exp(-(b1*{})))"
 POWER = "1/n^exp(-(b1*{}))"

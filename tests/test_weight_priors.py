@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmm.model import prepare
-from rmm.weight_priors import unit_name, weight_priors, weight_units
+from rmm.design.prepare import prepare
+from rmm.design.priors.weight_priors import unit_name, weight_priors, weight_units
 
 
 def test_priors_and_units_of_two_blocks() -> None:

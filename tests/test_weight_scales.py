@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.model import Model, prepare
-from rmm.weight_scales import multiplier_scales, total_sd, within_sd
-from rmm.weights import parse_weights
+from rmm.design.prepare import Model, prepare
+from rmm.design.weights.scales import multiplier_scales, total_sd, within_sd
+from rmm.formula.weights.weight_function import parse_weights
 
 START = np.array([0, 3, 4, 6])  # the group of one has no spread of its own
 X = np.array([1.0, 2.0, 6.0, 50.0, 10.0, 14.0])

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.inits import initial_values
-from rmm.model import prepare
-from rmm.programs import find_language
+from rmm.backends.initial_values import initial_values
+from rmm.backends.languages import find_language
+from rmm.design.prepare import prepare
 
 FORMS = {
     "exp": "exp(b1*s)",

@@ -11,8 +11,8 @@ from scipy.special import expit
 from stan_function_table import VALUES, cases, stan_program
 
 from rmm.errors import FormulaError
-from rmm.weight_functions import AGGREGATES, FUNCTIONS
-from rmm.weights import (
+from rmm.formula.functions import AGGREGATES, FUNCTIONS
+from rmm.formula.weights.weight_function import (
     Column,
     LogisticSize,
     Parameter,

@@ -18,16 +18,22 @@ PAGES = {
 }
 #: What helps to read results and stands below these modules.
 MORE = {
-    "fitting": ("rmm.prior_language.read_priors", "rmm.summary.summarise",
-                "rmm.summary.Diagnostics", "rmm.variance.variance_components",
-                "rmm.conditional.reference_groups", "rmm.crossvalidation.waic",
-                "rmm.checks.statistics", "rmm.checks.survival"),
-    "simulation": ("rmm.simulation.overlap.overlap_facts",),
-    "studies": ("rmm.study.performance.performance", "rmm.study.judging.judge"),
+    "fitting": (
+        "rmm.formula.prior_syntax.read_priors",
+        "rmm.posterior.diagnostics.summary.summarise",
+        "rmm.posterior.diagnostics.summary.Diagnostics",
+        "rmm.posterior.variance_components.variance_components",
+        "rmm.posterior.prediction.conditional_effects.reference_groups",
+        "rmm.posterior.cross_validation.waic",
+        "rmm.posterior.prediction.predictive_checks.statistics",
+        "rmm.posterior.prediction.predictive_checks.survival",
+    ),
+    "simulation": ("rmm.simulation.memberships.overlap.overlap_facts",),
+    "studies": (),
     "engines": (),
     "datasets": ("rmm.datasets.content.checksum",),
     "families": (),
-}  # fmt: skip
+}
 ERRORS = "rmm.errors"  # on a page of their own, with examples
 
 

@@ -7,7 +7,7 @@ from site_parts.tables import table
 
 def weight_functions() -> str:
     """Elementwise functions, as each engine computes them."""
-    from rmm.weight_functions import FUNCTIONS
+    from rmm.formula.functions import FUNCTIONS
 
     arguments = ("x", "y")
     rows = []
@@ -22,7 +22,7 @@ def weight_functions() -> str:
 
 def aggregates() -> str:
     """Functions of a column's values within a group."""
-    from rmm.weight_functions import AGGREGATES
+    from rmm.formula.functions import AGGREGATES
 
     rows = [
         (f"`{name}({', '.join(['x', *(extra for extra, _, _ in row.extra)])})`",)
@@ -33,7 +33,7 @@ def aggregates() -> str:
 
 def table_functions() -> str:
     """Functions whose constants come from the whole table."""
-    from rmm.weight_functions import TABLE_FUNCTIONS
+    from rmm.formula.functions import TABLE_FUNCTIONS
 
     rows = []
     for name, row in TABLE_FUNCTIONS.items():
@@ -45,7 +45,7 @@ def table_functions() -> str:
 
 def bases() -> str:
     """Functions that make several columns of a predictor."""
-    from rmm.bases import BASES
+    from rmm.formula.column_bases import BASES
 
     rows = [(f"`{row.example}`", row.meaning) for row in BASES.values()]
     return table(("function", "meaning"), rows)
@@ -53,7 +53,7 @@ def bases() -> str:
 
 def prior_families() -> str:
     """The prior language."""
-    from rmm.prior_language import PRIOR_FAMILIES
+    from rmm.formula.prior_syntax import PRIOR_FAMILIES
 
     hidden = ("precision_gamma", "fixed")  # what R's strings become; nobody writes them so
     rows = [
@@ -66,7 +66,7 @@ def prior_families() -> str:
 
 def plots() -> str:
     """Plots of a fit."""
-    from rmm.plots import PLOTS
+    from rmm.posterior.plots import PLOTS
 
     calls = {}
     for name, row in PLOTS.items():

@@ -13,7 +13,7 @@ from site_parts.tables import table
 
 PACKAGE = Path(rmm.__file__).parent
 #: Module that gives a warning -> file and function that has its text.
-WRITTEN_BY = {"rmm.fitted": ("advice.py", "flat_weights")}
+WRITTEN_BY = {"rmm.posterior.fit": ("posterior/diagnostics/advice.py", "flat_weights")}
 CLASSES = ("ConvergenceWarning", "SpecificationWarning")
 
 
@@ -70,7 +70,7 @@ def calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
 
 @functools.cache
 def parsed(place: str) -> ast.Module:
-    """The tree of a module of the package, such as ``rmm.tables``."""
+    """The tree of a module of the package, such as ``rmm.tables.read``."""
     file = PACKAGE.joinpath(*place.split(".")[1:])
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     return ast.parse(file.read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ from rmm.backends.base import Availability, Backend, ProgressListener, Run, Sett
 from rmm.errors import BackendError
 
 BACKENDS: dict[str, str] = {  # name -> module that holds its BACKEND
-    "jags": "rmm.backends.jags",
-    "stan": "rmm.backends.stan",
-    "laplace": "rmm.backends.laplace",
+    "jags": "rmm.backends.jags.run",
+    "stan": "rmm.backends.stan.run",
+    "laplace": "rmm.backends.laplace.run",
     "fake": "rmm.backends.fake",
 }
 HIDDEN = ("fake",)  # for tests of studies: draws that look like draws

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
-from rmm.backends.processes import ending, run_group
+from rmm.backends.child_processes import ending, run_group
 from rmm.errors import BackendError, BackendTimeout
 
 SWITCH = "RMM_FAKE_BACKEND"
@@ -123,7 +123,7 @@ def _dims(name: str, program: str, data: Mapping[str, Any]) -> tuple[int, ...]:
 
     It reads ``NAME[3] ~``, ``for (k in 1:SIZE) { NAME[k + 1] <-`` and
     ``for (i in 1:SIZE) { for (k in 1:SIZE) { NAME[i, k] ~``, all that the programs of
-    `rmm.programs.jags` need.
+    `rmm.backends.jags.program` need.
     """
     own = re.escape(name)
     matrix = rf"for \(i in 1:(\w+)\) \{{ for \(k in 1:(\w+)\) \{{ {own}\[i, k\] ~"

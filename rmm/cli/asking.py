@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.errors import RmmError
-from rmm.tables import read_table
+from rmm.tables.read import read_table
 
 Read = Callable[[str], Any]
 

@@ -39,7 +39,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     """`rmm doctor`: exit code 1 if something is broken or no backend runs."""
     from dataclasses import asdict
 
-    from rmm.doctor import diagnose
+    from rmm.cli.doctor import diagnose
 
     findings = diagnose(
         prove=not options.no_fits, announce=lambda text: print(text, file=sys.stderr, flush=True)
@@ -101,8 +101,8 @@ def add_fit(commands: Any) -> None:
 def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     import rmm
-    from rmm.fit_text import formatted
-    from rmm.storage import check_folder
+    from rmm.posterior.fit_text import formatted
+    from rmm.posterior.storage import check_folder
 
     if options.save:
         check_folder(Path(options.save))

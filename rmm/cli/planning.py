@@ -15,9 +15,9 @@ from rmm.errors import StudyError
 
 if TYPE_CHECKING:
     from rmm.study import Study
-    from rmm.study.planning import Need, Pace
-    from rmm.study.power import Point, PowerCurve
-    from rmm.study.stopping import Target
+    from rmm.study.design.stopping_rule import Target
+    from rmm.study.evaluate.power import Point, PowerCurve
+    from rmm.study.planning.replications import Need, Pace
 
 PLAN = """\
 examples:
@@ -56,7 +56,7 @@ def plan_options(parser: Any) -> None:
 
 def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study plan`: replications for target errors, and their time, from a pilot."""
-    from rmm.study import planning
+    from rmm.study.planning import replications as planning
 
     mcse = 0.01 if options.mcse is None else options.mcse
     if not mcse > 0 or not 0 < options.rate < 1 or options.cores < 1:
@@ -82,8 +82,8 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
 
 
 def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Target]:
-    from rmm.study.letters import Letters
-    from rmm.study.stopping import Target, check_target
+    from rmm.study.design.stopping_rule import Target, check_target
+    from rmm.study.files.messages import Letters
 
     if options.mcse is None and study.stopping is not None:
         return list(study.stopping.targets)
@@ -158,7 +158,7 @@ def _need_cells(
 
 
 def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
-    from rmm.study.progress import words
+    from rmm.study.run.progress import words
 
     rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertain")]
     for one in methods:
@@ -184,7 +184,7 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study power`: curves and the size for a target power."""
     import pandas as pd
 
-    from rmm.study.power import power_curves, power_of
+    from rmm.study.evaluate.power import power_curves, power_of
 
     power = power_of(study)
     target = power.target if options.target is None else options.target
@@ -243,7 +243,7 @@ def run_search(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study search`: the size for the target power, by simulation where it is."""
     import sys
 
-    from rmm.study.searching import search_study
+    from rmm.study.planning.size_search_fits import search_study
 
     if options.cores < 1:
         raise StudyError(f"--cores is at least 1, not {options.cores}.")

@@ -151,8 +151,8 @@ def _folder(study: Study, options: argparse.Namespace) -> Path:
 def run_check(options: argparse.Namespace) -> int:
     """`rmm study check`: what the study will do."""
     from rmm.study import plan
-    from rmm.study.method_checks import scale_notes
-    from rmm.study.model_checks import check_models
+    from rmm.study.design.check_methods import scale_notes
+    from rmm.study.manage.check_models import check_models
 
     study = _study(options)
     if options.against:
@@ -192,7 +192,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def _check_against(study: Study, folder: Path, as_json: bool) -> int:
     """Whether results belong to a file: 0, or 1 with what is different."""
-    from rmm.study.belonging import compare
+    from rmm.study.manage.compare_results import compare
 
     found = compare(study, folder)
     if as_json:
@@ -211,8 +211,8 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
 
 def run_preregister(options: argparse.Namespace) -> int:
     """`rmm study preregister`: the protocol of a study."""
-    from rmm.study.protocol import protocol
-    from rmm.study.results import write_text
+    from rmm.study.files.parquet import write_text
+    from rmm.study.planning.preregistration import protocol
 
     text = protocol(_study(options))
     if options.out:
@@ -287,7 +287,7 @@ def _by_method(jobs: list[Any]) -> dict[str, int]:
 
 
 def _print_status(facts: dict[str, Any], folder: Path) -> None:
-    from rmm.study import progress
+    from rmm.study.run import progress
 
     done, missing = facts["fits_done"], facts["fits_missing"]
     by_status = ", ".join(
@@ -329,8 +329,8 @@ def _print_some(heading: str, lines: list[str], most: int = 10) -> None:
 def run_judge(options: argparse.Namespace) -> int:
     """`rmm study judge`: tables of all criteria; 0 if all are met."""
     from rmm.study import load_study
-    from rmm.study.judging import judge
-    from rmm.study.results import write_text
+    from rmm.study.evaluate.criteria.judge import judge
+    from rmm.study.files.parquet import write_text
 
     verdicts = []
     for file in options.files:
@@ -355,8 +355,8 @@ def run_report(options: argparse.Namespace) -> int:
 
 def run_simulate(options: argparse.Namespace) -> int:
     """`rmm simulate`: one data set, its true values on stdout, its memberships on stderr."""
-    from rmm.simulation.overlap import overlap_text
-    from rmm.study.batches import draw_replication
+    from rmm.simulation.memberships.overlap import overlap_text
+    from rmm.study.run.batch import draw_replication
 
     out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"):
@@ -380,7 +380,7 @@ def run_simulate(options: argparse.Namespace) -> int:
 
 def _estimate(row: Mapping[str, Any]) -> str:
     """What a row of estimates has: a choice has no interval, a log likelihood or an sd no test."""
-    from rmm.study.config import Estimand
+    from rmm.study.design.study import Estimand
 
     parts = [f"mean {row['mean']:.4g}"]
     if row.get("sd") is not None:
@@ -395,7 +395,7 @@ def _estimate(row: Mapping[str, Any]) -> str:
 
 def run_replay(options: argparse.Namespace) -> int:
     """`rmm study replay`: data, truth and fit of one replication, kept in a folder."""
-    from rmm.study.replaying import keep_replay
+    from rmm.study.manage.replay import keep_replay
 
     study = _study(options)
     scenario = options.scenario or study.scenarios[0].id

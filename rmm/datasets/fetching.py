@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmm.backends.cmdstan_home import cache_dir
+from rmm.backends.stan.install import cache_dir
 from rmm.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _reason(problem: Exception) -> str:
 
 def _checked(source: Source, path: Path) -> pd.DataFrame:
     from rmm.datasets.content import checksum, plain
-    from rmm.r_files import read_frames
+    from rmm.tables.rdata import read_frames
 
     again = f"Remove the file and load the data set again: it comes from\n  {source.address}"
     try:

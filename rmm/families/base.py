@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import BackendError
-from rmm.prior_language import Prior
+from rmm.formula.prior_syntax import Prior
 
 Array = np.ndarray[Any, Any]
 Outcome = Mapping[str, Any]
@@ -107,7 +107,7 @@ class Family:
     ----------
     name : str
     outcome_kinds : tuple of str
-        Kinds of `rmm.terms.Outcome` that it takes.
+        Kinds of `rmm.formula.terms.Outcome` that it takes.
     intercept : bool
         Whether the linear predictor may have an intercept.
     parameters : tuple of Parameter

@@ -15,7 +15,7 @@ from scipy.special import gammainc, gammaln, logsumexp
 
 from rmm.errors import DataError
 from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
-from rmm.prior_language import Prior
+from rmm.formula.prior_syntax import Prior
 
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 _TINY = 1e-12

@@ -55,12 +55,12 @@ import numpy as np
 
 from rmm.arguments import check_seed, readable
 from rmm.errors import DataError
-from rmm.simulation.data import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
-from rmm.simulation.distributions import DISTRIBUTIONS
-from rmm.simulation.membership import STRUCTURES
-from rmm.simulation.outcomes import OUTCOMES
-from rmm.simulation.recipes import RecipeError
-from rmm.simulation.shape import check_shape, plain
+from rmm.simulation.covariates.distributions import DISTRIBUTIONS
+from rmm.simulation.data_sets import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
+from rmm.simulation.errors import RecipeError
+from rmm.simulation.memberships.structures import STRUCTURES
+from rmm.simulation.outcomes.outcomes import OUTCOMES
+from rmm.simulation.validate import check_shape, plain
 
 
 @readable(DataError)

@@ -2,11 +2,11 @@
 
 What workflow scripts (and the command line) call, all statistical, none knows Snakemake::
 
-    study = load_study(path)                      # config.py; StudyError says what is wrong
+    study = load_study(path)                      # StudyError says what is wrong
     study.name, study.seed, study.replications, study.batch
     study.scenarios                               # tuple of Scenario(id, factors, content)
     study.methods                                 # tuple of Method(name, kind, backend, id, ...)
-    jobs = plan(study, folder)                    # batches.py; folder = results/NAME
+    jobs = plan(study, folder)                    # folder = results/NAME
         # -> list of Job(scenario, method, first, last, path): path is relative to folder,
         #    "estimates/<scenario>/<method>/<first>-<last>.parquet". Existing files are kept as
         #    jobs of their own range, so another batch size recomputes nothing.
@@ -18,10 +18,11 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
     keep_replay(study, scenario_id, replication, method_name, folder)   # the same, as files
 
-`rmm.study.performance.performance(estimates, ...)` scores any table of estimates;
-`rmm.study.judging.judge(study, folder)` says whether results meet the criteria that the study
-names (recovery, calibration, parity). The lines that the workflow prints while it runs come from
-`progress` and, into its logs, `joblog`; `endings` are the signals that end a job.
+    performance(estimates, ...)                   # scores any table of estimates
+    judge(study, folder)                          # are the criteria met that the study names?
+
+Packages, each of which imports only those before it: `files`, `design`, `methods`, `run`,
+`evaluate`, `manage`, `planning`, `report`.
 """
 
 from __future__ import annotations
@@ -30,25 +31,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmm.study.batches import Job, plan, replay, run_batch
-    from rmm.study.collecting import collect, write_design
-    from rmm.study.config import Study, load_study
-    from rmm.study.replaying import keep_replay
-    from rmm.study.scoring import write_performance
-    from rmm.study.tallying import status
+    from rmm.study.design.study import Study, load_study
+    from rmm.study.evaluate.criteria.judge import judge
+    from rmm.study.evaluate.performance import performance
+    from rmm.study.evaluate.score import write_performance
+    from rmm.study.manage.collect import collect, write_design
+    from rmm.study.manage.replay import keep_replay
+    from rmm.study.manage.status import status
+    from rmm.study.run.batch import Job, plan, replay, run_batch
 
 _LAZY = {
-    "Job": "rmm.study.batches",
-    "Study": "rmm.study.config",
-    "collect": "rmm.study.collecting",
-    "keep_replay": "rmm.study.replaying",
-    "load_study": "rmm.study.config",
-    "plan": "rmm.study.batches",
-    "replay": "rmm.study.batches",
-    "run_batch": "rmm.study.batches",
-    "status": "rmm.study.tallying",
-    "write_design": "rmm.study.collecting",
-    "write_performance": "rmm.study.scoring",
+    "Job": "rmm.study.run.batch",
+    "Study": "rmm.study.design.study",
+    "collect": "rmm.study.manage.collect",
+    "judge": "rmm.study.evaluate.criteria.judge",
+    "keep_replay": "rmm.study.manage.replay",
+    "load_study": "rmm.study.design.study",
+    "performance": "rmm.study.evaluate.performance",
+    "plan": "rmm.study.run.batch",
+    "replay": "rmm.study.run.batch",
+    "run_batch": "rmm.study.run.batch",
+    "status": "rmm.study.manage.status",
+    "write_design": "rmm.study.manage.collect",
+    "write_performance": "rmm.study.evaluate.score",
 }
 
 
@@ -62,8 +67,10 @@ __all__ = [
     "Job",
     "Study",
     "collect",
+    "judge",
     "keep_replay",
     "load_study",
+    "performance",
     "plan",
     "replay",
     "run_batch",

@@ -14,10 +14,10 @@ from snakemake.utils import validate
 
 from rmm.errors import RmmError
 from rmm.study import addresses, load_study, plan, progress
-from rmm.study.batches import jobs_of
-from rmm.study.checkpoints import discard
-from rmm.study.model_checks import check_models
-from rmm.study.provenance import begin_run, end_run
+from rmm.study.run.batch import jobs_of
+from rmm.study.run.checkpoint import discard
+from rmm.study.manage.check_models import check_models
+from rmm.study.run.provenance import begin_run, end_run
 
 
 def plain_path(executable):

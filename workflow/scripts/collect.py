@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rmm.study import collect, load_study, plan
-from rmm.study.checkpoints import discard
-from rmm.study.joblog import logged
+from rmm.study.run.checkpoint import discard
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rmm.study import load_study
-from rmm.study.joblog import logged
-from rmm.study.programs import compile_method
+from rmm.study.run.compile_stan import compile_method
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rmm.study import load_study
-from rmm.study.batches import write_decision
-from rmm.study.joblog import logged
+from rmm.study.run.batch import write_decision
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]) as say:
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from rmm.study import load_study, run_batch
-from rmm.study.joblog import logged
-from rmm.study.programs import use_compiled
+from rmm.study.run.compile_stan import use_compiled
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     method = snakemake.wildcards.method

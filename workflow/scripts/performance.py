@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rmm.study import load_study, write_performance
-from rmm.study.joblog import logged
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])

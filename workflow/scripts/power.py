@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rmm.study import load_study
-from rmm.study.joblog import logged
-from rmm.study.power import write_power
+from rmm.study.evaluate.power import write_power
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     study = load_study(snakemake.config["study"], size=snakemake.config["size"])

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rmm.study.joblog import logged
 from rmm.study.report import write_report
+from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     write_report(Path(snakemake.input.config).parent)

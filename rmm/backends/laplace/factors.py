@@ -17,7 +17,7 @@ import scipy.sparse as sparse
 from scipy.linalg import lapack
 
 from rmm.backends.laplace.fill import factor_counts
-from rmm.tables import Array
+from rmm.tables.read import Array
 
 _SMALL = 100  # rows up to which dense factors are faster whatever the pattern
 _LARGE = 3_000  # rows from which a factor is not computed only to see what it takes

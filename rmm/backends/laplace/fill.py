@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import spilu
 
-from rmm.tables import Array
+from rmm.tables.read import Array
 
 _FULL = 10.0  # times the root of the size: rows with more cells come last
 _NONE = -1

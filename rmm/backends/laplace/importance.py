@@ -19,7 +19,7 @@ from scipy import linalg, optimize, special, stats
 from scipy.stats import qmc
 
 from rmm.errors import BackendError
-from rmm.tables import Array
+from rmm.tables.read import Array
 
 LogDensity = Callable[[Array], Array]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rmm.backends.laplace.integrand import Integrand
+from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.errors import BackendError
 
 _NUMBER = 8  # bytes

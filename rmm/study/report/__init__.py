@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 from rmm.errors import StudyError
-from rmm.study.report.charts import save
-from rmm.study.report.confirmation import confirmation_table
-from rmm.study.report.figures import charts
-from rmm.study.report.page import render
-from rmm.study.report.results import Results, read_results
-from rmm.study.report.table_files import performance_csv, write_table
-from rmm.study.report.tables import calibration_table, measure_tables
-from rmm.style import looks_of
+from rmm.posterior.plots.style import looks_of
+from rmm.study.report.data.results import Results, read_results
+from rmm.study.report.figures.chart import save
+from rmm.study.report.figures.registry import charts
+from rmm.study.report.page.page import render
+from rmm.study.report.tables.engine_agreement import confirmation_table
+from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
+from rmm.study.report.tables.table_files import performance_csv, write_table
 
 _OURS = '<meta name="generator" content="rmm">'
 

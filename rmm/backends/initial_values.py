@@ -1,0 +1,191 @@
+"""Initial values: dispersed over chains, valid for priors and weight functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rmm.design.members.memberships import places_of, weight_columns
+from rmm.design.prepare import Model
+from rmm.design.priors.places import IN_PROGRAMS
+from rmm.design.weights.invalid_weights import finite_weights
+from rmm.errors import BackendError, DataError
+from rmm.formula.prior_syntax import Prior
+
+Array = np.ndarray[Any, Any]
+_TRIES = 20
+
+
+def initial_values(
+    model: Model, chains: int, seed: int, inits: Any = None
+) -> list[dict[str, float | Array]]:
+    """One mapping of sampled structural parameters to values per chain.
+
+    Locations are drawn about zero (the intercept about the outcome's mean) with the outcome's
+    scale, standard deviations between a fifth and twice that scale, weight coefficients within
+    one standardised unit of zero and halved until every weight is finite: dispersed, so that
+    R-hat can see chains that do not meet.
+
+    Parameters
+    ----------
+    inits : mapping or sequence of mappings, optional
+        The user's values by parameter name, for all chains or one mapping per chain.
+
+    Raises
+    ------
+    BackendError
+        If `inits` does not fit the model, or no valid weight coefficients can be found.
+    """
+    given = _given(inits, chains, model)
+    streams = np.random.SeedSequence([seed, 0x1B17]).spawn(chains)
+    return [
+        {**_drawn(model, np.random.default_rng(stream)), **own}
+        for stream, own in zip(streams, given, strict=True)
+    ]
+
+
+def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
+    if inits is None:
+        return [{} for _ in range(chains)]
+    if not isinstance(inits, Mapping | list | tuple):
+        raise BackendError(f"`inits` must be a mapping or a list of {chains} mappings.")
+    per_chain = [inits] * chains if isinstance(inits, Mapping) else list(inits)
+    if len(per_chain) != chains or not all(isinstance(i, Mapping) for i in per_chain):
+        raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
+    allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
+    out = []
+    for values in per_chain:
+        unknown = set(values) - allowed
+        if unknown:
+            raise BackendError(
+                f"`inits` names `{sorted(unknown)[0]}`. Known: "
+                f"{', '.join(sorted(allowed - set(IN_PROGRAMS)))}."
+            )
+        out.append(_sampled({k: _numbers(k, v, model) for k, v in values.items()}, model))
+    return out
+
+
+def _numbers(name: str, given: Any, model: Model) -> Any:
+    """A user's initial value as floats of the parameter's shape and support."""
+    parameter = next(p for p in (*model.spec.sampled, *model.spec.parameters) if p.name == name)
+    length = len(model.design.coords[parameter.dims[0]]) if parameter.dims else 1
+    try:
+        values = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        values = np.array([np.nan])
+    wanted = f"{length} finite numbers" if parameter.dims else "a finite number"
+    if values.shape != (length,) or not np.isfinite(values).all():
+        raise BackendError(f"`inits` of `{name}` must be {wanted}, not {given!r}.")
+    if parameter.support == "positive" and (values <= 0).any():
+        raise BackendError(f"`inits` of `{name}` must be positive, not {given!r}.")
+    return values if parameter.dims else float(values[0])
+
+
+def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
+    """`b_l2` split into what the programs sample (the centred intercept is near enough)."""
+    if "b_l2" in values:
+        b = np.atleast_1d(np.asarray(values.pop("b_l2"), dtype=float))
+        if model.spec.intercept:
+            values["alpha"], b = float(b[0]), b[1:]
+        if model.spec.terms:
+            values["beta_l2"] = b
+    return values
+
+
+def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
+    location, s = model.spec.family.scale(model.design.outcome)
+    if model.design.offset is not None:
+        location -= float(np.mean(model.design.offset))
+    scales = _slope_scales(model)
+    out: dict[str, float | Array] = {}
+    for parameter in model.spec.sampled:
+        if not parameter.structural:
+            continue
+        priors = model.priors.elements[parameter.name]
+        if parameter.name == "alpha":
+            centre, spread = location, np.array([s])
+        elif parameter.support == "positive":  # a Weibull shape is an inverse sd
+            unit = np.array([1 / s if parameter.role == "shape" else s])
+            centre, spread = 0.0, unit * scales.get(parameter.name, np.ones(len(priors)))
+        elif parameter.role == "weight":
+            out[parameter.name] = _valid_weights(model, parameter.name, priors, rng)
+            continue
+        elif parameter.role == "feature":
+            out[parameter.name] = _near(priors, rng)
+            continue
+        else:
+            centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
+        values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
+        out[parameter.name] = values if parameter.dims else float(values[0])
+    return out
+
+
+def _slope_scales(model: Model) -> dict[str, Array]:
+    design = model.design
+    out = {"beta_l2": _inverse(design.scale_l2)}
+    for part, member in zip(model.spec.members, design.members, strict=True):
+        out[part.b] = _inverse(member.b_scale)
+        out[part.sigma_slope] = _inverse(member.slope_scale)
+    for nest, nesting in zip(model.spec.nestings, design.nestings, strict=True):
+        out[nest.b] = _inverse(nesting.scale)
+    return out
+
+
+def _inverse(scale: Array) -> Array:
+    return 1.0 / np.where(scale > 0, scale, 1.0)
+
+
+def _near(priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
+    """Values within half a scale of their priors' locations, where they have one."""
+    values = []
+    for prior in priors:
+        centre, spread = prior.hyper.get("location", 0.0), prior.hyper.get("scale", 1.0)
+        values.append(_one(prior, centre, 0.5 * spread, rng))
+    return np.array(values)
+
+
+def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -> float:
+    """One value within the support of a prior."""
+    if prior.family == "fixed":
+        return prior.values[0]
+    if prior.family == "uniform":
+        low, high = prior.values
+        return float(low + (high - low) * rng.uniform(0.25, 0.75))
+    if prior.family in ("normal", "student_t"):
+        return float(centre + spread * rng.uniform(-1, 1))
+    return float(spread * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
+
+
+def _valid_weights(
+    model: Model, name: str, priors: tuple[Prior, ...], rng: np.random.Generator
+) -> Array:
+    """Weight coefficients within one standardised unit of 0 that give finite weights."""
+    index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
+    units = 1 / model.design.members[index].multiplier_scale
+    free = [p.family in ("normal", "student_t") for p in priors]
+    values = np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
+    for _ in range(_TRIES):
+        if _problem(index, model, values) is None:
+            return values
+        values = np.where(free, values / 2, values)
+    raise BackendError(
+        f"No initial values of {name} give finite weights. {_problem(index, model, values)} "
+        "Or give initial values with `inits=`."
+    )
+
+
+def _problem(index: int, model: Model, values: Array) -> str | None:
+    """Why weights are not finite at some coefficients; None if they are."""
+    part, units = model.spec.members[index], model.grouped.members[index]
+    parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
+    columns, places = (
+        weight_columns(part, model.grouped, units),
+        places_of(part, model.grouped, units),
+    )
+    try:
+        finite_weights(part.weight, columns, units.segments, places, parameters)
+    except DataError as error:
+        return str(error)
+    return None

@@ -1,0 +1,1 @@
+"""JAGS: program text, and worker processes that run it."""

@@ -1,0 +1,128 @@
+"""Member effects in JAGS programs: intercepts, random walks over memberships, slopes.
+
+Walks have steps of standard deviation 1 and are multiplied by theirs in the linear predictor.
+Each element of a walk is free, and that two of them differ by a step is told by an observation of
+0, so that the glm module samples all walks with the coefficients in one block whose precision is
+sparse. It leaves effects whose mean is the effect before to single-site samplers, and sums of
+independent steps fill the block's precision (300 groups did not end within minutes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmm.backends.jags.priors import tau
+from rmm.design.members.memberships import Membership
+from rmm.model.spec import MemberPart
+from rmm.tables.read import Array
+
+
+def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
+    """Section with the effects of a block's members; `standard`: as sds times standard normals."""
+    if part.walk:
+        return _walk_lines(part)
+    s, lines = part.suffix, [""]
+    if part.random:
+        lines += [
+            f"  # ---- member effects, sd {part.sigma}",
+            f"  for (i in 1:N_l1{s}) {{ {normal(part.u, 'i', part.sigma, standard=standard)} }}",
+        ]
+    return lines + (_slope_lines(part, standard) if part.slopes else [])
+
+
+def normal(effect: str, index: str, sd: str, *, standard: bool) -> str:
+    """An effect ~ N(0, sd^2), directly or as sd times a standard normal."""
+    if not standard:
+        return f"{effect}[{index}] ~ dnorm(0, {tau(sd)})"
+    z = standard_node(effect)
+    return f"{z}[{index}] ~ dnorm(0, 1); {effect}[{index}] <- {sd} * {z}[{index}]"
+
+
+def standard_node(effect: str) -> str:
+    """Name of the standard normals of an effect: ``u_l1`` -> ``z_l1``."""
+    return "z" + effect.removeprefix("u")
+
+
+def _slope_lines(part: MemberPart, standard: bool) -> list[str]:
+    s, columns, sd = part.suffix, f"1:K_slope_l1{part.suffix}", part.sigma_slope
+    last = f"(M{s} + 1)" if part.partial else f"M{s}"
+    own = normal(part.u_slope, "i, k", f"{sd}[k]", standard=standard)
+    slopes = f"{part.u_slope}[member{s}[r], {columns}]"
+    return [
+        f"  # ---- members' own slopes, sds {sd}; {slope_node(part)}: slopes times covariates",
+        f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ {own} }} }}",
+        f"  for (r in 1:{last}) {{",
+        f"    {slope_node(part)}[r] <- inprod(Z_l1{s}[r, {columns}], {slopes})",
+        "  }",
+    ]
+
+
+def slope_node(part: MemberPart) -> str:
+    """Name of the effect of a membership that is due to random slopes."""
+    return f"slope_l1{part.suffix}"
+
+
+def _walk_lines(part: MemberPart) -> list[str]:
+    s, sd = part.suffix, part.sigma
+    path, later = part.path, f"later_l1{s}[k]"
+    return [
+        "",
+        f"  # ---- member effects: random walks, sd {sd} of a step",
+        f"  # {path}: walks of sd 1, by member, then time; zero_l1{s} is data: every step differs",
+        "  # from the one before by a standard normal",
+        f"  for (i in 1:N_l1{s}) {{ {path}[earliest_l1{s}[i]] ~ dnorm(0, 1) }}",
+        f"  for (k in 1:L_l1{s}) {{",
+        f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",
+        f"    zero_l1{s}[k] ~ dnorm({path}[{later}] - {path}[{later} - 1], 1)",
+        "  }",
+        f"  for (r in 1:M{s}) {{ {part.u}[r] <- {sd} * {path}[place_l1{s}[r]] }}",
+    ]
+
+
+def effect_node(part: MemberPart) -> str:
+    """The node that the glm module must have in a block."""
+    return part.path if part.walk else part.u
+
+
+def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
+    """The weighted sum of the member effects of a group's memberships."""
+    s = part.suffix
+    if part.walk:
+        return f"{part.sigma} * inprod({weights}, {part.path}[place_l1{s}[{rows}]])"
+    return f"inprod({weights}, {part.u}[member{s}[{rows}]])"
+
+
+def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
+    """Data of the effects by their names in the program."""
+    s = part.suffix
+    if not part.effects:
+        return {}
+    if m.walk is None:
+        out: dict[str, Any] = {f"N_l1{s}": m.n_members}
+        out |= {f"member{s}": padded(part, m.member + 1, 1)}
+        if m.slopes is not None:
+            Z = m.slopes.values
+            out |= {f"M{s}": len(Z), f"K_slope_l1{s}": Z.shape[1], f"Z_l1{s}": padded(part, Z, 0)}
+        return out
+    earliest = np.unique(m.walk.begin)
+    later = np.setdiff1d(m.walk.place, earliest)
+    return {
+        f"M{s}": len(m.member),
+        f"N_l1{s}": m.n_members,
+        f"L_l1{s}": len(later),
+        f"place_l1{s}": padded(part, m.walk.place + 1, 1),
+        f"earliest_l1{s}": earliest + 1,
+        f"later_l1{s}": later + 1,
+        f"zero_l1{s}": np.zeros(len(later)),
+    }
+
+
+def padded(part: MemberPart, values: Array | None, idle: float) -> Array:
+    """Values by membership, and one more for the groups without a member of the kind."""
+    assert values is not None
+    if not part.partial:
+        return values
+    more = np.full((1, *values.shape[1:]), idle, dtype=values.dtype)
+    return np.concatenate([values, more])

@@ -1,0 +1,427 @@
+"""ModelSpec -> JAGS program: text, data, initial values.
+
+Everything linear is written so that JAGS's glm module samples all coefficients and effects in one
+block: segments of memberships as slices ``first[j]:last[j]`` with nested indices (the fastest of
+five spellings tried). Gaussian effects have precisions through ``dscaled.gamma``, whose sampler
+mixes several times better than slices of sds; it is wrong for counts and logits, and absent for
+choices, where effects are sds times normals (`Family.jags_standard_effects`). All effects are
+sampled: `integration` is for other languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rmm.backends import feature_data as features
+from rmm.backends.jags import features as jags_features
+from rmm.backends.jags.effects import (
+    effect_lines,
+    effect_node,
+    effect_values,
+    normal,
+    padded,
+    slope_node,
+    standard_node,
+    weighted_effects,
+)
+from rmm.backends.jags.priors import Forms, on_precision, prior_lines, tau
+from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
+from rmm.design.design import Design, Nesting
+from rmm.design.integration import Integration
+from rmm.design.members.memberships import Membership
+from rmm.design.priors.group_sizes import describe_sizes
+from rmm.design.priors.weight_priors import unit_name
+from rmm.errors import PriorError
+from rmm.formula.expression import Node
+from rmm.formula.weights.render import input_key, to_jags, uses_log_size, uses_size
+from rmm.formula.weights.rewrite import log_of_size_power
+from rmm.model.spec import MemberPart, ModelSpec, NestingPart
+
+Array = np.ndarray[Any, Any]
+
+_COMMENT_COLUMN = 76
+
+
+def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
+    """Program text; it depends on the model and the families of its priors alone.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    forms : mapping
+        Sampled parameter -> prior families, one for all elements or one per element.
+    """
+    check_distinct(spec)
+    standard = spec.family.jags_standard_effects
+    sections = [
+        _header(spec),
+        ["model {"],
+        _outcome(spec),
+        *(_weights(part) for part in spec.members if part.estimated),
+        *(jags_features.section(part, _rows(part.suffix)) for part in spec.members),
+        *(effect_lines(part, standard=standard) for part in spec.members if part.effects),
+        *(_nesting_effects(nest, standard) for nest in spec.nestings if nest.random),
+        prior_lines(spec, forms),
+        _derived(spec),
+        ["}"],
+    ]
+    return "\n".join(line for section in sections for line in section) + "\n"
+
+
+def data(
+    spec: ModelSpec,
+    design: Design,
+    priors: Mapping[str, Any],
+    integration: Integration | None = None,
+) -> dict[str, Any]:
+    """What the program gets, by its names; indices are 1-based.
+
+    Raises
+    ------
+    PriorError
+        If a standard deviation is held at 0, which has no precision.
+    """
+    priors = {name: value for name, value in priors.items() if not name.startswith("base_")}
+    for name, value in priors.items():
+        if not name.startswith("prior_") and np.min(value) <= 0:
+            raise PriorError(
+                f"JAGS cannot hold `{name}` at {np.min(value):g}: leave the random effects out "
+                "instead (RE=FALSE, or no hm())."
+            )
+    out: dict[str, Any] = {"J": design.J, **spec.family.program_data(design.outcome, "jags")}
+    if spec.terms:
+        out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2}
+        out |= {"center_l2": design.center_l2} if spec.intercept else {}
+    if spec.offset:
+        out["offset"] = design.offset
+    for part, member in zip(spec.members, design.members, strict=True):
+        out |= _member_data(part, member, centred=spec.intercept)
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        out |= _nesting_data(nest, nesting, centred=spec.intercept)
+    return {**out, **priors}
+
+
+def initial(
+    spec: ModelSpec, forms: Forms, priors: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Initial values of what the program samples: precisions where it samples those."""
+    known = {p.name: p for p in spec.sampled}
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        parameter = known[name]
+        if parameter.role == "sd" and forms[name] == ("fixed",):
+            continue
+        number = np.asarray(value, dtype=float)
+        if parameter.role == "weight":
+            out[standard_name(name)] = number / priors[unit_name(name)]
+            continue
+        precision = np.array(on_precision(spec, parameter, forms))
+        if precision.any():
+            out[tau(name)] = np.where(precision, number**-2.0, np.nan)
+        if not precision.all():
+            out[name] = np.where(precision, np.nan, number)
+    return out
+
+
+def nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
+    """Initial values of nodes that are no parameters of the model, such as a baseline."""
+    return spec.family.jags_initial(design.outcome)
+
+
+def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
+    """Program variables whose draws are wanted: all parameters that are not held fixed."""
+    return tuple(p.name for p in spec.parameters if forms.get(p.name) != ("fixed",))
+
+
+def engine_options(
+    spec: ModelSpec, forms: Forms, integration: Integration | None = None
+) -> dict[str, Any]:
+    """The nodes that must be in a glm block: effects, and coefficients with normal priors.
+
+    And what the weights multiply where these are not normalised: the product of a weight's
+    coefficient and one of these is linear in either, and JAGS may give the block to the other.
+    """
+    if not spec.family.jags_block:
+        return {}
+    nodes: list[str] = []
+    standard = spec.family.jags_standard_effects
+    walks = {part.step: effect_node(part) for part in spec.members if part.walk}
+    for parameter in spec.sampled:
+        families = forms.get(parameter.name, ("normal",))
+        if parameter.role not in ("coefficient", "effect"):
+            continue
+        if parameter.role == "effect" and parameter.name not in walks and standard:
+            nodes.append(standard_node(parameter.name))
+        elif set(families) == {"normal"}:
+            nodes.append(walks.get(parameter.name, parameter.name))
+        else:
+            numbered = enumerate(families, start=1)
+            nodes += [f"{parameter.name}[{k}]" for k, f in numbered if f == "normal"]
+    free = [p for p in spec.members if p.estimated and p.weight.constraint == "none"]
+    return {"require_block": tuple(nodes), "multiplied": {p.b: p.b_w for p in free if p.covariates}}
+
+
+# ---- text ------------------------------------------------------------------------------------
+
+
+def _header(spec: ModelSpec) -> list[str]:
+    lines = [
+        f"# Multiple-membership multilevel model, {spec.family.name} outcome (JAGS)",
+        f"# {_plain(spec.formula.text)}",
+        "#",
+        "# J groups j, on which the outcome is measured; eta[j] is their linear predictor",
+    ]
+    for part in spec.members:
+        s = part.suffix
+        if part.estimated or part.effects:
+            lines.append(f"# memberships of group j: rows first{s}[j] to last{s}[j]")
+        if part.estimated:
+            lines.append(f"# weights w{s} = {_plain(part.weight.text)}, estimated by {part.b_w}")
+            lines += [f"# {line}" for line in describe_sizes(part)]
+        elif part.effects:
+            lines.append(f"# weight{s} = {_plain(part.weight.text)}, known")
+        elif part.columns:
+            lines.append(f"# X_l1{s} = sums weighted by {_plain(part.weight.text)}")
+    lines += [f"# nesting{p.suffix}[j]: nesting unit of group j" for p in spec.nestings if p.random]
+    if spec.intercept and _centred_blocks(spec):
+        lines.append("# X_*: predictors minus their centres center_*; alpha: the intercept there")
+    return lines
+
+
+def _plain(text: str) -> str:
+    """User text that is safe inside a comment: one line of printable ASCII."""
+    line = " ".join(text.split())
+    return "".join(c if " " <= c <= "~" else "?" for c in line).replace("*/", "* /")
+
+
+def _outcome(spec: ModelSpec) -> list[str]:
+    likelihood = spec.family.jags_model
+    for parameter in spec.family.parameters:
+        if parameter.role == "sd":
+            likelihood = likelihood.replace(f"pow({parameter.name}, -2)", tau(parameter.name))
+    terms = _linear_predictor(spec) or [("0", "")]
+    width = min(_COMMENT_COLUMN, max(len(text) for text, _ in terms) + 17)
+    lines = ["  # ---- outcome", "  for (j in 1:J) {"]
+    lines += [f"    {line}" for line in likelihood.splitlines()]
+    for number, (text, comment) in enumerate(terms):
+        start = "    eta[j] <- " if number == 0 else "      + "
+        line = f"{start}{text}"
+        lines.append(f"{line:<{width}}  # {comment}" if comment else line)
+    outside = [f"  {line}" for line in spec.family.jags_outside.splitlines()]
+    return [*lines, "  }", *outside]
+
+
+def _linear_predictor(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Terms of eta[j], each with its meaning."""
+    terms = []
+    if spec.intercept:
+        terms.append(("alpha", "intercept"))
+    if spec.terms:
+        terms.append((_product("X_l2[j, 1:K_l2]", "beta_l2", "K_l2"), "group predictors"))
+    if spec.offset:
+        terms.append(("offset[j]", "known part"))
+    for part in spec.members:
+        terms += _member_terms(part)
+    for nest in spec.nestings:
+        s = nest.suffix
+        if nest.covariates:
+            what = "level-3 predictors" if nest.random else "fixed effects of nesting units"
+            terms.append((_product(f"X_l3{s}[j, 1:K_l3{s}]", nest.b, f"K_l3{s}"), what))
+        if nest.random:
+            terms.append((f"{nest.u}[nesting{s}[j]]", "effect of the nesting unit"))
+    return terms
+
+
+def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
+    s, rows = part.suffix, _rows(part.suffix)
+    terms: list[tuple[str, str]] = []
+    weights = f"{'w' if part.estimated else 'weight'}{s}[{rows}]"
+    if part.columns:
+        column, size = "xw" if part.estimated else "X_l1", _columns(part)
+        terms.append((_product(f"{column}{s}[j, 1:{size}]", part.b, size), "weighted covariates"))
+    terms += jags_features.terms(part)
+    if part.estimated and part.offset:
+        terms.append((f"inprod({weights}, offset_l1{s}[{rows}])", "weighted known part"))
+    if part.random:
+        terms.append((weighted_effects(part, weights, rows), "weighted member effects"))
+    if part.slopes:
+        slopes = f"inprod({weights}, {slope_node(part)}[{rows}])"
+        terms.append((slopes, "weighted random slopes"))
+    return terms
+
+
+def _columns(part: MemberPart) -> str:
+    """Name of the number of columns of `X_l1`, which come first in `b_l1`."""
+    return f"K_x_l1{part.suffix}" if part.live else f"K_l1{part.suffix}"
+
+
+def _rows(suffix: str) -> str:
+    return f"first{suffix}[j]:last{suffix}[j]"
+
+
+def _product(row: str, coefficients: str, size: str) -> str:
+    return f"inprod({row}, {coefficients}[1:{size}])"
+
+
+def _weights(part: MemberPart) -> list[str]:
+    s, rows = part.suffix, _rows(part.suffix)
+    log_raw = _log_raw(part)
+    raw = to_jags(log_raw or part.weight.expression, _weight_names(part), "r")
+    scaled = {
+        "group": f"uw{s}[r] / total{s}[group{s}[r]]",
+        "total": f"{f'J_l1{s}' if part.partial else 'J'} * uw{s}[r] / total{s}",
+        "none": f"uw{s}[r]",
+    }[part.weight.constraint]
+    lines = ["", f"  # ---- weights w{s} of the memberships", f"  for (r in 1:M{s}) {{"]
+    inside = []
+    if log_raw is not None:
+        # 1/n^X of a whole group may underflow: take out the largest weight before exp()
+        top = f"top{s}[group{s}[r]]" if part.weight.constraint == "group" else f"top{s}"
+        lines += [f"    lw{s}[r] <- {raw}", f"    uw{s}[r] <- exp(lw{s}[r] - {top})"]
+    else:
+        lines.append(f"    uw{s}[r] <- {raw}")
+    lines += [f"    w{s}[r] <- {scaled}", "  }"]
+    if part.partial:
+        lines += _idle_membership(part, log_raw is not None)
+    if log_raw is not None and part.weight.constraint == "group":
+        inside.append(f"    top{s}[j] <- max(lw{s}[{rows}])")
+    if part.weight.constraint == "group":
+        inside.append(f"    total{s}[j] <- sum(uw{s}[{rows}])")
+    if part.columns:
+        inside.append(
+            f"    for (k in 1:{_columns(part)}) "
+            f"{{ xw{s}[j, k] <- inprod(w{s}[{rows}], X_l1{s}[{rows}, k]) }}"
+        )
+    if inside:
+        lines += ["  for (j in 1:J) {", *inside, "  }"]
+    if part.weight.constraint == "total":
+        lines.append(f"  total{s} <- sum(uw{s}[1:M{s}])")
+        if log_raw is not None:
+            lines.append(f"  top{s} <- max(lw{s}[1:M{s}])")
+    return lines
+
+
+def _idle_membership(part: MemberPart, logs: bool) -> list[str]:
+    """Groups without a member of this kind point to one membership more, of weight 0.
+
+    JAGS has no empty ranges `first[j]:last[j]`.
+    """
+    s = part.suffix
+    lines = ["  # the membership of groups without such a member"]
+    if part.weight.constraint == "group":
+        lines += [f"  lw{s}[M{s} + 1] <- 0"] * logs + [f"  uw{s}[M{s} + 1] <- 1"]
+    return [*lines, f"  w{s}[M{s} + 1] <- 0"]
+
+
+def _log_raw(part: MemberPart) -> Node | None:
+    """Log of the raw weights where they may underflow and are normalised."""
+    if part.weight.constraint == "none":
+        return None
+    return log_of_size_power(part.weight.expression)
+
+
+def _weight_names(part: MemberPart) -> dict[str, str]:
+    """What numbers of the weight function are called in the program."""
+    s = part.suffix
+    names = {"n": f"n{s}", "log_n1": f"log_n1{s}"}
+    for number, parameter in enumerate(part.weight.parameters, start=1):
+        names[f"param:{parameter}"] = f"{part.b_w}[{number}]"
+    for identifier, leaf in part.weight.inputs:
+        names[f"input:{input_key(leaf)}"] = vector_name(identifier, s)
+    return names
+
+
+def _nesting_effects(nest: NestingPart, standard: bool) -> list[str]:
+    own = normal(nest.u, "h", nest.sigma, standard=standard)
+    return [
+        "",
+        f"  # ---- nesting unit effects, sd {nest.sigma}",
+        f"  for (h in 1:H{nest.suffix}) {{ {own} }}",
+    ]
+
+
+def _centred_blocks(spec: ModelSpec) -> list[tuple[str, str, str]]:
+    """(centre, coefficients, size) of every block of predictors."""
+    blocks = [("center_l2", "beta_l2", "K_l2")] if spec.terms else []
+    for part in spec.members:
+        if part.covariates:
+            blocks.append((f"center_l1{part.suffix}", part.b, f"K_l1{part.suffix}"))
+    for nest in spec.nestings:
+        if nest.covariates:
+            blocks.append((f"center_l3{nest.suffix}", nest.b, f"K_l3{nest.suffix}"))
+    return blocks
+
+
+def _derived(spec: ModelSpec) -> list[str]:
+    """`b_l2`, with the intercept at zero of all predictors."""
+    if not (spec.intercept or spec.terms):
+        return []
+    lines = ["", "  # ---- coefficients as reported"]
+    if spec.intercept:
+        lines.append("  b_l2[1] <- alpha")
+        for centre, coefficients, size in _centred_blocks(spec):
+            lines.append(f"    - {_product(f'{centre}[1:{size}]', coefficients, size)}")
+    if spec.terms:
+        place = "k + 1" if spec.intercept else "k"
+        lines.append(f"  for (k in 1:K_l2) {{ b_l2[{place}] <- beta_l2[k] }}")
+    return lines
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict[str, Any]:
+    s = part.suffix
+    out: dict[str, Any] = {}
+    if part.covariates:
+        out[f"K_l1{s}"] = len(member.b_center)
+        out |= {f"center_l1{s}": member.b_center} if centred or part.live else {}
+    if part.columns:
+        out[f"X_l1{s}"] = member.X
+    if part.live:
+        out[f"M{s}"] = len(member.member)
+        out |= {f"group{s}": member.group + 1} if jags_features.reads_group(part) else {}
+        out |= features.values(part, member)
+    if part.estimated or part.effects or part.live:
+        first, last = _segments(member)
+        out |= {f"first{s}": first, f"last{s}": last}
+    out |= effect_values(part, member)
+    if not part.estimated:
+        return out | ({f"weight{s}": padded(part, member.weight, 0)} if part.effects else {})
+    out[f"M{s}"] = len(member.member)
+    if part.columns:
+        out[f"X_l1{s}"] = padded(part, member.X, 0)
+    if part.partial and part.weight.constraint == "total":
+        out[f"J_l1{s}"] = member.n_groups
+    out |= {vector_name(name, s): values for name, values in member.inputs.items()}
+    if part.weight.constraint == "group":
+        out[f"group{s}"] = member.group + 1
+    if uses_size(part.weight.expression):
+        out[f"n{s}"] = member.n
+    if uses_log_size(part.weight.expression):
+        out[f"log_n1{s}"] = member.log_n1
+    if part.offset:
+        out[f"offset_l1{s}"] = padded(part, member.offset, 0)
+    return out
+
+
+def _segments(member: Membership) -> tuple[Array, Array]:
+    """(J,) first and last membership of each group; both M + 1 where it has none."""
+    first, last = member.start[:-1] + 1, member.start[1:]
+    none = first > last
+    idle = len(member.member) + 1
+    return np.where(none, idle, first), np.where(none, idle, last)
+
+
+def _nesting_data(nest: NestingPart, nesting: Nesting, *, centred: bool) -> dict[str, Any]:
+    s = nest.suffix
+    out: dict[str, Any] = {}
+    if nest.covariates:
+        out |= {f"K_l3{s}": nesting.X.shape[1], f"X_l3{s}": nesting.X}
+        out |= {f"center_l3{s}": nesting.center} if centred else {}
+    if nest.random:
+        out |= {f"H{s}": nesting.n_units, f"nesting{s}": nesting.unit + 1}
+    return out

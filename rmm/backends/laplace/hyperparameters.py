@@ -1,0 +1,125 @@
+"""Hyperparameters in the form in which they are sampled, and their log prior there.
+
+A standard deviation is unit * sinh(theta), theta >= 0: logarithmic where it is large, linear near
+0, where its density is flat. (The logarithm alone has a long tail there, which importance sampling
+misses.) Proposals are folded at 0. Other parameters are on the real line: weight coefficients as
+multiples of their units, so that steps do not depend on the unit of a weight variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+
+from rmm.backends.laplace.latent_model import Hyperparameter
+from rmm.formula.prior_distributions import quantile
+from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
+from rmm.tables.read import Array
+
+_FAR_OUT = 1e-6  # probability beyond which no search starts
+# Family of the prior language -> (values, hyperparameters in its order) -> log density.
+_DENSITIES: dict[str, Callable[..., Array]] = {
+    "normal": lambda x, location, scale: stats.norm.logpdf(x, location, scale),
+    "student_t": lambda x, df, location, scale: stats.t.logpdf(x, df, location, scale),
+    "half_normal": lambda x, scale: stats.halfnorm.logpdf(x, scale=scale),
+    "half_t": lambda x, df, scale: np.log(2) + stats.t.logpdf(x, df, scale=scale),
+    "half_cauchy": lambda x, scale: stats.halfcauchy.logpdf(x, scale=scale),
+    "exponential": lambda x, rate: stats.expon.logpdf(x, scale=1 / rate),
+    "gamma": lambda x, shape, rate: stats.gamma.logpdf(x, shape, scale=1 / rate),
+    "uniform": lambda x, lower, upper: stats.uniform.logpdf(x, lower, upper - lower),
+    # the precision 1 / x^2 is gamma
+    "precision_gamma": lambda x, shape, rate: (
+        stats.gamma.logpdf(x**-2, shape, scale=1 / rate) + np.log(2) - 3 * np.log(x)
+    ),
+}
+
+
+def _support(prior: Prior, role: str) -> str:
+    """``real``, ``positive``, ``folded`` (sds) or ``interval``."""
+    found = PRIOR_FAMILIES[prior.family].support
+    if found == "interval":
+        return found
+    if role == "coefficient" and found == "positive":
+        return "folded"  # their densities may be flat at 0, as those of sds are
+    return {"sd": "folded", "shape": "positive"}.get(role, found)
+
+
+def folded(hyper: Sequence[Hyperparameter]) -> Array:
+    """(d,) bool: which are not negative, so that proposals are folded at 0."""
+    return np.array([_support(h.prior, h.role) == "folded" for h in hyper], dtype=bool)
+
+
+def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]:
+    """Hyperparameter (its `key`) -> (S, K) values of (S, d) points."""
+    columns: dict[str, list[Array]] = {}
+    for k, h in enumerate(hyper):
+        columns.setdefault(h.key, []).append(_value(theta[:, k], h))
+    return {name: np.column_stack(found) for name, found in columns.items()}
+
+
+def _value(t: Array, h: Hyperparameter) -> Array:
+    support = _support(h.prior, h.role)
+    if support == "folded":
+        return h.unit * np.sinh(t)
+    if support == "positive":
+        return np.exp(t)
+    if support == "interval":
+        lower, upper = h.prior.values
+        return lower + (upper - lower) * special.expit(t)
+    return h.unit * t
+
+
+def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> Array:
+    """(d,) point from initial values by name."""
+    point = []
+    for h in hyper:
+        value = float(np.atleast_1d(values[h.name])[h.index])
+        support = _support(h.prior, h.role)
+        if support == "folded":
+            value = float(np.arcsinh(value / h.unit))
+        elif support == "positive":
+            value = float(np.log(value))
+        elif support == "interval":
+            lower, upper = h.prior.values
+            value = float(special.logit((value - lower) / (upper - lower)))
+        else:
+            value /= h.unit
+        point.append(value)
+    return np.array(point)
+
+
+def starting_points(starts: Sequence[Mapping[str, Any]], hyper: Sequence[Hyperparameter]) -> Array:
+    """(n, d) points of initial values, moved to where priors have mass.
+
+    Thousands of prior standard deviations away a density has no digits left for its slope.
+    """
+    bounds = [quantile(h.prior, np.array([_FAR_OUT, 1 - _FAR_OUT])) for h in hyper]
+    points = []
+    for start in starts:
+        moved = {h.name: np.atleast_1d(np.array(start[h.name], dtype=float)) for h in hyper}
+        for h, (low, high) in zip(hyper, bounds, strict=True):
+            moved[h.name][h.index] = np.clip(moved[h.name][h.index], low, high)
+        points.append(from_values(moved, hyper))
+    return np.array(points)
+
+
+def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
+    """(S,) log prior density of points, with the Jacobian of the transformation."""
+    total = np.zeros(len(theta))
+    for k, h in enumerate(hyper):
+        t, value = theta[:, k], _value(theta[:, k], h)
+        total += _DENSITIES[h.prior.family](value, *h.prior.values)
+        support = _support(h.prior, h.role)
+        if support == "folded":
+            total += np.log(h.unit * np.cosh(t))
+        elif support == "positive":
+            total += t
+        elif support == "interval":
+            lower, upper = h.prior.values
+            total += np.log(upper - lower) + special.log_expit(t) + special.log_expit(-t)
+        else:
+            total += np.log(h.unit)
+    return total

@@ -1,0 +1,447 @@
+"""What the fast engine needs: the model as a normal latent vector under a few hyperparameters.
+
+Given the hyperparameters (standard deviations, weight coefficients, numbers of features, the shape
+of a duration) the linear predictor is affine in a vector of coefficients and effects with
+independent normal priors. `LatentModel` says so in arrays; `run` integrates the
+vector out. There is no program text: `write` describes what is integrated and what is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rmm.backends.laplace.latent_vector import Collected, coefficient_units
+from rmm.design.design import Design
+from rmm.design.integration import Integration
+from rmm.design.members.feature_values import FeatureArrays
+from rmm.design.members.memberships import Membership
+from rmm.design.priors.group_sizes import SIZE, relative
+from rmm.design.priors.weight_priors import unit_name
+from rmm.errors import BackendError, printable
+from rmm.families import Family
+from rmm.formula.expression import Aggregate, Column, Node, TableCall, children
+from rmm.formula.prior_distributions import width
+from rmm.formula.prior_syntax import Prior
+from rmm.formula.weights.render import input_key
+from rmm.formula.weights.rewrite import rebuilt
+from rmm.formula.weights.weight_function import WeightFunction
+from rmm.model.spec import MemberPart, ModelSpec
+from rmm.tables.read import Array
+
+Forms = Mapping[str, tuple[str, ...]]
+
+
+_WIDTHS = 10.0  # of its prior's, to which the unit of a parameter is limited
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One number that is sampled: element `index` of a parameter (0 for a scalar).
+
+    `unit`: half of the outcome's share in a standard deviation; 1 / sd of what `b_w` multiplies;
+    less where a prior is much narrower, so that steps of one hundredth of it find its curvature.
+    """
+
+    name: str
+    index: int
+    role: str
+    prior: Prior
+    unit: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Under which name values of it are kept: single elements of coefficients have their own,
+        as the others are in the latent vector.
+        """
+        return f"{self.name}[{self.index}]" if self.role == "coefficient" else self.name
+
+    @property
+    def column(self) -> int:
+        """Its column in the values of that name."""
+        return 0 if self.role == "coefficient" else self.index
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Estimated weights of one block, from its coefficients.
+
+    Attributes
+    ----------
+    name : str
+        Of the coefficients, ``b_w``.
+    function : WeightFunction
+        Over data vectors `inputs`: aggregates are columns here.
+    start : int array
+        Row pointer of the groups that have members.
+    offset : (M,) array or None
+        Known part of the members' effects.
+    """
+
+    name: str
+    function: WeightFunction
+    inputs: Mapping[str, Array]
+    start: Array
+    group: Array
+    offset: Array | None
+
+    def of(self, b_w: Array) -> Array:
+        """(S, M) weights of (S, K) coefficients."""
+        names = self.function.parameters
+        given = {name: b_w[:, [k]] for k, name in enumerate(names)}
+        return self.function.weights(self.inputs, self.start, given)
+
+
+@dataclass(frozen=True, eq=False)
+class Feature:
+    """A feature whose column depends on estimated weights or on a number of its own."""
+
+    arrays: FeatureArrays
+    column: int
+    weights: int | None
+    known: Array | None
+    start: Array
+    number: tuple[str, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class LatentModel:
+    """eta = offset + A(theta) x, x ~ normal(location, scale(theta)), a priori independent.
+
+    Attributes
+    ----------
+    groups, size : int
+        J groups, P elements of x.
+    entry_row, entry_column : (E,) int arrays
+    entry_value : (E,) array
+        Times the weight that `entry_source` names gives an entry of A; entries add up.
+    entry_source : (E,) int array
+        Place in (1, weights of the first block of `weights`, of the second, ...).
+    location : (P,) array
+    scale : (P,) array
+        Prior sds; of effects they are multiplied by the standard deviation of their block.
+    scale_of : (P,) int array
+        Place of that sd in `hyper`; -1 for a coefficient or an effect of fixed sd.
+    location_of : (P,) int array
+        Place in `hyper` of what takes the place of `location`; -1 where it is a number. A
+        coefficient whose prior is not normal is sampled, and stands here with a scale of 0.
+    latent : mapping
+        Name of a sampled quantity (``alpha``, ``u_l1``, ``step_l1``) -> (slice of x, dims).
+    """
+
+    groups: int
+    size: int
+    entry_row: Array
+    entry_column: Array
+    entry_value: Array
+    entry_source: Array
+    offset: Array
+    location: Array
+    scale: Array
+    scale_of: Array
+    location_of: Array
+    latent: Mapping[str, tuple[slice, tuple[int, ...]]]
+    hyper: tuple[Hyperparameter, ...]
+    fixed: Mapping[str, Array]
+    weights: tuple[Weights, ...]
+    features: tuple[Feature, ...]
+    family: Family
+    outcome: Mapping[str, Any]
+    spec: ModelSpec
+    design: Design
+
+
+def write(spec: ModelSpec, forms: Forms, integration: Integration | None) -> str:
+    """A description of the model as this engine sees it."""
+    latent: list[str] = []
+    hyper: list[str] = []
+    for parameter in spec.sampled:
+        families = set(forms.get(parameter.name, ()))
+        inside = parameter.role == "effect" or (
+            parameter.role == "coefficient" and families == {"normal"}
+        )
+        (latent if inside else hyper).append(f"{parameter.name} ({parameter.role})")
+    lines = [
+        "# Nested Laplace approximation, importance sampling: a description, not a program.",
+        f"# family {spec.family.name}: {printable(spec.formula.text)}",
+        f"integrated out, normal given the rest: {', '.join(latent) or 'nothing'}",
+        f"sampled by importance: {', '.join(hyper) or 'nothing'}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def data(
+    spec: ModelSpec,
+    design: Design,
+    prior_data: Mapping[str, Any],
+    integration: Integration | None,
+) -> dict[str, Any]:
+    """The model in arrays, under the one name ``model``.
+
+    Raises
+    ------
+    BackendError
+        For what this engine does not cover.
+    """
+    return {"model": latent_model(spec, design, prior_data)}
+
+
+def initial(
+    spec: ModelSpec, forms: Forms, prior_data: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Values of the sampled parameters as they are."""
+    return dict(values)
+
+
+def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
+    """Names of all parameters: nothing costs more to keep."""
+    return tuple(p.name for p in spec.parameters)
+
+
+def engine_options(
+    spec: ModelSpec, forms: Forms, integration: Integration | None
+) -> dict[str, Any]:
+    """No options follow from the model."""
+    return {}
+
+
+# ---- the model in arrays -----------------------------------------------------------------------
+
+
+def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any]) -> LatentModel:
+    """The arrays of a model; `prior_data` are those of `rmm.design.priors.priors.Resolved.data`."""
+    if spec.family.curvature is None:
+        raise BackendError(
+            f"Backend 'laplace' does not cover family {spec.family.name!r}: use 'stan' or 'jags'."
+        )
+    collected = Collected()
+    hyper, fixed = _hyperparameters(spec, design, prior_data)
+    place = {(h.name, h.index): i for i, h in enumerate(hyper)}
+    weights: list[Weights] = []
+    features: list[Feature] = []
+    if spec.intercept:
+        first = collected.add("alpha", (), *_coefficients("alpha", 1, prior_data, place))
+        collected.enter(np.arange(design.J), np.full(design.J, first), 1.0)
+    if spec.terms:
+        count = design.X_l2.shape[1]
+        first = collected.add(
+            "beta_l2", (count,), *_coefficients("beta_l2", count, prior_data, place)
+        )
+        collected.enter_matrix(first, design.X_l2)
+    shift = 1
+    for part, member in zip(spec.members, design.members, strict=True):
+        where = None
+        if part.estimated:
+            where, source = len(weights), shift + np.arange(len(member.member))
+            weights.append(_weights(part, member))
+            shift += len(member.member)
+        else:
+            source = np.zeros(len(member.member), dtype=int)
+        _member_coefficients(part, member, collected, source, prior_data, place)
+        features += _features(part, member, collected, where)
+        _member_effects(part, member, collected, source, place, fixed)
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        if nest.covariates:
+            count = nesting.X.shape[1]
+            first = collected.add(
+                nest.b, (count,), *_coefficients(nest.b, count, prior_data, place)
+            )
+            collected.enter_matrix(first, nesting.X)
+        if nest.random:
+            first = _effects(collected, nest.u, (nesting.n_units,), nest.sigma, 0, place, fixed)
+            collected.enter(np.arange(design.J), first + nesting.unit, 1.0)
+    return LatentModel(
+        groups=design.J,
+        size=collected.size,
+        entry_row=np.concatenate([*collected.rows, np.zeros(0, int)]).astype(int),
+        entry_column=np.concatenate([*collected.columns, np.zeros(0, int)]).astype(int),
+        entry_value=np.concatenate([*collected.values, np.zeros(0)]).astype(float),
+        entry_source=np.concatenate([*collected.sources, np.zeros(0, int)]).astype(int),
+        offset=np.zeros(design.J) if design.offset is None else design.offset,
+        location=np.concatenate([*collected.location, np.zeros(0)]).astype(float),
+        scale=np.concatenate([*collected.scale, np.zeros(0)]).astype(float),
+        scale_of=np.concatenate([*collected.scale_of, np.zeros(0, int)]).astype(int),
+        location_of=np.concatenate([*collected.location_of, np.zeros(0, int)]).astype(int),
+        latent=collected.latent,
+        hyper=hyper,
+        fixed=fixed,
+        weights=tuple(weights),
+        features=tuple(features),
+        family=spec.family,
+        outcome=design.outcome,
+        spec=spec,
+        design=design,
+    )
+
+
+def _hyperparameters(
+    spec: ModelSpec, design: Design, prior_data: Mapping[str, Any]
+) -> tuple[tuple[Hyperparameter, ...], dict[str, Array]]:
+    """What is sampled, and sds and shapes that are held fixed."""
+    hyper: list[Hyperparameter] = []
+    fixed: dict[str, Array] = {}
+    units = _units(spec, design) | {
+        p.b_w: np.atleast_1d(prior_data[unit_name(p.b_w)]) for p in spec.members if p.estimated
+    }
+    for parameter in spec.sampled:
+        if not parameter.structural:
+            continue
+        count = len(design.coords[parameter.dims[0]]) if parameter.dims else 1
+        if parameter.name in prior_data:
+            fixed[parameter.name] = np.atleast_1d(np.asarray(prior_data[parameter.name], float))
+            continue
+        for index in range(count):
+            prior = prior_of(parameter.name, index, prior_data)
+            if parameter.role == "coefficient" and prior.family == "normal":
+                continue  # in the latent vector
+            unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
+            unit = min(unit, _WIDTHS * width(prior))
+            hyper.append(Hyperparameter(parameter.name, index, parameter.role, prior, unit))
+    return tuple(hyper), fixed
+
+
+def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
+    """Standard deviation -> what each of its elements may well be."""
+    half = 0.5 * spec.family.scale(design.outcome)[1]
+    out = {p.name: np.array([half]) for p in spec.family.parameters if p.role == "sd"}
+    for part, member in zip(spec.members, design.members, strict=True):
+        out[part.sigma] = np.array([half / member.spread])
+        sd_x = np.where(member.slope_scale > 0, member.slope_scale, 1.0)
+        out[part.sigma_slope] = half / member.spread / sd_x
+    out |= {nest.sigma: np.array([half]) for nest in spec.nestings}
+    return out | coefficient_units(spec, design)
+
+
+def prior_of(name: str, index: int, prior_data: Mapping[str, Any]) -> Prior:
+    """The prior of one element of a parameter."""
+    elements = prior_data["elements"][name]
+    found: Prior = elements[index if len(elements) > 1 else 0]
+    return found
+
+
+def _coefficients(
+    name: str, count: int, prior_data: Mapping[str, Any], place: Mapping[tuple[str, int], int]
+) -> tuple[Array, Array, Array, Array]:
+    """Location, scale and their places in `hyper` of a coefficient's elements: normal priors are
+    integrated out; an element with any other is sampled and adds a known number to the predictor.
+    """
+    priors = [prior_of(name, i, prior_data) for i in range(count)]
+    normal = np.array([p.family == "normal" for p in priors], dtype=bool)
+    values = np.array([p.values if p.family == "normal" else (0.0, 0.0) for p in priors])
+    location_of = [-1 if normal[i] else place[name, i] for i in range(count)]
+    values = values.reshape(count, 2)
+    return values[:, 0], values[:, 1], np.full(count, -1), np.array(location_of, dtype=int)
+
+
+def _weights(part: MemberPart, member: Membership) -> Weights:
+    names = {input_key(leaf): identifier for identifier, leaf in part.weight.inputs}
+    expression, inputs = _with_inputs(part.weight.expression, names), member.inputs
+    if member.typical_size != 1:
+        expression, inputs = relative(expression), {**inputs, SIZE: member.n}
+    function = replace(part.weight, expression=expression)
+    start = np.unique(member.start)
+    return Weights(part.b_w, function, inputs, start, member.group, member.offset)
+
+
+def _with_inputs(node: Node, names: Mapping[str, str]) -> Node:
+    """The expression over data vectors: what was computed beforehand becomes a column."""
+    if isinstance(node, Column | Aggregate | TableCall):
+        return Column(names[input_key(node)])
+    return rebuilt(node, [_with_inputs(child, names) for child in children(node)])
+
+
+def _member_coefficients(
+    part: MemberPart,
+    member: Membership,
+    collected: Collected,
+    source: Array,
+    prior_data: Mapping[str, Any],
+    place: Mapping[tuple[str, int], int],
+) -> None:
+    if not part.covariates:
+        return
+    count = len(member.b_center)
+    first = collected.add(part.b, (count,), *_coefficients(part.b, count, prior_data, place))
+    if not part.columns:
+        return
+    if not part.estimated:  # sums over members, one row per group
+        collected.enter_matrix(first, member.X)
+        return
+    rows, columns = np.nonzero(member.X)
+    collected.enter(member.group[rows], first + columns, member.X[rows, columns], source[rows])
+
+
+def _features(
+    part: MemberPart, member: Membership, collected: Collected, weights: int | None
+) -> list[Feature]:
+    if not member.features:
+        return []
+    first = collected.latent[part.b][0].start + len(member.center)
+    found = []
+    for place, arrays in enumerate(member.features):
+        number = None
+        if arrays.term in part.shaped:
+            number = (part.b_f, part.shaped.index(arrays.term))
+        known = None if weights is not None else member.weight
+        found.append(Feature(arrays, first + place, weights, known, member.start, number))
+    return found
+
+
+def _member_effects(
+    part: MemberPart,
+    member: Membership,
+    collected: Collected,
+    source: Array,
+    place: Mapping[tuple[str, int], int],
+    fixed: Mapping[str, Array],
+) -> None:
+    known = np.ones(len(member.member)) if member.weight is None else member.weight
+    if part.random and member.walk is None:
+        first = _effects(collected, part.u, (member.n_members,), part.sigma, 0, place, fixed)
+        collected.enter(member.group, first + member.member, known, source)
+    elif part.random:
+        assert member.walk is not None
+        count = len(member.member)
+        first = _effects(collected, part.step, (count,), part.sigma, 0, place, fixed)
+        walk = member.walk
+        length = walk.place - walk.begin + 1
+        row = np.repeat(np.arange(count), length)
+        step = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        columns = first + walk.begin[row] + step
+        collected.enter(member.group[row], columns, known[row], source[row])
+    if member.slopes is not None and part.slopes:
+        count = len(member.slopes.labels)
+        first = collected.size
+        collected.add(part.u_slope, (member.n_members, count), 0.0, 1.0)
+        scale, scale_of = _sds(part.sigma_slope, count, place, fixed)
+        collected.scale[-1] = np.tile(scale, member.n_members)
+        collected.scale_of[-1] = np.tile(scale_of, member.n_members)
+        for k in range(count):
+            columns = first + member.member * count + k
+            collected.enter(member.group, columns, known * member.slopes.values[:, k], source)
+
+
+def _effects(
+    collected: Collected,
+    name: str,
+    dims: tuple[int, ...],
+    sigma: str,
+    index: int,
+    place: Mapping[tuple[str, int], int],
+    fixed: Mapping[str, Array],
+) -> int:
+    """A block of effects with one standard deviation."""
+    scale, scale_of = _sds(sigma, 1, place, fixed)
+    return collected.add(name, dims, 0.0, scale[index], scale_of[index])
+
+
+def _sds(
+    sigma: str, count: int, place: Mapping[tuple[str, int], int], fixed: Mapping[str, Array]
+) -> tuple[Array, Array]:
+    """Scales and places of the standard deviations of `count` kinds of effects."""
+    if sigma in fixed:
+        return np.broadcast_to(fixed[sigma], (count,)), np.full(count, -1)
+    return np.ones(count), np.array([place[sigma, k] for k in range(count)])

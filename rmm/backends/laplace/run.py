@@ -1,0 +1,207 @@
+"""The fast engine of our own: latent vector integrated out, hyperparameters by importance.
+
+`latent_model` lays the model out; `integrand` integrates, `importance` proposes and
+weighs, `sampling` puts them together. Draws are independent, so that chains are mere shares of
+them; how good they are say `pareto_k` and the effective sample size in ``Fit.run.engine``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+import rmm
+from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.laplace.hyperparameters import to_values
+from rmm.backends.laplace.latent_model import LatentModel
+from rmm.backends.laplace.marginal_likelihood import Integrand
+from rmm.backends.laplace.memory import check_memory, check_time
+from rmm.backends.laplace.sampler import Sampler
+from rmm.errors import BackendError, BackendTimeout
+from rmm.tables.read import Array
+
+#: Effective draws that are aimed at: a quarter more than the 400 that a fit needs to be trusted.
+ESS = 500.0
+
+
+def run(
+    program: str,
+    data: Mapping[str, Any],
+    inits: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    progress: ProgressListener | None = None,
+) -> Run:
+    """Weighted draws, resampled to ``chains x draws`` of equal weight.
+
+    Raises
+    ------
+    BackendError
+        For a model that is not covered, or whose posterior is not finite anywhere.
+    BackendTimeout
+    """
+    began = time.perf_counter()
+
+    def check() -> None:
+        if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
+            raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
+
+    wanted, total = _wanted(settings), settings.chains * settings.draws
+    model: LatentModel = data["model"]
+    # Matrices are small: threads would wait for each other longer than they work.
+    with _in_words(), np.errstate(all="ignore"), _threads().limit(limits=1):
+        columns = _columns(model, settings.monitor)
+        integrand = Integrand(model)
+        check_memory(integrand, len(columns), total, wanted)
+        check_time(integrand, wanted, settings.timeout)
+        sampler = Sampler(integrand, settings.seed, check, columns)
+        sample = sampler.sample(inits, wanted)
+        theta, z = sampler.resampled(sample, total)
+        draws = _named(model, theta, z, columns)
+    shape = (settings.chains, settings.draws)
+    if progress is not None:
+        progress(total, total)
+    return Run(
+        draws={n: v.reshape(*shape, *v.shape[1:]) for n, v in draws.items()
+               if n in settings.monitor},
+        sample_stats={},
+        seconds=time.perf_counter() - began,
+        engine={
+            "name": "laplace",
+            "version": rmm.__version__,
+            "pareto_k": sample.pareto_k,
+            "ess": sample.ess,
+            "points": len(sample.theta),
+            "inner_variance": sample.inner_variance,
+            "integrals": sample.evaluations,
+            "messages": [],
+        },
+    )  # fmt: skip
+
+
+#: What linear algebra and its libraries raise where a posterior is beyond what numbers hold.
+_NUMERICAL = (np.linalg.LinAlgError, ArithmeticError, ValueError, IndexError, RuntimeError)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Errors from inside numerical libraries as ours: what happened, and what to do."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BackendError(
+            f"Backend 'laplace' ran out of memory ({str(error) or 'no more is to be had'}). Keep "
+            'fewer draws or monitor="structural", or use backend="stan" or backend="jags".'
+        ) from error
+    except _NUMERICAL as error:
+        raise BackendError(
+            f"Backend 'laplace' could not compute this posterior ({type(error).__name__}: {error})."
+            ' It may be flat or without bound in some direction. Use backend="stan" or '
+            'backend="jags".'
+        ) from error
+
+
+def _wanted(settings: Settings) -> float:
+    """The effective sample size to be reached, all chains together."""
+    wanted = settings.options.get("ess", ESS)
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 1 <= wanted <= 1e6:
+        raise BackendError(
+            f"ess={wanted!r} for laplace: must be a number of effective draws, from 1 to a million."
+        )
+    return float(wanted)
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """The libraries of linear algebra in this process; looking for them takes 2 ms."""
+    return ThreadpoolController()
+
+
+def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
+    """Places of the latent vector that are looked at: all but effects that nobody asked for."""
+    kept = np.ones(model.size, dtype=bool)
+    wanted = set(monitor)
+    names = {part.step: part.u for part in model.spec.members}  # of walks
+    effects = {p.name for p in model.spec.parameters if not p.structural} | set(names)
+    for name, (where, _) in model.latent.items():
+        kept[where] = name not in effects or names.get(name, name) in wanted
+    return np.flatnonzero(kept)
+
+
+def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[str, Array]:
+    """Parameters by name, (draws, *dims), of some places of the latent vector."""
+    values = to_values(theta, model.hyper) if model.hyper else {}
+    count = len(z)
+    scale = np.broadcast_to(model.scale[columns], z.shape).copy()
+    scale_of = model.scale_of[columns]
+    free = np.flatnonzero(scale_of >= 0)
+    if model.hyper:
+        scalars = np.column_stack([values[h.key][:, h.column] for h in model.hyper])
+        scale[:, free] *= scalars[:, scale_of[free]]
+    x = model.location[columns] + scale * z
+    location_of = model.location_of[columns]
+    sampled = np.flatnonzero(location_of >= 0)
+    if len(sampled):
+        x[:, sampled] = scalars[:, location_of[sampled]]
+    out = {}
+    for name, (where, dims) in model.latent.items():
+        first, last = np.searchsorted(columns, (where.start, where.stop))
+        if last - first == where.stop - where.start:
+            out[name] = x[:, first:last].reshape(count, *dims)
+    spec = model.spec
+    for parameter in spec.sampled:
+        if parameter.name in values:
+            found = values[parameter.name]
+            out[parameter.name] = found if parameter.dims else found[:, 0]
+    for part, member in zip(spec.members, model.design.members, strict=True):
+        if member.walk is not None and part.step in out:
+            out[part.u] = _walks(out.pop(part.step), member.walk)
+    return out | _intercept(model, out)
+
+
+def _walks(steps: Array, walk: Any) -> Array:
+    """Effects that are sums of their member's steps so far."""
+    sums = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
+    out = np.empty_like(steps)
+    out[:, walk.effect] = sums[:, walk.place + 1] - sums[:, walk.begin]
+    return out
+
+
+def _intercept(model: LatentModel, found: Mapping[str, Array]) -> dict[str, Array]:
+    """`b_l2` from what was sampled at the predictors' centres."""
+    spec, design = model.spec, model.design
+    parts = []
+    if spec.intercept:
+        alpha = found["alpha"].copy()
+        if spec.terms:
+            alpha -= found["beta_l2"] @ design.center_l2
+        for part, member in zip(spec.members, design.members, strict=True):
+            if part.covariates:
+                alpha -= found[part.b] @ member.b_center
+        for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+            if nest.covariates:
+                alpha -= found[nest.b] @ nesting.center
+        parts.append(alpha[:, None])
+    if spec.terms:
+        parts.append(found["beta_l2"])
+    return {"b_l2": np.concatenate(parts, axis=1)} if parts else {}
+
+
+def available() -> Availability:
+    """It needs nothing beyond SciPy."""
+    return Availability(True, "laplace, part of rmm")
+
+
+BACKEND = Backend(
+    name="laplace",
+    language="laplace",
+    run=run,
+    available=available,
+    options=("ess",),
+    check_values=_wanted,
+)

@@ -1,0 +1,360 @@
+"""A run: mode, rounds of proposals, weighted draws of hyperparameters and latent vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import spatial
+
+from rmm.backends.convergence import pareto_k_limit
+from rmm.backends.laplace.hyperparameters import folded, log_prior, starting_points, to_values
+from rmm.backends.laplace.importance import (
+    Mode,
+    Proposal,
+    around_one,
+    beside,
+    find_mode,
+    mixture_log_density,
+    other_modes,
+    smoothed,
+    systematic,
+    uniforms,
+)
+from rmm.backends.laplace.latent_draws import Effort, latent_draws
+from rmm.backends.laplace.marginal_likelihood import EXACTLY, ROUGHLY, Inner, Integrand, Start
+from rmm.tables.read import Array
+
+LEAST_POINTS, MOST_POINTS = 256, 8192
+_POINTS_PER_DRAW = 4  # at most, of effective draws that are wanted
+_ROUNDS = 12
+_EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no weights
+# Where they do: plain ones where their log weights vary little, else few, but in as many steps as
+# it takes for the weight of a hyperparameter value to have no more than this variance from them.
+_UNEVEN, _PLAIN_DRAWS = 0.5, 4
+_INNER_VARIANCE = 0.25
+_STEPWISE_DRAWS, _LEAST_STEPS, _MOST_STEPS = 2, 4, 64
+_SHIFTS = 2
+_TAIL, _TAIL_VARIANCE, _TAIL_POINTS, _TRIES = 0.95, 1.0, 8, 3
+_PILOT_QUANTILE = 0.9
+_PILOT_STEPS = 8  # the variance that so many leave falls with their number
+_PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 128, 16
+_REAL = ("normal", "student_t")  # priors on both sides of 0
+# Prior sds, and units of a weight coefficient, at which searches for further modes start.
+_REACH, _MOST_REACH = 2.0, 12.0
+_WIDE = 2.0  # units of a weight coefficient; the default prior's sd is 1
+_LOCAL_K = 0.5  # from which a further proposal is a local one
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Weighted draws.
+
+    Attributes
+    ----------
+    theta : (S, d)
+    latent : (S, M, columns)
+        Draws of z for each hyperparameter value, at the places that are kept.
+    weights : (S, M)
+        They sum to one.
+    variance : (S,)
+        Of the M log weights of a hyperparameter value.
+    pareto_k, ess : float
+        Of the hyperparameter values.
+    evaluations : int
+        Integrals over the latent vector that were computed.
+    inner_variance : float
+        Of the log weights at one hyperparameter value: their weighted mean, or that over the upper
+        tail of a standard deviation where it is larger; 0 where the integral is exact.
+    """
+
+    theta: Array
+    latent: Array
+    weights: Array
+    variance: Array
+    pareto_k: float
+    ess: float
+    evaluations: int
+    inner_variance: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Modes of z at some hyperparameter values, where searches at others start.
+
+    Attributes
+    ----------
+    theta : (n, d)
+    mode, scale : (n, P)
+    """
+
+    theta: Array
+    mode: Array
+    scale: Array
+
+    def next_to(self, theta: Array) -> Start:
+        """Of the nearest values to some others (S, d): (S, P) each."""
+        spread = np.std(self.theta, axis=0) + 1e-12
+        nearest = spatial.KDTree(self.theta / spread).query(theta / spread)[1]
+        return self.mode[nearest], self.scale[nearest]
+
+
+class Sampler:
+    """Draws from one model."""
+
+    def __init__(
+        self,
+        integrand: Integrand,
+        seed: int,
+        check: Callable[[], None],
+        columns: Array | None = None,
+    ) -> None:
+        """`columns` are the places of the latent vector that are kept: all of them by default."""
+        self.integrand = integrand
+        self.columns = np.arange(integrand.model.size) if columns is None else columns
+        self.looked_at = np.isin(integrand.private.column, self.columns).any()
+        at = np.isin(integrand.kept, self.columns)
+        self.from_z = np.flatnonzero(at)
+        self.to_columns = np.searchsorted(self.columns, integrand.kept[at])
+        self.hyper = integrand.model.hyper
+        self.folded = folded(self.hyper)
+        self.check = check
+        self.rng = np.random.default_rng([seed, 0x1A91ACE])
+        self.private_rng = np.random.default_rng([seed, 0x5E1F])  # what is kept changes no draw
+        self.seed = seed
+        self.start: Start | None = None
+        self.modes: Modes | None = None
+        self.evaluations = 0
+        self.effort = Effort(_EXACT_DRAWS if integrand.exact else _PILOT_DRAWS, shifts=0)
+
+    def log_density(self, theta: Array) -> Array:
+        """(S,) Laplace approximation of log p(theta, y); the best mode starts the next search."""
+        out = np.full(len(theta), -np.inf)
+        for rows in self._chunks(len(theta)):
+            inner = self._inner(theta[rows])
+            out[rows] = inner.value + log_prior(theta[rows], self.hyper)
+            if np.isfinite(out[rows]).any():
+                best = int(np.argmax(np.where(np.isfinite(out[rows]), out[rows], -np.inf)))
+                self.start = inner.mode[best], inner.scale[best]
+        return np.where(np.isnan(out), -np.inf, out)
+
+    def _inner(self, theta: Array, gain: float = EXACTLY) -> Inner:
+        """Integrals, from the best start that is known."""
+        start = self.start if self.modes is None else self.modes.next_to(theta)
+        values = to_values(theta, self.hyper)
+        return self.integrand.inner(values, len(theta), start, gain)
+
+    def _chunks(self, count: int) -> list[slice]:
+        self.check()
+        self.evaluations += count
+        size = self.integrand.at_once
+        return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+    def draw(self, theta: Array) -> tuple[Array, Array]:
+        """Latent draws (S, M, P), and (S, M) logs of p(y, z, theta) / q(z | theta)."""
+        S, M, P = len(theta), self.effort.draws, len(self.columns)
+        latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
+        for rows in self._chunks(S):
+            values = to_values(theta[rows], self.hyper)
+            inner = self._inner(theta[rows], ROUGHLY)
+            affine = self.integrand.affine(values, len(inner.value))
+            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, self.effort)
+            latent[rows][:, :, self.to_columns] = z[:, :, self.from_z]
+            ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
+            if self.looked_at:
+                private = self.integrand.private.column
+                at = np.flatnonzero(np.isin(private, self.columns))
+                place = np.searchsorted(self.columns, private[at])
+                for m in range(M):
+                    own = self.integrand.private_draws(values, affine, z[:, m], self.private_rng)
+                    latent[rows][:, m, place] = own[:, at]
+        return latent, np.where(np.isnan(ratio), -np.inf, ratio)
+
+    def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:
+        """Draw until the effective sample size is `wanted`, or the limit is reached."""
+        if not self.hyper:
+            return self._without_hyperparameters(wanted)
+        points = starting_points(starts, self.hyper)
+        fold = self.folded
+        modes = self._modes(find_mode(self.log_density, points, fold), fold)
+        first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
+        first += self._as_wide_as_priors(modes[0])
+        if not self.integrand.exact:
+            self.effort = self._enough(self._pilot(first[0]))
+        for _ in range(_TRIES - 1):
+            sample = self._rounds(first, modes[0].covariance, wanted)
+            more = self._more(sample)
+            if more is None:
+                return sample
+            self.effort = more
+        return self._rounds(first, modes[0].covariance, wanted)
+
+    def _modes(self, first: Mode, fold: Array) -> list[Mode]:
+        """The mode, and others on either side of 0 of the weight coefficients."""
+        places = self._two_sided()
+        wide = [self.hyper[k].prior.hyper["scale"] / self.hyper[k].unit for k in places]
+        reach = np.clip(_REACH * np.array(wide), _REACH, _MOST_REACH)
+        return [first, *other_modes(self.log_density, first, places, reach, fold)]
+
+    def _as_wide_as_priors(self, mode: Mode) -> list[Proposal]:
+        """For each weight coefficient with a wide prior, a proposal that covers all of it.
+
+        Far from 0 the likelihood is flat, and nearly all of such a prior lies there: beyond a
+        valley no local proposal reaches it, and weights of points that are missing show nowhere.
+        Defensive importance sampling: Hesterberg (1995), Technometrics 37, 185-194.
+        """
+        out = []
+        for place in self._two_sided():
+            prior, unit = self.hyper[place].prior, self.hyper[place].unit
+            width = prior.hyper["scale"] / unit
+            if width > _WIDE:
+                centre, scale = mode.centre.copy(), mode.covariance.copy()
+                centre[place] = prior.hyper["location"] / unit
+                scale[place], scale[:, place] = 0.0, 0.0
+                scale[place, place] = width**2
+                out.append(Proposal(centre, np.linalg.cholesky(scale), self.folded))
+        return out
+
+    def _two_sided(self) -> Array:
+        """Places of the weight coefficients with priors on both sides of 0."""
+        real = [h.role == "weight" and h.prior.family in _REAL for h in self.hyper]
+        return np.flatnonzero(real)
+
+    def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> Sample:
+        """Draws of one proposal after the other, weighted by the mixture of all."""
+        fold = first[0].folded
+        proposals, counts, waiting = [first[0]], [LEAST_POINTS // 2], list(first[1:])
+        most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
+        thetas: list[Array] = []
+        latents: list[Array] = []
+        ratios: list[Array] = []
+        for number in range(_ROUNDS):
+            uniform = uniforms(counts[-1], len(self.hyper) + 1, self.seed + number)
+            thetas.append(proposals[-1].draw(uniform))
+            latent, ratio = self.draw(thetas[-1])
+            latents.append(latent)
+            ratios.append(ratio)
+            theta = np.concatenate(thetas)
+            found = self._weighted(theta, np.concatenate(ratios), proposals, counts)
+            weights, k, ess = found
+            total = sum(counts)
+            if waiting:
+                proposals.append(waiting.pop(0))
+                counts.append(LEAST_POINTS // 2)
+                continue
+            if number and ((ess >= wanted and k <= pareto_k_limit(total)) or total >= most):
+                break
+            by_value = weights.sum(axis=1)
+            if number and k >= _LOCAL_K:
+                proposals.append(beside(theta, by_value, LEAST_POINTS // 2, fold))
+            else:
+                proposals.append(around_one(theta, by_value, covariance, first, number))
+            more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
+            counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
+        variance = np.concatenate(ratios).var(axis=1, ddof=1)
+        return Sample(theta, np.concatenate(latents), weights, variance, k, ess, self.evaluations,
+                      self._unevenness(theta, weights.sum(axis=1), variance))  # fmt: skip
+
+    def _pilot(self, proposal: Proposal) -> Array:
+        """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
+        theta = proposal.draw(uniforms(_PILOT_OF, len(self.hyper) + 1, self.seed))
+        inner = self._inner(theta)
+        good = np.isfinite(inner.value)
+        if good.any():
+            self.modes = Modes(theta[good], inner.mode[good], inner.scale[good])
+        density = inner.value + log_prior(theta, self.hyper)
+        weights, _ = smoothed(density - proposal.log_density(theta))
+        return theta[systematic(np.sqrt(weights), _PILOT, self.rng)]
+
+    def _enough(self, theta: Array) -> Effort:
+        """The least effort that makes weights even, by draws at a pilot's hyperparameter values."""
+        for shifts in (0, _SHIFTS):
+            if self._inner_variance(theta, Effort(_PILOT_DRAWS, shifts)) < _UNEVEN:
+                return Effort(_PLAIN_DRAWS, shifts)
+        left = self._inner_variance(theta, Effort(_PILOT_DRAWS, _SHIFTS, _PILOT_STEPS))
+        steps = _PILOT_STEPS * left / (_INNER_VARIANCE * _STEPWISE_DRAWS)
+        steps = np.clip(np.ceil(steps), _LEAST_STEPS, _MOST_STEPS)
+        return Effort(_STEPWISE_DRAWS, _SHIFTS, int(steps))
+
+    def _more(self, sample: Sample) -> Effort | None:
+        """What it takes where effects are large, if that is more: a tail whose weights are uneven
+        has too few draws, and neither a pilot nor Pareto's k may see it.
+        """
+        if self.integrand.exact or self.effort.steps >= _MOST_STEPS:
+            return None
+        left = self._tail_variance(sample.theta, sample.weights.sum(axis=1), sample.variance)
+        if left <= _TAIL_VARIANCE:
+            return None
+        steps = max(self.effort.steps * left / (_INNER_VARIANCE * _STEPWISE_DRAWS), _PILOT_STEPS)
+        return Effort(_STEPWISE_DRAWS, _SHIFTS, int(np.ceil(min(steps, _MOST_STEPS))))
+
+    def _tail_variance(self, theta: Array, weights: Array, variance: Array) -> float:
+        """The largest mean variance of log weights over the upper tail of a standard deviation."""
+        tails = (_upper_tail(theta[:, j], weights, variance) for j in np.flatnonzero(self.folded))
+        return max(tails, default=0.0)
+
+    def _unevenness(self, theta: Array, weights: Array, variance: Array) -> float:
+        """See `Sample.inner_variance`."""
+        if self.integrand.exact:
+            return 0.0
+        inside = (weights > 0) & np.isfinite(variance)
+        if not inside.any():
+            return np.inf
+        mean = float(np.average(variance[inside], weights=weights[inside]))
+        return max(mean, self._tail_variance(theta, weights, variance))
+
+    def _inner_variance(self, theta: Array, effort: Effort) -> float:
+        """Of the log weights at one hyperparameter value, where it is large; inf without any."""
+        self.effort = effort
+        ratio = self.draw(theta)[1]
+        kept = ratio[np.isfinite(ratio).all(axis=1)]
+        if not len(kept):
+            return np.inf
+        return float(np.quantile(kept.var(axis=1, ddof=1), _PILOT_QUANTILE))
+
+    def _weighted(
+        self, theta: Array, ratios: Array, proposals: list[Proposal], counts: list[int]
+    ) -> tuple[Array, float, float]:
+        """Weights (S, M), k^ and effective sample size of the hyperparameter values."""
+        logs = ratios - mixture_log_density(theta, proposals, counts)[:, None]
+        top = np.max(logs, axis=1, initial=-np.inf)
+        with np.errstate(all="ignore"):
+            inside = np.exp(logs - np.where(np.isfinite(top), top, 0.0)[:, None])
+            by_value = np.where(np.isfinite(top), top + np.log(inside.mean(axis=1)), -np.inf)
+        outer, k = smoothed(by_value)
+        share = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1e-300)
+        if not self.integrand.exact:
+            k = max(k, smoothed(logs.ravel())[1])
+        return outer[:, None] * share, k, float(1 / np.sum(outer**2))
+
+    def _without_hyperparameters(self, wanted: float) -> Sample:
+        if not self.integrand.exact:
+            self.effort = self._enough(np.zeros((_PILOT, 0)))
+        count = int(np.ceil(2 * wanted / self.effort.draws))
+        theta = np.zeros((count, 0))
+        latent, ratio = self.draw(theta)
+        weights, k = smoothed(ratio.ravel())
+        shape = ratio.shape
+        variance = ratio.var(axis=1, ddof=1)
+        weights = weights.reshape(shape)
+        return Sample(theta, latent, weights, variance, k, float(1 / np.sum(weights**2)),
+                      self.evaluations,
+                      self._unevenness(theta, weights.sum(axis=1), variance))  # fmt: skip
+
+    def resampled(self, sample: Sample, count: int) -> tuple[Array, Array]:
+        """(count, d) hyperparameters and (count, P) latent vectors of equal weights."""
+        S, M = sample.weights.shape
+        places = systematic(sample.weights.ravel(), count, self.rng)
+        return sample.theta[places // M], sample.latent.reshape(S * M, -1)[places]
+
+
+def _upper_tail(values: Array, weights: Array, of: Array) -> float:
+    """The weighted mean of something over the points beyond a quantile; 0 if they are too few."""
+    order = np.argsort(values)
+    beyond = order[np.cumsum(weights[order]) > _TAIL * weights.sum()]
+    beyond = beyond[np.isfinite(of[beyond])]
+    if len(beyond) < _TAIL_POINTS or not weights[beyond].sum() > 0:
+        return 0.0
+    return float(np.average(of[beyond], weights=weights[beyond]))

@@ -1,0 +1,1 @@
+"""Stan: program text, compilation, and chains as processes."""

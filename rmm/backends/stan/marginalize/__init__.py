@@ -1,0 +1,1 @@
+"""Effects that Stan need not sample: the strategies, and their program text."""

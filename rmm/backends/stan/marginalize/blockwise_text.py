@@ -1,0 +1,191 @@
+"""Stan lines of effects that are integrated out component by component: see `integration`.
+
+They stand twice in a program: in the model, where they give the likelihood, and in the generated
+quantities, where the effects are drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sparse
+
+from rmm.backends.stan.effects import weighted_effects
+from rmm.backends.stan.marginalize.strategy import Lines, Way, effect_declarations, indented
+from rmm.backends.stan.sparse import declared_sparse, product, sparse_values
+from rmm.design.design import Design
+from rmm.design.integration import Integration, components
+from rmm.model.spec import ModelSpec
+
+# One Cholesky factor for each component, of I + Z'Z bordered by the residuals r: its last row is
+# what they say about the effects, and the square of its last cell is r' (I + ZZ')^-1 r.
+_FUNCTIONS = """\
+  // a component's matrix Z and its residuals, bordered: the Cholesky factor of I + Z'Z
+  matrix bordered(vector cells, int n_groups, int n_units) {
+    matrix[n_groups, n_units + 1] Z = to_matrix(cells, n_groups, n_units + 1);
+    return cholesky_decompose(
+      add_diag(crossprod(Z), append_row(ones_vector(n_units), 0)));
+  }
+  // log density of residuals in units of their sd, effects integrated out by components
+  real components_lpdf(vector cells, array[] int n_groups, array[] int n_units) {
+    real density = 0;
+    int cell = 1;
+    for (c in 1:size(n_units)) {
+      int n = n_units[c];
+      int size = n_groups[c] * (n + 1);
+      matrix[n + 1, n + 1] L = bordered(segment(cells, cell, size), n_groups[c], n);
+      density -= 0.5 * square(L[n + 1, n + 1]) + sum(log(diagonal(L)[1:n]));
+      cell += size;
+    }
+    return density;
+  }
+  // effects in units of their sds, component after component, given the residuals
+  vector components_rng(vector cells, array[] int n_groups, array[] int n_units) {
+    vector[sum(n_units)] effect;
+    int cell = 1;
+    int unit = 1;
+    for (c in 1:size(n_units)) {
+      int n = n_units[c];
+      int size = n_groups[c] * (n + 1);
+      matrix[n + 1, n + 1] L = bordered(segment(cells, cell, size), n_groups[c], n);
+      row_vector[n] drawn = L[n + 1, 1:n] + to_row_vector(normal_rng(zeros_vector(n), 1));
+      effect[unit:(unit + n - 1)] = mdivide_right_tri_low(drawn, L[1:n, 1:n])';
+      cell += size;
+      unit += n;
+    }
+    return effect;
+  }"""
+
+
+def _declared(spec: ModelSpec, integration: Integration) -> Lines:
+    lines = [
+        "// components: sets of groups and units (nesting units, members of several groups) that",
+        "// share nothing with the others, each with its matrix Z of weights, then residuals,",
+        "// column after column",
+        "int<lower=0> C;  // components",
+        "array[C] int<lower=1> n_groups;",
+        "array[C] int<lower=1> n_units;",
+        "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without any",
+        "int<lower=0> size_place;",
+        "array[size_place] int<lower=1> place;  // 1: zero; else the number of the entry, and 1",
+    ]
+    for i in integration.members:
+        part = spec.members[i]
+        s = part.suffix
+        lines += [
+            f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};",
+            f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};  // such members",
+            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
+            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of the other members"),
+        ]
+        if not part.live:
+            lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
+    for i in integration.nestings:
+        h = spec.nestings[i].suffix
+        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};")
+    return lines
+
+
+def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
+    found = components(integration, spec, design)
+    out: dict[str, Any] = {
+        "C": len(found.n_units),
+        "n_groups": found.n_groups,
+        "n_units": found.n_units,
+        "alone": found.alone + 1,
+        "size_place": len(found.place),
+        "place": found.place + 1,
+    }
+    units = [spec.members[i].u for i in integration.members]
+    units += [spec.nestings[i].u for i in integration.nestings]
+    out |= {f"place_{u}": column + 1 for u, column in zip(units, found.column, strict=True)}
+    for i, shared, own in zip(integration.members, found.shared, found.own, strict=True):
+        s, m = spec.members[i].suffix, design.members[i]
+        ones = sparse.csr_matrix(
+            (np.ones(len(own)), (m.group[own], own)), shape=(design.J, len(m.member))
+        )
+        out |= {f"group{s}": m.group + 1, f"size_shared_l1{s}": len(shared)}
+        out |= {f"shared_l1{s}": shared + 1, **sparse_values(f"own_l1{s}", ones)}
+    return out
+
+
+def _cells(spec: ModelSpec, integration: Integration) -> Lines:
+    """The residuals, their variances, and the cells of the components' matrices."""
+    sd = spec.family.normal_sd
+    lines, entries = [], ["[0]'"]
+    for i in integration.members:
+        part = spec.members[i]
+        s = part.suffix
+        own = product(f"own_l1{s}", "J", f"M{s}", f"square(weight{s})")
+        lines.append(f"spread += square({part.sigma} / {sd}) * {own};")
+        entries.append(f"{part.sigma} / {sd} * weight{s} ./ spread[group{s}]")
+    for i in integration.nestings:
+        entries.append(f"{spec.nestings[i].sigma} / {sd} ./ spread")
+    entries.append("residual ./ spread")
+    text = entries[0]
+    for entry in entries[1:]:
+        text = f"append_row({text},\n          {entry})"
+    return [
+        f"vector[J] residual = (y - eta) / {sd};",
+        "// their sds, effects of members of one group alone among them",
+        "vector[J] spread = ones_vector(J);",
+        *lines,
+        "spread = sqrt(spread);",
+        f"vector[size_place] cells = {text}[place];",
+    ]
+
+
+def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
+    found = [
+        *_cells(spec, integration),
+        "target += components_lupdf(cells | n_groups, n_units);",
+        f"target += -J * log({spec.family.normal_sd}) - sum(log(spread));",
+        "target += -0.5 * dot_self(residual[alone] ./ spread[alone]);",
+    ]
+    return ["{", "  // effects integrated out", *indented(found), "}"]
+
+
+def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
+    """Effects of components; those of members of one group alone are drawn without the data, then
+    moved by what is left of the residual, less a draw of its own (Matheron's rule).
+    """
+    sd = spec.family.normal_sd
+    members = [spec.members[i] for i in integration.members]
+    found = [
+        *eta,
+        *_cells(spec, integration),
+        "vector[sum(n_units)] effect = components_rng(cells, n_groups, n_units);",
+        "residual -= to_vector(normal_rng(zeros_vector(J), 1));",
+    ]
+    for i in integration.nestings:
+        nest = spec.nestings[i]
+        found += [
+            f"{nest.u} = {nest.sigma} * effect[place_{nest.u}];",
+            f"residual -= {nest.u}[nesting{nest.suffix}] / {sd};",
+        ]
+    for part in members:
+        s = part.suffix
+        found += [
+            f"{part.u} = to_vector(normal_rng(zeros_vector(N_l1{s}), {part.sigma}));",
+            f"{part.u}[shared_l1{s}] = {part.sigma} * effect[place_{part.u}];",
+            f"residual -= {weighted_effects(part)} / {sd};",
+        ]
+    if members:
+        found.append("residual ./= square(spread);")
+    for part in members:
+        s, own = part.suffix, f"column_own_l1{part.suffix}"
+        found += [
+            f"{part.u}[member{s}[{own}]] +=",
+            f"    square({part.sigma}) / {sd} * weight{s}[{own}] .* residual[group{s}[{own}]];",
+        ]
+    return [*effect_declarations(spec, integration), "{", *indented(found), "}"]
+
+
+WAY = Way(
+    declared=_declared,
+    data=_data,
+    functions=_FUNCTIONS,
+    likelihood=_likelihood,
+    generated=_generated,
+)

@@ -1,0 +1,1 @@
+"""The text and the data of Stan programs."""

@@ -1,0 +1,196 @@
+"""Priors in Stan programs: data, bounds and statements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rmm.backends.reserved_names import standard_name
+from rmm.design.priors.priors import FREED
+from rmm.design.priors.weight_priors import unit_name
+from rmm.families import Parameter
+
+Forms = Mapping[str, tuple[str, ...]]
+
+# Prior family -> statement for parameter {p}; {h} is the stem of its hyperparameters' names and
+# {i} an index such as "[2]" or "".
+PRIORS = {
+    "normal": "{p}{i} ~ normal({h}_location{i}, {h}_scale{i});",
+    "student_t": "{p}{i} ~ student_t({h}_df{i}, {h}_location{i}, {h}_scale{i});",
+    "half_normal": "{p}{i} ~ normal(0, {h}_scale{i});  // half: {p} > 0",
+    "half_t": "{p}{i} ~ student_t({h}_df{i}, 0, {h}_scale{i});  // half: {p} > 0",
+    "half_cauchy": "{p}{i} ~ cauchy(0, {h}_scale{i});  // half: {p} > 0",
+    "exponential": "{p}{i} ~ exponential({h}_rate{i});",
+    "gamma": "{p}{i} ~ gamma({h}_shape{i}, {h}_rate{i});",
+    "uniform": "{p}{i} ~ uniform({h}_lower{i}, {h}_upper{i});",
+    "precision_gamma": "target += gamma_lpdf(inv_square({p}{i}) | {h}_shape{i}, {h}_rate{i})"
+    "\n    - 3 * log({p}{i});  // gamma prior of the precision 1/{p}{i}^2",
+}
+HYPER = {
+    "normal": ("location", "scale"),
+    "student_t": ("df", "location", "scale"),
+    "half_normal": ("scale",),
+    "half_t": ("df", "scale"),
+    "half_cauchy": ("scale",),
+    "exponential": ("rate",),
+    "gamma": ("shape", "rate"),
+    "uniform": ("lower", "upper"),
+    "precision_gamma": ("shape", "rate"),
+}
+_UNBOUNDED = ("normal", "student_t")
+
+# Standard deviations are sampled by free numbers: about sd / scale from 0 to the scale, where most
+# posteriors are nearly normal, and logarithms beyond both, so that tails are neither cut at 0 nor
+# heavy. The scale is the outcome's or the prior's, whichever is less. (On the log scale all of the
+# posterior of an sd that may be next to 0 has an exponential tail, in which NUTS mixes slowly; by
+# normal scores of the prior it is skewed, for two thirds of the effective draws.)
+# The logarithm starts at `soft` scales: see `rmm.design.priors.priors`.
+_FUNCTIONS = """\
+  // standard deviation of a free number, which is about sd / scale from 0 to 1
+  real sd_of(real free, real scale, real soft) {
+    return scale * sinh(soft * log1p_exp(free / soft));
+  }
+  // log of its derivative
+  real log_slope(real free, real scale, real soft) {
+    return log(scale) + log_inv_logit(free / soft) + log(cosh(soft * log1p_exp(free / soft)));
+  }"""
+
+
+def size_name(parameter: Parameter) -> str:
+    """Name of the data integer that sizes a vector parameter."""
+    if parameter.name.startswith("step_l1"):  # blocks of one kind share their memberships
+        return "M" + parameter.name.removeprefix("step_l1")
+    stems = {
+        "slope_l2": "K_l2",
+        "slope_l1": "K_slope_l1",
+        "covariate_l1": "K_l1",
+        "covariate_l3": "K_l3",
+        "coefficient_w": "K_w",
+        "coefficient_f": "K_f",
+        "member": "N_l1",
+        "nesting": "H",
+    }
+    dim = parameter.dims[0]
+    stem = next(s for s in stems if dim == s or dim.startswith(s + "_"))
+    return stems[stem] + dim.removeprefix(stem)
+
+
+def is_fixed(parameter: Parameter, forms: Forms) -> bool:
+    """Whether a parameter is held at a number, which is data then."""
+    return forms.get(parameter.name) == ("fixed",)
+
+
+def is_freed(parameter: Parameter, forms: Forms) -> bool:
+    """Whether an sd is sampled by a free number."""
+    families = forms.get(parameter.name, ())
+    return (
+        parameter.role == "sd"
+        and not parameter.dims
+        and len(families) == 1
+        and families[0] in FREED
+    )
+
+
+def free_functions(freed: Sequence[Parameter]) -> list[str]:
+    """Definitions of the functions that make sds of free numbers."""
+    return [_FUNCTIONS] if freed else []
+
+
+def of_free(parameter: Parameter) -> str:
+    """An sd as an expression of its free number."""
+    return f"sd_of(free_{parameter.name}, base_{parameter.name}, base_soft)"
+
+
+def free_of(value: float, scale: float, soft: float) -> float:
+    """The free number of an sd; the inverse of `sd_of` in Stan."""
+    size = np.arcsinh(value / scale)
+    return float(size + soft * np.log(-np.expm1(-size / soft)))
+
+
+def is_in_units(parameter: Parameter, forms: Forms) -> bool:
+    """Whether a program declares standardised weight coefficients, `std_b_w`.
+
+    Where some elements are bounded and some are not; else `multiplier` standardises free ones,
+    and bounded ones are on the logit or log scale.
+    """
+    bounded = {family not in _UNBOUNDED for family in forms.get(parameter.name, ())}
+    return parameter.role == "weight" and len(bounded) == 2
+
+
+def weight_lines(parameter: Parameter, forms: Forms) -> list[str]:
+    """Definition of weight coefficients by the standardised ones that are declared."""
+    p = parameter.name
+    if not is_in_units(parameter, forms):
+        return []
+    return [f"vector[{size_name(parameter)}] {p} = {unit_name(p)} .* {standard_name(p)};"]
+
+
+def weight_declaration(parameter: Parameter, forms: Forms) -> str:
+    """Declaration of weight coefficients, sampled in units that do not depend on the data's."""
+    p, size = parameter.name, size_name(parameter)
+    if is_in_units(parameter, forms):
+        bounds = f"lower=lower_{p} ./ {unit_name(p)}, upper=upper_{p} ./ {unit_name(p)}"
+        return f"vector<{bounds}>\n      [{size}] {standard_name(p)};"
+    if is_bounded(parameter, forms):
+        return f"vector<lower=lower_{p}, upper=upper_{p}>[{size}] {p};"
+    return f"vector<multiplier={unit_name(p)}>[{size}] {p};"
+
+
+def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
+    """Declarations of the hyperparameters of a parameter."""
+    if not parameter.structural:
+        return []
+    if is_fixed(parameter, forms):
+        size = f"[{size_name(parameter)}]" if parameter.dims else ""
+        number = "vector" if parameter.dims else "real"
+        return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
+    kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
+    base = [f"real base_{parameter.name};  // scale of its free number"]
+    base = base if is_freed(parameter, forms) else []
+    hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
+    if parameter.role == "weight":
+        base = [
+            f"{kind} {unit_name(parameter.name)};  // 1 / sd of what each coefficient multiplies"
+        ]
+    return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
+
+
+def is_bounded(parameter: Parameter, forms: Forms) -> bool:
+    """Whether a prior of any element has bounded support."""
+    return any(f not in _UNBOUNDED for f in forms[parameter.name])
+
+
+def bound_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
+    """Bounds of a vector parameter, some of whose priors have bounded support."""
+    p, size = parameter.name, size_name(parameter)
+    lines = [
+        f"vector[{size}] lower_{p} = rep_vector(negative_infinity(), {size});",
+        f"vector[{size}] upper_{p} = rep_vector(positive_infinity(), {size});",
+    ]
+    for number, family in enumerate(families, start=1):
+        place = f"[{number}]" if len(families) > 1 else ""
+        if family == "uniform":
+            lines.append(f"lower_{p}{place} = prior_{p}_lower{place};")
+            lines.append(f"upper_{p}{place} = prior_{p}_upper{place};")
+        elif family not in _UNBOUNDED:
+            lines.append(f"lower_{p}{place} = {'0' if place else f'rep_vector(0, {size})'};")
+    return lines
+
+
+def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
+    """Statements of the priors: one for all elements, or one each."""
+    p, stem = parameter.name, f"prior_{parameter.name}"
+    if is_freed(parameter, {p: families}):
+        slope = f"target += log_slope(free_{p}, base_{p}, base_soft);"
+        return [PRIORS[families[0]].format(p=p, h=stem, i=""), slope]
+    if families == ("precision_gamma",) and parameter.dims:
+        line = PRIORS["precision_gamma"].format(p=parameter.name, h=stem, i="[k]")
+        head = f"for (k in 1:{size_name(parameter)}) {{"
+        return [head, *(f"  {part}" for part in line.splitlines()), "}"]
+    if len(families) == 1:
+        return [PRIORS[families[0]].format(p=parameter.name, h=stem, i="")]
+    return [
+        PRIORS[family].format(p=parameter.name, h=stem, i=f"[{number}]")
+        for number, family in enumerate(families, start=1)
+    ]

@@ -1,0 +1,437 @@
+"""ModelSpec -> Stan program. The text depends on the model, and on which effects are not sampled.
+
+Sizes and priors are data. What makes it fast: known weights are a sparse matrix times the member
+effects (`csr_matrix_times_vector`), group sums of estimated weights too; effects are integrated
+out or sampled about an approximation (`_WAYS`), else non-centred by `multiplier`; nothing but
+parameters goes to the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rmm.backends import feature_data as features
+from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
+from rmm.backends.stan.effects import (
+    effect_data,
+    effect_values,
+    sd_name,
+    slope_declaration,
+    slope_density,
+    slope_lines,
+    walk_lines,
+)
+from rmm.backends.stan.marginalize import blockwise_text as stan_components
+from rmm.backends.stan.marginalize import normal_approximation_text as stan_approximated
+from rmm.backends.stan.marginalize import spectral_text as stan_spectrum
+from rmm.backends.stan.marginalize.strategy import Way
+from rmm.backends.stan.program import features as stan_features
+from rmm.backends.stan.program.members import columns, estimated_sum, known_sum
+from rmm.backends.stan.program.priors import (
+    Forms,
+    bound_lines,
+    free_functions,
+    free_of,
+    is_bounded,
+    is_fixed,
+    is_freed,
+    is_in_units,
+    of_free,
+    prior_data,
+    prior_lines,
+    size_name,
+    weight_declaration,
+    weight_lines,
+)
+from rmm.design.design import Design
+from rmm.design.integration import Integration, integrated
+from rmm.design.members.memberships import Membership
+from rmm.design.priors.group_sizes import describe_sizes
+from rmm.design.priors.weight_priors import unit_name
+from rmm.errors import printable
+from rmm.families import Parameter
+from rmm.formula.weights.render import stan_definitions, uses_size
+from rmm.model.spec import MemberPart, ModelSpec, NestingPart
+
+_WAYS = {
+    "spectrum": stan_spectrum.WAY,
+    "components": stan_components.WAY,
+    "approximation": stan_approximated.WAY,
+}
+
+
+def _way(integration: Integration | None) -> Way:
+    return Way() if integration is None else _WAYS[integration.way]
+
+
+def _lines(spec: ModelSpec, integration: Integration | None, what: str) -> list[str]:
+    """Lines of an attribute of `Way`."""
+    if integration is None:
+        return []
+    found: list[str] = getattr(_way(integration), what)(spec, integration)
+    return found
+
+
+def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
+    """The Stan program of a model.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    forms : mapping
+        Sampled parameter -> prior families, one for all elements or one per element.
+    integration : Integration, optional
+        Effects that are not sampled as they stand; without it all are.
+    """
+    check_distinct(spec)
+    scales = _freed(spec, forms)
+    gone = integrated(spec, integration)
+    blocks: dict[str, list[str]] = {
+        "functions": _functions(spec, forms, integration),
+        "data": _data_block(spec, forms, integration),
+        "transformed data": _transformed_data(spec, forms, integration),
+        "parameters": [
+            _declaration(p, forms, scales)
+            for p in spec.sampled
+            if not is_fixed(p, forms) and p.name not in gone
+        ]
+        + _lines(spec, integration, "declarations"),
+        "transformed parameters": _transformed_parameters(spec, forms),
+        "model": _model_block(spec, forms, integration),
+        "generated quantities": _generated(spec, integration),
+    }
+    text = [_header(spec)]
+    for name, lines in blocks.items():
+        body = "\n".join(f"  {line}" if line else "" for line in lines)
+        if body.strip():
+            text.append(f"{name} {{\n{body}\n}}")
+    return "\n".join(text) + "\n"
+
+
+def _header(spec: ModelSpec) -> str:
+    formula = _plain(spec.formula.text)
+    lines = [
+        "Multiple-membership multilevel model, written by rmm for Stan.",
+        formula,
+        "",
+        "eta_j = alpha + group predictors + sum over members r of j of w_r (x_r' b_l1 + u_l1)",
+        "        + nesting effects",
+        "Predictors are centred; b_l2[1] is the intercept where all predictors are 0.",
+    ]
+    return "\n".join(f"// {line}".rstrip() for line in lines)
+
+
+# -- data -----------------------------------------------------------------------------------
+
+
+def _functions(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+    freed = [p for p in spec.sampled if is_freed(p, forms)]
+    texts = [_way(integration).functions, *free_functions(freed)]
+    texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
+    texts.append(spec.family.stan_functions)
+    unique = dict.fromkeys(text.strip() for text in texts if text)
+    return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
+
+
+def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+    lines = ["int<lower=1> J;  // groups", *spec.family.stan_data.splitlines()]
+    if spec.terms:
+        lines += [
+            "int<lower=1> K_l2;  // level-2 predictors",
+            "matrix[J, K_l2] X_l2;  // centred",
+            "vector[K_l2] center_l2;",
+        ]
+    if spec.offset:
+        lines.append("vector[J] offset_l2;  // known part of the linear predictor")
+    for part in spec.members:
+        lines += _member_data(part)
+    for nest in spec.nestings:
+        lines += _nesting_data(nest)
+    lines += _lines(spec, integration, "declared")
+    lines.append("// priors")
+    if _freed(spec, forms):
+        lines.append("real base_soft;  // where logarithms of sds start, in scales")
+    for parameter in spec.sampled:
+        lines += prior_data(parameter, forms)
+    return lines
+
+
+def _member_data(part: MemberPart) -> list[str]:
+    s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
+    lines += [f"// {line}" for line in describe_sizes(part)]
+    if part.effects or part.estimated or part.live:
+        lines += [
+            f"int<lower=1> M{s};  // memberships, sorted by group",
+            f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
+        ]
+    lines += effect_data(part)
+    if part.random and not part.estimated:
+        lines.append(f"vector[M{s}] weight{s};  // known weights")
+    lines += stan_features.declared(part)
+    if part.covariates:
+        lines.append(f"int<lower=1> K_l1{s};  // member covariates")
+    if part.columns:
+        rows = f"M{s}" if part.estimated else "J"
+        what = "by membership" if part.estimated else "weighted sums by group"
+        lines.append(f"matrix[{rows}, {columns(part)}] X_l1{s};  // {what}, centred")
+    if part.covariates:
+        lines.append(f"vector[K_l1{s}] center_l1{s};")
+    if part.estimated:
+        if part.partial and part.weight.constraint == "group":
+            lines.append(f"vector[J] absent{s};  // 1 for groups without such a member, else 0")
+        if part.partial and part.weight.constraint == "total":
+            lines.append(f"int<lower=1> J_l1{s};  // groups with such a member")
+        lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
+        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in _weight_vectors(part)]
+        if part.offset:
+            lines.append(f"vector[M{s}] offset_l1{s};  // known part of the member effects")
+    return lines
+
+
+def _weight_vectors(part: MemberPart) -> list[str]:
+    """Identifiers of the data vectors of an estimated weight function."""
+    names = [identifier for identifier, _ in part.weight.inputs]
+    if uses_size(part.weight.expression):
+        names.append("n")
+    if part.weight.uses_log_size:
+        names.append("log_n1")
+    return names
+
+
+def _nesting_data(nest: NestingPart) -> list[str]:
+    s, lines = nest.suffix, [f"// nesting units{_named(nest.suffix)}"]
+    if nest.random:
+        lines += [
+            f"int<lower=1> H{s};  // nesting units",
+            f"array[J] int<lower=1, upper=H{s}> nesting{s};",
+        ]
+    if nest.covariates:
+        what = "level-3 predictors" if nest.random else "dummies of all units but the first"
+        lines += [
+            f"int<lower=1> K_l3{s};  // {what}",
+            f"matrix[J, K_l3{s}] X_l3{s};  // centred",
+            f"vector[K_l3{s}] center_l3{s};",
+        ]
+    return lines
+
+
+def _named(suffix: str) -> str:
+    return f" of block {suffix[1:]}" if suffix else ""
+
+
+def _plain(text: str) -> str:
+    """User text that is safe inside a comment: one line, printable."""
+    return printable(" ".join(text.split())).replace("*/", "* /")
+
+
+def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+    lines: list[str] = spec.family.stan_transformed_data.splitlines()
+    for part in spec.members:
+        m = f"M{part.suffix}"
+        if part.estimated or part.walk or part.live:
+            lines.append(f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});")
+        if part.estimated or part.live:
+            lines.append(f"vector[{m}] one{part.suffix} = rep_vector(1, {m});")
+    for parameter in spec.sampled:
+        if parameter.dims and parameter.structural and is_bounded(parameter, forms):
+            lines += bound_lines(parameter, forms[parameter.name])
+    return lines + _lines(spec, integration, "transformed_data")
+
+
+# -- parameters and model ---------------------------------------------------------------------
+
+
+def _freed(spec: ModelSpec, forms: Forms) -> dict[str, str]:
+    """The sds that are sampled by free numbers, as expressions of these."""
+    return {p.name: of_free(p) for p in spec.sampled if is_freed(p, forms)}
+
+
+def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
+    lines = [f"real<lower=0> {p} = {value};" for p, value in _freed(spec, forms).items()]
+    for parameter in spec.sampled:
+        lines += weight_lines(parameter, forms)
+    for part in spec.members:
+        lines += [*walk_lines(part), *slope_lines(part)]
+    return lines
+
+
+def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) -> str:
+    p = parameter.name
+    if parameter.role == "effect":
+        if len(parameter.dims) == 2:
+            return slope_declaration(parameter)
+        sd = scales.get(sd_name(p), sd_name(p))
+        size = size_name(parameter)
+        split = "\n      " if len(sd + size + p) > 70 else ""
+        return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
+    if p in scales:
+        return f"real free_{p};  // of which {p} is made"
+    if parameter.role == "weight":
+        return weight_declaration(parameter, forms)
+    if parameter.dims:
+        bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
+        return f"vector{bounds}[{size_name(parameter)}] {p};"
+    if forms[p] == ("uniform",):
+        return f"real<lower=prior_{p}_lower, upper=prior_{p}_upper> {p};"
+    bounded = parameter.support == "positive" or is_bounded(parameter, forms)
+    return f"real{'<lower=0>' if bounded else ''} {p};"
+
+
+def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
+    """Lines that compute `eta`, without the effects that are integrated out."""
+    gone = integrated(spec, integration) if integration and integration.exact else frozenset()
+    lines = [f"vector[J] eta = rep_vector({'alpha' if spec.intercept else '0'}, J);"]
+    if spec.offset:
+        lines.append("eta += offset_l2;")
+    if spec.terms:
+        lines.append("eta += X_l2 * beta_l2;")
+    for part in spec.members:
+        lines += (estimated_sum if part.estimated else known_sum)(part, part.u not in gone)
+    for nest in spec.nestings:
+        if nest.covariates:
+            lines.append(f"eta += X_l3{nest.suffix} * {nest.b};")
+        if nest.random and nest.u not in gone:
+            lines.append(f"eta += {nest.u}[nesting{nest.suffix}];")
+    return lines
+
+
+def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+    gone = integrated(spec, integration)
+    likelihood = _lines(spec, integration, "likelihood")
+    lines = _lines(spec, integration, "effects") + _predictor(spec, integration)
+    lines += likelihood or ["", *spec.family.stan_model.splitlines()]
+    effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
+    if effects:
+        lines += ["", "// effects"]
+    lines += [
+        slope_density(p) if len(p.dims) == 2 else f"{p.name} ~ normal(0, {sd_name(p.name)});"
+        for p in effects
+    ]
+    lines += ["", "// priors"]
+    for parameter in spec.sampled:
+        if parameter.structural and not is_fixed(parameter, forms):
+            lines += prior_lines(parameter, forms[parameter.name])
+    return lines
+
+
+def _generated(spec: ModelSpec, integration: Integration | None) -> list[str]:
+    lines = _coefficients(spec)
+    if integration is not None:
+        eta = _predictor(spec, integration)
+        lines += _way(integration).generated(spec, integration, eta)
+    return lines
+
+
+def _coefficients(spec: ModelSpec) -> list[str]:
+    if not spec.intercept:
+        return ["vector[K_l2] b_l2 = beta_l2;"] if spec.terms else []
+    shifts = ["dot_product(center_l2, beta_l2)"] if spec.terms else []
+    shifts += [f"dot_product(center_l1{p.suffix}, {p.b})" for p in spec.members if p.covariates]
+    shifts += [f"dot_product(center_l3{n.suffix}, {n.b})" for n in spec.nestings if n.covariates]
+    intercept = "\n      - ".join(["alpha", *shifts])
+    whole = "append_row(intercept, beta_l2)" if spec.terms else "[intercept]'"
+    return [
+        "vector[K_l2 + 1] b_l2;" if spec.terms else "vector[1] b_l2;",
+        "{",
+        f"  real intercept = {intercept};  // where all predictors are 0",
+        f"  b_l2 = {whole};",
+        "}",
+    ]
+
+
+# -- data and initial values --------------------------------------------------------------------
+
+
+def data(
+    spec: ModelSpec,
+    design: Design,
+    priors: Mapping[str, Any],
+    integration: Integration | None = None,
+) -> dict[str, Any]:
+    """Data of the program by name, 1-based where they are indices.
+
+    With `integration` there is also what the program that samples all effects declares.
+    """
+    outcome = spec.family.program_data(design.outcome, "stan")
+    out: dict[str, Any] = {"J": design.J, **outcome, **priors}
+    if spec.terms:
+        out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2, "center_l2": design.center_l2}
+    if spec.offset:
+        out["offset_l2"] = design.offset
+    for part, m in zip(spec.members, design.members, strict=True):
+        out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
+        out |= features.values(part, m)
+        out |= {vector_name(n, part.suffix): v for n, v in _weight_values(part, m).items()}
+    for nest, n in zip(spec.nestings, design.nestings, strict=True):
+        s = nest.suffix
+        if nest.random:
+            out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
+        if nest.covariates:
+            out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
+    return out if integration is None else out | _way(integration).data(spec, design, integration)
+
+
+def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if part.effects or part.estimated or part.live:
+        out |= {"M": len(m.member), "start": m.start + 1}
+    out |= effect_values(part, m)
+    if part.random and not part.estimated:
+        out["weight"] = m.weight
+    if part.covariates:
+        out |= {"K_l1": len(m.b_center), "center_l1": m.b_center}
+    if part.columns:
+        out["X_l1"] = m.X
+    if part.live:
+        out["group"] = m.group + 1
+    if part.shaped:
+        out["K_f"] = len(part.shaped)
+    if part.estimated:
+        if part.partial and part.weight.constraint == "group":
+            out["absent"] = (np.diff(m.start) == 0).astype(float)
+        if part.partial and part.weight.constraint == "total":
+            out["J_l1"] = m.n_groups
+        out["K_w"] = len(part.weight.parameters)
+        if part.offset:
+            out["offset_l1"] = m.offset
+    return out
+
+
+def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
+    if not part.estimated:
+        return {}
+    known = {**m.inputs, "n": m.n, "log_n1": m.log_n1}
+    return {name: known[name] for name in _weight_vectors(part)}
+
+
+def initial(
+    spec: ModelSpec, forms: Forms, priors: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Initial values by the program's names; effects without one start as Stan draws them."""
+    out = {}
+    for parameter in spec.sampled:
+        p = parameter.name
+        if p not in values or is_fixed(parameter, forms):
+            continue
+        if is_freed(parameter, forms):
+            out[f"free_{p}"] = free_of(float(values[p]), priors[f"base_{p}"], priors["base_soft"])
+        elif is_in_units(parameter, forms):
+            out[standard_name(p)] = values[p] / priors[unit_name(p)]
+        else:
+            out[p] = values[p]
+    return out
+
+
+def engine_options(
+    spec: ModelSpec, forms: Forms, integration: Integration | None = None
+) -> dict[str, Any]:
+    """A dense metric where few parameters are left: they are correlated, and it costs nothing."""
+    return {"metric": "dense"} if integration is not None and integration.dense else {}
+
+
+def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
+    """Variables whose draws are wanted."""
+    return tuple(p.name for p in spec.parameters if not is_fixed(p, forms))

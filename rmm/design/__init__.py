@@ -1,0 +1,1 @@
+"""Model and table become arrays and labels."""

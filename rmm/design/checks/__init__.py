@@ -1,0 +1,1 @@
+"""What a table cannot tell about a model: checks before a fit."""

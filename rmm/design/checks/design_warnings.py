@@ -1,0 +1,380 @@
+"""What a table cannot tell about a model: checks before a fit, each with what follows from it.
+
+Each check looks at the design, not at names: the rank of what the coefficients and standard
+deviations do to the groups, and the curvature of the likelihood. They run in `rmm.fit` alone: a
+prediction, a program or a saved fit that is read again is not checked. All together take less
+than a millisecond for 100 groups.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rmm.design.checks.separation import separating
+from rmm.design.checks.variance_identification import RESIDUAL, Unidentified, find_unidentified
+from rmm.design.fixed_effects import FixedEffects, fixed_effects
+from rmm.design.prepare import Model
+from rmm.errors import SpecificationWarning
+from rmm.tables.read import Array
+
+_FEW_LEVELS = 10  # so many columns are nothing unusual, however few groups there are
+_SHOWN = 4  # names that a message lists
+_SEPARATORS = (";", "|", ",", "/")  # between members that stand in one cell
+_RECUR = 0.8  # of several members in one cell so few are different ones
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model before its fit, and what several checks need of it."""
+
+    model: Model
+
+    @cached_property
+    def fixed(self) -> FixedEffects:
+        """The columns of all coefficients."""
+        return fixed_effects(self.model.spec, self.model.grouped, self.model.design)
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """Standard deviations that are held at a number."""
+        return frozenset(
+            name
+            for name, priors in self.model.priors.elements.items()
+            if all(p.family == "fixed" for p in priors)
+        )
+
+
+def warn_of_design(model: Model) -> None:
+    """Warn of everything that a model's own table says little or nothing about.
+
+    Parameters
+    ----------
+    model : Model
+
+    Warns
+    -----
+    SpecificationWarning
+        One per finding: what was found, and what follows for the results.
+    """
+    look = Look(model)
+    for check in CHECKS:
+        for text in check(look):
+            warnings.warn(text, SpecificationWarning, stacklevel=3)
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+# ---- groups of one member ---------------------------------------------------------------------
+
+
+def groups_of_one(look: Look) -> Iterator[str]:
+    """Every group has one row: a member's weight is 1, and nothing is aggregated."""
+    grouped, spec = look.model.grouped, look.model.spec
+    if look.model.wide or not spec.members or len(grouped.frame) > grouped.groups.count:
+        return
+    for part, units in zip(spec.members, grouped.members, strict=True):
+        if part.weight.constraint == "group":
+            block = part.block
+            yield (
+                f"Every group of `{block.group}` has one member of `{block.member}` only: its "
+                f"weight is 1 whatever the function, and the block is an ordinary regression on "
+                f"`{block.member}`'s variables and effects. If groups have more members, the "
+                "table lacks them: it needs one row per membership, not one row per group."
+                + _listed_in_cells(units.labels)
+            )
+            return
+
+
+def _listed_in_cells(labels: Array) -> str:
+    """A sentence where ids look like lists of several members, who stand in other cells too."""
+    texts = [label for label in labels if isinstance(label, str)]
+    for separator in _SEPARATORS:
+        several = [text for text in texts if separator in text]
+        parts = [part.strip() for text in texts for part in text.split(separator)]
+        if len(several) > len(labels) / 2 and len(set(parts)) < _RECUR * len(parts):
+            return (
+                f" Ids such as {several[0]!r} look like several members in one cell: make a row of "
+                f"each, with .str.split({separator!r}) and .explode()."
+            )
+    return ""
+
+
+# ---- standard deviations ----------------------------------------------------------------------
+
+
+def standard_deviations(look: Look) -> Iterator[str]:
+    """Standard deviations that are known in sum only, or not at all."""
+    model = look.model
+    found = find_unidentified(model.spec, model.grouped, model.design, look.fixed, look.held)
+    for one in found:
+        yield _absorbed(look, one) if len(one.names) == 1 else _summed(look, one)
+
+
+def _absorbed(look: Look, found: Unidentified) -> str:
+    name, model = found.names[0], look.model
+    by = "no coefficient is needed for it"
+    if found.absorbing:
+        by = f"so do {_listed(found.absorbing)}"
+    elif not model.spec.family.intercept:
+        by = "so does the baseline" if model.grouped.strata is None else "it cancels in strata"
+    only = _only_member(look, name)
+    return (
+        f"{name}: {only}its effects add to the groups only what is taken up otherwise ({by}). The "
+        f"data say nothing about {name}: its posterior is its prior, and "
+        f"{'these coefficients are' if found.absorbing else 'the effects are'} as uncertain as "
+        "that. Everything else is unaffected."
+    )
+
+
+def _only_member(look: Look, name: str) -> str:
+    """The one member that stands in all groups, by its own id."""
+    spec, grouped = look.model.spec, look.model.grouped
+    for part, units in zip(spec.members, grouped.members, strict=True):
+        if part.sigma == name and units.count == 1:
+            return f"`{part.block.member}` has one member only ({units.labels[0]}), in all groups; "
+    return ""
+
+
+def _summed(look: Look, found: Unidentified) -> str:
+    family = look.model.spec.family
+    if RESIDUAL in found.names and not family.normal_sd:
+        return _like_a_residual(look, found)
+    if found.by_size:
+        name, residual = _own_names(look, found)
+        return (
+            f"{name} and {residual}: they are told apart only by the variance of groups of "
+            f"different sizes or weights{_why(look, found)}. The split, and with it the variance "
+            "shares and the size of the effects, rests on the assumption that this variance "
+            f"follows the weights (as 1/n with equal ones) plus {residual}^2, and on the priors. "
+            "Coefficients (b_*) are hardly affected."
+        )
+    if not found.factors:
+        return (
+            f"{_listed(list(_own_names(look, found)))}: the data know only sums of their squares, "
+            "since the effects of one are made up of those of the others. How the variance is "
+            "divided between them, variance shares included, is the priors'. Coefficients (b_*) "
+            "are hardly affected."
+        )
+    names = _own_names(look, found)
+    total = " + ".join(_term(n, f) for n, f in zip(names, found.factors, strict=True))
+    return (
+        f"{' and '.join(names)}: the data know {total} and hardly anything about its parts"
+        f"{_why(look, found)}. How it is divided, and with it the variance shares and the size of "
+        "the effects, is the priors'. Coefficients (b_*) are not affected: report these and the "
+        "sum, or state the priors as the source of the division."
+    )
+
+
+def _own_names(look: Look, found: Unidentified) -> list[str]:
+    return [look.model.spec.family.normal_sd if n == RESIDUAL else n for n in found.names]
+
+
+def _term(name: str, factor: float) -> str:
+    """``sigma_l1^2/2`` or ``0.41*sigma_l1^2``."""
+    whole = round(1 / factor) if factor > 1e-6 else 0
+    if abs(factor - 1) < 1e-3:
+        return f"{name}^2"
+    if whole > 1 and abs(factor * whole - 1) < 1e-3:
+        return f"{name}^2/{whole}"
+    return f"{factor:.2g}*{name}^2"
+
+
+def _why(look: Look, found: Unidentified) -> str:
+    """Whose effects are in one group each, where that is the reason."""
+    spec, design = look.model.spec, look.model.design
+    if RESIDUAL not in found.names:
+        return ", since they add the same to the same groups"
+    alone = []
+    for part, member in zip(spec.members, design.members, strict=True):
+        if part.sigma in found.names and np.bincount(member.member).max() == 1:
+            alone.append(f"every member of `{part.block.member}`")
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:
+            alone.append(f"every unit of `{nest.block.unit}`")
+    if not alone:
+        return ", since both differ between groups in the same way"
+    return f", since {' and '.join(alone)} is in one group only"
+
+
+def _like_a_residual(look: Look, found: Unidentified) -> str:
+    names = [n for n in found.names if n != RESIDUAL]
+    which = " and ".join(names)
+    start = f"{which}: these effects differ between groups as a residual does{_why(look, found)}. "
+    return start + _RESIDUALS[look.model.spec.family.name].format(which=which)
+
+
+#: Family -> what effects that are one per group mean in it.
+_RESIDUALS = {
+    "binomial": (
+        "A 0/1 outcome has chance of its own, and cannot tell it from such effects: the data know "
+        "the coefficients (b_*) only relative to the total spread, so that {which} is mostly its "
+        "prior, and all coefficients grow with it. Predicted probabilities are not affected."
+    ),
+    "condlogit": (
+        "A choice has chance of its own, and cannot tell it from such effects: the data know the "
+        "coefficients (b_*) only relative to the total spread, so that {which} is mostly its "
+        "prior, and all coefficients grow with it. Predicted probabilities are not affected."
+    ),
+    "cox": (
+        "They are told apart from the baseline hazard by the assumption of proportional hazards "
+        "alone: {which} is mostly its prior, and all coefficients (b_*) grow with it."
+    ),
+    "weibull": (
+        "They are told apart from the residual (shape) by the form of its distribution alone: how "
+        "the variance of log durations is divided between {which} and shape is mostly the "
+        "priors'. Coefficients (b_*) are hardly affected."
+    ),
+}
+
+
+# ---- outcomes ---------------------------------------------------------------------------------
+
+
+def separation(look: Look) -> Iterator[str]:
+    """Coefficients whose likelihood grows without end."""
+    model = look.model
+    names = separating(model.spec.family, model.design, look.fixed)
+    if names:
+        label = model.spec.formula.outcome.label
+        what = _SEPARATED[model.spec.family.name].format(label=label)
+        yield (
+            f"{_listed(names)}: {what} by {'its variable' if len(names) == 1 else 'these'} alone, "
+            "so that the likelihood grows without end with the size of "
+            f"{'this coefficient' if len(names) == 1 else 'these coefficients'}. The data give "
+            "the sign; how large the posterior is, is decided by the prior (and by the spread of "
+            "random effects). Report it with the prior, and compare two priors."
+        )
+
+
+_SEPARATED = {
+    "binomial": "the zeros and ones of `{label}` are separated, wholly or in a part of the groups,",
+    "condlogit": "the choices of `{label}` are separated",
+    "cox": "the order of the events of `{label}` is determined, wholly or in part,",
+    "weibull": "groups of `{label}` without an event are separated from those with one",
+}
+
+
+def few_events(look: Look) -> Iterator[str]:
+    """Fewer events than parameters: the information is in events, not in groups."""
+    model = look.model
+    count, what = _events(model)
+    slopes = [n for n in look.fixed.labels if n != "b_l2[Intercept]"]
+    weights = [f"{p.b_w}[{w}]" for p in model.spec.members for w in p.weight.parameters]
+    sds = [n for n in model.priors.elements if n.startswith("sigma") and n not in look.held]
+    parameters = [*slopes, *weights, *sds]
+    if count is not None and count < len(parameters):
+        yield (
+            f"`{model.spec.formula.outcome.label}` has {count} {what} for {len(parameters)} "
+            f"parameters beside the intercept ({_listed(parameters)}): the information is in "
+            "these, however many groups there are. Most of the posterior is the prior, and "
+            "intervals depend on it."
+        )
+
+
+def _events(model: Model) -> tuple[int | None, str]:
+    """Number of what carries the information, and its name."""
+    outcome, name = model.design.outcome, model.spec.family.name
+    if "event" in outcome:
+        count = int(np.sum(outcome["event"]))
+        return count, "event" if count == 1 else "events"
+    if name == "binomial":
+        successes = int(np.sum(outcome["y"]))
+        total = int(np.sum(np.broadcast_to(outcome.get("trials", 1), outcome["y"].shape)))
+        least = min(successes, total - successes)
+        return least, "successes" if successes == least else "failures"
+    if name == "condlogit":
+        return int(outcome["S"]), "choices"
+    return None, ""
+
+
+def tied_durations(look: Look) -> Iterator[str]:
+    """All events at one time: there is no order to explain."""
+    outcome, name = look.model.design.outcome, look.model.spec.family.name
+    if "event" not in outcome or int(np.sum(outcome["event"])) < 2:
+        return
+    times = np.asarray(outcome["time"])[np.asarray(outcome["event"]) == 1]
+    if np.ptp(times) > 0:
+        return
+    label = look.model.spec.formula.outcome.label
+    what = {
+        "cox": "which event came first is not known, and all that is left is which groups had one "
+        "of those that were observed so long. With ties of all events coefficients are drawn "
+        "towards 0; without censored groups they are drawn towards 0 by all data.",
+        "weibull": "durations of the groups with an event do not differ, so that the shape is "
+        "bounded by its prior alone, and coefficients rest on the censored groups.",
+    }.get(name, "")
+    yield (
+        f"All {len(times)} events of `{label}` are at the same time ({times[0]:g}): {what} If "
+        "times were rounded, use the exact ones."
+    )
+
+
+def two_values(look: Look) -> Iterator[str]:
+    """A gaussian outcome with two values."""
+    model = look.model
+    if not model.spec.family.normal_sd:
+        return
+    y = np.asarray(model.design.outcome["y"])
+    low, high = float(y.min()), float(y.max())
+    if low < high and np.all((y == low) | (y == high)) and len(y) > _FEW_LEVELS:
+        label = model.spec.formula.outcome.label
+        yield (
+            f"The outcome `{label}` has two values only ({low:g} and {high:g}), and family "
+            '"gaussian" takes it as a measurement: coefficients are differences of shares (a '
+            "linear probability model), the residual cannot be normal, intervals are those of "
+            'equal variances, and predictions may leave the two values. Family "binomial" is '
+            "that of 0/1 outcomes."
+        )
+
+
+def many_levels(look: Look) -> Iterator[str]:
+    """A predictor with more than half as many columns as there are groups.
+
+    Columns of text are left to `table_checks`, which knows how many units they describe.
+    """
+    groups, labels = look.model.design.J, look.fixed.labels
+    if len(labels) <= max(_FEW_LEVELS, groups / 2):
+        return
+    columns = look.model.grouped.frame.columns
+    for name, own in _by_predictor(labels).items():
+        if len(own) <= max(_FEW_LEVELS, groups / 2) or name in columns:
+            continue
+        x = look.fixed.values[:, own]
+        alone = int(np.sum(np.count_nonzero(x, axis=0) == 1))
+        rest = f", and {alone} of them are about one group each" if alone else ""
+        yield (
+            f"`{name}` has {len(own)} coefficients for {groups} groups{rest}: the data say little "
+            "about each, and what is left for the residual and for all else is the difference "
+            "between the rest of the groups. If it is an id or free text, it is no category."
+        )
+
+
+def _by_predictor(labels: tuple[str, ...]) -> dict[str, list[int]]:
+    """Places of the columns of each category, product of categories or kind of nesting unit."""
+    out: dict[str, list[int]] = {}
+    for k, label in enumerate(labels):
+        vector, _, element = label.partition("[")
+        name = re.sub("=[^:]*", "", element.removesuffix("]"))
+        out.setdefault(vector if vector.startswith("b_l3") else name, []).append(k)
+    return out
+
+
+#: In the order in which they warn.
+CHECKS: tuple[Callable[[Look], Iterator[str]], ...] = (
+    groups_of_one,
+    standard_deviations,
+    separation,
+    few_events,
+    tied_durations,
+    two_values,
+    many_levels,
+)

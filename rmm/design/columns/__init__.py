@@ -1,0 +1,1 @@
+"""Columns of a table become predictors, outcomes and constants."""

@@ -1,0 +1,103 @@
+"""Random slopes of member covariates: their columns, and what must be told about them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.columns.encode import Columns, encode
+from rmm.design.rows.units import Members
+from rmm.errors import DataError, SpecificationWarning
+from rmm.model.spec import MemberPart
+from rmm.tables.read import Array, first_varying
+
+
+def slope_columns(
+    part: MemberPart,
+    frame: pd.DataFrame,
+    units: Members,
+    transform: str | None,
+    once: Array | None = None,
+) -> Columns | None:
+    """(M, K) covariates x with random slopes: member i's effect is u_i0 + sum_k u_ik x_rk.
+
+    They are not centred: intercepts and slopes are independent where x is 0, so moving that point
+    would be another model.
+
+    Parameters
+    ----------
+    part : MemberPart
+    frame : (M, ...) frame
+        The rows of the block's memberships.
+    units : Members
+    transform : str or None
+        As for `rmm.design.design.build_design`; ``"center"`` moves the point where x is 0.
+    once : int array, optional
+        Rows of the fit, where there are new ones too: what was told then is not told again.
+
+    Returns
+    -------
+    Columns or None
+        None for a block without random slopes.
+
+    Raises
+    ------
+    DataError
+        If a covariate is the same in every membership.
+
+    Warns
+    -----
+    SpecificationWarning
+        If a covariate has no common slope, or never varies within a member.
+    """
+    if not part.slopes:
+        return None
+    columns = encode(
+        part.block.slopes,
+        frame,
+        intercept=part.random,
+        start=units.segments,
+        transform=transform,
+        once=once,
+    )
+    if once is None:
+        _check(part, columns, units)
+    return columns
+
+
+def _check(part: MemberPart, columns: Columns, units: Members) -> None:
+    for label, values in zip(columns.labels, columns.values.T, strict=True):
+        if np.ptp(values) == 0:
+            raise DataError(
+                f"`{label}` in re() is {values[0]:g} in every membership: its slopes are the "
+                "members' intercepts. Write RE = TRUE."
+            )
+    _warn_of_missing_means(part)
+    if part.random:
+        _warn_of_constants(columns, units)
+
+
+def _warn_of_missing_means(part: MemberPart) -> None:
+    common = {t.label for t in (*part.block.terms, *(f.term for f in part.block.fixed))}
+    for term in part.block.slopes:
+        if term.label not in common:
+            warnings.warn(
+                f"`{term.label}` has random slopes but no common one: the members' slopes are "
+                f"taken to be 0 on average. Add it to vars(), or write vars(fix({term.label}, 0)).",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def _warn_of_constants(columns: Columns, units: Members) -> None:
+    for label, values in zip(columns.labels, columns.values.T, strict=True):
+        if first_varying(values, units.code) is None:
+            warnings.warn(
+                f"`{label}` in re() never varies within a member: a member's intercept and slope "
+                "are told apart by their priors alone, and its sigma_slope_l1 says only how the "
+                "spread of members changes with it.",
+                SpecificationWarning,
+                stacklevel=2,
+            )

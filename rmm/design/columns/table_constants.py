@@ -1,0 +1,193 @@
+"""Means, standard deviations, ... that functions such as `center()` take from a fit's table.
+
+They are put into the expressions themselves: wherever these are computed afterwards, for new
+tables or some groups of the fit, the constants are those of the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.columns.encode import atom_values, coded, input_columns
+from rmm.design.rows.group_rows import Grouped
+from rmm.design.rows.units import Members
+from rmm.errors import DataError, FormulaError
+from rmm.formula.column_bases import Categories, Polynomial
+from rmm.formula.expression import OWN_GROUP, Node, TableCall, children, describe, walk
+from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, Term
+from rmm.formula.weights.evaluate import constants_of, evaluate, levels_of
+from rmm.formula.weights.rewrite import rebuilt
+from rmm.model.spec import MemberPart, ModelSpec
+from rmm.tables.read import Array
+
+
+def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
+    """The model in which `center(x)`, `scale(x)`, ... hold the constants of a table.
+
+    Constants are those of the units of a predictor's level: groups outside `mm()`, nesting units
+    for level 3, memberships inside `mm()` and in weight functions. Those of `within =` are taken
+    within the values of that column; constants within the groups of `mm()` are never kept, since
+    every group has its own.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    grouped : Grouped
+        The table of the fit.
+
+    Raises
+    ------
+    DataError
+        If a column is not numeric, values are not finite, or do not vary and `scale()` divides by
+        their standard deviation.
+    FormulaError
+        If `within = group` could mean two things.
+    """
+    _refuse_two_groups(spec, grouped)
+    frame = grouped.group_frame
+    whole = _Table(frame)
+    formula = spec.formula
+    outcome = replace(formula.outcome, parts=whole.atoms(formula.outcome.parts))
+    nestings = []
+    for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
+        own = _Table(frame, rows=np.unique(units.code, return_index=True)[1])
+        block = replace(nest.block, fixed=own.fixed(nest.block.fixed))
+        nestings.append(replace(nest, block=block, terms=own.terms(nest.terms)))
+    members = zip(spec.members, grouped.members, strict=True)
+    terms = whole.terms(spec.written)
+    return replace(
+        spec,
+        formula=replace(formula, outcome=outcome, offset=whole.atoms(formula.offset)),
+        terms=terms,
+        written=terms,
+        fixed=whole.fixed(spec.fixed),
+        nestings=tuple(nestings),
+        members=tuple(_member_part(part, grouped, units) for part, units in members),
+    )
+
+
+def _member_part(part: MemberPart, grouped: Grouped, units: Members) -> MemberPart:
+    block = part.block
+    own = _Table(units.of(grouped.frame), units.segments, block.group)
+    weight = block.weight
+    if any(isinstance(n, TableCall) for n in walk(weight.expression)):
+        weight = replace(weight, expression=own.node(weight.expression))
+    return replace(
+        part,
+        block=replace(
+            block,
+            terms=own.terms(block.terms),
+            slopes=own.terms(block.slopes),
+            fixed=own.fixed(block.fixed),
+            features=tuple(own.feature(f) for f in block.features),
+            weight=weight,
+        ),
+    )
+
+
+def _refuse_two_groups(spec: ModelSpec, grouped: Grouped) -> None:
+    """`within = group` is about the groups of `mm()`; another column may have that name."""
+    if OWN_GROUP not in grouped.frame.columns:
+        return
+    for part in spec.members:
+        block = part.block
+        terms = (*block.terms, *block.slopes, *(f.term for f in block.fixed))
+        atoms = [a for t in terms for a in t.atoms] + [f.atom for f in block.features if f.atom]
+        for expression in (block.weight.expression, *(a.expression for a in atoms)):
+            for node in walk(expression):
+                both = isinstance(node, TableCall) and node.own_group and node.within == OWN_GROUP
+                if both and block.group != OWN_GROUP:
+                    raise FormulaError(
+                        f"`{describe(node)}` could mean the groups of mm() or the column "
+                        f"`{OWN_GROUP}` of the table, which is not the group id.",
+                        spec.formula.text,
+                        node.position,
+                        hint=f"Write within = {block.group} for the groups of mm(), or "
+                        f"within = `{OWN_GROUP}`, in backquotes, for the column.",
+                    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows of one level, from which constants are taken.
+
+    Attributes
+    ----------
+    frame : (N, ...) frame
+    start : int array or None
+        Row pointer of the groups of `mm()`; None where every row is one.
+    group : str or None
+        Their id.
+    rows : int array or None
+        The rows that count, one per unit; None for all.
+    """
+
+    frame: pd.DataFrame
+    start: Array | None = None
+    group: str | None = None
+    rows: Array | None = None
+
+    def node(self, node: Node) -> Node:
+        """The expression with constants, innermost first."""
+        node = rebuilt(node, [self.node(child) for child in children(node)])
+        if not isinstance(node, TableCall):
+            return node
+        if self.group is not None and node.within == self.group:
+            node = replace(node, own_group=True)
+        return node if node.own_group else replace(node, constants=self.constants(node))
+
+    def constants(self, node: TableCall) -> tuple[tuple[Any, tuple[float, ...]], ...]:
+        start = np.arange(len(self.frame) + 1) if self.start is None else self.start
+        columns = input_columns(describe(node), node, self.frame)
+        values = np.broadcast_to(evaluate(node.argument, columns, start), len(self.frame))
+        _check_finite(node, values, self.frame)
+        level, labels = levels_of(node, columns, start)
+        if self.rows is not None:
+            values, level = values[self.rows], level[self.rows]
+        found = constants_of(replace(node, constants=None), values, level, labels)
+        if any(numbers[-1] == 0 for numbers in found):
+            raise DataError(
+                f"`{describe(node)}` divides by the standard deviation of "
+                f"`{describe(node.argument)}`, which is {values[0]:g} in every row."
+            )
+        return tuple(zip(labels, found, strict=True))
+
+    def atoms(self, atoms: Iterable[Atom]) -> tuple[Atom, ...]:
+        return tuple(self.atom(a) for a in atoms)
+
+    def atom(self, atom: Atom) -> Atom:
+        atom = replace(atom, expression=self.node(atom.expression))
+        if isinstance(atom.basis, Categories):
+            return replace(atom, basis=coded(atom, self.frame, self.start)[2])
+        if isinstance(atom.basis, Polynomial):
+            values = atom_values(atom, self.frame, self.start)
+            rows = slice(None) if self.rows is None else self.rows
+            return replace(atom, basis=atom.basis.settled(atom.label, values[rows]))
+        return atom
+
+    def term(self, term: Term) -> Term:
+        return replace(term, atoms=self.atoms(term.atoms))
+
+    def terms(self, terms: Iterable[Term]) -> tuple[Term, ...]:
+        return tuple(self.term(t) for t in terms)
+
+    def fixed(self, items: Iterable[FixedTerm]) -> tuple[FixedTerm, ...]:
+        return tuple(replace(f, term=self.term(f.term)) for f in items)
+
+    def feature(self, item: FeatureTerm) -> FeatureTerm:
+        return item if item.atom is None else replace(item, atom=self.atoms((item.atom,))[0])
+
+
+def _check_finite(node: TableCall, values: Array, frame: pd.DataFrame) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(frame.index[bad].min()) + 1
+        raise DataError(
+            f"`{describe(node.argument)}` in `{describe(node)}` is not a finite number in "
+            f"{bad.sum()} rows; the first is row {row}."
+        )

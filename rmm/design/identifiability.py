@@ -1,0 +1,385 @@
+"""What the data cannot tell: collinear predictors, weight coefficients that do nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from rmm.design.weights.scales import LEAST_WITHIN, multiplier_values, total_sd, within_sd
+from rmm.errors import DataError, SpecificationWarning
+from rmm.formula.weights.render import input_key
+from rmm.formula.weights.weight_function import Aggregate, Column, TableCall, describe, walk
+from rmm.model.spec import MemberPart
+from rmm.tables.read import Array, first_varying
+
+_ORDERED = ("first", "last")
+_STEP = 1e-4  # of a weight coefficient, per scale of its variable, for central differences
+_SCALES = 1e-6  # weights this close to the span of their derivatives, relative, are in it
+_TOGETHER, _SHARE = 1e-7, 1e-4  # singular value of no direction; part of one that counts
+_ROUNDING = 8 * float(np.finfo(float).eps)  # of a column's largest value
+_LEAST = 1e-140  # squares of values below it, or above its inverse, are not finite
+_RELATIVE = 1e-9  # a column this close to the span of others, relative to its length, is in it
+
+
+def always_together(member: Array, group: Array) -> list[list[int]]:
+    """Sets of members that are in exactly the same groups.
+
+    With known weights their effects are identified only in (weighted) sum.
+
+    Parameters
+    ----------
+    member, group : (M,) int arrays
+
+    Returns
+    -------
+    list of lists of member codes, each of two or more
+    """
+    groups: dict[int, list[int]] = {}
+    for one, where in zip(member.tolist(), group.tolist(), strict=True):
+        groups.setdefault(one, []).append(where)
+    sets: dict[tuple[int, ...], list[int]] = {}
+    for one, places in sorted(groups.items()):
+        sets.setdefault(tuple(sorted(places)), []).append(one)
+    return [members for members in sets.values() if len(members) > 1]
+
+
+def check_magnitude(label: str, values: Array) -> None:
+    """Raise `DataError` for values whose squares are beyond what numbers can hold.
+
+    Parameters
+    ----------
+    label : str
+        Of a predictor or the outcome.
+    values : array
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > 0 and not _LEAST < largest < 1 / _LEAST:
+        what = "large" if largest > 1 else "small"
+        raise DataError(
+            f"The values of `{label}` are too {what} to compute with: the largest is {largest:g}. "
+            f"{'Divide' if what == 'large' else 'Multiply'} it by a constant."
+        )
+
+
+def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -> None:
+    """Raise `DataError` if a column is a linear combination of those before it.
+
+    Parameters
+    ----------
+    labels : list of str
+        `Intercept` first, if there is one.
+    columns : (J, len(labels)) array
+    strata : (J,) int array, optional
+        Only differences within strata count then, and there is no `Intercept`.
+    """
+    constant = labels[:1] == ["Intercept"]
+    units = np.zeros(len(columns), dtype=np.int64) if constant else strata
+    rest, precision = _deviations(columns, units)
+    if constant:
+        rest[:, 0] = 1.0  # deviations are at right angles to it
+    lengths = np.linalg.norm(rest, axis=0)
+    scaled = rest / np.where(lengths > 0, lengths, 1.0)
+    left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
+    if len(left) < len(labels):
+        raise DataError(
+            f"The model has {len(labels)} coefficients and {len(columns)} groups only: "
+            f"{', '.join(labels[:8])} ... Drop predictors."
+        )
+    limit = np.maximum(_RELATIVE, np.maximum.accumulate(precision))
+    within = np.flatnonzero((left < limit) | (lengths == 0))
+    if len(within) == 0:
+        return
+    last = int(within[0])
+    share = np.linalg.lstsq(scaled[:, :last], scaled[:, last], rcond=None)[0]
+    others = [labels[i] for i in np.flatnonzero(np.abs(share) > 1e-6)]
+    if constant and lengths[last] == 0:
+        others = ["Intercept"] if columns[:, last].any() else []
+    if not others and strata is not None:
+        raise DataError(
+            f"The predictor `{labels[last]}` is constant within every stratum, so it cannot "
+            "explain which group is chosen. Drop it."
+        )
+    if not others:
+        raise DataError(f"The predictor `{labels[last]}` is 0 in every group.")
+    if others == ["Intercept"]:
+        raise DataError(f"The predictor `{labels[last]}` is the same in every group.")
+    raise DataError(
+        f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}: the "
+        "data cannot tell their coefficients apart. Drop one of them."
+    )
+
+
+def _deviations(columns: Array, units: Array | None) -> tuple[Array, Array]:
+    """Columns less their means in units, and how precise these are relative to their length.
+
+    They are 0 where nothing but rounding is left: a year or a time stamp, x + 1e12, keeps the
+    digits of x that a float has. Columns are first divided by their largest value, so that the
+    squares of x * 1e300 are finite.
+    """
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    scaled = columns / np.where(largest > 0, largest, 1.0)
+    if units is None:
+        return scaled, np.zeros(columns.shape[1])
+    first = np.unique(units, return_index=True)[1]
+    rest = scaled - scaled[first][units]  # exact where values are close
+    count = np.bincount(units).astype(float)
+    means = [np.bincount(units, column) / count for column in rest.T]
+    rest = rest - np.stack(means, axis=1)[units] if means else rest
+    lengths = np.linalg.norm(rest, axis=0)
+    noise = _ROUNDING * np.sqrt(len(columns)) * (largest > 0)
+    rest[:, lengths <= noise] = 0.0
+    return rest, noise / np.where(lengths > noise, lengths, np.inf)
+
+
+def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, Array]) -> None:
+    """Under constraint 1 a weight variable must vary within groups, or `b_w` is not identified.
+
+    Parameters
+    ----------
+    part : MemberPart
+    group : (M,) int array
+        Group of each membership of the block.
+    inputs : mapping
+        Weight variables, each (M,).
+
+    Raises
+    ------
+    DataError
+        If none does.
+
+    Warns
+    -----
+    SpecificationWarning
+        For a data column that does not.
+    """
+    weight = part.weight
+    if weight.constraint != "group":
+        return
+    varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
+    if len(np.unique(group)) == len(group):
+        raise DataError(
+            f"Every group of `{part.block.group}` has one member of `{part.block.member}` only, "
+            f"so that its weight is 1 whatever {part.b_w} is. If groups have more members, the "
+            "table lacks them: it needs one row per membership, not one row per group "
+            "(rmm.to_long makes such a table of a wide one). Otherwise there are no weights to "
+            "estimate: use fn(w ~ 1/n)."
+        )
+    if not any(varies.values()):
+        named = ", ".join(f"`{c}`" for c in weight.variables)
+        found = (
+            f"No variable of the weight function `{weight.text}` varies within groups (variables: "
+            f"{named})."
+            if named
+            else f"The weight function `{weight.text}` has no variable of the members."
+        )
+        raise DataError(
+            f"{found} Under constraint 1 all weights are then 1/n whatever {part.b_w} is. Use a "
+            "variable that differs between the members of a group, or constraint 2."
+        )
+    for identifier, node in weight.inputs:
+        if isinstance(node, Column | TableCall) and not varies[identifier]:
+            warnings.warn(
+                f"The weight variable `{input_key(node)}` is constant within every group. Under "
+                "constraint 1 its coefficient acts through the curvature of the function alone, "
+                "or cancels: expect a weakly identified coefficient. The total standard deviation "
+                "of the variable gives the scale of its default prior.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_total_scales(part: MemberPart, columns: Mapping[str, Array], start: Array) -> None:
+    """Warn of default priors that are scaled by all differences, for there are none within groups.
+
+    Columns of the data that are constant within groups have the warning of
+    `check_weight_variables`.
+    """
+    if part.weight.constraint != "group":
+        return
+    for name in part.weight.parameters:
+        node = part.weight.multiplier(name)
+        values = multiplier_values(part.weight, name, columns, start)
+        if values is None or node is None or isinstance(node, Column | TableCall):
+            continue
+        within, total = within_sd(values, start), total_sd(values)
+        if within <= LEAST_WITHIN * total and total > 0:
+            warnings.warn(
+                f"{part.b_w}[{name}] multiplies `{describe(node)}`, which does not vary within "
+                f"groups (sd {within:.3g} within groups, {total:.3g} in total). Under constraint 1 "
+                "the coefficient acts through the curvature of the function alone, or cancels: "
+                "expect a weakly identified coefficient. Its default prior is normal(0, "
+                f"{1 / total:.3g}), from the total sd.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_order(part: MemberPart) -> None:
+    """Warn of `first()` and `last()`: rows have no order here, members are sorted by id."""
+    nodes = walk(part.weight.expression)
+    named = [n.function for n in nodes if isinstance(n, Aggregate) and n.function in _ORDERED]
+    if named:
+        warnings.warn(
+            f"`{named[0]}()` in `{part.weight.text}` means the member with the "
+            f"{'lowest' if named[0] == 'first' else 'highest'} id: the order of rows never "
+            "matters. For another order use a column, such as x == max(x).",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+
+
+def warn_of_means(part: MemberPart) -> None:
+    """Warn of `vars(x, softmax(x))`: at one value of its number the feature is the mean of x."""
+    means = {"softmax": "0", "genmean": "1"}
+    present = {t.label for t in part.block.terms}
+    for feature in part.shaped:
+        if feature.function in means and feature.atom and feature.atom.label in present:
+            warnings.warn(
+                f"`{feature.label}` stands beside `{feature.atom.label}`, and is the same where "
+                f"{part.b_f}[{feature.label}] = {means[feature.function]}: there the data cannot "
+                "tell their coefficients apart. Keep one of them, or give the feature its number.",
+                SpecificationWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_idle_coefficients(
+    part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
+) -> list[str]:
+    """Warn of weight coefficients that no weight depends on: their posterior is their prior.
+
+    Each coefficient is moved by one unit of its variable's scale from two starting points; it is
+    idle if no weight moves at either. Returns the names of those that are.
+    """
+    names = part.weight.parameters
+    rng = np.random.default_rng(0)
+    moved = dict.fromkeys(names, False)
+    for _ in range(2):
+        at = dict(zip(names, rng.uniform(-0.5, 0.5, len(names)) / scales, strict=True))
+        here = part.weight.weights(columns, start, at)
+        for name, scale in zip(names, scales, strict=True):
+            there = part.weight.weights(columns, start, {**at, name: at[name] + 1 / scale})
+            if not (np.isfinite(here) & np.isfinite(there)).all():
+                return []  # outside the function's domain: initial values will say so
+            moved[name] |= not np.allclose(here, there, rtol=1e-9, atol=0)
+    idle = [name for name in names if not moved[name]]
+    for name in idle:
+        warnings.warn(
+            f"No weight depends on {part.b_w}[{name}]: it cancels in `{part.weight.text}` "
+            "under this constraint, and its posterior is its prior.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+    return idle
+
+
+def warn_of_joint_coefficients(
+    part: MemberPart,
+    columns: Mapping[str, Array],
+    start: Array,
+    scales: Array,
+    idle: Collection[str],
+) -> list[str]:
+    """Warn of weight coefficients that move weights together, such as those of x and 2*x.
+
+    At two places the derivatives of all weights by the coefficients are of less than full rank.
+    `idle` coefficients, which have a warning already, are left out. Returns the names.
+    """
+    names = [name for name in part.weight.parameters if name not in idle]
+    rng = np.random.default_rng(0)
+    joint: set[str] = set()
+    for _ in range(2):
+        at = dict(
+            zip(part.weight.parameters, rng.uniform(0.2, 0.5, len(scales)) / scales, strict=True)
+        )
+        matrix = _slopes(part, columns, start, at, scales)
+        matrix = matrix[:, [name not in idle for name in part.weight.parameters]]
+        lengths = np.linalg.norm(matrix, axis=0)
+        if len(names) < 2 or not np.isfinite(lengths).all() or not lengths.all():
+            return []
+        _, sizes, directions = np.linalg.svd(matrix / lengths, full_matrices=False)
+        null = directions[sizes < _TOGETHER * sizes[0]]
+        if not len(null):
+            return []
+        shares = np.abs(null).max(axis=0)
+        joint |= {n for n, share in zip(names, shares, strict=True) if share > _SHARE}
+    found = [name for name in names if name in joint]
+    shown = [f"{part.b_w}[{name}]" for name in found]
+    warnings.warn(
+        f"{' and '.join(shown)} move the weights `{part.weight.text}` in the same way: the data "
+        "know what they do together and nothing about its parts, which are the priors'. Keep one "
+        "of them, or variables that are no linear combinations of each other.",
+        SpecificationWarning,
+        stacklevel=2,
+    )
+    return found
+
+
+def _slopes(
+    part: MemberPart,
+    columns: Mapping[str, Array],
+    start: Array,
+    at: Mapping[str, float],
+    scales: Array,
+) -> Array:
+    """(M, K) derivatives of weights by the coefficients, each in units of its prior's sd."""
+    slopes = []
+    for name, scale in zip(part.weight.parameters, scales, strict=True):
+        low, high = (
+            part.weight.weights(columns, start, {**at, name: at[name] + step / scale})
+            for step in (-_STEP, _STEP)
+        )
+        slopes.append((high - low) / (2 * _STEP))
+    return np.stack(slopes, axis=1)
+
+
+def warn_of_free_scale(
+    part: MemberPart, columns: Mapping[str, Array], start: Array, scales: Array
+) -> None:
+    """Warn of weights that are not normalised and hold a free factor, such as ``exp(b0 + b1*x)``.
+
+    Some change of `b_w` then multiplies all weights by one number: w is in the span of its
+    derivatives. Effects that are divided by this number give the same outcome.
+    """
+    free = part.weight.constraint == "none" and (part.covariates or part.effects)
+    if not free or part.offset:  # what is fixed gives the factor a meaning
+        return
+    names = part.weight.parameters
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        at = dict(zip(names, rng.uniform(0.2, 0.5, len(names)) / scales, strict=True))
+        weights = part.weight.weights(columns, start, at)
+        matrix = _slopes(part, columns, start, at, scales)
+        if not (np.isfinite(weights).all() and np.isfinite(matrix).all()):
+            return  # outside the function's domain: initial values will say so
+        left = weights - matrix @ np.linalg.lstsq(matrix, weights, rcond=None)[0]
+        few = len(np.unique(weights)) <= len(names)  # so few weights are in any span
+        if few or np.linalg.norm(left) > _SCALES * np.linalg.norm(weights):
+            return
+    effects = [part.b] * part.covariates + [part.sigma] * part.random
+    effects += [part.sigma_slope] * part.slopes
+    warnings.warn(
+        f"Some change of {part.b_w} multiplies all weights `{part.weight.text}` by one number, and "
+        f"nothing normalises them: the data know only its product with {' and '.join(effects)}. "
+        "Normalise the weights (c = TRUE), or take the free factor out of the function: no b0 in "
+        "exp(b0 + b1*x), no coefficient before a product.",
+        SpecificationWarning,
+        stacklevel=2,
+    )
+
+
+def warn_of_weights_of_constants(part: MemberPart, columns: Array, group: Array) -> None:
+    """Warn if weights that sum to 1 weigh nothing that differs within groups."""
+    weighed = any(f.weighted for f in part.block.features)
+    if part.effects or part.weight.constraint != "group" or part.offset or weighed:
+        return
+    if all(first_varying(column, group) is None for column in columns.T):
+        warnings.warn(
+            f"Every covariate of the block with {part.b_w} is constant within groups and there are "
+            f"no member effects: the weights change nothing, and the posterior of {part.b_w} is "
+            "its prior.",
+            SpecificationWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,1 @@
+"""Memberships as arrays: weights, covariates, features, order in time."""

@@ -1,0 +1,185 @@
+"""Autoregressive member effects: the order in which a member's memberships follow each other."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.rows.units import Members
+from rmm.errors import DataError, SpecificationWarning
+from rmm.formula.terms import MemberBlock
+from rmm.tables.read import Array, codes, first_varying, numeric
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The random walks of the members of one block over their memberships.
+
+    A member's effect in its first membership is one step from 0, in each later one a step from
+    the membership before. With memberships sorted by member, then time, the effect of membership
+    r is the sum of the steps ``begin[r]`` to ``place[r]``.
+
+    Attributes
+    ----------
+    place : (M,) int array
+        Place of each membership in the order by member, then time; 0-based.
+    begin : (M,) int array
+        Place of the first membership of its member.
+    effect, previous : (M,) int arrays
+        Number of each membership's effect, and of the effect before it (-1 for a first one).
+    """
+
+    place: Array
+    begin: Array
+    effect: Array
+    previous: Array
+
+    @property
+    def order(self) -> Array:
+        """(M,) number of each membership among those of its member, from 1."""
+        return self.place - self.begin + 1
+
+    def some(self, rows: Array) -> Walk:
+        """The walks at some memberships; effects keep their numbers."""
+        return Walk(self.place[rows], self.begin[rows], self.effect[rows], self.previous[rows])
+
+
+def find_walk(
+    block: MemberBlock,
+    frame: pd.DataFrame,
+    units: Members,
+    groups: Array,
+    known: int | None = None,
+) -> Walk | None:
+    """The walks of a block with `ar =`; None for independent effects.
+
+    Time is the column that `ar =` names, else the order of the group ids. Only the order counts:
+    whatever lies between two memberships of a member, it is one step.
+
+    Parameters
+    ----------
+    block : MemberBlock
+    frame : (M, ...) frame
+        The rows of the block's memberships.
+    units : Members
+        The block's memberships.
+    groups : (J,) array
+        Labels of the groups.
+    known : int, optional
+        Number of groups of a fit that stand before new ones: what was told then is not told again.
+
+    Raises
+    ------
+    DataError
+        If the time column is no number or date, varies within a group, or is the same in two
+        memberships of a member.
+
+    Warns
+    -----
+    SpecificationWarning
+        If the order is that of group ids which are text, and the text is no running number.
+    """
+    if block.autoregressive is False:
+        return None
+    if isinstance(block.autoregressive, str):
+        time = _time(block.autoregressive, block, frame, units, groups)
+    else:
+        time = units.group
+        if known is None:
+            _warn_of_text(block, groups)
+    sequence = np.lexsort((time, units.code))
+    if len(sequence) == units.count:
+        raise DataError(
+            f"No member of `{block.member}` has two memberships: there is nothing for ar = to "
+            "connect. Leave it out."
+        )
+    return _walk(sequence, units.code)
+
+
+def _walk(sequence: Array, member: Array) -> Walk:
+    """The walks of memberships that are in order by `sequence`."""
+    place = np.empty(len(sequence), dtype=np.int64)
+    place[sequence] = np.arange(len(sequence))
+    first = np.append(True, np.diff(member[sequence]) != 0)
+    begin = np.maximum.accumulate(np.where(first, np.arange(len(sequence)), 0))
+    previous = np.where(first, -1, np.roll(sequence, 1))
+    return Walk(place, begin[place], np.arange(len(sequence)), previous[place])
+
+
+def _time(
+    name: str,
+    block: MemberBlock,
+    frame: pd.DataFrame,
+    units: Members,
+    groups: Array,
+) -> Array:
+    """(M,) ranks of the time column, checked."""
+    column = frame[name]
+    dated = pd.api.types.is_datetime64_any_dtype(column.dtype) or all(
+        isinstance(value, date) for value in column
+    )
+    ordered = isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
+    if ordered:
+        time = column.cat.codes.to_numpy().astype(np.int64)
+    elif dated or numeric(column) is not None:
+        time = codes(column)[0]
+    else:
+        raise DataError(
+            f"The time column `{name}` of ar = {name} is neither a number, a date nor an ordered "
+            f"category ({column.iloc[0]!r} in the first row): convert it, so that its order is "
+            "that of time."
+        )
+    varying = first_varying(time, units.group)
+    if varying is not None:
+        raise DataError(
+            f"The time column `{name}` of ar = {name} varies within group {groups[varying]} of "
+            f"`{block.group}`. A group has one time: the order of the members' effects is that of "
+            "their groups."
+        )
+    _check_ties(name, time, column, block, units, groups)
+    return time
+
+
+def _check_ties(
+    name: str,
+    time: Array,
+    column: pd.Series,
+    block: MemberBlock,
+    units: Members,
+    groups: Array,
+) -> None:
+    sequence = np.lexsort((time, units.code))
+    tied = (np.diff(units.code[sequence]) == 0) & (np.diff(time[sequence]) == 0)
+    if not tied.any():
+        return
+    where, count = int(np.argmax(tied)), int(tied.sum())
+    one, other = sequence[where], sequence[where + 1]
+    raise DataError(
+        f"Member {units.labels[units.code[one]]} of `{block.member}` is in groups "
+        f"{groups[units.group[one]]} and {groups[units.group[other]]} of `{block.group}` at the "
+        f"same time, `{name}` {column.iloc[one]} ({count} such case{'s' * (count > 1)}). "
+        "ar = needs an order of each member's memberships: give a finer time column, or ar = TRUE "
+        "for the order of the group ids."
+    )
+
+
+def _warn_of_text(block: MemberBlock, labels: Array) -> None:
+    """Text has an alphabetical order, which is seldom that of time: g10 comes before g2."""
+    if not any(isinstance(label, str) for label in labels):
+        return
+    texts = [str(label) for label in labels]
+    keys = [[int(part) for part in re.findall(r"\d+", text)] for text in texts]
+    if all(keys) and keys == sorted(keys):
+        return
+    warnings.warn(
+        f"ar = TRUE orders memberships by `{block.group}`, which is text, so alphabetically "
+        f"({texts[0]}, {texts[1]}, ...): if that is not the order of time, name a time column, "
+        "ar = time.",
+        SpecificationWarning,
+        stacklevel=2,
+    )

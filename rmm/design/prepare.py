@@ -1,0 +1,204 @@
+"""Formula, family, priors and table put together: the description that a backend runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.columns.encode import TRANSFORMS, Columns
+from rmm.design.columns.predictor_levels import find_levels, without_what_cancels
+from rmm.design.columns.table_constants import with_constants
+from rmm.design.design import Design, build_design
+from rmm.design.integration import Integration, find_integration
+from rmm.design.priors.group_sizes import with_typical_sizes
+from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
+from rmm.design.priors.priors import Resolved, centred_intercept, resolve
+from rmm.design.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
+from rmm.design.rows.group_rows import Grouped, group_table
+from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
+from rmm.design.rows.table_checks import check_table
+from rmm.errors import DataError, FormulaError
+from rmm.families import find_family
+from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
+from rmm.formula.prior_syntax import PriorChoice, read_priors
+from rmm.model.spec import INTERCEPT, Held, ModelSpec, build_spec
+from rmm.tables.data_files import is_text_file
+from rmm.tables.plain_columns import simplify_columns
+from rmm.tables.read import read_table
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything about a fit that is known before an engine starts.
+
+    Attributes
+    ----------
+    formula : str
+        As the user wrote it.
+    spec : ModelSpec
+    grouped : Grouped
+        The checked table in canonical order.
+    design : Design
+    recipe : DesignRecipe
+        The labels of all coefficients.
+    choice : PriorChoice
+        Priors as the user stated them.
+    priors : Resolved
+    transform : str or None
+    used : pandas.DataFrame
+        The used columns of the user's table, in the user's order; dropped groups included.
+    missing : str
+        ``"error"`` or ``"drop"``.
+    dropped : Dropped or None
+        Groups left out for missing values.
+    integration : Integration or None
+        Effects that an engine need not sample as they stand.
+    na : tuple of str or None
+        Texts that mean a missing value in text files, those of new data too.
+    wide : bool
+        Whether the table looks like a wide one, which the user has been warned of.
+    """
+
+    formula: str
+    spec: ModelSpec
+    grouped: Grouped
+    design: Design
+    recipe: DesignRecipe
+    choice: PriorChoice
+    priors: Resolved
+    transform: str | None
+    used: pd.DataFrame
+    missing: str = "error"
+    dropped: Dropped | None = None
+    integration: Integration | None = None
+    na: tuple[str, ...] | None = None
+    wide: bool = False
+
+
+def prepare(
+    formula: str,
+    data: Any,
+    family: Any = "gaussian",
+    *,
+    priors: Any = "weakly_informative",
+    transform: str | None = None,
+    missing: str = "error",
+    na: Sequence[str] | None = None,
+) -> Model:
+    """Check a formula against a table and lay out the arrays.
+
+    Parameters are those of `rmm.fit`.
+
+    Raises
+    ------
+    FormulaError, DataError, PriorError
+    """
+    if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
+        raise FormulaError(
+            f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
+        )
+    if not isinstance(missing, str) or missing not in WAYS:
+        raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
+    choice = read_priors(priors)
+    known, written = find_family(family), parse_formula(formula)
+    ids = id_columns(written)
+    frame = read_table(data, ids=ids, na=na)
+    frame = simplify_columns(frame, columns_of(written), ids)
+    dropped, rows = None, frame
+    if missing == "drop":
+        rows, dropped = drop_incomplete(written, frame)
+    grouped = group_table(written, rows)
+    in_file = is_text_file(data)
+    wide = check_table(grouped, rows, from_text=in_file and na is None, in_memory=not in_file)
+    grouped = without_what_cancels(grouped)
+    levelled, levels = find_levels(grouped)
+    spec = with_constants(build_spec(levelled, known, levels), grouped)
+    encoded = encode_predictors(spec, grouped, transform=transform)
+    recipe = make_recipe(spec, encoded)
+    placed = place_priors(choice, spec, recipe)
+    spec = hold_coefficients(spec, recipe, placed.held)
+    centre = centred_intercept(placed.choice)
+    design = build_design(spec, grouped, centre=centre, transform=transform, encoded=encoded)
+    design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
+    resolved = resolve(placed.choice, spec, design)
+    _check_scale(resolved)
+    used = frame[list(columns_of(written))]
+    return Model(
+        formula, spec, grouped, design, recipe, choice, resolved, transform, used, missing,
+        dropped, find_integration(spec, design), None if na is None else tuple(na),
+        wide,
+    )  # fmt: skip
+
+
+def _check_scale(priors: Resolved) -> None:
+    """Scales of priors follow from the data's, whose squares may be beyond what numbers hold."""
+    for name, value in priors.data.items():
+        if not np.isfinite(value).all():
+            raise DataError(
+                "The values of the outcome or of a predictor are so large that the default prior "
+                f"of `{_shown(name)}` is not finite. Divide them by a constant."
+            )
+
+
+def _shown(name: str) -> str:
+    """The parameter, by its name in `summary()`, whose prior has a number of this name."""
+    parameter = re.sub("^(prior|base)_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
+    return IN_PROGRAMS.get(parameter, parameter)
+
+
+def prepare_without_data(
+    formula: str, family: Any = "gaussian", *, priors: Any = "weakly_informative"
+) -> tuple[ModelSpec, Mapping[str, tuple[str, ...]]]:
+    """Spec and prior forms of a formula alone: all that a program's text depends on.
+
+    Without data every predictor outside `mm()` counts as level 2 unless `hm(vars=)` names it,
+    and as one column.
+    """
+    spec = build_spec(parse_formula(formula), find_family(family))
+    recipe = recipe_without_table(spec)
+    placed = place_priors(read_priors(priors), spec, recipe)
+    spec = hold_coefficients(spec, recipe, placed.held)
+    return spec, resolve(placed.choice, spec, _placeholder(spec, recipe)).forms
+
+
+def _placeholder(spec: ModelSpec, recipe: DesignRecipe) -> Design:
+    """A design of one column per label, good for the families of priors and nothing else."""
+    from rmm.design.design import Nesting
+    from rmm.design.members.memberships import Membership
+
+    none = np.zeros(0)
+
+    def free(name: str, held: Held = ()) -> list[str]:
+        return [label for label in recipe.labels[name] if label not in dict(held)]
+
+    level2 = free("b_l2", spec.held)
+    slopes = [label for label in level2 if label != INTERCEPT]
+    coords: dict[str, Any] = {"slope_l2": slopes, "covariate_l2": level2}
+    members, nestings = [], []
+    for part in spec.members:
+        labels = free(part.b, part.held)
+        coords[f"covariate_l1{part.suffix}"] = labels
+        coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
+        coords[f"coefficient_f{part.suffix}"] = free(part.b_f)
+        coords[f"slope_l1{part.suffix}"] = random = free(part.sigma_slope)
+        ones = np.ones(len(labels))
+        weights = np.ones(len(part.weight.parameters))
+        # Two rows, 0 and 1, have a standard deviation for the priors of slopes.
+        found = Columns(tuple(random), np.outer([0.0, 1.0], np.ones(len(random))))
+        members.append(
+            Membership(none, none, none, 1, None, none, ones, ones, 1.0, {}, weights, none, none,
+                       None, none, slopes=found)
+        )  # fmt: skip
+    for nest in spec.nestings:
+        labels = free(nest.b, nest.held)
+        coords[f"covariate_l3{nest.suffix}"] = labels
+        nestings.append(Nesting(none, 1, none, none, np.ones(len(labels))))
+    coords = {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
+    outcome = spec.family.example
+    return Design(2, outcome, none, none, np.ones(len(slopes)), None, tuple(members),
+                  tuple(nestings), coords, none)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Priors of a model on a table: defaults, statements, and what they are about."""

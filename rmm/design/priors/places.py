@@ -1,0 +1,226 @@
+"""Which coefficient a prior is about, and coefficients that are held at a number.
+
+Names and numbers are those of `summary()`: both are looked up in the recipe's labels, which count
+the model as written, before any coefficient is held.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from rmm.design.recipe import DesignRecipe
+from rmm.errors import PriorError, SpecificationWarning
+from rmm.families import Parameter
+from rmm.formula.prior_syntax import PriorChoice, PriorStatement
+from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
+
+#: Names of programs for what a summary calls otherwise.
+IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Statements about a model's own coefficients.
+
+    Attributes
+    ----------
+    choice : PriorChoice
+        Priors of what is estimated, elements named by label.
+    held : mapping
+        Coefficient vector -> (label, value) of the elements that are held at a number.
+    """
+
+    choice: PriorChoice
+    held: Mapping[str, Held]
+
+
+def place_priors(choice: PriorChoice, spec: ModelSpec, recipe: DesignRecipe) -> Placed:
+    """Statements with the labels of `summary()`, and those that hold coefficients apart.
+
+    Parameters
+    ----------
+    choice : PriorChoice
+    spec : ModelSpec
+        The model as written, nothing held.
+    recipe : DesignRecipe
+
+    Returns
+    -------
+    Placed
+
+    Raises
+    ------
+    PriorError
+        If a statement names a parameter or coefficient that the model does not have.
+
+    Warns
+    -----
+    SpecificationWarning
+        If a number in brackets is the name of one coefficient and the place of another.
+    """
+    known = {p.name: p for p in spec.parameters if p.structural}
+    fixable = {p.name for p in known.values() if p.role in ("coefficient", "weight", "feature")}
+    held: dict[str, dict[str, float]] = {}
+    rest: list[PriorStatement] = []
+    for statement in choice.statements:
+        labels = _labels_of(statement, known, recipe)
+        element = statement.element if labels is None else _element(statement, labels, recipe)
+        statement = replace(statement, element=element)
+        target, named = statement.target, (element,) if element is not None else labels or ()
+        if statement.prior.family == "fixed" and target in fixable:
+            held.setdefault(target, {}).update(dict.fromkeys(named, statement.prior.values[0]))
+            continue
+        if element is not None:  # the last statement about a coefficient wins
+            held.get(target, {}).pop(element, None)
+        rest.append(statement)
+    left = tuple(s for s in rest if not _is_held(s, held, recipe))
+    return Placed(replace(choice, statements=left), {k: tuple(v.items()) for k, v in held.items()})
+
+
+def _labels_of(
+    statement: PriorStatement, known: Mapping[str, Parameter], recipe: DesignRecipe
+) -> tuple[str, ...] | None:
+    """Labels of the vector that a statement is about; None for a single number."""
+    parameter = known.get(statement.target)
+    if parameter is None:
+        raise PriorError(
+            f"`{statement.text}`: the model has no parameter `{statement.target}`. "
+            f"It has: {', '.join(known)}.{_meant(statement.target, known, recipe)}"
+        )
+    if parameter.dims:
+        return recipe.labels[parameter.name]
+    if statement.element is not None:
+        raise PriorError(
+            f"`{statement.text}`: `{statement.target}` is one number and has no element "
+            f"`{statement.element}`: write `{statement.target}`."
+        )
+    return None
+
+
+def _meant(target: str, known: Mapping[str, Parameter], recipe: DesignRecipe) -> str:
+    """A sentence with what was meant: an element (`x`, `b1`), or a part of a name (`sigma`)."""
+    names = [
+        f"{name}[{target}]" for name in known if target in recipe.labels.get(name, ())
+    ] or [name for name in known if name.startswith(f"{target}_")]  # fmt: skip
+    if target in IN_PROGRAMS:
+        names = [IN_PROGRAMS[target]]
+    return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""
+
+
+def _element(
+    statement: PriorStatement, labels: tuple[str, ...], recipe: DesignRecipe
+) -> str | None:
+    """The label that a statement's brackets name; None where there are no brackets."""
+    element = statement.element
+    if element is None:
+        return None
+    if element not in labels:  # a label may begin or end with a blank
+        element = element.strip()
+    place = int(element) if re.fullmatch("[0-9]{1,9}", element) else 0
+    numbered = labels[place - 1] if 1 <= place <= len(labels) else None
+    by_place = "." in statement.text.split("[")[0]
+    if element in labels and by_place and numbered not in (None, element):
+        return _place_before_name(statement, element, str(numbered))
+    if element in labels:
+        return element
+    if numbered is not None:
+        return numbered
+    allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
+    raise PriorError(
+        f"`{statement.text}`: `{statement.target}` has no element `{element}`. "
+        f"It has: {allowed}.{'' if recipe.table else _WITHOUT_TABLE}"
+    )
+
+
+_WITHOUT_TABLE = (
+    " Without data every predictor counts as one column: give `data=` to name categories and "
+    "nesting units."
+)
+
+
+def _place_before_name(statement: PriorStatement, name: str, numbered: str) -> str:
+    """R's names, with a dot, count; a number that is also a name of another element is told."""
+    target = statement.target
+    warnings.warn(
+        f"`{statement.text}`: number {name} of `{target}` is {target}[{numbered}], and that is "
+        f"what was read: names with a dot ({target.replace('_', '.')}) count the rows of "
+        f"summary(). For the coefficient called {name} write {target}[{name}].",
+        SpecificationWarning,
+        stacklevel=2,
+    )
+    return numbered
+
+
+def _is_held(
+    statement: PriorStatement, held: Mapping[str, Mapping[str, float]], recipe: DesignRecipe
+) -> bool:
+    """Whether everything that a prior is about is held at a number by a later statement."""
+    labels = recipe.labels.get(statement.target, ())
+    named = labels if statement.element is None else (statement.element,)
+    return bool(named) and set(named) <= set(held.get(statement.target, {}))
+
+
+def hold_coefficients(spec: ModelSpec, recipe: DesignRecipe, held: Mapping[str, Held]) -> ModelSpec:
+    """The model with coefficients held at numbers; which columns there are does not change.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model as written.
+    recipe : DesignRecipe
+    held : mapping
+        Of `place_priors`.
+
+    Returns
+    -------
+    ModelSpec
+
+    Raises
+    ------
+    PriorError
+        For coefficients that the program computes: those of features whose weights or number
+        are estimated, and these numbers.
+    """
+    if not held:
+        return spec
+    level2 = held.get("b_l2", ())
+    slopes = {label for label in recipe.labels["b_l2"] if label != INTERCEPT}
+    return replace(
+        spec,
+        intercept=spec.intercept and INTERCEPT not in dict(level2),
+        terms=() if slopes <= set(dict(level2)) else spec.terms,
+        held=level2,
+        members=tuple(_hold_members(part, recipe, held) for part in spec.members),
+        nestings=tuple(_hold_nesting(nest, recipe, held) for nest in spec.nestings),
+    )
+
+
+def _hold_nesting(nest: NestingPart, recipe: DesignRecipe, held: Mapping[str, Held]) -> NestingPart:
+    own = held.get(nest.b, ())
+    return replace(nest, held=own, all_held=bool(own) and len(own) == len(recipe.labels[nest.b]))
+
+
+def _hold_members(part: MemberPart, recipe: DesignRecipe, held: Mapping[str, Held]) -> MemberPart:
+    for name, value in held.get(part.b_f, ()):
+        raise PriorError(
+            f"`{part.b_f}[{name}] = {value:g}`: to hold the number of a feature fixed write it in "
+            "the formula, as in softmax(x, 2)."
+        )
+    weight = part.weight
+    for name, value in held.get(part.b_w, ()):
+        weight = weight.with_fixed(name, value)
+    own = held.get(part.b, ())
+    part = replace(part, block=replace(part.block, weight=weight), held=own)
+    computed = {f.label for f in part.live}
+    for name, value in own:
+        if name in computed:
+            raise PriorError(
+                f"`{part.b}[{name}] = {value:g}`: the coefficient of a feature of the members "
+                "cannot be held fixed where the feature itself is estimated. Give it a narrow "
+                "prior."
+            )
+    columns = [label for label in recipe.labels[part.b] if label not in computed]
+    return replace(part, all_held=bool(own) and len(own) == len(columns))

@@ -1,0 +1,241 @@
+"""Priors of a model: the named sets, the user's statements on top, hyperparameters as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.design.priors.weight_priors import weight_priors, weight_units
+from rmm.errors import PriorError
+from rmm.families import Parameter, Widths
+from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
+from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
+
+if TYPE_CHECKING:
+    from rmm.design.design import Design
+    from rmm.design.members.memberships import Membership
+
+Array = np.ndarray[Any, Any]
+
+# Families of sds that Stan samples by free numbers.
+FREED = ("half_normal", "half_cauchy", "half_t")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Priors of every sampled parameter.
+
+    Attributes
+    ----------
+    forms : mapping
+        Parameter -> prior families: one for all elements, or one per element.
+    data : mapping
+        ``prior_<parameter>_<hyper>`` -> scalar or (K,) array, and ``<parameter>`` -> value for
+        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers;
+        ``unit_<b_w>`` -> (K,) array, the unit in which engines sample each weight coefficient.
+    elements : mapping
+        Parameter -> one `Prior` per element, for reading.
+    """
+
+    forms: Mapping[str, tuple[str, ...]]
+    data: Mapping[str, Any]
+    elements: Mapping[str, tuple[Prior, ...]]
+
+
+def centred_intercept(choice: PriorChoice) -> bool:
+    """Whether the intercept's prior is stated at the predictors' centres.
+
+    True for the weakly informative set unless the user gave a prior of the intercept itself.
+    """
+    own = any(s.target == "b_l2" and s.element in (None, INTERCEPT) for s in choice.statements)
+    return choice.base == "weakly_informative" and not own
+
+
+def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
+    """The priors of a model on a data set.
+
+    Parameters
+    ----------
+    choice : PriorChoice
+        Of `rmm.design.priors.places.place_priors`: elements are named by label.
+    spec : ModelSpec
+    design : Design
+
+    Returns
+    -------
+    Resolved
+
+    Raises
+    ------
+    PriorError
+        If a parameter cannot have the prior that a statement gives it.
+    """
+    base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, design)
+    elements = {name: list(priors) for name, priors in base.items()}
+    for statement in choice.statements:
+        for parameter, index in _places(statement, spec, design.coords):
+            elements[parameter][index] = _supported(statement, parameter)
+    return Resolved(
+        forms={name: form(tuple(priors)) for name, priors in elements.items()},
+        data=_as_data(spec, elements)
+        | _bases(spec, design, elements)
+        | weight_units(spec, design.members),
+        elements={name: tuple(priors) for name, priors in elements.items()},
+    )
+
+
+def form(priors: tuple[Prior, ...]) -> tuple[str, ...]:
+    """Families of the elements: one entry if they are all the same."""
+    families = tuple(p.family for p in priors)
+    return families[:1] if len(set(families)) == 1 else families
+
+
+def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
+    """The default set: scales of the data, and those that the family finds plausible."""
+    location, wide = spec.family.scale(design.outcome)[0], spec.family.widths(design.outcome)
+    if design.offset is not None:
+        location -= float(np.mean(design.offset))
+    out: dict[str, tuple[Prior, ...]] = {}
+    if spec.intercept:
+        out["alpha"] = (Prior("normal", (location, wide.intercept)),)
+    if spec.terms:
+        out["beta_l2"] = _slopes(wide, design.scale_l2)
+    for part, member in zip(spec.members, design.members, strict=True):
+        if part.covariates:
+            out[part.b] = _slopes(wide, member.b_scale)
+        if part.estimated:
+            out[part.b_w] = weight_priors(part, member)
+        if part.shaped:
+            out[part.b_f] = _feature_priors(part, member)
+        if part.random:
+            # Of a random walk it is the sd of the first effect; later ones are wider a priori.
+            out[part.sigma] = (Prior("half_normal", (wide.sd / member.spread,)),)
+        if part.slopes:
+            out[part.sigma_slope] = tuple(
+                Prior("half_normal", (wide.sd / member.spread / float(scale),))
+                for scale in member.slope_scale
+            )
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        if nest.covariates:
+            out[nest.b] = _slopes(wide, nesting.scale)
+        if nest.random:
+            out[nest.sigma] = (Prior("half_normal", (wide.sd,)),)
+    own = spec.family.priors(design.outcome)
+    for parameter in spec.family.parameters:
+        out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (wide.sd,))),)
+    return out
+
+
+def _feature_priors(part: MemberPart, member: Membership) -> tuple[Prior, ...]:
+    """Of cuts, kappas and exponents, in both named sets; see `rmm.formula.features`."""
+    known = {f.term: f.prior for f in member.features}
+    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.shaped)
+
+
+def _slopes(wide: Widths, scales: Array) -> tuple[Prior, ...]:
+    return tuple(Prior("normal", (0.0, wide.slope / (float(sd) or 1.0))) for sd in scales)
+
+
+def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
+    """R rmm's set: dnorm(0, 0.0001) on coefficients, dscaled.gamma(25, 1) on precisions."""
+    own = spec.family.classic_priors(design.outcome)
+    out: dict[str, tuple[Prior, ...]] = {}
+    for parameter in spec.sampled:
+        if parameter.structural:
+            prior = (
+                Prior("half_cauchy", (25.0,))
+                if parameter.support == "positive"
+                else Prior("normal", (0.0, 100.0))
+            )
+            prior = own.get(parameter.name, prior)
+            out[parameter.name] = (prior,) * _size(parameter, design.coords)
+    for part, member in zip(spec.members, design.members, strict=True):
+        if part.shaped:
+            out[part.b_f] = _feature_priors(part, member)
+    return out
+
+
+def _size(parameter: Parameter, coords: Mapping[str, Array]) -> int:
+    return len(coords[parameter.dims[0]]) if parameter.dims else 1
+
+
+def _places(
+    statement: PriorStatement, spec: ModelSpec, coords: Mapping[str, Array]
+) -> list[tuple[str, int]]:
+    """Sampled parameters and elements that a statement is about; see `rmm.design.priors.places`."""
+    parameter = next(p for p in spec.parameters if p.name == statement.target)
+    labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else [None]
+    indices = [i for i, label in enumerate(labels) if statement.element in (None, label)]
+    if parameter.name != "b_l2":
+        return [(parameter.name, i) for i in indices]
+    shift = 1 if spec.intercept else 0
+    return [("alpha", 0) if i < shift else ("beta_l2", i - shift) for i in indices]
+
+
+def _supported(statement: PriorStatement, parameter: str) -> Prior:
+    positive = parameter.startswith("sigma") or parameter == "shape"
+    family = statement.prior.family
+    if positive and family in ("normal", "student_t"):
+        raise PriorError(
+            f"`{statement.text}`: `{parameter}` is positive. Use half_normal, half_t, half_cauchy, "
+            "exponential, gamma or uniform (in JAGS's notation with T(0,))."
+        )
+    if positive and family in ("uniform", "fixed") and statement.prior.values[0] < 0:
+        raise PriorError(f"`{statement.text}`: `{parameter}` cannot be negative.")
+    if not positive and family == "precision_gamma":
+        raise PriorError(f"`{statement.text}`: `{parameter}` has no precision.")
+    return statement.prior
+
+
+def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, Any]:
+    """Hyperparameters by their names in the programs."""
+    scalar = {p.name for p in spec.sampled if not p.dims}
+    out: dict[str, Any] = {}
+    for name, priors in elements.items():
+        if name in scalar and priors[0].family == "fixed":
+            out[name] = priors[0].values[0]
+            continue
+        if any(p.family == "fixed" for p in priors):
+            out[name] = _held(name, priors)
+            continue
+        needed = dict.fromkeys(h for p in priors for h in PRIOR_FAMILIES[p.family].hyper)
+        for hyper in needed:
+            values = np.array([p.hyper.get(hyper, 0.0) for p in priors])
+            out[f"prior_{name}_{hyper}"] = float(values[0]) if name in scalar else values
+    return out
+
+
+def _bases(
+    spec: ModelSpec, design: Design, elements: Mapping[str, list[Prior]]
+) -> dict[str, float]:
+    """What the free numbers are in by which Stan samples sds: see `priors`.
+
+    Scales are the outcome's, or a narrower prior's. Logarithms start at about the posterior's sd.
+    """
+    s = spec.family.scale(design.outcome)[1]
+    scales = {
+        f"base_{p.name}": min(s, elements[p.name][0].hyper["scale"])
+        for p in spec.sampled
+        if p.role == "sd" and not p.dims and elements[p.name][0].family in FREED
+    }
+    return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
+
+
+def _held(name: str, priors: list[Prior]) -> Array:
+    """Values of a vector of standard deviations that is held fixed."""
+    if not all(p.family == "fixed" for p in priors):
+        raise PriorError(f"`{name}`: hold all of its {len(priors)} elements fixed, or none.")
+    return np.array([p.values[0] for p in priors])
+
+
+__all__ = [
+    "Resolved",
+    "centred_intercept",
+    "classic",
+    "read_priors",
+    "resolve",
+    "weakly_informative",
+]

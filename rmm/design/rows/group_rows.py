@@ -1,0 +1,393 @@
+"""From rows to units: which column is the group, who belongs to it, and in which order."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.rows.units import Members, Units, find_members
+from rmm.errors import DataError, FormulaError, SpecificationWarning
+from rmm.formula.parse_formula import check_columns, columns_of
+from rmm.formula.terms import Formula, MemberBlock, NestingBlock
+from rmm.formula.weights.weight_function import leaf_columns
+from rmm.tables.read import Array, check_complete, codes, first_varying
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A checked table in canonical order: by group, within group by member.
+
+    The order of the user's rows cannot matter after this step.
+
+    Attributes
+    ----------
+    formula : Formula
+        With `id(member, group)` the right way round.
+    frame : (M, ...) pandas.DataFrame
+        Rows sorted; its index is the user's row number (0-based).
+    groups : Units
+        `code` (M,) is sorted.
+    start : (J+1,) int array
+        Row pointer of the groups.
+    members : tuple of Members
+        One per `mm()` block, with the block's own rows.
+    nestings : tuple of Units
+        One per `hm()` block, `code` (J,).
+    strata : Units or None
+        Of `strata()`, `code` (J,).
+    """
+
+    formula: Formula
+    frame: pd.DataFrame
+    groups: Units
+    start: Array
+    members: tuple[Members, ...]
+    nestings: tuple[Units, ...]
+    strata: Units | None = None
+
+    @property
+    def first(self) -> Array:
+        """(J,) first row of each group: group-level columns are read there."""
+        return self.start[:-1]
+
+    @property
+    def group_frame(self) -> pd.DataFrame:
+        """(J, ...) one row per group."""
+        return self.frame.iloc[self.first]
+
+
+def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
+    """Check a table against a formula and put it in canonical order.
+
+    Raises
+    ------
+    FormulaError
+        Unknown column.
+    DataError
+        Missing or infinite values (but a member id may be missing where there are several kinds
+        of members), an outcome or level-2 column that varies within a group, a member twice in
+        one group, one group only.
+
+    Warns
+    -----
+    SpecificationWarning
+        If `id()` was written group first, or groups seem to be split over rows.
+    """
+    check_columns(formula, list(frame.columns))
+    _check_sides(formula)
+    _check_units(formula)
+    used = columns_of(formula)
+    check_rows(formula, frame, used)
+    grouped = arrange(oriented(formula, frame), frame, used)
+    _warn_of_repeated_rows(formula, grouped.frame, used)
+    _check_outcomes(grouped)
+    for block in formula.nestings:
+        _check_nesting(block, grouped.frame)
+    if grouped.groups.count < 2:
+        raise DataError(
+            f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
+            "several."
+        )
+    for kind, members in zip(formula.kinds, grouped.members, strict=False):
+        if members.count == 0:
+            raise DataError(f"`{kind}` is missing in every row: its mm() block has no member.")
+    for block, units in zip(formula.nestings, grouped.nestings, strict=True):
+        if units.count < 2:
+            raise DataError(
+                f"`{block.unit}` has one nesting unit only ({units.labels[0]}); hm() needs several."
+            )
+    return grouped
+
+
+def arrange(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Grouped:
+    """A table in canonical order, checked within groups and units.
+
+    Parameters
+    ----------
+    formula : Formula
+        With `id(member, group)` the right way round.
+    frame : pandas.DataFrame
+        Complete in the columns `used`; see `check_rows`.
+    used : tuple of str
+        The formula's columns; new data may lack the outcome's.
+    """
+    frame = _sorted(formula, frame, used)
+    groups = _groups(formula, frame)
+    start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
+    _check_constant(formula, frame, groups)
+    kinds = len(set(formula.kinds))
+    members = tuple(find_members(block, frame, groups, kinds) for block in formula.members)
+    _check_sizes(formula, frame, groups, members)
+    first = frame.iloc[start[:-1]]
+    nestings = tuple(Units(*codes(first[block.unit])) for block in formula.nestings)
+    strata = None if formula.strata is None else Units(*codes(first[formula.strata]))
+    return Grouped(formula, frame, groups, start, members, nestings, strata)
+
+
+def check_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
+    """No missing values, but that with several kinds of members a row need not be of each.
+
+    The covariates and weight variables of a block must be there in its own rows.
+    """
+    if not formula.kinds:
+        _check_members_given(formula, frame)
+        check_complete(frame, used)
+        return
+    given = frame[list(dict.fromkeys(formula.kinds))].notna()
+    nobody = ~given.any(axis=1).to_numpy()
+    if nobody.any():
+        named = ", ".join(f"`{c}`" for c in given.columns)
+        raise DataError(
+            f"{nobody.sum()} rows have no member of any kind ({named} are all missing); the first "
+            f"is row {int(frame.index[int(np.argmax(nobody))]) + 1}. Every row is a membership: "
+            "give it a member, or drop it if its group has others."
+        )
+    outside = columns_of(replace(formula, members=()))
+    check_complete(frame, [c for c in outside if c in used])
+    for block, kind in zip(formula.members, formula.kinds, strict=True):
+        columns = columns_of(replace(formula, members=(block,)))
+        check_complete(frame[given[kind]], [c for c in columns if c in used])
+
+
+def _check_members_given(formula: Formula, frame: pd.DataFrame) -> None:
+    """A missing member id is no missing value like others: the row may be no membership."""
+    for block in formula.members:
+        missing = frame[block.member].isna().to_numpy()
+        if not missing.any():
+            continue
+        count, row = int(missing.sum()), int(frame.index[int(np.argmax(missing))]) + 1
+        raise DataError(
+            f"Column `{block.member}` has {count} missing value{'s' * (count > 1)}; the first is "
+            f"in row {row}. It holds the member ids, and each row is a membership. If these rows "
+            "are empty slots of a wide table, they are no memberships: drop the rows, "
+            f'data.dropna(subset=["{block.member}"]), which changes no group. If there is a member '
+            "that is not known, give it an id of its own, or leave its group out: "
+            'rmm.fit(missing="drop").'
+        )
+
+
+def _outcome_columns(formula: Formula) -> list[str]:
+    return [c for part in formula.outcome.parts for c in leaf_columns(part.expression)]
+
+
+def oriented(formula: Formula, frame: pd.DataFrame) -> Formula:
+    """The formula with `id(group, member)` swapped: the outcome is constant within the group."""
+    blocks = tuple(_oriented_block(block, formula, frame) for block in formula.members)
+    if len({block.group for block in blocks}) > 1:
+        named = ", ".join(f"`{g}`" for g in dict.fromkeys(b.group for b in blocks))
+        raise FormulaError(
+            f"The mm() blocks name different groups: {named}.",
+            formula.text,
+            formula.members[-1].position,
+            2,
+            hint="Every mm() block needs the same group id, on which the outcome is measured.",
+        )
+    return replace(formula, members=blocks)
+
+
+def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -> MemberBlock:
+    if block.member == block.group:
+        raise FormulaError(
+            f"Member and group id are the same column, `{block.member}`.",
+            formula.text,
+            block.position,
+            2,
+            hint="Write id(member, group).",
+        )
+    if formula.kinds:
+        frame = frame[frame[[block.member, block.group]].notna().all(axis=1)]
+        if len(frame) == 0:
+            return block
+    group, labels = codes(frame[block.group])
+    member, _ = codes(frame[block.member])
+    outcomes = _outcome_columns(formula)
+    bad = {c: first_varying(frame[c].to_numpy(), group) for c in outcomes}
+    if all(first is None for first in bad.values()):
+        _warn_of_single_memberships(block, group, member, frame, outcomes)
+        return block
+    if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
+        warnings.warn(
+            f"The outcome is constant within `{block.member}`, not within `{block.group}`: "
+            f"id({block.member}, {block.group}) was read as id({block.group}, {block.member}), "
+            "member first, group second.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+        return replace(block, member=block.group, group=block.member)
+    column, first = next((c, f) for c, f in bad.items() if f is not None)
+    raise _outcome_varies(column, labels[first], block.group)
+
+
+def _outcome_varies(column: str, label: object, group: str) -> DataError:
+    return DataError(
+        f"The outcome `{column}` varies within group {label} of `{group}`. "
+        "It must be the same in all rows of a group (the outcome is measured on groups): "
+        "check the ids in id(member, group) and the outcome."
+    )
+
+
+def _warn_of_single_memberships(
+    block: MemberBlock, group: Array, member: Array, frame: pd.DataFrame, outcomes: list[str]
+) -> None:
+    """Groups of one whose outcomes repeat within the other id: ids may be the wrong way round."""
+    if len(np.unique(group)) < len(group) or len(np.unique(member)) == len(member):
+        return
+    if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
+        warnings.warn(
+            f"Every group of `{block.group}` has one member only, and the outcome is constant "
+            f"within `{block.member}`: if outcomes belong to `{block.member}`, write "
+            f"id({block.group}, {block.member}).",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+
+
+def _check_sides(formula: Formula) -> None:
+    """The outcome explains nothing of itself."""
+    outcome = set(_outcome_columns(formula))
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.members:
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
+    for nest in formula.nestings:
+        terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
+    used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    used += [c for a in formula.offset for c in leaf_columns(a.expression)]
+    used += [c for block in formula.members for c in block.weight.columns]
+    features = [f for block in formula.members for f in block.features]
+    used += [c for f in features if f.atom for c in leaf_columns(f.atom.expression)]
+    both = [c for c in used if c in outcome]
+    if both:
+        raise FormulaError(
+            f"`{both[0]}` stands on both sides of the formula.",
+            formula.text,
+            formula.text.rfind(both[0]),
+            len(both[0]),
+            hint="It is the outcome; it cannot be a predictor or weight variable as well.",
+        )
+
+
+def _check_units(formula: Formula) -> None:
+    units = [block.unit for block in formula.nestings]
+    twice = [u for u in units if units.count(u) > 1]
+    if twice:
+        raise FormulaError(
+            f"Two hm() blocks have the same unit, `{twice[0]}`.",
+            formula.text,
+            formula.nestings[-1].position,
+            2,
+            hint="Their effects cannot be told apart: keep one.",
+        )
+
+
+def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.DataFrame:
+    first = [c for block in formula.members for c in (block.group, block.member)]
+    keys = dict.fromkeys([*first[:1], *first[1:], *used])
+    order = np.lexsort([_ranks(frame[c]) for c in reversed(list(keys))])
+    return frame.iloc[order]
+
+
+def _ranks(column: pd.Series) -> Array:
+    """Integers that sort a column; missing values come last."""
+    if (
+        isinstance(column.dtype, pd.CategoricalDtype)
+        and "mixed" in column.cat.categories.inferred_type
+    ):
+        column = column.cat.codes.where(column.notna())  # labels and numbers: refused where used
+    given = column.notna().to_numpy()
+    ranks = np.full(len(column), len(column), dtype=np.int64)
+    ranks[given] = codes(column[given])[0]
+    return ranks
+
+
+def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
+    if formula.members:
+        return Units(*codes(frame[formula.members[0].group]))
+    return Units(np.arange(len(frame)), frame.index.to_numpy().astype(object))
+
+
+def _warn_of_repeated_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
+    repeated = 0 if formula.members else int(frame[list(used)].duplicated().sum())
+    if len(frame) > 10 and repeated > len(frame) / 4:
+        warnings.warn(
+            f"Without mm() every row is a unit, but {repeated} of {len(frame)} rows repeat "
+            "another row. If rows are memberships, keep one row per group, or standard errors "
+            "are too small.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+
+
+def _check_outcomes(grouped: Grouped) -> None:
+    """With several kinds of members the outcome must be the same in the rows of all of them."""
+    formula, frame = grouped.formula, grouped.frame
+    for column in _outcome_columns(formula) if formula.kinds else ():
+        bad = first_varying(frame[column].to_numpy(), grouped.groups.code)
+        if bad is not None:
+            raise _outcome_varies(column, grouped.groups.labels[bad], formula.members[0].group)
+
+
+def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> None:
+    """Every column outside `mm()` must be constant within a group."""
+    if not formula.members:
+        return
+    group_id = formula.members[0].group
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.nestings:
+        terms += [*(block.terms or ()), *(f.term for f in block.fixed)]
+    columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    columns += [c for a in formula.offset for c in leaf_columns(a.expression)]
+    columns += [block.unit for block in formula.nestings]
+    columns += [formula.strata] if formula.strata is not None else []
+    for column in dict.fromkeys(columns):
+        bad = first_varying(frame[column].to_numpy(), groups.code)
+        if bad is not None:
+            raise DataError(
+                f"Column `{column}` stands outside mm() but varies within group "
+                f"{groups.labels[bad]} of `{group_id}`. Put a member covariate into "
+                f"mm(..., vars = vars({column})), or make it constant within groups."
+            )
+
+
+def _check_nesting(block: NestingBlock, frame: pd.DataFrame) -> None:
+    unit, (code, labels) = block.unit, codes(frame[block.unit])
+    terms = [*(block.terms or ()), *(f.term for f in block.fixed)]
+    columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    if block.label_column is not None:
+        columns.append(block.label_column)
+    for column in columns:
+        bad = first_varying(frame[column].to_numpy(), code)
+        if bad is not None:
+            raise DataError(
+                f"Column `{column}` belongs to hm() but varies within nesting unit "
+                f"{labels[bad]} of `{unit}`."
+            )
+
+
+def _check_sizes(
+    formula: Formula, frame: pd.DataFrame, groups: Units, members: tuple[Members, ...]
+) -> None:
+    """`n` is the counted group size; a column `n` that says otherwise is an error."""
+    if "n" not in frame.columns:
+        return
+    for block, units in zip(formula.members, members, strict=True):
+        if not block.weight.uses_size:
+            continue
+        try:
+            given = pd.to_numeric(frame["n"].iloc[units.rows], errors="coerce").to_numpy(float)
+        except OverflowError:
+            raise DataError("Column `n` holds whole numbers that no group has members.") from None
+        bad = np.flatnonzero(given != units.size)
+        if len(bad):
+            row = bad[0]
+            counted, each = ("row" if units.size[row] == 1 else "rows"), ""
+            if formula.kinds:
+                counted, each = f"members of `{block.member}`", " of the block's own kind"
+            raise DataError(
+                f"Column `n` says {given[row]:g} for group {groups.labels[units.group[row]]}, "
+                f"which has {units.size[row]:g} {counted}. In weight functions `n` is the counted "
+                f"group size{each}: rename the column if it means something else, or add the "
+                "missing memberships."
+            )

@@ -1,0 +1,222 @@
+"""Warnings of what a table may not mean: labels that look alike, wide tables, ids as decimals.
+
+They are for fitting alone; a table to predict for is not checked again.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.rows.group_rows import Grouped
+from rmm.errors import SpecificationWarning
+from rmm.formula.parse_formula import id_columns
+from rmm.formula.terms import FixedTerm, Formula, MemberBlock, Term
+from rmm.formula.weights.weight_function import Column
+from rmm.tables.read import describe_disguise, is_dated, numeric
+from rmm.tables.text_values import MISSING_NUMBERS, look_alike
+
+_FEW_LEVELS = 10  # a category with no more levels is never said to have too many
+_SHOWN = 5
+#: What str() makes of missing values; "None" may be the name of a category, but hardly an id.
+_WRITTEN_MISSING = ("nan", "<NA>", "NaT")
+
+
+def check_table(
+    grouped: Grouped, table: pd.DataFrame, *, from_text: bool, in_memory: bool = False
+) -> bool:
+    """Warn of what a table may not mean.
+
+    Parameters
+    ----------
+    grouped : Grouped
+    table : pandas.DataFrame
+        With the columns that the formula does not use.
+    from_text : bool
+        Whether it is from a text file for which `na=` was not given.
+    in_memory : bool
+        Whether it is from no text file at all.
+
+    Returns
+    -------
+    bool
+        Whether it looks like a wide table.
+
+    Warns
+    -----
+    SpecificationWarning
+        If labels differ in blanks or in their Unicode form only, ids are decimal numbers, texts
+        such as NA are labels, categories have nearly as many levels as there are units, or a
+        table is wide.
+    """
+    formula = grouped.formula
+    categories = [c for c, _ in _categories(grouped)]
+    ids = set(id_columns(formula))
+    for name in sorted({*ids, *categories}):
+        _warn_of_labels(table[name], from_text)
+        if in_memory:
+            _warn_of_written_missing(table[name], {"None"} if name in ids else set())
+    for name in sorted(id_columns(formula)):
+        _warn_of_decimals(table[name])
+    for name, units in _categories(grouped):
+        _warn_of_many_levels(name, table[name].nunique(), units)
+    wide = False
+    for block, members in zip(formula.members, grouped.members, strict=True):
+        if len(members.code) > 1 and int(np.diff(members.start).max()) == 1:
+            wide |= _warn_of_wide(block, table, formula)
+    return wide
+
+
+def _texts(column: pd.Series) -> list[str]:
+    return [str(v) for v in column.dropna().astype(object).unique() if isinstance(v, str)]
+
+
+def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
+    texts = _texts(column)
+    pair = look_alike(texts)
+    if pair is not None:
+        one, other = (_shown(text) for text in pair)
+        warnings.warn(
+            f"Column `{column.name}` holds {one} and {other}, which differ in blanks or in the "
+            "Unicode form of a character only. They are two labels here: if they are one, clean "
+            "the column, for example with .str.strip().str.normalize('NFC').",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+    empty = int(column.isin([text for text in texts if not text.strip()]).sum())
+    if empty:
+        warnings.warn(
+            f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which "
+            "is a label like any other. If it means a missing value, make it one: "
+            ".replace({'': None}).",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+    missing = [text for text in texts if text.strip() in MISSING_NUMBERS] if from_text else []
+    if missing:
+        count = int(column.isin(missing).sum())
+        warnings.warn(
+            f"Column `{column.name}` holds {missing[0]!r} ({count} row{'s' * (count > 1)}), which "
+            f"is a label like any other. If it means a missing value, give na=[{missing[0]!r}]; "
+            "if not, na=[] says so.",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_written_missing(column: pd.Series, more: set[str]) -> None:
+    """Texts that missing values become: empty slots would be one member of many groups."""
+    found = [text for text in _texts(column) if text in {*_WRITTEN_MISSING, *more}]
+    if found:
+        count = int(column.isin(found).sum())
+        warnings.warn(
+            f"Column `{column.name}` holds {found[0]!r} ({count} row{'s' * (count > 1)}), which "
+            "is a label like any other, and what a missing value becomes by .astype(str). If it "
+            f"means a missing value, make it one: .replace({{{found[0]!r}: None}}).",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+
+
+def _shown(text: str) -> str:
+    """A label with what cannot be seen spelled out."""
+    return repr(text) if text.isascii() else ascii(text)
+
+
+def _warn_of_decimals(column: pd.Series) -> None:
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return
+    values = column.dropna().to_numpy(dtype=float)
+    decimal = values != np.round(values)
+    if decimal.any():
+        warnings.warn(
+            f"The ids of column `{column.name}` are numbers with decimals, such as "
+            f"{values[decimal][0]:g}. If they are codes, 1.1 and 1.10 have become one id: read the "
+            "column as text, for example with dtype={" + repr(str(column.name)) + ": str}.",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+
+
+def _categories(grouped: Grouped) -> list[tuple[str, int]]:
+    """Columns that are categorical predictors, and the number of units that they describe."""
+    formula, frame = grouped.formula, grouped.frame
+    fixed: Iterable[FixedTerm] = formula.fixed
+    found = [(c, grouped.groups.count) for c in _plain_columns(formula.terms, fixed)]
+    for block, members in zip(formula.members, grouped.members, strict=True):
+        names = _plain_columns((*block.terms, *block.slopes), block.fixed)
+        found += [(c, members.count) for c in names]
+    for nest, units in zip(formula.nestings, grouped.nestings, strict=True):
+        found += [(c, units.count) for c in _plain_columns(nest.terms or (), nest.fixed)]
+    return [(c, n) for c, n in dict.fromkeys(found) if _is_category(frame[c].dropna())]
+
+
+def _is_category(column: pd.Series) -> bool:
+    """Whether it becomes dummies; numbers and dates in disguise are refused later."""
+    return numeric(column) is None and not is_dated(column) and not describe_disguise(column)
+
+
+def _plain_columns(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:
+    every = [*terms, *(item.term for item in fixed)]
+    atoms = [atom.expression for term in every for atom in term.atoms]
+    return [node.name for node in atoms if isinstance(node, Column)]
+
+
+def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
+    if levels > max(_FEW_LEVELS, units / 2):
+        warnings.warn(
+            f"The predictor `{name}` is a category with {levels} levels, for {units} units: nearly "
+            "each has a coefficient of its own. If it names units, give them random effects, "
+            f"hm(id = {name}); if it holds numbers or dates, convert it; else leave it out.",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> bool:
+    """All groups of one member, and other columns that hold members too."""
+    others = _siblings(block.member, [str(c) for c in table.columns])
+    others = others or _same_labels(block, table, formula)
+    if not others:
+        return False
+    members = [block.member, *others]
+    listed = ", ".join(f'"{name}"' for name in members)
+    shown = ", ".join(f"`{name}`" for name in others[:_SHOWN])
+    more = ", ..." if len(others) > _SHOWN else ""
+    warnings.warn(
+        f"Every group of `{block.group}` has one member only, that of `{block.member}`, and the "
+        f"table has {shown}{more} as well: it looks like a wide table, one row per group with its "
+        "members side by side. Here each row is a membership, so that all weights are 1 and the "
+        "other members are left out. Use the long table, rmm.to_long(data, "
+        f'members=[{listed}], group="{block.group}").',
+        SpecificationWarning,
+        stacklevel=3,
+    )
+    return True
+
+
+def _siblings(name: str, names: list[str]) -> list[str]:
+    """Columns that are named like one but for a number: party1, party2; id_1_x, id_2_x."""
+    found = []
+    for place in re.finditer(r"\d+", name):
+        before, after = re.escape(name[: place.start()]), re.escape(name[place.end() :])
+        pattern = re.compile(rf"{before}\d+{after}")
+        found += [other for other in names if other != name and pattern.fullmatch(other)]
+    return list(dict.fromkeys(found))
+
+
+def _same_labels(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> list[str]:
+    """Text columns most of whose values are members' ids."""
+    members, found = set(_texts(table[block.member])), []
+    used = id_columns(formula)
+    for name in table.columns:
+        if name in used or table[name].dtype.kind in "biufcmM" or not members:
+            continue
+        texts = _texts(table[name])
+        if texts and len(members.intersection(texts)) > max(1, len(texts) / 2):
+            found.append(str(name))
+    return found

@@ -1,0 +1,132 @@
+"""Units of one kind (groups, members, nesting units), and the rows in which members stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rmm.errors import DataError
+from rmm.formula.terms import MemberBlock
+from rmm.tables.read import Array, codes
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one kind (groups, members, nesting units): a code per row or group, and labels."""
+
+    code: Array
+    labels: Array
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Members(Units):
+    """The members of one `mm()` block and its R memberships, sorted by group, then member.
+
+    With one kind of members every row of the table is a membership of every block. With several
+    kinds (parties and ministers) a row belongs to the blocks whose member id it has: kinds are
+    stacked, the ids and covariates of the other kinds missing. `n`, the aggregates of the weight
+    function and the weights are those of the block's own rows. A group may have no member of a
+    kind: the block's sum is then 0, so that "no minister" is the same as "ministers whose
+    covariates are 0"; centre the covariates (``transform="center"``) where it should mean average
+    ones. Under constraint 2 the weights sum to the number of groups that have a member of the
+    kind: groups without one do not change the weights of the others.
+
+    Attributes
+    ----------
+    code : (R,) int array
+        Member of each membership.
+    rows : (R,) int array
+        Position of each membership in `Grouped.frame`.
+    group : (R,) int array
+        Group of each membership; sorted.
+    start : (J+1,) int array
+        Row pointer of the groups; a group without a member of this kind has an empty segment.
+    """
+
+    rows: Array
+    group: Array
+    start: Array
+
+    @property
+    def present(self) -> Array:
+        """(J,) whether each group has a member of this kind."""
+        return np.diff(self.start) > 0
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every group has one."""
+        return bool(self.present.all())
+
+    @property
+    def segments(self) -> Array:
+        """(G+1,) row pointer of the G groups that have a member of this kind."""
+        return np.unique(self.start)
+
+    @property
+    def size(self) -> Array:
+        """(R,) `n`: number of members of this kind in the group of each membership."""
+        return np.diff(self.start)[self.group].astype(float)
+
+    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """(R, ...) the rows of `Grouped.frame` that belong to the block."""
+        whole = len(self.rows) == len(frame) and bool((np.diff(self.rows) == 1).all())
+        return frame if whole else frame.iloc[self.rows]
+
+
+def find_members(block: MemberBlock, frame: pd.DataFrame, groups: Units, kinds: int) -> Members:
+    """The members of a block: its rows are those where its member id is not missing.
+
+    Parameters
+    ----------
+    block : MemberBlock
+    frame : (M, ...) frame in canonical order
+    groups : Units
+    kinds : int
+        Number of kinds of members in the formula, for the letter.
+
+    Raises
+    ------
+    DataError
+        If a member is twice in one group.
+    """
+    rows = np.flatnonzero(frame[block.member].notna().to_numpy())
+    code, labels = codes(frame[block.member].iloc[rows])
+    group = groups.code[rows]
+    order = np.lexsort((code, group))
+    members = Members(
+        code=code[order],
+        labels=labels,
+        rows=rows[order],
+        group=group[order],
+        start=np.searchsorted(group, np.arange(groups.count + 1)).astype(np.int64),
+    )
+    _check_once(block, members, groups, kinds)
+    return members
+
+
+def _check_once(block: MemberBlock, members: Members, groups: Units, kinds: int) -> None:
+    pairs = members.group * members.count + members.code
+    values, counts = np.unique(pairs, return_counts=True)
+    twice = values[counts > 1]
+    if len(twice) == 0:
+        return
+    group, member = divmod(int(twice[0]), members.count)
+    stack = (
+        " With several kinds of members stack the kinds: one row per membership of one kind, the "
+        "ids of the other kinds missing in it."
+    )
+    raise DataError(
+        f"Member {members.labels[member]} of `{block.member}` is {counts[counts > 1][0]} times "
+        f"in group {groups.labels[group]} of `{block.group}` ({len(twice)} such "
+        f"case{'s' * (len(twice) > 1)}). If it belongs to the group several times, keep one row "
+        "for it with the number of times in a column, say `times`, and let it count so often: "
+        "fn(w ~ times), or the weight function multiplied by times. If rows were repeated by "
+        "mistake, drop the repeated ones." + stack * (kinds > 1)
+    )

@@ -1,0 +1,1 @@
+"""Weight functions on a table: scales, location, weights that are not finite."""

@@ -1,0 +1,1 @@
+"""Text becomes frozen descriptions: formulas, expressions, weight functions, priors."""

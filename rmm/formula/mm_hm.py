@@ -1,0 +1,418 @@
+"""Formula parts `mm(...)` and `hm(...)` -> `MemberBlock`, `NestingBlock`.
+
+Each block is a table of slots; a row says by which keywords and calls a slot is filled.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn, TypeGuard
+
+from rmm.errors import FormulaError, SpecificationWarning
+from rmm.formula import parser as syntax
+from rmm.formula.expression_reader import Reader, suggestion
+from rmm.formula.features import FEATURES
+from rmm.formula.term_expansion import (
+    expand,
+    ordered,
+    read_feature,
+    read_fix,
+    refuse_both,
+    summands,
+    without,
+)
+from rmm.formula.terms import FeatureTerm, FixedTerm, MemberBlock, NestingBlock, Term
+from rmm.formula.weights.weight_function import (
+    WeightFunction,
+    build_weights,
+    parse_weights,
+    read_constraint,
+)
+
+# Keyword or function name -> slot.
+_MEMBER_SLOTS = {
+    "id": "id",
+    "vars": "vars",
+    "mmc": "vars",
+    "fn": "fn",
+    "mmw": "fn",
+    "RE": "RE",
+    "ar": "ar",
+    "name": "name",
+}
+_MEMBER_USAGE = (
+    "mm() takes: id(member, group), vars = vars(...) or NULL, fn = fn(w ~ ..., c = TRUE), "
+    "RE = TRUE, FALSE or re(1 + x), ar = TRUE, FALSE or a time column, name = a name; or, in the "
+    "older spelling, id(member, group), mmc(...), mmw(w ~ ..., constraint = 1)."
+)
+_NESTING_SLOTS = {s: s for s in ("id", "name", "type", "showFE", "vars", "block")}
+_NESTING_USAGE = (
+    "hm() takes: id = a column, name = a column of labels, type = RE or FE, showFE = TRUE or "
+    "FALSE, vars = vars(...), block = a name."
+)
+_WEIGHT_SLOTS = {"constraint": "constraint", "c": "constraint", "ar": "ar"}
+_WEIGHT_USAGE = (
+    "It takes: w ~ ..., and constraint = (or c =) 1, 2, TRUE, FALSE, group, total or none."
+)
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """An argument in its slot; `spelling` is how the slot was named."""
+
+    spelling: str
+    tree: syntax.Syntax
+
+
+def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
+    """`mm(...)`; see the module `rmm.formula.parse_formula` for the spellings.
+
+    Raises
+    ------
+    FormulaError
+    """
+    reader = Reader(text)
+    slots = _fill(tree, text, _MEMBER_SLOTS, _MEMBER_USAGE)
+    member, group = _ids(tree, slots, 2, reader)
+    terms, fixed, features = _variables(slots.get("vars"), ("vars", "mmc"), reader)
+    weight, ar_inside = _weight(slots.get("fn"), reader)
+    if ar_inside is not None:
+        if "ar" in slots:
+            reader.fail("`ar =` is given twice.", slots["ar"].tree)
+        slots = {**slots, "ar": ar_inside}
+    autoregressive = _autoregressive(slots.get("ar"), reader)
+    variables = bool(terms or fixed or features)
+    random, slopes = _random(slots, variables, autoregressive is not False, reader)
+    if not random and not slopes and not variables:
+        reader.fail(
+            "This mm() has neither variables nor random effects, so it adds nothing.",
+            tree,
+            "Set RE = TRUE, or give vars = vars(...).",
+        )
+    return MemberBlock(
+        member=member,
+        group=group,
+        terms=terms,
+        fixed=fixed,
+        weight=weight,
+        random=random,
+        autoregressive=autoregressive,
+        slopes=slopes,
+        features=features,
+        name=_block_name(slots.get("name"), reader),
+        position=tree.span.position,
+    )
+
+
+def read_nesting_block(tree: syntax.Call, text: str) -> NestingBlock:
+    """`hm(...)`.
+
+    Raises
+    ------
+    FormulaError
+    """
+    reader = Reader(text)
+    slots = _fill(tree, text, _NESTING_SLOTS, _NESTING_USAGE)
+    (unit,) = _ids(tree, slots, 1, reader)
+    effect = _choice(slots.get("type"), ("RE", "FE"), "RE", reader)
+    terms: tuple[Term, ...] | None = None
+    fixed: tuple[FixedTerm, ...] = ()
+    given = slots.get("vars")
+    if given is not None and not _is_null(given.tree):
+        terms, fixed, _ = _variables(given, ("vars",), reader)
+    if effect == "FE" and (terms or fixed):
+        named = ", ".join(f"`{t.label}`" for t in (*(terms or ()), *(f.term for f in fixed)))
+        warnings.warn(
+            f"hm({unit}, type = FE): {named} dropped: fixed effects already hold every difference "
+            "between nesting units.",
+            SpecificationWarning,
+            stacklevel=4,
+        )
+        terms, fixed = None, ()
+    label = slots.get("name")
+    return NestingBlock(
+        unit=unit,
+        effect=effect,
+        label_column=None if label is None else _column(label.tree, "`name =`", reader),
+        show=_boolean(slots["showFE"], reader) if "showFE" in slots else False,
+        terms=terms,
+        fixed=fixed,
+        name=_block_name(slots.get("block"), reader),
+        position=tree.span.position,
+    )
+
+
+# -- slots -----------------------------------------------------------------------------------
+
+
+def _fill(tree: syntax.Call, text: str, slots: Mapping[str, str], usage: str) -> dict[str, _Filled]:
+    """Arguments by slot; positional ones are known by their call (`id()`, `vars()`, ...)."""
+    reader, filled = Reader(text), dict[str, _Filled]()
+    for argument in tree.arguments:
+        spelling = argument.keyword
+        if spelling is None:
+            spelling = _positional(argument, filled, tree, reader, slots, usage)
+        if spelling not in slots:
+            _unknown_keyword(argument, tree, text, slots, usage)
+        slot = slots[spelling]
+        if slot in filled:
+            raise FormulaError(
+                f"`{spelling}` is given twice in {tree.function}()."
+                if filled[slot].spelling == spelling
+                else f"`{spelling}` and `{filled[slot].spelling}` in {tree.function}() are the "
+                "same thing.",
+                text,
+                argument.span.start,
+                len(spelling),
+                "Keep one of them.",
+            )
+        filled[slot] = _Filled(spelling, argument.value)
+    return filled
+
+
+def _positional(
+    argument: syntax.Argument,
+    filled: Mapping[str, _Filled],
+    tree: syntax.Call,
+    reader: Reader,
+    slots: Mapping[str, str],
+    usage: str,
+) -> str:
+    value = argument.value
+    if isinstance(value, syntax.Call) and value.function in slots:
+        return value.function
+    if tree.function == "hm" and isinstance(value, syntax.Name) and not filled:
+        return "id"
+    calls = [name for name in ("id", "vars", "fn", "mmc", "mmw") if name in slots]
+    close = suggestion(value.function, calls) if isinstance(value, syntax.Call) else ""
+    reader.fail(
+        f"`{syntax.source(reader.text, value)}` has no meaning in {tree.function}().{close}",
+        value,
+        usage,
+    )
+
+
+def _unknown_keyword(
+    argument: syntax.Argument,
+    tree: syntax.Call,
+    text: str,
+    slots: Mapping[str, str],
+    usage: str,
+) -> NoReturn:
+    name = argument.keyword or ""
+    raise FormulaError(
+        f"Unknown keyword `{name} =` in {tree.function}().{suggestion(name, slots)}",
+        text,
+        argument.span.start,
+        len(name),
+        usage,
+    )
+
+
+def _ids(
+    tree: syntax.Call, slots: Mapping[str, _Filled], count: int, reader: Reader
+) -> tuple[str, ...]:
+    wanted = "id(member, group)" if count == 2 else "id = a column"
+    if "id" not in slots:
+        reader.fail(f"`{tree.function}()` needs {wanted}.", tree)
+    given = slots["id"].tree
+    if count == 1 and isinstance(given, syntax.Name):
+        return (given.name,)
+    if not isinstance(given, syntax.Call) or given.function != "id":
+        reader.fail(f"`id` in {tree.function}() is written {wanted}.", given)
+    names = [a.value for a in given.arguments if a.keyword is None]
+    if len(names) != count or len(given.arguments) != count:
+        number = len(given.arguments)
+        reader.fail(f"`id()` has {number} column{'s' * (number != 1)}; write {wanted}.", given)
+    return tuple(_column(name, "`id()`", reader) for name in names)
+
+
+def _column(tree: syntax.Syntax, where: str, reader: Reader) -> str:
+    if isinstance(tree, syntax.Name):
+        return tree.name
+    if isinstance(tree, syntax.Literal) and isinstance(tree.value, str) and tree.value:
+        return tree.value
+    reader.fail(f"{where} takes a column.", tree)
+
+
+def _is_null(tree: syntax.Syntax) -> bool:
+    return isinstance(tree, syntax.Literal) and tree.value is None
+
+
+def _variables(
+    given: _Filled | None, calls: tuple[str, ...], reader: Reader
+) -> tuple[tuple[Term, ...], tuple[FixedTerm, ...], tuple[FeatureTerm, ...]]:
+    if given is None or _is_null(given.tree):
+        return (), (), ()
+    if not isinstance(given.tree, syntax.Call) or given.tree.function not in calls:
+        reader.fail("Variables are written vars = vars(a, b), or NULL.", given.tree)
+    terms: list[Term] = []
+    fixed: list[FixedTerm] = []
+    features: list[FeatureTerm] = []
+    for argument in given.tree.arguments:
+        if argument.keyword is not None:
+            reader.fail(f"`{given.tree.function}()` takes no keywords.", given.tree)
+        for part in summands(argument.value):
+            if isinstance(part.tree, syntax.Literal):
+                reader.fail(
+                    "There is no intercept among the variables of mm() and hm().",
+                    part.tree,
+                    "0, 1 and -1 stand outside.",
+                )
+            if part.sign == "-":
+                terms = without(terms, expand(part.tree, reader.text))
+            elif isinstance(part.tree, syntax.Call) and part.tree.function == "fix":
+                fixed.append(read_fix(part.tree, reader.text))
+            elif "mmc" in calls and _is_feature(part.tree):
+                features.append(read_feature(part.tree, reader.text))
+            else:
+                terms.extend(expand(part.tree, reader.text))
+    refuse_both(terms, fixed, reader.text)
+    return ordered(terms), tuple(fixed), tuple(dict.fromkeys(features))
+
+
+def _is_feature(tree: syntax.Syntax) -> TypeGuard[syntax.Call]:
+    return isinstance(tree, syntax.Call) and tree.function in FEATURES
+
+
+def _weight(given: _Filled | None, reader: Reader) -> tuple[WeightFunction, _Filled | None]:
+    """The weight function, and the `ar =` that may stand inside `fn()` too."""
+    if given is None:
+        return parse_weights("1/n"), None
+    call = given.tree
+    if not isinstance(call, syntax.Call) or call.function not in ("fn", "mmw"):
+        reader.fail("Weights are written fn = fn(w ~ ...).", call)
+    formulas = [a.value for a in call.arguments if a.keyword is None]
+    keywords = [a for a in call.arguments if a.keyword is not None]
+    if len(formulas) != 1:
+        reader.fail(f"`{call.function}()` has {len(formulas)} formulas.", call, _WEIGHT_USAGE)
+    tree = formulas[0]
+    if not isinstance(tree, (syntax.Infix, syntax.Prefix)) or tree.operator != "~":
+        reader.fail("A weight function starts with `w ~`.", tree, _WEIGHT_USAGE)
+    inside = syntax.Call(call.function, tuple(keywords), call.span)
+    slots = _fill(inside, reader.text, _WEIGHT_SLOTS, _WEIGHT_USAGE)
+    constraint = None
+    if "constraint" in slots:
+        constraint = _constraint(slots["constraint"].tree, reader)
+    return build_weights(tree, reader.text, constraint), slots.get("ar")
+
+
+def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
+    value: object = syntax.source(reader.text, tree)
+    if isinstance(tree, syntax.Name) and tree.name in ("T", "F"):
+        value = tree.name == "T"
+    elif isinstance(tree, syntax.Literal) and not isinstance(tree.value, str):
+        value = tree.value
+    try:
+        return read_constraint(value)
+    except FormulaError as error:
+        found = syntax.source(reader.text, tree)
+        problem = f"`{found}` is not a constraint of weights."
+        quoted = isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
+        hint = f"{error.hint}{' Words stand without quotes.' * quoted}"
+        raise FormulaError(problem, reader.text, tree.span.start, len(found), hint) from None
+
+
+def _random(
+    slots: Mapping[str, _Filled], variables: bool, autoregressive: bool, reader: Reader
+) -> tuple[bool, tuple[Term, ...]]:
+    """Random intercepts and slopes.
+
+    Intercepts are on in the spelling of mmc/mmw; else as `RE =` says, by default where vars is
+    NULL.
+    """
+    given = slots["RE"].tree if "RE" in slots else None
+    if isinstance(given, syntax.Call) and given.function == "re":
+        random, slopes = _random_terms(given, reader)
+        if autoregressive and slopes:
+            reader.fail(
+                "`ar =` goes with random intercepts alone, not with random slopes.",
+                given,
+                "Write RE = TRUE, or leave `ar =` out.",
+            )
+        return random, slopes
+    if "RE" in slots:
+        random = _boolean(slots["RE"], reader)
+        if autoregressive and not random:
+            reader.fail("`ar =` is about random effects, but RE = FALSE.", slots["RE"].tree)
+        return random, ()
+    older = any(s in slots and slots[s].spelling in ("mmc", "mmw") for s in ("vars", "fn"))
+    return older or autoregressive or not variables, ()
+
+
+def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, ...]]:
+    """`re(1 + x)`: whether members have intercepts (yes, unless 0 or -1), and their slopes."""
+    usage = "Random slopes are written RE = re(1 + x), or re(0 + x) without random intercepts."
+    if any(argument.keyword is not None for argument in tree.arguments):
+        reader.fail(
+            "`re()` takes no keywords: intercepts and slopes of a member are independent, "
+            "correlated ones are not available.",
+            tree,
+            usage,
+        )
+    if len(tree.arguments) != 1:
+        reader.fail(f"`re()` has {len(tree.arguments)} sums of terms.", tree, usage)
+    random, terms = True, list[Term]()
+    for part in summands(tree.arguments[0].value):
+        if isinstance(part.tree, syntax.Literal) and part.tree.value in (0.0, 1.0):
+            random = (part.tree.value == 1.0) == (part.sign == "+")
+        elif isinstance(part.tree, syntax.Literal) or part.sign == "-":
+            reader.fail("`re()` takes 0 or 1 and covariates.", part.tree, usage)
+        else:
+            terms.extend(expand(part.tree, reader.text))
+    if not random and not terms:
+        reader.fail("`re()` has neither intercept nor slopes: write RE = FALSE.", tree, usage)
+    return random, ordered(terms)
+
+
+def _autoregressive(given: _Filled | None, reader: Reader) -> str | bool:
+    if given is None:
+        return False
+    if _as_boolean(given.tree) is None:
+        return _column(given.tree, "`ar =`", reader)
+    return _boolean(given, reader)
+
+
+def _as_boolean(tree: syntax.Syntax) -> bool | None:
+    if isinstance(tree, syntax.Literal) and isinstance(tree.value, bool):
+        return tree.value
+    if isinstance(tree, syntax.Name) and tree.name in ("T", "F") and not tree.quoted:
+        return tree.name == "T"
+    return None
+
+
+def _boolean(given: _Filled, reader: Reader) -> bool:
+    value = _as_boolean(given.tree)
+    if value is None:
+        more = ", or re(1 + x)" if given.spelling == "RE" else ""
+        reader.fail(f"`{given.spelling} =` is TRUE or FALSE{more}.", given.tree)
+    return value
+
+
+def _choice(given: _Filled | None, allowed: tuple[str, ...], default: str, reader: Reader) -> str:
+    if given is None:
+        return default
+    tree = given.tree
+    value = tree.name if isinstance(tree, syntax.Name) else None
+    if isinstance(tree, syntax.Literal) and isinstance(tree.value, str):
+        value = tree.value
+    if value not in allowed:
+        reader.fail(f"`{given.spelling} =` is {' or '.join(allowed)}.", tree)
+    return value
+
+
+def _block_name(given: _Filled | None, reader: Reader) -> str | None:
+    """A block's own name: it becomes a part of parameters' names in every engine."""
+    if given is None or _is_null(given.tree):
+        return None
+    name = _column(given.tree, f"`{given.spelling} =`", reader)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):
+        reader.fail(
+            f"`{name}` cannot be the name of a block.",
+            given.tree,
+            "It is appended to parameters' names: letters, digits and single underscores.",
+        )
+    return name

@@ -1,0 +1,294 @@
+"""Formula text -> `rmm.formula.terms.Formula`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+from typing import NoReturn
+
+from rmm.errors import FormulaError, close_names
+from rmm.formula import parser as syntax
+from rmm.formula.column_bases import Categories
+from rmm.formula.expression import TableCall, describe, leaf_columns, value_columns, walk
+from rmm.formula.expression_reader import Reader
+from rmm.formula.mm_hm import read_member_block, read_nesting_block
+from rmm.formula.term_expansion import expand, ordered, read_fix, refuse_both, summands, without
+from rmm.formula.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
+
+#: Keywords of other packages' survival outcomes with delayed entry or intervals.
+_LATE = frozenset(
+    ("time2", "type", "origin", "start", "stop", "entry", "enter", "exit", "start_time", "tstart",
+     "tstop", "truncation", "left", "ltrunc", "trunc", "time0", "lower")
+)  # fmt: skip
+_EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
+
+
+def parse_formula(text: str) -> Formula:
+    """Read a formula in either spelling (rmm's `mmc`/`mmw`, bml's `vars`/`fn`).
+
+    Blocks with different member ids and the same group id, ``mm(id(party, gov), ...) +
+    mm(id(minister, gov), ...)``, are several kinds of members: `rmm.design.rows.units.Members`.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"y ~ 1 + x + mm(id(member, group), vars(z), fn(w ~ 1/n), RE = TRUE)"``.
+
+    Returns
+    -------
+    Formula
+
+    Raises
+    ------
+    FormulaError
+        With a caret under the place, and what is allowed.
+
+    Warns
+    -----
+    SpecificationWarning
+        If fixed effects of nesting units are given level-3 predictors.
+    """
+    tree = syntax.parse(text)
+    if isinstance(tree, syntax.Prefix) and tree.operator == "~":
+        raise FormulaError("The formula has no outcome.", text, tree.span.position, 1, _EXAMPLE)
+    if not isinstance(tree, syntax.Infix) or tree.operator != "~":
+        raise FormulaError("The formula has no `~`.", text, tree.span.start, 1, _EXAMPLE)
+    if isinstance(tree.left, syntax.Infix) and tree.left.operator == "~":
+        raise FormulaError("The formula has two `~`.", text, tree.span.position, 1, _EXAMPLE)
+    return _RightSide(text).read(tree.right, _outcome(tree.left, text))
+
+
+def _outcome(tree: syntax.Syntax, text: str) -> Outcome:
+    reader = Reader(text)
+    if not isinstance(tree, syntax.Call) or tree.function not in ("Surv", "cbind"):
+        return Outcome("plain", (_expression(tree, reader),))
+    wanted = {
+        "Surv": ((2, 3), "Surv(time, event) or Surv(time, event, upper)"),
+        "cbind": ((2,), "cbind(successes, failures)"),
+    }
+    counts, usage = wanted[tree.function]
+    keywords = [a.keyword for a in tree.arguments if a.keyword]
+    if tree.function == "Surv" and (len(tree.arguments) > 3 or _LATE.intersection(keywords)):
+        reader.fail(
+            "Delayed entry (left truncation) and interval censoring are not available.",
+            tree,
+            "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is "
+            "observed from its time 0 on; `upper` is the longest duration that it could have had.",
+        )
+    if keywords or len(tree.arguments) not in counts:
+        reader.fail(
+            f"`{tree.function}()` has {len(tree.arguments)} arguments"
+            + (f" and a keyword `{keywords[0]} =`." if keywords else "."),
+            tree,
+            f"Write {usage}.",
+        )
+    parts = tuple(_expression(a.value, reader) for a in tree.arguments)
+    return Outcome(tree.function.lower(), parts)
+
+
+def _expression(tree: syntax.Syntax, reader: Reader) -> Atom:
+    """One expression of columns; `I()` around it is allowed."""
+    if isinstance(tree, syntax.Call) and tree.function == "I" and len(tree.arguments) == 1:
+        tree = tree.arguments[0].value
+    node = reader.read(tree)
+    if not leaf_columns(node):
+        reader.fail("A data column was expected here.", tree)
+    label = tree.name if isinstance(tree, syntax.Name) else describe(node)
+    return Atom(label, node)
+
+
+class _RightSide:
+    """Collects the summands right of `~`."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.reader = text, Reader(text)
+        self.intercept = True
+        self.terms: list[Term] = []
+        self.fixed: list[FixedTerm] = []
+        self.members: list[MemberBlock] = []
+        self.nestings: list[NestingBlock] = []
+        self.strata: str | None = None
+        self.offset: list[Atom] = []
+
+    def read(self, tree: syntax.Syntax, outcome: Outcome) -> Formula:
+        for part in summands(tree):
+            if isinstance(part.tree, syntax.Literal) and isinstance(part.tree.value, float):
+                self.constant(part.tree, part.sign)
+            elif part.sign == "-":
+                self.terms = without(self.terms, expand(part.tree, self.text))
+            elif isinstance(part.tree, syntax.Call):
+                self.call(part.tree)
+            else:
+                self.terms.extend(expand(part.tree, self.text))
+        terms = ordered(self.terms)
+        refuse_both(terms, self.fixed, self.text)
+        formula = Formula(
+            text=self.text,
+            outcome=outcome,
+            intercept=self.intercept,
+            terms=terms,
+            fixed=tuple(self.fixed),
+            members=tuple(self.members),
+            nestings=tuple(self.nestings),
+            strata=self.strata,
+            offset=tuple(self.offset),
+        )
+        _refuse_means_of_one(formula)
+        return formula
+
+    def constant(self, tree: syntax.Literal, sign: str) -> None:
+        if tree.value not in (0.0, 1.0):
+            self.reader.fail(
+                f"A lone number is the intercept, so 0, 1 or -1, not {tree.value:g}.",
+                tree,
+                "For a known part of the predictor write offset(x) or fix(x, value).",
+            )
+        self.intercept = (tree.value == 1.0) == (sign == "+")
+
+    def call(self, tree: syntax.Call) -> None:
+        match tree.function:
+            case "mm":
+                self.members.append(read_member_block(tree, self.text))
+            case "hm":
+                self.nestings.append(read_nesting_block(tree, self.text))
+            case "fix":
+                self.fixed.append(read_fix(tree, self.text))
+            case "offset":
+                self.offset.append(_expression(self.only_argument(tree), self.reader))
+            case "strata":
+                self.read_strata(tree)
+            case _:
+                self.terms.extend(expand(tree, self.text))
+
+    def only_argument(self, tree: syntax.Call) -> syntax.Syntax:
+        if len(tree.arguments) != 1 or tree.arguments[0].keyword is not None:
+            self.reader.fail(f"`{tree.function}()` takes one argument.", tree)
+        return tree.arguments[0].value
+
+    def read_strata(self, tree: syntax.Call) -> None:
+        column = self.only_argument(tree)
+        if not isinstance(column, syntax.Name):
+            self.reader.fail("`strata()` takes a column.", column)
+        if self.strata is not None:
+            self.reader.fail("`strata()` is given twice.", tree, "Make one column of both.")
+        self.strata = column.name
+
+
+def _refuse_means_of_one(formula: Formula) -> None:
+    """Raise `FormulaError` for `within =` the groups of `mm()` outside of it."""
+    groups = {block.group for block in formula.members}
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for nest in formula.nestings:
+        terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
+    atoms = [*formula.outcome.parts, *formula.offset, *(a for t in terms for a in t.atoms)]
+    for node in (n for atom in atoms for n in walk(atom.expression)):
+        if isinstance(node, TableCall) and (node.own_group or node.within in groups):
+            raise FormulaError(
+                f"`{describe(node)}` stands outside mm(), where a group has one value: less its "
+                "mean it is 0.",
+                formula.text,
+                node.position,
+                len(node.function),
+                "Centre member covariates within groups, in vars() or in the weight function of "
+                "mm(); outside, write center(x), or within = the id of larger units.",
+            )
+
+
+# -- columns ---------------------------------------------------------------------------------
+
+
+def columns_of(formula: Formula) -> tuple[str, ...]:
+    """Every data column that a formula uses, once, outcome first.
+
+    `n` of weight functions is counted, not read, and is not among them.
+    """
+    found: list[str] = [c for part in formula.outcome.parts for c in leaf_columns(part.expression)]
+    found += _columns_of_terms(formula.terms, formula.fixed)
+    for block in formula.members:
+        found += [block.member, block.group]
+        found += _columns_of_terms((*block.terms, *block.slopes), block.fixed)
+        found += [c for f in block.features if f.atom for c in leaf_columns(f.atom.expression)]
+        found += block.weight.columns
+        if isinstance(block.autoregressive, str):
+            found.append(block.autoregressive)
+    for nesting in formula.nestings:
+        found.append(nesting.unit)
+        found += [nesting.label_column] if nesting.label_column is not None else []
+        found += _columns_of_terms(nesting.terms or (), nesting.fixed)
+    found += [formula.strata] if formula.strata is not None else []
+    found += [c for atom in formula.offset for c in leaf_columns(atom.expression)]
+    return tuple(dict.fromkeys(found))
+
+
+def id_columns(formula: Formula) -> frozenset[str]:
+    """Columns whose values are names: ids of members, groups and nesting units, strata, labels.
+
+    Parameters
+    ----------
+    formula : Formula
+    """
+    found = {c for block in formula.members for c in (block.member, block.group)}
+    for nesting in formula.nestings:
+        found |= {nesting.unit, nesting.label_column or nesting.unit}
+    found |= {formula.strata} if formula.strata is not None else set()
+    return frozenset(found | _factor_columns(formula))
+
+
+def _factor_columns(formula: Formula) -> set[str]:
+    """Columns that stand in `factor()` or `within =` alone, so that their values are names."""
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    for block in formula.members:
+        terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
+    for nesting in formula.nestings:
+        terms += [*(nesting.terms or ()), *(f.term for f in nesting.fixed)]
+    atoms = [atom for term in terms for atom in term.atoms]
+    others = [*(a for a in atoms if not isinstance(a.basis, Categories)), *formula.outcome.parts]
+    expressions = [a.expression for a in (*others, *formula.offset)]
+    expressions += [block.weight.expression for block in formula.members]
+    numbers = {c for e in expressions for c in value_columns(e)}
+    expressions += [a.expression for a in atoms]
+    return {c for e in expressions for c in leaf_columns(e)} - numbers
+
+
+def _columns_of_terms(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[str]:
+    every = [*terms, *(item.term for item in fixed)]
+    return [c for term in every for atom in term.atoms for c in leaf_columns(atom.expression)]
+
+
+def check_columns(formula: Formula, available: Collection[str]) -> None:
+    """Raise `FormulaError`, with a caret and close matches, for a column the data lack.
+
+    Parameters
+    ----------
+    formula : Formula
+    available : collection of str
+        Names of the table's columns.
+    """
+    for column in columns_of(formula):
+        if column not in available:
+            _unknown_column(column, formula.text, list(map(str, available)))
+
+
+def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
+    # A column reads as a name that is neither called nor a keyword.
+    tokens = syntax.tokens(text)
+    places = [
+        (token.position, len(token.text))
+        for token, following in pairwise(tokens)
+        if token.kind in ("name", "quoted", "string")
+        and token.text.strip("`\"'") == column
+        and following.text not in ("(", "=")
+    ]
+    position, length = places[0] if places else (None, 1)
+    folded = [name for name in available if name.lower() == column.lower()]
+    close = folded or close_names(column, available, n=3)
+    hints = []
+    if close:
+        hints.append(f"Did you mean {' or '.join(f'`{name}`' for name in close)}?")
+    if column == "n":
+        hints.append("`n` is the counted group size in weight functions only.")
+    shown = ", ".join(available[:30]) + (", ..." if len(available) > 30 else "")
+    hints.append(f"The table has: {shown}.")
+    raise FormulaError(
+        f"The table has no column `{column}`.", text, position, length, " ".join(hints)
+    )

@@ -1,0 +1,200 @@
+"""What a formula consists of: frozen descriptions, no behaviour that needs data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rmm.formula.column_bases import Basis
+from rmm.formula.weights.weight_function import Node, WeightFunction
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One factor of a term: a column, an expression of columns, or a basis of one.
+
+    Attributes
+    ----------
+    label : str
+        As shown to users: ``"finance"`` or ``"I(x^2)"``.
+    expression : Node
+        Parsed expression (a `Column` node for a plain column). It has no parameters.
+    basis : Basis or None
+        What makes several columns of it: `factor(x)`, `poly(x, 2)`.
+    """
+
+    label: str
+    expression: Node
+    basis: Basis | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """A product of atoms: a main effect (one atom) or an interaction (several)."""
+
+    atoms: tuple[Atom, ...]
+    position: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """``"a"`` or ``"a:b"``."""
+        return ":".join(atom.label for atom in self.atoms)
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """`fix(x, value)`: a term whose coefficient is held at `value`."""
+
+    term: Term
+    value: float
+
+
+@dataclass(frozen=True)
+class FeatureTerm:
+    """A feature of a group's members, such as `variance(x)`; see `rmm.formula.features`.
+
+    Attributes
+    ----------
+    function : str
+        A key of `rmm.formula.features.FEATURES`.
+    atom : Atom or None
+        The variable; None for a feature of the weights themselves.
+    value : float or None
+        Its number, if it is given.
+    parameter : str or None
+        What its number is called if it is estimated, hence an element of `b_f`.
+    """
+
+    function: str
+    atom: Atom | None = None
+    value: float | None = None
+    parameter: str | None = None
+    position: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """``"variance(x)"``, ``"herfindahl()"`` or ``"threshold(x, 0.5)"``."""
+        inside = [] if self.atom is None else [self.atom.label]
+        inside += [] if self.value is None else [format(self.value, ".15g")]
+        return f"{self.function}({', '.join(inside)})"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the weights have a part in it."""
+        return self.atom is None or self.function not in ("herfindahl", "entropy")
+
+
+@dataclass(frozen=True)
+class MemberBlock:
+    """One `mm()` block.
+
+    Attributes
+    ----------
+    member, group : str
+        Id columns **as written**; `rmm.design.design` may find them swapped.
+    terms, fixed : tuple
+        Member covariates, summed with the block's weights.
+    features : tuple of FeatureTerm
+        Further properties of a group's members.
+    weight : WeightFunction
+    random : bool
+        Whether members have random effects (intercepts).
+    slopes : tuple of Term
+        Covariates whose slopes vary over members, `RE = re(1 + x)`.
+    autoregressive : str or bool
+        False; True for a random walk in group order; a column name for a time column.
+    name : str or None
+        The user's `name=`; else the block's number is used where there are several.
+    """
+
+    member: str
+    group: str
+    terms: tuple[Term, ...]
+    fixed: tuple[FixedTerm, ...]
+    weight: WeightFunction
+    random: bool
+    autoregressive: str | bool = False
+    slopes: tuple[Term, ...] = ()
+    features: tuple[FeatureTerm, ...] = ()
+    name: str | None = None
+    position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class NestingBlock:
+    """One `hm()` block.
+
+    Attributes
+    ----------
+    unit : str
+        Id column of the nesting unit.
+    effect : str
+        ``"RE"`` or ``"FE"``.
+    label_column : str or None
+        Column with readable names of the units (`name=`).
+    show : bool
+        `showFE`: whether fixed effects are reported.
+    terms : tuple of Term, or None
+        Explicit `vars=`; None means that level-3 predictors are found from the data.
+    """
+
+    unit: str
+    effect: str = "RE"
+    label_column: str | None = None
+    show: bool = False
+    terms: tuple[Term, ...] | None = None
+    fixed: tuple[FixedTerm, ...] = ()
+    name: str | None = None
+    position: int = field(default=0, compare=False)
+
+
+#: Kind of outcome -> the function that users write.
+_WRITTEN = {"surv": "Surv", "cbind": "cbind"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Left-hand side.
+
+    Attributes
+    ----------
+    kind : str
+        ``"plain"`` (one expression), ``"surv"`` (`Surv(t, event[, upper])`) or
+        ``"cbind"`` (`cbind(successes, failures)`).
+    parts : tuple of Atom
+    """
+
+    kind: str
+    parts: tuple[Atom, ...]
+
+    @property
+    def label(self) -> str:
+        """Readable name of the outcome."""
+        inside = ", ".join(part.label for part in self.parts)
+        return inside if self.kind == "plain" else f"{_WRITTEN[self.kind]}({inside})"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A whole formula, parsed; `terms` and `fixed` are those outside `mm()` and `hm()`."""
+
+    text: str
+    outcome: Outcome
+    intercept: bool
+    terms: tuple[Term, ...]
+    fixed: tuple[FixedTerm, ...]
+    members: tuple[MemberBlock, ...]
+    nestings: tuple[NestingBlock, ...]
+    strata: str | None = None
+    offset: tuple[Atom, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Member id columns, one per `mm()` block, if there are several kinds of members; else ().
+
+        The kinds share one id column, the group's, whichever way round `id()` is written.
+        """
+        pairs = [frozenset((block.member, block.group)) for block in self.members]
+        shared = frozenset[str]().union(*pairs).intersection(*pairs)
+        if len(set(pairs)) < 2 or len(shared) != 1 or any(len(pair) != 2 for pair in pairs):
+            return ()
+        return tuple(next(iter(pair - shared)) for pair in pairs)

@@ -1,0 +1,1 @@
+"""Weight functions: rewriting, evaluation, and their text in program languages."""

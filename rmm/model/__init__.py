@@ -1,0 +1,1 @@
+"""What is fitted, before any data: formula and family with their levels."""

@@ -1,0 +1,424 @@
+"""The model itself: what a formula and a family mean once levels are known.
+
+A `ModelSpec` decides the text of a program; it holds no data. `ModelSpec.parameters` is the
+spine of the package: programs declare from it, draws take their shape from it, truth is keyed by
+it and performance joins on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rmm.errors import FormulaError
+from rmm.families import Family, Parameter
+from rmm.formula.terms import FeatureTerm, FixedTerm, Formula, MemberBlock, NestingBlock, Term
+from rmm.formula.weights.weight_function import WeightFunction
+
+INTERCEPT = "Intercept"  # its label in `b_l2`
+
+#: (label, value) of the coefficients of a vector that are held at a number.
+Held = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class MemberPart:
+    """One `mm()` block of a model.
+
+    Attributes
+    ----------
+    block : MemberBlock
+    suffix : str
+        Appended to every name: "" with one block, "_2" or "_name" with several.
+    partial : bool
+        Whether there are several kinds of members, so that a group may have none of this block's.
+    held : Held
+        Coefficients of `b_l1` that are held at a number; their columns are a known sum.
+    all_held : bool
+        Whether every column's coefficient is held, so that none is estimated.
+    """
+
+    block: MemberBlock
+    suffix: str
+    partial: bool = False
+    held: Held = ()
+    all_held: bool = False
+
+    @property
+    def covariates(self) -> bool:
+        """Whether a coefficient of its covariates or features is estimated, hence `b_l1`."""
+        return self.columns or bool(self.live)
+
+    @property
+    def live(self) -> tuple[FeatureTerm, ...]:
+        """Features that the program computes: their weights or a number of theirs are estimated."""
+        return tuple(f for f in self.block.features if self.estimated or f.parameter is not None)
+
+    @property
+    def known(self) -> tuple[FeatureTerm, ...]:
+        """Features that are columns, computed once."""
+        return tuple(f for f in self.block.features if f not in self.live)
+
+    @property
+    def columns(self) -> bool:
+        """Whether the program is given columns `X_l1`, which come first in `b_l1`."""
+        return bool(self.block.terms or self.known) and not self.all_held
+
+    @property
+    def shaped(self) -> tuple[FeatureTerm, ...]:
+        """Features with a number that is estimated, hence `b_f`."""
+        return tuple(f for f in self.block.features if f.parameter is not None)
+
+    @property
+    def random(self) -> bool:
+        """Whether it has member random effects, hence `u_l1` and `sigma_l1`."""
+        return self.block.random
+
+    @property
+    def slopes(self) -> bool:
+        """Whether slopes vary over members, hence `u_slope_l1` and `sigma_slope_l1`."""
+        return bool(self.block.slopes)
+
+    @property
+    def effects(self) -> bool:
+        """Whether it has member effects of any kind."""
+        return self.random or self.slopes
+
+    @property
+    def walk(self) -> bool:
+        """Whether the member effects are random walks over memberships (`ar =`)."""
+        return self.block.autoregressive is not False
+
+    @property
+    def weight(self) -> WeightFunction:
+        """The weight function."""
+        return self.block.weight
+
+    @property
+    def estimated(self) -> bool:
+        """Whether its weights have parameters, hence `b_w`."""
+        return self.weight.estimated
+
+    @property
+    def offset(self) -> bool:
+        """Whether it has a known sum: of `fix()` terms, or of coefficients that are held."""
+        return bool(self.block.fixed or self.held)
+
+    @property
+    def b(self) -> str:
+        """Name of the coefficients of the member covariates."""
+        return f"b_l1{self.suffix}"
+
+    @property
+    def u(self) -> str:
+        """Name of the member effects."""
+        return f"u_l1{self.suffix}"
+
+    @property
+    def sigma(self) -> str:
+        """Name of the member effects' standard deviation."""
+        return f"sigma_l1{self.suffix}"
+
+    @property
+    def u_slope(self) -> str:
+        """Name of the members' own slopes, less the common ones."""
+        return f"u_slope_l1{self.suffix}"
+
+    @property
+    def sigma_slope(self) -> str:
+        """Name of the standard deviations of the members' slopes."""
+        return f"sigma_slope_l1{self.suffix}"
+
+    @property
+    def memberships(self) -> str:
+        """Name of the dimension of the block's memberships."""
+        return f"membership{self.suffix}" if self.partial else "membership"
+
+    @property
+    def step(self) -> str:
+        """Name of the independent steps whose sums are the effects of a random walk."""
+        return f"step_l1{self.suffix}"
+
+    @property
+    def path(self) -> str:
+        """Name of the random walks with steps of sd 1."""
+        return f"path_l1{self.suffix}"
+
+    @property
+    def b_w(self) -> str:
+        """Name of the weight coefficients."""
+        return f"b_w{self.suffix}"
+
+    @property
+    def b_f(self) -> str:
+        """Name of the features' estimated numbers: a cut, a kappa, an exponent."""
+        return f"b_f{self.suffix}"
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters of the block."""
+        s, out = self.suffix, []
+        if self.covariates:
+            out.append(Parameter(self.b, (f"covariate_l1{s}",), "real", "coefficient"))
+        if self.estimated:
+            out.append(Parameter(self.b_w, (f"coefficient_w{s}",), "real", "weight"))
+        if self.shaped:
+            out.append(Parameter(self.b_f, (f"coefficient_f{s}",), "real", "feature"))
+        if self.random:
+            out.append(Parameter(self.sigma, (), "positive", "sd"))
+            units = self.memberships if self.walk else f"member{s}"
+            out.append(Parameter(self.u, (units,), "real", "effect"))
+        if self.slopes:
+            slope = f"slope_l1{s}"
+            out.append(Parameter(self.sigma_slope, (slope,), "positive", "sd"))
+            out.append(Parameter(self.u_slope, (f"member{s}", slope), "real", "effect"))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class NestingPart:
+    """One `hm()` block of a model: random effects with level-3 covariates, or dummies.
+
+    `held` and `all_held` are those of `MemberPart`, of `b_l3`.
+    """
+
+    block: NestingBlock
+    suffix: str
+    terms: tuple[Term, ...]
+    held: Held = ()
+    all_held: bool = False
+
+    @property
+    def random(self) -> bool:
+        """Whether units have random effects (else fixed ones)."""
+        return self.block.effect == "RE"
+
+    @property
+    def covariates(self) -> bool:
+        """Whether it has `b_l3`: of level-3 covariates, or of the dummies of fixed effects."""
+        return (not self.random or bool(self.terms)) and not self.all_held
+
+    @property
+    def offset(self) -> bool:
+        """Whether it has a known sum: of `fix()` terms, or of coefficients that are held."""
+        return bool(self.block.fixed or self.held)
+
+    @property
+    def b(self) -> str:
+        """Name of the level-3 coefficients."""
+        return f"b_l3{self.suffix}"
+
+    @property
+    def u(self) -> str:
+        """Name of the nesting effects."""
+        return f"u_l3{self.suffix}"
+
+    @property
+    def sigma(self) -> str:
+        """Name of the nesting effects' standard deviation."""
+        return f"sigma_l3{self.suffix}"
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters of the block."""
+        s, out = self.suffix, []
+        if self.covariates:
+            out.append(Parameter(self.b, (f"covariate_l3{s}",), "real", "coefficient"))
+        if self.random:
+            out.append(Parameter(self.sigma, (), "positive", "sd"))
+            out.append(Parameter(self.u, (f"nesting{s}",), "real", "effect"))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model, frozen: everything that decides a program but the families of its priors.
+
+    Attributes
+    ----------
+    formula : Formula
+    family : Family
+    intercept : bool
+        Whether it has an intercept that is estimated.
+    terms : tuple of Term
+        Level-2 predictors (level-3 ones have gone to their nesting part); empty if every one of
+        their coefficients is held.
+    written : tuple of Term
+        Level-2 predictors, whether their coefficients are held or not: what is encoded.
+    members, nestings : tuple
+    held : Held
+        Coefficients of `b_l2` that are held at a number.
+    """
+
+    formula: Formula
+    family: Family
+    intercept: bool
+    terms: tuple[Term, ...]
+    written: tuple[Term, ...]
+    fixed: tuple[FixedTerm, ...]
+    members: tuple[MemberPart, ...]
+    nestings: tuple[NestingPart, ...]
+    held: Held = ()
+
+    @property
+    def offset(self) -> bool:
+        """Whether groups have a known offset: `fix()`, `offset()`, coefficients that are held."""
+        return bool(
+            self.fixed
+            or self.formula.offset
+            or self.held
+            or any(part.offset and not part.estimated for part in self.members)
+            or any(nest.offset for nest in self.nestings)
+        )
+
+    @property
+    def spanned(self) -> bool:
+        """Whether something free takes up a constant: an intercept, a baseline, strata."""
+        return self.intercept or not self.family.intercept
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether a constant is in the model, free or held: categories then have a base level."""
+        return self.spanned or INTERCEPT in dict(self.held)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every parameter, in the order in which summaries show them."""
+        out: list[Parameter] = []
+        if self.intercept or self.terms:
+            out.append(Parameter("b_l2", ("covariate_l2",), "real", "coefficient"))
+        out += [p for part in self.members for p in part.parameters]
+        out += [p for part in self.nestings for p in part.parameters]
+        out.extend(self.family.parameters)
+        rank = {"coefficient": 0, "weight": 1, "feature": 2, "shape": 3, "sd": 4, "effect": 5}
+        return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
+
+    @property
+    def sampled(self) -> tuple[Parameter, ...]:
+        """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks.
+
+        `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
+        ``b_l2 = (alpha - centre' slopes, beta_l2)``. The steps ``step_l1`` are in the order by
+        member, then time; ``u_l1`` are their sums.
+        """
+        steps = {
+            p.u: Parameter(p.step, (p.memberships,), "real", "effect")
+            for p in self.members
+            if p.walk
+        }
+        out: list[Parameter] = []
+        if self.intercept:
+            out.append(Parameter("alpha", (), "real", "coefficient"))
+        if self.terms:
+            out.append(Parameter("beta_l2", ("slope_l2",), "real", "coefficient"))
+        rest = (p for p in self.parameters if p.name != "b_l2")
+        return (*out, *(steps.get(p.name, p) for p in rest))
+
+
+def build_spec(
+    formula: Formula, family: Family, levels: Mapping[str, int] | None = None
+) -> ModelSpec:
+    """The model of a formula and a family.
+
+    Parameters
+    ----------
+    formula : Formula
+    family : Family
+    levels : mapping, optional
+        Label of a term outside `mm()` -> index of the `hm()` block to which it belongs (its
+        level-3 predictors). Terms not named are level 2. Found by `find_levels`.
+
+    Raises
+    ------
+    FormulaError
+        If the family cannot take the formula.
+    """
+    levels = levels or {}
+    _check_family(formula, family)
+    if family.for_outcome is not None:
+        family = family.for_outcome(formula.outcome.kind)
+    members = tuple(
+        MemberPart(block, suffix, partial=bool(formula.kinds))
+        for block, suffix in zip(
+            formula.members, _suffixes([b.name for b in formula.members]), strict=True
+        )
+    )
+    suffixes = _suffixes([b.name for b in formula.nestings])
+    nestings = tuple(
+        NestingPart(block, suffix, _level3_terms(formula, block, index, levels))
+        for index, (block, suffix) in enumerate(zip(formula.nestings, suffixes, strict=True))
+    )
+    terms = tuple(t for t in formula.terms if t.label not in levels)
+    return ModelSpec(
+        formula=formula,
+        family=family,
+        intercept=formula.intercept and family.intercept,
+        terms=terms,
+        written=terms,
+        fixed=formula.fixed,
+        members=members,
+        nestings=nestings,
+    )
+
+
+def _level3_terms(
+    formula: Formula, block: NestingBlock, index: int, levels: Mapping[str, int]
+) -> tuple[Term, ...]:
+    found = tuple(t for t in formula.terms if levels.get(t.label) == index)
+    return (*(block.terms or ()), *found)
+
+
+def _suffixes(names: list[str | None]) -> list[str]:
+    """Nothing for a single block; else the block's name or its number."""
+    if len(names) < 2:
+        return [""] * len(names)
+    suffixes = [f"_{name or number}" for number, name in enumerate(names, start=1)]
+    if len(set(suffixes)) < len(suffixes):
+        raise FormulaError(
+            f"Two blocks have the same name: {', '.join(s[1:] for s in suffixes)}.",
+            hint="Give each mm() its own `name=` and each hm() its own `block=`.",
+        )
+    return suffixes
+
+
+def _check_family(formula: Formula, family: Family) -> None:
+    if formula.outcome.kind not in family.outcome_kinds:
+        raise FormulaError(
+            f"The outcome `{formula.outcome.label}` does not fit family {family.name!r}.",
+            formula.text,
+            0,
+            len(formula.text.split("~")[0].rstrip()),
+            hint=f"{family.name} takes: {', '.join(_KIND_WORDS[k] for k in family.outcome_kinds)}.",
+        )
+    if formula.strata is not None and not family.needs_strata:
+        raise FormulaError(f"`strata()` belongs to family 'condlogit', not {family.name!r}.")
+    if formula.strata is None and family.needs_strata:
+        raise FormulaError(
+            f"Family {family.name!r} needs `+ strata(column)`: the choice sets.",
+            formula.text,
+            len(formula.text),
+            1,
+        )
+    for block in formula.members if formula.kinds else ():
+        _check_kinds(formula, block)
+
+
+def _check_kinds(formula: Formula, block: MemberBlock) -> None:
+    """Features that the program computes need a member of the kind in every group."""
+    part = MemberPart(block, "")
+    for feature in part.live:
+        raise FormulaError(
+            f"`{feature.label}` is estimated with the model, which is not available with several "
+            "kinds of members.",
+            formula.text,
+            feature.position,
+            len(feature.function),
+            hint="Use weights without parameters and give the feature its number.",
+        )
+
+
+_KIND_WORDS = {
+    "plain": "one column, such as `y ~ ...`",
+    "surv": "`Surv(time, event)`",
+    "cbind": "`cbind(successes, failures)`",
+}

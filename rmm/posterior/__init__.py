@@ -1,0 +1,1 @@
+"""Draws become answers: tables, predictions, comparisons, plots, files."""

@@ -1,0 +1,317 @@
+"""Leave-one-out cross-validation of a fit: PSIS, exact refits of what it cannot do, WAIC.
+
+The unit is what the likelihood factorises over given effects: the group, or the stratum.
+Vehtari, Gelman and Gabry (2017), Statistics and Computing 27, 1413-1432.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from rmm.backends import find_backend
+from rmm.backends.base import Run, Settings
+from rmm.backends.initial_values import initial_values
+from rmm.backends.languages import find_language
+from rmm.backends.progress_bar import progress_bar
+from rmm.backends.user_program import drawn_only
+from rmm.design.prepare import Model
+from rmm.design.priors.group_sizes import reported_draws
+from rmm.design.subset_groups import some_groups, some_rows
+from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning
+from rmm.posterior.diagnostics.summary import weighing
+from rmm.posterior.prediction.predict import log_likelihood, unit_labels
+from rmm.tables.read import Array
+
+if TYPE_CHECKING:
+    import xarray
+
+_SAME = 1e-9  # spread of a log likelihood that is none
+_NAMED = 8  # units named in a letter
+_RHAT = 1.05  # of a refit's log likelihood of one unit
+
+
+@dataclass(frozen=True)
+class Refits:
+    """What a refit without a unit needs: the fit's program, settings and engine."""
+
+    model: Model
+    program: str
+    settings: Settings
+    backend: str
+
+    def without(self, unit: int) -> Run:
+        """Sample again without the outcome of one unit.
+
+        Priors, centres, scales and baselines stay those of the fit, and so do its members and
+        nesting units: a member of no other group has its prior. Under constraint 2 the total of
+        the weights is that of the rows that are left.
+
+        Raises
+        ------
+        BackendError
+            With random walks of members (`ar =`): a unit is a part of them.
+        """
+        if any(part.walk for part in self.model.spec.members):
+            raise BackendError(
+                "loo(refit=True) cannot leave a group out of the random walks of ar =, whose steps "
+                "lead through it. loo() without refits and waic() are there; or fit without ar =."
+            )
+        model = without_unit(self.model, unit)
+        language, forms = find_language(find_backend(self.backend).language), model.priors.forms
+        values = language.values(model)
+        neutral = initial_values(model, self.settings.chains, self.settings.seed)
+        nuisance = language.nuisance(model.spec, model.design)
+        own = model.priors.data
+        starts = [{**nuisance, **language.initial(model.spec, forms, own, v)} for v in neutral]
+        if self.program != language.write(model.spec, forms, model.integration):  # the user's own
+            both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
+            starts = [drawn_only(self.program, language.name, s) for s in both]
+        run = find_backend(self.backend).run(self.program, values, starts, self.settings, None)
+        return replace(run, draws=reported_draws(model.spec, model.design.members, run.draws))
+
+
+def without_unit(model: Model, unit: int) -> Model:
+    """The model without the groups of one unit of its likelihood."""
+    groups = np.flatnonzero(unit_codes(model) != unit)
+    design = some_groups(model.design, model.grouped, groups)
+    outcome = model.spec.family.outcome_of_some(model.design.outcome, groups)
+    return replace(
+        model,
+        design=replace(design, outcome=outcome),
+        grouped=some_rows(model.grouped, groups),
+    )
+
+
+def unit_codes(model: Model) -> Array:
+    """(J,) unit of the likelihood of each group."""
+    strata = model.grouped.strata
+    if model.spec.family.unit == "group" or strata is None:
+        return np.arange(model.design.J)
+    return strata.code
+
+
+def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
+    """PSIS-LOO with `refits` of the units whose Pareto k is too large.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With groups ``posterior`` and ``log_likelihood``.
+    refits : Refits or None
+        None: a warning names the units instead.
+
+    Returns
+    -------
+    arviz_stats.ELPDData
+        Pointwise. Units that were refitted have Pareto k 0, as in `arviz_stats.reloo`.
+    """
+    import arviz_stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said below, with the units' names
+        result = arviz_stats.loo(_spread(tree), pointwise=True)
+    bad = _too_large(result)
+    if len(bad) == 0:
+        return result
+    if refits is None:
+        _warn_of_pareto(result, bad)
+        return result
+    return _refitted(result, tree, refits, bad)
+
+
+def _too_large(result: Any) -> Array:
+    """Numbers of the units whose Pareto k is above the threshold, or none."""
+    return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
+
+
+def _spread(tree: xarray.DataTree) -> xarray.DataTree:
+    """The tree, with a spread of 1e-9 where a unit's log likelihood is the same in all draws.
+
+    Such units exist (Cox: censored before the first event). Their weights are equal and need no
+    smoothing, but ArviZ refuses to fit a tail without spread.
+    """
+    likelihood = tree["log_likelihood"].to_dataset()
+    name = next(iter(likelihood.data_vars))
+    values = likelihood[name].to_numpy()
+    same = np.ptp(values, axis=(0, 1)) < _SAME
+    if not same.any():
+        return tree
+    noise = _SAME * np.random.default_rng(0).standard_normal(values.shape)
+    out = tree.copy()
+    out["log_likelihood"] = likelihood.assign(
+        {name: likelihood[name].copy(data=values + np.where(same, noise, 0.0))}
+    )
+    return out
+
+
+def _named(result: Any, units: Sequence[int] | Array) -> str:
+    """Labels of units, the first few of them."""
+    labels = result.pareto_k[result.pareto_k.dims[0]].to_numpy()[units]
+    return ", ".join(map(str, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+
+
+def _warn_of_pareto(result: Any, bad: Array) -> None:
+    named = _named(result, bad)
+    warnings.warn(
+        f"Pareto k is above {result.good_k:.2f} for {len(bad)} of {result.n_data_points} units "
+        f"({named}): their importance weights cannot be trusted, and elpd is too high or too low "
+        f"by an unknown amount. loo(refit=True) fits again without each of them ({len(bad)} "
+        "fits) and is exact.",
+        SpecificationWarning,
+        stacklevel=5,
+    )
+
+
+def _refitted(result: Any, tree: xarray.DataTree, refits: Refits, bad: Array) -> Any:
+    """Exact values of some units: log mean p(y_i | draws without i)."""
+    together = flat_log_likelihood(tree)
+    elpd, p = result.elpd_i.to_numpy().copy(), result.p_loo_i
+    everything = logsumexp(together, axis=0) - np.log(len(together))
+    p, mixed, doubts = everything - elpd, {}, {}
+    with progress_bar(None, "loo: refits") as listener:
+        for done, unit in enumerate(bad, start=1):
+            run = refits.without(int(unit))
+            each = log_likelihood(refits.model, run)[:, unit]
+            elpd[unit] = logsumexp(each) - np.log(len(each))
+            p[unit] = everything[unit] - elpd[unit]
+            result.pareto_k[int(unit)] = 0.0
+            weighed = weighing(run)
+            if weighed is None:
+                mixed[int(unit)] = _rhat(each, refits.settings.chains)
+            else:  # there are no chains that could be apart
+                doubts[int(unit)] = weighed.doubt()
+            if listener is not None:
+                listener(done, len(bad))
+    _warn_of_refits(result, mixed)
+    _warn_of_weights(result, doubts)
+    result.elpd_i = result.elpd_i.copy(data=elpd)
+    result.p_loo_i = result.elpd_i.copy(data=p)
+    result.elpd, result.p = float(elpd.sum()), float(p.sum())
+    result.se = float(np.sqrt(len(elpd) * np.var(elpd, ddof=1)))
+    result.warning = False
+    return result
+
+
+def _rhat(values: Array, chains: int) -> float:
+    """R-hat of draws of all chains, one after the other; NaN for a single chain."""
+    from arviz_stats.base import array_stats
+
+    each = values.reshape(chains, -1)
+    return float(np.squeeze(array_stats.rhat(each, chain_axis=0, draw_axis=1)))
+
+
+def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
+    """Refits whose chains do not agree on the one number that they are for."""
+    stuck = [unit for unit, rhat in mixed.items() if rhat > _RHAT]
+    if not stuck:
+        return
+    named = _named(result, stuck)
+    warnings.warn(
+        f"{len(stuck)} of {len(mixed)} refits have not converged (without {named}): R-hat of the "
+        f"log likelihood of what was left out is up to {max(mixed[u] for u in stuck):.2f} "
+        f"({_RHAT} wanted). Refits have the fit's settings: fit with more warmup and draws.",
+        ConvergenceWarning,
+        stacklevel=6,
+    )
+
+
+def _warn_of_weights(result: Any, doubts: Mapping[int, str]) -> None:
+    """Refits whose draws have weights that are not to be trusted, or too few of them."""
+    doubtful = [unit for unit, doubt in doubts.items() if doubt]
+    if not doubtful:
+        return
+    warnings.warn(
+        f"{len(doubtful)} of {len(doubts)} refits by weighted draws are not to be trusted (without "
+        f"{_named(result, doubtful)}): {doubts[doubtful[0]]}. Refits have the fit's settings: fit "
+        'with more effective draws (ess=), or with backend="stan" or backend="jags".',
+        ConvergenceWarning,
+        stacklevel=6,
+    )
+
+
+def flat_log_likelihood(tree: xarray.DataTree) -> Array:
+    """(S, units)."""
+    values = next(iter(tree["log_likelihood"].to_dataset().data_vars.values())).to_numpy()
+    return np.asarray(values.reshape(-1, values.shape[-1]))
+
+
+def waic(tree: xarray.DataTree) -> Any:
+    """The widely applicable information criterion, on the scale of elpd.
+
+    elpd = sum (lpd_i - p_i), lpd_i = log mean p(y_i | draws), p_i = var log p(y_i | draws):
+    Watanabe (2010); Vehtari, Gelman and Gabry (2017), equations 11 to 13.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With the group ``log_likelihood``, (chain, draw, unit).
+
+    Returns
+    -------
+    arviz_stats.ELPDData
+    """
+    from arviz_stats.utils import ELPDData
+
+    each = flat_log_likelihood(tree)
+    lpd = logsumexp(each, axis=0) - np.log(len(each))
+    p = each.var(axis=0, ddof=1)
+    elpd = lpd - p
+    if (p > 0.4).any():
+        warnings.warn(
+            f"The variance of the log likelihood is above 0.4 in {(p > 0.4).sum()} of {len(p)} "
+            "units: waic cannot be trusted there. Use loo().",
+            SpecificationWarning,
+            stacklevel=4,
+        )
+    like = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))[0, 0]
+    return ELPDData(
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(len(p) * np.var(elpd, ddof=1))),
+        p=float(p.sum()),
+        n_samples=len(each),
+        n_data_points=len(p),
+        scale="log",
+        warning=bool((p > 0.4).any()),
+        good_k=np.nan,
+        elpd_i=like.drop_vars(["chain", "draw"], errors="ignore").copy(data=elpd),
+    )
+
+
+def check_comparable(models: Mapping[str, Model]) -> None:
+    """Raise `DataError` unless all models have one family and the same outcomes of the same units.
+
+    Densities of different families are on different scales (a density of durations, a
+    probability of 0 and 1, a piecewise-constant baseline) and do not compare.
+    """
+    if len(models) < 2:
+        raise DataError('A comparison needs two fits or more: rmm.compare({"a": one, "b": two}).')
+    names = list(models)
+    first = models[names[0]]
+    for name in names[1:]:
+        other = models[name]
+        if other.spec.family.name != first.spec.family.name:
+            raise DataError(
+                f"{names[0]!r} has family {first.spec.family.name!r}, {name!r} "
+                f"{other.spec.family.name!r}: their likelihoods are on different scales."
+            )
+        ours, theirs = list(unit_labels(first)), list(unit_labels(other))
+        if ours != theirs:
+            odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
+            what = "they stand in different orders" if odd is None else f"only one has {odd}"
+            raise DataError(
+                f"{names[0]!r} has {len(ours)} units, {name!r} has {len(theirs)}; {what}. "
+                "Models are compared on the same units: fit both to the same table."
+            )
+        for key in first.spec.family.observed:
+            one, two = first.design.outcome[key], other.design.outcome[key]
+            if not np.array_equal(np.asarray(one), np.asarray(two)):
+                raise DataError(
+                    f"{names[0]!r} and {name!r} have different outcomes ({first.spec.family.name} "
+                    f"`{key}`): elpd of one cannot be set against that of the other."
+                )

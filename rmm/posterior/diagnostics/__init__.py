@@ -1,0 +1,1 @@
+"""Whether draws can be trusted, and what to try where they cannot."""

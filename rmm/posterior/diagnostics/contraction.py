@@ -1,0 +1,131 @@
+"""How much the data have narrowed each prior: 1 - var(posterior) / var(prior).
+
+0 says that the posterior is as wide as the prior, 1 that the prior has no part in it. Schad,
+Betancourt and Vasishth (2021), "Toward a principled Bayesian workflow in cognitive science",
+Psychological Methods 26, 103-126; Betancourt (2018), "Calibrating model-based inferences and
+decisions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.design.prepare import Model
+from rmm.design.priors.group_sizes import sampled_draws
+from rmm.formula.prior_distributions import draw, quantile, variance
+from rmm.formula.prior_syntax import Prior
+from rmm.posterior.diagnostics.summary import flatten
+
+if TYPE_CHECKING:
+    import xarray
+
+Array = np.ndarray[Any, Any]
+#: Below it the posterior's sd is above 0.8 of the prior's.
+MOSTLY_PRIOR = 0.36
+_QUARTILES = (0.25, 0.75)
+_DRAWS, _SEED = 20_000, 20_190_905  # of sums of priors that have no variance
+#: A parameter as a sum of a factor times a quantity with a prior, for each of these.
+Sum = tuple[tuple[float, Prior], ...]
+
+
+def contraction(model: Model, posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
+    """The contraction of each element of some parameters.
+
+    Parameters
+    ----------
+    model : Model
+        Its priors are those that the draws have been made with.
+    posterior : xarray.Dataset
+        Draws, (chain, draw, ...).
+    names : list of str
+        Structural parameters.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index as in `summarise`. ``contraction``: 1 - var(posterior) / var(prior), or
+        1 - (ratio of the interquartile ranges)^2 where the prior has no variance; NaN for values
+        that are held fixed. ``quartiles`` (bool) says which.
+    """
+    labels: list[str] = []
+    rows: list[tuple[float, bool]] = []
+    priors = dict(_priors(model))
+    for name in names:
+        found, draws = flatten(_at_prior(model, posterior, name))
+        labels += found
+        each = draws.reshape(-1, len(found)).T
+        rows += [_one(prior, x) for prior, x in zip(priors[name], each, strict=True)]
+    table = pd.DataFrame(rows, columns=["contraction", "quartiles"], index=labels)
+    return table.astype({"contraction": float, "quartiles": bool}).rename_axis("parameter")
+
+
+def _at_prior(model: Model, posterior: xarray.Dataset, name: str) -> xarray.DataArray:
+    """Draws on the scale of the parameter's prior: see `rmm.design.priors.group_sizes`."""
+    weights = [part.b_w for part in model.spec.members if part.b_w in posterior]
+    draws = {one: posterior[one].to_numpy() for one in {*weights, name}}
+    found = sampled_draws(model.spec, model.design.members, draws)
+    return posterior[name].copy(data=found[name])
+
+
+def _one(prior: Sum, draws: Array) -> tuple[float, bool]:
+    """Contraction of one element, and whether it is of quartiles."""
+    wide = sum(factor**2 * variance(one) for factor, one in prior)
+    if wide == 0:
+        return np.nan, False
+    if np.isfinite(wide):
+        return float(1 - np.var(draws, ddof=1) / wide), False
+    low, high = np.quantile(draws, _QUARTILES)
+    return float(1 - ((high - low) / _interquartile(prior)) ** 2), True
+
+
+def _interquartile(prior: Sum) -> float:
+    """Of a sum by drawing from it; the seed is fixed, so that the same fit has the same table."""
+    if len(prior) == 1:
+        (factor, one), *_ = prior
+        return float(abs(factor) * np.ptp(quantile(one, np.array(_QUARTILES))))
+    rng = np.random.default_rng(_SEED)
+    total = sum(factor * draw(one, _DRAWS, rng) for factor, one in prior)
+    return float(np.ptp(np.quantile(total, _QUARTILES)))
+
+
+def _priors(model: Model) -> Iterator[tuple[str, list[Sum]]]:
+    """Structural parameter -> the prior of each of its elements."""
+    known = model.priors.elements
+    for parameter in model.spec.parameters:
+        if parameter.name in known:
+            yield parameter.name, [((1.0, prior),) for prior in known[parameter.name]]
+        elif parameter.name == "b_l2":
+            slopes: list[Sum] = [((1.0, prior),) for prior in known.get("beta_l2", ())]
+            yield "b_l2", [intercept_prior(model), *slopes] if model.spec.intercept else slopes
+
+
+def intercept_prior(model: Model) -> Sum:
+    """The prior of the intercept at zero of all predictors.
+
+    It is that of alpha - c' b: b all slopes, c the centres at which the prior is stated (0 where
+    the user stated one of the intercept).
+    """
+    spec, design, known = model.spec, model.design, model.priors.elements
+    out = [(1.0, known["alpha"][0])]
+    centres: list[tuple[str, Array]] = [("beta_l2", design.center_l2)]
+    centres += [(p.b, m.b_center) for p, m in zip(spec.members, design.members, strict=True)]
+    centres += [(p.b, n.center) for p, n in zip(spec.nestings, design.nestings, strict=True)]
+    for name, centre in centres:
+        if name in known:
+            pairs = zip(centre, known[name], strict=True)
+            out += [(-float(c), prior) for c, prior in pairs if c != 0]
+    return tuple(out)
+
+
+def mostly_prior(table: pd.DataFrame) -> list[str]:
+    """Names of the rows of a summary whose contraction is below `MOSTLY_PRIOR`."""
+    return [str(name) for name in table.index[table["contraction"] < MOSTLY_PRIOR]]
+
+
+def by_quartiles(table: pd.DataFrame) -> list[str]:
+    """Names of the rows of `contraction` that compare interquartile ranges."""
+    return [str(name) for name in table.index[table["quartiles"]]]

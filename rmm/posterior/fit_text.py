@@ -1,0 +1,122 @@
+"""What a fit says of itself: headline, table, and the warning where it has not converged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rmm.posterior.diagnostics.contraction import MOSTLY_PRIOR, by_quartiles, mostly_prior
+from rmm.posterior.diagnostics.summary import Diagnostics, Weighing
+
+if TYPE_CHECKING:
+    from rmm.backends.base import Settings
+    from rmm.design.prepare import Model
+
+_PLAIN = (0.005, 1e6)  # sds that three decimals show
+_OWN_SCALE = ("mean", "sd", "q2.5", "median", "q97.5", "mcse_mean")  # in the parameter's unit
+_ADVICE_LINES = 3  # of the warning; the diagnostics hold all
+_NOTHING_KNOWN = "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A summary without columns that are missing throughout, such as R-hat of weighted draws."""
+    return table.dropna(axis="columns", how="all") if len(table) else table
+
+
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """A summary as text: three decimals, or three digits where these would say nothing.
+
+    Which of both is decided by the sd of the row: the coefficient of a variable in millions has an
+    sd such as 5.4e-07.
+    """
+    kept = shown(table)
+    if "sd" not in kept:
+        return kept.map(_decimals)
+    plain = (kept["sd"].isna() | (kept["sd"] == 0) | kept["sd"].between(*_PLAIN)).to_numpy()
+    columns = {
+        name: [
+            _decimals(v) if name not in _OWN_SCALE or normal else _digits(v)
+            for v, normal in zip(kept[name], plain, strict=True)
+        ]
+        for name in kept
+    }
+    return pd.DataFrame(columns, index=kept.index)
+
+
+def _decimals(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _digits(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3g}"
+
+
+def headline(
+    model: Model, backend: str, settings: Settings, found: Diagnostics, engine: Mapping[str, Any]
+) -> str:
+    """Family, engine, sizes and convergence; a second line where the engine was chosen."""
+    spec, design = model.spec, model.design
+    units = [f"{design.J} groups"]
+    units += [f"{m.n_members} members" for m in design.members]
+    units += [f"{n.n_units} nesting units" for n in design.nestings]
+    state = "converged" if found.converged else "NOT CONVERGED"
+    line = (
+        f"{spec.family.name}, {backend}: {', '.join(units)}; "
+        f"{settings.chains} chains x {settings.draws} draws, {state} ({found.short})"
+    )
+    return f"{line}\n{engine['chosen']}" if engine.get("chosen") else line
+
+
+def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[str, str]) -> str:
+    """Why a fit has not converged, and what to do: the end of the warning that says so."""
+    if weighed is None:
+        why = (
+            f"largest R-hat {found.max_rhat:.3f} ({found.worst_rhat}), smallest bulk ESS "
+            f"{found.min_ess_bulk:.0f} and tail ESS {found.min_ess_tail:.0f} ({found.worst_ess}; "
+            f"{found.ess_wanted:.0f} wanted), {found.divergences} divergences"
+        )
+    else:
+        why = weighed.problem() or (
+            f"{found.min_ess_bulk:.0f} effective draws, {found.ess_wanted:.0f} wanted"
+        )
+    lines = list(advice.values())[:_ADVICE_LINES] or [_NOTHING_KNOWN]
+    return f"{why}.\n" + "\n".join(f"* {line}" for line in lines)
+
+
+def remarks(
+    model: Model,
+    together: Mapping[str, list[list[Any]]],
+    table: pd.DataFrame,
+    contraction: pd.DataFrame,
+) -> str:
+    """What a reader of a summary must know: groups left out, effects, and priors.
+
+    Parameters
+    ----------
+    model : Model
+    together : mapping
+        Name of member effects -> sets of members that are always in the same groups.
+    table : pandas.DataFrame
+        The summary that is shown.
+    contraction : pandas.DataFrame
+        Of `rmm.posterior.diagnostics.contraction.contraction`.
+    """
+    lines = [] if model.dropped is None else [f"{model.dropped}."]
+    for name, sets in together.items():
+        if sets:
+            lines.append(
+                f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
+                "same groups; their effects\nare identified only in sum "
+                "(diagnostics()['always_together'])."
+            )
+    found = {
+        f"Mostly prior (contraction below {MOSTLY_PRIOR:g})": mostly_prior(table),
+        "Contraction of interquartile ranges (the prior has no variance)": [
+            name for name in by_quartiles(contraction) if name in table.index
+        ],
+    }
+    lines += [f"{what}: {', '.join(names)}." for what, names in found.items() if names]
+    return "\n".join(lines)

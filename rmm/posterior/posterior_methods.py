@@ -1,0 +1,280 @@
+"""What can be asked of a fit: predictions, cross-validation, variances, checks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.arguments import check_seed, readable_methods
+from rmm.backends import find_backend
+from rmm.backends.base import Run, Settings
+from rmm.backends.languages import find_language
+from rmm.design.columns.outcome import outcome_parts
+from rmm.design.prepare import Model
+from rmm.errors import BackendError, SpecificationWarning
+from rmm.posterior.cross_validation import Refits, loo, waic
+from rmm.posterior.diagnostics.contraction import contraction
+from rmm.posterior.draws import text_labels, to_datatree
+from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
+from rmm.posterior.prediction.predictive_checks import check
+from rmm.posterior.variance_components import variance_components
+from rmm.tables.read import Array
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@readable_methods(BackendError)
+class AfterFit:
+    """The methods of `rmm.Fit` that need posterior draws and the model, nothing else."""
+
+    model: Model
+    run: Run
+    program: str
+    backend: str
+    settings: Settings
+
+    @cached_property
+    def draws(self) -> xarray.DataTree:
+        """ArviZ DataTree: posterior, sample_stats, observed_data, constant_data."""
+        return to_datatree(self.run, self.model)
+
+    @cached_property
+    def _contraction(self) -> pd.DataFrame:
+        """See `contraction`; NaN where the program, and so its priors, are the user's own."""
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        table = contraction(self.model, posterior, [n for n in names if n in posterior])
+        if self._own_program:
+            return table.assign(contraction=np.nan, quartiles=False)
+        return table
+
+    @property
+    def _own_program(self) -> bool:
+        """Whether the program is other than what this model is written as."""
+        language = find_language(find_backend(self.backend).language)
+        model = self.model
+        written = language.write(model.spec, model.priors.forms, model.integration)
+        return self.program != written
+
+    def _seed(self, seed: int | None) -> int:
+        check_seed(seed, BackendError)
+        return self.settings.seed if seed is None else seed
+
+    def predict(
+        self,
+        newdata: Any = None,
+        kind: str = "mean",
+        *,
+        effects: str = "all",
+        draws: bool = False,
+        seed: int | None = None,
+    ) -> Any:
+        """Predictions for the groups of the fit, or for new groups.
+
+        New groups are made of known and new members, in known and new nesting units. Categories,
+        `transform=`, and the total of weights under constraint 2 are those of the fit; group
+        sizes and group aggregates are those of the new table.
+
+        Parameters
+        ----------
+        newdata : frame, table, mapping or path, optional
+            One row per membership, with the formula's columns; the outcome may be left out.
+        kind : {"mean", "outcome", "linear"}
+            Expected outcome, a new outcome (its own noise included), or the linear predictor.
+        effects : {"all", "known", "none"}
+            ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
+            the same for a member in all its groups; ``"known"``: effects of new ones are 0;
+            ``"none"``: all member and nesting effects are 0.
+        draws : bool
+            Whether to give all draws.
+        seed : int, optional
+            Of new effects and new outcomes; default: the fit's.
+
+        Returns
+        -------
+        pandas.DataFrame or xarray.DataArray
+            One row per group, sorted: mean, sd, q2.5, median, q97.5; with `draws` an array
+            (chain, draw, group).
+
+        Raises
+        ------
+        DataError
+            For columns, levels or units that the fit does not know.
+        BackendError
+            If the fit did not keep effects that are needed (monitor="structural").
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> new = fit.predict({"x": [0.0, 10.0]})
+        >>> list(new.columns)
+        ['mean', 'sd', 'q2.5', 'median', 'q97.5']
+        >>> new["mean"].diff().iloc[1] > 8
+        np.True_
+        >>> fit.predict(draws=True).dims
+        ('chain', 'draw', 'group')
+        """
+        chosen = self._seed(seed)
+        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
+        return self._array(values, "group", labels) if draws else table(labels, values)
+
+    def log_likelihood(self) -> xarray.DataArray:
+        """Pointwise log likelihood (chain, draw, unit); units are groups, or strata.
+
+        It is then the group ``log_likelihood`` of `draws` too.
+        """
+        import xarray
+
+        dim = self.model.spec.family.unit
+        values = log_likelihood(self.model, self.run)
+        found = self._array(values, dim, unit_labels(self.model)).rename("log_likelihood")
+        self.draws["log_likelihood"] = xarray.DataTree(xarray.Dataset({"y": found}))
+        return found
+
+    def posterior_predictive(self, seed: int | None = None) -> xarray.DataArray:
+        """New outcomes of the fit's groups (chain, draw, group), not censored.
+
+        They are then the group ``posterior_predictive`` of `draws` too.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        xarray.DataArray
+            In the unit of the outcome; durations in that of the time column.
+        """
+        import xarray
+
+        found = self.predict(kind="outcome", draws=True, seed=seed).rename("posterior_predictive")
+        self.draws["posterior_predictive"] = xarray.DataTree(xarray.Dataset({"y": found}))
+        return found
+
+    def _pointwise(self) -> xarray.DataTree:
+        """Structural parameters and the log likelihood, for ArviZ."""
+        import xarray
+
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        return xarray.DataTree.from_dict(
+            {
+                "posterior": posterior[[n for n in names if n in posterior]],
+                "log_likelihood": xarray.Dataset({"y": self.log_likelihood()}),
+            }
+        )
+
+    def loo(self, *, refit: bool = False) -> Any:
+        """Leave-one-out cross-validation by Pareto-smoothed importance sampling.
+
+        Vehtari, Gelman and Gabry (2017), Statistics and Computing 27, 1413-1432, section 2; k^ and
+        its threshold: Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
+
+        The unit left out is the group, or the stratum of family condlogit, given the effects of
+        its members: prediction for another such group of known members.
+
+        Parameters
+        ----------
+        refit : bool
+            Fit again without each unit whose Pareto k is above the threshold (0.7 from 2,200
+            draws up), with the fit's program, priors and settings: exact for these.
+
+        Returns
+        -------
+        arviz_stats.ELPDData
+            Pointwise: ``elpd``, ``se``, ``p``, ``elpd_i``, ``pareto_k`` (0 where refitted).
+
+        Warns
+        -----
+        SpecificationWarning
+            Without `refit`, names the units whose Pareto k is too large.
+        ConvergenceWarning
+            Names the units whose refits have not converged, or whose weights are not to be
+            trusted.
+        """
+        refits = Refits(self.model, self.program, self.settings, self.backend)
+        return loo(self._pointwise(), refits if refit else None)
+
+    def waic(self) -> Any:
+        """The widely applicable information criterion; see `waic`."""
+        return waic(self._pointwise())
+
+    def variance_components(self) -> pd.DataFrame:
+        """Variances and shares per level; see `variance_components`."""
+        return variance_components(self.model, self.run)
+
+    def conditional_effects(
+        self,
+        variable: str,
+        *,
+        values: Any = None,
+        at: Mapping[str, Any] | None = None,
+        points: int = 25,
+        kind: str | None = None,
+        effects: str = "none",
+    ) -> pd.DataFrame:
+        """The expected outcome over one covariate, the others at their mean or base level.
+
+        Parameters
+        ----------
+        variable, values, at, points
+            See `rmm.posterior.prediction.conditional_effects.reference_groups`.
+        kind : {"mean", "linear", "outcome"}, optional
+            Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
+            the other choices.
+        effects : {"none", "all"}
+            ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `variable`; columns mean, sd, q2.5, median, q97.5.
+        """
+        grid, groups = reference_groups(self.model, variable, values, at, points)
+        default = "linear" if self.model.spec.family.needs_strata else "mean"
+        found = self.predict(groups, kind or default, effects=effects)
+        return found.set_axis(pd.Index(grid, name=variable))
+
+    def check(self, kind: str = "auto", seed: int | None = None) -> pd.DataFrame:
+        """A posterior predictive check as a table.
+
+        Parameters
+        ----------
+        kind : {"auto", "statistics", "survival"}
+            ``"statistics"``: mean, sd, least and greatest outcome, or the share of ones, in the
+            data and in replications; ``"survival"``: Kaplan-Meier curve and bands of replications.
+        seed : int, optional
+            Of the replications; default: the fit's.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `statistics` and `survival`.
+        """
+        grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
+        with warnings.catch_warnings():  # which label is 1 was reported by the fit
+            warnings.simplefilter("ignore", SpecificationWarning)
+            parts = outcome_parts(outcome, self.model.spec.family, grouped.group_frame)
+        chosen = self._seed(seed)
+        _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
+        return check(kind, outcome.kind, parts, new)
+
+    def _array(self, values: Array, dim: str, labels: Array) -> xarray.DataArray:
+        """(S, units) as (chain, draw, unit)."""
+        import xarray
+
+        chains = next(iter(self.run.draws.values())).shape[0]
+        shaped = values.reshape(chains, -1, values.shape[1])
+        coords = {"chain": np.arange(chains), "draw": np.arange(shaped.shape[1]),
+                  dim: text_labels(labels)}  # fmt: skip
+        return xarray.DataArray(shaped, dims=("chain", "draw", dim), coords=coords)

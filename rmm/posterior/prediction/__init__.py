@@ -1,0 +1,1 @@
+"""Predictions of known and new groups, and checks of the model by them."""

@@ -1,0 +1,118 @@
+"""Posterior predictive checks: the data beside data that the fitted model would give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from rmm.errors import DataError
+from rmm.posterior.diagnostics.summary import QUANTILES, spread
+from rmm.tables.read import Array
+
+STATISTICS: Mapping[str, Callable[[Array], Array]] = {
+    "mean": lambda y: y.mean(axis=-1),
+    "sd": lambda y: y.std(axis=-1, ddof=1),
+    "min": lambda y: y.min(axis=-1),
+    "max": lambda y: y.max(axis=-1),
+}
+
+
+def statistics(observed: Array, replicated: Array) -> pd.DataFrame:
+    """Statistics of the outcome and of its replications.
+
+    Parameters
+    ----------
+    observed : (J,) array
+    replicated : (S, J) array
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``statistic`` (mean, sd, min, max; the share of ones where all are 0 or 1); columns
+        observed, then mean, sd and quantiles of the replications, and ``p``: the share of
+        replications above the data, ties half (Gelman, Meng and Stern 1996).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = statistics(np.array([0, 1, 1]), np.array([[0, 0, 1], [1, 1, 1]]))
+    >>> table[["observed", "p"]].round(2)
+                   observed    p
+    statistic
+    share of ones      0.67  0.5
+    """
+    binary = bool(np.isin(observed, (0, 1)).all())
+    chosen = {"share of ones": STATISTICS["mean"]} if binary else STATISTICS
+    rows = {}
+    for name, statistic in chosen.items():
+        here, there = float(statistic(observed)), statistic(replicated)
+        p = float(np.mean(there > here) + 0.5 * np.mean(there == here))
+        each = {k: float(v) for k, v in spread(there).items()}
+        rows[name] = {"observed": here, **each, "p": p}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic")
+
+
+def survival(time: Array, event: Array, replicated: Array, points: int = 100) -> pd.DataFrame:
+    """Kaplan-Meier curve of the data, and survival curves of replications with bands.
+
+    Replications are not censored, so that theirs is the share that is longer; the data's is the
+    product-limit estimate, which censoring that does not depend on the outcome leaves unbiased.
+
+    Parameters
+    ----------
+    time, event : (J,) arrays
+        `event` 1 where the end was seen.
+    replicated : (S, J) array
+    points : int
+        Of the grid, from 0 to the longest time, in the unit of `time`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``time``; columns observed, mean, q2.5, median, q97.5.
+    """
+    grid = np.linspace(0.0, float(time.max()), points)
+    ordered = np.sort(replicated, axis=1)
+    longer = np.array(
+        [1.0 - np.searchsorted(row, grid, side="right") / len(row) for row in ordered]
+    )
+    low, median, high = np.quantile(longer, QUANTILES, axis=0)
+    columns = {"observed": kaplan_meier(time, event, grid), "mean": longer.mean(axis=0),
+               "q2.5": low, "median": median, "q97.5": high}  # fmt: skip
+    return pd.DataFrame(columns, index=pd.Index(grid, name="time"))
+
+
+def kaplan_meier(time: Array, event: Array, grid: Array) -> Array:
+    """S(t) = product over event times up to t of 1 - d/n (Kaplan and Meier 1958)."""
+    times = np.unique(time[event == 1])
+    at_risk = len(time) - np.searchsorted(np.sort(time), times, side="left")
+    ends = np.searchsorted(np.sort(time[event == 1]), times, side="right")
+    deaths = np.diff(np.concatenate([[0], ends]))
+    steps = np.concatenate([[1.0], np.cumprod(1.0 - deaths / at_risk)])
+    return np.asarray(steps[np.searchsorted(times, grid, side="right")])
+
+
+def check(
+    kind: str, outcome_kind: str, parts: tuple[Array, ...], replicated: Array
+) -> pd.DataFrame:
+    """The table of a kind of check; ``"auto"`` is survival for `Surv()`, else statistics.
+
+    Raises
+    ------
+    DataError
+        For a kind that is unknown or does not fit the outcome.
+    """
+    if kind == "auto":
+        kind = "survival" if outcome_kind == "surv" else "statistics"
+    if kind not in ("statistics", "survival"):
+        raise DataError(f"Unknown kind of check {kind!r}. Known: auto, statistics, survival.")
+    if (kind == "survival") != (outcome_kind == "surv"):
+        raise DataError(
+            f"The check {kind!r} does not fit this outcome: censored durations have "
+            '"survival", all others "statistics".'
+        )
+    if kind == "survival":
+        return survival(parts[0], parts[1], replicated)
+    return statistics(parts[0], replicated)

@@ -1,0 +1,317 @@
+"""What the priors alone say of the outcome: parameters, then outcomes, drawn before any fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.arguments import check_seed, readable
+from rmm.backends.base import Run
+from rmm.design.members.memberships import Membership
+from rmm.design.prepare import Model, prepare
+from rmm.design.priors.group_sizes import reported_draws
+from rmm.errors import DataError, PriorError
+from rmm.families import find_family
+from rmm.formula.prior_distributions import draw
+from rmm.model.spec import MemberPart
+from rmm.posterior.prediction.predict import predict
+from rmm.tables.read import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Probabilities outside of it are next to certainty.
+EXTREME = (0.01, 0.99)
+#: Durations beyond this factor of their median are implausible.
+FACTOR = 1000.0
+_QUANTILES = {"q2.5": 0.025, "q25": 0.25, "median": 0.5, "q75": 0.75, "q97.5": 0.975}
+_SALT = 0x9121
+_MOST_DRAWS = 1_000_000
+
+
+def quantiles(values: Array, at: list[float]) -> Array:
+    """Quantiles of values of which some may be infinite: nothing is interpolated."""
+    return np.asarray(np.quantile(values, at, method="nearest"))
+
+
+@dataclass(frozen=True)
+class PriorPredictive:
+    """Draws from the priors of a model, and what they make of each group's outcome.
+
+    Attributes
+    ----------
+    model : rmm.design.prepare.Model
+    seed : int
+    parameters : mapping
+        Parameter, as in summaries (``b_l1``, ``sigma_l1``) -> ``(S, *dims)`` draws; effects of
+        members and nesting units too.
+    groups : (J,) array
+        Labels of the groups.
+    linear : (S, J) array
+        Linear predictors.
+    mean : (S, J) array
+        Expected outcomes: probabilities (with ``cbind()``, numbers of successes), choice
+        probabilities within each stratum, mean durations; of family cox hazards relative to a
+        linear predictor of 0.
+    outcome : (S, J) array or None
+        Outcomes, durations not censored. None for family cox: its prior leaves the baseline hazard
+        to the data, so that there are no prior durations.
+    """
+
+    model: Model
+    seed: int
+    parameters: dict[str, Array] = field(repr=False)
+    groups: Array = field(repr=False)
+    linear: Array = field(repr=False)
+    mean: Array = field(repr=False)
+    outcome: Array | None = field(repr=False)
+
+    @cached_property
+    def shown(self) -> tuple[str, Array]:
+        """What plots show, and its (S, J) values: name of the quantity, then draws.
+
+        Probabilities of 0/1 outcomes, counts and choices; relative hazards; else outcomes.
+        """
+        if self.outcome is None:
+            return "relative hazard", self.mean
+        observed = self.model.design.outcome
+        if "y" in observed and np.issubdtype(observed["y"].dtype, np.integer):
+            return "probability", self.mean / observed.get("trials", 1)
+        return "outcome", self.outcome
+
+    def summary(self) -> pd.DataFrame:
+        """Quantiles over draws and groups of the linear predictor and of what follows from it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows ``linear predictor`` and ``probability``, ``relative hazard`` or ``outcome``;
+            columns q2.5, q25, median, q75, q97.5, in the unit of each.
+        """
+        name, values = self.shown
+        rows = {"linear predictor": self.linear, name: values}
+        table = {k: quantiles(v, list(_QUANTILES.values())) for k, v in rows.items()}
+        index = pd.Index(_QUANTILES, name="quantile")
+        return pd.DataFrame(table, index=index).T
+
+    @property
+    def implausible(self) -> float | None:
+        """Share of draws that no data look like; None where there is no such limit.
+
+        Of probabilities those outside .01 to .99, of durations those beyond a thousandfold of the
+        median in either direction.
+        """
+        name, values = self.shown
+        if name == "probability":
+            return float(np.mean((values < EXTREME[0]) | (values > EXTREME[1])))
+        if "time" not in self.model.spec.family.observed or self.outcome is None:
+            return None
+        with np.errstate(all="ignore"):  # durations of 0 and infinite ones are beyond it
+            logs = np.log(values) - np.log(quantiles(values, [0.5]))
+            return float(1 - np.mean(np.abs(logs) <= math.log(FACTOR)))
+
+    def plot(self) -> Figure:
+        """A histogram of the draws, with what was observed.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from rmm.posterior.plots import need_matplotlib
+
+        need_matplotlib()
+        from rmm.posterior.plots.prior_predictive import figure_of
+
+        return figure_of(self)
+
+    def __str__(self) -> str:
+        family, share = self.model.spec.family.name, self.implausible
+        table = self.summary().to_string(float_format=lambda v: f"{v:.4g}")
+        lines = [f"{self.model.formula}", f"{family}, priors alone: {len(self.linear)} draws, "
+                 f"{len(self.groups)} groups", "", table]  # fmt: skip
+        if share is not None:
+            what = (
+                f"Probabilities outside {EXTREME[0]:g} to {EXTREME[1]:g}"
+                if self.shown[0] == "probability"
+                else f"Durations beyond {FACTOR:,.0f} times or under 1/{FACTOR:,.0f} of the median"
+            )
+            lines += ["", f"{what}: {100 * share:.0f}%."]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@readable(DataError)
+def prior_predictive(
+    formula: str,
+    data: Any,
+    family: Any = "gaussian",
+    *,
+    priors: Any = "weakly_informative",
+    draws: int = 1000,
+    seed: int = 1,
+    transform: str | None = None,
+    missing: str = "error",
+    **options: Any,
+) -> PriorPredictive:
+    """What the priors of a model say of the outcome of each group, before any fit.
+
+    Parameters are drawn from their priors, effects from their distributions, then outcomes from
+    the family: Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), "Visualization in Bayesian
+    workflow", Journal of the Royal Statistical Society A 182, 389-402, section 3. No engine runs.
+
+    Parameters
+    ----------
+    formula, data, family, priors, transform, missing
+        As for `rmm.fit`. The outcome decides scales of default priors, as in a fit.
+    draws : int
+        Number of draws.
+    seed : int
+    **options
+        Those of the family: ``intervals=10`` for ``"cox"``.
+
+    Returns
+    -------
+    PriorPredictive
+        Printed it is a table; ``plot()`` draws it. Durations of family cox are not drawn: its
+        prior says nothing of the baseline hazard, so hazards relative to a linear predictor of 0
+        stand in for them.
+
+    Raises
+    ------
+    FormulaError, DataError, PriorError
+        As `rmm.fit` does; `PriorError` also where a draw of the weight coefficients gives no
+        finite weights.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> data = {"win": [0, 1, 1, 0, 1, 0], "x": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
+    >>> default = rmm.prior_predictive("win ~ 1 + x", data, family="binomial", seed=1)
+    >>> vague = rmm.prior_predictive("win ~ 1 + x", data, family="binomial", priors="rmm", seed=1)
+    >>> bool(default.implausible < 0.05), bool(vague.implausible > 0.9)
+    (True, True)
+    """
+    known = find_family(family, options)
+    model = prepare(formula, data, known, priors=priors, transform=transform, missing=missing)
+    return draw_prior_predictive(model, draws, seed)
+
+
+def draw_prior_predictive(model: Model, draws: int, seed: int) -> PriorPredictive:
+    """`prior_predictive` of a model that is prepared.
+
+    Raises
+    ------
+    PriorError
+        Where a draw of the weight coefficients gives no finite weights.
+    """
+    whole = isinstance(draws, int | np.integer) and not isinstance(draws, bool)
+    if not whole or not 1 <= draws <= _MOST_DRAWS:
+        raise PriorError(
+            f"`draws` must be a whole number from 1 to {_MOST_DRAWS:,}, not {draws!r}."
+        )
+    check_seed(seed, PriorError)
+    if seed is None:
+        raise PriorError("`seed` must be a whole number from 0, not None.")
+    parameters = draw_parameters(model, draws, np.random.default_rng([seed, _SALT]))
+    run = Run({name: values[None] for name, values in parameters.items()}, {}, 0.0, {})
+    kinds = ["linear", "mean"]
+    if model.spec.family.prior_outcomes:
+        kinds.append("outcome")
+    found: dict[str, Array] = {}
+    with np.errstate(all="ignore"):  # of vague priors: infinite durations and hazards
+        for kind in kinds:
+            groups, found[kind] = _predicted(model, run, kind, seed)
+    return PriorPredictive(model, seed, parameters, groups, found["linear"], found["mean"],
+                           found.get("outcome"))  # fmt: skip
+
+
+def _predicted(model: Model, run: Run, kind: str, seed: int) -> tuple[Array, Array]:
+    try:
+        return predict(model, run, None, kind, "all", seed)
+    except DataError as error:  # weights that are not finite
+        raise PriorError(
+            f"The priors of the weight coefficients reach values that give no weights: {error} "
+            "Or give priors that keep to values of the coefficients that do."
+        ) from error
+
+
+def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Parameter -> (S, *dims) draws from the priors, and of effects given their sds.
+
+    Parameters
+    ----------
+    model : Model
+    draws : int
+        S.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict
+        By the names of summaries; ``b_l2`` has its intercept at zero of all predictors.
+    """
+    found: dict[str, Array] = {}
+    for name, priors in model.priors.elements.items():
+        columns = [draw(prior, draws, rng) for prior in priors]
+        scalar = {p.name for p in model.spec.sampled if not p.dims}
+        found[name] = columns[0] if name in scalar else np.column_stack(columns)
+    found |= _level2(model, found, draws)
+    for part, member in zip(model.spec.members, model.design.members, strict=True):
+        found |= _member_effects(part, member, found, rng)
+    for nest, nesting in zip(model.spec.nestings, model.design.nestings, strict=True):
+        if nest.random:
+            sd = found[nest.sigma][:, None]
+            found[nest.u] = sd * rng.standard_normal((draws, nesting.n_units))
+    found = reported_draws(model.spec, model.design.members, found)
+    wanted = {p.name for p in model.spec.parameters}
+    return {name: values for name, values in found.items() if name in wanted}
+
+
+def _level2(model: Model, found: dict[str, Array], draws: int) -> dict[str, Array]:
+    """`b_l2`: the intercept is moved from the predictors' centres to zero."""
+    spec, design = model.spec, model.design
+    slopes = found.get("beta_l2", np.zeros((draws, 0)))
+    if not spec.intercept:
+        return {"b_l2": slopes} if spec.terms else {}
+    alpha = found["alpha"] - slopes @ design.center_l2
+    for part, member in zip(spec.members, design.members, strict=True):
+        if part.covariates:
+            alpha = alpha - found[part.b] @ member.b_center
+    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+        if nest.covariates:
+            alpha = alpha - found[nest.b] @ nesting.center
+    return {"b_l2": np.column_stack([alpha, slopes])}
+
+
+def _member_effects(
+    part: MemberPart, member: Membership, found: dict[str, Array], rng: np.random.Generator
+) -> dict[str, Array]:
+    """Effects of members: independent, random walks over their memberships, and slopes."""
+    out: dict[str, Array] = {}
+    if part.random:
+        count = member.n_members if member.walk is None else len(member.member)
+        steps = found[part.sigma][:, None] * rng.standard_normal((len(found[part.sigma]), count))
+        out[part.u] = steps if member.walk is None else _walked(steps, member)
+    if part.slopes:
+        sd = found[part.sigma_slope][:, None, :]
+        shape = (len(sd), member.n_members, sd.shape[2])
+        out[part.u_slope] = sd * rng.standard_normal(shape)
+    return out
+
+
+def _walked(steps: Array, member: Membership) -> Array:
+    """Sums of the steps along each member's memberships."""
+    walk = member.walk
+    assert walk is not None
+    out = steps.copy()
+    for row in np.argsort(walk.place):
+        if walk.previous[row] >= 0:
+            out[:, walk.effect[row]] += out[:, walk.previous[row]]
+    return out

@@ -1,0 +1,258 @@
+"""A fit in one NetCDF file: draws for any ArviZ, and what is needed to be a `Fit` again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.arguments import readable
+from rmm.backends.base import Run, Settings
+from rmm.design.prepare import prepare
+from rmm.errors import DataError, RmmError, SpecificationWarning
+from rmm.families import find_family
+
+if TYPE_CHECKING:
+    from rmm.posterior.fit import Fit
+
+FORMAT = 1
+#: Bytes in memory per byte of a file, and those that any file may take: a limit for `load`.
+_UNPACKED, _SMALL = 20, 100_000_000
+_DEEPEST = 4
+
+
+def check_folder(path: Path) -> None:
+    """Raise `DataError` where a file cannot be kept, if possible before a fit is computed."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder. Give the path of a file, such as fit.nc, in it.")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
+
+
+def save(fit: Fit, path: Path) -> Path:
+    """Write a fit; the file appears whole or not at all.
+
+    Groups: those of `Fit.draws`, and ``rmm`` with the formula, priors, settings, program, engine
+    and the used columns of the table (as Parquet bytes).
+    """
+    import xarray
+
+    check_folder(path)
+    buffer = io.BytesIO()
+    _parquet_types(fit.model.used).to_parquet(buffer)
+    program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)
+                      for k, v in fit.run.draws.items()}  # fmt: skip
+    about = xarray.Dataset(
+        {"table": ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8)), **program_arrays},
+        attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
+    )
+    tree = xarray.DataTree.from_dict({**{k: v.to_dataset() for k, v in fit.draws.children.items()},
+                                      "rmm": about})  # fmt: skip
+    for group in ("sample_stats", "posterior"):
+        for name, values in tree[group].to_dataset().data_vars.items():
+            if values.dtype == bool:
+                tree[group][str(name)] = values.astype(np.int8)
+    temporary = path.with_name(path.name + f".{os.getpid()}.part")
+    try:
+        tree.to_netcdf(temporary, engine="h5netcdf")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _large_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of whole numbers beyond 64 bits, which Parquet does not have."""
+    objects = [name for name in table.columns if table[name].dtype == object]
+    return [
+        name
+        for name in objects
+        if table[name].notna().any()
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in table[name].dropna())
+    ]
+
+
+def _categories(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Levels of each categorical column: Parquet keeps those that are text only."""
+    columns = {name: table[name] for name in table.columns}
+    return {
+        str(name): {"levels": list(c.cat.categories), "ordered": bool(c.cat.ordered)}
+        for name, c in columns.items()
+        if isinstance(c.dtype, pd.CategoricalDtype)
+    }
+
+
+def _parquet_types(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with codes for categories, and whole numbers beyond 64 bits as text."""
+    text = {name: table[name].map(str, na_action="ignore") for name in _large_columns(table)}
+    codes = {name: table[name].cat.codes for name in _categories(table)}
+    return _replaced(table, {**text, **codes})
+
+
+def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """The table that `_parquet_types` was given."""
+    changed: dict[str, Any] = {}
+    for name in about.get("large", []):
+        changed[name] = table[name].astype(object).map(int, na_action="ignore").astype(object)
+    for name, kind in about.get("categories", {}).items():
+        dtype = pd.CategoricalDtype(kind["levels"], ordered=kind["ordered"])
+        changed[name] = pd.Categorical.from_codes(table[name].to_numpy(), dtype=dtype)
+    return _replaced(table, changed)
+
+
+def _replaced(table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    out = table.copy(deep=False)
+    for name, values in columns.items():
+        out[name] = values
+    return out
+
+
+def _about(fit: Fit) -> dict[str, Any]:
+    settings = asdict(fit.settings)
+    return {
+        "formula": fit.model.formula,
+        "family": fit.model.spec.family.name,
+        "family_options": dict(fit.model.spec.family.options),
+        "priors": [fit.model.choice.base, *(s.text for s in fit.model.choice.statements)],
+        "transform": fit.model.transform,
+        "missing": fit.model.missing,
+        "na": fit.model.na,
+        "large": _large_columns(fit.model.used),
+        "categories": _categories(fit.model.used),
+        "backend": fit.backend,
+        "program": fit.program,
+        "settings": settings,
+        "engine": dict(fit.run.engine),
+        "seconds": fit.run.seconds,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple | set | np.ndarray) else str(value)
+
+
+@readable(DataError)
+def load(path: str | Path) -> Fit:
+    """Read a fit that `Fit.save` wrote.
+
+    Nothing in the file is evaluated: the formula and priors are parsed, the program is text until
+    it is fitted again.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    DataError
+        If the file is not there or is not a saved fit.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+    >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+    >>> path = fit.save("fit.nc")
+    >>> rmm.load(path).summary().equals(fit.summary())
+    True
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"`path` must be the path of a file that `Fit.save` wrote, not {path!r}.")
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        return _read(path)
+    except RmmError as error:
+        raise DataError(f"{path}: this is not a fit saved by rmm: {error}") from error
+    except Exception as error:  # whatever a file that another program wrote may cause
+        why = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: this is not a fit saved by rmm ({why}).") from error
+
+
+def _read(path: Path) -> Fit:
+    import xarray
+
+    from rmm.backends import find_backend
+    from rmm.backends.languages import find_language
+    from rmm.posterior.fit import Fit
+
+    _check_contents(path)
+    with xarray.open_datatree(path, engine="h5netcdf") as tree:
+        stored = tree["rmm"].to_dataset().load()
+        stats = tree["sample_stats"].to_dataset().load()
+    about = json.loads(stored.attrs["about"])
+    table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
+    table = _table_types(table, about)
+    family = find_family(about["family"], about.get("family_options"))
+    with warnings.catch_warnings():  # the fit has given them
+        warnings.simplefilter("ignore", SpecificationWarning)
+        model = prepare(about["formula"], table, family, priors=about["priors"],
+                        transform=about["transform"],
+                        missing=about.get("missing", "error"))  # fmt: skip
+    na = about.get("na")
+    model = replace(model, na=None if na is None else tuple(na))
+    sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
+    if "diverging" in sample_stats:
+        sample_stats["diverging"] = sample_stats["diverging"].astype(bool)
+    draws = {str(k).removeprefix("draws_"): v.to_numpy()
+             for k, v in stored.data_vars.items() if str(k).startswith("draws_")}  # fmt: skip
+    language = find_language(find_backend(about["backend"]).language)
+    settings = {**about["settings"], "monitor": tuple(about["settings"]["monitor"])}
+    fit = Fit(
+        model=model,
+        run=Run(draws, sample_stats, about["seconds"], about["engine"]),
+        program=about["program"],
+        program_data=language.values(model),
+        backend=about["backend"],
+        settings=Settings(**settings),
+    )
+    _ = fit.draws  # of the model's shapes, or a letter
+    return fit
+
+
+def _check_contents(path: Path) -> None:
+    """No links, nothing that lies in other files, nothing larger in memory than the file explains.
+
+    An HDF5 file of a kilobyte may declare an array of any size, and name other files to be read.
+    """
+    import h5py
+
+    most = _UNPACKED * path.stat().st_size + _SMALL
+    total = 0
+
+    def visit(group: Any, depth: int) -> None:
+        nonlocal total
+        if depth > _DEEPEST:
+            raise DataError("its groups are nested too deeply.")
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise DataError(f"`{name}` is a link.")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                visit(item, depth + 1)
+                continue
+            if not isinstance(item, h5py.Dataset):
+                continue
+            if item.external or item.is_virtual:
+                raise DataError(f"`{name}` lies in another file.")
+            total += int(item.size or 0) * item.dtype.itemsize
+            if total > most:
+                raise DataError(f"it would take more than {most:,} bytes of memory.")
+
+    with h5py.File(path, "r") as file:
+        visit(file, 0)

@@ -1,0 +1,118 @@
+"""Variance components: how much of the outcome's variation is members', units', groups'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rmm.backends.base import Run
+from rmm.design.members.memberships import Membership
+from rmm.design.prepare import Model
+from rmm.model.spec import MemberPart
+from rmm.posterior.diagnostics.summary import spread
+from rmm.posterior.prediction.linear_predictor import (
+    Draws,
+    chunks,
+    flat_draws,
+    group_totals,
+    layout_of,
+    need,
+    some_draws,
+    some_totals,
+    weight_totals,
+    weights_of,
+)
+from rmm.tables.read import Array
+
+
+def variance_components(model: Model, run: Run) -> pd.DataFrame:
+    """Variances and shares per level, by draw.
+
+    Of members: sigma_l1^2 times the mean over groups of sum w^2, which is the variance of a sum
+    of independent effects (Browne, Goldstein and Rasbash 2001, Statistical Modelling 1, 103-124,
+    section 2), with the weights of each draw; the variance of a random walk grows by a step with
+    each membership, and slopes of x count sigma_slope_l1^2 x^2. Of nesting units: sigma_l3^2. Of
+    groups: the family's residual variance on the scale of the linear predictor (gaussian
+    sigma_l2^2, logit pi^2/3, weibull pi^2/(6 shape^2), proportional hazards pi^2/6; Nakagawa,
+    Johnson and Schielzeth 2017, Journal of the Royal Society Interface 14, 20170213). Covariates
+    are held fixed: shares are of what they leave.
+
+    Parameters
+    ----------
+    model : Model
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per component: variance, in squared units of the linear predictor, and share,
+        each with mean, sd and quantiles.
+    """
+    draws = flat_draws(run, model)
+    parts: dict[str, Array] = {}
+    squares = _sums_of_squares(model, draws)
+    for part, member in zip(model.spec.members, model.design.members, strict=True):
+        for one in _components(part, member):
+            sd = need(draws, one.sigma, "the members' variance")
+            sd = sd if one.element is None else sd[:, one.element]
+            parts[one.name] = sd**2 * squares[one.name]
+    for nest in model.spec.nestings:
+        if nest.random:
+            sd = need(draws, nest.sigma, "the units' variance")
+            parts[f"nesting units{nest.suffix}"] = sd**2
+    family = model.spec.family
+    own = {p.name: need(draws, p.name, "the residual variance") for p in family.parameters}
+    count = len(next(iter(draws.values())))
+    parts["residual"] = np.broadcast_to(np.asarray(family.residual_variance(own)), (count,))
+    total = np.sum(list(parts.values()), axis=0)
+    variance = spread(np.column_stack(list(parts.values())))
+    share = spread(np.column_stack([v / total for v in parts.values()]))
+    table = pd.DataFrame({**{("variance", k): v for k, v in variance.items()},
+                          **{("share", k): v for k, v in share.items()}})  # fmt: skip
+    return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
+
+
+@dataclass(frozen=True)
+class _Component:
+    """Members' effects with one standard deviation, `sigma` (its `element` of a vector).
+
+    The effect in a membership has variance sigma^2 times `factor`, (M,): 1; for random walks the
+    number of steps so far; for random slopes x^2.
+    """
+
+    name: str
+    sigma: str
+    element: int | None
+    factor: Array
+
+
+def _components(part: MemberPart, member: Membership) -> list[_Component]:
+    out = []
+    if part.random:
+        steps = np.ones(len(member.member)) if member.walk is None else member.walk.order
+        out.append(_Component(f"members{part.suffix}", part.sigma, None, steps))
+    if member.slopes is not None:
+        columns = zip(member.slopes.labels, member.slopes.values.T, strict=True)
+        for k, (label, x) in enumerate(columns):
+            name = f"members{part.suffix}, slope of {label}"
+            out.append(_Component(name, part.sigma_slope, k, x**2))
+    return out
+
+
+def _sums_of_squares(model: Model, draws: Draws) -> dict[str, Array]:
+    """Mean over groups of sum w^2 factor, by component; (S,), or (1,) where weights are known."""
+    layout, totals = layout_of(model), weight_totals(model, draws)
+    out: dict[str, list[Array]] = {}
+    for rows in chunks(model, layout, draws):
+        some, sums = some_draws(draws, rows), some_totals(totals, rows)
+        for index, part in enumerate(model.spec.members):
+            member = layout.design.members[index]
+            if rows.start > 0 and not part.estimated:
+                continue
+            for one in _components(part, member):
+                weight = weights_of(layout, index, part, some, sums)
+                squares = group_totals(weight**2 * one.factor, member.start)
+                out.setdefault(one.name, []).append(squares.mean(axis=1))
+    return {name: np.concatenate(parts) for name, parts in out.items() if parts}

@@ -1,0 +1,1 @@
+"""Covariates of members, memberships, groups and nesting units."""

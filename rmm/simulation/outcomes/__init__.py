@@ -1,0 +1,1 @@
+"""Linear predictors and outcomes of simulated data."""

@@ -1,0 +1,142 @@
+"""Linear predictor -> outcome, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.errors import DataError
+from rmm.simulation.covariates.covariates import Column
+from rmm.simulation.covariates.endogenous import RESIDUAL
+from rmm.simulation.memberships.structures import Memberships
+from rmm.simulation.outcomes.choices import (
+    BINOMIAL_KEYS,
+    check_binomial,
+    draw_binomial,
+    draw_choices,
+)
+from rmm.simulation.outcomes.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
+from rmm.simulation.outcomes.true_predictor import draw_effects, linear_predictor
+
+if TYPE_CHECKING:
+    from rmm.simulation.true_model import Truth
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What outcomes may depend on besides the linear predictor: strata, censoring, ..."""
+
+    truth: Truth
+    memberships: Memberships
+    columns: Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class OutcomeModel:
+    """How the outcomes of one family are drawn.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Kinds of `rmm.formula.terms.Outcome` that can be simulated; parts must be plain names.
+    draw : callable
+        ``(eta, setting, rng) -> ((J,) array, ...)``, one per part of the outcome.
+    keys : tuple of str
+        Keys of a truth that this family has besides the common ones.
+    check : callable
+        ``(options)``: raises `RecipeError` for values of those keys that make no sense.
+    """
+
+    kinds: tuple[str, ...]
+    draw: Callable[[Array, Setting, np.random.Generator], tuple[Array, ...]]
+    keys: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], None] = field(default=lambda options: None)
+
+
+def draw_outcome(
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> tuple[Array, dict[str, Array]]:
+    """(J,) linear predictor, and outcome column -> (J,) values.
+
+    Raises
+    ------
+    DataError
+        If a weight, the linear predictor or an outcome is not finite.
+    """
+    with np.errstate(all="ignore"):
+        return _drawn(truth, memberships, columns, rng)
+
+
+def _drawn(
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> tuple[Array, dict[str, Array]]:
+    eta = linear_predictor(truth, memberships, columns, rng)
+    if not np.isfinite(eta).all():
+        group = memberships.group_labels[int(np.argmin(np.isfinite(eta)))]
+        raise DataError(
+            f"The linear predictor of group {group} is not finite: the true weights "
+            f"{[p.block.weight.text for p in truth.spec.members]}, or a term, cannot be computed "
+            "there."
+        )
+    setting = Setting(truth, memberships, columns)
+    drawn = OUTCOMES[truth.spec.family.name].draw(eta, setting, rng)
+    for name, values in zip(truth.outcomes, drawn, strict=True):
+        bad = int(np.argmin(np.isfinite(values)))
+        if not np.isfinite(values[bad]):
+            raise DataError(
+                f"The outcome {name} of group {memberships.group_labels[bad]} is not finite: its "
+                f"linear predictor is {eta[bad]:.3g}. Make true parameters or covariates smaller."
+            )
+    return eta, dict(zip(truth.outcomes, drawn, strict=True))
+
+
+def _gaussian(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    sd = truth.parameters["sigma_l2"]
+    return (eta + draw_effects(RESIDUAL, sd, len(eta), truth, setting.columns, rng),)
+
+
+def _binomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    return draw_binomial(eta, len(truth.outcomes), truth.options.get("trials"), rng)
+
+
+def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    memberships, name = setting.memberships, setting.truth.formula.strata
+    assert name is not None
+    if name == memberships.names.nesting:
+        assert memberships.nesting is not None
+        return draw_choices(eta, memberships.nesting, rng)
+    column = setting.columns[name]
+    return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
+
+
+def _weibull(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    return draw_weibull(eta, truth.parameters["shape"], truth.options.get("censoring"), rng)
+
+
+def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    options = setting.truth.options
+    return draw_cox(eta, options.get("baseline"), options.get("censoring"), rng)
+
+
+#: Family -> how its outcomes are drawn.
+OUTCOMES: dict[str, OutcomeModel] = {
+    "gaussian": OutcomeModel(("plain",), _gaussian),
+    "binomial": OutcomeModel(("plain", "cbind"), _binomial, BINOMIAL_KEYS, check_binomial),
+    "condlogit": OutcomeModel(("plain",), _condlogit),
+    "weibull": OutcomeModel(("surv",), _weibull, SURVIVAL_KEYS["weibull"], check_survival),
+    "cox": OutcomeModel(("surv",), _cox, SURVIVAL_KEYS["cox"], check_survival),
+}

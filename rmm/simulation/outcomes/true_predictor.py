@@ -1,0 +1,223 @@
+"""Weights, member parts and random effects -> linear predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.formula.terms import FeatureTerm, Term
+from rmm.formula.weights.weight_function import Column as ColumnNode
+from rmm.formula.weights.weight_function import evaluate, leaf_columns
+from rmm.model.spec import MemberPart
+from rmm.simulation.covariates.covariates import Column
+from rmm.simulation.covariates.distributions import shaped
+from rmm.simulation.errors import RecipeError
+from rmm.simulation.memberships.structures import Memberships
+from rmm.simulation.outcomes.group_features import by_group, check_domain
+
+if TYPE_CHECKING:
+    from rmm.simulation.true_model import Truth
+
+Array = np.ndarray[Any, Any]
+
+
+def linear_predictor(
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    """(J,) x'b_l2 + sum over members of w (x'b_l1 + u) + z'b_l3 + v, random effects drawn."""
+    spec, b = truth.spec, truth.parameters
+    eta = np.full(memberships.counts["group"], b["b_l2[Intercept]"] if spec.intercept else 0.0)
+    for term in spec.terms:
+        eta += b[f"b_l2[{term.label}]"] * _product(term, memberships, columns, "group")
+    for fixed in spec.fixed:
+        eta += fixed.value * _product(fixed.term, memberships, columns, "group")
+    for part in spec.members:
+        eta += _member_part(part, truth, memberships, columns, rng)
+    for nesting in spec.nestings:
+        assert memberships.nesting is not None
+        # Means and standard deviations are those of the units, each once.
+        once = np.unique(memberships.nesting, return_index=True)[1]
+        for term in nesting.terms:
+            values = _product(term, memberships, columns, "group", once)
+            eta += b[f"{nesting.b}[{term.label}]"] * values
+        for fixed in nesting.block.fixed:
+            eta += fixed.value * _product(fixed.term, memberships, columns, "group", once)
+        count = memberships.counts["nesting"]
+        v = draw_effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
+        eta += v[memberships.nesting]
+    return eta
+
+
+def _member_part(
+    part: MemberPart,
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    b, rows = truth.parameters, np.zeros(memberships.counts["membership"])
+    for term in part.block.terms:
+        slope = b[f"{part.b}[{term.label}]"]
+        if slope:
+            rows += slope * _product(term, memberships, columns, "membership")
+    for fixed in part.block.fixed:
+        rows += fixed.value * _product(fixed.term, memberships, columns, "membership")
+    if part.random and part.block.autoregressive is not False:
+        rows += _walks(part, truth, memberships, columns, rng)
+    elif part.random:
+        u = draw_effects(part.u, b[part.sigma], memberships.counts["member"], truth, columns, rng)
+        rows += u[memberships.member]
+    for term in part.block.slopes:
+        sd = b[f"{part.sigma_slope}[{term.label}]"]
+        name, count = f"{part.u_slope}[{term.label}]", memberships.counts["member"]
+        u = draw_effects(name, sd, count, truth, columns, rng)
+        rows += u[memberships.member] * _product(term, memberships, columns, "membership")
+    w = weights(part, b, memberships, columns)
+    total = np.add.reduceat(w * rows, memberships.start[:-1])
+    for feature in part.block.features:
+        slope = b[f"{part.b}[{feature.label}]"]
+        total += slope * _aggregate(feature, part, truth, w, memberships, columns)
+    return total
+
+
+def _aggregate(
+    feature: FeatureTerm,
+    part: MemberPart,
+    truth: Truth,
+    w: Array,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+) -> Array:
+    """(J,) values of an aggregate of members, such as their variance."""
+    x = np.zeros(0)
+    if feature.atom is not None:
+        x = _product(Term((feature.atom,)), memberships, columns, "membership")
+    check_domain(feature, x)
+    if feature.weighted and (w < 0).any():
+        raise RecipeError(
+            "truth.formula",
+            f"{feature.label} with weights that are negative in {(w < 0).sum()} memberships",
+            "Shares are >= 0: choose another weight function.",
+        )
+    number = feature.value
+    if feature.parameter is not None:
+        number = truth.parameters[f"{part.b_f}[{feature.label}]"]
+    smooth = feature.function == "threshold" and feature.value is None
+    return by_group(feature.function, w, x, number, memberships.start, smooth=smooth)
+
+
+def _walks(
+    part: MemberPart,
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    """(M,) effects that walk: in each of its groups, in order of time, a member takes a step."""
+    sd, count = truth.parameters[part.sigma], memberships.counts["membership"]
+    steps = draw_effects(part.u, sd, count, truth, columns, rng)
+    time = np.arange(memberships.counts["group"], dtype=float)
+    if isinstance(part.block.autoregressive, str):
+        column = columns[part.block.autoregressive]
+        time = memberships.expand(column.values, column.level, "group")
+    now = np.zeros(memberships.counts["member"])
+    effects = np.empty(len(steps))
+    for group in np.argsort(time, kind="stable"):
+        here = slice(memberships.start[group], memberships.start[group + 1])
+        now[memberships.member[here]] += steps[here]
+        effects[here] = now[memberships.member[here]]
+    return effects
+
+
+def weights(
+    part: MemberPart,
+    parameters: Mapping[str, float],
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+) -> Array:
+    """(M,) true weights of one `mm()` block."""
+    fn = part.block.weight
+    values = {c: _column(c, columns, memberships, "membership") for c in fn.columns}
+    b_w = {name: parameters[f"{part.b_w}[{name}]"] for name in fn.parameters}
+    # Weights that are not finite are found by `draw_outcome`, which can name the group.
+    with np.errstate(all="ignore"):
+        raw = np.asarray(evaluate(fn.expression, values, memberships.start, b_w), dtype=float)
+        raw = np.broadcast_to(raw, memberships.member.shape)
+        if fn.constraint == "none":
+            return raw
+        if fn.constraint == "total":
+            return raw * memberships.counts["group"] / raw.sum()
+        return raw / np.add.reduceat(raw, memberships.start[:-1])[memberships.group]
+
+
+def draw_effects(
+    name: str,
+    sd: float,
+    count: int,
+    truth: Truth,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    """Random effects of all units; covariates that are endogenous to them have been drawn."""
+    z = rng.standard_normal(count)
+    if name in truth.endogenous:
+        z = truth.endogenous[name].latent(z, columns)
+    return sd * shaped(z, truth.effects.get(name) or truth.effects.get(name.split("[")[0], {}))
+
+
+def _product(
+    term: Term,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    level: str,
+    once: Array | None = None,
+) -> Array:
+    """Values of a term: the product of its atoms; `once` is that of `evaluate`."""
+    start = memberships.start
+    if level == "group":  # one row each
+        start = np.arange(memberships.counts["group"] + 1)
+    return _multiplied(
+        atom_values(atom.expression, columns, memberships, level, start, once)
+        for atom in term.atoms
+    )
+
+
+def _multiplied(parts: Iterable[Array]) -> Array:
+    out: Array | None = None
+    for part in parts:
+        out = part if out is None else out * part
+    assert out is not None
+    return out
+
+
+def atom_values(
+    expression: Any,
+    columns: Mapping[str, Column],
+    memberships: Memberships,
+    level: str,
+    start: Array,
+    once: Array | None = None,
+) -> Array:
+    """Values of one atom: a column, or an expression of columns, at a level."""
+    values = {c: _column(c, columns, memberships, level) for c in leaf_columns(expression)}
+    if isinstance(expression, ColumnNode):
+        return values[expression.name]
+    found = evaluate(expression, values, start, once=once)
+    return np.broadcast_to(found, (memberships.counts[level],))
+
+
+def _column(
+    name: str, columns: Mapping[str, Column], memberships: Memberships, level: str
+) -> Array:
+    """Values of a covariate at a level, or codes of an id that `within =` names."""
+    names = memberships.names
+    ids = {names.member: "member", names.group: "group", names.nesting: "nesting"}
+    if name not in columns and name in ids:
+        codes = np.arange(memberships.counts[ids[name]])
+        return memberships.expand(codes, ids[name], level)
+    return memberships.expand(columns[name].values, columns[name].level, level)

@@ -1,0 +1,371 @@
+"""The methods of a study file, checked: every mistake is a letter before the first job starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+from rmm.errors import RmmError, StudyError
+from rmm.formula.parse_formula import parse_formula
+from rmm.formula.terms import Formula, MemberBlock, NestingBlock
+from rmm.formula.weights.weight_function import TableCall, walk
+from rmm.model.spec import build_spec
+from rmm.simulation.true_model import level3, parameter_names, term_columns
+from rmm.study.design.scenarios import Scenario
+from rmm.study.files import seeds as addresses
+from rmm.study.files.messages import Letters
+from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Method, said
+from rmm.study.methods.regressions import (
+    BY_FAMILY,
+    REGRESSIONS,
+    UNITS,
+    default_regression,
+    regression_of,
+)
+from rmm.study.methods.true_log_likelihood import DENSITIES
+
+if TYPE_CHECKING:
+    from rmm.study.design.study import Study
+
+#: Keys that belong to some kinds, or to one sort of backend.
+_KIND_KEYS = ("formula", "summary", "weights", "log_likelihood", "candidates")
+_BACKEND_KEYS = {"errors": True, "cluster": True, "priors": False, "sampler": False, "gate": False}
+
+
+def build_methods(
+    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+) -> list[Method]:
+    """The methods of a study, checked against every scenario.
+
+    Parameters
+    ----------
+    config : mapping
+        The study file with defaults said.
+    """
+    methods: list[Method] = []
+    for index, one in enumerate(config["methods"]):
+        key = f"methods[{index}]"
+        if one["name"] in (m.name for m in methods):
+            raise letters.about(
+                f"{key}.name", f"{one['name']!r}, for the second time", "a new name"
+            )
+        method = _method(key, one, scenarios, letters)
+        checked: set[tuple[str, str]] = set()
+        for scenario in scenarios:
+            for name, text in method.formulas(scenario.recipe).items():
+                written = method.config.get("formula") or method.config.get("candidates")
+                if (name, text) not in checked or written:
+                    place = f"{key}.candidates.{name}" if name else f"{key}.formula"
+                    _check_formula(place, method, text, scenario, letters)
+                    checked.add((name, text))
+        methods.append(method)
+    for index, method in enumerate(methods):
+        _check_confirms(f"methods[{index}].confirms", method, methods, letters)
+    return methods
+
+
+def _check_confirms(key: str, method: Method, methods: list[Method], letters: Letters) -> None:
+    """What a method confirms is the same model by another engine."""
+    wanted = method.config.get("confirms")
+    if wanted is None:
+        return
+    others = {m.name: m for m in methods if m is not method and m.kind.name == method.kind.name}
+    if wanted not in others:
+        raise letters.name(key, f"other method of kind {method.kind.name}", wanted, list(others))
+    for name in ("weights", "formula", "candidates", "priors", "backend"):
+        mine, theirs = (m.config.get(name) for m in (method, others[wanted]))
+        if (mine == theirs) == (name == "backend"):
+            raise letters.about(
+                _beside(key, name),
+                f"{mine!r}, where {wanted} has {theirs!r}",
+                "another backend" if name == "backend" else "the same in both",
+            )
+
+
+def _method(
+    key: str, one: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+) -> Method:
+    if one["kind"] not in KINDS:
+        raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
+    kind = KINDS[one["kind"]]
+    backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
+    if backend == "auto":
+        raise letters.about(
+            f"{key}.backend",
+            "'auto': results would depend on whether a machine has a compiler",
+            f"the name of an engine: {', '.join(n for n in ENGINES if n in kind.backends)}",
+        )
+    if backend not in (*kind.backends, FAKE):
+        raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
+    config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
+    content = said(config, kind)
+    _check_keys(key, content, kind, backend, letters)
+    for name in ("name", "replications", "confirms"):
+        content.pop(name, None)
+    # A longer time limit or another gate must not change the draws of the fits that finish.
+    sampled = {k: v for k, v in content.items() if k != "gate"}
+    sampled["sampler"] = {k: v for k, v in content.get("sampler", {}).items() if k != "timeout"}
+    return Method(
+        name=one["name"],
+        kind=kind,
+        backend=backend,
+        id=addresses.short_id("m", content),
+        digest=addresses.digest(sampled),
+        config=config,
+        replications=one.get("replications"),
+    )
+
+
+def _default_backend(key: str, kind: Kind, scenarios: list[Scenario], letters: Letters) -> str:
+    if not kind.by_family:
+        return kind.backends[0]
+    families = dict.fromkeys(s.recipe.truth.spec.family.name for s in scenarios)
+    defaults: dict[str, None] = {}
+    for family in families:
+        name = default_regression(family)
+        if name is None:
+            raise _no_regression(f"{key}.backend", "not said", family, kind, letters)
+        defaults[name] = None
+    return next(iter(defaults)) if len(defaults) == 1 else BY_FAMILY
+
+
+def _no_regression(key: str, said: str, family: str, kind: Kind, letters: Letters) -> StudyError:
+    """There is no silent least squares: its estimates are on another scale than the truth."""
+    found = f"{said}, and family {family} has no regression on the scale of its parameters"
+    allowed = ", ".join(name for name in ENGINES if name in kind.backends)
+    return letters.about(key, found, f"{allowed}; or ols, if another scale is meant")
+
+
+def scale_notes(study: Study) -> list[str]:
+    """Where a regression's estimates are compared with a truth that is on another scale.
+
+    An estimand whose `truth` is a number in the file is the user's to choose.
+    """
+    if all(isinstance(e.truth, (int, float)) for e in study.estimands):
+        return []
+    families = dict.fromkeys(s.recipe.truth.spec.family.name for s in study.scenarios)
+    notes = []
+    for method in study.methods:
+        row = REGRESSIONS.get(method.backend)
+        other = [f for f in families if row is not None and not row.estimates(f)]
+        if other:
+            own = [n for f in other for n, r in REGRESSIONS.items() if r.estimates(f)]
+            better = [n for n in own if n in method.kind.backends]
+            notes.append(
+                f"Method {method.name}: {method.backend} is not on the scale of the parameters of "
+                f"family {', '.join(other)}. Its bias, mean squared error and coverage compare two "
+                "scales; only that a slope is 0 means the same on both. On their scale: "
+                f"{', '.join(dict.fromkeys(better)) or 'no backend of this kind'}. Or give the "
+                "estimands a truth that is a number on its scale."
+            )
+    return notes
+
+
+def _check_keys(
+    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, letters: Letters
+) -> None:
+    """`plain`: what the method says besides its defaults."""
+    for name in _KIND_KEYS:
+        if name in plain and name not in kind.keys:
+            having = ", ".join(k.name for k in KINDS.values() if name in k.keys)
+            raise letters.about(f"{key}.{name}", f"given for kind {kind.name}", f"for {having}")
+    for name, classical in _BACKEND_KEYS.items():
+        if plain.get(name) and classical != (backend in CLASSICAL):
+            other = ", ".join(CLASSICAL if classical else ENGINES)
+            raise letters.about(f"{key}.{name}", f"given for backend {backend}", f"for {other}")
+    if "candidates" in kind.keys and "candidates" not in plain:
+        raise letters.about(f"{key}.candidates", "the key is missing", "two or more candidates")
+    if plain.get("log_likelihood") and plain.get("priors") != TRUTH:
+        raise letters.about(
+            f"{key}.log_likelihood",
+            "true, where the truth is not drawn from the priors of the fit",
+            f"with priors: {TRUTH}, without which ranks say nothing",
+        )
+    _check_clusters(key, plain, kind, backend, letters)
+
+
+def _check_clusters(
+    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, letters: Letters
+) -> None:
+    if (plain.get("errors") == "cluster") != ("cluster" in plain):
+        raise letters.about(
+            f"{key}.cluster",
+            "`errors: cluster` and `cluster` do not go together",
+            "both, such as errors: cluster with cluster: [group], or neither",
+        )
+    units = plain.get("cluster", [])
+    for unit in units:
+        if kind.layout in ("groups", "adjusted") and unit != "nesting":
+            raise letters.about(f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]")
+        allowed = UNITS if backend == BY_FAMILY else REGRESSIONS[backend].clusters
+        if unit not in allowed:
+            raise letters.about(
+                f"{key}.cluster", f"{unit!r} for backend {backend}", f"[{', '.join(allowed)}]"
+            )
+    if len(set(units)) < len(units):
+        raise letters.about(f"{key}.cluster", f"{units[0]!r} twice", ", ".join(UNITS))
+
+
+def _check_formula(
+    key: str, method: Method, text: str, scenario: Scenario, letters: Letters
+) -> None:
+    letters = Letters(letters.file, f"method {method.name}")
+    try:
+        formula = parse_formula(text)
+    except RmmError as error:
+        raise letters.convert(key, error) from error
+    wanted = scenario.recipe.truth.formula.outcome
+    if formula.outcome.label != wanted.label:
+        raise letters.about(key, f"the outcome {formula.outcome.label}", wanted.label)
+    _check_family(key, method, formula, scenario, letters)
+    _check_columns(key, formula, scenario, letters)
+    if method.kind.layout == "members":
+        _check_members(key, method, formula, letters)
+    else:
+        _check_flat(key, method, formula, letters)
+    if method.config["priors"] == TRUTH:
+        _check_drawn_priors(_beside(key, "priors"), formula, scenario, letters)
+    nested = scenario.recipe.names.nesting is not None
+    if "nesting" in method.config.get("cluster", []) and not nested:
+        raise letters.about(_beside(key, "cluster"), "no nesting units", "group, member")
+
+
+def _check_columns(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:
+    recipe = scenario.recipe
+    columns = {c for t in _terms(formula) for c in term_columns(t)}
+    columns |= {c for b in formula.members for c in b.weight.variables}
+    if formula.strata is not None and formula.strata != recipe.names.nesting:
+        columns.add(formula.strata)
+    for column in sorted(columns):
+        if column not in recipe.levels:
+            raise letters.name(key, "covariate", column, list(recipe.levels))
+    allowed = [*recipe.levels, *(i for i in astuple(recipe.names) if i is not None)]
+    for column in _within(formula):
+        if column not in allowed:
+            raise letters.name(key, "column for within =", column, allowed)
+
+
+def _within(formula: Formula) -> list[str]:
+    """What `within =` names: columns or ids."""
+    expressions = [a.expression for t in _terms(formula) for a in t.atoms]
+    expressions += [b.weight.expression for b in formula.members]
+    calls = [n for e in expressions for n in walk(e) if isinstance(n, TableCall)]
+    return [n.within for n in calls if n.within is not None and not n.own_group]
+
+
+def _check_flat(key: str, method: Method, formula: Formula, letters: Letters) -> None:
+    if formula.members:
+        raise letters.about(key, "mm()", f"no mm() in kind {method.kind.name}")
+    bases = [a.label for t in _terms(formula) for a in t.atoms if a.basis is not None]
+    if bases:
+        raise letters.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
+    if _within(formula):
+        raise letters.about(key, "within =", f"no within = in kind {method.kind.name}")
+    if formula.nestings and method.backend in CLASSICAL:
+        allowed = f"no hm() with backend {method.backend}; use jags or stan"
+        raise letters.about(key, "hm()", allowed)
+
+
+def _check_members(key: str, method: Method, formula: Formula, letters: Letters) -> None:
+    if not formula.members:
+        raise letters.about(key, "no mm()", f"mm() in kind {method.kind.name}")
+    estimated = [p for b in formula.members for p in b.weight.parameters]
+    if method.kind.name == "mmmm" and not estimated:
+        raise letters.about(
+            _beside(key, "weights"),
+            "no weight has a parameter to estimate",
+            "weights such as w ~ 1/(1 + (n-1)*exp(-(b1*x)))",
+        )
+    if method.kind.name == "mm" and estimated and "weights" in method.config:
+        raise letters.about(
+            _beside(key, "weights"),
+            f"{', '.join(estimated)}, to be estimated, in kind mm",
+            "known weights, such as w ~ x; or kind mmmm",
+        )
+
+
+def _check_family(
+    key: str, method: Method, formula: Formula, scenario: Scenario, letters: Letters
+) -> None:
+    """A regression takes some kinds of outcomes, and some families; a stratum has one choice."""
+    family = scenario.recipe.truth.spec.family
+    if method.backend in CLASSICAL:
+        _check_regression(key, method, formula, family.name, letters)
+    elif family.needs_strata and method.kind.layout == "memberships":
+        raise letters.about(
+            _beside(key, "backend"),
+            f"{method.backend!r}: every member of the chosen group would be chosen in its stratum",
+            ", ".join(n for n, r in REGRESSIONS.items() if family.name in r.families),
+        )
+    if family.needs_strata and formula.strata is None and method.backend not in ("ols", "glm"):
+        raise letters.about(key, "no strata()", f"strata() in a model of family {family.name}")
+    if method.config.get("log_likelihood") and family.name not in DENSITIES:
+        raise letters.about(
+            _beside(key, "log_likelihood"),
+            f"true for family {family.name}, whose baseline the fit has another prior of than "
+            "the truth",
+            f"for {', '.join(DENSITIES)}",
+        )
+
+
+def _check_regression(
+    key: str, method: Method, formula: Formula, family: str, letters: Letters
+) -> None:
+    outcome, backend = formula.outcome, method.backend
+    if backend == BY_FAMILY and default_regression(family) is None:
+        found = f"{backend!r}"
+        raise _no_regression(_beside(key, "backend"), found, family, method.kind, letters)
+    regression = regression_of(backend, family)
+    for unit in method.config.get("cluster", []):
+        if unit not in regression.clusters:
+            allowed_units = f"[{', '.join(regression.clusters)}]"
+            found = f"{unit!r} for the regression of family {family}"
+            raise letters.about(_beside(key, "cluster"), found, allowed_units)
+    if regression.families and family not in regression.families:
+        other = [
+            n for n, r in REGRESSIONS.items()
+            if (not r.families or family in r.families) and outcome.kind in r.outcomes
+        ]  # fmt: skip
+        allowed = [n for n in (*other, *ENGINES) if n in method.kind.backends]
+        found = f"{backend!r} for family {family}"
+        raise letters.about(_beside(key, "backend"), found, ", ".join(allowed))
+    if outcome.kind not in regression.outcomes:
+        names = {"plain": "one column", "cbind": "cbind()", "surv": "Surv()"}
+        allowed_kinds = " or ".join(names[kind] for kind in regression.outcomes)
+        raise letters.about(
+            key, f"the outcome {outcome.label}", f"{allowed_kinds} with backend {backend}"
+        )
+
+
+def _check_drawn_priors(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:
+    """`priors: truth` needs a prior for each parameter of the model, and none besides."""
+    truth = scenario.recipe.truth
+    fixed = [name for name in truth.names if name not in truth.priors]
+    if fixed:
+        raise letters.about(
+            key, f"{TRUTH!r}, where {', '.join(fixed)} is not drawn from a prior",
+            "truth.parameters that all have a prior, or priors as rmm.fit takes them",
+        )  # fmt: skip
+    model = parameter_names(
+        build_spec(formula, truth.spec.family, level3(formula, scenario.recipe.levels))
+    )
+    other = sorted(set(model) ^ set(truth.names))
+    if other:
+        raise letters.about(
+            key, f"{TRUTH!r}, where truth and model differ in {', '.join(other)}",
+            "a model with the parameters of the truth",
+        )  # fmt: skip
+
+
+def _beside(key: str, other: str) -> str:
+    """Path of another key of the method that `key` belongs to."""
+    return f"{key.partition('].')[0]}].{other}"
+
+
+def _terms(formula: Formula) -> list[Any]:
+    terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    blocks: list[MemberBlock | NestingBlock] = [*formula.members, *formula.nestings]
+    for block in blocks:
+        terms += [*(block.terms or ()), *(f.term for f in block.fixed)]
+    return terms

@@ -1,0 +1,131 @@
+"""Known values that a study file names, checked: closed forms and published values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rmm.study.design.check_closed_forms import REASONS, Case
+from rmm.study.design.scenarios import Scenario
+from rmm.study.evaluate.closed_forms import CLOSED_FORMS
+from rmm.study.evaluate.measures import MEASURES
+from rmm.study.files.messages import Letters
+
+if TYPE_CHECKING:
+    from rmm.study.design.study import Estimand
+    from rmm.study.methods.method import Method
+
+_SHOWN = 3  # scenarios that a message names
+
+
+def holds(one: Mapping[str, Any], scenario: Scenario) -> bool:
+    """Whether a closed form is asked for in a scenario: in those of its `where`."""
+    where: Mapping[str, Any] = one.get("where", {})
+    return all(scenario.factors[factor] == level for factor, level in where.items())
+
+
+def check_references(
+    config: Mapping[str, Any],
+    scenarios: Sequence[Scenario],
+    methods: Sequence[Method],
+    estimands: Sequence[Estimand],
+    letters: Letters,
+) -> None:
+    """Check the key `reference` of a study file.
+
+    Parameters
+    ----------
+    config : mapping
+        The study file with its defaults.
+
+    Raises
+    ------
+    StudyError
+        For a name that is not known, and for a closed form with the reasons why it does not hold.
+    """
+    by_name = {method.name: method for method in methods}
+    for index, one in enumerate(config["reference"]):
+        key = f"reference[{index}]"
+        if one["method"] not in by_name:
+            raise letters.name(f"{key}.method", "method of this study", one["method"], by_name)
+        form = one.get("closed_form")
+        if (form is None) == (one.get("values") is None):
+            raise letters.about(
+                key, f"the keys {', '.join(one)}", "`closed_form`, or `measure` and `values`"
+            )
+        if form is None:
+            _check_published(key, one, config["vary"], scenarios, letters)
+            continue
+        if form not in CLOSED_FORMS:
+            raise letters.name(f"{key}.closed_form", "closed form", form, list(CLOSED_FORMS))
+        if one["parameter"] not in [e.parameter for e in estimands]:
+            known = [e.parameter for e in estimands]
+            raise letters.name(f"{key}.parameter", "estimand", one["parameter"], known)
+        _check_where(f"{key}.where", one.get("where", {}), config["vary"], scenarios, letters)
+        estimand = next(e for e in estimands if e.parameter == one["parameter"])
+        _check_form(key, one, scenarios, by_name[one["method"]], estimand, letters)
+
+
+def _check_published(
+    key: str,
+    one: Mapping[str, Any],
+    factors: Collection[str],
+    scenarios: Sequence[Scenario],
+    letters: Letters,
+) -> None:
+    if one.get("measure") not in MEASURES:
+        raise letters.name(f"{key}.measure", "measure", one.get("measure"), list(MEASURES))
+    if one.get("where"):
+        raise letters.about(f"{key}.where", "given for published values", "`where` in `values`")
+    for number, value in enumerate(one["values"]):
+        _check_where(f"{key}.values[{number}].where", value["where"], factors, scenarios, letters)
+
+
+def _check_where(
+    key: str,
+    where: Mapping[str, Any],
+    factors: Collection[str],
+    scenarios: Sequence[Scenario],
+    letters: Letters,
+) -> None:
+    levels = {f: list(dict.fromkeys(s.factors[f] for s in scenarios)) for f in factors}
+    for factor, level in where.items():
+        if factor not in levels:
+            raise letters.name(f"{key}.{factor}", "factor", factor, list(levels))
+        if level not in levels[factor]:
+            raise letters.name(f"{key}.{factor}", f"level of {factor}", level, levels[factor])
+
+
+def _check_form(
+    key: str,
+    one: Mapping[str, Any],
+    scenarios: Sequence[Scenario],
+    method: Method,
+    estimand: Estimand,
+    letters: Letters,
+) -> None:
+    """All reasons why a closed form does not hold, each with the scenarios that it concerns."""
+    found: dict[str, list[str]] = {}
+    asked = [s for s in scenarios if holds(one, s)]
+    for scenario in asked:
+        compared = estimand.true_value(scenario.recipe.truth.parameters)
+        case = Case(scenario, method, one["parameter"], estimand.null, compared)
+        for reason in dict.fromkeys(REASONS[one["closed_form"]](case)):
+            found.setdefault(reason, []).append(scenario.label)
+    if not found:
+        return
+    reasons = [
+        reason + ("" if len(where) == len(asked) else f" (in {_some(where)})")
+        for reason, where in found.items()
+    ]
+    raise letters.about(
+        f"{key}.closed_form",
+        f"{one['closed_form']} does not hold for {one['parameter']} by {method.name}:\n"
+        + "\n".join(f"           - {reason}" for reason in reasons),
+        "the key left out, or `where: {FACTOR: LEVEL}` with the scenarios in which it holds",
+    )
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - _SHOWN
+    return "; ".join(labels[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

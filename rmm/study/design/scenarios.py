@@ -1,0 +1,242 @@
+"""Factors -> scenarios: the full grid of their levels, less what is excluded."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rmm.errors import RmmError
+from rmm.simulation import STRUCTURES, Recipe, prepare
+from rmm.study.files import seeds as addresses
+from rmm.study.files.messages import Letters
+from rmm.study.files.schema import check, schema, with_defaults, without_defaults
+
+PARTS = ("membership", "covariates", "truth")
+_HEADS = (*PARTS, "replications")
+#: Cells of the grid of factors: more are a mistake, each is checked by itself.
+MOST_SCENARIOS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """One cell of a study.
+
+    Attributes
+    ----------
+    id : str
+        ``s`` and 10 hexadecimal digits of the hash of its content.
+    factors : mapping
+        Factor -> level, as in ``scenarios.parquet``.
+    content : mapping
+        membership, covariates, truth with all defaults said.
+    digest : str
+        Address of its data.
+    fixed_digests : mapping
+        Addresses of what is drawn once, ``membership`` and ``covariates``: they do not depend
+        on the rest, so scenarios that differ in the truth alone share the drawn design.
+    """
+
+    id: str
+    factors: Mapping[str, Any]
+    content: Mapping[str, Any]
+    replications: int
+    digest: str
+    fixed_digests: Mapping[str, str]
+    recipe: Recipe = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """Its factor levels in words; its id where there are no factors."""
+        return ", ".join(str(level) for level in self.factors.values()) or self.id
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a factor: what it is called, and what it sets."""
+
+    name: Any
+    patch: Mapping[str, Any]
+    key: str
+
+
+def build_scenarios(config: Mapping[str, Any], root: Path, letters: Letters) -> list[Scenario]:
+    """All scenarios of a study, each checked as far as it can be without drawing.
+
+    Parameters
+    ----------
+    config : mapping
+        The study file, checked against the schema.
+    root : Path
+        Folder that relative paths start from.
+    """
+    factors = {n: _levels(n, f, config, letters) for n, f in config.get("vary", {}).items()}
+    excluded = _excluded(config, factors, letters)
+    cells = math.prod(len(levels) for levels in factors.values())
+    if cells > MOST_SCENARIOS:
+        raise letters.about("vary", f"{cells:,} scenarios", f"at most {MOST_SCENARIOS:,}")
+    scenarios: dict[str, Scenario] = {}
+    for levels in itertools.product(*factors.values()):
+        named = dict(zip(factors, (level.name for level in levels), strict=True))
+        if any(all(named[k] == v for k, v in entry.items()) for entry in excluded):
+            continue
+        scenario = _scenario(config, named, levels, root, letters)
+        if scenario.id in scenarios:
+            raise letters.about(
+                "vary",
+                f"{_words(named)} and {_words(scenarios[scenario.id].factors)} are the same "
+                "scenario",
+                "levels that differ in what they set",
+            )
+        scenarios[scenario.id] = scenario
+    if not scenarios:
+        raise letters.about("exclude", "nothing is left", "at least one scenario")
+    return list(scenarios.values())
+
+
+def _words(factors: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in factors.items()) or "the only one"
+
+
+def _levels(
+    name: str, factor: Mapping[str, Any], config: Mapping[str, Any], letters: Letters
+) -> list[Level]:
+    key = f"vary.{name}"
+    simple, labelled = "path" in factor or "values" in factor, "levels" in factor
+    if simple == labelled or (simple and not {"path", "values"} <= set(factor)):
+        raise letters.about(
+            key, f"the keys {', '.join(factor)}", "`path` and `values`, or `levels`"
+        )
+    if name == "scenario":
+        raise letters.about(key, "the name `scenario`", "any other name")
+    if simple:
+        _check_path(factor["path"], f"{key}.path", config, letters)
+        return [
+            Level(_label(value), {factor["path"]: value}, f"{key}.values[{i}]")
+            for i, value in enumerate(factor["values"])
+        ]
+    for label, patch in factor["levels"].items():
+        for path in patch:
+            _check_path(path, f"{key}.levels.{label}", config, letters)
+    return [Level(n, p, f"{key}.levels.{n}") for n, p in factor["levels"].items()]
+
+
+def _label(value: Any) -> Any:
+    """A level as a cell of a table: lists and mappings as text."""
+    return value if isinstance(value, (int, float, str, bool)) else addresses.canonical(value)
+
+
+def split_path(path: str) -> list[str]:
+    """Parts of a dotted path; dots inside brackets do not part: truth.parameters.b_l1[a.b]."""
+    return re.findall(r"(?:[^.\[]|\[[^\]]*\])+", path)
+
+
+def _check_path(path: str, key: str, config: Mapping[str, Any], letters: Letters) -> None:
+    parts = split_path(path)
+    if not parts or parts[0] not in _HEADS:
+        raise letters.name(key, "part of a scenario", path, _HEADS)
+    value: Any = config
+    for depth, part in enumerate(parts[:-1]):
+        inner = value.get(part)
+        if not isinstance(inner, Mapping):
+            known = [k for k, v in value.items() if isinstance(v, Mapping)]
+            known = [k for k in known if depth or k in _HEADS]
+            raise letters.name(f"{key} {path!r}", "key with keys below it", part, known)
+        value = inner
+    rule = _rule(parts[:-1])
+    known = [*rule.get("properties", {}), *value]
+    if parts[-1] not in known and not isinstance(rule.get("additionalProperties"), dict):
+        raise letters.name(f"{key} {path!r}", "known key", parts[-1], list(dict.fromkeys(known)))
+
+
+def _rule(parts: list[str]) -> Mapping[str, Any]:
+    rule: Mapping[str, Any] = schema()
+    for part in parts:
+        rule = rule.get("properties", {}).get(part) or rule.get("additionalProperties") or {}
+        if "$ref" in rule:
+            rule = schema()["$defs"][rule["$ref"].rsplit("/", 1)[1]]
+    return rule
+
+
+def _excluded(
+    config: Mapping[str, Any], factors: Mapping[str, list[Level]], letters: Letters
+) -> list[Mapping[str, Any]]:
+    for index, entry in enumerate(config.get("exclude", [])):
+        for name, value in entry.items():
+            key = f"exclude[{index}].{name}"
+            if name not in factors:
+                raise letters.name(key, "factor", name, list(factors))
+            names = [level.name for level in factors[name]]
+            if value not in names:
+                raise letters.name(key, f"level of {name}", value, names)
+    return list(config.get("exclude", []))
+
+
+def _scenario(
+    config: Mapping[str, Any],
+    named: Mapping[str, Any],
+    levels: tuple[Level, ...],
+    root: Path,
+    letters: Letters,
+) -> Scenario:
+    letters = Letters(letters.file, f"scenario {_words(named)}" if named else "")
+    whole = {k: copy.deepcopy(config[k]) for k in _HEADS if k in config}
+    for level in levels:
+        for path, value in level.patch.items():
+            _put(whole, split_path(path), copy.deepcopy(value))
+    rules = schema()["properties"]
+    for part, value in whole.items():
+        check(value, letters, part)
+    content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
+    try:
+        recipe = prepare(content, root)
+    except RmmError as error:
+        raise letters.convert("truth.formula", error) from error
+    address = _address(content, root)
+    return Scenario(
+        id=addresses.short_id("s", address),
+        factors=dict(named),
+        content=content,
+        replications=whole["replications"],
+        digest=addresses.digest(address),
+        fixed_digests=_fixed_digests(address),
+        recipe=recipe,
+    )
+
+
+def _fixed_digests(address: Mapping[str, Any]) -> dict[str, str]:
+    kept = {n: c for n, c in address["covariates"].items() if not c.get("redraw", True)}
+    both = {"membership": address["membership"], "covariates": kept}
+    return {
+        "membership": addresses.digest(both["membership"]),
+        "covariates": addresses.digest(both),
+    }
+
+
+def _put(whole: dict[str, Any], parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        whole = whole[part]
+    whole[parts[-1]] = value
+
+
+def _address(content: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """What the data depend on: the content without defaults, a file by its bytes."""
+    rules = schema()["properties"]
+    address = {p: without_defaults(content[p], rules[p]) for p in PARTS}
+    membership = address["membership"]
+    defaults = STRUCTURES[membership["kind"]].optional
+    address["membership"] = {
+        k: v for k, v in membership.items() if k not in defaults or v != defaults[k]
+    }
+    if "file" in membership:
+        address["membership"]["file"] = addresses.file_digest(root / membership["file"])
+    size = membership.get("size")
+    if isinstance(size, Mapping) and "file" in size:
+        file = addresses.file_digest(root / size["file"])
+        address["membership"]["size"] = {**size, "file": file}
+    return address

@@ -1,0 +1,344 @@
+"""A study file -> a checked `Study`: everything wrong is found before the first job starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rmm.study.design.check_methods import build_methods
+from rmm.study.design.known_values import check_references
+from rmm.study.design.scenarios import Scenario, build_scenarios
+from rmm.study.design.stopping_rule import Stopping, read_stopping
+from rmm.study.evaluate.measures import MEASURES
+from rmm.study.evaluate.power import Power, read_power
+from rmm.study.files.messages import Letters
+from rmm.study.files.schema import check, read_yaml, with_defaults
+from rmm.study.methods.method import Method
+from rmm.study.methods.model_choice import choice_parameters
+
+#: Fits of a study: more are a mistake.
+MOST_FITS = 10_000_000
+_ROOT_MARKS = ("pyproject.toml", "Snakefile")
+
+
+@dataclass(frozen=True)
+class Estimand:
+    """A parameter that is measured; `truth` is None where the truth has the same name."""
+
+    parameter: str
+    null: float
+    alpha: tuple[float, ...]
+    truth: float | str | None = None
+
+    @property
+    def tested(self) -> bool:
+        """False for what is never below a null of 0: every posterior of it is above."""
+        return self.null != 0 or not self.parameter.startswith(("sigma", "shape"))
+
+    def true_value(self, parameters: Mapping[str, float]) -> float | None:
+        """Its value in a scenario or data set; None where the truth does not have it."""
+        if isinstance(self.truth, (int, float)):
+            return float(self.truth)
+        name = self.parameter if self.truth is None else self.truth
+        sd = sd_of(name)
+        if sd is not None and sd in parameters:
+            return parameters[sd] ** 2
+        return parameters.get(name)
+
+    def has_truth(self, names: Collection[str]) -> bool:
+        """Whether a truth with parameters of these names says its value."""
+        wanted = self.parameter if self.truth is None else self.truth
+        return isinstance(wanted, (int, float)) or wanted in names or sd_of(wanted) in names
+
+
+def sd_of(name: str) -> str | None:
+    """``sigma_l1`` of the variance ``sigma_l1^2``; None for other names."""
+    return name[:-2] if name.startswith("sigma") and name.endswith("^2") else None
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study, checked.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file without its ending.
+    file : Path
+    root : Path
+        Folder that paths in the file start from: the nearest one above the file with a
+        pyproject.toml or Snakefile, else the file's own.
+    config : mapping
+        The file with all defaults said.
+    seed : int
+        Of the whole study: every random number follows from it.
+    replications : int
+        Data sets of each scenario.
+    batch : int
+        Replications of a job.
+    scenarios : tuple of Scenario
+    methods : tuple of Method
+    estimands : tuple of Estimand
+    measures : tuple of str
+        Names of `rmm.study.evaluate.measures.MEASURES`.
+    baseline : str
+        Method that paired measures compare with.
+    reference : tuple of mapping
+        Known values that performance is compared with.
+    criteria : mapping
+        Criterion -> its settings; see `rmm.study.evaluate.criteria.judge`.
+    stopping : Stopping or None
+        When a scenario has enough replications, `replications` being the most.
+    power : Power or None
+        What a power study asks.
+    """
+
+    name: str
+    file: Path
+    root: Path
+    config: Mapping[str, Any]
+    seed: int
+    replications: int
+    batch: int
+    scenarios: tuple[Scenario, ...]
+    methods: tuple[Method, ...]
+    estimands: tuple[Estimand, ...]
+    measures: tuple[str, ...]
+    baseline: str
+    reference: tuple[Mapping[str, Any], ...] = field(default=())
+    criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stopping: Stopping | None = None
+    power: Power | None = None
+
+    @cached_property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the factors."""
+        return tuple(self.config["vary"])
+
+    def scenario(self, scenario_id: str) -> Scenario:
+        """The scenario of an id.
+
+        Parameters
+        ----------
+        scenario_id : str
+
+        Returns
+        -------
+        Scenario
+
+        Raises
+        ------
+        StudyError
+            For an unknown one; it lists the known ones.
+        """
+        found = {s.id: s for s in self.scenarios}
+        if scenario_id not in found:
+            raise Letters(self.file).name("scenario", "scenario of it", scenario_id, list(found))
+        return found[scenario_id]
+
+    def method(self, name: str) -> Method:
+        """The method of a name.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Method
+
+        Raises
+        ------
+        StudyError
+            For an unknown one; it lists the known ones.
+        """
+        found = {m.name: m for m in self.methods}
+        if name not in found:
+            raise Letters(self.file).name("method", "method of it", name, list(found))
+        return found[name]
+
+    def replications_of(self, scenario: Scenario, method: Method) -> int:
+        """Data sets of a scenario that a method fits: the first so many.
+
+        Parameters
+        ----------
+        scenario : Scenario
+        method : Method
+
+        Returns
+        -------
+        int
+        """
+        return min(scenario.replications, method.replications or scenario.replications)
+
+    def truth_of(
+        self, scenario: Scenario, parameters: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """True values by the names of parameters in estimates.
+
+        Parameters
+        ----------
+        scenario : Scenario
+        parameters : mapping, optional
+            Those of one data set, where the scenario draws them; without, only what is the same
+            in all its data sets is known.
+
+        Returns
+        -------
+        dict
+        """
+        parameters = scenario.recipe.truth.parameters if parameters is None else parameters
+        known = dict(parameters)
+        for estimand in self.estimands:
+            value = estimand.true_value(parameters)
+            if value is not None:
+                known[estimand.parameter] = value
+        return known
+
+
+#: Sizes of a study: as its file says, or a few replications of everything.
+SIZES = ("full", "smoke")
+
+
+def load_study(path: str | Path, *, root: str | Path | None = None, size: str = "full") -> Study:
+    """Read and check a study file.
+
+    Parameters
+    ----------
+    path : path of a YAML file
+    root : path, optional
+        Folder that relative paths in the file start from; found by itself otherwise.
+    size : {"full", "smoke"}
+        ``"smoke"``: the first few replications (key `smoke`) under the name ``NAME_smoke``.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    StudyError
+        File, key path, what was found and what is allowed.
+
+    Examples
+    --------
+    >>> load_study("no_such_study.yaml")
+    Traceback (most recent call last):
+    rmm.errors.StudyError: ...no_such_study.yaml...
+    """
+    file = Path(path)
+    letters = Letters(file)
+    _check_file_name(file, letters)
+    raw = read_yaml(file)
+    check(raw, letters)
+    folder = Path(root) if root is not None else _find_root(file)
+    scenarios = build_scenarios(raw, folder, letters)
+    config = with_defaults(raw)
+    methods = build_methods(config, scenarios, letters)
+    estimands = _estimands(config, scenarios, methods, letters)
+    names = [m.name for m in methods]
+    baseline = config.get("baseline", names[0])
+    if baseline not in names:
+        raise letters.name("baseline", "method of this study", baseline, names)
+    for index, measure in enumerate(config["measures"]):
+        if measure not in MEASURES:
+            raise letters.name(f"measures[{index}]", "measure", measure, list(MEASURES))
+    for index, method in enumerate(config["criteria"].get("recovery", {}).get("methods", [])):
+        if method not in names:
+            key = f"criteria.recovery.methods[{index}]"
+            raise letters.name(key, "method of this study", method, names)
+    check_references(config, scenarios, methods, estimands, letters)
+    if size not in SIZES:
+        raise letters.name("size", "size", size, SIZES)
+    study = Study(
+        name=file.stem,
+        file=file,
+        root=folder,
+        config={**config, "methods": [dict(m.config) for m in methods], "name": file.stem},
+        seed=config["seed"],
+        replications=config["replications"],
+        batch=config["batch"],
+        scenarios=tuple(scenarios),
+        methods=tuple(methods),
+        estimands=estimands,
+        measures=tuple(config["measures"]) or tuple(MEASURES),
+        baseline=baseline,
+        reference=tuple(config["reference"]),
+        criteria=config["criteria"],
+        stopping=read_stopping(config, estimands, names, letters),
+        power=read_power(config, estimands, names, letters),
+    )
+    _check_amount(study, letters)
+    return study if size == "full" else _smoke(study)
+
+
+def _check_amount(study: Study, letters: Letters) -> None:
+    """Jobs are planned in memory, all of them."""
+    fits = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
+    if fits > MOST_FITS:
+        raise letters.about("replications", f"{fits:,} fits in all", f"at most {MOST_FITS:,}")
+
+
+def _check_file_name(file: Path, letters: Letters) -> None:
+    """The name becomes that of the results folder, in a workflow that gives braces a meaning."""
+    if not re.fullmatch(r"\w[\w .+-]{0,99}", file.stem) or file.stem.endswith((" ", ".")):
+        raise letters.about(
+            "its name",
+            f"{file.stem!r}",
+            "at most 100 letters, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
+            "digit or `_`",
+        )
+
+
+def _smoke(study: Study) -> Study:
+    """The first few replications of all scenarios; they are those of the full size, too."""
+    few, name = study.config["smoke"], f"{study.name}_smoke"
+    return replace(
+        study,
+        name=name,
+        config={**study.config, "name": name},
+        replications=min(few, study.replications),
+        scenarios=tuple(replace(s, replications=min(few, s.replications)) for s in study.scenarios),
+        stopping=None,
+    )
+
+
+def _find_root(file: Path) -> Path:
+    for folder in file.resolve().parents:
+        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+            return folder
+    return file.resolve().parent
+
+
+def _estimands(
+    config: Mapping[str, Any],
+    scenarios: list[Scenario],
+    methods: list[Method],
+    letters: Letters,
+) -> tuple[Estimand, ...]:
+    stated = config["estimands"]
+    known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
+    chosen = [n for m in methods for n in choice_parameters(m.config.get("candidates", {}))]
+    if not stated:
+        names = dict.fromkeys([*known, *(n for n in chosen if n.startswith("choice"))])
+        return tuple(Estimand(name, 0.0, (0.05,)) for name in names)
+    out: list[Estimand] = []
+    for index, one in enumerate(stated):
+        alpha = one["alpha"]
+        levels = tuple(alpha) if isinstance(alpha, list) else (alpha,)
+        estimand = Estimand(one["parameter"], one["null"], levels, one.get("truth"))
+        key = f"estimands[{index}]"
+        if estimand.parameter in (e.parameter for e in out):
+            raise letters.about(
+                f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
+            )
+        if not estimand.has_truth(known) and estimand.parameter not in chosen:
+            key += ".truth" if estimand.truth is not None else ".parameter"
+            wanted = estimand.truth or estimand.parameter
+            raise letters.name(key, "parameter of the truth", wanted, [*known, *chosen])
+        out.append(estimand)
+    return tuple(out)

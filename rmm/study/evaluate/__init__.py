@@ -1,0 +1,1 @@
+"""Estimates become performance: measures, power, criteria."""

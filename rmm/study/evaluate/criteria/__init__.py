@@ -1,0 +1,1 @@
+"""Criteria that a study must meet, one file each."""

@@ -1,0 +1,340 @@
+"""Power studies: a curve over sizes per method and combination of the other factors.
+
+All of it follows from ``performance.parquet`` in milliseconds, so another target needs no fit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from rmm.errors import StudyError
+from rmm.study.evaluate.measures import rate_of
+from rmm.study.evaluate.power_curve import Curve, Size, bracket, fit_curve
+from rmm.study.evaluate.proportions import wilson
+from rmm.study.files import seeds as addresses
+from rmm.study.files.messages import Letters, shown
+from rmm.study.files.parquet import write_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rmm.study.design.scenarios import Scenario
+    from rmm.study.design.study import Estimand, Study
+
+_GRID = 61  # sizes at which a curve is kept
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a size is searched for: see the key `power.search` of study files."""
+
+    low: int
+    high: int
+    start: int
+    precision: float
+    replications: int
+    maximum: int
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a power study asks: see the key `power` of study files."""
+
+    parameter: str
+    alpha: float
+    target: float
+    size: str
+    methods: tuple[str, ...]
+    search: Search | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """Power at one size: `hits` of `n` usable replications reject."""
+
+    scenario: str
+    size: int
+    hits: int
+    n: int
+    n_failed: int
+    n_not_converged: int
+
+    @property
+    def power(self) -> float:
+        """Share that rejects; nan without usable replications."""
+        return self.hits / self.n if self.n else math.nan
+
+    @property
+    def mcse(self) -> float:
+        """sqrt(p (1 - p) / n); nan where none or all reject."""
+        return rate_of(self.power, self.n).mcse
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% Monte Carlo interval of the power (Wilson)."""
+        return wilson(self.power, self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class PowerCurve:
+    """Points of one method at one combination of the other factors, and the curve through them.
+
+    Attributes
+    ----------
+    setting : mapping
+        Factor -> level, without the size.
+    curve : Curve or None
+        None where the points do not determine one.
+    """
+
+    method: str
+    setting: Mapping[str, Any]
+    points: tuple[Point, ...]
+    curve: Curve | None
+
+    @property
+    def label(self) -> str:
+        """The setting in words; empty where no other factor varies."""
+        return ", ".join(f"{name} {level}" for name, level in self.setting.items())
+
+    def size(self, target: float) -> Size:
+        """Size for a target power, with its 95% interval."""
+        if self.curve is not None:
+            return self.curve.size(target)
+        columns = zip(*((p.size, p.hits, p.n) for p in self.points), strict=True)
+        sizes, hits, trials = columns
+        return bracket(sizes, hits, trials, target)
+
+    def note(self) -> str:
+        """What to know before the curve is believed; empty if nothing."""
+        if self.curve is None:
+            return "no curve: the points do not determine one"
+        if not self.curve.trusted:
+            return f"the curve does not fit (p = {self.curve.p_fit:.2g}): do not trust the size"
+        if self.curve.slope <= 0:
+            return "power does not grow with the size"
+        return "two sizes: the fit cannot be checked" if not self.curve.df else ""
+
+
+# -- the key of the study file ---------------------------------------------------------------
+
+
+def read_power(
+    config: Mapping[str, Any],
+    estimands: Sequence[Estimand],
+    names: Sequence[str],
+    letters: Letters,
+) -> Power | None:
+    """The key `power` of a study file with defaults said; None where it has none.
+
+    Raises
+    ------
+    StudyError
+    """
+    said = config.get("power")
+    if said is None:
+        return None
+    levels = {e.parameter: e.alpha for e in estimands}
+    if said["parameter"] not in levels:
+        raise letters.name("power.parameter", "estimand", said["parameter"], list(levels))
+    tested = [e.parameter for e in estimands if e.tested]
+    if said["parameter"] not in tested:
+        allowed = f"one that can be on both sides of its null: {', '.join(tested) or 'none here'}"
+        raise letters.about("power.parameter", shown(said["parameter"]), allowed)
+    alpha = levels[said["parameter"]]
+    if said["alpha"] not in alpha:
+        raise letters.about(
+            "power.alpha",
+            shown(said["alpha"]),
+            f"a level of the estimand {said['parameter']}: {', '.join(f'{a:g}' for a in alpha)}",
+        )
+    for index, method in enumerate(said["methods"]):
+        if method not in names:
+            raise letters.name(f"power.methods[{index}]", "method of this study", method, names)
+    if config["measures"] and "rejection" not in config["measures"]:
+        raise letters.about("measures", "no rejection, which is power", "rejection among them")
+    _check_size(said["size"], config["vary"], letters)
+    return Power(
+        said["parameter"], said["alpha"], said["target"], said["size"],
+        tuple(said["methods"]) or tuple(names), _read_search(said.get("search"), letters),
+    )  # fmt: skip
+
+
+def _check_size(name: str, factors: Mapping[str, Any], letters: Letters) -> None:
+    if name not in factors:
+        raise letters.name("power.size", "factor", name, list(factors))
+    values = factors[name].get("values")
+    if values is None:
+        raise letters.about(f"vary.{name}", "`levels`", "`path` and `values`, as power.size")
+    if factors[name]["path"] == "replications":
+        raise letters.about(f"vary.{name}.path", "replications", "a size of the data")
+    for index, value in enumerate(values):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            key = f"vary.{name}.values[{index}]"
+            raise letters.about(key, shown(value), "whole numbers from 1, as power.size")
+
+
+def _read_search(said: Mapping[str, Any] | None, letters: Letters) -> Search | None:
+    if said is None:
+        return None
+    low, high = said["low"], said["high"]
+    if low >= high:
+        raise letters.about("power.search.high", shown(high), f"above low, {low}")
+    middle = round(((math.sqrt(low) + math.sqrt(high)) / 2) ** 2)
+    start = said.get("start", middle)
+    if not low <= start <= high:
+        raise letters.about("power.search.start", shown(start), f"{low} to {high}")
+    if said["maximum"] < said["replications"]:
+        allowed = f"at least `replications`, {said['replications']}"
+        raise letters.about("power.search.maximum", shown(said["maximum"]), allowed)
+    return Search(low, high, start, said["precision"], said["replications"], said["maximum"])
+
+
+# -- curves ----------------------------------------------------------------------------------
+
+
+def power_of(study: Study) -> Power:
+    """What a power study asks; `StudyError` for another study."""
+    if study.power is None:
+        raise StudyError(
+            f"{study.file}: power\n  found:   the key is missing\n"
+            "  allowed: power: {parameter: ..., size: FACTOR}, which makes it a power study"
+        )
+    return study.power
+
+
+def at_null(study: Study, scenario: Scenario) -> bool:
+    """Whether the null hypothesis is true in a scenario, so that it has no power."""
+    power = power_of(study)
+    estimand = next(e for e in study.estimands if e.parameter == power.parameter)
+    return study.truth_of(scenario).get(power.parameter) == estimand.null
+
+
+def power_curves(study: Study, scores: pd.DataFrame) -> list[PowerCurve]:
+    """Curves of a study from its performance; scenarios where the null is true have none."""
+    null = {s.id for s in study.scenarios if at_null(study, s)}
+    factors = {s.id: s.factors for s in study.scenarios}
+    return curves_from(power_of(study), scores, factors, null)
+
+
+def curves_from(
+    power: Power,
+    scores: pd.DataFrame,
+    factors: Mapping[str, Mapping[str, Any]],
+    null: Collection[str] = (),
+) -> list[PowerCurve]:
+    """Curves from a table of performance.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Columns of `rmm.study.evaluate.performance`; rejections of all usable fits per method count.
+    factors : mapping
+        Scenario -> factor -> level.
+    null : collection of str
+        Scenarios to leave out.
+    """
+    rows = scores[
+        (scores["measure"] == "rejection")
+        & (scores["policy"] == "per_method")
+        & (scores["parameter"] == power.parameter)
+        & ((scores["alpha"] - power.alpha).abs() < 1e-12)
+    ]
+    points: dict[tuple[str, str], list[Point]] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    for row in rows.to_dict("records"):
+        levels = factors.get(row["scenario"])
+        if levels is None or row["scenario"] in null:
+            continue
+        setting = {name: level for name, level in levels.items() if name != power.size}
+        key = addresses.canonical(setting)
+        settings[key] = setting
+        point = _point(row, int(levels[power.size]))
+        points.setdefault((key, row["method"]), []).append(point)
+    return [
+        _power_curve(method, setting, points[key, method])
+        for key, setting in settings.items()
+        for method in power.methods
+        if (key, method) in points
+    ]
+
+
+def _point(row: Mapping[Any, Any], size: int) -> Point:
+    n = int(row["n"]) if not math.isnan(row["value"]) else 0
+    hits = round(row["value"] * n) if n else 0
+    return Point(row["scenario"], size, hits, n, int(row["n_failed"]), int(row["n_not_converged"]))
+
+
+def _power_curve(method: str, setting: Mapping[str, Any], points: Sequence[Point]) -> PowerCurve:
+    ordered = tuple(sorted(points, key=lambda p: p.size))
+    sizes, hits, trials = zip(*((p.size, p.hits, p.n) for p in ordered), strict=True)
+    return PowerCurve(method, setting, ordered, fit_curve(sizes, hits, trials))
+
+
+# -- as a table ------------------------------------------------------------------------------
+
+#: ``power.parquet``: rows of `kind` point (power at a size of a scenario), curve (fitted power
+#: and its 95% band), and size (for the target, with its 95% interval).
+TABLE = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("setting", pa.string(), nullable=False),  # JSON: factor -> level
+        ("scenario", pa.string()),
+        ("size", pa.float64()),
+        ("power", pa.float64()),
+        ("mcse", pa.float64()),
+        ("low", pa.float64()),  # of the power; of the size where kind is size
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("n_failed", pa.int64()),
+        ("n_not_converged", pa.int64()),
+        ("intercept", pa.float64()),
+        ("slope", pa.float64()),
+        ("deviance", pa.float64()),
+        ("df", pa.int64()),
+        ("p_fit", pa.float64()),
+        ("words", pa.string()),
+        ("note", pa.string()),
+    ]
+)
+
+
+def write_power(study: Study, performance: str | Path, out: str | Path) -> list[PowerCurve]:
+    """Write ``power.parquet`` from ``performance.parquet``."""
+    import pandas as pd
+
+    curves = power_curves(study, pd.read_parquet(performance))
+    target = power_of(study).target
+    rows = [row for curve in curves for row in table_rows(curve, target)]
+    write_parquet(pa.Table.from_pylist(rows, schema=TABLE), Path(out))
+    return curves
+
+
+def table_rows(found: PowerCurve, target: float) -> Iterator[dict[str, Any]]:
+    """Rows of `TABLE` of one curve."""
+    common = {"method": found.method, "setting": json.dumps(dict(found.setting))}
+    for p in found.points:
+        counts = {"n": p.n, "n_failed": p.n_failed, "n_not_converged": p.n_not_converged}
+        low, high = p.interval
+        yield {"kind": "point", **common, "scenario": p.scenario, "size": float(p.size),
+               "power": p.power, "mcse": p.mcse, "low": low, "high": high, **counts}  # fmt: skip
+    curve, size = found.curve, found.size(target)
+    facts: dict[str, Any] = {}
+    if curve is not None:
+        first, last = np.sqrt(curve.studied)
+        grid = np.linspace(first, last, _GRID) ** 2
+        for n, power, low, high in zip(grid, *curve.at(grid), strict=True):
+            yield {"kind": "curve", **common, "size": n, "power": power, "low": low, "high": high}
+        facts = {"intercept": curve.intercept, "slope": curve.slope, "deviance": curve.deviance,
+                 "df": curve.df, "p_fit": curve.p_fit}  # fmt: skip
+    yield {"kind": "size", **common, "size": size.value, "power": target, "low": size.low,
+           "high": size.high, "words": size.words(), "note": found.note(), **facts}  # fmt: skip

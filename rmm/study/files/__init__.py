@@ -1,0 +1,1 @@
+"""Files of studies: YAML, schema, Parquet, environment, seeds."""

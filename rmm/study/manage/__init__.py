@@ -1,0 +1,1 @@
+"""A study as a folder of results: collect, compare, replay, status."""

@@ -1,0 +1,204 @@
+"""Every model of a study built before the first fit: priors, options and gates against it.
+
+`load_study` reads a file in milliseconds, in every job. Here one data set is simulated per model,
+and the model is laid out for its engine as a fit would do it; nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rmm.backends import find_backend
+from rmm.backends.base import Backend, Settings
+from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
+from rmm.families import family_options
+from rmm.study.files import seeds as addresses
+from rmm.study.files.messages import Letters
+from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH
+
+if TYPE_CHECKING:
+    from rmm.study.design.scenarios import Scenario
+    from rmm.study.design.study import Study
+    from rmm.study.methods.method import Method
+
+#: Data sets of which one must be usable: a single one may have a constant outcome by chance.
+_DATA_SETS = 3
+
+
+def check_models(study: Study) -> None:
+    """Check priors, sampler options and gates of every method against its models.
+
+    Parameters
+    ----------
+    study : Study
+
+    Raises
+    ------
+    StudyError
+        All mistakes, one after the other, each with its key path.
+    """
+    found = list(dict.fromkeys(str(error) for error in model_errors(study)))
+    if found:
+        raise StudyError("\n".join(found))
+
+
+def model_errors(study: Study) -> Iterator[StudyError]:
+    """What `check_models` reports, one error each."""
+    for index, method in enumerate(study.methods):
+        if method.backend in CLASSICAL:
+            continue
+        letters, key = Letters(study.file, f"method {method.name}"), f"methods[{index}]"
+        problems = [*_option_errors(key, method, letters), *_gate_errors(key, method, letters)]
+        yield from problems
+        for place in _places(method, study):
+            error = _built(study, method, place)
+            if error is not None:
+                yield _located(key, place, error, study, letters)
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A model of a method: the formula of a candidate, or ``""``, in a scenario."""
+
+    candidate: str
+    formula: str
+    scenario: Scenario
+
+
+def _places(method: Method, study: Study) -> list[_Place]:
+    """One scenario for each model that differs in what priors and engine depend on."""
+    found: dict[Any, _Place] = {}
+    for scenario in study.scenarios:
+        recipe = scenario.recipe
+        for name, text in method.formulas(recipe).items():
+            priors = recipe.truth.priors if method.config["priors"] == TRUTH else {}
+            levels = addresses.canonical(dict(recipe.levels))
+            same = (name, text, recipe.truth.spec.family.name, levels, str(dict(priors)))
+            found.setdefault(same, _Place(name, text, scenario))
+    return list(found.values())
+
+
+def _built(study: Study, method: Method, place: _Place) -> RmmError | None:
+    """Why a model cannot be laid out for its engine; None where it can."""
+    from rmm.study.run.batch import make_task
+
+    error: RmmError | None = None
+    for replication in range(1, _DATA_SETS + 1):
+        try:
+            _build(make_task(study, place.scenario, method, replication), place.formula)
+        except DataError as found:
+            error = found
+        except RmmError as found:
+            return found
+        else:
+            return None
+    return error
+
+
+def _build(task: Any, formula: str) -> None:
+    """Lay out one model as `rmm.fit` does before it starts an engine."""
+    from rmm.backends.languages import find_language
+    from rmm.design.prepare import prepare
+    from rmm.study.methods.bayesian import engine_data
+    from rmm.study.methods.task import parsed
+
+    method, truth = task.method, task.drawn.truth
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one data set
+        table = engine_data(method, task.drawn, parsed(formula))
+        family = truth.spec.family.name
+        model = prepare(formula, table, family, priors=method.priors(truth))
+        language = find_language(find_backend(method.backend).language)
+        language.write(model.spec, model.priors.forms, model.integration)
+        language.values(model)
+
+
+def _located(
+    key: str, place: _Place, error: RmmError, study: Study, letters: Letters
+) -> StudyError:
+    """An error of a model with the key that it is about."""
+    names = {PriorError: "priors", BackendError: "backend"}
+    fallback = f"candidates.{place.candidate}" if place.candidate else "formula"
+    key = f"{key}.{names.get(type(error), fallback)}"
+    if len(study.scenarios) > 1:
+        words = ", ".join(f"{k} = {v}" for k, v in place.scenario.factors.items())
+        context = f"{letters.context}, scenario {words}"
+        letters = Letters(letters.file, context)
+    return letters.convert(key, error)
+
+
+# -- samplers and gates ----------------------------------------------------------------------
+
+
+def _option_errors(key: str, method: Method, letters: Letters) -> Iterator[StudyError]:
+    """Options that the engine does not have, and values that it does not accept."""
+    engine, sampler = find_backend(method.backend), method.config["sampler"]
+    known = (*engine.options, *family_options())
+    unknown = [name for name in sampler["options"] if name not in known]
+    for name in unknown:
+        yield letters.name(
+            f"{key}.sampler.options.{name}", f"option of {engine.name}", name, engine.options
+        )
+    if unknown:
+        return
+    try:
+        engine.check_values(_settings(engine, sampler))
+    except BackendError as error:
+        yield letters.convert(f"{key}.sampler.options", error)
+
+
+def _settings(engine: Backend, sampler: Mapping[str, Any]) -> Settings:
+    own = {k: v for k, v in sampler["options"].items() if k in engine.options}
+    counts = {k: sampler[k] for k in ("chains", "warmup", "draws", "thin")}
+    return Settings(**counts, options=own)
+
+
+def _gate_errors(key: str, method: Method, letters: Letters) -> Iterator[StudyError]:
+    """Gates that an engine does not have, or that no fit of it can pass."""
+    engine, sampler = method.backend, method.config["sampler"]
+    if engine == FAKE:
+        return
+    given = _given_gate(method)
+    for name, reason in _without(engine).items():
+        if name in given:
+            kept = ", ".join(n for n in method.config["gate"] if n not in _without(engine))
+            yield letters.about(
+                f"{key}.gate.{name}", f"{given[name]} for {engine}, {reason}", f"the keys {kept}"
+            )
+    if engine != "laplace" and sampler["chains"] < 2:
+        yield letters.about(
+            f"{key}.sampler.chains", "1, of which there is no R-hat: no fit passes the gate",
+            "2 or more",
+        )  # fmt: skip
+    wanted, most = method.config["gate"]["ess_per_chain"], _most_ess(engine, sampler)
+    if wanted > most:
+        yield letters.about(
+            f"{key}.gate.ess_per_chain",
+            f"{wanted:g}, with {sampler['draws']} draws per chain: no fit passes the gate",
+            f"at most {most:.0f}, or more draws",
+        )
+
+
+def _most_ess(engine: str, sampler: Mapping[str, Any]) -> float:
+    """The largest effective sample size per chain; Stan's draws may be better than independent."""
+    draws: int = sampler["draws"]
+    return draws * max(1.0, math.log10(draws * sampler["chains"])) if engine == "stan" else draws
+
+
+def _given_gate(method: Method) -> Mapping[str, Any]:
+    from rmm.study.methods.method import said
+
+    found: Mapping[str, Any] = said(method.config, method.kind).get("gate", {})
+    return found
+
+
+def _without(engine: str) -> dict[str, str]:
+    """Keys of a gate that an engine has no use for, and why."""
+    if engine == "laplace":
+        reason = "whose draws are independent"
+        return {"rhat": reason, "divergences": reason}
+    return {"divergences": "which has no divergent transitions"} if engine == "jags" else {}

@@ -1,0 +1,1 @@
+"""Methods of analysis: one replication and one method give rows of estimates."""

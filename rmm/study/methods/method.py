@@ -1,0 +1,146 @@
+"""Analysis models: what a study file says about one.
+
+`KINDS` says how each kind lays out the data and which formula it makes; `BACKENDS` (in
+`fit_task`) how an engine fits it. A new kind or backend is a row. What a file says is
+checked in `rmm.study.design.check_methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rmm.formula.terms import Formula
+from rmm.simulation import Recipe
+from rmm.simulation.true_model import Truth
+from rmm.study.files.schema import schema, without_defaults
+from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
+from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
+
+#: Backends that are regressions without member effects.
+CLASSICAL = (*REGRESSIONS, BY_FAMILY)
+#: Value of a method's `priors`: those of the truth.
+TRUTH = "truth"
+#: Backends that run through `rmm.fit`.
+ENGINES = ("jags", "stan", "laplace")
+#: For tests of studies; no letter names it.
+FAKE = "fake"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of `KINDS`.
+
+    Attributes
+    ----------
+    layout : str
+        ``"groups"`` (one row per group), ``"adjusted"`` (the same with adjusted means),
+        ``"memberships"`` (one row per membership, each a unit of its own) or ``"members"`` (the
+        data as they are, for models with `mm()`).
+    backends : tuple of str
+        The first is the default, unless `by_family`.
+    formula : callable
+        ``(truth, method settings) -> text``.
+    keys : tuple of str
+        Keys of a method that only some kinds understand.
+    by_family : bool
+        Whether the default backend is the regression of the truth's family.
+    errors : str
+        Standard errors that a regression has by default.
+    """
+
+    name: str
+    layout: str
+    backends: tuple[str, ...]
+    formula: Callable[[Formula, Mapping[str, Any]], str]
+    keys: tuple[str, ...]
+    by_family: bool = False
+    errors: str = "classical"
+
+
+def _flat(truth: Formula, config: Mapping[str, Any]) -> str:
+    return flat_formula(truth, nesting=config["backend"] not in CLASSICAL)
+
+
+def _conventional(truth: Formula, config: Mapping[str, Any]) -> str:
+    return member_formula(truth, weights=config.get("weights"), estimated=False)
+
+
+def _estimated(truth: Formula, config: Mapping[str, Any]) -> str:
+    return member_formula(truth, weights=config.get("weights"), estimated=True)
+
+
+def _candidates(truth: Formula, config: Mapping[str, Any]) -> str:
+    found = candidate_formulas(truth, config["candidates"])
+    return "; ".join(f"{name}: {text}" for name, text in found.items())
+
+
+_ANY = (*CLASSICAL, *ENGINES)
+_MODEL = ("formula",)
+KINDS: dict[str, Kind] = {
+    "aggregation": Kind(
+        "aggregation", "groups", _ANY, _flat, ("formula", "summary"), by_family=True
+    ),
+    "disaggregation": Kind("disaggregation", "memberships", _ANY, _flat, _MODEL, by_family=True),
+    "adjusted_means": Kind("adjusted_means", "adjusted", ("ols",), _flat, _MODEL, errors="robust"),
+    "mm": Kind("mm", "members", ENGINES, _conventional, ("formula", "weights", "log_likelihood")),
+    "mmmm": Kind("mmmm", "members", ENGINES, _estimated, ("formula", "weights", "log_likelihood")),
+    "choice": Kind("choice", "members", ENGINES, _candidates, ("candidates",)),
+}
+
+
+def said(config: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """What a method says besides its defaults; its id and seeds are made from it."""
+    content: dict[str, Any] = without_defaults(dict(config), schema()["$defs"]["method"])
+    if content.get("errors") == kind.errors:
+        del content["errors"]
+    return content
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One analysis model of a study.
+
+    Attributes
+    ----------
+    id : str
+        ``m`` and 10 hexadecimal digits of the hash of its content (its name is not part of it).
+    digest : str
+        Address of its chains.
+    config : mapping
+        The method as in the study file, defaults said.
+    replications : int or None
+        How many of a scenario's data sets it fits; None means all.
+    """
+
+    name: str
+    kind: Kind
+    backend: str
+    id: str
+    digest: str
+    config: Mapping[str, Any]
+    replications: int | None
+
+    def formula(self, recipe: Recipe) -> str:
+        """Formula of the model in a scenario."""
+        written = self.config.get("formula")
+        return str(written) if written else self.kind.formula(recipe.truth.formula, self.config)
+
+    def candidates(self, recipe: Recipe) -> dict[str, str]:
+        """Formulas by name of a method that chooses among them; none for others."""
+        return candidate_formulas(recipe.truth.formula, self.config.get("candidates", {}))
+
+    def formulas(self, recipe: Recipe) -> dict[str, str]:
+        """Formula of each model that it fits: candidates by name, or the one model by ``""``."""
+        return self.candidates(recipe) or {"": self.formula(recipe)}
+
+    def priors(self, truth: Truth) -> Any:
+        """Priors as `rmm.fit` takes them; `truth`: those that the true values are drawn from."""
+        if self.config["priors"] != TRUTH:
+            return self.config["priors"]
+        # All digits: the prior of the fit is the one drawn from, to the last bit.
+        return {
+            name: f"{prior.family}({', '.join(map(repr, prior.values))})"
+            for name, prior in truth.priors.items()
+        }

@@ -1,0 +1,320 @@
+"""Regressions without member effects, by statsmodels and SciPy: what is done in practice.
+
+`REGRESSIONS` has a row for each: least squares, logistic, Weibull and Cox regression, conditional
+logit. A new one is a function and a row.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from rmm.formula.terms import Formula
+from rmm.simulation import Drawn
+from rmm.study.files.parquet import OK
+from rmm.study.methods import maximum_likelihood as likelihoods
+from rmm.study.methods.layouts import LAYOUTS, Flat, parameter_of
+from rmm.study.methods.maximum_likelihood import Maximum
+from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
+
+Array = np.ndarray[Any, Any]
+UNITS = ("group", "member", "nesting")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a regression gets.
+
+    Attributes
+    ----------
+    outcome : (N,) or (N, 2) array
+        Values; successes and failures; or times and events.
+    matrix : (N, k) array
+    names : sequence of str
+        Of its columns.
+    offset : (N,) array
+    strata : (N,) int array or None
+        Choice sets.
+    errors : str
+        ``classical``, ``robust`` or ``cluster``.
+    clusters : (N, 1) or (N, 2) int array or None
+    """
+
+    outcome: Array
+    matrix: Array
+    names: Sequence[str]
+    offset: Array
+    strata: Array | None
+    errors: str
+    clusters: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Estimates, their standard errors, residual degrees of freedom, and the library's result."""
+
+    mean: Array
+    sd: Array
+    df: float
+    result: Any
+
+
+@dataclass(frozen=True)
+class Regression:
+    """One row of `REGRESSIONS`.
+
+    Attributes
+    ----------
+    fit : callable
+        ``problem -> estimates``: of the regressors, then of `positive`.
+    outcomes : tuple of str
+        Kinds of outcomes that it takes (`rmm.formula.terms.Outcome`).
+    families : tuple of str
+        Families of the truth that it can be fitted to; empty: all that have such an outcome.
+    scale : tuple of str
+        Families whose parameters it estimates on their own scale, where these are not `families`.
+    student : bool
+        Tests and intervals by Student's t (with clusters: their smallest number less one degrees
+        of freedom), or by the normal distribution.
+    positive : tuple of str
+        Parameters besides the coefficients, estimated on the log scale.
+    clusters : tuple of str
+        Units by which errors can be clustered.
+    intercept : bool
+        Whether the model has one.
+    """
+
+    fit: Callable[[Problem], Estimates]
+    outcomes: tuple[str, ...]
+    families: tuple[str, ...]
+    student: bool
+    positive: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = UNITS
+    intercept: bool = True
+    scale: tuple[str, ...] = ()
+
+    def estimates(self, family: str) -> bool:
+        """Whether its estimates are on the scale of a family's parameters."""
+        return family in (self.scale or self.families)
+
+
+def fit_regression(task: Task) -> Outcome:
+    """Classical, robust or cluster-robust regression on one row per group or membership."""
+    formula, config = parsed(task.formula), task.method.config
+    regression = regression_of(task.method.backend, task.drawn.truth.spec.family.name)
+    flat = LAYOUTS[task.method.kind.layout](task.drawn, formula, config["summary"])
+    problem = _problem(regression, task, formula, flat)
+    found = regression.fit(problem)
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.sd).all()):
+        raise ValueError(_not_finite(problem))
+    df = _degrees(regression, problem, found)
+    names = [*problem.names, *regression.positive]
+    rows = _rows(names, found, df, len(regression.positive), task.nulls)
+    return Outcome(OK, tuple(rows), fit=found.result)
+
+
+def _problem(regression: Regression, task: Task, formula: Formula, flat: Flat) -> Problem:
+    config = task.method.config
+    names, matrix = _regressors(regression, formula, flat, task.drawn)
+    likelihoods.check_rank(matrix, names, "collinear")
+    offset = np.zeros(len(matrix))
+    for fixed in formula.fixed:
+        offset = offset + fixed.value * flat.term(fixed.term)
+    clusters = None
+    if config["errors"] == "cluster":
+        clusters = np.column_stack([flat.units[u] for u in config["cluster"]])
+    outcome = np.squeeze(np.column_stack(list(flat.outcomes.values())))
+    return Problem(outcome, matrix, names, offset, flat.strata, config["errors"], clusters)
+
+
+def _not_finite(problem: Problem) -> str:
+    """Why an estimate has no error: two-way clustered variances can be negative."""
+    if problem.clusters is not None and problem.clusters.shape[1] == 2:
+        return (
+            "a two-way clustered variance is negative or not finite, which happens with few "
+            "clusters (Cameron, Gelbach & Miller 2011)"
+        )
+    return "an estimate or standard error is not finite"
+
+
+# statsmodels knows HC3 for least squares; for GLM it would silently give HC0.
+_HC3: dict[str, Any] = {"cov_type": "HC3", "use_t": True}
+_HC0: dict[str, Any] = {"cov_type": "HC0"}
+
+
+def _least_squares(problem: Problem) -> Estimates:
+    from statsmodels.regression.linear_model import OLS
+
+    keywords = _keywords(problem, _HC3, {"use_t": True})
+    return _of_statsmodels(OLS(problem.outcome - problem.offset, problem.matrix).fit(**keywords))
+
+
+def _logistic(problem: Problem) -> Estimates:
+    """Maximum likelihood; complete separation, where it has no maximum, is a failed fit."""
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+
+    keywords = _keywords(problem, _HC0, {})
+    model = GLM(problem.outcome, problem.matrix, family=Binomial(), offset=problem.offset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        try:
+            result = model.fit(**keywords)
+        except PerfectSeparationWarning as found:
+            raise ValueError("the predictors separate the outcome completely") from found
+    if not result.converged:
+        raise ValueError("iteratively reweighted least squares has not converged")
+    # Where some of the outcomes are separated, the iterations stop on the way to infinity.
+    likelihoods.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
+    return _of_statsmodels(result)
+
+
+def _keywords(
+    problem: Problem, robust: Mapping[str, Any], cluster: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keywords of statsmodels' `fit` for the kind of errors."""
+    if problem.errors == "robust":
+        return dict(robust)
+    if problem.clusters is not None:
+        codes = problem.clusters
+        groups = codes[:, 0] if codes.shape[1] == 1 else codes
+        return {"cov_type": "cluster", "cov_kwds": {"groups": groups}, **cluster}
+    return {}
+
+
+def _of_statsmodels(result: Any) -> Estimates:
+    mean, sd = np.asarray(result.params), np.asarray(result.bse)
+    return Estimates(mean, sd, float(result.df_resid), result)
+
+
+def _weibull(problem: Problem) -> Estimates:
+    time, event = problem.outcome.T
+    found = likelihoods.weibull(time, event, problem.matrix, problem.offset)
+    return _of_maximum(found, problem)
+
+
+def _cox(problem: Problem) -> Estimates:
+    time, event = problem.outcome.T
+    found = likelihoods.cox(time, event, problem.matrix, problem.offset, problem.names)
+    return _of_maximum(found, problem)
+
+
+def _conditional_logit(problem: Problem) -> Estimates:
+    assert problem.strata is not None, "checked with the study file"
+    found = likelihoods.conditional_logit(
+        problem.outcome, problem.matrix, problem.offset, problem.strata, problem.names
+    )
+    return _of_maximum(found, problem)
+
+
+def _of_maximum(found: Maximum, problem: Problem) -> Estimates:
+    likelihoods.check_finite(found.inverse, problem.matrix, problem.names)
+    clusters = problem.clusters
+    if clusters is not None and found.first is not None:
+        clusters = _by_stratum(clusters, problem.strata, found.first)
+    covariance = likelihoods.sandwich(found, problem.errors, clusters)
+    with np.errstate(invalid="ignore"):
+        sd = np.sqrt(np.diag(covariance))
+    return Estimates(found.params, sd, float("inf"), found.result)
+
+
+def _by_stratum(clusters: Array, strata: Array | None, first: Array) -> Array:
+    """Cluster of each stratum, given those of rows."""
+    assert strata is not None
+    place = np.searchsorted(strata[first], strata, sorter=np.argsort(strata[first]))
+    own = clusters[first][np.argsort(strata[first])[place]]
+    if (own != clusters).any():
+        raise ValueError("strata lie in more than one cluster: their choices are not independent")
+    return np.asarray(clusters[first])
+
+
+def _regressors(
+    regression: Regression, formula: Formula, flat: Flat, drawn: Drawn
+) -> tuple[list[str], Array]:
+    names = [parameter_of(term, drawn.truth, drawn) for term in formula.terms]
+    values = [flat.term(term) for term in formula.terms]
+    if formula.intercept and regression.intercept:
+        names, values = ["b_l2[Intercept]", *names], [np.ones(len(flat.outcome)), *values]
+    return names, np.column_stack(values)
+
+
+def _degrees(regression: Regression, problem: Problem, found: Estimates) -> float:
+    """Degrees of freedom of the tests; infinity where the normal distribution is used."""
+    if not regression.student:
+        return float("inf")
+    if problem.clusters is None:
+        return found.df
+    return float(min(len(np.unique(codes)) for codes in problem.clusters.T) - 1)
+
+
+def _rows(
+    names: Sequence[str],
+    found: Estimates,
+    df: float,
+    positive: int,
+    nulls: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    mean, sd = found.mean.copy(), found.sd.copy()
+    null = np.array([nulls.get(name, 0.0) for name in names])
+    p = 2 * special.stdtr(df, -np.abs((mean - null) / sd))
+    columns: dict[str, Any] = {"mean": mean, "median": mean, "sd": sd, "null": null, "p_value": p}
+    for label, level in INTERVALS:
+        half = float(special.stdtrit(df, (1 + level) / 2)) * sd
+        columns[f"lower{label}"], columns[f"upper{label}"] = mean - half, mean + half
+    for at in range(len(names) - positive, len(names)):
+        _exponentiate(columns, at, df)
+    lists = {k: v.tolist() for k, v in columns.items()}
+    return [
+        {"parameter": name, "df": df, **{k: v[i] for k, v in lists.items()}}
+        for i, name in enumerate(names)
+    ]
+
+
+def _exponentiate(columns: dict[str, Array], at: int, df: float) -> None:
+    """A parameter from the log scale: interval and test as there, standard error by delta."""
+    log, error, null = (float(columns[k][at]) for k in ("mean", "sd", "null"))
+    columns["mean"][at] = np.exp(log)  # the median is the same array
+    columns["sd"][at] = np.exp(log) * error
+    for label, _ in INTERVALS:
+        for bound in (f"lower{label}", f"upper{label}"):
+            columns[bound][at] = np.exp(columns[bound][at])
+    distance = np.inf if null <= 0 else abs(log - np.log(null)) / error
+    columns["p_value"][at] = 2 * special.stdtr(df, -distance)
+
+
+REGRESSIONS: dict[str, Regression] = {
+    "ols": Regression(_least_squares, ("plain",), (), student=True, scale=("gaussian",)),
+    "glm": Regression(_logistic, ("plain", "cbind"), ("binomial",), student=False),
+    "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
+    "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),
+    # A stratum's rows share one choice: only clusters that hold whole strata make sense.
+    "clogit": Regression(
+        _conditional_logit,
+        ("plain",),
+        ("condlogit",),
+        student=False,
+        clusters=("nesting",),
+        intercept=False,
+    ),
+}
+
+
+#: Backend that is the default regression of each scenario's family.
+BY_FAMILY = "regression"
+
+
+def regression_of(backend: str, family: str) -> Regression:
+    """The regression of a backend; `KeyError` for an engine."""
+    name = default_regression(family) if backend == BY_FAMILY else backend
+    return REGRESSIONS[name or backend]
+
+
+def default_regression(family: str) -> str | None:
+    """The regression of a family: the first on its parameters' scale, if there is one."""
+    return next((name for name, row in REGRESSIONS.items() if row.estimates(family)), None)

@@ -1,0 +1,63 @@
+"""One fit of a study: what is asked of a backend, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from rmm.formula.parse_formula import parse_formula
+from rmm.formula.terms import Formula
+from rmm.simulation import Drawn
+
+if TYPE_CHECKING:
+    from rmm.study.methods.method import Method
+
+#: Suffix of the bounds' columns -> level of the interval.
+INTERVALS = (("", 0.95), ("90", 0.90), ("99", 0.99))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit: a method, a replication, the values that are tested, and the chains' seed.
+
+    Attributes
+    ----------
+    candidates : mapping
+        Formulas by name of a method that chooses among them; others have one `formula`.
+    """
+
+    method: Method
+    drawn: Drawn
+    formula: str
+    nulls: Mapping[str, float]
+    seed: int
+    candidates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fit.
+
+    Attributes
+    ----------
+    status : str
+        ok, not_converged, failed or timeout.
+    estimates : tuple of dict
+        Columns of `results.ESTIMATES` that depend on the parameter, one entry per parameter.
+    """
+
+    status: str
+    estimates: tuple[Mapping[str, Any], ...] = ()
+    message: str = ""
+    divergences: int | None = None
+    engine: str = ""
+    seconds: float = 0.0
+    fit: Any = field(default=None, repr=False)
+
+
+@lru_cache(maxsize=256)
+def parsed(text: str) -> Formula:
+    """A formula, parsed once per process."""
+    return parse_formula(text)

@@ -1,0 +1,49 @@
+"""Factors and their levels: how they are called, ordered and split into panels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rmm.study.report.data.format_numbers import compact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rmm.study.report.data.results import Results
+
+
+def readable(factor: str) -> str:
+    """`membership.overlap` -> `overlap`: the last part of a dotted path, in words."""
+    return factor.rsplit(".", 1)[-1].replace("_", " ")
+
+
+def is_numeric(levels: Sequence[Any]) -> bool:
+    """Whether the levels of a factor are numbers, so that lines between them mean something."""
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
+
+
+def is_null(results: Results, scenario: str, estimand: Mapping[str, Any]) -> bool:
+    """Whether the null hypothesis of an estimand is true in a scenario."""
+    return abs(results.truth(scenario, estimand["parameter"]) - float(estimand["null"])) < 1e-12
+
+
+def words(results: Results, row: Mapping[Any, Any], factors: Sequence[str] | None = None) -> str:
+    """A scenario by its levels: `overlap = 0.5, group size = 3`; empty without factors."""
+    chosen = results.factors if factors is None else factors
+    return ", ".join(f"{readable(f)} = {compact(row[f])}" for f in chosen)
+
+
+def split(
+    here: pd.DataFrame, others: Sequence[str], results: Results
+) -> list[tuple[list[tuple[str, Any]], pd.DataFrame]]:
+    """Parts of a table by combinations of factor levels, in their order, without empty ones."""
+    parts = []
+    for values in itertools.product(*(results.filters.levels[f] for f in others)):
+        part = here
+        for factor, value in zip(others, values, strict=True):
+            part = part[part[factor].astype(str) == str(value)]
+        if not part.empty:
+            parts.append((list(zip(others, values, strict=True)), part))
+    return parts

@@ -1,0 +1,80 @@
+"""Fits that did not end well: their share by method and scenario, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rmm.study.report.data.levels import words
+from rmm.study.report.data.results import STATUSES, Results
+from rmm.study.report.figures.chart import HATCHES, Chart, Key, Pen
+
+MOST_BARS = 24
+_WORDS = {"not_converged": "not converged", "failed": "failed", "timeout": "over the time limit"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Per cent of fits by status, of one method in one scenario."""
+
+    label: str
+    shares: tuple[tuple[str, float], ...]
+    where: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BarPanel:
+    """Bars below each other, each with its label above it."""
+
+    bars: tuple[Bar, ...]
+    title: str = ""
+    where: tuple[str, ...] = ()
+
+    def draw(self, cell: Any, pen: Pen) -> None:
+        """Draw into matplotlib Axes."""
+        for row, bar in enumerate(self.bars):
+            left, made = 0.0, [cell.text(0, -row - 0.1, bar.label, fontsize=8, va="bottom")]
+            for status, share in bar.shares:
+                made += cell.barh([-row - 0.3], [share], 0.34, left=left, **HATCHES[status])
+                left += share
+            pen.tag(made, bar.where)
+        most = max(sum(share for _, share in bar.shares) for bar in self.bars)
+        cell.set_xlim(0, min(100.0, 1.1 * most))
+        cell.set_ylim(-len(self.bars) + 0.3, 0.6)
+        cell.set_yticks([])
+        cell.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
+        cell.set_axisbelow(True)
+
+
+def endings(results: Results) -> list[Chart]:
+    """The figure, if any fit did not end well."""
+    fits = results.fits.merge(results.scenarios, on="scenario", how="left")
+    found: list[tuple[float, Bar]] = []
+    for (_, method), part in fits.groupby(["scenario", "method"], sort=False):
+        counts = part["status"].value_counts()
+        shares = [(s, 100 * float(counts.get(s, 0)) / len(part)) for s in STATUSES if s != "ok"]
+        shown = tuple((status, share) for status, share in shares if share > 0)
+        if shown:
+            row = part.iloc[0].to_dict()
+            place = words(results, row)
+            where = (results.filters.method(str(method)), *results.filters.scenario(row))
+            bar = Bar(f"{method}{', ' * bool(place)}{place}", shown, where)
+            found.append((sum(share for _, share in shown), bar))
+    if not found:
+        return []
+    worst = [bar for _, bar in sorted(found, key=lambda pair: (-pair[0], pair[1].label))]
+    return [_chart(worst)]
+
+
+def _chart(bars: Sequence[Bar]) -> Chart:
+    caption = "Per cent of the fits of a method in a scenario, the worst first."
+    if len(bars) > MOST_BARS:
+        caption += f" The first {MOST_BARS} of {len(bars)}; the tables hold all."
+    kept = tuple(bars[:MOST_BARS])
+    statuses = [s for s in _WORDS if any(s == status for bar in kept for status, _ in bar.shares)]
+    keys = tuple(Key(status, _WORDS[status]) for status in statuses)
+    return Chart(
+        "endings", "Fits that did not end well", caption, "computation", (BarPanel(kept),),
+        "Per cent of fits", "", keys, (4.6, 0.6 + 0.36 * len(kept)), 1,
+    )  # fmt: skip

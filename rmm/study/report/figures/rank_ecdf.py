@@ -1,0 +1,165 @@
+"""Calibration: ECDF of ranks minus that of uniform ranks, with simultaneous bands.
+
+Saeilynoja, Buerkner & Vehtari (2022), Statistics and Computing 32:32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rmm.study.methods.ranks import KEPT
+from rmm.study.report.data.levels import words
+from rmm.study.report.data.results import Results
+from rmm.study.report.figures.chart import GREY, Chart, Key, Pen, method_keys
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: A model has this many parameters or fewer in most studies; more panels than that are cut.
+MOST_PARAMETERS = 24
+
+
+@dataclass(frozen=True)
+class Steps:
+    """ECDF difference of one method at the ranks 0 to 98, and the p value of its test."""
+
+    method: str
+    difference: tuple[float, ...]
+    p: float
+    where: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankPanel:
+    """A parameter: methods with the same number of ranks, and their band (low, high)."""
+
+    title: str
+    steps: tuple[Steps, ...]
+    band: tuple[tuple[float, ...], tuple[float, ...]]
+    where: tuple[str, ...]
+
+    def draw(self, cell: Any, pen: Pen) -> None:
+        """Draw into matplotlib Axes."""
+        at = [(i + 1) / (KEPT + 1) for i in range(KEPT)]
+        cell.fill_between(at, *self.band, color=GREY, lw=0, step="mid", zorder=0)
+        cell.axhline(0, color="#555555", lw=0.8, zorder=1)
+        for one in self.steps:
+            look = pen.looks[one.method]
+            made = cell.plot(at, one.difference, color=look.colour, ls=look.line, lw=1.3, zorder=3,
+                             drawstyle="steps-mid", marker=look.marker, ms=3.5,
+                             markevery=(9, 18))  # fmt: skip
+            pen.tag(made, one.where)
+        most = max(abs(v) for row in (*self.band, *(s.difference for s in self.steps)) for v in row)
+        cell.set_ylim(-1.1 * most, 1.1 * most)
+        cell.set_xlim(0, 1)
+
+
+def rank_table(results: Results) -> list[dict[str, Any]]:
+    """Ranks of each scenario, parameter and method with the p value of their ECDF."""
+    table = results.estimates
+    if "rank" not in table or table["rank"].isna().all():
+        return []
+    from rmm.study.evaluate.criteria.calibration import ecdf_p
+
+    ranked = table[table["rank"].notna()]
+    cells = ranked.groupby(["scenario", "parameter", "method"], sort=False)["rank"]
+    found = {(str(s), str(p), str(m)): rows.to_numpy(dtype=int) for (s, p, m), rows in cells}
+    scenarios = results.scenarios.to_dict("records")
+    parameters = list(dict.fromkeys(ranked["parameter"]))
+    wanted = ((row, p, m) for row in scenarios for p in parameters for m in results.methods)
+    return [
+        {"scenario": row, "parameter": p, "method": m, "ranks": ranks, "n": len(ranks),
+         "p": ecdf_p(ranks, _null(len(ranks)))}
+        for row, p, m in wanted
+        if (ranks := found.get((str(row["scenario"]), p, m))) is not None
+    ]  # fmt: skip
+
+
+@functools.lru_cache(maxsize=16)
+def _null(count: int) -> np.ndarray[Any, Any]:
+    """`ecdf_null`, which is the same for all figures and tables."""
+    from rmm.study.evaluate.criteria.calibration import ecdf_null
+
+    return ecdf_null(count)
+
+
+def simultaneous_band(
+    count: int, level: float = 0.95
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where the ECDF difference of `count` uniform ranks stays, at all ranks at once.
+
+    The binomial tail probability that an ECDF may reach at any rank is the one that uniform
+    ranks reach with probability `1 - level`, as in `ecdf_p`: a line leaves
+    the band just if that p value is at most `1 - level`.
+
+    Returns
+    -------
+    (99,) array, (99,) array
+        Lowest and highest difference inside.
+    """
+    import numpy as np
+    from scipy import stats
+
+    null = np.sort(_null(count))
+    reached = null[int(np.floor((1 - level) * (len(null) + 1))) - 1] * (1 + 1e-9)
+    chance = np.arange(1, KEPT + 1) / (KEPT + 1)
+    counts = np.arange(count + 1)[:, None]
+    tail = np.minimum(
+        stats.binom.cdf(counts, count, chance), stats.binom.sf(counts - 1, count, chance)
+    )
+    inside = tail > reached
+    low = inside.argmax(axis=0)
+    high = count - inside[::-1].argmax(axis=0)
+    return low / count - chance, high / count - chance
+
+
+def rank_plots(results: Results) -> list[Chart]:
+    """One panel per scenario, parameter and number of ranks."""
+    rows = rank_table(results)
+    if not rows:
+        return []
+    panels = _panels(rows, results)
+    caption = (
+        "Share of true values with at most this rank among posterior draws, minus what uniform "
+        "ranks would have. Grey: a calibrated method stays inside everywhere with probability "
+        "95%, so one line in 20 leaves it by chance. A hump above zero: estimates too "
+        "high; an S from above to below: posteriors too narrow."
+    )
+    if len(panels) > MOST_PARAMETERS:
+        caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table holds all."
+    return [
+        Chart("calibration", "Calibration: ranks of the true values", caption, "calibration",
+              tuple(panels[:MOST_PARAMETERS]), "Rank of the truth / 100", "ECDF − uniform",
+              (Key("band", "95% of calibrated methods, all ranks at once"),
+               *method_keys(list(dict.fromkeys(row["method"] for row in rows)))), (3.3, 2.3), 3)
+    ]  # fmt: skip
+
+
+def _panels(rows: Sequence[dict[str, Any]], results: Results) -> list[RankPanel]:
+    together: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = (str(row["scenario"]["scenario"]), row["parameter"], row["n"])
+        together.setdefault(key, []).append(row)
+    bands = {n: simultaneous_band(n) for n in sorted({n for _, _, n in together})}
+    panels = []
+    for (_, parameter, n), here in together.items():
+        place = words(results, here[0]["scenario"])
+        title = f"{parameter}{', ' * bool(place)}{place}, {n:,} data sets"
+        steps = tuple(_steps(row, results) for row in here)
+        low, high = bands[n]
+        where = results.filters.scenario(here[0]["scenario"])
+        panels.append(RankPanel(title, steps, (tuple(low), tuple(high)), where))
+    return panels
+
+
+def _steps(row: dict[str, Any], results: Results) -> Steps:
+    import numpy as np
+
+    counts = np.bincount(row["ranks"], minlength=KEPT + 1)
+    chance = np.arange(1, KEPT + 1) / (KEPT + 1)
+    difference = np.cumsum(counts)[:KEPT] / row["n"] - chance
+    where = (results.filters.method(row["method"]),)
+    return Steps(row["method"], tuple(map(float, difference)), row["p"], where)

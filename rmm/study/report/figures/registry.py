@@ -1,0 +1,40 @@
+"""Which figures a report holds: one row of FIGURES each.
+
+A new figure is a file with a function from `Results` to charts, and its row here. A chart names
+its part of the report (`sections.SECTIONS`), and its panels draw themselves (`charts.Panel`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rmm.study.report.data.results import Results
+from rmm.study.report.figures.by_factor import by_factor
+from rmm.study.report.figures.chart import Chart
+from rmm.study.report.figures.failures import endings
+from rmm.study.report.figures.heat_map import heat_maps
+from rmm.study.report.figures.nested_loop import nested_loops
+from rmm.study.report.figures.power_figures import power_curves
+from rmm.study.report.figures.rank_ecdf import rank_plots
+from rmm.study.report.figures.runtime import runtime
+from rmm.study.report.figures.zip_plot import zips
+
+#: Name -> charts of a study, none where they would say nothing. The first chart is the headline.
+FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
+    "by_factor": by_factor,
+    "power_curves": power_curves,
+    "nested_loops": nested_loops,
+    "heat_maps": heat_maps,
+    "zips": zips,
+    "calibration": rank_plots,
+    "runtime": runtime,
+    "endings": endings,
+}
+
+
+def charts(results: Results) -> list[Chart]:
+    """All figures that this study has numbers for; a calibration study opens with its ranks."""
+    made = [chart for figure in FIGURES.values() for chart in figure(results)]
+    ranks = [chart for chart in made if chart.section == "calibration"]
+    tests = any(chart.name in ("type1_error", "power") for chart in made)
+    return made if tests or not ranks else ranks + [c for c in made if c not in ranks]

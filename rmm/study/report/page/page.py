@@ -1,0 +1,73 @@
+"""The page of a report: what the template shows, its style and its only script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from rmm.posterior.plots.style import Look
+from rmm.study.report.data.results import Results
+from rmm.study.report.figures.chart import Drawn
+from rmm.study.report.figures.icons import Icons
+from rmm.study.report.page.sections import LONG, sections
+from rmm.study.report.tables.measure_tables import Table
+from rmm.study.report.text import design_text as design
+from rmm.study.report.text import facts as words
+from rmm.study.report.text.findings import findings
+
+
+def render(
+    results: Results, drawn: Sequence[Drawn], tables: Sequence[Table], looks: Mapping[str, Look]
+) -> str:
+    """The page as HTML. All labels are escaped; nothing in it asks for another file."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("rmm.study.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = _text("filter.js")
+    known = words.reference_rows(results)
+    return environment.get_template("page.html.j2").render(
+        results=results,
+        config=results.config,
+        title=results.config.get("title") or results.name,
+        css=_text("page.css") + results.filters.css + "\n",
+        script=script,
+        policy=_policy(script),
+        icons=Icons(looks),
+        groups=results.filters.groups,
+        findings=findings(results),
+        facts=words.run_facts(results),
+        fits=words.fit_rows(results),
+        messages=words.messages(results),
+        references=known,
+        reference_note=words.reference_note(known),
+        policy_note=words.policy_note(results),
+        methods=design.method_rows(results),
+        truth=design.truth_rows(results),
+        factors=design.factor_rows(results),
+        scenarios=design.scenario_rows(results),
+        blocks=design.blocks(results),
+        figures=drawn,
+        sections=sections(drawn, tables),
+        long=LONG,
+    )
+
+
+def _text(name: str) -> str:
+    return (files("rmm.study.report.page") / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """Content Security Policy: this one script, styles in the page, and nothing from anywhere."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )

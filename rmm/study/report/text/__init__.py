@@ -1,0 +1,1 @@
+"""Sentences and facts of a report."""

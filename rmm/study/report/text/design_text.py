@@ -1,0 +1,126 @@
+"""How a study is described in its report: truth, methods, and the settings as they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rmm.study.report.data.format_numbers import compact
+from rmm.study.report.data.levels import readable
+from rmm.study.report.data.results import Results
+
+KINDS = {
+    "aggregation": "one row per group, member covariates summarised",
+    "disaggregation": "one row per membership, the group’s outcome copied",
+    "adjusted_means": "one row per group, Croon and van Veldhoven’s adjusted means",
+    "mm": "multiple membership, weights given",
+    "mmmm": "multiple membership, weights estimated",
+    "choice": "candidates, the largest leave-one-out elpd is chosen",
+}
+
+
+def method_rows(results: Results) -> list[dict[str, str]]:
+    """One row per method: name, what it is, formula, backend and its settings."""
+    rows = []
+    used = dict(zip(results.fits["method"], results.fits["backend"], strict=True))
+    for method in results.config.get("methods", []):
+        kind = str(method.get("kind", ""))
+        backend = str(used.get(method["name"], method.get("backend", "")))
+        rows.append(
+            {
+                "name": str(method["name"]),
+                "kind": kind,
+                "what": KINDS.get(kind, kind),
+                "formula": _formula(results, method),
+                "backend": backend,
+                "settings": _settings(method, backend),
+            }
+        )
+    return rows
+
+
+def _settings(method: Mapping[str, Any], backend: str) -> str:
+    """What matters for the kind of backend: standard errors, or the sampler."""
+    from rmm.study.methods.method import CLASSICAL
+
+    if backend in CLASSICAL:
+        clusters = method.get("cluster") or []
+        return f"{method.get('errors', 'classical')} errors" + (
+            f", clusters: {', '.join(clusters)}" if clusters else ""
+        )
+    sampler = {k: v for k, v in (method.get("sampler") or {}).items() if v != {}}
+    return ", ".join(f"{k} {compact(v)}" for k, v in sampler.items())
+
+
+def _formula(results: Results, method: Mapping[str, Any]) -> str:
+    """The formula that a method states, or that its kind makes from the truth's."""
+    from rmm.formula.parse_formula import parse_formula
+    from rmm.study.methods.method import KINDS
+
+    truth = (results.config.get("truth") or {}).get("formula")
+    kind = KINDS.get(str(method.get("kind")))
+    if method.get("formula") or kind is None or not truth:
+        return str(method.get("formula") or "")
+    return kind.formula(parse_formula(truth), {"backend": kind.backends[0], **method})
+
+
+def truth_rows(results: Results) -> list[tuple[str, str]]:
+    """True parameter values; priors they are drawn from; what a factor sets is said to vary."""
+    truth = results.config.get("truth") or {}
+    varied = _varied(results)
+    return [
+        (str(name), "varies, see the factors" if str(name) in varied else _true_value(value))
+        for name, value in (truth.get("parameters") or {}).items()
+    ]
+
+
+def _true_value(value: Any) -> str:
+    return f"drawn from {value['prior']}" if isinstance(value, Mapping) else compact(value)
+
+
+def _varied(results: Results) -> set[str]:
+    """Parameters of the truth that a factor sets."""
+    paths: list[str] = []
+    for factor in (results.config.get("vary") or {}).values():
+        if isinstance(factor, Mapping):
+            paths.append(str(factor.get("path", "")))
+            paths += [str(p) for level in (factor.get("levels") or {}).values() for p in level]
+    start = "truth.parameters."
+    return {path.removeprefix(start) for path in paths if path.startswith(start)}
+
+
+def factor_rows(results: Results) -> list[dict[str, str]]:
+    """One row per factor: its name, what it sets in the study file, its levels."""
+    vary = results.config.get("vary") or {}
+    rows = []
+    for factor in results.factors:
+        said = vary.get(factor.removeprefix("factor."))
+        path = str(said.get("path") or "several keys") if isinstance(said, Mapping) else factor
+        levels = ", ".join(map(compact, results.filters.levels[factor]))
+        rows.append({"name": readable(factor), "path": path, "levels": levels})
+    return rows
+
+
+def scenario_rows(results: Results) -> list[dict[str, Any]]:
+    """One row per scenario: its id, its levels, and the classes of its filters."""
+    return [
+        {
+            "id": str(row["scenario"]),
+            "levels": [compact(row[f]) for f in results.factors],
+            "classes": " ".join(results.filters.scenario(row)),
+        }
+        for row in results.scenarios.to_dict("records")
+    ]
+
+
+def blocks(results: Results) -> list[tuple[str, str]]:
+    """Parts of the study file that describe the simulated data, as YAML."""
+    import yaml
+
+    shown = []
+    for key in ("membership", "covariates", "truth", "vary", "exclude"):
+        part: Any = results.config.get(key)
+        if isinstance(part, Mapping | list) and part:
+            text = yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=96)
+            shown.append((key, text))
+    return shown

@@ -1,0 +1,1 @@
+"""Jobs of a study: batches, checkpoints, logs, progress."""

@@ -1,0 +1,93 @@
+"""Compiling the Stan programs of a study before its fits need them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from rmm.study.design.scenarios import Scenario
+from rmm.study.design.study import Study
+from rmm.study.files.parquet import write_text
+from rmm.study.methods.bayesian import engine_data
+from rmm.study.methods.method import Method
+from rmm.study.methods.task import parsed
+from rmm.study.run.batch import make_task
+
+
+def compile_method(study: Study, method_name: str, marker: Path) -> None:
+    """Compile what a Stan method will run, once for every program that its scenarios need.
+
+    The executables go to the user's cache; `marker` gets their paths as JSON, and for which
+    processors they were made. The program depends on the levels of the covariates in the data, so
+    it is written for the first replication of each scenario.
+
+    Raises
+    ------
+    ProgramError, BackendError
+        If Stan is missing or refuses a program.
+    """
+    from rmm.backends.stan.run import compile_program, maker
+
+    method = study.method(method_name)
+    made = [compile_program(text) for text in _programs(study, method, study.scenarios)]
+    facts = {
+        "method": method.id,
+        "processors": sorted({maker(path).processor for path in made}),
+        "programs": [str(path) for path in made],
+    }
+    write_text(json.dumps(facts, indent=2) + "\n", marker)
+
+
+def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path) -> str:
+    """Let the fits of this process run the executables that `marker` names.
+
+    All fits of a study then run the same executables, on nodes with another C++ compiler or with
+    none as well. Only where these cannot run, the scenario's programs are compiled, by one of the
+    processes that need them while the others wait.
+
+    Returns
+    -------
+    str
+        What was compiled here and why; as a rule, nothing.
+
+    Raises
+    ------
+    BackendError
+        If executables cannot run here, and cannot be compiled here.
+    """
+    from rmm.backends.stan.cpu import this_kind
+    from rmm.backends.stan.run import compile_program, use_executables
+
+    unfit = use_executables(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
+    if not unfit:
+        return ""
+    programs = _programs(study, study.method(method_name), [study.scenario(scenario_id)])
+    made = [compile_program(text) for text in programs]
+    lines = [
+        f"These executables of {marker} cannot run on this {this_kind()} processor:",
+        *(f"    {path}{'' if path.is_file() else ' (not there)'}" for path in unfit),
+        "In their place, compiled now or before:",
+        *(f"    {path}" for path in made),
+        "Set RMM_CACHE to a folder that all nodes share, and no processor compiles twice.",
+    ]
+    return "\n".join(lines)
+
+
+def _programs(study: Study, method: Method, scenarios: Iterable[Scenario]) -> list[str]:
+    """Texts of all Stan programs of a method, each once."""
+    from rmm.fitting import program
+
+    texts: dict[str, None] = {}
+    for scenario in scenarios:
+        task = make_task(study, scenario, method, 1)
+        for formula in task.candidates.values() or [task.formula]:
+            text = program(
+                formula,
+                task.drawn.truth.spec.family.name,
+                method.backend,
+                data=engine_data(method, task.drawn, parsed(formula)),
+                priors=method.priors(task.drawn.truth),
+            )
+            texts[text] = None
+    return list(texts)

@@ -1,0 +1,159 @@
+"""What a file of estimates was made with, kept in the file, and refused where it is another.
+
+The metadata hold the study's seed, the values that are tested and the whole content of the
+method, so that a refusal can show the difference key by key.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rmm.errors import StudyError
+from rmm.study.design.study import sd_of
+from rmm.study.files import seeds as addresses
+from rmm.study.files.schema import schema, with_defaults
+from rmm.study.methods.method import KINDS, said
+
+if TYPE_CHECKING:
+    from rmm.study.design.study import Study
+    from rmm.study.methods.method import Method
+
+_SAID = {
+    "seed": "another study seed",
+    "method_id": "other settings of the method",
+    "nulls": "other null values",
+}
+
+
+def metadata_of(study: Study, scenario: str, method: str, first: int, last: int) -> dict[str, str]:
+    """What is kept in the file of a batch."""
+    nulls = {e.parameter: e.null for e in study.estimands if e.null}
+    return {
+        "seed": str(study.seed),
+        "scenario": scenario,
+        "method": method,
+        "method_id": study.method(method).id,
+        "content": _content(study.method(method)),
+        "nulls": addresses.canonical(nulls),
+        "variances": addresses.canonical(_variances(study)),
+        "first": str(first),
+        "last": str(last),
+    }
+
+
+def _variances(study: Study) -> list[str]:
+    """Estimands that fits compute only where they are asked for: ``sigma_l1^2``."""
+    return sorted(e.parameter for e in study.estimands if sd_of(e.parameter) is not None)
+
+
+@lru_cache(maxsize=1024)
+def _content(method: Method) -> str:
+    return addresses.canonical(method_content(method))
+
+
+def method_content(method: Method) -> dict[str, Any]:
+    """What a method's id is the hash of: its settings without those at their defaults."""
+    content = said(method.config, method.kind)
+    return {k: v for k, v in content.items() if k not in ("name", "replications")}
+
+
+@lru_cache(maxsize=65536)
+def stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
+    """Metadata of a file of estimates; none for a file that is not whole.
+
+    `changed` is the file's time of change, so that what is remembered is of this file.
+    """
+    try:
+        with open(path, "rb") as file:  # Arrow takes every path to be UTF-8
+            found = pq.read_schema(file).metadata or {}
+    except (OSError, pa.ArrowException):
+        return ()
+    # Interned, as thousands of files of a method say the same.
+    return tuple(
+        (k.decode()[4:], sys.intern(v.decode())) for k, v in found.items() if k[:4] == b"rmm."
+    )
+
+
+def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) -> None:
+    """Refuse results that another version of the study file made.
+
+    Raises
+    ------
+    StudyError
+        With what is different, key by key where the file tells it.
+    """
+    found = dict(stored)
+    if not found:
+        raise StudyError(
+            f"{path} is no whole file of estimates.\n"
+            "  Delete it and run the study again; only this batch is recomputed."
+        )
+    address = (found["scenario"], found["method"], int(found["first"]), int(found["last"]))
+    wanted = metadata_of(study, *address)
+    for key, words in _SAID.items():
+        if found.get(key) != wanted[key]:
+            raise StudyError(
+                f"{path} was made with {words}:\n"
+                + "".join(f"  {line}\n" for line in _lines(key, found, wanted, study.file))
+                + "  allowed: the same, or a new name of the method or study; or "
+                f"delete {path.parent} to fit it again."
+            )
+    missing = set(_variances(study)) - set(json.loads(found.get("variances", "[]")))
+    if missing:
+        raise StudyError(
+            f"{path} has no {', '.join(sorted(missing))}: {study.file} did not have this estimand "
+            f"when it was made.\n  Delete {path.parent} to fit it again, or leave the estimand out."
+        )
+
+
+def made_alike(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether fits with the metadata `found` are those that a batch with `wanted` would make."""
+    same = all(found.get(key) == wanted[key] for key in ("scenario", "method", *_SAID))
+    variances = (set(json.loads(m.get("variances", "[]"))) for m in (wanted, found))
+    return same and next(variances) <= next(variances)
+
+
+def _lines(
+    key: str, found: Mapping[str, str], wanted: Mapping[str, str], file: Path
+) -> Iterator[str]:
+    there: Any = {key: found.get(key)}
+    here: Any = {key: wanted[key]}
+    if key == "method_id" and "content" in found:
+        there, here = (_said(source["content"]) for source in (found, wanted))
+    elif key == "nulls":
+        there, here = (_nulls(source.get("nulls", "{}")) for source in (found, wanted))
+    lines = list(differences(there, here, str(file)))
+    # Contents that are equal with all defaults said: a default has changed with the version.
+    return iter(lines or [f"{key}: {found.get(key)} there, {wanted[key]} in {file}"])
+
+
+def _said(content: str) -> Any:
+    found = json.loads(content)
+    found.setdefault("errors", KINDS[found["kind"]].errors)
+    return with_defaults(found, schema()["$defs"]["method"])
+
+
+def _nulls(text: str) -> dict[str, Any]:
+    return {f"null of {name}": value for name, value in json.loads(text).items()}
+
+
+def differences(there: Any, here: Any, file: str, key: str = "") -> Iterator[str]:
+    """Lines such as ``sampler.draws: 500 there, 1000 in FILE``, one per key that differs."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for name in dict.fromkeys([*there, *here]):
+            inner = f"{key}.{name}" if key else str(name)
+            yield from differences(there.get(name), here.get(name), file, inner)
+    elif there != here:
+        yield f"{key}: {_shown(there)} there, {_shown(here)} in {file}"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)

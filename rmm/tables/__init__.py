@@ -1,0 +1,1 @@
+"""A user's table or file becomes typed columns."""

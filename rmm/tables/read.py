@@ -1,0 +1,346 @@
+"""The user's table: reading it, and the letters about what is wrong with it."""
+
+from __future__ import annotations
+
+import datetime
+import numbers
+import os
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.errors import DataError
+from rmm.tables.csv_files import TEXT_ENDINGS
+from rmm.tables.data_files import READERS, from_arrow, read_file
+from rmm.tables.text_values import describe_texts
+
+Array = np.ndarray[Any, Any]
+
+#: Differences that are rounding: in parts of the range of all values, and of a value itself.
+_RANGE, _ROUNDING = 1e-12, 16 * float(np.finfo(float).eps)
+
+
+def read_table(
+    data: Any,
+    *,
+    ids: Collection[str] = (),
+    text: Collection[str] = (),
+    na: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """A pandas frame from whatever the user has.
+
+    Parameters
+    ----------
+    data : pandas or polars frame, pyarrow.Table, mapping of columns, or path
+        `rmm.tables.data_files` lists the files that are read.
+    ids : collection of str
+        Columns of ids, whose cells in a text file are kept as written unless all are whole
+        numbers without leading zeros.
+    text : collection of str
+        Columns whose cells in a text file are kept as written.
+    na : sequence of str, optional
+        Texts that mean a missing value in a text file, besides the empty cell.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A new frame with a plain 0..M-1 index; the input is not changed.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or has no rows.
+    """
+    frame = _frame(data, ids, text, _check_na(na))
+    if frame.columns.nlevels > 1:
+        raise DataError(
+            f"The table's columns have {frame.columns.nlevels} levels of names, such as "
+            f"{frame.columns[0]!r}. Give each column one name: frame.columns = [...]."
+        )
+    try:
+        frame.columns = frame.columns.map(str)
+    except UnicodeEncodeError:  # half a surrogate pair: text that no file can hold
+        raise DataError("A column's name holds characters that are no text. Rename it.") from None
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
+    if len(frame) == 0:
+        raise DataError("The table has no rows.")
+    return _native(frame).reset_index(drop=True)
+
+
+def _native(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame in the machine's byte order, without which pandas takes no rows."""
+    for name in frame.columns:
+        dtype = frame[name].dtype
+        if isinstance(dtype, np.dtype) and not dtype.isnative:
+            values = frame[name].to_numpy().astype(dtype.newbyteorder("="))
+            frame[name] = pd.Series(values, index=frame.index)
+    return frame
+
+
+def _check_na(na: Any) -> tuple[str, ...] | None:
+    if na is None:
+        return None
+    listed = isinstance(na, list | tuple | set | frozenset)
+    if not listed or not all(isinstance(text, str) for text in na):
+        raise DataError(
+            f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
+        )
+    return tuple(na)
+
+
+def _frame(
+    data: Any, ids: Collection[str], text: Collection[str], na: tuple[str, ...] | None
+) -> pd.DataFrame:
+    if isinstance(data, str | os.PathLike):
+        return read_file(Path(data), ids, text, na)
+    if na is not None:
+        raise DataError(
+            "`na=` is for the path of a text file. In a table in memory set the values that mean "
+            "missing yourself: frame.replace({...: None})."
+        )
+    if isinstance(data, pd.DataFrame):
+        return data.copy(deep=False)
+    if hasattr(data, "to_arrow"):  # polars frame
+        return from_arrow(data.to_arrow())
+    if hasattr(data, "to_pandas"):  # PyArrow table, and others
+        arrow = type(data).__module__.startswith("pyarrow")
+        return from_arrow(data) if arrow else pd.DataFrame(data.to_pandas())
+    if isinstance(data, Mapping):
+        try:
+            return pd.DataFrame(dict(data))
+        except ValueError as error:
+            raise DataError(f"The columns do not make a table: {error}.") from None
+    lazy = " It is lazy: call collect() first." if hasattr(data, "collect") else ""
+    raise DataError(
+        f"Data of type `{type(data).__name__}` cannot be read.{lazy} Give a pandas or polars "
+        "frame, a PyArrow table, a dict of columns, or the path of a file "
+        f"({', '.join((*TEXT_ENDINGS, *READERS))})."
+    )
+
+
+def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise `DataError` for missing or infinite values in the used columns."""
+    for name in columns:
+        column = frame[name]
+        _check_single(column)
+        missing = column.isna().to_numpy()
+        if missing.any():
+            raise DataError(
+                f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row "
+                f"{_row(column, missing)}. Impute them, or leave their groups out whole, "
+                'as rmm.fit(missing="drop") does (a row less would change its group).'
+            )
+        values = numeric(column)
+        if values is not None:
+            infinite = np.isinf(values)
+            if infinite.any():
+                raise DataError(
+                    f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
+                    f"{_row(column, infinite)}."
+                )
+
+
+def _check_single(column: pd.Series) -> None:
+    """Raise `DataError` for cells that hold several values, or text that no file can hold."""
+    if column.dtype == object:
+        found = {type(v).__name__ for v in column if not isinstance(v, Hashable)}
+        if found:
+            raise DataError(
+                f"Column `{column.name}` holds values of type {', '.join(sorted(found))}: each "
+                "cell is one number or one text."
+            )
+    values: Any = column
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = column.cat.categories
+    elif not (column.dtype == object or pd.api.types.is_string_dtype(column.dtype)):
+        return
+    for value in pd.unique(values):
+        if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+            what = "the character NUL" if "\0" in value else "text that is not Unicode"
+            row = int(column.index[int(np.argmax((column == value).to_numpy()))]) + 1
+            raise DataError(
+                f"Column `{column.name}` holds {what}, in row {row}: {ascii(value)[:80]}. Read the "
+                "file with the encoding that it has, or replace the character."
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a surrogate by itself
+        return False
+    return True
+
+
+def _counted(flags: Array, what: str) -> str:
+    """`2 missing values`."""
+    count = int(flags.sum())
+    return f"{count} {what} value{'s' if count > 1 else ''}"
+
+
+def _row(column: pd.Series, flags: Array) -> int:
+    """1-based number of the first flagged row, as a person counts the rows of the whole table."""
+    return int(column.index[int(np.argmax(flags))]) + 1
+
+
+def codes(column: pd.Series) -> tuple[Array, Array]:
+    """Sorted integer codes and labels of an id column.
+
+    Returns
+    -------
+    codes : (M,) int array
+    labels : (units,) object array
+    """
+    values = column.astype(object).to_numpy()
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = np.asarray(column.astype(object))
+    try:
+        labels, indices = np.unique(values, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(v).__name__ for v in values})
+        raise DataError(
+            f"Column `{column.name}` mixes values of types {', '.join(kinds)}, which have no "
+            "order: convert it to text or to numbers."
+        ) from None
+    if any(isinstance(v, tuple | list) for v in labels[:1]):
+        raise DataError(
+            f"Column `{column.name}` holds lists: ids and categories are single values."
+        )
+    return indices.reshape(-1).astype(np.int64), _plain(labels)
+
+
+def _plain(labels: Array) -> Array:
+    """Labels as people write them: whole floats without their `.0`."""
+    if all(isinstance(v, float) and v.is_integer() for v in labels):
+        return np.array([int(v) for v in labels], dtype=object)
+    return np.asarray(labels, dtype=object)
+
+
+def first_varying(values: Array, unit: Array) -> int | None:
+    """Index of the first unit within which `values` are not constant, or None.
+
+    Numbers that differ by the rounding of their computation only are the same: by 1e-12 of the
+    range of all values, or 16 units in the last place.
+
+    Parameters
+    ----------
+    values : (M,) array of any type
+    unit : (M,) int array of unit codes 0..U-1
+    """
+    units = int(unit.max()) + 1
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and np.isfinite(array).all():
+        lowest, highest = np.full(units, np.inf), np.full(units, -np.inf)
+        np.minimum.at(lowest, unit, array)
+        np.maximum.at(highest, unit, array)
+        with np.errstate(over="ignore"):
+            whole = _RANGE * (float(array.max()) - float(array.min()))
+            last = _ROUNDING * np.maximum(np.abs(lowest), np.abs(highest))
+            varying = np.flatnonzero(highest - lowest > np.maximum(whole, last))
+        return int(varying[0]) if len(varying) else None
+    value_codes = pd.factorize(pd.Series(values), use_na_sentinel=False)[0]
+    low = np.full(units, np.iinfo(np.int64).max)
+    high = np.full(units, -1)
+    np.minimum.at(low, unit, value_codes)
+    np.maximum.at(high, unit, value_codes)
+    varying = np.flatnonzero(low < high)
+    return int(varying[0]) if len(varying) else None
+
+
+def numeric(column: pd.Series) -> Array | None:
+    """The column as float64, or None if it is not numeric (text, categories, dates)."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return None
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise DataError(f"Column `{column.name}` holds complex numbers.")
+    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=float, na_value=np.nan)
+    if column.dtype == object and all(isinstance(v, numbers.Real | Decimal) for v in column):
+        try:
+            return np.array([float(v) for v in column])
+        except OverflowError:
+            raise DataError(
+                f"Column `{column.name}` holds whole numbers that are too large: divide them by a "
+                "constant."
+            ) from None
+    return None
+
+
+_DATES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
+
+
+def is_dated(column: pd.Series) -> bool:
+    """Whether a column holds dates, times, periods or durations."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.PeriodDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "mM"):
+        return True
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return True
+    return pd.api.types.is_object_dtype(dtype) and any(isinstance(v, _DATES) for v in column)
+
+
+def describe_column(column: pd.Series) -> str:
+    """What a column that is not numeric holds, for a message: ``"dates"``, ``"text, ..."``."""
+    if is_dated(column):
+        return f"dates or durations, such as {column.iloc[0]}"
+    texts = [v for v in column.unique() if isinstance(v, str)]
+    if not texts:
+        return f"values such as {column.iloc[0]!r}"
+    return describe_texts(texts) or f"text, such as {texts[0]!r}"
+
+
+def describe_disguise(column: pd.Series) -> str:
+    """What the texts of a column are but categories, for a message; empty if they are none."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return ""
+    values = list(column.unique())
+    found = describe_texts(v for v in values if isinstance(v, str))
+    if not found and all(map(_looks_numeric, values)):
+        found = f"numbers written as text, such as {values[0]!r}"
+    return found
+
+
+def check_category(label: str, column: pd.Series) -> None:
+    """Raise `DataError` for dates and numbers in disguise, which are no categories."""
+    if is_dated(column):
+        raise DataError(
+            f"The predictor `{label}` is a date or a duration ({column.iloc[0]}), which is no "
+            "number and no category: make it a number (days, years), or write "
+            f"factor({label}) if each date is a category of its own."
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        present = set(column.unique())
+        _check_labels(label, [v for v in column.cat.categories if v in present])
+        return
+    found = describe_disguise(column)
+    if found:
+        raise DataError(
+            f"The predictor `{label}` holds {found}: convert it to numbers (dates to days or "
+            f"years), or write factor({label}) if it names categories."
+        )
+
+
+def _check_labels(label: str, levels: list[Any]) -> None:
+    """A column with labels for some of its values is neither a number nor a category."""
+    texts = [v for v in levels if isinstance(v, str)]
+    rest = [v for v in levels if isinstance(v, numbers.Real)]
+    if texts and rest:
+        raise DataError(
+            f"The predictor `{label}` mixes numbers, such as {rest[0]:g}, and labels, such as "
+            f"{texts[0]!r} (value labels for some of the values?). Make all of them numbers, those "
+            "that mean no answer missing, or all of them texts."
+        )
+
+
+def _looks_numeric(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

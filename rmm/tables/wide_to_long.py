@@ -1,0 +1,213 @@
+"""From a wide table, one row per group, to the long one that models read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.arguments import readable, shortened
+from rmm.errors import DataError, SpecificationWarning, close_names
+from rmm.tables.plain_columns import simplify_columns
+from rmm.tables.read import read_table
+
+_SHOWN = 5
+
+
+@readable(DataError)
+def to_long(
+    table: Any,
+    members: Sequence[str],
+    covariates: Mapping[str, Sequence[str]] | None = None,
+    group: str | None = None,
+    *,
+    member: str = "member",
+    na: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """One row per membership, from a table with one row per group.
+
+    Parameters
+    ----------
+    table : frame, table, mapping or path
+        One row per group, its members side by side; what `rmm.fit` reads.
+    members : sequence of str
+        Columns of member ids, one per slot. A slot whose id is missing is empty.
+    covariates : mapping of str to sequence of str, optional
+        New column -> its columns in the wide table, one per slot, in the order of `members`.
+    group : str, optional
+        Column of group ids, which must differ between rows; by default groups are numbered from
+        1 in a column ``group``.
+    member : str
+        Name of the new column of member ids.
+    na : sequence of str, optional
+        Texts that mean a missing value, where `table` is the path of a text file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `group`, `member`, those of `covariates`, and all other columns of the table,
+        repeated in the rows of a group. Rows are in the order of the table, then of the slots;
+        empty slots have none.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or used twice, a group id is missing or repeated, or an empty slot
+        has a covariate.
+
+    Warns
+    -----
+    SpecificationWarning
+        If groups have no member at all, so that they are left out.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> wide = {
+    ...     "gov": ["A", "B"], "party1": ["x", "y"], "party2": ["z", None],
+    ...     "seats1": [0.6, 1.0], "seats2": [0.4, None], "days": [300, 900],
+    ... }
+    >>> rmm.to_long(wide, members=["party1", "party2"],
+    ...             covariates={"seats": ["seats1", "seats2"]}, group="gov", member="party")
+      gov party  seats  days
+    0   A     x    0.6   300
+    1   A     z    0.4   300
+    2   B     y    1.0   900
+    """
+    slots, sets = _check_columns(members, {} if covariates is None else covariates)
+    for key, name in (("group", group), ("member", member)):
+        if not isinstance(name, str) and not (key == "group" and name is None):
+            raise DataError(f"`{key}` must be the name of a column, not {shortened(name)}.")
+    ids = [*slots, *([group] if group is not None else [])]
+    frame = read_table(table, ids=ids, na=na)
+    used = [*ids, *(column for columns in sets.values() for column in columns)]
+    _check_there(used, frame)
+    frame = simplify_columns(frame, used, ids)
+    names = _group_ids(frame, group)
+    rest = [c for c in frame.columns if c not in used]
+    label = group if group is not None else "group"
+    new = [label, member, *sets]
+    both = [name for name in new if new.count(name) > 1 or name in rest]
+    if both:
+        raise DataError(f"The long table would have two columns named `{both[0]}`. Rename one.")
+    there = frame[slots].notna().to_numpy()  # (groups, slots)
+    _check_empty(frame, slots, sets, there)
+    rows, slot = np.nonzero(there)
+    _warn_of_empty_groups(names, there)
+    columns = {label: names.iloc[rows]}
+    columns[member] = _stack(member, frame, slots, rows, slot)
+    columns |= {name: _stack(name, frame, sets[name], rows, slot) for name in sets}
+    columns |= {name: frame[name].iloc[rows] for name in rest}
+    return pd.DataFrame({name: values.reset_index(drop=True) for name, values in columns.items()})
+
+
+def _check_columns(
+    members: Any, covariates: Mapping[str, Any]
+) -> tuple[list[str], dict[str, list[str]]]:
+    if not _is_list(members) or len(members) == 0:
+        raise DataError(
+            f"`members` lists the columns of member ids, one per slot; not {shortened(members)}."
+        )
+    if not isinstance(covariates, Mapping):
+        raise DataError(
+            "`covariates` maps names to columns, one per slot of members; not "
+            f"{shortened(covariates)}."
+        )
+    slots = [str(name) for name in members]
+    sets: dict[str, list[str]] = {}
+    for name, columns in covariates.items():
+        if not _is_list(columns) or len(columns) != len(slots):
+            count = len(columns) if _is_list(columns) else 1
+            raise DataError(
+                f"The covariate `{name}` has {count} column{'s' * (count != 1)}; there are "
+                f"{len(slots)} slots of members. Give one for each, in their order."
+            )
+        sets[str(name)] = [str(column) for column in columns]
+    twice = [name for name in slots if slots.count(name) > 1]
+    if twice:
+        raise DataError(f"`members` names the column `{twice[0]}` twice.")
+    return slots, sets
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray | pd.Index) and not isinstance(
+        value, str | bytes
+    )
+
+
+def _check_there(used: Sequence[str], frame: pd.DataFrame) -> None:
+    for name in used:
+        if name not in frame.columns:
+            close = close_names(name, list(frame.columns), n=3)
+            hint = f" Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
+            raise DataError(f"The table has no column `{name}`.{hint}")
+
+
+def _group_ids(frame: pd.DataFrame, group: str | None) -> pd.Series:
+    if group is None:
+        return pd.Series(np.arange(1, len(frame) + 1), index=frame.index, name="group")
+    names = frame[group]
+    if names.isna().any():
+        row = int(np.argmax(names.isna().to_numpy())) + 1
+        raise DataError(f"The group id `{group}` is missing in row {row}.")
+    repeated = names.duplicated()
+    if repeated.any():
+        raise DataError(
+            f"Group {names[repeated].iloc[0]} of `{group}` has several rows: a wide table has one "
+            "row per group. If its rows are memberships, it is a long table already."
+        )
+    return names
+
+
+def _check_empty(
+    frame: pd.DataFrame, slots: list[str], sets: Mapping[str, list[str]], there: Any
+) -> None:
+    """An empty slot has no covariates: or its id has been lost."""
+    for columns in sets.values():
+        lost = frame[columns].notna().to_numpy() & ~there
+        if lost.any():
+            row, slot = (int(i[0]) for i in np.nonzero(lost))
+            count = int(lost.sum())
+            raise DataError(
+                f"Row {row + 1} has `{columns[slot]}` {frame[columns[slot]].iloc[row]}, but no "
+                f"`{slots[slot]}` ({count} such case{'s' * (count > 1)}). Is the member's id "
+                "missing? Give it an id, or empty the covariate too."
+            )
+
+
+def _warn_of_empty_groups(names: pd.Series, there: Any) -> None:
+    empty = names[~there.any(axis=1)]
+    if len(empty):
+        shown = ", ".join(str(v) for v in empty[:_SHOWN]) + ", ..." * (len(empty) > _SHOWN)
+        warnings.warn(
+            f"{len(empty)} of {len(names)} groups have no member and are left out: {shown}.",
+            SpecificationWarning,
+            stacklevel=3,
+        )
+
+
+def _stack(
+    name: str, frame: pd.DataFrame, columns: Sequence[str], rows: Any, slot: Any
+) -> pd.Series:
+    """The values of one column per slot, one below the other, in one type."""
+    texts = {c: pd.api.types.is_string_dtype(frame[c].dropna()) for c in columns
+             if frame[c].notna().any()}  # fmt: skip
+    if len(set(texts.values())) > 1:
+        one = next(c for c, text in texts.items() if text)
+        other = next(c for c, text in texts.items() if not text)
+        raise DataError(
+            f"`{one}` holds text and `{other}` does not; both are to be one column, `{name}`. "
+            "Convert one of them."
+        )
+    values = np.empty(frame[list(columns)].shape, dtype=object)
+    for i, column in enumerate(columns):
+        values[:, i] = frame[column].astype(object)
+    stacked = pd.Series(values[rows, slot], dtype=object, name=name)
+    if all(isinstance(v, float) and v.is_integer() for v in stacked):
+        return stacked.astype("int64")  # whole numbers are floats where some are missing
+    mixed = simplify_columns(stacked.to_frame(), [name], [])[name]
+    whole = pd.api.types.is_float_dtype(mixed.dtype) and bool((mixed.dropna() % 1 == 0).all())
+    return mixed.astype("int64") if whole and mixed.notna().all() else mixed
