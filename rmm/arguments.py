@@ -44,13 +44,16 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 def readable[**P, T](
-    error: type[RmmError], *, typed: bool = False
+    error: type[RmmError],
+    *,
+    typed: bool = False,
+    is_family: Callable[[Any], bool] | None = None,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A decorator: calls that do not fit the signature raise `error` and say what is wrong.
 
     With `typed` values must have the types that plain annotations (``str``, ``int | None``) say.
-    Where a function takes `data` and `family`, which of two positional arguments is which is
-    decided by what they are: ``fit(formula, "weibull", data=table)`` and ``fit(formula, table,
+    Where a function takes `data` and `family`, `is_family` decides which of two positional
+    arguments is which: ``fit(formula, "weibull", data=table)`` and ``fit(formula, table,
     "weibull")`` are the same call.
     """
 
@@ -61,8 +64,8 @@ def readable[**P, T](
         @functools.wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> T:
             given = args
-            if "data" in known and "family" in known:
-                given, named = _by_type(known, args, kwargs)
+            if is_family is not None:
+                given, named = _by_type(known, args, kwargs, is_family)
                 kwargs.update(named)
             name = function.__qualname__.replace("AfterFit.", "Fit.")
             try:
@@ -114,14 +117,17 @@ def check_seed(seed: Any, error: type[RmmError]) -> None:
 
 
 def _by_type(
-    known: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    known: tuple[str, ...],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    is_family: Callable[[Any], bool],
 ) -> tuple[Any, dict[str, Any]]:
     """Positional arguments, and by name those that stand in each other's place."""
     places = dict(zip(known, args, strict=False))
     named = {}
-    if "data" in places and _is_family(places["data"]):
+    if "data" in places and is_family(places["data"]):
         named["family"] = places["data"]
-    if "family" in places and _is_table(places["family"]):
+    if "family" in places and _is_table(places["family"], is_family):
         named["data"] = places["family"]
     both = "data" in places and "family" in places
     if not named or (both and len(named) < 2) or any(name in kwargs for name in named):
@@ -133,16 +139,10 @@ def _by_type(
     return args[:first], named
 
 
-def _is_family(value: Any) -> bool:
-    from rmm.families import Family, family_name
-
-    return isinstance(value, Family) or (isinstance(value, str) and family_name(value) is not None)
-
-
-def _is_table(value: Any) -> bool:
+def _is_table(value: Any, is_family: Callable[[Any], bool]) -> bool:
     """Whether something can be data, and no family."""
     if isinstance(value, str):
-        return "." in value and not _is_family(value)
+        return "." in value and not is_family(value)
     return isinstance(value, Mapping | os.PathLike) or hasattr(value, "columns")
 
 

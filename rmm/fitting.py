@@ -28,14 +28,14 @@ from rmm.engine_choice import (
     fit_with,
 )
 from rmm.errors import BackendError
-from rmm.families import Family, family_options, find_family
+from rmm.families import Family, family_options, find_family, is_family
 from rmm.posterior.fit import Fit
 
 MONITORS = ("structural", "summary")
 _R_MONITORS = {True: "summary", False: "structural"}  # R's `monitor =`
 
 
-@readable(BackendError)
+@readable(BackendError, is_family=is_family)
 def fit(
     formula: str,
     data: Any,
@@ -164,7 +164,7 @@ _ARGUMENTS = tuple(
 )
 
 
-@readable(BackendError)
+@readable(BackendError, is_family=is_family)
 def program(
     formula: str,
     family: Any = "gaussian",
@@ -227,7 +227,7 @@ def program(
     return language.write(model.spec, model.priors.forms, way)
 
 
-@readable(BackendError)
+@readable(BackendError, is_family=is_family)
 def program_data(
     formula: str,
     data: Any,

@@ -349,7 +349,9 @@ def test_every_key_of_the_schema_is_described() -> None:
 
 def test_the_workflow_shows_the_packages_schema() -> None:
     shown = ROOT / "workflow" / "schemas" / "study.schema.json"
-    assert shown.read_bytes() == (ROOT / "rmm" / "study" / "study.schema.json").read_bytes()
+    assert (
+        shown.read_bytes() == (ROOT / "rmm" / "study" / "files" / "study.schema.json").read_bytes()
+    )
 
 
 def test_defaults_come_and_go() -> None:

@@ -260,7 +260,7 @@ def test_workflow_passes_snakemakes_own_lint(folder: Path) -> None:
 
 def test_readme_explains_every_key() -> None:
     text = (ROOT / "config" / "README.md").read_text()
-    schema = json.loads((ROOT / "rmm" / "study" / "study.schema.json").read_text())
+    schema = json.loads((ROOT / "rmm" / "study" / "files" / "study.schema.json").read_text())
     for key, meaning in described(schema):
         assert f"| `{key}` | {meaning}"[:60] in text, key
 

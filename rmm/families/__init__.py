@@ -47,6 +47,20 @@ def family_name(text: str) -> str | None:
     return plain if plain in FAMILIES else SYNONYMS.get(plain)
 
 
+def is_family(value: object) -> bool:
+    """Whether a value is a family or the name of one.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(value, Family) or (isinstance(value, str) and family_name(value) is not None)
+
+
 def find_family(family: str | Family, options: Mapping[str, Any] | None = None) -> Family:
     """The family of a name, with its options.
 
@@ -112,4 +126,5 @@ __all__ = [
     "Widths",
     "family_options",
     "find_family",
+    "is_family",
 ]

@@ -16,7 +16,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.prepare import Model, prepare
 from rmm.design.priors.group_sizes import reported_draws
 from rmm.errors import DataError, PriorError
-from rmm.families import find_family
+from rmm.families import find_family, is_family
 from rmm.formula.prior_distributions import draw
 from rmm.model.spec import MemberPart
 from rmm.posterior.prediction.predict import predict
@@ -147,7 +147,7 @@ class PriorPredictive:
         return str(self)
 
 
-@readable(DataError)
+@readable(DataError, is_family=is_family)
 def prior_predictive(
     formula: str,
     data: Any,

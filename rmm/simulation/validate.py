@@ -15,7 +15,7 @@ import numpy as np
 from rmm.simulation.errors import RecipeError, close_to, listed
 
 #: The one description of all keys; it belongs to studies, which are built on the simulator.
-SCHEMA_FILE = Path(__file__).parents[1] / "study" / "study.schema.json"
+SCHEMA_FILE = Path(__file__).parents[1] / "study" / "files" / "study.schema.json"
 _LARGEST = 2**53
 _TYPES = {
     "integer": "a whole number",
