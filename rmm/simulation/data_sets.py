@@ -20,7 +20,8 @@ from rmm.simulation.errors import RecipeError
 from rmm.simulation.memberships.overlap import overlap_facts
 from rmm.simulation.memberships.structures import Draw, IdNames, Memberships, prepare_membership
 from rmm.simulation.outcomes.outcomes import draw_outcome
-from rmm.simulation.true_model import Truth, prepare_truth
+from rmm.simulation.true_model import Truth
+from rmm.simulation.truth_config import prepare_truth
 from rmm.simulation.validate import usable_numbers
 
 if TYPE_CHECKING:

@@ -6,40 +6,21 @@ data into a linear predictor: a mistake in one then shows against the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from rmm.families import FAMILIES
-from rmm.formula.parse_formula import parse_formula
 from rmm.formula.prior_syntax import Prior
 from rmm.formula.terms import Formula, Term
 from rmm.formula.weights.weight_function import (
-    Column,
-    Node,
-    TableCall,
     leaf_columns,
     value_columns,
-    walk,
 )
-from rmm.model.spec import ModelSpec, build_spec
-from rmm.simulation.covariates.distributions import DISTRIBUTIONS
-from rmm.simulation.covariates.endogenous import Dependence, dependences, effect_shapes
-from rmm.simulation.errors import RecipeError, check_name, close_to, listed
-from rmm.simulation.memberships.structures import IdNames
-from rmm.simulation.outcomes.outcomes import OUTCOMES
-from rmm.simulation.truth_priors import draw_values, read_truth_prior
-
-_FINE = ("member", "membership")
-_COMMON = ("formula", "family", "parameters", "effects")
-#: Kind of outcome -> how it is written, and its number of columns.
-_PATTERNS = {
-    "plain": ("y", 1),
-    "surv": ("Surv(time, event)", 2),
-    "cbind": ("cbind(successes, failures)", 2),
-}
+from rmm.model.spec import ModelSpec
+from rmm.simulation.covariates.endogenous import Dependence
+from rmm.simulation.truth_priors import draw_values
 
 
 @dataclass(frozen=True)
@@ -85,84 +66,6 @@ class Truth:
         return replace(self, parameters={name: values[name] for name in self.names})
 
 
-def prepare_truth(
-    config: Mapping[str, Any],
-    levels: Mapping[str, str],
-    names: IdNames,
-    covariates: Mapping[str, Mapping[str, Any]],
-) -> Truth:
-    """Check a data-generating model against the covariates that there are.
-
-    Parameters
-    ----------
-    config : mapping
-        formula, family, parameters, effects, and the family's own keys.
-    levels : mapping
-        Covariate -> level.
-    names : IdNames
-    covariates : mapping
-        Name -> settings: which of them are endogenous.
-
-    Raises
-    ------
-    FormulaError
-        If the formula does not parse.
-    RecipeError
-        For everything else.
-    """
-    family = config.get("family", "gaussian")
-    check_name("truth.family", "family to simulate from", family, OUTCOMES)
-    options = _options(config, family)
-    formula = parse_formula(config["formula"])
-    outcomes = _outcomes(formula, family)
-    _check_formula(formula, family, levels, names)
-    spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
-    parameters, priors = _check_parameters(config["parameters"], spec)
-    effects = config.get("effects") or {}
-    for name, one in effects.items():
-        check_name(f"truth.effects.{name}", "random effect", name, effect_shapes(spec))
-        check_name(
-            f"truth.effects.{name}.distribution",
-            "distribution of effects",
-            one.get("distribution", "normal"),
-            [d for d in DISTRIBUTIONS if d in ("normal", "t", "skew")],
-        )
-    endogenous = dependences(covariates, spec)
-    return Truth(formula, spec, outcomes, parameters, effects, priors, options, endogenous)
-
-
-def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """The family's own keys of a truth, checked."""
-    keys = OUTCOMES[family].keys
-    given = {k: v for k, v in config.items() if k not in _COMMON and v is not None}
-    for name in given:
-        if name not in keys:
-            raise RecipeError(
-                f"truth.{name}",
-                f"family {family!r} has no such key",
-                f"Its own keys: {listed(keys)}.{close_to(name, keys)}",
-            )
-    OUTCOMES[family].check(given)
-    return given
-
-
-def _outcomes(formula: Formula, family: str) -> tuple[str, ...]:
-    """Names of the outcome columns."""
-    kinds, outcome = OUTCOMES[family].kinds, formula.outcome
-    expressions = [part.expression for part in outcome.parts]
-    names = tuple(e.name for e in expressions if isinstance(e, Column))
-    plain = len(names) == len(expressions) == _PATTERNS[outcome.kind][1]
-    if outcome.kind not in kinds or not plain:
-        raise RecipeError(
-            "truth.formula",
-            f"the outcome of family {family!r} is {outcome.label!r}",
-            f"Write plain names, such as {' or '.join(_PATTERNS[kind][0] for kind in kinds)}.",
-        )
-    if len(set(names)) < len(names):
-        raise RecipeError("truth.formula", f"{outcome.label!r} names one column twice")
-    return names
-
-
 def level3(formula: Formula, levels: Mapping[str, str]) -> dict[str, int]:
     """Terms outside `mm()` that belong to the first `hm()` with random effects."""
     blocks = [i for i, block in enumerate(formula.nestings) if block.effect == "RE"]
@@ -205,131 +108,3 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
             named = [f"{parameter.name}[{e}]" for e in elements.get(parameter.name, [])]
             out += named if parameter.dims else [parameter.name]
     return tuple(out)
-
-
-def _check_formula(
-    formula: Formula, family: str, levels: Mapping[str, str], names: IdNames
-) -> None:
-    key = "truth.formula"
-    if formula.offset:
-        raise RecipeError(key, "offset() has no place in a truth")
-    if formula.strata is not None:
-        if not FAMILIES[family].needs_strata:
-            raise RecipeError(key, f"strata() has no place in a truth of family {family!r}")
-        if formula.strata != names.nesting:
-            _check_column(formula.strata, levels)
-    for block in formula.members:
-        if {block.member, block.group} != {names.member, names.group}:
-            raise RecipeError(
-                key,
-                f"mm() names id({block.member}, {block.group})",
-                f"The memberships have id({names.member}, {names.group}).",
-            )
-        if isinstance(block.autoregressive, str):
-            _check_time(block.autoregressive, levels)
-        aggregates = [Term((f.atom,)) for f in block.features if f.atom is not None]
-        for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed), *aggregates):
-            _check_term(term, levels, names, fine=True)
-        for column in block.weight.variables:
-            _check_column(column, levels)
-        _check_within((block.weight.expression,), levels, names, fine=True)
-    for nesting in formula.nestings:
-        if nesting.effect != "RE":
-            raise RecipeError(key, "fixed effects of nesting units cannot be simulated")
-        if nesting.unit != names.nesting:
-            raise RecipeError(
-                key, f"hm() names {nesting.unit!r}", f"The nesting units are {names.nesting!r}."
-            )
-        for term in nesting.terms or ():
-            _check_term(term, levels, names, fine=False)
-    for term in (*formula.terms, *(f.term for f in formula.fixed)):
-        _check_term(term, levels, names, fine=False)
-
-
-def _check_time(column: str, levels: Mapping[str, str]) -> None:
-    """The time of `ar =` belongs to groups."""
-    _check_column(column, levels)
-    if levels[column] != "group":
-        raise RecipeError(
-            "truth.formula",
-            f"ar = {column} is a {levels[column]} covariate",
-            "The time of a group is a covariate of level group; or write ar = TRUE.",
-        )
-
-
-def _check_term(term: Term, levels: Mapping[str, str], names: IdNames, *, fine: bool) -> None:
-    _check_within([atom.expression for atom in term.atoms], levels, names, fine=fine)
-    for atom in term.atoms:
-        if atom.basis is not None:
-            raise RecipeError(
-                "truth.formula",
-                f"{atom.label} is not available in a truth",
-                "A truth has one coefficient for each term: write I(x == 2), I(x^2), ...",
-            )
-    for column in term_columns(term):
-        _check_column(column, levels)
-        if not fine and levels[column] in _FINE:
-            raise RecipeError(
-                "truth.formula",
-                f"{column!r} is a {levels[column]} covariate and stands outside mm()",
-                f"Write it inside: mm(..., vars({column}), ...).",
-            )
-
-
-def _check_within(
-    expressions: Iterable[Node], levels: Mapping[str, str], names: IdNames, *, fine: bool
-) -> None:
-    """`within =` names an id or a covariate, outside `mm()` of groups or nesting units."""
-    ids = {names.member: "member", names.group: "group"}
-    if names.nesting is not None:
-        ids[names.nesting] = "nesting"
-    allowed = {n: at for n, at in {**ids, **levels}.items() if fine or at not in _FINE}
-    for node in (n for expression in expressions for n in walk(expression)):
-        if isinstance(node, TableCall) and node.within is not None and not node.own_group:
-            check_name("truth.formula", "column for within =", node.within, allowed)
-
-
-def _check_column(column: str, levels: Mapping[str, str]) -> None:
-    if column not in levels:
-        raise RecipeError(
-            "truth.formula",
-            f"there is no covariate {column!r}",
-            f"Covariates: {listed(levels)}.{close_to(column, levels)}",
-        )
-
-
-def _check_parameters(
-    given: Mapping[str, Any], spec: ModelSpec
-) -> tuple[dict[str, float], dict[str, Prior]]:
-    """True values, and the priors of those that are drawn, both in the order of the model."""
-    known = parameter_names(spec)
-    for name in given:
-        if name not in known:
-            raise RecipeError(
-                f"truth.parameters.{name}",
-                "the formula has no such parameter",
-                f"It has: {listed(known)}.{close_to(name, known)}",
-            )
-    missing = [name for name in known if name not in given]
-    if missing:
-        raise RecipeError(
-            "truth.parameters",
-            f"no value for {listed(missing)}",
-            "Every parameter of the formula needs a value.",
-        )
-    parameters = {p.name: p for p in spec.parameters}
-    values: dict[str, float] = {}
-    priors: dict[str, Prior] = {}
-    for name in known:
-        if isinstance(given[name], Mapping):
-            parameter = parameters[name.partition("[")[0]]
-            priors[name] = read_truth_prior(name, given[name], parameter)
-            continue
-        if name.startswith("sigma") and given[name] < 0:
-            raise RecipeError(
-                f"truth.parameters.{name}", f"{given[name]:g}", "A standard deviation is >= 0."
-            )
-        if name == "shape" and given[name] <= 0:
-            raise RecipeError(f"truth.parameters.{name}", f"{given[name]:g}", "A shape is > 0.")
-        values[name] = float(given[name])
-    return values, priors
