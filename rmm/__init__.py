@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rmm.fitting import fit, program, program_data
     from rmm.posterior.compare import compare
     from rmm.posterior.fit import Fit
+    from rmm.posterior.load import load
     from rmm.posterior.prior_draws import PriorPredictive, prior_predictive
-    from rmm.posterior.storage import load
     from rmm.simulation import SimulatedData, simulate
     from rmm.tables.wide_to_long import to_long
 
@@ -45,7 +45,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "prior_predictive": ("rmm.posterior.prior_draws", "prior_predictive"),
     "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
     "compare": ("rmm.posterior.compare", "compare"),
-    "load": ("rmm.posterior.storage", "load"),
+    "load": ("rmm.posterior.load", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
     "to_long": ("rmm.tables.wide_to_long", "to_long"),

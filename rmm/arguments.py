@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ def readable[**P, T](
             if is_family is not None:
                 given, named = _by_type(known, args, kwargs, is_family)
                 kwargs.update(named)
-            name = function.__qualname__.replace("AfterFit.", "Fit.")
+            name = re.sub("^(AfterFit|FitTables)[.]", "Fit.", function.__qualname__)
             try:
                 bound = signature.bind(*given, **kwargs)
             except TypeError:

@@ -45,7 +45,7 @@ WITH_EXAMPLES = [
     "rmm.posterior.posterior_methods",
     "rmm.posterior.prediction.predictive_checks",
     "rmm.posterior.prior_draws",
-    "rmm.posterior.storage",
+    "rmm.posterior.load",
     "rmm.simulation",
     "rmm.study.design.study",
     "rmm.study.evaluate.performance",

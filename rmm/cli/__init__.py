@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         engine.add_fit,
         study.add_simulate,
         study.add_study,
-        completion.add_completion,
     ):
         add(commands)
+    completion.add_completion(commands, top)
     return top

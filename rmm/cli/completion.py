@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from rmm.cli.common import command
@@ -16,20 +17,22 @@ The script is written once and starts no Python; write it anew after an update.
 """
 
 
-def add_completion(commands: Any) -> None:
-    """Declare `rmm completion`."""
-    completion = command(commands, "completion", "write the completion script of a shell",
-                         EXAMPLES, run_completion)  # fmt: skip
+def add_completion(commands: Any, top: argparse.ArgumentParser) -> None:
+    """Declare `rmm completion`; `top` is the parser of all commands."""
+    completion = command(
+        commands,
+        "completion",
+        "write the completion script of a shell",
+        EXAMPLES,
+        partial(run_completion, top),
+    )
     completion.add_argument("shell", choices=SHELLS, help="which shell")
 
 
-def run_completion(options: argparse.Namespace) -> int:
+def run_completion(top: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """`rmm completion`: print the script."""
     import shtab
 
-    from rmm.cli import parser
-
-    top = parser()
     _complete_files(top, shtab.FILE)
     print(shtab.complete(top, shell=options.shell))
     return 0

@@ -102,7 +102,7 @@ def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     import rmm
     from rmm.posterior.fit_text import formatted
-    from rmm.posterior.storage import check_folder
+    from rmm.posterior.save import check_folder
 
     if options.save:
         check_folder(Path(options.save))

@@ -17,7 +17,7 @@ from rmm.errors import PlotError, close_names
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ PLOTS: dict[str, Plot] = {
 }
 
 
-def plot(fit: Fit, method: str, kind: str, options: dict[str, Any]) -> Figure:
+def plot(fit: FitTables, method: str, kind: str, options: dict[str, Any]) -> Figure:
     """The figure of a kind.
 
     Raises

@@ -14,11 +14,11 @@ from rmm.posterior.plots.forest import intervals
 from rmm.posterior.plots.style import RULE
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 
 @in_style
-def draw(fit: Fit, effect: str | None = None, top: int = 40) -> Sheet:
+def draw(fit: FitTables, effect: str | None = None, top: int = 40) -> Sheet:
     """Posterior mean, 50% and 95% interval of each unit's effect, largest first.
 
     Parameters

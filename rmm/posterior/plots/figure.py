@@ -19,7 +19,7 @@ from rmm.posterior.plots import check_name
 from rmm.posterior.plots.style import SETTINGS
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 Array = np.ndarray[Any, Any]
 #: Labels are the user's: a dollar sign in one is no mathematics.
@@ -70,7 +70,7 @@ class Drawn:
         return self.draws.reshape(-1)
 
 
-def chosen(fit: Fit, parameters: str | Sequence[str] | None, most: int) -> list[Drawn]:
+def chosen(fit: FitTables, parameters: str | Sequence[str] | None, most: int) -> list[Drawn]:
     """The parameters to be shown; all of the summary by default.
 
     Parameters

@@ -12,7 +12,7 @@ from rmm.posterior.plots.figure import Drawn, Sheet, chosen, in_style, shortened
 from rmm.posterior.plots.style import INK, LOOKS, RULE
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 _MOST = 120
 _ROW = 0.2  # inches
@@ -41,7 +41,9 @@ _FROM_ZERO = ("standard deviations",)
 
 
 @in_style
-def draw(fit: Fit, parameters: str | Sequence[str] | None = None, intercept: bool = False) -> Sheet:
+def draw(
+    fit: FitTables, parameters: str | Sequence[str] | None = None, intercept: bool = False
+) -> Sheet:
     """Posterior means with 50% (thick) and 95% (thin) intervals.
 
     Parameters

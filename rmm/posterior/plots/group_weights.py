@@ -15,14 +15,14 @@ from rmm.posterior.plots.style import INK, LOOKS, RULE
 from rmm.posterior.plots.weight_function import weight_table
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 _MOST = 24
 _COLUMNS = 3
 
 
 @in_style
-def draw(fit: Fit, groups: Any = None, block: int = 1) -> Sheet:
+def draw(fit: FitTables, groups: Any = None, block: int = 1) -> Sheet:
     """Posterior mean and 95% interval of each member's weight, a panel per group.
 
     Parameters

@@ -13,7 +13,7 @@ from rmm.posterior.plots.style import FILL, INK, LOOKS, RULE
 from rmm.posterior.prediction.predictive_checks import survival
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 Array = np.ndarray[Any, Any]
 Check = Callable[..., None]
@@ -22,7 +22,7 @@ _BAND = (0.025, 0.975)
 
 
 @in_style
-def draw(fit: Fit, replications: int = 50, seed: int | None = None) -> Sheet:
+def draw(fit: FitTables, replications: int = 50, seed: int | None = None) -> Sheet:
     """Outcomes that the model draws for the groups of the fit, against the observed ones.
 
     A number: densities of `replications` replicated outcomes and of the observed one. 0/1 and
@@ -52,14 +52,14 @@ def draw(fit: Fit, replications: int = 50, seed: int | None = None) -> Sheet:
     return sheet
 
 
-def _label(fit: Fit) -> str:
+def _label(fit: FitTables) -> str:
     return str(fit.model.spec.formula.outcome.label)
 
 
 # ---- numbers ---------------------------------------------------------------------------------
 
 
-def _densities(cell: Any, fit: Fit, replicated: Array, replications: int) -> None:
+def _densities(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
     every = np.linspace(0, len(replicated) - 1, min(replications, len(replicated))).astype(int)
     for i, draw_number in enumerate(every):
         x, y = density(replicated[draw_number])
@@ -76,7 +76,7 @@ def _densities(cell: Any, fit: Fit, replicated: Array, replications: int) -> Non
 # ---- shares ----------------------------------------------------------------------------------
 
 
-def _shares(cell: Any, fit: Fit, replicated: Array, replications: int) -> None:
+def _shares(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
     outcome = fit.model.design.outcome
     trials = np.broadcast_to(outcome.get("trials", 1), outcome["y"].shape).astype(float)
     mean = fit.predict(kind="mean", draws=True).to_numpy()
@@ -130,7 +130,7 @@ def calibration(
 # ---- durations -------------------------------------------------------------------------------
 
 
-def _durations(cell: Any, fit: Fit, replicated: Array, replications: int) -> None:
+def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
     outcome = fit.model.design.outcome
     table = survival(outcome["time"], outcome["event"], replicated, points=300)
     time = table.index.to_numpy()

@@ -16,7 +16,7 @@ from rmm.posterior.plots.figure import Drawn, Sheet, chosen, density, in_style, 
 from rmm.posterior.plots.style import FILL, INK, LOOKS
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 Array = np.ndarray[Any, Any]
 _MOST = 60
@@ -52,7 +52,7 @@ class _Half:
 
 
 @in_style
-def draw(fit: Fit, parameters: str | Sequence[str] | None = None) -> Sheet:
+def draw(fit: FitTables, parameters: str | Sequence[str] | None = None) -> Sheet:
     """Posterior density (filled) and prior density (line) of each parameter.
 
     Parameters without a prior of their own in this package's language are left out: an intercept
@@ -80,7 +80,7 @@ def draw(fit: Fit, parameters: str | Sequence[str] | None = None) -> Sheet:
     return sheet
 
 
-def prior_of(fit: Fit, name: str) -> Prior | None:
+def prior_of(fit: FitTables, name: str) -> Prior | None:
     """The prior of an element such as ``b_l2[z]``, if it has one of a family shown here."""
     model = fit.model
     vector, _, element = name.partition("[")

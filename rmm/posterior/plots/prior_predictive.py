@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -10,8 +10,7 @@ from rmm.posterior.plots.figure import Sheet, in_style
 from rmm.posterior.plots.style import FILL, INK, LOOKS
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
-    from rmm.posterior.prior_draws import PriorPredictive
+    from rmm.design.prepare import Model
 
 Array = np.ndarray[Any, Any]
 _BINS = 60
@@ -19,7 +18,30 @@ _MOST_DIGITS = 300
 _INSIDE = (0.005, 0.995)  # quantiles between which a histogram of unbounded values is drawn
 
 
-def draw(fit: Fit, draws: int = 1000, seed: int | None = None) -> Sheet:
+class PriorDraws(Protocol):
+    """What is drawn here of a `PriorPredictive`."""
+
+    @property
+    def model(self) -> Model:
+        """Whose priors they are."""
+
+    @property
+    def shown(self) -> tuple[str, Array]:
+        """Name of the quantity, and its (S, J) values."""
+
+    @property
+    def implausible(self) -> float | None:
+        """Share of draws that hardly any data set would have."""
+
+
+class WithPriors(Protocol):
+    """A `Fit`, of which only its priors are drawn here."""
+
+    def prior_predictive(self, draws: int = 1000, seed: int | None = None) -> PriorDraws:
+        """Draw from the priors."""
+
+
+def draw(fit: WithPriors, draws: int = 1000, seed: int | None = None) -> Sheet:
     """A histogram of what the fit's priors say of its groups' outcomes; see `figure_of`.
 
     Parameters
@@ -33,7 +55,7 @@ def draw(fit: Fit, draws: int = 1000, seed: int | None = None) -> Sheet:
 
 
 @in_style
-def figure_of(found: PriorPredictive) -> Sheet:
+def figure_of(found: PriorDraws) -> Sheet:
     """A histogram over draws and groups, with what was observed.
 
     Probabilities: between 0 and 1, with the observed share. Durations and relative hazards: on a
@@ -76,7 +98,7 @@ def _bins(x: Array, name: str) -> Array:
     return np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
 
-def _observed(cell: Any, found: PriorPredictive, name: str) -> None:
+def _observed(cell: Any, found: PriorDraws, name: str) -> None:
     outcome = found.model.design.outcome
     if name == "relative hazard":
         return
@@ -91,7 +113,7 @@ def _observed(cell: Any, found: PriorPredictive, name: str) -> None:
               label="observed")  # fmt: skip
 
 
-def _label(found: PriorPredictive, name: str) -> str:
+def _label(found: PriorDraws, name: str) -> str:
     label = str(found.model.spec.formula.outcome.label)
     return {
         "probability": "probability that a group is chosen"
@@ -102,7 +124,7 @@ def _label(found: PriorPredictive, name: str) -> str:
     }[name]
 
 
-def _title(found: PriorPredictive) -> str:
+def _title(found: PriorDraws) -> str:
     text = f"Prior predictive check, {found.model.spec.family.name}"
     share = found.implausible
     if share is None:

@@ -13,7 +13,7 @@ from rmm.posterior.plots.figure import Drawn, Sheet, chosen, density, in_style, 
 from rmm.posterior.plots.style import FILL, INK, LOOKS
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 _MOST = 60
 _ONE_COLUMN = 8  # more parameters than this stand in two columns
@@ -21,7 +21,7 @@ _ROW, _WIDTH = 1.05, 6.4  # inches
 
 
 @in_style
-def draw(fit: Fit, parameters: str | Sequence[str] | None = None) -> Sheet:
+def draw(fit: FitTables, parameters: str | Sequence[str] | None = None) -> Sheet:
     """Density of the draws on the left, trace of the chains on the right, a row per parameter.
 
     Below each density: posterior mean and 95% interval. Each chain has its own thin line, so that

@@ -14,13 +14,13 @@ from rmm.posterior.plots.figure import Sheet, in_style
 from rmm.posterior.plots.style import INK, LOOKS, RULE
 
 if TYPE_CHECKING:
-    from rmm.posterior.fit import Fit
+    from rmm.posterior.fit_tables import FitTables
 
 _MOST_PANELS = 9
 
 
 @in_style
-def draw(fit: Fit, block: int = 1, variable: str | None = None) -> Sheet:
+def draw(fit: FitTables, block: int = 1, variable: str | None = None) -> Sheet:
     """Posterior mean and 95% interval of each weight over a weight variable.
 
     A panel per group size, the most frequent sizes where there are more than nine; the dotted
@@ -57,13 +57,13 @@ def draw(fit: Fit, block: int = 1, variable: str | None = None) -> Sheet:
     return sheet
 
 
-def weight_table(fit: Fit, block: int) -> pd.DataFrame:
+def weight_table(fit: FitTables, block: int) -> pd.DataFrame:
     """`Fit.weights` with the group size `n`."""
     table = fit.weights(block)
     return table.assign(n=table.groupby("group")["member"].transform("size"))
 
 
-def _variable(fit: Fit, block: int, variable: str | None) -> str:
+def _variable(fit: FitTables, block: int, variable: str | None) -> str:
     weight = fit.model.spec.members[block - 1].weight
     if not weight.variables:
         raise PlotError(

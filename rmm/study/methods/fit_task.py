@@ -10,9 +10,9 @@ from dataclasses import replace
 from rmm.errors import BackendTimeout, RmmError
 from rmm.study.files.end_signals import leave_if_ended
 from rmm.study.files.parquet import FAILED, TIMEOUT
+from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE
 from rmm.study.methods.model_choice import fit_choice
-from rmm.study.methods.regressions import fit_regression
 from rmm.study.methods.task import Outcome, Task
 
 _MESSAGE = 500  # characters of an error that are kept

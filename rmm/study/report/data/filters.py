@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmm.study.report.data.format_numbers import compact
-from rmm.study.report.data.levels import readable
+from rmm.study.report.data.labels import readable
 
 
 @dataclass(frozen=True)

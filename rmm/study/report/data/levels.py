@@ -7,21 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.data.format_numbers import compact
+from rmm.study.report.data.labels import readable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rmm.study.report.data.results import Results
-
-
-def readable(factor: str) -> str:
-    """`membership.overlap` -> `overlap`: the last part of a dotted path, in words."""
-    return factor.rsplit(".", 1)[-1].replace("_", " ")
-
-
-def is_numeric(levels: Sequence[Any]) -> bool:
-    """Whether the levels of a factor are numbers, so that lines between them mean something."""
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
 
 
 def is_null(results: Results, scenario: str, estimand: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from rmm.study.evaluate.proportions import wilson
 from rmm.study.files.environment import FACTS
 from rmm.study.files.schema import read_yaml
 from rmm.study.report.data.filters import Filters
-from rmm.study.report.data.levels import is_numeric
+from rmm.study.report.data.labels import is_numeric
 from rmm.study.report.data.where_stopped import stopping_facts
 
 if TYPE_CHECKING:

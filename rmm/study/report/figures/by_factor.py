@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.data.format_numbers import FEW, acceptance_band, compact
-from rmm.study.report.data.levels import is_null, is_numeric, readable, split
+from rmm.study.report.data.labels import is_numeric, readable
+from rmm.study.report.data.levels import is_null, split
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.chart import MOST_PANELS, Chart
 from rmm.study.report.figures.dots import Axis, Band, Dot, DotPanel, Line, keys, limits, panel_size

@@ -9,7 +9,7 @@ from typing import Any
 
 from rmm.study.evaluate.measures import RATES
 from rmm.study.report.data.format_numbers import MISSING, compact, decimals_for, fixed, rate
-from rmm.study.report.data.levels import readable
+from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.by_factor import MEASURED, Measured, rows_of
 from rmm.study.report.figures.chart import Chart, Pen

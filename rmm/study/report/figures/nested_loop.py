@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.data.format_numbers import compact
-from rmm.study.report.data.levels import readable
+from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.by_factor import MEASURED, Measured, read, rows_of
 from rmm.study.report.figures.chart import DARK, Chart, Key, Pen, method_keys

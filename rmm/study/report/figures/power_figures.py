@@ -12,7 +12,8 @@ import numpy as np
 from rmm.posterior.plots.style import FILL, RULE, Look
 from rmm.study.evaluate.power import Power, PowerCurve, curves_from
 from rmm.study.report.data.format_numbers import compact
-from rmm.study.report.data.levels import is_null, readable
+from rmm.study.report.data.labels import readable
+from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.chart import MOST_PANELS, Chart, Key, Pen, method_keys
 

@@ -23,7 +23,7 @@ from rmm.study.report.data.format_numbers import (
     rate_of_n,
     uncertainty,
 )
-from rmm.study.report.data.levels import readable
+from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
 from rmm.study.report.tables.measure_tables import Cell, Table
 

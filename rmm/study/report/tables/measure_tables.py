@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.data.format_numbers import MISSING, compact, decimals_for, fixed, uncertainty
-from rmm.study.report.data.levels import readable
+from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.rank_ecdf import rank_table
 

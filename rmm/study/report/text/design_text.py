@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmm.study.report.data.format_numbers import compact
-from rmm.study.report.data.levels import readable
+from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
 
 KINDS = {

@@ -14,7 +14,8 @@ from rmm.study.report.data.format_numbers import (
     rate,
     rate_of_n,
 )
-from rmm.study.report.data.levels import is_null, is_numeric, readable
+from rmm.study.report.data.labels import is_numeric, readable
+from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.rank_ecdf import rank_table
 

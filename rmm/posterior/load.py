@@ -6,12 +6,10 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from rmm.arguments import readable
@@ -19,82 +17,14 @@ from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
 from rmm.errors import DataError, RmmError, SpecificationWarning
 from rmm.families import find_family
+from rmm.posterior.save import _replaced
 
 if TYPE_CHECKING:
     from rmm.posterior.fit import Fit
 
-FORMAT = 1
 #: Bytes in memory per byte of a file, and those that any file may take: a limit for `load`.
 _UNPACKED, _SMALL = 20, 100_000_000
 _DEEPEST = 4
-
-
-def check_folder(path: Path) -> None:
-    """Raise `DataError` where a file cannot be kept, if possible before a fit is computed."""
-    if path.is_dir():
-        raise DataError(f"{path} is a folder. Give the path of a file, such as fit.nc, in it.")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
-
-
-def save(fit: Fit, path: Path) -> Path:
-    """Write a fit; the file appears whole or not at all.
-
-    Groups: those of `Fit.draws`, and ``rmm`` with the formula, priors, settings, program, engine
-    and the used columns of the table (as Parquet bytes).
-    """
-    import xarray
-
-    check_folder(path)
-    buffer = io.BytesIO()
-    _parquet_types(fit.model.used).to_parquet(buffer)
-    program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)
-                      for k, v in fit.run.draws.items()}  # fmt: skip
-    about = xarray.Dataset(
-        {"table": ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8)), **program_arrays},
-        attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
-    )
-    tree = xarray.DataTree.from_dict({**{k: v.to_dataset() for k, v in fit.draws.children.items()},
-                                      "rmm": about})  # fmt: skip
-    for group in ("sample_stats", "posterior"):
-        for name, values in tree[group].to_dataset().data_vars.items():
-            if values.dtype == bool:
-                tree[group][str(name)] = values.astype(np.int8)
-    temporary = path.with_name(path.name + f".{os.getpid()}.part")
-    try:
-        tree.to_netcdf(temporary, engine="h5netcdf")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _large_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of whole numbers beyond 64 bits, which Parquet does not have."""
-    objects = [name for name in table.columns if table[name].dtype == object]
-    return [
-        name
-        for name in objects
-        if table[name].notna().any()
-        and all(isinstance(v, int) and not isinstance(v, bool) for v in table[name].dropna())
-    ]
-
-
-def _categories(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Levels of each categorical column: Parquet keeps those that are text only."""
-    columns = {name: table[name] for name in table.columns}
-    return {
-        str(name): {"levels": list(c.cat.categories), "ordered": bool(c.cat.ordered)}
-        for name, c in columns.items()
-        if isinstance(c.dtype, pd.CategoricalDtype)
-    }
-
-
-def _parquet_types(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with codes for categories, and whole numbers beyond 64 bits as text."""
-    text = {name: table[name].map(str, na_action="ignore") for name in _large_columns(table)}
-    codes = {name: table[name].cat.codes for name in _categories(table)}
-    return _replaced(table, {**text, **codes})
 
 
 def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
@@ -106,39 +36,6 @@ def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
         dtype = pd.CategoricalDtype(kind["levels"], ordered=kind["ordered"])
         changed[name] = pd.Categorical.from_codes(table[name].to_numpy(), dtype=dtype)
     return _replaced(table, changed)
-
-
-def _replaced(table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
-    out = table.copy(deep=False)
-    for name, values in columns.items():
-        out[name] = values
-    return out
-
-
-def _about(fit: Fit) -> dict[str, Any]:
-    settings = asdict(fit.settings)
-    return {
-        "formula": fit.model.formula,
-        "family": fit.model.spec.family.name,
-        "family_options": dict(fit.model.spec.family.options),
-        "priors": [fit.model.choice.base, *(s.text for s in fit.model.choice.statements)],
-        "transform": fit.model.transform,
-        "missing": fit.model.missing,
-        "na": fit.model.na,
-        "large": _large_columns(fit.model.used),
-        "categories": _categories(fit.model.used),
-        "backend": fit.backend,
-        "program": fit.program,
-        "settings": settings,
-        "engine": dict(fit.run.engine),
-        "seconds": fit.run.seconds,
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return list(value) if isinstance(value, tuple | set | np.ndarray) else str(value)
 
 
 @readable(DataError)

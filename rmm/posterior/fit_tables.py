@@ -1,0 +1,334 @@
+"""A fitted model: tables, draws, weights, effects and what a careful reader must know."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rmm.arguments import readable_methods
+from rmm.backends.base import Run, Settings
+from rmm.design.identifiability import always_together
+from rmm.design.prepare import Model
+from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.model.spec import MemberPart
+from rmm.posterior.diagnostics.advice import Evidence, advise, flat_weights
+from rmm.posterior.diagnostics.contraction import by_quartiles
+from rmm.posterior.diagnostics.summary import (
+    Diagnostics,
+    Weighing,
+    diagnose,
+    of_weighted_draws,
+    spread,
+    summarise,
+    weighing,
+)
+from rmm.posterior.fit_text import formatted, headline, remarks, unconverged
+from rmm.posterior.posterior_methods import AfterFit
+from rmm.posterior.prediction.linear_predictor import flat_draws, weight_chunks
+
+if TYPE_CHECKING:
+    pass
+
+
+@readable_methods(BackendError)
+@dataclass(frozen=True)
+class FitTables(AfterFit):
+    """A fitted model: its parts, and its tables.
+
+    Attributes
+    ----------
+    model : rmm.design.prepare.Model
+    run : rmm.backends.base.Run
+    program : str
+        The program as given to the engine.
+    program_data : mapping
+        The data as given to the engine.
+    backend : str
+    settings : rmm.backends.base.Settings
+    """
+
+    model: Model
+    run: Run
+    program: str
+    program_data: Mapping[str, Any] = field(repr=False)
+    backend: str
+    settings: Settings = field(repr=False)
+
+    @cached_property
+    def _everything(self) -> pd.DataFrame:
+        posterior = self.draws["posterior"].to_dataset()
+        names = [p.name for p in self.model.spec.parameters if p.structural]
+        table = summarise(posterior, [n for n in names if n in posterior])
+        table = self._weighted(table)
+        return table.assign(contraction=self._contraction["contraction"])
+
+    @property
+    def _weighing(self) -> Weighing | None:
+        return weighing(self.run)
+
+    def _weighted(self, table: pd.DataFrame) -> pd.DataFrame:
+        return of_weighted_draws(table, self._weighing, self.settings.chains * self.settings.draws)
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        """What is shown: fixed effects of nesting units only with `showFE`."""
+        hidden = {p.b for p in self.model.spec.nestings if not p.random and not p.block.show}
+        shown = [label.split("[")[0] not in hidden for label in self._everything.index]
+        return self._everything[shown]
+
+    @cached_property
+    def _diagnostics(self) -> Diagnostics:
+        diverging = self.run.sample_stats.get("diverging", np.zeros(1))
+        return diagnose(
+            self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging)),
+            self._weighing,
+        )  # fmt: skip
+
+    def summary(self) -> pd.DataFrame:
+        """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
+
+        See `summarise`, and `contraction`: ``contraction`` is
+        1 - var(posterior) / var(prior), 0 where the posterior is as wide as the prior. Where the
+        prior has no variance it is 1 - (ratio of the interquartile ranges)^2;
+        ``diagnostics()["contraction_of_quartiles"]`` names these parameters. NaN for fits of a
+        program of your own, whose priors are not known.
+
+        Where draws have been weighted (backend ``"laplace"``) R-hat is missing, and effective
+        sizes are those of the weights.
+
+        Coefficients are on the scale of the linear predictor, of covariates as given (or after
+        `transform=`); sigmas are standard deviations.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> list(fit.summary().index)
+        ['b_l2[Intercept]', 'b_l2[x]', 'sigma_l2']
+        >>> 1.0 < fit.summary().loc["b_l2[x]", "mean"] < 1.4
+        np.True_
+        """
+        return self._table.copy()
+
+    def diagnostics(self) -> dict[str, Any]:
+        """What `converged` rests on, by name; see `rmm.posterior.diagnostics.summary.Diagnostics`.
+
+        ``always_together`` lists, per `mm()` block with member effects, the sets of members that
+        are in exactly the same groups: their effects are identified only in sum. ``advice`` lists
+        what to try, most important first; see `advice`. ``dropped`` says which groups were
+        left out for missing values; None where none was. ``contraction_of_quartiles`` lists the
+        parameters whose contraction is one of interquartile ranges.
+        """
+        dropped = self.model.dropped
+        return {**vars(self._diagnostics), "seconds": self.run.seconds,
+                "always_together": self._together_sets,
+                "advice": list(self._advice.values()),
+                "contraction_of_quartiles": by_quartiles(self._contraction),
+                "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
+
+    @cached_property
+    def _together_sets(self) -> dict[str, list[list[Any]]]:
+        return {part.u: self._together(i) for i, part in enumerate(self.model.spec.members)
+                if part.random}  # fmt: skip
+
+    def _together(self, index: int) -> list[list[Any]]:
+        units = self.model.grouped.members[index]
+        sets = always_together(units.code, units.group)
+        return [[units.labels[code] for code in members] for members in sets]
+
+    @property
+    def converged(self) -> bool:
+        """R-hat <= 1.01, bulk and tail ESS >= 100 per chain, no divergences.
+
+        Of backend ``"laplace"``: Pareto k, 400 effective draws and even inner weights, whatever
+        `chains` is; see `rmm.posterior.diagnostics.summary.Diagnostics`.
+        """
+        return self._diagnostics.converged
+
+    def weights(self, block: int = 1) -> pd.DataFrame:
+        """Weights of one `mm()` block.
+
+        Parameters
+        ----------
+        block : int
+            Number of the `mm()` block, from 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per membership of the block, in the order of the user's rows and indexed by
+            their numbers (0-based): member, group, mean, sd and quantiles of w (sd 0 where the
+            weights are known).
+
+        Raises
+        ------
+        BackendError
+            If the model has no such block.
+        """
+        part, draws = self._part(block), flat_draws(self.run, self.model)
+        grouped = self.model.grouped
+        units = grouped.members[block - 1]
+        blocks = [spread(w) for w in weight_chunks(self.model, part, block - 1, draws)]
+        table = pd.DataFrame(
+            {
+                "member": units.labels[units.code],
+                "group": grouped.groups.labels[units.group],
+                **{k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]},
+            },
+            index=self.model.design.members[block - 1].rows,
+        )
+        return table.sort_index()
+
+    def member_effects(self, block: int = 1) -> pd.DataFrame:
+        """Random effects of the members: one row per member, with convergence columns.
+
+        With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
+        by member and time, with columns member, group and order (1, 2, ... within a member) first.
+        With random slopes one row per member and effect, which the first column names:
+        ``Intercept``, or the covariate.
+
+        Parameters
+        ----------
+        block : int
+            Number of the `mm()` block, from 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``unit``, columns as in `summary`, on the scale of the linear predictor.
+
+        Raises
+        ------
+        BackendError
+            If the model has no such block or effects, or the fit did not keep them.
+        """
+        part = self._part(block)
+        walk = self.model.design.members[block - 1].walk
+        if part.slopes:
+            return self._slopes(part)
+        table = self._effects(part.u)
+        if walk is None:
+            return table
+        units = self.model.grouped.members[block - 1]
+        return pd.DataFrame(
+            {
+                "member": units.labels[units.code],
+                "group": self.model.grouped.groups.labels[units.group],
+                "order": walk.order,
+                **{name: table[name].to_numpy() for name in table},
+            },
+            index=pd.Index(self.model.design.members[block - 1].rows, name="row"),
+        ).iloc[np.argsort(walk.place)]
+
+    def _slopes(self, part: MemberPart) -> pd.DataFrame:
+        """Members' intercepts, if they have any, and slopes, one below the other."""
+        labels = [str(v) for v in self.model.design.coords[f"member{part.suffix}"]]
+        names = [str(v) for v in self.model.design.coords[f"slope_l1{part.suffix}"]]
+        tables = [self._effects(part.u)] if part.random else []
+        tables.append(self._effects(part.u_slope))
+        members = labels * part.random + [label for label in labels for _ in names]
+        effects = ["Intercept"] * (len(labels) * part.random) + names * len(labels)
+        table = pd.concat(tables).set_axis(members).rename_axis("unit")
+        table.insert(0, "effect", effects)
+        return table
+
+    def nesting_effects(self, block: int = 1) -> pd.DataFrame:
+        """Random effects of the nesting units of one `hm()` block: one row per unit.
+
+        Parameters
+        ----------
+        block : int
+            Number of the `hm()` block, from 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``unit``, columns as in `summary`, on the scale of the linear predictor.
+
+        Raises
+        ------
+        BackendError
+            If there is no such block, its effects are fixed, or the fit did not keep them.
+        """
+        parts = self.model.spec.nestings
+        if not 1 <= block <= len(parts):
+            raise BackendError(f"The model has {len(parts)} hm() blocks; {block} was asked for.")
+        if not parts[block - 1].random:
+            raise BackendError(
+                "This hm() block has fixed effects: write showFE=TRUE to see them in the summary."
+            )
+        return self._effects(parts[block - 1].u)
+
+    def _effects(self, name: str) -> pd.DataFrame:
+        posterior = self.draws["posterior"].to_dataset()
+        if name not in posterior:
+            raise BackendError(
+                f"`{name}` was not kept: the model has no such effects, or the fit was run with "
+                'monitor="structural".'
+            )
+        table = self._weighted(summarise(posterior, [name]))
+        return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
+            "unit"
+        )
+
+    def _part(self, block: int) -> MemberPart:
+        parts = self.model.spec.members
+        if not 1 <= block <= len(parts):
+            raise BackendError(f"The model has {len(parts)} mm() blocks; {block} was asked for.")
+        return parts[block - 1]
+
+    @cached_property
+    def _evidence(self) -> Evidence:
+        weighed = self._weighing
+        return Evidence(self.model, self.backend, self.settings, self._everything,
+                        self._diagnostics, self._together_sets,
+                        0 if weighed is None else weighed.points)  # fmt: skip
+
+    @cached_property
+    def _advice(self) -> dict[str, str]:
+        return advise(self._evidence)
+
+    def warn(self) -> None:
+        """Say what a careful reader must know: convergence, weights without a usable posterior."""
+        d = self._diagnostics
+        if d.converged:  # the one rule that speaks then; all of them take milliseconds
+            flat = flat_weights(self._evidence)
+        else:
+            advice = dict(self._advice)
+            flat = advice.pop("flat_weights", None)
+            why = unconverged(d, self._weighing, advice)
+            warnings.warn(f"The fit has not converged: {why}", ConvergenceWarning, stacklevel=4)
+        if flat is not None:
+            warnings.warn(flat, SpecificationWarning, stacklevel=4)
+
+    def __str__(self) -> str:
+        table = formatted(self._table).to_string()
+        remarks = self._remarks()
+        end = f"\n\n{remarks}" if remarks else ""
+        return f"{self.model.formula}\n{self._headline()}\n\n{table}{end}"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, with a compact table."""
+        from html import escape
+
+        html = formatted(self._table).rename_axis(None).to_html(border=0)
+        said = escape(self._headline()).replace("\n", "<br>")
+        lines = f"<code>{escape(self.model.formula)}</code><br>{said}"
+        remarks = escape(self._remarks())
+        return f"<p>{lines}</p>{html}" + (f"<p>{remarks}</p>" if remarks else "")
+
+    def _headline(self) -> str:
+        return headline(self.model, self.backend, self.settings, self._diagnostics, self.run.engine)
+
+    def _remarks(self) -> str:
+        return remarks(self.model, self._together_sets, self._table, self._contraction)
+
+    def __repr__(self) -> str:
+        return str(self)
