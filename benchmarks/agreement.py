@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.posterior.diagnostics.summary import PARETO_K_LIMIT, flatten
+from rmm.backends.convergence import PARETO_K_LIMIT
+from rmm.posterior.diagnostics.summary import flatten
 from rmm.study import load_study
 from rmm.study.design.study import Study
 from rmm.study.methods.bayesian import sampled
 from rmm.study.methods.method import Method
-from rmm.study.run.batch import make_task
+from rmm.study.run.replicate import make_task
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path(__file__).parent / "results"

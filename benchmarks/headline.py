@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.posterior.plots.style import SETTINGS, looks_of
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.measures.proportions import wilson
 from rmm.study.report.data.format_numbers import acceptance_band
 
 mpl.use("Agg")

@@ -19,8 +19,9 @@ import pandas as pd
 
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
+from rmm.backends.stan.compile import compile_program
 from rmm.backends.stan.program import program as stan
-from rmm.backends.stan.run import compile_program, run
+from rmm.backends.stan.run import run
 from rmm.design.integration import LIMITS, find_integration
 from rmm.design.prepare import Model, prepare
 

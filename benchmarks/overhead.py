@@ -85,7 +85,7 @@ def seconds_of_a_fit(file: Path) -> float:
     """CPU seconds of simulating and fitting, in a process that has done it before."""
     from rmm.study import load_study
     from rmm.study.methods.fit_task import fit_task
-    from rmm.study.run.batch import make_task, outcome_rows
+    from rmm.study.run.replicate import make_task, outcome_rows
 
     study = load_study(file)
     scenario = study.scenarios[0]
@@ -137,7 +137,7 @@ def share(results: Path) -> None:
 def seconds_of_data(results: Path) -> float:
     """Of simulating one replication, the mean of 100 in each scenario."""
     from rmm.study import load_study
-    from rmm.study.run.batch import draw_replication
+    from rmm.study.run.replicate import draw_replication
 
     study = load_study(ROOT / "config" / "studies" / f"{results.name}.yaml")
     for scenario in study.scenarios:  # what all replications share, and imports

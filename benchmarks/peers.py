@@ -114,7 +114,7 @@ def _ours(
 ) -> tuple[float, float, dict[str, Any], dict[str, float]]:
     text, priors = coalition_table.formula(family, weights), _priors(weights)
     if program == "stan":
-        from rmm.backends.stan.run import compile_program
+        from rmm.backends.stan.compile import compile_program
 
         compile_program(rmm.program(text, family, "stan", data=table, priors=priors))
     before = _children()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from rmm.study.evaluate.performance import performance
+from rmm.study.measures.performance import performance
 
 Factors = Mapping[str, Sequence[Any]]
 

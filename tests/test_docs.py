@@ -172,7 +172,7 @@ def test_every_measure_function_and_prior_is_shown() -> None:
     from rmm.formula.column_bases import BASES
     from rmm.formula.functions import AGGREGATES, FUNCTIONS, TABLE_FUNCTIONS
     from rmm.formula.prior_syntax import PRIOR_FAMILIES
-    from rmm.study.evaluate.measures import MEASURES
+    from rmm.study.measures.measures import MEASURES
 
     for writer, names in (
         ("measures", MEASURES),

@@ -48,7 +48,7 @@ WITH_EXAMPLES = [
     "rmm.posterior.load",
     "rmm.simulation",
     "rmm.study.design.study",
-    "rmm.study.evaluate.performance",
+    "rmm.study.measures.performance",
     "rmm.tables.wide_to_long",
 ]
 ERRORS = {name for name, value in vars(errors).items()

@@ -13,8 +13,8 @@ from rmm.errors import RmmError
 from rmm.study.files.end_signals import ended_by_signals, leave_if_ended
 from rmm.study.methods import fit_task as fitting
 from rmm.study.methods.task import Task
-from rmm.study.run.batch import make_task
 from rmm.study.run.log import logged
+from rmm.study.run.replicate import make_task
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGINT]
 

@@ -28,13 +28,13 @@ import rmm
 from rmm.design.prepare import prepare
 from rmm.formula.parse_formula import check_columns, columns_of, parse_formula
 from rmm.formula.prior_syntax import read_priors
+from rmm.formula.weights.render import stan_definitions
 from rmm.formula.weights.weight_function import (
     Parameter,
     describe,
     parse_weights,
     render_jags,
     render_stan,
-    stan_definitions,
     walk,
 )
 

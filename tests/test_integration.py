@@ -14,8 +14,9 @@ from scipy.special import expit
 
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
+from rmm.backends.stan.compile import check_syntax
 from rmm.backends.stan.program import program as stan
-from rmm.backends.stan.run import available, check_syntax, run
+from rmm.backends.stan.run import available, run
 from rmm.design.integration import (
     LIMITS,
     Integration,
@@ -26,7 +27,7 @@ from rmm.design.integration import (
 )
 from rmm.design.prepare import Model
 from rmm.families.cox import log_marginal
-from rmm.formula.weights.weight_function import normalise
+from rmm.formula.weights.evaluate import normalise
 
 needs_stan = pytest.mark.skipif(not available().available, reason=f"Stan: {available().what}")
 

@@ -26,7 +26,7 @@ from rmm.design.members.memberships import weight_columns
 from rmm.design.prepare import Model, prepare, prepare_without_data
 from rmm.errors import ConvergenceWarning, PriorError
 from rmm.formula.prior_syntax import PRIOR_FAMILIES
-from rmm.formula.weights.weight_function import normalise
+from rmm.formula.weights.evaluate import normalise
 
 GOLDEN = Path(__file__).parent / "golden" / "jags"
 needs_jags = pytest.mark.skipif(

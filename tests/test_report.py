@@ -16,7 +16,7 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.posterior.plots.style import LOOKS, looks_of
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.measures.proportions import wilson
 from rmm.study.report import write_report
 from rmm.study.report.data.format_numbers import (
     acceptance_band,

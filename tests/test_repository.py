@@ -10,14 +10,21 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rmm"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+#: Modules and packages in a package; registries have a file for each of their rows.
+PARTS = 16
+REGISTRIES = ("rmm/families", "rmm/study/report/figures")
 FOLDERS = ("benchmarks", "config", "workflow")  # with Markdown that GitHub shows
 MODULE_LINES = 450
 FUNCTION_LINES = 70
@@ -131,6 +138,26 @@ def test_simulator_shares_no_code_with_programs_and_design() -> None:
         if name.startswith(forbidden)
     }
     assert shared == set()
+
+
+def test_no_import_leads_back() -> None:
+    """Neither modules nor packages import each other in a circle, for types alone either."""
+    graph = grimp.build_graph("rmm", exclude_type_checking_imports=False)
+    modules = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(modules) > len(MODULES) / 2
+    TopologicalSorter(modules).prepare()  # a CycleError names the circle
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=named)
+def test_package_can_be_taken_in_at_a_glance(package: Path) -> None:
+    parts = {p.stem for p in package.glob("*.py")} | {p.parent.name for p in package.glob("*/*.py")}
+    parts -= {"__init__", "__main__"}
+    assert named(package) in REGISTRIES or len(parts) <= PARTS, sorted(parts)
+
+
+def test_file_names_repeat_only_where_the_folder_says_the_difference() -> None:
+    stems = Counter(path.stem for path in MODULES if path.stem not in ("__init__", "__main__"))
+    assert {stem for stem, n in stems.items() if n > 1} <= REPEATED
 
 
 def test_layers_are_kept() -> None:

@@ -17,7 +17,7 @@ from scipy import stats
 from rmm.simulation import RecipeError, draw, draw_fixed, prepare, simulate
 from rmm.simulation.covariates.distributions import shaped
 from rmm.study import load_study
-from rmm.study.run.batch import draw_replication
+from rmm.study.run.replicate import draw_replication
 
 #: Every group has one member of its own; every nesting unit two groups.
 ONE: dict[str, Any] = {

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rmm.study import load_study
-from rmm.study.run.batch import draw_replication
+from rmm.study.run.replicate import draw_replication
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "simulated.json"

@@ -18,7 +18,7 @@ from rmm.simulation import RecipeError, simulate
 from rmm.simulation.memberships.overlap import overlap_facts, overlap_text
 from rmm.simulation.memberships.structures import prepare_membership
 from rmm.study import load_study
-from rmm.study.run.batch import draw_replication
+from rmm.study.run.replicate import draw_replication
 
 NEIGHBOURS: dict[str, Any] = {
     "kind": "neighbours", "members": 20, "groups_per_member": 30, "mobility": 0.25,

@@ -13,9 +13,10 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
+from rmm.study.manage.replay_fit import replay
 from rmm.study.methods.adjusted_means import adjusted_means
 from rmm.study.methods.fit_task import fit_task
-from rmm.study.run.batch import make_task, replay
+from rmm.study.run.replicate import make_task
 
 ROOT = Path(__file__).parents[1]
 CELL = yaml.safe_load(

@@ -16,9 +16,9 @@ from rmm.simulation import Drawn
 from rmm.simulation.outcomes.true_predictor import weights
 from rmm.study import load_study
 from rmm.study.design.check_closed_forms import REASONS
-from rmm.study.evaluate.closed_forms import CLOSED_FORMS, disaggregation_type1
+from rmm.study.design.closed_forms import CLOSED_FORMS, disaggregation_type1
 from rmm.study.evaluate.score import references
-from rmm.study.run.batch import draw_replication
+from rmm.study.run.replicate import draw_replication
 
 ROOT = Path(__file__).parents[1]
 UNEQUAL = "1/(1 + (n-1)*exp(-(b1*power)))"

@@ -12,9 +12,9 @@ import yaml
 from rmm.errors import StudyError
 from rmm.simulation import OUTCOMES
 from rmm.study import load_study, plan, replay
-from rmm.study.evaluate.closed_forms import CLOSED_FORMS
-from rmm.study.evaluate.measures import MEASURES
+from rmm.study.design.closed_forms import CLOSED_FORMS
 from rmm.study.files.schema import schema, with_defaults, without_defaults
+from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.fit_task import BACKENDS
 from rmm.study.methods.layouts import LAYOUTS
 from rmm.study.methods.method import KINDS

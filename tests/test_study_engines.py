@@ -21,7 +21,7 @@ from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
-from rmm.study.run.batch import make_task
+from rmm.study.run.replicate import make_task
 
 Array = np.ndarray[Any, Any]
 MM = "mm(id(member, group), vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b1*power))), c = {c}), RE = TRUE)"

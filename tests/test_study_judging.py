@@ -34,7 +34,7 @@ from rmm.study.files.parquet import (
 )
 from rmm.study.files.schema import schema
 from rmm.study.methods.ranks import KEPT, rank
-from rmm.study.run.batch import draw_replication, make_task
+from rmm.study.run.replicate import draw_replication, make_task
 
 ROOT = Path(__file__).parents[1]
 CONFIG: dict[str, Any] = {

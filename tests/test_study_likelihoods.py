@@ -22,8 +22,9 @@ from scipy.special import logsumexp
 
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
+from rmm.study.manage.replay_fit import replay
 from rmm.study.methods.fit_task import fit_task
-from rmm.study.run.batch import make_task, replay
+from rmm.study.run.replicate import make_task
 
 Array = np.ndarray[Any, Any]
 Contributions = Callable[[Array], Array]

@@ -12,14 +12,14 @@ from scipy import stats
 
 from rmm.errors import StudyError
 from rmm.simulation.memberships.structures import prepare_membership
-from rmm.study.evaluate.closed_forms import (
+from rmm.study.design.closed_forms import (
     aggregation_bias,
     disaggregation_type1,
     shared_members_size,
 )
-from rmm.study.evaluate.measures import MEASURES
-from rmm.study.evaluate.performance import performance
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.measures.measures import MEASURES
+from rmm.study.measures.performance import performance
+from rmm.study.measures.proportions import wilson
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference"

@@ -19,8 +19,9 @@ from rmm.cli import main
 from rmm.errors import StudyError
 from rmm.posterior.plots.style import looks_of
 from rmm.study import Study, collect, load_study, plan, run_batch, write_design, write_performance
-from rmm.study.evaluate.power import Search, power_curves, write_power
-from rmm.study.evaluate.power_curve import Size, bracket, fit_curve
+from rmm.study.design.power_rule import Search
+from rmm.study.evaluate.power import power_curves, write_power
+from rmm.study.measures.power_curve import Size, bracket, fit_curve
 from rmm.study.planning.size_search import Round, search_size
 from rmm.study.planning.size_search_fits import round_words, scenario_at, search_study
 from rmm.study.report.data.results import read_results

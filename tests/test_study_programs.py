@@ -11,8 +11,8 @@ from test_workflow import STUDY
 
 from rmm.backends.stan import compile as stan_compile
 from rmm.backends.stan import cpu as processor
+from rmm.backends.stan.compile import compile_program
 from rmm.backends.stan.install import wheel
-from rmm.backends.stan.run import compile_program
 from rmm.errors import BackendError
 from rmm.study import Study, load_study
 from rmm.study.run.compile_stan import compile_method, use_compiled

@@ -11,8 +11,8 @@ import pytest
 
 from rmm.study.files.parquet import estimates_table, write_parquet
 from rmm.study.manage import status as tallying
+from rmm.study.manage.jobs import Job
 from rmm.study.run import progress
-from rmm.study.run.batch import Job
 from rmm.study.run.progress import UnderWay, Watch, follow
 
 JOBS = [Job("s1", "fast", 1, 10), Job("s1", "fast", 11, 20), Job("s1", "slow", 1, 5)]

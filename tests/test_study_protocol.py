@@ -12,10 +12,10 @@ import yaml
 
 from rmm.cli import main
 from rmm.study import load_study
-from rmm.study.evaluate.measure_formulas import FORMULAS
-from rmm.study.evaluate.measures import MEASURES
-from rmm.study.evaluate.performance import POLICIES
 from rmm.study.files.parquet import STATUSES
+from rmm.study.measures.measure_formulas import FORMULAS
+from rmm.study.measures.measures import MEASURES
+from rmm.study.measures.performance import POLICIES
 from rmm.study.planning.preregistration import protocol
 
 ROOT = Path(__file__).parents[1]

@@ -16,10 +16,11 @@ from rmm.cli import main
 from rmm.errors import StudyError
 from rmm.families import FAMILIES
 from rmm.study import Study, load_study
-from rmm.study.design.check_methods import scale_notes
+from rmm.study.design.scale_notes import scale_notes
+from rmm.study.manage.replay_fit import replay
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.regressions import REGRESSIONS, default_regression
-from rmm.study.run.batch import make_task, replay
+from rmm.study.run.replicate import make_task
 
 FORMULA = "{outcome} ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
 Array = np.ndarray[Any, Any]

@@ -33,14 +33,14 @@ from rmm.study import (
     write_design,
     write_performance,
 )
-from rmm.study.evaluate.measures import RATES
-from rmm.study.evaluate.performance import performance
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.parquet import RUN_COLUMNS
+from rmm.study.measures.measures import RATES
+from rmm.study.measures.performance import performance
 from rmm.study.methods import fit_task as fitting
 from rmm.study.methods.task import Outcome, Task
-from rmm.study.run.batch import make_task
 from rmm.study.run.metadata import method_content
+from rmm.study.run.replicate import make_task
 
 ROOT = Path(__file__).parents[1]
 CONFIG: dict[str, Any] = {
@@ -431,7 +431,7 @@ def test_rule_7_files_without_the_content_still_work(tmp_path: Path) -> None:
 def test_rule_7_what_is_kept_is_what_the_id_is_made_of(tmp_path: Path) -> None:
     study = load(tmp_path, with_engine)
     for method in study.methods:
-        assert addresses.short_id("m", method_content(method)) == method.id
+        assert seeds.short_id("m", method_content(method)) == method.id
 
 
 # -- frozen addresses ------------------------------------------------------------------------

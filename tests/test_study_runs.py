@@ -27,11 +27,11 @@ from rmm.study import (
     write_performance,
 )
 from rmm.study.evaluate.score import score
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.parquet import ESTIMATES, PERFORMANCE, RUN_COLUMNS, write_whole
 from rmm.study.methods import fit_task as fitting
 from rmm.study.methods.task import Outcome, Task
-from rmm.study.run.batch import draw_replication, make_task
+from rmm.study.run.replicate import draw_replication, make_task
 
 CONFIG: dict[str, Any] = {
     "seed": 11,
@@ -204,9 +204,9 @@ def test_fixed_designs_are_shared_and_kept(tmp_path: Path) -> None:
 
 
 def test_canonical_text() -> None:
-    assert addresses.canonical({"b": 1.0, "a": [True, 0.5]}) == '{"a":[true,0.5],"b":1}'
-    assert addresses.digest({"a": 1}) == addresses.digest({"a": 1.0})
-    assert 0 <= addresses.chain_seed(1, "a", 1, "b") < 2**31
+    assert seeds.canonical({"b": 1.0, "a": [True, 0.5]}) == '{"a":[true,0.5],"b":1}'
+    assert seeds.digest({"a": 1}) == seeds.digest({"a": 1.0})
+    assert 0 <= seeds.chain_seed(1, "a", 1, "b") < 2**31
 
 
 # -- batches, files --------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.study import Study, collect, load_study, plan, run_batch, status, write_performance
-from rmm.study.design.stopping_rule import Stopping, standing, usable_error
+from rmm.study.design.stopping_rule import Stopping
+from rmm.study.evaluate.stopping_decision import standing, usable_error
 from rmm.study.files.parquet import RUN_COLUMNS
+from rmm.study.manage.jobs import standing_of
 from rmm.study.report.data.where_stopped import stopping_facts
-from rmm.study.run.batch import standing_of
 
 CONFIG: dict[str, Any] = {
     "seed": 4,

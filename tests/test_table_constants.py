@@ -10,13 +10,12 @@ import pytest
 
 import rmm
 from rmm.design.prepare import prepare
+from rmm.formula.expression import LogisticSize, TableCall
 from rmm.formula.functions import TABLE_FUNCTIONS
+from rmm.formula.weights.evaluate import evaluate
 from rmm.formula.weights.weight_function import (
     Column,
-    LogisticSize,
-    TableCall,
     describe,
-    evaluate,
     parse_weights,
     render_jags,
     render_stan,

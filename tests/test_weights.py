@@ -11,19 +11,17 @@ from scipy.special import expit
 from stan_function_table import VALUES, cases, stan_program
 
 from rmm.errors import FormulaError
+from rmm.formula.expression import LogisticSize, leaf_columns
 from rmm.formula.functions import AGGREGATES, FUNCTIONS
+from rmm.formula.weights.evaluate import evaluate, normalise
+from rmm.formula.weights.render import stan_definitions
 from rmm.formula.weights.weight_function import (
     Column,
-    LogisticSize,
     Parameter,
     describe,
-    evaluate,
-    leaf_columns,
-    normalise,
     parse_weights,
     render_jags,
     render_stan,
-    stan_definitions,
 )
 
 START = np.array([0, 1, 3, 6])

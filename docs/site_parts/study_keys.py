@@ -83,7 +83,7 @@ def _said(value: Any) -> str:
 
 def measures() -> str:
     """What each measure is, its estimate and its Monte Carlo error."""
-    from rmm.study.evaluate.measure_formulas import FORMULAS
+    from rmm.study.measures.measure_formulas import FORMULAS
 
     rows = [(f"`{name}`", *texts) for name, texts in FORMULAS.items()]
     return table(("measure", "what it is", "estimate", "Monte Carlo standard error"), rows)
@@ -91,7 +91,7 @@ def measures() -> str:
 
 def closed_forms() -> str:
     """Closed forms that a study may name under `reference`."""
-    from rmm.study.evaluate.closed_forms import CLOSED_FORMS
+    from rmm.study.design.closed_forms import CLOSED_FORMS
 
     rows = [(f"`{row.name}`", f"`{row.measure}`", row.source) for row in CLOSED_FORMS.values()]
     return table(("closed form", "measure", "formula or source"), rows)

@@ -151,7 +151,7 @@ def _folder(study: Study, options: argparse.Namespace) -> Path:
 def run_check(options: argparse.Namespace) -> int:
     """`rmm study check`: what the study will do."""
     from rmm.study import plan
-    from rmm.study.design.check_methods import scale_notes
+    from rmm.study.design.scale_notes import scale_notes
     from rmm.study.manage.check_models import check_models
 
     study = _study(options)
@@ -356,7 +356,7 @@ def run_report(options: argparse.Namespace) -> int:
 def run_simulate(options: argparse.Namespace) -> int:
     """`rmm simulate`: one data set, its true values on stdout, its memberships on stderr."""
     from rmm.simulation.memberships.overlap import overlap_text
-    from rmm.study.run.batch import draw_replication
+    from rmm.study.run.replicate import draw_replication
 
     out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"):
@@ -380,7 +380,7 @@ def run_simulate(options: argparse.Namespace) -> int:
 
 def _estimate(row: Mapping[str, Any]) -> str:
     """What a row of estimates has: a choice has no interval, a log likelihood or an sd no test."""
-    from rmm.study.design.study import Estimand
+    from rmm.study.design.estimand import Estimand
 
     parts = [f"mean {row['mean']:.4g}"]
     if row.get("sd") is not None:

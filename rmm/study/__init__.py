@@ -33,23 +33,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rmm.study.design.study import Study, load_study
     from rmm.study.evaluate.criteria.judge import judge
-    from rmm.study.evaluate.performance import performance
     from rmm.study.evaluate.score import write_performance
     from rmm.study.manage.collect import collect, write_design
+    from rmm.study.manage.jobs import Job, plan
     from rmm.study.manage.replay import keep_replay
+    from rmm.study.manage.replay_fit import replay
     from rmm.study.manage.status import status
-    from rmm.study.run.batch import Job, plan, replay, run_batch
+    from rmm.study.measures.performance import performance
+    from rmm.study.run.batch import run_batch
 
 _LAZY = {
-    "Job": "rmm.study.run.batch",
+    "Job": "rmm.study.manage.jobs",
     "Study": "rmm.study.design.study",
     "collect": "rmm.study.manage.collect",
     "judge": "rmm.study.evaluate.criteria.judge",
     "keep_replay": "rmm.study.manage.replay",
     "load_study": "rmm.study.design.study",
-    "performance": "rmm.study.evaluate.performance",
-    "plan": "rmm.study.run.batch",
-    "replay": "rmm.study.run.batch",
+    "performance": "rmm.study.measures.performance",
+    "plan": "rmm.study.manage.jobs",
+    "replay": "rmm.study.manage.replay_fit",
     "run_batch": "rmm.study.run.batch",
     "status": "rmm.study.manage.status",
     "write_design": "rmm.study.manage.collect",

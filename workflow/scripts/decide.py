@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rmm.study import load_study
-from rmm.study.run.batch import write_decision
+from rmm.study.manage.decide import write_decision
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]) as say:

@@ -13,7 +13,7 @@ from rmm.formula.weights.weight_function import TableCall, walk
 from rmm.model.spec import build_spec
 from rmm.simulation.true_model import level3, parameter_names, term_columns
 from rmm.study.design.scenarios import Scenario
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.messages import Letters
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Method, said
 from rmm.study.methods.regressions import (
@@ -26,7 +26,7 @@ from rmm.study.methods.regressions import (
 from rmm.study.methods.true_log_likelihood import DENSITIES
 
 if TYPE_CHECKING:
-    from rmm.study.design.study import Study
+    pass
 
 #: Keys that belong to some kinds, or to one sort of backend.
 _KIND_KEYS = ("formula", "summary", "weights", "log_likelihood", "candidates")
@@ -110,8 +110,8 @@ def _method(
         name=one["name"],
         kind=kind,
         backend=backend,
-        id=addresses.short_id("m", content),
-        digest=addresses.digest(sampled),
+        id=seeds.short_id("m", content),
+        digest=seeds.digest(sampled),
         config=config,
         replications=one.get("replications"),
     )
@@ -135,31 +135,6 @@ def _no_regression(key: str, said: str, family: str, kind: Kind, letters: Letter
     found = f"{said}, and family {family} has no regression on the scale of its parameters"
     allowed = ", ".join(name for name in ENGINES if name in kind.backends)
     return letters.about(key, found, f"{allowed}; or ols, if another scale is meant")
-
-
-def scale_notes(study: Study) -> list[str]:
-    """Where a regression's estimates are compared with a truth that is on another scale.
-
-    An estimand whose `truth` is a number in the file is the user's to choose.
-    """
-    if all(isinstance(e.truth, (int, float)) for e in study.estimands):
-        return []
-    families = dict.fromkeys(s.recipe.truth.spec.family.name for s in study.scenarios)
-    notes = []
-    for method in study.methods:
-        row = REGRESSIONS.get(method.backend)
-        other = [f for f in families if row is not None and not row.estimates(f)]
-        if other:
-            own = [n for f in other for n, r in REGRESSIONS.items() if r.estimates(f)]
-            better = [n for n in own if n in method.kind.backends]
-            notes.append(
-                f"Method {method.name}: {method.backend} is not on the scale of the parameters of "
-                f"family {', '.join(other)}. Its bias, mean squared error and coverage compare two "
-                "scales; only that a slope is 0 means the same on both. On their scale: "
-                f"{', '.join(dict.fromkeys(better)) or 'no backend of this kind'}. Or give the "
-                "estimands a truth that is a number on its scale."
-            )
-    return notes
 
 
 def _check_keys(

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.check_closed_forms import REASONS, Case
+from rmm.study.design.closed_forms import CLOSED_FORMS
 from rmm.study.design.scenarios import Scenario
-from rmm.study.evaluate.closed_forms import CLOSED_FORMS
-from rmm.study.evaluate.measures import MEASURES
 from rmm.study.files.messages import Letters
+from rmm.study.measures.measures import MEASURES
 
 if TYPE_CHECKING:
-    from rmm.study.design.study import Estimand
+    from rmm.study.design.estimand import Estimand
     from rmm.study.methods.method import Method
 
 _SHOWN = 3  # scenarios that a message names

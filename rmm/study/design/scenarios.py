@@ -13,7 +13,7 @@ from typing import Any
 
 from rmm.errors import RmmError
 from rmm.simulation import STRUCTURES, Recipe, prepare
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.messages import Letters
 from rmm.study.files.schema import check, schema, with_defaults, without_defaults
 
@@ -128,7 +128,7 @@ def _levels(
 
 def _label(value: Any) -> Any:
     """A level as a cell of a table: lists and mappings as text."""
-    return value if isinstance(value, (int, float, str, bool)) else addresses.canonical(value)
+    return value if isinstance(value, (int, float, str, bool)) else seeds.canonical(value)
 
 
 def split_path(path: str) -> list[str]:
@@ -199,11 +199,11 @@ def _scenario(
         raise letters.convert("truth.formula", error) from error
     address = _address(content, root)
     return Scenario(
-        id=addresses.short_id("s", address),
+        id=seeds.short_id("s", address),
         factors=dict(named),
         content=content,
         replications=whole["replications"],
-        digest=addresses.digest(address),
+        digest=seeds.digest(address),
         fixed_digests=_fixed_digests(address),
         recipe=recipe,
     )
@@ -213,8 +213,8 @@ def _fixed_digests(address: Mapping[str, Any]) -> dict[str, str]:
     kept = {n: c for n, c in address["covariates"].items() if not c.get("redraw", True)}
     both = {"membership": address["membership"], "covariates": kept}
     return {
-        "membership": addresses.digest(both["membership"]),
-        "covariates": addresses.digest(both),
+        "membership": seeds.digest(both["membership"]),
+        "covariates": seeds.digest(both),
     }
 
 
@@ -234,9 +234,9 @@ def _address(content: Mapping[str, Any], root: Path) -> dict[str, Any]:
         k: v for k, v in membership.items() if k not in defaults or v != defaults[k]
     }
     if "file" in membership:
-        address["membership"]["file"] = addresses.file_digest(root / membership["file"])
+        address["membership"]["file"] = seeds.file_digest(root / membership["file"])
     size = membership.get("size")
     if isinstance(size, Mapping) and "file" in size:
-        file = addresses.file_digest(root / size["file"])
+        file = seeds.file_digest(root / size["file"])
         address["membership"]["size"] = {**size, "file": file}
     return address

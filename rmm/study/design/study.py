@@ -3,61 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rmm.study.design.check_methods import build_methods
+from rmm.study.design.estimand import Estimand
 from rmm.study.design.known_values import check_references
+from rmm.study.design.power_rule import Power, read_power
 from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.stopping_rule import Stopping, read_stopping
-from rmm.study.evaluate.measures import MEASURES
-from rmm.study.evaluate.power import Power, read_power
 from rmm.study.files.messages import Letters
 from rmm.study.files.schema import check, read_yaml, with_defaults
+from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.method import Method
 from rmm.study.methods.model_choice import choice_parameters
 
 #: Fits of a study: more are a mistake.
 MOST_FITS = 10_000_000
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
-
-
-@dataclass(frozen=True)
-class Estimand:
-    """A parameter that is measured; `truth` is None where the truth has the same name."""
-
-    parameter: str
-    null: float
-    alpha: tuple[float, ...]
-    truth: float | str | None = None
-
-    @property
-    def tested(self) -> bool:
-        """False for what is never below a null of 0: every posterior of it is above."""
-        return self.null != 0 or not self.parameter.startswith(("sigma", "shape"))
-
-    def true_value(self, parameters: Mapping[str, float]) -> float | None:
-        """Its value in a scenario or data set; None where the truth does not have it."""
-        if isinstance(self.truth, (int, float)):
-            return float(self.truth)
-        name = self.parameter if self.truth is None else self.truth
-        sd = sd_of(name)
-        if sd is not None and sd in parameters:
-            return parameters[sd] ** 2
-        return parameters.get(name)
-
-    def has_truth(self, names: Collection[str]) -> bool:
-        """Whether a truth with parameters of these names says its value."""
-        wanted = self.parameter if self.truth is None else self.truth
-        return isinstance(wanted, (int, float)) or wanted in names or sd_of(wanted) in names
-
-
-def sd_of(name: str) -> str | None:
-    """``sigma_l1`` of the variance ``sigma_l1^2``; None for other names."""
-    return name[:-2] if name.startswith("sigma") and name.endswith("^2") else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +50,7 @@ class Study:
     methods : tuple of Method
     estimands : tuple of Estimand
     measures : tuple of str
-        Names of `rmm.study.evaluate.measures.MEASURES`.
+        Names of `rmm.study.measures.measures.MEASURES`.
     baseline : str
         Method that paired measures compare with.
     reference : tuple of mapping

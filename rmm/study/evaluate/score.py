@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmm.study.design.closed_forms import CLOSED_FORMS
 from rmm.study.design.known_values import holds
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
-from rmm.study.evaluate.closed_forms import CLOSED_FORMS
-from rmm.study.evaluate.performance import having_of, performance
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.estimates import EstimatesFile
 from rmm.study.files.parquet import performance_table, write_parquet
+from rmm.study.measures.performance import having_of, performance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ def references(study: Study) -> _Found:
 def _values(
     study: Study, one: Any, scenario: Scenario
 ) -> list[tuple[str, float | None, float, str]]:
-    from rmm.study.run.batch import draw_replication
+    from rmm.study.run.replicate import draw_replication
 
     if one.get("closed_form") is None:
         return [
@@ -164,7 +164,7 @@ def null_scenarios(study: Study) -> dict[tuple[str, str], str]:
         rest: dict[str, str] = {}
         for scenario in study.scenarios:
             if name in scenario.content["truth"]["parameters"]:
-                rest[scenario.id] = addresses.digest(_without(scenario.content, name))
+                rest[scenario.id] = seeds.digest(_without(scenario.content, name))
                 if scenario.content["truth"]["parameters"][name] == estimand.null:
                     at_null[rest[scenario.id]] = scenario.id
         for scenario_id, key in rest.items():

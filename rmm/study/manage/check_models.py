@@ -16,7 +16,7 @@ from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
 from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.messages import Letters
 from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH
 
@@ -76,7 +76,7 @@ def _places(method: Method, study: Study) -> list[_Place]:
         recipe = scenario.recipe
         for name, text in method.formulas(recipe).items():
             priors = recipe.truth.priors if method.config["priors"] == TRUTH else {}
-            levels = addresses.canonical(dict(recipe.levels))
+            levels = seeds.canonical(dict(recipe.levels))
             same = (name, text, recipe.truth.spec.family.name, levels, str(dict(priors)))
             found.setdefault(same, _Place(name, text, scenario))
     return list(found.values())
@@ -84,7 +84,7 @@ def _places(method: Method, study: Study) -> list[_Place]:
 
 def _built(study: Study, method: Method, place: _Place) -> RmmError | None:
     """Why a model cannot be laid out for its engine; None where it can."""
-    from rmm.study.run.batch import make_task
+    from rmm.study.run.replicate import make_task
 
     error: RmmError | None = None
     for replication in range(1, _DATA_SETS + 1):

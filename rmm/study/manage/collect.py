@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rmm.errors import StudyError
-from rmm.study.design.stopping_rule import Standing, standing, stopping_table
 from rmm.study.design.study import Study
+from rmm.study.evaluate.stopping_decision import Standing, standing, stopping_table
 from rmm.study.files.environment import together
 from rmm.study.files.parquet import (
     ESTIMATES,

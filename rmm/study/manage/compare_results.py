@@ -10,7 +10,7 @@ from typing import Any
 
 from rmm.errors import StudyError
 from rmm.study.design.study import Study
-from rmm.study.run.batch import BATCH_FILE
+from rmm.study.manage.jobs import BATCH_FILE
 from rmm.study.run.metadata import check_metadata, differences, stored_metadata
 
 #: Lists of the study file whose entries have a name.

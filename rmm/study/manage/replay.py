@@ -27,7 +27,7 @@ from rmm.study.files.parquet import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_t
 from rmm.study.manage.status import without_numbers
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.task import Outcome, Task
-from rmm.study.run.batch import make_task, outcome_rows
+from rmm.study.run.replicate import make_task, outcome_rows
 
 _PACKAGES = ("numpy", "scipy", "statsmodels")
 #: What is said of the study's own estimates.

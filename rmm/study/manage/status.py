@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import OK, read_batches
-from rmm.study.run.batch import Job, plan, standing_of
+from rmm.study.manage.jobs import Job, plan, standing_of
 from rmm.study.run.metadata import stored_metadata
 from rmm.study.run.progress import run_started
 

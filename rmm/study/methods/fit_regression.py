@@ -10,7 +10,7 @@ from scipy import special
 
 from rmm.formula.terms import Formula
 from rmm.study.files.parquet import OK
-from rmm.study.methods import maximum_likelihood as likelihoods
+from rmm.study.methods import maximum_likelihood
 from rmm.study.methods.layouts import LAYOUTS, Flat
 from rmm.study.methods.regressions import (
     Array,
@@ -41,7 +41,7 @@ def fit_regression(task: Task) -> Outcome:
 def _problem(regression: Regression, task: Task, formula: Formula, flat: Flat) -> Problem:
     config = task.method.config
     names, matrix = _regressors(regression, formula, flat, task.drawn)
-    likelihoods.check_rank(matrix, names, "collinear")
+    maximum_likelihood.check_rank(matrix, names, "collinear")
     offset = np.zeros(len(matrix))
     for fixed in formula.fixed:
         offset = offset + fixed.value * flat.term(fixed.term)

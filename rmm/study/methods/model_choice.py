@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import BackendTimeout
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.task import Outcome, Task
 
@@ -61,7 +61,7 @@ def _fitted(task: Task, name: str, formula: str) -> Any:
     """The fit of a candidate; its chains depend on the task's address and its formula."""
     from rmm.study.methods.bayesian import sampled
 
-    seed = addresses.chain_seed(task.seed, name, 0, addresses.digest(formula))
+    seed = seeds.chain_seed(task.seed, name, 0, seeds.digest(formula))
     try:
         return sampled(task, formula, seed, "summary")
     except BackendTimeout:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rmm.formula.terms import Formula
 from rmm.simulation import Drawn
-from rmm.study.methods import maximum_likelihood as likelihoods
+from rmm.study.methods import maximum_likelihood
 from rmm.study.methods.layouts import Flat, parameter_of
 from rmm.study.methods.maximum_likelihood import Maximum
 
@@ -129,7 +129,7 @@ def _logistic(problem: Problem) -> Estimates:
     if not result.converged:
         raise ValueError("iteratively reweighted least squares has not converged")
     # Where some of the outcomes are separated, the iterations stop on the way to infinity.
-    likelihoods.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
+    maximum_likelihood.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
     return _of_statsmodels(result)
 
 
@@ -153,30 +153,30 @@ def _of_statsmodels(result: Any) -> Estimates:
 
 def _weibull(problem: Problem) -> Estimates:
     time, event = problem.outcome.T
-    found = likelihoods.weibull(time, event, problem.matrix, problem.offset)
+    found = maximum_likelihood.weibull(time, event, problem.matrix, problem.offset)
     return _of_maximum(found, problem)
 
 
 def _cox(problem: Problem) -> Estimates:
     time, event = problem.outcome.T
-    found = likelihoods.cox(time, event, problem.matrix, problem.offset, problem.names)
+    found = maximum_likelihood.cox(time, event, problem.matrix, problem.offset, problem.names)
     return _of_maximum(found, problem)
 
 
 def _conditional_logit(problem: Problem) -> Estimates:
     assert problem.strata is not None, "checked with the study file"
-    found = likelihoods.conditional_logit(
+    found = maximum_likelihood.conditional_logit(
         problem.outcome, problem.matrix, problem.offset, problem.strata, problem.names
     )
     return _of_maximum(found, problem)
 
 
 def _of_maximum(found: Maximum, problem: Problem) -> Estimates:
-    likelihoods.check_finite(found.inverse, problem.matrix, problem.names)
+    maximum_likelihood.check_finite(found.inverse, problem.matrix, problem.names)
     clusters = problem.clusters
     if clusters is not None and found.first is not None:
         clusters = _by_stratum(clusters, problem.strata, found.first)
-    covariance = likelihoods.sandwich(found, problem.errors, clusters)
+    covariance = maximum_likelihood.sandwich(found, problem.errors, clusters)
     with np.errstate(invalid="ignore"):
         sd = np.sqrt(np.diag(covariance))
     return Estimates(found.params, sd, float("inf"), found.result)

@@ -17,9 +17,9 @@ from rmm.backends.convergence import PARETO_K_LIMIT
 from rmm.posterior.diagnostics.summary import INNER_LIMIT
 from rmm.study.design.scenarios import PARTS
 from rmm.study.design.study import Study
-from rmm.study.evaluate.measure_formulas import FORMULAS
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.environment import running_on
+from rmm.study.measures.measure_formulas import FORMULAS
 from rmm.study.methods.method import CLASSICAL, Method
 
 
@@ -41,7 +41,7 @@ def protocol(study: Study) -> str:
 
 
 def _head(study: Study) -> str:
-    digest = addresses.file_digest(study.file)
+    digest = seeds.file_digest(study.file)
     return (
         f"# Protocol: {_text(study.config.get('title') or study.name)}\n\n"
         f"Written by `rmm study preregister` from the study file {_code(study.file.name)} before "
@@ -84,7 +84,7 @@ def _data_file(study: Study) -> list[str]:
     file = study.config["membership"].get("file")
     if not file or not (study.root / file).is_file():
         return []
-    digest = addresses.file_digest(study.root / file)
+    digest = seeds.file_digest(study.root / file)
     return ["", f"SHA-256 of {_code(file)}: `{digest}`."]
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rmm.study.evaluate.power import Search
-from rmm.study.evaluate.power_curve import Curve, Size, bracket, fit_curve
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.design.power_rule import Search
+from rmm.study.measures.power_curve import Curve, Size, bracket, fit_curve
+from rmm.study.measures.proportions import wilson
 
 #: Distance of the two sizes of a round from the estimate, on the probit scale of power.
 _STEP = 0.35

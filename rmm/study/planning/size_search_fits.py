@@ -19,14 +19,16 @@ from typing import Any
 import rmm
 from rmm.errors import StudyError
 from rmm.study import load_study
+from rmm.study.design.power_rule import Search
 from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.study import Study
-from rmm.study.evaluate.power import Search, at_null, power_of
-from rmm.study.files import seeds as addresses
+from rmm.study.evaluate.power import at_null, power_of
+from rmm.study.files import seeds
 from rmm.study.files.messages import Letters
 from rmm.study.files.parquet import read_batches, write_text
+from rmm.study.manage.jobs import Job, method_jobs
 from rmm.study.planning.size_search import Found, Round, search_size, shown
-from rmm.study.run.batch import Job, method_jobs, run_batch
+from rmm.study.run.batch import run_batch
 from rmm.study.run.progress import words
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -94,7 +96,7 @@ def settings_of(study: Study) -> list[Mapping[str, Any]]:
     for scenario in study.scenarios:
         if not at_null(study, scenario):
             setting = {k: v for k, v in scenario.factors.items() if k != size}
-            found[addresses.canonical(setting)] = setting
+            found[seeds.canonical(setting)] = setting
     return list(found.values())
 
 
@@ -181,7 +183,7 @@ class _Fits:
 
     def _count(self, size: int, jobs: list[Job], count: int) -> tuple[int, int]:
         """Rejections and usable fits among the first `count` replications."""
-        from rmm.study.evaluate.performance import performance
+        from rmm.study.measures.performance import performance
 
         power = power_of(self.study)
         table = read_batches([self.folder / job.path for job in jobs]).to_pandas()
@@ -202,7 +204,7 @@ def run_at(study: Study, folder: Path, size: int, setting: Mapping[str, Any], jo
 
 def scenario_at(study: Study, size: int, setting: Mapping[str, Any]) -> Scenario:
     """The scenario of a setting at a size; where the study has it, its address is the same."""
-    return _scenarios_at(study, size)[addresses.canonical(dict(setting))]
+    return _scenarios_at(study, size)[seeds.canonical(dict(setting))]
 
 
 @lru_cache(maxsize=256)
@@ -212,9 +214,7 @@ def _scenarios_at(study: Study, size: int) -> dict[str, Scenario]:
     config["vary"][name]["values"] = [size]
     config["exclude"] = [e for e in config["exclude"] if name not in e]
     found = build_scenarios(config, study.root, Letters(study.file, f"{name} = {size}"))
-    return {
-        addresses.canonical({k: v for k, v in s.factors.items() if k != name}): s for s in found
-    }
+    return {seeds.canonical({k: v for k, v in s.factors.items() if k != name}): s for s in found}
 
 
 # -- processes -------------------------------------------------------------------------------

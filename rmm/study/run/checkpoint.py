@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from rmm.errors import StudyError
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.environment import running_on, together
 from rmm.study.files.parquet import ESTIMATES, estimates_table, read_estimates, write_parquet
 from rmm.study.run.metadata import made_alike
@@ -68,7 +68,7 @@ class Checkpoint:
         warn: Callable[[str], None],
         facts: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        settings = addresses.short_id("", [metadata[k] for k in ("seed", "method_id", "nulls")])
+        settings = seeds.short_id("", [metadata[k] for k in ("seed", "method_id", "nulls")])
         self.path = path
         self.file = path.parent / FOLDER / f"{path.stem}.{settings}.parquet"
         self._metadata = metadata

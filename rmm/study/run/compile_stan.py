@@ -12,7 +12,7 @@ from rmm.study.files.parquet import write_text
 from rmm.study.methods.bayesian import engine_data
 from rmm.study.methods.method import Method
 from rmm.study.methods.task import parsed
-from rmm.study.run.batch import make_task
+from rmm.study.run.replicate import make_task
 
 
 def compile_method(study: Study, method_name: str, marker: Path) -> None:

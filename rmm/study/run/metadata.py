@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
-from rmm.study.design.study import sd_of
-from rmm.study.files import seeds as addresses
+from rmm.study.design.estimand import sd_of
+from rmm.study.files import seeds
 from rmm.study.files.schema import schema, with_defaults
 from rmm.study.methods.method import KINDS, said
 
@@ -42,8 +42,8 @@ def metadata_of(study: Study, scenario: str, method: str, first: int, last: int)
         "method": method,
         "method_id": study.method(method).id,
         "content": _content(study.method(method)),
-        "nulls": addresses.canonical(nulls),
-        "variances": addresses.canonical(_variances(study)),
+        "nulls": seeds.canonical(nulls),
+        "variances": seeds.canonical(_variances(study)),
         "first": str(first),
         "last": str(last),
     }
@@ -56,7 +56,7 @@ def _variances(study: Study) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _content(method: Method) -> str:
-    return addresses.canonical(method_content(method))
+    return seeds.canonical(method_content(method))
 
 
 def method_content(method: Method) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import rmm
 from rmm.errors import BackendError
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.environment import now
 from rmm.study.files.parquet import write_text
 from rmm.study.methods.method import CLASSICAL
@@ -54,7 +54,7 @@ def provenance(study: Study) -> dict[str, Any]:
     return {
         "study": study.name,
         "seed": study.seed,
-        "digest": addresses.digest(dict(study.config)),
+        "digest": seeds.digest(dict(study.config)),
         "rmm": rmm.__version__,
         "commit": commit(study.root),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,

@@ -10,7 +10,7 @@ from scipy import stats
 
 from rmm.study.design.study import Study
 from rmm.study.evaluate.criteria.verdict import Verdict, fit_notes
-from rmm.study.files import seeds as addresses
+from rmm.study.files import seeds
 from rmm.study.files.parquet import OK
 from rmm.study.methods.method import CLASSICAL, Method
 
@@ -28,7 +28,7 @@ def pairs(study: Study) -> list[tuple[Method, Method]]:
     for method in study.methods:
         if method.backend not in CLASSICAL:
             model = {k: v for k, v in method.config.items() if k not in _OWN}
-            models.setdefault(addresses.digest(model), []).append(method)
+            models.setdefault(seeds.digest(model), []).append(method)
     return [
         pair
         for same in models.values()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from scipy import stats
 
 from rmm.study.evaluate.criteria.verdict import Verdict, broken, fit_notes
-from rmm.study.evaluate.performance import PER_METHOD, performance
 from rmm.study.files.parquet import NOT_CONVERGED, OK
+from rmm.study.measures.performance import PER_METHOD, performance
 from rmm.study.methods.method import CLASSICAL
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.measures.proportions import wilson
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import StudyError
-from rmm.study.evaluate.measures import RATES
-from rmm.study.evaluate.proportions import wilson
 from rmm.study.files.environment import FACTS
 from rmm.study.files.schema import read_yaml
+from rmm.study.measures.measures import RATES
+from rmm.study.measures.proportions import wilson
 from rmm.study.report.data.filters import Filters
 from rmm.study.report.data.labels import is_numeric
 from rmm.study.report.data.where_stopped import stopping_facts

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rmm.study.evaluate.measures import RATES
+from rmm.study.measures.measures import RATES
 from rmm.study.report.data.format_numbers import MISSING, compact, decimals_for, fixed, rate
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results

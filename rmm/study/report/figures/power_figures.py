@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rmm.posterior.plots.style import FILL, RULE, Look
-from rmm.study.evaluate.power import Power, PowerCurve, curves_from
+from rmm.study.design.power_rule import Power
+from rmm.study.evaluate.power import PowerCurve, curves_from
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.levels import is_null

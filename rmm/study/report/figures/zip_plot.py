@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.measures.proportions import wilson
 from rmm.study.report.data.format_numbers import rate
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import Results

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmm.study.evaluate.measures import RATES
 from rmm.study.files.environment import FACTS, RUN_FACTS
+from rmm.study.measures.measures import RATES
 from rmm.study.report.data.format_numbers import (
     FEW,
     MISSING,

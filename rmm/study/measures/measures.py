@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmm.study.evaluate.proportions import wilson
+from rmm.study.measures.proportions import wilson
 
 Array = np.ndarray[Any, Any]
 NAN = float("nan")

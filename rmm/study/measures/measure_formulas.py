@@ -1,4 +1,4 @@
-"""Formulas of the measures for readers: what `rmm.study.evaluate.measures` computes, in words.
+"""Formulas of the measures for readers: what `rmm.study.measures.measures` computes, in words.
 
 Notation of Morris, White & Crowther (2019), table 6: n usable replications, T estimates, V squared
 standard errors (posterior variances), S = sd(T - θ), θ the truth.

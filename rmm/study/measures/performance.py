@@ -12,8 +12,8 @@ import pandas as pd
 from scipy import special
 
 from rmm.errors import StudyError
-from rmm.study.evaluate.measures import MEASURES, NAN, NONE, Measure, Sample, known_to, rate_of
 from rmm.study.files.parquet import FAILED, NOT_CONVERGED, OK, TIMEOUT
+from rmm.study.measures.measures import MEASURES, NAN, NONE, Measure, Sample, known_to, rate_of
 
 Array = np.ndarray[Any, Any]
 PER_METHOD, COMPLETE_CASE = "per_method", "complete_case"

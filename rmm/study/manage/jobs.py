@@ -1,0 +1,155 @@
+"""Jobs of a study: which there are, and which of them are done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from rmm.study.design.scenarios import Scenario
+from rmm.study.design.study import Study
+from rmm.study.evaluate.stopping_decision import Standing, standing
+from rmm.study.files.parquet import read_batches
+from rmm.study.methods.method import Method
+from rmm.study.run.metadata import check_metadata, stored_metadata
+
+#: Names of the files of batches.
+BATCH_FILE = re.compile(r"(\d+)-(\d+)\.parquet")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Replications `first` to `last` (from 1, both included) of one scenario and method.
+
+    Attributes
+    ----------
+    scenario, method : str
+        Id of the scenario, name of the method.
+    path : str
+        Where its estimates go, below the study's results folder.
+    """
+
+    scenario: str
+    method: str
+    first: int
+    last: int
+
+    @property
+    def path(self) -> str:
+        """Relative path: ``estimates/<scenario>/<method>/<first>-<last>.parquet``."""
+        return f"estimates/{self.scenario}/{self.method}/{self.first:05d}-{self.last:05d}.parquet"
+
+
+def plan(study: Study, folder: str | Path | None = None, *, to_maximum: bool = False) -> list[Job]:
+    """Jobs that make up a study.
+
+    Files that exist below `folder` are kept as jobs of their own range, whatever the batch
+    size was; what they leave open is cut at multiples of the batch size. A study with
+    `stopping` has those up to where each scenario ends, or up to its next decision.
+
+    Parameters
+    ----------
+    study : Study
+    folder : path, optional
+        The study's results; without it nothing is taken as done.
+    to_maximum : bool
+        Whether to take `replications` for all scenarios, whatever `stopping` says.
+
+    Returns
+    -------
+    list of Job
+        Sorted by scenario, method and replication.
+
+    Raises
+    ------
+    StudyError
+        If a file there was made by another seed or by other settings of the method.
+    """
+    jobs: list[Job] = []
+    for scenario in study.scenarios:
+        stage = scenario.replications
+        if study.stopping is not None and not to_maximum:
+            stage = standing_of(study, scenario, folder).replications
+        jobs += jobs_of(study, scenario, stage, folder)
+    return sorted(jobs, key=lambda j: (j.scenario, j.method, j.first))
+
+
+def jobs_of(
+    study: Study, scenario: Scenario, stage: int, folder: str | Path | None = None
+) -> list[Job]:
+    """Jobs of the first `stage` replications of a scenario, by all methods."""
+    ends: tuple[int, ...] = ()
+    if study.stopping is not None:
+        ends = study.stopping.stages(scenario.replications)
+    jobs: list[Job] = []
+    for method in study.methods:
+        wanted = min(stage, study.replications_of(scenario, method))
+        jobs += method_jobs(study, scenario, method, wanted, folder, ends)
+    return jobs
+
+
+def method_jobs(
+    study: Study,
+    scenario: Scenario,
+    method: Method,
+    wanted: int,
+    folder: str | Path | None = None,
+    ends: Collection[int] = (),
+) -> list[Job]:
+    """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`."""
+    existing = _existing(study, scenario, method, folder)
+    covered = {r for j in existing for r in range(j.first, j.last + 1)}
+    gaps = _gaps(covered, wanted, study.batch, frozenset(ends))
+    jobs = [Job(scenario.id, method.name, first, last) for first, last in gaps]
+    return sorted([j for j in existing if j.first <= wanted] + jobs, key=lambda j: j.first)
+
+
+def _gaps(
+    covered: set[int], wanted: int, batch: int, ends: frozenset[int]
+) -> list[tuple[int, int]]:
+    """Runs of replications that no file covers; one ends at each multiple of `batch`, and at
+    each of `ends`: so a gap is cut alike however many replications are asked for now.
+    """
+    runs: list[tuple[int, int]] = []
+    for r in range(1, wanted + 1):
+        if r in covered:
+            continue
+        if runs and runs[-1][1] == r - 1 and (r - 1) % batch and r - 1 not in ends:
+            runs[-1] = (runs[-1][0], r)
+        else:
+            runs.append((r, r))
+    return runs
+
+
+def _existing(
+    study: Study, scenario: Scenario, method: Method, folder: str | Path | None
+) -> list[Job]:
+    if folder is None:
+        return []
+    found: list[Job] = []
+    taken = 0
+    for path in sorted((Path(folder) / "estimates" / scenario.id / method.name).glob("*.parquet")):
+        match = BATCH_FILE.fullmatch(path.name)
+        if match is None:
+            continue
+        job = Job(scenario.id, method.name, int(match[1]), int(match[2]))
+        if job.first <= taken:  # two batch sizes met in one run; the first file has the rows
+            continue
+        check_metadata(study, path, stored_metadata(str(path), path.stat().st_mtime_ns))
+        found.append(job)
+        taken = job.last
+    return found
+
+
+def standing_of(study: Study, scenario: Scenario, folder: str | Path | None) -> Standing:
+    """Where a scenario of a study with `stopping` stands, by the files that exist."""
+    assert study.stopping is not None
+    first = study.stopping.stages(scenario.replications)[0]
+    if folder is None or any(
+        not (Path(folder) / job.path).is_file() for job in jobs_of(study, scenario, first, folder)
+    ):
+        return Standing(scenario.id, first, scenario.replications, False)
+    whole = jobs_of(study, scenario, scenario.replications, folder)
+    paths = [Path(folder) / job.path for job in whole]
+    return standing(study, scenario, read_batches([p for p in paths if p.is_file()]).to_pandas())

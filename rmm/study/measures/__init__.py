@@ -1,0 +1,1 @@
+"""Performance measures: any table of estimates, scored with Monte Carlo errors."""

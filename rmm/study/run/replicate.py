@@ -1,0 +1,68 @@
+"""One replication and one method: its task, its data, its rows of estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import rmm
+from rmm.simulation import Drawn, draw, draw_fixed
+from rmm.simulation.data_sets import FixedPart
+from rmm.study.design.scenarios import Scenario
+from rmm.study.design.study import Study
+from rmm.study.files import seeds
+from rmm.study.methods.method import Method
+from rmm.study.methods.task import Outcome, Task
+
+# -- one job ---------------------------------------------------------------------------------
+
+
+def make_task(study: Study, scenario: Scenario, method: Method, replication: int) -> Task:
+    """One fit with its data and seed: an address, nothing that ran before matters."""
+    return Task(
+        method=method,
+        drawn=draw_replication(study.seed, scenario, replication),
+        formula=method.formula(scenario.recipe),
+        nulls={e.parameter: e.null for e in study.estimands},
+        seed=seeds.chain_seed(study.seed, scenario.digest, replication, method.digest),
+        candidates=method.candidates(scenario.recipe),
+    )
+
+
+def draw_replication(seed: int, scenario: Scenario, replication: int) -> Drawn:
+    """The data of one replication of a scenario."""
+    rng = seeds.generator(seed, scenario.digest, replication)
+    return draw(scenario.recipe, fixed_part(seed, scenario), rng)
+
+
+@lru_cache(maxsize=32)
+def fixed_part(seed: int, scenario: Scenario) -> FixedPart:
+    """What all replications of a scenario share: memberships and covariates drawn once."""
+    digests = scenario.fixed_digests
+    return draw_fixed(scenario.recipe, lambda part: seeds.generator(seed, digests[part], part))
+
+
+def outcome_rows(
+    study: Study, scenario: Scenario, task: Task, replication: int, outcome: Outcome
+) -> list[dict[str, Any]]:
+    """Rows of `results.ESTIMATES` for one fit; one per estimand where there are no estimates."""
+    truth = study.truth_of(scenario, task.drawn.truth.parameters)
+    common = {
+        "scenario": scenario.id,
+        "replication": replication,
+        "method": task.method.name,
+        "backend": task.method.backend,
+        "divergences": outcome.divergences,
+        "seconds": outcome.seconds,
+        "status": outcome.status,
+        "message": outcome.message or None,
+        "seed": task.seed,
+        "method_id": task.method.id,
+        "rmm_version": rmm.__version__,
+        "engine": outcome.engine or None,
+    }
+    estimates: Sequence[Mapping[str, Any]] = outcome.estimates or [
+        {"parameter": e.parameter, "null": e.null} for e in study.estimands
+    ]
+    return [{**common, "truth": truth.get(e["parameter"]), **e} for e in estimates]
