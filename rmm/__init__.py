@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rmm._version import __version__ as __version__
 from rmm.errors import (
     BackendError,
     ConvergenceWarning,
@@ -26,7 +27,7 @@ from rmm.errors import (
 
 if TYPE_CHECKING:
     from rmm import datasets as datasets
-    from rmm.fitting import fit, program, program_data
+    from rmm.fitting.pipeline import fit, program, program_data
     from rmm.posterior.compare import compare
     from rmm.posterior.fit import Fit
     from rmm.posterior.load import load
@@ -34,14 +35,12 @@ if TYPE_CHECKING:
     from rmm.simulation import SimulatedData, simulate
     from rmm.tables.wide_to_long import to_long
 
-__version__ = "0.1.0"
-
 # Public name -> module that has it, and its name there; None for the module itself.
 _LAZY: dict[str, tuple[str, str | None]] = {
-    "fit": ("rmm.fitting", "fit"),
+    "fit": ("rmm.fitting.pipeline", "fit"),
     "Fit": ("rmm.posterior.fit", "Fit"),
-    "program": ("rmm.fitting", "program"),
-    "program_data": ("rmm.fitting", "program_data"),
+    "program": ("rmm.fitting.pipeline", "program"),
+    "program_data": ("rmm.fitting.pipeline", "program_data"),
     "prior_predictive": ("rmm.posterior.prior_draws", "prior_predictive"),
     "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
     "compare": ("rmm.posterior.compare", "compare"),

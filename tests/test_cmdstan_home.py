@@ -23,13 +23,13 @@ from rmm.backends.stan.compile import (
 )
 from rmm.backends.stan.install import (
     TOOLS_REMEDY,
-    cache_dir,
     find_cmdstan,
     installed_cmdstan,
     stan_version,
     wheel,
 )
 from rmm.backends.stan.run import available
+from rmm.cache import cache_dir
 from rmm.errors import BackendError, ProgramError
 
 ROOT = Path(__file__).parents[1]

@@ -38,7 +38,7 @@ from site_parts import api  # noqa: E402
 WITH_EXAMPLES = [
     "rmm.datasets",
     "rmm.families",
-    "rmm.fitting",
+    "rmm.fitting.pipeline",
     "rmm.formula.prior_syntax",
     "rmm.posterior.compare",
     "rmm.posterior.fit",

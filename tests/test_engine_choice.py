@@ -13,10 +13,10 @@ import pytest
 from coalitions import made_up_coalitions, shared_file
 
 import rmm
-from rmm import engine_choice
 from rmm.backends import fake, find_backend
 from rmm.backends.base import Availability, Backend
 from rmm.errors import BackendError, BackendTimeout, ProgramError, StudyError
+from rmm.fitting import engine_choice
 
 FORMULA = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)"
 R_EXAMPLE = (

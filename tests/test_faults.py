@@ -298,7 +298,8 @@ def test_stan_runs_from_a_cache_that_is_read_only(
 ) -> None:
     """Programs that are there run; one that is not there is a letter, with what to do."""
     from rmm.backends.stan.compile import compile_program, program_key
-    from rmm.backends.stan.install import cache_dir, find_cmdstan
+    from rmm.backends.stan.install import find_cmdstan
+    from rmm.cache import cache_dir
 
     program = "parameters { real x; } model { x ~ normal(0, 1); }"
     home = find_cmdstan()

@@ -51,7 +51,10 @@ def test_a_regression_needs_no_engine_and_an_engine_no_regression() -> None:
     )
     classical = imported(fit.format("aggregation"))
     assert "statsmodels" in classical
-    assert classical & {"arviz_stats", "xarray", "rmm.fitting", "snakemake", "matplotlib"} == set()
+    assert (
+        classical & {"arviz_stats", "xarray", "rmm.fitting.pipeline", "snakemake", "matplotlib"}
+        == set()
+    )
 
 
 def test_a_job_of_an_engine_does_without_what_others_need(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from rmm.backends.stan import run as stan_engine
 from rmm.backends.stan.program import program as stan
 from rmm.design.prepare import Model, prepare
 from rmm.simulation import simulate
-from rmm.simulation.errors import RecipeError
+from rmm.simulation.recipe_errors import RecipeError
 
 PARTY = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE, name=party)"
 MINISTER = "mm(id(mid, gid), vars(age), fn(w ~ 1/n^exp(-b1*rank)), RE=TRUE, name=minister)"

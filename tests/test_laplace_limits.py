@@ -100,7 +100,7 @@ def test_too_little_memory_is_said_before_the_start(
 
 def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
-    monkeypatch.setattr("rmm.engine_choice.ORDER", ("laplace", "stan"))
+    monkeypatch.setattr("rmm.fitting.engine_choice.ORDER", ("laplace", "stan"))
     from rmm.backends.stan.run import BACKEND
     from rmm.errors import BackendTimeout
 
@@ -111,8 +111,8 @@ def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> Non
 def _with_stan(backend: Any, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from rmm import engine_choice
     from rmm.backends import find_backend
+    from rmm.fitting import engine_choice
 
     def run(*args: Any) -> Any:
         raise error

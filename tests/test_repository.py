@@ -24,6 +24,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 #: Modules and packages in a package; registries have a file for each of their rows.
 PARTS = 16
+#: File names that two folders share: the same thing for another engine, or of another package.
+REPEATED = {
+    "base",  # families, backends
+    "effects",  # text of JAGS and Stan programs
+    "features",  # in formulas, and in text of programs
+    "priors",  # on a table, and in text of programs
+    "program",
+    "run",
+    "study",  # the object, and its commands
+    "weight_function",  # in formulas, and as a plot
+}
 REGISTRIES = ("rmm/families", "rmm/study/report/figures")
 FOLDERS = ("benchmarks", "config", "workflow")  # with Markdown that GitHub shows
 MODULE_LINES = 450

@@ -30,7 +30,7 @@ from rmm.backends.stan.install import installed_cmdstan, wheel
 from rmm.backends.user_program import check_variables
 from rmm.errors import RmmError, StudyError, letter
 from rmm.formula.prior_syntax import read_statement
-from rmm.simulation.memberships.table_files import read_file
+from rmm.simulation.memberships.real_tables import read_file
 from rmm.study import load_study
 from rmm.study.report import write_report
 from rmm.study.report.tables.table_files import latex, no_formula

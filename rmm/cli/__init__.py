@@ -58,13 +58,13 @@ def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    import rmm
+    from rmm._version import __version__
 
     top = argparse.ArgumentParser(
         prog="rmm", description="Multiple-membership multilevel models with estimated weights.",
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    top.add_argument("--version", action="version", version=f"rmm {rmm.__version__}")
+    top.add_argument("--version", action="version", version=f"rmm {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         engine.add_doctor,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from rmm.backends import BACKENDS, HIDDEN, find_backend
-from rmm.engine_choice import ORDER
 from rmm.errors import RmmError
+from rmm.fitting.engine_choice import ORDER
 
 PACKAGES = (
     "numpy", "scipy", "pandas", "pyarrow", "xarray", "arviz", "pyjags", "cmdstanpy", "httpstan",
@@ -95,7 +95,7 @@ def _tiny_fit(backend: str) -> float:
     import numpy as np
     import pandas as pd
 
-    from rmm.fitting import fit
+    from rmm.fitting.pipeline import fit
 
     rng = np.random.default_rng(7)
     y = 2 + 0.3 * rng.standard_normal(40)

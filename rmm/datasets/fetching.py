@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmm.backends.stan.install import cache_dir
+from rmm.cache import cache_dir
 from rmm.errors import DataError
 
 if TYPE_CHECKING:

@@ -57,9 +57,9 @@ from rmm.arguments import check_seed, readable
 from rmm.errors import DataError
 from rmm.simulation.covariates.distributions import DISTRIBUTIONS
 from rmm.simulation.data_sets import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
-from rmm.simulation.errors import RecipeError
 from rmm.simulation.memberships.structures import STRUCTURES
 from rmm.simulation.outcomes.outcomes import OUTCOMES
+from rmm.simulation.recipe_errors import RecipeError
 from rmm.simulation.validate import check_shape, plain
 
 

@@ -16,10 +16,10 @@ from rmm.simulation.covariates.covariates import (
     draw_covariates,
     finish_covariates,
 )
-from rmm.simulation.errors import RecipeError
 from rmm.simulation.memberships.overlap import overlap_facts
 from rmm.simulation.memberships.structures import Draw, IdNames, Memberships, prepare_membership
 from rmm.simulation.outcomes.outcomes import draw_outcome
+from rmm.simulation.recipe_errors import RecipeError
 from rmm.simulation.true_model import Truth
 from rmm.simulation.truth_config import prepare_truth
 from rmm.simulation.validate import usable_numbers

@@ -18,9 +18,9 @@ from rmm.formula.weights.weight_function import (
 from rmm.model.spec import ModelSpec, build_spec
 from rmm.simulation.covariates.distributions import DISTRIBUTIONS
 from rmm.simulation.covariates.endogenous import dependences, effect_shapes
-from rmm.simulation.errors import RecipeError, check_name, close_to, listed
 from rmm.simulation.memberships.structures import IdNames
 from rmm.simulation.outcomes.outcomes import OUTCOMES
+from rmm.simulation.recipe_errors import RecipeError, check_name, close_to, listed
 from rmm.simulation.true_model import Truth, level3, parameter_names, term_columns
 from rmm.simulation.truth_priors import read_truth_prior
 

@@ -14,7 +14,7 @@ import numpy as np
 from rmm.errors import PriorError
 from rmm.families import Parameter
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, read_priors
-from rmm.simulation.errors import RecipeError, check_keys, listed
+from rmm.simulation.recipe_errors import RecipeError, check_keys, listed
 
 Generator = np.random.Generator
 

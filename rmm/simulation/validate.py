@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.errors import RecipeError, close_to, listed
+from rmm.simulation.recipe_errors import RecipeError, close_to, listed
 
 #: The one description of all keys; it belongs to studies, which are built on the simulator.
 SCHEMA_FILE = Path(__file__).parents[1] / "study" / "files" / "study.schema.json"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-import rmm
+from rmm._version import __version__
 from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyperparameters import to_values
 from rmm.backends.laplace.latent_model import LatentModel
@@ -73,7 +73,7 @@ def run(
         seconds=time.perf_counter() - began,
         engine={
             "name": "laplace",
-            "version": rmm.__version__,
+            "version": __version__,
             "pareto_k": sample.pareto_k,
             "ess": sample.ess,
             "points": len(sample.theta),

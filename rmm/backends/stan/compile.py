@@ -21,13 +21,13 @@ from rmm.backends.stan import cpu as processor
 from rmm.backends.stan.install import (
     ENGINE_REMEDY,
     CmdStan,
-    cache_dir,
     compiler,
     find_cmdstan,
     installed_cmdstan,
     make_folder,
     wheel,
 )
+from rmm.cache import cache_dir
 from rmm.errors import BackendError, ProgramError
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmm.backends.stan.cpu import made_for
+from rmm.cache import cache_dir
 from rmm.errors import BackendError
 
 RUNNER_SOURCE = Path(__file__).with_name("cmdstan_runner.cpp")
@@ -90,16 +91,6 @@ class CmdStan:
     def stanc(self) -> Path:
         """Stan's compiler: Stan to C++."""
         return self.path / "bin" / "stanc"
-
-
-def cache_dir() -> Path:
-    """``RMM_CACHE``, else the user's cache folder of `rmm`."""
-    chosen = os.environ.get("RMM_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("rmm"))
 
 
 # --- finding ------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rmm.simulation.covariates.distributions import DISTRIBUTIONS, UNSCALED, shaped
-from rmm.simulation.errors import RecipeError, check_name, listed
 from rmm.simulation.memberships.structures import Memberships
+from rmm.simulation.recipe_errors import RecipeError, check_name, listed
 
 Array = np.ndarray[Any, Any]
 LEVELS = ("membership", "member", "group", "nesting")

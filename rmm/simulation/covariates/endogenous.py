@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.simulation.covariates.covariates import Column, correlations
-from rmm.simulation.errors import RecipeError, check_name, listed
+from rmm.simulation.recipe_errors import RecipeError, check_name, listed
 
 if TYPE_CHECKING:
     from rmm.model.spec import ModelSpec

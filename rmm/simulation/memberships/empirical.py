@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.errors import RecipeError, check_name
 from rmm.simulation.memberships.arrays import Draw, IdNames, Memberships, Structure
-from rmm.simulation.memberships.table_files import id_column, read_file
+from rmm.simulation.memberships.real_tables import id_column, read_file
+from rmm.simulation.recipe_errors import RecipeError, check_name
 
 Array = np.ndarray[Any, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.errors import RecipeError
 from rmm.simulation.memberships.arrays import Draw, IdNames, Memberships, Structure
+from rmm.simulation.recipe_errors import RecipeError
 
 Array = np.ndarray[Any, Any]
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rmm.simulation.errors import RecipeError, check_keys, check_name
 from rmm.simulation.memberships.arrays import Draw, IdNames, Memberships, Structure
 from rmm.simulation.memberships.empirical import EMPIRICAL
 from rmm.simulation.memberships.neighbours import NEIGHBOURS
 from rmm.simulation.memberships.synthetic import SYNTHETIC
+from rmm.simulation.recipe_errors import RecipeError, check_keys, check_name
 
 __all__ = ["STRUCTURES", "Draw", "IdNames", "Memberships", "Structure", "prepare_membership"]
 

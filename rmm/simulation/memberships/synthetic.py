@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.errors import RecipeError
 from rmm.simulation.memberships.arrays import Draw, IdNames, Memberships, Structure
 from rmm.simulation.memberships.size_distributions import Sizes, prepare_sizes
+from rmm.simulation.recipe_errors import RecipeError
 
 Array = np.ndarray[Any, Any]
 _CELLS_AT_ONCE = 4_000_000  # of the groups x members matrix of random keys

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.errors import RecipeError
+from rmm.simulation.recipe_errors import RecipeError
 
 Array = np.ndarray[Any, Any]
 

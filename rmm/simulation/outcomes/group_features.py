@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from rmm.formula.terms import FeatureTerm
-from rmm.simulation.errors import RecipeError
+from rmm.simulation.recipe_errors import RecipeError
 
 Array = np.ndarray[Any, Any]
 

@@ -13,9 +13,9 @@ from rmm.formula.weights.weight_function import evaluate, leaf_columns
 from rmm.model.spec import MemberPart
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.covariates.distributions import shaped
-from rmm.simulation.errors import RecipeError
 from rmm.simulation.memberships.structures import Memberships
 from rmm.simulation.outcomes.group_features import by_group, check_domain
+from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
     from rmm.simulation.true_model import Truth

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import rmm
+from rmm._version import __version__
 from rmm.backends import find_backend
 from rmm.errors import StudyError
+from rmm.posterior.fit import Fit
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_table, write_text
 from rmm.study.manage.status import without_numbers
@@ -96,7 +97,7 @@ def _keep_fits(outcome: Outcome, folder: Path) -> None:
     """Program, data and draws of each Bayesian fit."""
     fits = outcome.fit if isinstance(outcome.fit, Mapping) else {"": outcome.fit}
     for name, fit in fits.items():
-        if not isinstance(fit, rmm.Fit):
+        if not isinstance(fit, Fit):
             continue
         end = f"-{name}" if name else ""
         language = find_backend(fit.backend).language
@@ -112,7 +113,7 @@ def _facts(task: Task, outcome: Outcome) -> dict[str, Any]:
         "backend": task.method.backend,
         "chain_seed": task.seed,
         "versions": {
-            "rmm": rmm.__version__,
+            "rmm": __version__,
             "python": platform.python_version(),
             "engine": outcome.engine or None,
             **{name: version(name) for name in _PACKAGES},

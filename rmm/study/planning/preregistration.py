@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import rmm
+from rmm._version import __version__
 from rmm.backends.convergence import PARETO_K_LIMIT
 from rmm.posterior.diagnostics.summary import INNER_LIMIT
 from rmm.study.design.scenarios import PARTS
@@ -313,7 +313,7 @@ def _known(study: Study) -> str:
 
 def _versions(study: Study) -> str:
     found = running_on()
-    rows = [("rmm", rmm.__version__), ("Python", found["python"]), ("System", found["system"])]
+    rows = [("rmm", __version__), ("Python", found["python"]), ("System", found["system"])]
     rows += [("Libraries", found["packages"]), *_engines(study)]
     return (
         _table(("what", "version where this was written"), [(a, _cell(b)) for a, b in rows])

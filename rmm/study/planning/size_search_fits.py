@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import rmm
+from rmm._version import __version__
 from rmm.errors import StudyError
 from rmm.study import load_study
 from rmm.study.design.power_rule import Search
@@ -63,7 +63,7 @@ def search_study(
     folder = Path(folder)
     facts: dict[str, Any] = {
         "study": study.name, "parameter": power.parameter, "alpha": power.alpha,
-        "target": power.target, "size": power.size, "rmm_version": rmm.__version__,
+        "target": power.target, "size": power.size, "rmm_version": __version__,
         "results": [],
     }  # fmt: skip
     with _executor(study, cores) as executor:

@@ -11,7 +11,7 @@ from rmm.study.report.data.results import Results, read_results
 from rmm.study.report.figures.chart import save
 from rmm.study.report.figures.registry import charts
 from rmm.study.report.page.page import render
-from rmm.study.report.tables.engine_agreement import confirmation_table
+from rmm.study.report.tables.agreement_table import confirmation_table
 from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
 from rmm.study.report.tables.table_files import performance_csv, write_table
 

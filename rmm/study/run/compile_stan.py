@@ -76,7 +76,7 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
 
 def _programs(study: Study, method: Method, scenarios: Iterable[Scenario]) -> list[str]:
     """Texts of all Stan programs of a method, each once."""
-    from rmm.fitting import program
+    from rmm.fitting.pipeline import program
 
     texts: dict[str, None] = {}
     for scenario in scenarios:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rmm
+from rmm._version import __version__
 from rmm.errors import BackendError
 from rmm.study.files import seeds
 from rmm.study.files.environment import now
@@ -55,7 +55,7 @@ def provenance(study: Study) -> dict[str, Any]:
         "study": study.name,
         "seed": study.seed,
         "digest": seeds.digest(dict(study.config)),
-        "rmm": rmm.__version__,
+        "rmm": __version__,
         "commit": commit(study.root),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         "python": platform.python_version(),

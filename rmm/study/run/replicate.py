@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import rmm
+from rmm._version import __version__
 from rmm.simulation import Drawn, draw, draw_fixed
 from rmm.simulation.data_sets import FixedPart
 from rmm.study.design.scenarios import Scenario
@@ -59,7 +59,7 @@ def outcome_rows(
         "message": outcome.message or None,
         "seed": task.seed,
         "method_id": task.method.id,
-        "rmm_version": rmm.__version__,
+        "rmm_version": __version__,
         "engine": outcome.engine or None,
     }
     estimates: Sequence[Mapping[str, Any]] = outcome.estimates or [

@@ -19,7 +19,9 @@ from rmm.backends.initial_values import initial_values
 from rmm.backends.languages import find_language
 from rmm.design.checks.design_warnings import warn_of_design
 from rmm.design.prepare import prepare, prepare_without_data
-from rmm.engine_choice import (
+from rmm.errors import BackendError
+from rmm.families import Family, family_options, find_family, is_family
+from rmm.fitting.engine_choice import (
     AUTO,
     Request,
     check_options,
@@ -27,8 +29,6 @@ from rmm.engine_choice import (
     fit_by_choice,
     fit_with,
 )
-from rmm.errors import BackendError
-from rmm.families import Family, family_options, find_family, is_family
 from rmm.posterior.fit import Fit
 
 MONITORS = ("structural", "summary")

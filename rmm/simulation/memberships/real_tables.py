@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmm.errors import DataError
-from rmm.simulation.errors import RecipeError, check_name
+from rmm.simulation.recipe_errors import RecipeError, check_name
 
 if TYPE_CHECKING:
     import pandas as pd
