@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.simulation import OUTCOMES
+from rmm.simulation.schema import schema
 from rmm.study import load_study, plan, replay
 from rmm.study.design.closed_forms import CLOSED_FORMS
-from rmm.study.files.schema import schema, with_defaults, without_defaults
+from rmm.study.files.schema import with_defaults, without_defaults
 from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.fit_task import BACKENDS
 from rmm.study.methods.layouts import LAYOUTS
@@ -22,6 +24,7 @@ from rmm.study.methods.regressions import REGRESSIONS, default_regression
 from rmm.study.methods.true_log_likelihood import DENSITIES
 
 ROOT = Path(__file__).parents[1]
+REPLICATIONS = schema()["properties"]["replications"]["description"].rstrip(".")
 STUDIES = sorted((ROOT / "config" / "studies").glob("*.yaml"))
 
 BASE: dict[str, Any] = {
@@ -283,15 +286,50 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case: str, tmp_path: Path) -> None:
     edit, message = BAD[case]
-    with pytest.raises(StudyError, match=rf"^\S*study\.yaml: (?:.*\n)*?.*{message}") as caught:
+    with pytest.raises(
+        StudyError, match=rf"^\S*study\.yaml(:\d+)?: (?:.*\n)*?.*{message}"
+    ) as caught:
         load_study(write(tmp_path, changed(edit)))
     assert len(str(caught.value)) < 1200
+
+
+def test_all_mistakes_of_a_file_come_at_once_in_its_order(tmp_path: Path) -> None:
+    """Of the schema first; once it holds, of the names."""
+    edits = [("seed", "x"), ("membership/gruops", 5), ("methods/0/kind", 3),
+             ("replications", None)]  # fmt: skip
+    file = write(tmp_path, changed(*edits))
+    with pytest.raises(StudyError, match=r"study\.yaml: 4 mistakes\n") as caught:
+        load_study(file)
+    text, lines = str(caught.value), file.read_text().splitlines()
+    places = re.findall(rf"^{re.escape(str(file))}:(\d+): (\S+)$", text, flags=re.MULTILINE)
+    assert [key for _, key in places] == ["seed", "membership.gruops", "methods[0].kind"]
+    for line, key in places:
+        assert f"{key.split('.')[-1]}:" in lines[int(line) - 1]
+    missing = f"{file}: replications\n  found:   the key is missing\n  allowed: {REPLICATIONS}"
+    assert missing in text
+
+
+def test_mistakes_in_names_come_at_once(tmp_path: Path) -> None:
+    edits = [("measures", ["bais", "coverage"]), ("baseline", "nobody"),
+             ("methods/0/kind", "agregation"), ("methods/1/backend", "jgs")]  # fmt: skip
+    with pytest.raises(StudyError, match="4 mistakes") as caught:
+        load_study(write(tmp_path, changed(*edits)))
+    for meant in ("did you mean 'bias'", "did you mean 'aggregation'", "did you mean 'jags'"):
+        assert meant in str(caught.value)
+
+
+def test_a_mistake_of_all_scenarios_comes_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        StudyError, match=r"study\.yaml:\d+: truth\.parameters .*\n.*no value"
+    ) as caught:
+        load_study(write(tmp_path, changed(("truth/parameters/b_l1[x]", None))))
+    assert str(caught.value).count("found:") == 1
 
 
 def test_missing_data_file(tmp_path: Path) -> None:
     empirical = {"kind": "empirical", "file": "data/none.parquet"}
     message = (
-        r"study\.yaml: membership\.file\n  found:   there is no file 'data/none\.parquet'\n"
+        r"study\.yaml:\d+: membership\.file\n  found:   there is no file 'data/none\.parquet'\n"
         r".*relative to the project root"
     )
     with pytest.raises(StudyError, match=message):

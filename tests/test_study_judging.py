@@ -17,6 +17,7 @@ from rmm.errors import StudyError
 from rmm.families import Parameter
 from rmm.formula.prior_syntax import PRIOR_FAMILIES
 from rmm.simulation import RecipeError, simulate
+from rmm.simulation.schema import schema
 from rmm.simulation.truth_priors import SAMPLERS, draw_values, read_truth_prior
 from rmm.study import Study, collect, load_study, plan, run_batch
 from rmm.study.evaluate.criteria import calibration, parity
@@ -32,7 +33,6 @@ from rmm.study.files.parquet import (
     read_estimates,
     write_parquet,
 )
-from rmm.study.files.schema import schema
 from rmm.study.methods.ranks import KEPT, rank
 from rmm.study.run.replicate import draw_replication, make_task
 

@@ -83,7 +83,7 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
 
 def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Target]:
     from rmm.study.design.stopping_rule import Target, check_target
-    from rmm.study.files.messages import Letters
+    from rmm.study.files.messages import StudyFileErrors
 
     if options.mcse is None and study.stopping is not None:
         return list(study.stopping.targets)
@@ -92,7 +92,9 @@ def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Tar
     wanted = [options.parameter] if options.parameter else known
     for parameter in wanted:
         one = {"measure": options.measure, "parameter": parameter, "methods": []}
-        check_target("the options' target", one, study.estimands, names, Letters(study.file))
+        check_target(
+            "the options' target", one, study.estimands, names, StudyFileErrors(study.file)
+        )
     return [Target(options.measure, parameter, names, mcse) for parameter in wanted]
 
 

@@ -1,8 +1,8 @@
-"""The letter that says which key of a simulation is wrong."""
+"""The error that names the key of a simulation which is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rmm.errors import DataError, close_names
@@ -22,6 +22,16 @@ class RecipeError(DataError):
     def __init__(self, key: str, problem: str, allowed: str = "") -> None:
         self.key, self.problem, self.allowed = key, problem, allowed
         super().__init__("\n  ".join(part for part in (f"{key}: {problem}", allowed) if part))
+
+    @classmethod
+    def several(cls, errors: Sequence[RecipeError]) -> RecipeError:
+        """One error about all of several, with the key of the first."""
+        first = errors[0]
+        if len(errors) == 1:
+            return first
+        whole = cls(first.key, first.problem, first.allowed)
+        whole.args = (f"{len(errors)} mistakes:\n" + "\n".join(map(str, errors)),)
+        return whole
 
 
 def listed(names: Collection[str]) -> str:

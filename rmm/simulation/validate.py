@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmm.simulation.recipe_errors import RecipeError, close_to, listed
+from rmm.simulation.schema import Mistake, mistakes
 
-#: The one description of all keys; it belongs to studies, which are built on the simulator.
-SCHEMA_FILE = Path(__file__).parents[1] / "study" / "files" / "study.schema.json"
 _LARGEST = 2**53
 _TYPES = {
     "integer": "a whole number",
@@ -24,15 +20,6 @@ _TYPES = {
     "boolean": "True or False",
     "object": "a mapping",
     "array": "a list",
-}
-_BOUNDS = {
-    "minimum": "at least {}",
-    "maximum": "at most {}",
-    "exclusiveMinimum": "above {}",
-    "exclusiveMaximum": "below {}",
-    "minItems": "at least {} entries",
-    "minLength": "text that is not empty",
-    "enum": "one of {}",
 }
 
 
@@ -60,13 +47,11 @@ def check_shape(content: Mapping[str, Any]) -> None:
     Raises
     ------
     RecipeError
-        About the first thing that is wrong.
+        About everything that is wrong, in the order of `content`.
     """
-    for part, value in content.items():
-        _check_text_keys(value, part)
-        errors = sorted(_validator(part).iter_errors(value), key=lambda e: [str(p) for p in e.path])
-        if errors:
-            raise _letter(errors[0], part)
+    found = [_error(m) for part, value in content.items() for m in mistakes(value, part)]
+    if found:
+        raise RecipeError.several(found)
 
 
 def usable_numbers(value: Any, key: str) -> Any:
@@ -88,35 +73,18 @@ def usable_numbers(value: Any, key: str) -> Any:
     return int(value) if value == round(value) and abs(value) <= _LARGEST else value
 
 
-@cache
-def _validator(part: str) -> Any:
-    import jsonschema
-
-    whole = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator({**whole["properties"][part], "$defs": whole["$defs"]})
-
-
-def _check_text_keys(value: Any, path: str) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise RecipeError(path, f"the key {key!r}", "Keys are text.")
-            _check_text_keys(inner, f"{path}.{key}")
-
-
-def _letter(error: Any, part: str) -> RecipeError:
-    key = ".".join([part, *(str(step) for step in error.absolute_path)])
-    rule, bound, value = error.validator, error.validator_value, error.instance
-    if rule == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = next(k for k in value if k not in known)
-        hint = close_to(unknown, known)
-        return RecipeError(f"{key}.{unknown}", "unknown key", f"Allowed: {listed(known)}.{hint}")
-    if rule == "required":
-        missing = next(k for k in bound if k not in value)
-        return RecipeError(f"{key}.{missing}", "the key is missing")
+def _error(mistake: Mistake) -> RecipeError:
+    key, value, allowed = ".".join(map(str, mistake.path)), mistake.value, mistake.allowed
+    if mistake.rule == "additionalProperties":
+        hint = close_to(value, allowed)
+        return RecipeError(key, "unknown key", f"Allowed: {listed(allowed)}.{hint}")
+    if mistake.rule == "required":
+        return RecipeError(key, "the key is missing", f"It is: {allowed}." if allowed else "")
+    if mistake.rule == "text_keys":
+        return RecipeError(key, f"the key {value!r}", "Keys are text.")
+    if mistake.rule == "type":
+        allowed = " or ".join(_TYPES[name] for name in allowed)
+    if mistake.rule == "enum":
+        allowed = f"one of {allowed}"
     text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-    if rule == "type":
-        types = [bound] if isinstance(bound, str) else bound
-        return RecipeError(key, text, f"Allowed: {' or '.join(_TYPES[t] for t in types)}.")
-    return RecipeError(key, text, f"Allowed: {_BOUNDS.get(rule, '{}').format(bound)}.")
+    return RecipeError(key, text, f"Allowed: {allowed}.")

@@ -14,7 +14,7 @@ from rmm.model.spec import build_spec
 from rmm.simulation.true_model import level3, parameter_names, term_columns
 from rmm.study.design.scenarios import Scenario
 from rmm.study.files import seeds
-from rmm.study.files.messages import Letters
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Method, said
 from rmm.study.methods.regressions import (
     BY_FAMILY,
@@ -34,49 +34,63 @@ _BACKEND_KEYS = {"errors": True, "cluster": True, "priors": False, "sampler": Fa
 
 
 def build_methods(
-    config: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+    config: Mapping[str, Any], scenarios: list[Scenario], file_errors: StudyFileErrors
 ) -> list[Method]:
-    """The methods of a study, checked against every scenario.
+    """The methods of a study, checked against every scenario; errors are collected.
 
     Parameters
     ----------
     config : mapping
         The study file with defaults said.
     """
-    methods: list[Method] = []
+    methods: dict[int, Method] = {}
     for index, one in enumerate(config["methods"]):
         key = f"methods[{index}]"
-        if one["name"] in (m.name for m in methods):
-            raise letters.about(
-                f"{key}.name", f"{one['name']!r}, for the second time", "a new name"
-            )
-        method = _method(key, one, scenarios, letters)
-        checked: set[tuple[str, str]] = set()
-        for scenario in scenarios:
-            for name, text in method.formulas(scenario.recipe).items():
-                written = method.config.get("formula") or method.config.get("candidates")
-                if (name, text) not in checked or written:
-                    place = f"{key}.candidates.{name}" if name else f"{key}.formula"
-                    _check_formula(place, method, text, scenario, letters)
-                    checked.add((name, text))
-        methods.append(method)
-    for index, method in enumerate(methods):
-        _check_confirms(f"methods[{index}].confirms", method, methods, letters)
-    return methods
+        with file_errors.collecting():
+            if one["name"] in (m.name for m in methods.values()):
+                raise file_errors.about(
+                    f"{key}.name", f"{one['name']!r}, for the second time", "a new name"
+                )
+            method = _method(key, one, scenarios, file_errors)
+            methods[index] = method
+            _check_formulas(key, method, scenarios, file_errors)
+    valid = list(methods.values())
+    for index, method in methods.items():
+        with file_errors.collecting():
+            _check_confirms(f"methods[{index}].confirms", method, valid, file_errors)
+    return valid
 
 
-def _check_confirms(key: str, method: Method, methods: list[Method], letters: Letters) -> None:
+def _check_formulas(
+    key: str, method: Method, scenarios: list[Scenario], file_errors: StudyFileErrors
+) -> None:
+    """Check the formulas of a method, one that the file states in every scenario."""
+    checked: set[tuple[str, str]] = set()
+    written = method.config.get("formula") or method.config.get("candidates")
+    for scenario in scenarios:
+        for name, text in method.formulas(scenario.recipe).items():
+            if (name, text) not in checked or written:
+                place = f"{key}.candidates.{name}" if name else f"{key}.formula"
+                _check_formula(place, method, text, scenario, file_errors)
+                checked.add((name, text))
+
+
+def _check_confirms(
+    key: str, method: Method, methods: list[Method], file_errors: StudyFileErrors
+) -> None:
     """What a method confirms is the same model by another engine."""
     wanted = method.config.get("confirms")
     if wanted is None:
         return
     others = {m.name: m for m in methods if m is not method and m.kind.name == method.kind.name}
     if wanted not in others:
-        raise letters.name(key, f"other method of kind {method.kind.name}", wanted, list(others))
+        raise file_errors.name(
+            key, f"other method of kind {method.kind.name}", wanted, list(others)
+        )
     for name in ("weights", "formula", "candidates", "priors", "backend"):
         mine, theirs = (m.config.get(name) for m in (method, others[wanted]))
         if (mine == theirs) == (name == "backend"):
-            raise letters.about(
+            raise file_errors.about(
                 _beside(key, name),
                 f"{mine!r}, where {wanted} has {theirs!r}",
                 "another backend" if name == "backend" else "the same in both",
@@ -84,23 +98,23 @@ def _check_confirms(key: str, method: Method, methods: list[Method], letters: Le
 
 
 def _method(
-    key: str, one: Mapping[str, Any], scenarios: list[Scenario], letters: Letters
+    key: str, one: Mapping[str, Any], scenarios: list[Scenario], file_errors: StudyFileErrors
 ) -> Method:
     if one["kind"] not in KINDS:
-        raise letters.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
+        raise file_errors.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
-    backend = one.get("backend") or _default_backend(key, kind, scenarios, letters)
+    backend = one.get("backend") or _default_backend(key, kind, scenarios, file_errors)
     if backend == "auto":
-        raise letters.about(
+        raise file_errors.about(
             f"{key}.backend",
             "'auto': results would depend on whether a machine has a compiler",
             f"the name of an engine: {', '.join(n for n in ENGINES if n in kind.backends)}",
         )
     if backend not in (*kind.backends, FAKE):
-        raise letters.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
+        raise file_errors.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
     content = said(config, kind)
-    _check_keys(key, content, kind, backend, letters)
+    _check_keys(key, content, kind, backend, file_errors)
     for name in ("name", "replications", "confirms"):
         content.pop(name, None)
     # A longer time limit or another gate must not change the draws of the fits that finish.
@@ -117,7 +131,9 @@ def _method(
     )
 
 
-def _default_backend(key: str, kind: Kind, scenarios: list[Scenario], letters: Letters) -> str:
+def _default_backend(
+    key: str, kind: Kind, scenarios: list[Scenario], file_errors: StudyFileErrors
+) -> str:
     if not kind.by_family:
         return kind.backends[0]
     families = dict.fromkeys(s.recipe.truth.spec.family.name for s in scenarios)
@@ -125,46 +141,48 @@ def _default_backend(key: str, kind: Kind, scenarios: list[Scenario], letters: L
     for family in families:
         name = default_regression(family)
         if name is None:
-            raise _no_regression(f"{key}.backend", "not said", family, kind, letters)
+            raise _no_regression(f"{key}.backend", "not said", family, kind, file_errors)
         defaults[name] = None
     return next(iter(defaults)) if len(defaults) == 1 else BY_FAMILY
 
 
-def _no_regression(key: str, said: str, family: str, kind: Kind, letters: Letters) -> StudyError:
+def _no_regression(
+    key: str, said: str, family: str, kind: Kind, file_errors: StudyFileErrors
+) -> StudyError:
     """There is no silent least squares: its estimates are on another scale than the truth."""
     found = f"{said}, and family {family} has no regression on the scale of its parameters"
     allowed = ", ".join(name for name in ENGINES if name in kind.backends)
-    return letters.about(key, found, f"{allowed}; or ols, if another scale is meant")
+    return file_errors.about(key, found, f"{allowed}; or ols, if another scale is meant")
 
 
 def _check_keys(
-    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, letters: Letters
+    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, file_errors: StudyFileErrors
 ) -> None:
     """`plain`: what the method says besides its defaults."""
     for name in _KIND_KEYS:
         if name in plain and name not in kind.keys:
             having = ", ".join(k.name for k in KINDS.values() if name in k.keys)
-            raise letters.about(f"{key}.{name}", f"given for kind {kind.name}", f"for {having}")
+            raise file_errors.about(f"{key}.{name}", f"given for kind {kind.name}", f"for {having}")
     for name, classical in _BACKEND_KEYS.items():
         if plain.get(name) and classical != (backend in CLASSICAL):
             other = ", ".join(CLASSICAL if classical else ENGINES)
-            raise letters.about(f"{key}.{name}", f"given for backend {backend}", f"for {other}")
+            raise file_errors.about(f"{key}.{name}", f"given for backend {backend}", f"for {other}")
     if "candidates" in kind.keys and "candidates" not in plain:
-        raise letters.about(f"{key}.candidates", "the key is missing", "two or more candidates")
+        raise file_errors.about(f"{key}.candidates", "the key is missing", "two or more candidates")
     if plain.get("log_likelihood") and plain.get("priors") != TRUTH:
-        raise letters.about(
+        raise file_errors.about(
             f"{key}.log_likelihood",
             "true, where the truth is not drawn from the priors of the fit",
             f"with priors: {TRUTH}, without which ranks say nothing",
         )
-    _check_clusters(key, plain, kind, backend, letters)
+    _check_clusters(key, plain, kind, backend, file_errors)
 
 
 def _check_clusters(
-    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, letters: Letters
+    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, file_errors: StudyFileErrors
 ) -> None:
     if (plain.get("errors") == "cluster") != ("cluster" in plain):
-        raise letters.about(
+        raise file_errors.about(
             f"{key}.cluster",
             "`errors: cluster` and `cluster` do not go together",
             "both, such as errors: cluster with cluster: [group], or neither",
@@ -172,41 +190,45 @@ def _check_clusters(
     units = plain.get("cluster", [])
     for unit in units:
         if kind.layout in ("groups", "adjusted") and unit != "nesting":
-            raise letters.about(f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]")
+            raise file_errors.about(
+                f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]"
+            )
         allowed = UNITS if backend == BY_FAMILY else REGRESSIONS[backend].clusters
         if unit not in allowed:
-            raise letters.about(
+            raise file_errors.about(
                 f"{key}.cluster", f"{unit!r} for backend {backend}", f"[{', '.join(allowed)}]"
             )
     if len(set(units)) < len(units):
-        raise letters.about(f"{key}.cluster", f"{units[0]!r} twice", ", ".join(UNITS))
+        raise file_errors.about(f"{key}.cluster", f"{units[0]!r} twice", ", ".join(UNITS))
 
 
 def _check_formula(
-    key: str, method: Method, text: str, scenario: Scenario, letters: Letters
+    key: str, method: Method, text: str, scenario: Scenario, file_errors: StudyFileErrors
 ) -> None:
-    letters = Letters(letters.file, f"method {method.name}")
+    file_errors = file_errors.within(f"method {method.name}")
     try:
         formula = parse_formula(text)
     except RmmError as error:
-        raise letters.convert(key, error) from error
+        raise file_errors.convert(key, error) from error
     wanted = scenario.recipe.truth.formula.outcome
     if formula.outcome.label != wanted.label:
-        raise letters.about(key, f"the outcome {formula.outcome.label}", wanted.label)
-    _check_family(key, method, formula, scenario, letters)
-    _check_columns(key, formula, scenario, letters)
+        raise file_errors.about(key, f"the outcome {formula.outcome.label}", wanted.label)
+    _check_family(key, method, formula, scenario, file_errors)
+    _check_columns(key, formula, scenario, file_errors)
     if method.kind.layout == "members":
-        _check_members(key, method, formula, letters)
+        _check_members(key, method, formula, file_errors)
     else:
-        _check_flat(key, method, formula, letters)
+        _check_flat(key, method, formula, file_errors)
     if method.config["priors"] == TRUTH:
-        _check_drawn_priors(_beside(key, "priors"), formula, scenario, letters)
+        _check_drawn_priors(_beside(key, "priors"), formula, scenario, file_errors)
     nested = scenario.recipe.names.nesting is not None
     if "nesting" in method.config.get("cluster", []) and not nested:
-        raise letters.about(_beside(key, "cluster"), "no nesting units", "group, member")
+        raise file_errors.about(_beside(key, "cluster"), "no nesting units", "group, member")
 
 
-def _check_columns(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:
+def _check_columns(
+    key: str, formula: Formula, scenario: Scenario, file_errors: StudyFileErrors
+) -> None:
     recipe = scenario.recipe
     columns = {c for t in _terms(formula) for c in term_columns(t)}
     columns |= {c for b in formula.members for c in b.weight.variables}
@@ -214,11 +236,11 @@ def _check_columns(key: str, formula: Formula, scenario: Scenario, letters: Lett
         columns.add(formula.strata)
     for column in sorted(columns):
         if column not in recipe.levels:
-            raise letters.name(key, "covariate", column, list(recipe.levels))
+            raise file_errors.name(key, "covariate", column, list(recipe.levels))
     allowed = [*recipe.levels, *(i for i in astuple(recipe.names) if i is not None)]
     for column in _within(formula):
         if column not in allowed:
-            raise letters.name(key, "column for within =", column, allowed)
+            raise file_errors.name(key, "column for within =", column, allowed)
 
 
 def _within(formula: Formula) -> list[str]:
@@ -229,31 +251,33 @@ def _within(formula: Formula) -> list[str]:
     return [n.within for n in calls if n.within is not None and not n.own_group]
 
 
-def _check_flat(key: str, method: Method, formula: Formula, letters: Letters) -> None:
+def _check_flat(key: str, method: Method, formula: Formula, file_errors: StudyFileErrors) -> None:
     if formula.members:
-        raise letters.about(key, "mm()", f"no mm() in kind {method.kind.name}")
+        raise file_errors.about(key, "mm()", f"no mm() in kind {method.kind.name}")
     bases = [a.label for t in _terms(formula) for a in t.atoms if a.basis is not None]
     if bases:
-        raise letters.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
+        raise file_errors.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
     if _within(formula):
-        raise letters.about(key, "within =", f"no within = in kind {method.kind.name}")
+        raise file_errors.about(key, "within =", f"no within = in kind {method.kind.name}")
     if formula.nestings and method.backend in CLASSICAL:
         allowed = f"no hm() with backend {method.backend}; use jags or stan"
-        raise letters.about(key, "hm()", allowed)
+        raise file_errors.about(key, "hm()", allowed)
 
 
-def _check_members(key: str, method: Method, formula: Formula, letters: Letters) -> None:
+def _check_members(
+    key: str, method: Method, formula: Formula, file_errors: StudyFileErrors
+) -> None:
     if not formula.members:
-        raise letters.about(key, "no mm()", f"mm() in kind {method.kind.name}")
+        raise file_errors.about(key, "no mm()", f"mm() in kind {method.kind.name}")
     estimated = [p for b in formula.members for p in b.weight.parameters]
     if method.kind.name == "mmmm" and not estimated:
-        raise letters.about(
+        raise file_errors.about(
             _beside(key, "weights"),
             "no weight has a parameter to estimate",
             "weights such as w ~ 1/(1 + (n-1)*exp(-(b1*x)))",
         )
     if method.kind.name == "mm" and estimated and "weights" in method.config:
-        raise letters.about(
+        raise file_errors.about(
             _beside(key, "weights"),
             f"{', '.join(estimated)}, to be estimated, in kind mm",
             "known weights, such as w ~ x; or kind mmmm",
@@ -261,22 +285,22 @@ def _check_members(key: str, method: Method, formula: Formula, letters: Letters)
 
 
 def _check_family(
-    key: str, method: Method, formula: Formula, scenario: Scenario, letters: Letters
+    key: str, method: Method, formula: Formula, scenario: Scenario, file_errors: StudyFileErrors
 ) -> None:
     """A regression takes some kinds of outcomes, and some families; a stratum has one choice."""
     family = scenario.recipe.truth.spec.family
     if method.backend in CLASSICAL:
-        _check_regression(key, method, formula, family.name, letters)
+        _check_regression(key, method, formula, family.name, file_errors)
     elif family.needs_strata and method.kind.layout == "memberships":
-        raise letters.about(
+        raise file_errors.about(
             _beside(key, "backend"),
             f"{method.backend!r}: every member of the chosen group would be chosen in its stratum",
             ", ".join(n for n, r in REGRESSIONS.items() if family.name in r.families),
         )
     if family.needs_strata and formula.strata is None and method.backend not in ("ols", "glm"):
-        raise letters.about(key, "no strata()", f"strata() in a model of family {family.name}")
+        raise file_errors.about(key, "no strata()", f"strata() in a model of family {family.name}")
     if method.config.get("log_likelihood") and family.name not in DENSITIES:
-        raise letters.about(
+        raise file_errors.about(
             _beside(key, "log_likelihood"),
             f"true for family {family.name}, whose baseline the fit has another prior of than "
             "the truth",
@@ -285,18 +309,18 @@ def _check_family(
 
 
 def _check_regression(
-    key: str, method: Method, formula: Formula, family: str, letters: Letters
+    key: str, method: Method, formula: Formula, family: str, file_errors: StudyFileErrors
 ) -> None:
     outcome, backend = formula.outcome, method.backend
     if backend == BY_FAMILY and default_regression(family) is None:
         found = f"{backend!r}"
-        raise _no_regression(_beside(key, "backend"), found, family, method.kind, letters)
+        raise _no_regression(_beside(key, "backend"), found, family, method.kind, file_errors)
     regression = regression_of(backend, family)
     for unit in method.config.get("cluster", []):
         if unit not in regression.clusters:
             allowed_units = f"[{', '.join(regression.clusters)}]"
             found = f"{unit!r} for the regression of family {family}"
-            raise letters.about(_beside(key, "cluster"), found, allowed_units)
+            raise file_errors.about(_beside(key, "cluster"), found, allowed_units)
     if regression.families and family not in regression.families:
         other = [
             n for n, r in REGRESSIONS.items()
@@ -304,21 +328,23 @@ def _check_regression(
         ]  # fmt: skip
         allowed = [n for n in (*other, *ENGINES) if n in method.kind.backends]
         found = f"{backend!r} for family {family}"
-        raise letters.about(_beside(key, "backend"), found, ", ".join(allowed))
+        raise file_errors.about(_beside(key, "backend"), found, ", ".join(allowed))
     if outcome.kind not in regression.outcomes:
         names = {"plain": "one column", "cbind": "cbind()", "surv": "Surv()"}
         allowed_kinds = " or ".join(names[kind] for kind in regression.outcomes)
-        raise letters.about(
+        raise file_errors.about(
             key, f"the outcome {outcome.label}", f"{allowed_kinds} with backend {backend}"
         )
 
 
-def _check_drawn_priors(key: str, formula: Formula, scenario: Scenario, letters: Letters) -> None:
+def _check_drawn_priors(
+    key: str, formula: Formula, scenario: Scenario, file_errors: StudyFileErrors
+) -> None:
     """`priors: truth` needs a prior for each parameter of the model, and none besides."""
     truth = scenario.recipe.truth
     fixed = [name for name in truth.names if name not in truth.priors]
     if fixed:
-        raise letters.about(
+        raise file_errors.about(
             key, f"{TRUTH!r}, where {', '.join(fixed)} is not drawn from a prior",
             "truth.parameters that all have a prior, or priors as rmm.fit takes them",
         )  # fmt: skip
@@ -327,7 +353,7 @@ def _check_drawn_priors(key: str, formula: Formula, scenario: Scenario, letters:
     )
     other = sorted(set(model) ^ set(truth.names))
     if other:
-        raise letters.about(
+        raise file_errors.about(
             key, f"{TRUTH!r}, where truth and model differ in {', '.join(other)}",
             "a model with the parameters of the truth",
         )  # fmt: skip

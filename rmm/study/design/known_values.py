@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rmm.study.design.check_closed_forms import REASONS, Case
 from rmm.study.design.closed_forms import CLOSED_FORMS
 from rmm.study.design.scenarios import Scenario
-from rmm.study.files.messages import Letters
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.measures.measures import MEASURES
 
 if TYPE_CHECKING:
@@ -29,41 +29,49 @@ def check_references(
     scenarios: Sequence[Scenario],
     methods: Sequence[Method],
     estimands: Sequence[Estimand],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> None:
-    """Check the key `reference` of a study file.
+    """Check the key `reference` of a study file; errors are collected.
 
     Parameters
     ----------
     config : mapping
         The study file with its defaults.
-
-    Raises
-    ------
-    StudyError
-        For a name that is not known, and for a closed form with the reasons why it does not hold.
     """
-    by_name = {method.name: method for method in methods}
     for index, one in enumerate(config["reference"]):
-        key = f"reference[{index}]"
-        if one["method"] not in by_name:
-            raise letters.name(f"{key}.method", "method of this study", one["method"], by_name)
-        form = one.get("closed_form")
-        if (form is None) == (one.get("values") is None):
-            raise letters.about(
-                key, f"the keys {', '.join(one)}", "`closed_form`, or `measure` and `values`"
-            )
-        if form is None:
-            _check_published(key, one, config["vary"], scenarios, letters)
-            continue
-        if form not in CLOSED_FORMS:
-            raise letters.name(f"{key}.closed_form", "closed form", form, list(CLOSED_FORMS))
-        if one["parameter"] not in [e.parameter for e in estimands]:
-            known = [e.parameter for e in estimands]
-            raise letters.name(f"{key}.parameter", "estimand", one["parameter"], known)
-        _check_where(f"{key}.where", one.get("where", {}), config["vary"], scenarios, letters)
-        estimand = next(e for e in estimands if e.parameter == one["parameter"])
-        _check_form(key, one, scenarios, by_name[one["method"]], estimand, letters)
+        with file_errors.collecting():
+            key = f"reference[{index}]"
+            _check_reference(key, one, config["vary"], scenarios, methods, estimands, file_errors)
+
+
+def _check_reference(
+    key: str,
+    one: Mapping[str, Any],
+    factors: Collection[str],
+    scenarios: Sequence[Scenario],
+    methods: Sequence[Method],
+    estimands: Sequence[Estimand],
+    file_errors: StudyFileErrors,
+) -> None:
+    by_name = {method.name: method for method in methods}
+    if one["method"] not in by_name:
+        raise file_errors.name(f"{key}.method", "method of this study", one["method"], by_name)
+    form = one.get("closed_form")
+    if (form is None) == (one.get("values") is None):
+        raise file_errors.about(
+            key, f"the keys {', '.join(one)}", "`closed_form`, or `measure` and `values`"
+        )
+    if form is None:
+        _check_published(key, one, factors, scenarios, file_errors)
+        return
+    if form not in CLOSED_FORMS:
+        raise file_errors.name(f"{key}.closed_form", "closed form", form, list(CLOSED_FORMS))
+    known = {e.parameter: e for e in estimands}
+    if one["parameter"] not in known:
+        raise file_errors.name(f"{key}.parameter", "estimand", one["parameter"], list(known))
+    _check_where(f"{key}.where", one.get("where", {}), factors, scenarios, file_errors)
+    method = by_name[one["method"]]
+    _check_form(key, one, scenarios, method, known[one["parameter"]], file_errors)
 
 
 def _check_published(
@@ -71,14 +79,16 @@ def _check_published(
     one: Mapping[str, Any],
     factors: Collection[str],
     scenarios: Sequence[Scenario],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> None:
     if one.get("measure") not in MEASURES:
-        raise letters.name(f"{key}.measure", "measure", one.get("measure"), list(MEASURES))
+        raise file_errors.name(f"{key}.measure", "measure", one.get("measure"), list(MEASURES))
     if one.get("where"):
-        raise letters.about(f"{key}.where", "given for published values", "`where` in `values`")
+        raise file_errors.about(f"{key}.where", "given for published values", "`where` in `values`")
     for number, value in enumerate(one["values"]):
-        _check_where(f"{key}.values[{number}].where", value["where"], factors, scenarios, letters)
+        _check_where(
+            f"{key}.values[{number}].where", value["where"], factors, scenarios, file_errors
+        )
 
 
 def _check_where(
@@ -86,14 +96,14 @@ def _check_where(
     where: Mapping[str, Any],
     factors: Collection[str],
     scenarios: Sequence[Scenario],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> None:
     levels = {f: list(dict.fromkeys(s.factors[f] for s in scenarios)) for f in factors}
     for factor, level in where.items():
         if factor not in levels:
-            raise letters.name(f"{key}.{factor}", "factor", factor, list(levels))
+            raise file_errors.name(f"{key}.{factor}", "factor", factor, list(levels))
         if level not in levels[factor]:
-            raise letters.name(f"{key}.{factor}", f"level of {factor}", level, levels[factor])
+            raise file_errors.name(f"{key}.{factor}", f"level of {factor}", level, levels[factor])
 
 
 def _check_form(
@@ -102,7 +112,7 @@ def _check_form(
     scenarios: Sequence[Scenario],
     method: Method,
     estimand: Estimand,
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> None:
     """All reasons why a closed form does not hold, each with the scenarios that it concerns."""
     found: dict[str, list[str]] = {}
@@ -118,7 +128,7 @@ def _check_form(
         reason + ("" if len(where) == len(asked) else f" (in {_some(where)})")
         for reason, where in found.items()
     ]
-    raise letters.about(
+    raise file_errors.about(
         f"{key}.closed_form",
         f"{one['closed_form']} does not hold for {one['parameter']} by {method.name}:\n"
         + "\n".join(f"           - {reason}" for reason in reasons),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.files.messages import Letters, shown
+from rmm.study.files.messages import StudyFileErrors, shown
 
 if TYPE_CHECKING:
     from rmm.study.design.estimand import Estimand
@@ -41,7 +41,7 @@ def read_power(
     config: Mapping[str, Any],
     estimands: Sequence[Estimand],
     names: Sequence[str],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> Power | None:
     """The key `power` of a study file with defaults said; None where it has none.
 
@@ -54,55 +54,55 @@ def read_power(
         return None
     levels = {e.parameter: e.alpha for e in estimands}
     if said["parameter"] not in levels:
-        raise letters.name("power.parameter", "estimand", said["parameter"], list(levels))
+        raise file_errors.name("power.parameter", "estimand", said["parameter"], list(levels))
     tested = [e.parameter for e in estimands if e.tested]
     if said["parameter"] not in tested:
         allowed = f"one that can be on both sides of its null: {', '.join(tested) or 'none here'}"
-        raise letters.about("power.parameter", shown(said["parameter"]), allowed)
+        raise file_errors.about("power.parameter", shown(said["parameter"]), allowed)
     alpha = levels[said["parameter"]]
     if said["alpha"] not in alpha:
-        raise letters.about(
+        raise file_errors.about(
             "power.alpha",
             shown(said["alpha"]),
             f"a level of the estimand {said['parameter']}: {', '.join(f'{a:g}' for a in alpha)}",
         )
     for index, method in enumerate(said["methods"]):
         if method not in names:
-            raise letters.name(f"power.methods[{index}]", "method of this study", method, names)
+            raise file_errors.name(f"power.methods[{index}]", "method of this study", method, names)
     if config["measures"] and "rejection" not in config["measures"]:
-        raise letters.about("measures", "no rejection, which is power", "rejection among them")
-    _check_size(said["size"], config["vary"], letters)
+        raise file_errors.about("measures", "no rejection, which is power", "rejection among them")
+    _check_size(said["size"], config["vary"], file_errors)
     return Power(
         said["parameter"], said["alpha"], said["target"], said["size"],
-        tuple(said["methods"]) or tuple(names), _read_search(said.get("search"), letters),
+        tuple(said["methods"]) or tuple(names), _read_search(said.get("search"), file_errors),
     )  # fmt: skip
 
 
-def _check_size(name: str, factors: Mapping[str, Any], letters: Letters) -> None:
+def _check_size(name: str, factors: Mapping[str, Any], file_errors: StudyFileErrors) -> None:
     if name not in factors:
-        raise letters.name("power.size", "factor", name, list(factors))
+        raise file_errors.name("power.size", "factor", name, list(factors))
     values = factors[name].get("values")
     if values is None:
-        raise letters.about(f"vary.{name}", "`levels`", "`path` and `values`, as power.size")
+        raise file_errors.about(f"vary.{name}", "`levels`", "`path` and `values`, as power.size")
     if factors[name]["path"] == "replications":
-        raise letters.about(f"vary.{name}.path", "replications", "a size of the data")
+        raise file_errors.about(f"vary.{name}.path", "replications", "a size of the data")
     for index, value in enumerate(values):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             key = f"vary.{name}.values[{index}]"
-            raise letters.about(key, shown(value), "whole numbers from 1, as power.size")
+            raise file_errors.about(key, shown(value), "whole numbers from 1, as power.size")
 
 
-def _read_search(said: Mapping[str, Any] | None, letters: Letters) -> Search | None:
+def _read_search(said: Mapping[str, Any] | None, file_errors: StudyFileErrors) -> Search | None:
     if said is None:
         return None
     low, high = said["low"], said["high"]
     if low >= high:
-        raise letters.about("power.search.high", shown(high), f"above low, {low}")
+        raise file_errors.about("power.search.high", shown(high), f"above low, {low}")
     middle = round(((math.sqrt(low) + math.sqrt(high)) / 2) ** 2)
     start = said.get("start", middle)
     if not low <= start <= high:
-        raise letters.about("power.search.start", shown(start), f"{low} to {high}")
+        raise file_errors.about("power.search.start", shown(start), f"{low} to {high}")
     if said["maximum"] < said["replications"]:
         allowed = f"at least `replications`, {said['replications']}"
-        raise letters.about("power.search.maximum", shown(said["maximum"]), allowed)
+        raise file_errors.about("power.search.maximum", shown(said["maximum"]), allowed)
     return Search(low, high, start, said["precision"], said["replications"], said["maximum"])

@@ -13,9 +13,10 @@ from typing import Any
 
 from rmm.errors import RmmError
 from rmm.simulation import STRUCTURES, Recipe, prepare
+from rmm.simulation.schema import schema
 from rmm.study.files import seeds
-from rmm.study.files.messages import Letters
-from rmm.study.files.schema import check, schema, with_defaults, without_defaults
+from rmm.study.files.messages import StudyFileErrors
+from rmm.study.files.schema import check, with_defaults, without_defaults
 
 PARTS = ("membership", "covariates", "truth")
 _HEADS = (*PARTS, "replications")
@@ -65,8 +66,12 @@ class Level:
     key: str
 
 
-def build_scenarios(config: Mapping[str, Any], root: Path, letters: Letters) -> list[Scenario]:
-    """All scenarios of a study, each checked as far as it can be without drawing.
+def build_scenarios(
+    config: Mapping[str, Any], root: Path, file_errors: StudyFileErrors
+) -> list[Scenario]:
+    """All valid scenarios of a study, each checked as far as it can be without drawing.
+
+    Errors of the others are collected.
 
     Parameters
     ----------
@@ -75,27 +80,28 @@ def build_scenarios(config: Mapping[str, Any], root: Path, letters: Letters) -> 
     root : Path
         Folder that relative paths start from.
     """
-    factors = {n: _levels(n, f, config, letters) for n, f in config.get("vary", {}).items()}
-    excluded = _excluded(config, factors, letters)
+    factors = {n: _levels(n, f, config, file_errors) for n, f in config.get("vary", {}).items()}
+    excluded = _excluded(config, factors, file_errors)
     cells = math.prod(len(levels) for levels in factors.values())
     if cells > MOST_SCENARIOS:
-        raise letters.about("vary", f"{cells:,} scenarios", f"at most {MOST_SCENARIOS:,}")
+        raise file_errors.about("vary", f"{cells:,} scenarios", f"at most {MOST_SCENARIOS:,}")
     scenarios: dict[str, Scenario] = {}
     for levels in itertools.product(*factors.values()):
         named = dict(zip(factors, (level.name for level in levels), strict=True))
         if any(all(named[k] == v for k, v in entry.items()) for entry in excluded):
             continue
-        scenario = _scenario(config, named, levels, root, letters)
-        if scenario.id in scenarios:
-            raise letters.about(
-                "vary",
-                f"{_words(named)} and {_words(scenarios[scenario.id].factors)} are the same "
-                "scenario",
-                "levels that differ in what they set",
-            )
-        scenarios[scenario.id] = scenario
-    if not scenarios:
-        raise letters.about("exclude", "nothing is left", "at least one scenario")
+        with file_errors.collecting():
+            scenario = _scenario(config, named, levels, root, file_errors)
+            if scenario.id in scenarios:
+                raise file_errors.about(
+                    "vary",
+                    f"{_words(named)} and {_words(scenarios[scenario.id].factors)} are the same "
+                    "scenario",
+                    "levels that differ in what they set",
+                )
+            scenarios[scenario.id] = scenario
+    if not scenarios and not file_errors.found:
+        raise file_errors.about("exclude", "nothing is left", "at least one scenario")
     return list(scenarios.values())
 
 
@@ -104,25 +110,25 @@ def _words(factors: Mapping[str, Any]) -> str:
 
 
 def _levels(
-    name: str, factor: Mapping[str, Any], config: Mapping[str, Any], letters: Letters
+    name: str, factor: Mapping[str, Any], config: Mapping[str, Any], file_errors: StudyFileErrors
 ) -> list[Level]:
     key = f"vary.{name}"
     simple, labelled = "path" in factor or "values" in factor, "levels" in factor
     if simple == labelled or (simple and not {"path", "values"} <= set(factor)):
-        raise letters.about(
+        raise file_errors.about(
             key, f"the keys {', '.join(factor)}", "`path` and `values`, or `levels`"
         )
     if name == "scenario":
-        raise letters.about(key, "the name `scenario`", "any other name")
+        raise file_errors.about(key, "the name `scenario`", "any other name")
     if simple:
-        _check_path(factor["path"], f"{key}.path", config, letters)
+        _check_path(factor["path"], f"{key}.path", config, file_errors)
         return [
             Level(_label(value), {factor["path"]: value}, f"{key}.values[{i}]")
             for i, value in enumerate(factor["values"])
         ]
     for label, patch in factor["levels"].items():
         for path in patch:
-            _check_path(path, f"{key}.levels.{label}", config, letters)
+            _check_path(path, f"{key}.levels.{label}", config, file_errors)
     return [Level(n, p, f"{key}.levels.{n}") for n, p in factor["levels"].items()]
 
 
@@ -136,22 +142,26 @@ def split_path(path: str) -> list[str]:
     return re.findall(r"(?:[^.\[]|\[[^\]]*\])+", path)
 
 
-def _check_path(path: str, key: str, config: Mapping[str, Any], letters: Letters) -> None:
+def _check_path(
+    path: str, key: str, config: Mapping[str, Any], file_errors: StudyFileErrors
+) -> None:
     parts = split_path(path)
     if not parts or parts[0] not in _HEADS:
-        raise letters.name(key, "part of a scenario", path, _HEADS)
+        raise file_errors.name(key, "part of a scenario", path, _HEADS)
     value: Any = config
     for depth, part in enumerate(parts[:-1]):
         inner = value.get(part)
         if not isinstance(inner, Mapping):
             known = [k for k, v in value.items() if isinstance(v, Mapping)]
             known = [k for k in known if depth or k in _HEADS]
-            raise letters.name(f"{key} {path!r}", "key with keys below it", part, known)
+            raise file_errors.name(f"{key} {path!r}", "key with keys below it", part, known)
         value = inner
     rule = _rule(parts[:-1])
     known = [*rule.get("properties", {}), *value]
     if parts[-1] not in known and not isinstance(rule.get("additionalProperties"), dict):
-        raise letters.name(f"{key} {path!r}", "known key", parts[-1], list(dict.fromkeys(known)))
+        raise file_errors.name(
+            f"{key} {path!r}", "known key", parts[-1], list(dict.fromkeys(known))
+        )
 
 
 def _rule(parts: list[str]) -> Mapping[str, Any]:
@@ -164,16 +174,16 @@ def _rule(parts: list[str]) -> Mapping[str, Any]:
 
 
 def _excluded(
-    config: Mapping[str, Any], factors: Mapping[str, list[Level]], letters: Letters
+    config: Mapping[str, Any], factors: Mapping[str, list[Level]], file_errors: StudyFileErrors
 ) -> list[Mapping[str, Any]]:
     for index, entry in enumerate(config.get("exclude", [])):
         for name, value in entry.items():
             key = f"exclude[{index}].{name}"
             if name not in factors:
-                raise letters.name(key, "factor", name, list(factors))
+                raise file_errors.name(key, "factor", name, list(factors))
             names = [level.name for level in factors[name]]
             if value not in names:
-                raise letters.name(key, f"level of {name}", value, names)
+                raise file_errors.name(key, f"level of {name}", value, names)
     return list(config.get("exclude", []))
 
 
@@ -182,21 +192,21 @@ def _scenario(
     named: Mapping[str, Any],
     levels: tuple[Level, ...],
     root: Path,
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> Scenario:
-    letters = Letters(letters.file, f"scenario {_words(named)}" if named else "")
+    file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
     whole = {k: copy.deepcopy(config[k]) for k in _HEADS if k in config}
     for level in levels:
         for path, value in level.patch.items():
             _put(whole, split_path(path), copy.deepcopy(value))
     rules = schema()["properties"]
     for part, value in whole.items():
-        check(value, letters, part)
+        check(value, file_errors, part)
     content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
     try:
         recipe = prepare(content, root)
     except RmmError as error:
-        raise letters.convert("truth.formula", error) from error
+        raise file_errors.convert("truth.formula", error) from error
     address = _address(content, root)
     return Scenario(
         id=seeds.short_id("s", address),

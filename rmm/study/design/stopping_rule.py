@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.files.messages import Letters
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.measures.measures import MEASURES
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def read_stopping(
     config: Mapping[str, Any],
     estimands: Sequence[Estimand],
     names: Sequence[str],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> Stopping | None:
     """The rule of a study file with defaults said; None where it has none.
 
@@ -70,7 +70,7 @@ def read_stopping(
     targets = []
     for index, one in enumerate(said["targets"]):
         key = f"stopping.targets[{index}]"
-        check_target(key, one, estimands, names, letters)
+        check_target(key, one, estimands, names, file_errors)
         methods = tuple(one["methods"]) or tuple(names)
         targets.append(Target(one["measure"], one["parameter"], methods, one["mcse"]))
     return Stopping(tuple(targets), said["minimum"], said["step"])
@@ -81,19 +81,19 @@ def check_target(
     one: Mapping[str, Any],
     estimands: Sequence[Estimand],
     names: Sequence[str],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> None:
     """Names of a target; `StudyError` says what is allowed."""
     if one["measure"] not in ALLOWED:
         what = "measure that a target may name"
-        raise letters.name(f"{key}.measure", what, one["measure"], ALLOWED)
+        raise file_errors.name(f"{key}.measure", what, one["measure"], ALLOWED)
     known = [e.parameter for e in estimands]
     if one["parameter"] not in known:
-        raise letters.name(f"{key}.parameter", "estimand", one["parameter"], known)
+        raise file_errors.name(f"{key}.parameter", "estimand", one["parameter"], known)
     for number, method in enumerate(one["methods"]):
         if method not in names:
             place = f"{key}.methods[{number}]"
-            raise letters.name(place, "method of this study", method, names)
+            raise file_errors.name(place, "method of this study", method, names)
 
 
 # -- decisions -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from rmm.study.design.known_values import check_references
 from rmm.study.design.power_rule import Power, read_power
 from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.stopping_rule import Stopping, read_stopping
-from rmm.study.files.messages import Letters
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.files.schema import check, read_yaml, with_defaults
 from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.method import Method
@@ -103,7 +103,9 @@ class Study:
         """
         found = {s.id: s for s in self.scenarios}
         if scenario_id not in found:
-            raise Letters(self.file).name("scenario", "scenario of it", scenario_id, list(found))
+            raise StudyFileErrors(self.file).name(
+                "scenario", "scenario of it", scenario_id, list(found)
+            )
         return found[scenario_id]
 
     def method(self, name: str) -> Method:
@@ -124,7 +126,7 @@ class Study:
         """
         found = {m.name: m for m in self.methods}
         if name not in found:
-            raise Letters(self.file).name("method", "method of it", name, list(found))
+            raise StudyFileErrors(self.file).name("method", "method of it", name, list(found))
         return found[name]
 
     def replications_of(self, scenario: Scenario, method: Method) -> int:
@@ -197,29 +199,31 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     rmm.errors.StudyError: ...no_such_study.yaml...
     """
     file = Path(path)
-    letters = Letters(file)
-    _check_file_name(file, letters)
-    raw = read_yaml(file)
-    check(raw, letters)
+    _check_file_name(file, StudyFileErrors(file))
+    raw, lines = read_yaml(file)
+    file_errors = StudyFileErrors(file, lines=lines)
+    check(raw, file_errors)
     folder = Path(root) if root is not None else _find_root(file)
-    scenarios = build_scenarios(raw, folder, letters)
     config = with_defaults(raw)
-    methods = build_methods(config, scenarios, letters)
-    estimands = _estimands(config, scenarios, methods, letters)
-    names = [m.name for m in methods]
+    scenarios: list[Scenario] = []
+    with file_errors.collecting():
+        scenarios = build_scenarios(raw, folder, file_errors)
+    methods = build_methods(config, scenarios, file_errors)
+    names = [one["name"] for one in config["methods"]]
     baseline = config.get("baseline", names[0])
-    if baseline not in names:
-        raise letters.name("baseline", "method of this study", baseline, names)
-    for index, measure in enumerate(config["measures"]):
-        if measure not in MEASURES:
-            raise letters.name(f"measures[{index}]", "measure", measure, list(MEASURES))
-    for index, method in enumerate(config["criteria"].get("recovery", {}).get("methods", [])):
-        if method not in names:
-            key = f"criteria.recovery.methods[{index}]"
-            raise letters.name(key, "method of this study", method, names)
-    check_references(config, scenarios, methods, estimands, letters)
+    _check_names(config, names, baseline, file_errors)
+    # What follows depends on scenarios and methods: with some missing it would mislead.
+    file_errors.raise_found()
+    estimands = _estimands(config, scenarios, methods, file_errors)
+    check_references(config, scenarios, methods, estimands, file_errors)
+    stopping, power = None, None
+    with file_errors.collecting():
+        stopping = read_stopping(config, estimands, names, file_errors)
+    with file_errors.collecting():
+        power = read_power(config, estimands, names, file_errors)
+    file_errors.raise_found()
     if size not in SIZES:
-        raise letters.name("size", "size", size, SIZES)
+        raise file_errors.name("size", "size", size, SIZES)
     study = Study(
         name=file.stem,
         file=file,
@@ -235,27 +239,45 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
         baseline=baseline,
         reference=tuple(config["reference"]),
         criteria=config["criteria"],
-        stopping=read_stopping(config, estimands, names, letters),
-        power=read_power(config, estimands, names, letters),
+        stopping=stopping,
+        power=power,
     )
-    _check_amount(study, letters)
+    _check_amount(study, file_errors)
     return study if size == "full" else _smoke(study)
 
 
-def _check_amount(study: Study, letters: Letters) -> None:
+def _check_names(
+    config: Mapping[str, Any], names: list[str], baseline: str, file_errors: StudyFileErrors
+) -> None:
+    """Check the measures, and the methods that other keys name; errors are collected."""
+    with file_errors.collecting():
+        if baseline not in names:
+            raise file_errors.name("baseline", "method of this study", baseline, names)
+    for index, measure in enumerate(config["measures"]):
+        with file_errors.collecting():
+            if measure not in MEASURES:
+                raise file_errors.name(f"measures[{index}]", "measure", measure, list(MEASURES))
+    for index, method in enumerate(config["criteria"].get("recovery", {}).get("methods", [])):
+        with file_errors.collecting():
+            if method not in names:
+                key = f"criteria.recovery.methods[{index}]"
+                raise file_errors.name(key, "method of this study", method, names)
+
+
+def _check_amount(study: Study, file_errors: StudyFileErrors) -> None:
     """Jobs are planned in memory, all of them."""
     fits = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
     if fits > MOST_FITS:
-        raise letters.about("replications", f"{fits:,} fits in all", f"at most {MOST_FITS:,}")
+        raise file_errors.about("replications", f"{fits:,} fits in all", f"at most {MOST_FITS:,}")
 
 
-def _check_file_name(file: Path, letters: Letters) -> None:
+def _check_file_name(file: Path, file_errors: StudyFileErrors) -> None:
     """The name becomes that of the results folder, in a workflow that gives braces a meaning."""
     if not re.fullmatch(r"\w[\w .+-]{0,99}", file.stem) or file.stem.endswith((" ", ".")):
-        raise letters.about(
+        raise file_errors.about(
             "its name",
             f"{file.stem!r}",
-            "at most 100 letters, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
+            "at most 100 file_errors, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
             "digit or `_`",
         )
 
@@ -284,7 +306,7 @@ def _estimands(
     config: Mapping[str, Any],
     scenarios: list[Scenario],
     methods: list[Method],
-    letters: Letters,
+    file_errors: StudyFileErrors,
 ) -> tuple[Estimand, ...]:
     stated = config["estimands"]
     known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
@@ -298,13 +320,14 @@ def _estimands(
         levels = tuple(alpha) if isinstance(alpha, list) else (alpha,)
         estimand = Estimand(one["parameter"], one["null"], levels, one.get("truth"))
         key = f"estimands[{index}]"
-        if estimand.parameter in (e.parameter for e in out):
-            raise letters.about(
-                f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
-            )
-        if not estimand.has_truth(known) and estimand.parameter not in chosen:
-            key += ".truth" if estimand.truth is not None else ".parameter"
-            wanted = estimand.truth or estimand.parameter
-            raise letters.name(key, "parameter of the truth", wanted, [*known, *chosen])
-        out.append(estimand)
+        with file_errors.collecting():
+            if estimand.parameter in (e.parameter for e in out):
+                raise file_errors.about(
+                    f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
+                )
+            out.append(estimand)
+            if not estimand.has_truth(known) and estimand.parameter not in chosen:
+                key += ".truth" if estimand.truth is not None else ".parameter"
+                wanted = estimand.truth or estimand.parameter
+                raise file_errors.name(key, "parameter of the truth", wanted, [*known, *chosen])
     return tuple(out)

@@ -1,9 +1,11 @@
-"""Letters about a study file: file, key path, what was found, what is allowed."""
+"""Errors about a study file: file, key, line, what was found, what is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +13,48 @@ from rmm.errors import RmmError, StudyError, close_names
 from rmm.simulation import RecipeError
 
 
+class StudyFileError(StudyError):
+    """An error about one key of a study file, whose `line` is 0 where it is not known."""
+
+    def __init__(self, text: str, line: int = 0) -> None:
+        super().__init__(text)
+        self.line = line
+
+
 @dataclass(frozen=True)
-class Letters:
-    """Writes errors about one file.
+class StudyFileErrors:
+    """Writes errors about one file, and collects those after which checking can go on.
 
     Attributes
     ----------
     file : Path
     context : str
-        Added to every letter: the scenario in which the problem shows.
+        Added to every error: the scenario in which the problem shows.
+    lines : mapping
+        Key path -> line of the file.
+    found : dict
+        Errors collected so far, by what they are about.
     """
 
     file: Path
     context: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict)
+    found: dict[tuple[str, ...], StudyFileError] = field(default_factory=dict)
 
-    def about(self, key: str, found: str, allowed: str = "") -> StudyError:
+    def within(self, context: str) -> StudyFileErrors:
+        """The same with another context."""
+        return replace(self, context=context)
+
+    def about(self, key: str, found: str, allowed: str = "") -> StudyFileError:
         """An error about one key; `found` and `allowed` are sentences without full stop."""
-        place = f"{self.file}: {key or 'the file'}"
-        lines = [f"{place}{f' ({self.context})' if self.context else ''}"]
-        lines += [f"  found:   {found}"]
+        line = self._line(key)
+        place = f"{self.file}:{line}" if line else f"{self.file}"
+        place += f": {key or 'the file'}" + (f" ({self.context})" if self.context else "")
+        lines = [place, f"  found:   {found}"]
         lines += [f"  allowed: {allowed}"] if allowed else []
-        return StudyError("\n".join(lines))
+        return StudyFileError("\n".join(lines), line)
 
-    def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyError:
+    def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyFileError:
         """An error about a name that no registry has."""
         text = found if isinstance(found, str) else ""
         close = close_names(text, [str(k) for k in known])
@@ -41,12 +62,46 @@ class Letters:
         listed = ", ".join(str(k) for k in known) or "none"
         return self.about(key, f"{found!r}, which is no {what}{hint}", listed)
 
-    def convert(self, key: str, error: RmmError) -> StudyError:
+    def convert(self, key: str, error: RmmError) -> StudyFileError:
         """An error of the formula language or the simulator, with the file's name."""
         if isinstance(error, RecipeError):
             return self.about(error.key, error.problem, error.allowed.removeprefix("Allowed: "))
         text = str(error).replace("\n", "\n           ")
         return self.about(key, text)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep an error of the body for `raise_found`; what follows the body is checked too.
+
+        Scenarios share most keys: the same error in another context is kept once.
+        """
+        try:
+            yield
+        except StudyFileError as error:
+            place, *rest = str(error).split("\n")
+            self.found.setdefault((re.sub(r" \(.*\)$", "", place), *rest), error)
+
+    def raise_found(self) -> None:
+        """Raise what was collected, in the order of the file.
+
+        Raises
+        ------
+        StudyError
+            If there was anything.
+        """
+        errors = sorted(self.found.values(), key=lambda error: error.line)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            texts = "\n".join(map(str, errors))
+            raise StudyError(f"{self.file}: {len(errors)} mistakes\n{texts}")
+
+    def _line(self, key: str) -> int:
+        """The line of a key, or of the nearest key above it."""
+        key = key.split(" ")[0]
+        while key and key not in self.lines:
+            key = re.sub(r"(\.?[^.\[]*|\[[^\[]*)$", "", key, count=1)
+        return self.lines.get(key, 0)
 
 
 def shown(value: Any) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rmm.errors import StudyError
-from rmm.study.files.messages import Letters, shown
+from rmm.simulation.schema import Mistake, dereferenced, mistakes, schema
+from rmm.study.files.messages import StudyFileError, StudyFileErrors, shown
 from rmm.study.files.yaml_files import Problem, load_yaml
 
-SCHEMA_FILE = Path(__file__).with_name("study.schema.json")
 _TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -24,15 +22,8 @@ _TYPES = {
 }
 
 
-@cache
-def schema() -> dict[str, Any]:
-    """The schema of study files."""
-    found: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return found
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Keys and values of a study file.
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Keys and values of a study file, and the line of each key.
 
     Raises
     ------
@@ -42,52 +33,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise StudyError(f"{path}: there is no such study file.\n  studies there: {known}")
+    file_errors = StudyFileErrors(path)
     try:
-        value = load_yaml(path)
+        value, lines = load_yaml(path)
     except Problem as problem:
-        raise Letters(path).about(problem.where, problem.found, problem.allowed) from problem
+        raise file_errors.about(problem.where, problem.found, problem.allowed) from problem
     if not isinstance(value, dict):
-        raise Letters(path).about("", shown(value), f"keys: {', '.join(schema()['properties'])}")
-    return value
+        raise file_errors.about("", shown(value), f"keys: {', '.join(schema()['properties'])}")
+    return value, lines
 
 
-def check(value: Any, letters: Letters, part: str = "") -> None:
+def check(value: Any, file_errors: StudyFileErrors, part: str = "") -> None:
     """Check a value against the schema, or against its property `part`.
 
     Raises
     ------
     StudyError
-        About the first problem in the order of the file.
+        About all that is wrong, in the order of the file.
     """
-    _check_keys(value, letters, part)
-    errors = sorted(_validator(part).iter_errors(value), key=lambda e: [str(p) for p in e.path])
-    if errors:
-        error = errors[0]
-        path = [*([part] if part else []), *error.absolute_path]
-        raise _letter(error, path, letters)
-
-
-@cache
-def _validator(part: str) -> Any:
-    import jsonschema
-
-    whole = schema()
-    if not part:
-        return jsonschema.Draft202012Validator(whole)
-    return jsonschema.Draft202012Validator({**whole["properties"][part], "$defs": whole["$defs"]})
-
-
-def _check_keys(value: Any, letters: Letters, path: str) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise letters.about(
-                    path, f"the key {key!r}", "keys that are text: put it in quotes"
-                )
-            _check_keys(inner, letters, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _check_keys(inner, letters, f"{path}[{index}]")
+    for mistake in mistakes(value, part):
+        with file_errors.collecting():
+            raise _error(mistake, file_errors)
+    file_errors.raise_found()
 
 
 def key_path(path: Sequence[Any]) -> str:
@@ -98,46 +65,20 @@ def key_path(path: Sequence[Any]) -> str:
     return out
 
 
-def _letter(error: Any, path: list[Any], letters: Letters) -> StudyError:
-    key, rule, value = key_path(path), error.validator, error.instance
-    if rule == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = next(k for k in value if k not in known)
-        return letters.name(key_path([*path, unknown]), "known key", unknown, known)
-    if rule == "required":
-        missing = next(k for k in error.validator_value if k not in value)
-        return letters.about(
-            key_path([*path, missing]), "the key is missing", _meaning(error, missing)
-        )
-    if rule == "type":
-        types = error.validator_value
-        types = [types] if isinstance(types, str) else types
-        return letters.about(key, shown(value) + _number_hint(value, types), _one_of(types))
-    if rule == "enum":
-        return letters.name(key, "known value", value, [str(v) for v in error.validator_value])
-    bounds = {
-        "minimum": "at least {}",
-        "maximum": "at most {}",
-        "exclusiveMinimum": "above {}",
-        "exclusiveMaximum": "below {}",
-        "minItems": "a list of at least {} entries",
-        "maxItems": "a list of at most {} entries",
-        "minProperties": "at least {} keys",
-        "minLength": "text that is not empty",
-        "maxLength": "at most {} characters",
-        "pattern": "letters, digits, `_`, `.` and `-`",
-    }
-    return letters.about(key, shown(value), bounds.get(rule, "{}").format(error.validator_value))
-
-
-def _meaning(error: Any, key: str) -> str:
-    meaning = error.schema.get("properties", {}).get(key, {})
-    meaning = _deref(meaning)
-    return str(meaning.get("description", "")).rstrip(".")
-
-
-def _one_of(types: Sequence[str]) -> str:
-    return " or ".join(_TYPES[t] for t in types)
+def _error(mistake: Mistake, file_errors: StudyFileErrors) -> StudyFileError:
+    key, value, allowed = key_path(mistake.path), mistake.value, mistake.allowed
+    if mistake.rule == "additionalProperties":
+        return file_errors.name(key, "known key", value, allowed)
+    if mistake.rule == "required":
+        return file_errors.about(key, "the key is missing", allowed)
+    if mistake.rule == "text_keys":
+        return file_errors.about(key, f"the key {value!r}", f"{allowed}: put it in quotes")
+    if mistake.rule == "type":
+        types = " or ".join(_TYPES[name] for name in allowed)
+        return file_errors.about(key, shown(value) + _number_hint(value, allowed), types)
+    if mistake.rule == "enum":
+        return file_errors.name(key, "known value", value, allowed)
+    return file_errors.about(key, shown(value), allowed)
 
 
 def _number_hint(value: Any, types: Sequence[str]) -> str:
@@ -151,11 +92,6 @@ def _number_hint(value: Any, types: Sequence[str]) -> str:
     return f"; write {number!r} without quotes"
 
 
-def _deref(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    reference = part.get("$ref")
-    return schema()["$defs"][reference.rsplit("/", 1)[1]] if reference else part
-
-
 def _children(value: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     """Schema of each key: of those in the schema, and of those in the value."""
     named = dict(part.get("properties", {}))
@@ -167,14 +103,14 @@ def _children(value: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, An
 
 def with_defaults(value: Any, part: Mapping[str, Any] | None = None) -> Any:
     """A copy of a checked value in which every key that has a default is said."""
-    part = _deref(schema() if part is None else part)
+    part = dereferenced(schema() if part is None else part)
     if isinstance(value, Mapping):
         out = dict(value)
         for key, inner in _children(value, part).items():
             if key in out:
                 out[key] = with_defaults(out[key], inner)
-            elif "default" in _deref(inner):
-                out[key] = with_defaults(copy.deepcopy(_deref(inner)["default"]), inner)
+            elif "default" in dereferenced(inner):
+                out[key] = with_defaults(copy.deepcopy(dereferenced(inner)["default"]), inner)
         return out
     if isinstance(value, list) and "items" in part:
         return [with_defaults(item, part["items"]) for item in value]
@@ -187,12 +123,12 @@ def without_defaults(value: Any, part: Mapping[str, Any] | None = None) -> Any:
     Addresses of random numbers are made from this, so that a key which a later version adds
     does not change the data of studies that do not use it.
     """
-    part = _deref(schema() if part is None else part)
+    part = dereferenced(schema() if part is None else part)
     if isinstance(value, Mapping):
         inner = _children(value, part)
         kept = {}
         for key, item in value.items():
-            rule = _deref(inner.get(key, {}))
+            rule = dereferenced(inner.get(key, {}))
             item = without_defaults(item, rule)
             default = rule.get("default")
             if item is None or ("default" in rule and item == without_defaults(default, rule)):

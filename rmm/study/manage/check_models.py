@@ -17,7 +17,7 @@ from rmm.backends.base import Backend, Settings
 from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
 from rmm.study.files import seeds
-from rmm.study.files.messages import Letters
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH
 
 if TYPE_CHECKING:
@@ -51,13 +51,16 @@ def model_errors(study: Study) -> Iterator[StudyError]:
     for index, method in enumerate(study.methods):
         if method.backend in CLASSICAL:
             continue
-        letters, key = Letters(study.file, f"method {method.name}"), f"methods[{index}]"
-        problems = [*_option_errors(key, method, letters), *_gate_errors(key, method, letters)]
+        file_errors, key = StudyFileErrors(study.file, f"method {method.name}"), f"methods[{index}]"
+        problems = [
+            *_option_errors(key, method, file_errors),
+            *_gate_errors(key, method, file_errors),
+        ]
         yield from problems
         for place in _places(method, study):
             error = _built(study, method, place)
             if error is not None:
-                yield _located(key, place, error, study, letters)
+                yield _located(key, place, error, study, file_errors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,7 @@ def _build(task: Any, formula: str) -> None:
 
 
 def _located(
-    key: str, place: _Place, error: RmmError, study: Study, letters: Letters
+    key: str, place: _Place, error: RmmError, study: Study, file_errors: StudyFileErrors
 ) -> StudyError:
     """An error of a model with the key that it is about."""
     names = {PriorError: "priors", BackendError: "backend"}
@@ -126,21 +129,21 @@ def _located(
     key = f"{key}.{names.get(type(error), fallback)}"
     if len(study.scenarios) > 1:
         words = ", ".join(f"{k} = {v}" for k, v in place.scenario.factors.items())
-        context = f"{letters.context}, scenario {words}"
-        letters = Letters(letters.file, context)
-    return letters.convert(key, error)
+        context = f"{file_errors.context}, scenario {words}"
+        file_errors = file_errors.within(context)
+    return file_errors.convert(key, error)
 
 
 # -- samplers and gates ----------------------------------------------------------------------
 
 
-def _option_errors(key: str, method: Method, letters: Letters) -> Iterator[StudyError]:
+def _option_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iterator[StudyError]:
     """Options that the engine does not have, and values that it does not accept."""
     engine, sampler = find_backend(method.backend), method.config["sampler"]
     known = (*engine.options, *family_options())
     unknown = [name for name in sampler["options"] if name not in known]
     for name in unknown:
-        yield letters.name(
+        yield file_errors.name(
             f"{key}.sampler.options.{name}", f"option of {engine.name}", name, engine.options
         )
     if unknown:
@@ -148,7 +151,7 @@ def _option_errors(key: str, method: Method, letters: Letters) -> Iterator[Study
     try:
         engine.check_values(_settings(engine, sampler))
     except BackendError as error:
-        yield letters.convert(f"{key}.sampler.options", error)
+        yield file_errors.convert(f"{key}.sampler.options", error)
 
 
 def _settings(engine: Backend, sampler: Mapping[str, Any]) -> Settings:
@@ -157,7 +160,7 @@ def _settings(engine: Backend, sampler: Mapping[str, Any]) -> Settings:
     return Settings(**counts, options=own)
 
 
-def _gate_errors(key: str, method: Method, letters: Letters) -> Iterator[StudyError]:
+def _gate_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iterator[StudyError]:
     """Gates that an engine does not have, or that no fit of it can pass."""
     engine, sampler = method.backend, method.config["sampler"]
     if engine == FAKE:
@@ -166,17 +169,17 @@ def _gate_errors(key: str, method: Method, letters: Letters) -> Iterator[StudyEr
     for name, reason in _without(engine).items():
         if name in given:
             kept = ", ".join(n for n in method.config["gate"] if n not in _without(engine))
-            yield letters.about(
+            yield file_errors.about(
                 f"{key}.gate.{name}", f"{given[name]} for {engine}, {reason}", f"the keys {kept}"
             )
     if engine != "laplace" and sampler["chains"] < 2:
-        yield letters.about(
+        yield file_errors.about(
             f"{key}.sampler.chains", "1, of which there is no R-hat: no fit passes the gate",
             "2 or more",
         )  # fmt: skip
     wanted, most = method.config["gate"]["ess_per_chain"], _most_ess(engine, sampler)
     if wanted > most:
-        yield letters.about(
+        yield file_errors.about(
             f"{key}.gate.ess_per_chain",
             f"{wanted:g}, with {sampler['draws']} draws per chain: no fit passes the gate",
             f"at most {most:.0f}, or more draws",

@@ -24,7 +24,7 @@ from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.study import Study
 from rmm.study.evaluate.power import at_null, power_of
 from rmm.study.files import seeds
-from rmm.study.files.messages import Letters
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.files.parquet import read_batches, write_text
 from rmm.study.manage.jobs import Job, method_jobs
 from rmm.study.planning.size_search import Found, Round, search_size, shown
@@ -213,7 +213,7 @@ def _scenarios_at(study: Study, size: int) -> dict[str, Scenario]:
     config = copy.deepcopy(dict(study.config))
     config["vary"][name]["values"] = [size]
     config["exclude"] = [e for e in config["exclude"] if name not in e]
-    found = build_scenarios(config, study.root, Letters(study.file, f"{name} = {size}"))
+    found = build_scenarios(config, study.root, StudyFileErrors(study.file, f"{name} = {size}"))
     return {seeds.canonical({k: v for k, v in s.factors.items() if k != name}): s for s in found}
 
 

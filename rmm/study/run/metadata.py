@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
+from rmm.simulation.schema import schema
 from rmm.study.design.estimand import sd_of
 from rmm.study.files import seeds
-from rmm.study.files.schema import schema, with_defaults
+from rmm.study.files.schema import with_defaults
 from rmm.study.methods.method import KINDS, said
 
 if TYPE_CHECKING:

@@ -177,7 +177,7 @@ def read_results(folder: Path) -> Results:
             f"{folder} is not a finished study: {', '.join(missing)} missing.\n"
             f"Run it first: snakemake --cores all --config study={folder.name}"
         )
-    config = read_yaml(folder / "config.yaml")
+    config, _ = read_yaml(folder / "config.yaml")
     scenarios, performance = (pd.read_parquet(folder / names[i]) for i in (1, 3))
     performance = with_intervals(performance)
     estimates = _estimates(folder / "estimates.parquet")
