@@ -269,7 +269,8 @@ def test_figures_are_saved_and_shown_by_notebooks(fit: rmm.Fit, tmp_path: Path) 
 def test_every_file_of_a_plot_has_a_row() -> None:
     folder = Path(rmm.__file__).parent / "posterior" / "plots"
     files = {f"rmm.posterior.plots.{path.stem}" for path in folder.glob("[!_]*.py")} - {
-        "rmm.posterior.plots.figure"
+        "rmm.posterior.plots.figure",
+        "rmm.posterior.plots.style",
     }
     assert {row.module for row in PLOTS.values()} == files
 

@@ -15,7 +15,7 @@ from rmm.simulation import OUTCOMES
 from rmm.simulation.schema import schema
 from rmm.study import load_study, plan, replay
 from rmm.study.design.closed_forms import CLOSED_FORMS
-from rmm.study.files.schema import with_defaults, without_defaults
+from rmm.study.files.checked_yaml import with_defaults, without_defaults
 from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.fit_task import BACKENDS
 from rmm.study.methods.layouts import LAYOUTS

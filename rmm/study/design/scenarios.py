@@ -15,8 +15,8 @@ from rmm.errors import RmmError
 from rmm.simulation import STRUCTURES, Recipe, prepare
 from rmm.simulation.schema import schema
 from rmm.study.files import seeds
+from rmm.study.files.checked_yaml import check, with_defaults, without_defaults
 from rmm.study.files.messages import StudyFileErrors
-from rmm.study.files.schema import check, with_defaults, without_defaults
 
 PARTS = ("membership", "covariates", "truth")
 _HEADS = (*PARTS, "replications")

@@ -15,8 +15,8 @@ from rmm.study.design.known_values import check_references
 from rmm.study.design.power_rule import Power, read_power
 from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.stopping_rule import Stopping, read_stopping
+from rmm.study.files.checked_yaml import check, read_yaml, with_defaults
 from rmm.study.files.messages import StudyFileErrors
-from rmm.study.files.schema import check, read_yaml, with_defaults
 from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.method import Method
 from rmm.study.methods.model_choice import choice_parameters

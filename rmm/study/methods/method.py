@@ -15,7 +15,7 @@ from rmm.formula.terms import Formula
 from rmm.simulation import Recipe
 from rmm.simulation.schema import schema
 from rmm.simulation.true_model import Truth
-from rmm.study.files.schema import without_defaults
+from rmm.study.files.checked_yaml import without_defaults
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
 

@@ -20,7 +20,7 @@ from rmm.errors import StudyError
 from rmm.simulation.schema import schema
 from rmm.study.design.estimand import sd_of
 from rmm.study.files import seeds
-from rmm.study.files.schema import with_defaults
+from rmm.study.files.checked_yaml import with_defaults
 from rmm.study.methods.method import KINDS, said
 
 if TYPE_CHECKING:

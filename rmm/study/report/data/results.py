@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import StudyError
+from rmm.study.files.checked_yaml import read_yaml
 from rmm.study.files.environment import FACTS
-from rmm.study.files.schema import read_yaml
 from rmm.study.measures.measures import RATES
 from rmm.study.measures.proportions import wilson
 from rmm.study.report.data.filters import Filters

@@ -25,7 +25,7 @@ def render(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("rmm.study.report", "."),
+        loader=PackageLoader("rmm.study.report.page", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
