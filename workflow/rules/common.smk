@@ -13,10 +13,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from rmm.errors import RmmError
-from rmm.study import addresses, load_study, plan, progress
-from rmm.study.run.batch import jobs_of
-from rmm.study.run.checkpoint import discard
+from rmm.study import load_study, plan
+from rmm.study.files import seeds
 from rmm.study.manage.check_models import check_models
+from rmm.study.manage.jobs import jobs_of
+from rmm.study.run import progress
+from rmm.study.run.checkpoint import discard
 from rmm.study.run.provenance import begin_run, end_run
 
 
@@ -98,7 +100,7 @@ if workflow.is_main_process:
     jobs()  # results that another version of the study made stop the run here
 
 # What collection, measures and report depend on besides the fits.
-CONTENT = addresses.digest(STUDY.config)
+CONTENT = seeds.digest(STUDY.config)
 METHODS = {method.name: method for method in STUDY.methods}
 STAN_METHODS = [method.name for method in STUDY.methods if method.backend == "stan"]
 
@@ -126,7 +128,7 @@ def collected(wildcards):
 
 
 # What a decision depends on besides the estimates.
-RULE = addresses.digest(
+RULE = seeds.digest(
     [STUDY.config.get("stopping"), STUDY.config["estimands"], STUDY.config.get("baseline")]
 )
 
