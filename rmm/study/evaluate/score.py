@@ -14,6 +14,7 @@ from rmm.study.files import seeds
 from rmm.study.files.estimates import EstimatesFile
 from rmm.study.files.parquet import performance_table, write_parquet
 from rmm.study.measures.performance import having_of, performance
+from rmm.study.run.replicate import draw_replication
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,8 +133,6 @@ def references(study: Study) -> _Found:
 def _values(
     study: Study, one: Any, scenario: Scenario
 ) -> list[tuple[str, float | None, float, str]]:
-    from rmm.study.run.replicate import draw_replication
-
     if one.get("closed_form") is None:
         return [
             (one["measure"], None, float(v["value"]), one.get("source", "published"))

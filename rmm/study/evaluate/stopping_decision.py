@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from rmm.study.design.stopping_rule import Target
+from rmm.study.evaluate.score import current_truth
 from rmm.study.measures.measures import MEASURES
+from rmm.study.measures.performance import PER_METHOD, performance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,9 +120,6 @@ def aims_at(
     study: Study, scenario: Scenario, estimates: pd.DataFrame, stage: int
 ) -> tuple[Aim, ...]:
     """Every target at one stage of a scenario, from its first `stage` replications alone."""
-    from rmm.study.evaluate.score import current_truth
-    from rmm.study.measures.performance import PER_METHOD, performance
-
     assert study.stopping is not None
     targets = study.stopping.targets
     caps = {m.name: study.replications_of(scenario, m) for m in study.methods}

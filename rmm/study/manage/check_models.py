@@ -18,7 +18,9 @@ from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
-from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH
+from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH, said
+from rmm.study.methods.task import parsed
+from rmm.study.run.replicate import make_task
 
 if TYPE_CHECKING:
     from rmm.study.design.scenarios import Scenario
@@ -87,8 +89,6 @@ def _places(method: Method, study: Study) -> list[_Place]:
 
 def _built(study: Study, method: Method, place: _Place) -> RmmError | None:
     """Why a model cannot be laid out for its engine; None where it can."""
-    from rmm.study.run.replicate import make_task
-
     error: RmmError | None = None
     for replication in range(1, _DATA_SETS + 1):
         try:
@@ -107,7 +107,6 @@ def _build(task: Any, formula: str) -> None:
     from rmm.backends.languages import find_language
     from rmm.design.prepare import prepare
     from rmm.study.methods.bayesian import engine_data
-    from rmm.study.methods.task import parsed
 
     method, truth = task.method, task.drawn.truth
     with warnings.catch_warnings():
@@ -193,8 +192,6 @@ def _most_ess(engine: str, sampler: Mapping[str, Any]) -> float:
 
 
 def _given_gate(method: Method) -> Mapping[str, Any]:
-    from rmm.study.methods.method import said
-
     found: Mapping[str, Any] = said(method.config, method.kind).get("gate", {})
     return found
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rmm._version import __version__
+from rmm.backends import find_backend
 from rmm.backends.convergence import PARETO_K_LIMIT
 from rmm.posterior.diagnostics.summary import INNER_LIMIT
 from rmm.study.design.scenarios import PARTS
@@ -322,8 +323,6 @@ def _versions(study: Study) -> str:
 
 
 def _engines(study: Study) -> list[tuple[str, str]]:
-    from rmm.backends import find_backend
-
     names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
     return [(f"Engine {name}", find_backend(name).available().what) for name in names]
 

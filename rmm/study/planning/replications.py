@@ -12,7 +12,11 @@ from scipy import special
 
 from rmm.study.design.stopping_rule import Target
 from rmm.study.design.study import Study
+from rmm.study.evaluate.score import current_truth
 from rmm.study.evaluate.stopping_decision import PROPORTIONS, usable_error
+from rmm.study.files.parquet import read_batches
+from rmm.study.manage.jobs import plan
+from rmm.study.measures.performance import PER_METHOD, performance
 from rmm.study.measures.proportions import wilson
 
 if TYPE_CHECKING:
@@ -95,9 +99,6 @@ def read_pilot(study: Study, folder: Path) -> pd.DataFrame:
     StudyError
         If they were made with another version of the study file.
     """
-    from rmm.study.files.parquet import read_batches
-    from rmm.study.manage.jobs import plan
-
     paths = [folder / job.path for job in plan(study, folder, to_maximum=True)]
     return read_batches([path for path in paths if path.is_file()]).to_pandas()
 
@@ -117,9 +118,6 @@ def paces(study: Study, pilot: pd.DataFrame) -> list[Pace]:
 
 def needs(study: Study, pilot: pd.DataFrame, targets: Sequence[Target]) -> list[Need]:
     """What every target needs per scenario and method, by a pilot."""
-    from rmm.study.evaluate.score import current_truth
-    from rmm.study.measures.performance import PER_METHOD, performance
-
     if pilot.empty:
         return []
     scores = performance(

@@ -27,6 +27,7 @@ from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.files.parquet import read_batches, write_text
 from rmm.study.manage.jobs import Job, method_jobs
+from rmm.study.measures.performance import performance
 from rmm.study.planning.size_search import Found, Round, search_size, shown
 from rmm.study.run.batch import run_batch
 from rmm.study.run.progress import words
@@ -183,8 +184,6 @@ class _Fits:
 
     def _count(self, size: int, jobs: list[Job], count: int) -> tuple[int, int]:
         """Rejections and usable fits among the first `count` replications."""
-        from rmm.study.measures.performance import performance
-
         power = power_of(self.study)
         table = read_batches([self.folder / job.path for job in jobs]).to_pandas()
         table = table[table["replication"] <= count]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from rmm.study.files.environment import now
+from rmm.study.run.metadata import stored_metadata
 
 _EVERY = 5.0  # seconds from one line to the next
 _FAILED = ("failed", "timeout")
@@ -305,8 +306,6 @@ def _fits(job: Batch) -> int:
 
 def _finished(path: Path, job: Batch) -> _Part:
     """What a finished file says; one of an earlier version says how many fits alone."""
-    from rmm.study.run.metadata import stored_metadata
-
     try:
         found = dict(stored_metadata(str(path), path.stat().st_mtime_ns))
     except OSError:

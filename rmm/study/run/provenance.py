@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm._version import __version__
+from rmm.backends import find_backend
 from rmm.errors import BackendError
 from rmm.study.files import seeds
 from rmm.study.files.environment import now
@@ -94,8 +95,6 @@ def last_run(folder: Path) -> dict[str, Any]:
 
 
 def _engines(study: Study) -> dict[str, str]:
-    from rmm.backends import find_backend
-
     names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
     return {name: find_backend(name).available().what for name in names}
 

@@ -16,6 +16,7 @@ from rmm.study.measures.proportions import wilson
 from rmm.study.report.data.filters import Filters
 from rmm.study.report.data.labels import is_numeric
 from rmm.study.report.data.where_stopped import stopping_facts
+from rmm.study.run.provenance import last_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,8 +233,6 @@ def _estimates(path: Path) -> pd.DataFrame:
 def _ran_on(folder: Path) -> dict[str, str]:
     """What batches and the last run say of themselves; little in results of earlier versions."""
     import pyarrow.parquet as pq
-
-    from rmm.study.run.provenance import last_run
 
     stored = pq.read_schema(folder / "estimates.parquet").metadata or {}
     found = {name: stored.get(f"rmm.{name}".encode(), b"").decode() for name in FACTS}

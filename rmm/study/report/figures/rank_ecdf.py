@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rmm.study.evaluate.criteria.calibration import ecdf_null, ecdf_p
 from rmm.study.methods.ranks import KEPT
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import Results
@@ -62,8 +63,6 @@ def rank_table(results: Results) -> list[dict[str, Any]]:
     table = results.estimates
     if "rank" not in table or table["rank"].isna().all():
         return []
-    from rmm.study.evaluate.criteria.calibration import ecdf_p
-
     ranked = table[table["rank"].notna()]
     cells = ranked.groupby(["scenario", "parameter", "method"], sort=False)["rank"]
     found = {(str(s), str(p), str(m)): rows.to_numpy(dtype=int) for (s, p, m), rows in cells}
@@ -81,8 +80,6 @@ def rank_table(results: Results) -> list[dict[str, Any]]:
 @functools.lru_cache(maxsize=16)
 def _null(count: int) -> np.ndarray[Any, Any]:
     """`ecdf_null`, which is the same for all figures and tables."""
-    from rmm.study.evaluate.criteria.calibration import ecdf_null
-
     return ecdf_null(count)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rmm.formula.parse_formula import parse_formula
+from rmm.study.methods.method import CLASSICAL, KINDS
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
 
-KINDS = {
+#: Kind of method -> its description.
+DESCRIPTIONS = {
     "aggregation": "one row per group, member covariates summarised",
     "disaggregation": "one row per membership, the group’s outcome copied",
     "adjusted_means": "one row per group, Croon and van Veldhoven’s adjusted means",
@@ -30,7 +33,7 @@ def method_rows(results: Results) -> list[dict[str, str]]:
             {
                 "name": str(method["name"]),
                 "kind": kind,
-                "what": KINDS.get(kind, kind),
+                "what": DESCRIPTIONS.get(kind, kind),
                 "formula": _formula(results, method),
                 "backend": backend,
                 "settings": _settings(method, backend),
@@ -41,8 +44,6 @@ def method_rows(results: Results) -> list[dict[str, str]]:
 
 def _settings(method: Mapping[str, Any], backend: str) -> str:
     """What matters for the kind of backend: standard errors, or the sampler."""
-    from rmm.study.methods.method import CLASSICAL
-
     if backend in CLASSICAL:
         clusters = method.get("cluster") or []
         return f"{method.get('errors', 'classical')} errors" + (
@@ -54,9 +55,6 @@ def _settings(method: Mapping[str, Any], backend: str) -> str:
 
 def _formula(results: Results, method: Mapping[str, Any]) -> str:
     """The formula that a method states, or that its kind makes from the truth's."""
-    from rmm.formula.parse_formula import parse_formula
-    from rmm.study.methods.method import KINDS
-
     truth = (results.config.get("truth") or {}).get("formula")
     kind = KINDS.get(str(method.get("kind")))
     if method.get("formula") or kind is None or not truth:
