@@ -83,9 +83,9 @@ def _said(value: Any) -> str:
 
 def measures() -> str:
     """What each measure is, its estimate and its Monte Carlo error."""
-    from rmm.study.measures.measure_formulas import FORMULAS
+    from rmm.study.measures.measures import MEASURES
 
-    rows = [(f"`{name}`", *texts) for name, texts in FORMULAS.items()]
+    rows = [(f"`{row.name}`", *row.formula) for row in MEASURES.values()]
     return table(("measure", "what it is", "estimate", "Monte Carlo standard error"), rows)
 
 

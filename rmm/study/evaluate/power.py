@@ -19,7 +19,7 @@ from rmm.errors import StudyError
 from rmm.study.design.power_rule import Power
 from rmm.study.files import seeds
 from rmm.study.files.parquet import write_parquet
-from rmm.study.measures.measures import rate_of
+from rmm.study.measures.measure_values import rate_of
 from rmm.study.measures.power_curve import Curve, Size, bracket, fit_curve
 from rmm.study.measures.proportions import wilson
 

@@ -13,7 +13,8 @@ from scipy import special
 
 from rmm.errors import StudyError
 from rmm.study.files.parquet import FAILED, NOT_CONVERGED, OK, TIMEOUT
-from rmm.study.measures.measures import MEASURES, NAN, NONE, Measure, Sample, known_to, rate_of
+from rmm.study.measures.measure_values import NAN, NONE, Sample, known_to, rate_of
+from rmm.study.measures.measures import MEASURES, Measure
 
 Array = np.ndarray[Any, Any]
 PER_METHOD, COMPLETE_CASE = "per_method", "complete_case"

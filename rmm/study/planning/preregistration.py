@@ -20,7 +20,7 @@ from rmm.study.design.scenarios import PARTS
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
 from rmm.study.files.environment import running_on
-from rmm.study.measures.measure_formulas import FORMULAS
+from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.method import CLASSICAL, Method
 
 
@@ -195,7 +195,7 @@ def _settings(method: Method) -> str:
 
 def _measures(study: Study) -> str:
     rows = [
-        (f"`{name}`", *(_cell(text) for text in FORMULAS[name]))
+        (f"`{name}`", *(_cell(text) for text in MEASURES[name].formula))
         for name in study.measures
     ]  # fmt: skip
     return (
