@@ -30,7 +30,8 @@ from rmm.study.batches import make_task
 from rmm.study.config import Study
 from rmm.study.engines import sampled
 from rmm.study.methods import Method
-from rmm.summary import PARETO_K_LIMIT, flatten
+from rmm.convergence import PARETO_K_LIMIT
+from rmm.summary import flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path(__file__).parent / "results"
