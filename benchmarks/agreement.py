@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.convergence import PARETO_K_LIMIT
 from rmm.study import load_study
 from rmm.study.batches import make_task
 from rmm.study.config import Study
 from rmm.study.engines import sampled
 from rmm.study.methods import Method
-from rmm.convergence import PARETO_K_LIMIT
 from rmm.summary import flatten
 
 ROOT = Path(__file__).resolve().parents[1]
