@@ -78,6 +78,34 @@ def test_the_figure_of_the_readme_is_that_of_the_kept_results(
     assert (ROOT / "docs" / "figures" / "three_way_contrast.svg").is_file()
 
 
+def test_drawn_weight_coefficients_are_covered_in_six_designs() -> None:
+    """Truths from the prior: coverage .95; six comparisons at 3 errors, false alarm .016."""
+    table = measured("weight_designs_prior", "coverage", "b_w[b1]")
+    assert len(table) == 6
+    for row in table.itertuples():
+        assert abs(row.value - 0.95) < 3 * np.sqrt(0.95 * 0.05 / row.n), row
+
+
+def test_weight_coefficients_of_zero_are_tested_at_their_level() -> None:
+    """Twelve comparisons at 3 errors, one-sided: false alarm .016."""
+    for measure, sign in (("coverage", -1), ("rejection", 1)):
+        table = measured("weight_designs_fixed", measure, "b_w[b1]")
+        table = table[table["design"].str.endswith(", 0")]
+        assert len(table) == 6
+        level = 0.05 if measure == "rejection" else 0.95
+        for row in table.itertuples():
+            assert sign * (row.value - level) < 3 * np.sqrt(0.95 * 0.05 / row.n), row
+
+
+def test_the_table_of_six_designs_is_that_of_the_kept_results() -> None:
+    text = (ROOT / "docs" / "explanation" / "identification.md").read_text(encoding="utf-8")
+    for measure in ("coverage", "rejection"):
+        for row in measured("weight_designs_fixed", measure, "b_w[b1]").itertuples():
+            design, truth = row.design.rsplit(", ", 1)
+            (line,) = (x for x in text.splitlines() if x.startswith(f"| {design} | {truth} |"))
+            assert f"{row.value:.3f} ({row.mcse:.3f})" in line
+
+
 def ordinary_multilevel(mobility: float, replications: int) -> dict[str, tuple[float, float]]:
     """Within-school variance of 50 x 50 students by its sum of squares, first schools only.
 

@@ -343,3 +343,14 @@ def test_a_lost_link_is_found(tmp_path: Path) -> None:
         "\n| [x](docs/b.md#d) |\n|---|\n\n[x](#three) `docs/b.md` `docs/c.md` `docs/NAME.md`\n"
     )
     assert lost(tmp_path, page) == ["gone.md", "gone.svg", "docs/b.md#d", "#three", "docs/c.md"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=named)
+def test_what_a_benchmark_imports_of_the_package_is_there(path: Path) -> None:
+    """Benchmarks run too long for tests; their imports do not."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rmm":
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
