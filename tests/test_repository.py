@@ -37,8 +37,6 @@ REPEATED = {
 }
 REGISTRIES = ("rmm/families", "rmm/study/report/figures")
 FOLDERS = ("benchmarks", "config", "workflow")  # with Markdown that GitHub shows
-MODULE_LINES = 450
-FUNCTION_LINES = 70
 # Programs whose import is a backend's business alone.
 ENGINES = {"pyjags", "cmdstanpy", "httpstan", "stan"}
 # Import name -> distribution, where they differ.
@@ -91,30 +89,6 @@ def project_files() -> Iterator[Path]:
 
 def test_there_are_modules_to_look_at() -> None:
     assert len(MODULES) > 10
-
-
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_module_is_short_enough_to_read(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
-
-
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_functions_are_short_enough_to_see(path: Path) -> None:
-    functions = (
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
-    long = {f.name: (f.end_lineno or 0) - f.lineno + 1 - _docstring_lines(f) for f in functions}
-    assert {name: n for name, n in long.items() if n > FUNCTION_LINES} == {}
-
-
-def _docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Not counted: what a public name's docstring must say is `tests/test_docstrings.py`'s."""
-    first = function.body[0]
-    if ast.get_docstring(function) is None:
-        return 0
-    return (first.end_lineno or 0) - first.lineno + 1
 
 
 def test_modules_and_names_say_what_they_are() -> None:

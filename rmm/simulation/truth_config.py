@@ -138,6 +138,13 @@ def _check_formula(
         for column in block.weight.variables:
             _check_column(column, levels)
         _check_within((block.weight.expression,), levels, names, fine=True)
+    _check_nestings(formula, levels, names)
+    for term in (*formula.terms, *(f.term for f in formula.fixed)):
+        _check_term(term, levels, names, fine=False)
+
+
+def _check_nestings(formula: Formula, levels: Mapping[str, str], names: IdNames) -> None:
+    key = "truth.formula"
     for nesting in formula.nestings:
         if nesting.effect != "RE":
             raise RecipeError(key, "fixed effects of nesting units cannot be simulated")
@@ -147,8 +154,6 @@ def _check_formula(
             )
         for term in nesting.terms or ():
             _check_term(term, levels, names, fine=False)
-    for term in (*formula.terms, *(f.term for f in formula.fixed)):
-        _check_term(term, levels, names, fine=False)
 
 
 def _check_time(column: str, levels: Mapping[str, str]) -> None:
