@@ -1,4 +1,4 @@
-"""Errors and warnings of the package: short letters, never tracebacks from inside an engine."""
+"""Errors and warnings. Messages are short and never contain an engine traceback."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _LONGEST_NAME = 100
 class RmmError(Exception):
     """Base class of every error that `rmm` raises on purpose.
 
-    Letters quote what they are about, which may come from a stranger's file: a long line loses its
+    Messages quote their subject, which may come from an untrusted file: a long line loses its
     middle, and what a terminal would obey (escape sequences, other control characters) becomes `?`.
     """
 
     def __init__(self, *parts: object) -> None:
-        super().__init__(*(letter(p) if isinstance(p, str) else p for p in parts))
+        super().__init__(*(shortened_lines(p) if isinstance(p, str) else p for p in parts))
 
 
-def letter(text: str) -> str:
+def shortened_lines(text: str) -> str:
     """Text as it may be shown: printable, and not too long."""
     lines = (_without_middle(line, _LONGEST_LINE) for line in printable(text).split("\n"))
     return _without_middle("\n".join(lines), _LONGEST)
@@ -41,7 +41,7 @@ def _without_middle(text: str, most: int) -> str:
 def close_names(name: str, known: Iterable[str], n: int = 1) -> list[str]:
     """The known names that are most like one that is unknown; none of a page of text.
 
-    The comparison takes the square of the names' lengths, and names may be a stranger's.
+    The comparison takes the square of the names' lengths, and names may be untrusted.
     """
     short = [k for k in known if len(k) <= _LONGEST_NAME]
     return difflib.get_close_matches(name, short, n=n) if len(name) <= _LONGEST_NAME else []

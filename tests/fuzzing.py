@@ -1,4 +1,4 @@
-"""Searching for input that is not answered by a letter: strategies, and the rule for answers.
+"""Searching for input that is not answered by a message: strategies, and the rule for answers.
 
 Texts are made from a grammar, so that they reach deep code, and then cut, doubled and spliced.
 """
@@ -22,8 +22,8 @@ import rmm
 
 #: Examples in the fast tests, and in `make fuzz`.
 FEW, MANY = 200, 10_000
-#: CPU seconds that any one text may take, and characters that a letter may have.
-SECONDS, LETTER = 1.0, 4000
+#: CPU seconds that any one text may take, and characters that a message may have.
+SECONDS, MESSAGE_LENGTH = 1.0, 4000
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
@@ -48,14 +48,14 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def cpu_seconds(act: Callable[[], Any]) -> float:
-    """CPU time of one call, letters included."""
+    """CPU time of one call, messages included."""
     started = time.process_time()
     with suppress(rmm.RmmError):
         act()
     return time.process_time() - started
 
 
-def only_letters(
+def only_messages(
     strategy: SearchStrategy[Any],
     act: Callable[[Any], Any],
     examples: int,
@@ -73,10 +73,10 @@ def only_letters(
             try:
                 act(value)
             except rmm.RmmError as error:
-                letter = str(error)
-        if "letter" in locals():
-            assert letter.strip(), "an empty letter"
-            assert len(letter) <= LETTER, f"a letter of {len(letter)} characters"
+                message = str(error)
+        if "message" in locals():
+            assert message.strip(), "an empty message"
+            assert len(message) <= MESSAGE_LENGTH, f"a message of {len(message)} characters"
 
     try:
         run()

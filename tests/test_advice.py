@@ -94,8 +94,8 @@ def replace_evidence(fit: rmm.Fit) -> Any:
 
 def test_flat_tail(base: rmm.Fit) -> None:
     rng = np.random.default_rng(3)
-    letter = one(base, "flat_weights", {"b_w": 60 * rng.normal(size=(CHAINS, DRAWS, 1))})
-    assert "likelihood is flat there" in letter and '"b_w ~ normal(0, 1)"' in letter
+    message = one(base, "flat_weights", {"b_w": 60 * rng.normal(size=(CHAINS, DRAWS, 1))})
+    assert "likelihood is flat there" in message and '"b_w ~ normal(0, 1)"' in message
     fit = told(base, {"b_w": 60 * rng.normal(size=(CHAINS, DRAWS, 1))})
     assert fit.converged  # it converges, and means nothing
     with pytest.warns(rmm.SpecificationWarning, match=r"b_w\[b1\] has posterior sd 59 per"):
@@ -103,8 +103,8 @@ def test_flat_tail(base: rmm.Fit) -> None:
 
 
 def test_a_parameter_that_never_moved(base: rmm.Fit) -> None:
-    letter = one(base, "unmoved", {"sigma_l1": np.full((CHAINS, DRAWS), 0.3)})
-    assert letter.startswith("sigma_l1 has the same value") and "inits=" in letter
+    message = one(base, "unmoved", {"sigma_l1": np.full((CHAINS, DRAWS), 0.3)})
+    assert message.startswith("sigma_l1 has the same value") and "inits=" in message
 
 
 @pytest.mark.parametrize("what", [{"jags_block": False}, {"outcome_kinds": ("surv",)}])
@@ -112,8 +112,8 @@ def test_survival_on_jags(base: rmm.Fit, what: dict[str, Any]) -> None:
     family = replace(FAMILIES["gaussian"], name="weibull", **what)
     model = replace(base.model, spec=replace(base.model.spec, family=family))
     survival = replace(base, model=model)
-    letter = one(survival, "survival_on_jags", {"sigma_l1": 1 + slow()})
-    assert 'backend="stan"' in letter and "weibull" in letter
+    message = one(survival, "survival_on_jags", {"sigma_l1": 1 + slow()})
+    assert 'backend="stan"' in message and "weibull" in message
     assert "survival_on_jags" not in rules(told(survival, {"sigma_l1": 1 + slow()}, backend="stan"))
     assert "survival_on_jags" not in rules(told(base, {"sigma_l1": 1 + slow()}))
 
@@ -124,17 +124,17 @@ def test_survival_on_jags(base: rmm.Fit, what: dict[str, Any]) -> None:
      ({"adapt_delta": 0.995}, "adapt_delta is 0.995 already")],
 )  # fmt: skip
 def test_divergences(base: rmm.Fit, options: Mapping[str, float], said: str) -> None:
-    letter = one(base, "divergences", {}, backend="stan", diverging=7, **options)
-    assert letter.startswith("7 divergences") and said in letter
+    message = one(base, "divergences", {}, backend="stan", diverging=7, **options)
+    assert message.startswith("7 divergences") and said in message
     small = {"sigma_l3": np.abs(good(5)["b_w"][..., 0] - 1)}
     near = one(base, "divergences", small, backend="stan", diverging=7)
     assert "most likely where sigma_l3 is near zero" in near
 
 
 def test_few_nesting_units(base: rmm.Fit) -> None:
-    letter = one(base, "few_units", {"sigma_l3": 1 + slow()})
-    assert letter.startswith("sigma_l3 rests on 10 nesting units")
-    assert '"sigma_l3 ~ half_normal(1.1)"' in letter
+    message = one(base, "few_units", {"sigma_l3": 1 + slow()})
+    assert message.startswith("sigma_l3 rests on 10 nesting units")
+    assert '"sigma_l3 ~ half_normal(1.1)"' in message
     assert "few_units" not in rules(told(base, {"sigma_l1": 1 + slow()}))  # 30 members
 
 
@@ -147,8 +147,8 @@ def test_members_always_together() -> None:
         base = rmm.fit(FORMULA, table, backend="fake", chains=CHAINS, draws=DRAWS, seed=1,
                        monitor="structural", progress=False)  # fmt: skip
     fit = told(base, {"sigma_l1": 1 + slow()})
-    letter = fit._advice["always_together"]
-    assert "2 members in 1 sets" in letter and "(3 and 99, ...)" in letter
+    message = fit._advice["always_together"]
+    assert "2 members in 1 sets" in message and "(3 and 99, ...)" in message
     assert "always_together" not in rules(told(base, {"sigma_l3": 1 + slow()}))
 
 
@@ -157,8 +157,8 @@ def test_members_always_together() -> None:
 )
 def test_funnel(base: rmm.Fit, backend: str, said: str) -> None:
     near_zero = {"sigma_l1": np.exp(3 * slow(1.0))}
-    letter = one(base, "funnel", near_zero, backend=backend)
-    assert letter.startswith("sigma_l1 reaches down to zero") and said in letter
+    message = one(base, "funnel", near_zero, backend=backend)
+    assert message.startswith("sigma_l1 reaches down to zero") and said in message
     assert "funnel" not in rules(told(base, {"sigma_l1": 1 + slow()}))
 
 
@@ -168,32 +168,32 @@ def test_weights_with_nothing_to_weigh(base: rmm.Fit) -> None:
         "b_l1": good()["b_l1"] - 1,
         "sigma_l1": np.abs(good(4)["b_w"][..., 0] - 1),
     }
-    letter = one(base, "weights_without_effect", nothing)
-    assert "then b_w is its prior" in letter
-    assert letter.endswith("or report that these data do not say who counts more.")
+    message = one(base, "weights_without_effect", nothing)
+    assert "then b_w is its prior" in message
+    assert message.endswith("or report that these data do not say who counts more.")
     wide = {"b_w": (Prior("normal", (0.0, 50.0)),)}
     priors = replace(base.model.priors, elements={**base.model.priors.elements, **wide})
     vague = replace(base, model=replace(base.model, priors=priors))
-    letter = one(vague, "weights_without_effect", nothing)
-    assert letter.endswith('or give "b_w ~ normal(0, 1)".')
+    message = one(vague, "weights_without_effect", nothing)
+    assert message.endswith('or give "b_w ~ normal(0, 1)".')
     assert "weights_without_effect" not in rules(told(base, {"b_w": slow(1.0)[..., None]}))
 
 
 def test_chains_apart(base: rmm.Fit) -> None:
     draws = good()["b_l1"] + np.arange(CHAINS)[:, None, None]
-    letter = one(base, "chains_apart", {"b_l1": draws})
-    assert letter.startswith("b_l1[x]: the chains are in different places")
-    assert "Raise `warmup` to 2000" in letter
+    message = one(base, "chains_apart", {"b_l1": draws})
+    assert message.startswith("b_l1[x]: the chains are in different places")
+    assert "Raise `warmup` to 2000" in message
     assert "few_draws" not in rules(told(base, {"b_l1": draws}))
 
 
 def test_too_few_draws_are_counted(base: rmm.Fit) -> None:
     """With the draws multiplied as advised, the same chains have enough effective draws."""
-    letter = one(base, "few_draws", {"b_l1": 1 + slow(persistence=0.75)[..., None]})
-    assert letter.startswith("b_l1[x] has an ESS of")
-    factor = int(letter.split("multiply the draws by ")[1].split()[0])
-    assert f"(draws={factor * DRAWS})" in letter
-    ess = float(letter.split("ESS of ")[1].split()[0])
+    message = one(base, "few_draws", {"b_l1": 1 + slow(persistence=0.75)[..., None]})
+    assert message.startswith("b_l1[x] has an ESS of")
+    factor = int(message.split("multiply the draws by ")[1].split()[0])
+    assert f"(draws={factor * DRAWS})" in message
+    ess = float(message.split("ESS of ")[1].split()[0])
     assert factor * ess >= 400 > ess
     far = told(base, {"b_l1": 1 + slow(persistence=0.995, seed=17)[..., None]})
     assert rules(far) & {"few_draws", "chains_apart"}
@@ -214,7 +214,7 @@ def test_the_warning_holds_at_most_three_lines_of_advice(base: rmm.Fit) -> None:
     assert "sigma_l1 has the same value" in message
 
 
-def test_every_letter_is_short(base: rmm.Fit) -> None:
+def test_every_message_is_short(base: rmm.Fit) -> None:
     draws = {"sigma_l3": np.exp(3 * slow(1.0)), "sigma_l1": 1 + slow(), "b_w": 50 * good()["b_w"]}
     advice = told(base, draws, diverging=3).diagnostics()["advice"]
     assert len(advice) >= 3

@@ -528,7 +528,7 @@ def test_what_follows_a_fit_works(tmp_path: Any) -> None:
     assert "integrated out" in fit.program
 
 
-def test_letters() -> None:
+def test_messages() -> None:
     table = made_up_coalitions(40, 12)
     with pytest.raises(ProgramError, match=r"no program text"):
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", program="model {}")

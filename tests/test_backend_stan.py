@@ -180,7 +180,7 @@ def test_options_reach_the_sampler() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "letter"),
+    ("options", "message"),
     [
         ({"adapt_detla": 0.9}, "no option 'adapt_detla'. Options: adapt_delta, max_treedepth"),
         ({"adapt_delta": 1.0}, "above 0 and below 1"),
@@ -189,8 +189,8 @@ def test_options_reach_the_sampler() -> None:
         ({"step_size": "small"}, "must be a number above 0"),
     ],
 )
-def test_wrong_options(options: dict[str, Any], letter: str) -> None:
-    with pytest.raises(BackendError, match=letter):
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
         quick(options=options)
 
 
@@ -202,7 +202,7 @@ def test_progress_reaches_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "letter"),
+    ("changes", "message"),
     [
         ({"trouble": 1}, r"(?s)in chain \d.*no value will do.*could not start"),
         ({"trouble": 2}, r"'strange' that are not finite: strange is nan in chain 1, draw 1"),
@@ -210,8 +210,8 @@ def test_progress_reaches_the_end() -> None:
         ({"N": -1}, r"(?s)chain \d.*N is -1, but must be greater than or equal to 0"),
     ],
 )
-def test_failures_quote_stan(changes: dict[str, Any], letter: str) -> None:
-    with pytest.raises(BackendError, match=letter) as caught:
+def test_failures_quote_stan(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message) as caught:
         quick(data(**changes), seed=os.getpid())  # cases may run in parallel
     assert "Traceback" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -1,4 +1,4 @@
-"""Bad input gets a short letter of the right class, before any engine starts."""
+"""Bad input gets a short message of the right class, before any engine starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: exit codes, letters instead of tracebacks, help that teaches."""
+"""The command line: exit codes, messages instead of tracebacks, help that teaches."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("error", [FormulaError("no such column"), BackendError("no engine")])
-def test_an_error_is_a_letter_and_exit_code_2(
+def test_an_error_is_a_message_and_exit_code_2(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*given: Any, **named: Any) -> None:

@@ -310,17 +310,17 @@ def test_two_processes_compile_a_program_once(
 
 
 @pytest.mark.parametrize(
-    ("then", "letter"),
+    ("then", "message"),
     [
         ("echo 'x.cpp:3: error: no such thing' >&2; exit 1", "no such thing"),
         ("echo 'fatal error: Killed signal terminated program cc1plus'; exit 1", "about 2 GB"),
     ],
 )
 def test_a_failing_compiler_is_quoted_and_leaves_nothing(
-    then: str, letter: str, cache: Path, fake_compiler: Callable[[str], Path]
+    then: str, message: str, cache: Path, fake_compiler: Callable[[str], Path]
 ) -> None:
     fake_compiler(then)
-    with pytest.raises(BackendError, match=letter):
+    with pytest.raises(BackendError, match=message):
         compile_program(PROGRAM)
     kept = [p for p in (find_cmdstan().store).iterdir() if p.suffix != ".lock"]
     assert kept == []

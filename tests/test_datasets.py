@@ -172,12 +172,12 @@ def offline_letter(address: str, cache: Path) -> str:
     return str(caught.value)
 
 
-def test_offline_the_letter_says_where_the_file_goes(cache: Path) -> None:
-    letter = offline_letter("http://127.0.0.1:9/small.rda", cache)
-    assert "\n  http://127.0.0.1:9/small.rda\n" in letter
-    assert f"\n  {cache / 'my-small.rda'}\n" in letter
-    assert 'rmm.datasets.load("coalitions")' in letter
-    assert "Traceback" not in letter and len(letter) < 600
+def test_offline_the_message_says_where_the_file_goes(cache: Path) -> None:
+    message = offline_letter("http://127.0.0.1:9/small.rda", cache)
+    assert "\n  http://127.0.0.1:9/small.rda\n" in message
+    assert f"\n  {cache / 'my-small.rda'}\n" in message
+    assert 'rmm.datasets.load("coalitions")' in message
+    assert "Traceback" not in message and len(message) < 600
 
 
 def test_a_file_that_is_gone_from_the_server(server: str, cache: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_cache_that_cannot_be_made(source: Source, tmp_path: Path) -> None:
         rmm.datasets.load("small")
 
 
-def test_without_rdata_the_letter_names_it(
+def test_without_rdata_the_message_names_it(
     source: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(cache / source.file, small=TABLE)
@@ -329,7 +329,7 @@ def test_coalitions_have_their_truth(simulated: pd.DataFrame) -> None:
 # -- names -----------------------------------------------------------------------------------
 
 
-def test_names_and_the_letter_for_others() -> None:
+def test_names_and_the_message_for_others() -> None:
     assert rmm.datasets.names() == sorted(["coalitions", *PARQUETS])
     with pytest.raises(rmm.DataError, match=r"'coalgove'\. Did you mean 'coalgov'\? Known: coal"):
         rmm.datasets.load("coalgove")

@@ -211,7 +211,7 @@ def test_the_ending_of_a_program_decides(tmp_path: Path) -> None:
         ({"backend": "autos"}, "Unknown backend 'autos'"),
     ],
 )  # fmt: skip
-def test_letters_about_options(given: dict[str, Any], message: str, table: pd.DataFrame) -> None:
+def test_messages_about_options(given: dict[str, Any], message: str, table: pd.DataFrame) -> None:
     with pytest.raises(BackendError, match=message):
         rmm.fit(FORMULA, table, **{**SHORT, **given})
 

@@ -1,4 +1,4 @@
-"""The Cox family: marginal likelihood, baseline, letters, programs, and agreement with others."""
+"""The Cox family: marginal likelihood, baseline, messages, programs, and agreement with others."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_some_groups_keep_the_steps_of_the_baseline(kind: str, left_out: int) ->
     np.testing.assert_allclose(found - found[0], np.subtract(expected, expected[0]), atol=1e-9)
 
 
-# ---- the model and its letters ---------------------------------------------------------------
+# ---- the model and its messages ---------------------------------------------------------------
 
 
 def test_point_11_no_intercept_beside_the_baseline() -> None:
@@ -251,7 +251,7 @@ def test_more_intervals_than_event_times() -> None:
         ([1.0, 2.0], [0, 0], "every duration is censored"),
     ],
 )
-def test_point_17_wrong_outcomes_get_a_letter(time: Any, event: Any, message: str) -> None:
+def test_point_17_wrong_outcomes_get_a_message(time: Any, event: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         outcome_of("steps", np.array(time), np.array(event))
 

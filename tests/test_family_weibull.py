@@ -1,4 +1,4 @@
-"""The Weibull family: densities, predictions, letters, programs, and agreement with others."""
+"""The Weibull family: densities, predictions, messages, programs, and agreement with others."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_outcomes_of_some_and_of_new_groups() -> None:
     assert WEIBULL.outcome_of_new(fit, None, None, 1) == {}
 
 
-# ---- letters ---------------------------------------------------------------------------------
+# ---- messages ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_outcomes_of_some_and_of_new_groups() -> None:
         ([1.0, 2.0], [1, 0], [0.5, 3.0], "below the duration in 1 groups, such as 0.5 against 1"),
     ],
 )
-def test_point_17_wrong_outcomes_get_a_letter(
+def test_point_17_wrong_outcomes_get_a_message(
     time: Any, event: Any, upper: Any, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):

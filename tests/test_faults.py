@@ -175,7 +175,7 @@ def test_a_full_disk_loses_the_fit_under_way_alone(
     monkeypatch.setattr(batches, "fit_task", filling)
     with pytest.raises(SystemExit, match="1"), logged(out / "log"):
         whole(study, out)
-    # The log is on the same disk: the letter is on the terminal.
+    # The log is on the same disk: the message is on the terminal.
     said = capfd.readouterr().err
     assert "cannot be written: No space left on device" in said
     assert "Make room there, or make it writable, and run the study again" in said
@@ -190,7 +190,7 @@ def test_a_full_disk_loses_the_fit_under_way_alone(
     assert content(only(out)) == content(only(tmp_path / "undisturbed"))
 
 
-def test_a_folder_that_cannot_be_written_is_a_letter(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the folder should be")
     with pytest.raises(StudyError, match=r"cannot be written: Not a directory.\n +Make room"):
         whole(load(tmp_path / "study"), tmp_path / "out")
@@ -296,7 +296,7 @@ def test_make_study_needs_no_cache_that_can_be_written(read_only: Path, tmp_path
 def test_stan_runs_from_a_cache_that_is_read_only(
     read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Programs that are there run; one that is not there is a letter, with what to do."""
+    """Programs that are there run; one that is not there is a message, with what to do."""
     from rmm.backends.stan.compile import compile_program, program_key
     from rmm.backends.stan.install import find_cmdstan
     from rmm.cache import cache_dir
@@ -324,7 +324,7 @@ def test_stan_runs_from_a_cache_that_is_read_only(
 
 
 def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
-    """The second is refused by a letter, the first is not disturbed and ends well.
+    """The second is refused by a message, the first is not disturbed and ends well.
 
     In a path with blanks and letters beyond ASCII, and in the locale C, which Python takes to be
     UTF-8. The first run's fit waits until somebody reads the journal, a named pipe.

@@ -1,4 +1,4 @@
-"""Features of members: definitions by hand, letters, programs on both engines, recovery."""
+"""Features of members: definitions by hand, messages, programs on both engines, recovery."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_features_of_a_group_without_members_are_zero(table: pd.DataFrame) -> No
     assert (member.X + member.center)[:, 0] == pytest.approx(expected)
 
 
-# ---- letters -----------------------------------------------------------------------------------
+# ---- messages -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("variables", "message"), [

@@ -1,4 +1,4 @@
-"""Tables of every kind of odd column: a model, or a letter that says what is odd."""
+"""Tables of every kind of odd column: a model, or a message that says what is odd."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from coalitions import made_up_coalitions
-from fuzzing import FEW, HOSTILE, MANY, only_letters
+from fuzzing import FEW, HOSTILE, MANY, only_messages
 from hypothesis import strategies as st
 
 import rmm
@@ -143,7 +143,7 @@ EXPLORE = {"data": (_cases(), lay_out)}
 
 @EXAMPLES
 def test_tables(examples: int) -> None:
-    only_letters(_cases(), lay_out, examples, seconds=5.0)
+    only_messages(_cases(), lay_out, examples, seconds=5.0)
 
 
 _BYTES = st.one_of(
@@ -181,5 +181,5 @@ def test_files(ending: str, examples: int, tmp_path: Path) -> None:
         path.write_bytes(data)
         read_table(path)
 
-    only_letters(strategy, read, max(50, examples // 4), seconds=5.0)
+    only_messages(strategy, read, max(50, examples // 4), seconds=5.0)
     assert issubclass(rmm.DataError, rmm.RmmError)

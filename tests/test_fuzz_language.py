@@ -1,4 +1,4 @@
-"""Formulas, weights and priors: any text gets an answer or a letter, and soon."""
+"""Formulas, weights and priors: any text gets an answer or a message, and soon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fuzzing import (
     cpu_seconds,
     formula_texts,
     hostile_texts,
-    only_letters,
+    only_messages,
     prior_texts,
     weight_texts,
 )
@@ -53,7 +53,7 @@ def table():
 
 
 def parsed(parse: Callable[[Any], Any], text: Any) -> Any:
-    """What a parser gives, within a second of CPU time whether it is a letter or not.
+    """What a parser gives, within a second of CPU time whether it is a message or not.
 
     What took longer is tried again: now and then Python tidies up in the middle of it.
     """
@@ -112,12 +112,12 @@ def read_all_priors(priors: object) -> None:
 
 @EXAMPLES
 def test_formulas(examples: int) -> None:
-    only_letters(hostile_texts(formula_texts), read_formula, examples, seconds=10.0)
+    only_messages(hostile_texts(formula_texts), read_formula, examples, seconds=10.0)
 
 
 @EXAMPLES
 def test_weights(examples: int) -> None:
-    only_letters(hostile_texts(weight_texts), read_weights, examples, seconds=5.0)
+    only_messages(hostile_texts(weight_texts), read_weights, examples, seconds=5.0)
 
 
 @EXAMPLES
@@ -127,7 +127,7 @@ def test_priors(examples: int) -> None:
                        st.just(10**5000))  # fmt: skip
     priors = st.one_of(text, st.lists(text, max_size=3), st.dictionaries(text, values, max_size=3),
                        values)  # fmt: skip
-    only_letters(priors, read_all_priors, examples, seconds=5.0)
+    only_messages(priors, read_all_priors, examples, seconds=5.0)
 
 
 # -- time against length ---------------------------------------------------------------------

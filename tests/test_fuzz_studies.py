@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fuzzing import FEW, HOSTILE, MANY, hostile_texts, only_letters, prior_texts, weight_texts
+from fuzzing import FEW, HOSTILE, MANY, hostile_texts, only_messages, prior_texts, weight_texts
 from hypothesis import strategies as st
 
 from rmm.study import load_study
@@ -101,4 +101,4 @@ def read(path: Path, text: str) -> None:
 @pytest.mark.parametrize("made", [changed_trees(), changed_texts()], ids=["trees", "texts"])
 def test_studies(made: st.SearchStrategy[str], examples: int, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
-    only_letters(made, lambda text: read(path, text), examples, seconds=10.0)
+    only_messages(made, lambda text: read(path, text), examples, seconds=10.0)

@@ -165,7 +165,7 @@ def test_swapped_ids_are_read_as_meant(table: pd.DataFrame) -> None:
     assert np.array_equal(one.design.members[1].member, other.design.members[1].member)
 
 
-# ---- letters -----------------------------------------------------------------------------------
+# ---- messages -----------------------------------------------------------------------------------
 
 
 def changed(table: pd.DataFrame, row: int, **values: Any) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def test_random_slopes_are_read(text: str, random: bool, slopes: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"),
+    ("text", "message"),
     [
         ("RE = re(1 + x), ar = TRUE", "`ar =` goes with random intercepts alone"),
         ("RE = re(1 + x, cor = TRUE)", "independent, correlated ones are not available"),
@@ -84,12 +84,12 @@ def test_random_slopes_are_read(text: str, random: bool, slopes: list[str]) -> N
         ("RE = maybe", r"`RE =` is TRUE or FALSE, or re\(1 \+ x\)"),
     ],
 )
-def test_letters_about_random_slopes(text: str, letter: str) -> None:
-    with pytest.raises(FormulaError, match=letter):
+def test_messages_about_random_slopes(text: str, message: str) -> None:
+    with pytest.raises(FormulaError, match=message):
         block(text)
 
 
-def test_letters_about_their_data(table: pd.DataFrame) -> None:
+def test_messages_about_their_data(table: pd.DataFrame) -> None:
     with pytest.raises(FormulaError, match="no column `nothing`"):
         prepare("y ~ 1 + mm(id(pid, gid), vars(x), RE=re(1 + nothing))", table)
     with pytest.raises(FormulaError, match="`y` stands on both sides"):

@@ -35,7 +35,7 @@ def dropping(formula: str, table: Any, **options: Any) -> Any:
     return model, str(caught[0].message)
 
 
-def test_by_default_the_letter_names_the_option(holed: pd.DataFrame) -> None:
+def test_by_default_the_message_names_the_option(holed: pd.DataFrame) -> None:
     with pytest.raises(rmm.DataError, match=r'as rmm\.fit\(missing="drop"\) does'):
         prepare(FORMULA, holed)
     with pytest.raises(rmm.DataError, match=r"missing='omit' is not known\. Known: error, drop"):

@@ -111,23 +111,23 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
 
 
 @pytest.mark.parametrize(
-    ("program", "letter"),
+    ("program", "message"),
     [(3, "not int"), ("  \n", "is empty"), ("nowhere.jags", "nowhere.jags: there is no such file"),
      (Path("nowhere"), "there is no such file")],
 )  # fmt: skip
-def test_letters_about_what_is_given(
-    coalitions: pd.DataFrame, program: object, letter: str
+def test_messages_about_what_is_given(
+    coalitions: pd.DataFrame, program: object, message: str
 ) -> None:
-    with pytest.raises(rmm.ProgramError, match=letter):
+    with pytest.raises(rmm.ProgramError, match=message):
         rmm.fit(FORMULA, coalitions, program=program, **JAGS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("monitor", "letter"),
+    ("monitor", "message"),
     [("everything", "Known: structural, summary, or a list"), ([3], "3 is no name")],
 )
-def test_letters_about_monitor(coalitions: pd.DataFrame, monitor: Any, letter: str) -> None:
-    with pytest.raises(rmm.BackendError, match=letter):
+def test_messages_about_monitor(coalitions: pd.DataFrame, monitor: Any, message: str) -> None:
+    with pytest.raises(rmm.BackendError, match=message):
         rmm.fit(FORMULA, coalitions, monitor=monitor, **JAGS)
 
 

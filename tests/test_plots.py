@@ -1,4 +1,4 @@
-"""Plots: figures with the axes, titles and artists they promise, and letters for wrong names.
+"""Plots: figures with the axes, titles and artists they promise, and messages for wrong names.
 
 Fits come from the fake backend: what is drawn does not depend on what it means.
 """
@@ -220,7 +220,7 @@ def test_many_members_of_a_group_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "letter"),
+    ("ask", "message"),
     [
         (lambda f: f.plot("trace"), "Unknown kind of plot 'trace'.* Known: draws, forest"),
         (lambda f: f.plot("variable"), "Unknown kind of plot"),
@@ -236,8 +236,8 @@ def test_many_members_of_a_group_do_not_overlap() -> None:
         (lambda f: f.plot_weights("groups", block=2), "1 mm.. blocks; 2 was asked"),
     ],
 )
-def test_letters(fit: rmm.Fit, ask: Any, letter: str) -> None:
-    with pytest.raises(rmm.RmmError, match=letter):
+def test_messages(fit: rmm.Fit, ask: Any, message: str) -> None:
+    with pytest.raises(rmm.RmmError, match=message):
         ask(fit)
 
 

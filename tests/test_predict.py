@@ -179,7 +179,7 @@ LETTERS = [
 
 
 @pytest.mark.parametrize(("change", "error", "words"), LETTERS, ids=lambda v: str(v)[:24])
-def test_letters_about_new_tables(
+def test_messages_about_new_tables(
     governments: pd.DataFrame, change: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     fit = faked(
@@ -203,7 +203,7 @@ def test_ids_are_the_same_in_columns_of_categories(governments: pd.DataFrame) ->
             pd.testing.assert_frame_equal(fit.predict(table, "linear"), plain)
 
 
-def test_letters_about_what_was_not_kept(governments: pd.DataFrame) -> None:
+def test_messages_about_what_was_not_kept(governments: pd.DataFrame) -> None:
     formula = "y ~ 1 + z + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)"
     fit = faked(formula, governments, monitor="structural")
     with pytest.raises(rmm.BackendError, match=r'`u_l1` was not kept.*monitor="summary"'):

@@ -235,7 +235,7 @@ def test_a_method_without_usable_fits_is_missing_not_zero(study: Path) -> None:
     assert shown.loc[shown.method == "mm", "rejection"].isna().all()
 
 
-def test_unfinished_study_is_refused_with_a_letter(tmp_path: Path) -> None:
+def test_unfinished_study_is_refused_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"not a finished study: .*performance\.parquet missing"):
         write_report(tmp_path)
 

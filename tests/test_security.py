@@ -28,7 +28,7 @@ import rmm
 from rmm.backends.stan.compile import check_syntax
 from rmm.backends.stan.install import installed_cmdstan, wheel
 from rmm.backends.user_program import check_variables
-from rmm.errors import RmmError, StudyError, letter
+from rmm.errors import RmmError, StudyError, shortened_lines
 from rmm.formula.prior_syntax import read_statement
 from rmm.simulation.memberships.real_tables import read_file
 from rmm.study import load_study
@@ -207,20 +207,20 @@ def test_a_report_replaces_reports_only(tmp_path: Path) -> None:
     assert write_report(folder, tmp_path / "other").is_file()
 
 
-# -- letters ---------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------
 
 
 def test_letters_cannot_command_a_terminal() -> None:
     with pytest.raises(RmmError, match="Unexpected character") as caught:
         rmm.program("y ~ \x1b]0;title\x07 + \x1b[2J")
     assert all(c.isprintable() or c == "\n" for c in str(caught.value))
-    assert letter("a\tb\nc\x1b[31m\u202e\ud800") == "a\tb\nc?[31m??"
+    assert shortened_lines("a\tb\nc\x1b[31m\u202e\ud800") == "a\tb\nc?[31m??"
 
 
 def test_letters_stay_short() -> None:
-    assert len(letter("x" * 10_000)) == 1000
-    assert len(letter("\n".join(["word"] * 10_000))) == 4000
-    assert letter("short") == "short"
+    assert len(shortened_lines("x" * 10_000)) == 1000
+    assert len(shortened_lines("\n".join(["word"] * 10_000))) == 4000
+    assert shortened_lines("short") == "short"
     with pytest.raises(RmmError, match="characters; at most 2,000") as caught:
         read_statement("b_w ~ normal(0, " + "1" * 10_000 + ")")
     assert len(str(caught.value)) < 200
@@ -467,7 +467,7 @@ def test_a_programs_code_holds_our_names_only(coalitions: pd.DataFrame) -> None:
 # -- the command line ------------------------------------------------------------------------
 
 
-def test_the_command_line_answers_hostile_files_with_letters(tmp_path: Path) -> None:
+def test_the_command_line_answers_hostile_files_with_messages(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(LAUGHS)
     done = subprocess.run(

@@ -145,7 +145,7 @@ def test_a_plain_computation_recovers_coefficient_and_exponent() -> None:
         ("variance(x)", {}, "x", r"variance\(x\) with weights that are negative in .* membersh"),
     ],
 )
-def test_letters(variables: str, covariate: Any, weights: str, message: str) -> None:
+def test_messages(variables: str, covariate: Any, weights: str, message: str) -> None:
     with pytest.raises(RecipeError, match=f"(?s){message}"):
         simulate(
             f"y ~ 1 + mm(id(member, group), vars({variables}), fn(w ~ {weights}), RE = FALSE)",

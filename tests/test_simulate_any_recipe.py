@@ -1,4 +1,4 @@
-"""Whatever a recipe says in the shape of the schema: a letter, or data of the right shape."""
+"""Whatever a recipe says in the shape of the schema: a message, or data of the right shape."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def attempt(recipe: dict[str, Any], root: Path) -> pd.DataFrame | None:
-    """The data; None where there is a letter. Parameters that the formula lacks are dropped."""
+    """The data; None where there is a message. Parameters that the formula lacks are dropped."""
     recipe = {**recipe, "parameters": dict(recipe["parameters"])}
     while True:
         try:
@@ -164,7 +164,7 @@ def attempt(recipe: dict[str, Any], root: Path) -> pd.DataFrame | None:
 @settings(max_examples=400, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
 @given(recipe=recipes())
-def test_a_letter_or_data(recipe: dict[str, Any], folder: Path) -> None:
+def test_a_message_or_data(recipe: dict[str, Any], folder: Path) -> None:
     data = attempt(recipe, folder)
     if data is None:
         return
@@ -177,7 +177,7 @@ def test_a_letter_or_data(recipe: dict[str, Any], folder: Path) -> None:
 
 
 def test_many_recipes_come_through(folder: Path) -> None:
-    """The test above is not one of letters alone."""
+    """The test above is not one of messages alone."""
     found: list[bool] = []
 
     @settings(max_examples=150, deadline=None, derandomize=True, database=None,

@@ -270,7 +270,7 @@ def test_parameters_do_not_change_covariates() -> None:
     assert not a["y"].equals(b["y"])
 
 
-# -- letters ---------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------
 
 
 def attempt(**changes: Any) -> None:

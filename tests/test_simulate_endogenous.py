@@ -186,13 +186,13 @@ WRONG: list[tuple[Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("x", "family", "message"), WRONG, ids=[m for *_, m in WRONG])
-def test_letters(x: Any, family: str, message: str) -> None:
+def test_messages(x: Any, family: str, message: str) -> None:
     parameters = {k: v for k, v in NULL.items() if family == "gaussian" or k != "sigma_l2"}
     with pytest.raises(RecipeError, match=rf"covariates\.x\.endogenous.*{message}"):
         simulated({"x": x}, family=family, parameters=parameters)
 
 
-def test_letters_about_columns_common_parts_and_impossible_pairs(tmp_path: Path) -> None:
+def test_messages_about_columns_common_parts_and_impossible_pairs(tmp_path: Path) -> None:
     neighbours = {"kind": "neighbours", "members": 5, "groups_per_member": 4, "mobility": 0.5}
     with pytest.raises(RecipeError, match="given for a column of a table"):
         simulated({"x": {"column": "first", "endogenous": {"u_l1": 0.5}}}, membership=neighbours)

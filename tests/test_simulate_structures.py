@@ -138,7 +138,7 @@ def test_sizes_of_a_real_table(folder: Path) -> None:
         ({"member": "no"}, r"membership\.member: unknown column 'no'"),
     ],
 )
-def test_letters_about_tables(config: dict[str, Any], message: str, folder: Path) -> None:
+def test_messages_about_tables(config: dict[str, Any], message: str, folder: Path) -> None:
     with pytest.raises(RecipeError, match=message):
         drawn(folder, **config)
 
@@ -152,7 +152,7 @@ def test_letters_about_tables(config: dict[str, Any], message: str, folder: Path
         ({}, r"membership\.size\.file: the key is missing"),
     ],
 )
-def test_letters_about_sizes_of_a_table(size: dict[str, Any], message: str, folder: Path) -> None:
+def test_messages_about_sizes_of_a_table(size: dict[str, Any], message: str, folder: Path) -> None:
     config = {"kind": "synthetic", "groups": 9, "members": 9,
               "size": {"distribution": "empirical", **size}}  # fmt: skip
     with pytest.raises(RecipeError, match=message):
@@ -202,7 +202,7 @@ def test_movers_go_either_way_alike() -> None:
         ({"overlap": 1}, r"membership\.overlap: the key does not belong here"),
     ],
 )
-def test_letters_about_neighbours(config: dict[str, Any], message: str) -> None:
+def test_messages_about_neighbours(config: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         prepare_membership({**NEIGHBOURS, **config}, Path())
 

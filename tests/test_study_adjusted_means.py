@@ -179,7 +179,7 @@ def test_products_over_levels_have_no_group_mean(tmp_path: Path) -> None:
         ({"errors": "cluster", "cluster": ["group"]}, r"'group' for one row per group"),
     ],
 )
-def test_letters(method: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_messages(method: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=said):
         cell(tmp_path, **method)
 

@@ -111,7 +111,7 @@ def test_every_prior_that_is_a_distribution_can_be_drawn_from() -> None:
         ({"prior": "gamma(1, 1)", "value": 1}, r"sigma_l1\.value: the key does not belong here"),
     ],
 )
-def test_a_wrong_prior_of_a_truth_is_a_letter(given: dict[str, Any], message: str) -> None:
+def test_a_wrong_prior_of_a_truth_is_a_message(given: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         read_truth_prior("sigma_l1", given, Parameter("sigma_l1", (), "positive", "sd"))
 

@@ -349,7 +349,7 @@ def test_constant_regressors_are_named(tmp_path: Path) -> None:
     assert "b_l2[z], b_l1[x] are collinear, or constant, within strata" in outcome.message
 
 
-def test_default_backends_and_letters(tmp_path: Path) -> None:
+def test_default_backends_and_messages(tmp_path: Path) -> None:
     defaults = {"weibull": "weibull_ml", "cox": "phreg", "condlogit": "clogit"}
     for family, backend in defaults.items():
         assert study(tmp_path, family).methods[0].backend == backend

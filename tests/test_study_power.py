@@ -289,7 +289,7 @@ def test_what_is_never_zero_has_no_power(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_power_gets_a_letter(case: str, tmp_path: Path) -> None:
+def test_bad_power_gets_a_message(case: str, tmp_path: Path) -> None:
     change, match = BAD[case]
     with pytest.raises(StudyError, match=match):
         load(tmp_path, power=CONFIG["power"] | change)

@@ -153,7 +153,7 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
         ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"no hm\(\) with backend glm"),
     ],
 )  # fmt: skip
-def test_letters(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_messages(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=said):
         study(tmp_path, kind="disaggregation", **settings)
 
@@ -218,7 +218,7 @@ def test_every_family_has_the_regression_on_its_own_scale() -> None:
     ("method", "found"),
     [({"backend": None}, "not said"), ({"backend": "regression"}, "'regression'")],
 )
-def test_a_family_without_a_regression_gets_a_letter_and_no_least_squares(
+def test_a_family_without_a_regression_gets_a_message_and_no_least_squares(
     method: dict[str, Any], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(REGRESSIONS, "glm")

@@ -215,7 +215,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("key", BAD)
-def test_bad_targets_get_a_letter(key: str, tmp_path: Path) -> None:
+def test_bad_targets_get_a_message(key: str, tmp_path: Path) -> None:
     value, match = BAD[key]
     stopping = copy.deepcopy(CONFIG["stopping"])
     stopping["targets"][0][key] = value

@@ -1,4 +1,4 @@
-"""Autoregressive member effects: the order of the walks, and the letters about it."""
+"""Autoregressive member effects: the order of the walks, and the messages about it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_ordered_categories_are_times(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "letter"),
+    ("change", "message"),
     [
         (lambda t: t.assign(year=t["x"]), "`year` of ar = year varies within group g000 of `gid`"),
         (
@@ -95,8 +95,8 @@ def test_ordered_categories_are_times(table: pd.DataFrame) -> None:
         (lambda t: t.assign(pid=range(len(t))), "No member of `pid` has two memberships"),
     ],
 )
-def test_letters_about_time(table: pd.DataFrame, change, letter: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(DataError, match=letter):
+def test_messages_about_time(table: pd.DataFrame, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DataError, match=message):
         model_of(change(table))
 
 

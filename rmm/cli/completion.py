@@ -13,7 +13,7 @@ EXAMPLES = """\
 examples:
   rmm completion bash > ~/.local/share/bash-completion/completions/rmm
   rmm completion zsh > ~/.zsh/completions/_rmm      # a folder of your $fpath
-The script is written once and starts no Python; write it anew after an update.
+The script starts no Python. Write it again after an update of rmm.
 """
 
 

@@ -1,4 +1,4 @@
-"""What is installed, which backends run here, what `auto` takes, how to mend what does not."""
+"""What is installed, which engines run here, which one `auto` uses, how to fix the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's letter: `state` is ``"ok"``, ``"missing"`` or ``"broken"``."""
+    """One line of the doctor's report: `state` is ``"ok"``, ``"missing"`` or ``"broken"``."""
 
     subject: str
     state: str

@@ -29,7 +29,7 @@ examples:
 
 def add_doctor(commands: Any) -> None:
     """Declare `rmm doctor`."""
-    doctor = command(commands, "doctor", "what is installed, which backends run, how to mend",
+    doctor = command(commands, "doctor", "what is installed, which engines run, how to fix",
                      _DOCTOR, run_doctor)  # fmt: skip
     doctor.add_argument("--no-fits", action="store_true", help="do not prove backends with a fit")
     doctor.add_argument("--json", action="store_true", help="print JSON")

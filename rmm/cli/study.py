@@ -55,7 +55,7 @@ _REPORT = """\
 examples:
   rmm study report config/studies/quickstart.yaml
   rmm study report config/studies/quickstart.yaml --out elsewhere/
-Writes the report anew from the collected results; Snakemake does so by itself after a run.
+Rebuilds the report from the collected results. Snakemake does this after every run.
 """
 _JUDGE = """\
 examples:
@@ -114,7 +114,7 @@ def add_study(commands: Any) -> None:
                        help="where studies have their folders; default: %(default)s")  # fmt: skip
     judge.add_argument("--criterion", metavar="NAME", help="only this one; default: all")
     judge.add_argument("--out", metavar="PATH", help="write what is printed to a file, too")
-    report = _study_command(below, "report", "write the report anew", _REPORT, run_report)
+    report = _study_command(below, "report", "rebuild the report", _REPORT, run_report)
     report.add_argument("--out", metavar="FOLDER", help="default: report/ in the results folder")
     replay = _study_command(below, "replay", "one replication by its address, data and draws kept",
                             _REPLAY, run_replay)  # fmt: skip
@@ -304,7 +304,7 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         left = progress.words(facts["time_left"]) if missing else "nothing"
         print(f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
               f"at this rate {left} left")  # fmt: skip
-    _print_some("did not end well:", [
+    _print_some("failed or did not converge:", [
         f"{r['fits']:,} {r['status'].replace('_', ' ')}, {r['method']}: {r['message']} "
         f"(first: {r['scenario']}, replication {r['replication']})" for r in facts["reasons"]
     ])  # fmt: skip

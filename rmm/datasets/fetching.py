@@ -88,7 +88,7 @@ def _checked(source: Source, path: Path) -> pd.DataFrame:
     again = f"Remove the file and load the data set again: it comes from\n  {source.address}"
     try:
         frames = read_frames(path)
-    except DataError:  # the letter about the package that reads such files
+    except DataError:  # names the package that reads such files
         raise
     except Exception as problem:
         raise DataError(f"{path} is no file of R: {problem}\n{again}") from problem

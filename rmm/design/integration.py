@@ -122,7 +122,7 @@ class Components:
 
 @dataclass(frozen=True)
 class Shared:
-    """The members of a block who are in several groups, numbered anew; see `Membership`.
+    """The members of a block who are in several groups, numbered again; see `Membership`.
 
     Attributes
     ----------

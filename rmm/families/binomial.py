@@ -12,7 +12,7 @@ from rmm.errors import DataError
 from rmm.families.base import Array, Curvature, Family, Outcome, Values, Widths
 
 _PSEUDO_TRIALS = 4
-_SHOWN = 5  # distinct values that a letter quotes
+_SHOWN = 5  # distinct values that a message quotes
 
 
 def read_binary(label: str, values: Array) -> Array:

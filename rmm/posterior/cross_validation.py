@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import xarray
 
 _SAME = 1e-9  # spread of a log likelihood that is none
-_NAMED = 8  # units named in a letter
+_NAMED = 8  # units that a message names
 _RHAT = 1.05  # of a refit's log likelihood of one unit
 
 

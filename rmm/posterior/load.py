@@ -118,7 +118,7 @@ def _read(path: Path) -> Fit:
         backend=about["backend"],
         settings=Settings(**settings),
     )
-    _ = fit.draws  # of the model's shapes, or a letter
+    _ = fit.draws  # of the model's shapes, or an error
     return fit
 
 

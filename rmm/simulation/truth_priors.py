@@ -1,4 +1,4 @@
-"""True values that are drawn anew for every data set, from priors.
+"""True values that are drawn from priors for every data set.
 
 The notation is that of `rmm.fit`; the random numbers come from NumPy's own samplers, written here
 once more, so that a prior which programs write wrongly shows in calibration.

@@ -1,4 +1,4 @@
-"""The user's table: reading it, and the letters about what is wrong with it."""
+"""The user's table: reading it, and the errors about what is wrong with it."""
 
 from __future__ import annotations
 

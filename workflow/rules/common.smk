@@ -68,7 +68,7 @@ def study_file(named):
 config["study"] = study_file(config["study"]).as_posix()
 
 
-def letter(call, *arguments, **more):
+def checked(call, *arguments, **more):
     """Call; a mistake of the user's ends Snakemake with its message, and without a traceback."""
     try:
         return call(*arguments, **more)
@@ -76,7 +76,7 @@ def letter(call, *arguments, **more):
         raise WorkflowError(str(error)) from None
 
 
-STUDY = letter(load_study, config["study"], size=config["size"])
+STUDY = checked(load_study, config["study"], size=config["size"])
 FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
 
 
@@ -87,16 +87,16 @@ def jobs():
     Planning reads the metadata of each batch that exists. Every job on a cluster reads this
     file: only the run itself, and the job that collects, ask for the plan.
     """
-    return letter(plan, STUDY, Path(FOLDER))
+    return checked(plan, STUDY, Path(FOLDER))
 
 
 def most_jobs():
     """All jobs that there may be, whatever `stopping` will decide."""
-    return letter(plan, STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else jobs()
+    return checked(plan, STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else jobs()
 
 
 if workflow.is_main_process:
-    letter(check_models, STUDY)  # a prior of no parameter would make every fit fail
+    checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
 
 # What collection, measures and report depend on besides the fits.
@@ -177,7 +177,7 @@ onstart:
     watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
     watch.begin()
     RUN.append(progress.follow(watch))
-    RUN.append(functools.partial(end_run, letter(begin_run, STUDY, Path(FOLDER))))
+    RUN.append(functools.partial(end_run, checked(begin_run, STUDY, Path(FOLDER))))
 
 
 onsuccess:

@@ -20,7 +20,7 @@ rule compile:
 # Simulates and fits a batch of replications in one process; nothing but the estimates is kept,
 # as the data of a replication follow from its address. A fit depends on the content of its
 # scenario (the id in the path) and of its method (params), and on no file's time: a change
-# elsewhere in the study file, or a program compiled anew, repeats nothing.
+# elsewhere in the study file, or a recompiled program, repeats nothing.
 rule fit:
     input:
         ancient(compiled),

@@ -89,7 +89,7 @@ def find_members(block: MemberBlock, frame: pd.DataFrame, groups: Units, kinds: 
     frame : (M, ...) frame in canonical order
     groups : Units
     kinds : int
-        Number of kinds of members in the formula, for the letter.
+        Number of kinds of members in the formula, for the error message.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """What to try when draws cannot be trusted: rules, one row each, from what a fit shows.
 
-A rule looks at a fit and says, in a short letter, which parameter is the problem, what that means
+A rule looks at a fit and says, in a short message, which parameter is the problem, what that means
 in this model and what to do; or it says nothing.
 """
 
@@ -243,7 +243,7 @@ def _wide_prior(evidence: Evidence, b_w: str, scales: Array) -> bool:
 
 
 def chains_apart(evidence: Evidence) -> str | None:
-    """Chains in different places: more draws do not mend it."""
+    """Chains in different places: more draws do not help."""
     d = evidence.diagnostics
     if not _APART < d.max_rhat < math.inf:
         return None

@@ -80,7 +80,7 @@ def some_draws(draws: Draws, rows: slice) -> dict[str, Array]:
 
 
 def need(draws: Draws, name: str, why: str) -> Array:
-    """Draws of a parameter, or the letter about a fit that did not keep it."""
+    """Draws of a parameter; an error where the fit did not keep it."""
     if name not in draws:
         raise BackendError(
             f'`{name}` was not kept, and {why} needs it. Fit again with monitor="summary" '

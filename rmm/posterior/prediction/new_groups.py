@@ -144,7 +144,7 @@ def _outcome_parts(
 def _same_kinds(
     formula: Formula, fitted: pd.DataFrame, frame: pd.DataFrame, used: tuple[str, ...]
 ) -> pd.DataFrame:
-    """The new columns with the fit's types; letters where that cannot be."""
+    """The new columns with the fit's types; errors where that cannot be."""
     ids, categories = id_columns(formula), _term_columns(formula)
     groups = {block.group for block in formula.members}  # new ones need not look like the fit's
     out = frame.copy(deep=False)

@@ -90,7 +90,7 @@ def _check_around(name: str, one: Mapping[str, Any], config: Mapping[str, Any]) 
             key, f"{other!r} is a {config[other].get('level')} covariate, {name!r} a {one['level']}"
         )
     if not one.get("redraw", True) and config[other].get("redraw", True):
-        raise RecipeError(key, f"{other!r} is drawn anew and {name!r} once")
+        raise RecipeError(key, f"{other!r} is drawn for each data set and {name!r} once")
 
 
 def _check_correlation(name: str, one: Mapping[str, Any], config: Mapping[str, Any]) -> None:

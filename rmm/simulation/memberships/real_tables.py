@@ -20,7 +20,7 @@ def read_file(key: str, file: str, root: Path, ids: Collection[str] = ()) -> pd.
     Parameters
     ----------
     key : str
-        Path of the key that names the file, for letters.
+        Path of the key that names the file, for error messages.
     file : str
         A file that `rmm.fit` reads; relative to `root`.
     ids : collection of str

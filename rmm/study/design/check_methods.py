@@ -1,4 +1,4 @@
-"""The methods of a study file, checked: every mistake is a letter before the first job starts."""
+"""The methods of a study file, checked before the first job starts."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ def _check_file_name(file: Path, file_errors: StudyFileErrors) -> None:
         raise file_errors.about(
             "its name",
             f"{file.stem!r}",
-            "at most 100 file_errors, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
+            "at most 100 letters, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
             "digit or `_`",
         )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rmm.study.files.parquet import ESTIMATES, all_columns, check_columns, letter
+from rmm.study.files.parquet import ESTIMATES, all_columns, check_columns, readable_file
 
 
 class EstimatesFile:
@@ -66,7 +66,7 @@ class EstimatesFile:
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
         with (
-            letter(self.path, "it is collected again, and no fit repeated"),
+            readable_file(self.path, "it is collected again, and no fit repeated"),
             self.path.open("rb") as source,  # Arrow takes every path to be UTF-8
             pq.ParquetFile(source, page_checksum_verification=True) as file,
         ):

@@ -201,7 +201,7 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
 
 
 @contextmanager
-def letter(path: Path, again: str = "only this batch is recomputed") -> Iterator[None]:
+def readable_file(path: Path, again: str = "only this batch is recomputed") -> Iterator[None]:
     """Say which file it is that cannot be read, and what happens if it is deleted."""
     try:
         yield
@@ -234,7 +234,7 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     with (
-        letter(path),
+        readable_file(path),
         path.open("rb") as source,  # Arrow takes every path to be UTF-8
         pq.ParquetFile(source, page_checksum_verification=True) as file,
     ):

@@ -27,7 +27,7 @@ _AT_ONCE = 200  # files whose fits are in memory at a time
 
 @dataclass(frozen=True)
 class Reason:
-    """Why fits of a method did not end well, how many, and the first of them to be replayed."""
+    """Why fits of a method failed or did not converge, how many, and the first one to replay."""
 
     method: str
     status: str

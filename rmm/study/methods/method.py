@@ -25,7 +25,7 @@ CLASSICAL = (*REGRESSIONS, BY_FAMILY)
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
 ENGINES = ("jags", "stan", "laplace")
-#: For tests of studies; no letter names it.
+#: For tests of studies; no message names it.
 FAKE = "fake"
 
 

@@ -280,7 +280,7 @@ def _convergence(study: Study) -> str:
 
 _FAILURES = """\
 Every fit ends as one of `ok`, `not_converged`, `failed` (an error) or `timeout`, and is kept with
-its message. No replication is drawn anew, no fit is repeated with other settings, and none leaves
+its message. No replication is drawn again, no fit is repeated with other settings, and none leaves
 the count of fits that were started. Usable fits are those that end `ok`; the numbers of the others
 stand beside every measure. A method without usable fits in a scenario has no value there, never 0.
 

@@ -1,7 +1,7 @@
 """Finished fits of a batch that is still running, on disk: a kill loses the fit under way.
 
 A batch keeps what it has in one file, ``.parts/<first>-<last>.<settings>.parquet`` beside its own:
-written anew after every fit that took long, and every few seconds where fits are short, always by
+rewritten after every fit that took long, and every few seconds where fits are short, always by
 renaming, so that what is there can be read. Fits since then stand in a journal beside it, one line
 each. A batch that starts takes up whatever of its replications such files hold, also those of
 another batch size. The names hold the hash of seed and method, and the file its metadata: fits of

@@ -1,4 +1,4 @@
-"""Fits that did not end well: their share by method and scenario, the worst first."""
+"""Failed and unconverged fits: their share by method and scenario, the worst first."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BarPanel:
 
 
 def endings(results: Results) -> list[Chart]:
-    """The figure, if any fit did not end well."""
+    """The figure, if any fit failed or did not converge."""
     fits = results.fits.merge(results.scenarios, on="scenario", how="left")
     found: list[tuple[float, Bar]] = []
     for (_, method), part in fits.groupby(["scenario", "method"], sort=False):
@@ -75,6 +75,6 @@ def _chart(bars: Sequence[Bar]) -> Chart:
     statuses = [s for s in _WORDS if any(s == status for bar in kept for status, _ in bar.shares)]
     keys = tuple(Key(status, _WORDS[status]) for status in statuses)
     return Chart(
-        "endings", "Fits that did not end well", caption, "computation", (BarPanel(kept),),
+        "endings", "Failed and unconverged fits", caption, "computation", (BarPanel(kept),),
         "Per cent of fits", "", keys, (4.6, 0.6 + 0.36 * len(kept)), 1,
     )  # fmt: skip

@@ -68,7 +68,7 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-#: More fits than this share that did not end well are marked.
+#: A larger share of failed and unconverged fits is marked.
 ALARM = 0.05
 
 

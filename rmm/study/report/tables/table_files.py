@@ -39,7 +39,7 @@ def _plain(value: Any) -> Any:
 
 
 def no_formula(text: str) -> str:
-    """Text that a spreadsheet takes for text: a label may be a stranger's, such as `=1+1`.
+    """Text that a spreadsheet takes for text: a label may be untrusted, such as `=1+1`.
 
     An apostrophe before it is what spreadsheets themselves write; numbers never get one.
     """

@@ -78,7 +78,7 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
 
 
 def messages(results: Results, most: int = 12) -> list[dict[str, str]]:
-    """The most frequent messages of fits that did not end well, with an address to replay."""
+    """The most frequent messages of failed and unconverged fits, with one to replay."""
     fits = results.fits
     bad = fits[(fits["status"] != "ok") & fits["message"].notna() & (fits["message"] != "")]
     rows = []
