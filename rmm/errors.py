@@ -125,6 +125,9 @@ class BackendTimeout(BackendError):
 class StudyError(RmmError):
     """A study file is wrong; the message names the file, the key path and what is allowed."""
 
+    #: Line of the file; 0 where it is not known.
+    line = 0
+
 
 class ConvergenceWarning(UserWarning):
     """The draws of a fit must not be trusted yet."""

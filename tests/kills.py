@@ -69,7 +69,8 @@ def parts(out: Path) -> list[Path]:
 JOB = """
 import sys
 from pathlib import Path
-from rmm.study import checkpoints, load_study, plan, run_batch
+from rmm.study import load_study, plan, run_batch
+from rmm.study.run import checkpoint as checkpoints
 from rmm.study.run.log import logged
 
 study, out = load_study(sys.argv[1]), Path(sys.argv[2])

@@ -73,7 +73,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
-            if "jags_worker.py" in " ".join(child.cmdline()):
+            if "jags/worker.py" in " ".join(child.cmdline()):
                 found.append(child)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -380,8 +380,8 @@ def test_a_signal_to_the_parent_alone_leaves_no_process(number: int) -> None:
 def test_a_fork_of_the_parent_does_not_keep_workers_alive() -> None:
     script = (
         "import os, sys, time\n"
-        "from rmm.backends import jags_pool\n"
-        "w = jags_pool.acquire(1)\n"
+        "from rmm.backends.jags import worker_pool\n"
+        "w = worker_pool.acquire(1)\n"
         "print(w[0].process.pid, flush=True)\n"
         "if os.fork() == 0:\n    time.sleep(60)\n    os._exit(0)\n"
         "os._exit(0)\n"

@@ -41,7 +41,7 @@ WITH_EXAMPLES = [
     "rmm.fitting.pipeline",
     "rmm.formula.prior_syntax",
     "rmm.posterior.compare",
-    "rmm.posterior.fit",
+    "rmm.posterior.fit_tables",
     "rmm.posterior.posterior_methods",
     "rmm.posterior.prediction.predictive_checks",
     "rmm.posterior.prior_draws",

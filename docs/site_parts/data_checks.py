@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from site_parts.letters import PACKAGE, letters, parsed, shown, texts
 from site_parts.tables import table
 
-#: Topic -> modules whose messages about data it holds, in the order of the page.
+#: Topic -> modules, or packages, whose messages about data it holds, in the order of the page.
 TOPICS = {
-    "Files": ("data_files", "csv_files", "r_files"),
-    "Tables and columns": ("tables", "table_checks", "columns", "recipe"),
-    "Wide tables": ("reshaping",),
-    "Members, groups and nesting units": ("grouping", "units", "walks"),
-    "Missing values": ("missing",),
-    "Outcomes": ("outcomes", "families"),
-    "Predictors": ("encoding", "bases", "table_constants", "identification", "design", "levels",
-                   "model", "random_slopes"),
-    "Weights": ("memberships", "weight_faults", "weight_location", "member_features",
-                "group_sizes"),
-    "New groups": ("new_groups",),
-}  # fmt: skip
+    "Files": ("tables.data_files", "tables.csv_files", "tables.rdata"),
+    "Tables and columns": (
+        "tables.read",
+        "tables.plain_columns",
+        "design.rows.table_checks",
+        "design.recipe",
+    ),
+    "Wide tables": ("tables.wide_to_long",),
+    "Members, groups and nesting units": (
+        "design.rows.group_rows",
+        "design.rows.units",
+        "design.members.random_walks",
+    ),
+    "Missing values": ("design.rows.missing_values",),
+    "Outcomes": ("design.columns.outcome", "families"),
+    "Predictors": (
+        "design.columns.encode",
+        "design.columns.predictor_levels",
+        "design.columns.random_slopes",
+        "design.columns.table_constants",
+        "design.design",
+        "design.identifiability",
+        "design.prepare",
+        "formula.column_bases",
+    ),
+    "Weights": (
+        "design.members.memberships",
+        "design.members.feature_values",
+        "design.priors.group_sizes",
+        "design.weights",
+    ),
+    "New groups": ("posterior.prediction.new_groups",),
+}
 #: Modules whose messages are about arguments, saved fits and other files, not about a table.
-OTHERS = ("advice", "blocks", "checks", "comparison", "conditional", "crossvalidation", "datasets",
-          "fitted", "prior_places", "simulation", "storage")  # fmt: skip
+OTHERS = (
+    "datasets",
+    "design.priors.places",
+    "formula.mm_hm",
+    "posterior",
+    "simulation",
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +94,12 @@ def error_calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
 
 def topic_of(module: str) -> str | None:
     """The topic of a module, or None where its messages are not about a table."""
-    first = module.split(".")[0]
-    return next((topic for topic, modules in TOPICS.items() if first in modules), None)
+    return next((topic for topic, names in TOPICS.items() if is_in(module, names)), None)
+
+
+def is_in(module: str, names: Iterable[str]) -> bool:
+    """Whether a module is one of some modules and packages, or in one of them."""
+    return any(module == name or module.startswith(f"{name}.") for name in names)
 
 
 def has_words(text: str) -> bool:

@@ -13,7 +13,7 @@ from site_parts.tables import table
 
 PACKAGE = Path(rmm.__file__).parent
 #: Module that gives a warning -> file and function that has its text.
-WRITTEN_BY = {"rmm.posterior.fit": ("posterior/diagnostics/advice.py", "flat_weights")}
+WRITTEN_BY = {"rmm.posterior.fit_tables": ("posterior/diagnostics/advice.py", "flat_weights")}
 CLASSES = ("ConvergenceWarning", "SpecificationWarning")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rmm.errors import StudyError
 from rmm.simulation.schema import Mistake, dereferenced, mistakes, schema
-from rmm.study.files.messages import StudyFileError, StudyFileErrors, shown
+from rmm.study.files.messages import StudyFileErrors, shown
 from rmm.study.files.yaml_files import Problem, load_yaml
 
 _TYPES = {
@@ -65,7 +65,7 @@ def key_path(path: Sequence[Any]) -> str:
     return out
 
 
-def _error(mistake: Mistake, file_errors: StudyFileErrors) -> StudyFileError:
+def _error(mistake: Mistake, file_errors: StudyFileErrors) -> StudyError:
     key, value, allowed = key_path(mistake.path), mistake.value, mistake.allowed
     if mistake.rule == "additionalProperties":
         return file_errors.name(key, "known key", value, allowed)

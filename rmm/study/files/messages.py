@@ -13,14 +13,6 @@ from rmm.errors import RmmError, StudyError, close_names
 from rmm.simulation import RecipeError
 
 
-class StudyFileError(StudyError):
-    """An error about one key of a study file, whose `line` is 0 where it is not known."""
-
-    def __init__(self, text: str, line: int = 0) -> None:
-        super().__init__(text)
-        self.line = line
-
-
 @dataclass(frozen=True)
 class StudyFileErrors:
     """Writes errors about one file, and collects those after which checking can go on.
@@ -39,22 +31,24 @@ class StudyFileErrors:
     file: Path
     context: str = ""
     lines: Mapping[str, int] = field(default_factory=dict)
-    found: dict[tuple[str, ...], StudyFileError] = field(default_factory=dict)
+    found: dict[tuple[str, ...], StudyError] = field(default_factory=dict)
 
     def within(self, context: str) -> StudyFileErrors:
         """The same with another context."""
         return replace(self, context=context)
 
-    def about(self, key: str, found: str, allowed: str = "") -> StudyFileError:
+    def about(self, key: str, found: str, allowed: str = "") -> StudyError:
         """An error about one key; `found` and `allowed` are sentences without full stop."""
         line = self._line(key)
         place = f"{self.file}:{line}" if line else f"{self.file}"
         place += f": {key or 'the file'}" + (f" ({self.context})" if self.context else "")
         lines = [place, f"  found:   {found}"]
         lines += [f"  allowed: {allowed}"] if allowed else []
-        return StudyFileError("\n".join(lines), line)
+        error = StudyError("\n".join(lines))
+        error.line = line
+        return error
 
-    def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyFileError:
+    def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyError:
         """An error about a name that no registry has."""
         text = found if isinstance(found, str) else ""
         close = close_names(text, [str(k) for k in known])
@@ -62,7 +56,7 @@ class StudyFileErrors:
         listed = ", ".join(str(k) for k in known) or "none"
         return self.about(key, f"{found!r}, which is no {what}{hint}", listed)
 
-    def convert(self, key: str, error: RmmError) -> StudyFileError:
+    def convert(self, key: str, error: RmmError) -> StudyError:
         """An error of the formula language or the simulator, with the file's name."""
         if isinstance(error, RecipeError):
             return self.about(error.key, error.problem, error.allowed.removeprefix("Allowed: "))
@@ -77,7 +71,7 @@ class StudyFileErrors:
         """
         try:
             yield
-        except StudyFileError as error:
+        except StudyError as error:
             place, *rest = str(error).split("\n")
             self.found.setdefault((re.sub(r" \(.*\)$", "", place), *rest), error)
 
