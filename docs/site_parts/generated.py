@@ -13,7 +13,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from site_parts import api, command_line, data_checks, language, letters, study_keys
+from site_parts import api, command_line, data_checks, language, study_keys, warning_texts
 
 WRITERS: dict[str, Callable[[], str]] = {
     "study-keys": study_keys.tables,
@@ -25,7 +25,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "bases": language.bases,
     "prior-families": language.prior_families,
     "plots": language.plots,
-    "warnings": letters.warnings_table,
+    "warnings": warning_texts.warnings_table,
     "data-checks": data_checks.data_checks,
     "commands": command_line.commands,
     "cluster": lambda: cluster(),
