@@ -1,4 +1,4 @@
-"""The directive `generated`: a part of a page that is written from the code when it is built.
+"""The directive `generated`: a part of a page that is generated from the code in each build.
 
 ```{generated} study-keys
 ```
@@ -34,18 +34,18 @@ WRITERS: dict[str, Callable[[], str]] = {
 
 
 def cluster() -> str:
-    """The page on clusters, where it is there."""
+    """Return a link to the page on clusters, if it exists."""
     there = (Path(__file__).parents[1] / "cluster.md").exists()
     return "```{toctree}\n:maxdepth: 1\n\n/cluster\n```" if there else ""
 
 
 class Generated(SphinxDirective):
-    """Markdown of the named writer, in place of the directive."""
+    """Replace the directive by the Markdown of the named writer."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Parse what the writer gives, with sections."""
+        """Parse the Markdown, including sections."""
         name = self.arguments[0]
         if name not in WRITERS:
             raise self.error(f"Nothing is generated as {name!r}. Known: {', '.join(WRITERS)}.")
