@@ -1,4 +1,4 @@
-"""The documentation: its code runs and prints what it shows, and nothing is left out."""
+"""The documentation: its code runs, its output is right, and it covers all public names."""
 
 from __future__ import annotations
 
@@ -101,6 +101,39 @@ def test_a_page_that_is_wrong_is_found(code: str, tmp_path: Path) -> None:
     page.write_text(code)
     with pytest.raises(pages.PageError, match=r"page\.md"):
         list(pages.run(page, tmp_path / "folder"))
+
+
+#: Words and phrases with a meaning of our own, which readers would have to learn.
+COINED = re.compile(
+    r"\b(?:mend(?:s|ed|ing)?|anew|strangers?|did not end well|holds nobody up|as they stand)\b"
+    r"|(?<!ASCII )\bletters?\b",
+    re.IGNORECASE,
+)
+WRITTEN = sorted(
+    [*ROOT.glob("*.md"), ROOT / "config" / "README.md", ROOT / "benchmarks" / "README.md",
+     *DOCS.rglob("*.md")]
+)  # fmt: skip
+
+
+def prose(path: Path) -> str:
+    """Text of a page without code blocks, whose output is that of the package; on one line."""
+    text = re.sub(r"^```(?!\{).*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_pages_have_no_words_of_our_own(path: Path) -> None:
+    assert [found[0] for found in COINED.finditer(prose(path))] == []
+
+
+def test_words_of_our_own_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "It gets a\nletter that\nis short. Draw anew, mend it.\n```text\nanew\n```\nFits that did\n"
+        "not end well. A stranger's file, taken as they stand, holds nobody up.\n"
+        "ASCII letters and amendments are fine.\n"
+    )
+    assert len(COINED.findall(prose(page))) == 7
 
 
 def classes() -> set[str]:

@@ -4,7 +4,7 @@
 
 * ``python`` blocks share a namespace, ``sh`` blocks run in the same folder.
 * A ``text`` block directly after one of them shows its output.
-* Comments above a block change how it is handled: ``<!-- file: NAME -->`` writes the block to a file,
+* Comments above a block change how it is handled: ``<!-- file: NAME -->`` writes it to a file,
   ``<!-- raises: CLASS -->`` and ``<!-- warns: CLASS -->`` expect an error or a warning,
   ``<!-- not run: REASON -->`` skips the block.
 * ``<!-- long -->`` at the top of a page: its test has the marker `docs`.
@@ -67,7 +67,7 @@ def is_long(text: str) -> bool:
 
 
 def run(path: Path, folder: Path) -> Iterator[tuple[Block, str, Block | None]]:
-    """Run a page in `folder`. Yield each block that runs, its output, and the block with its output.
+    """Run a page in `folder`. Yield each block that runs, its output, and the block shown.
 
     Raises
     ------
@@ -141,9 +141,9 @@ def _python(block: Block, names: dict[str, Any], path: Path) -> str:
 def differences(printed: str, shown: str) -> str:
     """Describe the differences between an output and the block of a page that shows it.
 
-    The text is empty if there are none. Words must be the same. Numbers may differ by 0.05 or 20%, to
-    allow for rounding, times and speed of other machines; other tests check results of models. A line
-    of dots matches any lines.
+    The text is empty if there are none. Words must be the same. Numbers may differ by 0.05 or 20%,
+    to allow for rounding, times and speed of other machines; other tests check results of models. A
+    line of dots matches any lines.
     """
     if "\n...\n" in shown:
         head, _, tail = shown.partition("\n...\n")
