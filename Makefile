@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS)
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 
-# The marker holds the folder it was made for: a copied or moved .venv is rebuilt.
+# The marker has the folder of the environment: a copied or moved .venv is built again.
 ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
@@ -84,7 +84,7 @@ test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (lo
 bench: $(ENV) ## our two engines beside a JAGS program in the style of R's bml (long)
 	$(PY) benchmarks/peers.py
 
-# Rebuild everything: pages quote the code, and Sphinx looks at the pages only.
+# From scratch: pages have parts generated from the code, which Sphinx does not watch.
 docs: $(ENV) ## build the documentation into build/docs, strictly; open build/docs/index.html
 	rm -rf build/docs
 	$(PY) -m sphinx -W --keep-going -q -b html docs build/docs

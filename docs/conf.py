@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # `site_parts`, what is ours in the build
+sys.path.insert(0, str(Path(__file__).parent))  # `site_parts`, our extensions
 
 import rmm
 
@@ -30,22 +30,22 @@ myst_heading_anchors = 4
 
 default_role = "py:obj"
 add_module_names = False
-autodoc_typehints = "none"  # the docstrings say them in words
+autodoc_typehints = "none"  # docstrings describe types in words
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
-napoleon_use_ivar = True  # fields of data classes, which are attributes too
+napoleon_use_ivar = True  # fields of data classes are attributes, too
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rmm"
-html_context = {"default_mode": "auto"}  # light or dark, as the system is
+html_context = {"default_mode": "auto"}  # light or dark, as in the system settings
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_domain_indices = False  # the index has all names
 html_show_sourcelink = False
-html_sidebars = {"index": [], "benchmarks": []}  # pages without others beside them
+html_sidebars = {"index": [], "benchmarks": []}  # pages without siblings
 html_theme_options = {
     "logo": {"text": "rmm"},
     "navbar_align": "left",

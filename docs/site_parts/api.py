@@ -1,4 +1,4 @@
-"""The reference of Python names: everything that `__all__` of a public module lists."""
+"""The reference of Python names: all names in `__all__` of the public modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = {
     "studies": ("rmm.study",),
     "engines": ("rmm.backends",),
 }
-#: What helps to read results and stands below these modules.
+#: Other useful names below these modules.
 MORE = {
     "fitting": (
         "rmm.formula.prior_syntax.read_priors",
@@ -38,18 +38,18 @@ ERRORS = "rmm.errors"  # on a page of their own, with examples
 
 
 def names(page: str) -> list[str]:
-    """Dotted names of a page, those of errors and of plain values left out."""
+    """Return the dotted names of a page, without errors and plain values."""
     found = []
     for module in PAGES[page]:
         loaded = import_module(module)
         for name in loaded.__all__:
             value = getattr(loaded, name)
             known = (isclass(value) or isfunction(value)) and not _error(value)
-            # What `rmm` takes from simulation stands on the page of simulation.
+            # Names of simulation are on the page of simulation.
             elsewhere = module == "rmm" and value.__module__.startswith("rmm.simulation")
             if known and not elsewhere:
                 found.append(f"{module}.{name}")
-    # What is called stands before what it gives.
+    # Functions first, then the classes that they return.
     found.sort(
         key=lambda name: isclass(
             getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
@@ -59,7 +59,7 @@ def names(page: str) -> list[str]:
 
 
 def values(page: str) -> list[str]:
-    """Registries and other values of a page."""
+    """Return registries and other values of a page."""
     out = []
     for module in PAGES[page]:
         loaded = import_module(module)
@@ -75,7 +75,7 @@ def _error(value: object) -> bool:
 
 
 def write(page: str) -> str:
-    """Directives of autodoc for the names of a page."""
+    """Return autodoc directives for the names of a page."""
     parts = []
     for name in names(page):
         module, _, last = name.rpartition(".")

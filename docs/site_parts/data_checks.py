@@ -1,63 +1,34 @@
-"""All checks of a user's table, found in the source by their messages."""
+"""All checks of a user's table, read from the messages in the source."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from site_parts.letters import PACKAGE, letters, parsed, shown, texts
 from site_parts.tables import table
+from site_parts.warning_texts import PACKAGE, parsed, shown, texts, warning_texts
 
-#: Topic -> modules, or packages, whose messages about data it holds, in the order of the page.
+#: Topic -> modules and packages with its messages, in the order of the page. The longest name wins.
 TOPICS = {
     "Files": ("tables.data_files", "tables.csv_files", "tables.rdata"),
-    "Tables and columns": (
-        "tables.read",
-        "tables.plain_columns",
-        "design.rows.table_checks",
-        "design.recipe",
-    ),
+    "Tables and columns": ("tables", "design.rows.table_checks", "design.recipe"),
     "Wide tables": ("tables.wide_to_long",),
-    "Members, groups and nesting units": (
-        "design.rows.group_rows",
-        "design.rows.units",
-        "design.members.random_walks",
-    ),
+    "Members, groups and nesting units": ("design.rows", "design.members.random_walks"),
     "Missing values": ("design.rows.missing_values",),
     "Outcomes": ("design.columns.outcome", "families"),
-    "Predictors": (
-        "design.columns.encode",
-        "design.columns.predictor_levels",
-        "design.columns.random_slopes",
-        "design.columns.table_constants",
-        "design.design",
-        "design.identifiability",
-        "design.prepare",
-        "formula.column_bases",
-    ),
-    "Weights": (
-        "design.members.memberships",
-        "design.members.feature_values",
-        "design.priors.group_sizes",
-        "design.weights",
-    ),
+    "Predictors": ("design", "formula"),
+    "Weights": ("design.members", "design.weights", "design.priors"),
     "New groups": ("posterior.prediction.new_groups",),
 }
-#: Modules whose messages are about arguments, saved fits and other files, not about a table.
-OTHERS = (
-    "datasets",
-    "design.priors.places",
-    "formula.mm_hm",
-    "posterior",
-    "simulation",
-)
+#: Modules and packages whose messages are about arguments, saved fits and other files.
+OTHERS = ("datasets", "posterior", "simulation")
 
 
 @dataclass(frozen=True)
 class Check:
-    """A message about data, with `...` for what differs: an error, or a warning."""
+    """A message about data, with `...` for variable parts: an error, or a warning."""
 
     text: str
     module: str
@@ -65,21 +36,21 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """All errors and warnings about data, modules in alphabetical order."""
+    """Return all errors and warnings about data."""
     warned = [Check(found.text, found.place.removeprefix("rmm."), warning=True)
-              for found in letters() if found.category == "SpecificationWarning"]  # fmt: skip
+              for found in warning_texts() if found.category == "SpecificationWarning"]  # fmt: skip
     return [*errors(), *warned]
 
 
 def errors() -> Iterator[Check]:
-    """The message of every `DataError` of the package."""
+    """Yield the message of every `DataError` of the package."""
     for call, function, place in error_calls():
         for text in texts(call.args[0], function, parsed(place)):
             yield Check(text, place.removeprefix("rmm."))
 
 
 def error_calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
-    """All calls of `DataError`: the call, the innermost function around it, its module."""
+    """Yield each call of `DataError`, with the innermost function around it and the module."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         place = ".".join(parts).removesuffix(".__init__")
@@ -93,27 +64,35 @@ def error_calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
 
 
 def topic_of(module: str) -> str | None:
-    """The topic of a module, or None where its messages are not about a table."""
-    return next((topic for topic, names in TOPICS.items() if is_in(module, names)), None)
+    """Return the topic of a module, or None if its messages are not about a table.
 
-
-def is_in(module: str, names: Iterable[str]) -> bool:
-    """Whether a module is one of some modules and packages, or in one of them."""
-    return any(module == name or module.startswith(f"{name}.") for name in names)
+    Raises
+    ------
+    KeyError
+        If neither `TOPICS` nor `OTHERS` has the module or a package around it.
+    """
+    topics = {name: topic for topic, names in TOPICS.items() for name in names}
+    known: dict[str, str | None] = {**topics, **dict.fromkeys(OTHERS)}
+    parts = module.split(".")
+    for end in range(len(parts), 0, -1):
+        name = ".".join(parts[:end])
+        if name in known:
+            return known[name]
+    raise KeyError(module)
 
 
 def has_words(text: str) -> bool:
-    """Whether a message has words of its own, and does not only pass on those of a library."""
+    """Return whether a message has words of its own, not only those of a library."""
     return len(text.replace("...", "")) > 8
 
 
 def data_checks() -> str:
-    """A section per topic, a row per message."""
+    """Return a section per topic, with a row per message."""
     parts, found = [], checks()
     for topic in TOPICS:
         rows = [(shown(re.sub(r"(\.{3})+", "...", check.text)),
                  "warning" if check.warning else "error")
                 for check in found
                 if topic_of(check.module) == topic and has_words(check.text)]  # fmt: skip
-        parts += [f"### {topic}", table(("message", "is"), dict.fromkeys(rows))]
+        parts += [f"### {topic}", table(("message", "type"), dict.fromkeys(rows))]
     return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""The directive `generated`: a part of a page that is written from the code when it is built.
+"""The directive `generated`: a part of a page that is generated from the code in each build.
 
 ```{generated} study-keys
 ```
@@ -13,7 +13,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from site_parts import api, command_line, data_checks, language, letters, study_keys
+from site_parts import api, command_line, data_checks, language, study_keys, warning_texts
 
 WRITERS: dict[str, Callable[[], str]] = {
     "study-keys": study_keys.tables,
@@ -25,7 +25,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "bases": language.bases,
     "prior-families": language.prior_families,
     "plots": language.plots,
-    "warnings": letters.warnings_table,
+    "warnings": warning_texts.warnings_table,
     "data-checks": data_checks.data_checks,
     "commands": command_line.commands,
     "cluster": lambda: cluster(),
@@ -34,18 +34,18 @@ WRITERS: dict[str, Callable[[], str]] = {
 
 
 def cluster() -> str:
-    """The page on clusters, where it is there."""
+    """Return a link to the page on clusters, if it exists."""
     there = (Path(__file__).parents[1] / "cluster.md").exists()
     return "```{toctree}\n:maxdepth: 1\n\n/cluster\n```" if there else ""
 
 
 class Generated(SphinxDirective):
-    """Markdown of the named writer, in place of the directive."""
+    """Replace the directive by the Markdown of the named writer."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Parse what the writer gives, with sections."""
+        """Parse the Markdown, including sections."""
         name = self.arguments[0]
         if name not in WRITERS:
             raise self.error(f"Nothing is generated as {name!r}. Known: {', '.join(WRITERS)}.")

@@ -1,13 +1,13 @@
-"""Running the code of a page, block after block, as a reader would.
+"""Run the code of a page, block by block, as a reader would.
 
     python -m site_parts.pages docs/tutorials/space.md     (in docs/; writes what the code prints)
 
-* ``python`` blocks share one set of names, ``sh`` blocks run beside them in the same folder.
-* A ``text`` block that directly follows one of them is what it prints.
-* A comment above a block says what else is true of it: ``<!-- file: NAME -->`` is a file that the
-  page has the reader write, ``<!-- raises: CLASS -->`` and ``<!-- warns: CLASS -->`` what happens,
-  ``<!-- not run: REASON -->`` that it is not run here, and why.
-* ``<!-- long -->`` at the head of a page: its test stands behind the marker `docs`.
+* ``python`` blocks share a namespace, ``sh`` blocks run in the same folder.
+* A ``text`` block directly after one of them shows its output.
+* Comments above a block change how it is handled: ``<!-- file: NAME -->`` writes it to a file,
+  ``<!-- raises: CLASS -->`` and ``<!-- warns: CLASS -->`` expect an error or a warning,
+  ``<!-- not run: REASON -->`` skips the block.
+* ``<!-- long -->`` at the top of a page: its test has the marker `docs`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LENT = ("Snakefile", "config", "workflow")  # what a page finds in its folder: copies
+LENT = ("Snakefile", "config", "workflow")  # copied into the folder of a page
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<key>[a-z ]+): (?P<value>.*?) -->\n+)?"
@@ -38,12 +38,12 @@ _NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?|[-+]?\.\d+", 
 
 
 class PageError(AssertionError):
-    """A block of a page does not do what the page says."""
+    """A block of a page fails, or does not raise or warn as its comment expects."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: its language, its text, the comment above it, and its place in the page."""
+    """A code block: language, text, comment above it, and position in the page."""
 
     language: str
     code: str
@@ -54,7 +54,7 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """Code blocks of a page, in order; directives are not among them."""
+    """Return the code blocks of a page, in order, without directives."""
     return [
         Block(m["language"], m["code"], m["key"] or "", m["value"] or "", m.start(), m.end())
         for m in _FENCE.finditer(text)
@@ -62,17 +62,17 @@ def blocks(text: str) -> list[Block]:
 
 
 def is_long(text: str) -> bool:
-    """Whether the page says that its code takes long."""
+    """Return whether the page is marked as long."""
     return bool(re.search(r"^<!-- long -->$", text, re.MULTILINE))
 
 
 def run(path: Path, folder: Path) -> Iterator[tuple[Block, str, Block | None]]:
-    """Run a page in `folder`: each block that is run, what it printed, and the block that shows it.
+    """Run a page in `folder`. Yield each block that runs, its output, and the block shown.
 
     Raises
     ------
     PageError
-        If a block fails, or does not raise or warn as the page says.
+        If a block fails, or does not raise or warn as its comment expects.
     """
     text = path.read_text(encoding="utf-8")
     found, names = blocks(text), {"__name__": "__main__"}
@@ -139,11 +139,11 @@ def _python(block: Block, names: dict[str, Any], path: Path) -> str:
 
 
 def differences(printed: str, shown: str) -> str:
-    """What differs between an output and what a page shows of it; empty where nothing does.
+    """Describe the differences between an output and the block of a page that shows it.
 
-    Words must be the same. Numbers may differ by 0.05 or a fifth, so that another processor's
-    rounding, another time of day and speed leave a page right: results of models are tested
-    elsewhere. A line of dots stands for any lines.
+    The text is empty if there are none. Words must be the same. Numbers may differ by 0.05 or 20%,
+    to allow for rounding, times and speed of other machines; other tests check results of models. A
+    line of dots matches any lines.
     """
     if "\n...\n" in shown:
         head, _, tail = shown.partition("\n...\n")
@@ -161,7 +161,7 @@ def differences(printed: str, shown: str) -> str:
 
 
 def rewrite(path: Path, figures: Path) -> None:
-    """Write what the code prints into the page, and figures that it saves into `figures`."""
+    """Write the output of the code into the page, and its figures into `figures`."""
     text, changes = path.read_text(encoding="utf-8"), []
     with tempfile.TemporaryDirectory() as folder:
         for _, printed, shown in run(path, Path(folder)):

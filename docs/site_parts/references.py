@@ -1,4 +1,4 @@
-"""Links of the reference that Sphinx does not find, and some that it should not find."""
+"""Links that Sphinx does not resolve, and types that must not become links."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import rmm.errors
 
 
 def leave_words(app: Any, doctree: nodes.document) -> None:
-    """A type that is a plain word, "path", is no link: Sphinx would take any attribute so named."""
+    """Keep types that are plain words, such as "path", from becoming links to attributes."""
     del app
     for node in list(doctree.findall(pending_xref)):
         if node["refdomain"] == "py" and node["reftype"] == "class" and node["reftarget"].islower():
@@ -20,7 +20,7 @@ def leave_words(app: Any, doctree: nodes.document) -> None:
 
 
 def link_errors(app: Any, env: Any, node: pending_xref, text: nodes.Node) -> nodes.Node | None:
-    """Errors and warnings stand on a page of their own."""
+    """Link errors and warnings to their page."""
     del env
     name = node["reftarget"].rpartition(".")[2]
     known = getattr(rmm.errors, name, None)

@@ -15,7 +15,7 @@ Schema = Mapping[str, Any]
 
 
 def tables() -> str:
-    """A section per object of the schema, a row per key."""
+    """Return a section per object of the schema, with a row per key."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     parts = []
     for path, rule in objects(schema, schema, ""):
@@ -24,7 +24,7 @@ def tables() -> str:
 
 
 def objects(rule: Schema, schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
-    """(key path, rule) of everything that has keys: itself, then what stands below its keys."""
+    """Yield (key path, rule) of each object with keys: itself first, then the objects in it."""
     rule = _resolved(rule, schema)
     if "properties" in rule:
         yield path, rule
@@ -38,7 +38,7 @@ def objects(rule: Schema, schema: Schema, path: str) -> Iterator[tuple[str, Sche
 
 
 def _resolved(rule: Schema, schema: Schema) -> Schema:
-    """The rule with what its `$ref` refers to; its own words win."""
+    """Return the rule with its `$ref` resolved; keys of the rule itself take precedence."""
     if "$ref" not in rule:
         return rule
     name = rule["$ref"].rsplit("/", 1)[1]
@@ -50,7 +50,7 @@ def _keys(rule: Schema, schema: Schema) -> str:
     for key, below in rule["properties"].items():
         below = _resolved(below, schema)
         needed = key in rule.get("required", ())
-        default = "required" if needed else _said(below.get("default"))
+        default = "required" if needed else _default(below.get("default"))
         rows.append((f"`{key}`", _type(below), _meaning(below), default))
     return table(("key", "type", "meaning", "default"), rows)
 
@@ -70,27 +70,27 @@ def _type(rule: Schema) -> str:
 
 
 def _meaning(rule: Schema) -> str:
-    said = rule.get("description", "")
+    description = str(rule.get("description", ""))
     choices = rule.get("enum")
     if not choices:
-        return said
-    return f"{said.rstrip('.')}: {', '.join(f'`{choice}`' for choice in choices)}."
+        return description
+    return f"{description} Allowed: {', '.join(f'`{choice}`' for choice in choices)}."
 
 
-def _said(value: Any) -> str:
+def _default(value: Any) -> str:
     return "" if value is None else f"`{json.dumps(value)}`"
 
 
 def measures() -> str:
-    """What each measure is, its estimate and its Monte Carlo error."""
+    """Return a table of measures: meaning, estimate and Monte Carlo error."""
     from rmm.study.measures.measures import MEASURES
 
     rows = [(f"`{row.name}`", *row.formula) for row in MEASURES.values()]
-    return table(("measure", "what it is", "estimate", "Monte Carlo standard error"), rows)
+    return table(("measure", "meaning", "estimate", "Monte Carlo standard error"), rows)
 
 
 def closed_forms() -> str:
-    """Closed forms that a study may name under `reference`."""
+    """Return a table of the closed forms that a study can name under `reference`."""
     from rmm.study.design.closed_forms import CLOSED_FORMS
 
     rows = [(f"`{row.name}`", f"`{row.measure}`", row.source) for row in CLOSED_FORMS.values()]

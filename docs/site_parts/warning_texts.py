@@ -1,4 +1,4 @@
-"""Every warning of the package, found in its source."""
+"""The text of every warning of the package, read from its source."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import rmm
 from site_parts.tables import table
 
 PACKAGE = Path(rmm.__file__).parent
-#: Module that gives a warning -> file and function that has its text.
+#: Module that issues a warning -> file and function that returns its text.
 WRITTEN_BY = {"rmm.posterior.fit_tables": ("posterior/diagnostics/advice.py", "flat_weights")}
 CLASSES = ("ConvergenceWarning", "SpecificationWarning")
 
 
 @dataclass(frozen=True)
-class Letter:
-    """A warning: its class, its text with `...` for what differs, and where it is given."""
+class WarningText:
+    """A warning: its class, its text with `...` for variable parts, and its module."""
 
     category: str
     text: str
@@ -27,29 +27,29 @@ class Letter:
 
 
 def warnings_table() -> str:
-    """A section per class, a row per warning."""
-    found = sorted(letters(), key=lambda letter: (letter.place, letter.text))
+    """Return a section per class, with a row per warning."""
+    found = sorted(warning_texts(), key=lambda one: (one.place, one.text))
     parts = []
     for category in CLASSES:
-        rows = [(shown(letter.text), f"`{letter.place}`")
-                for letter in found if letter.category == category]  # fmt: skip
-        parts += [f"## All of class `{category}`", table(("text", "from"), rows)]
+        rows = [(shown(one.text), f"`{one.place}`")
+                for one in found if one.category == category]  # fmt: skip
+        parts += [f"## All of class `{category}`", table(("message", "module"), rows)]
     return "\n\n".join(parts)
 
 
-def letters() -> Iterator[Letter]:
-    """Every text of every warning."""
+def warning_texts() -> Iterator[WarningText]:
+    """Yield every text of every warning."""
     for call, function, place in calls():
         module = parsed(place)
         for message in _messages(call.args[0], function):
             for text in texts(message, function, module):
                 if text == "..." and place in WRITTEN_BY:
                     text = _returned(*WRITTEN_BY[place])
-                yield Letter(ast.unparse(call.args[1]), text, place)
+                yield WarningText(ast.unparse(call.args[1]), text, place)
 
 
 def _returned(module: str, name: str) -> str:
-    """The text that a function of the package ends with."""
+    """Return the text that a function of the package returns at its end."""
     tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
     function = next(f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name == name)
     last = function.body[-1]
@@ -58,7 +58,7 @@ def _returned(module: str, name: str) -> str:
 
 
 def calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
-    """All calls of `warnings.warn`: the call, its function, its module."""
+    """Yield each call of `warnings.warn`, with its function and module."""
     for path in sorted(PACKAGE.rglob("*.py")):
         place = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for function in ast.walk(parsed(place.removesuffix(".__init__"))):
@@ -70,17 +70,17 @@ def calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
 
 @functools.cache
 def parsed(place: str) -> ast.Module:
-    """The tree of a module of the package, such as ``rmm.tables.read``."""
+    """Return the syntax tree of a module, such as ``rmm.tables.read``."""
     file = PACKAGE.joinpath(*place.split(".")[1:])
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def texts(node: ast.expr, function: ast.FunctionDef, module: ast.Module) -> Iterator[str]:
-    """The texts that a message may have.
+    """Yield the possible texts of a message.
 
-    Where it is an argument of the function, they are those that the module's calls give; where it
-    is a call of another function of the module, those that this one returns.
+    If the message is an argument of the function, these are the values in the module's calls; if it
+    is a call of another function of the module, the values which that function returns.
     """
     arguments = [a.arg for a in function.args.args]
     functions = [f for f in ast.walk(module) if isinstance(f, ast.FunctionDef)]
@@ -106,7 +106,7 @@ def _calls_of(name: str, function: ast.FunctionDef) -> Iterator[ast.Call]:
 
 
 def _messages(node: ast.expr, function: ast.FunctionDef) -> list[ast.expr]:
-    """The message itself, or what a list holds that the call goes through before it goes on."""
+    """Return the message, or all items of the list that the loop around the call goes through."""
     for loop in ast.walk(function):
         if isinstance(loop, ast.For) and ast.unparse(loop.target) == ast.unparse(node):
             adds = f"{ast.unparse(loop.iter)}.append"
@@ -121,7 +121,7 @@ def _messages(node: ast.expr, function: ast.FunctionDef) -> list[ast.expr]:
 
 
 def text_of(node: ast.expr, function: ast.FunctionDef) -> str:
-    """The words of a message; a name is looked up where the function assigns it."""
+    """Return the words of a message; names are replaced by what the function assigns to them."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
@@ -136,5 +136,5 @@ def text_of(node: ast.expr, function: ast.FunctionDef) -> str:
 
 
 def shown(text: str) -> str:
-    """A text as it is in Markdown, without code marks."""
+    """Escape a text for Markdown and remove code marks."""
     return text.replace("`", "").replace("<", "&lt;").replace("*", "\\*")
