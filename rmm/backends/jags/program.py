@@ -5,7 +5,7 @@ block: segments of memberships as slices ``first[j]:last[j]`` with nested indice
 five spellings tried). Gaussian effects have precisions through ``dscaled.gamma``, whose sampler
 mixes several times better than slices of sds; it is wrong for counts and logits, and absent for
 choices, where effects are sds times normals (`Family.jags_standard_effects`). All effects are
-sampled: `integration` is for other languages.
+sampled.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends import feature_data as features
+from rmm.backends.base import Forms
 from rmm.backends.jags import features as jags_features
 from rmm.backends.jags.effects import (
     effect_lines,
@@ -27,10 +28,9 @@ from rmm.backends.jags.effects import (
     standard_node,
     weighted_effects,
 )
-from rmm.backends.jags.priors import Forms, on_precision, prior_lines, tau
+from rmm.backends.jags.priors import on_precision, prior_lines, tau
 from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
 from rmm.design.design import Design, Nesting
-from rmm.design.integration import Integration
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import describe_sizes
 from rmm.design.priors.weight_priors import unit_name
@@ -45,7 +45,7 @@ Array = np.ndarray[Any, Any]
 _COMMENT_COLUMN = 76
 
 
-def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
+def write(spec: ModelSpec, forms: Forms) -> str:
     """Program text; it depends on the model and the families of its priors alone.
 
     Parameters
@@ -71,12 +71,7 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
     return "\n".join(line for section in sections for line in section) + "\n"
 
 
-def data(
-    spec: ModelSpec,
-    design: Design,
-    priors: Mapping[str, Any],
-    integration: Integration | None = None,
-) -> dict[str, Any]:
+def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
     """What the program gets, by its names; indices are 1-based.
 
     Raises
@@ -126,8 +121,8 @@ def initial(
     return out
 
 
-def nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
-    """Initial values of nodes that are no parameters of the model, such as a baseline."""
+def unmodelled_initial(spec: ModelSpec, design: Design) -> dict[str, Any]:
+    """Initial values of nodes that are no parameters of the model, such as a baseline hazard."""
     return spec.family.jags_initial(design.outcome)
 
 
@@ -136,9 +131,7 @@ def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
     return tuple(p.name for p in spec.parameters if forms.get(p.name) != ("fixed",))
 
 
-def engine_options(
-    spec: ModelSpec, forms: Forms, integration: Integration | None = None
-) -> dict[str, Any]:
+def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     """The nodes that must be in a glm block: effects, and coefficients with normal priors.
 
     And what the weights multiply where these are not normalised: the product of a weight's

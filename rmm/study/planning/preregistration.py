@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rmm._version import __version__
+from rmm.backends import find_backend
 from rmm.backends.convergence import PARETO_K_LIMIT
 from rmm.posterior.diagnostics.summary import INNER_LIMIT
 from rmm.study.design.scenarios import PARTS
@@ -251,7 +252,7 @@ def _gate(method: Method) -> str:
     """When a fit of a method counts as converged."""
     gate, chains = method.config["gate"], method.config["sampler"]["chains"]
     wanted = f"{gate['ess_per_chain'] * chains:g}"
-    if method.backend == "laplace":
+    if find_backend(method.backend).weighted_draws:
         return (
             f"the effective sample size of the importance weights is at least {wanted}, their "
             f"Pareto k at most min(1 - 1/log10(S), {PARETO_K_LIMIT:g}) at S points, and the "

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmm.backends.stan.marginalize.choose import Marginalization
 from rmm.backends.stan.marginalize.normal_approximation import approximate, coefficients
-from rmm.backends.stan.marginalize.strategy import Lines, Way, blocks, effect_declarations, indented
+from rmm.backends.stan.marginalize.strategy import (
+    Lines,
+    MarginalizationStrategy,
+    blocks,
+    effect_declarations,
+    indented,
+)
 from rmm.backends.stan.sparse import declared_sparse, product, row_starts, sparse_values
 from rmm.design.design import Design
-from rmm.design.integration import Integration
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
 
-def _declared(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
@@ -42,25 +48,25 @@ def _declared(spec: ModelSpec, integration: Integration) -> Lines:
     return lines
 
 
-def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     return [
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});"
     ] if nestings else []  # fmt: skip
 
 
-def _declarations(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     return [
         f"vector[N_l1{part.suffix}] score_{part.u};  // by direction",
         *(f"vector[H{nest.suffix}] score_{nest.u};" for nest in nestings),
     ]
 
 
-def _effects(spec: ModelSpec, integration: Integration, density: bool = True) -> Lines:
+def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> Lines:
     """Lines that define the effects, and add their density given the sds to the target."""
-    part, nestings = blocks(spec, integration)
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     n = f"N_l1{s}"
     found = [
@@ -88,7 +94,7 @@ def _effects(spec: ModelSpec, integration: Integration, density: bool = True) ->
         found.append(f"target += -0.5 * ({squares} + {gains});")
     return [
         "// effects about their normal approximation, by direction",
-        *effect_declarations(spec, integration),
+        *effect_declarations(spec, chosen),
         "{",
         *indented(found),
         "}",
@@ -121,9 +127,9 @@ def _nested(part: MemberPart, nest: NestingPart, rest: str) -> Lines:
     ]
 
 
-def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
-    part, nestings = blocks(spec, integration)
-    found, s = approximate(integration, spec, design), part.suffix
+def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str, Any]:
+    part, nestings = blocks(spec, chosen)
+    found, s = approximate(chosen, spec, design), part.suffix
     out: dict[str, Any] = {
         f"singular_l1{s}": found.singular,
         f"along_l1{s}": found.along,
@@ -131,7 +137,7 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
         f"fixed_l1{s}": found.fixed,
     }
     out |= sparse_values(f"turn_l1{s}", found.turn)
-    for i, nest in zip(integration.nestings, nestings, strict=True):
+    for i, nest in zip(chosen.nestings, nestings, strict=True):
         h, count = nest.suffix, design.nestings[i].n_units
         out |= {
             f"load_l1{s}": found.load,
@@ -144,11 +150,11 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
     return out
 
 
-def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
-    return _effects(spec, integration, density=False)
+def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
+    return _effects(spec, chosen, density=False)
 
 
-WAY = Way(
+STRATEGY = MarginalizationStrategy(
     declared=_declared,
     data=_data,
     transformed_data=_transformed_data,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from rmm.backends.base import Forms
 from rmm.backends.reserved_names import standard_name
 from rmm.design.priors.priors import FREED
 from rmm.design.priors.weight_priors import unit_name
 from rmm.families import Parameter
-
-Forms = Mapping[str, tuple[str, ...]]
 
 # Prior family -> statement for parameter {p}; {h} is the stem of its hyperparameters' names and
 # {i} an index such as "[2]" or "".

@@ -2,7 +2,7 @@
 
 Sizes and priors are data. What makes it fast: known weights are a sparse matrix times the member
 effects (`csr_matrix_times_vector`), group sums of estimated weights too; effects are integrated
-out or sampled about an approximation (`_WAYS`), else non-centred by `multiplier`; nothing but
+out or sampled about an approximation (`_STRATEGIES`), else non-centred by `multiplier`; nothing but
 parameters goes to the output.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends import feature_data as features
+from rmm.backends.base import Forms
 from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
 from rmm.backends.stan.effects import (
     effect_data,
@@ -27,11 +28,11 @@ from rmm.backends.stan.effects import (
 from rmm.backends.stan.marginalize import blockwise_text as stan_components
 from rmm.backends.stan.marginalize import normal_approximation_text as stan_approximated
 from rmm.backends.stan.marginalize import spectral_text as stan_spectrum
-from rmm.backends.stan.marginalize.strategy import Way
+from rmm.backends.stan.marginalize.choose import Marginalization, marginalized
+from rmm.backends.stan.marginalize.strategy import MarginalizationStrategy
 from rmm.backends.stan.program import features as stan_features
 from rmm.backends.stan.program.members import columns, estimated_sum, known_sum
 from rmm.backends.stan.program.priors import (
-    Forms,
     bound_lines,
     free_functions,
     free_of,
@@ -47,7 +48,6 @@ from rmm.backends.stan.program.priors import (
     weight_lines,
 )
 from rmm.design.design import Design
-from rmm.design.integration import Integration, integrated
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import describe_sizes
 from rmm.design.priors.weight_priors import unit_name
@@ -56,26 +56,26 @@ from rmm.families import Parameter
 from rmm.formula.weights.render import stan_definitions, uses_size
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
-_WAYS = {
-    "spectrum": stan_spectrum.WAY,
-    "components": stan_components.WAY,
-    "approximation": stan_approximated.WAY,
+_STRATEGIES = {
+    "spectrum": stan_spectrum.STRATEGY,
+    "components": stan_components.STRATEGY,
+    "approximation": stan_approximated.STRATEGY,
 }
 
 
-def _way(integration: Integration | None) -> Way:
-    return Way() if integration is None else _WAYS[integration.way]
+def _strategy(chosen: Marginalization | None) -> MarginalizationStrategy:
+    return MarginalizationStrategy() if chosen is None else _STRATEGIES[chosen.strategy]
 
 
-def _lines(spec: ModelSpec, integration: Integration | None, what: str) -> list[str]:
-    """Lines of an attribute of `Way`."""
-    if integration is None:
+def _lines(spec: ModelSpec, chosen: Marginalization | None, what: str) -> list[str]:
+    """Lines of an attribute of `MarginalizationStrategy`."""
+    if chosen is None:
         return []
-    found: list[str] = getattr(_way(integration), what)(spec, integration)
+    found: list[str] = getattr(_strategy(chosen), what)(spec, chosen)
     return found
 
 
-def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
+def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) -> str:
     """The Stan program of a model.
 
     Parameters
@@ -83,25 +83,25 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
     spec : ModelSpec
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
-    integration : Integration, optional
-        Effects that are not sampled as they stand; without it all are.
+    chosen : Marginalization, optional
+        Effects that are not sampled one by one; without it all are.
     """
     check_distinct(spec)
     scales = _freed(spec, forms)
-    gone = integrated(spec, integration)
+    gone = marginalized(spec, chosen)
     blocks: dict[str, list[str]] = {
-        "functions": _functions(spec, forms, integration),
-        "data": _data_block(spec, forms, integration),
-        "transformed data": _transformed_data(spec, forms, integration),
+        "functions": _functions(spec, forms, chosen),
+        "data": _data_block(spec, forms, chosen),
+        "transformed data": _transformed_data(spec, forms, chosen),
         "parameters": [
             _declaration(p, forms, scales)
             for p in spec.sampled
             if not is_fixed(p, forms) and p.name not in gone
         ]
-        + _lines(spec, integration, "declarations"),
+        + _lines(spec, chosen, "declarations"),
         "transformed parameters": _transformed_parameters(spec, forms),
-        "model": _model_block(spec, forms, integration),
-        "generated quantities": _generated(spec, integration),
+        "model": _model_block(spec, forms, chosen),
+        "generated quantities": _generated(spec, chosen),
     }
     text = [_header(spec)]
     for name, lines in blocks.items():
@@ -127,16 +127,16 @@ def _header(spec: ModelSpec) -> str:
 # -- data -----------------------------------------------------------------------------------
 
 
-def _functions(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+def _functions(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
     freed = [p for p in spec.sampled if is_freed(p, forms)]
-    texts = [_way(integration).functions, *free_functions(freed)]
+    texts = [_strategy(chosen).functions, *free_functions(freed)]
     texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
     return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
 
 
-def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
     lines = ["int<lower=1> J;  // groups", *spec.family.stan_data.splitlines()]
     if spec.terms:
         lines += [
@@ -150,7 +150,7 @@ def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) 
         lines += _member_data(part)
     for nest in spec.nestings:
         lines += _nesting_data(nest)
-    lines += _lines(spec, integration, "declared")
+    lines += _lines(spec, chosen, "declared")
     lines.append("// priors")
     if _freed(spec, forms):
         lines.append("real base_soft;  // where logarithms of sds start, in scales")
@@ -227,7 +227,7 @@ def _plain(text: str) -> str:
     return printable(" ".join(text.split())).replace("*/", "* /")
 
 
-def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         m = f"M{part.suffix}"
@@ -238,7 +238,7 @@ def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | 
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
-    return lines + _lines(spec, integration, "transformed_data")
+    return lines + _lines(spec, chosen, "transformed_data")
 
 
 # -- parameters and model ---------------------------------------------------------------------
@@ -280,9 +280,9 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
     return f"real{'<lower=0>' if bounded else ''} {p};"
 
 
-def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
+def _predictor(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     """Lines that compute `eta`, without the effects that are integrated out."""
-    gone = integrated(spec, integration) if integration and integration.exact else frozenset()
+    gone = marginalized(spec, chosen) if chosen and chosen.exact else frozenset()
     lines = [f"vector[J] eta = rep_vector({'alpha' if spec.intercept else '0'}, J);"]
     if spec.offset:
         lines.append("eta += offset_l2;")
@@ -298,10 +298,10 @@ def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
     return lines
 
 
-def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
-    gone = integrated(spec, integration)
-    likelihood = _lines(spec, integration, "likelihood")
-    lines = _lines(spec, integration, "effects") + _predictor(spec, integration)
+def _model_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
+    gone = marginalized(spec, chosen)
+    likelihood = _lines(spec, chosen, "likelihood")
+    lines = _lines(spec, chosen, "effects") + _predictor(spec, chosen)
     lines += likelihood or ["", *spec.family.stan_model.splitlines()]
     effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
     if effects:
@@ -317,11 +317,11 @@ def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None)
     return lines
 
 
-def _generated(spec: ModelSpec, integration: Integration | None) -> list[str]:
+def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     lines = _coefficients(spec)
-    if integration is not None:
-        eta = _predictor(spec, integration)
-        lines += _way(integration).generated(spec, integration, eta)
+    if chosen is not None:
+        eta = _predictor(spec, chosen)
+        lines += _strategy(chosen).generated(spec, chosen, eta)
     return lines
 
 
@@ -349,11 +349,11 @@ def data(
     spec: ModelSpec,
     design: Design,
     priors: Mapping[str, Any],
-    integration: Integration | None = None,
+    chosen: Marginalization | None = None,
 ) -> dict[str, Any]:
     """Data of the program by name, 1-based where they are indices.
 
-    With `integration` there is also what the program that samples all effects declares.
+    With `chosen` there is also what the program that samples all effects declares.
     """
     outcome = spec.family.program_data(design.outcome, "stan")
     out: dict[str, Any] = {"J": design.J, **outcome, **priors}
@@ -371,7 +371,7 @@ def data(
             out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
         if nest.covariates:
             out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
-    return out if integration is None else out | _way(integration).data(spec, design, integration)
+    return out if chosen is None else out | _strategy(chosen).data(spec, design, chosen)
 
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
@@ -425,11 +425,9 @@ def initial(
     return out
 
 
-def engine_options(
-    spec: ModelSpec, forms: Forms, integration: Integration | None = None
-) -> dict[str, Any]:
+def engine_options(chosen: Marginalization | None) -> dict[str, Any]:
     """A dense metric where few parameters are left: they are correlated, and it costs nothing."""
-    return {"metric": "dense"} if integration is not None and integration.dense else {}
+    return {"metric": "dense"} if chosen is not None and chosen.dense else {}
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
