@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends import feature_data as features
 from rmm.backends.base import Forms
+from rmm.backends.program_data import shared_data, weight_vectors
 from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
 from rmm.backends.stan.effects import (
     effect_data,
@@ -53,7 +53,7 @@ from rmm.design.priors.group_sizes import describe_sizes
 from rmm.design.priors.weight_priors import unit_name
 from rmm.errors import printable
 from rmm.families import Parameter
-from rmm.formula.weights.render import stan_definitions, uses_size
+from rmm.formula.weights.render import stan_definitions
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
 _STRATEGIES = {
@@ -185,20 +185,10 @@ def _member_data(part: MemberPart) -> list[str]:
         if part.partial and part.weight.constraint == "total":
             lines.append(f"int<lower=1> J_l1{s};  // groups with such a member")
         lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
-        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in _weight_vectors(part)]
+        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in weight_vectors(part)]
         if part.offset:
             lines.append(f"vector[M{s}] offset_l1{s};  // known part of the member effects")
     return lines
-
-
-def _weight_vectors(part: MemberPart) -> list[str]:
-    """Identifiers of the data vectors of an estimated weight function."""
-    names = [identifier for identifier, _ in part.weight.inputs]
-    if uses_size(part.weight.expression):
-        names.append("n")
-    if part.weight.uses_log_size:
-        names.append("log_n1")
-    return names
 
 
 def _nesting_data(nest: NestingPart) -> list[str]:
@@ -356,55 +346,29 @@ def data(
     With `chosen` there is also what the program that samples all effects declares.
     """
     outcome = spec.family.program_data(design.outcome, "stan")
-    out: dict[str, Any] = {"J": design.J, **outcome, **priors}
-    if spec.terms:
-        out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2, "center_l2": design.center_l2}
+    out: dict[str, Any] = {**shared_data(spec, design), **outcome, **priors}
     if spec.offset:
         out["offset_l2"] = design.offset
     for part, m in zip(spec.members, design.members, strict=True):
         out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
-        out |= features.values(part, m)
-        out |= {vector_name(n, part.suffix): v for n, v in _weight_values(part, m).items()}
-    for nest, n in zip(spec.nestings, design.nestings, strict=True):
-        s = nest.suffix
-        if nest.random:
-            out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
-        if nest.covariates:
-            out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
     return out if chosen is None else out | _strategy(chosen).data(spec, design, chosen)
 
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
+    """What Stan's programs alone declare of a block, by names without suffix."""
     out: dict[str, Any] = {}
     if part.effects or part.estimated or part.live:
         out |= {"M": len(m.member), "start": m.start + 1}
     out |= effect_values(part, m)
-    if part.random and not part.estimated:
-        out["weight"] = m.weight
-    if part.covariates:
-        out |= {"K_l1": len(m.b_center), "center_l1": m.b_center}
-    if part.columns:
-        out["X_l1"] = m.X
     if part.live:
         out["group"] = m.group + 1
     if part.shaped:
         out["K_f"] = len(part.shaped)
     if part.estimated:
+        out["K_w"] = len(part.weight.parameters)
         if part.partial and part.weight.constraint == "group":
             out["absent"] = (np.diff(m.start) == 0).astype(float)
-        if part.partial and part.weight.constraint == "total":
-            out["J_l1"] = m.n_groups
-        out["K_w"] = len(part.weight.parameters)
-        if part.offset:
-            out["offset_l1"] = m.offset
     return out
-
-
-def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
-    if not part.estimated:
-        return {}
-    known = {**m.inputs, "n": m.n, "log_n1": m.log_n1}
-    return {name: known[name] for name in _weight_vectors(part)}
 
 
 def initial(
