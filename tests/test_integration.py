@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from family_cases import check_names, half_normal_by_free, quiet
 from scipy import stats
 from scipy.special import expit
 
+import rmm
 from rmm.backends import find_backend
-from rmm.backends.base import Settings
+from rmm.backends.base import Run, Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.stan.compile import check_syntax
 from rmm.backends.stan.marginalize.choose import (
@@ -398,3 +401,36 @@ def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> N
     assert given["J"] == whole["J"] - 1
     assert len(given["start_basis_l1"]) == less.design.members[0].n_members + 1
     assert max(given["column_basis_l1"]) <= given["J"]
+
+
+def test_a_fit_decides_once_what_is_integrated_out(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice, and the singular vectors of its data, are made once; a fit and its summary."""
+    counts = {"choice": 0, "data": 0}
+
+    def choose(*given: Any) -> Any:
+        counts["choice"] += 1
+        return choose_marginalization(*given)
+
+    def directions(*given: Any) -> Any:
+        counts["data"] += 1
+        return spectrum(*given)
+
+    def drawn(text: str, values: Any, starts: Any, settings: Settings, progress: Any) -> Run:
+        rng, shape = np.random.default_rng(1), (settings.chains, settings.draws)
+        sizes = {"u_l1": (values["N_l1"],), "u_l3": (values["H"],), "b_l2": (2,), "b_l1": (1,)}
+        draws = {n: rng.exponential(size=(*shape, *sizes.get(n, ()))) for n in settings.monitor}
+        return Run(draws, {"diverging": np.zeros(shape, dtype=bool)}, 1.0, {"name": "stan"})
+
+    engine = replace(find_backend("stan"), run=drawn)
+    monkeypatch.setattr("rmm.fitting.pipeline.find_backend", lambda name: engine)
+    monkeypatch.setattr("rmm.backends.stan.backend.choose_marginalization", choose)
+    monkeypatch.setattr("rmm.backends.stan.marginalize.spectral_text.spectrum", directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = rmm.fit("y ~ " + NESTED, table, backend="stan", seed=1, draws=100, progress=False)
+    assert "contraction" in fit.summary()
+    assert "singular_l1" in fit.program_data
+    assert not fit.own_program
+    assert counts == {"choice": 1, "data": 1}
