@@ -57,7 +57,7 @@ def _predictors(part: MemberPart, m: Membership) -> dict[str, Any]:
 def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
     """Which effects each membership has, and its known weight."""
     out: dict[str, Any] = {}
-    if part.estimated or part.live or part.walk or part.slopes:
+    if part.estimated or part.features_in_program or part.walk or part.slopes:
         out["M"] = len(m.member)
     if m.walk is not None:
         out["place_l1"] = m.walk.place + 1

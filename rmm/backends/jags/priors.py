@@ -161,7 +161,7 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
         if parameter.name == part.sigma_slope:
             return f"K_slope_l1{part.suffix}"
         if parameter.name == part.b_f:
-            return str(len(part.shaped))
+            return str(len(part.parametric_features))
     for nest in spec.nestings:
         if parameter.name == nest.b:
             return f"K_l3{nest.suffix}"

@@ -246,7 +246,7 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
 
 def _columns(part: MemberPart) -> str:
     """Name of the number of columns of `X_l1`, which come first in `b_l1`."""
-    return f"K_x_l1{part.suffix}" if part.live else f"K_l1{part.suffix}"
+    return f"K_x_l1{part.suffix}" if part.features_in_program else f"K_l1{part.suffix}"
 
 
 def _rows(suffix: str) -> str:
@@ -381,7 +381,7 @@ def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:
 def _member_data(part: MemberPart, member: Membership) -> dict[str, Any]:
     """What JAGS's programs alone name of a block, by names without suffix."""
     out: dict[str, Any] = dict(effect_values(part, member))
-    if part.estimated or part.effects or part.live:
+    if part.estimated or part.effects or part.features_in_program:
         out["first"], out["last"] = _segments(member)
     if part.slopes and not part.random and not part.estimated:
         out["weight"] = padded(part, member.weight, 0)
@@ -395,7 +395,7 @@ def _unused_centres(spec: ModelSpec) -> list[str]:
     """Centres that no line names: without an intercept only features are moved by theirs."""
     if spec.intercept:
         return []
-    live = {f"center_l1{part.suffix}" for part in spec.members if part.live}
+    live = {f"center_l1{part.suffix}" for part in spec.members if part.features_in_program}
     return [centre for centre, _, _ in _centred_blocks(spec) if centre not in live]
 
 

@@ -347,8 +347,8 @@ def _features(
     found = []
     for place, arrays in enumerate(member.features):
         number = None
-        if arrays.term in part.shaped:
-            number = (part.b_f, part.shaped.index(arrays.term))
+        if arrays.term in part.parametric_features:
+            number = (part.b_f, part.parametric_features.index(arrays.term))
         known = None if weights is not None else member.weight
         found.append(Feature(arrays, first + place, weights, known, member.start, number))
     return found

@@ -108,7 +108,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
             out[part.b] = _slopes(wide, member.b_scale)
         if part.estimated:
             out[part.b_w] = weight_priors(part, member)
-        if part.shaped:
+        if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
             # Of a random walk it is the sd of the first effect; later ones are wider a priori.
@@ -132,7 +132,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
 def _feature_priors(part: MemberPart, member: Membership) -> tuple[Prior, ...]:
     """Of cuts, kappas and exponents, in both named sets; see `rmm.formula.features`."""
     known = {f.term: f.prior for f in member.features}
-    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.shaped)
+    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.parametric_features)
 
 
 def _slopes(wide: Widths, scales: Array) -> tuple[Prior, ...]:
@@ -153,7 +153,7 @@ def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
             prior = own.get(parameter.name, prior)
             out[parameter.name] = (prior,) * _size(parameter, design.coords)
     for part, member in zip(spec.members, design.members, strict=True):
-        if part.shaped:
+        if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
     return out
 

@@ -85,7 +85,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
             *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of the other members"),
         ]
-        if not part.live:
+        if not part.features_in_program:
             lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
     for i in chosen.nestings:
         h = spec.nestings[i].suffix

@@ -101,7 +101,7 @@ def coefficients(spec: ModelSpec) -> tuple[str, ...]:
 
 def _linear(part: MemberPart) -> bool:
     """Whether all of its covariates are columns, their weighted sums at least nearly known."""
-    return part.covariates and not part.live
+    return part.covariates and not part.features_in_program
 
 
 def _predictors(spec: ModelSpec, design: Design) -> Array:

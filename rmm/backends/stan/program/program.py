@@ -162,7 +162,7 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
 def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
     lines += [f"// {line}" for line in describe_sizes(part)]
-    if part.effects or part.estimated or part.live:
+    if part.effects or part.estimated or part.features_in_program:
         lines += [
             f"int<lower=1> M{s};  // memberships, sorted by group",
             f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
@@ -221,9 +221,9 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         m = f"M{part.suffix}"
-        if part.estimated or part.walk or part.live:
+        if part.estimated or part.walk or part.features_in_program:
             lines.append(f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});")
-        if part.estimated or part.live:
+        if part.estimated or part.features_in_program:
             lines.append(f"vector[{m}] one{part.suffix} = rep_vector(1, {m});")
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
@@ -357,13 +357,13 @@ def data(
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     """What Stan's programs alone declare of a block, by names without suffix."""
     out: dict[str, Any] = {}
-    if part.effects or part.estimated or part.live:
+    if part.effects or part.estimated or part.features_in_program:
         out |= {"M": len(m.member), "start": m.start + 1}
     out |= effect_values(part, m)
-    if part.live:
+    if part.features_in_program:
         out["group"] = m.group + 1
-    if part.shaped:
-        out["K_f"] = len(part.shaped)
+    if part.parametric_features:
+        out["K_f"] = len(part.parametric_features)
     if part.estimated:
         out["K_w"] = len(part.weight.parameters)
         if part.partial and part.weight.constraint == "group":
