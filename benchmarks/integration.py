@@ -25,6 +25,7 @@ from rmm.backends.stan.marginalize.choose import (
     choose_marginalization,
 )
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
 from rmm.design.prepare import Model, prepare
 
@@ -66,8 +67,10 @@ def measure(model: Model, chosen: Marginalization | None) -> float:
 
     spec, forms = model.spec, model.priors.forms
     text = stan.write(spec, forms, chosen)
-    values = stan.data(spec, model.design, model.priors.data, chosen)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 2, 1)]
+    values = stan.data(spec, model.design, prior_values(model), chosen)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 2, 1)
+    ]
     kept = tuple(p.name for p in spec.parameters if p.name in KEPT)
     options = stan.engine_options(chosen)
     settings = Settings(2, 500, 500, seed=1, cores=2, monitor=kept, options=options)

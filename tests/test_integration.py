@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import check_names, half_normal_by_free, quiet
+from family_cases import check_names, half_normal_by_raw, quiet
 from scipy import stats
 from scipy.special import expit
 
@@ -27,6 +27,7 @@ from rmm.backends.stan.marginalize.choose import (
 from rmm.backends.stan.marginalize.components import components
 from rmm.backends.stan.marginalize.spectrum import spectrum
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import available, run
 from rmm.design.prepare import Model
 from rmm.families.cox import log_marginal
@@ -152,8 +153,10 @@ def sampled(
 ) -> tuple[list[dict[str, Any]], Any, Any]:
     """Draws of everything that the program has, and `lp__`."""
     spec, forms = model.spec, model.priors.forms
-    values = stan.data(spec, model.design, model.priors.data, chosen)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
+    values = stan.data(spec, model.design, prior_values(model), chosen)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 1, 3)
+    ]
     settings = Settings(chains=1, warmup=150, draws=draws, seed=3, cores=1)
     fitted = run(stan.write(spec, forms, chosen), values, starts, settings)
     rows = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(draws)]
@@ -166,7 +169,7 @@ def log_prior(model: Model, draw: dict[str, Any]) -> float:
     for p in model.spec.sampled:
         name = p.name
         if p.role == "sd":
-            total += half_normal_by_free(model, draw, name)
+            total += half_normal_by_raw(model, draw, name)
         elif p.role == "shape":  # sampled by its logarithm
             a, rate = hyper[f"prior_{name}_shape"], hyper[f"prior_{name}_rate"]
             total += stats.gamma.logpdf(draw[name], a, scale=1 / rate) + np.log(draw[name])
@@ -384,7 +387,7 @@ def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
         declared = {x.split(";")[0].split()[-1] for x in lines if ";" in x}
         given = prepared.data(model.design)
         assert declared <= set(given), "the program without it must run on the same data"
-        plain = stan.data(model.spec, model.design, model.priors.data)
+        plain = stan.data(model.spec, model.design, prior_values(model))
         assert set(plain) <= set(given)
 
 

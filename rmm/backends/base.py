@@ -133,12 +133,19 @@ class PreparedModel:
         ``data(design) -> dict``: values by the program's names, for the design of the model or for
         one of some of its groups, which the same program then fits. `Backend.run` takes int, float
         and arrays in C order.
+    initial : callable
+        ``initial(design, values) -> dict``: initial values by the program's names, from `values` of
+        the model's sampled parameters.
+    monitored : tuple of str
+        Variables of the program whose draws are kept.
     options : mapping
         Options of the engine that follow from the model; a user's own options override them.
     """
 
     program: str
     data: Callable[[Design], dict[str, Any]]
+    initial: Callable[[Design, Mapping[str, Any]], dict[str, Any]]
+    monitored: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -159,11 +166,6 @@ class Backend:
     prepare : callable
         ``prepare(model) -> PreparedModel``: the program that `rmm.fit` runs, which may depend on
         the data, and what goes with it. All that is costly to decide is decided here, once.
-    initial : callable
-        ``initial(model, values) -> dict``: initial values by the program's names, from `values` of
-        the model's sampled parameters.
-    monitored : callable
-        ``monitored(model) -> tuple``: variables of the program whose draws are kept.
     run : callable
         ``run(program, data, inits, settings, progress) -> Run``; `inits` holds one mapping per
         chain (may be empty mappings).
@@ -190,8 +192,6 @@ class Backend:
     name: str
     program: Callable[[ModelSpec, Forms], str]
     prepare: Callable[[Model], PreparedModel]
-    initial: Callable[[Model, Mapping[str, Any]], dict[str, Any]]
-    monitored: Callable[[Model], tuple[str, ...]]
     run: Callable[
         [str, Mapping[str, Any], Sequence[Mapping[str, Any]], Settings, ProgressListener | None],
         Run,

@@ -61,12 +61,12 @@ def fit_with(engine: Backend, asked: Request) -> Fit:
     needed = {} if own else prepared.options
     settings = replace(
         asked.settings,
-        monitor=monitored(engine, model, asked.monitor),
+        monitor=monitored(prepared.monitored, model, asked.monitor),
         options={**needed, **asked.options},
     )
     _check_monitor(engine, model, text, settings.monitor, own=own)
     values = prepared.data(model.design)
-    starts = [engine.initial(model, v) for v in asked.neutral]
+    starts = [prepared.initial(model.design, v) for v in asked.neutral]
     if own and engine.language:
         # It may sample parameters themselves where ours samples standardised ones.
         both = [{**v, **start} for v, start in zip(asked.neutral, starts, strict=True)]
@@ -100,11 +100,13 @@ def _check_monitor(
         )
 
 
-def monitored(engine: Backend, model: Model, monitor: str | tuple[str, ...]) -> tuple[str, ...]:
+def monitored(
+    names: Sequence[str], model: Model, monitor: str | tuple[str, ...]
+) -> tuple[str, ...]:
     """Variables of a program to be kept."""
     extra = () if isinstance(monitor, str) else monitor
     effects = {p.name for p in model.spec.parameters if not p.structural}
-    kept = [n for n in engine.monitored(model) if monitor != "structural" or n not in effects]
+    kept = [n for n in names if monitor != "structural" or n not in effects]
     return tuple(dict.fromkeys((*kept, *extra)))
 
 

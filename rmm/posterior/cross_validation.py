@@ -68,10 +68,11 @@ class Refits:
                 "lead through it. loo() without refits and waic() are there; or fit without ar =."
             )
         model, engine = without_unit(self.model, unit), find_backend(self.backend)
-        values = self._prepared.data(model.design)
+        prepared = self._prepared
+        values = prepared.data(model.design)
         neutral = initial_values(model, self.settings.chains, self.settings.seed)
-        starts = [engine.initial(model, v) for v in neutral]
-        if engine.language and self.program != self._prepared.program:  # the user's own
+        starts = [prepared.initial(model.design, v) for v in neutral]
+        if engine.language and self.program != prepared.program:  # the user's own
             both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
             starts = [drawn_only(self.program, engine.language, s) for s in both]
         run = engine.run(self.program, values, starts, self.settings, None)

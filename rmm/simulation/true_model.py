@@ -94,10 +94,8 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         "b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]
     }
     for member in spec.members:
-        features = (
-            *member.precomputed_features,
-            *member.features_in_program,
-        )  # the order in which programs have them
+        # In the order of the programs.
+        features = (*member.precomputed_features, *member.features_in_program)
         elements[member.b] = [t.label for t in member.block.terms]
         elements[member.b] += [f.label for f in features]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]

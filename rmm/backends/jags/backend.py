@@ -15,23 +15,25 @@ from rmm.backends.jags.program import (
     write,
 )
 from rmm.backends.jags.run import OPTIONS, available, check_adapt, run
+from rmm.design.design import Design
 from rmm.design.prepare import Model
 
 
 def prepare(model: Model) -> PreparedModel:
     """The program of a model, which samples all effects."""
-    spec, forms = model.spec, model.priors.forms
+    spec, forms, priors = model.spec, model.priors.forms, model.priors.data
+
+    def starts(design: Design, values: Mapping[str, Any]) -> dict[str, Any]:
+        own = initial(spec, forms, priors, values)
+        return {**unmodelled_initial(spec, design), **own}
+
     return PreparedModel(
         program=write(spec, forms),
-        data=lambda design: data(spec, design, model.priors.data),
+        data=lambda design: data(spec, design, priors),
+        initial=starts,
+        monitored=monitored(spec, forms),
         options=engine_options(spec, forms),
     )
-
-
-def initial_values(model: Model, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Initial values of what the program samples, nodes outside the model among it."""
-    own = initial(model.spec, model.priors.forms, model.priors.data, values)
-    return {**unmodelled_initial(model.spec, model.design), **own}
 
 
 LANGUAGE = Language(
@@ -47,8 +49,6 @@ BACKEND = Backend(
     name="jags",
     program=write,
     prepare=prepare,
-    initial=initial_values,
-    monitored=lambda model: monitored(model.spec, model.priors.forms),
     run=run,
     available=available,
     language=LANGUAGE,

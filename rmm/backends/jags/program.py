@@ -79,7 +79,6 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     PriorError
         If a standard deviation is held at 0, which has no precision.
     """
-    priors = {name: value for name, value in priors.items() if not name.startswith("base_")}
     for name, value in priors.items():
         if not name.startswith("prior_") and np.min(value) <= 0:
             raise PriorError(
@@ -395,8 +394,8 @@ def _unused_centres(spec: ModelSpec) -> list[str]:
     """Centres that no line names: without an intercept only features are moved by theirs."""
     if spec.intercept:
         return []
-    live = {f"center_l1{part.suffix}" for part in spec.members if part.features_in_program}
-    return [centre for centre, _, _ in _centred_blocks(spec) if centre not in live]
+    of_features = {f"center_l1{part.suffix}" for part in spec.members if part.features_in_program}
+    return [centre for centre, _, _ in _centred_blocks(spec) if centre not in of_features]
 
 
 def _segments(member: Membership) -> tuple[Array, Array]:

@@ -14,6 +14,8 @@ def prepare(model: Model) -> PreparedModel:
     return PreparedModel(
         program=describe(model.spec, model.priors.forms),
         data=lambda design: {"model": latent_model(model.spec, design, model.priors)},
+        initial=lambda design, values: dict(values),
+        monitored=tuple(p.name for p in model.spec.parameters),
     )
 
 
@@ -21,8 +23,6 @@ BACKEND = Backend(
     name="laplace",
     program=describe,
     prepare=prepare,
-    initial=lambda model, values: dict(values),
-    monitored=lambda model: tuple(p.name for p in model.spec.parameters),
     run=run,
     available=available,
     options=OPTIONS,

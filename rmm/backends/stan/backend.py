@@ -5,11 +5,9 @@ What it does not sample one by one is decided here, once for a model: `marginali
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rmm.backends.base import Backend, Language, PreparedModel
 from rmm.backends.stan.marginalize.choose import choose_marginalization
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.program.program import data, engine_options, initial, monitored, write
 from rmm.backends.stan.run import OPTIONS, available, check_options, run
 from rmm.design.prepare import Model
@@ -17,18 +15,15 @@ from rmm.design.prepare import Model
 
 def prepare(model: Model) -> PreparedModel:
     """The program of a model; effects that need not be sampled are integrated out of it."""
-    spec, forms = model.spec, model.priors.forms
+    spec, forms, priors = model.spec, model.priors.forms, prior_values(model)
     chosen = choose_marginalization(spec, model.design)
     return PreparedModel(
         program=write(spec, forms, chosen),
-        data=lambda design: data(spec, design, model.priors.data, chosen),
+        data=lambda design: data(spec, design, priors, chosen),
+        initial=lambda design, values: initial(spec, forms, priors, values),
+        monitored=monitored(spec, forms),
         options=engine_options(chosen),
     )
-
-
-def initial_values(model: Model, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Initial values by the program's names; effects without one start as Stan draws them."""
-    return initial(model.spec, model.priors.forms, model.priors.data, values)
 
 
 LANGUAGE = Language(
@@ -45,8 +40,6 @@ BACKEND = Backend(
     name="stan",
     program=write,
     prepare=prepare,
-    initial=initial_values,
-    monitored=lambda model: monitored(model.spec, model.priors.forms),
     run=run,
     available=available,
     language=LANGUAGE,

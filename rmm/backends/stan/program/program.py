@@ -8,7 +8,7 @@ parameters goes to the output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,16 @@ from rmm.backends.stan.program import features as stan_features
 from rmm.backends.stan.program.members import columns, estimated_sum, known_sum
 from rmm.backends.stan.program.priors import (
     bound_lines,
-    free_functions,
-    free_of,
     is_bounded,
     is_fixed,
-    is_freed,
     is_in_units,
-    of_free,
+    is_raw,
     prior_data,
     prior_lines,
+    raw_from_sd,
+    raw_functions,
+    raw_name,
+    sd_from_raw,
     size_name,
     weight_declaration,
     weight_lines,
@@ -51,7 +52,7 @@ from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import describe_sizes
 from rmm.design.priors.weight_priors import unit_name
-from rmm.errors import printable
+from rmm.errors import FormulaError, printable
 from rmm.families import Parameter
 from rmm.formula.weights.render import stan_definitions
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
@@ -87,7 +88,8 @@ def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) 
         Effects that are not sampled one by one; without it all are.
     """
     check_distinct(spec)
-    scales = _freed(spec, forms)
+    scales = _raw_sds(spec, forms)
+    _check_raw_names(spec, scales)
     gone = marginalized(spec, chosen)
     blocks: dict[str, list[str]] = {
         "functions": _functions(spec, forms, chosen),
@@ -128,8 +130,8 @@ def _header(spec: ModelSpec) -> str:
 
 
 def _functions(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
-    freed = [p for p in spec.sampled if is_freed(p, forms)]
-    texts = [_strategy(chosen).functions, *free_functions(freed)]
+    raw = [p for p in spec.sampled if is_raw(p, forms)]
+    texts = [_strategy(chosen).functions, *raw_functions(raw)]
     texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
@@ -152,8 +154,8 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
         lines += _nesting_data(nest)
     lines += _lines(spec, chosen, "declared")
     lines.append("// priors")
-    if _freed(spec, forms):
-        lines.append("real base_soft;  // where logarithms of sds start, in scales")
+    if _raw_sds(spec, forms):
+        lines.append("real base_soft;  // see sd_from_raw()")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
     return lines
@@ -234,13 +236,25 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
 # -- parameters and model ---------------------------------------------------------------------
 
 
-def _freed(spec: ModelSpec, forms: Forms) -> dict[str, str]:
-    """The sds that are sampled by free numbers, as expressions of these."""
-    return {p.name: of_free(p) for p in spec.sampled if is_freed(p, forms)}
+def _raw_sds(spec: ModelSpec, forms: Forms) -> dict[str, str]:
+    """The sds that are sampled as unconstrained parameters, as expressions of these."""
+    return {p.name: sd_from_raw(p) for p in spec.sampled if is_raw(p, forms)}
+
+
+def _check_raw_names(spec: ModelSpec, sds: Iterable[str]) -> None:
+    """Raise `FormulaError` if the sd of one block has the name of another's parameter."""
+    taken = {parameter.name for parameter in spec.sampled}
+    for sigma in sds:
+        if raw_name(sigma) in taken:
+            raise FormulaError(
+                f"`{raw_name(sigma)}` would be both the standard deviation of a block and the "
+                f"unconstrained parameter of `{sigma}` in the Stan program.",
+                hint="Give the block a name that does not end in `_raw`.",
+            )
 
 
 def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
-    lines = [f"real<lower=0> {p} = {value};" for p, value in _freed(spec, forms).items()]
+    lines = [f"real<lower=0> {p} = {value};" for p, value in _raw_sds(spec, forms).items()]
     for parameter in spec.sampled:
         lines += weight_lines(parameter, forms)
     for part in spec.members:
@@ -258,7 +272,7 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
         split = "\n      " if len(sd + size + p) > 70 else ""
         return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
     if p in scales:
-        return f"real free_{p};  // of which {p} is made"
+        return f"real {raw_name(p)};  // unconstrained; see sd_from_raw()"
     if parameter.role == "weight":
         return weight_declaration(parameter, forms)
     if parameter.dims:
@@ -380,8 +394,9 @@ def initial(
         p = parameter.name
         if p not in values or is_fixed(parameter, forms):
             continue
-        if is_freed(parameter, forms):
-            out[f"free_{p}"] = free_of(float(values[p]), priors[f"base_{p}"], priors["base_soft"])
+        if is_raw(parameter, forms):
+            scale, soft = priors[f"base_{p}"], priors["base_soft"]
+            out[raw_name(p)] = raw_from_sd(float(values[p]), scale, soft)
         elif is_in_units(parameter, forms):
             out[standard_name(p)] = values[p] / priors[unit_name(p)]
         else:
