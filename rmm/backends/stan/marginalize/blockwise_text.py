@@ -17,7 +17,8 @@ from rmm.backends.stan.marginalize.components import components
 from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
-    effect_declarations,
+    drawn_effects,
+    effect_names,
     indented,
 )
 from rmm.backends.stan.sparse import declared_sparse, product, sparse_values
@@ -27,13 +28,13 @@ from rmm.model.spec import ModelSpec
 # One Cholesky factor for each component, of I + Z'Z bordered by the residuals r: its last row is
 # what they say about the effects, and the square of its last cell is r' (I + ZZ')^-1 r.
 _FUNCTIONS = """\
-  // a component's matrix Z and its residuals, bordered: the Cholesky factor of I + Z'Z
+  // Cholesky factor of I + Z'Z of one component, bordered by its residuals
   matrix bordered(vector cells, int n_groups, int n_units) {
     matrix[n_groups, n_units + 1] Z = to_matrix(cells, n_groups, n_units + 1);
     return cholesky_decompose(
       add_diag(crossprod(Z), append_row(ones_vector(n_units), 0)));
   }
-  // log density of residuals in units of their sd, effects integrated out by components
+  // log density of the residuals, in units of their sd, with the effects integrated out
   real components_lpdf(vector cells, array[] int n_groups, array[] int n_units) {
     real density = 0;
     int cell = 1;
@@ -46,7 +47,7 @@ _FUNCTIONS = """\
     }
     return density;
   }
-  // effects in units of their sds, component after component, given the residuals
+  // draws of the effects given the residuals, in units of the effects' sds
   vector components_rng(vector cells, array[] int n_groups, array[] int n_units) {
     vector[sum(n_units)] effect;
     int cell = 1;
@@ -66,30 +67,31 @@ _FUNCTIONS = """\
 
 def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     lines = [
-        "// components: sets of groups and units (nesting units, members of several groups) that",
-        "// share nothing with the others, each with its matrix Z of weights, then residuals,",
-        "// column after column",
+        "// Groups that share members or nesting units form a component, whose effects are",
+        "// integrated out together. Its units are its nesting units and its members of several",
+        "// groups; Z is its matrix of groups x units: weight times sd of the unit over sd of y.",
         "int<lower=0> C;  // components",
-        "array[C] int<lower=1> n_groups;",
-        "array[C] int<lower=1> n_units;",
-        "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without any",
-        "int<lower=0> size_place;",
-        "array[size_place] int<lower=1> place;  // 1: zero; else the number of the entry, and 1",
+        "array[C] int<lower=1> n_groups;  // groups of each component",
+        "array[C] int<lower=1> n_units;  // units of each component",
+        "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without such units",
+        "int<lower=0> size_place;  // cells of all Z, each with its residuals as last column",
+        "array[size_place] int<lower=1> place;  // by columns; 1: zero, k + 1: entry k",
     ]
     for i in chosen.members:
         part = spec.members[i]
         s = part.suffix
         lines += [
             f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};",
-            f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};  // such members",
-            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
-            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of the other members"),
+            "// members of several groups",
+            f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};",
+            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};  // among all units",
+            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of members of one group"),
         ]
         if not part.features_in_program:
             lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
     for i in chosen.nestings:
         h = spec.nestings[i].suffix
-        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};")
+        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};  // among all units")
     return lines
 
 
@@ -134,7 +136,7 @@ def _cells(spec: ModelSpec, chosen: Marginalization) -> Lines:
         text = f"append_row({text},\n          {entry})"
     return [
         f"vector[J] residual = (y - eta) / {sd};",
-        "// their sds, effects of members of one group alone among them",
+        f"// their sds, to which members of one group add; in units of {sd}",
         "vector[J] spread = ones_vector(J);",
         *lines,
         "spread = sqrt(spread);",
@@ -149,7 +151,8 @@ def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
         f"target += -J * log({spec.family.normal_sd}) - sum(log(spread));",
         "target += -0.5 * dot_self(residual[alone] ./ spread[alone]);",
     ]
-    return ["{", "  // effects integrated out", *indented(found), "}"]
+    what = f"{effect_names(spec, chosen)} integrated out, component by component"
+    return ["{", f"  // {what}", *indented(found), "}"]
 
 
 def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
@@ -185,7 +188,7 @@ def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
             f"{part.u}[member{s}[{own}]] +=",
             f"    square({part.sigma}) / {sd} * weight{s}[{own}] .* residual[group{s}[{own}]];",
         ]
-    return [*effect_declarations(spec, chosen), "{", *indented(found), "}"]
+    return [*drawn_effects(spec, chosen), "{", *indented(found), "}"]
 
 
 STRATEGY = MarginalizationStrategy(

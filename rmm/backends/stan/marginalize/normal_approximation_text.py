@@ -15,6 +15,7 @@ from rmm.backends.stan.marginalize.strategy import (
     MarginalizationStrategy,
     blocks,
     effect_declarations,
+    effect_names,
     indented,
 )
 from rmm.backends.stan.sparse import declared_sparse, product, row_starts, sparse_values
@@ -27,8 +28,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
-        f"// {n} directions in which the member effects are nearly independent given the rest,",
-        "// by a normal approximation of the likelihood; sorted by nesting unit",
+        f"// {part.u} is sampled along {n} directions in which it is nearly independent given the",
+        "// rest, by a normal approximation of the likelihood. They are sorted by nesting unit.",
         f"vector[{n}] singular_l1{s};  // singular values of the weights",
         f"vector[{n}] along_l1{s};  // working response along the directions",
         "int<lower=0> K_fixed;  // coefficients of predictors",
@@ -39,11 +40,11 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         h = nest.suffix
         lines += [
             f"vector[{n}] load_l1{s};  // nesting effects along the directions",
-            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // of each direction",
-            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};",
-            f"vector[H{h}] information_l3{h};  // of the nesting effects",
-            f"vector[H{h}] along_l3{h};  // sums of the working response",
-            f"matrix[H{h}, K_fixed] fixed_l3{h};  // and of predictors",
+            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
+            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
+            f"vector[H{h}] information_l3{h};  // precision of the working response by unit",
+            f"vector[H{h}] along_l3{h};  // working response by unit, times precision",
+            f"matrix[H{h}, K_fixed] fixed_l3{h};  // predictors by unit, times precision",
         ]
     return lines
 
@@ -59,8 +60,8 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     return [
-        f"vector[N_l1{part.suffix}] score_{part.u};  // by direction",
-        *(f"vector[H{nest.suffix}] score_{nest.u};" for nest in nestings),
+        f"vector[N_l1{part.suffix}] score_{part.u};  // {part.u} by direction, standardised",
+        *(f"vector[H{n.suffix}] score_{n.u};  // {n.u}, standardised" for n in nestings),
     ]
 
 
@@ -71,7 +72,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     n = f"N_l1{s}"
     found = [
         f"vector[{n}] signal_l1{s} = {part.sigma} * singular_l1{s};",
-        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});  // precision of an effect",
+        "// precision in the approximation over precision of the prior, by direction",
+        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});",
     ]
     coefs = coefficients(spec)
     if coefs:
@@ -91,9 +93,11 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
         f"{part.u} = {part.sigma} * {product(f'turn_l1{s}', n, n, f'effect_l1{s}')};",
     ]
     if density:
+        found.append("// prior of the effects, and the Jacobian of their scores")
         found.append(f"target += -0.5 * ({squares} + {gains});")
+    names = effect_names(spec, chosen)
     return [
-        "// effects about their normal approximation, by direction",
+        f"// {names}: mean of a normal approximation, plus its sd times the scores",
         *effect_declarations(spec, chosen),
         "{",
         *indented(found),

@@ -16,7 +16,8 @@ from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
     blocks,
-    effect_declarations,
+    drawn_effects,
+    effect_names,
     indented,
 )
 from rmm.backends.stan.sparse import declared_sparse, product, row_starts, sparse_values
@@ -29,21 +30,22 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
-        "// directions in which the member effects are independent: the singular vectors of the",
-        f"// weights, sparse by rows, sorted by nesting unit. There are {n} of them.",
-        f"vector[{n}] singular_l1{s};  // singular values",
-        *declared_sparse(f"basis_l1{s}", n, "J", "residuals along each direction"),
-        *declared_sparse(f"turn_l1{s}", n, n, "member effects from directions"),
+        f"// The known weights are a matrix W = V' diag(singular_l1{s}) Q' of groups x members.",
+        f"// Given the sds, the elements of Q' {part.u} are independent of each other: there are",
+        f"// {n} directions, sorted by nesting unit. V = basis_l1{s}, Q = turn_l1{s}, both sparse.",
+        f"vector[{n}] singular_l1{s};  // singular values of the weights",
+        *declared_sparse(f"basis_l1{s}", n, "J", "V: residuals along each direction"),
+        *declared_sparse(f"turn_l1{s}", n, n, "Q: member effects from directions"),
     ]
     for nest in nestings:
         h = nest.suffix
         lines += [
-            f"array[J] int<lower=1, upper=J> order_l3{h};  // groups by nesting unit",
-            f"array[H{h} + 1] int<lower=1> order_start_l3{h};",
-            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // of each direction",
-            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};",
-            f"vector[{n}] load_l1{s};  // nesting effects along each direction",
-            f"vector[H{h}] count_l3{h};  // groups of each unit",
+            f"array[J] int<lower=1, upper=J> order_l3{h};  // groups, sorted by nesting unit",
+            f"array[H{h} + 1] int<lower=1> order_start_l3{h};  // first group of each unit",
+            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
+            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
+            f"vector[{n}] load_l1{s};  // V 1: nesting effects along each direction",
+            f"vector[H{h}] count_l3{h};  // groups of each nesting unit",
         ]
     return lines
 
@@ -87,7 +89,8 @@ def _along(spec: ModelSpec, chosen: Marginalization) -> Lines:
         f"vector[J] residual = (y - eta) / {sd};",
         f"vector[{n}] signal_l1{s} = {part.sigma} / {sd} * singular_l1{s};",
         f"vector[{n}] along_l1{s} = {product(f'basis_l1{s}', n, 'J', 'residual')};",
-        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});  // precision of an effect",
+        "// precision given the outcome over precision of the prior, by direction",
+        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});",
         f"vector[{n}] shrunk_l1{s} = along_l1{s} - along_l1{s} ./ gain_l1{s};",
     ]
     for nest in nestings:
@@ -122,7 +125,8 @@ def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
         f"target += -J * log({sd}) - 0.5 * ({gains});",
         f"target += -0.5 * (dot_self(residual) - ({explained}));",
     ]
-    return ["{", "  // effects integrated out, by direction", *indented(found), "}"]
+    what = f"{effect_names(spec, chosen)} integrated out, direction by direction"
+    return ["{", f"  // {what}", *indented(found), "}"]
 
 
 def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
@@ -143,7 +147,7 @@ def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
         f"      + {_normals(n)} .* inv_sqrt(gain_l1{s});",
         f"{part.u} = {part.sigma} * {product(f'turn_l1{s}', n, n, f'effect_l1{s}')};",
     ]
-    return [*effect_declarations(spec, chosen), "{", *indented(found), "}"]
+    return [*drawn_effects(spec, chosen), "{", *indented(found), "}"]
 
 
 def _normals(size: str) -> str:

@@ -76,3 +76,15 @@ def effect_declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     nestings = [spec.nestings[i] for i in chosen.nestings]
     lines = [f"vector[N_l1{p.suffix}] {p.u};" for p in members]
     return lines + [f"vector[H{n.suffix}] {n.u};" for n in nestings]
+
+
+def effect_names(spec: ModelSpec, chosen: Marginalization) -> str:
+    """Names of the effects, for comments: ``"u_l1 and u_l3"``."""
+    names = [spec.members[i].u for i in chosen.members]
+    return " and ".join(names + [spec.nestings[i].u for i in chosen.nestings])
+
+
+def drawn_effects(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    """Declarations of effects that are drawn in the generated quantities."""
+    comment = f"// {effect_names(spec, chosen)}, drawn given the parameters and the outcome"
+    return [comment, *effect_declarations(spec, chosen)]
