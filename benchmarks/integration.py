@@ -4,14 +4,13 @@ Usage: python benchmarks/integration.py
 
 A row is a design (groups, members, three members a group, in so many separate sets) and a model.
 ESS per CPU second of the program that integrates effects out, over that of the program that samples
-them, is measured for each; `rmm.design.integration` would choose as its last column says.
+them, is measured for each; the last column says what `rmm.fit` chooses by default.
 """
 
 from __future__ import annotations
 
 import resource
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,14 @@ import pandas as pd
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.stan.compile import compile_program
+from rmm.backends.stan.marginalize.choose import (
+    LIMITS,
+    Marginalization,
+    choose_marginalization,
+)
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
-from rmm.design.integration import LIMITS, find_integration
 from rmm.design.prepare import Model, prepare
 
 MODELS = {
@@ -57,16 +61,18 @@ def table(groups: int, members: int, sets: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(model: Model) -> float:
+def measure(model: Model, chosen: Marginalization | None) -> float:
     """Smallest bulk ESS of the counted parameters per CPU second of sampling."""
     from arviz_stats.base import array_stats
 
-    spec, forms, way = model.spec, model.priors.forms, model.integration
-    text = stan.write(spec, forms, way)
-    values = stan.data(spec, model.design, model.priors.data, way)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 2, 1)]
+    spec, forms = model.spec, model.priors.forms
+    text = stan.write(spec, forms, chosen)
+    values = stan.data(spec, model.design, prior_values(model), chosen)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 2, 1)
+    ]
     kept = tuple(p.name for p in spec.parameters if p.name in KEPT)
-    options = stan.engine_options(spec, forms, way)
+    options = stan.engine_options(chosen)
     settings = Settings(2, 500, 500, seed=1, cores=2, monitor=kept, options=options)
     compile_program(text)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
@@ -85,12 +91,13 @@ def main() -> None:
     for design in DESIGNS:
         rows = table(*design)
         for name, (formula, family) in MODELS.items():
-            chosen = prepare(formula, rows, family)
-            way = find_integration(chosen.spec, chosen.design, unlimited)
-            plain, other = (measure(replace(chosen, integration=w)) for w in (None, way))
+            model = prepare(formula, rows, family)
+            chosen = choose_marginalization(model.spec, model.design)
+            possible = choose_marginalization(model.spec, model.design, unlimited)
+            plain, other = (measure(model, which) for which in (None, possible))
             print(
                 f"{design[0]:6}{design[1]:8}{design[2]:5}  {name:10}{plain:10.0f}{other:14.0f}"
-                f"{other / plain:7.1f}  {'integrated' if chosen.integration else 'sampled'}",
+                f"{other / plain:7.1f}  {'integrated' if chosen else 'sampled'}",
                 flush=True,
             )
 

@@ -18,6 +18,7 @@ from rmm.backends.initial_values import initial_values
 from rmm.backends.jags.program import write as write_jags
 from rmm.backends.reserved_names import vector_name
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
 from rmm.design.prepare import Model, prepare
 
@@ -63,7 +64,7 @@ def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
     hyper = model.priors.data
     # The effects' density and the Jacobian of their scaling cancel to standard normals.
     total = -0.5 * np.sum((draw["u_l1"] / draw["sigma_l1"]) ** 2)
-    total += half_normal_by_free(model, draw, "sigma_l1")
+    total += half_normal_by_raw(model, draw, "sigma_l1")
     for name in ("alpha", "beta_l2", "b_l1", "b_w"):
         if name in draw:
             location = hyper[f"prior_{name}_location"]
@@ -71,19 +72,19 @@ def mixed_log_prior(model: Model, draw: Mapping[str, Any]) -> float:
     return float(total)
 
 
-def half_normal_by_free(model: Model, draw: Mapping[str, Any], name: str) -> float:
-    """Log prior of an sd that Stan samples by a free number, with the Jacobian of that."""
+def half_normal_by_raw(model: Model, draw: Mapping[str, Any], name: str) -> float:
+    """Log prior of an sd that Stan samples unconstrained, with the Jacobian of that."""
     prior = stats.halfnorm(scale=model.priors.data[f"prior_{name}_scale"])
     scale = min(model.spec.family.scale(model.design.outcome)[1], prior.kwds["scale"])
-    return by_free(draw, name, prior, scale, model.design.J)
+    return by_raw(draw, name, prior, scale, model.design.J)
 
 
-def by_free(draw: Mapping[str, Any], name: str, prior: Any, scale: float, groups: int) -> float:
-    """Log density of a free number whose sd has a prior."""
-    free, sd, soft = draw[f"free_{name}"], draw[name], min(0.5, 2 / np.sqrt(groups))
-    bent = soft * np.log1p(np.exp(free / soft))
+def by_raw(draw: Mapping[str, Any], name: str, prior: Any, scale: float, groups: int) -> float:
+    """Log density of an unconstrained parameter whose sd has a prior."""
+    raw, sd, soft = draw[f"{name}_raw"], draw[name], min(0.5, 2 / np.sqrt(groups))
+    bent = soft * np.log1p(np.exp(raw / soft))
     np.testing.assert_allclose(sd, scale * np.sinh(bent), rtol=1e-8)
-    return float(prior.logpdf(sd) + np.log(scale * np.cosh(bent) * special.expit(free / soft)))
+    return float(prior.logpdf(sd) + np.log(scale * np.cosh(bent) * special.expit(raw / soft)))
 
 
 _DECLARED = re.compile(
@@ -112,8 +113,10 @@ def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -
     """Stan's `lp__` differs from the density written here by one constant at all draws."""
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
-    text, values = stan.write(spec, forms), stan.data(spec, model.design, model.priors.data)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 1, 3)
+    ]
+    text, values = stan.write(spec, forms), stan.data(spec, model.design, prior_values(model))
     fitted = run(text, values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
     ours = np.array([

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,12 @@ import pytest
 from family_cases import quiet
 from scipy import optimize
 
+from rmm.backends.stan.marginalize.choose import (
+    LIMITS,
+    Marginalization,
+    choose_marginalization,
+)
 from rmm.backends.stan.marginalize.normal_approximation import approximate, coefficients
-from rmm.design.integration import LIMITS, find_integration
 from rmm.design.prepare import Model
 from rmm.families.cox import log_marginal
 from rmm.families.weibull import poisson_working
@@ -41,12 +44,12 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def approximated(outcome: str, family: str, table: pd.DataFrame) -> Model:
+def approximated(outcome: str, family: str, table: pd.DataFrame) -> tuple[Model, Marginalization]:
     model = quiet(f"{outcome} ~ {FORMULA}", table, family)
-    found = find_integration(model.spec, model.design, dict.fromkeys(LIMITS, np.inf))
+    found = choose_marginalization(model.spec, model.design, dict.fromkeys(LIMITS, np.inf))
     assert found is not None
-    assert found.way == "approximation"
-    return replace(model, integration=found)
+    assert found.strategy == "approximation"
+    return model, found
 
 
 def test_poisson_working_has_the_likelihoods_slope_and_curvature() -> None:
@@ -64,9 +67,9 @@ def test_poisson_working_has_the_likelihoods_slope_and_curvature() -> None:
 ])  # fmt: skip
 def test_mean_of_effects_is_near_their_mode(outcome: str, family: str, table: pd.DataFrame) -> None:
     """Effects with all scores 0 against the mode of likelihood x prior at the same parameters."""
-    model = approximated(outcome, family, table)
+    model, chosen = approximated(outcome, family, table)
     known, design = model.design.outcome, model.design
-    found = approximate(model.integration, model.spec, design)  # type: ignore[arg-type]
+    found = approximate(chosen, model.spec, design)
     sd, sd_unit, shape = 0.7, 0.5, 1.5
     coefs = {"alpha": [0.3], "beta_l2": [0.5], "b_l1": [0.4]}
     sign = -1 if family == "cox" else 1  # hazards are higher where durations are shorter

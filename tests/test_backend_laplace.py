@@ -14,13 +14,12 @@ from scipy import integrate, special, stats
 
 import rmm
 from rmm.backends.initial_values import initial_values
-from rmm.backends.languages import find_language
 from rmm.backends.laplace import fixed_design as fixed
 from rmm.backends.laplace.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, find_mode, other_modes, uniforms
 from rmm.backends.laplace.latent_draws import Approximation, Effort, around, latent_draws
-from rmm.backends.laplace.latent_model import Hyperparameter, LatentModel
+from rmm.backends.laplace.latent_model import Hyperparameter, LatentModel, latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.backends.laplace.sampler import Sampler
 from rmm.backends.laplace.single_group_effects import find_private
@@ -61,8 +60,7 @@ FORMULAS: dict[str, str] = {
 
 
 def latent(model: Model) -> LatentModel:
-    found: LatentModel = find_language("laplace").values(model)["model"]
-    return found
+    return latent_model(model.spec, model.design, model.priors)
 
 
 def sampler(model: Model, seed: int = 1) -> Sampler:

@@ -20,9 +20,10 @@ import psutil
 import pytest
 
 from rmm.backends.base import Run, Settings
+from rmm.backends.stan.backend import BACKEND
 from rmm.backends.stan.compile import maker
 from rmm.backends.stan.install import installed_cmdstan
-from rmm.backends.stan.run import BACKEND, as_json, available, compile_program, run
+from rmm.backends.stan.run import as_json, available, compile_program, run
 from rmm.cache import cache_dir
 from rmm.errors import BackendError, BackendTimeout, ProgramError
 

@@ -125,6 +125,8 @@ def test_it_is_the_last_column_and_survives_a_file(table: pd.DataFrame, tmp_path
 
 
 def test_priors_of_a_program_of_ones_own_are_not_known(table: pd.DataFrame) -> None:
-    fit = replace(fitted(table, {"b_l2[x]": "normal(0, 0.001)"}), program="model { }")
+    fit = replace(
+        fitted(table, {"b_l2[x]": "normal(0, 0.001)"}), program="model { }", own_program=True
+    )
     assert fit.summary()["contraction"].isna().all()
     assert fit.diagnostics()["advice"] == [] and "Mostly prior" not in str(fit)

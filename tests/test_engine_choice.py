@@ -35,7 +35,7 @@ def stand_in(name: str, *, available: bool = True, run: Any = fake.run) -> Backe
     """An engine whose draws mean nothing, under the name and with the options of another."""
     found = Availability(available, "a stand-in" if available else "no C++ compiler was found")
     options = find_backend(name).options
-    return Backend(name=name, language="jags", run=run, available=lambda: found, options=options)
+    return replace(fake.BACKEND, name=name, run=run, available=lambda: found, options=options)
 
 
 def failing(error: Exception) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import pytest
 from scipy import integrate, optimize, stats
 
 import rmm
-from rmm.backends.languages import find_language
+from rmm.backends import find_backend
 from rmm.backends.stan.run import available
 from rmm.design.prepare import prepare, prepare_without_data
 from rmm.errors import DataError
@@ -199,7 +199,7 @@ def test_priors_of_the_shape(language: str) -> None:
     table = survival_data(60)
     for priors, rate in (("rmm", 0.01), ("weakly_informative", 1.25)):
         model = prepare("Surv(time, event) ~ 1 + z", table, "weibull", priors=priors)
-        found = find_language(language).data(model.spec, model.design, model.priors.data)
+        found = find_backend(language).prepare(model).data(model.design)
         assert found["prior_shape_rate"] == rate
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import half_normal_by_free
+from family_cases import half_normal_by_raw
 from scipy import special, stats
 
 import rmm
@@ -23,6 +23,7 @@ from rmm.backends.jags import run as jags_engine
 from rmm.backends.stan import run as stan_engine
 from rmm.backends.stan.program import features as stan_features
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.design.prepare import Model, prepare
 from rmm.formula.features import FEATURES
 from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
@@ -267,15 +268,14 @@ def test_known_features_of_new_groups(table: pd.DataFrame) -> None:
 def run_of(model: Model, backend: str) -> Run:
     spec, forms = model.spec, model.priors.forms
     language: Any = {"jags": jags, "stan": stan}[backend]
+    priors = prior_values(model) if backend == "stan" else model.priors.data
     engine = {"jags": jags_engine, "stan": stan_engine}[backend]
     monitor = (*jags.monitored(spec, forms), "eta") if backend == "jags" else ()
     options = jags.engine_options(spec, forms) if backend == "jags" else {}
     settings = Settings(chains=1, warmup=200, draws=20, seed=4, cores=1, monitor=monitor,
                         options=options)  # fmt: skip
-    starts = [
-        language.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)
-    ]
-    values = language.data(spec, model.design, model.priors.data)
+    starts = [language.initial(spec, forms, priors, v) for v in initial_values(model, 1, 3)]
+    values = language.data(spec, model.design, priors)
     return engine.run(language.write(spec, forms), values, starts, settings, None)
 
 
@@ -303,7 +303,7 @@ def test_stan_has_the_density_written_by_hand(table: pd.DataFrame) -> None:
             location, scale = hyper[f"prior_{name}_location"], hyper[f"prior_{name}_scale"]
             total += np.sum(stats.norm.logpdf(draw[name], location, scale))
         for name in ("sigma_l1", "sigma_l2"):
-            total += half_normal_by_free(model, draw, name)
+            total += half_normal_by_raw(model, draw, name)
         expected.append(total)
     assert np.ptp(expected) > 5, "the draws are all alike"
     found = run.sample_stats["lp"][0]

@@ -19,7 +19,7 @@ from fuzzing import FEW, HOSTILE, MANY, only_messages
 from hypothesis import strategies as st
 
 import rmm
-from rmm.backends.languages import find_language
+from rmm.backends import find_backend
 from rmm.design.prepare import prepare
 from rmm.tables.read import read_table
 
@@ -124,11 +124,9 @@ def lay_out(value: tuple[pd.DataFrame, str, str, str]) -> None:
     frame, formula, family, missing = value
     model = prepare(formula, frame, family, missing=missing)
     for name in ("jags", "stan"):
-        language = find_language(name)
-        way = model.integration
-        program = language.write(model.spec, model.priors.forms, way if name == "stan" else None)
-        assert all(c.isprintable() or c == "\n" for c in program)
-        for key, array in language.values(model).items():
+        prepared = find_backend(name).prepare(model)
+        assert all(c.isprintable() or c == "\n" for c in prepared.program)
+        for key, array in prepared.data(model.design).items():
             assert np.isfinite(np.asarray(array, dtype=float)).all(), key
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import check_names, half_normal_by_free, quiet
+from family_cases import check_names, half_normal_by_raw, quiet
 from scipy import stats
 from scipy.special import expit
 
-from rmm.backends.base import Settings
+import rmm
+from rmm.backends import find_backend
+from rmm.backends.base import Run, Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.stan.compile import check_syntax
-from rmm.backends.stan.program import program as stan
-from rmm.backends.stan.run import available, run
-from rmm.design.integration import (
+from rmm.backends.stan.marginalize.choose import (
     LIMITS,
-    Integration,
-    components,
-    find_integration,
-    integrated,
-    spectrum,
+    Marginalization,
+    choose_marginalization,
+    marginalized,
 )
+from rmm.backends.stan.marginalize.components import components
+from rmm.backends.stan.marginalize.spectrum import spectrum
+from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
+from rmm.backends.stan.run import available, run
 from rmm.design.prepare import Model
 from rmm.families.cox import log_marginal
 from rmm.formula.weights.evaluate import normalise
@@ -73,12 +77,22 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def forced(formula: str, table: pd.DataFrame, family: str, way: str = "spectrum") -> Model:
-    """The model with effects integrated out in a way, whether it pays or not."""
-    wanted = "components" if way == "components" else "directions"
+def forced(
+    formula: str, table: pd.DataFrame, family: str, strategy: str = "spectrum"
+) -> tuple[Model, Marginalization]:
+    """A model, and its effects integrated out by a strategy, whether it pays or not."""
+    wanted = "components" if strategy == "components" else "directions"
     limits = {k: np.inf if k == wanted else 0.0 for k in LIMITS}
     model = quiet(formula, table, family)
-    return replace(model, integration=find_integration(model.spec, model.design, limits))
+    chosen = choose_marginalization(model.spec, model.design, limits)
+    assert chosen is not None
+    return model, chosen
+
+
+def chosen_for(formula: str, table: pd.DataFrame, family: str) -> Marginalization | None:
+    """What Stan integrates out by default."""
+    model = quiet(formula, table, family)
+    return choose_marginalization(model.spec, model.design)
 
 
 def weights(model: Model, index: int, draw: dict[str, Any]) -> Any:
@@ -125,20 +139,26 @@ def random_parts(model: Model, draw: dict[str, Any]) -> Parts:
     return found
 
 
-def gone_and_left(model: Model, draw: dict[str, Any]) -> tuple[Parts, Parts]:
+def gone_and_left(
+    model: Model, chosen: Marginalization, draw: dict[str, Any]
+) -> tuple[Parts, Parts]:
     """Effects that are integrated out, and those that are sampled."""
-    gone, parts = integrated(model.spec, model.integration), random_parts(model, draw)
+    gone, parts = marginalized(model.spec, chosen), random_parts(model, draw)
     left = {k: v for k, v in parts.items() if k not in gone}
     return {k: v for k, v in parts.items() if k in gone}, left
 
 
-def sampled(model: Model, draws: int = 25) -> tuple[list[dict[str, Any]], Any, Any]:
+def sampled(
+    model: Model, chosen: Marginalization, draws: int = 25
+) -> tuple[list[dict[str, Any]], Any, Any]:
     """Draws of everything that the program has, and `lp__`."""
-    spec, forms, way = model.spec, model.priors.forms, model.integration
-    values = stan.data(spec, model.design, model.priors.data, way)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
+    spec, forms = model.spec, model.priors.forms
+    values = stan.data(spec, model.design, prior_values(model), chosen)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 1, 3)
+    ]
     settings = Settings(chains=1, warmup=150, draws=draws, seed=3, cores=1)
-    fitted = run(stan.write(spec, forms, way), values, starts, settings)
+    fitted = run(stan.write(spec, forms, chosen), values, starts, settings)
     rows = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(draws)]
     return rows, fitted.sample_stats["lp"][0], fitted
 
@@ -149,7 +169,7 @@ def log_prior(model: Model, draw: dict[str, Any]) -> float:
     for p in model.spec.sampled:
         name = p.name
         if p.role == "sd":
-            total += half_normal_by_free(model, draw, name)
+            total += half_normal_by_raw(model, draw, name)
         elif p.role == "shape":  # sampled by its logarithm
             a, rate = hyper[f"prior_{name}_shape"], hyper[f"prior_{name}_rate"]
             total += stats.gamma.logpdf(draw[name], a, scale=1 / rate) + np.log(draw[name])
@@ -186,15 +206,14 @@ SOME_GAUSSIAN = cases(GAUSSIAN, "total weights", "free weights", "one of two blo
 @pytest.mark.parametrize("name", SOME_GAUSSIAN)
 def test_marginal_density(name: str, table: pd.DataFrame) -> None:
     """`lp__` is prior x normal density with the effects in its covariance."""
-    formula, way, gone = GAUSSIAN[name]
-    model = forced(formula, table, "gaussian", way)
-    assert model.integration is not None
-    assert model.integration.way == way
-    draws, lp, _ = sampled(model)
+    formula, strategy, gone = GAUSSIAN[name]
+    model, chosen = forced(formula, table, "gaussian", strategy)
+    assert chosen.strategy == strategy
+    draws, lp, _ = sampled(model, chosen)
     ours = []
     for draw in draws:
         V = draw["sigma_l2"] ** 2 * np.eye(model.design.J)
-        out, left = gone_and_left(model, draw)
+        out, left = gone_and_left(model, chosen, draw)
         for Z, sd in out.values():
             V += sd**2 * Z @ Z.T
         y, eta = model.design.outcome["y"], fixed_part(model, draw)
@@ -205,7 +224,7 @@ def test_marginal_density(name: str, table: pd.DataFrame) -> None:
         ours.append(prior + stats.multivariate_normal.logpdf(y, eta, V))
     assert np.ptp(ours) > 2, "the draws differ"
     np.testing.assert_allclose(lp - lp[0], np.array(ours) - ours[0], atol=1e-6)
-    assert integrated(model.spec, model.integration) == set(gone)
+    assert marginalized(model.spec, chosen) == set(gone)
 
 
 @needs_stan
@@ -215,12 +234,12 @@ def test_effects_are_drawn_given_the_rest(name: str, table: pd.DataFrame) -> Non
     """Effects, less their conditional means and over the Cholesky factor of their conditional
     covariance, are standard normals: sums of squares within 4 sds, means within 4 (7e-5 each).
     """
-    formula, way, _ = GAUSSIAN[name]
-    model = forced(formula, table, "gaussian", way)
-    draws, _, _ = sampled(model, draws=400)
+    formula, strategy, _ = GAUSSIAN[name]
+    model, chosen = forced(formula, table, "gaussian", strategy)
+    draws, _, _ = sampled(model, chosen, draws=400)
     squares, z = 0.0, []
     for draw in draws:
-        parts, left = gone_and_left(model, draw)
+        parts, left = gone_and_left(model, chosen, draw)
         Z = np.hstack([m * sd for m, sd in parts.values()]) / draw["sigma_l2"]
         u = np.concatenate([draw[n] / sd for n, (_, sd) in parts.items()])
         eta = fixed_part(model, draw) + sum(m @ draw[n] for n, (m, _) in left.items())
@@ -272,9 +291,9 @@ def log_likelihood(model: Model, draw: dict[str, Any], eta: Any) -> float:
 def test_approximated_density(name: str, table: pd.DataFrame) -> None:
     """`lp__` is the likelihood x prior, whatever effects are sampled about."""
     formula, family, nestings = APPROXIMATED[name]
-    model = forced(formula, table, family)
-    assert model.integration == Integration("approximation", (0,), nestings, dense=False)
-    draws, lp, _ = sampled(model)
+    model, chosen = forced(formula, table, family)
+    assert chosen == Marginalization("approximation", (0,), nestings, dense=False)
+    draws, lp, _ = sampled(model, chosen)
     assert model.spec.family.working is not None
     weight, m = model.spec.family.working(model.design.outcome)[1], model.design.members[0]
     reference = weights(model, 0, draws[0])
@@ -296,9 +315,8 @@ def test_approximated_density(name: str, table: pd.DataFrame) -> None:
 
 
 def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
-    model = forced("y ~ " + NESTED, table, "gaussian")
-    assert model.integration is not None
-    found = spectrum(model.integration, model.spec, model.design)
+    model, chosen = forced("y ~ " + NESTED, table, "gaussian")
+    found = spectrum(chosen, model.spec, model.design)
     W = weights(model, 0, {})
     V, Q = found.basis.toarray(), found.turn.toarray()
     np.testing.assert_allclose(V.T @ np.diag(found.singular) @ Q.T, W, atol=1e-12)
@@ -311,9 +329,8 @@ def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
 
 
 def test_components_share_nothing(table: pd.DataFrame) -> None:
-    model = forced("y ~ " + OWN, table, "gaussian", "components")
-    assert model.integration is not None
-    found = components(model.integration, model.spec, model.design)
+    model, chosen = forced("y ~ " + OWN, table, "gaussian", "components")
+    found = components(chosen, model.spec, model.design)
     assert len(found.n_units) == 6, "a component for each country"
     m = model.design.members[0]
     groups = np.bincount(m.member)
@@ -327,9 +344,8 @@ def test_components_share_nothing(table: pd.DataFrame) -> None:
 
 
 def test_groups_without_effects_are_alone(table: pd.DataFrame) -> None:
-    model = forced("y ~ " + ALONE, table, "gaussian", "components")
-    assert model.integration is not None
-    found = components(model.integration, model.spec, model.design)
+    model, chosen = forced("y ~ " + ALONE, table, "gaussian", "components")
+    found = components(chosen, model.spec, model.design)
     m = model.design.members[0]
     shared = np.bincount(m.member)[m.member] > 1
     assert list(found.alone) == sorted(set(range(40)) - set(m.group[shared]))
@@ -340,12 +356,12 @@ def test_groups_without_effects_are_alone(table: pd.DataFrame) -> None:
 def test_everything_else_is_sampled(table: pd.DataFrame) -> None:
     """Walks, durations and crowds of members stay with their usual programs."""
     walk = "y ~ z + mm(id(pid, gid), vars(x), RE=TRUE, ar=gid)"
-    assert quiet(walk, table, "gaussian").integration is None
+    assert chosen_for(walk, table, "gaussian") is None
     rng = np.random.default_rng(5)
     rows = [(g, p) for g in range(600) for p in rng.choice(300, 3, replace=False)]
     crowd = pd.DataFrame(rows, columns=["gid", "pid"])
     crowd["y"] = rng.normal(size=600)[crowd["gid"]]
-    assert quiet("y ~ 1 + mm(id(pid, gid), RE=TRUE)", crowd, "gaussian").integration is None
+    assert chosen_for("y ~ 1 + mm(id(pid, gid), RE=TRUE)", crowd, "gaussian") is None
 
 
 @needs_stan
@@ -360,27 +376,64 @@ def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
     ]
     for formula, family in formulas:
         model = quiet(formula, table, family)
-        assert model.integration is not None, formula
-        text = stan.write(model.spec, model.priors.forms, model.integration)
+        assert choose_marginalization(model.spec, model.design) is not None, formula
+        prepared = find_backend("stan").prepare(model)
+        text = prepared.program
         check_syntax(text)
         check_names(model, text)
         assert max(len(x) for x in text.splitlines() if not x.lstrip().startswith("//")) <= 120
         block = text.split("\ndata {\n")[1].split("\n}")[0]
         lines = [line.split("//")[0] for line in block.splitlines()]
         declared = {x.split(";")[0].split()[-1] for x in lines if ";" in x}
-        given = stan.data(model.spec, model.design, model.priors.data, model.integration)
+        given = prepared.data(model.design)
         assert declared <= set(given), "the program without it must run on the same data"
-        plain = stan.data(model.spec, model.design, model.priors.data)
+        plain = stan.data(model.spec, model.design, prior_values(model))
         assert set(plain) <= set(given)
 
 
 def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> None:
-    """Refits of loo run the fit's program: data are for its way, whatever the sizes are."""
+    """Refits of loo run the fit's program: data are for its strategy, whatever the sizes are."""
     from rmm.posterior.cross_validation import without_unit
 
-    model = forced("y ~ " + NESTED, table, "gaussian")
+    model = quiet("y ~ " + NESTED, table, "gaussian")
     less = without_unit(model, 3)
-    assert less.integration == model.integration
     assert less.design.J == model.design.J - 1
-    found = spectrum(replace(model).integration, less.spec, less.design)  # type: ignore[arg-type]
-    assert found.basis.shape == (less.design.members[0].n_members, less.design.J)
+    prepared = find_backend("stan").prepare(model)
+    whole, given = prepared.data(model.design), prepared.data(less.design)
+    assert set(given) == set(whole)
+    assert given["J"] == whole["J"] - 1
+    assert len(given["start_basis_l1"]) == less.design.members[0].n_members + 1
+    assert max(given["column_basis_l1"]) <= given["J"]
+
+
+def test_a_fit_decides_once_what_is_integrated_out(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice, and the singular vectors of its data, are made once; a fit and its summary."""
+    counts = {"choice": 0, "data": 0}
+
+    def choose(*given: Any) -> Any:
+        counts["choice"] += 1
+        return choose_marginalization(*given)
+
+    def directions(*given: Any) -> Any:
+        counts["data"] += 1
+        return spectrum(*given)
+
+    def drawn(text: str, values: Any, starts: Any, settings: Settings, progress: Any) -> Run:
+        rng, shape = np.random.default_rng(1), (settings.chains, settings.draws)
+        sizes = {"u_l1": (values["N_l1"],), "u_l3": (values["H"],), "b_l2": (2,), "b_l1": (1,)}
+        draws = {n: rng.exponential(size=(*shape, *sizes.get(n, ()))) for n in settings.monitor}
+        return Run(draws, {"diverging": np.zeros(shape, dtype=bool)}, 1.0, {"name": "stan"})
+
+    engine = replace(find_backend("stan"), run=drawn)
+    monkeypatch.setattr("rmm.fitting.pipeline.find_backend", lambda name: engine)
+    monkeypatch.setattr("rmm.backends.stan.backend.choose_marginalization", choose)
+    monkeypatch.setattr("rmm.backends.stan.marginalize.spectral_text.spectrum", directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = rmm.fit("y ~ " + NESTED, table, backend="stan", seed=1, draws=100, progress=False)
+    assert "contraction" in fit.summary()
+    assert "singular_l1" in fit.program_data
+    assert not fit.own_program
+    assert counts == {"choice": 1, "data": 1}

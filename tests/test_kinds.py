@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import half_normal_by_free
+from family_cases import half_normal_by_raw
 
 import rmm
 from rmm.backends.base import Settings
@@ -21,6 +21,7 @@ from rmm.backends.jags import program as jags
 from rmm.backends.jags import run as jags_engine
 from rmm.backends.stan import run as stan_engine
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.design.prepare import Model, prepare
 from rmm.simulation import simulate
 from rmm.simulation.recipe_errors import RecipeError
@@ -286,9 +287,11 @@ def test_stan_has_the_density_of_pandas(table: pd.DataFrame) -> None:
 
     model = prepare(FORMULA, table)
     spec, forms = model.spec, model.priors.forms
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 1, 3)
+    ]
     settings = Settings(chains=1, warmup=100, draws=20, seed=3, cores=1)
-    values = stan.data(spec, model.design, model.priors.data)
+    values = stan.data(spec, model.design, prior_values(model))
     run = stan_engine.run(stan.write(spec, forms), values, starts, settings)
     hyper = model.priors.data
     found, expected = run.sample_stats["lp"][0], []
@@ -298,12 +301,12 @@ def test_stan_has_the_density_of_pandas(table: pd.DataFrame) -> None:
         for kind in ("party", "minister"):
             sigma = draw[f"sigma_l1_{kind}"]
             total += stats.norm.logpdf(draw[f"u_l1_{kind}"] / sigma).sum()
-            total += half_normal_by_free(model, draw, f"sigma_l1_{kind}")
+            total += half_normal_by_raw(model, draw, f"sigma_l1_{kind}")
             total += stats.norm.logpdf(
                 draw[f"b_l1_{kind}"], 0, hyper[f"prior_b_l1_{kind}_scale"]
             ).sum()
         total += stats.norm.logpdf(draw["b_w_minister"], 0, hyper["prior_b_w_minister_scale"]).sum()
-        total += half_normal_by_free(model, draw, "sigma_l2")
+        total += half_normal_by_raw(model, draw, "sigma_l2")
         total += stats.norm.logpdf(draw["beta_l2"], 0, hyper["prior_beta_l2_scale"]).sum()
         total += stats.norm.logpdf(
             draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]

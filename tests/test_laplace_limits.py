@@ -14,11 +14,11 @@ from coalitions import made_up_coalitions
 
 import rmm
 from rmm.backends.convergence import pareto_k_limit
-from rmm.backends.languages import find_language
 from rmm.backends.laplace import factors, memory
 from rmm.backends.laplace import run as laplace
 from rmm.backends.laplace.factors import Pattern
 from rmm.backends.laplace.fill import factor_counts
+from rmm.backends.laplace.latent_model import latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.design.prepare import prepare
 from rmm.errors import BackendError
@@ -73,7 +73,7 @@ def test_a_large_pattern_is_judged_without_a_factor(monkeypatch: pytest.MonkeyPa
 
 def integrand(formula: str = FORMULA) -> Integrand:
     model = prepare(formula, made_up_coalitions(40, 12))
-    return Integrand(find_language("laplace").values(model)["model"])
+    return Integrand(latent_model(model.spec, model.design, model.priors))
 
 
 def test_the_memory_of_draws_is_counted() -> None:
@@ -101,7 +101,7 @@ def test_too_little_memory_is_said_before_the_start(
 def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
     monkeypatch.setattr("rmm.fitting.engine_choice.ORDER", ("laplace", "stan"))
-    from rmm.backends.stan.run import BACKEND
+    from rmm.backends.stan.backend import BACKEND
     from rmm.errors import BackendTimeout
 
     with pytest.raises(BackendError, match="laplace: Backend 'laplace' needs about"):

@@ -13,9 +13,9 @@ from scipy import special, stats
 
 import rmm
 from rmm.backends.initial_values import initial_values
-from rmm.backends.languages import find_language
 from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import smoothed
+from rmm.backends.laplace.latent_model import describe, latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.design.prepare import prepare
 from rmm.errors import BackendError
@@ -88,7 +88,7 @@ def test_the_integrand_has_one_more_term() -> None:
     formula = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ exp(b1*s)), RE = TRUE) + hm(id = cid)"
     prior = {"b_l1[x]": "student_t(3, 0.1, 0.4)", "b_l2[z]": "uniform(-2, 2)"}
     model = prepare(formula, table, priors=prior)
-    latent = find_language("laplace").values(model)["model"]
+    latent = latent_model(model.spec, model.design, model.priors)
     start = {**initial_values(model, 1, 1)[0], "b_l1": np.array([0.7]), "beta_l2": np.array([-0.4])}
     theta = from_values(start, latent.hyper)[None, :]
     found = Integrand(latent).inner(to_values(theta, latent.hyper), 1).value[0]
@@ -96,7 +96,7 @@ def test_the_integrand_has_one_more_term() -> None:
         formula.replace("vars(x)", "vars(fix(x, 0.7))").replace("+ z", "+ fix(z, -0.4)"), table,
         priors={"b_l2[Intercept]": _text(model, "alpha")},
     )  # fmt: skip
-    other = find_language("laplace").values(fixed)["model"]
+    other = latent_model(fixed.spec, fixed.design, fixed.priors)
     kept = {k: v for k, v in start.items() if k not in ("b_l1", "beta_l2")}
     point = from_values(kept, other.hyper)[None, :]
     values = to_values(point, other.hyper)
@@ -118,10 +118,10 @@ def test_positive_coefficients_are_folded_and_others_are_not() -> None:
     priors = {"b_l2[z]": "half_normal(1)", "b_l1[x]": "student_t(3, 0, 1)"}
     model = prepare("y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = FALSE)", table,
                     priors=priors)  # fmt: skip
-    latent = find_language("laplace").values(model)["model"]
+    latent = latent_model(model.spec, model.design, model.priors)
     which = dict(zip([h.key for h in latent.hyper], folded(latent.hyper), strict=True))
     assert which["beta_l2[0]"] and not which["b_l1[0]"]
-    text = find_language("laplace").write(model.spec, model.priors.forms, None)
+    text = describe(model.spec, model.priors.forms)
     assert "sampled by importance: beta_l2" in text and "integrated out" in text
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import half_normal_by_free
+from family_cases import half_normal_by_raw
 from scipy import stats
 
 import rmm
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run as run_stan
 from rmm.design.prepare import Model, prepare
 from rmm.errors import DataError, FormulaError, PriorError, SpecificationWarning
@@ -317,7 +318,7 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.norm.logpdf(draw["b_l1_party"], 0, hyper["prior_b_l1_party_scale"]).sum(),
         stats.norm.logpdf(draw["b_w_party"], 0, hyper["prior_b_w_party_scale"]).sum(),
         stats.norm.logpdf(draw["b_w_walk"], 0, hyper["prior_b_w_walk_scale"]).sum(),
-        *(half_normal_by_free(model, draw, name) for name in names),
+        *(half_normal_by_raw(model, draw, name) for name in names),
         stats.norm.logpdf(of_slopes, 0, wide) + np.log(of_slopes),
     ]
     return float(sum(terms))
@@ -328,8 +329,10 @@ def test_log_density_on_stan(table: pd.DataFrame) -> None:
     model = prepare(ESTIMATED, table)
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
-    values = stan.data(spec, model.design, model.priors.data)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 1, 3)
+    ]
+    values = stan.data(spec, model.design, prior_values(model))
     fitted = run_stan(stan.write(spec, forms), values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
     expected = np.array([log_density(model, draw) for draw in draws])

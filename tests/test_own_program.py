@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 import rmm
+from rmm.backends.jags.backend import LANGUAGE as JAGS_LANGUAGE
+from rmm.backends.stan.backend import LANGUAGE as STAN_LANGUAGE
 from rmm.backends.user_program import drawn_only, read_program
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
@@ -146,5 +148,5 @@ def test_initial_values_of_drawn_variables() -> None:
         "model { a ~ dnorm(0, 1)\n for (i in 1:3) { u[i] ~ dnorm(0, 1) }\n s <- 2 # t ~ dexp(1)\n }"
     )
     values = dict.fromkeys(("a", "u", "s", "t", "x"), 1.0)
-    assert set(drawn_only(text, "jags", values)) == {"a", "u"}
-    assert set(drawn_only("parameters { real a; } // s", "stan", values)) == {"a"}
+    assert set(drawn_only(text, JAGS_LANGUAGE, values)) == {"a", "u"}
+    assert set(drawn_only("parameters { real a; } // s", STAN_LANGUAGE, values)) == {"a"}

@@ -91,7 +91,10 @@ def test_a_prior_by_name_or_number_is_that_of_the_row_shown(name: str, table: pd
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_fixed_value_removes_the_row_shown_and_no_other(name: str, table: pd.DataFrame) -> None:
     base = model_of(name, table)
-    names, live = shown(base), {f"{p.b}[{f.label}]" for p in base.spec.members for f in p.live}
+    names, live = (
+        shown(base),
+        {f"{p.b}[{f.label}]" for p in base.spec.members for f in p.features_in_program},
+    )
     for row in names:
         if row in live:  # the program computes it
             with pytest.raises(rmm.PriorError, match="cannot be held fixed"):

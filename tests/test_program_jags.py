@@ -302,8 +302,8 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
             share = w / np.add.reduceat(w, member.start[:-1], axis=1)[:, member.group]
             for k, feature in enumerate(member.features, start=columns):
                 number = None
-                if feature.term in part.shaped:
-                    number = draws[part.b_f][:, [part.shaped.index(feature.term)]]
+                if feature.term in part.parametric_features:
+                    number = draws[part.b_f][:, [part.parametric_features.index(feature.term)]]
                 eta += draws[part.b][:, [k]] * feature.values(share, number)
         if part.columns and part.estimated:
             rows += draws[part.b][:, :columns] @ (member.X + member.center).T

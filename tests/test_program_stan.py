@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coalitions import made_up_coalitions
-from family_cases import by_free, check_names, half_normal_by_free
+from family_cases import by_raw, check_names, half_normal_by_raw
 from scipy import stats
 
 from rmm.backends.base import Settings
@@ -23,8 +23,10 @@ from rmm.backends.stan.compile import check_syntax, program_key
 from rmm.backends.stan.install import installed_cmdstan, wheel
 from rmm.backends.stan.program import priors as stan_priors
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import available, run
 from rmm.design.prepare import Model, prepare, prepare_without_data
+from rmm.errors import FormulaError
 from rmm.formula.prior_syntax import PRIOR_FAMILIES
 
 GOLDEN = Path(__file__).parent / "golden" / "stan"
@@ -181,9 +183,17 @@ def test_user_text_cannot_leave_a_comment() -> None:
 
 @pytest.mark.parametrize("soft", [0.02, 0.5])
 @pytest.mark.parametrize("sd", [1e-12, 1e-3, 0.4, 2.0, 11.0, 60.0])
-def test_free_numbers_of_initial_values(sd: float, soft: float) -> None:
-    free = stan_priors.free_of(sd, 2.0, soft)
-    np.testing.assert_allclose(2 * np.sinh(soft * np.logaddexp(0, free / soft)), sd, rtol=1e-9)
+def test_unconstrained_initial_values(sd: float, soft: float) -> None:
+    raw = stan_priors.raw_from_sd(sd, 2.0, soft)
+    np.testing.assert_allclose(2 * np.sinh(soft * np.logaddexp(0, raw / soft)), sd, rtol=1e-9)
+
+
+def test_the_sd_of_a_block_is_not_the_unconstrained_one_of_another() -> None:
+    blocks = "y ~ 1 + mm(id(p, g), RE=TRUE, name={}) + mm(id(q, g), RE=TRUE, name={})"
+    text = stan.write(*prepare_without_data(blocks.format("a", "b")))
+    assert "real sigma_l1_a_raw;" in text
+    with pytest.raises(FormulaError, match="`sigma_l1_a_raw` would be both"):
+        stan.write(*prepare_without_data(blocks.format("a", "a_raw")))
 
 
 def test_every_prior_has_its_line() -> None:
@@ -200,7 +210,7 @@ def test_data_are_what_the_program_declares(name: str, table: pd.DataFrame) -> N
     model = model_of(name, table)
     block = text_of(model).split("\ndata {\n")[1].split("\n}")[0]
     declared = {line.split(";")[0].split()[-1] for line in block.splitlines() if ";" in line}
-    given = stan.data(model.spec, model.design, model.priors.data)
+    given = stan.data(model.spec, model.design, prior_values(model))
     assert declared == set(given)
 
 
@@ -213,7 +223,7 @@ def test_no_weight_variable_takes_a_name_of_the_program(name: str, table: pd.Dat
 def test_fixed_parameters_are_neither_started_nor_kept(table: pd.DataFrame) -> None:
     model = model_of("mixed_priors", table)
     spec, forms = model.spec, model.priors.forms
-    start = stan.initial(spec, forms, model.priors.data, initial_values(model, 1, 5)[0])
+    start = stan.initial(spec, forms, prior_values(model), initial_values(model, 1, 5)[0])
     assert set(start) == {"alpha", "beta_l2", "sigma_l2"}
     assert stan.monitored(spec, forms) == ("b_l2", "sigma_l2", "u_l1")
 
@@ -252,8 +262,8 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
         stats.t.logpdf(draw["b_l1_party"], 5, 0, 2).sum(),
         stats.norm.logpdf(b1, 0.5, 1),
         np.log((b0 + 1) * (2 - b0)),  # Jacobian of the bounds -1 and 2
-        by_free(draw, "sigma_l1_party", stats.t(4, 0, 1), min(1.0, sd_y), design.J),
-        half_normal_by_free(model, draw, "sigma_l2"),
+        by_raw(draw, "sigma_l1_party", stats.t(4, 0, 1), min(1.0, sd_y), design.J),
+        half_normal_by_raw(model, draw, "sigma_l2"),
         stats.expon.logpdf(s_plain, scale=1 / 2),
         stats.gamma.logpdf(s3, 2, scale=1 / 3),
         stats.norm.logpdf(draw["alpha"], hyper["prior_alpha_location"], hyper["prior_alpha_scale"]),
@@ -273,8 +283,10 @@ def test_log_density_and_intercept(table: pd.DataFrame) -> None:
     model = model_of("everything", table)
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
-    starts = [stan.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
-    values = stan.data(spec, model.design, model.priors.data)
+    starts = [
+        stan.initial(spec, forms, prior_values(model), v) for v in initial_values(model, 1, 3)
+    ]
+    values = stan.data(spec, model.design, prior_values(model))
     fitted = run(text_of(model), values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
     expected = np.array([log_density(model, draw) for draw in draws])

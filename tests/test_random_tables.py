@@ -34,8 +34,8 @@ from random_tables import (
 from scipy import stats
 
 import rmm
+from rmm.backends import find_backend
 from rmm.backends.base import Run
-from rmm.backends.languages import find_language
 from rmm.design.prepare import Model, prepare
 from rmm.formula.prior_syntax import Prior
 from rmm.posterior.prediction.predict import log_likelihood
@@ -83,7 +83,7 @@ def read(case: tuple[Recipe, Dress], how: str, folder: Path) -> tuple[Model, Wor
             return str(error)
         for name in ("jags", "stan", "laplace"):
             try:
-                values = find_language(name).values(model)
+                values = find_backend(name).prepare(model).data(model.design)
             except rmm.RmmError as error:
                 return str(error)
             for key, array in values.items():

@@ -26,6 +26,7 @@ PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 PARTS = 16
 #: File names that two folders share: the same thing for another engine, or of another package.
 REPEATED = {
+    "backend",  # the row of each engine
     "base",  # families, backends
     "effects",  # text of JAGS and Stan programs
     "features",  # in formulas, and in text of programs

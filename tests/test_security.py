@@ -25,6 +25,7 @@ import yaml
 from invented import write_study
 
 import rmm
+from rmm.backends.stan.backend import LANGUAGE as STAN_LANGUAGE
 from rmm.backends.stan.compile import check_syntax
 from rmm.backends.stan.install import installed_cmdstan, wheel
 from rmm.backends.user_program import check_variables
@@ -453,8 +454,8 @@ def test_a_program_includes_no_files(coalitions: pd.DataFrame) -> None:
     text = rmm.program("y ~ 1 + z", data=coalitions, backend="stan")
     for line in ("#include /etc/passwd\n", "  # include <x>\n"):
         with pytest.raises(rmm.ProgramError, match="#include"):
-            check_variables(line + text, "stan", ["b_l2"])
-    check_variables("// #include x\n" + text, "stan", ["b_l2"])
+            check_variables(line + text, STAN_LANGUAGE, ["b_l2"])
+    check_variables("// #include x\n" + text, STAN_LANGUAGE, ["b_l2"])
 
 
 def test_a_programs_code_holds_our_names_only(coalitions: pd.DataFrame) -> None:

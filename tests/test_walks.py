@@ -10,6 +10,7 @@ import pytest
 from coalitions import made_up_coalitions
 
 from rmm.backends.stan.program import program as stan
+from rmm.backends.stan.program.priors import prior_values
 from rmm.design.prepare import Model, prepare
 from rmm.errors import DataError, SpecificationWarning
 
@@ -49,7 +50,7 @@ def test_effects_are_sums_of_steps_in_the_order_of_time(table: pd.DataFrame, ar:
     expected = walked(steps, frame["pid"].to_numpy(), time)
     sums = np.array([steps[a : b + 1].sum() for a, b in zip(walk.begin, walk.place, strict=True)])
     np.testing.assert_allclose(sums, expected)
-    values = stan.data(model.spec, model.design, model.priors.data)
+    values = stan.data(model.spec, model.design, prior_values(model))
     path, begin = np.cumsum(steps), values["begin_l1"] - 1
     np.testing.assert_allclose(path[values["place_l1"] - 1] - path[begin] + steps[begin], expected)
 

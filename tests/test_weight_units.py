@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 import rmm
+from rmm.backends import find_backend
 from rmm.backends.initial_values import initial_values
-from rmm.backends.languages import find_language
 from rmm.design.prepare import prepare
 
 FORMS = {
@@ -124,9 +124,8 @@ def test_what_engines_sample_starts_the_same_in_every_unit(
             priors=None if prior is None else {"b_w": PRIORS[prior](unit)},
         )
         data = model.priors.data
-        values = find_language(language).initial(
-            model.spec, model.priors.forms, data, initial_values(model, 1, 3)[0]
-        )
+        prepared = find_backend(language).prepare(model)
+        values = prepared.initial(model.design, initial_values(model, 1, 3)[0])
         scale = data.get("prior_b_w_scale", data["unit_b_w"]) / data["unit_b_w"]
         b_w = values["std_b_w"] if "std_b_w" in values else values["b_w"] / data["unit_b_w"]
         starts.append(np.concatenate([b_w, scale]))

@@ -1,16 +1,24 @@
-"""Engines, one file each; a new one is a file and a row here. Nothing is imported before use."""
+"""Engines, one package each; a new one is a package and a row here. Imported when asked for."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.base import (
+    Availability,
+    Backend,
+    Language,
+    PreparedModel,
+    ProgressListener,
+    Run,
+    Settings,
+)
 from rmm.errors import BackendError
 
 BACKENDS: dict[str, str] = {  # name -> module that holds its BACKEND
-    "jags": "rmm.backends.jags.run",
-    "stan": "rmm.backends.stan.run",
-    "laplace": "rmm.backends.laplace.run",
+    "jags": "rmm.backends.jags.backend",
+    "stan": "rmm.backends.stan.backend",
+    "laplace": "rmm.backends.laplace.backend",
     "fake": "rmm.backends.fake",
 }
 HIDDEN = ("fake",)  # for tests of studies: draws that look like draws
@@ -45,6 +53,8 @@ __all__ = [
     "BACKENDS",
     "Availability",
     "Backend",
+    "Language",
+    "PreparedModel",
     "ProgressListener",
     "Run",
     "Settings",

@@ -1,4 +1,4 @@
-"""What every backend takes and gives: settings in, a run out."""
+"""What every engine is to the rest of the package: a `Backend`; settings in, a run out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rmm.design.design import Design
+from rmm.design.prepare import Model
+from rmm.model.spec import ModelSpec
+
 Array = np.ndarray[Any, Any]
+#: Sampled parameter -> the families of its priors, one for all elements or one per element.
+Forms = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -83,32 +89,117 @@ class Availability:
 
 
 @dataclass(frozen=True)
-class Backend:
-    """One row of the registry `rmm.backends.BACKENDS`.
+class Language:
+    """The syntax of an engine's programs, as far as users' own programs are checked.
 
     Attributes
     ----------
     name : str
-    language : str
-        The program language it runs: ``"jags"`` or ``"stan"``.
+        ``"jags"``: the name of its engine, and the ending of files that `rmm study replay` writes.
+    title : str
+        For messages: ``"JAGS's language"``.
+    endings : tuple of str
+        Endings of files that hold programs of this language alone.
+    mark : str
+        Regular expression found in programs of this language and of none after it in the order
+        in which languages are tried.
+    comment : str
+        Regular expression of a comment.
+    include : str
+        Regular expression of a line that reads another file; empty if there are none.
+    starts : str
+        Regular expression of what follows a variable that takes an initial value. JAGS refuses
+        initial values of variables that its program does not draw; Stan ignores them.
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    mark: str
+    comment: str
+    starts: str
+    include: str = ""
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model as one engine reads it.
+
+    Attributes
+    ----------
+    program : str
+        The program's text; a description for an engine that runs none.
+    data : callable
+        ``data(design) -> dict``: values by the program's names, for the design of the model or for
+        one of some of its groups, which the same program then fits. `Backend.run` takes int, float
+        and arrays in C order.
+    initial : callable
+        ``initial(design, values) -> dict``: initial values by the program's names, from `values` of
+        the model's sampled parameters.
+    monitored : tuple of str
+        Variables of the program whose draws are kept.
+    options : mapping
+        Options of the engine that follow from the model; a user's own options override them.
+    """
+
+    program: str
+    data: Callable[[Design], dict[str, Any]]
+    initial: Callable[[Design, Mapping[str, Any]], dict[str, Any]]
+    monitored: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def accept_all(settings: Settings) -> None:
+    """Accept all values of options."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An engine: one per row of the registry `rmm.backends.BACKENDS`.
+
+    Attributes
+    ----------
+    name : str
+    program : callable
+        ``program(spec, forms) -> str``: the program that samples all effects. It depends on the
+        formula and on the families of outcome and priors alone, so that it needs no data.
+    prepare : callable
+        ``prepare(model) -> PreparedModel``: the program that `rmm.fit` runs, which may depend on
+        the data, and what goes with it. All that is costly to decide is decided here, once.
     run : callable
-        ``run(program, data, inits, settings, progress) -> Run``. `data` maps names to int,
-        float or arrays in C order; `inits` holds one mapping per chain (may be empty mappings).
+        ``run(program, data, inits, settings, progress) -> Run``; `inits` holds one mapping per
+        chain (may be empty mappings).
     available : callable
         ``available() -> Availability``; imports the engine but starts nothing long.
+    language : Language or None
+        Of its program texts, which users may write themselves; None for an engine without.
     options : tuple of str
         Names of the engine-specific keyword options it understands.
     check_values : callable
         ``check_values(settings)`` raises `BackendError` for a value of an option that no run
         accepts; it starts nothing.
+    hamiltonian : bool
+        Whether it is Hamiltonian Monte Carlo: gradients make it efficient for every family,
+        transitions may diverge, and draws may be better than independent ones.
+    weighted_draws : bool
+        Whether draws are independent and weighted: `chains` are shares of them, `warmup` and `thin`
+        are ignored, and R-hat has no meaning.
+    results_version : int or None
+        Raised when estimates change by more than their Monte Carlo errors, for kept results of
+        engines that are part of this package.
     """
 
     name: str
-    language: str
+    program: Callable[[ModelSpec, Forms], str]
+    prepare: Callable[[Model], PreparedModel]
     run: Callable[
         [str, Mapping[str, Any], Sequence[Mapping[str, Any]], Settings, ProgressListener | None],
         Run,
     ]
     available: Callable[[], Availability]
+    language: Language | None = None
     options: tuple[str, ...] = ()
-    check_values: Callable[[Settings], object] = field(default=lambda settings: None)
+    check_values: Callable[[Settings], object] = accept_all
+    hamiltonian: bool = False
+    weighted_draws: bool = False
+    results_version: int | None = None

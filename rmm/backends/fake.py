@@ -16,13 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings, accept_all
 from rmm.backends.child_processes import ending, run_group
+from rmm.backends.jags.backend import BACKEND as JAGS
 from rmm.errors import BackendError, BackendTimeout
 
 SWITCH = "RMM_FAKE_BACKEND"
@@ -179,4 +181,9 @@ def available() -> Availability:
     return Availability(True, "fake backend (for tests: its draws mean nothing)")
 
 
-BACKEND = Backend(name="fake", language="jags", run=run, available=available)
+# Its programs are those of JAGS, from which it reads the shapes of draws; it tells of divergent
+# transitions, as Stan does.
+BACKEND = replace(
+    JAGS, name="fake", run=run, available=available, options=(), check_values=accept_all,
+    hamiltonian=True,
+)  # fmt: skip

@@ -30,7 +30,7 @@ def given_above(term: FeatureTerm) -> bool:
 
 def needs_share(part: MemberPart) -> bool:
     """Whether a feature reads the weights over the sums of their groups."""
-    return any(term.weighted for term in part.live)
+    return any(term.weighted for term in part.features_in_program)
 
 
 def data_stems(term: FeatureTerm) -> tuple[str, ...]:
@@ -51,13 +51,15 @@ def data_stems(term: FeatureTerm) -> tuple[str, ...]:
 def values(part: MemberPart, m: Membership) -> dict[str, Any]:
     """The features' data by name, with the block's suffix; for either language."""
     s, out = part.suffix, dict[str, Any]()
-    if not part.live:
+    if not part.features_in_program:
         return out
     if needs_share(part) and m.weight is not None:
         out[f"portion{s}"] = normalise(m.weight, "group", m.start)
     if part.columns:
         out[f"K_x_l1{s}"] = m.X.shape[1]
-    for number, (term, arrays) in enumerate(zip(part.live, m.features, strict=True), start=1):
+    for number, (term, arrays) in enumerate(
+        zip(part.features_in_program, m.features, strict=True), start=1
+    ):
         known = _known_values(term, arrays)
         f = feature_name(part, number)
         out |= {f"{name}_{f}": known[name] for name in data_stems(term)}

@@ -16,12 +16,12 @@ _OWN = re.compile(
     r"|y|j|r|k|i|h|path|shape|log_t|log_z|event|events|tiny|cum_hazard"
     r"|mu|at|share|seen|one|risk|time|K_time|by_time|at_risk|exposure|(prior|shape|rate|cum)_dH|dH|e"
     r"|residual|cells|effect|C|n_groups|n_units|alone|size_place|fixed|K_fixed"
-    r"|spread|sd_of|log_slope|bordered|components_lpdf|components_rng"
+    r"|spread|sd_from_raw|log_sd_derivative|raw|bordered|components_lpdf|components_rng"
     r"|std_b_w(_.*)?|p|S|trials|stratum|by_stratum|stratum_start|chosen|place|ordered_eta|odds"
     r"|((X|K|L|slope|N|M|H|J|center|offset|weight|member|first|last|prior|lower|upper|tau|sigma|b|u|z|Z"
     r"|step|path|place|begin|earliest|later|zero|raw|singular|basis|turn|fixed|rest|count|one|column|size|order|unit"
     r"|row|direction|load|information|signal|along|gain|shrunk|effect|score"
-    r"|free|base|start|uw|absent|shared|own|group)_.*))"
+    r"|base|start|uw|absent|shared|own|group)_.*))"
     r"(_\d+)?"
 )
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rmm.backends.base import Language
 from rmm.errors import ProgramError
 
 ENDINGS = (".txt", ".jags", ".bug", ".stan")
-_COMMENTS = {"jags": r"#[^\n]*|/\*.*?\*/", "stan": r"//[^\n]*|/\*.*?\*/"}
-_LANGUAGES = {".stan": "stan", ".jags": "jags", ".bug": "jags"}  # .txt says nothing
-_SHOWN = 6  # names in a letter
+_SHOWN = 6  # names in a message
 
 
 def read_program(program: Any) -> str:
@@ -49,7 +48,7 @@ def read_program(program: Any) -> str:
     return text
 
 
-def language_of(program: Any, text: str) -> str:
+def language_of(program: Any, text: str, languages: Sequence[Language]) -> Language:
     """The language that a program is written in: by the ending of its file, else by its blocks.
 
     Parameters
@@ -57,27 +56,25 @@ def language_of(program: Any, text: str) -> str:
     program : str or path
         As the user gave it.
     text : str
+    languages : sequence of Language
+        In the order in which they are tried; the last one takes what no other does.
     """
     if isinstance(program, Path) or _is_path(str(program)):
         ending = Path(program).suffix.lower()
-        if ending in _LANGUAGES:
-            return _LANGUAGES[ending]
-    return "stan" if re.search(r"\bparameters\s*\{", _code(text, "stan")) else "jags"
+        for language in languages:
+            if ending in language.endings:
+                return language
+    return next(known for known in languages if re.search(known.mark, _code(text, known)))
 
 
 def _is_path(text: str) -> bool:
     return "\n" not in text.strip() and text.strip().lower().endswith(ENDINGS)
 
 
-def check_variables(text: str, language: str, names: Iterable[str]) -> None:
+def check_variables(text: str, language: Language, names: Iterable[str]) -> None:
     """Raise `ProgramError` if a program lacks variables that are to be kept."""
-    if language not in _COMMENTS:
-        raise ProgramError(
-            f"An engine of language {language!r} runs no program text: leave out "
-            "`program=`, and monitor parameters only."
-        )
     code = _code(text, language)
-    if language == "stan" and re.search(r"#\s*include\b", code):
+    if language.include and re.search(language.include, code):
         raise ProgramError(
             "The program has an `#include`: write the text of that file in its place. Compiled "
             "programs are kept by their text, which must be whole."
@@ -95,17 +92,16 @@ def check_variables(text: str, language: str, names: Iterable[str]) -> None:
         )
 
 
-def drawn_only(text: str, language: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Initial values of variables that the program draws.
+def drawn_only(text: str, language: Language, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Initial values of variables that the program draws (see `Language.starts`).
 
-    JAGS refuses those of others: what an edited program computes or leaves out has none. Stan
-    ignores what it does not know.
+    What an edited program computes or leaves out has none.
     """
     code = _code(text, language)
-    after = r"\s*(\[[^\]]*\])?\s*~" if language == "jags" else r"\b"
+    after = language.starts
     return {n: v for n, v in values.items() if re.search(rf"\b{re.escape(n)}{after}", code)}
 
 
-def _code(text: str, language: str) -> str:
+def _code(text: str, language: Language) -> str:
     """The program without comments."""
-    return re.sub(_COMMENTS[language], " ", text, flags=re.DOTALL)
+    return re.sub(language.comment, " ", text, flags=re.DOTALL)

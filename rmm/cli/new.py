@@ -192,7 +192,9 @@ def text(options: argparse.Namespace) -> str:
 
 def _confirmation(options: argparse.Namespace) -> str:
     """A method of MCMC beside the fast engine: JAGS where it is quick, and needs no compiler."""
-    if options.backend != "laplace":
+    from rmm.backends import find_backend  # an engine imports SciPy: not for `rmm --help`
+
+    if not find_backend(options.backend).weighted_draws:
         return ""
     engine = "jags" if options.family in ("gaussian", "binomial") else "stan"
     return _CONFIRMATION.format(engine=engine, few=min(_CONFIRMED, options.replications))

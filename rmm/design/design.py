@@ -257,9 +257,12 @@ def _coords(
         "membership": np.arange(1, len(grouped.frame) + 1),
     }
     for part, kind, (own, found) in zip(spec.members, grouped.members, members, strict=True):
-        coords[f"covariate_l1{part.suffix}"] = (*found.labels, *(f.label for f in part.live))
+        coords[f"covariate_l1{part.suffix}"] = (
+            *found.labels,
+            *(f.label for f in part.features_in_program),
+        )
         coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
-        coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.shaped]
+        coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.parametric_features]
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
         coords[f"slope_l1{part.suffix}"] = () if own.slopes is None else own.slopes.labels

@@ -234,7 +234,7 @@ def warn_of_means(part: MemberPart) -> None:
     """Warn of `vars(x, softmax(x))`: at one value of its number the feature is the mean of x."""
     means = {"softmax": "0", "genmean": "1"}
     present = {t.label for t in part.block.terms}
-    for feature in part.shaped:
+    for feature in part.parametric_features:
         if feature.function in means and feature.atom and feature.atom.label in present:
             warnings.warn(
                 f"`{feature.label}` stands beside `{feature.atom.label}`, and is the same where "

@@ -14,7 +14,6 @@ from rmm.design.columns.encode import TRANSFORMS, Columns
 from rmm.design.columns.predictor_levels import find_levels, without_what_cancels
 from rmm.design.columns.table_constants import with_constants
 from rmm.design.design import Design, build_design
-from rmm.design.integration import Integration, find_integration
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.design.priors.priors import Resolved, centred_intercept, resolve
@@ -56,8 +55,6 @@ class Model:
         ``"error"`` or ``"drop"``.
     dropped : Dropped or None
         Groups left out for missing values.
-    integration : Integration or None
-        Effects that an engine need not sample as they stand.
     na : tuple of str or None
         Texts that mean a missing value in text files, those of new data too.
     wide : bool
@@ -75,7 +72,6 @@ class Model:
     used: pd.DataFrame
     missing: str = "error"
     dropped: Dropped | None = None
-    integration: Integration | None = None
     na: tuple[str, ...] | None = None
     wide: bool = False
 
@@ -130,8 +126,7 @@ def prepare(
     used = frame[list(columns_of(written))]
     return Model(
         formula, spec, grouped, design, recipe, choice, resolved, transform, used, missing,
-        dropped, find_integration(spec, design), None if na is None else tuple(na),
-        wide,
+        dropped, None if na is None else tuple(na), wide,
     )  # fmt: skip
 
 

@@ -149,11 +149,11 @@ def recipe_without_table(spec: ModelSpec) -> DesignRecipe:
 def _member_labels(
     part: MemberPart, columns: tuple[str, ...], slopes: tuple[str, ...]
 ) -> dict[str, tuple[str, ...]]:
-    features = tuple(f.label for f in (*part.known, *part.live))
+    features = tuple(f.label for f in (*part.precomputed_features, *part.features_in_program))
     return {
         part.b: (*columns, *features),
         part.b_w: part.weight.parameters,
-        part.b_f: tuple(f.label for f in part.shaped),
+        part.b_f: tuple(f.label for f in part.parametric_features),
         part.sigma_slope: slopes,
     }
 

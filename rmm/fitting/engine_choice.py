@@ -11,7 +11,6 @@ from typing import Any
 from rmm.arguments import meant
 from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
-from rmm.backends.languages import find_language
 from rmm.backends.progress_bar import announce, progress_bar
 from rmm.backends.user_program import check_variables, drawn_only, language_of, read_program
 from rmm.design.prepare import Model
@@ -56,55 +55,57 @@ class Request:
 
 def fit_with(engine: Backend, asked: Request) -> Fit:
     """Program and data to one engine, draws back."""
-    model, language = asked.model, find_language(engine.language)
-    forms, own = model.priors.forms, asked.program is not None
-    text = (
-        read_program(asked.program) if own else language.write(model.spec, forms, model.integration)
-    )
-    needed = {} if own else language.engine_options(model.spec, forms, model.integration)
+    model, prepared = asked.model, engine.prepare(asked.model)
+    own = asked.program is not None
+    text = read_program(asked.program) if own else prepared.program
+    needed = {} if own else prepared.options
     settings = replace(
         asked.settings,
-        monitor=monitored(language, model, asked.monitor),
+        monitor=monitored(prepared.monitored, model, asked.monitor),
         options={**needed, **asked.options},
     )
     _check_monitor(engine, model, text, settings.monitor, own=own)
-    values = language.values(model)
-    nuisance = language.nuisance(model.spec, model.design)
-    starts = [
-        {**nuisance, **language.initial(model.spec, forms, model.priors.data, v)}
-        for v in asked.neutral
-    ]
-    if own:  # it may sample parameters themselves where ours samples standardised ones
+    values = prepared.data(model.design)
+    starts = [prepared.initial(model.design, v) for v in asked.neutral]
+    if own and engine.language:
+        # It may sample parameters themselves where ours samples standardised ones.
         both = [{**v, **start} for v, start in zip(asked.neutral, starts, strict=True)]
         starts = [drawn_only(text, engine.language, values) for values in both]
     with progress_bar(asked.progress, f"{engine.name}: sampling") as listener:
         run = engine.run(text, values, starts, settings, listener)
     run = replace(run, draws=reported_draws(model.spec, model.design.members, run.draws))
     check_draws(run, model, settings.chains, settings.draws)
-    return Fit(model, run, text, values, engine.name, settings)
+    own_program = text != prepared.program
+    return Fit(model, run, text, values, engine.name, settings, own_program)
 
 
 def _check_monitor(
     engine: Backend, model: Model, text: str, names: Sequence[str], *, own: bool
 ) -> None:
     """Variables of a program are in its text; an engine without text has parameters alone."""
-    if own or engine.language != "laplace":
+    if engine.language is not None:
         check_variables(text, engine.language, names)
         return
+    if own:
+        raise ProgramError(
+            f"Backend {engine.name!r} runs no program text: leave out `program=`, and monitor "
+            "parameters only."
+        )
     known = [p.name for p in model.spec.parameters]
     odd = [name for name in names if name not in known]
     if odd:
         raise BackendError(
-            f"`monitor` names `{odd[0]}`, a variable of a program; backend 'laplace' runs none and "
-            f"keeps parameters: {', '.join(known)}. Use backend 'stan' or 'jags'."
+            f"`monitor` names `{odd[0]}`, a variable of a program; backend {engine.name!r} runs "
+            f"none and keeps parameters: {', '.join(known)}. Use backend 'stan' or 'jags'."
         )
 
 
-def monitored(language: Any, model: Model, monitor: str | tuple[str, ...]) -> tuple[str, ...]:
+def monitored(
+    names: Sequence[str], model: Model, monitor: str | tuple[str, ...]
+) -> tuple[str, ...]:
     """Variables of a program to be kept."""
     extra = () if isinstance(monitor, str) else monitor
     effects = {p.name for p in model.spec.parameters if not p.structural}
-    names = language.monitored(model.spec, model.priors.forms)
     kept = [n for n in names if monitor != "structural" or n not in effects]
     return tuple(dict.fromkeys((*kept, *extra)))
 
@@ -142,8 +143,10 @@ def engines_for(
     """
     names, why = ORDER, ""
     if program is not None:
-        language = language_of(program, read_program(program))
-        names, why = (language,), f"`program` is written in {_WRITTEN[language]}"
+        languages = [found for n in ORDER if (found := find_backend(n).language)]
+        language = language_of(program, read_program(program), languages)
+        names = tuple(n for n in ORDER if find_backend(n).language is language)
+        why = f"`program` is written in {language.title}"
     for option in options:
         having = tuple(n for n in names if option in find_backend(n).options)
         if not having and why and any(option in find_backend(n).options for n in ORDER):
@@ -159,9 +162,6 @@ def engines_for(
         if having != names:
             names, why = having, f"`{option}` is an option of {having[0]}"
     return names, why
-
-
-_WRITTEN = {"jags": "JAGS's language", "stan": "Stan's language"}
 
 
 def _all_options() -> list[str]:
@@ -204,7 +204,7 @@ def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
             continue
         doubt = _doubt(fit)
         if not doubt:
-            few = fit.backend == "laplace" and not fit.converged
+            few = engine.weighted_draws and not fit.converged
             return _chosen(fit, "; ".join(against) or (_FEW if few else _GOOD))
         against.append(f"{name}: {doubt}")
         doubtful = fit

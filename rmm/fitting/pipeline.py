@@ -14,9 +14,8 @@ import numpy as np
 
 from rmm.arguments import readable
 from rmm.backends import find_backend
-from rmm.backends.base import Settings
+from rmm.backends.base import Backend, Settings
 from rmm.backends.initial_values import initial_values
-from rmm.backends.languages import find_language
 from rmm.design.checks.design_warnings import warn_of_design
 from rmm.design.prepare import prepare, prepare_without_data
 from rmm.errors import BackendError
@@ -179,10 +178,10 @@ def program(
 ) -> str:
     """The program text that `fit` would run, without running anything.
 
-    Where Stan's program integrates effects out (`rmm.design.integration`) there is no line of the
-    likelihood to edit: ``integrate=False`` gives the text that samples all effects, of the same
-    posterior, which runs on the same data. Without `data` all effects are sampled, and predictors
-    outside `mm()` count as level 2 unless `hm(vars=)` names them.
+    Where Stan's program integrates effects out (`rmm.backends.stan.marginalize.choose`) there is
+    no line of the likelihood to edit: ``integrate=False`` gives the text that samples all effects,
+    of the same posterior, which runs on the same data. Without `data` all effects are sampled, and
+    predictors outside `mm()` count as level 2 unless `hm(vars=)` names them.
 
     Parameters
     ----------
@@ -217,14 +216,15 @@ def program(
     >>> print(text.splitlines()[0])
     # Multiple-membership multilevel model, gaussian outcome (JAGS)
     """
-    language = _language(backend)
+    engine = _named_engine(backend)
     if data is None:
-        return language.write(*prepare_without_data(formula, family, priors=priors), None)
+        return engine.program(*prepare_without_data(formula, family, priors=priors))
     model = prepare(
         formula, data, family, priors=priors, transform=transform, missing=missing, na=na
     )
-    way = model.integration if integrate else None
-    return language.write(model.spec, model.priors.forms, way)
+    if not integrate:
+        return engine.program(model.spec, model.priors.forms)
+    return engine.prepare(model).program
 
 
 @readable(BackendError, is_family=is_family)
@@ -274,11 +274,11 @@ def program_data(
     >>> values["J"], values["y"].shape
     (3, (3,))
     """
-    language = _language(backend)
+    engine = _named_engine(backend)
     model = prepare(
         formula, data, family, priors=priors, transform=transform, missing=missing, na=na
     )
-    return dict(language.values(model))
+    return engine.prepare(model).data(model.design)
 
 
 _MOST = 1_000_000_000  # beyond it no memory holds the draws
@@ -339,14 +339,14 @@ def _check_flag(name: str, value: Any) -> None:
         raise BackendError(f"`{name}` must be True, False or None, not {value!r}.")
 
 
-def _language(backend: Any) -> Any:
-    """The language of an engine's programs."""
+def _named_engine(backend: Any) -> Backend:
+    """The engine of a name other than ``"auto"``."""
     if isinstance(backend, str) and backend == AUTO:
         raise BackendError(
             'Which engine backend="auto" takes is known after the fit. Name the language of the '
             'program: "jags" or "stan".'
         )
-    return find_language(find_backend(backend).language)
+    return find_backend(backend)
 
 
 def _settings(

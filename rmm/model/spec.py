@@ -47,25 +47,25 @@ class MemberPart:
     @property
     def covariates(self) -> bool:
         """Whether a coefficient of its covariates or features is estimated, hence `b_l1`."""
-        return self.columns or bool(self.live)
+        return self.columns or bool(self.features_in_program)
 
     @property
-    def live(self) -> tuple[FeatureTerm, ...]:
-        """Features that the program computes: their weights or a number of theirs are estimated."""
+    def features_in_program(self) -> tuple[FeatureTerm, ...]:
+        """Features that the program computes: they depend on an estimated weight or number."""
         return tuple(f for f in self.block.features if self.estimated or f.parameter is not None)
 
     @property
-    def known(self) -> tuple[FeatureTerm, ...]:
-        """Features that are columns, computed once."""
-        return tuple(f for f in self.block.features if f not in self.live)
+    def precomputed_features(self) -> tuple[FeatureTerm, ...]:
+        """Features that are columns of `X_l1`, computed once."""
+        return tuple(f for f in self.block.features if f not in self.features_in_program)
 
     @property
     def columns(self) -> bool:
         """Whether the program is given columns `X_l1`, which come first in `b_l1`."""
-        return bool(self.block.terms or self.known) and not self.all_held
+        return bool(self.block.terms or self.precomputed_features) and not self.all_held
 
     @property
-    def shaped(self) -> tuple[FeatureTerm, ...]:
+    def parametric_features(self) -> tuple[FeatureTerm, ...]:
         """Features with a number that is estimated, hence `b_f`."""
         return tuple(f for f in self.block.features if f.parameter is not None)
 
@@ -162,7 +162,7 @@ class MemberPart:
             out.append(Parameter(self.b, (f"covariate_l1{s}",), "real", "coefficient"))
         if self.estimated:
             out.append(Parameter(self.b_w, (f"coefficient_w{s}",), "real", "weight"))
-        if self.shaped:
+        if self.parametric_features:
             out.append(Parameter(self.b_f, (f"coefficient_f{s}",), "real", "feature"))
         if self.random:
             out.append(Parameter(self.sigma, (), "positive", "sd"))
@@ -406,7 +406,7 @@ def _check_family(formula: Formula, family: Family) -> None:
 def _check_kinds(formula: Formula, block: MemberBlock) -> None:
     """Features that the program computes need a member of the kind in every group."""
     part = MemberPart(block, "")
-    for feature in part.live:
+    for feature in part.features_in_program:
         raise FormulaError(
             f"`{feature.label}` is estimated with the model, which is not available with several "
             "kinds of members.",

@@ -9,15 +9,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import logsumexp
 
 from rmm.backends import find_backend
-from rmm.backends.base import Run, Settings
+from rmm.backends.base import PreparedModel, Run, Settings
 from rmm.backends.initial_values import initial_values
-from rmm.backends.languages import find_language
 from rmm.backends.progress_bar import progress_bar
 from rmm.backends.user_program import drawn_only
 from rmm.design.prepare import Model
@@ -45,6 +45,11 @@ class Refits:
     settings: Settings
     backend: str
 
+    @cached_property
+    def _prepared(self) -> PreparedModel:
+        """Of the whole model, whose program all refits run."""
+        return find_backend(self.backend).prepare(self.model)
+
     def without(self, unit: int) -> Run:
         """Sample again without the outcome of one unit.
 
@@ -62,17 +67,15 @@ class Refits:
                 "loo(refit=True) cannot leave a group out of the random walks of ar =, whose steps "
                 "lead through it. loo() without refits and waic() are there; or fit without ar =."
             )
-        model = without_unit(self.model, unit)
-        language, forms = find_language(find_backend(self.backend).language), model.priors.forms
-        values = language.values(model)
+        model, engine = without_unit(self.model, unit), find_backend(self.backend)
+        prepared = self._prepared
+        values = prepared.data(model.design)
         neutral = initial_values(model, self.settings.chains, self.settings.seed)
-        nuisance = language.nuisance(model.spec, model.design)
-        own = model.priors.data
-        starts = [{**nuisance, **language.initial(model.spec, forms, own, v)} for v in neutral]
-        if self.program != language.write(model.spec, forms, model.integration):  # the user's own
+        starts = [prepared.initial(model.design, v) for v in neutral]
+        if engine.language and self.program != prepared.program:  # the user's own
             both = [{**v, **start} for v, start in zip(neutral, starts, strict=True)]
-            starts = [drawn_only(self.program, language.name, s) for s in both]
-        run = find_backend(self.backend).run(self.program, values, starts, self.settings, None)
+            starts = [drawn_only(self.program, engine.language, s) for s in both]
+        run = engine.run(self.program, values, starts, self.settings, None)
         return replace(run, draws=reported_draws(model.spec, model.design.members, run.draws))
 
 

@@ -30,6 +30,8 @@ class Fit(FitTables):
         The data as given to the engine.
     backend : str
     settings : rmm.backends.base.Settings
+    own_program : bool
+        Whether the program is other than the one that is written for this model: the user's own.
     """
 
     def plot(self, kind: str = "draws", **options: Any) -> Figure:
@@ -91,7 +93,7 @@ class Fit(FitTables):
         PriorError
             If the fit is of a program of your own, whose priors are not known.
         """
-        if self._own_program:
+        if self.own_program:
             raise PriorError(
                 "The fit's program is your own, and its priors are not known: "
                 "rmm.prior_predictive() draws from those of a formula."

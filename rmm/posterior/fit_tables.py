@@ -51,6 +51,8 @@ class FitTables(AfterFit):
         The data as given to the engine.
     backend : str
     settings : rmm.backends.base.Settings
+    own_program : bool
+        Whether the program is other than the one that is written for this model: the user's own.
     """
 
     model: Model
@@ -59,6 +61,7 @@ class FitTables(AfterFit):
     program_data: Mapping[str, Any] = field(repr=False)
     backend: str
     settings: Settings = field(repr=False)
+    own_program: bool = field(default=False, repr=False)
 
     @cached_property
     def _everything(self) -> pd.DataFrame:

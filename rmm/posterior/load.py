@@ -85,7 +85,6 @@ def _read(path: Path) -> Fit:
     import xarray
 
     from rmm.backends import find_backend
-    from rmm.backends.languages import find_language
     from rmm.posterior.fit import Fit
 
     _check_contents(path)
@@ -108,15 +107,16 @@ def _read(path: Path) -> Fit:
         sample_stats["diverging"] = sample_stats["diverging"].astype(bool)
     draws = {str(k).removeprefix("draws_"): v.to_numpy()
              for k, v in stored.data_vars.items() if str(k).startswith("draws_")}  # fmt: skip
-    language = find_language(find_backend(about["backend"]).language)
+    prepared = find_backend(about["backend"]).prepare(model)
     settings = {**about["settings"], "monitor": tuple(about["settings"]["monitor"])}
     fit = Fit(
         model=model,
         run=Run(draws, sample_stats, about["seconds"], about["engine"]),
         program=about["program"],
-        program_data=language.values(model),
+        program_data=prepared.data(model.design),
         backend=about["backend"],
         settings=Settings(**settings),
+        own_program=about["program"] != prepared.program,
     )
     _ = fit.draws  # of the model's shapes, or an error
     return fit

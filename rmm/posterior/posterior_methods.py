@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.arguments import check_seed, readable_methods
-from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
-from rmm.backends.languages import find_language
 from rmm.design.columns.outcome import outcome_parts
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
@@ -39,6 +37,7 @@ class AfterFit:
     program: str
     backend: str
     settings: Settings
+    own_program: bool
 
     @cached_property
     def draws(self) -> xarray.DataTree:
@@ -51,17 +50,9 @@ class AfterFit:
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
         table = contraction(self.model, posterior, [n for n in names if n in posterior])
-        if self._own_program:
+        if self.own_program:
             return table.assign(contraction=np.nan, quartiles=False)
         return table
-
-    @property
-    def _own_program(self) -> bool:
-        """Whether the program is other than what this model is written as."""
-        language = find_language(find_backend(self.backend).language)
-        model = self.model
-        written = language.write(model.spec, model.priors.forms, model.integration)
-        return self.program != written
 
     def _seed(self, seed: int | None) -> int:
         check_seed(seed, BackendError)

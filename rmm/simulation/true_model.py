@@ -94,11 +94,12 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         "b_l2": ["Intercept"] * spec.intercept + [t.label for t in spec.terms]
     }
     for member in spec.members:
-        features = (*member.known, *member.live)  # the order in which programs have them
+        # In the order of the programs.
+        features = (*member.precomputed_features, *member.features_in_program)
         elements[member.b] = [t.label for t in member.block.terms]
         elements[member.b] += [f.label for f in features]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
-        elements[member.b_f] = [f.label for f in member.shaped]
+        elements[member.b_f] = [f.label for f in member.parametric_features]
         elements[member.b_w] = list(member.block.weight.parameters)
     for nesting in spec.nestings:
         elements[nesting.b] = [t.label for t in nesting.terms]

@@ -95,27 +95,19 @@ def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
 
 
 def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
-    """Data of the effects by their names in the program."""
-    s = part.suffix
-    if not part.effects:
-        return {}
+    """Data of the effects that Stan does not name, by names without suffix."""
+    if m.slopes is not None:
+        return {"Z_l1": padded(part, m.slopes.values, 0)}
     if m.walk is None:
-        out: dict[str, Any] = {f"N_l1{s}": m.n_members}
-        out |= {f"member{s}": padded(part, m.member + 1, 1)}
-        if m.slopes is not None:
-            Z = m.slopes.values
-            out |= {f"M{s}": len(Z), f"K_slope_l1{s}": Z.shape[1], f"Z_l1{s}": padded(part, Z, 0)}
-        return out
+        return {}
     earliest = np.unique(m.walk.begin)
     later = np.setdiff1d(m.walk.place, earliest)
     return {
-        f"M{s}": len(m.member),
-        f"N_l1{s}": m.n_members,
-        f"L_l1{s}": len(later),
-        f"place_l1{s}": padded(part, m.walk.place + 1, 1),
-        f"earliest_l1{s}": earliest + 1,
-        f"later_l1{s}": later + 1,
-        f"zero_l1{s}": np.zeros(len(later)),
+        "N_l1": m.n_members,
+        "L_l1": len(later),
+        "earliest_l1": earliest + 1,
+        "later_l1": later + 1,
+        "zero_l1": np.zeros(len(later)),
     }
 
 

@@ -49,7 +49,7 @@ ABOVE = ("", "{f}[j] <- inprod({share}[{rows}], values_{f}[{rows}])")
 def terms(part: MemberPart) -> list[tuple[str, str]]:
     """Terms of eta[j], each with its meaning."""
     s, out = part.suffix, []
-    for number, term in enumerate(part.live, start=1):
+    for number, term in enumerate(part.features_in_program, start=1):
         f, b = feature_name(part, number), coefficient_index(part, number)
         out.append((f"({f}[j] - center_l1{s}[{b}]) * {part.b}[{b}]", label(term)))
     return out
@@ -58,19 +58,21 @@ def terms(part: MemberPart) -> list[tuple[str, str]]:
 def reads_group(part: MemberPart) -> bool:
     """Whether the features' lines name the group of each membership."""
     tilted = ("softmax", "genmean")
-    return any(t.weighted and (part.estimated or t.function in tilted) for t in part.live)
+    return any(
+        t.weighted and (part.estimated or t.function in tilted) for t in part.features_in_program
+    )
 
 
 def section(part: MemberPart, rows: str) -> list[str]:
     """Lines that compute the features; `rows` is the text of the memberships of group j."""
-    if not part.live:
+    if not part.features_in_program:
         return []
     s, estimated = part.suffix, 0
     by_row, by_group, outside = list[str](), list[str](), list[str]()
     if needs_share(part) and part.estimated:
         by_group.append(f"portion_total{s}[j] <- sum(uw{s}[{rows}])")
         by_row.append(f"portion{s}[r] <- uw{s}[r] / portion_total{s}[group{s}[r]]")
-    for number, term in enumerate(part.live, start=1):
+    for number, term in enumerate(part.features_in_program, start=1):
         f = feature_name(part, number)
         value = f"number_{f}"
         if term.parameter is not None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rmm.backends.base import Forms
 from rmm.backends.reserved_names import standard_name
 from rmm.design.priors.weight_priors import unit_name
 from rmm.families import Parameter
 from rmm.formula.prior_syntax import PRIOR_FAMILIES
 from rmm.model.spec import ModelSpec
-
-Forms = Mapping[str, tuple[str, ...]]
 
 # Prior family -> density; JAGS's dnorm and dt take precisions.
 DENSITIES: Mapping[str, str] = {
@@ -162,7 +161,7 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
         if parameter.name == part.sigma_slope:
             return f"K_slope_l1{part.suffix}"
         if parameter.name == part.b_f:
-            return str(len(part.shaped))
+            return str(len(part.parametric_features))
     for nest in spec.nestings:
         if parameter.name == nest.b:
             return f"K_l3{nest.suffix}"

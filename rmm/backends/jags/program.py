@@ -5,7 +5,7 @@ block: segments of memberships as slices ``first[j]:last[j]`` with nested indice
 five spellings tried). Gaussian effects have precisions through ``dscaled.gamma``, whose sampler
 mixes several times better than slices of sds; it is wrong for counts and logits, and absent for
 choices, where effects are sds times normals (`Family.jags_standard_effects`). All effects are
-sampled: `integration` is for other languages.
+sampled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends import feature_data as features
+from rmm.backends.base import Forms
 from rmm.backends.jags import features as jags_features
 from rmm.backends.jags.effects import (
     effect_lines,
@@ -27,16 +27,16 @@ from rmm.backends.jags.effects import (
     standard_node,
     weighted_effects,
 )
-from rmm.backends.jags.priors import Forms, on_precision, prior_lines, tau
+from rmm.backends.jags.priors import on_precision, prior_lines, tau
+from rmm.backends.program_data import shared_data
 from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
-from rmm.design.design import Design, Nesting
-from rmm.design.integration import Integration
+from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import describe_sizes
 from rmm.design.priors.weight_priors import unit_name
 from rmm.errors import PriorError
 from rmm.formula.expression import Node
-from rmm.formula.weights.render import input_key, to_jags, uses_log_size, uses_size
+from rmm.formula.weights.render import input_key, to_jags
 from rmm.formula.weights.rewrite import log_of_size_power
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
@@ -45,7 +45,7 @@ Array = np.ndarray[Any, Any]
 _COMMENT_COLUMN = 76
 
 
-def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
+def write(spec: ModelSpec, forms: Forms) -> str:
     """Program text; it depends on the model and the families of its priors alone.
 
     Parameters
@@ -71,12 +71,7 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
     return "\n".join(line for section in sections for line in section) + "\n"
 
 
-def data(
-    spec: ModelSpec,
-    design: Design,
-    priors: Mapping[str, Any],
-    integration: Integration | None = None,
-) -> dict[str, Any]:
+def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
     """What the program gets, by its names; indices are 1-based.
 
     Raises
@@ -84,23 +79,20 @@ def data(
     PriorError
         If a standard deviation is held at 0, which has no precision.
     """
-    priors = {name: value for name, value in priors.items() if not name.startswith("base_")}
     for name, value in priors.items():
         if not name.startswith("prior_") and np.min(value) <= 0:
             raise PriorError(
                 f"JAGS cannot hold `{name}` at {np.min(value):g}: leave the random effects out "
                 "instead (RE=FALSE, or no hm())."
             )
-    out: dict[str, Any] = {"J": design.J, **spec.family.program_data(design.outcome, "jags")}
-    if spec.terms:
-        out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2}
-        out |= {"center_l2": design.center_l2} if spec.intercept else {}
+    out = {**shared_data(spec, design), **spec.family.program_data(design.outcome, "jags")}
+    for name in _unused_centres(spec):
+        del out[name]
     if spec.offset:
         out["offset"] = design.offset
     for part, member in zip(spec.members, design.members, strict=True):
-        out |= _member_data(part, member, centred=spec.intercept)
-    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
-        out |= _nesting_data(nest, nesting, centred=spec.intercept)
+        out |= _padded(part, out)
+        out |= {f"{n}{part.suffix}": v for n, v in _member_data(part, member).items()}
     return {**out, **priors}
 
 
@@ -126,8 +118,8 @@ def initial(
     return out
 
 
-def nuisance(spec: ModelSpec, design: Design) -> dict[str, Any]:
-    """Initial values of nodes that are no parameters of the model, such as a baseline."""
+def unmodelled_initial(spec: ModelSpec, design: Design) -> dict[str, Any]:
+    """Initial values of nodes that are no parameters of the model, such as a baseline hazard."""
     return spec.family.jags_initial(design.outcome)
 
 
@@ -136,9 +128,7 @@ def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
     return tuple(p.name for p in spec.parameters if forms.get(p.name) != ("fixed",))
 
 
-def engine_options(
-    spec: ModelSpec, forms: Forms, integration: Integration | None = None
-) -> dict[str, Any]:
+def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     """The nodes that must be in a glm block: effects, and coefficients with normal priors.
 
     And what the weights multiply where these are not normalised: the product of a weight's
@@ -255,7 +245,7 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
 
 def _columns(part: MemberPart) -> str:
     """Name of the number of columns of `X_l1`, which come first in `b_l1`."""
-    return f"K_x_l1{part.suffix}" if part.live else f"K_l1{part.suffix}"
+    return f"K_x_l1{part.suffix}" if part.features_in_program else f"K_l1{part.suffix}"
 
 
 def _rows(suffix: str) -> str:
@@ -373,39 +363,39 @@ def _derived(spec: ModelSpec) -> list[str]:
 # ---- data ------------------------------------------------------------------------------------
 
 
-def _member_data(part: MemberPart, member: Membership, *, centred: bool) -> dict[str, Any]:
-    s = part.suffix
-    out: dict[str, Any] = {}
-    if part.covariates:
-        out[f"K_l1{s}"] = len(member.b_center)
-        out |= {f"center_l1{s}": member.b_center} if centred or part.live else {}
-    if part.columns:
-        out[f"X_l1{s}"] = member.X
-    if part.live:
-        out[f"M{s}"] = len(member.member)
-        out |= {f"group{s}": member.group + 1} if jags_features.reads_group(part) else {}
-        out |= features.values(part, member)
-    if part.estimated or part.effects or part.live:
-        first, last = _segments(member)
-        out |= {f"first{s}": first, f"last{s}": last}
-    out |= effect_values(part, member)
-    if not part.estimated:
-        return out | ({f"weight{s}": padded(part, member.weight, 0)} if part.effects else {})
-    out[f"M{s}"] = len(member.member)
-    if part.columns:
-        out[f"X_l1{s}"] = padded(part, member.X, 0)
-    if part.partial and part.weight.constraint == "total":
-        out[f"J_l1{s}"] = member.n_groups
-    out |= {vector_name(name, s): values for name, values in member.inputs.items()}
-    if part.weight.constraint == "group":
-        out[f"group{s}"] = member.group + 1
-    if uses_size(part.weight.expression):
-        out[f"n{s}"] = member.n
-    if uses_log_size(part.weight.expression):
-        out[f"log_n1{s}"] = member.log_n1
-    if part.offset:
-        out[f"offset_l1{s}"] = padded(part, member.offset, 0)
+#: Vectors and rows by membership, and what they hold for groups without a member.
+_BY_MEMBERSHIP = {"member": 1, "place_l1": 1, "weight": 0, "offset_l1": 0}
+
+
+def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The shared data of a block with one membership more, to which groups without a member point.
+
+    JAGS has no empty ranges `first[j]:last[j]`.
+    """
+    idle = {**_BY_MEMBERSHIP, "X_l1": 0} if part.estimated else _BY_MEMBERSHIP
+    names = {f"{name}{part.suffix}": value for name, value in idle.items()}
+    return {n: padded(part, shared[n], value) for n, value in names.items() if n in shared}
+
+
+def _member_data(part: MemberPart, member: Membership) -> dict[str, Any]:
+    """What JAGS's programs alone name of a block, by names without suffix."""
+    out: dict[str, Any] = dict(effect_values(part, member))
+    if part.estimated or part.effects or part.features_in_program:
+        out["first"], out["last"] = _segments(member)
+    if part.slopes and not part.random and not part.estimated:
+        out["weight"] = padded(part, member.weight, 0)
+    by_group = part.estimated and part.weight.constraint == "group"
+    if by_group or jags_features.reads_group(part):
+        out["group"] = member.group + 1
     return out
+
+
+def _unused_centres(spec: ModelSpec) -> list[str]:
+    """Centres that no line names: without an intercept only features are moved by theirs."""
+    if spec.intercept:
+        return []
+    of_features = {f"center_l1{part.suffix}" for part in spec.members if part.features_in_program}
+    return [centre for centre, _, _ in _centred_blocks(spec) if centre not in of_features]
 
 
 def _segments(member: Membership) -> tuple[Array, Array]:
@@ -414,14 +404,3 @@ def _segments(member: Membership) -> tuple[Array, Array]:
     none = first > last
     idle = len(member.member) + 1
     return np.where(none, idle, first), np.where(none, idle, last)
-
-
-def _nesting_data(nest: NestingPart, nesting: Nesting, *, centred: bool) -> dict[str, Any]:
-    s = nest.suffix
-    out: dict[str, Any] = {}
-    if nest.covariates:
-        out |= {f"K_l3{s}": nesting.X.shape[1], f"X_l3{s}": nesting.X}
-        out |= {f"center_l3{s}": nesting.center} if centred else {}
-    if nest.random:
-        out |= {f"H{s}": nesting.n_units, f"nesting{s}": nesting.unit + 1}
-    return out

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings
 from rmm.backends.jags import worker_pool as jags_pool
 from rmm.backends.jags.worker_pool import Message
 from rmm.backends.reserved_names import standard_name
@@ -98,16 +98,6 @@ def available() -> Availability:
     return Availability(True, f"JAGS {hello['version']} (pyjags {hello['pyjags']})")
 
 
-BACKEND = Backend(
-    name="jags",
-    language="jags",
-    run=run,
-    available=available,
-    options=OPTIONS,
-    check_values=lambda settings: _check_adapt(settings),
-)
-
-
 # ---- what the workers are asked --------------------------------------------------------------
 
 
@@ -133,10 +123,11 @@ def _check_settings(settings: Settings, inits: Sequence[Mapping[str, Any]]) -> N
         raise BackendError("No variable is monitored: name at least one in `Settings.monitor`.")
     if min(settings.chains, settings.draws, settings.thin) < 1 or settings.warmup < 0:
         raise BackendError("chains, draws and thin must be at least 1, warmup at least 0.")
-    _check_adapt(settings)
+    check_adapt(settings)
 
 
-def _check_adapt(settings: Settings) -> None:
+def check_adapt(settings: Settings) -> None:
+    """Raise `BackendError` where `adapt` is no part of warm-up."""
     adapt = settings.options.get("adapt", 0)
     if not isinstance(adapt, int) or not 0 <= adapt <= settings.warmup:
         raise BackendError(

@@ -3,7 +3,7 @@
 Given the hyperparameters (standard deviations, weight coefficients, numbers of features, the shape
 of a duration) the linear predictor is affine in a vector of coefficients and effects with
 independent normal priors. `LatentModel` says so in arrays; `run` integrates the
-vector out. There is no program text: `write` describes what is integrated and what is sampled.
+vector out. There is no program text: `describe` says what is integrated and what is sampled.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from rmm.backends.base import Forms
 from rmm.backends.laplace.latent_vector import Collected, coefficient_units
 from rmm.design.design import Design
-from rmm.design.integration import Integration
 from rmm.design.members.feature_values import FeatureArrays
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import SIZE, relative
+from rmm.design.priors.priors import Resolved
 from rmm.design.priors.weight_priors import unit_name
 from rmm.errors import BackendError, printable
 from rmm.families import Family
@@ -31,9 +32,6 @@ from rmm.formula.weights.rewrite import rebuilt
 from rmm.formula.weights.weight_function import WeightFunction
 from rmm.model.spec import MemberPart, ModelSpec
 from rmm.tables.read import Array
-
-Forms = Mapping[str, tuple[str, ...]]
-
 
 _WIDTHS = 10.0  # of its prior's, to which the unit of a parameter is limited
 
@@ -154,7 +152,7 @@ class LatentModel:
     design: Design
 
 
-def write(spec: ModelSpec, forms: Forms, integration: Integration | None) -> str:
+def describe(spec: ModelSpec, forms: Forms) -> str:
     """A description of the model as this engine sees it."""
     latent: list[str] = []
     hyper: list[str] = []
@@ -173,63 +171,32 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None) -> str
     return "\n".join(lines) + "\n"
 
 
-def data(
-    spec: ModelSpec,
-    design: Design,
-    prior_data: Mapping[str, Any],
-    integration: Integration | None,
-) -> dict[str, Any]:
-    """The model in arrays, under the one name ``model``.
+# ---- the model in arrays -----------------------------------------------------------------------
+
+
+def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentModel:
+    """The arrays of a model.
 
     Raises
     ------
     BackendError
         For what this engine does not cover.
     """
-    return {"model": latent_model(spec, design, prior_data)}
-
-
-def initial(
-    spec: ModelSpec, forms: Forms, prior_data: Mapping[str, Any], values: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Values of the sampled parameters as they are."""
-    return dict(values)
-
-
-def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
-    """Names of all parameters: nothing costs more to keep."""
-    return tuple(p.name for p in spec.parameters)
-
-
-def engine_options(
-    spec: ModelSpec, forms: Forms, integration: Integration | None
-) -> dict[str, Any]:
-    """No options follow from the model."""
-    return {}
-
-
-# ---- the model in arrays -----------------------------------------------------------------------
-
-
-def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any]) -> LatentModel:
-    """The arrays of a model; `prior_data` are those of `rmm.design.priors.priors.Resolved.data`."""
     if spec.family.curvature is None:
         raise BackendError(
             f"Backend 'laplace' does not cover family {spec.family.name!r}: use 'stan' or 'jags'."
         )
     collected = Collected()
-    hyper, fixed = _hyperparameters(spec, design, prior_data)
+    hyper, fixed = _hyperparameters(spec, design, priors)
     place = {(h.name, h.index): i for i, h in enumerate(hyper)}
     weights: list[Weights] = []
     features: list[Feature] = []
     if spec.intercept:
-        first = collected.add("alpha", (), *_coefficients("alpha", 1, prior_data, place))
+        first = collected.add("alpha", (), *_coefficients("alpha", 1, priors, place))
         collected.enter(np.arange(design.J), np.full(design.J, first), 1.0)
     if spec.terms:
         count = design.X_l2.shape[1]
-        first = collected.add(
-            "beta_l2", (count,), *_coefficients("beta_l2", count, prior_data, place)
-        )
+        first = collected.add("beta_l2", (count,), *_coefficients("beta_l2", count, priors, place))
         collected.enter_matrix(first, design.X_l2)
     shift = 1
     for part, member in zip(spec.members, design.members, strict=True):
@@ -240,15 +207,13 @@ def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any])
             shift += len(member.member)
         else:
             source = np.zeros(len(member.member), dtype=int)
-        _member_coefficients(part, member, collected, source, prior_data, place)
+        _member_coefficients(part, member, collected, source, priors, place)
         features += _features(part, member, collected, where)
         _member_effects(part, member, collected, source, place, fixed)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
-            first = collected.add(
-                nest.b, (count,), *_coefficients(nest.b, count, prior_data, place)
-            )
+            first = collected.add(nest.b, (count,), *_coefficients(nest.b, count, priors, place))
             collected.enter_matrix(first, nesting.X)
         if nest.random:
             first = _effects(collected, nest.u, (nesting.n_units,), nest.sigma, 0, place, fixed)
@@ -278,23 +243,23 @@ def latent_model(spec: ModelSpec, design: Design, prior_data: Mapping[str, Any])
 
 
 def _hyperparameters(
-    spec: ModelSpec, design: Design, prior_data: Mapping[str, Any]
+    spec: ModelSpec, design: Design, priors: Resolved
 ) -> tuple[tuple[Hyperparameter, ...], dict[str, Array]]:
     """What is sampled, and sds and shapes that are held fixed."""
     hyper: list[Hyperparameter] = []
     fixed: dict[str, Array] = {}
     units = _units(spec, design) | {
-        p.b_w: np.atleast_1d(prior_data[unit_name(p.b_w)]) for p in spec.members if p.estimated
+        p.b_w: np.atleast_1d(priors.data[unit_name(p.b_w)]) for p in spec.members if p.estimated
     }
     for parameter in spec.sampled:
         if not parameter.structural:
             continue
         count = len(design.coords[parameter.dims[0]]) if parameter.dims else 1
-        if parameter.name in prior_data:
-            fixed[parameter.name] = np.atleast_1d(np.asarray(prior_data[parameter.name], float))
+        if parameter.name in priors.data:
+            fixed[parameter.name] = np.atleast_1d(np.asarray(priors.data[parameter.name], float))
             continue
         for index in range(count):
-            prior = prior_of(parameter.name, index, prior_data)
+            prior = prior_of(parameter.name, index, priors)
             if parameter.role == "coefficient" and prior.family == "normal":
                 continue  # in the latent vector
             unit = float(units[parameter.name][index]) if parameter.name in units else 1.0
@@ -315,22 +280,21 @@ def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
     return out | coefficient_units(spec, design)
 
 
-def prior_of(name: str, index: int, prior_data: Mapping[str, Any]) -> Prior:
+def prior_of(name: str, index: int, priors: Resolved) -> Prior:
     """The prior of one element of a parameter."""
-    elements = prior_data["elements"][name]
-    found: Prior = elements[index if len(elements) > 1 else 0]
-    return found
+    elements = priors.elements[name]
+    return elements[index if len(elements) > 1 else 0]
 
 
 def _coefficients(
-    name: str, count: int, prior_data: Mapping[str, Any], place: Mapping[tuple[str, int], int]
+    name: str, count: int, priors: Resolved, place: Mapping[tuple[str, int], int]
 ) -> tuple[Array, Array, Array, Array]:
     """Location, scale and their places in `hyper` of a coefficient's elements: normal priors are
     integrated out; an element with any other is sampled and adds a known number to the predictor.
     """
-    priors = [prior_of(name, i, prior_data) for i in range(count)]
-    normal = np.array([p.family == "normal" for p in priors], dtype=bool)
-    values = np.array([p.values if p.family == "normal" else (0.0, 0.0) for p in priors])
+    own = [prior_of(name, i, priors) for i in range(count)]
+    normal = np.array([p.family == "normal" for p in own], dtype=bool)
+    values = np.array([p.values if p.family == "normal" else (0.0, 0.0) for p in own])
     location_of = [-1 if normal[i] else place[name, i] for i in range(count)]
     values = values.reshape(count, 2)
     return values[:, 0], values[:, 1], np.full(count, -1), np.array(location_of, dtype=int)
@@ -358,13 +322,13 @@ def _member_coefficients(
     member: Membership,
     collected: Collected,
     source: Array,
-    prior_data: Mapping[str, Any],
+    priors: Resolved,
     place: Mapping[tuple[str, int], int],
 ) -> None:
     if not part.covariates:
         return
     count = len(member.b_center)
-    first = collected.add(part.b, (count,), *_coefficients(part.b, count, prior_data, place))
+    first = collected.add(part.b, (count,), *_coefficients(part.b, count, priors, place))
     if not part.columns:
         return
     if not part.estimated:  # sums over members, one row per group
@@ -383,8 +347,8 @@ def _features(
     found = []
     for place, arrays in enumerate(member.features):
         number = None
-        if arrays.term in part.shaped:
-            number = (part.b_f, part.shaped.index(arrays.term))
+        if arrays.term in part.parametric_features:
+            number = (part.b_f, part.parametric_features.index(arrays.term))
         known = None if weights is not None else member.weight
         found.append(Feature(arrays, first + place, weights, known, member.start, number))
     return found

@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from rmm._version import __version__
-from rmm.backends.base import Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.base import Availability, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyperparameters import to_values
 from rmm.backends.laplace.latent_model import LatentModel
 from rmm.backends.laplace.marginal_likelihood import Integrand
@@ -28,6 +28,7 @@ from rmm.tables.read import Array
 
 #: Effective draws that are aimed at: a quarter more than the 400 that a fit needs to be trusted.
 ESS = 500.0
+OPTIONS = ("ess",)
 
 
 def run(
@@ -51,7 +52,7 @@ def run(
         if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
             raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
 
-    wanted, total = _wanted(settings), settings.chains * settings.draws
+    wanted, total = wanted_draws(settings), settings.chains * settings.draws
     model: LatentModel = data["model"]
     # Matrices are small: threads would wait for each other longer than they work.
     with _in_words(), np.errstate(all="ignore"), _threads().limit(limits=1):
@@ -106,8 +107,14 @@ def _in_words() -> Iterator[None]:
         ) from error
 
 
-def _wanted(settings: Settings) -> float:
-    """The effective sample size to be reached, all chains together."""
+def wanted_draws(settings: Settings) -> float:
+    """The effective sample size to be reached, all chains together.
+
+    Raises
+    ------
+    BackendError
+        For `ess` that is no number of draws.
+    """
     wanted = settings.options.get("ess", ESS)
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 1 <= wanted <= 1e6:
         raise BackendError(
@@ -195,13 +202,3 @@ def _intercept(model: LatentModel, found: Mapping[str, Array]) -> dict[str, Arra
 def available() -> Availability:
     """It needs nothing beyond SciPy."""
     return Availability(True, "laplace, part of rmm")
-
-
-BACKEND = Backend(
-    name="laplace",
-    language="laplace",
-    run=run,
-    available=available,
-    options=("ess",),
-    check_values=_wanted,
-)

@@ -37,16 +37,13 @@ def effect_data(part: MemberPart) -> Lines:
 
 
 def effect_values(part: MemberPart, m: Membership) -> Mapping[str, Any]:
-    """Values of these data, by names without suffix."""
+    """Values of these data that JAGS does not name, by names without suffix."""
     if m.walk is not None:
-        return {"place_l1": m.walk.place + 1, "begin_l1": m.walk.begin + 1}
-    out: dict[str, Any] = {}
-    if part.effects:
-        out |= {"N_l1": m.n_members, "member": m.member + 1}
-    if m.slopes is not None:
-        Z = m.slopes.values.T
-        out |= {"K_slope_l1": len(Z), "Z_l1": Z if m.weight is None else Z * m.weight}
-    return out
+        return {"begin_l1": m.walk.begin + 1}
+    if m.slopes is None:
+        return {}
+    Z = m.slopes.values.T
+    return {"Z_l1": Z if m.weight is None else Z * m.weight}
 
 
 def walk_lines(part: MemberPart) -> Lines:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends.base import Array, Availability, Backend, ProgressListener, Run, Settings
+from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings
 from rmm.backends.stan.chains import Watch, failure, run_chains, sentences, watched
 from rmm.backends.stan.compile import (
     Maker,
@@ -34,7 +34,6 @@ from rmm.backends.stan.install import (
 from rmm.errors import BackendError
 
 __all__ = [
-    "BACKEND",
     "available",
     "check_syntax",
     "compile_program",
@@ -99,6 +98,14 @@ class Options:
         ]
 
 
+OPTIONS = tuple(Options.__dataclass_fields__)
+
+
+def check_options(settings: Settings) -> None:
+    """Raise `BackendError` for an option that Stan does not have, or a value out of range."""
+    _read_options(settings.options)
+
+
 def _read_options(given: Mapping[str, Any]) -> Options:
     """Check the engine's keyword options.
 
@@ -107,10 +114,9 @@ def _read_options(given: Mapping[str, Any]) -> Options:
     BackendError
         For an unknown name or a value out of range; says what is allowed.
     """
-    known = list(Options.__dataclass_fields__)
-    unknown = [name for name in given if name not in known]
+    unknown = [name for name in given if name not in OPTIONS]
     if unknown:
-        raise BackendError(f"Stan has no option {unknown[0]!r}. Options: {', '.join(known)}.")
+        raise BackendError(f"Stan has no option {unknown[0]!r}. Options: {', '.join(OPTIONS)}.")
     options = Options(**given)
     rules = [
         ("adapt_delta", _is_number(options.adapt_delta) and 0 < options.adapt_delta < 1,
@@ -339,13 +345,3 @@ def _check_finite(draws: Mapping[str, Array]) -> None:
                 f"{array[(chain, draw, *place)]} in chain {chain + 1}, draw {draw + 1} "
                 f"({int((~finite).sum())} of {array.size} values)."
             )
-
-
-BACKEND = Backend(
-    name="stan",
-    language="stan",
-    run=run,
-    available=available,
-    options=tuple(Options.__dataclass_fields__),
-    check_values=lambda settings: _read_options(settings.options),
-)

@@ -240,7 +240,7 @@ def _columns(
         if centre and sums_to_one(part, units):
             center = sums.mean(axis=0)
         return found.values - center, center, scale, found
-    given = _features(part.known, part, grouped, units, equal, known)
+    given = _features(part.precomputed_features, part, grouped, units, equal, known)
     values = np.column_stack([sums, *(f.reference for f in given)])
     labels = (*found.labels, *(f.term.label for f in given))
     total = None if found.known is None else group_sums(found.known * equal, units.start)
@@ -259,8 +259,9 @@ def _live(
     known: int | None,
 ) -> tuple[FeatureArrays, ...]:
     """Features that the program computes."""
-    weight = _typical_weights(part, grouped, units) if part.estimated and part.live else equal
-    live = _features(part.live, part, grouped, units, weight, known)
+    estimated = part.estimated and part.features_in_program
+    weight = _typical_weights(part, grouped, units) if estimated else equal
+    live = _features(part.features_in_program, part, grouped, units, weight, known)
     return tuple(replace(f, center=float(f.reference.mean()) if centre else 0.0) for f in live)
 
 

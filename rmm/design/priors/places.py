@@ -214,7 +214,7 @@ def _hold_members(part: MemberPart, recipe: DesignRecipe, held: Mapping[str, Hel
         weight = weight.with_fixed(name, value)
     own = held.get(part.b, ())
     part = replace(part, block=replace(part.block, weight=weight), held=own)
-    computed = {f.label for f in part.live}
+    computed = {f.label for f in part.features_in_program}
     for name, value in own:
         if name in computed:
             raise PriorError(

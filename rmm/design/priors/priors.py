@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-# Families of sds that Stan samples by free numbers.
-FREED = ("half_normal", "half_cauchy", "half_t")
-
 
 @dataclass(frozen=True)
 class Resolved:
@@ -34,7 +31,7 @@ class Resolved:
         Parameter -> prior families: one for all elements, or one per element.
     data : mapping
         ``prior_<parameter>_<hyper>`` -> scalar or (K,) array, and ``<parameter>`` -> value for
-        fixed scalars; ``base_<parameter>`` and ``base_soft`` for Stan's free numbers;
+        fixed scalars;
         ``unit_<b_w>`` -> (K,) array, the unit in which engines sample each weight coefficient.
     elements : mapping
         Parameter -> one `Prior` per element, for reading.
@@ -80,9 +77,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements)
-        | _bases(spec, design, elements)
-        | weight_units(spec, design.members),
+        data=_as_data(spec, elements) | weight_units(spec, design.members),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -108,7 +103,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
             out[part.b] = _slopes(wide, member.b_scale)
         if part.estimated:
             out[part.b_w] = weight_priors(part, member)
-        if part.shaped:
+        if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
             # Of a random walk it is the sd of the first effect; later ones are wider a priori.
@@ -132,7 +127,7 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
 def _feature_priors(part: MemberPart, member: Membership) -> tuple[Prior, ...]:
     """Of cuts, kappas and exponents, in both named sets; see `rmm.formula.features`."""
     known = {f.term: f.prior for f in member.features}
-    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.shaped)
+    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.parametric_features)
 
 
 def _slopes(wide: Widths, scales: Array) -> tuple[Prior, ...]:
@@ -153,7 +148,7 @@ def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
             prior = own.get(parameter.name, prior)
             out[parameter.name] = (prior,) * _size(parameter, design.coords)
     for part, member in zip(spec.members, design.members, strict=True):
-        if part.shaped:
+        if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
     return out
 
@@ -206,22 +201,6 @@ def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, 
             values = np.array([p.hyper.get(hyper, 0.0) for p in priors])
             out[f"prior_{name}_{hyper}"] = float(values[0]) if name in scalar else values
     return out
-
-
-def _bases(
-    spec: ModelSpec, design: Design, elements: Mapping[str, list[Prior]]
-) -> dict[str, float]:
-    """What the free numbers are in by which Stan samples sds: see `priors`.
-
-    Scales are the outcome's, or a narrower prior's. Logarithms start at about the posterior's sd.
-    """
-    s = spec.family.scale(design.outcome)[1]
-    scales = {
-        f"base_{p.name}": min(s, elements[p.name][0].hyper["scale"])
-        for p in spec.sampled
-        if p.role == "sd" and not p.dims and elements[p.name][0].family in FREED
-    }
-    return {**scales, "base_soft": min(0.5, 2 / np.sqrt(design.J))} if scales else {}
 
 
 def _held(name: str, priors: list[Prior]) -> Array:

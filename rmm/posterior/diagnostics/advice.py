@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.backends import find_backend
 from rmm.backends.base import Settings
 from rmm.design.prepare import Model
 from rmm.model.spec import MemberPart
@@ -68,6 +69,12 @@ class Evidence:
     def weighted(self) -> bool:
         """Whether draws have been weighted: there are no chains that mix well or badly."""
         return self.diagnostics.pareto_k is not None
+
+    @property
+    def gibbs(self) -> bool:
+        """Whether draws are those of a Gibbs sampler, which mixes slowly in some models."""
+        engine = find_backend(self.backend)
+        return not (engine.weighted_draws or engine.hamiltonian)
 
     def poor(self, prefix: str = "") -> list[str]:
         """Parameters without enough effective draws or with chains apart, worst first."""
@@ -141,7 +148,7 @@ def survival_on_jags(evidence: Evidence) -> str | None:
     """JAGS mixes slowly: no block for the outcome, or durations (see `rmm.families.weibull`)."""
     family = evidence.model.spec.family
     slow = not family.jags_block or "surv" in family.outcome_kinds
-    if evidence.diagnostics.converged or evidence.backend != "jags" or not slow:
+    if evidence.diagnostics.converged or not evidence.gibbs or not slow:
         return None
     return (
         f"JAGS mixes slowly in {family.name} models, the standard deviations of effects above all: "
@@ -201,7 +208,7 @@ def funnel(evidence: Evidence) -> str | None:
             continue
         way = (
             'mixes slowly there: try backend="stan"'
-            if evidence.backend == "jags"
+            if evidence.gibbs
             else "needs small steps there: try adapt_delta=0.99"
         )
         upper = float(evidence.table["q97.5"][name])
@@ -266,7 +273,7 @@ def few_draws(evidence: Evidence) -> str | None:
     rhat = (float(d.max_rhat) - 1) / (RHAT_LIMIT - 1)
     factor = math.ceil(max(1.5 * evidence.wanted / ess, rhat, 2.0))
     if factor > _MOST_FACTOR:
-        other = "stan" if evidence.backend == "jags" else "jags"
+        other = "stan" if evidence.gibbs else "jags"
         return (
             f"{poor[0]} has an ESS of {ess:.0f} where {evidence.wanted} are wanted: {factor} times "
             f'the draws would be needed. Try backend="{other}" or a tighter prior first.'

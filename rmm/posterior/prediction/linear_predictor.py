@@ -166,8 +166,8 @@ def _member_features(part: MemberPart, member: Membership, weight: Array, draws:
         share = weight / np.repeat(sums, np.diff(member.start), axis=1)
     for place, feature in enumerate(member.features, start=len(member.center)):
         number = None
-        if feature.term in part.shaped:
-            which = part.shaped.index(feature.term)
+        if feature.term in part.parametric_features:
+            which = part.parametric_features.index(feature.term)
             number = need(draws, part.b_f, "the linear predictor")[:, [which]]
         values = feature.values(share, number) if feature.term.weighted else feature.reference
         total = total + b[:, [place]] * values

@@ -104,7 +104,6 @@ def _built(study: Study, method: Method, place: _Place) -> RmmError | None:
 
 def _build(task: Any, formula: str) -> None:
     """Lay out one model as `rmm.fit` does before it starts an engine."""
-    from rmm.backends.languages import find_language
     from rmm.design.prepare import prepare
     from rmm.study.methods.bayesian import engine_data
 
@@ -114,9 +113,7 @@ def _build(task: Any, formula: str) -> None:
         table = engine_data(method, task.drawn, parsed(formula))
         family = truth.spec.family.name
         model = prepare(formula, table, family, priors=method.priors(truth))
-        language = find_language(find_backend(method.backend).language)
-        language.write(model.spec, model.priors.forms, model.integration)
-        language.values(model)
+        find_backend(method.backend).prepare(model).data(model.design)
 
 
 def _located(
@@ -161,17 +158,19 @@ def _settings(engine: Backend, sampler: Mapping[str, Any]) -> Settings:
 
 def _gate_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iterator[StudyError]:
     """Gates that an engine does not have, or that no fit of it can pass."""
-    engine, sampler = method.backend, method.config["sampler"]
-    if engine == FAKE:
+    if method.backend == FAKE:
         return
+    engine, sampler = find_backend(method.backend), method.config["sampler"]
     given = _given_gate(method)
     for name, reason in _without(engine).items():
         if name in given:
             kept = ", ".join(n for n in method.config["gate"] if n not in _without(engine))
             yield file_errors.about(
-                f"{key}.gate.{name}", f"{given[name]} for {engine}, {reason}", f"the keys {kept}"
+                f"{key}.gate.{name}",
+                f"{given[name]} for {engine.name}, {reason}",
+                f"the keys {kept}",
             )
-    if engine != "laplace" and sampler["chains"] < 2:
+    if not engine.weighted_draws and sampler["chains"] < 2:
         yield file_errors.about(
             f"{key}.sampler.chains", "1, of which there is no R-hat: no fit passes the gate",
             "2 or more",
@@ -185,10 +184,12 @@ def _gate_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iter
         )
 
 
-def _most_ess(engine: str, sampler: Mapping[str, Any]) -> float:
+def _most_ess(engine: Backend, sampler: Mapping[str, Any]) -> float:
     """The largest effective sample size per chain; Stan's draws may be better than independent."""
     draws: int = sampler["draws"]
-    return draws * max(1.0, math.log10(draws * sampler["chains"])) if engine == "stan" else draws
+    if not engine.hamiltonian:
+        return draws
+    return draws * max(1.0, math.log10(draws * sampler["chains"]))
 
 
 def _given_gate(method: Method) -> Mapping[str, Any]:
@@ -196,9 +197,9 @@ def _given_gate(method: Method) -> Mapping[str, Any]:
     return found
 
 
-def _without(engine: str) -> dict[str, str]:
+def _without(engine: Backend) -> dict[str, str]:
     """Keys of a gate that an engine has no use for, and why."""
-    if engine == "laplace":
+    if engine.weighted_draws:
         reason = "whose draws are independent"
         return {"rhat": reason, "divergences": reason}
-    return {"divergences": "which has no divergent transitions"} if engine == "jags" else {}
+    return {} if engine.hamiltonian else {"divergences": "which has no divergent transitions"}

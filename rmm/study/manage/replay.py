@@ -101,7 +101,8 @@ def _keep_fits(outcome: Outcome, folder: Path) -> None:
             continue
         end = f"-{name}" if name else ""
         language = find_backend(fit.backend).language
-        write_text(fit.program, folder / f"program{end}.{language}")
+        ending = language.name if language else fit.backend
+        write_text(fit.program, folder / f"program{end}.{ending}")
         write_text(_json(fit.program_data), folder / f"program_data{end}.json")
         fit.save(folder / f"fit{end}.nc")
 

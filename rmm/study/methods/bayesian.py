@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import rmm
-from rmm.backends.laplace.results_version import RESULTS_VERSION
+from rmm.backends import find_backend
 from rmm.formula.terms import Formula, Term
 from rmm.posterior.diagnostics.summary import (
     Weighing,
@@ -87,7 +87,7 @@ def _options(method: Method) -> dict[str, Any]:
     """Options of the engine, as the study file gives them."""
     sampler = method.config["sampler"]
     given = dict(sampler["options"])
-    if method.backend == "laplace":
+    if "ess" in find_backend(method.backend).options:
         given.setdefault("ess", _ESS_PER_CHAIN * sampler["chains"])
     return given
 
@@ -100,7 +100,8 @@ def divergences(result: Any) -> int:
 def engine_version(result: Any, backend: str) -> str:
     """What the estimates say of the engine."""
     version = str(result.run.engine.get("version", backend))
-    return f"{version} (results {RESULTS_VERSION})" if backend == "laplace" else version
+    results = find_backend(backend).results_version
+    return version if results is None else f"{version} (results {results})"
 
 
 def _check_levels(task: Task, estimated: Any) -> None:

@@ -252,7 +252,7 @@ def _gate(method: Method) -> str:
     """When a fit of a method counts as converged."""
     gate, chains = method.config["gate"], method.config["sampler"]["chains"]
     wanted = f"{gate['ess_per_chain'] * chains:g}"
-    if method.backend == "laplace":
+    if find_backend(method.backend).weighted_draws:
         return (
             f"the effective sample size of the importance weights is at least {wanted}, their "
             f"Pareto k at most min(1 - 1/log10(S), {PARETO_K_LIMIT:g}) at S points, and the "

@@ -1,4 +1,4 @@
-"""Stan lines of effects that are integrated out component by component: see `integration`.
+"""Stan lines of effects that are integrated out component by component: see `choose`.
 
 They stand twice in a program: in the model, where they give the likelihood, and in the generated
 quantities, where the effects are drawn.
@@ -12,22 +12,29 @@ import numpy as np
 import scipy.sparse as sparse
 
 from rmm.backends.stan.effects import weighted_effects
-from rmm.backends.stan.marginalize.strategy import Lines, Way, effect_declarations, indented
+from rmm.backends.stan.marginalize.choose import Marginalization
+from rmm.backends.stan.marginalize.components import components
+from rmm.backends.stan.marginalize.strategy import (
+    Lines,
+    MarginalizationStrategy,
+    drawn_effects,
+    effect_names,
+    indented,
+)
 from rmm.backends.stan.sparse import declared_sparse, product, sparse_values
 from rmm.design.design import Design
-from rmm.design.integration import Integration, components
 from rmm.model.spec import ModelSpec
 
 # One Cholesky factor for each component, of I + Z'Z bordered by the residuals r: its last row is
 # what they say about the effects, and the square of its last cell is r' (I + ZZ')^-1 r.
 _FUNCTIONS = """\
-  // a component's matrix Z and its residuals, bordered: the Cholesky factor of I + Z'Z
+  // Cholesky factor of I + Z'Z of one component, bordered by its residuals
   matrix bordered(vector cells, int n_groups, int n_units) {
     matrix[n_groups, n_units + 1] Z = to_matrix(cells, n_groups, n_units + 1);
     return cholesky_decompose(
       add_diag(crossprod(Z), append_row(ones_vector(n_units), 0)));
   }
-  // log density of residuals in units of their sd, effects integrated out by components
+  // log density of the residuals, in units of their sd, with the effects integrated out
   real components_lpdf(vector cells, array[] int n_groups, array[] int n_units) {
     real density = 0;
     int cell = 1;
@@ -40,7 +47,7 @@ _FUNCTIONS = """\
     }
     return density;
   }
-  // effects in units of their sds, component after component, given the residuals
+  // draws of the effects given the residuals, in units of the effects' sds
   vector components_rng(vector cells, array[] int n_groups, array[] int n_units) {
     vector[sum(n_units)] effect;
     int cell = 1;
@@ -58,37 +65,38 @@ _FUNCTIONS = """\
   }"""
 
 
-def _declared(spec: ModelSpec, integration: Integration) -> Lines:
+def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     lines = [
-        "// components: sets of groups and units (nesting units, members of several groups) that",
-        "// share nothing with the others, each with its matrix Z of weights, then residuals,",
-        "// column after column",
+        "// Groups that share members or nesting units form a component, whose effects are",
+        "// integrated out together. Its units are its nesting units and its members of several",
+        "// groups; Z is its matrix of groups x units: weight times sd of the unit over sd of y.",
         "int<lower=0> C;  // components",
-        "array[C] int<lower=1> n_groups;",
-        "array[C] int<lower=1> n_units;",
-        "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without any",
-        "int<lower=0> size_place;",
-        "array[size_place] int<lower=1> place;  // 1: zero; else the number of the entry, and 1",
+        "array[C] int<lower=1> n_groups;  // groups of each component",
+        "array[C] int<lower=1> n_units;  // units of each component",
+        "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without such units",
+        "int<lower=0> size_place;  // cells of all Z, each with its residuals as last column",
+        "array[size_place] int<lower=1> place;  // by columns; 1: zero, k + 1: entry k",
     ]
-    for i in integration.members:
+    for i in chosen.members:
         part = spec.members[i]
         s = part.suffix
         lines += [
             f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};",
-            f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};  // such members",
-            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
-            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of the other members"),
+            "// members of several groups",
+            f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};",
+            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};  // among all units",
+            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of members of one group"),
         ]
-        if not part.live:
+        if not part.features_in_program:
             lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
-    for i in integration.nestings:
+    for i in chosen.nestings:
         h = spec.nestings[i].suffix
-        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};")
+        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};  // among all units")
     return lines
 
 
-def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
-    found = components(integration, spec, design)
+def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str, Any]:
+    found = components(chosen, spec, design)
     out: dict[str, Any] = {
         "C": len(found.n_units),
         "n_groups": found.n_groups,
@@ -97,10 +105,10 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
         "size_place": len(found.place),
         "place": found.place + 1,
     }
-    units = [spec.members[i].u for i in integration.members]
-    units += [spec.nestings[i].u for i in integration.nestings]
+    units = [spec.members[i].u for i in chosen.members]
+    units += [spec.nestings[i].u for i in chosen.nestings]
     out |= {f"place_{u}": column + 1 for u, column in zip(units, found.column, strict=True)}
-    for i, shared, own in zip(integration.members, found.shared, found.own, strict=True):
+    for i, shared, own in zip(chosen.members, found.shared, found.own, strict=True):
         s, m = spec.members[i].suffix, design.members[i]
         ones = sparse.csr_matrix(
             (np.ones(len(own)), (m.group[own], own)), shape=(design.J, len(m.member))
@@ -110,17 +118,17 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
     return out
 
 
-def _cells(spec: ModelSpec, integration: Integration) -> Lines:
+def _cells(spec: ModelSpec, chosen: Marginalization) -> Lines:
     """The residuals, their variances, and the cells of the components' matrices."""
     sd = spec.family.normal_sd
     lines, entries = [], ["[0]'"]
-    for i in integration.members:
+    for i in chosen.members:
         part = spec.members[i]
         s = part.suffix
         own = product(f"own_l1{s}", "J", f"M{s}", f"square(weight{s})")
         lines.append(f"spread += square({part.sigma} / {sd}) * {own};")
         entries.append(f"{part.sigma} / {sd} * weight{s} ./ spread[group{s}]")
-    for i in integration.nestings:
+    for i in chosen.nestings:
         entries.append(f"{spec.nestings[i].sigma} / {sd} ./ spread")
     entries.append("residual ./ spread")
     text = entries[0]
@@ -128,7 +136,7 @@ def _cells(spec: ModelSpec, integration: Integration) -> Lines:
         text = f"append_row({text},\n          {entry})"
     return [
         f"vector[J] residual = (y - eta) / {sd};",
-        "// their sds, effects of members of one group alone among them",
+        f"// their sds, to which members of one group add; in units of {sd}",
         "vector[J] spread = ones_vector(J);",
         *lines,
         "spread = sqrt(spread);",
@@ -136,29 +144,30 @@ def _cells(spec: ModelSpec, integration: Integration) -> Lines:
     ]
 
 
-def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
+def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
     found = [
-        *_cells(spec, integration),
+        *_cells(spec, chosen),
         "target += components_lupdf(cells | n_groups, n_units);",
         f"target += -J * log({spec.family.normal_sd}) - sum(log(spread));",
         "target += -0.5 * dot_self(residual[alone] ./ spread[alone]);",
     ]
-    return ["{", "  // effects integrated out", *indented(found), "}"]
+    what = f"{effect_names(spec, chosen)} integrated out, component by component"
+    return ["{", f"  // {what}", *indented(found), "}"]
 
 
-def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
+def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
     """Effects of components; those of members of one group alone are drawn without the data, then
     moved by what is left of the residual, less a draw of its own (Matheron's rule).
     """
     sd = spec.family.normal_sd
-    members = [spec.members[i] for i in integration.members]
+    members = [spec.members[i] for i in chosen.members]
     found = [
         *eta,
-        *_cells(spec, integration),
+        *_cells(spec, chosen),
         "vector[sum(n_units)] effect = components_rng(cells, n_groups, n_units);",
         "residual -= to_vector(normal_rng(zeros_vector(J), 1));",
     ]
-    for i in integration.nestings:
+    for i in chosen.nestings:
         nest = spec.nestings[i]
         found += [
             f"{nest.u} = {nest.sigma} * effect[place_{nest.u}];",
@@ -179,10 +188,10 @@ def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
             f"{part.u}[member{s}[{own}]] +=",
             f"    square({part.sigma}) / {sd} * weight{s}[{own}] .* residual[group{s}[{own}]];",
         ]
-    return [*effect_declarations(spec, integration), "{", *indented(found), "}"]
+    return [*drawn_effects(spec, chosen), "{", *indented(found), "}"]
 
 
-WAY = Way(
+STRATEGY = MarginalizationStrategy(
     declared=_declared,
     data=_data,
     functions=_FUNCTIONS,

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 
+from rmm.backends.stan.marginalize.choose import Marginalization
+from rmm.backends.stan.marginalize.spectrum import spectrum
 from rmm.design.design import Design
-from rmm.design.integration import Integration, spectrum
 from rmm.model.spec import MemberPart, ModelSpec
 from rmm.tables.read import Array
 
@@ -63,25 +64,25 @@ class Approximation:
     unit_fixed: Array
 
 
-def approximate(integration: Integration, spec: ModelSpec, design: Design) -> Approximation:
+def approximate(chosen: Marginalization, spec: ModelSpec, design: Design) -> Approximation:
     """The approximation of a model's effects.
 
     Parameters
     ----------
-    integration : Integration
-        Of way ``"approximation"``.
+    chosen : Marginalization
+        Of strategy ``"approximation"``.
     spec : ModelSpec
     design : Design
     """
     assert spec.family.working is not None
     response, precision = spec.family.working(design.outcome)
     root = np.sqrt(precision)
-    found = spectrum(integration, spec, design, root)
+    found = spectrum(chosen, spec, design, root)
     response = root * (response - (0 if design.offset is None else design.offset))
     X = root[:, None] * _predictors(spec, design)
     unit, count = np.zeros(design.J, dtype=int), 1
-    if integration.nestings:
-        nest = design.nestings[integration.nestings[0]]
+    if chosen.nestings:
+        nest = design.nestings[chosen.nestings[0]]
         unit, count = nest.unit, nest.n_units
     units = sparse.csr_matrix((root, (unit, np.arange(design.J))), shape=(count, design.J))
     return Approximation(
@@ -100,7 +101,7 @@ def coefficients(spec: ModelSpec) -> tuple[str, ...]:
 
 def _linear(part: MemberPart) -> bool:
     """Whether all of its covariates are columns, their weighted sums at least nearly known."""
-    return part.covariates and not part.live
+    return part.covariates and not part.features_in_program
 
 
 def _predictors(spec: ModelSpec, design: Design) -> Array:

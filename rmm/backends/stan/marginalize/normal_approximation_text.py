@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmm.backends.stan.marginalize.choose import Marginalization
 from rmm.backends.stan.marginalize.normal_approximation import approximate, coefficients
-from rmm.backends.stan.marginalize.strategy import Lines, Way, blocks, effect_declarations, indented
+from rmm.backends.stan.marginalize.strategy import (
+    Lines,
+    MarginalizationStrategy,
+    blocks,
+    effect_declarations,
+    effect_names,
+    indented,
+)
 from rmm.backends.stan.sparse import declared_sparse, product, row_starts, sparse_values
 from rmm.design.design import Design
-from rmm.design.integration import Integration
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
 
-def _declared(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
-        f"// {n} directions in which the member effects are nearly independent given the rest,",
-        "// by a normal approximation of the likelihood; sorted by nesting unit",
+        f"// {part.u} is sampled along {n} directions in which it is nearly independent given the",
+        "// rest, by a normal approximation of the likelihood. They are sorted by nesting unit.",
         f"vector[{n}] singular_l1{s};  // singular values of the weights",
         f"vector[{n}] along_l1{s};  // working response along the directions",
         "int<lower=0> K_fixed;  // coefficients of predictors",
@@ -33,39 +40,40 @@ def _declared(spec: ModelSpec, integration: Integration) -> Lines:
         h = nest.suffix
         lines += [
             f"vector[{n}] load_l1{s};  // nesting effects along the directions",
-            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // of each direction",
-            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};",
-            f"vector[H{h}] information_l3{h};  // of the nesting effects",
-            f"vector[H{h}] along_l3{h};  // sums of the working response",
-            f"matrix[H{h}, K_fixed] fixed_l3{h};  // and of predictors",
+            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
+            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
+            f"vector[H{h}] information_l3{h};  // precision of the working response by unit",
+            f"vector[H{h}] along_l3{h};  // working response by unit, times precision",
+            f"matrix[H{h}, K_fixed] fixed_l3{h};  // predictors by unit, times precision",
         ]
     return lines
 
 
-def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     return [
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});"
     ] if nestings else []  # fmt: skip
 
 
-def _declarations(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     return [
-        f"vector[N_l1{part.suffix}] score_{part.u};  // by direction",
-        *(f"vector[H{nest.suffix}] score_{nest.u};" for nest in nestings),
+        f"vector[N_l1{part.suffix}] score_{part.u};  // {part.u} by direction, standardised",
+        *(f"vector[H{n.suffix}] score_{n.u};  // {n.u}, standardised" for n in nestings),
     ]
 
 
-def _effects(spec: ModelSpec, integration: Integration, density: bool = True) -> Lines:
+def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> Lines:
     """Lines that define the effects, and add their density given the sds to the target."""
-    part, nestings = blocks(spec, integration)
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     n = f"N_l1{s}"
     found = [
         f"vector[{n}] signal_l1{s} = {part.sigma} * singular_l1{s};",
-        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});  // precision of an effect",
+        "// precision in the approximation over precision of the prior, by direction",
+        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});",
     ]
     coefs = coefficients(spec)
     if coefs:
@@ -85,10 +93,12 @@ def _effects(spec: ModelSpec, integration: Integration, density: bool = True) ->
         f"{part.u} = {part.sigma} * {product(f'turn_l1{s}', n, n, f'effect_l1{s}')};",
     ]
     if density:
+        found.append("// prior of the effects, and the Jacobian of their scores")
         found.append(f"target += -0.5 * ({squares} + {gains});")
+    names = effect_names(spec, chosen)
     return [
-        "// effects about their normal approximation, by direction",
-        *effect_declarations(spec, integration),
+        f"// {names}: mean of a normal approximation, plus its sd times the scores",
+        *effect_declarations(spec, chosen),
         "{",
         *indented(found),
         "}",
@@ -121,9 +131,9 @@ def _nested(part: MemberPart, nest: NestingPart, rest: str) -> Lines:
     ]
 
 
-def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
-    part, nestings = blocks(spec, integration)
-    found, s = approximate(integration, spec, design), part.suffix
+def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str, Any]:
+    part, nestings = blocks(spec, chosen)
+    found, s = approximate(chosen, spec, design), part.suffix
     out: dict[str, Any] = {
         f"singular_l1{s}": found.singular,
         f"along_l1{s}": found.along,
@@ -131,7 +141,7 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
         f"fixed_l1{s}": found.fixed,
     }
     out |= sparse_values(f"turn_l1{s}", found.turn)
-    for i, nest in zip(integration.nestings, nestings, strict=True):
+    for i, nest in zip(chosen.nestings, nestings, strict=True):
         h, count = nest.suffix, design.nestings[i].n_units
         out |= {
             f"load_l1{s}": found.load,
@@ -144,11 +154,11 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
     return out
 
 
-def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
-    return _effects(spec, integration, density=False)
+def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
+    return _effects(spec, chosen, density=False)
 
 
-WAY = Way(
+STRATEGY = MarginalizationStrategy(
     declared=_declared,
     data=_data,
     transformed_data=_transformed_data,

@@ -1,4 +1,4 @@
-"""Stan lines of effects that are integrated out direction by direction: see `integration`.
+"""Stan lines of effects that are integrated out direction by direction: see `choose`.
 
 They stand twice in a program: in the model, where they give the likelihood, and in the generated
 quantities, where the effects are drawn.
@@ -10,39 +10,48 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends.stan.marginalize.strategy import Lines, Way, blocks, effect_declarations, indented
+from rmm.backends.stan.marginalize.choose import Marginalization
+from rmm.backends.stan.marginalize.spectrum import spectrum
+from rmm.backends.stan.marginalize.strategy import (
+    Lines,
+    MarginalizationStrategy,
+    blocks,
+    drawn_effects,
+    effect_names,
+    indented,
+)
 from rmm.backends.stan.sparse import declared_sparse, product, row_starts, sparse_values
 from rmm.design.design import Design
-from rmm.design.integration import Integration, spectrum
 from rmm.model.spec import ModelSpec
 
 
-def _declared(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s = part.suffix
     n = f"N_l1{s}"
     lines = [
-        "// directions in which the member effects are independent: the singular vectors of the",
-        f"// weights, sparse by rows, sorted by nesting unit. There are {n} of them.",
-        f"vector[{n}] singular_l1{s};  // singular values",
-        *declared_sparse(f"basis_l1{s}", n, "J", "residuals along each direction"),
-        *declared_sparse(f"turn_l1{s}", n, n, "member effects from directions"),
+        f"// The known weights are a matrix W = V' diag(singular_l1{s}) Q' of groups x members.",
+        f"// Given the sds, the elements of Q' {part.u} are independent of each other: there are",
+        f"// {n} directions, sorted by nesting unit. V = basis_l1{s}, Q = turn_l1{s}, both sparse.",
+        f"vector[{n}] singular_l1{s};  // singular values of the weights",
+        *declared_sparse(f"basis_l1{s}", n, "J", "V: residuals along each direction"),
+        *declared_sparse(f"turn_l1{s}", n, n, "Q: member effects from directions"),
     ]
     for nest in nestings:
         h = nest.suffix
         lines += [
-            f"array[J] int<lower=1, upper=J> order_l3{h};  // groups by nesting unit",
-            f"array[H{h} + 1] int<lower=1> order_start_l3{h};",
-            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // of each direction",
-            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};",
-            f"vector[{n}] load_l1{s};  // nesting effects along each direction",
-            f"vector[H{h}] count_l3{h};  // groups of each unit",
+            f"array[J] int<lower=1, upper=J> order_l3{h};  // groups, sorted by nesting unit",
+            f"array[H{h} + 1] int<lower=1> order_start_l3{h};  // first group of each unit",
+            f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
+            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
+            f"vector[{n}] load_l1{s};  // V 1: nesting effects along each direction",
+            f"vector[H{h}] count_l3{h};  // groups of each nesting unit",
         ]
     return lines
 
 
-def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s, n, lines = part.suffix, f"N_l1{part.suffix}", []
     for nest in nestings:
         h = nest.suffix
@@ -54,12 +63,12 @@ def _transformed_data(spec: ModelSpec, integration: Integration) -> Lines:
     return lines
 
 
-def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
-    part, nestings = blocks(spec, integration)
-    found, s = spectrum(integration, spec, design), part.suffix
+def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str, Any]:
+    part, nestings = blocks(spec, chosen)
+    found, s = spectrum(chosen, spec, design), part.suffix
     out: dict[str, Any] = {f"singular_l1{s}": found.singular}
     out |= sparse_values(f"basis_l1{s}", found.basis) | sparse_values(f"turn_l1{s}", found.turn)
-    for i, nest in zip(integration.nestings, nestings, strict=True):
+    for i, nest in zip(chosen.nestings, nestings, strict=True):
         n, h = design.nestings[i], nest.suffix
         out |= {
             f"order_l3{h}": np.argsort(n.unit, kind="stable") + 1,
@@ -72,15 +81,16 @@ def _data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str
     return out
 
 
-def _along(spec: ModelSpec, integration: Integration) -> Lines:
+def _along(spec: ModelSpec, chosen: Marginalization) -> Lines:
     """Residuals along the directions and what they say about effects in units of their sds."""
-    part, nestings = blocks(spec, integration)
+    part, nestings = blocks(spec, chosen)
     s, n, sd = part.suffix, f"N_l1{part.suffix}", spec.family.normal_sd
     lines = [
         f"vector[J] residual = (y - eta) / {sd};",
         f"vector[{n}] signal_l1{s} = {part.sigma} / {sd} * singular_l1{s};",
         f"vector[{n}] along_l1{s} = {product(f'basis_l1{s}', n, 'J', 'residual')};",
-        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});  // precision of an effect",
+        "// precision given the outcome over precision of the prior, by direction",
+        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});",
         f"vector[{n}] shrunk_l1{s} = along_l1{s} - along_l1{s} ./ gain_l1{s};",
     ]
     for nest in nestings:
@@ -102,8 +112,8 @@ def _along(spec: ModelSpec, integration: Integration) -> Lines:
     return lines
 
 
-def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
-    part, nestings = blocks(spec, integration)
+def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    part, nestings = blocks(spec, chosen)
     s, sd = part.suffix, spec.family.normal_sd
     gains, explained = f"sum(log(gain_l1{s}))", f"dot_product(along_l1{s}, shrunk_l1{s})"
     for nest in nestings:
@@ -111,18 +121,19 @@ def _likelihood(spec: ModelSpec, integration: Integration) -> Lines:
         gains += f" + sum(log(gain_l3{h}))"
         explained += f"\n      + dot_product(along_l3{h}, along_l3{h} ./ gain_l3{h})"
     found = [
-        *_along(spec, integration),
+        *_along(spec, chosen),
         f"target += -J * log({sd}) - 0.5 * ({gains});",
         f"target += -0.5 * (dot_self(residual) - ({explained}));",
     ]
-    return ["{", "  // effects integrated out, by direction", *indented(found), "}"]
+    what = f"{effect_names(spec, chosen)} integrated out, direction by direction"
+    return ["{", f"  // {what}", *indented(found), "}"]
 
 
-def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
+def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
     """Effects in units of their sds, those of nesting units first, then those by direction."""
-    part, nestings = blocks(spec, integration)
+    part, nestings = blocks(spec, chosen)
     s, n = part.suffix, f"N_l1{part.suffix}"
-    found, rest = [*eta, *_along(spec, integration)], f"along_l1{s}"
+    found, rest = [*eta, *_along(spec, chosen)], f"along_l1{s}"
     for nest in nestings:
         h = nest.suffix
         found += [
@@ -136,14 +147,14 @@ def _generated(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
         f"      + {_normals(n)} .* inv_sqrt(gain_l1{s});",
         f"{part.u} = {part.sigma} * {product(f'turn_l1{s}', n, n, f'effect_l1{s}')};",
     ]
-    return [*effect_declarations(spec, integration), "{", *indented(found), "}"]
+    return [*drawn_effects(spec, chosen), "{", *indented(found), "}"]
 
 
 def _normals(size: str) -> str:
     return f"to_vector(normal_rng(zeros_vector({size}), 1))"
 
 
-WAY = Way(
+STRATEGY = MarginalizationStrategy(
     declared=_declared,
     data=_data,
     transformed_data=_transformed_data,

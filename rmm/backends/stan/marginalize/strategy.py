@@ -1,4 +1,4 @@
-"""What a way of not sampling effects as they stand adds to a Stan program."""
+"""Stan code contributed by a marginalisation strategy."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rmm.backends.stan.marginalize.choose import Marginalization
 from rmm.design.design import Design
-from rmm.design.integration import Integration
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
 Lines = list[str]
 
 
-def _none(spec: ModelSpec, integration: Integration) -> Lines:
+def _none(spec: ModelSpec, chosen: Marginalization) -> Lines:
     return []
 
 
-def _no_data(spec: ModelSpec, design: Design, integration: Integration) -> dict[str, Any]:
+def _no_data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str, Any]:
     return {}
 
 
-def _no_draws(spec: ModelSpec, integration: Integration, eta: Lines) -> Lines:
+def _no_draws(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
     return []
 
 
 @dataclass(frozen=True)
-class Way:
-    """Lines of a way of `rmm.design.integration`; each a function of the model and the integration.
+class MarginalizationStrategy:
+    """Stan code contributed by a marginalisation strategy; each a function of model and choice.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Way:
     declared, transformed_data : callable
         Declarations of data, and what is computed of them once.
     data : callable
-        ``(spec, design, integration) -> dict``: values of the declared data, besides those of the
+        ``(spec, design, chosen) -> dict``: values of the declared data, besides those of the
         program that samples all effects.
     declarations : callable
         Parameters in place of the effects.
@@ -46,18 +46,18 @@ class Way:
         Lines of the model that give the likelihood, after the rest of the linear predictor; with
         none the family gives it.
     generated : callable
-        ``(spec, integration, eta) -> lines``: what draws the effects; `eta` are the lines of the
+        ``(spec, chosen, eta) -> lines``: what draws the effects; `eta` are the lines of the
         linear predictor.
     """
 
-    declared: Callable[[ModelSpec, Integration], Lines] = _none
-    data: Callable[[ModelSpec, Design, Integration], dict[str, Any]] = _no_data
+    declared: Callable[[ModelSpec, Marginalization], Lines] = _none
+    data: Callable[[ModelSpec, Design, Marginalization], dict[str, Any]] = _no_data
     functions: str = ""
-    transformed_data: Callable[[ModelSpec, Integration], Lines] = _none
-    declarations: Callable[[ModelSpec, Integration], Lines] = _none
-    effects: Callable[[ModelSpec, Integration], Lines] = _none
-    likelihood: Callable[[ModelSpec, Integration], Lines] = _none
-    generated: Callable[[ModelSpec, Integration, Lines], Lines] = _no_draws
+    transformed_data: Callable[[ModelSpec, Marginalization], Lines] = _none
+    declarations: Callable[[ModelSpec, Marginalization], Lines] = _none
+    effects: Callable[[ModelSpec, Marginalization], Lines] = _none
+    likelihood: Callable[[ModelSpec, Marginalization], Lines] = _none
+    generated: Callable[[ModelSpec, Marginalization, Lines], Lines] = _no_draws
 
 
 def indented(lines: Lines) -> Lines:
@@ -65,14 +65,26 @@ def indented(lines: Lines) -> Lines:
     return [f"  {line}" for text in lines for line in text.splitlines()]
 
 
-def blocks(spec: ModelSpec, integration: Integration) -> tuple[MemberPart, list[NestingPart]]:
+def blocks(spec: ModelSpec, chosen: Marginalization) -> tuple[MemberPart, list[NestingPart]]:
     """The one block of members that has directions, and the units within which they stay."""
-    return spec.members[integration.members[0]], [spec.nestings[i] for i in integration.nestings]
+    return spec.members[chosen.members[0]], [spec.nestings[i] for i in chosen.nestings]
 
 
-def effect_declarations(spec: ModelSpec, integration: Integration) -> Lines:
+def effect_declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     """Declarations of the effects, where they are no parameters."""
-    members = [spec.members[i] for i in integration.members]
-    nestings = [spec.nestings[i] for i in integration.nestings]
+    members = [spec.members[i] for i in chosen.members]
+    nestings = [spec.nestings[i] for i in chosen.nestings]
     lines = [f"vector[N_l1{p.suffix}] {p.u};" for p in members]
     return lines + [f"vector[H{n.suffix}] {n.u};" for n in nestings]
+
+
+def effect_names(spec: ModelSpec, chosen: Marginalization) -> str:
+    """Names of the effects, for comments: ``"u_l1 and u_l3"``."""
+    names = [spec.members[i].u for i in chosen.members]
+    return " and ".join(names + [spec.nestings[i].u for i in chosen.nestings])
+
+
+def drawn_effects(spec: ModelSpec, chosen: Marginalization) -> Lines:
+    """Declarations of effects that are drawn in the generated quantities."""
+    comment = f"// {effect_names(spec, chosen)}, drawn given the parameters and the outcome"
+    return [comment, *effect_declarations(spec, chosen)]

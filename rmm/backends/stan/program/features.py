@@ -48,16 +48,16 @@ ABOVE = ("vector[J] {f} = {sum}({share} .* values_{f});",)
 def declared(part: MemberPart) -> list[str]:
     """Declarations of the features' data."""
     s, lines = part.suffix, list[str]()
-    if not part.live:
+    if not part.features_in_program:
         return lines
     lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
     if needs_share(part) and not part.estimated:
         lines.append(f"vector[M{s}] portion{s};  // known weights over the sums of their groups")
     if part.columns:
         lines.append(f"int<lower=1> K_x_l1{s};  // columns of X_l1")
-    if part.shaped:
+    if part.parametric_features:
         lines.append(f"int<lower=1> K_f{s};  // estimated numbers of features")
-    for number, term in enumerate(part.live, start=1):
+    for number, term in enumerate(part.features_in_program, start=1):
         f = feature_name(part, number)
         for name in data_stems(term):
             size = "J" if name in ("middle", "half", "known") else f"M{s}"
@@ -79,7 +79,7 @@ def statements(part: MemberPart, sums: Callable[[str], str]) -> list[str]:
     s, lines, estimated = part.suffix, [], 0
     if needs_share(part) and part.estimated:
         lines.append(f"vector[M{s}] portion{s} = uw{s} ./ {sums(f'uw{s}')}[group{s}];")
-    for number, term in enumerate(part.live, start=1):
+    for number, term in enumerate(part.features_in_program, start=1):
         f, b = feature_name(part, number), coefficient_index(part, number)
         value = f"number_{f}"
         if term.parameter is not None:

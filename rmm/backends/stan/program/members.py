@@ -20,12 +20,12 @@ from rmm.model.spec import MemberPart
 
 def columns(part: MemberPart) -> str:
     """Name of the number of columns of `X_l1`, which come first in `b_l1`."""
-    return f"K_x_l1{part.suffix}" if part.live else f"K_l1{part.suffix}"
+    return f"K_x_l1{part.suffix}" if part.features_in_program else f"K_l1{part.suffix}"
 
 
 def _slopes(part: MemberPart) -> str:
     """Coefficients of the columns."""
-    return f"{part.b}[1:{columns(part)}]" if part.live else part.b
+    return f"{part.b}[1:{columns(part)}]" if part.features_in_program else part.b
 
 
 def _sums(part: MemberPart, values: str) -> str:
@@ -54,7 +54,7 @@ def known_sum(part: MemberPart, sampled: bool = True) -> list[str]:
         lines.append(f"eta += {weighted_effects(part)};")
     if part.slopes:
         lines += weighted_slopes(part)
-    if part.live:
+    if part.features_in_program:
         found = stan_features.statements(part, partial(_sums, part))
         lines += ["{", *(f"  {line}" for line in found), "}"]
     return lines

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from rmm.backends.base import Forms
 from rmm.backends.reserved_names import standard_name
-from rmm.design.priors.priors import FREED
+from rmm.design.prepare import Model
 from rmm.design.priors.weight_priors import unit_name
 from rmm.families import Parameter
-
-Forms = Mapping[str, tuple[str, ...]]
 
 # Prior family -> statement for parameter {p}; {h} is the stem of its hyperparameters' names and
 # {i} an index such as "[2]" or "".
@@ -40,20 +40,23 @@ HYPER = {
 }
 _UNBOUNDED = ("normal", "student_t")
 
-# Standard deviations are sampled by free numbers: about sd / scale from 0 to the scale, where most
-# posteriors are nearly normal, and logarithms beyond both, so that tails are neither cut at 0 nor
-# heavy. The scale is the outcome's or the prior's, whichever is less. (On the log scale all of the
-# posterior of an sd that may be next to 0 has an exponential tail, in which NUTS mixes slowly; by
-# normal scores of the prior it is skewed, for two thirds of the effective draws.)
-# The logarithm starts at `soft` scales: see `rmm.design.priors.priors`.
+#: Prior families of the standard deviations that are sampled as unconstrained parameters.
+RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
+
+# Such a standard deviation is `scale` times a function of its unconstrained parameter. The function
+# is nearly linear up to the scale, where most posteriors are nearly normal, and exponential near
+# zero and above the scale, so that tails are neither cut at 0 nor heavy. (On the log scale the
+# posterior of a standard deviation that may be next to 0 has an exponential tail, in which NUTS
+# mixes slowly; by normal scores of the prior it is skewed, for two thirds of the effective draws.)
 _FUNCTIONS = """\
-  // standard deviation of a free number, which is about sd / scale from 0 to 1
-  real sd_of(real free, real scale, real soft) {
-    return scale * sinh(soft * log1p_exp(free / soft));
+  // standard deviation from an unconstrained parameter: nearly linear up to `scale`,
+  // exponential below `soft` times the scale and above the scale
+  real sd_from_raw(real raw, real scale, real soft) {
+    return scale * sinh(soft * log1p_exp(raw / soft));
   }
-  // log of its derivative
-  real log_slope(real free, real scale, real soft) {
-    return log(scale) + log_inv_logit(free / soft) + log(cosh(soft * log1p_exp(free / soft)));
+  // log of its derivative: the Jacobian of a prior that is stated for the standard deviation
+  real log_sd_derivative(real raw, real scale, real soft) {
+    return log(scale) + log_inv_logit(raw / soft) + log(cosh(soft * log1p_exp(raw / soft)));
   }"""
 
 
@@ -81,31 +84,54 @@ def is_fixed(parameter: Parameter, forms: Forms) -> bool:
     return forms.get(parameter.name) == ("fixed",)
 
 
-def is_freed(parameter: Parameter, forms: Forms) -> bool:
-    """Whether an sd is sampled by a free number."""
+def is_raw(parameter: Parameter, forms: Forms) -> bool:
+    """Whether a standard deviation is sampled as an unconstrained parameter."""
     families = forms.get(parameter.name, ())
     return (
         parameter.role == "sd"
         and not parameter.dims
         and len(families) == 1
-        and families[0] in FREED
+        and families[0] in RAW_FAMILIES
     )
 
 
-def free_functions(freed: Sequence[Parameter]) -> list[str]:
-    """Definitions of the functions that make sds of free numbers."""
-    return [_FUNCTIONS] if freed else []
+def raw_name(sigma: str) -> str:
+    """Name of the unconstrained parameter of a standard deviation."""
+    return f"{sigma}_raw"
 
 
-def of_free(parameter: Parameter) -> str:
-    """An sd as an expression of its free number."""
-    return f"sd_of(free_{parameter.name}, base_{parameter.name}, base_soft)"
+def raw_functions(found: Sequence[Parameter]) -> list[str]:
+    """Definitions of the functions that make standard deviations of unconstrained parameters."""
+    return [_FUNCTIONS] if found else []
 
 
-def free_of(value: float, scale: float, soft: float) -> float:
-    """The free number of an sd; the inverse of `sd_of` in Stan."""
+def sd_from_raw(parameter: Parameter) -> str:
+    """A standard deviation as an expression of its unconstrained parameter."""
+    p = parameter.name
+    return f"sd_from_raw({raw_name(p)}, base_{p}, base_soft)"
+
+
+def raw_from_sd(value: float, scale: float, soft: float) -> float:
+    """The unconstrained parameter of a standard deviation; the inverse of Stan's `sd_from_raw`."""
     size = np.arcsinh(value / scale)
     return float(size + soft * np.log(-np.expm1(-size / soft)))
+
+
+def prior_values(model: Model) -> dict[str, Any]:
+    """Data of the priors, and of the standard deviations that are sampled unconstrained.
+
+    Their scale is the outcome's, or the prior's if that is narrower; the logarithmic part begins
+    at about the standard deviation of their posterior.
+    """
+    outcome = model.spec.family.scale(model.design.outcome)[1]
+    forms, elements = model.priors.forms, model.priors.elements
+    scales = {
+        f"base_{p.name}": min(elements[p.name][0].hyper["scale"], outcome)
+        for p in model.spec.sampled
+        if is_raw(p, forms)
+    }
+    soft = {"base_soft": min(0.5, 2 / np.sqrt(model.design.J))} if scales else {}
+    return {**model.priors.data, **scales, **soft}
 
 
 def is_in_units(parameter: Parameter, forms: Forms) -> bool:
@@ -146,8 +172,8 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
         number = "vector" if parameter.dims else "real"
         return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
-    base = [f"real base_{parameter.name};  // scale of its free number"]
-    base = base if is_freed(parameter, forms) else []
+    base = [f"real base_{parameter.name};  // scale of sd_from_raw()"]
+    base = base if is_raw(parameter, forms) else []
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
     if parameter.role == "weight":
         base = [
@@ -181,8 +207,8 @@ def bound_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
 def prior_lines(parameter: Parameter, families: tuple[str, ...]) -> list[str]:
     """Statements of the priors: one for all elements, or one each."""
     p, stem = parameter.name, f"prior_{parameter.name}"
-    if is_freed(parameter, {p: families}):
-        slope = f"target += log_slope(free_{p}, base_{p}, base_soft);"
+    if is_raw(parameter, {p: families}):
+        slope = f"target += log_sd_derivative({raw_name(p)}, base_{p}, base_soft);"
         return [PRIORS[families[0]].format(p=p, h=stem, i=""), slope]
     if families == ("precision_gamma",) and parameter.dims:
         line = PRIORS["precision_gamma"].format(p=parameter.name, h=stem, i="[k]")

@@ -2,18 +2,19 @@
 
 Sizes and priors are data. What makes it fast: known weights are a sparse matrix times the member
 effects (`csr_matrix_times_vector`), group sums of estimated weights too; effects are integrated
-out or sampled about an approximation (`_WAYS`), else non-centred by `multiplier`; nothing but
+out or sampled about an approximation (`_STRATEGIES`), else non-centred by `multiplier`; nothing but
 parameters goes to the output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from rmm.backends import feature_data as features
+from rmm.backends.base import Forms
+from rmm.backends.program_data import shared_data, weight_vectors
 from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
 from rmm.backends.stan.effects import (
     effect_data,
@@ -27,55 +28,55 @@ from rmm.backends.stan.effects import (
 from rmm.backends.stan.marginalize import blockwise_text as stan_components
 from rmm.backends.stan.marginalize import normal_approximation_text as stan_approximated
 from rmm.backends.stan.marginalize import spectral_text as stan_spectrum
-from rmm.backends.stan.marginalize.strategy import Way
+from rmm.backends.stan.marginalize.choose import Marginalization, marginalized
+from rmm.backends.stan.marginalize.strategy import MarginalizationStrategy
 from rmm.backends.stan.program import features as stan_features
 from rmm.backends.stan.program.members import columns, estimated_sum, known_sum
 from rmm.backends.stan.program.priors import (
-    Forms,
     bound_lines,
-    free_functions,
-    free_of,
     is_bounded,
     is_fixed,
-    is_freed,
     is_in_units,
-    of_free,
+    is_raw,
     prior_data,
     prior_lines,
+    raw_from_sd,
+    raw_functions,
+    raw_name,
+    sd_from_raw,
     size_name,
     weight_declaration,
     weight_lines,
 )
 from rmm.design.design import Design
-from rmm.design.integration import Integration, integrated
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import describe_sizes
 from rmm.design.priors.weight_priors import unit_name
-from rmm.errors import printable
+from rmm.errors import FormulaError, printable
 from rmm.families import Parameter
-from rmm.formula.weights.render import stan_definitions, uses_size
+from rmm.formula.weights.render import stan_definitions
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
-_WAYS = {
-    "spectrum": stan_spectrum.WAY,
-    "components": stan_components.WAY,
-    "approximation": stan_approximated.WAY,
+_STRATEGIES = {
+    "spectrum": stan_spectrum.STRATEGY,
+    "components": stan_components.STRATEGY,
+    "approximation": stan_approximated.STRATEGY,
 }
 
 
-def _way(integration: Integration | None) -> Way:
-    return Way() if integration is None else _WAYS[integration.way]
+def _strategy(chosen: Marginalization | None) -> MarginalizationStrategy:
+    return MarginalizationStrategy() if chosen is None else _STRATEGIES[chosen.strategy]
 
 
-def _lines(spec: ModelSpec, integration: Integration | None, what: str) -> list[str]:
-    """Lines of an attribute of `Way`."""
-    if integration is None:
+def _lines(spec: ModelSpec, chosen: Marginalization | None, what: str) -> list[str]:
+    """Lines of an attribute of `MarginalizationStrategy`."""
+    if chosen is None:
         return []
-    found: list[str] = getattr(_way(integration), what)(spec, integration)
+    found: list[str] = getattr(_strategy(chosen), what)(spec, chosen)
     return found
 
 
-def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None) -> str:
+def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) -> str:
     """The Stan program of a model.
 
     Parameters
@@ -83,25 +84,26 @@ def write(spec: ModelSpec, forms: Forms, integration: Integration | None = None)
     spec : ModelSpec
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
-    integration : Integration, optional
-        Effects that are not sampled as they stand; without it all are.
+    chosen : Marginalization, optional
+        Effects that are not sampled one by one; without it all are.
     """
     check_distinct(spec)
-    scales = _freed(spec, forms)
-    gone = integrated(spec, integration)
+    scales = _raw_sds(spec, forms)
+    _check_raw_names(spec, scales)
+    gone = marginalized(spec, chosen)
     blocks: dict[str, list[str]] = {
-        "functions": _functions(spec, forms, integration),
-        "data": _data_block(spec, forms, integration),
-        "transformed data": _transformed_data(spec, forms, integration),
+        "functions": _functions(spec, forms, chosen),
+        "data": _data_block(spec, forms, chosen),
+        "transformed data": _transformed_data(spec, forms, chosen),
         "parameters": [
             _declaration(p, forms, scales)
             for p in spec.sampled
             if not is_fixed(p, forms) and p.name not in gone
         ]
-        + _lines(spec, integration, "declarations"),
+        + _lines(spec, chosen, "declarations"),
         "transformed parameters": _transformed_parameters(spec, forms),
-        "model": _model_block(spec, forms, integration),
-        "generated quantities": _generated(spec, integration),
+        "model": _model_block(spec, forms, chosen),
+        "generated quantities": _generated(spec, chosen),
     }
     text = [_header(spec)]
     for name, lines in blocks.items():
@@ -127,16 +129,16 @@ def _header(spec: ModelSpec) -> str:
 # -- data -----------------------------------------------------------------------------------
 
 
-def _functions(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
-    freed = [p for p in spec.sampled if is_freed(p, forms)]
-    texts = [_way(integration).functions, *free_functions(freed)]
+def _functions(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
+    raw = [p for p in spec.sampled if is_raw(p, forms)]
+    texts = [_strategy(chosen).functions, *raw_functions(raw)]
     texts += [stan_definitions(p.weight.expression) for p in spec.members if p.estimated]
     texts.append(spec.family.stan_functions)
     unique = dict.fromkeys(text.strip() for text in texts if text)
     return [line.removeprefix("  ") for text in unique for line in text.splitlines()]
 
 
-def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
     lines = ["int<lower=1> J;  // groups", *spec.family.stan_data.splitlines()]
     if spec.terms:
         lines += [
@@ -150,10 +152,10 @@ def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) 
         lines += _member_data(part)
     for nest in spec.nestings:
         lines += _nesting_data(nest)
-    lines += _lines(spec, integration, "declared")
+    lines += _lines(spec, chosen, "declared")
     lines.append("// priors")
-    if _freed(spec, forms):
-        lines.append("real base_soft;  // where logarithms of sds start, in scales")
+    if _raw_sds(spec, forms):
+        lines.append("real base_soft;  // see sd_from_raw()")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
     return lines
@@ -162,7 +164,7 @@ def _data_block(spec: ModelSpec, forms: Forms, integration: Integration | None) 
 def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
     lines += [f"// {line}" for line in describe_sizes(part)]
-    if part.effects or part.estimated or part.live:
+    if part.effects or part.estimated or part.features_in_program:
         lines += [
             f"int<lower=1> M{s};  // memberships, sorted by group",
             f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
@@ -185,20 +187,10 @@ def _member_data(part: MemberPart) -> list[str]:
         if part.partial and part.weight.constraint == "total":
             lines.append(f"int<lower=1> J_l1{s};  // groups with such a member")
         lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
-        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in _weight_vectors(part)]
+        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in weight_vectors(part)]
         if part.offset:
             lines.append(f"vector[M{s}] offset_l1{s};  // known part of the member effects")
     return lines
-
-
-def _weight_vectors(part: MemberPart) -> list[str]:
-    """Identifiers of the data vectors of an estimated weight function."""
-    names = [identifier for identifier, _ in part.weight.inputs]
-    if uses_size(part.weight.expression):
-        names.append("n")
-    if part.weight.uses_log_size:
-        names.append("log_n1")
-    return names
 
 
 def _nesting_data(nest: NestingPart) -> list[str]:
@@ -227,30 +219,42 @@ def _plain(text: str) -> str:
     return printable(" ".join(text.split())).replace("*/", "* /")
 
 
-def _transformed_data(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
+def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         m = f"M{part.suffix}"
-        if part.estimated or part.walk or part.live:
+        if part.estimated or part.walk or part.features_in_program:
             lines.append(f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});")
-        if part.estimated or part.live:
+        if part.estimated or part.features_in_program:
             lines.append(f"vector[{m}] one{part.suffix} = rep_vector(1, {m});")
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
-    return lines + _lines(spec, integration, "transformed_data")
+    return lines + _lines(spec, chosen, "transformed_data")
 
 
 # -- parameters and model ---------------------------------------------------------------------
 
 
-def _freed(spec: ModelSpec, forms: Forms) -> dict[str, str]:
-    """The sds that are sampled by free numbers, as expressions of these."""
-    return {p.name: of_free(p) for p in spec.sampled if is_freed(p, forms)}
+def _raw_sds(spec: ModelSpec, forms: Forms) -> dict[str, str]:
+    """The sds that are sampled as unconstrained parameters, as expressions of these."""
+    return {p.name: sd_from_raw(p) for p in spec.sampled if is_raw(p, forms)}
+
+
+def _check_raw_names(spec: ModelSpec, sds: Iterable[str]) -> None:
+    """Raise `FormulaError` if the sd of one block has the name of another's parameter."""
+    taken = {parameter.name for parameter in spec.sampled}
+    for sigma in sds:
+        if raw_name(sigma) in taken:
+            raise FormulaError(
+                f"`{raw_name(sigma)}` would be both the standard deviation of a block and the "
+                f"unconstrained parameter of `{sigma}` in the Stan program.",
+                hint="Give the block a name that does not end in `_raw`.",
+            )
 
 
 def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
-    lines = [f"real<lower=0> {p} = {value};" for p, value in _freed(spec, forms).items()]
+    lines = [f"real<lower=0> {p} = {value};" for p, value in _raw_sds(spec, forms).items()]
     for parameter in spec.sampled:
         lines += weight_lines(parameter, forms)
     for part in spec.members:
@@ -268,7 +272,7 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
         split = "\n      " if len(sd + size + p) > 70 else ""
         return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
     if p in scales:
-        return f"real free_{p};  // of which {p} is made"
+        return f"real {raw_name(p)};  // unconstrained; see sd_from_raw()"
     if parameter.role == "weight":
         return weight_declaration(parameter, forms)
     if parameter.dims:
@@ -280,9 +284,9 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
     return f"real{'<lower=0>' if bounded else ''} {p};"
 
 
-def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
+def _predictor(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     """Lines that compute `eta`, without the effects that are integrated out."""
-    gone = integrated(spec, integration) if integration and integration.exact else frozenset()
+    gone = marginalized(spec, chosen) if chosen and chosen.exact else frozenset()
     lines = [f"vector[J] eta = rep_vector({'alpha' if spec.intercept else '0'}, J);"]
     if spec.offset:
         lines.append("eta += offset_l2;")
@@ -298,10 +302,10 @@ def _predictor(spec: ModelSpec, integration: Integration | None) -> list[str]:
     return lines
 
 
-def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None) -> list[str]:
-    gone = integrated(spec, integration)
-    likelihood = _lines(spec, integration, "likelihood")
-    lines = _lines(spec, integration, "effects") + _predictor(spec, integration)
+def _model_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
+    gone = marginalized(spec, chosen)
+    likelihood = _lines(spec, chosen, "likelihood")
+    lines = _lines(spec, chosen, "effects") + _predictor(spec, chosen)
     lines += likelihood or ["", *spec.family.stan_model.splitlines()]
     effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
     if effects:
@@ -317,11 +321,11 @@ def _model_block(spec: ModelSpec, forms: Forms, integration: Integration | None)
     return lines
 
 
-def _generated(spec: ModelSpec, integration: Integration | None) -> list[str]:
+def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     lines = _coefficients(spec)
-    if integration is not None:
-        eta = _predictor(spec, integration)
-        lines += _way(integration).generated(spec, integration, eta)
+    if chosen is not None:
+        eta = _predictor(spec, chosen)
+        lines += _strategy(chosen).generated(spec, chosen, eta)
     return lines
 
 
@@ -349,62 +353,36 @@ def data(
     spec: ModelSpec,
     design: Design,
     priors: Mapping[str, Any],
-    integration: Integration | None = None,
+    chosen: Marginalization | None = None,
 ) -> dict[str, Any]:
     """Data of the program by name, 1-based where they are indices.
 
-    With `integration` there is also what the program that samples all effects declares.
+    With `chosen` there is also what the program that samples all effects declares.
     """
     outcome = spec.family.program_data(design.outcome, "stan")
-    out: dict[str, Any] = {"J": design.J, **outcome, **priors}
-    if spec.terms:
-        out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2, "center_l2": design.center_l2}
+    out: dict[str, Any] = {**shared_data(spec, design), **outcome, **priors}
     if spec.offset:
         out["offset_l2"] = design.offset
     for part, m in zip(spec.members, design.members, strict=True):
         out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
-        out |= features.values(part, m)
-        out |= {vector_name(n, part.suffix): v for n, v in _weight_values(part, m).items()}
-    for nest, n in zip(spec.nestings, design.nestings, strict=True):
-        s = nest.suffix
-        if nest.random:
-            out |= {f"H{s}": n.n_units, f"nesting{s}": n.unit + 1}
-        if nest.covariates:
-            out |= {f"K_l3{s}": n.X.shape[1], f"X_l3{s}": n.X, f"center_l3{s}": n.center}
-    return out if integration is None else out | _way(integration).data(spec, design, integration)
+    return out if chosen is None else out | _strategy(chosen).data(spec, design, chosen)
 
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
+    """What Stan's programs alone declare of a block, by names without suffix."""
     out: dict[str, Any] = {}
-    if part.effects or part.estimated or part.live:
+    if part.effects or part.estimated or part.features_in_program:
         out |= {"M": len(m.member), "start": m.start + 1}
     out |= effect_values(part, m)
-    if part.random and not part.estimated:
-        out["weight"] = m.weight
-    if part.covariates:
-        out |= {"K_l1": len(m.b_center), "center_l1": m.b_center}
-    if part.columns:
-        out["X_l1"] = m.X
-    if part.live:
+    if part.features_in_program:
         out["group"] = m.group + 1
-    if part.shaped:
-        out["K_f"] = len(part.shaped)
+    if part.parametric_features:
+        out["K_f"] = len(part.parametric_features)
     if part.estimated:
+        out["K_w"] = len(part.weight.parameters)
         if part.partial and part.weight.constraint == "group":
             out["absent"] = (np.diff(m.start) == 0).astype(float)
-        if part.partial and part.weight.constraint == "total":
-            out["J_l1"] = m.n_groups
-        out["K_w"] = len(part.weight.parameters)
-        if part.offset:
-            out["offset_l1"] = m.offset
     return out
-
-
-def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
-    if not part.estimated:
-        return {}
-    known = {**m.inputs, "n": m.n, "log_n1": m.log_n1}
-    return {name: known[name] for name in _weight_vectors(part)}
 
 
 def initial(
@@ -416,8 +394,9 @@ def initial(
         p = parameter.name
         if p not in values or is_fixed(parameter, forms):
             continue
-        if is_freed(parameter, forms):
-            out[f"free_{p}"] = free_of(float(values[p]), priors[f"base_{p}"], priors["base_soft"])
+        if is_raw(parameter, forms):
+            scale, soft = priors[f"base_{p}"], priors["base_soft"]
+            out[raw_name(p)] = raw_from_sd(float(values[p]), scale, soft)
         elif is_in_units(parameter, forms):
             out[standard_name(p)] = values[p] / priors[unit_name(p)]
         else:
@@ -425,11 +404,9 @@ def initial(
     return out
 
 
-def engine_options(
-    spec: ModelSpec, forms: Forms, integration: Integration | None = None
-) -> dict[str, Any]:
+def engine_options(chosen: Marginalization | None) -> dict[str, Any]:
     """A dense metric where few parameters are left: they are correlated, and it costs nothing."""
-    return {"metric": "dense"} if integration is not None and integration.dense else {}
+    return {"metric": "dense"} if chosen is not None and chosen.dense else {}
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
