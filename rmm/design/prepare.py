@@ -12,13 +12,18 @@ import pandas as pd
 
 from rmm.design.columns.encode import TRANSFORMS, Columns
 from rmm.design.columns.predictor_levels import find_levels, without_what_cancels
+from rmm.design.columns.predictors import (
+    coefficient_labels,
+    encode_predictors,
+    labels_without_table,
+)
 from rmm.design.columns.table_constants import with_constants
 from rmm.design.design import Design, build_design
 from rmm.design.integration import Integration, find_integration
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.design.priors.priors import Resolved, centred_intercept, resolve
-from rmm.design.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
+from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.group_rows import Grouped, group_table
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
@@ -118,12 +123,12 @@ def prepare(
     grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
-    encoded = encode_predictors(spec, grouped, transform=transform)
-    recipe = make_recipe(spec, encoded)
-    placed = place_priors(choice, spec, recipe)
-    spec = hold_coefficients(spec, recipe, placed.held)
-    centre = centred_intercept(placed.choice)
-    design = build_design(spec, grouped, centre=centre, transform=transform, encoded=encoded)
+    codings, encoded = encode_predictors(spec, grouped, transform=transform)
+    labels = coefficient_labels(spec, encoded)
+    placed = place_priors(choice, spec, labels)
+    spec = hold_coefficients(spec, labels, placed.held)
+    design = build_design(spec, grouped, encoded, centre=centred_intercept(placed.choice))
+    recipe = make_recipe(spec, grouped, labels, codings, design)
     design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
     resolved = resolve(placed.choice, spec, design)
     _check_scale(resolved)
@@ -160,13 +165,13 @@ def prepare_without_data(
     and as one column.
     """
     spec = build_spec(parse_formula(formula), find_family(family))
-    recipe = recipe_without_table(spec)
-    placed = place_priors(read_priors(priors), spec, recipe)
-    spec = hold_coefficients(spec, recipe, placed.held)
-    return spec, resolve(placed.choice, spec, _placeholder(spec, recipe)).forms
+    labels = labels_without_table(spec)
+    placed = place_priors(read_priors(priors), spec, labels, table=False)
+    spec = hold_coefficients(spec, labels, placed.held)
+    return spec, resolve(placed.choice, spec, _placeholder(spec, labels)).forms
 
 
-def _placeholder(spec: ModelSpec, recipe: DesignRecipe) -> Design:
+def _placeholder(spec: ModelSpec, recipe: Mapping[str, tuple[str, ...]]) -> Design:
     """A design of one column per label, good for the families of priors and nothing else."""
     from rmm.design.design import Nesting
     from rmm.design.members.memberships import Membership
@@ -174,7 +179,7 @@ def _placeholder(spec: ModelSpec, recipe: DesignRecipe) -> Design:
     none = np.zeros(0)
 
     def free(name: str, held: Held = ()) -> list[str]:
-        return [label for label in recipe.labels[name] if label not in dict(held)]
+        return [label for label in recipe[name] if label not in dict(held)]
 
     level2 = free("b_l2", spec.held)
     slopes = [label for label in level2 if label != INTERCEPT]

@@ -163,7 +163,7 @@ class _Table:
     def atom(self, atom: Atom) -> Atom:
         atom = replace(atom, expression=self.node(atom.expression))
         if isinstance(atom.basis, Categories):
-            return replace(atom, basis=coded(atom, self.frame, self.start)[2])
+            return replace(atom, basis=coded(atom, self.frame, self.start)[1])
         if isinstance(atom.basis, Polynomial):
             values = atom_values(atom, self.frame, self.start)
             rows = slice(None) if self.rows is None else self.rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ class Grouped:
         """(J,) first row of each group: group-level columns are read there."""
         return self.start[:-1]
 
-    @property
+    @cached_property
     def group_frame(self) -> pd.DataFrame:
         """(J, ...) one row per group."""
         return self.frame.iloc[self.first]

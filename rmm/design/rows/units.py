@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,11 @@ class Units:
     def count(self) -> int:
         """Number of units."""
         return len(self.labels)
+
+    @cached_property
+    def first(self) -> Array:
+        """Place of the first row or group of each unit that has one, in order of the codes."""
+        return np.unique(self.code, return_index=True)[1]
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Members(Units):
     group: Array
     start: Array
 
-    @property
+    @cached_property
     def present(self) -> Array:
         """(J,) whether each group has a member of this kind."""
         return np.diff(self.start) > 0
@@ -64,12 +70,12 @@ class Members(Units):
         """Whether every group has one."""
         return bool(self.present.all())
 
-    @property
+    @cached_property
     def segments(self) -> Array:
         """(G+1,) row pointer of the G groups that have a member of this kind."""
         return np.unique(self.start)
 
-    @property
+    @cached_property
     def size(self) -> Array:
         """(R,) `n`: number of members of this kind in the group of each membership."""
         return np.diff(self.start)[self.group].astype(float)
