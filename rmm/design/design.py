@@ -11,13 +11,13 @@ import numpy as np
 
 from rmm.design.columns.encode import Columns, atom_values
 from rmm.design.columns.outcome import outcome_parts
-from rmm.design.identifiability import check_magnitude, check_rank
 from rmm.design.columns.predictors import (
     Encoded,
     take_out_held,
     unit_labels,
     unit_names,
 )
+from rmm.design.identifiability import check_magnitude, check_rank
 from rmm.design.members.memberships import (
     FittedBlock,
     Membership,
@@ -285,9 +285,7 @@ def _coords(
     return {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
 
 
-def _unit_labels(
-    part: NestingPart, grouped: Grouped, units: Units, known: Array | None
-) -> Array:
+def _unit_labels(part: NestingPart, grouped: Grouped, units: Units, known: Array | None) -> Array:
     """Readable labels of nesting units; those of a fit have the names that they had there."""
     names = unit_names(part, grouped, units)
     if known is not None:

@@ -242,9 +242,7 @@ class _Spanned:
         return set(self.sets.get(frozenset(numbers), ()))
 
 
-def _code_term(
-    atoms: tuple[AtomCoding, ...], parts: list[Array], spanned: _Spanned
-) -> TermCoding:
+def _code_term(atoms: tuple[AtomCoding, ...], parts: list[Array], spanned: _Spanned) -> TermCoding:
     """Which columns a term has; `full` where they sum to the intercept.
 
     A combination of levels has a column unless the set of its categories that are not at their
@@ -345,9 +343,7 @@ def _code_atom(
     return coding, coding.moved(values)
 
 
-def coded(
-    atom: Atom, frame: pd.DataFrame, start: Array | None = None
-) -> tuple[Array, Categories]:
+def coded(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> tuple[Array, Categories]:
     """(N,) codes and levels of a category: a text column, or what `factor()` takes."""
     column = _category_column(atom, frame, start)
     basis = atom.basis if isinstance(atom.basis, Categories) else Categories()

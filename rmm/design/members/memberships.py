@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rmm.design.columns.encode import Columns
+from rmm.design.columns.predictors import BlockColumns, sums_to_one, take_out_held
 from rmm.design.identifiability import (
     check_weight_variables,
     warn_of_free_scale,
@@ -20,7 +21,6 @@ from rmm.design.identifiability import (
 )
 from rmm.design.members.feature_values import FeatureArrays, build_feature
 from rmm.design.members.random_walks import LastEffects, Walk, continue_walk, find_walk
-from rmm.design.columns.predictors import BlockColumns, sums_to_one, take_out_held
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.design.weights.invalid_weights import Places, finite_weights

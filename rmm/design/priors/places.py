@@ -117,9 +117,7 @@ def _meant(target: str, known: Mapping[str, Parameter], labels: Labels) -> str:
     return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""
 
 
-def _element(
-    statement: PriorStatement, labels: tuple[str, ...], table: bool
-) -> str | None:
+def _element(statement: PriorStatement, labels: tuple[str, ...], table: bool) -> str | None:
     """The label that a statement's brackets name; None where there are no brackets."""
     element = statement.element
     if element is None:

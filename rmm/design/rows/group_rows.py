@@ -286,6 +286,8 @@ def _check_units(formula: Formula) -> None:
 def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.DataFrame:
     first = [c for block in formula.members for c in (block.group, block.member)]
     keys = dict.fromkeys([*first[:1], *first[1:], *used])
+    if not keys:  # new rows of a model without predictors
+        return frame
     order = np.lexsort([_ranks(frame[c]) for c in reversed(list(keys))])
     return frame.iloc[order]
 
