@@ -107,7 +107,8 @@ def governments() -> pd.DataFrame:
         side=np.where(year % 2, "odd", "even"),
         rev=table["dec"].map(lambda d: "ab"[d % 2]).where(table["region"] != "west", "a"),
         dname="D" + table["dec"].astype(str),
-        o=np.sin(year), f=np.cos(year), g=np.sin(3 * year), won=won, lost=7 - won, t=np.exp(table["y"]),
+        o=np.sin(year), f=np.cos(year), g=np.sin(3 * year), t=np.exp(table["y"]),
+        won=won, lost=7 - won,
         crisis=year // 4, formed=(year % 4 == 1).astype(int),
         day=pd.Timestamp("2000-01-01") + pd.to_timedelta(year, unit="D"),
     )  # fmt: skip

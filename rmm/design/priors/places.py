@@ -196,9 +196,8 @@ def hold_coefficients(spec: ModelSpec, labels: Labels, held: Mapping[str, Held])
     slopes = {label for label in labels["b_l2"] if label != INTERCEPT}
     return replace(
         spec,
-        intercept=spec.intercept and INTERCEPT not in dict(level2),
-        terms=() if slopes <= set(dict(level2)) else spec.terms,
         held=level2,
+        all_held=slopes <= set(dict(level2)),
         members=tuple(_hold_members(part, labels, held) for part in spec.members),
         nestings=tuple(_hold_nesting(nest, labels, held) for nest in spec.nestings),
     )
@@ -215,11 +214,8 @@ def _hold_members(part: MemberPart, labels: Labels, held: Mapping[str, Held]) ->
             f"`{part.b_f}[{name}] = {value:g}`: to hold the number of a feature fixed write it in "
             "the formula, as in softmax(x, 2)."
         )
-    weight = part.weight
-    for name, value in held.get(part.b_w, ()):
-        weight = weight.with_fixed(name, value)
     own = held.get(part.b, ())
-    part = replace(part, block=replace(part.block, weight=weight), held=own)
+    part = replace(part, held_weights=held.get(part.b_w, ()), held=own)
     computed = {f.label for f in part.live}
     for name, value in own:
         if name in computed:
