@@ -127,6 +127,8 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     """Raise `DataError` for missing or infinite values in the used columns."""
     for name in columns:
         column = frame[name]
+        if is_plain_number(column) and np.isfinite(column.to_numpy()).all():
+            continue
         _check_single(column)
         missing = column.isna().to_numpy()
         if missing.any():
@@ -143,6 +145,11 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
                     f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
                     f"{_row(column, infinite)}."
                 )
+
+
+def is_plain_number(column: pd.Series) -> bool:
+    """Whether a column is of NumPy's whole numbers, floats or truth values."""
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf"
 
 
 def _check_single(column: pd.Series) -> None:
@@ -258,8 +265,10 @@ def first_varying(values: Array, unit: Array) -> int | None:
 
 def numeric(column: pd.Series) -> Array | None:
     """The column as float64, or None if it is not numeric (text, categories, dates)."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    if isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype):
         return None
+    if is_plain_number(column):
+        return column.to_numpy(dtype=float)
     if pd.api.types.is_complex_dtype(column.dtype):
         raise DataError(f"Column `{column.name}` holds complex numbers.")
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):

@@ -16,7 +16,7 @@ from rmm.errors import DataError
 from rmm.formula.parse_formula import columns_of, id_columns
 from rmm.formula.terms import Formula, Term
 from rmm.formula.weights.weight_function import value_columns
-from rmm.tables.read import numeric
+from rmm.tables.read import is_plain_number, numeric
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def column_kinds(formula: Formula, frame: pd.DataFrame) -> dict[str, ColumnKind]
 
 
 def _kind(column: pd.Series, predictor: bool) -> ColumnKind:
-    there = column.dropna() if column.hasnans else column
+    if is_plain_number(column):
+        return ColumnKind(numbers=True, text=False)
+    there = column.dropna()
     text = len(there) > 0 and numeric(there) is None
     if not text:
         return ColumnKind(numbers=True, text=False)
