@@ -12,8 +12,8 @@ from coalitions import made_up_coalitions
 from test_program_jags import MODELS, with_ministers
 
 import rmm
+from rmm.design.columns.predictors import encode_predictors
 from rmm.design.prepare import Model, prepare
-from rmm.design.recipe import encode_predictors
 
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 KIND = "mm(id(pid, gid), vars(kind), fn(w ~ 1/n), RE=TRUE)"
@@ -116,16 +116,16 @@ def rows(name: str, table: pd.DataFrame) -> pd.DataFrame:
 def test_what_is_held_is_that_column_times_its_value(name: str, table: pd.DataFrame) -> None:
     """The known part of the predictor is the row's own column, as the model as written has it."""
     base = model_of(name, table)
-    encoded = encode_predictors(base.spec, base.grouped)
-    blocks = {"b_l2": encoded.level2}
-    blocks |= {n.b: c for n, c in zip(base.spec.nestings, encoded.nestings, strict=True)}
+    _, encoded = encode_predictors(base.spec, base.grouped)
+    blocks = {"b_l2": encoded.level2.terms}
+    blocks |= {n.b: c.terms for n, c in zip(base.spec.nestings, encoded.nestings, strict=True)}
     none = np.zeros(base.design.J) if base.design.offset is None else base.design.offset
     for vector, columns in blocks.items():
         for label, column in zip(columns.labels, columns.values.T, strict=True):
             held = model_of(name, table, {f"{vector}[{label}]": -1.5}).design
             assert held.offset == pytest.approx(none - 1.5 * column)
-    for k, (part, columns) in enumerate(zip(base.spec.members, encoded.members, strict=True)):
-        for label, column in zip(columns.labels, columns.values.T, strict=True):
+    for k, (part, block) in enumerate(zip(base.spec.members, encoded.members, strict=True)):
+        for label, column in zip(block.terms.labels, block.terms.values.T, strict=True):
             held = model_of(name, table, {f"{part.b}[{label}]": -1.5}).design
             weight, before = base.design.members[k].weight, base.design.members[k].offset
             if weight is None:

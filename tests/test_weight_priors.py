@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from rmm.design.prepare import prepare
+from rmm.design.priors.prior_scales import scales_of
 from rmm.design.priors.weight_priors import unit_name, weight_priors, weight_units
 
 
@@ -20,7 +21,7 @@ def test_priors_and_units_of_two_blocks() -> None:
     within = data["s"] - data.groupby("g")["s"].transform("mean")
     unit = 1 / np.sqrt((within**2).sum() / 60)
     part, member = model.spec.members[0], model.design.members[0]
-    assert weight_priors(part, member)[0].values == pytest.approx((0.0, unit))
-    units = weight_units(model.spec, model.design.members)
+    assert weight_priors(part, member.multiplier_scale)[0].values == pytest.approx((0.0, unit))
+    units = weight_units(model.spec, scales_of(model.design).members)
     assert list(units) == [unit_name("b_w_p")] == ["unit_b_w_p"]
     assert units["unit_b_w_p"] == pytest.approx([unit])

@@ -11,16 +11,21 @@ import numpy as np
 
 from rmm.design.columns.encode import Columns, atom_values
 from rmm.design.columns.outcome import outcome_parts
+from rmm.design.columns.predictors import (
+    Encoded,
+    take_out_held,
+    unit_labels,
+    unit_names,
+)
 from rmm.design.identifiability import check_magnitude, check_rank
 from rmm.design.members.memberships import (
+    FittedBlock,
     Membership,
     build_membership,
     centred,
-    fixed_sum,
     group_sums,
     sd,
 )
-from rmm.design.recipe import Encoded, encode_predictors, take_out_held, unit_labels
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Units
 from rmm.errors import SpecificationWarning
@@ -77,14 +82,30 @@ class Design:
         return any(np.any(c) for c in (*parts, *(n.center for n in self.nestings)))
 
 
+@dataclass(frozen=True)
+class FittedNesting:
+    """Scales of the covariates of an `hm()` block of a fit, and the names of its units."""
+
+    scale: Array
+    names: Array
+
+
+@dataclass(frozen=True)
+class FittedDesign:
+    """What the arrays of new groups take from those of a fit."""
+
+    scale_l2: Array
+    nestings: tuple[FittedNesting, ...]
+    members: tuple[FittedBlock, ...]
+
+
 def build_design(
     spec: ModelSpec,
     grouped: Grouped,
+    encoded: Encoded,
     *,
     centre: bool = True,
-    transform: str | None = None,
-    known: int | None = None,
-    encoded: Encoded | None = None,
+    fitted: FittedDesign | None = None,
 ) -> Design:
     """The arrays of a model on a table.
 
@@ -92,16 +113,13 @@ def build_design(
     ----------
     spec : ModelSpec
     grouped : Grouped
+    encoded : Encoded
+        The columns of the predictors.
     centre : bool
         Whether the intercept is sampled at the predictors' centres (its prior says so).
-    transform : str, optional
-        ``"center"``, ``"std"`` or ``"std2"``: of the continuous predictors.
-    known : int, optional
-        The first `known` groups are those of a fit, the others are new (`new_groups`): the
-        fit's groups alone give means, sds and totals, and nothing is checked again. The outcome
-        is left out.
-    encoded : Encoded, optional
-        The columns of the predictors, where they are known already.
+    fitted : FittedDesign, optional
+        For new groups: scales and totals are those of the fit, nothing is checked again, and the
+        outcome is left out.
 
     Raises
     ------
@@ -109,30 +127,31 @@ def build_design(
         For outcomes, weights or weight variables that the model cannot use.
     """
     centre = centre and spec.spanned
-    if encoded is None:
-        encoded = encode_predictors(spec, grouped, transform=transform, known=known)
-    columns = take_out_held(encoded.level2, spec.held)
+    columns = take_out_held(encoded.level2.terms, spec.held)
     nestings: list[tuple[Nesting, Columns]] = []
-    for nest, units, found in zip(spec.nestings, grouped.nestings, encoded.nestings, strict=True):
-        free = take_out_held(found, nest.held)
-        nestings.append((_nesting(nest, units, free, centre, known), free))
+    for i, (nest, units) in enumerate(zip(spec.nestings, grouped.nestings, strict=True)):
+        free = take_out_held(encoded.nestings[i].terms, nest.held)
+        scale = _scale(nest, units, free) if fitted is None else fitted.nestings[i].scale
+        X, center = centred(free.values, centre)
+        nestings.append((Nesting(units.code, units.count, X, center, scale), free))
     members: list[tuple[Membership, Columns]] = []
-    blocks = zip(spec.members, grouped.members, encoded.members, encoded.slopes, strict=True)
-    for part, kind, found, slopes in blocks:
-        members.append(build_membership(part, grouped, kind, found, slopes, centre, known))
-    if known is None:
+    for i, (part, kind) in enumerate(zip(spec.members, grouped.members, strict=True)):
+        known = None if fitted is None else fitted.members[i]
+        members.append(build_membership(part, grouped, kind, encoded.members[i], centre, known))
+    if fitted is None:
         _check_rank(spec, grouped, columns, members, nestings)
     X, center = centred(columns.values, centre)
+    found = [c for _, c in nestings]
     return Design(
         J=grouped.groups.count,
-        outcome=_outcome(spec, grouped) if known is None else {},
+        outcome=_outcome(spec, grouped) if fitted is None else {},
         X_l2=X,
         center_l2=center,
-        scale_l2=sd(columns.values),
-        offset=_offset(spec, grouped, columns, members, nestings) if spec.offset else None,
+        scale_l2=sd(columns.values) if fitted is None else fitted.scale_l2,
+        offset=_offset(spec, grouped, encoded, columns, members, found) if spec.offset else None,
         members=tuple(m for m, _ in members),
         nestings=tuple(n for n, _ in nestings),
-        coords=_coords(spec, grouped, columns, members, [c for _, c in nestings]),
+        coords=_coords(spec, grouped, columns, members, found, fitted),
         rows=grouped.frame.index.to_numpy().astype(np.int64),
     )
 
@@ -207,39 +226,34 @@ def _warn_of_absent(found: list[Columns]) -> None:
 def _offset(
     spec: ModelSpec,
     grouped: Grouped,
+    encoded: Encoded,
     columns: Columns,
     members: list[tuple[Membership, Columns]],
-    nestings: list[tuple[Nesting, Columns]],
+    nestings: list[Columns],
 ) -> Array:
     """(J,) known sum: `fix()`, `offset()` and coefficients that are held."""
-    frame = grouped.group_frame
-    total = fixed_sum(spec.fixed, frame) + dict(spec.held).get(INTERCEPT, 0.0)
-    for nest in spec.nestings:
-        total += fixed_sum(nest.block.fixed, frame)
+    total = encoded.level2.fixed + dict(spec.held).get(INTERCEPT, 0.0)
+    for block in encoded.nestings:
+        total += block.fixed
     for atom in spec.formula.offset:
-        total += atom_values(atom, frame)
-    sums = [columns.known, *(found.known for _, found in nestings)]
-    for part, units, (membership, found) in zip(
-        spec.members, grouped.members, members, strict=True
+        total += atom_values(atom, grouped.group_frame)
+    sums = [columns.known, *(found.known for found in nestings)]
+    for part, block, (membership, found) in zip(
+        spec.members, encoded.members, members, strict=True
     ):
         if part.offset and membership.weight is not None:
-            rows = fixed_sum(part.block.fixed, units.of(grouped.frame), units.segments)
-            total += group_sums(rows * membership.weight, units.start)
+            total += group_sums(block.fixed * membership.weight, membership.start)
             sums.append(found.known)
     for known in sums:
         total += 0.0 if known is None else known
     return total
 
 
-def _nesting(
-    part: NestingPart, units: Units, columns: Columns, centre: bool, known: int | None
-) -> Nesting:
-    once = np.unique(units.code[:known], return_index=True)[1]
-    scale = np.zeros(0)
-    if columns.labels:
-        scale = sd(columns.values[once] if part.random else columns.values)
-    X, center = centred(columns.values, centre)
-    return Nesting(units.code, units.count, X, center, scale)
+def _scale(part: NestingPart, units: Units, columns: Columns) -> Array:
+    """(K,) standard deviations over nesting units, of dummies over groups."""
+    if not columns.labels:
+        return np.zeros(0)
+    return sd(columns.values[units.first] if part.random else columns.values)
 
 
 def _coords(
@@ -248,6 +262,7 @@ def _coords(
     columns: Columns,
     members: list[tuple[Membership, Columns]],
     nestings: list[Columns],
+    fitted: FittedDesign | None,
 ) -> dict[str, Array]:
     intercept = (INTERCEPT,) if spec.intercept else ()
     coords: dict[str, Any] = {
@@ -266,7 +281,19 @@ def _coords(
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
         coords[f"slope_l1{part.suffix}"] = () if own.slopes is None else own.slopes.labels
-    for nest, units, found in zip(spec.nestings, grouped.nestings, nestings, strict=True):
-        coords[f"covariate_l3{nest.suffix}"] = found.labels
-        coords[f"nesting{nest.suffix}"] = unit_labels(nest, grouped, units)
+    for i, (nest, units) in enumerate(zip(spec.nestings, grouped.nestings, strict=True)):
+        known = None if fitted is None else fitted.nestings[i].names
+        coords[f"covariate_l3{nest.suffix}"] = nestings[i].labels
+        coords[f"nesting{nest.suffix}"] = _unit_labels(nest, grouped, units, known)
     return {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
+
+
+def _unit_labels(part: NestingPart, grouped: Grouped, units: Units, known: Array | None) -> Array:
+    """Readable labels of nesting units; those of a fit have the names that they had there."""
+    names = unit_names(part, grouped, units)
+    if known is not None:
+        if part.block.label_column is None:
+            return units.labels
+        present = units.code[units.first]
+        names = np.concatenate([known, names[present >= len(known)]])
+    return unit_labels(names, units.labels)

@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.design.columns.encode import TRANSFORMS, Columns
+from rmm.design.columns.encode import TRANSFORMS
 from rmm.design.columns.predictor_levels import find_levels, without_what_cancels
+from rmm.design.columns.predictors import (
+    coefficient_labels,
+    encode_predictors,
+    labels_without_table,
+)
 from rmm.design.columns.table_constants import with_constants
 from rmm.design.design import Design, build_design
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
+from rmm.design.priors.prior_scales import scales_of, unit_scales
 from rmm.design.priors.priors import Resolved, centred_intercept, resolve
-from rmm.design.recipe import DesignRecipe, encode_predictors, make_recipe, recipe_without_table
+from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.group_rows import Grouped, group_table
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
@@ -25,7 +31,7 @@ from rmm.errors import DataError, FormulaError
 from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
-from rmm.model.spec import INTERCEPT, Held, ModelSpec, build_spec
+from rmm.model.spec import ModelSpec, build_spec
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
@@ -114,14 +120,14 @@ def prepare(
     grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
-    encoded = encode_predictors(spec, grouped, transform=transform)
-    recipe = make_recipe(spec, encoded)
-    placed = place_priors(choice, spec, recipe)
-    spec = hold_coefficients(spec, recipe, placed.held)
-    centre = centred_intercept(placed.choice)
-    design = build_design(spec, grouped, centre=centre, transform=transform, encoded=encoded)
+    codings, encoded = encode_predictors(spec, grouped, transform=transform)
+    labels = coefficient_labels(spec, encoded)
+    placed = place_priors(choice, spec, labels)
+    spec = hold_coefficients(spec, labels, placed.held)
+    design = build_design(spec, grouped, encoded, centre=centred_intercept(placed.choice))
+    recipe = make_recipe(spec, grouped, labels, codings, design)
     design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
-    resolved = resolve(placed.choice, spec, design)
+    resolved = resolve(placed.choice, spec, scales_of(design))
     _check_scale(resolved)
     used = frame[list(columns_of(written))]
     return Model(
@@ -155,45 +161,7 @@ def prepare_without_data(
     and as one column.
     """
     spec = build_spec(parse_formula(formula), find_family(family))
-    recipe = recipe_without_table(spec)
-    placed = place_priors(read_priors(priors), spec, recipe)
-    spec = hold_coefficients(spec, recipe, placed.held)
-    return spec, resolve(placed.choice, spec, _placeholder(spec, recipe)).forms
-
-
-def _placeholder(spec: ModelSpec, recipe: DesignRecipe) -> Design:
-    """A design of one column per label, good for the families of priors and nothing else."""
-    from rmm.design.design import Nesting
-    from rmm.design.members.memberships import Membership
-
-    none = np.zeros(0)
-
-    def free(name: str, held: Held = ()) -> list[str]:
-        return [label for label in recipe.labels[name] if label not in dict(held)]
-
-    level2 = free("b_l2", spec.held)
-    slopes = [label for label in level2 if label != INTERCEPT]
-    coords: dict[str, Any] = {"slope_l2": slopes, "covariate_l2": level2}
-    members, nestings = [], []
-    for part in spec.members:
-        labels = free(part.b, part.held)
-        coords[f"covariate_l1{part.suffix}"] = labels
-        coords[f"coefficient_w{part.suffix}"] = part.weight.parameters
-        coords[f"coefficient_f{part.suffix}"] = free(part.b_f)
-        coords[f"slope_l1{part.suffix}"] = random = free(part.sigma_slope)
-        ones = np.ones(len(labels))
-        weights = np.ones(len(part.weight.parameters))
-        # Two rows, 0 and 1, have a standard deviation for the priors of slopes.
-        found = Columns(tuple(random), np.outer([0.0, 1.0], np.ones(len(random))))
-        members.append(
-            Membership(none, none, none, 1, None, none, ones, ones, 1.0, {}, weights, none, none,
-                       None, none, slopes=found)
-        )  # fmt: skip
-    for nest in spec.nestings:
-        labels = free(nest.b, nest.held)
-        coords[f"covariate_l3{nest.suffix}"] = labels
-        nestings.append(Nesting(none, 1, none, none, np.ones(len(labels))))
-    coords = {name: np.asarray(labels, dtype=object) for name, labels in coords.items()}
-    outcome = spec.family.example
-    return Design(2, outcome, none, none, np.ones(len(slopes)), None, tuple(members),
-                  tuple(nestings), coords, none)  # fmt: skip
+    labels = labels_without_table(spec)
+    placed = place_priors(read_priors(priors), spec, labels, table=False)
+    spec = hold_coefficients(spec, labels, placed.held)
+    return spec, resolve(placed.choice, spec, unit_scales(spec, labels)).forms

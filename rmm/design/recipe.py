@@ -1,216 +1,193 @@
-"""How a table's predictors are encoded: the one source of the coefficients' labels.
+"""What a fit's table decided, kept so that other rows become arrays as those of the fit did.
 
-`encode_predictors` is the only place that decides which columns a term has: contrasts, the level
-that is left out, dummies of nesting units. A `DesignRecipe` keeps what summary, priors and
-initial values need of it: the names of all coefficients, in the order in which `summary()` shows
-them.
+A `DesignRecipe` is made once, from a model and the table of its fit. It holds the codes of ids,
+the levels and contrasts of categories, centres and scales, and the names of all coefficients.
+`DesignRecipe.arrays` applies it to new rows without looking at the fit's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from rmm.design.columns.encode import Columns, encode
-from rmm.design.columns.random_slopes import slope_columns
+from rmm.design.columns.column_kinds import ColumnKind, column_kinds
+from rmm.design.columns.predictors import Codings, unit_names
+from rmm.design.design import Design, FittedDesign, FittedNesting, build_design
+from rmm.design.members.memberships import FittedBlock, Membership
+from rmm.design.members.random_walks import find_last_effects
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
 from rmm.errors import DataError
-from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
+from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 from rmm.tables.read import Array
 
 
 @dataclass(frozen=True)
+class UnitCodes:
+    """Codes of the units of one kind: the place of an id among `labels`."""
+
+    labels: Array
+
+    @cached_property
+    def places(self) -> dict[Any, int]:
+        """Id -> code."""
+        return {label: code for code, label in enumerate(self.labels)}
+
+    def codes(self, labels: Array) -> tuple[Array, Array]:
+        """Codes of some ids, and the ids that are new: their codes follow."""
+        place, count = self.places, len(self.labels)
+        found = [place.get(label, -1) for label in labels]
+        fresh = [label for label, code in zip(labels, found, strict=True) if code < 0]
+        code = np.array(found, dtype=np.int64)
+        code[code < 0] = count + np.arange(len(fresh))
+        added = np.empty(len(fresh), dtype=object)
+        added[:] = fresh
+        return code, added
+
+    def recode[U: Units](self, units: U) -> tuple[U, Array]:
+        """The units with the fit's codes, and the ids that are new."""
+        code, added = self.codes(units.labels)
+        return replace(
+            units, code=code[units.code], labels=np.concatenate([self.labels, added])
+        ), added
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Groups that are not those of a fit, as arrays.
+
+    Attributes
+    ----------
+    grouped : Grouped
+        Members and nesting units of the fit have its codes, new ones those that follow.
+    design : Design
+        Not centred, and without the outcome.
+    new_members, new_units : tuple of arrays
+        Ids of the new members of each `mm()` block and the new units of each `hm()` block.
+    """
+
+    grouped: Grouped
+    design: Design
+    new_members: tuple[Array, ...]
+    new_units: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
 class DesignRecipe:
-    """What was decided about a table's predictors when it was encoded for a fit.
+    """What the table of a fit decided.
 
     Attributes
     ----------
     labels : mapping
         Name of a coefficient vector (``"b_l1"``) -> the names of its elements, in the order of
         `summary()`, before any of them is held at a number.
-    table : bool
-        Whether a table was there. Without one every term counts as one column.
+    columns : mapping
+        Column of the formula -> what it holds.
+    members, nestings : tuples of UnitCodes
+        Codes of the ids of each `mm()` and `hm()` block.
+    codings : Codings
+        How the predictors of each block become columns.
+    fitted : FittedDesign
+        Scales, totals, names and ends of random walks.
     """
 
     labels: Mapping[str, tuple[str, ...]]
-    table: bool = True
+    columns: Mapping[str, ColumnKind]
+    members: tuple[UnitCodes, ...]
+    nestings: tuple[UnitCodes, ...]
+    codings: Codings
+    fitted: FittedDesign
+
+    def arrays(self, spec: ModelSpec, grouped: Grouped) -> NewRows:
+        """New groups as arrays: levels, means, sds and totals are those of the fit.
+
+        Parameters
+        ----------
+        spec : ModelSpec
+            Of the fit.
+        grouped : Grouped
+            The new groups, with codes of their own.
+
+        Returns
+        -------
+        NewRows
+
+        Raises
+        ------
+        DataError
+            For levels of a category that the fit did not have, new nesting units where units
+            have fixed effects, groups that are not after those of the fit where effects are
+            random walks, and weights that are not finite.
+        """
+        members = [u.recode(m) for u, m in zip(self.members, grouped.members, strict=True)]
+        nestings = [u.recode(n) for u, n in zip(self.nestings, grouped.nestings, strict=True)]
+        new_units = tuple(added for _, added in nestings)
+        for nest, added in zip(spec.nestings, new_units, strict=True):
+            _refuse_new_fixed(nest, added)
+        recoded = replace(
+            grouped,
+            members=tuple(found for found, _ in members),
+            nestings=tuple(found for found, _ in nestings),
+        )
+        encoded = self.codings.columns(recoded)
+        design = build_design(spec, recoded, encoded, centre=False, fitted=self.fitted)
+        return NewRows(recoded, design, tuple(added for _, added in members), new_units)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """The columns of all predictors, one `Columns` per block.
-
-    Attributes
-    ----------
-    level2 : Columns
-        (J, K), without the intercept.
-    nestings : tuple of Columns
-        (J, K) each: level-3 covariates, or the dummies of fixed effects.
-    members : tuple of Columns
-        (M, K) each, over the block's memberships.
-    slopes : tuple of Columns or None
-        (M, K) each: covariates with random slopes.
-    """
-
-    level2: Columns
-    nestings: tuple[Columns, ...]
-    members: tuple[Columns, ...]
-    slopes: tuple[Columns | None, ...]
+def _refuse_new_fixed(nest: NestingPart, labels: Array) -> None:
+    if not nest.random and len(labels):
+        raise DataError(
+            f"The nesting unit {labels[0]} of `{nest.block.unit}` was not in the fit. Its units "
+            'have fixed effects, which say nothing of other units: fit with type="RE" to predict '
+            "new ones."
+        )
 
 
-def encode_predictors(
-    spec: ModelSpec, grouped: Grouped, *, transform: str | None = None, known: int | None = None
-) -> Encoded:
-    """The columns of every block of a model.
-
-    Without an intercept the first category of the model, wherever it stands, has a column for
-    every level; so have categories whose columns, weighted, do not sum to the intercept.
+def make_recipe(
+    spec: ModelSpec,
+    grouped: Grouped,
+    labels: Mapping[str, tuple[str, ...]],
+    codings: Codings,
+    design: Design,
+) -> DesignRecipe:
+    """The recipe of a fit.
 
     Parameters
     ----------
     spec : ModelSpec
     grouped : Grouped
-    transform, known
-        As for `rmm.design.design.build_design`.
-
-    Returns
-    -------
-    Encoded
-
-    Raises
-    ------
-    DataError
-        For predictors that are not finite numbers or proper categories.
+        The table of the fit.
+    labels : mapping
+        Of `rmm.design.columns.predictors.coefficient_labels`.
+    codings : Codings
+        Of `rmm.design.columns.predictors.encode_predictors`.
+    design : Design
+        The fit's arrays.
     """
-    frame = grouped.group_frame
-    level3 = tuple(t for nest in spec.nestings for t in nest.terms)
-    once = None if known is None else np.arange(known)
-    spanned = spec.contrasts
-    level2 = encode(
-        spec.written, frame, intercept=spanned, margins=level3, transform=transform, once=once
-    )
-    spanned = spanned or level2.full
-    nestings = []
-    for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
-        nestings.append(_nesting_columns(nest, grouped, units, spanned, transform, known))
-        spanned = spanned or nestings[-1].full
-    members, slopes = [], []
-    for part, kind in zip(spec.members, grouped.members, strict=True):
-        rows, segments = kind.of(grouped.frame), kind.segments
-        own = None if known is None else np.arange(kind.start[known])
-        one = sums_to_one(part, kind, known)
-        found = encode(
-            part.block.terms, rows, intercept=spanned and one, start=segments,
-            transform=transform, once=own,
-        )  # fmt: skip
-        members.append(found)
-        slopes.append(slope_columns(part, rows, kind, transform, own))
-        spanned = spanned or (found.full and one)
-    return Encoded(level2, tuple(nestings), tuple(members), tuple(slopes))
-
-
-def make_recipe(spec: ModelSpec, encoded: Encoded) -> DesignRecipe:
-    """The recipe of a model whose predictors are encoded."""
-    labels: dict[str, tuple[str, ...]] = {}
-    labels["b_l2"] = (INTERCEPT,) * spec.intercept + encoded.level2.labels
-    for nest, columns in zip(spec.nestings, encoded.nestings, strict=True):
-        labels[nest.b] = columns.labels
-    blocks = zip(spec.members, encoded.members, encoded.slopes, strict=True)
-    for part, columns, slopes in blocks:
-        labels |= _member_labels(part, columns.labels, () if slopes is None else slopes.labels)
-    for names in labels.values():
-        _check_distinct(names)
-    return DesignRecipe(labels)
-
-
-def _check_distinct(labels: tuple[str, ...]) -> None:
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(f"Two predictors have the name `{twice}`: rename the column.")
-
-
-def recipe_without_table(spec: ModelSpec) -> DesignRecipe:
-    """A recipe in which every term is one column, for programs that are written without data."""
-    labels: dict[str, tuple[str, ...]] = {}
-    labels["b_l2"] = (INTERCEPT,) * spec.intercept + tuple(t.label for t in spec.written)
-    for nest in spec.nestings:
-        labels[nest.b] = tuple(t.label for t in nest.terms) if nest.random else ("unit",)
-    for part in spec.members:
-        block = part.block
-        labels |= _member_labels(
-            part, tuple(t.label for t in block.terms), tuple(t.label for t in block.slopes)
-        )
-    return DesignRecipe(labels, table=False)
-
-
-def _member_labels(
-    part: MemberPart, columns: tuple[str, ...], slopes: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    features = tuple(f.label for f in (*part.precomputed_features, *part.features_in_program))
-    return {
-        part.b: (*columns, *features),
-        part.b_w: part.weight.parameters,
-        part.b_f: tuple(f.label for f in part.parametric_features),
-        part.sigma_slope: slopes,
-    }
-
-
-def take_out_held(columns: Columns, held: Held) -> Columns:
-    """The columns whose coefficients are estimated; those that are held become a known sum."""
-    values = dict(held)
-    at = [k for k, label in enumerate(columns.labels) if label in values]
-    if not at:
-        return columns
-    known = columns.values[:, at] @ np.array([values[columns.labels[k]] for k in at])
-    kept = [k for k in range(len(columns.labels)) if k not in at]
-    return replace(
-        columns,
-        labels=tuple(columns.labels[k] for k in kept),
-        values=columns.values[:, kept],
-        known=known if columns.known is None else columns.known + known,
+    nestings = zip(spec.nestings, grouped.nestings, design.nestings, strict=True)
+    members = zip(spec.members, grouped.members, design.members, strict=True)
+    return DesignRecipe(
+        labels=labels,
+        columns=column_kinds(spec.formula, grouped.frame),
+        members=tuple(UnitCodes(units.labels) for units in grouped.members),
+        nestings=tuple(UnitCodes(units.labels) for units in grouped.nestings),
+        codings=codings,
+        fitted=FittedDesign(
+            design.scale_l2,
+            tuple(FittedNesting(n.scale, unit_names(p, grouped, u)) for p, u, n in nestings),
+            tuple(_fitted_block(p, grouped, u, m) for p, u, m in members),
+        ),
     )
 
 
-def _nesting_columns(
-    part: NestingPart,
-    grouped: Grouped,
-    units: Units,
-    spanned: bool,
-    transform: str | None,
-    known: int | None,
-) -> Columns:
-    """Level-3 covariates, or the dummies of units with fixed effects."""
-    if part.random:
-        once = np.unique(units.code[:known], return_index=True)[1]
-        return encode(
-            part.terms, grouped.group_frame, intercept=spanned, transform=transform, once=once
-        )
-    first = 1 if spanned else 0  # without an intercept every unit has its own mean
-    dummies = (units.code[:, None] == np.arange(first, units.count)[None, :]).astype(float)
-    names = tuple(str(v) for v in unit_labels(part, grouped, units)[first:])
-    return Columns(names, dummies, full=not spanned)
-
-
-def unit_labels(part: NestingPart, grouped: Grouped, units: Units) -> Array:
-    """Readable names of the nesting units (`name=`), or their ids."""
-    column = part.block.label_column
-    if column is None:
-        return units.labels
-    first = np.unique(units.code, return_index=True)[1]
-    labels = grouped.group_frame[column].iloc[first].astype(str).to_numpy(dtype=object)
-    if len(set(labels)) < len(labels):
-        return np.array(
-            [f"{a} ({b})" for a, b in zip(labels, units.labels, strict=True)], dtype=object
-        )
-    return np.asarray(labels)
-
-
-def sums_to_one(part: MemberPart, units: Members, known: int | None = None) -> bool:
-    """Whether the weights of a block sum to one in every group, so that a constant stays one.
-
-    `known` is the number of leading groups that count; None for all.
-    """
-    return part.weight.constraint == "group" and bool(units.present[:known].all())
+def _fitted_block(
+    part: MemberPart, grouped: Grouped, units: Members, member: Membership
+) -> FittedBlock:
+    if member.walk is None:
+        return FittedBlock(member, None)
+    frame, labels = units.of(grouped.frame), grouped.groups.labels
+    return FittedBlock(member, find_last_effects(part.block, frame, units, labels, member.walk))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from rmm.formula.functions import COMPARISONS
@@ -166,11 +167,13 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(reversed(children(current)))
 
 
+@lru_cache(maxsize=4096)
 def value_columns(node: Node) -> tuple[str, ...]:
     """Columns whose values are used as numbers, once each, in order of appearance."""
     return tuple(dict.fromkeys(n.name for n in walk(node) if isinstance(n, Column)))
 
 
+@lru_cache(maxsize=4096)
 def leaf_columns(node: Node) -> tuple[str, ...]:
     """Data columns used, once each, inside aggregates and as `within =` too."""
     within = [

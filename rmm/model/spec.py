@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
@@ -36,6 +37,8 @@ class MemberPart:
         Coefficients of `b_l1` that are held at a number; their columns are a known sum.
     all_held : bool
         Whether every column's coefficient is held, so that none is estimated.
+    held_weights : Held
+        Coefficients of the weight function that are held at a number.
     """
 
     block: MemberBlock
@@ -43,6 +46,7 @@ class MemberPart:
     partial: bool = False
     held: Held = ()
     all_held: bool = False
+    held_weights: Held = ()
 
     @property
     def covariates(self) -> bool:
@@ -89,10 +93,13 @@ class MemberPart:
         """Whether the member effects are random walks over memberships (`ar =`)."""
         return self.block.autoregressive is not False
 
-    @property
+    @cached_property
     def weight(self) -> WeightFunction:
-        """The weight function."""
-        return self.block.weight
+        """The weight function, with numbers in place of coefficients that are held."""
+        weight = self.block.weight
+        for name, value in self.held_weights:
+            weight = weight.with_fixed(name, value)
+        return weight
 
     @property
     def estimated(self) -> bool:
@@ -238,27 +245,35 @@ class ModelSpec:
     ----------
     formula : Formula
     family : Family
-    intercept : bool
-        Whether it has an intercept that is estimated.
-    terms : tuple of Term
-        Level-2 predictors (level-3 ones have gone to their nesting part); empty if every one of
-        their coefficients is held.
     written : tuple of Term
-        Level-2 predictors, whether their coefficients are held or not: what is encoded.
+        Level-2 predictors (level-3 ones have gone to their nesting part), whether their
+        coefficients are held or not: what is encoded.
     members, nestings : tuple
     held : Held
         Coefficients of `b_l2` that are held at a number.
+    all_held : bool
+        Whether those of all predictors are held, so that none is estimated.
     """
 
     formula: Formula
     family: Family
-    intercept: bool
-    terms: tuple[Term, ...]
     written: tuple[Term, ...]
     fixed: tuple[FixedTerm, ...]
     members: tuple[MemberPart, ...]
     nestings: tuple[NestingPart, ...]
     held: Held = ()
+    all_held: bool = False
+
+    @property
+    def intercept(self) -> bool:
+        """Whether it has an intercept that is estimated."""
+        written = self.formula.intercept and self.family.intercept
+        return written and INTERCEPT not in dict(self.held)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Level-2 predictors; empty if every one of their coefficients is held."""
+        return () if self.all_held else self.written
 
     @property
     def offset(self) -> bool:
@@ -352,8 +367,6 @@ def build_spec(
     return ModelSpec(
         formula=formula,
         family=family,
-        intercept=formula.intercept and family.intercept,
-        terms=terms,
         written=terms,
         fixed=formula.fixed,
         members=members,

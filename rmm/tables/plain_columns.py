@@ -52,8 +52,11 @@ def simplify_columns(
     out = frame.copy(deep=False)
     for name in used:
         if name in frame.columns:
-            column = _simplify(frame[name])
-            out[name] = _as_ids(column) if name in ids else _as_numbers(column)
+            given = frame[name]
+            column = _simplify(given)
+            column = _as_ids(column) if name in ids else _as_numbers(column)
+            if column is not given:
+                out[name] = column
     return out
 
 
@@ -136,8 +139,10 @@ def _numbers(column: pd.Series, there: pd.Series) -> pd.Series:
 
 def _as_numbers(column: pd.Series) -> pd.Series:
     """True and false beside other numbers as 1 and 0; other columns unchanged."""
+    if not pd.api.types.is_object_dtype(column.dtype):
+        return column
     there = column[column.notna()]
-    if not (pd.api.types.is_object_dtype(column.dtype) and len(there)):
+    if not len(there):
         return column
     flags = [isinstance(v, bool | np.bool_) for v in there]
     if not any(flags) or not all(isinstance(v, numbers.Real) for v in there):
@@ -150,6 +155,9 @@ def _as_numbers(column: pd.Series) -> pd.Series:
 
 def _as_ids(column: pd.Series) -> pd.Series:
     """A column of ids, or `DataError`."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
+        return column
     there = column[column.notna()]
     if isinstance(column.dtype, pd.CategoricalDtype):
         there = there.astype(object)

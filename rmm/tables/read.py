@@ -75,8 +75,7 @@ def read_table(
 
 def _native(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame in the machine's byte order, without which pandas takes no rows."""
-    for name in frame.columns:
-        dtype = frame[name].dtype
+    for name, dtype in frame.dtypes.items():
         if isinstance(dtype, np.dtype) and not dtype.isnative:
             values = frame[name].to_numpy().astype(dtype.newbyteorder("="))
             frame[name] = pd.Series(values, index=frame.index)
@@ -128,6 +127,8 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     """Raise `DataError` for missing or infinite values in the used columns."""
     for name in columns:
         column = frame[name]
+        if is_plain_number(column) and np.isfinite(column.to_numpy()).all():
+            continue
         _check_single(column)
         missing = column.isna().to_numpy()
         if missing.any():
@@ -144,6 +145,11 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
                     f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
                     f"{_row(column, infinite)}."
                 )
+
+
+def is_plain_number(column: pd.Series) -> bool:
+    """Whether a column is of NumPy's whole numbers, floats or truth values."""
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf"
 
 
 def _check_single(column: pd.Series) -> None:
@@ -197,11 +203,15 @@ def codes(column: pd.Series) -> tuple[Array, Array]:
     codes : (M,) int array
     labels : (units,) object array
     """
-    values = column.astype(object).to_numpy()
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        values = np.asarray(column.astype(object))
-    try:
-        labels, indices = np.unique(values, return_inverse=True)
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "biu":
+        labels, indices = np.unique(column.to_numpy(), return_inverse=True)
+        return indices.reshape(-1).astype(np.int64), labels.astype(object)
+    values = np.asarray(column.astype(object))
+    try:  # few labels are faster to sort than all values
+        first, different = pd.factorize(values, use_na_sentinel=False)
+        labels, places = np.unique(different, return_inverse=True)
+        indices = places.reshape(-1)[first]
     except TypeError:
         kinds = sorted({type(v).__name__ for v in values})
         raise DataError(
@@ -244,7 +254,7 @@ def first_varying(values: Array, unit: Array) -> int | None:
             last = _ROUNDING * np.maximum(np.abs(lowest), np.abs(highest))
             varying = np.flatnonzero(highest - lowest > np.maximum(whole, last))
         return int(varying[0]) if len(varying) else None
-    value_codes = pd.factorize(pd.Series(values), use_na_sentinel=False)[0]
+    value_codes = pd.factorize(array, use_na_sentinel=False)[0]
     low = np.full(units, np.iinfo(np.int64).max)
     high = np.full(units, -1)
     np.minimum.at(low, unit, value_codes)
@@ -255,8 +265,10 @@ def first_varying(values: Array, unit: Array) -> int | None:
 
 def numeric(column: pd.Series) -> Array | None:
     """The column as float64, or None if it is not numeric (text, categories, dates)."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    if isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype):
         return None
+    if is_plain_number(column):
+        return column.to_numpy(dtype=float)
     if pd.api.types.is_complex_dtype(column.dtype):
         raise DataError(f"Column `{column.name}` holds complex numbers.")
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
@@ -49,6 +49,122 @@ class Columns:
     known: Array | None = None
 
 
+@dataclass(frozen=True)
+class AtomCoding:
+    """How one atom becomes columns, with what a fit's table decided.
+
+    Attributes
+    ----------
+    atom : Atom
+        Holds the levels of a category and the constants of a polynomial.
+    labels : tuple of str
+        Of its columns; those of all levels of a category, base first.
+    category : bool
+    moves : tuple
+        (shift, divisor) of each column of numbers, or None where it stays as it is.
+    """
+
+    atom: Atom
+    labels: tuple[str, ...]
+    category: bool
+    moves: tuple[tuple[float, float] | None, ...] = ()
+
+    def values(self, frame: pd.DataFrame, start: Array | None) -> Array:
+        """(rows, len(labels)) columns of a table."""
+        if self.category:
+            assert isinstance(self.atom.basis, Categories)
+            column = _category_column(self.atom, frame, start)
+            values = column.astype(object).tolist()
+            code = self.atom.basis.codes(self.atom.label, values, frame.index.to_numpy())
+            return _dummies(code, len(self.labels))
+        return self.moved(_numbers(self.atom, frame, start))
+
+    def moved(self, values: Array) -> Array:
+        """Columns of numbers less their shifts, over their divisors."""
+        moved = [v if move is None else (v - move[0]) / move[1]
+                 for v, move in zip(values.T, self.moves, strict=True)]  # fmt: skip
+        return np.column_stack(moved)
+
+
+@dataclass(frozen=True)
+class TermCoding:
+    """Which products of its atoms' columns a term has.
+
+    Attributes
+    ----------
+    atoms : tuple of AtomCoding
+    columns : tuple of tuple of int
+        For each column of the term, the number of the column of each atom.
+    labels : tuple of str
+    absent : mapping
+        Combinations of levels that no row of the fit has (numbers of the levels of the categories
+        among the atoms) -> label.
+    full : bool
+        Whether the columns sum to the intercept.
+    """
+
+    atoms: tuple[AtomCoding, ...]
+    columns: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...]
+    absent: Mapping[tuple[int, ...], str]
+    full: bool
+
+    def values(self, parts: list[Array], count: int) -> Array:
+        """(count, len(columns)) products of the atoms' columns."""
+        categories = [atom.category for atom in self.atoms]
+        columns = [_product(parts, place, categories, count) for place in self.columns]
+        return np.column_stack(columns) if columns else np.zeros((count, 0))
+
+    def check_combinations(self, parts: list[Array]) -> None:
+        """Raise `DataError` if a row has a combination of levels that no row of the fit has."""
+        dummies = [v for v, atom in zip(parts, self.atoms, strict=True) if atom.category]
+        for key, label in self.absent.items():
+            if _combination(dummies, key).any():
+                raise DataError(
+                    f"A row of the new table has {label}, which no row of the fit has: it has no "
+                    "coefficient."
+                )
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the terms of one block become columns: levels, contrasts, centres and scales of a fit."""
+
+    terms: tuple[TermCoding, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(label for term in self.terms for label in term.labels)
+
+    @property
+    def full(self) -> bool:
+        """Whether a category has a column for every level."""
+        return any(term.full for term in self.terms)
+
+    def columns(self, frame: pd.DataFrame, start: Array | None = None) -> Columns:
+        """The columns of other rows than those from which the coding was made.
+
+        Parameters
+        ----------
+        frame : (rows, ...) frame
+        start : int array, optional
+            Row pointer of the groups that have a row.
+
+        Raises
+        ------
+        DataError
+            For a level, or a combination of levels, that has no coefficient.
+        """
+        values = [np.zeros((len(frame), 0))]
+        for term in self.terms if len(frame) else ():
+            parts = [atom.values(frame, start) for atom in term.atoms]
+            term.check_combinations(parts)
+            values.append(term.values(parts, len(frame)))
+        matrix = np.hstack(values) if len(frame) else np.zeros((0, len(self.labels)))
+        return Columns(self.labels, matrix, self.full)
+
+
 def encode(
     terms: tuple[Term, ...],
     frame: pd.DataFrame,
@@ -58,8 +174,8 @@ def encode(
     start: Array | None = None,
     transform: str | None = None,
     once: Array | None = None,
-) -> Columns:
-    """The design columns of `terms`.
+) -> tuple[Coding, Columns]:
+    """How `terms` become columns on the table of a fit, and these columns.
 
     A categorical atom gets treatment contrasts (first level is the base) where the term without
     it is in the model, and a column for every level elsewhere: R's rule. Without an intercept the
@@ -68,34 +184,44 @@ def encode(
 
     Parameters
     ----------
+    terms : tuple of Term
     frame : (rows, ...) frame
     intercept : bool
         Whether the model has an intercept (the empty term).
     margins : tuple of Term
         Further terms of the same predictor, for the rule above.
+    start : int array, optional
+        Row pointer of the groups that have a row.
     transform : str, optional
         ``"center"``, ``"std"`` or ``"std2"``; continuous columns only.
     once : (units,) int array, optional
         Rows, one per unit of the predictor's level, from which means and sds are taken.
+
+    Returns
+    -------
+    coding : Coding
+    columns : Columns
     """
-    rows = np.arange(len(frame)) if once is None else once
+    rows = slice(None) if once is None else once
     spanned = _Spanned()
     if intercept:
         spanned.add((), ())
     for term in margins:
         categories = [a.label for a in term.atoms if _is_category(a, frame)]
         spanned.add(categories, [a.label for a in term.atoms if a.label not in categories])
-    labels: list[str] = []
-    values: list[Array] = []
-    full, absent = False, list[str]()
+    known = dict[Atom, tuple[AtomCoding, Array]]()
+    codings, values = list[TermCoding](), [np.zeros((len(frame), 0))]
     for term in terms:
-        parts = [_atom(atom, frame, start, transform, rows) for atom in term.atoms]
-        columns = _term(term, parts, spanned, rows)
-        full, absent = full or columns.full, [*absent, *columns.absent]
-        labels += columns.labels
-        values.append(columns.values)
-    matrix = np.hstack(values) if values else np.zeros((len(frame), 0))
-    return Columns(tuple(labels), matrix, full, tuple(absent))
+        for atom in term.atoms:
+            if atom not in known:
+                known[atom] = _code_atom(atom, frame, start, transform, rows)
+        atoms = tuple(known[atom][0] for atom in term.atoms)
+        parts = [known[atom][1] for atom in term.atoms]
+        codings.append(_code_term(atoms, parts, spanned))
+        values.append(codings[-1].values(parts, len(frame)))
+    coding = Coding(tuple(codings))
+    absent = tuple(label for term in codings for label in term.absent.values())
+    return coding, Columns(coding.labels, np.hstack(values), coding.full, absent)
 
 
 class _Spanned:
@@ -116,69 +242,70 @@ class _Spanned:
         return set(self.sets.get(frozenset(numbers), ()))
 
 
-def _term(term: Term, parts: list[Columns], spanned: _Spanned, rows: Array) -> Columns:
-    """Columns of a term; `full` where they sum to the intercept.
+def _code_term(atoms: tuple[AtomCoding, ...], parts: list[Array], spanned: _Spanned) -> TermCoding:
+    """Which columns a term has; `full` where they sum to the intercept.
 
     A combination of levels has a column unless the set of its categories that are not at their
     base is spanned by an earlier term. That is R's rule where R's rule is of full rank; where a
     constant alone is spanned already, as of `a:b` beside an intercept, it is the first
     combination that is left out. So are combinations that no row has.
     """
-    names = [a.label for a, p in zip(term.atoms, parts, strict=True) if p.full]
-    numbers = [a.label for a in term.atoms if a.label not in names]
+    names = [a.atom.label for a in atoms if a.category]
+    numbers = [a.atom.label for a in atoms if a.atom.label not in names]
     before = spanned.by(numbers) if names else set()
     spanned.add(names, numbers)
-    count = len(parts[0].values)
-    left, absent = _combinations([p for p in parts if p.full], names, before, rows, count)
-    labels, values = list[str](), list[Array]()
-    for place in product(*(range(len(p.labels)) for p in parts)):
-        key = tuple(k for p, k in zip(parts, place, strict=True) if p.full)
-        if key not in left:
-            continue
-        plain = [p.values[:, k] for p, k in zip(parts, place, strict=True) if not p.full]
-        labels.append(":".join(p.labels[k] for p, k in zip(parts, place, strict=True)))
-        values.append(np.prod([left[key], *plain], axis=0) if plain else left[key])
-    matrix = np.column_stack(values) if values else np.zeros((count, 0))
+    left, absent = _combinations(atoms, parts, before)
+    columns, labels = list[tuple[int, ...]](), list[str]()
+    for place in product(*(range(len(a.labels)) for a in atoms)):
+        key = tuple(k for a, k in zip(atoms, place, strict=True) if a.category)
+        if key in left:
+            columns.append(place)
+            labels.append(_join(a.labels[k] for a, k in zip(atoms, place, strict=True)))
     full = bool(names) and not numbers and frozenset() not in before
-    return Columns(tuple(labels), matrix, full, tuple(absent))
+    return TermCoding(atoms, tuple(columns), tuple(labels), absent, full)
 
 
 def _combinations(
-    parts: list[Columns],
-    names: list[str],
-    before: set[frozenset[str]],
-    rows: Array,
-    count: int,
-) -> tuple[dict[tuple[int, ...], Array], list[str]]:
-    """Combinations of levels that have a column of their own, and those that no row has.
-
-    Raises
-    ------
-    DataError
-        If a row of a new table has a combination that none of the fit's has.
-    """
+    atoms: tuple[AtomCoding, ...], parts: list[Array], before: set[frozenset[str]]
+) -> tuple[set[tuple[int, ...]], dict[tuple[int, ...], str]]:
+    """Combinations of levels that have a column of their own, and labels of those no row has."""
+    categories = [a for a in atoms if a.category]
+    dummies = [v for v, a in zip(parts, atoms, strict=True) if a.category]
+    names = [a.atom.label for a in categories]
     alone = before == {frozenset()} and len(names) > 1
     skipped = set[frozenset[str]]() if alone else before
-    left, absent = dict[tuple[int, ...], Array](), list[str]()
-    for place in product(*(range(len(p.labels)) for p in parts)):
-        if frozenset(name for name, k in zip(names, place, strict=True) if k > 0) in skipped:
+    left, absent = dict[tuple[int, ...], None](), dict[tuple[int, ...], str]()
+    for key in product(*(range(len(a.labels)) for a in categories)):
+        if frozenset(name for name, k in zip(names, key, strict=True) if k > 0) in skipped:
             continue
-        here = np.ones(count)
-        for part, k in zip(parts, place, strict=True):
-            here = here * part.values[:, k]
-        if len(names) < 2 or here[rows].any():
-            left[place] = here
-            continue
-        label = ":".join(p.labels[k] for p, k in zip(parts, place, strict=True))
-        if here.any():
-            raise DataError(
-                f"A row of the new table has {label}, which no row of the fit has: it has no "
-                "coefficient."
-            )
-        absent.append(label)
+        if len(names) < 2 or _combination(dummies, key).any():
+            left[key] = None
+        else:
+            absent[key] = _join(a.labels[k] for a, k in zip(categories, key, strict=True))
     if alone:
         del left[next(iter(left))]
-    return left, absent
+    return set(left), absent
+
+
+def _join(labels: Iterable[str]) -> str:
+    return ":".join(labels)
+
+
+def _combination(dummies: list[Array], key: tuple[int, ...]) -> Array:
+    """(rows,) whether a row has a combination of levels, 0 or 1."""
+    return np.prod([values[:, k] for values, k in zip(dummies, key, strict=True)], axis=0)
+
+
+def _product(
+    parts: list[Array], place: tuple[int, ...], categories: list[bool], count: int
+) -> Array:
+    """(count,) product of a column of each part."""
+    columns = [values[:, k] for values, k in zip(parts, place, strict=True)]
+    here = np.ones(count)
+    for column, category in zip(columns, categories, strict=True):
+        here = here * column if category else here
+    plain = [column for column, category in zip(columns, categories, strict=True) if not category]
+    return np.asarray(np.prod([here, *plain], axis=0)) if plain else here
 
 
 def _is_category(atom: Atom, frame: pd.DataFrame) -> bool:
@@ -188,47 +315,67 @@ def _is_category(atom: Atom, frame: pd.DataFrame) -> bool:
     return plain and numeric(frame[leaf_columns(atom.expression)[0]]) is None
 
 
-def _atom(
-    atom: Atom, frame: pd.DataFrame, start: Array | None, transform: str | None, rows: Array
-) -> Columns:
-    """Columns of one atom: those of all levels of a category, base first."""
+def _code_atom(
+    atom: Atom,
+    frame: pd.DataFrame,
+    start: Array | None,
+    transform: str | None,
+    rows: Array | slice,
+) -> tuple[AtomCoding, Array]:
+    """The coding of one atom on the table of a fit, and its columns."""
     if _is_category(atom, frame):
-        return _dummies(*coded(atom, frame, start))
-    values = atom_values(atom, frame, start)
-    if isinstance(atom.basis, Polynomial):
-        several = atom.basis.columns(atom.label, values)
-        several = np.column_stack([_transformed(v, transform, rows) for v in several.T])
-        return Columns(tuple(f"{atom.label}{k + 1}" for k in range(several.shape[1])), several)
-    return Columns((atom.label,), _transformed(values, transform, rows)[:, None])
+        code, basis = coded(atom, frame, start)
+        levels = basis.levels or ()
+        if len(levels) < 2:
+            raise DataError(
+                f"The categorical predictor `{atom.label}` has one level only: {levels[0]!r}."
+            )
+        labels = tuple(f"{atom.label}={level}" for level in levels)
+        coding = AtomCoding(replace(atom, basis=basis), labels, category=True)
+        return coding, _dummies(code, len(levels))
+    values = _numbers(atom, frame, start)
+    several = isinstance(atom.basis, Polynomial)
+    labels = tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1])) if several else (
+        atom.label,
+    )  # fmt: skip
+    moves = tuple(_move(column[rows], transform) for column in values.T)
+    coding = AtomCoding(atom, labels, category=False, moves=moves)
+    return coding, coding.moved(values)
 
 
-def coded(
-    atom: Atom, frame: pd.DataFrame, start: Array | None = None
-) -> tuple[str, Array, Categories]:
-    """Label, (N,) codes and levels of a category: a text column, or what `factor()` takes."""
-    if isinstance(atom.expression, Column):
-        column = frame[atom.expression.name]
-    else:
-        numbers = atom_values(atom, frame, start)
-        column = pd.Series(numbers, index=frame.index, name=atom.label)
+def coded(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> tuple[Array, Categories]:
+    """(N,) codes and levels of a category: a text column, or what `factor()` takes."""
+    column = _category_column(atom, frame, start)
     basis = atom.basis if isinstance(atom.basis, Categories) else Categories()
     if atom.basis is None:
         check_category(atom.label, column)
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    found: list[Any] = []
+    if basis.levels is None and isinstance(column.dtype, pd.CategoricalDtype):
         found = list(column.cat.remove_unused_categories().cat.categories)
-    else:
+    elif basis.levels is None:
         found = list(codes(column)[1])
     basis = basis.settled(atom.label, found)
     values = column.astype(object).tolist()
-    return atom.label, basis.codes(atom.label, values, frame.index.to_numpy()), basis
+    return basis.codes(atom.label, values, frame.index.to_numpy()), basis
 
 
-def _dummies(label: str, code: Array, basis: Categories) -> Columns:
-    levels = basis.levels or ()
-    if len(levels) < 2:
-        raise DataError(f"The categorical predictor `{label}` has one level only: {levels[0]!r}.")
-    values = (code[:, None] == np.arange(len(levels))[None, :]).astype(float)
-    return Columns(tuple(f"{label}={level}" for level in levels), values, True)
+def _category_column(atom: Atom, frame: pd.DataFrame, start: Array | None) -> pd.Series:
+    """The values that are categories."""
+    if isinstance(atom.expression, Column):
+        return frame[atom.expression.name]
+    return pd.Series(atom_values(atom, frame, start), index=frame.index, name=atom.label)
+
+
+def _dummies(code: Array, levels: int) -> Array:
+    return (code[:, None] == np.arange(levels)[None, :]).astype(float)
+
+
+def _numbers(atom: Atom, frame: pd.DataFrame, start: Array | None) -> Array:
+    """(N, K) columns of numbers, before they are moved."""
+    values = atom_values(atom, frame, start)
+    if isinstance(atom.basis, Polynomial):
+        return atom.basis.columns(atom.label, values)
+    return values[:, None]
 
 
 def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str, Array]:
@@ -266,11 +413,12 @@ def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> 
     return np.array(values, dtype=float)
 
 
-def _transformed(column: Array, transform: str | None, rows: Array) -> Array:
-    if transform is None or len(np.unique(column[rows])) <= 2:
-        return column
+def _move(column: Array, transform: str | None) -> tuple[float, float] | None:
+    """What a column is shifted by and divided by; None where it stays as it is."""
+    if transform is None or len(np.unique(column)) <= 2:
+        return None
     centre, multiple = TRANSFORMS[transform]
-    sd = float(np.std(column[rows], ddof=1)) if multiple else 1.0
+    sd = float(np.std(column, ddof=1)) if multiple else 1.0
     if sd == 0:
-        return column
-    return (column - np.mean(column[rows]) * centre) / ((multiple or 1.0) * sd)
+        return None
+    return float(np.mean(column)) * centre, (multiple or 1.0) * sd

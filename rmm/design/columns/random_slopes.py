@@ -7,21 +7,17 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from rmm.design.columns.encode import Columns, encode
+from rmm.design.columns.encode import Coding, Columns, encode
 from rmm.design.rows.units import Members
 from rmm.errors import DataError, SpecificationWarning
 from rmm.model.spec import MemberPart
-from rmm.tables.read import Array, first_varying
+from rmm.tables.read import first_varying
 
 
-def slope_columns(
-    part: MemberPart,
-    frame: pd.DataFrame,
-    units: Members,
-    transform: str | None,
-    once: Array | None = None,
-) -> Columns | None:
-    """(M, K) covariates x with random slopes: member i's effect is u_i0 + sum_k u_ik x_rk.
+def encode_slopes(
+    part: MemberPart, frame: pd.DataFrame, units: Members, transform: str | None
+) -> tuple[Coding, Columns] | None:
+    """Coding and (M, K) columns x with random slopes: member i's effect is u_i0 + sum_k u_ik x_rk.
 
     They are not centred: intercepts and slopes are independent where x is 0, so moving that point
     would be another model.
@@ -33,13 +29,11 @@ def slope_columns(
         The rows of the block's memberships.
     units : Members
     transform : str or None
-        As for `rmm.design.design.build_design`; ``"center"`` moves the point where x is 0.
-    once : int array, optional
-        Rows of the fit, where there are new ones too: what was told then is not told again.
+        As for `rmm.design.recipe.encode_predictors`; ``"center"`` moves the point where x is 0.
 
     Returns
     -------
-    Columns or None
+    tuple or None
         None for a block without random slopes.
 
     Raises
@@ -54,17 +48,15 @@ def slope_columns(
     """
     if not part.slopes:
         return None
-    columns = encode(
+    coding, columns = encode(
         part.block.slopes,
         frame,
         intercept=part.random,
         start=units.segments,
         transform=transform,
-        once=once,
     )
-    if once is None:
-        _check(part, columns, units)
-    return columns
+    _check(part, columns, units)
+    return coding, columns
 
 
 def _check(part: MemberPart, columns: Columns, units: Members) -> None:

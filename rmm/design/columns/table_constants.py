@@ -59,12 +59,10 @@ def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
         block = replace(nest.block, fixed=own.fixed(nest.block.fixed))
         nestings.append(replace(nest, block=block, terms=own.terms(nest.terms)))
     members = zip(spec.members, grouped.members, strict=True)
-    terms = whole.terms(spec.written)
     return replace(
         spec,
         formula=replace(formula, outcome=outcome, offset=whole.atoms(formula.offset)),
-        terms=terms,
-        written=terms,
+        written=whole.terms(spec.written),
         fixed=whole.fixed(spec.fixed),
         nestings=tuple(nestings),
         members=tuple(_member_part(part, grouped, units) for part, units in members),
@@ -163,7 +161,7 @@ class _Table:
     def atom(self, atom: Atom) -> Atom:
         atom = replace(atom, expression=self.node(atom.expression))
         if isinstance(atom.basis, Categories):
-            return replace(atom, basis=coded(atom, self.frame, self.start)[2])
+            return replace(atom, basis=coded(atom, self.frame, self.start)[1])
         if isinstance(atom.basis, Polynomial):
             values = atom_values(atom, self.frame, self.start)
             rows = slice(None) if self.rows is None else self.rows

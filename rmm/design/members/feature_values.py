@@ -74,6 +74,8 @@ class FeatureArrays:
         (J,) or (S, J) array
         """
         segments = np.unique(self.start)
+        if len(segments) < 2:  # no group has a member of the block's kind
+            return np.zeros((*share.shape[:-1], len(self.start) - 1))
         row, given = FEATURES[self.term.function], self.term.value
         if self.term.function == "threshold" and given is None:
             assert number is not None
@@ -102,7 +104,9 @@ def build_feature(
     units: Members,
     grouped: Grouped,
     share: Array,
-    known: int | None = None,
+    fitted: FeatureArrays | None = None,
+    *,
+    check: bool = True,
 ) -> FeatureArrays:
     """The arrays of a feature.
 
@@ -116,26 +120,26 @@ def build_feature(
         For the names of groups.
     share : (M,) array
         Weights over the sums of their groups, known or typical ones.
-    known : int, optional
-        The first so many groups are the fit's, on whose rows the slope of a smooth threshold
-        rests; see `rmm.design.design.build_design`.
+    fitted : FeatureArrays, optional
+        The feature in the fit, whose slope of a smooth threshold and whose prior count.
+    check : bool
+        Whether the variable must vary within groups, as in a fit.
 
     Raises
     ------
     DataError
         If the variable is not numeric, outside the feature's domain or constant within groups.
     """
-    x = np.zeros(0) if term.atom is None else atom_values(term.atom, frame, units.segments)
+    x = np.zeros(0)
+    if term.atom is not None and len(frame):
+        x = atom_values(term.atom, frame, units.segments)
     _check_domain(term, x, frame)
-    if known is None and term.atom is not None and first_varying(x, units.group) is None:
+    if check and term.atom is not None and first_varying(x, units.group) is None:
         raise DataError(
             f"`{term.label}` is about differences between the members of a group, and "
             f"{term.atom.label} is constant within every group. Use it outside mm()."
         )
-    prior_of = FEATURES[term.function].prior
-    fitted = x if known is None or term.atom is None else x[: units.start[known]]
-    prior = prior_of(fitted) if term.parameter is not None and prior_of is not None else (0.0, 1.0)
-    slope = threshold_slope(fitted) if term.function == "threshold" else 0.0
+    prior, slope = (fitted.prior, fitted.slope) if fitted is not None else _constants(term, x)
     empty = FeatureArrays(term, x, units.start, slope, prior, np.zeros(0))
     reference = empty.values(share, prior[0] + 0.5 * prior[1])
     bad = ~np.isfinite(reference)
@@ -146,6 +150,13 @@ def build_feature(
             "Shares need a sum that is not 0 in every group."
         )
     return FeatureArrays(term, x, units.start, slope, prior, reference)
+
+
+def _constants(term: FeatureTerm, x: Array) -> tuple[tuple[float, float], float]:
+    """Prior of the number that is estimated, and the slope of a smooth threshold."""
+    prior_of = FEATURES[term.function].prior
+    prior = prior_of(x) if term.parameter is not None and prior_of is not None else (0.0, 1.0)
+    return prior, threshold_slope(x) if term.function == "threshold" else 0.0
 
 
 def _check_domain(term: FeatureTerm, x: Array, frame: pd.DataFrame) -> None:

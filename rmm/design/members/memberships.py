@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
-from rmm.design.columns.encode import Columns, encode
+from rmm.design.columns.encode import Columns
+from rmm.design.columns.predictors import BlockColumns, sums_to_one, take_out_held
 from rmm.design.identifiability import (
     check_weight_variables,
     warn_of_free_scale,
@@ -20,21 +20,32 @@ from rmm.design.identifiability import (
     warn_of_weights_of_constants,
 )
 from rmm.design.members.feature_values import FeatureArrays, build_feature
-from rmm.design.members.random_walks import Walk, find_walk
-from rmm.design.recipe import sums_to_one, take_out_held
+from rmm.design.members.random_walks import LastEffects, Walk, continue_walk, find_walk
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.design.weights.invalid_weights import Places, finite_weights
 from rmm.design.weights.location import warn_of_location
 from rmm.design.weights.scales import multiplier_scales
-from rmm.errors import DataError, FormulaError
-from rmm.formula.terms import FeatureTerm, FixedTerm
+from rmm.errors import DataError
+from rmm.formula.terms import FeatureTerm
 from rmm.formula.weights.weight_function import evaluate, log_size_less_one, normalise
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array, describe_column, numeric
 
 #: A sum that is no more than this part of what is added up is rounding.
 _CANCELLED = 1e-12
+
+
+@dataclass(frozen=True)
+class WeightTotal:
+    """Sum of the raw weights of a fit's table, its logarithm, and the number of groups.
+
+    Known weights of constraint 2 are J uw / sum, those of new groups too.
+    """
+
+    raw: float
+    log: float
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Membership:
         The order of each member's memberships, where effects are random walks.
     slopes : Columns or None
         Covariates with random slopes, (M, K), not centred.
+    total : WeightTotal or None
+        Of known weights that sum to the number of groups.
     """
 
     member: Array
@@ -97,6 +110,7 @@ class Membership:
     slopes: Columns | None = None
     features: tuple[FeatureArrays, ...] = ()
     typical_size: float = 1.0
+    total: WeightTotal | None = None
 
     @property
     def effect(self) -> Array:
@@ -124,14 +138,29 @@ class Membership:
         return int((np.diff(self.start) > 0).sum())
 
 
+@dataclass(frozen=True)
+class FittedBlock:
+    """What the memberships of new groups take from those of a fit.
+
+    Attributes
+    ----------
+    membership : Membership
+        Of the fit: scales, total weights, priors and slopes of features.
+    last : LastEffects or None
+        Where random walks end.
+    """
+
+    membership: Membership
+    last: LastEffects | None
+
+
 def build_membership(
     part: MemberPart,
     grouped: Grouped,
     units: Members,
-    encoded: Columns,
-    slopes: Columns | None,
+    encoded: BlockColumns,
     centre: bool,
-    known: int | None = None,
+    fitted: FittedBlock | None = None,
 ) -> tuple[Membership, Columns]:
     """The arrays of a block, and its covariates by membership.
 
@@ -141,10 +170,12 @@ def build_membership(
     grouped : Grouped
     units : Members
         The block's own memberships.
-    encoded, slopes : Columns
-        The block's covariates and those with random slopes, of `rmm.design.recipe.Encoded`.
-    centre, known
+    encoded : BlockColumns
+        The block's covariates.
+    centre : bool
         As for `rmm.design.design.build_design`.
+    fitted : FittedBlock, optional
+        For new groups: constants are those of the fit, and nothing is checked again.
 
     Raises
     ------
@@ -152,55 +183,74 @@ def build_membership(
         For weights or weight variables that the model cannot use.
     """
     frame, segments = units.of(grouped.frame), units.segments
-    columns = take_out_held(encoded, part.held)
-    scales = multiplier_scales(part.weight, weight_columns(part, grouped, units), units.segments)
-    inputs = _weight_inputs(part, grouped, units)
-    equal = 1.0 / units.size if part.estimated else _known_weights(part, grouped, units, known)
-    offset = fixed_sum(part.block.fixed, frame, segments)
-    offset = offset if columns.known is None else offset + columns.known
+    known = None if fitted is None else fitted.membership
+    variables = weight_columns(part, grouped, units)
+    columns = take_out_held(encoded.terms, part.held)
+    inputs = _weight_inputs(part, grouped, units, variables)
     if known is None:
-        _check(part, grouped, units, inputs, columns)
-        _check_sums(part, columns, equal, units)
-    X, center, scale, columns = _columns(part, grouped, units, equal, columns, centre, known)
-    live = _live(part, grouped, units, equal, centre, known)
+        scales = multiplier_scales(part.weight, variables, segments)
+    else:
+        scales = known.multiplier_scale
+    weight, total = 1.0 / units.size, None
+    if not part.estimated:
+        weight, total = _known_weights(part, grouped, units, variables, known)
+    offset = encoded.fixed if columns.known is None else encoded.fixed + columns.known
+    if known is None:
+        _check(part, units, inputs, columns, variables, scales)
+        _check_sums(part, columns, weight, units)
+    X, center, scale, columns = _columns(part, grouped, units, weight, columns, centre, known)
+    typical = _typical_weights(part, units, variables, scales) if part.estimated else weight
+    live = _features(part.features_in_program, part, grouped, units, typical, known)
+    live = tuple(replace(f, center=float(f.reference.mean()) if centre else 0.0) for f in live)
+    spread = float(np.mean(np.sqrt(group_sums(weight**2, segments)))) if known is None else 0.0
+    labels = grouped.groups.labels
+    if fitted is None or fitted.last is None:
+        walk = find_walk(part.block, frame, units, labels)
+    else:
+        walk = continue_walk(part.block, frame, units, labels, fitted.last)
     membership = Membership(
         member=units.code,
         group=units.group,
         start=units.start,
         n_members=units.count,
-        weight=None if part.estimated else equal,
+        weight=None if part.estimated else weight,
         X=X,
         center=center,
         scale=scale,
-        spread=float(np.mean(np.sqrt(group_sums(equal**2, segments)))),
+        spread=spread if known is None else known.spread,
         inputs=inputs if part.estimated else {},
         multiplier_scale=scales,
         n=units.size,
         log_n1=log_size_less_one(units.size),
         offset=offset if part.estimated and part.offset else None,
         rows=frame.index.to_numpy().astype(np.int64),
-        walk=find_walk(part.block, frame, units, grouped.groups.labels, known),
-        slopes=slopes,
+        walk=walk,
+        slopes=encoded.slopes,
         features=live,
+        total=total,
     )
     return membership, columns
 
 
 def _check(
-    part: MemberPart, grouped: Grouped, units: Members, inputs: Mapping[str, Array], found: Columns
+    part: MemberPart,
+    units: Members,
+    inputs: Mapping[str, Array],
+    found: Columns,
+    variables: Mapping[str, Array],
+    scales: Array,
 ) -> None:
     """What the weights can and cannot tell."""
     warn_of_order(part)
     warn_of_means(part)
     if part.estimated:
-        columns = weight_columns(part, grouped, units)
-        scales = multiplier_scales(part.weight, columns, units.segments)
+        segments = units.segments
         check_weight_variables(part, units.group, inputs)
-        warn_of_total_scales(part, columns, units.segments)
-        idle = warn_of_idle_coefficients(part, columns, units.segments, scales)
-        idle += warn_of_joint_coefficients(part, columns, units.segments, scales, idle)
-        warn_of_free_scale(part, columns, units.segments, scales)
-        warn_of_location(part, columns, units.segments, scales, idle)
+        warn_of_total_scales(part, variables, segments)
+        idle = warn_of_idle_coefficients(part, variables, segments, scales)
+        idle += warn_of_joint_coefficients(part, variables, segments, scales, idle)
+        warn_of_free_scale(part, variables, segments, scales)
+        warn_of_location(part, variables, segments, scales, idle)
         warn_of_weights_of_constants(part, found.values, units.group)
 
 
@@ -225,44 +275,32 @@ def _columns(
     part: MemberPart,
     grouped: Grouped,
     units: Members,
-    equal: Array,
+    weight: Array,
     found: Columns,
     centre: bool,
-    known: int | None,
+    fitted: Membership | None,
 ) -> tuple[Array, Array, Array, Columns]:
     """`X`, its centres and scales, and the columns with the features that are columns too.
 
     With known weights the columns' known sum is that of the groups.
     """
-    sums, scale = group_sums(found.values * equal[:, None], units.start), sd(found.values)
+    sums = group_sums(found.values * weight[:, None], units.start)
     if part.estimated:
         center = np.zeros(found.values.shape[1])
         if centre and sums_to_one(part, units):
             center = sums.mean(axis=0)
+        scale = sd(found.values) if fitted is None else fitted.scale
         return found.values - center, center, scale, found
-    given = _features(part.precomputed_features, part, grouped, units, equal, known)
+    given = _features(part.precomputed_features, part, grouped, units, weight, fitted)
     values = np.column_stack([sums, *(f.reference for f in given)])
     labels = (*found.labels, *(f.term.label for f in given))
-    total = None if found.known is None else group_sums(found.known * equal, units.start)
+    total = None if found.known is None else group_sums(found.known * weight, units.start)
     free = take_out_held(replace(found, labels=labels, values=values, known=total), part.held)
-    scale = np.append(scale, [f.scale for f in given if f.term.label in free.labels])
     X, center = centred(free.values, centre)
-    return X, center, scale, free
-
-
-def _live(
-    part: MemberPart,
-    grouped: Grouped,
-    units: Members,
-    equal: Array,
-    centre: bool,
-    known: int | None,
-) -> tuple[FeatureArrays, ...]:
-    """Features that the program computes."""
-    estimated = part.estimated and part.features_in_program
-    weight = _typical_weights(part, grouped, units) if estimated else equal
-    live = _features(part.features_in_program, part, grouped, units, weight, known)
-    return tuple(replace(f, center=float(f.reference.mean()) if centre else 0.0) for f in live)
+    if fitted is not None:
+        return X, center, fitted.scale, free
+    scales = [f.scale for f in given if f.term.label in free.labels]
+    return X, center, np.append(sd(found.values), scales), free
 
 
 def _features(
@@ -271,9 +309,9 @@ def _features(
     grouped: Grouped,
     units: Members,
     weight: Array,
-    known: int | None,
+    fitted: Membership | None,
 ) -> tuple[FeatureArrays, ...]:
-    """Features of a block at given weights; `known` is that of `rmm.design.design.build_design`."""
+    """Features of a block at given weights; those of new groups have the fit's constants."""
     if not terms:
         return ()
     if any(t.weighted for t in terms) and (weight < 0).any():
@@ -281,17 +319,23 @@ def _features(
             f"`{terms[0].label}` needs weights that are not negative, and `{part.weight.text}` "
             f"is negative in {_counted(weight < 0)}."
         )
-    share = normalise(weight, "group", units.segments)
+    share = normalise(weight, "group", units.segments) if len(weight) else weight
     frame = units.of(grouped.frame)
-    return tuple(build_feature(term, frame, units, grouped, share, known) for term in terms)
+    before = {} if fitted is None else {f.term: f for f in fitted.features}
+    return tuple(
+        build_feature(term, frame, units, grouped, share, before.get(term), check=fitted is None)
+        for term in terms
+    )
 
 
-def _typical_weights(part: MemberPart, grouped: Grouped, units: Members) -> Array:
+def _typical_weights(
+    part: MemberPart, units: Members, variables: Mapping[str, Array], scales: Array
+) -> Array:
     """Weights half a standard deviation away from equal ones; equal ones if that fails."""
-    columns = weight_columns(part, grouped, units)
-    scales = multiplier_scales(part.weight, columns, units.segments)
+    if not part.features_in_program or not len(units.rows):
+        return np.asarray(1.0 / units.size)
     at = dict(zip(part.weight.parameters, map(float, 0.5 / scales), strict=True))
-    found = part.weight.weights(columns, units.segments, at)
+    found = part.weight.weights(variables, units.segments, at)
     return found if np.isfinite(found).all() else np.asarray(1.0 / units.size)
 
 
@@ -318,10 +362,15 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     return out
 
 
-def _weight_inputs(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:
-    columns, out = weight_columns(part, grouped, units), dict[str, Array]()
+def _weight_inputs(
+    part: MemberPart, grouped: Grouped, units: Members, variables: Mapping[str, Array]
+) -> dict[str, Array]:
+    out = dict[str, Array]()
     for identifier, node in part.weight.inputs:
-        values = np.broadcast_to(evaluate(node, columns, units.segments), len(units.rows))
+        if not len(units.rows):
+            out[identifier] = np.zeros(0)
+            continue
+        values = np.broadcast_to(evaluate(node, variables, units.segments), len(units.rows))
         if not np.isfinite(values).all():
             bad = ~np.isfinite(values)
             where = places_of(part, grouped, units).name_row(int(np.argmax(bad)))
@@ -333,11 +382,22 @@ def _weight_inputs(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
     return out
 
 
-def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: int | None) -> Array:
-    """Weights without parameters; `DataError` if they are negative, all 0 or not finite."""
-    weight, places = part.weight, places_of(part, grouped, units)
-    columns = weight_columns(part, grouped, units)
-    raw = np.broadcast_to(weight.raw(columns, units.segments), len(units.rows))
+def _known_weights(
+    part: MemberPart,
+    grouped: Grouped,
+    units: Members,
+    variables: Mapping[str, Array],
+    fitted: Membership | None,
+) -> tuple[Array, WeightTotal | None]:
+    """Weights without parameters; `DataError` if they are negative, all 0 or not finite.
+
+    Under constraint 2 those of new groups are over the total of the fit.
+    """
+    total = None if fitted is None else fitted.total
+    if not len(units.rows):
+        return np.zeros(0), total
+    weight, places, segments = part.weight, places_of(part, grouped, units), units.segments
+    raw = np.broadcast_to(weight.raw(variables, segments), len(units.rows))
     if weight.constraint != "none" and (raw < 0).any():
         row = int(np.argmax(raw < 0))
         raise DataError(
@@ -345,34 +405,42 @@ def _known_weights(part: MemberPart, grouped: Grouped, units: Members, known: in
             f"the first is in {places.name_row(row)}: {raw[row]:g}. Weights that are normalised "
             "must not be negative: transform the variable, e.g. exp(x)."
         )
-    values = finite_weights(weight, columns, units.segments, places)
-    if not values.any():
+    if total is not None:
+        return _weights_by_total(part, units, variables, places, total), total
+    values = finite_weights(weight, variables, segments, places)
+    if fitted is None and not values.any():
         raise DataError(f"The weight function `{weight.text}` is 0 in every membership.")
-    if known is not None and weight.constraint == "total":  # the fit's own total
-        groups_of_fit = np.count_nonzero(units.present[:known])
-        values = values * groups_of_fit / values[: units.start[known]].sum()
+    if fitted is None and weight.constraint == "total":
+        with np.errstate(all="ignore"):
+            logs = evaluate(weight.expression, variables, segments, log=True)
+            log = float(np.logaddexp.reduce(logs))
+        total = WeightTotal(float(raw.sum()), log, int(units.present.sum()))
+    return values, total
+
+
+def _weights_by_total(
+    part: MemberPart,
+    units: Members,
+    variables: Mapping[str, Array],
+    places: Places,
+    total: WeightTotal,
+) -> Array:
+    """Weights of new groups under constraint 2, on the scale of the fit's.
+
+    Where all raw weights of the fit underflow, logarithms take over.
+    """
+    raw = finite_weights(replace(part.weight, constraint="none"), variables, units.segments, places)
+    with np.errstate(all="ignore"):
+        values = np.asarray(total.groups * raw / total.raw)
+        if not np.isfinite(values).all():
+            logs = evaluate(part.weight.expression, variables, units.segments, log=True)
+            values = np.asarray(total.groups * np.exp(logs - total.log))
     return values
 
 
 def _counted(flags: Array) -> str:
     count = int(flags.sum())
     return f"{count} membership{'s' * (count != 1)}"
-
-
-def fixed_sum(
-    fixed: tuple[FixedTerm, ...], frame: pd.DataFrame, start: Array | None = None
-) -> Array:
-    """(rows,) known sum of `fix()` terms; `start` is the row pointer of a block's groups."""
-    total = np.zeros(len(frame))
-    for item in fixed:
-        columns = encode((item.term,), frame, start=start)
-        if len(columns.labels) != 1:
-            raise FormulaError(
-                f"fix({item.term.label}, {item.value:g}): a categorical predictor has several "
-                "coefficients. Make a 0/1 column for the level that is meant."
-            )
-        total += item.value * columns.values[:, 0]
-    return total
 
 
 def group_sums(values: Array, start: Array) -> Array:

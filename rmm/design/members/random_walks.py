@@ -49,12 +49,50 @@ class Walk:
         return Walk(self.place[rows], self.begin[rows], self.effect[rows], self.previous[rows])
 
 
+@dataclass(frozen=True)
+class LastEffects:
+    """Where the random walks of a fit end, so that they can go on in new groups.
+
+    Attributes
+    ----------
+    effects : int
+        Number of effects of the fit, M.
+    count : (members,) int array
+        Number of memberships of each member.
+    effect : (members,) int array
+        Number of the member's last effect.
+    group : (members,) array
+        Label of the group of its last membership.
+    time : (members,) pandas.Series or None
+        Time of its last membership; None where the order is that of the groups.
+    """
+
+    effects: int
+    count: Array
+    effect: Array
+    group: Array
+    time: pd.Series | None
+
+    def times(self, members: Array) -> pd.Series | None:
+        """Last times of some members."""
+        return None if self.time is None else self.time.iloc[members]
+
+
+def find_last_effects(
+    block: MemberBlock, frame: pd.DataFrame, units: Members, groups: Array, walk: Walk
+) -> LastEffects:
+    """The last effect of each member of a fit; parameters are those of `find_walk`."""
+    count = np.bincount(units.code, minlength=units.count)
+    sequence = np.argsort(walk.place)
+    last = sequence[np.cumsum(count) - 1]
+    name, time = block.autoregressive, None
+    if isinstance(name, str):
+        time = frame[name].iloc[last].reset_index(drop=True)
+    return LastEffects(len(units.code), count, last, groups[units.group[last]], time)
+
+
 def find_walk(
-    block: MemberBlock,
-    frame: pd.DataFrame,
-    units: Members,
-    groups: Array,
-    known: int | None = None,
+    block: MemberBlock, frame: pd.DataFrame, units: Members, groups: Array
 ) -> Walk | None:
     """The walks of a block with `ar =`; None for independent effects.
 
@@ -70,8 +108,6 @@ def find_walk(
         The block's memberships.
     groups : (J,) array
         Labels of the groups.
-    known : int, optional
-        Number of groups of a fit that stand before new ones: what was told then is not told again.
 
     Raises
     ------
@@ -90,8 +126,7 @@ def find_walk(
         time = _time(block.autoregressive, block, frame, units, groups)
     else:
         time = units.group
-        if known is None:
-            _warn_of_text(block, groups)
+        _warn_of_text(block, groups)
     sequence = np.lexsort((time, units.code))
     if len(sequence) == units.count:
         raise DataError(
@@ -99,6 +134,73 @@ def find_walk(
             "connect. Leave it out."
         )
     return _walk(sequence, units.code)
+
+
+def continue_walk(
+    block: MemberBlock, frame: pd.DataFrame, units: Members, groups: Array, last: LastEffects
+) -> Walk:
+    """The walks of a fit's members, and of new ones, in new groups.
+
+    Parameters are those of `find_walk`, and the end of the fit's walks. Members have the codes
+    that they have in the fit, new ones those that follow. Effects are counted on from those of the
+    fit.
+
+    Raises
+    ------
+    DataError
+        If a group is not after all groups of the fit that its members are in, or as `find_walk`.
+    """
+    count = len(last.count)
+    if isinstance(block.autoregressive, str):
+        time = _later_times(block, block.autoregressive, frame, units, groups, last)
+    else:
+        time = units.group
+    sequence = np.lexsort((time, units.code))
+    own = _walk(sequence, units.code)
+    before = np.zeros(units.count, dtype=np.int64)
+    before[:count] = last.count
+    total = before + np.bincount(units.code, minlength=units.count)
+    begin = (np.cumsum(total) - total)[units.code]
+    place = begin + before[units.code] + own.order - 1
+    previous = np.where(own.previous >= 0, own.previous + last.effects, -1)
+    goes_on = np.flatnonzero((own.previous < 0) & (units.code < count))
+    previous[goes_on] = last.effect[units.code[goes_on]]
+    return Walk(place, begin, own.effect + last.effects, previous)
+
+
+def _later_times(
+    block: MemberBlock,
+    name: str,
+    frame: pd.DataFrame,
+    units: Members,
+    groups: Array,
+    last: LastEffects,
+) -> Array:
+    """(M,) ranks of the new groups' times, which must be after those of the fit's members."""
+    met = np.unique(units.code[units.code < len(last.count)])
+    column = frame[name]
+    if len(met):
+        times = last.times(met)
+        assert times is not None
+        column = pd.concat([times, column]).rename(name)
+    ranks = _ranks(name, column)
+    before, time = ranks[: len(met)], ranks[len(met) :]
+    _check_groups(name, time, block, units, groups)
+    known = np.flatnonzero(np.isin(units.code, met))
+    behind = time[known] - before[np.searchsorted(met, units.code[known])]
+    early = known[behind <= 0]
+    if len(early):
+        row = early[0]
+        member = units.code[row]
+        where = "at the time of" if behind[behind <= 0][0] == 0 else "before"
+        raise DataError(
+            f"Member {units.labels[member]} of `{block.member}` is in new group "
+            f"{groups[units.group[row]]} {where} a group of the fit ({last.group[member]}; "
+            f"`{name}`). Effects of ar = are predicted onwards only: "
+            "give groups that come after the member's groups in the fit."
+        )
+    _check_ties(name, time, frame[name], block, units, groups)
+    return time
 
 
 def _walk(sequence: Array, member: Array) -> Walk:
@@ -119,30 +221,38 @@ def _time(
     groups: Array,
 ) -> Array:
     """(M,) ranks of the time column, checked."""
-    column = frame[name]
+    time = _ranks(name, frame[name])
+    _check_groups(name, time, block, units, groups)
+    _check_ties(name, time, frame[name], block, units, groups)
+    return time
+
+
+def _ranks(name: str, column: pd.Series) -> Array:
+    """Ranks of times: of numbers, dates or ordered categories."""
     dated = pd.api.types.is_datetime64_any_dtype(column.dtype) or all(
         isinstance(value, date) for value in column
     )
-    ordered = isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
-    if ordered:
-        time = column.cat.codes.to_numpy().astype(np.int64)
-    elif dated or numeric(column) is not None:
-        time = codes(column)[0]
-    else:
-        raise DataError(
-            f"The time column `{name}` of ar = {name} is neither a number, a date nor an ordered "
-            f"category ({column.iloc[0]!r} in the first row): convert it, so that its order is "
-            "that of time."
-        )
-    varying = first_varying(time, units.group)
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered:
+        return column.cat.codes.to_numpy().astype(np.int64)
+    if dated or numeric(column) is not None:
+        return codes(column)[0]
+    raise DataError(
+        f"The time column `{name}` of ar = {name} is neither a number, a date nor an ordered "
+        f"category ({column.iloc[0]!r} in the first row): convert it, so that its order is "
+        "that of time."
+    )
+
+
+def _check_groups(
+    name: str, time: Array, block: MemberBlock, units: Members, groups: Array
+) -> None:
+    varying = first_varying(time, units.group) if len(time) else None
     if varying is not None:
         raise DataError(
             f"The time column `{name}` of ar = {name} varies within group {groups[varying]} of "
             f"`{block.group}`. A group has one time: the order of the members' effects is that of "
             "their groups."
         )
-    _check_ties(name, time, column, block, units, groups)
-    return time
 
 
 def _check_ties(

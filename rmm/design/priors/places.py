@@ -1,6 +1,6 @@
 """Which coefficient a prior is about, and coefficients that are held at a number.
 
-Names and numbers are those of `summary()`: both are looked up in the recipe's labels, which count
+Names and numbers are those of `summary()`: both are looked up in the design's labels, which count
 the model as written, before any coefficient is held.
 """
 
@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rmm.design.recipe import DesignRecipe
 from rmm.errors import PriorError, SpecificationWarning
 from rmm.families import Parameter
 from rmm.formula.prior_syntax import PriorChoice, PriorStatement
 from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
+
+#: Coefficient vector -> the names of its elements.
+Labels = Mapping[str, tuple[str, ...]]
 
 #: Names of programs for what a summary calls otherwise.
 IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2"}
@@ -37,7 +39,9 @@ class Placed:
     held: Mapping[str, Held]
 
 
-def place_priors(choice: PriorChoice, spec: ModelSpec, recipe: DesignRecipe) -> Placed:
+def place_priors(
+    choice: PriorChoice, spec: ModelSpec, labels: Labels, *, table: bool = True
+) -> Placed:
     """Statements with the labels of `summary()`, and those that hold coefficients apart.
 
     Parameters
@@ -45,7 +49,10 @@ def place_priors(choice: PriorChoice, spec: ModelSpec, recipe: DesignRecipe) -> 
     choice : PriorChoice
     spec : ModelSpec
         The model as written, nothing held.
-    recipe : DesignRecipe
+    labels : mapping
+        Names of the elements of each coefficient vector.
+    table : bool
+        Whether they are those of a table; without one every term counts as one column.
 
     Returns
     -------
@@ -66,32 +73,32 @@ def place_priors(choice: PriorChoice, spec: ModelSpec, recipe: DesignRecipe) -> 
     held: dict[str, dict[str, float]] = {}
     rest: list[PriorStatement] = []
     for statement in choice.statements:
-        labels = _labels_of(statement, known, recipe)
-        element = statement.element if labels is None else _element(statement, labels, recipe)
+        own = _labels_of(statement, known, labels)
+        element = statement.element if own is None else _element(statement, own, table)
         statement = replace(statement, element=element)
-        target, named = statement.target, (element,) if element is not None else labels or ()
+        target, named = statement.target, (element,) if element is not None else own or ()
         if statement.prior.family == "fixed" and target in fixable:
             held.setdefault(target, {}).update(dict.fromkeys(named, statement.prior.values[0]))
             continue
         if element is not None:  # the last statement about a coefficient wins
             held.get(target, {}).pop(element, None)
         rest.append(statement)
-    left = tuple(s for s in rest if not _is_held(s, held, recipe))
+    left = tuple(s for s in rest if not _is_held(s, held, labels))
     return Placed(replace(choice, statements=left), {k: tuple(v.items()) for k, v in held.items()})
 
 
 def _labels_of(
-    statement: PriorStatement, known: Mapping[str, Parameter], recipe: DesignRecipe
+    statement: PriorStatement, known: Mapping[str, Parameter], labels: Labels
 ) -> tuple[str, ...] | None:
     """Labels of the vector that a statement is about; None for a single number."""
     parameter = known.get(statement.target)
     if parameter is None:
         raise PriorError(
             f"`{statement.text}`: the model has no parameter `{statement.target}`. "
-            f"It has: {', '.join(known)}.{_meant(statement.target, known, recipe)}"
+            f"It has: {', '.join(known)}.{_meant(statement.target, known, labels)}"
         )
     if parameter.dims:
-        return recipe.labels[parameter.name]
+        return labels[parameter.name]
     if statement.element is not None:
         raise PriorError(
             f"`{statement.text}`: `{statement.target}` is one number and has no element "
@@ -100,19 +107,17 @@ def _labels_of(
     return None
 
 
-def _meant(target: str, known: Mapping[str, Parameter], recipe: DesignRecipe) -> str:
+def _meant(target: str, known: Mapping[str, Parameter], labels: Labels) -> str:
     """A sentence with what was meant: an element (`x`, `b1`), or a part of a name (`sigma`)."""
     names = [
-        f"{name}[{target}]" for name in known if target in recipe.labels.get(name, ())
+        f"{name}[{target}]" for name in known if target in labels.get(name, ())
     ] or [name for name in known if name.startswith(f"{target}_")]  # fmt: skip
     if target in IN_PROGRAMS:
         names = [IN_PROGRAMS[target]]
     return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""
 
 
-def _element(
-    statement: PriorStatement, labels: tuple[str, ...], recipe: DesignRecipe
-) -> str | None:
+def _element(statement: PriorStatement, labels: tuple[str, ...], table: bool) -> str | None:
     """The label that a statement's brackets name; None where there are no brackets."""
     element = statement.element
     if element is None:
@@ -131,7 +136,7 @@ def _element(
     allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
     raise PriorError(
         f"`{statement.text}`: `{statement.target}` has no element `{element}`. "
-        f"It has: {allowed}.{'' if recipe.table else _WITHOUT_TABLE}"
+        f"It has: {allowed}.{'' if table else _WITHOUT_TABLE}"
     )
 
 
@@ -155,22 +160,23 @@ def _place_before_name(statement: PriorStatement, name: str, numbered: str) -> s
 
 
 def _is_held(
-    statement: PriorStatement, held: Mapping[str, Mapping[str, float]], recipe: DesignRecipe
+    statement: PriorStatement, held: Mapping[str, Mapping[str, float]], labels: Labels
 ) -> bool:
     """Whether everything that a prior is about is held at a number by a later statement."""
-    labels = recipe.labels.get(statement.target, ())
-    named = labels if statement.element is None else (statement.element,)
+    own = labels.get(statement.target, ())
+    named = own if statement.element is None else (statement.element,)
     return bool(named) and set(named) <= set(held.get(statement.target, {}))
 
 
-def hold_coefficients(spec: ModelSpec, recipe: DesignRecipe, held: Mapping[str, Held]) -> ModelSpec:
+def hold_coefficients(spec: ModelSpec, labels: Labels, held: Mapping[str, Held]) -> ModelSpec:
     """The model with coefficients held at numbers; which columns there are does not change.
 
     Parameters
     ----------
     spec : ModelSpec
         The model as written.
-    recipe : DesignRecipe
+    labels : mapping
+        Names of the elements of each coefficient vector.
     held : mapping
         Of `place_priors`.
 
@@ -187,33 +193,29 @@ def hold_coefficients(spec: ModelSpec, recipe: DesignRecipe, held: Mapping[str, 
     if not held:
         return spec
     level2 = held.get("b_l2", ())
-    slopes = {label for label in recipe.labels["b_l2"] if label != INTERCEPT}
+    slopes = {label for label in labels["b_l2"] if label != INTERCEPT}
     return replace(
         spec,
-        intercept=spec.intercept and INTERCEPT not in dict(level2),
-        terms=() if slopes <= set(dict(level2)) else spec.terms,
         held=level2,
-        members=tuple(_hold_members(part, recipe, held) for part in spec.members),
-        nestings=tuple(_hold_nesting(nest, recipe, held) for nest in spec.nestings),
+        all_held=slopes <= set(dict(level2)),
+        members=tuple(_hold_members(part, labels, held) for part in spec.members),
+        nestings=tuple(_hold_nesting(nest, labels, held) for nest in spec.nestings),
     )
 
 
-def _hold_nesting(nest: NestingPart, recipe: DesignRecipe, held: Mapping[str, Held]) -> NestingPart:
+def _hold_nesting(nest: NestingPart, labels: Labels, held: Mapping[str, Held]) -> NestingPart:
     own = held.get(nest.b, ())
-    return replace(nest, held=own, all_held=bool(own) and len(own) == len(recipe.labels[nest.b]))
+    return replace(nest, held=own, all_held=bool(own) and len(own) == len(labels[nest.b]))
 
 
-def _hold_members(part: MemberPart, recipe: DesignRecipe, held: Mapping[str, Held]) -> MemberPart:
+def _hold_members(part: MemberPart, labels: Labels, held: Mapping[str, Held]) -> MemberPart:
     for name, value in held.get(part.b_f, ()):
         raise PriorError(
             f"`{part.b_f}[{name}] = {value:g}`: to hold the number of a feature fixed write it in "
             "the formula, as in softmax(x, 2)."
         )
-    weight = part.weight
-    for name, value in held.get(part.b_w, ()):
-        weight = weight.with_fixed(name, value)
     own = held.get(part.b, ())
-    part = replace(part, block=replace(part.block, weight=weight), held=own)
+    part = replace(part, held_weights=held.get(part.b_w, ()), held=own)
     computed = {f.label for f in part.features_in_program}
     for name, value in own:
         if name in computed:
@@ -222,5 +224,5 @@ def _hold_members(part: MemberPart, recipe: DesignRecipe, held: Mapping[str, Hel
                 "cannot be held fixed where the feature itself is estimated. Give it a narrow "
                 "prior."
             )
-    columns = [label for label in recipe.labels[part.b] if label not in computed]
+    columns = [label for label in labels[part.b] if label not in computed]
     return replace(part, all_held=bool(own) and len(own) == len(columns))

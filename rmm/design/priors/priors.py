@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from rmm.design.priors.prior_scales import MemberScales, PriorScales
 from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
-
-if TYPE_CHECKING:
-    from rmm.design.design import Design
-    from rmm.design.members.memberships import Membership
 
 Array = np.ndarray[Any, Any]
 
@@ -51,15 +48,16 @@ def centred_intercept(choice: PriorChoice) -> bool:
     return choice.base == "weakly_informative" and not own
 
 
-def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
-    """The priors of a model on a data set.
+def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolved:
+    """The priors of a model.
 
     Parameters
     ----------
     choice : PriorChoice
         Of `rmm.design.priors.places.place_priors`: elements are named by label.
     spec : ModelSpec
-    design : Design
+    scales : PriorScales
+        Of a table; forms of priors do not depend on them.
 
     Returns
     -------
@@ -70,14 +68,14 @@ def resolve(choice: PriorChoice, spec: ModelSpec, design: Design) -> Resolved:
     PriorError
         If a parameter cannot have the prior that a statement gives it.
     """
-    base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, design)
+    base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, scales)
     elements = {name: list(priors) for name, priors in base.items()}
     for statement in choice.statements:
-        for parameter, index in _places(statement, spec, design.coords):
+        for parameter, index in _places(statement, spec, scales.labels):
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
-        data=_as_data(spec, elements) | weight_units(spec, design.members),
+        data=_as_data(spec, elements) | weight_units(spec, scales.members),
         elements={name: tuple(priors) for name, priors in elements.items()},
     )
 
@@ -88,21 +86,20 @@ def form(priors: tuple[Prior, ...]) -> tuple[str, ...]:
     return families[:1] if len(set(families)) == 1 else families
 
 
-def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
+def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]]:
     """The default set: scales of the data, and those that the family finds plausible."""
-    location, wide = spec.family.scale(design.outcome)[0], spec.family.widths(design.outcome)
-    if design.offset is not None:
-        location -= float(np.mean(design.offset))
+    wide = spec.family.widths(scales.outcome)
+    location = spec.family.scale(scales.outcome)[0] - scales.offset
     out: dict[str, tuple[Prior, ...]] = {}
     if spec.intercept:
         out["alpha"] = (Prior("normal", (location, wide.intercept)),)
     if spec.terms:
-        out["beta_l2"] = _slopes(wide, design.scale_l2)
-    for part, member in zip(spec.members, design.members, strict=True):
+        out["beta_l2"] = _slopes(wide, scales.level2)
+    for part, member in zip(spec.members, scales.members, strict=True):
         if part.covariates:
-            out[part.b] = _slopes(wide, member.b_scale)
+            out[part.b] = _slopes(wide, member.b)
         if part.estimated:
-            out[part.b_w] = weight_priors(part, member)
+            out[part.b_w] = weight_priors(part, member.weight)
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
         if part.random:
@@ -111,32 +108,33 @@ def weakly_informative(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior
         if part.slopes:
             out[part.sigma_slope] = tuple(
                 Prior("half_normal", (wide.sd / member.spread / float(scale),))
-                for scale in member.slope_scale
+                for scale in member.slopes
             )
-    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+    for nest, sds in zip(spec.nestings, scales.nestings, strict=True):
         if nest.covariates:
-            out[nest.b] = _slopes(wide, nesting.scale)
+            out[nest.b] = _slopes(wide, sds)
         if nest.random:
             out[nest.sigma] = (Prior("half_normal", (wide.sd,)),)
-    own = spec.family.priors(design.outcome)
+    own = spec.family.priors(scales.outcome)
     for parameter in spec.family.parameters:
         out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (wide.sd,))),)
     return out
 
 
-def _feature_priors(part: MemberPart, member: Membership) -> tuple[Prior, ...]:
+def _feature_priors(part: MemberPart, member: MemberScales) -> tuple[Prior, ...]:
     """Of cuts, kappas and exponents, in both named sets; see `rmm.formula.features`."""
-    known = {f.term: f.prior for f in member.features}
-    return tuple(Prior("normal", known.get(term, (0.0, 1.0))) for term in part.parametric_features)
+    return tuple(
+        Prior("normal", member.features.get(term, (0.0, 1.0))) for term in part.parametric_features
+    )
 
 
 def _slopes(wide: Widths, scales: Array) -> tuple[Prior, ...]:
     return tuple(Prior("normal", (0.0, wide.slope / (float(sd) or 1.0))) for sd in scales)
 
 
-def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
+def classic(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]]:
     """R rmm's set: dnorm(0, 0.0001) on coefficients, dscaled.gamma(25, 1) on precisions."""
-    own = spec.family.classic_priors(design.outcome)
+    own = spec.family.classic_priors(scales.outcome)
     out: dict[str, tuple[Prior, ...]] = {}
     for parameter in spec.sampled:
         if parameter.structural:
@@ -146,19 +144,19 @@ def classic(spec: ModelSpec, design: Design) -> dict[str, tuple[Prior, ...]]:
                 else Prior("normal", (0.0, 100.0))
             )
             prior = own.get(parameter.name, prior)
-            out[parameter.name] = (prior,) * _size(parameter, design.coords)
-    for part, member in zip(spec.members, design.members, strict=True):
+            out[parameter.name] = (prior,) * _size(parameter, scales.labels)
+    for part, member in zip(spec.members, scales.members, strict=True):
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
     return out
 
 
-def _size(parameter: Parameter, coords: Mapping[str, Array]) -> int:
+def _size(parameter: Parameter, coords: Mapping[str, Sequence[Any] | Array]) -> int:
     return len(coords[parameter.dims[0]]) if parameter.dims else 1
 
 
 def _places(
-    statement: PriorStatement, spec: ModelSpec, coords: Mapping[str, Array]
+    statement: PriorStatement, spec: ModelSpec, coords: Mapping[str, Sequence[Any] | Array]
 ) -> list[tuple[str, int]]:
     """Sampled parameters and elements that a statement is about; see `rmm.design.priors.places`."""
     parameter = next(p for p in spec.parameters if p.name == statement.target)

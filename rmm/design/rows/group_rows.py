@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from rmm.design.rows.units import Members, Units, find_members
+from rmm.design.rows.units import IdCodes, Members, Units, find_members
 from rmm.errors import DataError, FormulaError, SpecificationWarning
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
@@ -53,7 +54,7 @@ class Grouped:
         """(J,) first row of each group: group-level columns are read there."""
         return self.start[:-1]
 
-    @property
+    @cached_property
     def group_frame(self) -> pd.DataFrame:
         """(J, ...) one row per group."""
         return self.frame.iloc[self.first]
@@ -81,11 +82,12 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     _check_units(formula)
     used = columns_of(formula)
     check_rows(formula, frame, used)
-    grouped = arrange(oriented(formula, frame), frame, used)
+    ids = IdCodes(frame)
+    grouped = arrange(oriented(formula, ids), frame, used, ids)
     _warn_of_repeated_rows(formula, grouped.frame, used)
     _check_outcomes(grouped)
-    for block in formula.nestings:
-        _check_nesting(block, grouped.frame)
+    for block, units in zip(formula.nestings, grouped.nestings, strict=True):
+        _check_nesting(block, units, grouped)
     if grouped.groups.count < 2:
         raise DataError(
             f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
@@ -102,7 +104,9 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     return grouped
 
 
-def arrange(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Grouped:
+def arrange(
+    formula: Formula, frame: pd.DataFrame, used: tuple[str, ...], ids: IdCodes | None = None
+) -> Grouped:
     """A table in canonical order, checked within groups and units.
 
     Parameters
@@ -113,18 +117,26 @@ def arrange(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> Gro
         Complete in the columns `used`; see `check_rows`.
     used : tuple of str
         The formula's columns; new data may lack the outcome's.
+    ids : IdCodes, optional
+        Of the table, where some ids are coded already.
     """
-    frame = _sorted(formula, frame, used)
-    groups = _groups(formula, frame)
+    ids = IdCodes(frame) if ids is None else ids
+    ids = ids.in_order(_order(formula, ids, used))
+    frame, groups = ids.frame, _groups(formula, ids)
     start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
     _check_constant(formula, frame, groups)
     kinds = len(set(formula.kinds))
-    members = tuple(find_members(block, frame, groups, kinds) for block in formula.members)
+    members = tuple(find_members(block, ids, groups, kinds) for block in formula.members)
     _check_sizes(formula, frame, groups, members)
-    first = frame.iloc[start[:-1]]
-    nestings = tuple(Units(*codes(first[block.unit])) for block in formula.nestings)
-    strata = None if formula.strata is None else Units(*codes(first[formula.strata]))
+    nestings = tuple(_by_group(ids, block.unit, start) for block in formula.nestings)
+    strata = None if formula.strata is None else _by_group(ids, formula.strata, start)
     return Grouped(formula, frame, groups, start, members, nestings, strata)
+
+
+def _by_group(ids: IdCodes, name: str, start: Array) -> Units:
+    """Units of a column that is constant within groups."""
+    code, labels = ids.codes(name)
+    return Units(code[start[:-1]], labels)
 
 
 def check_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
@@ -173,9 +185,9 @@ def _outcome_columns(formula: Formula) -> list[str]:
     return [c for part in formula.outcome.parts for c in leaf_columns(part.expression)]
 
 
-def oriented(formula: Formula, frame: pd.DataFrame) -> Formula:
+def oriented(formula: Formula, ids: IdCodes) -> Formula:
     """The formula with `id(group, member)` swapped: the outcome is constant within the group."""
-    blocks = tuple(_oriented_block(block, formula, frame) for block in formula.members)
+    blocks = tuple(_oriented_block(block, formula, ids) for block in formula.members)
     if len({block.group for block in blocks}) > 1:
         named = ", ".join(f"`{g}`" for g in dict.fromkeys(b.group for b in blocks))
         raise FormulaError(
@@ -188,7 +200,7 @@ def oriented(formula: Formula, frame: pd.DataFrame) -> Formula:
     return replace(formula, members=blocks)
 
 
-def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -> MemberBlock:
+def _oriented_block(block: MemberBlock, formula: Formula, ids: IdCodes) -> MemberBlock:
     if block.member == block.group:
         raise FormulaError(
             f"Member and group id are the same column, `{block.member}`.",
@@ -197,12 +209,12 @@ def _oriented_block(block: MemberBlock, formula: Formula, frame: pd.DataFrame) -
             2,
             hint="Write id(member, group).",
         )
+    (group, labels), (member, _), frame = ids.codes(block.group), ids.codes(block.member), ids.frame
     if formula.kinds:
-        frame = frame[frame[[block.member, block.group]].notna().all(axis=1)]
-        if len(frame) == 0:
+        given = (group >= 0) & (member >= 0)
+        if not given.any():
             return block
-    group, labels = codes(frame[block.group])
-    member, _ = codes(frame[block.member])
+        group, member, frame = group[given], member[given], frame[given]
     outcomes = _outcome_columns(formula)
     bad = {c: first_varying(frame[c].to_numpy(), group) for c in outcomes}
     if all(first is None for first in bad.values()):
@@ -282,11 +294,23 @@ def _check_units(formula: Formula) -> None:
         )
 
 
-def _sorted(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> pd.DataFrame:
-    first = [c for block in formula.members for c in (block.group, block.member)]
-    keys = dict.fromkeys([*first[:1], *first[1:], *used])
-    order = np.lexsort([_ranks(frame[c]) for c in reversed(list(keys))])
-    return frame.iloc[order]
+def _order(formula: Formula, ids: IdCodes, used: tuple[str, ...]) -> Array:
+    """Canonical order: by group, then member; by all columns where these are the same."""
+    named = list(dict.fromkeys(c for block in formula.members for c in (block.group, block.member)))
+    keys = [_missing_last(ids.codes(name)[0]) for name in named]
+    order = np.lexsort(keys[::-1]) if keys else np.arange(len(ids.frame))
+    same = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for key in keys:
+        same &= np.diff(key[order]) == 0
+    if not same.any():
+        return order
+    rest = [c for c in dict.fromkeys(used) if c not in named]
+    keys += [_ranks(ids.frame[c]) for c in rest]
+    return np.lexsort(keys[::-1]) if keys else order
+
+
+def _missing_last(code: Array) -> Array:
+    return np.where(code < 0, len(code), code)
 
 
 def _ranks(column: pd.Series) -> Array:
@@ -302,9 +326,10 @@ def _ranks(column: pd.Series) -> Array:
     return ranks
 
 
-def _groups(formula: Formula, frame: pd.DataFrame) -> Units:
+def _groups(formula: Formula, ids: IdCodes) -> Units:
     if formula.members:
-        return Units(*codes(frame[formula.members[0].group]))
+        return Units(*ids.codes(formula.members[0].group))
+    frame = ids.frame
     return Units(np.arange(len(frame)), frame.index.to_numpy().astype(object))
 
 
@@ -351,8 +376,8 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
             )
 
 
-def _check_nesting(block: NestingBlock, frame: pd.DataFrame) -> None:
-    unit, (code, labels) = block.unit, codes(frame[block.unit])
+def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
+    frame, code, labels = grouped.frame, units.code[grouped.groups.code], units.labels
     terms = [*(block.terms or ()), *(f.term for f in block.fixed)]
     columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
     if block.label_column is not None:
@@ -362,7 +387,7 @@ def _check_nesting(block: NestingBlock, frame: pd.DataFrame) -> None:
         if bad is not None:
             raise DataError(
                 f"Column `{column}` belongs to hm() but varies within nesting unit "
-                f"{labels[bad]} of `{unit}`."
+                f"{labels[bad]} of `{block.unit}`."
             )
 
 

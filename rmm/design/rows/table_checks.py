@@ -53,16 +53,16 @@ def check_table(
         such as NA are labels, categories have nearly as many levels as there are units, or a
         table is wide.
     """
-    formula = grouped.formula
-    categories = [c for c, _ in _categories(grouped)]
+    formula, categories = grouped.formula, _categories(grouped)
     ids = set(id_columns(formula))
-    for name in sorted({*ids, *categories}):
-        _warn_of_labels(table[name], from_text)
+    for name in sorted({*ids, *(c for c, _ in categories)}):
+        texts = _texts(table[name])
+        _warn_of_labels(table[name], texts, from_text)
         if in_memory:
-            _warn_of_written_missing(table[name], {"None"} if name in ids else set())
-    for name in sorted(id_columns(formula)):
+            _warn_of_written_missing(table[name], texts, {"None"} if name in ids else set())
+    for name in sorted(ids):
         _warn_of_decimals(table[name])
-    for name, units in _categories(grouped):
+    for name, units in categories:
         _warn_of_many_levels(name, table[name].nunique(), units)
     wide = False
     for block, members in zip(formula.members, grouped.members, strict=True):
@@ -72,11 +72,12 @@ def check_table(
 
 
 def _texts(column: pd.Series) -> list[str]:
-    return [str(v) for v in column.dropna().astype(object).unique() if isinstance(v, str)]
+    if column.dtype.kind in "biuf":
+        return []
+    return [str(v) for v in column.unique() if isinstance(v, str)]
 
 
-def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
-    texts = _texts(column)
+def _warn_of_labels(column: pd.Series, texts: list[str], from_text: bool) -> None:
     pair = look_alike(texts)
     if pair is not None:
         one, other = (_shown(text) for text in pair)
@@ -87,8 +88,9 @@ def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
             SpecificationWarning,
             stacklevel=3,
         )
-    empty = int(column.isin([text for text in texts if not text.strip()]).sum())
-    if empty:
+    blank = [text for text in texts if not text.strip()]
+    if blank:
+        empty = int(column.isin(blank).sum())
         warnings.warn(
             f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which "
             "is a label like any other. If it means a missing value, make it one: "
@@ -108,9 +110,9 @@ def _warn_of_labels(column: pd.Series, from_text: bool) -> None:
         )
 
 
-def _warn_of_written_missing(column: pd.Series, more: set[str]) -> None:
+def _warn_of_written_missing(column: pd.Series, texts: list[str], more: set[str]) -> None:
     """Texts that missing values become: empty slots would be one member of many groups."""
-    found = [text for text in _texts(column) if text in {*_WRITTEN_MISSING, *more}]
+    found = [text for text in texts if text in {*_WRITTEN_MISSING, *more}]
     if found:
         count = int(column.isin(found).sum())
         warnings.warn(

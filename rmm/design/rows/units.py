@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,44 @@ class Units:
     def count(self) -> int:
         """Number of units."""
         return len(self.labels)
+
+    @cached_property
+    def first(self) -> Array:
+        """Place of the first row or group of each unit that has one, in order of the codes."""
+        return np.unique(self.code, return_index=True)[1]
+
+
+@dataclass(frozen=True)
+class IdCodes:
+    """Codes of the ids in a table, each column coded once.
+
+    Attributes
+    ----------
+    frame : (M, ...) frame
+    coded : dict
+        Column -> its codes and labels, filled as they are asked for.
+    """
+
+    frame: pd.DataFrame
+    coded: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+
+    def codes(self, name: str) -> tuple[Array, Array]:
+        """(M,) codes, -1 where the id is missing, and labels, sorted."""
+        if name not in self.coded:
+            column = self.frame[name]
+            given = column.notna().to_numpy()
+            if given.all():
+                self.coded[name] = codes(column)
+            else:
+                code = np.full(len(column), -1, dtype=np.int64)
+                code[given], labels = codes(column[given])
+                self.coded[name] = code, labels
+        return self.coded[name]
+
+    def in_order(self, order: Array) -> IdCodes:
+        """The codes of the table with its rows in another order."""
+        coded = {name: (code[order], labels) for name, (code, labels) in self.coded.items()}
+        return IdCodes(self.frame.iloc[order], coded)
 
 
 @dataclass(frozen=True)
@@ -54,7 +93,7 @@ class Members(Units):
     group: Array
     start: Array
 
-    @property
+    @cached_property
     def present(self) -> Array:
         """(J,) whether each group has a member of this kind."""
         return np.diff(self.start) > 0
@@ -64,12 +103,12 @@ class Members(Units):
         """Whether every group has one."""
         return bool(self.present.all())
 
-    @property
+    @cached_property
     def segments(self) -> Array:
         """(G+1,) row pointer of the G groups that have a member of this kind."""
         return np.unique(self.start)
 
-    @property
+    @cached_property
     def size(self) -> Array:
         """(R,) `n`: number of members of this kind in the group of each membership."""
         return np.diff(self.start)[self.group].astype(float)
@@ -80,13 +119,14 @@ class Members(Units):
         return frame if whole else frame.iloc[self.rows]
 
 
-def find_members(block: MemberBlock, frame: pd.DataFrame, groups: Units, kinds: int) -> Members:
+def find_members(block: MemberBlock, ids: IdCodes, groups: Units, kinds: int) -> Members:
     """The members of a block: its rows are those where its member id is not missing.
 
     Parameters
     ----------
     block : MemberBlock
-    frame : (M, ...) frame in canonical order
+    ids : IdCodes
+        Of a table in canonical order.
     groups : Units
     kinds : int
         Number of kinds of members in the formula, for the error message.
@@ -96,9 +136,9 @@ def find_members(block: MemberBlock, frame: pd.DataFrame, groups: Units, kinds: 
     DataError
         If a member is twice in one group.
     """
-    rows = np.flatnonzero(frame[block.member].notna().to_numpy())
-    code, labels = codes(frame[block.member].iloc[rows])
-    group = groups.code[rows]
+    every, labels = ids.codes(block.member)
+    rows = np.flatnonzero(every >= 0)
+    code, group = every[rows], groups.code[rows]
     order = np.lexsort((code, group))
     members = Members(
         code=code[order],

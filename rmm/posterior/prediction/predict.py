@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from rmm.backends.base import Run
 from rmm.design.members.memberships import Membership
+from rmm.design.members.random_walks import Walk
 from rmm.design.prepare import Model
 from rmm.errors import BackendError
 from rmm.model.spec import MemberPart
@@ -56,10 +58,14 @@ def predict(
     _choice("effects", effects, EFFECTS)
     new = None if newdata is None else lay_out(model, newdata)
     layout = layout_of(model) if new is None else new.layout
-    draws = _with_effects(model, flat_draws(run, model), layout, new, effects, seed)
+    draws = flat_draws(run, model)
+    if new is None:
+        draws = _of_fit(model, draws, effects)
+    else:
+        layout, draws = _of_new(model, draws, new, effects, seed)
     if new is not None and kind == "outcome" and model.spec.family.baseline is not None:
-        values = _with_baseline(model, layout, draws, _with_effects(
-            model, flat_draws(run, model), layout_of(model), None, "all", seed), seed)  # fmt: skip
+        fitted = _of_fit(model, flat_draws(run, model), "all")
+        values = _with_baseline(model, layout, draws, fitted, seed)
     else:
         values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed))
     labels = layout.design.coords["group"]
@@ -72,7 +78,7 @@ def predict(
 def log_likelihood(model: Model, run: Run) -> Array:
     """Pointwise log likelihood, (S, units); units are groups, or strata."""
     family, outcome, layout = model.spec.family, model.design.outcome, layout_of(model)
-    draws = _with_effects(model, flat_draws(run, model), layout, None, "all", 0)
+    draws = _of_fit(model, flat_draws(run, model), "all")
     return _of_chunks(
         model, layout, draws, lambda eta, own: family.log_likelihood(eta, own, outcome)
     )
@@ -131,105 +137,121 @@ def _with_baseline(model: Model, layout: Layout, draws: Draws, fitted: Draws, se
 # ---- effects of known and new units ----------------------------------------------------------
 
 
-def _with_effects(
-    model: Model,
-    draws: dict[str, Array],
-    layout: Layout,
-    new: NewGroups | None,
-    effects: str,
-    seed: int,
-) -> dict[str, Array]:
-    """The draws with effects long enough for new units, or without effects."""
-    out = dict(draws)
-    spec, design = model.spec, layout.design
-    nothing: tuple[Array, ...] = ()
-    new_members = nothing if new is None else new.new_members
-    new_units = nothing if new is None else new.new_units
-    for i, part in enumerate(spec.members):
-        fresh = new_members[i] if new_members else np.zeros(0)
-        code, count = design.members[i].member, model.design.members[i].n_members
-        if part.walk:
-            out.update(_walked(out, part, design.members[i], layout, i, effects, seed))
-        elif part.random:
-            out.update(_effect(out, part.u, part.sigma, code, count, fresh, effects, seed))
-        if part.slopes:
-            slopes = (part.u_slope, part.sigma_slope)
-            out.update(_effect(out, *slopes, code, count, fresh, effects, seed))
-    for i, nest in enumerate(spec.nestings):
-        if nest.random:
-            fresh = new_units[i] if new_units else np.zeros(0)
-            code, count = design.nestings[i].unit, model.design.nestings[i].n_units
-            out.update(_effect(out, nest.u, nest.sigma, code, count, fresh, effects, seed))
+def _of_fit(model: Model, draws: dict[str, Array], effects: str) -> dict[str, Array]:
+    """The draws for the groups of the fit: with all effects, which must be there, or without."""
+    names = [p.name for p in model.spec.parameters if p.role == "effect"]
     if effects == "none":
-        names = {p.name for p in spec.parameters if p.role == "effect"}
-        out = {name: values for name, values in out.items() if name not in names}
-    return out
+        return {name: values for name, values in draws.items() if name not in names}
+    for name in names:
+        need(draws, name, "a prediction for units of the fit")
+    return draws
+
+
+def _of_new(
+    model: Model, draws: dict[str, Array], new: NewGroups, effects: str, seed: int
+) -> tuple[Layout, dict[str, Array]]:
+    """New groups, and draws with the effects of their members and nesting units alone.
+
+    Units are numbered among themselves, so that nothing has the length of the fit's table.
+    """
+    spec, design = model.spec, new.layout.design
+    names = {p.name for p in spec.parameters if p.role == "effect"}
+    out = {name: values for name, values in draws.items() if name not in names}
+    if effects == "none":
+        return new.layout, out
+    members, nestings = [], []
+    for i, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
+        units = _Present.of(member.member, model.design.members[i].n_members, new.new_members[i])
+        if part.walk:
+            labels = new.layout.grouped.members[i].labels[member.member]
+            out[part.u] = _walked(draws, part, member, labels, effects, seed)
+            member = replace(member, walk=_counted_from_0(member))
+        elif part.random:
+            out |= _effect(draws, part.u, part.sigma, units, effects, seed)
+        if part.slopes:
+            out |= _effect(draws, part.u_slope, part.sigma_slope, units, effects, seed)
+        members.append(replace(member, member=units.code))
+    for i, (nest, nesting) in enumerate(zip(spec.nestings, design.nestings, strict=True)):
+        units = _Present.of(nesting.unit, model.design.nestings[i].n_units, new.new_units[i])
+        if nest.random:
+            out |= _effect(draws, nest.u, nest.sigma, units, effects, seed)
+        nestings.append(replace(nesting, unit=units.code))
+    design = replace(design, members=tuple(members), nestings=tuple(nestings))
+    return replace(new.layout, design=design), out
+
+
+@dataclass(frozen=True)
+class _Present:
+    """The units of one kind that new groups have: those of the fit first, then new ones.
+
+    Attributes
+    ----------
+    code : int array
+        Number of the unit of each membership or group, among these units.
+    known : int array
+        Numbers that the units of the fit have there.
+    fresh : array
+        Labels of the new units.
+    """
+
+    code: Array
+    known: Array
+    fresh: Array
+
+    @staticmethod
+    def of(code: Array, count: int, fresh: Array) -> _Present:
+        """Of the codes of a layout, for a fit with `count` units; `fresh` come after them."""
+        present, own = np.unique(code, return_inverse=True)
+        return _Present(own.reshape(-1), present[present < count], fresh)
 
 
 def _effect(
-    draws: Draws,
-    name: str,
-    sigma: str,
-    code: Array,
-    count: int,
-    fresh: Array,
-    effects: str,
-    seed: int,
+    draws: Draws, name: str, sigma: str, units: _Present, effects: str, seed: int
 ) -> dict[str, Array]:
-    """Effects of `count` known units and those of the new ones, (S, count + len(fresh)).
-
-    Slopes are (S, units, covariates).
-    """
-    if effects == "none":
-        return {}
-    known = draws.get(name)
-    if (code < count).any():
-        known = need(draws, name, "a prediction for units of the fit")
-    if known is None:  # new units alone: their distribution is enough
+    """Effects of the units that new groups have, (S, units); slopes are (S, units, covariates)."""
+    if len(units.known):
+        known = need(draws, name, "a prediction for units of the fit")[:, units.known]
+    elif len(units.fresh):  # new units alone: their distribution is enough
         sds = need(draws, sigma, "an effect of a new unit")
-        known = np.zeros((count_draws(draws), count, *sds.shape[1:]))
-    if not len(fresh):
+        known = np.zeros((count_draws(draws), 0, *sds.shape[1:]))
+    else:  # groups without a member of this kind
+        return {}
+    if not len(units.fresh):
         return {name: known}
-    rest = np.zeros((len(known), len(fresh), *known.shape[2:]))
+    rest = np.zeros((len(known), len(units.fresh), *known.shape[2:]))
     if effects == "all":
         sd = need(draws, sigma, "an effect of a new unit")
-        for i, label in enumerate(fresh):
+        for i, label in enumerate(units.fresh):
             rest[:, i] = sd * _stream(seed, name, label).standard_normal(sd.shape)
     return {name: np.hstack([known, rest])}
 
 
 def _walked(
-    draws: Draws,
-    part: MemberPart,
-    member: Membership,
-    layout: Layout,
-    index: int,
-    effects: str,
-    seed: int,
-) -> dict[str, Array]:
-    """Effects of memberships, those of new groups too: each is a step from the one before.
+    draws: Draws, part: MemberPart, member: Membership, labels: Array, effects: str, seed: int
+) -> Array:
+    """(S, M) effects of the memberships of new groups: each is a step from the one before.
 
     With ``effects="known"`` the expected steps are taken, 0.
     """
     assert member.walk is not None
-    if effects == "none":
-        return {}
-    known = need(draws, part.u, "a prediction with autoregressive effects")
-    new = np.flatnonzero(member.walk.effect >= known.shape[1])
-    if not len(new):
-        return {part.u: known}
+    walk, known = member.walk, need(draws, part.u, "a prediction with autoregressive effects")
+    count = known.shape[1]
     sd = need(draws, part.sigma, "the next step of a member's effect")
-    units = layout.grouped.members[index]
-    added = int(member.walk.effect.max()) + 1 - known.shape[1]
-    out = np.hstack([known, np.zeros((len(known), added))])
-    for row in new[np.argsort(member.walk.place[new])]:
-        previous, order = member.walk.previous[row], member.walk.order[row]
-        value = out[:, previous] if previous >= 0 else np.zeros(len(known))
+    out = np.zeros((len(known), len(labels)))
+    for row in np.argsort(walk.place):
+        previous, order = walk.previous[row], walk.order[row]
+        if previous >= 0:
+            out[:, row] = known[:, previous] if previous < count else out[:, previous - count]
         if effects == "all":
-            label = f"{units.labels[units.code[row]]}, {order}"
-            value = value + sd * _stream(seed, part.u, label).standard_normal(len(known))
-        out[:, member.walk.effect[row]] = value
-    return {part.u: out}
+            stream = _stream(seed, part.u, f"{labels[row]}, {order}")
+            out[:, row] += sd * stream.standard_normal(len(known))
+    return out
+
+
+def _counted_from_0(member: Membership) -> Walk:
+    """The walks of new groups, whose effects are numbered from 0."""
+    assert member.walk is not None
+    return replace(member.walk, effect=np.arange(len(member.member)))
 
 
 def _stream(seed: int, name: str, label: Any) -> np.random.Generator:
