@@ -343,7 +343,7 @@ def test_an_exception_from_progress_ends_the_workers(no_workers: None) -> None:
 
 SCRIPT = f"""
 import sys
-from rmm.backends import jags
+from rmm.backends.jags import run as jags
 from rmm.backends.base import Settings
 settings = Settings(chains=2, warmup=10, draws=10**9, monitor=("mu",), cores=2)
 try:

@@ -105,13 +105,14 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
                 f"{path} was made with {words}:\n"
                 + "".join(f"  {line}\n" for line in _lines(key, found, wanted, study.file))
                 + "  allowed: the same, or a new name of the method or study; or "
-                f"delete {path.parent} to fit it again."
+                f"delete {_made_of(path)} to fit it again."
             )
     missing = set(_variances(study)) - set(json.loads(found.get("variances", "[]")))
     if missing:
         raise StudyError(
             f"{path} has no {', '.join(sorted(missing))}: {study.file} did not have this estimand "
-            f"when it was made.\n  Delete {path.parent} to fit it again, or leave the estimand out."
+            f"when it was made.\n  Delete {_made_of(path)} to fit it again, or leave the "
+            "estimand out."
         )
 
 
@@ -158,3 +159,8 @@ def differences(there: Any, here: Any, file: str, key: str = "") -> Iterator[str
 
 def _shown(value: Any) -> str:
     return "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _made_of(path: Path) -> str:
+    """The batches of a method, and the table of all batches, without which they are missed."""
+    return f"{path.parent} and {path.parents[3] / 'estimates.parquet'}"
