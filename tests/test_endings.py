@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ from rmm.study.joblog import logged
 from rmm.study.tasks import Task
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGINT]
+
+
+@pytest.fixture(autouse=True)
+def not_ignored() -> Iterator[None]:
+    """`nohup`, and shells that start us in the background, let us ignore some of them."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def made_into(kind: type[Exception], number: int) -> None:
