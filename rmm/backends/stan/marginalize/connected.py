@@ -17,7 +17,7 @@ from rmm.tables.read import Array
 
 @dataclass(frozen=True)
 class SharedMembers:
-    """The members of a block who are in several groups, numbered anew; see `Membership`.
+    """The members of a block who are in several groups, numbered again; see `Membership`.
 
     Attributes
     ----------
