@@ -62,16 +62,16 @@ def test_no_fit_that_a_signal_broke_off_is_a_failed_fit(
         made_into(kind, signal.SIGTERM)
 
     monkeypatch.setattr(fitting, "_fit_of", lambda _: broken_off)
-    with pytest.raises(SystemExit, match="^143$"), ended_by_signals():
+    with pytest.raises(SystemExit, match=r"^143$"), ended_by_signals():
         fitting.fit_task(task)
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """After a job its handlers are gone, and later errors are errors."""
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(SystemExit, match="^143$"), logged(tmp_path / "log"):
+    with pytest.raises(SystemExit, match=r"^143$"), logged(tmp_path / "log"):
         os.kill(os.getpid(), signal.SIGTERM)
     assert [signal.getsignal(number) for number in SIGNALS] == before
     leave_if_ended()
-    with pytest.raises(ImportError, match="^a later error$"), ended_by_signals():
+    with pytest.raises(ImportError, match=r"^a later error$"), ended_by_signals():
         raise ImportError("a later error")
