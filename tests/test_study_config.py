@@ -326,6 +326,26 @@ def test_a_mistake_of_all_scenarios_comes_once(tmp_path: Path) -> None:
     assert str(caught.value).count("found:") == 1
 
 
+def test_mistakes_of_scenarios_and_of_methods_come_together(tmp_path: Path) -> None:
+    """Without a valid scenario methods are checked as far as they can be."""
+    edits = [("vary/overlap/path", "membership.overlpa"), ("methods/1/backend", "jgs"),
+             ("estimands/0/parameter", "b_l1[y]")]  # fmt: skip
+    with pytest.raises(StudyError, match=r"study\.yaml: 2 mistakes\n") as caught:
+        load_study(write(tmp_path, changed(*edits)))
+    assert "vary.overlap.path" in str(caught.value)
+    assert "did you mean 'jags'" in str(caught.value)
+
+
+def test_a_wrong_estimand_is_found_before_its_closed_form(tmp_path: Path) -> None:
+    reference = [
+        {"closed_form": "disaggregation_rejection", "method": "agg", "parameter": "b_l1[y]"}
+    ]
+    edits = [("estimands/0/parameter", "b_l1[y]"), ("reference", reference)]
+    with pytest.raises(StudyError, match=r"estimands\[0\]\.parameter") as caught:
+        load_study(write(tmp_path, changed(*edits)))
+    assert "reference" not in str(caught.value)
+
+
 def test_missing_data_file(tmp_path: Path) -> None:
     empirical = {"kind": "empirical", "file": "data/none.parquet"}
     message = (

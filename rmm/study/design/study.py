@@ -212,15 +212,16 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     names = [one["name"] for one in config["methods"]]
     baseline = config.get("baseline", names[0])
     _check_names(config, names, baseline, file_errors)
-    # What follows depends on scenarios and methods: with some missing it would mislead.
+    # What follows depends on what was checked so far: with some of it missing it would mislead.
     file_errors.raise_found()
     estimands = _estimands(config, scenarios, methods, file_errors)
-    check_references(config, scenarios, methods, estimands, file_errors)
     stopping, power = None, None
     with file_errors.collecting():
         stopping = read_stopping(config, estimands, names, file_errors)
     with file_errors.collecting():
         power = read_power(config, estimands, names, file_errors)
+    file_errors.raise_found()
+    check_references(config, scenarios, methods, estimands, file_errors)
     file_errors.raise_found()
     if size not in SIZES:
         raise file_errors.name("size", "size", size, SIZES)
