@@ -70,10 +70,17 @@ def compare(family: str, name: str, draws: int) -> list[dict[str, Any]]:
         used = trusted if len(trusted) > 1 else laplace
         ours = np.concatenate([_statistics(_parameters(f)[label].reshape(1, -1)) for f in used])
         rows.append(
-            {"family": family, "model": name.removesuffix("_stan"), "parameter": label,
-             **_differences(ours, theirs), "stan_ess": whole.loc[label, "ess_tail"],
-             "stan_converged": stan.converged, "trusted": len(trusted), "max_k": k.max()}
-        )  # fmt: skip
+            {
+                "family": family,
+                "model": name.removesuffix("_stan"),
+                "parameter": label,
+                **_differences(ours, theirs),
+                "stan_ess": whole.loc[label, "ess_tail"],
+                "stan_converged": stan.converged,
+                "trusted": len(trusted),
+                "max_k": k.max(),
+            }
+        )
     return rows
 
 

@@ -118,12 +118,18 @@ def data(family: str, weights: str, table: pd.DataFrame) -> dict[str, Any]:
     size = table.groupby("gid").size().to_numpy()
     last = np.cumsum(size)
     out: dict[str, Any] = {
-        "n.l1": len(table), "n.l2": len(groups), "n": table["n"].to_numpy(float),
-        "l1id": pd.factorize(table["pid"])[0] + 1, "n.ul1": table["pid"].nunique(),
-        "l3id": pd.factorize(groups["cid"])[0] + 1, "n.l3": groups["cid"].nunique(),
-        "l1i1": last - size + 1, "l1i2": last,
-        "X.l1": table["finance"].to_numpy(float), "X.l2": groups["majority"].to_numpy(float),
-    }  # fmt: skip
+        "n.l1": len(table),
+        "n.l2": len(groups),
+        "n": table["n"].to_numpy(float),
+        "l1id": pd.factorize(table["pid"])[0] + 1,
+        "n.ul1": table["pid"].nunique(),
+        "l3id": pd.factorize(groups["cid"])[0] + 1,
+        "n.l3": groups["cid"].nunique(),
+        "l1i1": last - size + 1,
+        "l1i2": last,
+        "X.l1": table["finance"].to_numpy(float),
+        "X.l2": groups["majority"].to_numpy(float),
+    }
     if family == "condlogit":
         del out["l3id"], out["n.l3"]
     if weights == "estimated":
@@ -159,9 +165,10 @@ def initial(family: str, weights: str, table: pd.DataFrame, chain: int) -> dict[
     """Starting values of one chain, near the data and apart from those of the other chains."""
     rng = np.random.default_rng(chain)
     out: dict[str, Any] = {
-        "b.l1": rng.normal(0, 0.2), "b.l2": rng.normal(0, 0.2),
+        "b.l1": rng.normal(0, 0.2),
+        "b.l2": rng.normal(0, 0.2),
         "tau.l1": rng.uniform(1, 6),
-    }  # fmt: skip
+    }
     if family != "condlogit":
         out["tau.l3"] = rng.uniform(1, 6)
     groups = table.drop_duplicates("gid")

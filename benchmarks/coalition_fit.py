@@ -36,8 +36,16 @@ def one(path: str, backend: str, weights: str) -> None:
     priors = ["rmm", "b_w ~ normal(0, 1)"] if weights == "estimated" else "rmm"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = rmm.fit(formula, table, backend=backend, priors=priors, seed=1, warmup=500,
-                      draws=1000, progress=False)  # fmt: skip
+        fit = rmm.fit(
+            formula,
+            table,
+            backend=backend,
+            priors=priors,
+            seed=1,
+            warmup=500,
+            draws=1000,
+            progress=False,
+        )
     from rmm.backends.jags import worker_pool as jags_pool
 
     jags_pool.shutdown()  # memory of children is known once they have ended

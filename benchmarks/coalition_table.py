@@ -63,11 +63,21 @@ def simulated(governments: int, seed: int = 1) -> pd.DataFrame:
         limit = rng.uniform(60, 1800)
         rows.append(
             pd.DataFrame(
-                {"gid": gid, "cid": cid, "pid": cid * parties + pid, "n": n, "finance": finance,
-                 "pseat": seats, "majority": majority, "dur_wkb": min(days, np.ceil(limit)),
-                 "event_wkb": int(days <= limit), "choice": gid // CHOICES, "gid_formed": formed}
+                {
+                    "gid": gid,
+                    "cid": cid,
+                    "pid": cid * parties + pid,
+                    "n": n,
+                    "finance": finance,
+                    "pseat": seats,
+                    "majority": majority,
+                    "dur_wkb": min(days, np.ceil(limit)),
+                    "event_wkb": int(days <= limit),
+                    "choice": gid // CHOICES,
+                    "gid_formed": formed,
+                }
             )
-        )  # fmt: skip
+        )
     table = pd.concat(rows, ignore_index=True)
     chosen = table.groupby("choice")["gid_formed"].transform("last")
     return table.assign(formed=(table["gid"] == chosen).astype(int)).drop(columns="gid_formed")

@@ -33,8 +33,10 @@ def main() -> None:
         data, table = coalition_table.read(family=family)
         for backend in given.backends.split(","):
             for seed in map(int, given.seeds.split(",")):
-                print(f"{family:10}{data:10}{backend:8}{line(family, backend, seed, table)}",
-                      flush=True)  # fmt: skip
+                print(
+                    f"{family:10}{data:10}{backend:8}{line(family, backend, seed, table)}",
+                    flush=True,
+                )
 
 
 def line(family: str, backend: str, seed: int, table: pd.DataFrame) -> str:
@@ -42,8 +44,14 @@ def line(family: str, backend: str, seed: int, table: pd.DataFrame) -> str:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = rmm.fit(coalition_table.formula(family, "estimated"), table, family,
-                      backend=backend, seed=seed, progress=False)  # fmt: skip
+        fit = rmm.fit(
+            coalition_table.formula(family, "estimated"),
+            table,
+            family,
+            backend=backend,
+            seed=seed,
+            progress=False,
+        )
     seconds = time.perf_counter() - began
     said = fit.run.engine.get("chosen", "")
     return (

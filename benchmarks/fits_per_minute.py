@@ -53,19 +53,37 @@ def main() -> None:
         file = folder / "config" / "studies" / "many.yaml"
         file.write_text(STUDY.format(replications=given.replications))
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "snakemake", "--cores", str(given.cores),
-                        "--config", "study=many"], cwd=folder, env=environment(), check=True,
-                       capture_output=True)  # fmt: skip
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                "--cores",
+                str(given.cores),
+                "--config",
+                "study=many",
+            ],
+            cwd=folder,
+            env=environment(),
+            check=True,
+            capture_output=True,
+        )
         wall = time.perf_counter() - began
         table = pq.read_table(folder / "results" / "many" / "estimates.parquet")
     once = table.filter(pc.equal(table["parameter"], "b_l1[x]"))
     seconds = once["seconds"].to_numpy()
-    print(f"{given.replications:,} replications on {given.cores} cores: {wall:.0f} s, "
-          f"{60 * given.replications / wall:.0f} fits a minute; a fit takes "
-          f"{sorted(seconds)[len(seconds) // 2]:.3f} s in the median, "
-          f"{sum(seconds) / wall / given.cores:.0%} of the cores' time is in fits")  # fmt: skip
-    print("fits: " + ", ".join(f"{c['counts']:,} {c['values']}" for c in
-                               once["status"].value_counts().to_pylist()))  # fmt: skip
+    print(
+        f"{given.replications:,} replications on {given.cores} cores: {wall:.0f} s, "
+        f"{60 * given.replications / wall:.0f} fits a minute; a fit takes "
+        f"{sorted(seconds)[len(seconds) // 2]:.3f} s in the median, "
+        f"{sum(seconds) / wall / given.cores:.0%} of the cores' time is in fits"
+    )
+    print(
+        "fits: "
+        + ", ".join(
+            f"{c['counts']:,} {c['values']}" for c in once["status"].value_counts().to_pylist()
+        )
+    )
 
 
 if __name__ == "__main__":

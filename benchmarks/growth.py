@@ -85,9 +85,12 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             row = json.loads(done.stdout.splitlines()[-1])
             seconds.append(row["seconds"])
-            print(f"{weights:10}{groups:7,} groups {row['seconds']:8.2f} s of CPU "
-                  f"{row['memory']:6.2f} GB, {row['integrals']:,.0f} integrals, ESS "
-                  f"{row['ess']:.0f}, Pareto k {row['pareto_k']:.2f}", flush=True)  # fmt: skip
+            print(
+                f"{weights:10}{groups:7,} groups {row['seconds']:8.2f} s of CPU "
+                f"{row['memory']:6.2f} GB, {row['integrals']:,.0f} integrals, ESS "
+                f"{row['ess']:.0f}, Pareto k {row['pareto_k']:.2f}",
+                flush=True,
+            )
         if len(sizes) > 1:
             exponent, _ = linear_regression(np.log(sizes), np.log(seconds))
             print(f"{weights:10}cost grows as groups^{exponent:.2f} (aim: at most {AIM})")

@@ -61,11 +61,26 @@ def draw(table: pd.DataFrame) -> Any:
         look = looks[method]
         ends = [wilson(p, n) for p, n in zip(rows["value"], rows["n"], strict=True)]
         bars = np.abs(np.transpose(ends) - rows["value"].to_numpy())
-        cell.errorbar(at, rows["value"], yerr=bars, color=look.colour,
-                      marker=look.marker, ms=6, ls="none", capsize=3, label=label)  # fmt: skip
+        cell.errorbar(
+            at,
+            rows["value"],
+            yerr=bars,
+            color=look.colour,
+            marker=look.marker,
+            ms=6,
+            ls="none",
+            capsize=3,
+            label=label,
+        )
         for x, value in zip(at, rows["value"], strict=True):
-            text = cell.annotate(f"{value:.3f}".lstrip("0"), (x, value), xytext=(7, 0),
-                                 textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+            text = cell.annotate(
+                f"{value:.3f}".lstrip("0"),
+                (x, value),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
             if abs(value - ALPHA) < 0.005:  # the line would strike it out
                 text.set_path_effects([withStroke(linewidth=3, foreground="#dcdcdc")])
     cell.set_xticks(range(len(families)), families)
@@ -73,8 +88,16 @@ def draw(table: pd.DataFrame) -> Any:
     cell.set_ylim(0, None)
     cell.set_ylabel("a true null hypothesis is rejected")
     at = (-0.46, ALPHA)
-    cell.annotate(f"nominal {ALPHA:g}", at, ha="left", va="bottom", xytext=(0, 2),
-                  textcoords="offset points", fontsize=8, color="#555555")  # fmt: skip
+    cell.annotate(
+        f"nominal {ALPHA:g}",
+        at,
+        ha="left",
+        va="bottom",
+        xytext=(0, 2),
+        textcoords="offset points",
+        fontsize=8,
+        color="#555555",
+    )
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8, handletextpad=0.3)
     return figure
 

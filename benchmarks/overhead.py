@@ -53,8 +53,13 @@ def started(what: str, aim: str, *words: str, folder: Path = ROOT) -> None:
     times = []
     for _ in range(5):
         before, began = cpu_of_children(), time.perf_counter()
-        subprocess.run([sys.executable, *words], cwd=folder, env=environment(), check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            env=environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         times.append((cpu_of_children() - before, time.perf_counter() - began))
     cpu, wall = (min(column) for column in zip(*times, strict=True))
     print(f"{what}: {cpu:.2f} s of CPU, {wall:.2f} s wall (aim: below {aim} s)", flush=True)
@@ -69,8 +74,13 @@ def per_fit(folder: Path) -> None:
         file.write_text(STUDY.format(replications=replications, batch=BATCH, effects=[0]))
         before = cpu_of_children()
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config"]
-        subprocess.run([*command, "study=scale", f"results=of-{batches}"], cwd=folder,
-                       env=environment(), check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            [*command, "study=scale", f"results=of-{batches}"],
+            cwd=folder,
+            env=environment(),
+            check=True,
+            capture_output=True,
+        )
         spent[batches] = cpu_of_children() - before
     slope = (spent[MANY] - spent[FEW]) / (MANY - FEW) / BATCH
     fit = seconds_of_a_fit(file)
@@ -124,12 +134,13 @@ def share(results: Path) -> None:
     simulated = len(fits) * seconds_of_data(results)
     outside = everything - simulated - fits["seconds"].sum()
     per_fit = outside - rules.get("report", 0.0)
-    print(f"{len(jobs)} jobs, {everything:.1f} s without compiling: "
-          f"{fits['seconds'].sum():.1f} s in {len(fits):,} fits, "
-          f"about {simulated:.1f} s simulating their data, "
-          f"{100 * per_fit / everything:.1f}% in starting processes, imports, files, collection "
-          f"(aim: 5%), {100 * rules.get('report', 0.0) / everything:.1f}% in the report"
-          )  # fmt: skip
+    print(
+        f"{len(jobs)} jobs, {everything:.1f} s without compiling: "
+        f"{fits['seconds'].sum():.1f} s in {len(fits):,} fits, "
+        f"about {simulated:.1f} s simulating their data, "
+        f"{100 * per_fit / everything:.1f}% in starting processes, imports, files, collection "
+        f"(aim: 5%), {100 * rules.get('report', 0.0) / everything:.1f}% in the report"
+    )
     for rule, seconds in sorted(rules.items(), key=lambda pair: -pair[1]):
         print(f"    {rule:12} {seconds:8.1f} s")
 

@@ -82,15 +82,26 @@ def measure(program: str, family: str, weights: str, groups: int) -> dict[str, A
     worst = min(ess, key=lambda k: ess[k])
     converged = max(rhat.values()) <= _CONVERGED and more.get("pareto_k", 0.0) <= 0.7
     return {
-        "groups": groups, "family": family, "weights": weights, "program": program, "data": data,
-        "warmup": warmup, "draws": draws, "cpu_seconds": cpu, "wall_seconds": wall,
-        "min_ess": ess[worst], "of": worst, "max_rhat": max(rhat.values()),
-        "converged": converged, "divergences": more.get("divergences", 0),
-        "pareto_k": more.get("pareto_k", np.nan), "ess_per_cpu_second": ess[worst] / cpu,
+        "groups": groups,
+        "family": family,
+        "weights": weights,
+        "program": program,
+        "data": data,
+        "warmup": warmup,
+        "draws": draws,
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
+        "min_ess": ess[worst],
+        "of": worst,
+        "max_rhat": max(rhat.values()),
+        "converged": converged,
+        "divergences": more.get("divergences", 0),
+        "pareto_k": more.get("pareto_k", np.nan),
+        "ess_per_cpu_second": ess[worst] / cpu,
         "at_most": (ess[worst] if converged else CHAINS * draws) / cpu,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
         **{f"mean_{k}": float(v.mean()) for k, v in found.items()},
-    }  # fmt: skip
+    }
 
 
 def _bml_style(
@@ -99,9 +110,13 @@ def _bml_style(
     inits = [bml_style.initial(family, weights, table, k) for k in range(settings.chains)]
     monitor = bml_style.monitored(family, weights)
     settings = Settings(
-        chains=settings.chains, warmup=settings.warmup, draws=settings.draws, seed=settings.seed,
-        cores=settings.cores, monitor=monitor,
-    )  # fmt: skip
+        chains=settings.chains,
+        warmup=settings.warmup,
+        draws=settings.draws,
+        seed=settings.seed,
+        cores=settings.cores,
+        monitor=monitor,
+    )
     run = jags_backend.run(
         bml_style.program(family, weights), bml_style.data(family, weights, table), inits, settings
     )
@@ -118,12 +133,25 @@ def _ours(
 
         compile_program(rmm.program(text, family, "stan", data=table, priors=priors))
     before = _children()
-    fit = rmm.fit(text, table, family, backend=program, priors=priors, chains=settings.chains,
-                  warmup=settings.warmup, draws=settings.draws, seed=settings.seed,
-                  cores=settings.cores, progress=False)  # fmt: skip
+    fit = rmm.fit(
+        text,
+        table,
+        family,
+        backend=program,
+        priors=priors,
+        chains=settings.chains,
+        warmup=settings.warmup,
+        draws=settings.draws,
+        seed=settings.seed,
+        cores=settings.cores,
+        progress=False,
+    )
     cpu = _children() - before if program == "stan" else fit.run.engine["seconds_cpu"]
-    found = {k: fit.run.draws[k].reshape(CHAINS, settings.draws, -1)[:, :, 0]
-             for k in COUNTED.values() if k in fit.run.draws}  # fmt: skip
+    found = {
+        k: fit.run.draws[k].reshape(CHAINS, settings.draws, -1)[:, :, 0]
+        for k in COUNTED.values()
+        if k in fit.run.draws
+    }
     divergences = float(np.sum(fit.run.sample_stats.get("diverging", 0)))
     return cpu, fit.run.seconds, found, {"divergences": divergences}
 
@@ -133,16 +161,25 @@ def _laplace(
 ) -> tuple[float, float, dict[str, Any], dict[str, float]]:
     text, priors = coalition_table.formula(family, weights), _priors(weights)
     some = table[table["gid"].isin(table["gid"].unique()[:40])]
-    given = {"priors": priors, "chains": CHAINS, "draws": settings.draws, "seed": settings.seed,
-             "progress": False, "monitor": "structural"}  # fmt: skip
+    given = {
+        "priors": priors,
+        "chains": CHAINS,
+        "draws": settings.draws,
+        "seed": settings.seed,
+        "progress": False,
+        "monitor": "structural",
+    }
     rmm.fit(text, some, family, backend="laplace", **given)  # libraries are loaded then
     if family in EFFECTIVE:
         given["ess"] = EFFECTIVE[family]
     before, began = time.process_time(), time.perf_counter()
     fit = rmm.fit(text, table, family, backend="laplace", **given)
     cpu, wall = time.process_time() - before, time.perf_counter() - began
-    found = {k: fit.run.draws[k].reshape(CHAINS, settings.draws, -1)[:, :, 0]
-             for k in COUNTED.values() if k in fit.run.draws}  # fmt: skip
+    found = {
+        k: fit.run.draws[k].reshape(CHAINS, settings.draws, -1)[:, :, 0]
+        for k in COUNTED.values()
+        if k in fit.run.draws
+    }
     return cpu, wall, found, {k: float(fit.run.engine[k]) for k in ("ess", "pareto_k")}
 
 
@@ -169,9 +206,12 @@ def collect(cases: list[tuple[str, ...]], out: Path) -> pd.DataFrame:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         row = rows[-1]
-        print(f"{groups:>6} {family:10}{weights:10}{program:10}{row['cpu_seconds']:9.1f} CPU s"
-              f"{row['min_ess']:8.0f} ESS of {row['of']:9}"
-              f"{row['ess_per_cpu_second']:9.2f} per s", flush=True)  # fmt: skip
+        print(
+            f"{groups:>6} {family:10}{weights:10}{program:10}{row['cpu_seconds']:9.1f} CPU s"
+            f"{row['min_ess']:8.0f} ESS of {row['of']:9}"
+            f"{row['ess_per_cpu_second']:9.2f} per s",
+            flush=True,
+        )
         write(with_ratios(pd.DataFrame(rows)), out)
     return with_ratios(pd.DataFrame(rows))
 
@@ -194,15 +234,19 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
     base = table[table["program"] == "bml style"].set_index(same)
     keys = pd.MultiIndex.from_frame(table[same])
     speed = table["ess_per_cpu_second"]
-    return table.assign(ratio=speed / base["ess_per_cpu_second"].reindex(keys).to_numpy(),
-                        at_least=speed / base["at_most"].reindex(keys).to_numpy())  # fmt: skip
+    return table.assign(
+        ratio=speed / base["ess_per_cpu_second"].reindex(keys).to_numpy(),
+        at_least=speed / base["at_most"].reindex(keys).to_numpy(),
+    )
 
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The table as it is quoted."""
-    lines = ["| groups | family | weights | program | CPU s | min. ESS (of) | R-hat | Pareto k "
-             "| ESS / CPU s | ratio |",
-             "|--:|---|---|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    lines = [
+        "| groups | family | weights | program | CPU s | min. ESS (of) | R-hat | Pareto k "
+        "| ESS / CPU s | ratio |",
+        "|--:|---|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
     for row in table.to_dict("records"):
         ratio = "" if np.isnan(row["ratio"]) else f"{row['ratio']:.3g}"
         if ratio and row["at_least"] < row["ratio"] and row["program"] != "bml style":

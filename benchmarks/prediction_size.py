@@ -26,10 +26,13 @@ def invented(groups: int, seed: int = 1) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     pid = np.concatenate([rng.choice(40, 4, replace=False) for _ in range(groups)])
     gid = np.repeat(np.arange(groups), 4)
-    by_group = pd.DataFrame({
-        "cid": np.arange(groups) % 10, "z": rng.normal(size=groups),
-        "region": np.array(["east", "north", "west"])[np.arange(groups) % 3],
-    })  # fmt: skip
+    by_group = pd.DataFrame(
+        {
+            "cid": np.arange(groups) % 10,
+            "z": rng.normal(size=groups),
+            "region": np.array(["east", "north", "west"])[np.arange(groups) % 3],
+        }
+    )
     table = by_group.iloc[gid].reset_index(drop=True)
     table = table.assign(gid=[f"g{g}" for g in gid], pid=pid, x=rng.normal(size=4 * groups))
     mean = table.groupby("gid", sort=False)["x"].transform("mean")
@@ -48,8 +51,9 @@ def main() -> None:
     for rows in given.rows:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fits[rows] = rmm.fit(FORMULA, invented(rows // 4), backend="laplace", seed=1,
-                                 progress=False)  # fmt: skip
+            fits[rows] = rmm.fit(
+                FORMULA, invented(rows // 4), backend="laplace", seed=1, progress=False
+            )
     times: dict[int, list[float]] = {rows: [] for rows in fits}
     for _ in range(given.rounds):
         for rows, fit in fits.items():

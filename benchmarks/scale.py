@@ -98,8 +98,10 @@ def fill(folder: Path, once: Path) -> None:
     from rmm.study.run.metadata import metadata_of
 
     study = load_study(folder / "config" / "studies" / "scale.yaml")
-    fitted = {m.name: pq.read_table(once / "fitted" / f"{m.name}.parquet", partitioning=None)
-              for m in study.methods}  # fmt: skip
+    fitted = {
+        m.name: pq.read_table(once / "fitted" / f"{m.name}.parquet", partitioning=None)
+        for m in study.methods
+    }
     rng, ran = np.random.default_rng(1), running_on()
     for job in plan(study):
         table = fitted[job.method]
@@ -109,8 +111,12 @@ def fill(folder: Path, once: Path) -> None:
         columns["replication"] = pc.add(table["replication"], pa.scalar(job.first - 1, pa.int32()))
         for name in ("mean", "median", "sd", "lower", "upper", "lower90", "upper90"):
             columns[name] = pc.multiply(table[name], rng.uniform(0.9, 1.1, count))
-        facts = {**metadata_of(study, job.scenario, job.method, job.first, job.last), **ran,
-                 "started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:00:10Z"}  # fmt: skip
+        facts = {
+            **metadata_of(study, job.scenario, job.method, job.first, job.last),
+            **ran,
+            "started": "2026-01-01T00:00:00Z",
+            "ended": "2026-01-01T00:00:10Z",
+        }
         schema = ESTIMATES.with_metadata({f"rmm.{k}": v for k, v in facts.items()})
         path = folder / "results" / "scale" / job.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,14 +156,25 @@ def measured(step: str, folder: Path) -> Cost:
     """Run a step in its own process."""
     command = [sys.executable, str(Path(__file__)), "--step", step]
     if step in ("graph", "resume"):
-        command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "all",
-                   "--config", "study=scale"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-n",
+            "--cores",
+            "1",
+            "--quiet",
+            "all",
+            "--config",
+            "study=scale",
+        ]
     if step == "status":
         command = [sys.executable, "-m", "rmm.cli", "study", "status", "config/studies/scale.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     said = process.stderr.read().decode()
     _, code, used = os.wait4(process.pid, 0)
@@ -165,8 +182,10 @@ def measured(step: str, folder: Path) -> Cost:
         raise SystemExit(f"{step} failed:\n{said[-3000:]}")
     cost = Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
     name = step.partition(":")[0]
-    print(f"    {name:12} {cost.wall:7.1f} s {cost.cpu:7.1f} s of CPU {cost.memory:6.0f} MB",
-          flush=True)  # fmt: skip
+    print(
+        f"    {name:12} {cost.wall:7.1f} s {cost.cpu:7.1f} s of CPU {cost.memory:6.0f} MB",
+        flush=True,
+    )
     return cost
 
 
@@ -207,8 +226,9 @@ def files_of_a_run(folder: Path) -> tuple[int, int]:
     batches = len(list(results.glob("estimates/*/*/*.parquet")))
     of_batches = batches + len(list(results.glob("logs/fit/*/*/*.log")))
     kept = [p for p in (folder / ".snakemake" / "metadata").rglob("*") if p.is_file()]
-    everything = [p for p in [*results.rglob("*"), *(folder / ".snakemake").rglob("*")]
-                  if p.is_file()]  # fmt: skip
+    everything = [
+        p for p in [*results.rglob("*"), *(folder / ".snakemake").rglob("*")] if p.is_file()
+    ]
     others = len(everything) - of_batches - len(kept)
     outputs = len(kept) - batches  # of other rules
     return (of_batches + batches) // batches, others + outputs
@@ -250,8 +270,10 @@ def page(
             cells.append(f"{cost.wall:.1f} ({cost.cpu:.1f}) s, {cost.memory:.0f} MB")
         (a, b), (_, wall) = found["cpu"], found["wall"]
         cells.append(f"{a:.1f} + {b:.4f} n")
-        most = law([n * PER_SCENARIO // 1000 for n in law_sizes],
-                   [costs[n][step].memory for n in law_sizes])  # fmt: skip
+        most = law(
+            [n * PER_SCENARIO // 1000 for n in law_sizes],
+            [costs[n][step].memory for n in law_sizes],
+        )
         by_law = most[0] + 1000 * most[1]
         memory.append(costs[MILLION][step].memory if MILLION in costs else by_law)
         expected = found["wall"][0] + 1000 * wall

@@ -47,9 +47,11 @@ def before(s: float | None) -> Priors:
         groups = table.drop_duplicates("group")
         scale = float(groups["y"].std()) if s is None else s
         spread = np.sqrt(1 / table.groupby("group").size()).mean()
-        out = {"b_l1": f"normal(0, {2.5 * scale / table['x'].std()})",
-               "b_w": f"normal(0, {1 / table['power'].std()})",
-               "sigma_l1": f"half_normal({2.5 * scale / spread})"}  # fmt: skip
+        out = {
+            "b_l1": f"normal(0, {2.5 * scale / table['x'].std()})",
+            "b_w": f"normal(0, {1 / table['power'].std()})",
+            "sigma_l1": f"half_normal({2.5 * scale / spread})",
+        }
         return out | ({"sigma_l2": f"half_normal({2.5 * scale})"} if s is None else {})
 
     return of
@@ -109,30 +111,49 @@ def fits(design: Design, count: int) -> Iterator[dict[str, Any]]:
     """A row per fit and parameter, as `rmm.study.measures.performance` takes them."""
     for number in range(1, count + 1):
         simulated = rmm.simulate(
-            design.formula, dict(design.parameters), family=design.family,
-            membership=dict(design.membership), seed=number,
+            design.formula,
+            dict(design.parameters),
+            family=design.family,
+            membership=dict(design.membership),
+            seed=number,
             covariates={"x": {"level": "membership"}, "power": {"level": "membership"}},
-        )  # fmt: skip
+        )
         for name, priors in design.priors.items():
             fit = rmm.fit(
-                design.formula, simulated.data, family=design.family, backend="laplace",
-                priors=priors(simulated.data), chains=2, draws=1000, seed=number,
-                monitor="structural", progress=False,
-            )  # fmt: skip
+                design.formula,
+                simulated.data,
+                family=design.family,
+                backend="laplace",
+                priors=priors(simulated.data),
+                chains=2,
+                draws=1000,
+                seed=number,
+                monitor="structural",
+                progress=False,
+            )
             for parameter, row in fit.summary().iterrows():
-                yield {"case": design.case, "design": design.name, "priors": name,
-                       "parameter": parameter, "replication": number, "mean": row["mean"],
-                       "sd": row["sd"], "lower": row["q2.5"], "upper": row["q97.5"],
-                       "contraction": row["contraction"],
-                       "truth": design.parameters[str(parameter)],
-                       "status": "ok" if fit.converged else "not_converged"}  # fmt: skip
+                yield {
+                    "case": design.case,
+                    "design": design.name,
+                    "priors": name,
+                    "parameter": parameter,
+                    "replication": number,
+                    "mean": row["mean"],
+                    "sd": row["sd"],
+                    "lower": row["q2.5"],
+                    "upper": row["q97.5"],
+                    "contraction": row["contraction"],
+                    "truth": design.parameters[str(parameter)],
+                    "status": "ok" if fit.converged else "not_converged",
+                }
 
 
 def measured(design: Design, count: int) -> pd.DataFrame:
     """A row per priors and parameter: each measure and its Monte Carlo standard error."""
     table = pd.DataFrame(list(fits(design, count)))
-    found = performance(table.assign(method=table["priors"], scenario=design.name),
-                        measures=MEASURES)  # fmt: skip
+    found = performance(
+        table.assign(method=table["priors"], scenario=design.name), measures=MEASURES
+    )
     found = found[found["policy"] == "per_method"]
     values = found.pivot(index=["method", "parameter"], columns="measure", values=["value", "mcse"])
     values.columns = pd.Index(

@@ -63,12 +63,19 @@ def main() -> None:
         file.write_text(STUDY.format(replications=chosen.replications, groups=groups))
         measure("batches", make, file, root / "scale")
         steps: list[tuple[str, Callable[[Study, Path], object]]] = [
-            ("plan", plan), ("status", status), ("design", write_design),
-            ("collect", collected), ("performance", scored), ("report", reported),
-        ]  # fmt: skip
+            ("plan", plan),
+            ("status", status),
+            ("design", write_design),
+            ("collect", collected),
+            ("performance", scored),
+            ("report", reported),
+        ]
         rows = [measure(name, step, file, root / "scale") for name, step in steps]
-        show("all after the fits", *(sum(row[i] for row in rows) for i in (0, 1)),
-             max(row[2] for row in rows))  # fmt: skip
+        show(
+            "all after the fits",
+            *(sum(row[i] for row in rows) for i in (0, 1)),
+            max(row[2] for row in rows),
+        )
 
 
 def measure(

@@ -153,8 +153,11 @@ def _mistake(
     """What is wrong with a call that does not fit a signature."""
     parameters = [p for p in signature.parameters.values() if p.name != "self"]
     args = args[1:] if "self" in signature.parameters else args
-    positional = [p.name for p in parameters
-                  if p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)]  # fmt: skip
+    positional = [
+        p.name
+        for p in parameters
+        if p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)
+    ]
     known = [p.name for p in parameters if p.kind not in (_KINDS.VAR_KEYWORD,)]
     takes = f"It takes: {', '.join(known) or 'nothing'}."
     for key in kwargs:
@@ -174,9 +177,14 @@ def _mistake(
             f"{name}() got `{twice[0]}` twice: as argument {positional.index(twice[0]) + 1} and "
             f"by name. {takes}"
         )
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in kwargs
-               and p.kind not in (_KINDS.VAR_KEYWORD, _KINDS.VAR_POSITIONAL)
-               and p.name not in positional[: len(args)]]  # fmt: skip
+    missing = [
+        p.name
+        for p in parameters
+        if p.default is p.empty
+        and p.name not in kwargs
+        and p.kind not in (_KINDS.VAR_KEYWORD, _KINDS.VAR_POSITIONAL)
+        and p.name not in positional[: len(args)]
+    ]
     return f"{name}() needs `{missing[0]}`, which is missing. {takes}"
 
 

@@ -119,9 +119,9 @@ def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -
     text, values = stan.write(spec, forms), stan.data(spec, model.design, prior_values(model))
     fitted = run(text, values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
-    ours = np.array([
-        mixed_log_prior(model, d) + log_likelihood(mixed_eta(model, d)) for d in draws
-    ])  # fmt: skip
+    ours = np.array(
+        [mixed_log_prior(model, d) + log_likelihood(mixed_eta(model, d)) for d in draws]
+    )
     theirs = fitted.sample_stats["lp"][0]
     assert np.ptp(ours) > 1, "the draws differ"
     np.testing.assert_allclose(theirs - theirs[0], ours - ours[0], atol=1e-6)
@@ -140,8 +140,9 @@ def check_against_estimates(
     """
     import rmm
 
-    fit = rmm.fit(formula, table, family, backend=backend, priors="rmm", seed=5, draws=1000,
-                  progress=False)  # fmt: skip
+    fit = rmm.fit(
+        formula, table, family, backend=backend, priors="rmm", seed=5, draws=1000, progress=False
+    )
     found = fit.summary()
     assert set(found.index) == set(estimates)
     for name, value in estimates.items():

@@ -64,8 +64,9 @@ def only_messages(
     """Fail if `act` of any example raises anything but an `RmmError`, or takes too long."""
 
     @seed(SEED)
-    @settings(max_examples=examples, deadline=None, database=None,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(strategy)
     def run(value: Any) -> None:
         with warnings.catch_warnings(), at_most(seconds):
@@ -147,12 +148,21 @@ _arithmetic = st.recursive(
 )  # fmt: skip
 _canonical = st.builds(
     "{}".format,
-    st.sampled_from((
-        "1/n", "1/n^exp(-(b0 + b1*x))", "1/(1 + (n - 1)*exp(-(b1*s)))", "1/offset(n)^exp(-x)",
-        "x/sum(x)", "b1*x", "ilogit(b0 + b1*s - log(n-1))", "exp(b1*(x - mean(x)))",
-        "1/(1 + (n - 1)*exp(-(b1*center(s))))", "exp(b1*scale(x))",
-    )),
-)  # fmt: skip
+    st.sampled_from(
+        (
+            "1/n",
+            "1/n^exp(-(b0 + b1*x))",
+            "1/(1 + (n - 1)*exp(-(b1*s)))",
+            "1/offset(n)^exp(-x)",
+            "x/sum(x)",
+            "b1*x",
+            "ilogit(b0 + b1*s - log(n-1))",
+            "exp(b1*(x - mean(x)))",
+            "1/(1 + (n - 1)*exp(-(b1*center(s))))",
+            "exp(b1*scale(x))",
+        )
+    ),
+)
 weight_texts = st.one_of(
     _canonical, _arithmetic, expressions, st.builds("w ~ {}".format, _arithmetic)
 )
@@ -165,14 +175,17 @@ _member_parts = st.one_of(
     st.builds("vars({})".format, _sums),
     st.builds("mmc({})".format, _sums),
     st.builds("vars = vars({})".format, _sums),
-    st.builds("fn(w ~ {}, c = {})".format, st.one_of(_canonical, _arithmetic),
-              st.sampled_from(("TRUE", "FALSE", "1", "2", "3", "NULL", "x"))),
+    st.builds(
+        "fn(w ~ {}, c = {})".format,
+        st.one_of(_canonical, _arithmetic),
+        st.sampled_from(("TRUE", "FALSE", "1", "2", "3", "NULL", "x")),
+    ),
     st.builds("fn(w ~ {})".format, st.one_of(_canonical, _arithmetic)),
     st.builds("RE = {}".format, _effects),
     st.builds("ar = {}".format, st.sampled_from(("TRUE", "FALSE", "dec", "1"))),
     st.builds("name = {}".format, names),
     expressions,
-)  # fmt: skip
+)
 _member_blocks = st.builds(
     "mm(id({}, {}){})".format,
     st.sampled_from(("pid", "pid", "cid", "x", "1")),
@@ -221,28 +234,42 @@ _plain_blocks = st.one_of(
     st.lists(_plain_parts, min_size=1, max_size=3, unique_by=lambda part: part[:2]).map(
         lambda parts: f"mm(id(pid, gid), {', '.join(parts)})"
     ),
-    st.sampled_from(("hm(cid)", "hm(id = cid, type = FE)", "hm(id = dec, vars = vars(q))",
-                     "hm(id = cid, name = cname, showFE = TRUE, type = FE)")),
-)  # fmt: skip
+    st.sampled_from(
+        (
+            "hm(cid)",
+            "hm(id = cid, type = FE)",
+            "hm(id = dec, vars = vars(q))",
+            "hm(id = cid, name = cname, showFE = TRUE, type = FE)",
+        )
+    ),
+)
 #: Formulas most of which fit the made-up coalitions.
 plain_formulas = st.builds(
     "{} ~ {}".format,
     st.sampled_from(("y", "y", "y", "log(abs(y))", "Surv(abs(y), n)")),
-    st.lists(st.one_of(_plain_terms, _plain_terms, _plain_blocks), min_size=1, max_size=5)
-    .map(" + ".join),
-)  # fmt: skip
+    st.lists(st.one_of(_plain_terms, _plain_terms, _plain_blocks), min_size=1, max_size=5).map(
+        " + ".join
+    ),
+)
 formula_texts = plain_formulas | st.builds(
     "{} ~ {}".format,
     _outcomes,
     st.lists(
-        st.one_of(names, numbers, expressions, _member_blocks, _nesting_blocks,
-                  st.builds("fix({}, {})".format, names, numbers),
-                  st.builds("offset({})".format, _arithmetic),
-                  st.builds("strata({})".format, names),
-                  st.builds("({} + {}) ^ {}".format, names, names, numbers)),
-        min_size=1, max_size=5,
+        st.one_of(
+            names,
+            numbers,
+            expressions,
+            _member_blocks,
+            _nesting_blocks,
+            st.builds("fix({}, {})".format, names, numbers),
+            st.builds("offset({})".format, _arithmetic),
+            st.builds("strata({})".format, names),
+            st.builds("({} + {}) ^ {}".format, names, names, numbers),
+        ),
+        min_size=1,
+        max_size=5,
     ).map(" + ".join),
-)  # fmt: skip
+)
 
 _families = ("normal", "student_t", "half_normal", "half_t", "half_cauchy", "exponential", "gamma",
              "uniform", "dnorm", "dt", "dunif", "dexp", "dgamma", "dscaled.gamma", "fixed",

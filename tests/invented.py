@@ -41,16 +41,23 @@ def estimate_frame(
             status[6] = "failed" if number == 1 else status[6]
             part = pd.DataFrame(
                 {
-                    "scenario": scenario, "method": method, "backend": "ols",
-                    "replication": np.arange(1, replications + 1), "parameter": parameter,
-                    "truth": truth, "mean": np.where(status == "failed", np.nan, mean),
-                    "sd": 0.1, "null": 0.0, "seconds": rng.gamma(4, 0.1 * (1 + number)),
+                    "scenario": scenario,
+                    "method": method,
+                    "backend": "ols",
+                    "replication": np.arange(1, replications + 1),
+                    "parameter": parameter,
+                    "truth": truth,
+                    "mean": np.where(status == "failed", np.nan, mean),
+                    "sd": 0.1,
+                    "null": 0.0,
+                    "seconds": rng.gamma(4, 0.1 * (1 + number)),
                     "status": status,
                     "message": np.where(status == "failed", "singular <design>", None),
-                    "rmm_version": "0.1.0", "ess_bulk": 400.0 if number % 2 else np.nan,
+                    "rmm_version": "0.1.0",
+                    "ess_bulk": 400.0 if number % 2 else np.nan,
                     "rank": rng.integers(0, 100, replications) if ranks else np.nan,
                 }
-            )  # fmt: skip
+            )
             parts.append(part)
     table = pd.concat(parts, ignore_index=True)
     failed = table["status"] == "failed"
@@ -74,20 +81,29 @@ def write_study(
     """A results folder as the workflow leaves it."""
     folder.mkdir(parents=True)
     said = {
-        "name": folder.name, "title": "Invented results", "aims": "To look at a report.",
-        "seed": 1, "replications": replications,
-        "truth": {"formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
-                  "parameters": {parameter: truth, "sigma_l1": 1.0}},
-        "vary": {name: {"path": f"membership.{name}", "values": list(values)}
-                 for name, values in factors.items()},
+        "name": folder.name,
+        "title": "Invented results",
+        "aims": "To look at a report.",
+        "seed": 1,
+        "replications": replications,
+        "truth": {
+            "formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
+            "parameters": {parameter: truth, "sigma_l1": 1.0},
+        },
+        "vary": {
+            name: {"path": f"membership.{name}", "values": list(values)}
+            for name, values in factors.items()
+        },
         "methods": [{"name": m, "kind": "disaggregation", "backend": "ols"} for m in methods],
-        "estimands": [{"parameter": parameter, "null": 0.0, "alpha": 0.05}], **config,
-    }  # fmt: skip
+        "estimands": [{"parameter": parameter, "null": 0.0, "alpha": 0.05}],
+        **config,
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
     scenarios = scenario_frame(factors)
     estimates = estimate_frame(scenarios, methods, replications, parameter, truth, ranks)
-    scored = performance(estimates, alpha={parameter: (0.05,)}, parameters=[parameter],
-                         baseline=methods[0])  # fmt: skip
+    scored = performance(
+        estimates, alpha={parameter: (0.05,)}, parameters=[parameter], baseline=methods[0]
+    )
     scenarios.to_parquet(folder / "scenarios.parquet")
     estimates.to_parquet(folder / "estimates.parquet")
     scored.to_parquet(folder / "performance.parquet")

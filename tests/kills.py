@@ -44,8 +44,16 @@ def whole(study: Study, out: Path, **options: Any) -> list[str]:
     said: list[str] = []
     for job in plan(study, out):
         if not (out / job.path).is_file():
-            run_batch(study, job.scenario, job.method, job.first, job.last, out / job.path,
-                      say=said.append, **options)  # fmt: skip
+            run_batch(
+                study,
+                job.scenario,
+                job.method,
+                job.first,
+                job.last,
+                out / job.path,
+                say=said.append,
+                **options,
+            )
     return said
 
 
@@ -94,13 +102,20 @@ def start(
     `long`: seconds of a fit that is written at once. Fits of the fake engine take 50 ms, and are
     noted in ``journal`` beside `out`.
     """
-    environment = {"RMM_FAKE_SECONDS": "0.05", "RMM_FAKE_JOURNAL": str(out.with_name("journal")),
-                   "OPENBLAS_NUM_THREADS": "1", **changes}  # fmt: skip
+    environment = {
+        "RMM_FAKE_SECONDS": "0.05",
+        "RMM_FAKE_JOURNAL": str(out.with_name("journal")),
+        "OPENBLAS_NUM_THREADS": "1",
+        **changes,
+    }
     out.mkdir(exist_ok=True)
     (out / "log").touch()
-    return subprocess.Popen([python, "-c", JOB, str(study.file), str(out), str(long)],
-                            env={**os.environ, **environment}, stderr=subprocess.PIPE,
-                            text=True)  # fmt: skip
+    return subprocess.Popen(
+        [python, "-c", JOB, str(study.file), str(out), str(long)],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def lines(journal: Path) -> int:

@@ -70,10 +70,17 @@ class Project:
 
     def start(self, *more: str, **environment: str) -> subprocess.Popen[str]:
         """Start a run as the leader of a process group, its output in one pipe."""
-        return subprocess.Popen(self.command(*more), cwd=self.folder, env=_env(environment),
-                                start_new_session=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, encoding="utf-8",
-                                errors="replace")  # fmt: skip
+        return subprocess.Popen(
+            self.command(*more),
+            cwd=self.folder,
+            env=_env(environment),
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
 
     def run(self, *more: str, fails: bool = False, **environment: str) -> str:
         """Run the study to its end; what was said."""
@@ -84,8 +91,14 @@ class Project:
 
     def script(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a Python file of the workflow."""
-        return subprocess.run([sys.executable, *words], cwd=self.folder, env=_env({}),
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=self.folder,
+            env=_env({}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def batches(self) -> list[Path]:
         """Files of finished batches."""

@@ -117,13 +117,22 @@ def plain(recipe: Recipe) -> pd.DataFrame:
         z, region = rng.normal(), int(rng.integers(3))
         eta = 0.4 * z + 0.5 * region + np.average(0.8 * x + effect[pid], weights=np.exp(s / 2))
         # Each stratum of a choice has three groups, one of which is chosen.
-        common = {"g": group, "c": group // 3, "z": z, "region": "abc"[region],
-                  "y": 1 + eta + rng.normal(0, 0.5), "hits": int(rng.binomial(9, expit(eta))),
-                  "time": float(np.exp(eta) * rng.weibull(1.5) + 0.01),
-                  "event": int(rng.random() < 0.8), "chosen": int(group % 3 == 1)}  # fmt: skip
+        common = {
+            "g": group,
+            "c": group // 3,
+            "z": z,
+            "region": "abc"[region],
+            "y": 1 + eta + rng.normal(0, 0.5),
+            "hits": int(rng.binomial(9, expit(eta))),
+            "time": float(np.exp(eta) * rng.weibull(1.5) + 0.01),
+            "event": int(rng.random() < 0.8),
+            "chosen": int(group % 3 == 1),
+        }
         common["misses"] = 9 - common["hits"]
-        rows += [{**common, "m": int(m), "x": a, "s": b, "role": "pq"[int(m) % 2]}
-                 for m, a, b in zip(pid, x, s, strict=True)]  # fmt: skip
+        rows += [
+            {**common, "m": int(m), "x": a, "s": b, "role": "pq"[int(m) % 2]}
+            for m, a, b in zip(pid, x, s, strict=True)
+        ]
     return pd.DataFrame(rows)
 
 
@@ -191,8 +200,9 @@ _IN_MEMORY = ("beyond all", "bytes", "mixed", "number and its text", "numbers of
 
 
 def _objects(make: Callable[[float], Any]) -> Callable[[pd.Series], Any]:
-    return lambda column: pd.Series([make(float(v)) for v in column], index=column.index,
-                                    dtype=object)  # fmt: skip
+    return lambda column: pd.Series(
+        [make(float(v)) for v in column], index=column.index, dtype=object
+    )
 
 
 #: Type -> a column of numbers in it.

@@ -51,8 +51,16 @@ def slow(scale: float = 0.1, persistence: float = 0.96, seed: int = 2) -> Any:
 def base() -> rmm.Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return rmm.fit(FORMULA, made_up_coalitions(), backend="fake", chains=CHAINS, draws=DRAWS,
-                       seed=1, monitor="structural", progress=False)  # fmt: skip
+        return rmm.fit(
+            FORMULA,
+            made_up_coalitions(),
+            backend="fake",
+            chains=CHAINS,
+            draws=DRAWS,
+            seed=1,
+            monitor="structural",
+            progress=False,
+        )
 
 
 def told(
@@ -120,9 +128,12 @@ def test_survival_on_jags(base: rmm.Fit, what: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({}, r"adapt_delta=0.95 (now 0.8)"), ({"adapt_delta": 0.95}, "adapt_delta=0.99 (now 0.95)"),
-     ({"adapt_delta": 0.995}, "adapt_delta is 0.995 already")],
-)  # fmt: skip
+    [
+        ({}, r"adapt_delta=0.95 (now 0.8)"),
+        ({"adapt_delta": 0.95}, "adapt_delta=0.99 (now 0.95)"),
+        ({"adapt_delta": 0.995}, "adapt_delta is 0.995 already"),
+    ],
+)
 def test_divergences(base: rmm.Fit, options: Mapping[str, float], said: str) -> None:
     message = one(base, "divergences", {}, backend="stan", diverging=7, **options)
     assert message.startswith("7 divergences") and said in message
@@ -144,8 +155,16 @@ def test_members_always_together() -> None:
     table = pd.concat([table, twin]).drop(columns="n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        base = rmm.fit(FORMULA, table, backend="fake", chains=CHAINS, draws=DRAWS, seed=1,
-                       monitor="structural", progress=False)  # fmt: skip
+        base = rmm.fit(
+            FORMULA,
+            table,
+            backend="fake",
+            chains=CHAINS,
+            draws=DRAWS,
+            seed=1,
+            monitor="structural",
+            progress=False,
+        )
     fit = told(base, {"sigma_l1": 1 + slow()})
     message = fit._advice["always_together"]
     assert "2 members in 1 sets" in message and "(3 and 99, ...)" in message

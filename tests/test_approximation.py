@@ -37,10 +37,19 @@ def table() -> pd.DataFrame:
         hits = rng.binomial(200, 1 / (1 + np.exp(-eta)))
         time, censored = np.exp(eta) * rng.weibull(1.5), rng.random() < 0.2
         rows += [
-            {"gid": g, "pid": int(p), "cid": c, "x": v, "z": z, "hits": hits, "misses": 200 - hits,
-             "time": time, "event": int(not censored)}
+            {
+                "gid": g,
+                "pid": int(p),
+                "cid": c,
+                "x": v,
+                "z": z,
+                "hits": hits,
+                "misses": 200 - hits,
+                "time": time,
+                "event": int(not censored),
+            }
             for p, v in zip(parties, x, strict=True)
-        ]  # fmt: skip
+        ]
     return pd.DataFrame(rows)
 
 
@@ -61,10 +70,14 @@ def test_poisson_working_has_the_likelihoods_slope_and_curvature() -> None:
     assert ((weight > expected) == (event - expected > 0)).all(), "it is drawn to what was seen"
 
 
-@pytest.mark.parametrize(("outcome", "family"), [
-    ("cbind(hits, misses)", "binomial"), ("Surv(time, event)", "weibull"),
-    ("Surv(time, event)", "cox"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("outcome", "family"),
+    [
+        ("cbind(hits, misses)", "binomial"),
+        ("Surv(time, event)", "weibull"),
+        ("Surv(time, event)", "cox"),
+    ],
+)
 def test_mean_of_effects_is_near_their_mode(outcome: str, family: str, table: pd.DataFrame) -> None:
     """Effects with all scores 0 against the mode of likelihood x prior at the same parameters."""
     model, chosen = approximated(outcome, family, table)
@@ -79,7 +92,8 @@ def test_mean_of_effects_is_near_their_mode(outcome: str, family: str, table: pd
     gain, unit = 1 + s**2, found.unit
     H = len(found.unit_information)
     gain_unit = 1 + sd_unit**2 * (
-        found.unit_information - np.bincount(unit, found.load**2 * (1 - 1 / gain), H))  # fmt: skip
+        found.unit_information - np.bincount(unit, found.load**2 * (1 - 1 / gain), H)
+    )
     rest = found.unit_along - found.unit_fixed @ fixed
     u3 = sd_unit**2 * (rest - np.bincount(unit, found.load * (a - a / gain), H)) / gain_unit
     u1 = sd * (found.turn @ (s * (a - found.load * u3[unit]) / gain))

@@ -131,11 +131,18 @@ def test_programs_take_either_order() -> None:
 @pytest.mark.parametrize(
     ("name", "family"),
     [
-        ("Gaussian", "gaussian"), ("Linear", "gaussian"), ("Binomial", "binomial"),
-        ("Logit", "binomial"), ("CondLogit", "condlogit"), ("conditional logit", "condlogit"),
-        ("Weibull", "weibull"), ("Cox", "cox"), ("COXPH", "cox"), ("Bernoulli", "binomial"),
+        ("Gaussian", "gaussian"),
+        ("Linear", "gaussian"),
+        ("Binomial", "binomial"),
+        ("Logit", "binomial"),
+        ("CondLogit", "condlogit"),
+        ("conditional logit", "condlogit"),
+        ("Weibull", "weibull"),
+        ("Cox", "cox"),
+        ("COXPH", "cox"),
+        ("Bernoulli", "binomial"),
     ],
-)  # fmt: skip
+)
 def test_families_have_rs_names(name: str, family: str) -> None:
     assert find_family(name).name == family
 

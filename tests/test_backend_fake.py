@@ -82,8 +82,15 @@ def test_mishaps(monkeypatch: pytest.MonkeyPatch, mishap: str, message: str) -> 
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, mishap: str, message: str) -> None:
     monkeypatch.setenv(fake.SWITCH, mishap)
     with pytest.raises(BackendError, match=message):
-        rmm.fit("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)", made_up_coalitions(),
-                backend="fake", chains=2, draws=5, seed=1, progress=False)  # fmt: skip
+        rmm.fit(
+            "y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)",
+            made_up_coalitions(),
+            backend="fake",
+            chains=2,
+            draws=5,
+            seed=1,
+            progress=False,
+        )
 
 
 def test_hanging_ends_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,9 +57,13 @@ def data(j: int = 60, k: int = 2) -> dict[str, Any]:
 
 def fit(given: dict[str, Any] | None = None, program: str = PROGRAM, **changes: Any) -> Run:
     values: dict[str, Any] = {
-        "chains": 3, "warmup": 200, "draws": 150, "seed": 3, "cores": 2,
+        "chains": 3,
+        "warmup": 200,
+        "draws": 150,
+        "seed": 3,
+        "cores": 2,
         "monitor": ("alpha", "b", "sigma", "u"),
-    } | changes  # fmt: skip
+    } | changes
     settings = Settings(**values)
     return jags.run(program, given or data(), [{}] * settings.chains, settings, None)
 

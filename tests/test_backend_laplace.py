@@ -123,9 +123,12 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
     chosen[np.arange(8) * 3 + rng.integers(0, 3, 8)] = 1
     family, _, option = name.partition(":")
     parts: dict[str, Any] = {
-        "gaussian": (rng.normal(size=J),), "binomial": ((rng.random(J) < 0.5).astype(float),),
-        "condlogit": (chosen,), "weibull": (time, event), "cox": (time, event),
-    }  # fmt: skip
+        "gaussian": (rng.normal(size=J),),
+        "binomial": ((rng.random(J) < 0.5).astype(float),),
+        "condlogit": (chosen,),
+        "weibull": (time, event),
+        "cox": (time, event),
+    }
     found = find_family(family, {"intervals": 3} if option else {})
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
     values = {p.name: np.array([1.3, 0.7]) for p in found.parameters}
@@ -260,9 +263,12 @@ def test_private_elements_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         n = len(apart.integrand.private)
         assert n >= 5
         with monkeypatch.context() as patch:
-            patch.setattr("rmm.backends.laplace.marginal_likelihood.find_private",
-                          lambda row, column, candidate, groups: find_private(
-                              row, column, np.zeros_like(candidate), groups))  # fmt: skip
+            patch.setattr(
+                "rmm.backends.laplace.marginal_likelihood.find_private",
+                lambda row, column, candidate, groups: find_private(
+                    row, column, np.zeros_like(candidate), groups
+                ),
+            )
             together = sampler(model)
         assert len(together.integrand.private) == 0
         theta = np.array([from_values(s, apart.hyper) for s in starts(model)])
@@ -283,11 +289,16 @@ def test_private_elements_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 # -- hyperparameters -----------------------------------------------------------------------------
 
 PRIORS = {
-    "normal": ("weight", (0.5, 2.0)), "student_t": ("weight", (3.0, 0.5, 2.0)),
-    "half_normal": ("sd", (2.0,)), "half_t": ("sd", (3.0, 2.0)), "half_cauchy": ("sd", (1.0,)),
-    "exponential": ("sd", (0.7,)), "gamma": ("shape", (2.0, 1.5)), "uniform": ("sd", (0.5, 3.0)),
+    "normal": ("weight", (0.5, 2.0)),
+    "student_t": ("weight", (3.0, 0.5, 2.0)),
+    "half_normal": ("sd", (2.0,)),
+    "half_t": ("sd", (3.0, 2.0)),
+    "half_cauchy": ("sd", (1.0,)),
+    "exponential": ("sd", (0.7,)),
+    "gamma": ("shape", (2.0, 1.5)),
+    "uniform": ("sd", (0.5, 3.0)),
     "precision_gamma": ("sd", (2.0, 1.5)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("family", PRIORS)
@@ -308,8 +319,9 @@ def test_priors_integrate_to_one(family: str) -> None:
 
 def test_a_folded_proposal_has_the_density_of_its_draws() -> None:
     """Its density integrates to one over what is not negative, and its draws have its mean."""
-    proposal = Proposal(np.array([0.4, -0.2]), np.array([[0.8, 0.0], [0.3, 0.5]]),
-                        np.array([True, False]))  # fmt: skip
+    proposal = Proposal(
+        np.array([0.4, -0.2]), np.array([[0.8, 0.0], [0.3, 0.5]]), np.array([True, False])
+    )
 
     def density(y: float, x: float) -> float:
         return float(np.exp(proposal.log_density(np.array([[x, y]]))[0]))
@@ -381,8 +393,15 @@ def test_a_small_logistic_model_agrees_with_quadrature() -> None:
     alarm rate 1 in 8,000.
     """
     table = small_choice()
-    fit = rmm.fit("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE = TRUE)", table, "binomial",
-                  backend="laplace", seed=3, chains=10, draws=1000)  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE = TRUE)",
+        table,
+        "binomial",
+        backend="laplace",
+        seed=3,
+        chains=10,
+        draws=1000,
+    )
     found, exact = fit.summary(), quadrature(fit.model, table)
     for name, value in exact.items():
         assert abs(found["mean"][name] - value) < 4 * found["mcse_mean"][name], (name, value)
@@ -484,8 +503,10 @@ def test_what_is_not_looked_at_changes_nothing() -> None:
 
 def test_the_same_seed_gives_the_same_draws_and_another_does_not() -> None:
     table = made_up_coalitions(40, 12)
-    fits = [rmm.fit(FORMULAS["estimated weights"], table, backend="laplace", seed=s, draws=200)
-            for s in (1, 1, 2)]  # fmt: skip
+    fits = [
+        rmm.fit(FORMULAS["estimated weights"], table, backend="laplace", seed=s, draws=200)
+        for s in (1, 1, 2)
+    ]
     one, again, other = (fit.summary()["mean"] for fit in fits)
     pd.testing.assert_series_equal(one, again)
     assert not np.allclose(one, other)
@@ -510,8 +531,13 @@ def test_a_large_k_is_no_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "smoothed", lambda logs: (real(logs)[0], 0.9))
     monkeypatch.setattr(sampling, "MOST_POINTS", 300)
     with pytest.warns(rmm.ConvergenceWarning, match=r"Pareto k .* 0\.90, at most 0\.70"):
-        fit = rmm.fit(FORMULAS["known weights"], made_up_coalitions(40, 12), backend="laplace",
-                      seed=1, draws=100)  # fmt: skip
+        fit = rmm.fit(
+            FORMULAS["known weights"],
+            made_up_coalitions(40, 12),
+            backend="laplace",
+            seed=1,
+            draws=100,
+        )
     assert not fit.converged
 
 
@@ -563,8 +589,13 @@ def test_a_ridge_of_standard_deviations_is_covered() -> None:
         table["y"] = effect[table["gid"]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = rmm.fit("y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE = TRUE)", table,
-                          backend="laplace", seed=seed, monitor="structural")  # fmt: skip
+            fit = rmm.fit(
+                "y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n), RE = TRUE)",
+                table,
+                backend="laplace",
+                seed=seed,
+                monitor="structural",
+            )
         ks.append(fit.diagnostics()["pareto_k"])
     assert max(ks) < 0.7
 

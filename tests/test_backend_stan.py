@@ -105,9 +105,12 @@ def test_draws_find_the_truth_and_have_the_programs_shapes() -> None:
     result = quick(chains=3, warmup=300, draws=400)
     shapes = {name: array.shape for name, array in result.draws.items()}
     assert shapes == {
-        "a": (3, 400), "b": (3, 400, 2), "sigma": (3, 400), "strange": (3, 400),
+        "a": (3, 400),
+        "b": (3, 400, 2),
+        "sigma": (3, 400),
+        "strange": (3, 400),
         "q": (3, 400, 2, 2, 3),
-    }  # fmt: skip
+    }
     for name, truth in TRUTH.items():
         draws = result.draws[name]
         z = (draws.mean(axis=(0, 1)) - truth) / draws.std(axis=(0, 1))
@@ -119,8 +122,14 @@ def test_draws_find_the_truth_and_have_the_programs_shapes() -> None:
 def test_sampler_statistics() -> None:
     statistics = quick().sample_stats
     assert set(statistics) == {
-        "lp", "acceptance_rate", "step_size", "treedepth", "n_steps", "diverging", "energy"
-    }  # fmt: skip
+        "lp",
+        "acceptance_rate",
+        "step_size",
+        "treedepth",
+        "n_steps",
+        "diverging",
+        "energy",
+    }
     assert all(array.shape == (2, 60) for array in statistics.values())
     assert statistics["diverging"].dtype == bool
     assert np.all((statistics["acceptance_rate"] > 0) & (statistics["acceptance_rate"] <= 1))
@@ -299,10 +308,17 @@ def test_data_as_json() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["method=optimize"], ["method=sample", "algorithm=fixed_param"], ["method=sample", "foo=1"],
-     ["diagnose"], ["method=sample", "metric=unit_e"], ["method=sample", "num_chains=2"],
-     ["method=sample", "num_samples=many"], ["id=1"]],
-)  # fmt: skip
+    [
+        ["method=optimize"],
+        ["method=sample", "algorithm=fixed_param"],
+        ["method=sample", "foo=1"],
+        ["diagnose"],
+        ["method=sample", "metric=unit_e"],
+        ["method=sample", "num_chains=2"],
+        ["method=sample", "num_samples=many"],
+        ["id=1"],
+    ],
+)
 def test_the_runner_refuses_the_rest_by_name(arguments: list[str], tmp_path: Path) -> None:
     executable = compile_program(PROGRAM)
     if not maker(executable).built:
@@ -332,10 +348,20 @@ def test_cmdstanpy_compiles_and_samples_in_the_home(monkeypatch: pytest.MonkeyPa
     inits = {"a": 0.0, "b": [0.0, 0.0], "sigma": 1.0}
     fit = model.sample(
         data={k: np.asarray(v).tolist() for k, v in data().items()},
-        chains=2, iter_warmup=200, iter_sampling=150, thin=3, seed=4, save_warmup=True,
-        inits=inits, adapt_delta=0.9, max_treedepth=8, metric="dense_e", step_size=0.2,
-        sig_figs=10, show_progress=False,
-    )  # fmt: skip
+        chains=2,
+        iter_warmup=200,
+        iter_sampling=150,
+        thin=3,
+        seed=4,
+        save_warmup=True,
+        inits=inits,
+        adapt_delta=0.9,
+        max_treedepth=8,
+        metric="dense_e",
+        step_size=0.2,
+        sig_figs=10,
+        show_progress=False,
+    )
     assert fit.draws().shape[:2] == (50, 2)
     assert fit.draws(inc_warmup=True).shape[:2] == (50 + 67, 2)
     assert fit.metric_type == "dense_e"

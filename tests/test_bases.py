@@ -84,9 +84,13 @@ def test_polynomials_span_powers(shift: float, unit: float) -> None:
 def test_polynomials_in_formulas(table: pd.DataFrame) -> None:
     labels, _ = matrix("poly(log(size), 3)*soil", table)
     assert labels == [
-        "Intercept", "poly(log(size), 3)1", "poly(log(size), 3)2", "poly(log(size), 3)3",
-        "soil=loam", *(f"poly(log(size), 3){k}:soil=loam" for k in (1, 2, 3)),
-    ]  # fmt: skip
+        "Intercept",
+        "poly(log(size), 3)1",
+        "poly(log(size), 3)2",
+        "poly(log(size), 3)3",
+        "soil=loam",
+        *(f"poly(log(size), 3){k}:soil=loam" for k in (1, 2, 3)),
+    ]
     with pytest.raises(
         rmm.DataError, match=r"`poly\(year, 3\)` needs more than 3 different values"
     ):
@@ -102,16 +106,22 @@ def test_numbers_as_categories(table: pd.DataFrame) -> None:
     np.testing.assert_array_equal(values[:, 2], table["year"] == 3)
     labels, values = matrix('C(year, base = 3) + C(crop, base = "rye")', table)
     assert labels == [
-        "Intercept", "C(year, base = 3)=1", "C(year, base = 3)=2",
-        'C(crop, base = "rye")=oats', 'C(crop, base = "rye")=wheat',
-    ]  # fmt: skip
+        "Intercept",
+        "C(year, base = 3)=1",
+        "C(year, base = 3)=2",
+        'C(crop, base = "rye")=oats',
+        'C(crop, base = "rye")=wheat',
+    ]
     np.testing.assert_array_equal(values[:, 1], table["year"] == 1)
     labels, _ = matrix('factor(crop, levels = c("wheat", "rye", "oats")):rain', table)
     assert [label.split("=")[-1] for label in labels[1:]] == ["wheat:rain", "rye:rain", "oats:rain"]
     labels, _ = matrix("factor(rain > 700) + factor(round(size))", table)
     assert labels[1] == "factor(rain > 700)=1"
-    category = table.assign(year=pd.Categorical(table["year"].map({1: "c", 2: "b", 3: "a"}),
-                                                categories=["c", "b", "a", "z"]))  # fmt: skip
+    category = table.assign(
+        year=pd.Categorical(
+            table["year"].map({1: "c", 2: "b", 3: "a"}), categories=["c", "b", "a", "z"]
+        )
+    )
     assert matrix("factor(year)", category)[0][1:] == ["factor(year)=b", "factor(year)=a"]
 
 
@@ -213,9 +223,11 @@ def test_combinations_that_no_row_has(table: pd.DataFrame) -> None:
     ):
         fit = rmm.fit("y ~ 1 + soil:crop", some, **OPTIONS)
     assert list(fit.summary().index)[:4] == [
-        "b_l2[Intercept]", "b_l2[soil=loam:crop=oats]", "b_l2[soil=loam:crop=rye]",
+        "b_l2[Intercept]",
+        "b_l2[soil=loam:crop=oats]",
+        "b_l2[soil=loam:crop=rye]",
         "b_l2[soil=loam:crop=wheat]",
-    ]  # fmt: skip
+    ]
     new = pd.DataFrame({"soil": ["loam", "clay"], "crop": ["rye", "rye"]})
     with pytest.raises(rmm.DataError, match="soil=clay:crop=rye, which no row of the fit has"):
         fit.predict(new)
@@ -234,8 +246,9 @@ def test_predictions_use_the_bases_of_the_fit(table: pd.DataFrame, tmp_path: Any
     basis = Polynomial(2).settled("", table["rain"].to_numpy())
     expected = b["b_l2[Intercept]"] + b["b_l2[soil=loam:crop=rye]"]
     expected += basis.columns("", new["rain"].to_numpy()) @ [
-        b["b_l2[poly(rain, 2)1]"], b["b_l2[poly(rain, 2)2]"],
-    ]  # fmt: skip
+        b["b_l2[poly(rain, 2)1]"],
+        b["b_l2[poly(rain, 2)2]"],
+    ]
     expected += np.array([1, 0]) * b["b_l2[C(year, base = 2)=3]"]
     np.testing.assert_allclose(fit.predict(new)["mean"], expected, rtol=1e-6)
     fit.save(tmp_path / "fit.nc")
@@ -259,9 +272,7 @@ def test_members_and_slopes(table: pd.DataFrame) -> None:
         rows,
     )
     labels = list(model.design.coords["covariate_l1"])
-    assert labels == [
-        "factor(year)=2", "factor(year)=3", "poly(rain, 2)1", "poly(rain, 2)2"
-    ]  # fmt: skip
+    assert labels == ["factor(year)=2", "factor(year)=3", "poly(rain, 2)1", "poly(rain, 2)2"]
     slopes = model.design.members[0].slopes
     assert slopes.labels == ("poly(rain, 2)1", "poly(rain, 2)2")
     ordered = model.grouped.frame["rain"].to_numpy()
@@ -273,10 +284,15 @@ def test_a_truth_has_one_coefficient_per_term() -> None:
         rmm.simulate(
             "y ~ 1 + poly(z, 2) + mm(id(member, group), RE = TRUE)",
             {"b_l2[Intercept]": 0, "b_l2[poly(z, 2)]": 1, "sigma_l1": 1, "sigma_l2": 1},
-            membership={"kind": "synthetic", "groups": 10, "members": 9,
-                        "size": {"distribution": "uniform", "low": 2, "high": 3}},
-            covariates={"z": {"level": "group"}}, seed=1,
-        )  # fmt: skip
+            membership={
+                "kind": "synthetic",
+                "groups": 10,
+                "members": 9,
+                "size": {"distribution": "uniform", "low": 2, "high": 3},
+            },
+            covariates={"z": {"level": "group"}},
+            seed=1,
+        )
 
 
 def test_dates_are_categories_where_factor_says_so(tmp_path: Path) -> None:

@@ -22,9 +22,16 @@ from rmm.errors import BackendError, FormulaError
 from rmm.formula.prior_syntax import read_priors
 
 COMMANDS = (
-    ["doctor"], ["fit"], ["simulate"], ["study", "check"], ["study", "plan"],
-    ["study", "status"], ["study", "report"], ["study", "replay"], ["study", "preregister"],
-)  # fmt: skip
+    ["doctor"],
+    ["fit"],
+    ["simulate"],
+    ["study", "check"],
+    ["study", "plan"],
+    ["study", "status"],
+    ["study", "report"],
+    ["study", "replay"],
+    ["study", "preregister"],
+)
 ROOT = Path(__file__).parents[1]
 
 
@@ -76,8 +83,9 @@ def fake_fit(formula: str, data: str, **settings: Any) -> Any:
     table = pd.DataFrame({"mean": [0.5], "rhat": [float("nan")]}, index=["b_l1[x]"])
     seen = {"divergences": settings["chains"]}
     run = SimpleNamespace(engine={"chosen": "auto took laplace"})
-    return SimpleNamespace(summary=lambda: table, diagnostics=lambda: seen, converged=True,
-                           backend="laplace", run=run)  # fmt: skip
+    return SimpleNamespace(
+        summary=lambda: table, diagnostics=lambda: seen, converged=True, backend="laplace", run=run
+    )
 
 
 def test_fit_prints_json_that_a_program_reads(
@@ -109,10 +117,12 @@ def test_where_a_fit_is_kept_is_checked_before_it_is_computed(
     [
         ([], []),
         (["--priors", "b_w ~ normal(0, 1)"], ["b_w"]),
-        (["--priors", "b_w ~ normal(0, 1)", "--priors", "sigma_l1 ~ half_normal(1)"],
-         ["b_w", "sigma_l1"]),
+        (
+            ["--priors", "b_w ~ normal(0, 1)", "--priors", "sigma_l1 ~ half_normal(1)"],
+            ["b_w", "sigma_l1"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_prior_of_the_command_line_counts(
     words: list[str], statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,8 +48,11 @@ def test_a_new_study_of_a_table(tmp_path: Path) -> None:
     assert main(["study", "new", str(path), *words]) == 0
     content = yaml.safe_load(path.read_text())
     assert content["membership"] == {
-        "kind": "empirical", "file": str(table), "member": "party", "group": "cabinet"
-    }  # fmt: skip
+        "kind": "empirical",
+        "file": str(table),
+        "member": "party",
+        "group": "cabinet",
+    }
     assert "id(party, cabinet)" in content["truth"]["formula"]
     assert content["covariates"] == {"x": {"level": "member"}, "power": {"level": "membership"}}
     assert "{column: NAME}" in path.read_text()  # covariates may be the table's, too
@@ -102,9 +105,17 @@ def asked(*given: str) -> dict[str, object]:
 def test_answers_are_options_and_enter_is_the_default() -> None:
     assert asked(*[""] * 9) == {
         key: DEFAULTS[key]
-        for key in ("title", "groups", "members", "size", "family", "effect", "replications",
-                    "backend")
-    }  # fmt: skip
+        for key in (
+            "title",
+            "groups",
+            "members",
+            "size",
+            "family",
+            "effect",
+            "replications",
+            "backend",
+        )
+    }
 
 
 def test_what_is_no_answer_is_asked_again(
@@ -115,13 +126,25 @@ def test_what_is_no_answer_is_asked_again(
     found = asked("Mine", "gone.csv", str(table), "person", "party", "", "cabinet", "poisson",
                   "binomial", "much", "inf", "0.2", "-3", "0", "7", "bugs", "stan")  # fmt: skip
     assert found == {
-        "title": "Mine", "data": str(table), "member": "party", "group": "cabinet",
-        "family": "binomial", "effect": 0.2, "replications": 7, "backend": "stan",
-    }  # fmt: skip
+        "title": "Mine",
+        "data": str(table),
+        "member": "party",
+        "group": "cabinet",
+        "family": "binomial",
+        "effect": 0.2,
+        "replications": 7,
+        "backend": "stan",
+    }
     said = capsys.readouterr().out
-    for part in ("'gone.csv': there is no such file", "Its columns: party, cabinet",
-                 "'person' is none of: party, cabinet", "'poisson' is none of: gaussian, binomial",
-                 "'much' is no number", "'inf' is no finite", "'-3' is no whole"):  # fmt: skip
+    for part in (
+        "'gone.csv': there is no such file",
+        "Its columns: party, cabinet",
+        "'person' is none of: party, cabinet",
+        "'poisson' is none of: gaussian, binomial",
+        "'much' is no number",
+        "'inf' is no finite",
+        "'-3' is no whole",
+    ):
         assert part in said
 
 

@@ -79,8 +79,9 @@ def table(ids: Any, as_group: bool = False) -> pd.DataFrame:
     native = np.asarray(ids).dtype.isnative if isinstance(ids, np.ndarray) else True
     taken = pd.Series(ids).iloc[place].reset_index(drop=True) if native else pd.Series(ids[place])
     others = {"g": group} if not as_group else {"m": member}
-    return pd.DataFrame({**others, "m" if not as_group else "g": taken,
-                         "y": rng.normal(size=many)[group]})  # fmt: skip
+    return pd.DataFrame(
+        {**others, "m" if not as_group else "g": taken, "y": rng.normal(size=many)[group]}
+    )
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -117,14 +118,22 @@ def test_what_is_no_id_is_refused_before_an_engine_starts(name: str, as_group: b
 
 def test_numbers_of_several_types_are_one_type() -> None:
     frame = pd.DataFrame(
-        {"a": objects([1, 2.5, Decimal("0.5"), None]), "b": objects([1, None, 3, 4]),
-         "c": objects([True, False, None, True]), "d": objects([fractions.Fraction(1, 4)] * 4),
-         "e": objects([2**63, 1, 2, 3])}
-    )  # fmt: skip
+        {
+            "a": objects([1, 2.5, Decimal("0.5"), None]),
+            "b": objects([1, None, 3, 4]),
+            "c": objects([True, False, None, True]),
+            "d": objects([fractions.Fraction(1, 4)] * 4),
+            "e": objects([2**63, 1, 2, 3]),
+        }
+    )
     out = simplify_columns(frame, "abcde", ())
     assert {name: str(out[name].dtype) for name in out} == {
-        "a": "float64", "b": "Int64", "c": "boolean", "d": "float64", "e": "uint64"
-    }  # fmt: skip
+        "a": "float64",
+        "b": "Int64",
+        "c": "boolean",
+        "d": "float64",
+        "e": "uint64",
+    }
     assert out["a"].tolist()[:3] == [1.0, 2.5, 0.5] and out["e"][0] == 2**63
 
 
@@ -159,8 +168,13 @@ def test_labels_of_draws(labels: list[Any], kind: str) -> None:
 
 def test_a_column_that_the_formula_does_not_use_may_be_of_another_byte_order() -> None:
     rng = np.random.default_rng(2)
-    table = pd.DataFrame({"g": np.repeat(range(9), 2), "m": [0, 1, 1, 2, 2, 0] * 3,
-                          "y": np.repeat(rng.normal(size=9), 2)})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "g": np.repeat(range(9), 2),
+            "m": [0, 1, 1, 2, 2, 0] * 3,
+            "y": np.repeat(rng.normal(size=9), 2),
+        }
+    )
     unused = table.assign(other=pd.Series(np.arange(18).astype(">f8")))
     formula = "y ~ 1 + mm(id(m, g), RE = TRUE)"
     ours, plain = (prepare(formula, t).design.outcome["y"] for t in (unused, table))

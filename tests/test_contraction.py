@@ -77,8 +77,10 @@ def test_members_and_units_centres_are_in_the_intercepts_prior(coalitions: pd.Da
     formula = "y ~ 1 + z + mm(id(pid, gid), vars(x), RE = TRUE) + hm(id = cid)"
     model = prepare(formula, coalitions.assign(x=coalitions["x"] + 3))
     rng, elements = np.random.default_rng(6), model.priors.elements
-    draws = {name: np.column_stack([rng.normal(*p.values, 100_000) for p in elements[name]])
-             for name in ("alpha", "beta_l2", "b_l1")}  # fmt: skip
+    draws = {
+        name: np.column_stack([rng.normal(*p.values, 100_000) for p in elements[name]])
+        for name in ("alpha", "beta_l2", "b_l1")
+    }
     shift = draws["beta_l2"] @ model.design.center_l2
     shift += draws["b_l1"] @ model.design.members[0].b_center
     b = np.column_stack([draws["alpha"][:, 0] - shift, draws["beta_l2"]])
@@ -110,8 +112,10 @@ def test_a_sum_with_a_heavy_tail_is_compared_by_quartiles(table: pd.DataFrame) -
     drawn = rng.normal(*model.priors.elements["alpha"][0].values, 400_000)
     drawn = drawn - table["x"].mean() * 2 * rng.standard_cauchy(400_000)
     b = np.column_stack([drawn, 2 * rng.standard_cauchy(400_000)])[None]
-    posterior = xarray.Dataset({"b_l2": (("chain", "draw", "covariate_l2"), b)},
-                               coords={"covariate_l2": ["Intercept", "x"]})  # fmt: skip
+    posterior = xarray.Dataset(
+        {"b_l2": (("chain", "draw", "covariate_l2"), b)},
+        coords={"covariate_l2": ["Intercept", "x"]},
+    )
     found = contraction(model, posterior, ["b_l2"])
     assert found["quartiles"].all()
     # 20,000 draws of the prior: an interquartile range of Cauchy draws has an error of 1.6%.

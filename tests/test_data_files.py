@@ -56,8 +56,14 @@ def test_text_ids_of_the_fit_are_text_in_new_data(tmp_path: Path) -> None:
     table["m"] = ids[np.concatenate([rng.choice(4, 2, replace=False) for _ in range(30)])]
     table["y"] = rng.normal(size=30)[table["g"]]
     table.to_csv(tmp_path / "a.csv", index=False)
-    fit = rmm.fit("y ~ 1 + mm(id(m, g), RE=TRUE)", tmp_path / "a.csv", backend="laplace",
-                  seed=1, chains=1, draws=200)  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1 + mm(id(m, g), RE=TRUE)",
+        tmp_path / "a.csv",
+        backend="laplace",
+        seed=1,
+        chains=1,
+        draws=200,
+    )
     assert sorted(fit.member_effects().index) == sorted(ids)
     (tmp_path / "b.csv").write_text("g,m\n1,8\n1,9\n2,10\n")
     (tmp_path / "c.csv").write_text("g,m\n1,08\n1,9\n2,10\n")
@@ -203,8 +209,14 @@ LABELS = {1: "low", 2: "middle", 3: "high"}
 
 @pytest.fixture
 def coded() -> pd.DataFrame:
-    return pd.DataFrame({"id": ["01", "1", "2"], "level": [3.0, 1.0, np.nan],
-                         "trust": [0.0, 5.0, 10.0], "x": [1.5, np.nan, 2.0]})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "id": ["01", "1", "2"],
+            "level": [3.0, 1.0, np.nan],
+            "trust": [0.0, 5.0, 10.0],
+            "x": [1.5, np.nan, 2.0],
+        }
+    )
 
 
 def test_stata(tmp_path: Path, coded: pd.DataFrame) -> None:

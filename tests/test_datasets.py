@@ -78,8 +78,12 @@ def tibble(data: pd.DataFrame, converter: Any) -> Any:
         "class": np.array(["tbl_df", "tbl", "data.frame"]),
         "row.names": np.arange(1, len(data) + 1, dtype=np.int32),
     }
-    return build_r_object(RObjectType.VEC, value=columns, is_object=True,
-                          attributes=converter.convert_to_r_attributes(attributes))  # fmt: skip
+    return build_r_object(
+        RObjectType.VEC,
+        value=columns,
+        is_object=True,
+        attributes=converter.convert_to_r_attributes(attributes),
+    )
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -102,8 +106,9 @@ def server(tmp_path: Path) -> Iterator[str]:
 def source(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """A data set "small" that the server has."""
     write(tmp_path / "published" / "small.rda", small=TABLE, other=TABLE)
-    small = Source(server + "small.rda", "my-small.rda", "small", WANTED,
-                   checksum(TABLE[list(WANTED)]))  # fmt: skip
+    small = Source(
+        server + "small.rda", "my-small.rda", "small", WANTED, checksum(TABLE[list(WANTED)])
+    )
     monkeypatch.setitem(SOURCES, "small", small)
     return small
 
@@ -319,8 +324,16 @@ def test_coalitions_look_like_the_real_ones(simulated: pd.DataFrame) -> None:
 
 def test_coalitions_have_their_truth(simulated: pd.DataFrame) -> None:
     """A fit finds it: no true value is more than three posterior sds from the mean."""
-    fit = rmm.fit(FORMULA, simulated, "weibull", backend="laplace", chains=2, draws=500, seed=1,
-                  progress=False)  # fmt: skip
+    fit = rmm.fit(
+        FORMULA,
+        simulated,
+        "weibull",
+        backend="laplace",
+        chains=2,
+        draws=500,
+        seed=1,
+        progress=False,
+    )
     summary = fit.summary()
     away = (summary["mean"] - pd.Series(TRUTH)) / summary["sd"]
     assert away.abs().max() < 3, away

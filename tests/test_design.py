@@ -48,8 +48,13 @@ def test_cross_classification_uses_each_blocks_own_id(coalitions: pd.DataFrame) 
 def test_categories_interactions_and_functions(coalitions: pd.DataFrame) -> None:
     model = prepare(f"y ~ 1 + z*region + I(z^2) + {MM}", coalitions)
     assert labels(model, "slope_l2") == [
-        "z", "region=north", "region=west", "I(z^2)", "z:region=north", "z:region=west",
-    ]  # fmt: skip
+        "z",
+        "region=north",
+        "region=west",
+        "I(z^2)",
+        "z:region=north",
+        "z:region=west",
+    ]
     X = model.design.X_l2 + model.design.center_l2
     groups = model.grouped.group_frame
     north = (groups["region"] == "north").to_numpy(dtype=float)

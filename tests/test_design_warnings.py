@@ -54,8 +54,12 @@ def test_nothing_is_told_of_the_golden_formulas(name: str) -> None:
 def outcomes() -> pd.DataFrame:
     table = made_up_coalitions()
     number = table["gid"].str[1:].astype(int)
-    more = {"b": (table["y"] > table["y"].median()).astype(int), "t": np.exp(table["y"]),
-            "e": (number % 4 != 0).astype(int), "s4": number // 4}  # fmt: skip
+    more = {
+        "b": (table["y"] > table["y"].median()).astype(int),
+        "t": np.exp(table["y"]),
+        "e": (number % 4 != 0).astype(int),
+        "s4": number // 4,
+    }
     table = table.assign(**more)
     return table.assign(ch=table["y"] == table.groupby("s4")["y"].transform("max"))
 
@@ -147,8 +151,9 @@ def test_a_held_standard_deviation_is_no_parameter() -> None:
 
 def test_checks_are_quick() -> None:
     """A millisecond for 100 groups; ten here, for a machine that does other things too."""
-    model = model_of("y ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE) + hm(id=cid)",
-                     made_up_coalitions(100, 30))  # fmt: skip
+    model = model_of(
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE) + hm(id=cid)", made_up_coalitions(100, 30)
+    )
     seconds = []
     for _ in range(20):
         begin = time.perf_counter()

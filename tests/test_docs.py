@@ -110,9 +110,13 @@ COINED = re.compile(
     re.IGNORECASE,
 )
 WRITTEN = sorted(
-    [*ROOT.glob("*.md"), ROOT / "config" / "README.md", ROOT / "benchmarks" / "README.md",
-     *DOCS.rglob("*.md")]
-)  # fmt: skip
+    [
+        *ROOT.glob("*.md"),
+        ROOT / "config" / "README.md",
+        ROOT / "benchmarks" / "README.md",
+        *DOCS.rglob("*.md"),
+    ]
+)
 
 
 def prose(path: Path) -> str:

@@ -100,8 +100,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built strictly: a warning is a failure."""
     folder = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-d", str(folder / "trees")]
-    built = subprocess.run([*command, str(DOCS), str(folder / "site")], capture_output=True,
-                           text=True, check=False)  # fmt: skip
+    built = subprocess.run(
+        [*command, str(DOCS), str(folder / "site")], capture_output=True, text=True, check=False
+    )
     assert built.returncode == 0, built.stderr
     return folder / "site"
 
@@ -118,9 +119,11 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
         '</a> <a href=gone.html>4</a> <img src="gone.png"> <script src="https://a.example/b.js">'
     )
     assert broken_links(tmp_path) == [
-        "bad.html: good.html#no", "bad.html: gone.html", "bad.html: gone.png",
+        "bad.html: good.html#no",
+        "bad.html: gone.html",
+        "bad.html: gone.png",
         "bad.html loads https://a.example/b.js",
-    ]  # fmt: skip
+    ]
 
 
 def test_types_and_errors_link_where_they_should(site: Path) -> None:
@@ -165,8 +168,14 @@ def test_faults_are_found(browser: Any, tmp_path: Path) -> None:  # noqa: F811
         "<div style='overflow: auto'><table><td style='min-width: 2000px'>Table.</table></div>"
     )
     said = "\n".join(faults(browser, page, 1400))
-    for words in ("nonsense is not defined", "no image: ", "not drawn: ", "TeX in the text: $x$",
-                  "cut off: P Wide.", "scrolls on a wide screen: TABLE"):  # fmt: skip
+    for words in (
+        "nonsense is not defined",
+        "no image: ",
+        "not drawn: ",
+        "TeX in the text: $x$",
+        "cut off: P Wide.",
+        "scrolls on a wide screen: TABLE",
+    ):
         assert words in said
     page.write_text("<!doctype html><article><p style='width: 400px'>Wide.</p>")
     assert faults(browser, page, 390) == ["wider than the screen", "cut off: P Wide."]

@@ -51,8 +51,11 @@ WITH_EXAMPLES = [
     "rmm.study.measures.performance",
     "rmm.tables.wide_to_long",
 ]
-ERRORS = {name for name, value in vars(errors).items()
-          if inspect.isclass(value) and issubclass(value, errors.RmmError)}  # fmt: skip
+ERRORS = {
+    name
+    for name, value in vars(errors).items()
+    if inspect.isclass(value) and issubclass(value, errors.RmmError)
+}
 
 
 def public() -> dict[str, Any]:
@@ -111,8 +114,12 @@ def _parameters(function: Any, doc: NumpyDocString) -> list[str]:
 
 def _of_class(cls: type, doc: NumpyDocString, text: str) -> list[str]:
     """Attributes of a dataclass that neither a section nor the sentence names."""
-    known = {word.strip("* ") for part in ("Attributes", "Parameters") for row in doc[part]
-             for word in row.name.split(",")}  # fmt: skip
+    known = {
+        word.strip("* ")
+        for part in ("Attributes", "Parameters")
+        for row in doc[part]
+        for word in row.name.split(",")
+    }
     fields = [name for name in getattr(cls, "__dataclass_fields__", {}) if name[0] != "_"]
     return [f"attribute {name}" for name in fields if name not in known and f"`{name}`" not in text]
 
@@ -187,8 +194,14 @@ def test_the_check_finds_what_is_missing() -> None:
 
 
 def test_public_names_are_those_of_the_package_and_the_reference() -> None:
-    assert {"rmm.fit", "rmm.Fit.summary", "rmm.Fit.draws", "rmm.study.performance",
-            "rmm.study.Study.factors", "rmm.simulation.Drawn.rows"} <= set(PUBLIC)  # fmt: skip
+    assert {
+        "rmm.fit",
+        "rmm.Fit.summary",
+        "rmm.Fit.draws",
+        "rmm.study.performance",
+        "rmm.study.Study.factors",
+        "rmm.simulation.Drawn.rows",
+    } <= set(PUBLIC)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
@@ -204,8 +217,11 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_no_module_has_examples_that_do_not_run() -> None:
     """`>>>` in a module means that `WITH_EXAMPLES` names it."""
-    found = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-             for p in (ROOT / "rmm").rglob("*.py") if "\n>>> " in _without_indent(p)}  # fmt: skip
+    found = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for p in (ROOT / "rmm").rglob("*.py")
+        if "\n>>> " in _without_indent(p)
+    }
     assert found == set(WITH_EXAMPLES)
 
 

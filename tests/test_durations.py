@@ -120,9 +120,14 @@ def test_delayed_entry_is_not_available_and_no_recoding_is_advised(
 
 @pytest.mark.parametrize(
     "outcome",
-    ["Surv(time=a, time2=b, event=c)", "Surv(a, b, c, type='counting')", "Surv(b, c, entry=a)",
-     "Surv(a, b, c, d)", "Surv(a, b, type='interval2')"],
-)  # fmt: skip
+    [
+        "Surv(time=a, time2=b, event=c)",
+        "Surv(a, b, c, type='counting')",
+        "Surv(b, c, entry=a)",
+        "Surv(a, b, c, d)",
+        "Surv(a, b, type='interval2')",
+    ],
+)
 def test_other_spellings_of_delayed_entry(outcome: str) -> None:
     table = pd.DataFrame({"a": START, "b": STOP, "c": EVENT, "d": EVENT, "z": [1.0, 2, 3, 4]})
     with pytest.raises(rmm.FormulaError, match=r"Delayed entry .left truncation. and interval"):

@@ -180,11 +180,14 @@ def test_few_kept_draws_are_no_reason_for_another_engine(table: pd.DataFrame) ->
         ({"adapt": 100}, ("jags",), "`adapt` is an option of jags"),
         ({"ess": 900}, ("laplace",), "`ess` is an option of laplace"),
         ({"program": "model { y ~ dnorm(0, 1) }"}, ("jags",), "written in JAGS's language"),
-        ({"program": "parameters { real a; }\nmodel { a ~ normal(0, 1); }"}, ("stan",),
-         "written in Stan's language"),
+        (
+            {"program": "parameters { real a; }\nmodel { a ~ normal(0, 1); }"},
+            ("stan",),
+            "written in Stan's language",
+        ),
         ({}, ("laplace", "stan", "jags"), ""),
     ],
-)  # fmt: skip
+)
 def test_what_is_given_decides(given: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     options = {k: v for k, v in given.items() if k != "program"}
     found, said = engine_choice.engines_for(options, given.get("program"), ())
@@ -205,12 +208,14 @@ def test_the_ending_of_a_program_decides(tmp_path: Path) -> None:
         ({"chans": 2}, "no argument `chans`.*Did you mean `chains`"),
         ({"burnin": 500}, "What R calls `burnin` is `warmup`"),
         ({"adapt_delta": 0.9, "ess": 500}, "`adapt_delta` is an option of stan.*no option `ess`"),
-        ({"program": "model { y ~ dnorm(0, 1) }", "max_treedepth": 12},
-         "written in JAGS's language.*no option `max_treedepth`"),
+        (
+            {"program": "model { y ~ dnorm(0, 1) }", "max_treedepth": 12},
+            "written in JAGS's language.*no option `max_treedepth`",
+        ),
         ({"backend": "laplace", "adapt_delta": 0.9}, "no option `adapt_delta`.*option of stan"),
         ({"backend": "autos"}, "Unknown backend 'autos'"),
     ],
-)  # fmt: skip
+)
 def test_messages_about_options(given: dict[str, Any], message: str, table: pd.DataFrame) -> None:
     with pytest.raises(BackendError, match=message):
         rmm.fit(FORMULA, table, **{**SHORT, **given})

@@ -36,8 +36,13 @@ def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     fit, truth = names["fit"], [0.8, 2.0, 0.5, 1.0, 0.7, 0.5]
     summary = fit.summary()
     assert list(summary.index) == [
-        "b_l1[income]", "b_l2[Intercept]", "b_l2[own]", "b_w[b1]", "sigma_l1", "sigma_l2"
-    ]  # fmt: skip
+        "b_l1[income]",
+        "b_l2[Intercept]",
+        "b_l2[own]",
+        "b_w[b1]",
+        "sigma_l1",
+        "sigma_l2",
+    ]
     z = (summary["mean"] - truth) / summary["sd"]
     assert (z.abs() < 3.5).all(), summary.assign(z=z)
     assert fit.converged

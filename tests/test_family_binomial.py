@@ -73,8 +73,9 @@ def test_scale_is_the_logit_of_the_share_and_bounded() -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "cbind"])
 def test_golden_texts(kind: str, table: pd.DataFrame) -> None:
-    check_golden(f"binomial_{kind}", quiet((PLAIN if kind == "plain" else COUNTS) + MIXED, table,
-                                           "binomial"))  # fmt: skip
+    check_golden(
+        f"binomial_{kind}", quiet((PLAIN if kind == "plain" else COUNTS) + MIXED, table, "binomial")
+    )
 
 
 def test_text_of_a_formula_alone_knows_the_kind_of_outcome() -> None:
@@ -117,8 +118,13 @@ def test_regression_is_that_of_statsmodels(backend: str, kind: str, table: pd.Da
     n = np.ones(len(groups)) if kind == "plain" else outcome.sum(axis=1).to_numpy()
     means = posterior_means(X, found.fittedvalues, n, found.params)
     names = ("b_l2[Intercept]", "b_l2[z]", "b_l2[q]")
-    check_against_estimates((PLAIN if kind == "plain" else COUNTS) + "z + q", groups, "binomial",
-                            backend, dict(zip(names, means, strict=True)))  # fmt: skip
+    check_against_estimates(
+        (PLAIN if kind == "plain" else COUNTS) + "z + q",
+        groups,
+        "binomial",
+        backend,
+        dict(zip(names, means, strict=True)),
+    )
 
 
 @pytest.mark.stan
@@ -130,9 +136,17 @@ def test_engines_agree(table: pd.DataFrame) -> None:
 @pytest.mark.jags
 def test_jags_has_everything_in_one_block(table: pd.DataFrame) -> None:
     formula = "won ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE) + hm(id=cid)"
-    fit = rmm.fit(formula, table, "binomial",
-                  chains=1, warmup=50, draws=10, seed=1, progress=False,
-                  backend="jags")  # fmt: skip
+    fit = rmm.fit(
+        formula,
+        table,
+        "binomial",
+        chains=1,
+        warmup=50,
+        draws=10,
+        seed=1,
+        progress=False,
+        backend="jags",
+    )
     # The sds are factors of the linear predictor, which the glm module samples one by one.
     assert set(fit.run.engine["samplers"]) == {"glm::Holmes-Held", "glm::Holmes-Held-Gibbs"}
 

@@ -132,8 +132,13 @@ def test_regression_is_that_of_statsmodels(backend: str, table: pd.DataFrame) ->
     inverse = np.linalg.inv(information)
     push = sum(d.T @ (p * np.einsum("jk,kl,jl->j", d, inverse, d)) for p, d in third)
     means = found.params - 0.5 * inverse @ push
-    check_against_estimates("formed ~ z + q + strata(crisis)", groups, "condlogit", backend,
-                            dict(zip(("b_l2[z]", "b_l2[q]"), means, strict=True)))  # fmt: skip
+    check_against_estimates(
+        "formed ~ z + q + strata(crisis)",
+        groups,
+        "condlogit",
+        backend,
+        dict(zip(("b_l2[z]", "b_l2[q]"), means, strict=True)),
+    )
 
 
 @pytest.mark.stan
@@ -165,8 +170,9 @@ def test_member_sums_that_are_constant_within_strata(table: pd.DataFrame) -> Non
 def test_collinearity_counts_within_strata(table: pd.DataFrame) -> None:
     table = table.assign(shifted=2 * table["z"] + table["year"])
     with pytest.raises(rmm.DataError, match="`shifted` is a linear combination of `z`"):
-        quiet("formed ~ z + shifted + mm(id(pid, gid), RE=TRUE) + strata(crisis)", table,
-              "condlogit")  # fmt: skip
+        quiet(
+            "formed ~ z + shifted + mm(id(pid, gid), RE=TRUE) + strata(crisis)", table, "condlogit"
+        )
 
 
 def test_strata_without_a_choice(table: pd.DataFrame) -> None:

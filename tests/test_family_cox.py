@@ -153,10 +153,17 @@ def test_intervals_are_a_poisson_model_in_long_format() -> None:
     assert len(ends) == 5
     starts = np.r_[0.0, ends[:-1]]
     rows = [
-        {"z": r.z, "x": r.x, "k": k, "exposure": min(r.time, ends[k]) - starts[k],
-         "event": float(r.event and r.time <= ends[k])}
-        for r in table.itertuples() for k in range(5) if r.time > starts[k]
-    ]  # fmt: skip
+        {
+            "z": r.z,
+            "x": r.x,
+            "k": k,
+            "exposure": min(r.time, ends[k]) - starts[k],
+            "event": float(r.event and r.time <= ends[k]),
+        }
+        for r in table.itertuples()
+        for k in range(5)
+        if r.time > starts[k]
+    ]
     long = pd.DataFrame(rows)
     X = np.column_stack([long[["z", "x"]], pd.get_dummies(long["k"]).to_numpy(dtype=float)])
     glm = sm.GLM(long["event"], X, sm.families.Poisson(), exposure=long["exposure"]).fit()
@@ -285,8 +292,13 @@ def test_engines_without_effects() -> None:
     Mean and maximum within a fifth of a posterior sd and 4 MCSE; engines within 4.5 combined MCSE.
     """
     table = survival_data(120)
-    settings: dict[str, Any] = {"priors": "rmm", "seed": 1, "cores": 1, "progress": False,
-                                "chains": 2}  # fmt: skip
+    settings: dict[str, Any] = {
+        "priors": "rmm",
+        "seed": 1,
+        "cores": 1,
+        "progress": False,
+        "chains": 2,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.ConvergenceWarning)
         stan = rmm.fit("Surv(time, event) ~ z + x", table, "cox", backend="stan", **settings)
@@ -325,10 +337,18 @@ def test_engines_agree_on_a_mixed_model(kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.ConvergenceWarning)
         jags, stan = (
-            rmm.fit(f"Surv(time, event) ~ 1 + z + {MIXED}", table, KINDS[kind], backend=backend,
-                    seed=3, cores=1, progress=False, draws=2000).summary()
+            rmm.fit(
+                f"Surv(time, event) ~ 1 + z + {MIXED}",
+                table,
+                KINDS[kind],
+                backend=backend,
+                seed=3,
+                cores=1,
+                progress=False,
+                draws=2000,
+            ).summary()
             for backend in ("jags", "stan")
-        )  # fmt: skip
+        )
     z = (jags["mean"] - stan["mean"]) / np.hypot(jags["mcse_mean"], stan["mcse_mean"])
     assert (z.abs() < 4.5).all(), pd.DataFrame({"jags": jags["mean"], "stan": stan["mean"], "z": z})
 
@@ -344,11 +364,14 @@ def test_loo_with_a_group_that_says_nothing() -> None:
     values = np.array([COX.log_likelihood(e, {}, outcome) for e in eta])
     assert (values[..., 5] == 0).all()
     dims = ("chain", "draw", "group")
-    tree = xarray.DataTree.from_dict({
-        "posterior": xarray.Dataset({"b": (dims[:2], eta[..., 0])}),
-        "log_likelihood": xarray.Dataset({"y": (dims, values)},
-                                         coords={"group": np.arange(len(TIME))}),
-    })  # fmt: skip
+    tree = xarray.DataTree.from_dict(
+        {
+            "posterior": xarray.Dataset({"b": (dims[:2], eta[..., 0])}),
+            "log_likelihood": xarray.Dataset(
+                {"y": (dims, values)}, coords={"group": np.arange(len(TIME))}
+            ),
+        }
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.SpecificationWarning)
         result = loo(tree, None)

@@ -237,16 +237,27 @@ def test_stan_without_effects() -> None:
     sd, Monte Carlo error (4 MCSE) included.
     """
     table = survival_data()
-    fit = rmm.fit("Surv(time, event) ~ 1 + z + x", table, "weibull", backend="stan",
-                  priors="rmm", seed=1, chains=2, cores=1, progress=False)  # fmt: skip
+    fit = rmm.fit(
+        "Surv(time, event) ~ 1 + z + x",
+        table,
+        "weibull",
+        backend="stan",
+        priors="rmm",
+        seed=1,
+        chains=2,
+        cores=1,
+        progress=False,
+    )
     draws, design = fit.run.draws, fit.model.design
     X = np.column_stack([np.ones(design.J), design.X_l2 + design.center_l2])
     eta = draws["b_l2"] @ X.T
     shape = draws["shape"].reshape(2, -1)
-    expected = np.array([
-        WEIBULL.log_likelihood(e, {"shape": k}, design.outcome).sum(axis=1)
-        for e, k in zip(eta, shape, strict=True)
-    ])  # fmt: skip
+    expected = np.array(
+        [
+            WEIBULL.log_likelihood(e, {"shape": k}, design.outcome).sum(axis=1)
+            for e, k in zip(eta, shape, strict=True)
+        ]
+    )
     expected += stats.gamma.logpdf(shape, 0.01, scale=100) + np.log(shape)
     expected += stats.norm.logpdf(draws["b_l2"], 0, 100).sum(axis=-1)
     found = fit.run.sample_stats["lp"]
@@ -275,9 +286,17 @@ def test_engines_agree_on_a_mixed_model() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.ConvergenceWarning)
         jags, stan = (
-            rmm.fit(f"Surv(time, event) ~ 1 + z + {MIXED}", table, "weibull", backend=backend,
-                    seed=3, cores=1, progress=False, draws=2000).summary()
+            rmm.fit(
+                f"Surv(time, event) ~ 1 + z + {MIXED}",
+                table,
+                "weibull",
+                backend=backend,
+                seed=3,
+                cores=1,
+                progress=False,
+                draws=2000,
+            ).summary()
             for backend in ("jags", "stan")
-        )  # fmt: skip
+        )
     z = (jags["mean"] - stan["mean"]) / np.hypot(jags["mcse_mean"], stan["mcse_mean"])
     assert (z.abs() < 4.5).all(), pd.DataFrame({"jags": jags["mean"], "stan": stan["mean"], "z": z})

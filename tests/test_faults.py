@@ -115,8 +115,9 @@ def test_jags_out_of_memory_is_a_row_and_the_next_fit_runs(
         if next(fits) == 2:
             for worker in workers:
                 held = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[0])
-                resource.prlimit(worker.process.pid, resource.RLIMIT_AS,
-                                 (held * resource.getpagesize(),) * 2)  # fmt: skip
+                resource.prlimit(
+                    worker.process.pid, resource.RLIMIT_AS, (held * resource.getpagesize(),) * 2
+                )
         return workers
 
     monkeypatch.setattr(jags_pool, "acquire", starved)
@@ -227,8 +228,12 @@ def test_a_clock_that_jumps_back_changes_no_numbers(
 
 def turkish(folder: Path) -> dict[str, str]:
     """A Turkish locale, where the lower-case of I is no i; made here, as systems lack it."""
-    made = subprocess.run(["localedef", "-i", "tr_TR", "-f", "UTF-8", str(folder / "tr_TR.UTF-8")],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    made = subprocess.run(
+        ["localedef", "-i", "tr_TR", "-f", "UTF-8", str(folder / "tr_TR.UTF-8")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if not (folder / "tr_TR.UTF-8").is_dir():
         pytest.skip(f"localedef makes no Turkish locale here: {made.stderr.strip()[:200]}")
     return {"LOCPATH": str(folder), "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}
@@ -329,8 +334,9 @@ def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
     In a path with blanks and letters beyond ASCII, and in the locale C, which Python takes to be
     UTF-8. The first run's fit waits until somebody reads the journal, a named pipe.
     """
-    project = Project(tmp_path / "größe und ç" / "Ordner 2", methods=[FAKED], replications=1,
-                      title="Größe ≥ 1")  # fmt: skip
+    project = Project(
+        tmp_path / "größe und ç" / "Ordner 2", methods=[FAKED], replications=1, title="Größe ≥ 1"
+    )
     target, journal = str(project.results / "estimates.parquet"), tmp_path / "pipe"
     os.mkfifo(journal)
     first = project.start(target, LC_ALL="C", RMM_FAKE_JOURNAL=str(journal))

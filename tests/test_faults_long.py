@@ -48,8 +48,9 @@ class Killing:
         self.seen: set[tuple[str, int]] = set()
 
     def start(self) -> subprocess.Popen[str]:
-        return self.project.start(self.target, RMM_FAKE_SECONDS=FIT_SECONDS,
-                                  RMM_FAKE_JOURNAL=str(self.journal))  # fmt: skip
+        return self.project.start(
+            self.target, RMM_FAKE_SECONDS=FIT_SECONDS, RMM_FAKE_JOURNAL=str(self.journal)
+        )
 
     def undisturbed(self, keep: Path) -> float:
         """Run it once; the seconds it took."""
@@ -67,9 +68,13 @@ class Killing:
         with suppress(subprocess.TimeoutExpired):
             run.wait(self.draw.uniform(0, longest))
         number, whole_group = self.draw.choice(
-            [(signal.SIGKILL, True), (signal.SIGKILL, False), (signal.SIGTERM, True),
-             (signal.SIGINT, False)]
-        )  # fmt: skip
+            [
+                (signal.SIGKILL, True),
+                (signal.SIGKILL, False),
+                (signal.SIGTERM, True),
+                (signal.SIGINT, False),
+            ]
+        )
         if run.poll() is None:
             self.kills += 1
             (os.killpg if whole_group else os.kill)(run.pid, number)
@@ -84,8 +89,12 @@ class Killing:
         """Jobs outlive a Snakemake that was killed alone: until they end the folder is locked."""
         until = time.monotonic() + 300
         while True:
-            done = self.project.script("workflow/scripts/unlock.py", "--config", "study=tiny",
-                                       f"results={self.project.results.parent}")  # fmt: skip
+            done = self.project.script(
+                "workflow/scripts/unlock.py",
+                "--config",
+                "study=tiny",
+                f"results={self.project.results.parent}",
+            )
             if done.returncode == 0:
                 return
             assert "may be at work in it" in done.stderr, done.stderr

@@ -121,8 +121,10 @@ def test_numbers_are_estimated_where_none_is_given(table: pd.DataFrame) -> None:
     formula = "y ~ 1 + mm(id(pid, gid), vars(threshold(s), softmax(x), genmean(q1), softmax(x, 1)))"
     model = prepare(formula, table, priors={"b_f[genmean(q1)]": "normal(0, 0.5)"})
     assert list(model.design.coords["coefficient_f"]) == [
-        "threshold(s)", "softmax(x)", "genmean(q1)",
-    ]  # fmt: skip
+        "threshold(s)",
+        "softmax(x)",
+        "genmean(q1)",
+    ]
     assert "b_f" in [p.name for p in model.spec.parameters if p.structural]
     cut, kappa, exponent = model.priors.elements["b_f"]
     s, x = table["s"], table["x"]
@@ -150,39 +152,54 @@ def test_features_of_a_group_without_members_are_zero(table: pd.DataFrame) -> No
 # ---- messages -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("variables", "message"), [
-    ("variance(x):s", "`variance\\(\\)` is a feature of a group's members and cannot stand here"),
-    ("fix(variance(x), 1)", "cannot stand here"),
-    ("variance(x, s)", "`variance\\(\\)` has 2 arguments.*\n.*\n.*\nWrite variance\\(x\\)"),
-    ("variance()", "`variance\\(\\)` has 0 arguments"),
-    ("herfindahl(x + s)", "`herfindahl\\(\\)` is of one variable"),
-    ("entropy(x:s)", "`entropy\\(\\)` is of one variable"),
-    ("softmax(x, b = 2)", "`softmax\\(\\)` has no `b =`"),
-    ("softmax(x, s)", "A number was expected here"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            "variance(x):s",
+            "`variance\\(\\)` is a feature of a group's members and cannot stand here",
+        ),
+        ("fix(variance(x), 1)", "cannot stand here"),
+        ("variance(x, s)", "`variance\\(\\)` has 2 arguments.*\n.*\n.*\nWrite variance\\(x\\)"),
+        ("variance()", "`variance\\(\\)` has 0 arguments"),
+        ("herfindahl(x + s)", "`herfindahl\\(\\)` is of one variable"),
+        ("entropy(x:s)", "`entropy\\(\\)` is of one variable"),
+        ("softmax(x, b = 2)", "`softmax\\(\\)` has no `b =`"),
+        ("softmax(x, s)", "A number was expected here"),
+    ],
+)
 def test_misuse_is_told(variables: str, message: str, table: pd.DataFrame) -> None:
     with pytest.raises(rmm.FormulaError, match=message):
         prepare(f"y ~ 1 + mm(id(pid, gid), vars({variables}))", table)
 
 
-@pytest.mark.parametrize("formula", [
-    "y ~ 1 + variance(z) + mm(id(pid, gid), vars(x))",
-    "y ~ 1 + mm(id(pid, gid), vars(x)) + hm(id=cid, vars=vars(variance(z)))",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ 1 + variance(z) + mm(id(pid, gid), vars(x))",
+        "y ~ 1 + mm(id(pid, gid), vars(x)) + hm(id=cid, vars=vars(variance(z)))",
+    ],
+)
 def test_features_stand_in_mm_only(formula: str, table: pd.DataFrame) -> None:
     with pytest.raises(rmm.FormulaError, match="cannot stand here"):
         prepare(formula, table)
 
 
-@pytest.mark.parametrize(("variables", "message"), [
-    ("genmean(x, 2)", r"`genmean\(x, 2\)` needs x > 0, but it is not so in \d+ rows; .* row \d+"),
-    ("genmean(x)", r"`genmean\(x\)` needs x > 0"),
-    ("herfindahl(x)", r"`herfindahl\(x\)` needs x >= 0"),
-    ("entropy(I((x > 1.5)*1))", r"`entropy\(.*\)` is not a finite number in \d+ groups"),
-    ("variance(region)", "Column `region` in `region` is not numeric"),
-    ("variance(z)", r"`variance\(z\)` is about differences.* z is constant within every group"),
-    ("x, softmax(x, 0)", r"`softmax\(x, 0\)` is a linear combination of `x`"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            "genmean(x, 2)",
+            r"`genmean\(x, 2\)` needs x > 0, but it is not so in \d+ rows; .* row \d+",
+        ),
+        ("genmean(x)", r"`genmean\(x\)` needs x > 0"),
+        ("herfindahl(x)", r"`herfindahl\(x\)` needs x >= 0"),
+        ("entropy(I((x > 1.5)*1))", r"`entropy\(.*\)` is not a finite number in \d+ groups"),
+        ("variance(region)", "Column `region` in `region` is not numeric"),
+        ("variance(z)", r"`variance\(z\)` is about differences.* z is constant within every group"),
+        ("x, softmax(x, 0)", r"`softmax\(x, 0\)` is a linear combination of `x`"),
+    ],
+)
 def test_data_that_a_feature_cannot_use(variables: str, message: str, table: pd.DataFrame) -> None:
     with pytest.raises(rmm.DataError, match=message):
         prepare(f"y ~ 1 + mm(id(pid, gid), vars({variables}))", table)
@@ -250,8 +267,9 @@ def test_the_host_has_the_predictor_written_by_hand(table: pd.DataFrame) -> None
     layouts = (layout_of(fit.model), table), (lay_out(fit.model, new).layout, new)
     for layout, rows in layouts:
         eta = eta_draws(fit.model, layout, draws)
-        expected = [predictor(rows, {k: v[i] for k, v in draws.items()}, fit.model)
-                    for i in range(6)]  # fmt: skip
+        expected = [
+            predictor(rows, {k: v[i] for k, v in draws.items()}, fit.model) for i in range(6)
+        ]
         np.testing.assert_allclose(eta, expected, rtol=1e-9)
 
 
@@ -272,8 +290,9 @@ def run_of(model: Model, backend: str) -> Run:
     engine = {"jags": jags_engine, "stan": stan_engine}[backend]
     monitor = (*jags.monitored(spec, forms), "eta") if backend == "jags" else ()
     options = jags.engine_options(spec, forms) if backend == "jags" else {}
-    settings = Settings(chains=1, warmup=200, draws=20, seed=4, cores=1, monitor=monitor,
-                        options=options)  # fmt: skip
+    settings = Settings(
+        chains=1, warmup=200, draws=20, seed=4, cores=1, monitor=monitor, options=options
+    )
     starts = [language.initial(spec, forms, priors, v) for v in initial_values(model, 1, 3)]
     values = language.data(spec, model.design, priors)
     return engine.run(language.write(spec, forms), values, starts, settings, None)
@@ -313,9 +332,15 @@ def test_stan_has_the_density_written_by_hand(table: pd.DataFrame) -> None:
 def with_features(groups: int, seed: int) -> tuple[pd.DataFrame, dict[str, float]]:
     """Groups whose outcome rests on the spread, a cut and a soft maximum of their members."""
     rng = np.random.default_rng(seed)
-    truth = {"b_l2[Intercept]": 1.0, "b_l1[variance(x)]": 0.7, "b_l1[threshold(s)]": 2.0,
-             "b_l1[softmax(r)]": 1.0, "b_f[threshold(s)]": 0.4, "b_f[softmax(r)]": 1.5,
-             "sigma_l2": 0.4}  # fmt: skip
+    truth = {
+        "b_l2[Intercept]": 1.0,
+        "b_l1[variance(x)]": 0.7,
+        "b_l1[threshold(s)]": 2.0,
+        "b_l1[softmax(r)]": 1.0,
+        "b_f[threshold(s)]": 0.4,
+        "b_f[softmax(r)]": 1.5,
+        "sigma_l2": 0.4,
+    }
     tables = []
     for group in range(groups):
         n = int(rng.integers(3, 9))
@@ -346,9 +371,18 @@ def test_engines_agree_and_find_the_truth(weights: str, more: dict[str, float]) 
     for backend in ("jags", "stan"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rmm.ConvergenceWarning)
-            fits[backend] = rmm.fit(formula, table, backend=backend, seed=8, chains=3, warmup=500,
-                                    draws=1000, thin=3 if backend == "jags" else 1, cores=1,
-                                    progress=False).summary()  # fmt: skip
+            fits[backend] = rmm.fit(
+                formula,
+                table,
+                backend=backend,
+                seed=8,
+                chains=3,
+                warmup=500,
+                draws=1000,
+                thin=3 if backend == "jags" else 1,
+                cores=1,
+                progress=False,
+            ).summary()
     one, other = fits["jags"], fits["stan"]
     assert (one["rhat"] < 1.03).all() and (other["rhat"] < 1.03).all(), (one, other)
     combined = np.hypot(one["mcse_mean"], other["mcse_mean"])

@@ -44,10 +44,18 @@ def test_model_g1_agrees_with_r(governments: pd.DataFrame) -> None:
     r = published.query("model == 'G1' and program == 'rjags_direct'").set_index("parameter")
     r = r.rename(columns={"mcse": "mcse_mean"})
     fits = {
-        backend: rmm.fit(FORMULA.format(w="1/n"), governments, backend=backend, priors="rmm",
-                         seed=5, warmup=1000, draws=3000, progress=False)
+        backend: rmm.fit(
+            FORMULA.format(w="1/n"),
+            governments,
+            backend=backend,
+            priors="rmm",
+            seed=5,
+            warmup=1000,
+            draws=3000,
+            progress=False,
+        )
         for backend in ("jags", "stan")
-    }  # fmt: skip
+    }
     tables = {name: fit.summary().loc[r.index] for name, fit in fits.items()}
     for one, other in ((tables["jags"], tables["stan"]), (tables["jags"], r), (tables["stan"], r)):
         assert (z_scores(one, other) < 4).all(), pd.concat([one["mean"], other["mean"]], axis=1)
@@ -59,11 +67,19 @@ def test_model_g1_agrees_with_r(governments: pd.DataFrame) -> None:
 def test_estimated_weights_agree(governments: pd.DataFrame) -> None:
     """Within 4 combined MCSE on each of 7 parameters: false alarms below 0.05%."""
     jags, stan = (
-        rmm.fit(FORMULA.format(w=LOGISTIC), governments, backend=backend, seed=6,
-                priors=["rmm", "b_w ~ normal(0, 1)"], warmup=1000, draws=1500,
-                monitor="structural", progress=False).summary()
+        rmm.fit(
+            FORMULA.format(w=LOGISTIC),
+            governments,
+            backend=backend,
+            seed=6,
+            priors=["rmm", "b_w ~ normal(0, 1)"],
+            warmup=1000,
+            draws=1500,
+            monitor="structural",
+            progress=False,
+        ).summary()
         for backend in ("jags", "stan")
-    )  # fmt: skip
+    )
     assert list(jags.index) == list(stan.index) and "b_w[b1]" in jags.index
     assert (z_scores(jags, stan) < 4).all(), pd.concat([jags, stan], axis=1)
 
@@ -73,9 +89,18 @@ def test_vague_priors_of_weights_are_said_to_decide(governments: pd.DataFrame) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.ConvergenceWarning)
         with pytest.warns(rmm.SpecificationWarning, match="the likelihood is flat there"):
-            rmm.fit(FORMULA.format(w=LOGISTIC), governments, priors="rmm", seed=1, chains=2,
-                    warmup=400, draws=300, monitor="structural", progress=False,
-                    backend="jags")  # fmt: skip
+            rmm.fit(
+                FORMULA.format(w=LOGISTIC),
+                governments,
+                priors="rmm",
+                seed=1,
+                chains=2,
+                warmup=400,
+                draws=300,
+                monitor="structural",
+                progress=False,
+                backend="jags",
+            )
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -86,10 +111,19 @@ def test_same_seed_same_draws_whatever_the_row_order(
     formula = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)"
     tables = [coalitions, coalitions.sample(frac=1, random_state=1), coalitions]
     fits = [
-        rmm.fit(formula, table, backend=backend, seed=seed, chains=2, warmup=200, draws=100,
-                cores=cores, progress=False)
+        rmm.fit(
+            formula,
+            table,
+            backend=backend,
+            seed=seed,
+            chains=2,
+            warmup=200,
+            draws=100,
+            cores=cores,
+            progress=False,
+        )
         for table, seed, cores in zip(tables, (3, 3, 4), (1, 2, 2), strict=True)
-    ]  # fmt: skip
+    ]
     draws = [fit.draws["posterior"].to_dataset() for fit in fits]
     assert draws[0].equals(draws[1])
     assert not draws[0].equals(draws[2])
@@ -109,8 +143,14 @@ def test_fit_shows_labels_weights_effects_and_is_storable(
         formula, shuffled, seed=2, chains=2, warmup=300, draws=200, progress=False, backend="jags"
     )
     assert list(fit.summary().index) == [
-        "b_l1[x]", "b_l2[Intercept]", "b_l2[z]", "b_w[b1]", "sigma_l1", "sigma_l2", "sigma_l3",
-    ]  # fmt: skip
+        "b_l1[x]",
+        "b_l2[Intercept]",
+        "b_l2[z]",
+        "b_w[b1]",
+        "sigma_l1",
+        "sigma_l2",
+        "sigma_l3",
+    ]
     weights = fit.weights()
     assert weights["member"].tolist() == shuffled["pid"].tolist()
     assert weights["group"].tolist() == shuffled["gid"].tolist()
@@ -127,17 +167,33 @@ def test_fit_shows_labels_weights_effects_and_is_storable(
 @pytest.mark.jags
 def test_convergence_is_said(coalitions: pd.DataFrame) -> None:
     with pytest.warns(rmm.ConvergenceWarning, match="has not converged: largest R-hat"):
-        fit = rmm.fit("y ~ 1 + mm(id(pid, gid), RE=TRUE)", coalitions, seed=1, chains=2, warmup=5,
-                      draws=20, progress=False, backend="jags")  # fmt: skip
+        fit = rmm.fit(
+            "y ~ 1 + mm(id(pid, gid), RE=TRUE)",
+            coalitions,
+            seed=1,
+            chains=2,
+            warmup=5,
+            draws=20,
+            progress=False,
+            backend="jags",
+        )
     assert not fit.converged
 
 
 @pytest.mark.jags
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_fixed_sd_is_data(coalitions: pd.DataFrame) -> None:
-    fit = rmm.fit("y ~ 1 + mm(id(pid, gid), RE=TRUE)", coalitions, seed=1, chains=2, warmup=200,
-                  draws=100, priors=["sigma_l1 <- 0.5"], progress=False,
-                    backend="jags")  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1 + mm(id(pid, gid), RE=TRUE)",
+        coalitions,
+        seed=1,
+        chains=2,
+        warmup=200,
+        draws=100,
+        priors=["sigma_l1 <- 0.5"],
+        progress=False,
+        backend="jags",
+    )
     assert "sigma_l1" not in fit.summary().index and fit.program_data["sigma_l1"] == 0.5
 
 
@@ -156,7 +212,17 @@ def test_weights_that_underflow_still_sum_to_one(coalitions: pd.DataFrame) -> No
     """1/n^exp(9) is 0 for every member: normalised naively, JAGS stops at 0/0."""
     formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b0 + b1*s)), c=TRUE), RE=TRUE)"
     priors = {"b_w[b0]": "normal(-9, 0.1)", "b_w[b1]": "normal(0, 1)"}
-    fit = rmm.fit(formula, coalitions, priors=priors, seed=1, chains=2, warmup=100, draws=100,
-                  inits={"b_w": [-9.0, 0.5]}, progress=False, backend="jags")  # fmt: skip
+    fit = rmm.fit(
+        formula,
+        coalitions,
+        priors=priors,
+        seed=1,
+        chains=2,
+        warmup=100,
+        draws=100,
+        inits={"b_w": [-9.0, 0.5]},
+        progress=False,
+        backend="jags",
+    )
     assert fit.summary()["mean"]["b_w[b0]"] < -8
     assert fit.weights().groupby("group")["mean"].sum().to_numpy() == pytest.approx(1)

@@ -96,16 +96,17 @@ def _changed(draw: st.DrawFn, frame: pd.DataFrame, at: int, what: str) -> pd.Dat
     elif what == "type":
         frame.isetitem(at, _retyped(column, draw(st.sampled_from(_TYPES))))
     elif what == "constant":
-        frame.isetitem(at, pd.Series([draw(st.sampled_from(_ODD))] * len(frame), dtype=object,
-                                     index=frame.index))  # fmt: skip
+        frame.isetitem(
+            at,
+            pd.Series([draw(st.sampled_from(_ODD))] * len(frame), dtype=object, index=frame.index),
+        )
     elif what == "drop":
         return frame.iloc[:, [i for i in range(len(frame.columns)) if i != at]]
     elif what == "double":
         frame.insert(at, frame.columns[at], column, allow_duplicates=True)
     elif what == "rename":
         new = draw(st.sampled_from((*HOSTILE, 0, None, ("a", "b"), np.nan, 1.5)))
-        frame.columns = pd.Index([*frame.columns[:at], new, *frame.columns[at + 1 :]],
-                                 dtype=object)  # fmt: skip
+        frame.columns = pd.Index([*frame.columns[:at], new, *frame.columns[at + 1 :]], dtype=object)
     elif what == "rows":
         rows = draw(st.lists(st.integers(0, max(0, len(frame) - 1)), max_size=12))
         return frame.iloc[rows if len(frame) else []]
@@ -132,8 +133,12 @@ def lay_out(value: tuple[pd.DataFrame, str, str, str]) -> None:
 
 def _cases() -> st.SearchStrategy[Any]:
     formulas = st.sampled_from([(f, "gaussian") for f in FORMULAS] + list(OTHERS))
-    return st.builds(lambda t, f, m: (t, *f, m), odd_tables(), formulas,
-                     st.sampled_from(("error", "error", "drop")))  # fmt: skip
+    return st.builds(
+        lambda t, f, m: (t, *f, m),
+        odd_tables(),
+        formulas,
+        st.sampled_from(("error", "error", "drop")),
+    )
 
 
 EXPLORE = {"data": (_cases(), lay_out)}

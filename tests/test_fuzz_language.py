@@ -95,8 +95,9 @@ def read_weights(text: str) -> None:
     assert render_jags(function).isascii()
     assert render_stan(function).isascii()
     stan_definitions(function.expression)
-    assert all(n.name in function.parameters for n in walk(function.expression)
-               if isinstance(n, Parameter))  # fmt: skip
+    assert all(
+        n.name in function.parameters for n in walk(function.expression) if isinstance(n, Parameter)
+    )
     if set(function.columns) <= set(COLUMNS):
         function.weights(COLUMNS, START, values)
 
@@ -123,10 +124,12 @@ def test_weights(examples: int) -> None:
 @EXAMPLES
 def test_priors(examples: int) -> None:
     text = hostile_texts(prior_texts)
-    values = st.one_of(text, st.none(), st.booleans(), st.integers(), st.floats(),
-                       st.just(10**5000))  # fmt: skip
-    priors = st.one_of(text, st.lists(text, max_size=3), st.dictionaries(text, values, max_size=3),
-                       values)  # fmt: skip
+    values = st.one_of(
+        text, st.none(), st.booleans(), st.integers(), st.floats(), st.just(10**5000)
+    )
+    priors = st.one_of(
+        text, st.lists(text, max_size=3), st.dictionaries(text, values, max_size=3), values
+    )
     only_messages(priors, read_all_priors, examples, seconds=5.0)
 
 

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from rmm.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = [p for p in sorted((ROOT / "config" / "studies").glob("*.yaml"))
-         if "../shared" not in p.read_text(encoding="utf-8")]  # fmt: skip
+FILES = [
+    p
+    for p in sorted((ROOT / "config" / "studies").glob("*.yaml"))
+    if "../shared" not in p.read_text(encoding="utf-8")
+]
 TEXTS = [p.read_text(encoding="utf-8") for p in FILES]
 #: Three small ones: a mutated file is often in order, and is then checked to the end.
 TREES = [yaml.safe_load(text) for text in sorted(TEXTS, key=len)[:3]]
@@ -24,10 +27,15 @@ EXAMPLES = pytest.mark.parametrize(
 )
 
 _scalars = st.one_of(
-    st.none(), st.booleans(), st.sampled_from(HOSTILE), st.floats(), st.integers(),
+    st.none(),
+    st.booleans(),
+    st.sampled_from(HOSTILE),
+    st.floats(),
+    st.integers(),
     st.sampled_from((0, -1, 1, 2, 10**7, 10**15, 2**63, 2**64, 0.5, 1e308, 5e-324)),
-    weight_texts, prior_texts,
-)  # fmt: skip
+    weight_texts,
+    prior_texts,
+)
 _values = st.recursive(
     _scalars,
     lambda inner: (

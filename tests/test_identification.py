@@ -198,8 +198,9 @@ def test_predictors_far_from_zero_are_not_constant(shift: float) -> None:
     table = regression()
     moved = table.assign(x=table["x"] + shift, v=table["v"] + shift)
     design = prepare("y ~ x + v", moved).design
-    assert design.X_l2 == pytest.approx(prepare("y ~ x + v", table).design.X_l2, abs=1e-15 * abs(
-        shift) + 1e-12)  # fmt: skip
+    assert design.X_l2 == pytest.approx(
+        prepare("y ~ x + v", table).design.X_l2, abs=1e-15 * abs(shift) + 1e-12
+    )
     for name, column in (("v", 2 * moved["x"] + 1), ("x", 0 * table["x"] + shift + 0.1)):
         with pytest.raises(rmm.DataError, match=r"linear combination of `x`|same in every group"):
             prepare("y ~ x + v", moved.assign(**{name: column}))
@@ -222,8 +223,9 @@ def test_values_whose_squares_are_not_finite() -> None:
 
 def test_far_predictors_within_strata() -> None:
     rng = np.random.default_rng(2)
-    table = pd.DataFrame({"s": np.repeat(range(30), 3), "x": rng.normal(size=90) + 1e12,
-                          "y": np.tile([1, 0, 0], 30)})  # fmt: skip
+    table = pd.DataFrame(
+        {"s": np.repeat(range(30), 3), "x": rng.normal(size=90) + 1e12, "y": np.tile([1, 0, 0], 30)}
+    )
     assert prepare("y ~ x + strata(s)", table, "condlogit").design.X_l2.shape == (90, 1)
     with pytest.raises(rmm.DataError, match="`v` is a linear combination of `x`"):
         prepare("y ~ x + v + strata(s)", table.assign(v=3 * table["x"]), "condlogit")

@@ -21,8 +21,9 @@ HEAVY = ("pandas", "scipy.stats", "scipy.optimize", "scipy.sparse", "xarray", "a
 
 def imported(code: str) -> set[str]:
     show = "import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True,
-                          text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 

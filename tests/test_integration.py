@@ -197,7 +197,7 @@ GAUSSIAN = {
     "own members": ("y ~ " + OWN, "components", ("u_l1", "u_l3")),
     "own members of two blocks": ("y ~ " + OWN_TWO, "components", ("u_l1_a", "u_l1_b")),
     "no others": ("y ~ " + OWN_ALL, "components", ("u_l1",)),
-}  # fmt: skip
+}
 SOME_GAUSSIAN = cases(GAUSSIAN, "total weights", "free weights", "one of two blocks")
 
 
@@ -267,7 +267,7 @@ APPROXIMATED = {
     "durations, free weights": (SURVIVAL + ESTIMATED.format("FALSE"), "weibull", (0,)),
     "no predictors": (SURVIVAL + "mm(id(pid, gid), RE=TRUE)", "cox", ()),
     "hazards": (SURVIVAL + ESTIMATED.format("TRUE"), "cox", (0,)),
-}  # fmt: skip
+}
 
 
 def log_likelihood(model: Model, draw: dict[str, Any], eta: Any) -> float:

@@ -133,8 +133,9 @@ def test_categories_have_a_base_only_where_every_group_has_a_member(table: pd.Da
     sexed = table.assign(sex=np.where(table["rank"] > 0, "f", "m"))
     formula = f"y ~ 1 + {PARTY} + mm(id(mid, gid), vars(sex), name=minister)"
     assert list(prepare(formula, sexed).design.coords["covariate_l1_minister"]) == [
-        "sex=f", "sex=m",
-    ]  # fmt: skip
+        "sex=f",
+        "sex=m",
+    ]
     own = sexed.dropna(subset="mid")["gid"]
     everywhere = sexed[sexed["gid"].isin(own)].reset_index(drop=True)
     assert list(prepare(formula, everywhere).design.coords["covariate_l1_minister"]) == ["sex=m"]
@@ -145,9 +146,11 @@ def test_wide_rows_may_have_several_kinds(table: pd.DataFrame) -> None:
     party, minister = table.dropna(subset="pid"), table.dropna(subset="mid")
     a, b = (t.assign(i=t.groupby("gid").cumcount()) for t in (party, minister))
     wide = a.drop(columns=["mid", "age", "rank"]).merge(
-        b[["gid", "i", "mid", "age", "rank", "y", "z"]], on=["gid", "i"], how="outer",
+        b[["gid", "i", "mid", "age", "rank", "y", "z"]],
+        on=["gid", "i"],
+        how="outer",
         suffixes=("", "_m"),
-    )  # fmt: skip
+    )
     wide = wide.assign(y=wide["y"].fillna(wide["y_m"]), z=wide["z"].fillna(wide["z_m"]))
     assert len(wide) < len(table)
     one, other = prepare(FORMULA, table).design, prepare(FORMULA, wide).design
@@ -229,9 +232,10 @@ def test_a_kind_without_any_member_is_an_error(table: pd.DataFrame) -> None:
 def test_the_simulator_says_that_it_knows_one_kind() -> None:
     with pytest.raises(RecipeError, match=r"mm\(\) names id\(mid, group\)"):
         simulate(
-            "y ~ 1 + mm(id(member, group), RE=TRUE) + mm(id(mid, group), RE=TRUE)", {},
+            "y ~ 1 + mm(id(member, group), RE=TRUE) + mm(id(mid, group), RE=TRUE)",
+            {},
             membership={"kind": "synthetic", "groups": 9, "members": 9, "size": 3},
-        )  # fmt: skip
+        )
 
 
 # ---- engines -----------------------------------------------------------------------------------
@@ -242,9 +246,15 @@ def test_the_simulator_says_that_it_knows_one_kind() -> None:
 def test_jags_computes_the_sums_of_pandas(table: pd.DataFrame) -> None:
     model = prepare(FORMULA, table)
     spec, forms = model.spec, model.priors.forms
-    settings = Settings(chains=1, warmup=200, draws=20, seed=4, cores=1,
-                        monitor=(*jags.monitored(spec, forms), "eta"),
-                        options=jags.engine_options(spec, forms))  # fmt: skip
+    settings = Settings(
+        chains=1,
+        warmup=200,
+        draws=20,
+        seed=4,
+        cores=1,
+        monitor=(*jags.monitored(spec, forms), "eta"),
+        options=jags.engine_options(spec, forms),
+    )
     starts = [jags.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 1, 3)]
     values = jags.data(spec, model.design, model.priors.data)
     run = jags_engine.run(jags.write(spec, forms), values, starts, settings, None)
@@ -326,9 +336,19 @@ def test_engines_agree_with_each_other_and_the_truth() -> None:
     for backend in ("jags", "stan"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rmm.ConvergenceWarning)
-            fits[backend] = rmm.fit(FORMULA, table, backend=backend, seed=8, chains=4, warmup=1000,
-                                    draws=2000, thin=4 if backend == "jags" else 1, cores=1,
-                                    progress=False, monitor="structural").summary()  # fmt: skip
+            fits[backend] = rmm.fit(
+                FORMULA,
+                table,
+                backend=backend,
+                seed=8,
+                chains=4,
+                warmup=1000,
+                draws=2000,
+                thin=4 if backend == "jags" else 1,
+                cores=1,
+                progress=False,
+                monitor="structural",
+            ).summary()
     jags, other = fits["jags"], fits["stan"]
     assert (jags["rhat"] < 1.03).all() and (other["rhat"] < 1.03).all()
     combined = np.hypot(jags["mcse_mean"], other["mcse_mean"])

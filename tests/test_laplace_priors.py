@@ -58,8 +58,15 @@ def by_quadrature(table: pd.DataFrame, log_density: Any) -> tuple[float, float]:
 def test_a_slope_agrees_with_quadrature(prior: str) -> None:
     """Within 4 Monte Carlo errors of the mean, and 10% of the sd."""
     table = table_of()
-    fit = rmm.fit("y ~ 1 + x", table, "binomial", backend="laplace", seed=2, ess=3000,
-                  priors={"b_l2[Intercept]": "normal(0, 2)", "b_l2[x]": prior})  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1 + x",
+        table,
+        "binomial",
+        backend="laplace",
+        seed=2,
+        ess=3000,
+        priors={"b_l2[Intercept]": "normal(0, 2)", "b_l2[x]": prior},
+    )
     mean, sd = by_quadrature(table, DENSITIES[prior])
     row = fit.summary().loc["b_l2[x]"]
     assert fit.converged
@@ -70,11 +77,16 @@ def test_a_slope_agrees_with_quadrature(prior: str) -> None:
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
 def test_the_unit_of_a_predictor_does_not_matter(unit: float) -> None:
     given = {"backend": "laplace", "seed": 2}
-    one = rmm.fit("y ~ 1 + x", table_of(), "binomial", priors={"b_l2[x]": "student_t(4, 0, 0.5)"},
-                  **given).summary()  # fmt: skip
-    other = rmm.fit("y ~ 1 + x", table_of(unit), "binomial",
-                    priors={"b_l2[x]": f"student_t(4, 0, {0.5 / unit!r})"},
-                    **given).summary()  # fmt: skip
+    one = rmm.fit(
+        "y ~ 1 + x", table_of(), "binomial", priors={"b_l2[x]": "student_t(4, 0, 0.5)"}, **given
+    ).summary()
+    other = rmm.fit(
+        "y ~ 1 + x",
+        table_of(unit),
+        "binomial",
+        priors={"b_l2[x]": f"student_t(4, 0, {0.5 / unit!r})"},
+        **given,
+    ).summary()
     assert other.loc["b_l2[x]", "mean"] * unit == pytest.approx(one.loc["b_l2[x]", "mean"], rel=0.1)
     assert other.loc["b_l2[x]", "sd"] * unit == pytest.approx(one.loc["b_l2[x]", "sd"], rel=0.1)
 
@@ -93,9 +105,10 @@ def test_the_integrand_has_one_more_term() -> None:
     theta = from_values(start, latent.hyper)[None, :]
     found = Integrand(latent).inner(to_values(theta, latent.hyper), 1).value[0]
     fixed = prepare(
-        formula.replace("vars(x)", "vars(fix(x, 0.7))").replace("+ z", "+ fix(z, -0.4)"), table,
+        formula.replace("vars(x)", "vars(fix(x, 0.7))").replace("+ z", "+ fix(z, -0.4)"),
+        table,
         priors={"b_l2[Intercept]": _text(model, "alpha")},
-    )  # fmt: skip
+    )
     other = latent_model(fixed.spec, fixed.design, fixed.priors)
     kept = {k: v for k, v in start.items() if k not in ("b_l1", "beta_l2")}
     point = from_values(kept, other.hyper)[None, :]
@@ -116,8 +129,9 @@ def _text(model: Any, name: str) -> str:
 def test_positive_coefficients_are_folded_and_others_are_not() -> None:
     table = made_up_coalitions(40, 12)
     priors = {"b_l2[z]": "half_normal(1)", "b_l1[x]": "student_t(3, 0, 1)"}
-    model = prepare("y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = FALSE)", table,
-                    priors=priors)  # fmt: skip
+    model = prepare(
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = FALSE)", table, priors=priors
+    )
     latent = latent_model(model.spec, model.design, model.priors)
     which = dict(zip([h.key for h in latent.hyper], folded(latent.hyper), strict=True))
     assert which["beta_l2[0]"] and not which["b_l1[0]"]
@@ -133,8 +147,9 @@ def test_members_and_groups_agree_with_jags() -> None:
     formula = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE = TRUE)"
     given: dict[str, Any] = {
         "priors": {"b_l1[x]": "student_t(3, 0, 0.1)", "b_l2": "student_t(2, 0, 0.3)"},
-        "seed": 3, "progress": False,
-    }  # fmt: skip
+        "seed": 3,
+        "progress": False,
+    }
     ours = rmm.fit(formula, table, backend="laplace", ess=2000, **given).summary()
     jags = rmm.fit(formula, table, backend="jags", draws=4000, **given).summary()
     error = np.hypot(ours["mcse_mean"], jags["mcse_mean"])
@@ -194,8 +209,13 @@ def negative_share(table: pd.DataFrame, model: Any) -> float:
 def test_all_of_a_wide_prior_of_weights_is_searched(seed: int, prior_sd: float) -> None:
     """The flat likelihood far from 0, on both sides: within 4 standard errors of a share."""
     table = of_two_minds(30, 4, seed)
-    fit = rmm.fit("y ~ 1 + mm(id(m, g), vars(x), fn(w ~ exp(b*s)))", table, seed=1,
-                  backend="laplace", priors={"b_w": f"normal(0, {prior_sd})"})  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1 + mm(id(m, g), vars(x), fn(w ~ exp(b*s)))",
+        table,
+        seed=1,
+        backend="laplace",
+        priors={"b_w": f"normal(0, {prior_sd})"},
+    )
     share = negative_share(table, fit.model)
     error = np.sqrt(share * (1 - share) / fit.run.engine["ess"])
     assert fit.converged
@@ -209,10 +229,17 @@ def test_nothing_to_sample_is_the_normal_posterior_itself() -> None:
     """
     table, sds = made_up_coalitions(40, 12), (0.6, 1.3)
     fit = rmm.fit(
-        "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)", table, backend="laplace",
-        seed=1, priors=[f"sigma_l1 <- {sds[0]}", f"sigma_l2 <- {sds[1]}", "b_l1 ~ normal(0, 1)",
-                        "b_l2 ~ normal(0, 1)"],
-    )  # fmt: skip
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)",
+        table,
+        backend="laplace",
+        seed=1,
+        priors=[
+            f"sigma_l1 <- {sds[0]}",
+            f"sigma_l2 <- {sds[1]}",
+            "b_l1 ~ normal(0, 1)",
+            "b_l2 ~ normal(0, 1)",
+        ],
+    )
     ids, place = np.unique(table["gid"], return_inverse=True)
     groups = table.drop_duplicates("gid").set_index("gid").loc[ids]
     W = np.zeros((len(ids), table["pid"].nunique()))

@@ -28,8 +28,9 @@ FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TR
 def faked(formula: str, table: pd.DataFrame, **options: Any) -> rmm.Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return rmm.fit(formula, table, backend="fake", chains=2, draws=40, seed=1, progress=False,
-                       **options)  # fmt: skip
+        return rmm.fit(
+            formula, table, backend="fake", chains=2, draws=40, seed=1, progress=False, **options
+        )
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,9 @@ def test_loo_is_exact_where_it_can_be_computed(
 def test_log_likelihood_is_scipys(fit: rmm.Fit) -> None:
     eta = fit.predict(kind="linear", draws=True)
     sd = fit.draws["posterior"]["sigma_l2"]
-    expected = stats.norm.logpdf(fit.draws["observed_data"]["y"].to_numpy(), eta,
-                                 sd.to_numpy()[..., None])  # fmt: skip
+    expected = stats.norm.logpdf(
+        fit.draws["observed_data"]["y"].to_numpy(), eta, sd.to_numpy()[..., None]
+    )
     np.testing.assert_allclose(fit.log_likelihood(), expected, rtol=1e-10)
     assert "log_likelihood" in fit.draws.children
 
@@ -118,8 +120,17 @@ def test_refits_are_exact() -> None:
     y = 1.0 + SIGMA * rng.normal(size=12)
     y[7] = 9.0
     priors = ["rmm", "b_l2[Intercept] ~ normal(0, 2)", f"sigma_l2 <- {SIGMA}"]
-    fit = rmm.fit("y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, chains=4, warmup=200,
-                  draws=1000, progress=False, backend="jags")  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1",
+        pd.DataFrame({"y": y}),
+        priors=priors,
+        seed=1,
+        chains=4,
+        warmup=200,
+        draws=1000,
+        progress=False,
+        backend="jags",
+    )
     with pytest.warns(rmm.SpecificationWarning, match=r"k is above 0.70 for 1 of 12 units \(7\)"):
         rough = fit.loo()
     exact = fit.loo(refit=True)
@@ -161,8 +172,9 @@ def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     y = 1.0 + SIGMA * np.random.default_rng(11).normal(size=12)
     priors = ["rmm", "b_l2[Intercept] ~ normal(0, 2)", f"sigma_l2 <- {SIGMA}"]
-    fit = rmm.fit("y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, ess=4000,
-                  backend="laplace")  # fmt: skip
+    fit = rmm.fit(
+        "y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, ess=4000, backend="laplace"
+    )
     monkeypatch.setattr(
         "rmm.posterior.cross_validation._too_large", lambda result: np.array([1, 3])
     )
@@ -193,8 +205,9 @@ def test_without_a_unit_everything_else_stays(governments: pd.DataFrame) -> None
     np.testing.assert_array_equal(ours.start, theirs.start)
     assert ours.n_members == model.design.members[0].n_members
     assert cut.priors is model.priors
-    pd.testing.assert_frame_equal(cut.grouped.frame, some_rows(model.grouped, np.delete(
-        np.arange(50), 3)).frame)  # fmt: skip
+    pd.testing.assert_frame_equal(
+        cut.grouped.frame, some_rows(model.grouped, np.delete(np.arange(50), 3)).frame
+    )
 
 
 def test_compare_ranks_and_refuses(governments: pd.DataFrame, fit: rmm.Fit) -> None:

@@ -176,8 +176,16 @@ def exact(model: Model) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 def test_effects_are_the_best_predictions(table: pd.DataFrame, backend: str) -> None:
     """Means within 5 Monte Carlo errors: false alarm below 0.1% over 320 effects; sds by 15%."""
     priors = [f"{k} <- {v}" for k, v in HELD.items()]
-    fit = rmm.fit(FORMULA, table, backend=backend, priors=priors, seed=4, warmup=300, draws=1000,
-                  progress=False)  # fmt: skip
+    fit = rmm.fit(
+        FORMULA,
+        table,
+        backend=backend,
+        priors=priors,
+        seed=4,
+        warmup=300,
+        draws=1000,
+        progress=False,
+    )
     mean, sd = exact(fit.model)
     party, walk = fit.member_effects(1), fit.member_effects(2)
     found = {
@@ -213,8 +221,9 @@ def faked(table: pd.DataFrame) -> rmm.Fit:
     """Draws that mean nothing, of a model with everything: what is computed from them counts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return rmm.fit(FORMULA, table, backend="fake", chains=2, warmup=10, draws=30,
-                       progress=False, seed=1)  # fmt: skip
+        return rmm.fit(
+            FORMULA, table, backend="fake", chains=2, warmup=10, draws=30, progress=False, seed=1
+        )
 
 
 def drawn(fit: rmm.Fit, name: str) -> np.ndarray:
@@ -267,8 +276,9 @@ def test_shares_of_walks_and_slopes(faked: rmm.Fit, table: pd.DataFrame) -> None
         "members_party": drawn(faked, "sigma_l1_party") ** 2 * (size**-2.0).sum() / 80,
         "members_walk": drawn(faked, "sigma_l1_walk") ** 2 * (order / size**2).sum() / 80,
         "members_party, slope of x": drawn(faked, "sigma_slope_l1_party")[:, 0] ** 2
-        * (table["x"] ** 2 / size**2).sum() / 80,
-    }  # fmt: skip
+        * (table["x"] ** 2 / size**2).sum()
+        / 80,
+    }
     for name, values in means.items():
         assert variance[name] == pytest.approx(values.mean())
 
@@ -296,10 +306,13 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
     u, slope = draw["u_l1_party"], draw["u_slope_l1_party"]
     eta = np.full(design.J, draw["alpha"])
     for b, z, effect in (
-        (draw["b_w_party"][0], s, party.X @ draw["b_l1_party"] + u[party.member]
-         + x * slope[party.member, 0]),
+        (
+            draw["b_w_party"][0],
+            s,
+            party.X @ draw["b_l1_party"] + u[party.member] + x * slope[party.member, 0],
+        ),
         (draw["b_w_walk"][0], x, draw["u_l1_walk"]),
-    ):  # fmt: skip
+    ):
         raw = n ** -np.exp(-b * z)
         eta += np.bincount(party.group, raw * effect) / np.bincount(party.group, raw)
     walk_steps, member, time = [], frame["pid"].to_numpy(), frame["year"].to_numpy()
@@ -350,21 +363,33 @@ TRUTH = {
     ),
     "slopes": (
         "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=re(1 + x))",
-        {"b_l2[Intercept]": 1, "b_l1[x]": 0.5, "sigma_l1": 0.6, "sigma_slope_l1[x]": 0.8,
-         "sigma_l2": 0.6},
+        {
+            "b_l2[Intercept]": 1,
+            "b_l1[x]": 0.5,
+            "sigma_l1": 0.6,
+            "sigma_slope_l1[x]": 0.8,
+            "sigma_l2": 0.6,
+        },
     ),
-}  # fmt: skip
+}
 
 
 def simulated(name: str, groups: int = 250) -> pd.DataFrame:
     formula, parameters = TRUTH[name]
     drawn = simulate(
-        formula, parameters,
-        membership={"kind": "synthetic", "groups": groups, "members": 30, "size": 3,
-                    "member": "pid", "group": "gid"},
+        formula,
+        parameters,
+        membership={
+            "kind": "synthetic",
+            "groups": groups,
+            "members": 30,
+            "size": 3,
+            "member": "pid",
+            "group": "gid",
+        },
         covariates={"x": {"level": "membership"}, "year": {"level": "group"}},
         seed=6,
-    )  # fmt: skip
+    )
     return drawn.data
 
 

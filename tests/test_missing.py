@@ -58,8 +58,12 @@ def test_groups_go_whole_and_others_stay_as_they_are(holed: pd.DataFrame) -> Non
     holes = {c: int(holed[c].isna().sum()) for c in ("y", "z", "x")}
     assert model.dropped is not None
     assert vars(model.dropped) == {
-        "unit": "group", "units": tuple(bad), "total": 120, "rows": rows, "columns": holes,
-    }  # fmt: skip
+        "unit": "group",
+        "units": tuple(bad),
+        "total": 120,
+        "rows": rows,
+        "columns": holes,
+    }
     assert message.startswith(f"3 of 120 groups dropped ({rows} rows; missing y: {holes['y']}, ")
     assert "group g003, g010, g011." in message
     # Rows keep the numbers that they have in the user's table.
@@ -136,9 +140,14 @@ def test_several_kinds_need_not_all_be_there() -> None:
 def test_whole_strata_go() -> None:
     formula = parse_formula("y ~ z + strata(s) + mm(id(pid, gid), RE=TRUE)")
     table = pd.DataFrame(
-        {"s": np.repeat([1, 2, 3], 4), "gid": np.repeat(range(6), 2), "pid": [0, 1] * 6,
-         "y": [1.0, 1, 0, 0] * 3, "z": np.arange(12.0)}
-    )  # fmt: skip
+        {
+            "s": np.repeat([1, 2, 3], 4),
+            "gid": np.repeat(range(6), 2),
+            "pid": [0, 1] * 6,
+            "y": [1.0, 1, 0, 0] * 3,
+            "z": np.arange(12.0),
+        }
+    )
     table.loc[5, "z"] = np.nan
     with pytest.warns(rmm.SpecificationWarning, match="1 of 3 strata dropped"):
         rest, _ = drop_incomplete(formula, table)
@@ -180,6 +189,11 @@ def test_fits_report_it_and_keep_it(holed: pd.DataFrame, tmp_path: Path) -> None
     assert again.diagnostics()["dropped"] == fit.diagnostics()["dropped"]
     pd.testing.assert_frame_equal(again.weights(), weights)
     assert data["J"] == 117
-    whole = rmm.fit(FORMULA, holed.dropna(subset=["z", "y"]).query("gid not in ['g003', 'g011']"),
-                    backend="fake", seed=1, progress=False)  # fmt: skip
+    whole = rmm.fit(
+        FORMULA,
+        holed.dropna(subset=["z", "y"]).query("gid not in ['g003', 'g011']"),
+        backend="fake",
+        seed=1,
+        progress=False,
+    )
     assert whole.diagnostics()["dropped"] is None and "dropped" not in str(whole)

@@ -72,9 +72,13 @@ def cases() -> Iterator[tuple[str, Case]]:
     for name, (formula, priors) in {**JAGS_MODELS, **STAN_MODELS}.items():
         yield f"golden {name}", Case(formula, priors=priors)
     for weights, constraint, dec in (
-        ("1/n", "TRUE", "FE"), ("q1", "2", "RE"), ("exp(x)", "FALSE", "FE"),
-        (LOGISTIC, "TRUE", "RE"), (LOGISTIC, "2", "FE"), (LOGISTIC, "FALSE", "RE"),
-    ):  # fmt: skip
+        ("1/n", "TRUE", "FE"),
+        ("q1", "2", "RE"),
+        ("exp(x)", "FALSE", "FE"),
+        (LOGISTIC, "TRUE", "RE"),
+        (LOGISTIC, "2", "FE"),
+        (LOGISTIC, "FALSE", "RE"),
+    ):
         formula = EVERY_TERM.format(w=weights, c=constraint, dec=dec)
         yield f"{weights}, c={constraint}, {dec}", Case(formula, transform="std")
     for name, formula in OWN.items():
@@ -107,11 +111,16 @@ def governments() -> pd.DataFrame:
         side=np.where(year % 2, "odd", "even"),
         rev=table["dec"].map(lambda d: "ab"[d % 2]).where(table["region"] != "west", "a"),
         dname="D" + table["dec"].astype(str),
-        o=np.sin(year), f=np.cos(year), g=np.sin(3 * year), t=np.exp(table["y"]),
-        won=won, lost=7 - won,
-        crisis=year // 4, formed=(year % 4 == 1).astype(int),
+        o=np.sin(year),
+        f=np.cos(year),
+        g=np.sin(3 * year),
+        t=np.exp(table["y"]),
+        won=won,
+        lost=7 - won,
+        crisis=year // 4,
+        formed=(year % 4 == 1).astype(int),
         day=pd.Timestamp("2000-01-01") + pd.to_timedelta(year, unit="D"),
-    )  # fmt: skip
+    )
 
 
 TABLES = {"governments": governments, "cabinets": cabinets, "fields": fields}
@@ -136,8 +145,9 @@ def model_of(name: str, fitted: dict[str, tuple[Model, pd.DataFrame]]) -> tuple[
 def quiet(case: Case, table: pd.DataFrame) -> Model:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return prepare(case.formula, table, case.family, priors=case.priors,
-                       transform=case.transform)  # fmt: skip
+        return prepare(
+            case.formula, table, case.family, priors=case.priors, transform=case.transform
+        )
 
 
 def later(table: pd.DataFrame, model: Model) -> pd.DataFrame:
@@ -275,8 +285,13 @@ def test_new_groups_have_the_arrays_of_a_table_that_holds_them(name: str, fitted
     close(new.layout.design.X_l2, (both.design.X_l2 + both.design.center_l2)[count:])
     for a, b in zip(new.layout.design.nestings, both.design.nestings, strict=True):
         close(a.X, (b.X + b.center)[count:])
-    blocks = zip(new.layout.grouped.members, both.grouped.members, new.layout.design.members,
-                 both.design.members, strict=True)  # fmt: skip
+    blocks = zip(
+        new.layout.grouped.members,
+        both.grouped.members,
+        new.layout.design.members,
+        both.design.members,
+        strict=True,
+    )
     for units, all_units, a, b in blocks:
         first = b.start[count]
         assert list(units.labels[a.member]) == list(all_units.labels[b.member[first:]])

@@ -114,9 +114,13 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
 
 @pytest.mark.parametrize(
     ("program", "message"),
-    [(3, "not int"), ("  \n", "is empty"), ("nowhere.jags", "nowhere.jags: there is no such file"),
-     (Path("nowhere"), "there is no such file")],
-)  # fmt: skip
+    [
+        (3, "not int"),
+        ("  \n", "is empty"),
+        ("nowhere.jags", "nowhere.jags: there is no such file"),
+        (Path("nowhere"), "there is no such file"),
+    ],
+)
 def test_messages_about_what_is_given(
     coalitions: pd.DataFrame, program: object, message: str
 ) -> None:

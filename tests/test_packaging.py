@@ -37,8 +37,14 @@ for backend in ("jags", "stan"):
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CMDSTAN")}
-    return subprocess.run([str(part) for part in command], cwd=cwd, env=environment,
-                          capture_output=True, text=True, timeout=800)  # fmt: skip
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
 
 
 @pytest.fixture(scope="module")

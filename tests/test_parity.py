@@ -76,9 +76,19 @@ def fitted(name: str, backend: str, tables: dict[str, pd.DataFrame]) -> rmm.Fit:
     data = tables[str(options.pop("data", "memberships"))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.SpecificationWarning)
-        return rmm.fit(formula, data, backend=backend, seed=11, chains=4, warmup=500,
-                       draws=1000, thin=2 if backend == "jags" else 1, progress=False,
-                       monitor="structural", **options)  # fmt: skip
+        return rmm.fit(
+            formula,
+            data,
+            backend=backend,
+            seed=11,
+            chains=4,
+            warmup=500,
+            draws=1000,
+            thin=2 if backend == "jags" else 1,
+            progress=False,
+            monitor="structural",
+            **options,
+        )
 
 
 @pytest.mark.stan

@@ -152,8 +152,11 @@ def test_point_08_documented_indexed_priors_work(coalitions: pd.DataFrame) -> No
 
 def test_point_09_group_constant_covariates_enter_once(coalitions: pd.DataFrame) -> None:
     model = prepared(f"y ~ 1 + q + z + {MM} + hm(id=cid)", coalitions)
-    labels = [v for dim in ("covariate_l2", "covariate_l1", "covariate_l3")
-              for v in model.design.coords[dim]]  # fmt: skip
+    labels = [
+        v
+        for dim in ("covariate_l2", "covariate_l1", "covariate_l3")
+        for v in model.design.coords[dim]
+    ]
     assert sorted(labels) == ["Intercept", "q", "x", "z"]
 
 
@@ -354,8 +357,17 @@ RMM_EXAMPLE = (
 def test_point_25_rmms_own_example_runs_and_says_when_it_has_not_converged() -> None:
     table = pd.read_parquet(shared_file("data", "coalgov_rmm.parquet"))
     with pytest.warns(rmm.ConvergenceWarning, match="has not converged"):
-        fit = rmm.fit(RMM_EXAMPLE, table, "weibull", seed=1, warmup=20, draws=30, priors="rmm",
-                      progress=False, backend="jags")  # fmt: skip
+        fit = rmm.fit(
+            RMM_EXAMPLE,
+            table,
+            "weibull",
+            seed=1,
+            warmup=20,
+            draws=30,
+            priors="rmm",
+            progress=False,
+            backend="jags",
+        )
     assert not fit.converged
     assert "NOT CONVERGED" in str(fit)
     assert {"b_l1[fdep]", "b_l2[majority]", "shape", "sigma_l1", "sigma_l3"} <= set(

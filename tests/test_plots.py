@@ -36,8 +36,9 @@ FORMULA = (
 def faked(formula: str, table: pd.DataFrame, **options: Any) -> rmm.Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return rmm.fit(formula, table, backend="fake", chains=3, draws=60, seed=1, progress=False,
-                       **options)  # fmt: skip
+        return rmm.fit(
+            formula, table, backend="fake", chains=3, draws=60, seed=1, progress=False, **options
+        )
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,12 @@ def panels(figure: Any) -> list[Any]:
 
 
 def titles(figure: Any) -> list[str]:
-    return [t for axes in panels(figure) for side in ("left", "center", "right")
-            if (t := axes.get_title(loc=side))]  # fmt: skip
+    return [
+        t
+        for axes in panels(figure)
+        for side in ("left", "center", "right")
+        if (t := axes.get_title(loc=side))
+    ]
 
 
 def tick_labels(axes: Any) -> list[str]:
@@ -81,8 +86,10 @@ def overlapping(figure: Any) -> int:
     figure.draw_without_rendering()
     count = 0
     for axes in panels(figure):
-        boxes = sorted((label.get_window_extent() for label in axes.get_yticklabels()
-                        if label.get_text()), key=lambda box: box.y0)  # fmt: skip
+        boxes = sorted(
+            (label.get_window_extent() for label in axes.get_yticklabels() if label.get_text()),
+            key=lambda box: box.y0,
+        )
         count += sum(low.y1 > high.y0 for low, high in itertools.pairwise(boxes))
     return count
 
@@ -104,8 +111,10 @@ def test_draws_have_a_density_and_a_trace_per_parameter(fit: rmm.Fit) -> None:
 def test_draws_of_chosen_parameters(fit: rmm.Fit) -> None:
     figure = fit.plot(parameters=["sigma_l1", "b_l2"])
     assert [a.get_title(loc="left") for a in panels(figure)[::2]] == [
-        "sigma_l1", "b_l2[Intercept]", "b_l2[z]",
-    ]  # fmt: skip
+        "sigma_l1",
+        "b_l2[Intercept]",
+        "b_l2[z]",
+    ]
     assert len(panels(fit.plot(parameters="u_l1[7]"))) == 2
 
 
@@ -126,8 +135,13 @@ def test_forest_groups_by_level(fit: rmm.Fit) -> None:
     assert titles(figure) == ["coefficients", "weight coefficients", "standard deviations"]
     coefficients, weights, scales = panels(figure)
     assert tick_labels(coefficients) == [
-        "x", "z", "q", "members (level 1)", "groups (level 2)", "nesting units (level 3)",
-    ]  # fmt: skip
+        "x",
+        "z",
+        "q",
+        "members (level 1)",
+        "groups (level 2)",
+        "nesting units (level 3)",
+    ]
     zero = [line for line in coefficients.lines if list(line.get_xdata()) == [0, 0]]
     assert len(zero) == 1
     assert tick_labels(weights) == ["b_w[b1]"]
@@ -166,14 +180,20 @@ def test_priors_at_a_typical_size_are_left_out(coalitions: pd.DataFrame) -> None
     """Reported coefficients move with the power of the size; a stated prior is of theirs."""
     formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^b, c=FALSE), RE=TRUE)"
     assert titles(faked(formula, coalitions).plot("prior")) == [
-        "b_l2[Intercept]", "b_w[b]", "sigma_l2"]  # fmt: skip
+        "b_l2[Intercept]",
+        "b_w[b]",
+        "sigma_l2",
+    ]
     stated = faked(formula, coalitions, priors={"b_l1": "normal(0, 1)"}).plot("prior")
     assert {"b_l1[x]", "sigma_l1"} <= set(titles(stated))
 
 
 def test_priors_of_the_classic_set(coalitions: pd.DataFrame) -> None:
-    fit = faked("y ~ 1 + z + mm(id(pid, gid), RE=TRUE)", coalitions,
-                priors=["rmm", "sigma_l1 ~ half_t(4, 2)"])  # fmt: skip
+    fit = faked(
+        "y ~ 1 + z + mm(id(pid, gid), RE=TRUE)",
+        coalitions,
+        priors=["rmm", "sigma_l1 ~ half_t(4, 2)"],
+    )
     figure = fit.plot("prior")
     assert titles(figure) == ["b_l2[Intercept]", "b_l2[z]", "sigma_l1", "sigma_l2"]
     x, y = panels(figure)[2].lines[1].get_data()
@@ -209,9 +229,13 @@ def test_weights_within_groups(fit: rmm.Fit, coalitions: pd.DataFrame) -> None:
 def test_many_members_of_a_group_do_not_overlap() -> None:
     rng = np.random.default_rng(1)
     table = pd.DataFrame(
-        {"gid": np.repeat(np.arange(8), 40), "pid": [i for _ in range(8) for i in range(40)],
-         "s": rng.normal(size=320), "y": np.repeat(rng.normal(size=8), 40)}
-    )  # fmt: skip
+        {
+            "gid": np.repeat(np.arange(8), 40),
+            "pid": [i for _ in range(8) for i in range(40)],
+            "s": rng.normal(size=320),
+            "y": np.repeat(rng.normal(size=8), 40),
+        }
+    )
     table["pid"] = table["pid"].map(lambda i: f"a member with a rather long name, number {i}")
     fit = faked(f"y ~ 1 + mm(id(pid, gid), fn(w ~ {WEIGHTS}), RE=TRUE)", table)
     assert overlapping(fit.plot_weights("groups")) == 0
@@ -312,8 +336,11 @@ def test_notebooks_show_a_table(fit: rmm.Fit) -> None:
 def of_family(fit: rmm.Fit, name: str, outcome: dict[str, Any], **facts: Any) -> rmm.Fit:
     """The fit with another family's outcome: the checks see no more of a family."""
     family = replace(GAUSSIAN, name=name, **facts)
-    model = replace(fit.model, spec=replace(fit.model.spec, family=family),
-                    design=replace(fit.model.design, outcome=outcome))  # fmt: skip
+    model = replace(
+        fit.model,
+        spec=replace(fit.model.spec, family=family),
+        design=replace(fit.model.design, outcome=outcome),
+    )
     return replace(fit, model=model)
 
 

@@ -32,8 +32,9 @@ LOGISTIC = "1/(1 + (n - 1)*exp(-(b0 + b1*(s - max(s)))))"
 def faked(formula: str, table: pd.DataFrame, **options: Any) -> rmm.Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return rmm.fit(formula, table, backend="fake", chains=2, draws=30, seed=1, progress=False,
-                       **options)  # fmt: skip
+        return rmm.fit(
+            formula, table, backend="fake", chains=2, draws=30, seed=1, progress=False, **options
+        )
 
 
 def with_offsets(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,9 +56,15 @@ def raw_weight(rows: pd.DataFrame, b0: float, b1: float, estimated: bool) -> pd.
 
 
 def by_hand(
-    fit: rmm.Fit, rows: pd.DataFrame, draw: int, constraint: str, estimated: bool, fixed: bool,
-    fitted: pd.DataFrame, new_effects: dict[Any, float] | None = None,
-) -> pd.Series:  # fmt: skip
+    fit: rmm.Fit,
+    rows: pd.DataFrame,
+    draw: int,
+    constraint: str,
+    estimated: bool,
+    fixed: bool,
+    fitted: pd.DataFrame,
+    new_effects: dict[Any, float] | None = None,
+) -> pd.Series:
     """One draw's predictor by group, with nothing of the package's design."""
     one = fit.draws["posterior"].to_dataset().isel(chain=0, draw=draw)
     b2, b1 = one["b_l2"].to_series(), one["b_l1"].to_series()
@@ -163,7 +170,8 @@ def test_new_members_and_units_have_their_distribution(governments: pd.DataFrame
     # Standardised effects of 300 new members and 60 draws are normal: KS at a false alarm of 1e-3.
     many = pd.DataFrame({"gid": np.arange(300), "pid": np.arange(1000, 1300), "cid": 0})
     difference = fit.predict(many, "linear", draws=True) - fit.predict(
-        many, "linear", effects="known", draws=True)  # fmt: skip
+        many, "linear", effects="known", draws=True
+    )
     z = (difference / fit.draws["posterior"]["sigma_l1"]).to_numpy().ravel()
     assert stats.kstest(z, "norm").pvalue > 1e-3
 
@@ -184,7 +192,9 @@ def test_messages_about_new_tables(
 ) -> None:
     fit = faked(
         "y ~ 1 + z + region + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
-        " + hm(id=dec, type=FE)", governments)  # fmt: skip
+        " + hm(id=dec, type=FE)",
+        governments,
+    )
     new = governments.drop(columns=["y", "n"]).groupby("gid").head(1).head(2)
     name, value = next(iter(change.items()))
     new = new.drop(columns=name) if value is None else new.assign(**{name: value})
@@ -232,12 +242,19 @@ def test_several_kinds_of_members(governments: pd.DataFrame, constraint: str) ->
     """New groups with and without a member of a kind, as the same groups of the fit."""
     parties = governments.drop(columns="n").assign(mid=None, age=np.nan)
     ministers = parties.groupby("gid").head(1).query("gid < 'g040'")
-    ministers = ministers.assign(mid="m" + (ministers["pid"] % 7).astype(str), age=ministers["x"],
-                                 pid=np.nan, x=np.nan, s=np.nan)  # fmt: skip
+    ministers = ministers.assign(
+        mid="m" + (ministers["pid"] % 7).astype(str),
+        age=ministers["x"],
+        pid=np.nan,
+        x=np.nan,
+        s=np.nan,
+    )
     both = pd.concat([parties, ministers], ignore_index=True)
     fit = faked(
         f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s)), c={constraint}), RE=TRUE)"
-        " + mm(id(mid, gid), vars(age), fn(w ~ 1/n), RE=TRUE)", both)  # fmt: skip
+        " + mm(id(mid, gid), vars(age), fn(w ~ 1/n), RE=TRUE)",
+        both,
+    )
     known = fit.predict(kind="linear")
     pd.testing.assert_frame_equal(fit.predict(both.drop(columns="y"), "linear"), known)
     without = fit.predict(both[both["gid"] >= "g040"], "linear")
@@ -274,9 +291,17 @@ def pairs() -> pd.DataFrame:
     rng = np.random.default_rng(9)
     group = np.repeat(np.arange(40), 2)
     member = np.concatenate([rng.choice(8, 2, replace=False) for _ in range(40)])
-    return pd.DataFrame({"g": group, "m": member, "c": (group % 5), "x": rng.normal(size=80),
-                         "z": rng.normal(size=40)[group], "v": (group % 5) * 1.5,
-                         "y": rng.normal(size=40)[group]})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "g": group,
+            "m": member,
+            "c": (group % 5),
+            "x": rng.normal(size=80),
+            "z": rng.normal(size=40)[group],
+            "v": (group % 5) * 1.5,
+            "y": rng.normal(size=40)[group],
+        }
+    )
 
 
 ODD_NEW = {

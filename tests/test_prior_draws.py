@@ -31,11 +31,16 @@ def table() -> pd.DataFrame:
         "yes": rng.integers(1, 8, 120),
         "race": np.arange(120) // 4,
     }
-    return pd.DataFrame({
-        "g": groups, "m": np.concatenate([rng.choice(50, 3, replace=False) for _ in range(120)]),
-        "unit": groups % 12, "x1": rng.normal(size=360), "x2": rng.random(360) < 0.3,
-        **{name: np.asarray(values)[groups] for name, values in each.items()},
-    }).assign(x2=lambda t: t["x2"].astype(int), no=4, pick=1 * (groups % 4 == 1))  # fmt: skip
+    return pd.DataFrame(
+        {
+            "g": groups,
+            "m": np.concatenate([rng.choice(50, 3, replace=False) for _ in range(120)]),
+            "unit": groups % 12,
+            "x1": rng.normal(size=360),
+            "x2": rng.random(360) < 0.3,
+            **{name: np.asarray(values)[groups] for name, values in each.items()},
+        }
+    ).assign(x2=lambda t: t["x2"].astype(int), no=4, pick=1 * (groups % 4 == 1))
 
 
 # ---- the criterion ---------------------------------------------------------------------------
@@ -77,8 +82,11 @@ def test_default_durations_are_within_a_thousandfold(table: pd.DataFrame, unit: 
 
 def test_a_normal_regression(table: pd.DataFrame) -> None:
     """Y of a group is normal with variance of the intercept, of z's slope times z^2, and noise."""
-    priors = {"b_l2[Intercept]": "normal(2, 3)", "b_l2[z1]": "normal(1, 0.5)",
-              "sigma_l2": "uniform(1, 3)"}  # fmt: skip
+    priors = {
+        "b_l2[Intercept]": "normal(2, 3)",
+        "b_l2[z1]": "normal(1, 0.5)",
+        "sigma_l2": "uniform(1, 3)",
+    }
     formula = "y ~ 1 + z1 + mm(id(m, g), vars(fix(x1, 0)))"
     found = rmm.prior_predictive(formula, table, priors=priors, draws=20_000, seed=3)
     z = table.drop_duplicates("g")["z1"].to_numpy()
@@ -113,16 +121,18 @@ def test_the_default_intercept_is_stated_at_the_means(table: pd.DataFrame) -> No
 
 def test_random_walks_add_their_steps(coalitions: pd.DataFrame) -> None:
     """Cov of two effects of a walk: sigma^2 times the smaller number of steps."""
-    model = prepare("y ~ 1 + mm(id(pid, gid), RE = TRUE, ar = TRUE)", coalitions,
-                    priors=["sigma_l1 <- 2"])  # fmt: skip
+    model = prepare(
+        "y ~ 1 + mm(id(pid, gid), RE = TRUE, ar = TRUE)", coalitions, priors=["sigma_l1 <- 2"]
+    )
     walk = model.design.members[0].walk
     assert isinstance(walk, Walk)
     draws = draw_parameters(model, 20_000, np.random.default_rng(6))["u_l1"]
     member = np.flatnonzero(model.design.members[0].member == 4)
     order = walk.order[member]
     expected = 4 * np.minimum.outer(order, order)
-    np.testing.assert_allclose(np.cov(draws[:, walk.effect[member]].T), expected,
-                               atol=6 * expected.max() / np.sqrt(20_000))  # fmt: skip
+    np.testing.assert_allclose(
+        np.cov(draws[:, walk.effect[member]].T), expected, atol=6 * expected.max() / np.sqrt(20_000)
+    )
 
 
 def test_random_slopes_have_their_own_sds(table: pd.DataFrame) -> None:
@@ -147,8 +157,9 @@ def test_choices_within_strata(table: pd.DataFrame) -> None:
 
 
 def test_counts_become_probabilities(table: pd.DataFrame) -> None:
-    found = rmm.prior_predictive("cbind(yes, no) ~ 1 + z1 + mm(id(m, g), RE = TRUE)", table,
-                                 "binomial", draws=200)  # fmt: skip
+    found = rmm.prior_predictive(
+        "cbind(yes, no) ~ 1 + z1 + mm(id(m, g), RE = TRUE)", table, "binomial", draws=200
+    )
     trials = found.model.design.outcome["trials"]
     assert found.outcome is not None and (found.outcome <= trials).all()
     assert found.shown[1].max() <= 1
@@ -164,8 +175,15 @@ def test_cox_has_hazards_and_no_durations(table: pd.DataFrame, options: dict[str
 
 
 PRIORS = ("normal(0, 1)", "student_t(3, 0, 1)", "uniform(-1, 1)")
-SDS = ("half_normal(1)", "half_t(4, 1)", "half_cauchy(1)", "exponential(1)", "gamma(2, 1)",
-       "uniform(0, 2)", "dgamma(3, 2)")  # fmt: skip
+SDS = (
+    "half_normal(1)",
+    "half_t(4, 1)",
+    "half_cauchy(1)",
+    "exponential(1)",
+    "gamma(2, 1)",
+    "uniform(0, 2)",
+    "dgamma(3, 2)",
+)
 
 
 @pytest.mark.parametrize("prior", [*PRIORS, *SDS])

@@ -57,9 +57,13 @@ def test_a_root_of_an_inverse_gamma() -> None:
 
 @pytest.mark.parametrize(
     ("family", "values"),
-    [("half_cauchy", (1.0,)), ("student_t", (2.0, 0.0, 1.0)), ("half_t", (1.0, 25.0)),
-     ("precision_gamma", (1.0, 1.0))],
-)  # fmt: skip
+    [
+        ("half_cauchy", (1.0,)),
+        ("student_t", (2.0, 0.0, 1.0)),
+        ("half_t", (1.0, 25.0)),
+        ("precision_gamma", (1.0, 1.0)),
+    ],
+)
 def test_heavy_tails_have_no_variance(family: str, values: tuple[float, ...]) -> None:
     assert variance(Prior(family, values)) == np.inf
 

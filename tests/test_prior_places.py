@@ -103,8 +103,9 @@ def test_a_fixed_value_removes_the_row_shown_and_no_other(name: str, table: pd.D
         held = model_of(name, table, {row: 0.5})
         assert sorted(shown(held)) == sorted(n for n in names if n != row), row
         for backend in ("jags", "stan", "laplace"):
-            text = rmm.program(FORMULAS[name], backend=backend, data=rows(name, table),
-                               priors={row: 0.5})  # fmt: skip
+            text = rmm.program(
+                FORMULAS[name], backend=backend, data=rows(name, table), priors={row: 0.5}
+            )
             assert text
 
 
@@ -139,8 +140,16 @@ def test_what_is_held_is_that_column_times_its_value(name: str, table: pd.DataFr
 def fit(name: str, table: pd.DataFrame, priors: Any = None) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return rmm.fit(FORMULAS[name], table, backend="laplace", priors=priors, seed=1, chains=2,
-                       draws=100, progress=False).summary()  # fmt: skip
+        return rmm.fit(
+            FORMULAS[name],
+            table,
+            backend="laplace",
+            priors=priors,
+            seed=1,
+            chains=2,
+            draws=100,
+            progress=False,
+        ).summary()
 
 
 @pytest.mark.parametrize("name", ["no intercept, fixed effects", "level 3", "interaction"])

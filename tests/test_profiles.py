@@ -83,10 +83,19 @@ def test_the_plan_of_a_study_needs_no_slurm(tmp_path: Path) -> None:
         (programs / name).symlink_to(str(shutil.which(name)))
     lay_out(folder, STUDY)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": str(programs)}
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/slurm",
-               "-n", "--config", "study=tiny"]  # fmt: skip
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--workflow-profile",
+        "workflow/profiles/slurm",
+        "-n",
+        "--config",
+        "study=tiny",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^fit +4$", done.stdout + done.stderr, re.MULTILINE)
 
@@ -108,10 +117,15 @@ def call(tmp_path: Path, *command: str, **real: str) -> subprocess.CompletedProc
         (tmp_path / name).chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     ours = WORKFLOW / "slurm"
-    environment = {**os.environ, "PATH": f"{ours}:{path}", "RMM_SLURM_PATH": path,
-                   "RMM_SBATCH_TRIES": "20"}  # fmt: skip
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60,
-                          check=False)  # fmt: skip
+    environment = {
+        **os.environ,
+        "PATH": f"{ours}:{path}",
+        "RMM_SLURM_PATH": path,
+        "RMM_SBATCH_TRIES": "20",
+    }
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def calls(tmp_path: Path) -> int:
@@ -125,10 +139,13 @@ def test_sbatch_waits_for_a_controller_that_is_away(tmp_path: Path) -> None:
     assert calls(tmp_path) == 5
 
 
-@pytest.mark.parametrize(("script", "code", "times"), [
-    ('echo "sbatch: error: invalid partition" >&2; exit 3', 3, 1),
-    (AWAY, 1, 20),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("script", "code", "times"),
+    [
+        ('echo "sbatch: error: invalid partition" >&2; exit 3', 3, 1),
+        (AWAY, 1, 20),
+    ],
+)
 def test_sbatch_gives_up_with_what_it_was_told(
     tmp_path: Path, script: str, code: int, times: int
 ) -> None:
@@ -150,7 +167,9 @@ def test_squeue_answers_where_there_are_no_accounts(tmp_path: Path) -> None:
     disabled = 'echo "Slurm accounting storage is disabled" >&2; exit 1'
     done = call(tmp_path, *STATES, sacct=disabled, squeue='echo "$@"')
     assert (done.returncode, done.stdout) == (
-        0, "--noheader --states=all --format=%i|%T --name run 1\n")  # fmt: skip
+        0,
+        "--noheader --states=all --format=%i|%T --name run 1\n",
+    )
     done = call(tmp_path, *STATES, sacct=disabled, squeue="exit 9")
     assert done.returncode == 9, "nobody has an answer"
     done = call(tmp_path, "sacct", "-nu", "me", sacct=disabled, squeue="exit 9")
@@ -215,18 +234,33 @@ def test_jobs_in_the_conda_environment_find_the_package(tmp_path: Path) -> None:
     shutil.copy(ROOT / "requirements.lock", folder)
     base = tmp_path / "base"
     (base / "bin").mkdir(parents=True)
-    text = CONDA.format(base=base, lock=ROOT / "requirements.lock", python=sys.executable,
-                        packages=sysconfig.get_path("purelib"),
-                        version=f"{sys.version_info[0]}.{sys.version_info[1]}")  # fmt: skip
+    text = CONDA.format(
+        base=base,
+        lock=ROOT / "requirements.lock",
+        python=sys.executable,
+        packages=sysconfig.get_path("purelib"),
+        version=f"{sys.version_info[0]}.{sys.version_info[1]}",
+    )
     (base / "bin" / "conda").write_text(text)
     (base / "bin" / "conda").chmod(0o755)
     (base / "bin" / "activate").write_text("export PATH=$1/bin:$PATH\n")
     environment = {**os.environ, "PATH": f"{base / 'bin'}:{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)
-    command = [sys.executable, "-m", "snakemake", "results/tiny/config.yaml", "--cores", "1",
-               "--sdm", "conda", "--config", "study=tiny"]  # fmt: skip
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "results/tiny/config.yaml",
+        "--cores",
+        "1",
+        "--sdm",
+        "conda",
+        "--config",
+        "study=tiny",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Activating conda environment" in done.stderr
     assert (folder / "results" / "tiny" / "config.yaml").is_file()

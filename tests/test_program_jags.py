@@ -123,10 +123,14 @@ def run_of(model: Model, *extra: str, draws: int = 20, warmup: int = 200) -> Run
     """A short run of a model; a coefficient outside the glm block is an error."""
     spec, forms = model.spec, model.priors.forms
     settings = Settings(
-        chains=2, warmup=warmup, draws=draws, seed=5, cores=2,
+        chains=2,
+        warmup=warmup,
+        draws=draws,
+        seed=5,
+        cores=2,
         monitor=(*jags.monitored(spec, forms), *extra),
         options=jags.engine_options(spec, forms),
-    )  # fmt: skip
+    )
     starts = [jags.initial(spec, forms, model.priors.data, v) for v in initial_values(model, 2, 5)]
     values = jags.data(spec, model.design, model.priors.data)
     with warnings.catch_warnings():
@@ -191,8 +195,10 @@ def test_initial_values_are_those_of_what_is_sampled(table: pd.DataFrame) -> Non
     model = model_of("mixed_priors", table)
     values = {"alpha": 1.0, "beta_l2": np.zeros(2), "sigma_l1": 0.7, "sigma_l2": 0.5}
     assert set(jags.initial(model.spec, model.priors.forms, {}, values)) == {
-        "alpha", "beta_l2", "sigma_l2",
-    }  # fmt: skip
+        "alpha",
+        "beta_l2",
+        "sigma_l2",
+    }
     model = model_of("fixed_weights", table)
     starts = jags.initial(model.spec, model.priors.forms, {}, {"sigma_l1": 0.5, "sigma_l2": 0.5})
     assert starts == {"tau_l1": 4.0, "sigma_l2": 0.5}
@@ -286,9 +292,11 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
     if design.offset is not None:
         eta += design.offset
     for part, member in zip(spec.members, design.members, strict=True):
-        w = np.tile(member.weight, (len(eta), 1)) if not part.estimated else draws_of_w(
-            part, model, draws[part.b_w]
-        )  # fmt: skip
+        w = (
+            np.tile(member.weight, (len(eta), 1))
+            if not part.estimated
+            else draws_of_w(part, model, draws[part.b_w])
+        )
         if part.estimated:
             assert np.allclose(draws[f"w{part.suffix}"][:, : w.shape[1]], w, rtol=1e-9)
         rows = np.zeros_like(w)
@@ -370,9 +378,12 @@ def test_every_prior_has_a_row() -> None:
 def test_densities_are_what_they_are_called(family: str) -> None:
     text = DENSITIES[family].format(**HYPER[family])
     run = engine.run(
-        f"model {{ x ~ {text} }}", {}, [{}],
-        Settings(chains=1, warmup=50, draws=4000, monitor=("x",), seed=2), None,
-    )  # fmt: skip
+        f"model {{ x ~ {text} }}",
+        {},
+        [{}],
+        Settings(chains=1, warmup=50, draws=4000, monitor=("x",), seed=2),
+        None,
+    )
     found = probabilities(family, run.draws["x"].ravel())
     assert stats.kstest(found, "uniform").pvalue > 1e-4
 

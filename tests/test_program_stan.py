@@ -97,7 +97,8 @@ MODELS: dict[str, tuple[str, Any]] = {
         "weakly_informative",
     ),
     "features_alone": (
-        "y ~ 1 + mm(id(pid, gid), vars(threshold(x), genmean(q1)), fn(w ~ exp(s)))", "rmm",
+        "y ~ 1 + mm(id(pid, gid), vars(threshold(x), genmean(q1)), fn(w ~ exp(s)))",
+        "rmm",
     ),
     "kinds": (
         "y ~ 1 + z + mm(id(pid, gid), vars(x, fix(lead, 0.3)), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE,"
@@ -106,7 +107,7 @@ MODELS: dict[str, tuple[str, Any]] = {
         "weakly_informative",
     ),
     "everything": (EVERYTHING.format("TRUE"), EVERY_PRIOR),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -171,17 +171,25 @@ READ = [
 
 #: Members and groups stand the other way round in these: read by what the outcome says, aloud.
 SWAPPED = [
-    ("rmm: README.md",
-     "Y ~ 1 + majority + gdp + hm(id=cid, type=RE)"
-     " + mm(id(gid, pid), mmc(fdep), mmw(w ~ 1/n^exp(-(pseat))))"),
-    ("rmm: vignettes/examples.Rmd, mod.rmm1",
-     f"{BOSTON} + mm(id(tid, tid_nb), mmc(), mmw(w ~ 1/offset(n), constraint=1))"),
-    ("rmm: vignettes/examples.Rmd, mod.rmm2",
-     f"{BOSTON} + mm(id(tid, tid_nb), mmc({NEIGHBOURS}), mmw(w ~ 1/offset(n), constraint=1))"),
-    ("rmm: vignettes/examples.Rmd, mod.rmm3",
-     f"{BOSTON} + mm(id(tid, tid_nb), mmc({NEIGHBOURS}),"
-     " mmw(w ~ 1/offset(n)^exp(-DIFF), constraint=1))"),
-]  # fmt: skip
+    (
+        "rmm: README.md",
+        "Y ~ 1 + majority + gdp + hm(id=cid, type=RE)"
+        " + mm(id(gid, pid), mmc(fdep), mmw(w ~ 1/n^exp(-(pseat))))",
+    ),
+    (
+        "rmm: vignettes/examples.Rmd, mod.rmm1",
+        f"{BOSTON} + mm(id(tid, tid_nb), mmc(), mmw(w ~ 1/offset(n), constraint=1))",
+    ),
+    (
+        "rmm: vignettes/examples.Rmd, mod.rmm2",
+        f"{BOSTON} + mm(id(tid, tid_nb), mmc({NEIGHBOURS}), mmw(w ~ 1/offset(n), constraint=1))",
+    ),
+    (
+        "rmm: vignettes/examples.Rmd, mod.rmm3",
+        f"{BOSTON} + mm(id(tid, tid_nb), mmc({NEIGHBOURS}),"
+        " mmw(w ~ 1/offset(n)^exp(-DIFF), constraint=1))",
+    ),
+]
 
 #: (where from, formula, error, what it says); why each makes no sense here stands above it.
 REFUSED = [
@@ -246,8 +254,15 @@ def table() -> pd.DataFrame:
     groups, members, size = 48, 20, 3
     group = np.repeat(np.arange(groups), size)
     member = np.concatenate([rng.choice(members, size, replace=False) for _ in range(groups)])
-    data = {"gid": group, "ego": group, "tid": group, "pid": member, "alter": member,
-            "tid_nb": member, "n": np.full(len(group), size)}  # fmt: skip
+    data = {
+        "gid": group,
+        "ego": group,
+        "tid": group,
+        "pid": member,
+        "alter": member,
+        "tid_nb": member,
+        "n": np.full(len(group), size),
+    }
     data |= {"cid": group % 6, "cname": np.array(list("abcdef"))[group % 6], "year": group // 8}
     data |= {name: rng.normal(size=6)[group % 6] for name in ("gdp", "democracy")}
     data |= {name: rng.gamma(4.0, size=groups)[group] for name in GROUP}

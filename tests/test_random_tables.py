@@ -353,12 +353,17 @@ def to_changed(
         labels = labels_of(one, name)
         assert labels == labels_of(other, name)
         columns = np.atleast_2d(found.T).T
-        new = np.column_stack([units.changed(name, label, columns[:, k])
-                               for k, label in enumerate(labels)])  # fmt: skip
+        new = np.column_stack(
+            [units.changed(name, label, columns[:, k]) for k, label in enumerate(labels)]
+        )
         out[name] = new.reshape(found.shape)
         if name in sampled:
-            ones = np.array([units.changed(name, label, 1.0) - units.changed(name, label, 0.0)
-                             for label in labels])  # fmt: skip
+            ones = np.array(
+                [
+                    units.changed(name, label, 1.0) - units.changed(name, label, 0.0)
+                    for label in labels
+                ]
+            )
             jacobian += float(np.log(ones).sum())
     return out, jacobian
 
@@ -424,8 +429,11 @@ def test_names_orders_and_units_change_no_array_and_no_density(
     examples: int, tmp_path: Path
 ) -> None:
     compared: Counter[bool] = Counter()
-    run(st.tuples(SAME, changes()),
-        lambda case: compared.update([compare_models(*case, tmp_path)]), examples)  # fmt: skip
+    run(
+        st.tuples(SAME, changes()),
+        lambda case: compared.update([compare_models(*case, tmp_path)]),
+        examples,
+    )
     assert compared[True] > examples / 2, compared
 
 
@@ -450,8 +458,9 @@ def fitted(recipe: Recipe, worn: Worn, seed_: int, **options: Any) -> rmm.Fit | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            fit = rmm.fit(recipe.formula, worn.data, recipe.family, seed=seed_, progress=False,
-                          **options)  # fmt: skip
+            fit = rmm.fit(
+                recipe.formula, worn.data, recipe.family, seed=seed_, progress=False, **options
+            )
         except rmm.RmmError:
             return None
     return fit if fit.converged else None
@@ -489,9 +498,11 @@ def compare_fits(recipe: Recipe, change: Dress, folder: Path, **options: Any) ->
 @few_or_many(20, 300)
 def test_names_orders_and_units_change_no_posterior(examples: int, tmp_path: Path) -> None:
     compared: Counter[bool] = Counter()
-    run(st.tuples(FITTED, changes()),
+    run(
+        st.tuples(FITTED, changes()),
         lambda case: compared.update([compare_fits(*case, tmp_path, backend="laplace")]),
-        examples)  # fmt: skip
+        examples,
+    )
     assert compared[True] > examples / 2, compared
 
 
@@ -506,7 +517,9 @@ def test_names_orders_and_units_change_no_posterior_of_mcmc(examples: int, tmp_p
     """JAGS reads programs in an instant: nothing is compiled."""
     compared: Counter[bool] = Counter()
     options = {"backend": "jags", "warmup": 1000, "draws": 2000}
-    run(st.tuples(MCMC, changes()),
+    run(
+        st.tuples(MCMC, changes()),
         lambda case: compared.update([compare_fits(*case, tmp_path, **options)]),
-        examples)  # fmt: skip
+        examples,
+    )
     assert compared[True] >= examples / 2, compared

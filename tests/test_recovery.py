@@ -38,8 +38,16 @@ TRUTH = {
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_simulated_coalitions(backend: str) -> None:
     table = pd.read_parquet(shared_file("data", "coalgov_rmm.parquet"))
-    fit = rmm.fit(FORMULA, table, backend=backend, priors={"b_w": "normal(0, 2)"}, seed=1,
-                  warmup=1000, draws=1500, progress=False)  # fmt: skip
+    fit = rmm.fit(
+        FORMULA,
+        table,
+        backend=backend,
+        priors={"b_w": "normal(0, 2)"},
+        seed=1,
+        warmup=1000,
+        draws=1500,
+        progress=False,
+    )
     summary = fit.summary()
     z = (summary["mean"] - pd.Series(TRUTH)) / summary["sd"]
     assert (z.abs() < 3.5).all(), pd.concat([summary, z.rename("z")], axis=1).to_string()

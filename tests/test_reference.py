@@ -37,8 +37,14 @@ def test_model_w1_agrees_with_r() -> None:
     fit = rmm.fit(
         "Surv(dur_wkb, event_wkb) ~ 1 + majority"
         " + mm(id(pid, gid), vars(finance), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)",
-        data, "weibull", backend="stan", priors="rmm", seed=1, draws=2000, progress=False,
-    )  # fmt: skip
+        data,
+        "weibull",
+        backend="stan",
+        priors="rmm",
+        seed=1,
+        draws=2000,
+        progress=False,
+    )
     assert fit.converged
     ours, theirs = fit.summary(), published("W1", "jags_pooled9chains")
     assert set(ours.index) == set(theirs.index)
@@ -65,9 +71,15 @@ def test_model_b1_agrees_with_r(program: str, backend: str) -> None:
     fit = rmm.fit(
         "event_wkb ~ 1 + majority"
         " + mm(id(pid, gid), vars(finance), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)",
-        data, "binomial", backend=backend, priors="rmm", seed=3, draws=2000, progress=False,
+        data,
+        "binomial",
+        backend=backend,
+        priors="rmm",
+        seed=3,
+        draws=2000,
+        progress=False,
         monitor="structural",
-    )  # fmt: skip
+    )
     ours, theirs = fit.summary(), published("B1", program)
     assert set(ours.index) == set(theirs.index)
     theirs = theirs.loc[ours.index]
@@ -95,9 +107,15 @@ def test_model_g1_agrees_with_r(backend: str, scored: pd.DataFrame) -> None:
     """Gaussian, within 4 combined MCSE: false alarms of 24 comparisons below 0.2%."""
     fit = rmm.fit(
         "y ~ 1 + majority + mm(id(pid, gid), vars(finance), fn(w ~ 1/n), RE=TRUE) + hm(id=cid)",
-        scored, backend=backend, priors="rmm", seed=5, draws=2000, progress=False,
-        thin=4 if backend == "jags" else 1, monitor="structural",
-    )  # fmt: skip
+        scored,
+        backend=backend,
+        priors="rmm",
+        seed=5,
+        draws=2000,
+        progress=False,
+        thin=4 if backend == "jags" else 1,
+        monitor="structural",
+    )
     ours = fit.summary()
     for program in ("bml", "rjags_direct"):
         theirs = published("G1", program)
@@ -126,8 +144,14 @@ def test_aggregated_gaussian_models_agree_with_r(
     mixed = program == "lmer"
     fit = rmm.fit(
         "y ~ 1 + majority + mean_finance" + " + hm(id=cid)" * mixed,
-        scored.drop_duplicates("gid"), priors="rmm", seed=5, draws=2000, thin=2, progress=False,
-        backend="jags")  # fmt: skip
+        scored.drop_duplicates("gid"),
+        priors="rmm",
+        seed=5,
+        draws=2000,
+        thin=2,
+        progress=False,
+        backend="jags",
+    )
     theirs, ours = published(model, program), fit.summary()
     assert set(ours.index) == set(theirs.index)
     ours = ours.loc[theirs.index]

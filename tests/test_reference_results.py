@@ -175,10 +175,18 @@ QUOTED = {
     "coalitions": (
         "Second, real coalitions",
         "b_l1[finance]",
-        ["aggregation", "aggregation_by_country", "disaggregation", "disaggregation_by_group",
-         "disaggregation_two_way", "mm", "mmmm", "mmmm_stan"],
+        [
+            "aggregation",
+            "aggregation_by_country",
+            "disaggregation",
+            "disaggregation_by_group",
+            "disaggregation_two_way",
+            "mm",
+            "mmmm",
+            "mmmm_stan",
+        ],
     ),
-}  # fmt: skip
+}
 
 
 def quoted(study: str) -> pd.DataFrame:

@@ -55,13 +55,17 @@ class Marginal:
             half, rss, *_ = self.pieces(np.exp(log_ratios))
             return half + self.df / 2 * np.log(rss)
 
-        found = optimize.minimize(loss, np.log([0.5, 0.5]), method="Nelder-Mead",
-                                  options={"xatol": 1e-5, "fatol": 1e-8})  # fmt: skip
+        found = optimize.minimize(
+            loss, np.log([0.5, 0.5]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-8}
+        )
         ratios = np.exp(found.x)
         _, rss, b, inverse = self.pieces(ratios)
         sigma = np.sqrt(rss / self.df)
-        return {"sds": np.array([sigma, *sigma * ratios]), "b": b,
-                "se": sigma * np.sqrt(np.diag(inverse))}  # fmt: skip
+        return {
+            "sds": np.array([sigma, *sigma * ratios]),
+            "b": b,
+            "se": sigma * np.sqrt(np.diag(inverse)),
+        }
 
     def posterior(self, widest: tuple[float, float], points: int = 21) -> dict[str, Array]:
         """Means and sds of (sigma, sigma_u, sigma_v) and of b, by quadrature.
@@ -90,8 +94,10 @@ class Marginal:
         beta = np.array(b)
         b_mean = cell @ beta
         within = np.einsum("gs,gk,s->k", p, np.array(b_var), sigma**2)
-        return {"mean": np.r_[mean, b_mean],
-                "sd": np.r_[sd, np.sqrt(within + cell @ (beta - b_mean) ** 2)]}  # fmt: skip
+        return {
+            "mean": np.r_[mean, b_mean],
+            "sd": np.r_[sd, np.sqrt(within + cell @ (beta - b_mean) ** 2)],
+        }
 
 
 def marginal(table: pd.DataFrame, group_predictor: str, member_predictor: str) -> Marginal:
@@ -145,8 +151,18 @@ SDS = ["sigma_l2", "sigma_l1", "sigma_l3"]
 
 
 def fitted(table: pd.DataFrame, z: str, x: str) -> rmm.Fit:
-    return rmm.fit(FORMULA.format(z, x), table, priors="rmm", seed=3, warmup=1000, draws=2000,
-                   thin=4, progress=False, monitor="structural", backend="jags")  # fmt: skip
+    return rmm.fit(
+        FORMULA.format(z, x),
+        table,
+        priors="rmm",
+        seed=3,
+        warmup=1000,
+        draws=2000,
+        thin=4,
+        progress=False,
+        monitor="structural",
+        backend="jags",
+    )
 
 
 @pytest.mark.jags

@@ -32,8 +32,17 @@ from rmm.study.report.tables.table_files import latex
 METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
 OVERLAPS = (0.0, 0.25, 0.5, 1.0)
 SIZES = (3, 10)
-MEASURES = ("bias", "empirical_se", "model_se", "relative_error_se", "coverage", "rejection",
-            "rmse", "convergence", "seconds")  # fmt: skip
+MEASURES = (
+    "bias",
+    "empirical_se",
+    "model_se",
+    "relative_error_se",
+    "coverage",
+    "rejection",
+    "rmse",
+    "convergence",
+    "seconds",
+)
 
 
 def scenario_frame() -> pd.DataFrame:
@@ -92,12 +101,16 @@ def performance_frame(estimates: pd.DataFrame) -> pd.DataFrame:
         mean, sd, n = ok["mean"].to_numpy(), float(ok["mean"].std()), len(ok)
         hit = float(np.mean(np.abs(mean) > 0.196))
         known = {
-            "bias": (mean.mean(), sd / n**0.5), "empirical_se": (sd, sd / (2 * n) ** 0.5),
-            "model_se": (0.1, 0.0), "relative_error_se": (100 * (0.1 / sd - 1), 8.0),
-            "coverage": (1 - hit, (hit * (1 - hit) / n) ** 0.5), "rmse": (sd, 0.01),
+            "bias": (mean.mean(), sd / n**0.5),
+            "empirical_se": (sd, sd / (2 * n) ** 0.5),
+            "model_se": (0.1, 0.0),
+            "relative_error_se": (100 * (0.1 / sd - 1), 8.0),
+            "coverage": (1 - hit, (hit * (1 - hit) / n) ** 0.5),
+            "rmse": (sd, 0.01),
             "rejection": (hit, (hit * (1 - hit) / n) ** 0.5),
-            "convergence": (n / len(part), 0.01), "seconds": (0.5, 0.001),
-        }  # fmt: skip
+            "convergence": (n / len(part), 0.01),
+            "seconds": (0.5, 0.001),
+        }
         for policy in ("per_method", "complete_case"):
             for measure in MEASURES:
                 value, mcse = known[measure]
@@ -133,16 +146,20 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_invented(folder: Path) -> Path:
     folder.mkdir()
     config = {
-        "name": "invented", "title": "Shared members and the tests of aggregated data",
+        "name": "invented",
+        "title": "Shared members and the tests of aggregated data",
         "aims": "Whether ignoring that members are shared inflates Type-I errors.",
-        "seed": 20261124, "replications": 40,
+        "seed": 20261124,
+        "replications": 40,
         "membership": {"structure": "synthetic", "groups": 200},
-        "truth": {"formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
-                  "parameters": {"b_l1[x]": 0.0, "sigma_l1": 1.0}},
+        "truth": {
+            "formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
+            "parameters": {"b_l1[x]": 0.0, "sigma_l1": 1.0},
+        },
         "vary": {"membership.overlap": list(OVERLAPS), "membership.group_size": list(SIZES)},
         "methods": [{"name": m, "kind": m, "backend": "ols"} for m in METHODS],
         "estimands": [{"parameter": "b_l1[x]", "null": 0.0, "alpha": 0.05}],
-    }  # fmt: skip
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     scenarios = scenario_frame()
     estimates = estimate_frame(scenarios)

@@ -16,9 +16,14 @@ from rmm.study.report import write_report
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 METHODS = ("aggregation", "mm", "mmmm")
 FACTORS = {"overlap": [0.0, 0.5, 1.0], "group_size": [3, 5, 10]}
 EVIL = "<script>alert(1)</script>"
@@ -81,8 +86,11 @@ def shown(browser: Any, selector: str) -> int:
 def tick(browser: Any, key: str) -> None:
     """Click the box of a choice, as a reader does: open the bar, then the label."""
     browser.execute_script("document.querySelector('#filter details').open = true")
-    box = next(b for b in browser.find_elements("css selector", "#filter input")
-               if b.get_attribute("data-key") == key)  # fmt: skip
+    box = next(
+        b
+        for b in browser.find_elements("css selector", "#filter input")
+        if b.get_attribute("data-key") == key
+    )
     box.click()
 
 
@@ -185,8 +193,13 @@ def test_a_script_put_into_the_page_does_not_run(browser: Any, page: Path, tmp_p
     """The Content Security Policy, shown to work: it stops what escaping would have let through."""
     evil = tmp_path / "index.html"
     text = page.read_text(encoding="utf-8")
-    evil.write_text(text.replace("<header>", "<script>document.title = 'broken'</script>"
-                                 "<img src='http://localhost:9/x.png'><header>"))  # fmt: skip
+    evil.write_text(
+        text.replace(
+            "<header>",
+            "<script>document.title = 'broken'</script>"
+            "<img src='http://localhost:9/x.png'><header>",
+        )
+    )
     visit(browser, evil)
     assert browser.title == "Invented results"
     said = " ".join(entry["message"] for entry in browser.get_log("browser"))
@@ -195,8 +208,15 @@ def test_a_script_put_into_the_page_does_not_run(browser: Any, page: Path, tmp_p
 
 def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> None:
     factors = {EVIL: [QUOTES, "</script>", "</style>"], "n": [1, 2, 3]}
-    folder = write_study(tmp_path / "hostile", factors, (EVIL, QUOTES, "plain"), 30,
-                         f"b_l1[{EVIL}]", title=EVIL, aims=EVIL)  # fmt: skip
+    folder = write_study(
+        tmp_path / "hostile",
+        factors,
+        (EVIL, QUOTES, "plain"),
+        30,
+        f"b_l1[{EVIL}]",
+        title=EVIL,
+        aims=EVIL,
+    )
     hostile = write_report(folder)
     visit(browser, hostile)
     assert browser.get_log("browser") == []

@@ -212,8 +212,9 @@ def test_a_measure_on_other_fits_says_its_n(results: Results) -> None:
 def test_hostile_labels_are_escaped_in_every_file(tmp_path: Path) -> None:
     evil, quotes = "<script>alert(1)</script>", "\"a' & $b$ {c} %d \\x"
     factors = {evil: [quotes, "</svg>", "x"], "n": [1, 2, 3]}
-    folder = write_study(tmp_path / "study", factors, (evil, quotes), 20, f"b_l1[{evil}]",
-                         title=evil, aims=evil)  # fmt: skip
+    folder = write_study(
+        tmp_path / "study", factors, (evil, quotes), 20, f"b_l1[{evil}]", title=evil, aims=evil
+    )
     page = write_report(folder)
     text = page.read_text(encoding="utf-8")
     assert text.count("<script") == 1

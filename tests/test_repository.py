@@ -295,10 +295,12 @@ def lost(root: Path, path: Path) -> list[str]:
     named = re.compile(rf"(?:{ours})/[\w./-]+")
     generic = re.compile("NAME|FAMILY|^results/(?!reference)|^build/")
     return found + [
-        name for name in code
-        if named.fullmatch(name) and not generic.search(name)
+        name
+        for name in code
+        if named.fullmatch(name)
+        and not generic.search(name)
         and not any((folder / name).exists() for folder in (root, path.parent))
-    ]  # fmt: skip
+    ]
 
 
 def test_links_and_files_named_beside_the_documentation_exist() -> None:

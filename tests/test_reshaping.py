@@ -19,11 +19,17 @@ FEES = {"fee": ["fee1", "fee2", "fee3"]}
 @pytest.fixture
 def wide() -> pd.DataFrame:
     return pd.DataFrame(
-        {"player": ["a", "b", "c", "d"], "club1": [7, 8, 9, 7], "club2": [8, np.nan, 7, 9],
-         "club3": [np.nan, np.nan, 8, 8], "fee1": [1.0, 2.0, 3.0, 4.0],
-         "fee2": [5.0, np.nan, 6.0, 7.5], "fee3": [np.nan, np.nan, 8.0, 9.0],
-         "goals": [3.0, 1.0, 4.0, 2.0]}
-    )  # fmt: skip
+        {
+            "player": ["a", "b", "c", "d"],
+            "club1": [7, 8, 9, 7],
+            "club2": [8, np.nan, 7, 9],
+            "club3": [np.nan, np.nan, 8, 8],
+            "fee1": [1.0, 2.0, 3.0, 4.0],
+            "fee2": [5.0, np.nan, 6.0, 7.5],
+            "fee3": [np.nan, np.nan, 8.0, 9.0],
+            "goals": [3.0, 1.0, 4.0, 2.0],
+        }
+    )
 
 
 def test_rows_are_memberships(wide: pd.DataFrame) -> None:

@@ -74,8 +74,11 @@ def test_no_source_evaluates_or_unpickles() -> None:
 def test_no_shell_command_holds_anything_unquoted() -> None:
     """Snakemake puts wildcards and paths into `shell:` texts: each must ask for quotes."""
     files = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-    commands = [c for f in files for c in re.findall(r'shell:\s*((?:\s*"[^"\n]*"\n)+)',
-                                                     f.read_text(encoding="utf-8"))]  # fmt: skip
+    commands = [
+        c
+        for f in files
+        for c in re.findall(r'shell:\s*((?:\s*"[^"\n]*"\n)+)', f.read_text(encoding="utf-8"))
+    ]
     assert len(commands) == sum(f.read_text(encoding="utf-8").count("shell:") for f in files)
     for command in commands:
         fields = re.findall(r"\{[^}]*\}", command)
@@ -112,7 +115,7 @@ BAD_YAML = {
     "list as key": ("? [a, b]\n: 1\n", "a key that is no text"),
     "latin-1": (b"title: \xe9\n", "no YAML"),
     "control": ("title: \x00\n", "no YAML"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD_YAML)
@@ -170,11 +173,15 @@ TOO_MUCH = {
     "groups": ({"membership": {**quickstart()["membership"], "groups": 10**9}}, "at most 10000000"),
     "fits": ({"replications": 10**7}, "fits in all"),
     "scenarios": (
-        {"vary": {f"f{i}": {"path": "covariates.x.mean", "values": list(range(30))}
-                  for i in range(8)}, "exclude": []},
+        {
+            "vary": {
+                f"f{i}": {"path": "covariates.x.mean", "values": list(range(30))} for i in range(8)
+            },
+            "exclude": [],
+        },
         "656,100,000,000 scenarios",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
@@ -233,11 +240,23 @@ def test_letters_stay_short() -> None:
 def test_parquet_metadata_are_not_unpickled(tmp_path: Path) -> None:
     """pyarrow before 14.0.1 ran pickles that it found in a file's schema (CVE-2023-47248)."""
     made = tmp_path / "made"
-    metadata = {b"ARROW:extension:name": b"arrow.py_extension_type",
-                b"ARROW:extension:metadata": pickle.dumps(Touch(made))}  # fmt: skip
+    metadata = {
+        b"ARROW:extension:name": b"arrow.py_extension_type",
+        b"ARROW:extension:metadata": pickle.dumps(Touch(made)),
+    }
     field = pa.field("y", pa.float64(), metadata=metadata)
-    pandas = {"index_columns": [], "columns": [{"name": "y", "pandas_type": "object",
-              "numpy_type": "object", "metadata": None, "field_name": "y"}]}  # fmt: skip
+    pandas = {
+        "index_columns": [],
+        "columns": [
+            {
+                "name": "y",
+                "pandas_type": "object",
+                "numpy_type": "object",
+                "metadata": None,
+                "field_name": "y",
+            }
+        ],
+    }
     schema = pa.schema([field], {b"pandas": json.dumps(pandas).encode()})
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"y": [1.0, 2.0]}).cast(schema), path)
@@ -264,8 +283,9 @@ FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TR
 
 @pytest.fixture
 def saved(coalitions: pd.DataFrame, tmp_path: Path) -> Path:
-    fit = rmm.fit(FORMULA, coalitions, backend="fake", chains=2, warmup=10, draws=20, seed=1,
-                  progress=False)  # fmt: skip
+    fit = rmm.fit(
+        FORMULA, coalitions, backend="fake", chains=2, warmup=10, draws=20, seed=1, progress=False
+    )
     return fit.save(tmp_path / "fit.nc")
 
 
@@ -279,8 +299,9 @@ def _huge(file: h5py.File) -> None:
 
 
 def _elsewhere(file: h5py.File) -> None:
-    file["rmm"].create_dataset("draws_other", shape=(10,), dtype="u1",
-                               external=[("/etc/hostname", 0, 10)])  # fmt: skip
+    file["rmm"].create_dataset(
+        "draws_other", shape=(10,), dtype="u1", external=[("/etc/hostname", 0, 10)]
+    )
 
 
 def _replaced(file: h5py.File, name: str, values: Any) -> None:
@@ -304,10 +325,11 @@ TAMPERED: dict[str, Any] = {
     "link": lambda f: f["rmm"].__setitem__("draws_x", h5py.ExternalLink("/etc/passwd", "/x")),
     "soft link": lambda f: f["rmm"].__setitem__("draws_x", h5py.SoftLink("/posterior")),
     "pickle for a table": lambda f: _replaced(
-        f, "table", np.frombuffer(pickle.dumps(Touch(Path("made"))), dtype="u1")),
+        f, "table", np.frombuffer(pickle.dumps(Touch(Path("made"))), dtype="u1")
+    ),
     "other shapes": lambda f: _replaced(f, "draws_b_l1", np.zeros((2, 20, 7))),
     "text for draws": lambda f: _replaced(f, "draws_b_l1", "text"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TAMPERED)
@@ -354,9 +376,14 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile") / "study"
     factors = {SCRIPT: HOSTILE_LABELS[:4], "{{ 7 * 7 }}": HOSTILE_LABELS[6:8]}
     write_study(
-        folder, factors, list(HOSTILE_LABELS[:5]), replications=20,
-        parameter=f"b_l1[{SCRIPT}]", title=SCRIPT, aims="".join(HOSTILE_LABELS),
-    )  # fmt: skip
+        folder,
+        factors,
+        list(HOSTILE_LABELS[:5]),
+        replications=20,
+        parameter=f"b_l1[{SCRIPT}]",
+        title=SCRIPT,
+        aims="".join(HOSTILE_LABELS),
+    )
     path = folder / "estimates.parquet"
     table = pd.read_parquet(path)
     table.loc[table["status"] == "failed", "message"] = "".join(HOSTILE_LABELS)
@@ -434,15 +461,24 @@ def test_jags_takes_hostile_names(coalitions: pd.DataFrame) -> None:
     few = coalitions[coalitions["gid"] < "g030"]
     for one, other in zip(NAMES[::6], NAMES[1::6], strict=False):
         table = few.rename(columns={"x": one, "s": other})
-        fit = rmm.fit(_formula(one, other), table.assign(y=few["y"]), chains=1, warmup=20, draws=20,
-                      seed=1, progress=False, backend="jags")  # fmt: skip
+        fit = rmm.fit(
+            _formula(one, other),
+            table.assign(y=few["y"]),
+            chains=1,
+            warmup=20,
+            draws=20,
+            seed=1,
+            progress=False,
+            backend="jags",
+        )
         assert f"b_l1[{one}]" in fit.summary().index
 
 
 def _formula(one: str, other: str) -> str:
     one, other = (f"`{name}`" for name in (one, other))
-    return (f"y ~ 1 + mm(id(pid, gid), vars({one}), fn(w ~ 1/n^exp(-(b1*{other} + b2*{one}))), "
-            "RE=TRUE)")  # fmt: skip
+    return (
+        f"y ~ 1 + mm(id(pid, gid), vars({one}), fn(w ~ 1/n^exp(-(b1*{other} + b2*{one}))), RE=TRUE)"
+    )
 
 
 def _program(table: pd.DataFrame, one: str, other: str, backend: str) -> str:
@@ -473,7 +509,9 @@ def test_the_command_line_answers_hostile_files_with_messages(tmp_path: Path) ->
     path.write_text(LAUGHS)
     done = subprocess.run(
         [sys.executable, "-m", "rmm.cli", "study", "check", str(path)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and "counted as often" in done.stderr

@@ -19,9 +19,11 @@ START = np.array([0, 2, 5, 6])
 X = np.array([1.0, 3, 0, 2, 6, 4])
 W = np.array([1.0, 3, 1, 1, 2, 5])  # shares 1/4 3/4, 1/4 1/4 1/2, 1
 MEMBERSHIP: dict[str, Any] = {
-    "kind": "synthetic", "groups": 80, "members": 40,
+    "kind": "synthetic",
+    "groups": 80,
+    "members": 40,
     "size": {"distribution": "uniform", "low": 1, "high": 5},
-}  # fmt: skip
+}
 LN2 = np.log(2)
 
 BY_HAND: list[tuple[str, bool, float | None, list[float]]] = [
@@ -108,10 +110,13 @@ def test_outcome_without_noise_is_the_linear_predictor() -> None:
         p = w / w.sum()
         tilt = p * np.exp(1.5 * x)
         expected = (
-            1 + 0.5 * (w * x).sum() + 2 * (p * (x - (p * x).sum()) ** 2).sum() - (p**2).sum()
+            1
+            + 0.5 * (w * x).sum()
+            + 2 * (p * (x - (p * x).sum()) ** 2).sum()
+            - (p**2).sum()
             + 3 * (p / (1 + np.exp(-5 * (x - 0.2) / sd))).sum()
             + 0.7 * (tilt * x).sum() / tilt.sum()
-        )  # fmt: skip
+        )
         assert rows["y"].iloc[0] == pytest.approx(expected, rel=1e-10)
 
 
@@ -119,11 +124,12 @@ def test_a_plain_computation_recovers_coefficient_and_exponent() -> None:
     """Least squares on y = a + b genmean(x, q): within 4.5 standard errors of (2, 1.5, -0.5)."""
     truth = {"b_l2[Intercept]": 2, "b_l1[genmean(x)]": 1.5, "b_f[genmean(x)]": -0.5, "sigma_l2": 1}
     data = simulate(
-        "y ~ 1 + mm(id(member, group), vars(genmean(x)), fn(w ~ 1/n), RE = FALSE)", truth,
+        "y ~ 1 + mm(id(member, group), vars(genmean(x)), fn(w ~ 1/n), RE = FALSE)",
+        truth,
         membership={**MEMBERSHIP, "groups": 4000, "size": 4, "members": 2000},
         covariates={"x": {"level": "member", "distribution": "uniform", "mean": 3.5, "sd": 1.9}},
         seed=3,
-    ).data  # fmt: skip
+    ).data
     x, y = data["x"].to_numpy().reshape(-1, 4), data["y"].to_numpy()[::4]
 
     def residual(at: Any) -> Any:
@@ -150,24 +156,34 @@ def test_messages(variables: str, covariate: Any, weights: str, message: str) ->
         simulate(
             f"y ~ 1 + mm(id(member, group), vars({variables}), fn(w ~ {weights}), RE = FALSE)",
             {"b_l2[Intercept]": 1, f"b_l1[{variables}]": 1, "sigma_l2": 1},
-            membership=MEMBERSHIP, covariates={"x": {"level": "member", **covariate}}, seed=1,
-        )  # fmt: skip
+            membership=MEMBERSHIP,
+            covariates={"x": {"level": "member", **covariate}},
+            seed=1,
+        )
 
 
 def test_a_study_finds_a_wrong_domain_before_it_starts_and_fits_the_aggregates(
     tmp_path: Path,
 ) -> None:
     config: dict[str, Any] = {
-        "seed": 1, "replications": 2, "membership": MEMBERSHIP,
+        "seed": 1,
+        "replications": 2,
+        "membership": MEMBERSHIP,
         "covariates": {"x": {"level": "member", "distribution": "binary"}},
         "truth": {
             "formula": "y ~ 1 + mm(id(member, group),"
-                       " vars(x + variance(x) + genmean(I(exp(x)), 2)), fn(w ~ 1/n), RE = TRUE)",
-            "parameters": {"b_l2[Intercept]": 0, "b_l1[x]": 1, "b_l1[variance(x)]": 1,
-                           "b_l1[genmean(I(exp(x)), 2)]": 0, "sigma_l1": 1, "sigma_l2": 1},
+            " vars(x + variance(x) + genmean(I(exp(x)), 2)), fn(w ~ 1/n), RE = TRUE)",
+            "parameters": {
+                "b_l2[Intercept]": 0,
+                "b_l1[x]": 1,
+                "b_l1[variance(x)]": 1,
+                "b_l1[genmean(I(exp(x)), 2)]": 0,
+                "sigma_l1": 1,
+                "sigma_l2": 1,
+            },
         },
         "methods": [{"name": "mm", "kind": "mm", "backend": "jags"}],
-    }  # fmt: skip
+    }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(config))
     study = load_study(path)

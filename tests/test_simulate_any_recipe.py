@@ -33,15 +33,24 @@ def one_of(*values: Any) -> Any:
 
 sizes = st.one_of(
     st.integers(1, 4),
-    st.fixed_dictionaries({"distribution": st.just("uniform"), "low": one_of(1, 2, 3),
-                           "high": one_of(2, 3, 4.0)}),
-    st.fixed_dictionaries({"distribution": st.just("poisson"), "mean": positive},
-                          optional={"minimum": small}),
-    st.fixed_dictionaries({"distribution": st.just("table"), "values": one_of([1], [2, 5])},
-                          optional={"probabilities": one_of([1], [0, 3], [0, 0])}),
-    st.fixed_dictionaries({"distribution": st.just("empirical"), "file": one_of(FILE, FILE, "no"),
-                           "group": one_of("group", "group", "x", "no")}),
-)  # fmt: skip
+    st.fixed_dictionaries(
+        {"distribution": st.just("uniform"), "low": one_of(1, 2, 3), "high": one_of(2, 3, 4.0)}
+    ),
+    st.fixed_dictionaries(
+        {"distribution": st.just("poisson"), "mean": positive}, optional={"minimum": small}
+    ),
+    st.fixed_dictionaries(
+        {"distribution": st.just("table"), "values": one_of([1], [2, 5])},
+        optional={"probabilities": one_of([1], [0, 3], [0, 0])},
+    ),
+    st.fixed_dictionaries(
+        {
+            "distribution": st.just("empirical"),
+            "file": one_of(FILE, FILE, "no"),
+            "group": one_of("group", "group", "x", "no"),
+        }
+    ),
+)
 memberships = st.one_of(
     st.fixed_dictionaries(
         {"kind": st.just("synthetic"), "groups": st.integers(2, 12), "size": sizes,
@@ -68,32 +77,48 @@ LEVELS = {"x": ["member", "membership"], "z": ["group", "nesting"], "k": ["membe
 EFFECTS = ["u_l1", "u_slope_l1[x]", "u_l3", "residual", "u_l9"]
 shape = {
     "distribution": one_of("normal", "uniform", "binary", "categories", "t", "skew"),
-    "mean": one_of(0, 1, -2.5), "sd": one_of(0, 1.0, 3), "probability": st.floats(0.01, 0.99),
-    "count": st.integers(2, 5), "df": st.floats(2.01, 60), "shape": positive,
-}  # fmt: skip
+    "mean": one_of(0, 1, -2.5),
+    "sd": one_of(0, 1.0, 3),
+    "probability": st.floats(0.01, 0.99),
+    "count": st.integers(2, 5),
+    "df": st.floats(2.01, 60),
+    "shape": positive,
+}
 further = {
-    "icc": share, "around": one_of("x", "z", "k"), "redraw": st.booleans(),
-    "column": one_of("v", "first", "word", "no"), "standardize": st.booleans(),
+    "icc": share,
+    "around": one_of("x", "z", "k"),
+    "redraw": st.booleans(),
+    "column": one_of("v", "first", "word", "no"),
+    "standardize": st.booleans(),
     "correlation": st.dictionaries(one_of("x", "z", "k"), st.floats(-1, 1), max_size=2),
     "endogenous": st.dictionaries(one_of(*EFFECTS), st.floats(-1, 1), max_size=2),
-}  # fmt: skip
+}
 effects = st.dictionaries(
     one_of("u_l1", "u_l1", "u_l3", "residual"),
-    st.fixed_dictionaries({"distribution": one_of("normal", "t", "skew")},
-                          optional={"df": st.floats(2.01, 50), "shape": positive}),
+    st.fixed_dictionaries(
+        {"distribution": one_of("normal", "t", "skew")},
+        optional={"df": st.floats(2.01, 50), "shape": positive},
+    ),
     max_size=2,
-)  # fmt: skip
+)
 options = {
     "gaussian": {},
     "binomial": {"trials": small},
     "condlogit": {},
     "weibull": {"censoring": optional(time=positive, share=share)},
-    "cox": {"censoring": optional(time=positive, rate=positive),
-            "baseline": optional(shape=positive, rate=positive)},
-}  # fmt: skip
+    "cox": {
+        "censoring": optional(time=positive, rate=positive),
+        "baseline": optional(shape=positive, rate=positive),
+    },
+}
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
-OUTCOMES = {"gaussian": "y", "binomial": "cbind(y, m)", "condlogit": "y", "weibull": "Surv(y, e)",
-            "cox": "Surv(y, e)"}  # fmt: skip
+OUTCOMES = {
+    "gaussian": "y",
+    "binomial": "cbind(y, m)",
+    "condlogit": "y",
+    "weibull": "Surv(y, e)",
+    "cox": "Surv(y, e)",
+}
 
 
 @st.composite
@@ -103,13 +128,16 @@ def recipes(draw: Any) -> dict[str, Any]:
     nested = "nesting" in membership or "units" in membership
     levels = {n: draw(one_of(*LEVELS[n][: 1 + nested])) for n in ("x", "z")}
     keys = draw(one_of(*[{}] * 4, {n: further[n] for n in (draw(one_of(*further)),)}))
-    covariates = {n: {"level": level, **draw(optional(**shape, **keys))}
-                  for n, level in levels.items()}  # fmt: skip
+    covariates = {
+        n: {"level": level, **draw(optional(**shape, **keys))} for n, level in levels.items()
+    }
     covariates |= {"k": {"level": draw(one_of(*LEVELS["k"]))}} if draw(st.booleans()) else {}
     inside = draw(one_of("x", "x", "variance(x)", "x + softmax(x)", "genmean(x, 2)"))
-    block = (f"mm(id(member, group), vars({inside}), fn(w ~ {draw(one_of(*WEIGHTS))}, "
-             f"c = {draw(one_of('TRUE', 'FALSE', '2'))}), "
-             f"RE = {draw(one_of('TRUE', 'FALSE', 're(1 + x)'))})")  # fmt: skip
+    block = (
+        f"mm(id(member, group), vars({inside}), fn(w ~ {draw(one_of(*WEIGHTS))}, "
+        f"c = {draw(one_of('TRUE', 'FALSE', '2'))}), "
+        f"RE = {draw(one_of('TRUE', 'FALSE', 're(1 + x)'))})"
+    )
     parts = [draw(one_of("1 + z", "0", "1 + I(z^2)")), block]
     parts += ["hm(id = nesting)"] * (nested and draw(st.booleans()))
     parts += [draw(one_of(*["strata(nesting)"] * nested, "strata(z)"))] * (family == "condlogit")
@@ -119,10 +147,15 @@ def recipes(draw: Any) -> dict[str, Any]:
          "b_l3[I(z^2)]", "sigma_l1",
          "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "shape"], 0.5
     )  # fmt: skip
-    recipe = {"formula": f"{OUTCOMES[family]} ~ {' + '.join(parts)}", "family": family,
-              "parameters": values, "membership": membership, "covariates": covariates,
-              "effects": draw(one_of({}, {}, draw(effects))),
-              **draw(optional(**options[family]))}  # fmt: skip
+    recipe = {
+        "formula": f"{OUTCOMES[family]} ~ {' + '.join(parts)}",
+        "family": family,
+        "parameters": values,
+        "membership": membership,
+        "covariates": covariates,
+        "effects": draw(one_of({}, {}, draw(effects))),
+        **draw(optional(**options[family])),
+    }
     return wilder(recipe, draw) if draw(st.integers(0, 3)) == 0 else recipe
 
 
@@ -161,8 +194,9 @@ def attempt(recipe: dict[str, Any], root: Path) -> pd.DataFrame | None:
             return None
 
 
-@settings(max_examples=400, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@settings(
+    max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(recipe=recipes())
 def test_a_message_or_data(recipe: dict[str, Any], folder: Path) -> None:
     data = attempt(recipe, folder)
@@ -180,8 +214,13 @@ def test_many_recipes_come_through(folder: Path) -> None:
     """The test above is not one of messages alone."""
     found: list[bool] = []
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None,
-              suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+    @settings(
+        max_examples=150,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(recipe=recipes())
     def one(recipe: dict[str, Any]) -> None:
         found.append(attempt(recipe, folder) is not None)

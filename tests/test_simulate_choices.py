@@ -13,10 +13,16 @@ from rmm.simulation.outcomes.choices import check_binomial, draw_binomial, draw_
 
 MM = "mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
 RECIPE: dict[str, Any] = {
-    "membership": {"kind": "synthetic", "groups": 60, "members": 25, "size": 3, "units": 20,
-                   "within": False},
+    "membership": {
+        "kind": "synthetic",
+        "groups": 60,
+        "members": 25,
+        "size": 3,
+        "units": 20,
+        "within": False,
+    },
     "covariates": {"x": {"level": "member"}, "z": {"level": "group"}},
-}  # fmt: skip
+}
 SLOPES = {"b_l2[z]": 1, "b_l1[x]": 1, "sigma_l1": 0.5}
 
 
@@ -69,21 +75,36 @@ def test_trials_need_counts() -> None:
 
 
 def test_simulated_choices_are_one_per_nesting_unit() -> None:
-    data = simulate(f"y ~ 0 + z + {MM} + strata(nesting)", SLOPES, family="condlogit", seed=1,
-                    **RECIPE).data.drop_duplicates("group")  # fmt: skip
+    data = simulate(
+        f"y ~ 0 + z + {MM} + strata(nesting)", SLOPES, family="condlogit", seed=1, **RECIPE
+    ).data.drop_duplicates("group")
     assert (data.groupby("nesting")["y"].sum() == 1).all()
     assert data["nesting"].nunique() == 20
 
 
 def test_strata_may_be_a_covariate() -> None:
-    covariates = {**RECIPE["covariates"],
-                  "set": {"level": "group", "distribution": "categories", "count": 5}}  # fmt: skip
-    data = simulate(f"y ~ 0 + z + {MM} + strata(set)", SLOPES, family="condlogit", seed=1,
-                    membership=RECIPE["membership"], covariates=covariates).data  # fmt: skip
+    covariates = {
+        **RECIPE["covariates"],
+        "set": {"level": "group", "distribution": "categories", "count": 5},
+    }
+    data = simulate(
+        f"y ~ 0 + z + {MM} + strata(set)",
+        SLOPES,
+        family="condlogit",
+        seed=1,
+        membership=RECIPE["membership"],
+        covariates=covariates,
+    ).data
     assert data.drop_duplicates("group").groupby("set")["y"].sum().tolist() == [1] * 5
 
 
 def test_simulated_counts() -> None:
-    data = simulate(f"cbind(yes, no) ~ 1 + z + {MM}", {"b_l2[Intercept]": 0, **SLOPES},
-                    family="binomial", trials=4, seed=1, **RECIPE).data  # fmt: skip
+    data = simulate(
+        f"cbind(yes, no) ~ 1 + z + {MM}",
+        {"b_l2[Intercept]": 0, **SLOPES},
+        family="binomial",
+        trials=4,
+        seed=1,
+        **RECIPE,
+    ).data
     assert (data["yes"] + data["no"] == 4).all()

@@ -103,8 +103,15 @@ def test_empirical_memberships_are_those_of_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["csv", "parquet"])
 def test_ids_of_a_real_table_keep_their_type(end: str, tmp_path: Path) -> None:
     """Whole floats are whole numbers, as in a fit; ids of text files with a point are text."""
-    table = pd.DataFrame({"g": [20, 20, 3, 3], "p": ["b", "a", "a", "c"], "r": [1.0, 2.0, 1.0, 3.0],
-                          "f": [0.5, 1.5, 0.5, 2.0], "c": [1, 1, 1, 1]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "g": [20, 20, 3, 3],
+            "p": ["b", "a", "a", "c"],
+            "r": [1.0, 2.0, 1.0, 3.0],
+            "f": [0.5, 1.5, 0.5, 2.0],
+            "c": [1, 1, 1, 1],
+        }
+    )
     table["d"] = pd.to_datetime(["2001-05-01", "2001-05-02", "2001-05-01", "2001-05-03"])
     table["i"] = table["r"].astype("Int64")
     getattr(table, f"to_{end}")(tmp_path / f"t.{end}", index=False)
@@ -112,10 +119,16 @@ def test_ids_of_a_real_table_keep_their_type(end: str, tmp_path: Path) -> None:
     if end == "csv":
         kinds |= dict.fromkeys(("r", "f", "d"), "O")
     for member, kind in kinds.items():
-        config = {"kind": "empirical", "file": f"t.{end}", "member": member, "group": "g",
-                  "nesting": "c"}  # fmt: skip
-        made = simulate("y ~ 1", {"b_l2[Intercept]": 0, "sigma_l2": 1}, membership=config, seed=1,
-                        root=tmp_path).data  # fmt: skip
+        config = {
+            "kind": "empirical",
+            "file": f"t.{end}",
+            "member": member,
+            "group": "g",
+            "nesting": "c",
+        }
+        made = simulate(
+            "y ~ 1", {"b_l2[Intercept]": 0, "sigma_l2": 1}, membership=config, seed=1, root=tmp_path
+        ).data
         assert made["g"].dtype == made["c"].dtype == np.int64
         assert made["g"].tolist() == [3, 3, 20, 20]
         assert made[member].dtype.kind == kind or (kind == "O" and made[member].dtype == "str")
@@ -207,12 +220,17 @@ def test_outcome_without_noise_is_the_linear_predictor() -> None:
     """Against a computation by hand, with weights that depend on a parameter."""
     formula = "y ~ 1 + z + mm(id(member, group), vars(x + x:z), fn(w ~ 1/n^exp(-(b1*x)), c = TRUE))"
     truth = {
-        "b_l2[Intercept]": 1, "b_l2[z]": -2, "b_l1[x]": 3, "b_l1[x:z]": 0.5, "b_w[b1]": 0.7,
+        "b_l2[Intercept]": 1,
+        "b_l2[z]": -2,
+        "b_l1[x]": 3,
+        "b_l1[x:z]": 0.5,
+        "b_w[b1]": 0.7,
         "sigma_l2": 0,
-    }  # fmt: skip
+    }
     size = {"distribution": "uniform", "low": 1, "high": 4}
-    data = simulate(formula, truth, membership={**SYNTHETIC, "size": size},
-                    covariates=COVARIATES, seed=7).data  # fmt: skip
+    data = simulate(
+        formula, truth, membership={**SYNTHETIC, "size": size}, covariates=COVARIATES, seed=7
+    ).data
     for _, rows in data.groupby("group"):
         n = len(rows)
         raw = 1 / n ** np.exp(-0.7 * rows["x"])
@@ -226,15 +244,25 @@ def test_outcome_without_noise_is_the_linear_predictor() -> None:
 def test_constraints_of_weights(constraint: str, total: float) -> None:
     """With x = 1 everywhere and slope 1, outcomes without noise are sums of weights."""
     formula = f"y ~ 0 + mm(id(member, group), vars(x), fn(w ~ 2/n, c = {constraint}))"
-    data = simulate(formula, {"b_l1[x]": 1, "sigma_l2": 0}, membership=SYNTHETIC, seed=8,
-                    covariates={"x": {"level": "member", "mean": 1, "sd": 0}}).data  # fmt: skip
+    data = simulate(
+        formula,
+        {"b_l1[x]": 1, "sigma_l2": 0},
+        membership=SYNTHETIC,
+        seed=8,
+        covariates={"x": {"level": "member", "mean": 1, "sd": 0}},
+    ).data
     assert data.groupby("group")["y"].first().sum() == pytest.approx(total)
 
 
 def test_member_effects_are_shared_and_have_their_sd() -> None:
     truth = {**VALUES, "b_l1[x]": 0.0, "b_l2[z]": 0.0, "sigma_l1": 2.0, "sigma_l2": 0.0}
-    one = simulate(MODEL, truth, membership={**SYNTHETIC, "size": 1, "members": 4000,
-                   "groups": 8000}, covariates=COVARIATES, seed=9).data  # fmt: skip
+    one = simulate(
+        MODEL,
+        truth,
+        membership={**SYNTHETIC, "size": 1, "members": 4000, "groups": 8000},
+        covariates=COVARIATES,
+        seed=9,
+    ).data
     by_member = one.groupby("member")["y"]
     assert by_member.nunique().max() == 1
     assert abs(by_member.first().std() - 2) < 0.1
@@ -243,9 +271,14 @@ def test_member_effects_are_shared_and_have_their_sd() -> None:
 @pytest.mark.parametrize("distribution", ["t", "skew"])
 def test_effect_distributions_keep_the_sd(distribution: str) -> None:
     truth = {**VALUES, "b_l1[x]": 0.0, "b_l2[z]": 0.0, "sigma_l2": 0.0}
-    data = simulate(MODEL, truth, membership={**SYNTHETIC, "size": 1, "groups": 40_000,
-                    "overlap": 0}, covariates=COVARIATES, seed=10,
-                    effects={"u_l1": {"distribution": distribution, "df": 6}}).data  # fmt: skip
+    data = simulate(
+        MODEL,
+        truth,
+        membership={**SYNTHETIC, "size": 1, "groups": 40_000, "overlap": 0},
+        covariates=COVARIATES,
+        seed=10,
+        effects={"u_l1": {"distribution": distribution, "df": 6}},
+    ).data
     u = data["y"] - 1
     assert abs(u.std() - 1) < 0.03
     kurtosis = float(np.mean((u / u.std()) ** 4))
@@ -264,8 +297,9 @@ def test_same_seed_same_data_and_truth_by_name() -> None:
 
 def test_parameters_do_not_change_covariates() -> None:
     a = simulate(MODEL, VALUES, membership=SYNTHETIC, covariates=COVARIATES, seed=1).data
-    b = simulate(MODEL, {**VALUES, "b_l1[x]": 0}, membership=SYNTHETIC, covariates=COVARIATES,
-                 seed=1).data  # fmt: skip
+    b = simulate(
+        MODEL, {**VALUES, "b_l1[x]": 0}, membership=SYNTHETIC, covariates=COVARIATES, seed=1
+    ).data
     pd.testing.assert_frame_equal(a.drop(columns="y"), b.drop(columns="y"))
     assert not a["y"].equals(b["y"])
 
@@ -275,9 +309,12 @@ def test_parameters_do_not_change_covariates() -> None:
 
 def attempt(**changes: Any) -> None:
     arguments: dict[str, Any] = {
-        "formula": MODEL, "parameters": VALUES, "membership": SYNTHETIC, "covariates": COVARIATES,
+        "formula": MODEL,
+        "parameters": VALUES,
+        "membership": SYNTHETIC,
+        "covariates": COVARIATES,
         **changes,
-    }  # fmt: skip
+    }
     formula, parameters = arguments.pop("formula"), arguments.pop("parameters")
     simulate(formula, parameters, seed=1, **arguments)
 

@@ -21,8 +21,12 @@ from rmm.study.run.replicate import draw_replication
 
 #: Every group has one member of its own; every nesting unit two groups.
 ONE: dict[str, Any] = {
-    "kind": "synthetic", "groups": 4000, "size": 1, "overlap": 0, "units": 2000,
-}  # fmt: skip
+    "kind": "synthetic",
+    "groups": 4000,
+    "size": 1,
+    "overlap": 0,
+    "units": 2000,
+}
 #: 200 members have some 20 groups each.
 SHARED: dict[str, Any] = {"kind": "synthetic", "groups": 4000, "members": 200, "size": 1}
 MODEL = "y ~ 1 + mm(id(member, group), vars = NULL, fn(w ~ 1/n), RE = TRUE)"
@@ -51,7 +55,7 @@ def test_nesting_covariate_and_effect() -> None:
         {"k": {"level": "nesting", "endogenous": {"u_l3": -0.3}}},
         MODEL + " + hm(id = nesting)",
         parameters={**NULL, "sigma_l1": 0, "sigma_l3": 1},
-    )  # fmt: skip
+    )
     units = data.drop_duplicates("nesting")
     assert len(units) == 2000
     assert same(units["k"].corr(units["y"]), -0.3, 2000)
@@ -69,19 +73,22 @@ def test_group_covariate_and_residual() -> None:
 def test_slope_of_a_member() -> None:
     """With t = 1 everywhere the outcome is the slope's effect."""
     data = simulated(
-        {"x": {"level": "member", "endogenous": {"u_slope_l1[t]": 0.6}},
-         "t": {"level": "member", "mean": 1, "sd": 0}},
+        {
+            "x": {"level": "member", "endogenous": {"u_slope_l1[t]": 0.6}},
+            "t": {"level": "member", "mean": 1, "sd": 0},
+        },
         MODEL.replace("RE = TRUE", "RE = re(0 + t)").replace("vars = NULL", "vars(t)"),
         parameters={"b_l2[Intercept]": 0, "b_l1[t]": 0, "sigma_slope_l1[t]": 2, "sigma_l2": 0},
-    ).drop_duplicates("member")  # fmt: skip
+    ).drop_duplicates("member")
     assert same(data["x"].corr(data["y"]), 0.6, len(data))
 
 
 def test_steps_of_a_walk_belong_to_memberships() -> None:
     data = simulated(
         {"x": {"level": "membership", "endogenous": {"u_l1": 0.6}}},
-        MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"), membership=SHARED,
-    ).sort_values(["member", "group"])  # fmt: skip
+        MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"),
+        membership=SHARED,
+    ).sort_values(["member", "group"])
     step = data.groupby("member")["y"].diff().fillna(data["y"])
     assert same(data["x"].corr(step), 0.6, len(data))
     earlier = step.groupby(data["member"]).shift()
@@ -91,11 +98,13 @@ def test_steps_of_a_walk_belong_to_memberships() -> None:
 
 def test_several_covariates_are_solved_together() -> None:
     """Each has its own correlation with the effect, and they have theirs with each other."""
-    data = simulated({
-        "a": {"level": "member", "endogenous": {"u_l1": 0.6}, "correlation": {"b": 0.5}},
-        "b": {"level": "member", "endogenous": {"u_l1": -0.2}},
-        "c": {"level": "member"},
-    }).drop_duplicates("member")  # fmt: skip
+    data = simulated(
+        {
+            "a": {"level": "member", "endogenous": {"u_l1": 0.6}, "correlation": {"b": 0.5}},
+            "b": {"level": "member", "endogenous": {"u_l1": -0.2}},
+            "c": {"level": "member"},
+        }
+    ).drop_duplicates("member")
     found = data[["a", "b", "c", "y"]].corr()
     for one, two, expected in (("a", "y", 0.6), ("b", "y", -0.2), ("c", "y", 0), ("a", "b", 0.5)):
         assert same(found.loc[one, two], expected, len(data)), (one, two)
@@ -129,18 +138,23 @@ def test_the_latent_normals_of_other_shapes_correlate(distribution: str) -> None
 
 
 def test_around_keeps_the_own_part_endogenous() -> None:
-    data = simulated({
-        "base": {"level": "member"},
-        "x": {"level": "member", "around": "base", "endogenous": {"u_l1": 0.5}},
-    }).drop_duplicates("member")  # fmt: skip
+    data = simulated(
+        {
+            "base": {"level": "member"},
+            "x": {"level": "member", "around": "base", "endogenous": {"u_l1": 0.5}},
+        }
+    ).drop_duplicates("member")
     assert same((data["x"] - data["base"]).corr(data["y"]), 0.5, len(data))
     assert same(data["x"].corr(data["y"]), 0.5 / np.sqrt(2), len(data))
 
 
 def test_a_covariate_that_is_drawn_once_meets_effects_that_are_drawn_anew() -> None:
     x = {"level": "member", "redraw": False, "endogenous": {"u_l1": 0.5}}
-    content = {"membership": {**ONE, "redraw": False}, "covariates": {"x": x},
-               "truth": {"formula": MODEL, "parameters": NULL}}  # fmt: skip
+    content = {
+        "membership": {**ONE, "redraw": False},
+        "covariates": {"x": x},
+        "truth": {"formula": MODEL, "parameters": NULL},
+    }
     recipe = prepare(content, Path())
     fixed = draw_fixed(recipe, lambda part: np.random.default_rng(len(part)))
     one, two = (draw(recipe, fixed, np.random.default_rng(s)).frame() for s in (1, 2))
@@ -197,23 +211,31 @@ def test_messages_about_columns_common_parts_and_impossible_pairs(tmp_path: Path
     with pytest.raises(RecipeError, match="given for a column of a table"):
         simulated({"x": {"column": "first", "endogenous": {"u_l1": 0.5}}}, membership=neighbours)
     with pytest.raises(RecipeError, match=r"'x' has an icc, and steps of a walk are independent"):
-        simulated({"x": {"level": "membership", "icc": 0.2, "endogenous": {"u_l1": 0.5}}},
-                  MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"))  # fmt: skip
-    pair = {"a": {"level": "member", "endogenous": {"u_l1": 0.8}, "correlation": {"b": -0.5}},
-            "b": {"level": "member", "endogenous": {"u_l1": 0.8}}}  # fmt: skip
+        simulated(
+            {"x": {"level": "membership", "icc": 0.2, "endogenous": {"u_l1": 0.5}}},
+            MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"),
+        )
+    pair = {
+        "a": {"level": "member", "endogenous": {"u_l1": 0.8}, "correlation": {"b": -0.5}},
+        "b": {"level": "member", "endogenous": {"u_l1": 0.8}},
+    }
     with pytest.raises(RecipeError, match=r"covariates\.a\.endogenous\.u_l1: no variables have"):
         simulated(pair)
 
 
 def test_a_study_varies_the_correlation(tmp_path: Path) -> None:
     config: dict[str, Any] = {
-        "seed": 3, "replications": 2, "membership": ONE,
+        "seed": 3,
+        "replications": 2,
+        "membership": ONE,
         "covariates": {"x": {"level": "member", "endogenous": {"u_l1": 0}}},
-        "truth": {"formula": MODEL.replace("vars = NULL", "vars(x)"),
-                  "parameters": {**NULL, "b_l1[x]": 0}},
+        "truth": {
+            "formula": MODEL.replace("vars = NULL", "vars(x)"),
+            "parameters": {**NULL, "b_l1[x]": 0},
+        },
         "methods": [{"name": "ols", "kind": "aggregation"}],
         "vary": {"rho": {"path": "covariates.x.endogenous.u_l1", "values": [0, 0.6]}},
-    }  # fmt: skip
+    }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
     study = load_study(tmp_path / "study.yaml")
     for scenario in study.scenarios:
@@ -242,16 +264,27 @@ SHAPES = [{"distribution": "t", "df": 5}, {"distribution": "skew", "shape": 0.6}
 @pytest.mark.parametrize("effect", ["u_l1", "u_slope_l1", "u_slope_l1[t]", "u_l3", "residual"])
 def test_every_effect_takes_every_shape(effect: str, config: dict[str, Any]) -> None:
     """Kolmogorov-Smirnov at 1e-4 against SciPy's distribution, scaled to the sd of 2."""
-    values = {"b_l2[Intercept]": 0, "b_l1[t]": 0, "sigma_l1": 0, "sigma_slope_l1[t]": 0,
-              "sigma_l2": 0, "sigma_l3": 0}  # fmt: skip
-    of = {"u_l1": ("sigma_l1", "member"), "u_slope_l1": ("sigma_slope_l1[t]", "member"),
-          "u_l3": ("sigma_l3", "nesting"), "residual": ("sigma_l2", "group")}  # fmt: skip
+    values = {
+        "b_l2[Intercept]": 0,
+        "b_l1[t]": 0,
+        "sigma_l1": 0,
+        "sigma_slope_l1[t]": 0,
+        "sigma_l2": 0,
+        "sigma_l3": 0,
+    }
+    of = {
+        "u_l1": ("sigma_l1", "member"),
+        "u_slope_l1": ("sigma_slope_l1[t]", "member"),
+        "u_l3": ("sigma_l3", "nesting"),
+        "residual": ("sigma_l2", "group"),
+    }
     sigma, unit = of[effect.split("[")[0]]
     data = simulated(
         {"t": {"level": "member", "mean": 1, "sd": 0}},
         "y ~ 1 + mm(id(member, group), vars(t), fn(w ~ 1/n), RE = re(1 + t)) + hm(id = nesting)",
-        parameters={**values, sigma: 2}, effects={effect: config},
-    ).drop_duplicates(unit)  # fmt: skip
+        parameters={**values, sigma: 2},
+        effects={effect: config},
+    ).drop_duplicates(unit)
     assert kolmogorov(data["y"], config, 2) > 1e-4
     bounds = {"t": (0.5, np.inf), "skew": (1, np.inf)}[config["distribution"]]
     measure = stats.kurtosis if config["distribution"] == "t" else stats.skew
@@ -260,8 +293,12 @@ def test_every_effect_takes_every_shape(effect: str, config: dict[str, Any]) -> 
 
 def test_steps_of_walks_take_shapes() -> None:
     config = {"distribution": "skew", "shape": 0.6}
-    data = simulated({}, MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"), membership=SHARED,
-                     effects={"u_l1": config}).sort_values(["member", "group"])  # fmt: skip
+    data = simulated(
+        {},
+        MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"),
+        membership=SHARED,
+        effects={"u_l1": config},
+    ).sort_values(["member", "group"])
     step = data.groupby("member")["y"].diff().fillna(data["y"])
     assert kolmogorov(step, config, 2) > 1e-4
     assert stats.kstest(step / 2, stats.norm.cdf).pvalue < 1e-4
@@ -269,8 +306,12 @@ def test_steps_of_walks_take_shapes() -> None:
 
 def test_a_residual_is_for_families_that_have_one() -> None:
     with pytest.raises(RecipeError, match=r"truth\.effects\.residual: unknown random effect"):
-        simulated({}, family="binomial", parameters={"b_l2[Intercept]": 0, "sigma_l1": 1},
-                  effects={"residual": {"distribution": "t"}})  # fmt: skip
+        simulated(
+            {},
+            family="binomial",
+            parameters={"b_l2[Intercept]": 0, "sigma_l1": 1},
+            effects={"residual": {"distribution": "t"}},
+        )
 
 
 def test_shapes_are_those_of_the_inverse_distribution_function() -> None:
@@ -279,5 +320,6 @@ def test_shapes_are_those_of_the_inverse_distribution_function() -> None:
     np.testing.assert_allclose(shaped(z, {"distribution": "t", "df": 5}), expected, rtol=1e-9)
     log_normal = stats.lognorm(0.4)
     expected = (log_normal.ppf(stats.norm.cdf(z)) - log_normal.mean()) / log_normal.std()
-    np.testing.assert_allclose(shaped(z, {"distribution": "skew", "shape": 0.4}), expected,
-                               rtol=1e-9)  # fmt: skip
+    np.testing.assert_allclose(
+        shaped(z, {"distribution": "skew", "shape": 0.4}), expected, rtol=1e-9
+    )

@@ -19,13 +19,22 @@ from rmm.simulation import simulate
 from rmm.simulation.memberships.structures import prepare_membership
 
 MEMBERSHIP: dict[str, Any] = {
-    "kind": "synthetic", "groups": 3000, "members": 60, "units": 600, "within": False,
+    "kind": "synthetic",
+    "groups": 3000,
+    "members": 60,
+    "units": 600,
+    "within": False,
     "size": {"distribution": "uniform", "low": 1, "high": 5},
-}  # fmt: skip
+}
 COVARIATES: dict[str, Any] = {"x": {"level": "membership"}, "z": {"level": "group"}}
 CONSTRAINTS = ("TRUE", "2", "FALSE")
-OUTCOMES = {"gaussian": "y", "binomial": "y", "condlogit": "y", "weibull": "Surv(y, e)",
-            "cox": "Surv(y, e)"}  # fmt: skip
+OUTCOMES = {
+    "gaussian": "y",
+    "binomial": "y",
+    "condlogit": "y",
+    "weibull": "Surv(y, e)",
+    "cox": "Surv(y, e)",
+}
 
 
 def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
@@ -38,9 +47,15 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
     data = simulate(
         f"{OUTCOMES[family]} ~ {int(intercept)} + z + mm(id(member, group), vars(x), "
         f"fn(w ~ exp(b1*x)/n, c = {constraint}), RE = FALSE)"
-        + " + strata(nesting)" * (family == "condlogit"),
-        values, membership=MEMBERSHIP, covariates=COVARIATES, family=family, seed=11, **more,
-    ).data  # fmt: skip
+        + " + strata(nesting)"
+        * (family == "condlogit"),
+        values,
+        membership=MEMBERSHIP,
+        covariates=COVARIATES,
+        family=family,
+        seed=11,
+        **more,
+    ).data
     by = data.groupby("group")
     w = np.exp(0.4 * data["x"]) / by["x"].transform("size")
     if constraint == "TRUE":
@@ -110,11 +125,19 @@ def test_every_weight_function(name: str) -> None:
     argument = "v, 1.5" if FUNCTIONS[name].arity == 2 else "v"
     data = simulate(
         f"y ~ 0 + mm(id(member, group), vars(x), fn(w ~ 7 + {name}({argument})), RE = FALSE)",
-        {"b_l1[x]": 2, "sigma_l2": 0}, membership={**MEMBERSHIP, "groups": 50, "units": 5},
-        covariates={**COVARIATES, "v": {"level": "member", "distribution": "uniform",
-                                        "mean": shift, "sd": 0.9 / np.sqrt(12)}},
+        {"b_l1[x]": 2, "sigma_l2": 0},
+        membership={**MEMBERSHIP, "groups": 50, "units": 5},
+        covariates={
+            **COVARIATES,
+            "v": {
+                "level": "member",
+                "distribution": "uniform",
+                "mean": shift,
+                "sd": 0.9 / np.sqrt(12),
+            },
+        },
         seed=12,
-    ).data  # fmt: skip
+    ).data
     w = 7 + pd.Series(BY_HAND[name](data["v"]))
     by = data["group"]
     expected = 2 * (w * data["x"]).groupby(by).sum() / w.groupby(by).sum()
@@ -133,9 +156,14 @@ SLOPES = {"b_l2[z]": 0.7, "b_l1[x]": 0.5, "sigma_l1": 0.8}
 def test_censoring_to_a_target_share(family: str, share: float, time: float | None) -> None:
     censoring = {"share": share} | ({"time": time} if time is not None and share > 0.2 else {})
     data = simulate(
-        SURVIVAL, {**SLOPES, **({"shape": 1.3} if family == "weibull" else {})}, family=family,
-        membership=MEMBERSHIP, covariates=COVARIATES, censoring=censoring, seed=13,
-    ).data.drop_duplicates("group")  # fmt: skip
+        SURVIVAL,
+        {**SLOPES, **({"shape": 1.3} if family == "weibull" else {})},
+        family=family,
+        membership=MEMBERSHIP,
+        covariates=COVARIATES,
+        censoring=censoring,
+        seed=13,
+    ).data.drop_duplicates("group")
     found = 1 - data["e"].mean()
     assert abs(found - share) < 4.5 * np.sqrt(share * (1 - share) / len(data))
     assert "time" not in censoring or data["y"].max() <= 8
@@ -157,9 +185,14 @@ def test_shares_of_censoring_in_closed_form(
     """Exponential times of rate 1."""
     values = {"b_l2[z]": 0, "b_l1[x]": 0, "sigma_l1": 0}
     data = simulate(
-        SURVIVAL, {**values, **({"shape": 1} if family == "weibull" else {})}, family=family,
-        membership=MEMBERSHIP, covariates=COVARIATES, censoring=censoring, seed=14,
-    ).data.drop_duplicates("group")  # fmt: skip
+        SURVIVAL,
+        {**values, **({"shape": 1} if family == "weibull" else {})},
+        family=family,
+        membership=MEMBERSHIP,
+        covariates=COVARIATES,
+        censoring=censoring,
+        seed=14,
+    ).data.drop_duplicates("group")
     found = 1 - data["e"].mean()
     assert abs(found - expected) < 4.5 * np.sqrt(expected * (1 - expected) / len(data))
 
@@ -170,12 +203,15 @@ def test_shares_of_censoring_in_closed_form(
 @pytest.mark.parametrize("level", ["member", "membership", "group", "nesting"])
 def test_correlation_at_every_level(level: str) -> None:
     data = simulate(
-        "y ~ 1", {"b_l2[Intercept]": 0, "sigma_l2": 1},
+        "y ~ 1",
+        {"b_l2[Intercept]": 0, "sigma_l2": 1},
         membership={"kind": "synthetic", "groups": 6000, "size": 1, "overlap": 0, "units": 3000},
-        covariates={"a": {"level": level, "correlation": {"b": -0.6}, "mean": 9},
-                    "b": {"level": level, "sd": 4}},
+        covariates={
+            "a": {"level": level, "correlation": {"b": -0.6}, "mean": 9},
+            "b": {"level": level, "sd": 4},
+        },
         seed=15,
-    ).data.drop_duplicates("nesting")  # fmt: skip
+    ).data.drop_duplicates("nesting")
     found = float(np.corrcoef(data["a"], data["b"])[0, 1])
     assert abs(np.arctanh(found) - np.arctanh(-0.6)) < 4.5 / np.sqrt(len(data) - 3)
 
@@ -185,10 +221,12 @@ def test_intra_group_correlation_by_analysis_of_variance(icc: float) -> None:
     """F = (1 + (n - 1) icc) / (1 - icc) times an F variable: within its 1e-5 quantiles."""
     groups, n = 500, 4
     data = simulate(
-        "y ~ 1", {"b_l2[Intercept]": 0, "sigma_l2": 1},
+        "y ~ 1",
+        {"b_l2[Intercept]": 0, "sigma_l2": 1},
         membership={"kind": "synthetic", "groups": groups, "size": n, "overlap": 0},
-        covariates={"x": {"level": "membership", "icc": icc}}, seed=16,
-    ).data  # fmt: skip
+        covariates={"x": {"level": "membership", "icc": icc}},
+        seed=16,
+    ).data
     x = data["x"].to_numpy().reshape(groups, n)
     between = n * x.mean(axis=1).var(ddof=1)
     within = x.var(axis=1, ddof=1).mean()

@@ -21,8 +21,11 @@ from rmm.study import load_study
 from rmm.study.run.replicate import draw_replication
 
 NEIGHBOURS: dict[str, Any] = {
-    "kind": "neighbours", "members": 20, "groups_per_member": 30, "mobility": 0.25,
-}  # fmt: skip
+    "kind": "neighbours",
+    "members": 20,
+    "groups_per_member": 30,
+    "mobility": 0.25,
+}
 TABLE = pd.DataFrame(
     {
         "group": [1, 1, 2, 2, 2, 3, 4, 4],
@@ -102,12 +105,19 @@ def test_levels_and_scales_are_those_of_the_whole_table(folder: Path) -> None:
         data = simulate(
             "y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = FALSE)",
             {"b_l2[Intercept]": 0, "b_l2[z]": 0, "b_l1[x]": 0, "sigma_l2": 1},
-            membership={"kind": "empirical", "file": "table.csv", "resample": "groups",
-                        "groups": 2},
-            covariates={"x": {"column": "x", "standardize": True, "level": "member"},
-                        "z": {"column": "z", "level": "group"}},
-            seed=seed, root=folder,
-        ).data  # fmt: skip
+            membership={
+                "kind": "empirical",
+                "file": "table.csv",
+                "resample": "groups",
+                "groups": 2,
+            },
+            covariates={
+                "x": {"column": "x", "standardize": True, "level": "member"},
+                "z": {"column": "z", "level": "group"},
+            },
+            seed=seed,
+            root=folder,
+        ).data
         x = TABLE.set_index("member")["x"]
         expected = (x - x.mean()) / x.std(ddof=0)
         expected = expected[~expected.index.duplicated()]
@@ -153,8 +163,12 @@ def test_messages_about_tables(config: dict[str, Any], message: str, folder: Pat
     ],
 )
 def test_messages_about_sizes_of_a_table(size: dict[str, Any], message: str, folder: Path) -> None:
-    config = {"kind": "synthetic", "groups": 9, "members": 9,
-              "size": {"distribution": "empirical", **size}}  # fmt: skip
+    config = {
+        "kind": "synthetic",
+        "groups": 9,
+        "members": 9,
+        "size": {"distribution": "empirical", **size},
+    }
     with pytest.raises(RecipeError, match=message):
         prepare_membership(config, folder)
 
@@ -208,7 +222,10 @@ def test_messages_about_neighbours(config: dict[str, Any], message: str) -> None
 
 
 STUDY: dict[str, Any] = {
-    "seed": 5, "replications": 3, "batch": 3, "membership": NEIGHBOURS,
+    "seed": 5,
+    "replications": 3,
+    "batch": 3,
+    "membership": NEIGHBOURS,
     "covariates": {"first": {"column": "first"}},
     "truth": {
         "formula": "y ~ 1 + mm(id(member, group), vars = NULL, fn(w ~ 1/n), RE = TRUE)",
@@ -219,7 +236,7 @@ STUDY: dict[str, Any] = {
         {"name": "first", "kind": "mm", "backend": "jags", "weights": "w ~ first"},
     ],
     "vary": {"mobility": {"path": "membership.mobility", "values": [0, 0.5]}},
-}  # fmt: skip
+}
 
 
 def test_an_analysis_may_know_the_first_membership_only(tmp_path: Path) -> None:
@@ -231,8 +248,10 @@ def test_an_analysis_may_know_the_first_membership_only(tmp_path: Path) -> None:
     study = load_study(path)
     scenario = study.scenarios[1]
     data = draw_replication(study.seed, scenario, 1).frame()
-    for method, expected in (("all", 1 / data.groupby("group")["y"].transform("size")),
-                             ("first", data["first"])):  # fmt: skip
+    for method, expected in (
+        ("all", 1 / data.groupby("group")["y"].transform("size")),
+        ("first", data["first"]),
+    ):
         model = prepare(study.method(method).formula(scenario.recipe), data)
         np.testing.assert_allclose(model.design.members[0].weight, expected)
 
@@ -240,9 +259,11 @@ def test_an_analysis_may_know_the_first_membership_only(tmp_path: Path) -> None:
 def test_home_and_neighbour_share_the_member_effect_by_half(tmp_path: Path) -> None:
     """Without noise a mover's outcome is the mean of its two members' effects."""
     data = simulate(
-        STUDY["truth"]["formula"], {"b_l2[Intercept]": 0, "sigma_l1": 1, "sigma_l2": 0},
-        membership=NEIGHBOURS, seed=6,
-    ).data  # fmt: skip
+        STUDY["truth"]["formula"],
+        {"b_l2[Intercept]": 0, "sigma_l1": 1, "sigma_l2": 0},
+        membership=NEIGHBOURS,
+        seed=6,
+    ).data
     size = data.groupby("group")["y"].transform("size")
     effect = data[size == 1].groupby("member")["y"].first()
     movers = data[size == 2]
@@ -275,11 +296,18 @@ def test_overlap_by_hand(folder: Path) -> None:
     )
     facts = overlap_facts(draw(np.random.default_rng(1)))
     assert facts == {
-        "groups": 4, "members": 5, "memberships": 8, "nesting_units": 2,
-        "size_mean": 2.0, "size_min": 1, "size_max": 3,
-        "groups_per_member_mean": 1.6, "groups_per_member_min": 1, "groups_per_member_max": 2,
+        "groups": 4,
+        "members": 5,
+        "memberships": 8,
+        "nesting_units": 2,
+        "size_mean": 2.0,
+        "size_min": 1,
+        "size_max": 3,
+        "groups_per_member_mean": 1.6,
+        "groups_per_member_min": 1,
+        "groups_per_member_max": 2,
         "shared": 0.6,
-    }  # fmt: skip
+    }
     text = overlap_text(facts)
     assert "4 groups in 2 nesting units, 5 members, 8 memberships" in text
     assert "members in more than one group: 60.0%" in text

@@ -69,18 +69,24 @@ class Cluster:
         state = Path(self.environment["SLURMLAB_STATE"])
         number = int((state / "run" / "slurmctld").read_text().split()[0])
         os.kill(number, 15)
-        wait_for(lambda: not Path(f"/proc/{number}").exists() or "Z (zombie)" in
-                 Path(f"/proc/{number}/status").read_text())  # fmt: skip
+        wait_for(
+            lambda: (
+                not Path(f"/proc/{number}").exists()
+                or "Z (zombie)" in Path(f"/proc/{number}/status").read_text()
+            )
+        )
 
     def ask(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True,
-                              check=True)  # fmt: skip
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=True
+        )
         return done.stdout
 
     def jobs(self, folder: Path) -> list[Job]:
         """All jobs that were ever submitted from a folder, in order."""
-        said = self.ask("squeue", "--states=all", "--noheader", "--sort=i",
-                        "--format=%i|%T|%m|%k|%Z")  # fmt: skip
+        said = self.ask(
+            "squeue", "--states=all", "--noheader", "--sort=i", "--format=%i|%T|%m|%k|%Z"
+        )
         lines = [line.split("|") for line in said.splitlines()]
         return [Job(*line[:4]) for line in lines if line[4] == str(folder)]
 
@@ -93,10 +99,15 @@ def cluster() -> Iterator[Cluster]:
     state = Path(tempfile.mkdtemp(prefix="rmm-slurm-"))
     # Jobs that end while the controller is away cannot say so at once; the node is not to blame.
     (state / "extra.conf").write_text("UnkillableStepTimeout=600\n")
-    environment = {**os.environ, "SLURMLAB_STATE": str(state), "SLURMLAB_MEM_MB": "8000",
-                   "SLURMLAB_EXTRA": str(state / "extra.conf"),
-                   "SLURM_CONF": str(state / "slurm.conf"), "PYTHONPATH": str(ROOT),
-                   "PATH": f"{state / 'bin'}:{os.environ['PATH']}"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "SLURMLAB_STATE": str(state),
+        "SLURMLAB_MEM_MB": "8000",
+        "SLURMLAB_EXTRA": str(state / "extra.conf"),
+        "SLURM_CONF": str(state / "slurm.conf"),
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{state / 'bin'}:{os.environ['PATH']}",
+    }
     found = Cluster(environment)
     try:
         found.start()
@@ -111,10 +122,18 @@ def snakemake(*more: str) -> list[str]:
 
 def with_slurm() -> list[str]:
     """The documented command; it asks more often after its jobs than it would for days."""
-    return snakemake("--workflow-profile", "workflow/profiles/slurm",
-                     "--default-resources", "slurm_partition=main",
-                     "--slurm-init-seconds-before-status-checks", "2",
-                     "--seconds-between-status-checks", "2", "--latency-wait", "10")  # fmt: skip
+    return snakemake(
+        "--workflow-profile",
+        "workflow/profiles/slurm",
+        "--default-resources",
+        "slurm_partition=main",
+        "--slurm-init-seconds-before-status-checks",
+        "2",
+        "--seconds-between-status-checks",
+        "2",
+        "--latency-wait",
+        "10",
+    )
 
 
 @dataclass
@@ -140,8 +159,14 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     profile.write_text(text.replace("mem_mb: 1500 * attempt", f"mem_mb: {MEMORY}"))
     told = Story(folder / "results" / "tiny")
     with (folder / "said.txt").open("w") as said:
-        run = subprocess.Popen(with_slurm(), cwd=folder, env=cluster.environment, stdout=said,
-                               stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+        run = subprocess.Popen(
+            with_slurm(),
+            cwd=folder,
+            env=cluster.environment,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             live(run, told, cluster, folder, tmp_path_factory.mktemp("local"))
             assert run.wait(timeout=1500) == 0, (folder / "said.txt").read_text()
@@ -172,8 +197,13 @@ def live(
     cluster.stop_controller()
     began = time.monotonic()
     lay_out(local, STUDY.replace("batch: 3", "batch: 6"))
-    subprocess.run(snakemake("--cores", "1", "results/tiny/performance.parquet"), cwd=local,
-                   env=cluster.environment, check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        snakemake("--cores", "1", "results/tiny/performance.parquet"),
+        cwd=local,
+        env=cluster.environment,
+        check=True,
+        capture_output=True,
+    )
     time.sleep(max(0, AWAY - (time.monotonic() - began)))
     told.away, told.local = time.monotonic() - began, local / "results" / "tiny"
     assert run.poll() is None, (folder / "said.txt").read_text()
@@ -219,8 +249,9 @@ def test_a_controller_that_is_away_for_a_minute_costs_nothing(story: Story) -> N
 
 @pytest.mark.parametrize("name", ["estimates", "performance"])
 def test_results_are_those_of_a_local_run(story: Story, name: str) -> None:
-    there, here = (without_timings(folder / f"{name}.parquet") for folder in
-                   (story.results, story.local))  # fmt: skip
+    there, here = (
+        without_timings(folder / f"{name}.parquet") for folder in (story.results, story.local)
+    )
     assert len(here) > 0
     pd.testing.assert_frame_equal(there, here)
 
@@ -229,15 +260,25 @@ def test_a_lock_stays_while_slurm_has_a_job_of_the_folder(cluster: Cluster, tmp_
     folder = lay_out(tmp_path, STUDY)
     (folder / ".snakemake" / "locks").mkdir(parents=True)
     (folder / ".snakemake" / "locks" / "0.output.lock").write_text("results/tiny/x.parquet\n")
-    job = cluster.ask("sbatch", "--parsable", f"--chdir={folder}", "--mem=50", "--output=/dev/null",
-                      "--comment=rule_fit", "--wrap", "sleep 600").strip()  # fmt: skip
+    job = cluster.ask(
+        "sbatch",
+        "--parsable",
+        f"--chdir={folder}",
+        "--mem=50",
+        "--output=/dev/null",
+        "--comment=rule_fit",
+        "--wrap",
+        "sleep 600",
+    ).strip()
     unlock = [sys.executable, "workflow/scripts/unlock.py"]
-    done = subprocess.run(unlock, cwd=folder, env=cluster.environment, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        unlock, cwd=folder, env=cluster.environment, capture_output=True, text=True, check=False
+    )
     cluster.ask("scancel", job)
     assert done.returncode == 1
     assert f"Slurm's job {job}" in done.stderr
     assert "scancel" in done.stderr
-    done = subprocess.run(unlock, cwd=folder, env=cluster.environment, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        unlock, cwd=folder, env=cluster.environment, capture_output=True, text=True, check=False
+    )
     assert job not in done.stderr, "a job that has ended holds nobody up"

@@ -28,10 +28,14 @@ Array = np.ndarray[Any, Any]
 def cell(folder: Path, edit: Any = None, **method: Any) -> Study:
     """Variance 9 of nu, 10 members, correlation .3, 100 groups, both methods."""
     config = copy.deepcopy(CELL)
-    config |= {"reference": [], "vary": {}, "methods": [
-        CELL["methods"][0],
-        {"name": "adjusted", "kind": "adjusted_means", "formula": "y ~ 1 + z + x", **method},
-    ]}  # fmt: skip
+    config |= {
+        "reference": [],
+        "vary": {},
+        "methods": [
+            CELL["methods"][0],
+            {"name": "adjusted", "kind": "adjusted_means", "formula": "y ~ 1 + z + x", **method},
+        ],
+    }
     config["covariates"]["x"]["sd"] = 3
     if edit is not None:
         edit(config)

@@ -61,13 +61,15 @@ def test_results_belong_to_the_file_that_made_them(tmp_path: Path, results: Path
 def test_more_replications_and_another_title_are_said_and_belong(
     tmp_path: Path, results: Path
 ) -> None:
-    found = compare(study(tmp_path / "more", ("replications: 4", "title: T\nreplications: 6")),
-                    results)  # fmt: skip
+    found = compare(
+        study(tmp_path / "more", ("replications: 4", "title: T\nreplications: 6")), results
+    )
     assert (found.belongs, found.fits, found.asked) == (True, 8, 12)
     file = tmp_path / "more" / "one.yaml"
     assert set(found.changed) == {
-        f"replications: 4 there, 6 in {file}", f"title: nothing there, T in {file}",
-    }  # fmt: skip
+        f"replications: 4 there, 6 in {file}",
+        f"title: nothing there, T in {file}",
+    }
 
 
 def test_another_method_is_refused_once_with_the_difference(tmp_path: Path, results: Path) -> None:

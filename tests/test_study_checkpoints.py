@@ -161,8 +161,11 @@ def test_what_cannot_be_read_is_named_and_computed_again(
 def spoilt(whole_bytes: bytes, damage: str) -> bytes:
     if damage == "flipped":  # one byte of a page, far from the footer
         return whole_bytes[:60] + bytes([whole_bytes[60] ^ 255]) + whole_bytes[61:]
-    return {"empty": b"", "truncated": whole_bytes[: len(whole_bytes) // 2],
-            "text": b"PAR1 and no table PAR1"}[damage]  # fmt: skip
+    return {
+        "empty": b"",
+        "truncated": whole_bytes[: len(whole_bytes) // 2],
+        "text": b"PAR1 and no table PAR1",
+    }[damage]
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text"])

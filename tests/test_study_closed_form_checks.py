@@ -177,8 +177,11 @@ def test_scenarios_in_which_a_closed_form_holds_can_be_named(tmp_path: Path) -> 
 
 
 def test_all_reasons_are_named_at_once(tmp_path: Path) -> None:
-    edits = [("truth/parameters/b_l1[x]", 0.3), ("methods/0/errors", "robust"),
-             ("methods/0/summary", "max")]  # fmt: skip
+    edits = [
+        ("truth/parameters/b_l1[x]", 0.3),
+        ("methods/0/errors", "robust"),
+        ("methods/0/summary", "max"),
+    ]
     with pytest.raises(StudyError, match="summary: max") as error:
         load_study(written(tmp_path, edited(SHARED, *edits)))
     for reason in ("summary: max", "robust standard errors", "is 0.3"):

@@ -100,8 +100,9 @@ def test_formulas_of_the_kinds(tmp_path: Path) -> None:
     truth = copy.deepcopy(BASE["truth"])
     truth["formula"] += " + hm(id = nesting)"
     truth["parameters"]["sigma_l3"] = 1
-    study = load_study(write(tmp_path, changed(
-        ("methods", methods), ("membership", membership), ("truth", truth))))  # fmt: skip
+    study = load_study(
+        write(tmp_path, changed(("methods", methods), ("membership", membership), ("truth", truth)))
+    )
     found = {m.name: m.formula(study.scenarios[0].recipe) for m in study.methods}
     assert found["a"] == "y ~ 1 + x"
     assert found["b"] == 'y ~ 1 + x + hm(id = nesting, type = "RE")'
@@ -114,10 +115,17 @@ def test_covariates_of_nesting_units_stay_in_regressions(tmp_path: Path) -> None
     truth = copy.deepcopy(BASE["truth"])
     truth["formula"] += " + hm(id = nesting, vars = vars(v))"
     truth["parameters"] |= {"sigma_l3": 1, "b_l3[v]": 0.5}
-    study = load_study(write(tmp_path, changed(
-        ("methods", [{"name": "a", "kind": "aggregation"}]), ("truth", truth),
-        ("membership", {**BASE["membership"], "units": 8, "within": False}),
-        ("covariates", {**BASE["covariates"], "v": {"level": "nesting"}}))))  # fmt: skip
+    study = load_study(
+        write(
+            tmp_path,
+            changed(
+                ("methods", [{"name": "a", "kind": "aggregation"}]),
+                ("truth", truth),
+                ("membership", {**BASE["membership"], "units": 8, "within": False}),
+                ("covariates", {**BASE["covariates"], "v": {"level": "nesting"}}),
+            ),
+        )
+    )
     assert study.methods[0].formula(study.scenarios[0].recipe) == "y ~ 1 + x + v"
     _, outcome = replay(study, study.scenarios[0].id, 1, "a")
     assert [e["parameter"] for e in outcome.estimates][-1] == "b_l3[v]"
@@ -280,7 +288,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         ("reference", [{"closed_form": "moulton", "method": "agg", "parameter": "b_l1[x]"}]),
         r"reference\[0\]\.closed_form\n.*\n  allowed: disaggregation_type1",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -295,8 +303,7 @@ def test_bad_input(case: str, tmp_path: Path) -> None:
 
 def test_all_mistakes_of_a_file_come_at_once_in_its_order(tmp_path: Path) -> None:
     """Of the schema first; once it holds, of the names."""
-    edits = [("seed", "x"), ("membership/gruops", 5), ("methods/0/kind", 3),
-             ("replications", None)]  # fmt: skip
+    edits = [("seed", "x"), ("membership/gruops", 5), ("methods/0/kind", 3), ("replications", None)]
     file = write(tmp_path, changed(*edits))
     with pytest.raises(StudyError, match=r"study\.yaml: 4 mistakes\n") as caught:
         load_study(file)
@@ -310,8 +317,12 @@ def test_all_mistakes_of_a_file_come_at_once_in_its_order(tmp_path: Path) -> Non
 
 
 def test_mistakes_in_names_come_at_once(tmp_path: Path) -> None:
-    edits = [("measures", ["bais", "coverage"]), ("baseline", "nobody"),
-             ("methods/0/kind", "agregation"), ("methods/1/backend", "jgs")]  # fmt: skip
+    edits = [
+        ("measures", ["bais", "coverage"]),
+        ("baseline", "nobody"),
+        ("methods/0/kind", "agregation"),
+        ("methods/1/backend", "jgs"),
+    ]
     with pytest.raises(StudyError, match="4 mistakes") as caught:
         load_study(write(tmp_path, changed(*edits)))
     for meant in ("did you mean 'bias'", "did you mean 'aggregation'", "did you mean 'jags'"):
@@ -328,8 +339,11 @@ def test_a_mistake_of_all_scenarios_comes_once(tmp_path: Path) -> None:
 
 def test_mistakes_of_scenarios_and_of_methods_come_together(tmp_path: Path) -> None:
     """Without a valid scenario methods are checked as far as they can be."""
-    edits = [("vary/overlap/path", "membership.overlpa"), ("methods/1/backend", "jgs"),
-             ("estimands/0/parameter", "b_l1[y]")]  # fmt: skip
+    edits = [
+        ("vary/overlap/path", "membership.overlpa"),
+        ("methods/1/backend", "jgs"),
+        ("estimands/0/parameter", "b_l1[y]"),
+    ]
     with pytest.raises(StudyError, match=r"study\.yaml: 2 mistakes\n") as caught:
         load_study(write(tmp_path, changed(*edits)))
     assert "vary.overlap.path" in str(caught.value)

@@ -28,10 +28,20 @@ PAIR = [("fast", "slow")]
 def rows(method: str, means: list[float], sd: float, **more: object) -> pd.DataFrame:
     """Fits of replications 1, 2, ... of one scenario."""
     mean = np.array(means)
-    table = pd.DataFrame({"scenario": "s1", "method": method, "parameter": "b_l1[x]",
-                          "replication": np.arange(1, len(means) + 1), "mean": mean, "sd": sd,
-                          "lower": mean - 2 * sd, "upper": mean + 2 * sd, "status": "ok",
-                          "p_value": np.nan})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "scenario": "s1",
+            "method": method,
+            "parameter": "b_l1[x]",
+            "replication": np.arange(1, len(means) + 1),
+            "mean": mean,
+            "sd": sd,
+            "lower": mean - 2 * sd,
+            "upper": mean + 2 * sd,
+            "status": "ok",
+            "p_value": np.nan,
+        }
+    )
     return table.assign(**more)
 
 
@@ -125,9 +135,11 @@ def test_two_data_sets_never_differ() -> None:
 def test_p_values_are_corrected_over_all_comparisons() -> None:
     rng = np.random.default_rng(7)
     table = pd.concat(
-        [compared(rng.normal(0.12, 0.2, 20), np.exp(rng.normal(0, 0.1, 20)), f"b{i}")
-         for i in range(5)]
-    )  # fmt: skip
+        [
+            compared(rng.normal(0.12, 0.2, 20), np.exp(rng.normal(0, 0.1, 20)), f"b{i}")
+            for i in range(5)
+        ]
+    )
     few = compared(rng.normal(9, 0.1, 5), np.ones(5), "few")  # not judged, so not counted
     found = verdicts(pd.concat([table, few])).set_index("parameter")
     judged = found.drop("few")

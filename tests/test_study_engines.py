@@ -28,19 +28,25 @@ MM = "mm(id(member, group), vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b1*power))), c = 
 FAMILIES: dict[str, dict[str, Any]] = {
     "gaussian": {"formula": "y ~ 1 + z + {mm}", "parameters": {"sigma_l2": 1}},
     "binomial": {"formula": "cbind(won, lost) ~ 1 + z + {mm}", "trials": 4, "parameters": {}},
-    "weibull": {"formula": "Surv(t, e) ~ 1 + z + {mm}", "censoring": {"share": 0.3},
-                "parameters": {"shape": 1.5}},
+    "weibull": {
+        "formula": "Surv(t, e) ~ 1 + z + {mm}",
+        "censoring": {"share": 0.3},
+        "parameters": {"shape": 1.5},
+    },
     "cox": {"formula": "Surv(t, e) ~ z + {mm}", "censoring": {"time": 2}, "parameters": {}},
     "condlogit": {"formula": "y ~ z + {mm} + strata(nesting)", "parameters": {}},
-}  # fmt: skip
+}
 SAMPLER = {"chains": 2, "warmup": 200, "draws": 200}
 LOOSE = {"rhat": 2, "ess_per_chain": 1}
 
 
 def study(
-    folder: Path, methods: list[dict[str, Any]], family: str = "gaussian", edit: Any = None,
+    folder: Path,
+    methods: list[dict[str, Any]],
+    family: str = "gaussian",
+    edit: Any = None,
     c: str = "TRUE",
-) -> Study:  # fmt: skip
+) -> Study:
     truth = copy.deepcopy(FAMILIES[family])
     truth["formula"] = truth["formula"].format(mm=MM.format(c=c))
     shared = {"b_l2[z]": 0.5, "b_l1[x]": 0.6, "b_w[b1]": 1, "sigma_l1": 0.7}
@@ -48,14 +54,24 @@ def study(
         shared = {"b_l2[Intercept]": 0.3, **shared}
     truth["parameters"] = {**shared, **truth["parameters"]}
     config: dict[str, Any] = {
-        "seed": 3, "replications": 3,
-        "membership": {"kind": "synthetic", "groups": 40, "members": 20, "units": 10,
-                       "within": False, "size": 3},
-        "covariates": {"x": {"level": "member"}, "z": {"level": "group"},
-                       "power": {"level": "membership", "distribution": "uniform", "mean": 2,
-                                 "sd": 0.8}},
-        "truth": {"family": family, **truth}, "methods": methods,
-    }  # fmt: skip
+        "seed": 3,
+        "replications": 3,
+        "membership": {
+            "kind": "synthetic",
+            "groups": 40,
+            "members": 20,
+            "units": 10,
+            "within": False,
+            "size": 3,
+        },
+        "covariates": {
+            "x": {"level": "member"},
+            "z": {"level": "group"},
+            "power": {"level": "membership", "distribution": "uniform", "mean": 2, "sd": 0.8},
+        },
+        "truth": {"family": family, **truth},
+        "methods": methods,
+    }
     for method in config["methods"]:
         if method["kind"] in ("mm", "mmmm", "choice"):
             method |= {"sampler": SAMPLER, "gate": LOOSE, **method}
@@ -157,8 +173,10 @@ def test_estimates_have_the_contraction_of_their_prior(tmp_path: Path) -> None:
     def squared(config: dict[str, Any]) -> None:
         config["estimands"] = [{"parameter": "sigma_l1"}, {"parameter": "sigma_l1^2"}]
 
-    methods = [{"name": "mm", "kind": "mm", "backend": "laplace"},
-               {"name": "ols", "kind": "aggregation"}]  # fmt: skip
+    methods = [
+        {"name": "mm", "kind": "mm", "backend": "laplace"},
+        {"name": "ols", "kind": "aggregation"},
+    ]
     found = study(tmp_path, methods, edit=squared)
     outcome = kept(found, "mm")
     rows = {e["parameter"]: e["contraction"] for e in outcome.estimates}
@@ -221,10 +239,14 @@ def test_only_standard_deviations_are_squared(tmp_path: Path) -> None:
 # -- log likelihood --------------------------------------------------------------------------
 
 PRIORS = {
-    "b_l2[Intercept]": "normal(0, 1)", "b_l2[z]": "normal(0, 1)", "b_l1[x]": "normal(0, 1)",
-    "b_w[b1]": "normal(0, 1)", "sigma_l1": "half_normal(1)", "sigma_l2": "gamma(10, 10)",
+    "b_l2[Intercept]": "normal(0, 1)",
+    "b_l2[z]": "normal(0, 1)",
+    "b_l1[x]": "normal(0, 1)",
+    "b_w[b1]": "normal(0, 1)",
+    "sigma_l1": "half_normal(1)",
+    "sigma_l2": "gamma(10, 10)",
     "shape": "gamma(10, 5)",
-}  # fmt: skip
+}
 
 
 def from_priors(config: dict[str, Any]) -> None:
@@ -243,8 +265,9 @@ def test_true_log_likelihood_is_that_of_the_family(family: str, tmp_path: Path) 
     model = prepare(drawn.truth.formula.text, drawn.frame(), family)
     labels = pd.Series(drawn.eta, index=drawn.memberships.group_labels.astype(str))
     eta = labels[model.grouped.groups.labels.astype(str)].to_numpy()[None, :]
-    values = {p.name: np.array([drawn.truth.parameters[p.name]])
-              for p in model.spec.family.parameters}  # fmt: skip
+    values = {
+        p.name: np.array([drawn.truth.parameters[p.name]]) for p in model.spec.family.parameters
+    }
     theirs = model.spec.family.log_likelihood(eta, values, model.design.outcome)
     assert true_log_likelihood(drawn) == pytest.approx(float(theirs.sum()), rel=1e-10)
 
@@ -416,14 +439,16 @@ def test_a_candidate_can_be_a_formula(tmp_path: Path) -> None:
     ("method", "said"),
     [
         ({"candidates": {"a": "w ~ 1/n"}}, r"candidates\n(.*\n)*.*at least 2 keys"),
-        ({"candidates": {"a": "w ~ 1/n", "b": "w ~ strength"}},
-         r"methods\[0\]\.candidates\.b .*\n.*'strength', which is no covariate"),
+        (
+            {"candidates": {"a": "w ~ 1/n", "b": "w ~ strength"}},
+            r"methods\[0\]\.candidates\.b .*\n.*'strength', which is no covariate",
+        ),
         ({"candidates": {"a": "w ~ 1/n", "b": "w ~ ((x"}}, r"methods\[0\]\.candidates\.b "),
         ({"kind": "mm"}, r"candidates\n.*given for kind mm\n.*for choice"),
         ({"weights": "w ~ 1/n"}, r"weights\n.*given for kind choice"),
         ({"backend": "ols"}, r"'ols', which is no backend of choice"),
     ],
-)  # fmt: skip
+)
 def test_letters_of_choices(method: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=said):
         study(tmp_path, [choosing(**method)])

@@ -54,12 +54,17 @@ CONFIG: dict[str, Any] = {
         },
     },
     "methods": [
-        {"name": "jags", "kind": "mmmm", "backend": "jags", "priors": "truth",
-         "sampler": {"chains": 2, "warmup": 200, "draws": 200}},
+        {
+            "name": "jags",
+            "kind": "mmmm",
+            "backend": "jags",
+            "priors": "truth",
+            "sampler": {"chains": 2, "warmup": 200, "draws": 200},
+        },
         {"name": "stan", "kind": "mmmm", "backend": "stan", "priors": "truth"},
     ],
     "criteria": {"recovery": {}, "calibration": {}, "parity": {}},
-}  # fmt: skip
+}
 
 
 def load(folder: Path, edit: Any = None) -> Study:
@@ -183,8 +188,9 @@ def test_a_drawn_truth_is_ranked(tmp_path: Path) -> None:
     study = load(tmp_path, only_jags)
     for name in ("a", "b"):
         for job in plan(study):
-            run_batch(study, job.scenario, job.method, job.first, job.last,
-                      tmp_path / name / job.path)  # fmt: skip
+            run_batch(
+                study, job.scenario, job.method, job.first, job.last, tmp_path / name / job.path
+            )
         collect(
             study, [tmp_path / name / j.path for j in plan(study)], tmp_path / f"{name}.parquet"
         )
@@ -201,8 +207,15 @@ def test_a_drawn_truth_is_ranked(tmp_path: Path) -> None:
 
 
 def test_estimates_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    row = {"scenario": "s1", "replication": 1, "method": "m", "backend": "jags",
-           "parameter": "b", "status": OK, "mean": 0.5}  # fmt: skip
+    row = {
+        "scenario": "s1",
+        "replication": 1,
+        "method": "m",
+        "backend": "jags",
+        "parameter": "b",
+        "status": OK,
+        "mean": 0.5,
+    }
     table = estimates_table([row], {"seed": "1"})
     write_parquet(table.drop_columns(list(LATER)), tmp_path / "old.parquet")
     read, metadata = read_estimates(tmp_path / "old.parquet")

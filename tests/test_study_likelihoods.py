@@ -30,25 +30,34 @@ Array = np.ndarray[Any, Any]
 Contributions = Callable[[Array], Array]
 MM = "mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
 FAMILIES: dict[str, dict[str, Any]] = {
-    "weibull": {"formula": f"Surv(t, e) ~ 1 + z + {MM}", "censoring": {"share": 0.3},
-                "parameters": {"b_l2[Intercept]": 1, "shape": 1.5}},
+    "weibull": {
+        "formula": f"Surv(t, e) ~ 1 + z + {MM}",
+        "censoring": {"share": 0.3},
+        "parameters": {"b_l2[Intercept]": 1, "shape": 1.5},
+    },
     "cox": {"formula": f"Surv(t, e) ~ z + {MM}", "censoring": {"time": 1.5}, "parameters": {}},
     "condlogit": {"formula": f"y ~ z + {MM} + strata(nesting)", "parameters": {}},
-}  # fmt: skip
+}
 
 
 def study(folder: Path, family: str, edit: Any = None, **method: Any) -> Study:
     """A study of one scenario with one method `one`."""
     config: dict[str, Any] = {
-        "seed": 5, "replications": 2,
-        "membership": {"kind": "synthetic", "groups": 60, "members": 25, "units": 15,
-                       "within": False,
-                       "size": {"distribution": "uniform", "low": 2, "high": 3}},
+        "seed": 5,
+        "replications": 2,
+        "membership": {
+            "kind": "synthetic",
+            "groups": 60,
+            "members": 25,
+            "units": 15,
+            "within": False,
+            "size": {"distribution": "uniform", "low": 2, "high": 3},
+        },
         "covariates": {"x": {"level": "member"}, "z": {"level": "group"}},
         "truth": {"family": family, **FAMILIES[family]},
         "methods": [{"name": "one", "kind": "disaggregation", **method}],
         "estimands": [{"parameter": "b_l1[x]"}, {"parameter": "b_l2[z]"}],
-    }  # fmt: skip
+    }
     common = {"b_l2[z]": 0.5, "b_l1[x]": 0.6, "sigma_l1": 0.7}
     config["truth"]["parameters"] = {**common, **FAMILIES[family]["parameters"]}
     if edit is not None:
@@ -246,8 +255,11 @@ def test_two_ways_of_least_squares(tmp_path: Path) -> None:
 
 def test_fixed_coefficients_are_part_of_the_predictor(tmp_path: Path) -> None:
     """A slope that is fixed at its estimate leaves the others where they are."""
-    for family, left in (("weibull", "Surv(t, e) ~ 1"), ("cox", "Surv(t, e) ~ 0"),
-                         ("condlogit", "y ~ 0")):  # fmt: skip
+    for family, left in (
+        ("weibull", "Surv(t, e) ~ 1"),
+        ("cox", "Surv(t, e) ~ 0"),
+        ("condlogit", "y ~ 0"),
+    ):
         strata = " + strata(nesting)" if family == "condlogit" else ""
         free, *_ = rows_of(study(tmp_path, family))
         value = float(free.loc["b_l1[x]", "mean"])
@@ -333,7 +345,7 @@ def separated_choices(drawn: Any) -> None:
         ("cox", separated_times, r"no finite maximum|no maximum"),
         ("condlogit", separated_choices, r"no finite maximum|no maximum"),
     ],
-)  # fmt: skip
+)
 def test_no_maximum_is_a_failed_fit(family: str, spoil: Any, said: str, tmp_path: Path) -> None:
     outcome = spoilt(study(tmp_path, family, kind="aggregation"), spoil)
     assert outcome.status == "failed"
@@ -365,8 +377,11 @@ def test_default_backends_and_messages(tmp_path: Path) -> None:
         study(tmp_path, "weibull", errors="cluster", cluster=["group", "group"])
 
     def families(config: dict[str, Any]) -> None:
-        censoring = {"truth.family": "cox", "truth.formula": FAMILIES["cox"]["formula"],
-                     "truth.parameters": {"b_l2[z]": 0.5, "b_l1[x]": 1, "sigma_l1": 1}}  # fmt: skip
+        censoring = {
+            "truth.family": "cox",
+            "truth.formula": FAMILIES["cox"]["formula"],
+            "truth.parameters": {"b_l2[z]": 0.5, "b_l1[x]": 1, "sigma_l1": 1},
+        }
         config["vary"] = {"family": {"levels": {"weibull": {}, "cox": censoring}}}
 
     both = study(tmp_path, "weibull", families)

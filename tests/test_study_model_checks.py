@@ -22,16 +22,22 @@ BASE: dict[str, Any] = {
     "covariates": {"x": {"level": "member"}, "power": {"level": "membership"}},
     "truth": {
         "formula": "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ exp(b1*power)), RE = TRUE)",
-        "parameters": {"b_l2[Intercept]": 0, "b_l1[x]": 0, "b_w[b1]": 1, "sigma_l1": 1,
-                       "sigma_l2": 1},
+        "parameters": {
+            "b_l2[Intercept]": 0,
+            "b_l1[x]": 0,
+            "b_w[b1]": 1,
+            "sigma_l1": 1,
+            "sigma_l2": 1,
+        },
     },
     "vary": {"groups": {"path": "membership.groups", "values": [40, 50]}},
-}  # fmt: skip
+}
 
 
 def study_file(folder: Path, *methods: dict[str, Any]) -> Path:
-    named = [{"name": f"m{i}", "kind": "mmmm", "backend": "laplace", **m}
-             for i, m in enumerate(methods)]  # fmt: skip
+    named = [
+        {"name": f"m{i}", "kind": "mmmm", "backend": "laplace", **m} for i, m in enumerate(methods)
+    ]
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**BASE, "methods": named}, sort_keys=False))
     return path
@@ -54,50 +60,59 @@ def test_methods_that_run_pass(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a prior of no parameter": (
-        {"priors": {"b_w[b2]": "normal(0, 1)"}}, r"methods\[0\]\.priors \(method m0, scenario gr"
+        {"priors": {"b_w[b2]": "normal(0, 1)"}},
+        r"methods\[0\]\.priors \(method m0, scenario gr",
     ),
     "a prior of another model": (
-        {"kind": "mm", "priors": {"b_w[b1]": "normal(0, 1)"}}, r"methods\[0\]\.priors"
+        {"kind": "mm", "priors": {"b_w[b1]": "normal(0, 1)"}},
+        r"methods\[0\]\.priors",
     ),
-    "a prior that is none": (
-        {"priors": {"sigma_l1": "normall(0, 1)"}}, r"methods\[0\]\.priors"
-    ),
+    "a prior that is none": ({"priors": {"sigma_l1": "normall(0, 1)"}}, r"methods\[0\]\.priors"),
     "an option of another engine": (
         {"sampler": {"options": {"adapt_delta": 0.9}}},
-        r"methods\[0\]\.sampler\.options\.adapt_delta .*\n.*no option of laplace.*\n  allowed: ess"
+        r"methods\[0\]\.sampler\.options\.adapt_delta .*\n.*no option of laplace.*\n  allowed: ess",
     ),
     "an argument of rmm.fit": (
         {"backend": "jags", "sampler": {"options": {"chains": 3}}},
-        r"sampler\.options\.chains .*\n.*no option of jags"
+        r"sampler\.options\.chains .*\n.*no option of jags",
     ),
     "a value out of range": (
         {"backend": "stan", "sampler": {"options": {"adapt_delta": 1.5}}},
-        r"sampler\.options .*\n.*adapt_delta=1\.5"
+        r"sampler\.options .*\n.*adapt_delta=1\.5",
     ),
     "adaptation longer than warm-up": (
         {"backend": "jags", "sampler": {"warmup": 100, "options": {"adapt": 200}}},
-        r"sampler\.options .*\n.*adapt=200"
+        r"sampler\.options .*\n.*adapt=200",
     ),
     "too many effective draws": (
-        {"sampler": {"options": {"ess": 1e9}}}, r"sampler\.options .*\n.*ess=1000000000"
+        {"sampler": {"options": {"ess": 1e9}}},
+        r"sampler\.options .*\n.*ess=1000000000",
     ),
     "R-hat of independent draws": (
-        {"gate": {"rhat": 1.02}}, r"gate\.rhat .*\n.*laplace, whose draws are independent"
+        {"gate": {"rhat": 1.02}},
+        r"gate\.rhat .*\n.*laplace, whose draws are independent",
     ),
     "divergences of a Gibbs sampler": (
-        {"backend": "jags", "gate": {"divergences": 2}}, r"gate\.divergences .*\n.*no divergent"
+        {"backend": "jags", "gate": {"divergences": 2}},
+        r"gate\.divergences .*\n.*no divergent",
     ),
     "one chain has no R-hat": (
-        {"backend": "jags", "sampler": {"chains": 1}}, r"sampler\.chains .*\n.*no R-hat"
+        {"backend": "jags", "sampler": {"chains": 1}},
+        r"sampler\.chains .*\n.*no R-hat",
     ),
     "more effective draws than draws": (
-        {"sampler": {"draws": 80}}, r"gate\.ess_per_chain .*\n.*100, with 80.*\n  allowed: at most"
+        {"sampler": {"draws": 80}},
+        r"gate\.ess_per_chain .*\n.*100, with 80.*\n  allowed: at most",
     ),
     "a candidate": (
-        {"kind": "choice", "candidates": {"a": "w ~ 1/n", "b": "w ~ exp(b1*power)"},
-         "priors": {"b_w[b1]": "normal(0, 1)"}}, r"methods\[0\]\.priors"
+        {
+            "kind": "choice",
+            "candidates": {"a": "w ~ 1/n", "b": "w ~ exp(b1*power)"},
+            "priors": {"b_w[b1]": "normal(0, 1)"},
+        },
+        r"methods\[0\]\.priors",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)

@@ -24,10 +24,15 @@ from rmm.study.measures.proportions import wilson
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference"
 SIMSUM = {
-    "bias": "bias", "empse": "empirical_se", "relprec": "relative_precision", "mse": "mse",
-    "modelse": "model_se", "relerror": "relative_error_se", "cover": "coverage",
+    "bias": "bias",
+    "empse": "empirical_se",
+    "relprec": "relative_precision",
+    "mse": "mse",
+    "modelse": "model_se",
+    "relerror": "relative_error_se",
+    "cover": "coverage",
     "power": "rejection",
-}  # fmt: skip
+}
 
 
 # -- simsum ----------------------------------------------------------------------------------
@@ -118,8 +123,14 @@ def test_truth_zero_has_no_relative_bias_and_no_type_s() -> None:
 
 
 def test_p_values_and_stored_intervals_are_used() -> None:
-    estimates = table(mean=[1.0] * 4, lower=[0.0, 0, 0, 3], upper=[4.0] * 4, lower90=[1.5] * 4,
-                      upper90=[2.5] * 4, p_value=[0.01, 0.04, 0.06, 0.2])  # fmt: skip
+    estimates = table(
+        mean=[1.0] * 4,
+        lower=[0.0, 0, 0, 3],
+        upper=[4.0] * 4,
+        lower90=[1.5] * 4,
+        upper90=[2.5] * 4,
+        p_value=[0.01, 0.04, 0.06, 0.2],
+    )
     out = performance(estimates, alpha=[0.05, 0.1, 0.2])
     assert value(out, "rejection", alpha=0.05) == 0.5
     assert value(out, "rejection", alpha=0.1) == 0.75
@@ -301,10 +312,17 @@ def test_closed_form_2(n: int, expected: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("variance", "n", "rho", "z", "x"),
-    [(4, 10, 0.3, 9.16, -30.53), (4, 40, 0.3, 2.97, -9.90), (9, 10, 0.3, 14.92, -49.72),
-     (9, 40, 0.3, 5.95, -19.82), (4, 10, 0, 0, -28.57), (4, 40, 0, 0, -9.09),
-     (9, 10, 0, 0, -47.37), (9, 40, 0, 0, -18.37)],
-)  # fmt: skip
+    [
+        (4, 10, 0.3, 9.16, -30.53),
+        (4, 40, 0.3, 2.97, -9.90),
+        (9, 10, 0.3, 14.92, -49.72),
+        (9, 40, 0.3, 5.95, -19.82),
+        (4, 10, 0, 0, -28.57),
+        (4, 40, 0, 0, -9.09),
+        (9, 10, 0, 0, -47.37),
+        (9, 40, 0, 0, -18.37),
+    ],
+)
 def test_closed_form_3(variance: float, n: int, rho: float, z: float, x: float) -> None:
     covariance = np.array([[1, rho], [rho, 1]])
     found = aggregation_bias(covariance, np.array([0.3, 0.3]), np.array([0, variance / n]))
@@ -319,9 +337,14 @@ def test_closed_form_4_without_sharing_is_nominal() -> None:
 
 @pytest.mark.parametrize(
     ("members", "groups", "sd", "published"),
-    [(50, 200, 1, 0.174), (50, 200, 2, 0.255), (50, 500, 1, 0.318), (200, 200, 1, 0.076),
-     (20, 200, 1, 0.283)],
-)  # fmt: skip
+    [
+        (50, 200, 1, 0.174),
+        (50, 200, 2, 0.255),
+        (50, 500, 1, 0.318),
+        (200, 200, 1, 0.076),
+        (20, 200, 1, 0.283),
+    ],
+)
 def test_closed_form_4_over_designs(members: int, groups: int, sd: float, published: float) -> None:
     """The published values are of one drawn design each: they lie among those of our designs.
 

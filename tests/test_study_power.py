@@ -101,8 +101,9 @@ def test_the_curve_is_the_likelihoods_best() -> None:
         p = stats.norm.cdf(beta[0] + beta[1] * np.sqrt(sizes))
         return -float(stats.binom.logpmf(hits, trials, p).sum())
 
-    best = optimize.minimize(loss, [0.0, 0.1], method="Nelder-Mead",
-                             options={"xatol": 1e-10, "fatol": 1e-12})  # fmt: skip
+    best = optimize.minimize(
+        loss, [0.0, 0.1], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12}
+    )
     np.testing.assert_allclose([curve.intercept, curve.slope], best.x, rtol=1e-5)
     rates = np.array(hits) / np.array(trials)
     deviance = 2 * (best.fun + stats.binom.logpmf(hits, trials, rates).sum())
@@ -246,8 +247,9 @@ def test_the_figure_has_points_curves_and_the_target(tmp_path: Path) -> None:
     assert any(np.allclose(line.get_ydata(), 0.8) for line in cell.lines)
     assert cell.get_title() == "effect 0.4"
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
-        found.method, "target power",
-    ]  # fmt: skip
+        found.method,
+        "target power",
+    ]
     assert chart.panels[0].where == (results.filters.level("effect", 0.4),)
 
 

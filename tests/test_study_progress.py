@@ -100,8 +100,14 @@ def test_the_rate_is_that_of_the_last_run(tmp_path: Path) -> None:
 
 
 def test_messages_that_differ_in_numbers_are_one_reason(tmp_path: Path) -> None:
-    common = {"scenario": "s1", "method": "m", "backend": "fake", "parameter": "b_l1[x]",
-              "status": "not_converged", "seconds": 1.0}  # fmt: skip
+    common = {
+        "scenario": "s1",
+        "method": "m",
+        "backend": "fake",
+        "parameter": "b_l1[x]",
+        "status": "not_converged",
+        "seconds": 1.0,
+    }
     rows = [
         {**common, "replication": r, "message": f"ESS {80 + r} of b_w[b1], 100 wanted"}
         for r in (4, 5, 6)

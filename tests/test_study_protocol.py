@@ -38,10 +38,18 @@ def cells(text: str) -> list[list[str]]:
 
 def test_parts_stand_in_the_order_of_ademp(text: str) -> None:
     assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == [
-        "Aims", "Data-generating mechanisms", "Estimands", "Methods", "Performance measures",
-        "Replications and Monte Carlo errors", "Seeds and scenarios", "What counts as converged",
-        "Failures", "Known values and criteria", "Versions",
-    ]  # fmt: skip
+        "Aims",
+        "Data-generating mechanisms",
+        "Estimands",
+        "Methods",
+        "Performance measures",
+        "Replications and Monte Carlo errors",
+        "Seeds and scenarios",
+        "What counts as converged",
+        "Failures",
+        "Known values and criteria",
+        "Versions",
+    ]
 
 
 def test_it_names_the_file_by_its_content(text: str) -> None:

@@ -152,7 +152,7 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
         ({"sampler": {"chains": 2}}, r"sampler\n.*given for backend glm\n.*for jags, stan"),
         ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"no hm\(\) with backend glm"),
     ],
-)  # fmt: skip
+)
 def test_messages(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=said):
         study(tmp_path, kind="disaggregation", **settings)
@@ -176,9 +176,12 @@ NOTE = "Note. Method one: ols is not on the scale of the parameters of family bi
     ],
 )
 def test_check_notes_least_squares_on_another_scale(
-    method: dict[str, Any], family: str, better: str | None, tmp_path: Path,
+    method: dict[str, Any],
+    family: str,
+    better: str | None,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     study(tmp_path, family=family, **method)
     path = tmp_path / "study.yaml"
     assert main(["study", "check", str(path)]) == 0
@@ -209,9 +212,12 @@ def test_only_the_family_that_least_squares_does_not_fit_is_noted(tmp_path: Path
 
 def test_every_family_has_the_regression_on_its_own_scale() -> None:
     assert {name: default_regression(name) for name in FAMILIES} == {
-        "gaussian": "ols", "binomial": "glm", "condlogit": "clogit", "weibull": "weibull_ml",
+        "gaussian": "ols",
+        "binomial": "glm",
+        "condlogit": "clogit",
+        "weibull": "weibull_ml",
         "cox": "phreg",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

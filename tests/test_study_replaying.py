@@ -29,19 +29,25 @@ METHODS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    sampler = {"sampler": {"chains": 2, "warmup": 100, "draws": 100},
-               "gate": {"rhat": 2, "ess_per_chain": 1}}  # fmt: skip
+    sampler = {
+        "sampler": {"chains": 2, "warmup": 100, "draws": 100},
+        "gate": {"rhat": 2, "ess_per_chain": 1},
+    }
     config = {
-        "seed": 8, "replications": 3, "batch": 3,
+        "seed": 8,
+        "replications": 3,
+        "batch": 3,
         "membership": {"kind": "synthetic", "groups": 30, "members": 15, "size": 3},
-        "covariates": {"x": {"level": "member"},
-                       "power": {"level": "membership", "distribution": "uniform", "mean": 3}},
+        "covariates": {
+            "x": {"level": "member"},
+            "power": {"level": "membership", "distribution": "uniform", "mean": 3},
+        },
         "truth": {
             "formula": "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
             "parameters": {"b_l2[Intercept]": 0, "b_l1[x]": 0.5, "sigma_l1": 1, "sigma_l2": 1},
         },
         "methods": [m if m["name"] == "ols" else {**m, **sampler} for m in METHODS],
-    }  # fmt: skip
+    }
     monkeypatch.chdir(tmp_path)
     Path("one.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return load_study("one.yaml")
@@ -128,8 +134,9 @@ def test_how_far_a_fit_came_in_its_time_is_no_difference(
     table = pq.read_table(path, partitioning=None)
     first = table.slice(0, 1).to_pylist()[0]
     row = {**first, "status": status, "message": "not done in 2 s (21,472 iterations)"}
-    again = pa.Table.from_pylist([{**row, "message": "not done in 2 s (33 iterations)"}],
-                                 schema=table.schema)  # fmt: skip
+    again = pa.Table.from_pylist(
+        [{**row, "message": "not done in 2 s (33 iterations)"}], schema=table.schema
+    )
     pq.write_table(pa.Table.from_pylist([row], schema=table.schema), path)
     assert compared(again, "results/one") == said
 

@@ -155,10 +155,15 @@ def workflow(tmp_path: Path) -> Path:
 
 
 def snakemake(folder: Path, *more: str) -> str:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *more,
-               "--config", "study=study"]  # fmt: skip
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *more, "--config", "study=study"]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -267,8 +272,10 @@ def test_rule_4_policies_differ_exactly_as_constructed() -> None:
         ]
     )  # fmt: skip
     scores = performance(estimates, measures=["bias", "rejection"])
-    found = {(r["method"], r["policy"]): (r["value"], r["n"], r["n_failed"], r["n_not_converged"])
-             for r in scores[scores["measure"] == "bias"].to_dict("records")}  # fmt: skip
+    found = {
+        (r["method"], r["policy"]): (r["value"], r["n"], r["n_failed"], r["n_not_converged"])
+        for r in scores[scores["measure"] == "bias"].to_dict("records")
+    }
     common = np.mean([4, 5, 6, 7, 8, 9])
     assert found == {
         ("A", "per_method"): (np.mean([3, 4, 5, 6, 7, 8, 9]), 7, 2, 0),
@@ -342,8 +349,10 @@ def test_rule_6_a_replication_is_replayed_by_its_address(tmp_path: Path) -> None
         for one in outcome.estimates:
             row = estimates.loc[(scenario, method, replication, one["parameter"])]
             assert (row["mean"], row["sd"], row["p_value"]) == (
-                one["mean"], one["sd"], one["p_value"],
-            )  # fmt: skip
+                one["mean"],
+                one["sd"],
+                one["p_value"],
+            )
 
 
 # -- rule 7: a changed file ------------------------------------------------------------------

@@ -46,7 +46,11 @@ CONFIG: dict[str, Any] = {
     "truth": {
         "formula": "y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
         "parameters": {
-            "b_l2[Intercept]": 0, "b_l2[z]": 0.5, "b_l1[x]": 0.4, "sigma_l1": 1, "sigma_l2": 1,
+            "b_l2[Intercept]": 0,
+            "b_l2[z]": 0.5,
+            "b_l1[x]": 0.4,
+            "sigma_l1": 1,
+            "sigma_l2": 1,
         },
     },
     "vary": {"overlap": {"path": "membership.overlap", "values": [0.0, 1.0]}},
@@ -55,7 +59,7 @@ CONFIG: dict[str, Any] = {
         {"name": "dis", "kind": "disaggregation", "replications": 7},
     ],
     "estimands": [{"parameter": "b_l1[x]"}, {"parameter": "b_l2[z]", "null": 0.5}],
-}  # fmt: skip
+}
 
 
 def load(folder: Path, edit: Any = None) -> Study:
@@ -120,9 +124,16 @@ def say_defaults(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "edit",
-    [add_level, add_factor_level_patch, add_method, add_replications, change_batch, reorder,
-     say_defaults],
-)  # fmt: skip
+    [
+        add_level,
+        add_factor_level_patch,
+        add_method,
+        add_replications,
+        change_batch,
+        reorder,
+        say_defaults,
+    ],
+)
 def test_nothing_that_exists_changes(edit: Any, tmp_path: Path) -> None:
     before, _ = run(load(tmp_path / "a"), tmp_path / "a" / "out")
     after, _ = run(load(tmp_path / "b", edit), tmp_path / "b" / "out")
@@ -345,9 +356,12 @@ def test_disaggregation_copies_the_outcome(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"errors": "robust"}, {"errors": "cluster", "cluster": ["group"]},
-     {"errors": "cluster", "cluster": ["group", "member"]}],
-)  # fmt: skip
+    [
+        {"errors": "robust"},
+        {"errors": "cluster", "cluster": ["group"]},
+        {"errors": "cluster", "cluster": ["group", "member"]},
+    ],
+)
 def test_robust_errors_change_errors_only(settings: dict[str, Any], tmp_path: Path) -> None:
     def edit(config: dict[str, Any]) -> None:
         config["methods"].append({"name": "rob", "kind": "disaggregation", **settings})
@@ -416,11 +430,20 @@ def test_jags_method_end_to_end(tmp_path: Path) -> None:
         weights = "w ~ 1/(1 + (n-1)*exp(-(b1*power)))"
         config["methods"] = [
             {"name": "mmmm", "kind": "mmmm", "weights": weights, "sampler": sampler, "gate": gate},
-            {"name": "agg", "kind": "aggregation", "backend": "jags", "sampler": sampler,
-             "gate": gate},
-            {"name": "strict", "kind": "mm", "sampler": sampler,
-             "gate": {"rhat": 5, "ess_per_chain": 9999}},
-        ]  # fmt: skip
+            {
+                "name": "agg",
+                "kind": "aggregation",
+                "backend": "jags",
+                "sampler": sampler,
+                "gate": gate,
+            },
+            {
+                "name": "strict",
+                "kind": "mm",
+                "sampler": sampler,
+                "gate": {"rhat": 5, "ess_per_chain": 9999},
+            },
+        ]
 
     study = load(tmp_path, edit)
     estimates, scores = run(study, tmp_path / "a")
@@ -446,10 +469,12 @@ def test_study_data_are_those_of_the_simulator(tmp_path: Path) -> None:
     scenario = study.scenarios[0]
     content = scenario.content
     direct = simulate(
-        content["truth"]["formula"], content["truth"]["parameters"], seed=1,
+        content["truth"]["formula"],
+        content["truth"]["parameters"],
+        seed=1,
         membership=dict(content["membership"]),
         covariates=content["covariates"],
-    )  # fmt: skip
+    )
     frame = draw_replication(study.seed, scenario, 1).frame()
     assert list(frame.columns) == list(direct.data.columns)
     assert direct.truth == dict(scenario.recipe.truth.parameters)

@@ -69,9 +69,18 @@ def test_dates_of_arrow(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "levels", [["18-25", "26-35", "36+"], ["1st", "2nd"], ["a1", "b2"], ["New York", "5th"],
-               ["low", "1", "high"], ["march", "may"], ["Q1", "Q2"], ["A4", "A5"]],
-)  # fmt: skip
+    "levels",
+    [
+        ["18-25", "26-35", "36+"],
+        ["1st", "2nd"],
+        ["a1", "b2"],
+        ["New York", "5th"],
+        ["low", "1", "high"],
+        ["march", "may"],
+        ["Q1", "Q2"],
+        ["A4", "A5"],
+    ],
+)
 def test_names_of_categories_are_none_of_these(levels: list[str]) -> None:
     assert describe_texts(levels) == ""
     with warnings.catch_warnings():
@@ -84,8 +93,9 @@ def test_words_that_hold_digits_are_no_dates() -> None:
 
 
 def test_text_in_weights_and_outcomes_is_described() -> None:
-    table = pd.DataFrame({"g": np.repeat(range(20), 2), "m": list(range(4)) * 10,
-                          "w": ["0,5", "1,5"] * 20})  # fmt: skip
+    table = pd.DataFrame(
+        {"g": np.repeat(range(20), 2), "m": list(range(4)) * 10, "w": ["0,5", "1,5"] * 20}
+    )
     table["y"] = table["g"] / 2
     with pytest.raises(rmm.DataError, match=r"variable `w` is not numeric: .*'0,5' \(a decimal co"):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
@@ -107,10 +117,14 @@ def test_a_category_with_nearly_as_many_levels_as_units_is_reported() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "pair"),
-    [(["v", "w ", "w"], ("w ", "w")), (["Zoe\u0301", "Zo\u00e9"], ("Zoe\u0301", "Zo\u00e9")),
-     (["a b", "a\u00a0b"], ("a b", "a\u00a0b")), (["ab", "a\u200bb"], ("ab", "a\u200bb")),
-     (["a", "A", "á"], None)],
-)  # fmt: skip
+    [
+        (["v", "w ", "w"], ("w ", "w")),
+        (["Zoe\u0301", "Zo\u00e9"], ("Zoe\u0301", "Zo\u00e9")),
+        (["a b", "a\u00a0b"], ("a b", "a\u00a0b")),
+        (["ab", "a\u200bb"], ("ab", "a\u200bb")),
+        (["a", "A", "á"], None),
+    ],
+)
 def test_labels_that_look_alike(labels: list[str], pair: tuple[str, str] | None) -> None:
     assert look_alike(labels) == pair
     if pair is not None:
@@ -183,9 +197,14 @@ def test_a_member_twice_is_to_be_counted() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "one"),
-    [(["Yes", "No"], "Yes"), (["won", "lost"], "won"), (["t", "f"], "t"), (["n", "y"], "y"),
-     (["True", "False"], "True")],
-)  # fmt: skip
+    [
+        (["Yes", "No"], "Yes"),
+        (["won", "lost"], "won"),
+        (["t", "f"], "t"),
+        (["n", "y"], "y"),
+        (["True", "False"], "True"),
+    ],
+)
 def test_two_labels_are_read_and_reported(labels: list[str], one: str) -> None:
     table = units(v=cycle(labels))
     with pytest.warns(rmm.SpecificationWarning, match=f"'{one}' is read as 1"):

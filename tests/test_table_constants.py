@@ -35,14 +35,19 @@ def invented(groups: int = 40, seed: int = 5) -> pd.DataFrame:
     crew = np.repeat(np.arange(groups), size)
     player = np.concatenate([rng.choice(30, n, replace=False) for n in size])
     town = rng.integers(0, 6, groups)
-    table = pd.DataFrame({
-        "crew": [f"crew{c:02d}" for c in crew], "player": player, "town": town[crew],
-        "born": rng.integers(1960, 2000, len(crew)).astype(float),
-        "fee": rng.lognormal(8, 1, len(crew)),
-        "side": rng.choice(["left", "right", "both"], len(crew)),
-        "budget": rng.normal(500, 80, groups)[crew], "height": rng.normal(300, 50, 6)[town][crew],
-        "style": np.array(["calm", "wild", "odd"])[town % 3][crew],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "crew": [f"crew{c:02d}" for c in crew],
+            "player": player,
+            "town": town[crew],
+            "born": rng.integers(1960, 2000, len(crew)).astype(float),
+            "fee": rng.lognormal(8, 1, len(crew)),
+            "side": rng.choice(["left", "right", "both"], len(crew)),
+            "budget": rng.normal(500, 80, groups)[crew],
+            "height": rng.normal(300, 50, 6)[town][crew],
+            "style": np.array(["calm", "wild", "odd"])[town % 3][crew],
+        }
+    )
     about = table.groupby("crew")["born"].mean() / 20 + rng.normal(0, 1, groups)
     return table.assign(y=table["crew"].map(about))
 
@@ -166,10 +171,13 @@ def test_messages_of_weights(text: str, message: str) -> None:
         ("y ~ bs(budget)", r"(?s)Splines and smooths are not available.*\^\^"),
         ("y ~ center(budget, within = group)", r"stands outside mm\(\), where a group has one"),
         (f"y ~ center(budget, within = crew) + {MM.format('born', '1/n')}", "has one value"),
-        (f"y ~ {MM.format('born', '1/n')} + hm(id = town, vars = vars(center(height, within = "
-         "group)))", "a group has one value"),
+        (
+            f"y ~ {MM.format('born', '1/n')} + hm(id = town, vars = vars(center(height, within = "
+            "group)))",
+            "a group has one value",
+        ),
     ],
-)  # fmt: skip
+)
 def test_messages_of_formulas(crews: pd.DataFrame, formula: str, message: str) -> None:
     with pytest.raises(rmm.FormulaError, match=message):
         prepare(formula, crews)
@@ -190,9 +198,7 @@ def test_constants_are_those_of_the_predictors_level(crews: pd.DataFrame) -> Non
     groups = model.grouped.group_frame
     units = crews.groupby("town")["height"].first()
     found = columns(model, "groups")
-    assert list(found) == [
-        "scale(budget)", "center(log(budget))", "center(budget, within = town)"
-    ]  # fmt: skip
+    assert list(found) == ["scale(budget)", "center(log(budget))", "center(budget, within = town)"]
     budget = groups["budget"]
     expected = {
         "scale(budget)": (budget - budget.mean()) / budget.std(),
@@ -285,10 +291,9 @@ def test_predictions_use_the_constants_of_the_fit(crews: pd.DataFrame, tmp_path:
     """New means, sds and levels of `within =` change nothing; save and load neither."""
     groups = crews.drop_duplicates("crew")
     budget, born, fee = groups["budget"], crews["born"], crews["fee"]
-    written = (
-        "y ~ 1 + scale(budget) + "
-        + MM.format("scale(born)", "1/(1 + (n-1)*exp(-(b1*center(fee)/3000)))")
-    )  # fmt: skip
+    written = "y ~ 1 + scale(budget) + " + MM.format(
+        "scale(born)", "1/(1 + (n-1)*exp(-(b1*center(fee)/3000)))"
+    )
     by_hand = (
         f"y ~ 1 + I((budget - {float(budget.mean())!r})/{float(budget.std())!r}) + "
         + MM.format(
@@ -382,10 +387,15 @@ def test_within_names_something_in_a_truth() -> None:
         simulate(
             "y ~ 1 + mm(id(member, group), vars(center(x, within = plcae)), RE = FALSE)",
             {"b_l2[Intercept]": 0, "b_l1[center(x, within = plcae)]": 1, "sigma_l2": 1},
-            membership={"kind": "synthetic", "groups": 10, "members": 9,
-                        "size": {"distribution": "uniform", "low": 2, "high": 3}},
-            covariates={"x": {"level": "member"}}, seed=1,
-        )  # fmt: skip
+            membership={
+                "kind": "synthetic",
+                "groups": 10,
+                "members": 9,
+                "size": {"distribution": "uniform", "low": 2, "high": 3},
+            },
+            covariates={"x": {"level": "member"}},
+            seed=1,
+        )
 
 
 def test_codes_of_within_stay_as_they_are_written(crews: pd.DataFrame, tmp_path: Any) -> None:

@@ -120,10 +120,12 @@ def test_three_that_are_known_in_sum() -> None:
 
 def test_members_who_are_the_nesting_units() -> None:
     """All members of a nesting unit are in all its groups: their sum is the unit's effect."""
-    table = pd.concat([
-        pd.DataFrame({"g": g, "m": [2 * (g // 6), 2 * (g // 6) + 1], "c": g // 6})
-        for g in range(60)
-    ])  # fmt: skip
+    table = pd.concat(
+        [
+            pd.DataFrame({"g": g, "m": [2 * (g // 6), 2 * (g // 6) + 1], "c": g // 6})
+            for g in range(60)
+        ]
+    )
     table["y"] = np.random.default_rng(2).normal(size=60)[table["g"]]
     [one] = found(model_of(f"y ~ 1 + {RE} + hm(id=c)", table))
     assert one.names == ("sigma_l1", "sigma_l3") and one.factors == pytest.approx((0.5, 1.0))

@@ -75,8 +75,9 @@ def command(*more: str) -> list[str]:
 
 
 def snakemake(folder: Path, *more: str) -> str:
-    done = subprocess.run(command(*more), cwd=folder, env=environment(), capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        command(*more), cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -84,8 +85,9 @@ def snakemake(folder: Path, *more: str) -> str:
 def on_a_terminal(folder: Path) -> str:
     """What Snakemake prints where standard error is a terminal."""
     ours, theirs = pty.openpty()
-    run = subprocess.Popen(command(), cwd=folder, env=environment(), stdout=subprocess.DEVNULL,
-                           stderr=theirs)  # fmt: skip
+    run = subprocess.Popen(
+        command(), cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=theirs
+    )
     os.close(theirs)
     said = b""
     while True:
@@ -144,8 +146,12 @@ def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
     assert not re.search(r"fits \d+ of", snakemake(folder))  # quiet off a terminal
     after = batches(folder)
     assert {path: after[path] for path in before} == before
-    assert len(pd.read_parquet(results / "estimates.parquet")[["scenario", "method"]]
-               .drop_duplicates()) == 6  # fmt: skip
+    assert (
+        len(
+            pd.read_parquet(results / "estimates.parquet")[["scenario", "method"]].drop_duplicates()
+        )
+        == 6
+    )
 
 
 def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) -> None:
@@ -158,21 +164,39 @@ def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) ->
     results = folder / "results" / "tiny"
     (results / other.path).parent.mkdir(parents=True)
     (results / other.path).write_text("no batch")
-    run = subprocess.run(command("-n"), cwd=folder, env=environment(), capture_output=True,
-                         text=True, check=False)  # fmt: skip
+    run = subprocess.run(
+        command("-n"), cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
     assert run.returncode == 1
     assert "no whole file of estimates" in run.stdout + run.stderr
-    wildcards = (f"fit:scenario={job.scenario},method={job.method},first={job.first:05d},"
-                 f"last={job.last:05d}")  # fmt: skip
-    snakemake(folder, "--target-jobs", wildcards, "--allowed-rules", "fit", "--mode", "remote",
-              "--nolock", "--ignore-incomplete", "--no-hooks")  # fmt: skip
+    wildcards = (
+        f"fit:scenario={job.scenario},method={job.method},first={job.first:05d},last={job.last:05d}"
+    )
+    snakemake(
+        folder,
+        "--target-jobs",
+        wildcards,
+        "--allowed-rules",
+        "fit",
+        "--mode",
+        "remote",
+        "--nolock",
+        "--ignore-incomplete",
+        "--no-hooks",
+    )
     assert (results / job.path).is_file()
 
 
 def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path) -> None:
     change(folder, "batch: 3", "batch: 1")
-    run = subprocess.Popen(command(), cwd=folder, env=environment(), start_new_session=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    run = subprocess.Popen(
+        command(),
+        cwd=folder,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(lambda: len(batches(folder)) >= 2 or run.poll() is not None)
     assert run.poll() is None, "the study ended before it could be killed"
     os.killpg(run.pid, signal.SIGKILL)
@@ -180,8 +204,9 @@ def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path)
     kept = batches(folder)
     assert 2 <= len(kept) < 12
     unlock = [sys.executable, "workflow/scripts/unlock.py", "--config", "study=tiny"]
-    done = subprocess.run(unlock, cwd=folder, env=environment(), capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        unlock, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "no process of it is alive" in done.stdout
     snakemake(folder)
@@ -234,9 +259,14 @@ def test_a_lock_that_may_be_alive_stays(folder: Path, host: str | None) -> None:
         owners = folder / ".snakemake" / "rmm_owners"
         owners.mkdir()
         (owners / "x.json").write_text(json.dumps({"host": host, "pid": 1}))
-    done = subprocess.run([sys.executable, "workflow/scripts/unlock.py"], cwd=folder,
-                          env=environment(), capture_output=True, text=True, check=False
-                          )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "workflow/scripts/unlock.py"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert (host or "snakemake --unlock") in done.stderr
     assert any(locks.iterdir())
@@ -244,8 +274,9 @@ def test_a_lock_that_may_be_alive_stays(folder: Path, host: str | None) -> None:
 
 def test_a_wrong_study_stops_before_the_first_job(folder: Path) -> None:
     change(folder, "kind: aggregation", "kind: agregation")
-    done = subprocess.run(command(), cwd=folder, env=environment(), capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        command(), cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "methods[0].kind" in done.stderr
     assert "Traceback" not in done.stderr
@@ -253,8 +284,14 @@ def test_a_wrong_study_stops_before_the_first_job(folder: Path) -> None:
 
 
 def test_workflow_passes_snakemakes_own_lint(folder: Path) -> None:
-    done = subprocess.run(command("--lint"), cwd=folder, env=environment(), capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        command("--lint"),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "Congratulations" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
@@ -296,8 +333,14 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
     first = jobs(snakemake(folder, "-n"))
     assert (first["fit"], first["decide"], first["stopped"]) == (1, 1, 1)
     results = folder / "results" / "tiny"
-    run = subprocess.Popen(command(), cwd=folder, env=environment(), start_new_session=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    run = subprocess.Popen(
+        command(),
+        cwd=folder,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(lambda: any(results.glob("stopping/*/10.json")) or run.poll() is not None)
     assert run.poll() is None, "the study ended before it could be killed"
     os.killpg(run.pid, signal.SIGKILL)
@@ -312,8 +355,14 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
     stopped = without_timings(results / "estimates.parquet")
     change(folder, STOPPING, "")
     assert set(jobs(snakemake(folder, "-n"))) == {  # the plan of a study without the rule
-        "all", "collect", "design", "fit", "performance", "report", "total",
-    }  # fmt: skip
+        "all",
+        "collect",
+        "design",
+        "fit",
+        "performance",
+        "report",
+        "total",
+    }
     snakemake(folder)
     whole = without_timings(results / "estimates.parquet")
     means = whole[whole["parameter"] == "b_l1[x]"].set_index("replication")["mean"]
@@ -338,7 +387,13 @@ def test_a_path_may_hold_blanks_apostrophes_and_other_letters(tmp_path: Path, pl
     lay_out(folder, STUDY)
     python = lay_out_environment(folder / place)
     wanted = command("results/tiny/config.yaml")  # one script, which starts as all others do
-    done = subprocess.run([python, *wanted[1:]], cwd=folder, env=environment(),
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [python, *wanted[1:]],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "results" / "tiny" / "config.yaml").is_file()

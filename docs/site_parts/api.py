@@ -80,8 +80,11 @@ def write(page: str) -> str:
     for name in names(page):
         module, _, last = name.rpartition(".")
         value = getattr(import_module(module), last)
-        kind, options = ("class", "   :members:\n   :inherited-members: dict, Exception\n") if (
-            isclass(value)) else ("function", "")  # fmt: skip
+        kind, options = (
+            ("class", "   :members:\n   :inherited-members: dict, Exception\n")
+            if (isclass(value))
+            else ("function", "")
+        )
         parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {name}\n{options}```")
     listed = values(page)
     if listed:

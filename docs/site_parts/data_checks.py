@@ -37,8 +37,11 @@ class Check:
 
 def checks() -> list[Check]:
     """Return all errors and warnings about data."""
-    warned = [Check(found.text, found.place.removeprefix("rmm."), warning=True)
-              for found in warning_texts() if found.category == "SpecificationWarning"]  # fmt: skip
+    warned = [
+        Check(found.text, found.place.removeprefix("rmm."), warning=True)
+        for found in warning_texts()
+        if found.category == "SpecificationWarning"
+    ]
     return [*errors(), *warned]
 
 
@@ -57,9 +60,11 @@ def error_calls() -> Iterator[tuple[ast.Call, ast.FunctionDef, str]]:
         found: dict[ast.Call, ast.FunctionDef] = {}
         for function in ast.walk(parsed(place)):  # outer functions come first
             if isinstance(function, ast.FunctionDef):
-                found |= {node: function for node in ast.walk(function)
-                          if isinstance(node, ast.Call)
-                          and ast.unparse(node.func) == "DataError"}  # fmt: skip
+                found |= {
+                    node: function
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Call) and ast.unparse(node.func) == "DataError"
+                }
         yield from ((call, function, place) for call, function in found.items())
 
 
@@ -90,9 +95,10 @@ def data_checks() -> str:
     """Return a section per topic, with a row per message."""
     parts, found = [], checks()
     for topic in TOPICS:
-        rows = [(shown(re.sub(r"(\.{3})+", "...", check.text)),
-                 "warning" if check.warning else "error")
-                for check in found
-                if topic_of(check.module) == topic and has_words(check.text)]  # fmt: skip
+        rows = [
+            (shown(re.sub(r"(\.{3})+", "...", check.text)), "warning" if check.warning else "error")
+            for check in found
+            if topic_of(check.module) == topic and has_words(check.text)
+        ]
         parts += [f"### {topic}", table(("message", "type"), dict.fromkeys(rows))]
     return "\n\n".join(parts)

@@ -14,9 +14,13 @@ def weight_functions() -> str:
     for name, row in FUNCTIONS.items():
         given = arguments[: row.arity]
         rows.append(
-            (f"`{name}({', '.join(given)})`", f"`{row.jags.format(*given)}`",
-             f"`{row.stan.format(*given)}`", "" if row.smooth else "steps: not for Stan's sampler")
-        )  # fmt: skip
+            (
+                f"`{name}({', '.join(given)})`",
+                f"`{row.jags.format(*given)}`",
+                f"`{row.stan.format(*given)}`",
+                "" if row.smooth else "steps: not for Stan's sampler",
+            )
+        )
     return table(("function", "in JAGS", "in Stan", "note"), rows)
 
 
@@ -57,10 +61,17 @@ def prior_families() -> str:
 
     hidden = ("precision_gamma", "fixed")  # what R's strings become; nobody writes them so
     rows = [
-        (f"`{name}({', '.join(row.hyper)})`", "above 0" if row.support == "positive" else
-         "lower to upper" if row.support == "interval" else "all numbers")
-        for name, row in PRIOR_FAMILIES.items() if name not in hidden
-    ]  # fmt: skip
+        (
+            f"`{name}({', '.join(row.hyper)})`",
+            "above 0"
+            if row.support == "positive"
+            else "lower to upper"
+            if row.support == "interval"
+            else "all numbers",
+        )
+        for name, row in PRIOR_FAMILIES.items()
+        if name not in hidden
+    ]
     return table(("prior", "support"), rows)
 
 

@@ -104,10 +104,15 @@ def _printed(block: Block, names: dict[str, Any], path: Path) -> str:
 
 def _shell(block: Block, path: Path) -> str:
     here = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
-                   "NO_COLOR": "1", "COLUMNS": "100"}  # fmt: skip
-    done = subprocess.run(["sh", "-e", "-c", block.code], capture_output=True, text=True,
-                          env=environment, check=False)  # fmt: skip
+    environment = {
+        **os.environ,
+        "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
+        "NO_COLOR": "1",
+        "COLUMNS": "100",
+    }
+    done = subprocess.run(
+        ["sh", "-e", "-c", block.code], capture_output=True, text=True, env=environment, check=False
+    )
     wanted = int(block.value) if block.key == "exit code" else 0
     if done.returncode != wanted:
         raise PageError(f"{path}: exit code {done.returncode} of\n{block.code}\n{done.stderr}")

@@ -31,8 +31,7 @@ def warnings_table() -> str:
     found = sorted(warning_texts(), key=lambda one: (one.place, one.text))
     parts = []
     for category in CLASSES:
-        rows = [(shown(one.text), f"`{one.place}`")
-                for one in found if one.category == category]  # fmt: skip
+        rows = [(shown(one.text), f"`{one.place}`") for one in found if one.category == category]
         parts += [f"## All of class `{category}`", table(("message", "module"), rows)]
     return "\n\n".join(parts)
 

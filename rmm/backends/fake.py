@@ -184,6 +184,11 @@ def available() -> Availability:
 # Its programs are those of JAGS, from which it reads the shapes of draws; it tells of divergent
 # transitions, as Stan does.
 BACKEND = replace(
-    JAGS, name="fake", run=run, available=available, options=(), check_values=accept_all,
+    JAGS,
+    name="fake",
+    run=run,
+    available=available,
+    options=(),
+    check_values=accept_all,
     hamiltonian=True,
-)  # fmt: skip
+)

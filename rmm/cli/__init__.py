@@ -61,9 +61,11 @@ def parser() -> argparse.ArgumentParser:
     from rmm._version import __version__
 
     top = argparse.ArgumentParser(
-        prog="rmm", description="Multiple-membership multilevel models with estimated weights.",
-        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        prog="rmm",
+        description="Multiple-membership multilevel models with estimated weights.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"rmm {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (

@@ -13,9 +13,12 @@ Command = Callable[[argparse.Namespace], int]
 def command(commands: Any, name: str, what: str, examples: str, run: Command) -> Any:
     """Add a subcommand with its help, its examples and the function that runs it."""
     parser = commands.add_parser(
-        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=examples,
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.set_defaults(run=run)
     return parser
 

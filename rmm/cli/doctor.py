@@ -14,9 +14,20 @@ from rmm.errors import RmmError
 from rmm.fitting.engine_choice import ORDER
 
 PACKAGES = (
-    "numpy", "scipy", "pandas", "pyarrow", "xarray", "arviz", "pyjags", "cmdstanpy", "httpstan",
-    "polars", "statsmodels", "snakemake", "matplotlib",
-)  # fmt: skip
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "xarray",
+    "arviz",
+    "pyjags",
+    "cmdstanpy",
+    "httpstan",
+    "polars",
+    "statsmodels",
+    "snakemake",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,15 @@ def _tiny_fit(backend: str) -> float:
     table["m"] = np.arange(80) % 13
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = fit("y ~ 1 + mm(id(m, g), RE=TRUE)", table, backend=backend, seed=1, chains=2,
-                     warmup=300, draws=300, cores=1, progress=False)  # fmt: skip
+        result = fit(
+            "y ~ 1 + mm(id(m, g), RE=TRUE)",
+            table,
+            backend=backend,
+            seed=1,
+            chains=2,
+            warmup=300,
+            draws=300,
+            cores=1,
+            progress=False,
+        )
     return float(result.summary()["mean"].loc["b_l2[Intercept]"])

@@ -29,8 +29,9 @@ examples:
 
 def add_doctor(commands: Any) -> None:
     """Declare `rmm doctor`."""
-    doctor = command(commands, "doctor", "what is installed, which engines run, how to fix",
-                     _DOCTOR, run_doctor)  # fmt: skip
+    doctor = command(
+        commands, "doctor", "what is installed, which engines run, how to fix", _DOCTOR, run_doctor
+    )
     doctor.add_argument("--no-fits", action="store_true", help="do not prove backends with a fit")
     doctor.add_argument("--json", action="store_true", help="print JSON")
 
@@ -73,20 +74,25 @@ def add_fit(commands: Any) -> None:
     fit.add_argument("formula", metavar="FORMULA", help="in quotes")
     fit.add_argument("--family", default="gaussian", help="default: %(default)s")
     fit.add_argument(
-        "--backend", default="auto",
+        "--backend",
+        default="auto",
         help="auto (laplace where its checks hold, else stan, else jags), or one of the three; "
         "default: %(default)s",
-    )  # fmt: skip
+    )
     fit.add_argument(
-        "--priors", action="append", metavar="PRIOR",
+        "--priors",
+        action="append",
+        metavar="PRIOR",
         help='a set, or a statement such as "b_w ~ normal(0, 1)"; as often as there are some; '
         "default: weakly_informative",
-    )  # fmt: skip
+    )
     fit.add_argument(
-        "--na", action="append", metavar="TEXT",
+        "--na",
+        action="append",
+        metavar="TEXT",
         help="a text that means a missing value in a text file, as often as there are some; "
         "default: NA, . and the like in columns of numbers (the empty cell always does)",
-    )  # fmt: skip
+    )
     fit.add_argument("--chains", type=int, default=4, help="default: %(default)s")
     fit.add_argument("--warmup", type=int, default=1000, help="default: %(default)s")
     fit.add_argument("--draws", type=int, default=1000, help="kept per chain; default: %(default)s")
@@ -107,8 +113,19 @@ def run_fit(options: argparse.Namespace) -> int:
     if options.save:
         check_folder(Path(options.save))
 
-    keys = ("family", "backend", "priors", "chains", "warmup", "draws", "thin", "seed", "cores",
-            "timeout", "na")  # fmt: skip
+    keys = (
+        "family",
+        "backend",
+        "priors",
+        "chains",
+        "warmup",
+        "draws",
+        "thin",
+        "seed",
+        "cores",
+        "timeout",
+        "na",
+    )
     settings = {key: getattr(options, key) for key in keys}
     settings["priors"] = ";".join(options.priors or ["weakly_informative"])
     fit = rmm.fit(options.formula, options.data, **settings)

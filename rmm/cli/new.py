@@ -22,10 +22,19 @@ Every key of the file has a comment. Runs nothing, and never writes over a file.
 """
 BACKENDS = ("laplace", "jags", "stan")
 DEFAULTS: dict[str, Any] = {
-    "title": "A new study", "family": "gaussian", "backend": "laplace", "effect": 0.5,
-    "replications": 100, "seed": 1, "groups": 100, "members": 40, "size": 3, "data": None,
-    "member": "member", "group": "group",
-}  # fmt: skip
+    "title": "A new study",
+    "family": "gaussian",
+    "backend": "laplace",
+    "effect": 0.5,
+    "replications": 100,
+    "seed": 1,
+    "groups": 100,
+    "members": 40,
+    "size": 3,
+    "data": None,
+    "member": "member",
+    "group": "group",
+}
 _OUTCOMES = {
     "gaussian": ("y", "sigma_l2: 1\t# sd of groups\n"),
     "binomial": ("y", ""),
@@ -155,11 +164,13 @@ def run_new(options: argparse.Namespace) -> int:
     except Exception:
         path.unlink()
         raise
-    print(f"{path} is written, and in order. Change it where it is not what you mean; then, in the "
-          "project's folder:\n"
-          f"    rmm study check {path}\n"
-          f"    snakemake --cores 2 --workflow-profile workflow/profiles/default "
-          f"--config study={path}")  # fmt: skip
+    print(
+        f"{path} is written, and in order. Change it where it is not what you mean; then, in the "
+        "project's folder:\n"
+        f"    rmm study check {path}\n"
+        f"    snakemake --cores 2 --workflow-profile workflow/profiles/default "
+        f"--config study={path}"
+    )
     return 0
 
 
@@ -174,19 +185,28 @@ def text(options: argparse.Namespace) -> str:
         f"replications: {options.replications}\t# data sets per scenario; more may come later\n"
         "\n# Who belongs to whom.\n"
     )
-    names = {"member": options.member, "group": options.group} if options.data else {
-        "member": "member", "group": "group"}  # fmt: skip
+    names = (
+        {"member": options.member, "group": options.group}
+        if options.data
+        else {"member": "member", "group": "group"}
+    )
     quoted = {key: json.dumps(value) for key, value in names.items()}
     if options.data:
         memberships = _EMPIRICAL.format(file=json.dumps(options.data), **quoted)
     else:
-        memberships = _SYNTHETIC.format(groups=options.groups, members=options.members,
-                                        size=options.size)  # fmt: skip
+        memberships = _SYNTHETIC.format(
+            groups=options.groups, members=options.members, size=options.size
+        )
     covariates = _FROM_TABLE if options.data else _DRAWN
     rest = _REST.format(
-        outcome=outcome, family=options.family, effect=options.effect, own=own,
-        backend=options.backend, confirmation=_confirmation(options), **names,
-    )  # fmt: skip
+        outcome=outcome,
+        family=options.family,
+        effect=options.effect,
+        own=own,
+        backend=options.backend,
+        confirmation=_confirmation(options),
+        **names,
+    )
     return _with_comments(f"{head}{memberships}\n{covariates}{rest}")
 
 

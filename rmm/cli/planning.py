@@ -45,12 +45,16 @@ it was ended. The answer is in results/NAME/search.json.
 def plan_options(parser: Any) -> None:
     """Options of `rmm study plan`."""
     parser.add_argument("--mcse", type=float, help="target; default: those of the file, or 0.01")
-    parser.add_argument("--measure", default="rejection",
-                        help="with --mcse: of what; default: %(default)s")  # fmt: skip
+    parser.add_argument(
+        "--measure", default="rejection", help="with --mcse: of what; default: %(default)s"
+    )
     parser.add_argument("--parameter", metavar="NAME", help="with --mcse; default: all estimands")
-    parser.add_argument("--rate", type=float, default=0.05,
-                        help="expected rate of rejection or non-coverage; default: %(default)s"
-                        )  # fmt: skip
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=0.05,
+        help="expected rate of rejection or non-coverage; default: %(default)s",
+    )
     parser.add_argument("--cores", type=int, default=1, help="default: %(default)s")
 
 
@@ -65,15 +69,21 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
     pilot = planning.read_pilot(study, folder)
     found = planning.needs(study, pilot, targets)
     number = planning.recommended(found, study.batch)
-    methods = [_method_facts(study, pace, number, options.cores) for pace in
-               planning.paces(study, pilot)]  # fmt: skip
+    methods = [
+        _method_facts(study, pace, number, options.cores) for pace in planning.paces(study, pilot)
+    ]
     facts = {
-        "mcse": mcse, "rate": options.rate, "cores": options.cores,
+        "mcse": mcse,
+        "rate": options.rate,
+        "cores": options.cores,
         "replications_for_rate": planning.replications_for_rate(mcse, options.rate),
-        "worst_case": planning.replications_for_rate(mcse), "scenarios": len(study.scenarios),
-        "replications": study.replications, "recommended": number,
-        "needs": [asdict(need) for need in found], "methods": methods,
-    }  # fmt: skip
+        "worst_case": planning.replications_for_rate(mcse),
+        "scenarios": len(study.scenarios),
+        "replications": study.replications,
+        "recommended": number,
+        "needs": [asdict(need) for need in found],
+        "methods": methods,
+    }
     if options.json:
         print(json.dumps(plain(facts), indent=2))
     else:
@@ -105,10 +115,14 @@ def _method_facts(study: Study, pace: Pace, number: int | None, cores: int) -> d
     each = min(wanted, cap or wanted)
     hours, uncertain = pace.hours(each * len(study.scenarios), cores)
     return {
-        "method": pace.method, "pilot_fits": pace.fits, "seconds_per_fit": pace.seconds,
-        "replications": each, "capped": each < wanted, "hours": hours,
+        "method": pace.method,
+        "pilot_fits": pace.fits,
+        "seconds_per_fit": pace.seconds,
+        "replications": each,
+        "capped": each < wanted,
+        "hours": hours,
         "uncertain": uncertain / hours if hours > 0 else math.nan,
-    }  # fmt: skip
+    }
 
 
 def _plan_lines(
@@ -120,25 +134,43 @@ def _plan_lines(
 ) -> list[str]:
     lines = []
     if not study.stopping or facts["mcse"] != 0.01:
-        lines += [f"A rate near {facts['rate']:g} within {facts['mcse']:g} (Monte Carlo error) "
-                  f"needs {facts['replications_for_rate']:,} replications, any rate at most "
-                  f"{facts['worst_case']:,}."]  # fmt: skip
+        lines += [
+            f"A rate near {facts['rate']:g} within {facts['mcse']:g} (Monte Carlo error) "
+            f"needs {facts['replications_for_rate']:,} replications, any rate at most "
+            f"{facts['worst_case']:,}."
+        ]
     if not found:
-        return [*lines, f"No fits in {folder} yet. A pilot: set `replications: 50` in "
-                f"{study.file}, run it, and ask again; its fits are kept."]  # fmt: skip
+        return [
+            *lines,
+            f"No fits in {folder} yet. A pilot: set `replications: 50` in "
+            f"{study.file}, run it, and ask again; its fits are kept.",
+        ]
     lines += ["", "Replications per scenario, of the scenario that needs most:"]
-    lines += aligned([_HEAD, *(_need_cells(target, method, found, study) for target in targets
-                               for method in target.methods)], "lrlrrrr")  # fmt: skip
+    lines += aligned(
+        [
+            _HEAD,
+            *(
+                _need_cells(target, method, found, study)
+                for target in targets
+                for method in target.methods
+            ),
+        ],
+        "lrlrrrr",
+    )
     number = facts["recommended"]
     lines += [""]
     if number is None:
         lines += ["A target has no usable fit in the pilot: nothing is recommended."]
     else:
         more = "enough" if study.replications >= number else "too few"
-        lines += [f"Recommended: {number:,} replications, the pilot's uncertainty allowed for "
-                  f"(the file says {study.replications:,}: {more})."]  # fmt: skip
-    lines += ["", f"Time for them in all {len(study.scenarios):,} scenarios on "
-              f"{facts['cores']} core(s):"]  # fmt: skip
+        lines += [
+            f"Recommended: {number:,} replications, the pilot's uncertainty allowed for "
+            f"(the file says {study.replications:,}: {more})."
+        ]
+    lines += [
+        "",
+        f"Time for them in all {len(study.scenarios):,} scenarios on {facts['cores']} core(s):",
+    ]
     return lines + _time_lines(facts["methods"])
 
 
@@ -155,8 +187,12 @@ def _need_cells(
     cap = study.method(method).replications
     needed = most.needed if most is not None else None
     name = f"{method} (fits {cap:,})" if cap and needed and needed > cap else method
-    return (f"{target.measure} of {target.parameter}", f"{target.mcse:g}", name,
-            *("-" if n is None else f"{n:,}" for n in numbers))  # fmt: skip
+    return (
+        f"{target.measure} of {target.parameter}",
+        f"{target.mcse:g}",
+        name,
+        *("-" if n is None else f"{n:,}" for n in numbers),
+    )
 
 
 def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
@@ -165,12 +201,16 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertain")]
     for one in methods:
         timed = one["pilot_fits"] > 0
-        rows.append((
-            one["method"], f"{one['replications']:,}",
-            f"{one['seconds_per_fit']:.3g}" if timed else "-", f"{one['pilot_fits']:,}",
-            words(3600 * one["hours"]) if timed else "not timed",
-            f"±{one['uncertain']:.0%}" if math.isfinite(one["uncertain"]) else "-",
-        ))  # fmt: skip
+        rows.append(
+            (
+                one["method"],
+                f"{one['replications']:,}",
+                f"{one['seconds_per_fit']:.3g}" if timed else "-",
+                f"{one['pilot_fits']:,}",
+                words(3600 * one["hours"]) if timed else "not timed",
+                f"±{one['uncertain']:.0%}" if math.isfinite(one["uncertain"]) else "-",
+            )
+        )
     known = [one for one in methods if one["pilot_fits"]]
     total = sum(one["hours"] for one in known)
     spread = math.sqrt(sum((one["hours"] * one["uncertain"]) ** 2 for one in known))
@@ -194,8 +234,10 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
         raise StudyError(f"--target lies between 0 and 1, not {target:g}.")
     path = folder / "performance.parquet"
     if not path.is_file():
-        raise StudyError(f"{path} is not there: run the study first, snakemake --cores N --config "
-                         f"study={study.file}")  # fmt: skip
+        raise StudyError(
+            f"{path} is not there: run the study first, snakemake --cores N --config "
+            f"study={study.file}"
+        )
     curves = power_curves(study, pd.read_parquet(path))
     if options.json:
         facts = {
@@ -205,10 +247,12 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
             "size": power.size,
             "curves": [_curve_facts(c, target) for c in curves],
         }
-        print(json.dumps(plain(facts), indent=2))  # fmt: skip
+        print(json.dumps(plain(facts), indent=2))
         return 0
-    print(f"Power of the test of {power.parameter} at alpha {power.alpha:g}, by {power.size}; "
-          f"{power.size} for a power of {target:g}, with 95% intervals.\n")  # fmt: skip
+    print(
+        f"Power of the test of {power.parameter} at alpha {power.alpha:g}, by {power.size}; "
+        f"{power.size} for a power of {target:g}, with 95% intervals.\n"
+    )
     print("\n".join(_power_lines(curves, target)))
     return 0
 
@@ -216,10 +260,17 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
 def _curve_facts(found: PowerCurve, target: float) -> dict[str, Any]:
     size = found.size(target)
     points = [{**asdict(p), "power": p.power, "mcse": p.mcse} for p in found.points]
-    return {"method": found.method, "setting": dict(found.setting), "points": points,
-            "size": size.value, "low": size.low, "high": size.high, "words": size.words(),
-            "p_fit": found.curve.p_fit if found.curve else None, "note": found.note()
-            }  # fmt: skip
+    return {
+        "method": found.method,
+        "setting": dict(found.setting),
+        "points": points,
+        "size": size.value,
+        "low": size.low,
+        "high": size.high,
+        "words": size.words(),
+        "p_fit": found.curve.p_fit if found.curve else None,
+        "note": found.note(),
+    }
 
 
 def _power_lines(curves: Sequence[PowerCurve], target: float) -> list[str]:
@@ -227,8 +278,15 @@ def _power_lines(curves: Sequence[PowerCurve], target: float) -> list[str]:
     rows = [("method", "setting", *(f"{n:,}" for n in sizes), "size", "note")]
     for found in curves:
         at = {point.size: _power_words(point) for point in found.points}
-        rows.append((found.method, found.label, *(at.get(n, "-") for n in sizes),
-                     found.size(target).words(), found.note()))  # fmt: skip
+        rows.append(
+            (
+                found.method,
+                found.label,
+                *(at.get(n, "-") for n in sizes),
+                found.size(target).words(),
+                found.note(),
+            )
+        )
     return aligned(rows, "  " + "r" * len(sizes))
 
 

@@ -75,8 +75,9 @@ estimates are those in results/NAME.
 
 def add_simulate(commands: Any) -> None:
     """Declare `rmm simulate`."""
-    simulate = command(commands, "simulate", "write one simulated data set of a study",
-                       _SIMULATE, run_simulate)  # fmt: skip
+    simulate = command(
+        commands, "simulate", "write one simulated data set of a study", _SIMULATE, run_simulate
+    )
     simulate.add_argument("file", metavar="FILE", help="study file")
     _add_address(simulate)
     simulate.add_argument("--out", required=True, metavar="PATH", help=".csv or .parquet")
@@ -84,40 +85,66 @@ def add_simulate(commands: Any) -> None:
 
 def add_study(commands: Any) -> None:
     """Declare `rmm study` and what stands below it."""
-    study = commands.add_parser("study", help="check, plan, follow and report a simulation study",
-                                description="Simulation studies, each described by one file.",
-                                epilog=_STUDY,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    study = commands.add_parser(
+        "study",
+        help="check, plan, follow and report a simulation study",
+        description="Simulation studies, each described by one file.",
+        epilog=_STUDY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     below = study.add_subparsers(required=True, metavar="COMMAND")
     new.add_new(below)
-    check = _study_command(below, "check", "validate a study file and count its fits", _CHECK,
-                           run_check)  # fmt: skip
+    check = _study_command(
+        below, "check", "validate a study file and count its fits", _CHECK, run_check
+    )
     check.add_argument("--against", metavar="FOLDER", help="results to compare the file with")
-    preregister = command(below, "preregister", "write the protocol before anything runs",
-                          _PREREGISTER, run_preregister)  # fmt: skip
+    preregister = command(
+        below,
+        "preregister",
+        "write the protocol before anything runs",
+        _PREREGISTER,
+        run_preregister,
+    )
     preregister.add_argument("file", metavar="FILE", help="study file")
     preregister.add_argument("--out", metavar="PATH", help="default: print it")
-    plan = _study_command(below, "plan", "replications for Monte Carlo errors, and their time",
-                          planning.PLAN, run_plan)  # fmt: skip
+    plan = _study_command(
+        below,
+        "plan",
+        "replications for Monte Carlo errors, and their time",
+        planning.PLAN,
+        run_plan,
+    )
     planning.plan_options(plan)
-    power = _study_command(below, "power", "power curves, and the size for a target power",
-                           planning.POWER, run_power)  # fmt: skip
+    power = _study_command(
+        below, "power", "power curves, and the size for a target power", planning.POWER, run_power
+    )
     power.add_argument("--target", type=float, help="default: the file's")
-    search = _study_command(below, "search", "search the size for a target power by simulation",
-                            planning.SEARCH, run_search)  # fmt: skip
+    search = _study_command(
+        below,
+        "search",
+        "search the size for a target power by simulation",
+        planning.SEARCH,
+        run_search,
+    )
     search.add_argument("--cores", type=int, default=1, help="processes; default: %(default)s")
-    status = _study_command(below, "status", "fits done, failed, missing, and the time left",
-                            _STATUS, run_status)  # fmt: skip
+    status = _study_command(
+        below, "status", "fits done, failed, missing, and the time left", _STATUS, run_status
+    )
     judge = command(below, "judge", "whether results meet the study's criteria", _JUDGE, run_judge)
     judge.add_argument("files", metavar="FILE", nargs="+", help="study files")
-    judge.add_argument("--results", default="results", metavar="FOLDER",
-                       help="where studies have their folders; default: %(default)s")  # fmt: skip
+    judge.add_argument(
+        "--results",
+        default="results",
+        metavar="FOLDER",
+        help="where studies have their folders; default: %(default)s",
+    )
     judge.add_argument("--criterion", metavar="NAME", help="only this one; default: all")
     judge.add_argument("--out", metavar="PATH", help="write what is printed to a file, too")
     report = _study_command(below, "report", "rebuild the report", _REPORT, run_report)
     report.add_argument("--out", metavar="FOLDER", help="default: report/ in the results folder")
-    replay = _study_command(below, "replay", "one replication by its address, data and draws kept",
-                            _REPLAY, run_replay)  # fmt: skip
+    replay = _study_command(
+        below, "replay", "one replication by its address, data and draws kept", _REPLAY, run_replay
+    )
     _add_address(replay)
     replay.add_argument("--method", required=True, help="name of a method")
     replay.add_argument("--out", required=True, metavar="FOLDER", help="where to keep it")
@@ -128,8 +155,12 @@ def add_study(commands: Any) -> None:
 def _study_command(commands: Any, name: str, what: str, examples: str, run: Any) -> Any:
     parser = command(commands, name, what, examples, run)
     parser.add_argument("file", metavar="FILE", help="study file")
-    parser.add_argument("--results", default="results", metavar="FOLDER",
-                        help="where studies have their folders; default: %(default)s")  # fmt: skip
+    parser.add_argument(
+        "--results",
+        default="results",
+        metavar="FOLDER",
+        help="where studies have their folders; default: %(default)s",
+    )
     return parser
 
 
@@ -183,8 +214,10 @@ def run_check(options: argparse.Namespace) -> int:
     for method, number in fits.items():
         print(f"    {method}: {number:,}")
     if study.stopping is not None:
-        print(f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
-              f"replications or every {study.stopping.step:,} after.")  # fmt: skip
+        print(
+            f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
+            f"replications or every {study.stopping.step:,} after."
+        )
     for note in notes:
         print(f"Note. {note}")
     return 0
@@ -199,8 +232,10 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
         print(json.dumps({"belongs": found.belongs, **asdict(found)}, indent=2))
         return 0 if found.belongs else 1
     verb = "belong" if found.belongs else "do NOT belong"
-    print(f"The results in {folder} {verb} to {study.file}: {found.fits:,} of {found.asked:,} fits "
-          f"that it asks for are there, in {found.batches:,} batches.")  # fmt: skip
+    print(
+        f"The results in {folder} {verb} to {study.file}: {found.fits:,} of {found.asked:,} fits "
+        f"that it asks for are there, in {found.batches:,} batches."
+    )
     for reason in found.refused:
         print(reason)
     if found.changed:
@@ -268,10 +303,14 @@ def run_status(options: argparse.Namespace) -> int:
     }
     if study.stopping is not None:
         facts["stopping"] = {
-            s.scenario: {"replications": s.replications, "maximum": s.maximum,
-                         "decided": s.decided, "words": s.words()}
+            s.scenario: {
+                "replications": s.replications,
+                "maximum": s.maximum,
+                "decided": s.decided,
+                "words": s.words(),
+            }
             for s in found["standings"]
-        }  # fmt: skip
+        }
     if options.json:
         print(json.dumps(plain(facts), indent=2))
     else:
@@ -302,15 +341,22 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         print(f"        {method}: {number:,} ({words})")
     if facts["fits_per_second"]:
         left = progress.words(facts["time_left"]) if missing else "nothing"
-        print(f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
-              f"at this rate {left} left")  # fmt: skip
-    _print_some("failed or did not converge:", [
-        f"{r['fits']:,} {r['status'].replace('_', ' ')}, {r['method']}: {r['message']} "
-        f"(first: {r['scenario']}, replication {r['replication']})" for r in facts["reasons"]
-    ])  # fmt: skip
-    _print_some("missing, as scenario, method, replications:", [
-        f"{m['scenario']}, {m['method']}, {m['first']}-{m['last']}" for m in facts["missing"]
-    ])  # fmt: skip
+        print(
+            f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
+            f"at this rate {left} left"
+        )
+    _print_some(
+        "failed or did not converge:",
+        [
+            f"{r['fits']:,} {r['status'].replace('_', ' ')}, {r['method']}: {r['message']} "
+            f"(first: {r['scenario']}, replication {r['replication']})"
+            for r in facts["reasons"]
+        ],
+    )
+    _print_some(
+        "missing, as scenario, method, replications:",
+        [f"{m['scenario']}, {m['method']}, {m['first']}-{m['last']}" for m in facts["missing"]],
+    )
     for scenario, standing in facts.get("stopping", {}).items():
         print(f"    {scenario}: {standing['words']}")
 
@@ -403,13 +449,17 @@ def run_replay(options: argparse.Namespace) -> int:
     method = study.method(options.method)
     planned = [study.replications_of(s, method) for s in study.scenarios if s.id == scenario]
     if planned and options.replication > planned[0]:
-        print(f"The study plans {planned[0]:,} replications of {method.name} in {scenario}: "
-              f"{options.replication:,} is made all the same.", file=sys.stderr)  # fmt: skip
+        print(
+            f"The study plans {planned[0]:,} replications of {method.name} in {scenario}: "
+            f"{options.replication:,} is made all the same.",
+            file=sys.stderr,
+        )
     outcome, stored = keep_replay(
         study, scenario, options.replication, options.method, out, _folder(study, options)
     )
-    print(f"{outcome.status}, {outcome.seconds:.2f} s{': ' * bool(outcome.message)}"
-          f"{outcome.message}")  # fmt: skip
+    print(
+        f"{outcome.status}, {outcome.seconds:.2f} s{': ' * bool(outcome.message)}{outcome.message}"
+    )
     for row in outcome.estimates:
         print(f"    {row['parameter']}: {_estimate(row)}")
     print(f"Estimates of the study: {stored}")

@@ -59,15 +59,29 @@ def coalitions() -> pd.DataFrame:
 def _roster() -> pd.DataFrame:
     """Who governs with whom, and their covariates. Seats are shares of a coalition's seats."""
     membership: dict[str, Any] = {
-        "kind": "synthetic", "groups": 628, "members": 312, "units": 29, "activity": 1, **_IDS,
-        "size": {"distribution": "table", "values": list(_SIZES),
-                 "probabilities": list(_SIZES.values())},
-    }  # fmt: skip
+        "kind": "synthetic",
+        "groups": 628,
+        "members": 312,
+        "units": 29,
+        "activity": 1,
+        **_IDS,
+        "size": {
+            "distribution": "table",
+            "values": list(_SIZES),
+            "probabilities": list(_SIZES.values()),
+        },
+    }
     drawn = simulate(
         "y ~ 1 + majority + mm(id(party, government), vars(finance, strength), fn(w ~ 1/n))"
         " + hm(id = country)",
-        {"b_l2[Intercept]": 0, "b_l2[majority]": 0, "b_l1[finance]": 0, "b_l1[strength]": 0,
-         "sigma_l2": 1, "sigma_l3": 1},
+        {
+            "b_l2[Intercept]": 0,
+            "b_l2[majority]": 0,
+            "b_l1[finance]": 0,
+            "b_l1[strength]": 0,
+            "sigma_l2": 1,
+            "sigma_l3": 1,
+        },
         membership=membership,
         covariates={
             "size": {"level": "member"},
@@ -76,7 +90,7 @@ def _roster() -> pd.DataFrame:
             "majority": {"level": "group", "distribution": "binary", "probability": 0.8},
         },
         seed=_SEED,
-    ).data  # fmt: skip
+    ).data
     table = drawn[["country", "government", "party", "finance", "majority"]].copy()
     votes = np.exp(drawn["strength"])
     coalition = votes.groupby(drawn["government"])

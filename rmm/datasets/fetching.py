@@ -62,8 +62,13 @@ def fetch(address: str, path: Path) -> None:
     level = logger.level
     logger.setLevel(logging.WARNING)  # it tells of every file without a checksum
     try:
-        pooch.retrieve(address, known_hash=None, fname=path.name, path=path.parent,
-                       downloader=pooch.HTTPDownloader(timeout=30))  # fmt: skip
+        pooch.retrieve(
+            address,
+            known_hash=None,
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(timeout=30),
+        )
     except (OSError, ValueError) as problem:  # what requests raises is an OSError
         raise DataError(
             f"The data set cannot be fetched from\n  {address}\n({_reason(problem)}). "

@@ -131,9 +131,20 @@ def prepare(
     _check_scale(resolved)
     used = frame[list(columns_of(written))]
     return Model(
-        formula, spec, grouped, design, recipe, choice, resolved, transform, used, missing,
-        dropped, None if na is None else tuple(na), wide,
-    )  # fmt: skip
+        formula,
+        spec,
+        grouped,
+        design,
+        recipe,
+        choice,
+        resolved,
+        transform,
+        used,
+        missing,
+        dropped,
+        None if na is None else tuple(na),
+        wide,
+    )
 
 
 def _check_scale(priors: Resolved) -> None:

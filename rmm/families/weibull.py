@@ -99,11 +99,13 @@ def _refuse_delayed_entry(label: str, start: Array, stop: Array, event: Array) -
     raise DataError(
         f"`{label}` gives three columns, of which the second is not an event of 0 and 1: they look "
         f"like the start, the end and the event of each spell. {_NO_ENTRY} "
-        + ("All starts are 0 here, so that nothing enters late: leave the start out."
-           if at_zero else
-           "Use a program that has it (in R: coxph, flexsurv), since leaving out the start, or "
-           "using stop - start, is another model.")
-    )  # fmt: skip
+        + (
+            "All starts are 0 here, so that nothing enters late: leave the start out."
+            if at_zero
+            else "Use a program that has it (in R: coxph, flexsurv), since leaving out the start, "
+            "or using stop - start, is another model."
+        )
+    )
 
 
 def _read_upper(label: str, time: Array, upper: Array) -> Array:

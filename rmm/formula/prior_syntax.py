@@ -138,8 +138,9 @@ def _written(value: Any) -> str:
     try:
         return str(value)
     except ValueError:  # Python does not write out integers of thousands of digits
-        raise PriorError(f"A number with thousands of digits is no part of a prior. {_FORMS}"
-                         ) from None  # fmt: skip
+        raise PriorError(
+            f"A number with thousands of digits is no part of a prior. {_FORMS}"
+        ) from None
 
 
 def _set_name(name: str) -> str:

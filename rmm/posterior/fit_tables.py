@@ -89,9 +89,12 @@ class FitTables(AfterFit):
     def _diagnostics(self) -> Diagnostics:
         diverging = self.run.sample_stats.get("diverging", np.zeros(1))
         return diagnose(
-            self._everything, self.settings.chains, self.settings.draws, int(np.sum(diverging)),
+            self._everything,
+            self.settings.chains,
+            self.settings.draws,
+            int(np.sum(diverging)),
             self._weighing,
-        )  # fmt: skip
+        )
 
     def summary(self) -> pd.DataFrame:
         """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
@@ -130,16 +133,22 @@ class FitTables(AfterFit):
         parameters whose contraction is one of interquartile ranges.
         """
         dropped = self.model.dropped
-        return {**vars(self._diagnostics), "seconds": self.run.seconds,
-                "always_together": self._together_sets,
-                "advice": list(self._advice.values()),
-                "contraction_of_quartiles": by_quartiles(self._contraction),
-                "dropped": None if dropped is None else vars(dropped)}  # fmt: skip
+        return {
+            **vars(self._diagnostics),
+            "seconds": self.run.seconds,
+            "always_together": self._together_sets,
+            "advice": list(self._advice.values()),
+            "contraction_of_quartiles": by_quartiles(self._contraction),
+            "dropped": None if dropped is None else vars(dropped),
+        }
 
     @cached_property
     def _together_sets(self) -> dict[str, list[list[Any]]]:
-        return {part.u: self._together(i) for i, part in enumerate(self.model.spec.members)
-                if part.random}  # fmt: skip
+        return {
+            part.u: self._together(i)
+            for i, part in enumerate(self.model.spec.members)
+            if part.random
+        }
 
     def _together(self, index: int) -> list[list[Any]]:
         units = self.model.grouped.members[index]
@@ -290,9 +299,15 @@ class FitTables(AfterFit):
     @cached_property
     def _evidence(self) -> Evidence:
         weighed = self._weighing
-        return Evidence(self.model, self.backend, self.settings, self._everything,
-                        self._diagnostics, self._together_sets,
-                        0 if weighed is None else weighed.points)  # fmt: skip
+        return Evidence(
+            self.model,
+            self.backend,
+            self.settings,
+            self._everything,
+            self._diagnostics,
+            self._together_sets,
+            0 if weighed is None else weighed.points,
+        )
 
     @cached_property
     def _advice(self) -> dict[str, str]:

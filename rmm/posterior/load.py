@@ -97,16 +97,24 @@ def _read(path: Path) -> Fit:
     family = find_family(about["family"], about.get("family_options"))
     with warnings.catch_warnings():  # the fit has given them
         warnings.simplefilter("ignore", SpecificationWarning)
-        model = prepare(about["formula"], table, family, priors=about["priors"],
-                        transform=about["transform"],
-                        missing=about.get("missing", "error"))  # fmt: skip
+        model = prepare(
+            about["formula"],
+            table,
+            family,
+            priors=about["priors"],
+            transform=about["transform"],
+            missing=about.get("missing", "error"),
+        )
     na = about.get("na")
     model = replace(model, na=None if na is None else tuple(na))
     sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
     if "diverging" in sample_stats:
         sample_stats["diverging"] = sample_stats["diverging"].astype(bool)
-    draws = {str(k).removeprefix("draws_"): v.to_numpy()
-             for k, v in stored.data_vars.items() if str(k).startswith("draws_")}  # fmt: skip
+    draws = {
+        str(k).removeprefix("draws_"): v.to_numpy()
+        for k, v in stored.data_vars.items()
+        if str(k).startswith("draws_")
+    }
     prepared = find_backend(about["backend"]).prepare(model)
     settings = {**about["settings"], "monitor": tuple(about["settings"]["monitor"])}
     fit = Fit(

@@ -266,6 +266,9 @@ class AfterFit:
 
         chains = next(iter(self.run.draws.values())).shape[0]
         shaped = values.reshape(chains, -1, values.shape[1])
-        coords = {"chain": np.arange(chains), "draw": np.arange(shaped.shape[1]),
-                  dim: text_labels(labels)}  # fmt: skip
+        coords = {
+            "chain": np.arange(chains),
+            "draw": np.arange(shaped.shape[1]),
+            dim: text_labels(labels),
+        }
         return xarray.DataArray(shaped, dims=("chain", "draw", dim), coords=coords)

@@ -132,8 +132,12 @@ class PriorPredictive:
     def __str__(self) -> str:
         family, share = self.model.spec.family.name, self.implausible
         table = self.summary().to_string(float_format=lambda v: f"{v:.4g}")
-        lines = [f"{self.model.formula}", f"{family}, priors alone: {len(self.linear)} draws, "
-                 f"{len(self.groups)} groups", "", table]  # fmt: skip
+        lines = [
+            f"{self.model.formula}",
+            f"{family}, priors alone: {len(self.linear)} draws, {len(self.groups)} groups",
+            "",
+            table,
+        ]
         if share is not None:
             what = (
                 f"Probabilities outside {EXTREME[0]:g} to {EXTREME[1]:g}"
@@ -228,8 +232,9 @@ def draw_prior_predictive(model: Model, draws: int, seed: int) -> PriorPredictiv
     with np.errstate(all="ignore"):  # of vague priors: infinite durations and hazards
         for kind in kinds:
             groups, found[kind] = _predicted(model, run, kind, seed)
-    return PriorPredictive(model, seed, parameters, groups, found["linear"], found["mean"],
-                           found.get("outcome"))  # fmt: skip
+    return PriorPredictive(
+        model, seed, parameters, groups, found["linear"], found["mean"], found.get("outcome")
+    )
 
 
 def _predicted(model: Model, run: Run, kind: str, seed: int) -> tuple[Array, Array]:

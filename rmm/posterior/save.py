@@ -41,14 +41,16 @@ def save(fit: FitTables, path: Path) -> Path:
     check_folder(path)
     buffer = io.BytesIO()
     _parquet_types(fit.model.used).to_parquet(buffer)
-    program_arrays = {f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v)
-                      for k, v in fit.run.draws.items()}  # fmt: skip
+    program_arrays = {
+        f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v) for k, v in fit.run.draws.items()
+    }
     about = xarray.Dataset(
         {"table": ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8)), **program_arrays},
         attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
     )
-    tree = xarray.DataTree.from_dict({**{k: v.to_dataset() for k, v in fit.draws.children.items()},
-                                      "rmm": about})  # fmt: skip
+    tree = xarray.DataTree.from_dict(
+        {**{k: v.to_dataset() for k, v in fit.draws.children.items()}, "rmm": about}
+    )
     for group in ("sample_stats", "posterior"):
         for name, values in tree[group].to_dataset().data_vars.items():
             if values.dtype == bool:

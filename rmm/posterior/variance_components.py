@@ -69,8 +69,12 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     total = np.sum(list(parts.values()), axis=0)
     variance = spread(np.column_stack(list(parts.values())))
     share = spread(np.column_stack([v / total for v in parts.values()]))
-    table = pd.DataFrame({**{("variance", k): v for k, v in variance.items()},
-                          **{("share", k): v for k, v in share.items()}})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            **{("variance", k): v for k, v in variance.items()},
+            **{("share", k): v for k, v in share.items()},
+        }
+    )
     return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
 
 

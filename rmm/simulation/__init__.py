@@ -125,8 +125,15 @@ def simulate(
     RecipeError
         A `DataError` that names the key which is wrong.
     """
-    truth = {"formula": formula, "family": family, "parameters": parameters, "effects": effects,
-             "trials": trials, "censoring": censoring, "baseline": baseline}  # fmt: skip
+    truth = {
+        "formula": formula,
+        "family": family,
+        "parameters": parameters,
+        "effects": effects,
+        "trials": trials,
+        "censoring": censoring,
+        "baseline": baseline,
+    }
     truth = {key: value for key, value in truth.items() if value is not None}
     covariates = {} if covariates is None else covariates
     content = plain({"membership": membership, "covariates": covariates, "truth": truth})

@@ -56,8 +56,10 @@ class SimulatedData:
         sizes = [f"{self.overlap[k]:g} {k}" for k in ("groups", "members") if k in self.overlap]
         sizes.append(f"{len(self.data)} memberships")
         truth = pd.DataFrame({"truth": self.truth}, dtype=float)
-        tables = [t.to_html(float_format=lambda v: f"{v:.3f}", border=0, escape=True)
-                  for t in (truth, self.data.head(_ROWS_SHOWN))]  # fmt: skip
+        tables = [
+            t.to_html(float_format=lambda v: f"{v:.3f}", border=0, escape=True)
+            for t in (truth, self.data.head(_ROWS_SHOWN))
+        ]
         return f"<p>{', '.join(sizes)}</p>{''.join(tables)}"
 
 

@@ -78,9 +78,12 @@ def level3(formula: Formula, levels: Mapping[str, str]) -> dict[str, int]:
         if term.label not in explicit
         and all(levels.get(c) == "nesting" for c in term_columns(term))
         # What `within =` names besides covariates outside mm() is the nesting unit.
-        and all(levels.get(c, "nesting") == "nesting" for a in term.atoms
-                for c in leaf_columns(a.expression))
-    }  # fmt: skip
+        and all(
+            levels.get(c, "nesting") == "nesting"
+            for a in term.atoms
+            for c in leaf_columns(a.expression)
+        )
+    }
 
 
 def term_columns(term: Term) -> tuple[str, ...]:

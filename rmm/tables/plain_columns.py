@@ -17,9 +17,15 @@ _EXACT = 2.0**53  # from here on floats skip whole numbers
 _ID_TYPES = "text, bytes, whole numbers, numbers, true and false, dates, periods or intervals"
 #: Types of which one alone may be in an id column that pandas holds as Python objects.
 _KINDS: tuple[tuple[type, ...], ...] = (
-    (str,), (bytes,), (bool, np.bool_), (numbers.Real, Decimal), (datetime.date,),
-    (datetime.timedelta,), (pd.Period,), (pd.Interval,),
-)  # fmt: skip
+    (str,),
+    (bytes,),
+    (bool, np.bool_),
+    (numbers.Real, Decimal),
+    (datetime.date,),
+    (datetime.timedelta,),
+    (pd.Period,),
+    (pd.Interval,),
+)
 
 
 def simplify_columns(
@@ -86,8 +92,12 @@ def _from_arrow(column: pd.Series) -> pd.Series:
     import pyarrow
 
     values = pyarrow.array(column).to_pandas(integer_object_nulls=True)
-    return _with(column, np.asarray(values, dtype=values.dtype) if isinstance(
-        values.dtype, np.dtype) else values.array)  # fmt: skip
+    return _with(
+        column,
+        np.asarray(values, dtype=values.dtype)
+        if isinstance(values.dtype, np.dtype)
+        else values.array,
+    )
 
 
 def _with_text_categories(column: pd.Series) -> pd.Series:

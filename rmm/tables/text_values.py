@@ -25,7 +25,7 @@ _DATES = (
     re.compile(r"[A-Za-z]{3,9}\.? \d{1,2},? \d{4}"),  # Feb 29, 2020
     re.compile(r"\d{4}[- ]?[QqWw]\d{1,2}"),  # 2020Q1, 2020-W09
     re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"),  # 14:30
-)  # fmt: skip
+)
 _MONTHS = re.compile(r"jan|feb|mar|apr|ma[yi]|jun|jul|aug|sep|o[ck]t|nov|de[cz]", re.IGNORECASE)
 
 

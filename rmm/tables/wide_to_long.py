@@ -193,8 +193,11 @@ def _stack(
     name: str, frame: pd.DataFrame, columns: Sequence[str], rows: Any, slot: Any
 ) -> pd.Series:
     """The values of one column per slot, one below the other, in one type."""
-    texts = {c: pd.api.types.is_string_dtype(frame[c].dropna()) for c in columns
-             if frame[c].notna().any()}  # fmt: skip
+    texts = {
+        c: pd.api.types.is_string_dtype(frame[c].dropna())
+        for c in columns
+        if frame[c].notna().any()
+    }
     if len(set(texts.values())) > 1:
         one = next(c for c, text in texts.items() if text)
         other = next(c for c, text in texts.items() if not text)

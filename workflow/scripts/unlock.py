@@ -53,8 +53,12 @@ def jobs_in_slurm() -> list[str]:
     """Own jobs that Slurm has for this folder, waiting or running; none where it does not say."""
     if shutil.which("squeue") is None:
         return []
-    asked = subprocess.run(["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"],
-                           capture_output=True, text=True, check=False)  # fmt: skip
+    asked = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = []
     for line in asked.stdout.splitlines():
         job, state, what, folder = line.split("|", 3)
@@ -72,16 +76,23 @@ def main() -> int:
     if at_work or elsewhere:
         print("This folder is locked, and these may be at work in it:", file=sys.stderr)
         print(*(f"    {line}" for line in at_work + elsewhere), sep="\n", file=sys.stderr)
-        print("Wait for them or end them (Slurm's with scancel). If a run on another host is known "
-              "to be dead, delete its note and start again.", file=sys.stderr)  # fmt: skip
+        print(
+            "Wait for them or end them (Slurm's with scancel). If a run on another host is known "
+            "to be dead, delete its note and start again.",
+            file=sys.stderr,
+        )
         return 1
     if not any(OWNERS.glob("*.json")):
-        print("This folder is locked by a run that left no note of its host. If no Snakemake "
-              "works in it: snakemake --unlock", file=sys.stderr)  # fmt: skip
+        print(
+            "This folder is locked by a run that left no note of its host. If no Snakemake "
+            "works in it: snakemake --unlock",
+            file=sys.stderr,
+        )
         return 1
     print("A run was killed here and left a lock; no process of it is alive. Unlocking.")
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--cores", "1",
-                           *sys.argv[1:]], check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--unlock", "--cores", "1", *sys.argv[1:]], check=False
+    )
     if done.returncode == 0:
         for path in OWNERS.glob("*.json"):
             path.unlink()

@@ -82,8 +82,10 @@ def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ..
     places = ["k"] if count == 1 else [str(k) for k in range(1, count + 1)]
     lines = []
     for family, place in zip(families, places, strict=True):
-        units = {h: _IN_UNITS.get(h, "{0}").format(f"prior_{name}_{h}[{place}]", f"{unit}[{place}]")
-                 for h in PRIOR_FAMILIES[family].hyper}  # fmt: skip
+        units = {
+            h: _IN_UNITS.get(h, "{0}").format(f"prior_{name}_{h}[{place}]", f"{unit}[{place}]")
+            for h in PRIOR_FAMILIES[family].hyper
+        }
         lines.append(f"{standard}[{place}] ~ {DENSITIES[family].format(**units)}")
     size = _size(spec, parameter)
     reported = f"for (k in 1:{size}) {{ {name}[k] <- {unit}[k] * {standard}[k] }}"

@@ -87,8 +87,10 @@ class Worker:
         if code == -signal.SIGKILL:
             lines.append(f"That is what happens when memory runs out. {LESS_MEMORY}")
         else:
-            lines.append("The next fit starts a fresh one. If it happens again with the same model "
-                         "and data, try backend='stan'.")  # fmt: skip
+            lines.append(
+                "The next fit starts a fresh one. If it happens again with the same model "
+                "and data, try backend='stan'."
+            )
         return BackendError("\n".join(lines))
 
     def kill(self) -> None:

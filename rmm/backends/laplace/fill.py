@@ -54,8 +54,14 @@ def _order(whole: Any) -> Array:
         part = whole[some][:, some].tocsc()
         part.data[:] = 1e-6
         part.setdiag(1.0)
-        found = spilu(part, drop_tol=1.0, fill_factor=1.0, permc_spec="MMD_AT_PLUS_A",
-                      diag_pivot_thresh=0.0, options={"SymmetricMode": True})  # fmt: skip
+        found = spilu(
+            part,
+            drop_tol=1.0,
+            fill_factor=1.0,
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
         place[some] = found.perm_c
     place[full] = len(some) + np.arange(int(full.sum()))
     return place

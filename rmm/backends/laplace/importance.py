@@ -114,8 +114,9 @@ def find_mode(density: LogDensity, starts: Array, folded: Array) -> Mode:
     if not np.isfinite(heights).any():
         raise BackendError("The posterior is not finite at any initial value: give some, inits=.")
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
-    found = optimize.minimize(value_and_slope, best, jac=True, method="BFGS",
-                              options={"gtol": 1e-2, "maxiter": 200})  # fmt: skip
+    found = optimize.minimize(
+        value_and_slope, best, jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 200}
+    )
     centre = np.where(folded, np.abs(found.x), found.x)
     covariance = _covariance(log_density, centre)
     return Mode(centre, covariance, count, float(log_density(centre[None])[0]))
@@ -170,8 +171,12 @@ def _covariance(log_density: LogDensity, at: Array) -> Array:
     eye = h * np.eye(d)
     points = [at]
     for i, j in pairs:
-        points += [at + eye[i] + eye[j], at + eye[i] - eye[j],
-                   at - eye[i] + eye[j], at - eye[i] - eye[j]]  # fmt: skip
+        points += [
+            at + eye[i] + eye[j],
+            at + eye[i] - eye[j],
+            at - eye[i] + eye[j],
+            at - eye[i] - eye[j],
+        ]
     found = log_density(np.array(points))
     hessian = np.zeros((d, d))
     for k, (i, j) in enumerate(pairs):

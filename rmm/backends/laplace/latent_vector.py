@@ -39,9 +39,11 @@ class Collected:
         count, first = int(np.prod(dims, dtype=int)), self.size
         self.latent[name] = (slice(first, first + count), dims)
         for store, value in (
-            (self.location, location), (self.scale, scale), (self.scale_of, scale_of),
+            (self.location, location),
+            (self.scale, scale),
+            (self.scale_of, scale_of),
             (self.location_of, location_of),
-        ):  # fmt: skip
+        ):
             store.append(np.broadcast_to(value, (count,)))
         self.size += count
         return first
@@ -50,9 +52,11 @@ class Collected:
         """Entries of A."""
         shape = np.broadcast_shapes(np.shape(rows), np.shape(columns), np.shape(values))
         for store, value in (
-            (self.rows, rows), (self.columns, columns), (self.values, values),
+            (self.rows, rows),
+            (self.columns, columns),
+            (self.values, values),
             (self.sources, sources),
-        ):  # fmt: skip
+        ):
             store.append(np.broadcast_to(value, shape).ravel())
 
     def enter_matrix(self, first: int, X: Array) -> None:

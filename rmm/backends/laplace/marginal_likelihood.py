@@ -324,9 +324,11 @@ class Integrand:
             here = curvature.value - 0.5 * np.sum(z[active] ** 2, axis=1)
             less = self._less(part, curvature)
             good = factors.refactor(
-                active, self._precision(part, curvature.weight), less,
+                active,
+                self._precision(part, curvature.weight),
+                less,
                 definite=less is None and bool((curvature.weight >= 0).all()),
-            )  # fmt: skip
+            )
             good &= np.isfinite(here)
             step = np.zeros_like(slope)
             for i in np.flatnonzero(good):

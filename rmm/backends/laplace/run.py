@@ -68,8 +68,9 @@ def run(
     if progress is not None:
         progress(total, total)
     return Run(
-        draws={n: v.reshape(*shape, *v.shape[1:]) for n, v in draws.items()
-               if n in settings.monitor},
+        draws={
+            n: v.reshape(*shape, *v.shape[1:]) for n, v in draws.items() if n in settings.monitor
+        },
         sample_stats={},
         seconds=time.perf_counter() - began,
         engine={
@@ -82,7 +83,7 @@ def run(
             "integrals": sample.evaluations,
             "messages": [],
         },
-    )  # fmt: skip
+    )
 
 
 #: What linear algebra and its libraries raise where a posterior is beyond what numbers hold.

@@ -254,8 +254,16 @@ class Sampler:
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
         variance = np.concatenate(ratios).var(axis=1, ddof=1)
-        return Sample(theta, np.concatenate(latents), weights, variance, k, ess, self.evaluations,
-                      self._unevenness(theta, weights.sum(axis=1), variance))  # fmt: skip
+        return Sample(
+            theta,
+            np.concatenate(latents),
+            weights,
+            variance,
+            k,
+            ess,
+            self.evaluations,
+            self._unevenness(theta, weights.sum(axis=1), variance),
+        )
 
     def _pilot(self, proposal: Proposal) -> Array:
         """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
@@ -339,9 +347,16 @@ class Sampler:
         shape = ratio.shape
         variance = ratio.var(axis=1, ddof=1)
         weights = weights.reshape(shape)
-        return Sample(theta, latent, weights, variance, k, float(1 / np.sum(weights**2)),
-                      self.evaluations,
-                      self._unevenness(theta, weights.sum(axis=1), variance))  # fmt: skip
+        return Sample(
+            theta,
+            latent,
+            weights,
+            variance,
+            k,
+            float(1 / np.sum(weights**2)),
+            self.evaluations,
+            self._unevenness(theta, weights.sum(axis=1), variance),
+        )
 
     def resampled(self, sample: Sample, count: int) -> tuple[Array, Array]:
         """(count, d) hyperparameters and (count, P) latent vectors of equal weights."""

@@ -119,14 +119,20 @@ def _read_options(given: Mapping[str, Any]) -> Options:
         raise BackendError(f"Stan has no option {unknown[0]!r}. Options: {', '.join(OPTIONS)}.")
     options = Options(**given)
     rules = [
-        ("adapt_delta", _is_number(options.adapt_delta) and 0 < options.adapt_delta < 1,
-         "a number above 0 and below 1 (0.8 is usual, 0.95 to 0.99 against divergences)"),
-        ("max_treedepth", isinstance(options.max_treedepth, int | np.integer)
-         and 1 <= options.max_treedepth <= 25, "a whole number from 1 to 25 (10 is usual)"),
+        (
+            "adapt_delta",
+            _is_number(options.adapt_delta) and 0 < options.adapt_delta < 1,
+            "a number above 0 and below 1 (0.8 is usual, 0.95 to 0.99 against divergences)",
+        ),
+        (
+            "max_treedepth",
+            isinstance(options.max_treedepth, int | np.integer)
+            and 1 <= options.max_treedepth <= 25,
+            "a whole number from 1 to 25 (10 is usual)",
+        ),
         ("metric", options.metric in _METRICS, "'diag' or 'dense'"),
-        ("step_size", _is_number(options.step_size) and options.step_size > 0,
-         "a number above 0"),
-    ]  # fmt: skip
+        ("step_size", _is_number(options.step_size) and options.step_size > 0, "a number above 0"),
+    ]
     for name, right, allowed in rules:
         if not right:
             raise BackendError(f"{name}={getattr(options, name)!r} for Stan: must be {allowed}.")
@@ -266,9 +272,10 @@ def _read_chain(path: Path, index: int, settings: Settings, said: Sequence[str])
     names = lines[start].split(",")
     monitored = set(settings.monitor)
     wanted = [
-        i for i, name in enumerate(names)
+        i
+        for i, name in enumerate(names)
         if name in _STATISTICS or not monitored or name.partition(".")[0] in monitored
-    ]  # fmt: skip
+    ]
     values = np.loadtxt(rows, delimiter=",", ndmin=2, usecols=wanted)
     seconds = re.findall(r"([\d.]+) seconds \((Warm-up|Sampling)\)", "\n".join(lines[-8:]))
     return Table(tuple(names[i] for i in wanted), values, {k: float(v) for v, k in seconds})

@@ -134,11 +134,14 @@ def _smallest(cone: Cone) -> Array:
     none = sparse.csr_array((still.shape[0], cone.extra))
     found = optimize.linprog(
         np.r_[np.ones(2 * columns), np.zeros(cone.extra)],
-        A_ub=-sparse.hstack([slopes, -slopes, rest]).tocsr(), b_ub=np.zeros(rising.shape[0]),
-        A_eq=sparse.hstack([still, -still, none]).tocsr(), b_eq=np.r_[np.zeros(len(cone.still)), 1],
+        A_ub=-sparse.hstack([slopes, -slopes, rest]).tocsr(),
+        b_ub=np.zeros(rising.shape[0]),
+        A_eq=sparse.hstack([still, -still, none]).tocsr(),
+        b_eq=np.r_[np.zeros(len(cone.still)), 1],
         bounds=[(0, None)] * (2 * columns) + [(None, None)] * cone.extra,
-        method="highs", options={"time_limit": _SECONDS},
-    )  # fmt: skip
+        method="highs",
+        options={"time_limit": _SECONDS},
+    )
     if not found.success:
         return np.zeros(columns)
     return np.asarray(found.x[:columns] - found.x[columns : 2 * columns])
@@ -175,11 +178,13 @@ def _cox(values: Array, outcome: Outcome) -> Cone:
     steps, groups, columns = int(outcome["K_time"]), len(x), values.shape[1]
     own = sparse.csr_array((np.ones(groups), (np.arange(groups), at)), shape=(groups, steps))
     chain = sparse.diags_array([1.0, -1.0], offsets=[0, 1], shape=(steps - 1, steps))
-    rising = sparse.vstack([
-        sparse.hstack([sparse.csr_array(-x), own]),
-        sparse.hstack([sparse.csr_array(x[event]), -own[event]]),
-        sparse.hstack([sparse.csr_array((steps - 1, columns)), chain]),
-    ]).tocsr()  # fmt: skip
+    rising = sparse.vstack(
+        [
+            sparse.hstack([sparse.csr_array(-x), own]),
+            sparse.hstack([sparse.csr_array(x[event]), -own[event]]),
+            sparse.hstack([sparse.csr_array((steps - 1, columns)), chain]),
+        ]
+    ).tocsr()
     # How far events are above those at risk with them, in sum.
     at_risk = np.cumsum(np.bincount(at, minlength=steps)[::-1])[::-1]
     events = np.cumsum(np.bincount(at[event], minlength=steps))

@@ -99,9 +99,16 @@ def components(spec: ModelSpec, design: Design, weights: Iterable[Array]) -> lis
         if nest.random:
             count = np.bincount(nesting.unit, minlength=nesting.n_units)
             out.append(
-                Component(nest.sigma, _whose(nest), np.arange(design.J), nesting.unit,
-                          np.ones(design.J), nesting.n_units, bool(count.max() == 1))
-            )  # fmt: skip
+                Component(
+                    nest.sigma,
+                    _whose(nest),
+                    np.arange(design.J),
+                    nesting.unit,
+                    np.ones(design.J),
+                    nesting.n_units,
+                    bool(count.max() == 1),
+                )
+            )
     return out
 
 
@@ -116,8 +123,9 @@ def _member_components(
 ) -> list[Component]:
     count = np.bincount(member.member, minlength=member.n_members)
     alone = bool(count.max(initial=0) == 1)
-    base = Component(part.sigma, _whose(part), member.group, member.member, weight,
-                     member.n_members, alone)  # fmt: skip
+    base = Component(
+        part.sigma, _whose(part), member.group, member.member, weight, member.n_members, alone
+    )
     out = []
     if part.random:
         out.append(base if member.walk is None else _walk_component(base, member))
@@ -173,8 +181,11 @@ def find_unidentified(
     gram = _gram(found, basis, strata, residual, design.J)
     trace = np.array([*(np.sum(c.value**2) for c in found), *([design.J] if residual else [])])
     absorbed = np.diag(gram) <= (_ZERO * trace) ** 2
-    out = [Unidentified((c.name,), absorbing=_absorbing(c, fixed, strata))
-           for c, gone in zip(found, absorbed, strict=False) if gone]  # fmt: skip
+    out = [
+        Unidentified((c.name,), absorbing=_absorbing(c, fixed, strata))
+        for c, gone in zip(found, absorbed, strict=False)
+        if gone
+    ]
     left = np.flatnonzero(~absorbed)
     per_group = trace[left] / design.J
     scaled = gram[np.ix_(left, left)] / np.outer(per_group, per_group)
@@ -300,8 +311,10 @@ def _in_sum(names: list[str], gram: Array, per_group: Array) -> list[Unidentifie
         inside = [k for k in range(len(names)) if cluster[k] == c]
         if len(inside) > 1:
             last = inside[-1]
-            factors = tuple(float(gram[k, last] / gram[last, last] * per_group[k] / per_group[last])
-                            for k in inside)  # fmt: skip
+            factors = tuple(
+                float(gram[k, last] / gram[last, last] * per_group[k] / per_group[last])
+                for k in inside
+            )
             out.append(Unidentified(tuple(names[k] for k in inside), factors))
     rest = sorted(set(cluster))
     if len(rest) > 2 and _least(gram, rest) <= limit:

@@ -50,8 +50,11 @@ def column_kinds(formula: Formula, frame: pd.DataFrame) -> dict[str, ColumnKind]
     frame : pandas.DataFrame
     """
     predictors = _term_columns(formula)
-    return {name: _kind(frame[name], name in predictors) for name in columns_of(formula)
-            if name in frame.columns}  # fmt: skip
+    return {
+        name: _kind(frame[name], name in predictors)
+        for name in columns_of(formula)
+        if name in frame.columns
+    }
 
 
 def _kind(column: pd.Series, predictor: bool) -> ColumnKind:

@@ -81,8 +81,10 @@ class AtomCoding:
 
     def moved(self, values: Array) -> Array:
         """Columns of numbers less their shifts, over their divisors."""
-        moved = [v if move is None else (v - move[0]) / move[1]
-                 for v, move in zip(values.T, self.moves, strict=True)]  # fmt: skip
+        moved = [
+            v if move is None else (v - move[0]) / move[1]
+            for v, move in zip(values.T, self.moves, strict=True)
+        ]
         return np.column_stack(moved)
 
 
@@ -335,9 +337,9 @@ def _code_atom(
         return coding, _dummies(code, len(levels))
     values = _numbers(atom, frame, start)
     several = isinstance(atom.basis, Polynomial)
-    labels = tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1])) if several else (
-        atom.label,
-    )  # fmt: skip
+    labels = (
+        tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1])) if several else (atom.label,)
+    )
     moves = tuple(_move(column[rows], transform) for column in values.T)
     coding = AtomCoding(atom, labels, category=False, moves=moves)
     return coding, coding.moved(values)

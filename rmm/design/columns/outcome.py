@@ -16,9 +16,17 @@ from rmm.tables.read import Array, describe_column, numeric
 
 #: Words that mean 1, each with the one that means 0.
 _WORDS = {
-    "yes": "no", "y": "n", "true": "false", "t": "f", "success": "failure", "event": "censored",
-    "dead": "alive", "died": "survived", "pass": "fail", "positive": "negative",
-}  # fmt: skip
+    "yes": "no",
+    "y": "n",
+    "true": "false",
+    "t": "f",
+    "success": "failure",
+    "event": "censored",
+    "dead": "alive",
+    "died": "survived",
+    "pass": "fail",
+    "positive": "negative",
+}
 _SHOWN = 5
 
 
@@ -51,10 +59,14 @@ def outcome_parts(outcome: Outcome, family: Family, frame: pd.DataFrame) -> tupl
         Which label was read as 1.
     """
     return tuple(
-        _part(atom, frame, any_two=family.binary and outcome.kind == "plain",
-              words=outcome.kind == "surv" and place == 1)
+        _part(
+            atom,
+            frame,
+            any_two=family.binary and outcome.kind == "plain",
+            words=outcome.kind == "surv" and place == 1,
+        )
         for place, atom in enumerate(outcome.parts)
-    )  # fmt: skip
+    )
 
 
 def _part(atom: Atom, frame: pd.DataFrame, *, any_two: bool, words: bool) -> Array:

@@ -169,9 +169,12 @@ def encode_predictors(
     for part, kind in zip(spec.members, grouped.members, strict=True):
         rows, one = kind.of(grouped.frame), sums_to_one(part, kind)
         coding, columns = encode(
-            part.block.terms, rows, intercept=spanned and one, start=kind.segments,
+            part.block.terms,
+            rows,
+            intercept=spanned and one,
+            start=kind.segments,
             transform=transform,
-        )  # fmt: skip
+        )
         slopes = encode_slopes(part, rows, kind, transform)
         members.append(_block(coding, columns, part.block.fixed, rows, kind.segments, slopes))
         spanned = spanned or (columns.full and one)

@@ -109,9 +109,9 @@ def _labels_of(
 
 def _meant(target: str, known: Mapping[str, Parameter], labels: Labels) -> str:
     """A sentence with what was meant: an element (`x`, `b1`), or a part of a name (`sigma`)."""
-    names = [
-        f"{name}[{target}]" for name in known if target in labels.get(name, ())
-    ] or [name for name in known if name.startswith(f"{target}_")]  # fmt: skip
+    names = [f"{name}[{target}]" for name in known if target in labels.get(name, ())] or [
+        name for name in known if name.startswith(f"{target}_")
+    ]
     if target in IN_PROGRAMS:
         names = [IN_PROGRAMS[target]]
     return f" Did you mean {' or '.join(f'`{n}`' for n in names)}?" if names else ""

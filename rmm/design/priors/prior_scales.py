@@ -109,11 +109,13 @@ def unit_scales(spec: ModelSpec, labels: Mapping[str, tuple[str, ...]]) -> Prior
     for part in spec.members:
         own = _labels_of_members(part, labels)
         names |= own
-        members.append(MemberScales(
-            np.ones(len(own[f"covariate_l1{part.suffix}"])),
-            np.ones(len(own[f"coefficient_w{part.suffix}"])),
-            np.ones(len(own[f"slope_l1{part.suffix}"])),
-        ))  # fmt: skip
+        members.append(
+            MemberScales(
+                np.ones(len(own[f"covariate_l1{part.suffix}"])),
+                np.ones(len(own[f"coefficient_w{part.suffix}"])),
+                np.ones(len(own[f"slope_l1{part.suffix}"])),
+            )
+        )
     for nest in spec.nestings:
         left = _estimated(labels[nest.b], dict(nest.held))
         names[f"covariate_l3{nest.suffix}"] = left

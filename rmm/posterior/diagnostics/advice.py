@@ -94,10 +94,13 @@ class Evidence:
     def units(self) -> dict[str, tuple[int, str]]:
         """Standard deviation of effects -> number of units that have them, and what they are."""
         spec, design = self.model.spec, self.model.design
-        out = {part.sigma: (len(member.member), "memberships") if part.walk
-               else (member.n_members, "members")
-               for part, member in zip(spec.members, design.members, strict=True)
-               if part.random}  # fmt: skip
+        out = {
+            part.sigma: (len(member.member), "memberships")
+            if part.walk
+            else (member.n_members, "members")
+            for part, member in zip(spec.members, design.members, strict=True)
+            if part.random
+        }
         for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
             if nest.random:
                 out[nest.sigma] = (nesting.n_units, "nesting units")
@@ -162,8 +165,9 @@ def divergences(evidence: Evidence) -> str | None:
     if count == 0:
         return None
     delta = float(evidence.settings.options.get("adapt_delta", _DEFAULT_DELTA))
-    small = [name for name in evidence.units if name in evidence.table.index
-             and evidence.near_zero(name)]  # fmt: skip
+    small = [
+        name for name in evidence.units if name in evidence.table.index and evidence.near_zero(name)
+    ]
     where = f", most likely where {small[0]} is near zero" if small else ""
     step = 0.95 if delta < 0.95 else 0.99
     what = (

@@ -81,9 +81,11 @@ def weighing(run: Run) -> Weighing | None:
     if engine.get("ess") is None:
         return None
     return Weighing(
-        float(engine.get("pareto_k", np.nan)), int(engine.get("points", _LEGACY_POINTS)),
-        float(engine["ess"]), float(engine.get("inner_variance", 0.0)),
-    )  # fmt: skip
+        float(engine.get("pareto_k", np.nan)),
+        int(engine.get("points", _LEGACY_POINTS)),
+        float(engine["ess"]),
+        float(engine.get("inner_variance", 0.0)),
+    )
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,9 @@ def of_weighted_draws(table: pd.DataFrame, found: Weighing | None, count: int) -
     if found is None:
         return table
     size = float(min(found.ess, count))
-    return table.assign(rhat=np.nan, ess_bulk=size, ess_tail=size,
-                        mcse_mean=table["sd"] / size**0.5)  # fmt: skip
+    return table.assign(
+        rhat=np.nan, ess_bulk=size, ess_tail=size, mcse_mean=table["sd"] / size**0.5
+    )
 
 
 def diagnose(

@@ -75,5 +75,13 @@ def _counted(units: int, between: int) -> str:
 
 def _gap(cell: Any, at: float, between: int) -> None:
     cell.axhline(at, color=RULE, lw=0.8, ls=(0, (1, 2)))
-    cell.text(1.0, at, f"{between} between", transform=cell.get_yaxis_transform(), ha="right",
-              va="center", fontsize=7.5, bbox={"color": "white", "pad": 1.5})  # fmt: skip
+    cell.text(
+        1.0,
+        at,
+        f"{between} between",
+        transform=cell.get_yaxis_transform(),
+        ha="right",
+        va="center",
+        fontsize=7.5,
+        bbox={"color": "white", "pad": 1.5},
+    )

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 #: Labels are the user's: a dollar sign in one is no mathematics.
-_LOOK = {**SETTINGS, "text.parse_math": False, "axes.titlesize": 8, "axes.labelsize": 8,
-         "xtick.labelsize": 7.5, "ytick.labelsize": 7.5}  # fmt: skip
+_LOOK = {
+    **SETTINGS,
+    "text.parse_math": False,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+}
 
 
 class Sheet(Figure):

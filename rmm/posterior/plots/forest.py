@@ -98,8 +98,9 @@ def _panel(cell: Any, name: str, bands: list[Band]) -> None:
             at += 1
     inner = [one.name.partition("[")[2][:-1] or one.name for one in rows]
     full = len(bands) == 1 or len(set(inner)) < len(inner)
-    labels = shortened([one.name if full else text
-                        for one, text in zip(rows, inner, strict=True)], 40)  # fmt: skip
+    labels = shortened(
+        [one.name if full else text for one, text in zip(rows, inner, strict=True)], 40
+    )
     intervals(cell, places, [one.flat for one in rows])
     cell.set_yticks([*places, *(y for y, _ in heads)], [*labels, *(text for _, text in heads)])
     for tick in cell.get_yticklabels()[len(places) :]:

@@ -46,8 +46,9 @@ def draw(fit: FitTables, replications: int = 50, seed: int | None = None) -> She
     family = fit.model.spec.family
     check: Check = CHECKS.get(family.name, _durations if "time" in family.observed else _densities)
     check(cell, fit, replicated, replications)
-    cell.set_title(f"Posterior predictive check, {family.name}", loc="left", fontweight="bold",
-                   color=INK)  # fmt: skip
+    cell.set_title(
+        f"Posterior predictive check, {family.name}", loc="left", fontweight="bold", color=INK
+    )
     cell.legend(frameon=False, fontsize=7.5, loc="best")
     return sheet
 
@@ -63,8 +64,14 @@ def _densities(cell: Any, fit: FitTables, replicated: Array, replications: int) 
     every = np.linspace(0, len(replicated) - 1, min(replications, len(replicated))).astype(int)
     for i, draw_number in enumerate(every):
         x, y = density(replicated[draw_number])
-        cell.plot(x, y, color=LOOKS[6].colour, lw=0.5, alpha=0.5,
-                  label=f"{len(every)} replicated" if i == 0 else None)  # fmt: skip
+        cell.plot(
+            x,
+            y,
+            color=LOOKS[6].colour,
+            lw=0.5,
+            alpha=0.5,
+            label=f"{len(every)} replicated" if i == 0 else None,
+        )
     x, y = density(np.asarray(fit.model.design.outcome["y"], dtype=float))
     cell.plot(x, y, color=INK, lw=1.8, label="observed")
     cell.set_yticks([])
@@ -83,8 +90,15 @@ def _shares(cell: Any, fit: FitTables, replicated: Array, replications: int) -> 
     predicted = mean.reshape(-1, mean.shape[2]).mean(axis=0) / trials
     bins = calibration(predicted, outcome["y"], trials, replicated)
     cell.plot([0, 1], [0, 1], color=RULE, lw=0.8, zorder=0)
-    cell.vlines(bins["predicted"], bins["low"], bins["high"], color=FILL, lw=6, zorder=1,
-                label="95% of replications")  # fmt: skip
+    cell.vlines(
+        bins["predicted"],
+        bins["low"],
+        bins["high"],
+        color=FILL,
+        lw=6,
+        zorder=1,
+        label="95% of replications",
+    )
     cell.plot(bins["predicted"], bins["observed"], "o", color=INK, ms=4.5, label="observed")
     top = 1.05 * float(max(bins["high"].max(), bins["observed"].max(), bins["predicted"].max()))
     low = float(min(bins["low"].min(), bins["observed"].min(), bins["predicted"].min()))
@@ -118,11 +132,13 @@ def calibration(
     for groups in members:
         total = trials[groups].sum()
         shares = replicated[:, groups].sum(axis=1) / total
-        rows.append((
-            float((predicted * trials)[groups].sum() / total),
-            float(successes[groups].sum() / total),
-            *(float(q) for q in np.quantile(shares, _BAND)),
-        ))  # fmt: skip
+        rows.append(
+            (
+                float((predicted * trials)[groups].sum() / total),
+                float(successes[groups].sum() / total),
+                *(float(q) for q in np.quantile(shares, _BAND)),
+            )
+        )
     names = ("predicted", "observed", "low", "high")
     return dict(zip(names, np.array(rows).T, strict=True))
 
@@ -134,12 +150,20 @@ def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) 
     outcome = fit.model.design.outcome
     table = survival(outcome["time"], outcome["event"], replicated, points=300)
     time = table.index.to_numpy()
-    cell.fill_between(time, table["q2.5"], table["q97.5"], color=FILL, lw=0,
-                      label="95% of replications")  # fmt: skip
-    cell.plot(time, table["median"], color=LOOKS[0].colour, lw=1.0, ls=LOOKS[1].line,
-              label="median of replications")  # fmt: skip
-    cell.step(time, table["observed"], where="post", color=INK, lw=1.5,
-              label="observed (Kaplan-Meier)")  # fmt: skip
+    cell.fill_between(
+        time, table["q2.5"], table["q97.5"], color=FILL, lw=0, label="95% of replications"
+    )
+    cell.plot(
+        time,
+        table["median"],
+        color=LOOKS[0].colour,
+        lw=1.0,
+        ls=LOOKS[1].line,
+        label="median of replications",
+    )
+    cell.step(
+        time, table["observed"], where="post", color=INK, lw=1.5, label="observed (Kaplan-Meier)"
+    )
     cell.set_xlim(0, time[-1])
     cell.set_ylim(0, 1.02)
     cell.set_xlabel("time")

@@ -63,8 +63,11 @@ def draw(fit: FitTables, parameters: str | Sequence[str] | None = None) -> Sheet
     ----------
     parameters : str or sequence of str, optional
     """
-    shown = [(one, prior) for one in chosen(fit, parameters, _MOST)
-             if (prior := prior_of(fit, one.name)) is not None]  # fmt: skip
+    shown = [
+        (one, prior)
+        for one in chosen(fit, parameters, _MOST)
+        if (prior := prior_of(fit, one.name)) is not None
+    ]
     if not shown:
         raise PlotError("None of these parameters has a prior of its own to be shown.")
     columns = min(4, len(shown))

@@ -68,8 +68,15 @@ def figure_of(found: PriorDraws) -> Sheet:
     logs = name == "relative hazard" or "time" in found.model.spec.family.observed
     x = _log10(values.ravel()) if logs else values.ravel()
     bins = _bins(x, name)
-    cell.hist(np.clip(x, bins[0], bins[-1]), list(bins), weights=np.full(x.size, 100 / x.size),
-              color=FILL, edgecolor=LOOKS[0].colour, lw=0.4, label="prior draws")  # fmt: skip
+    cell.hist(
+        np.clip(x, bins[0], bins[-1]),
+        list(bins),
+        weights=np.full(x.size, 100 / x.size),
+        color=FILL,
+        edgecolor=LOOKS[0].colour,
+        lw=0.4,
+        label="prior draws",
+    )
     if logs:
         cell.xaxis.set_major_formatter(_as_number)
         cell.locator_params(axis="x", nbins=7, integer=True)
@@ -103,14 +110,23 @@ def _observed(cell: Any, found: PriorDraws, name: str) -> None:
     if name == "relative hazard":
         return
     if name == "probability":
-        share = np.sum(outcome["y"]) / np.sum(np.broadcast_to(outcome.get("trials", 1),
-                                                              outcome["y"].shape))  # fmt: skip
+        share = np.sum(outcome["y"]) / np.sum(
+            np.broadcast_to(outcome.get("trials", 1), outcome["y"].shape)
+        )
         cell.axvline(float(share), color=INK, lw=1.4, label="observed share")
         return
     seen = _log10(outcome["time"]) if "time" in outcome else np.asarray(outcome["y"], dtype=float)
     ticks = cell.get_xaxis_transform()
-    cell.plot(seen, np.full(len(seen), 0.02), "|", color=INK, ms=7, mew=0.6, transform=ticks,
-              label="observed")  # fmt: skip
+    cell.plot(
+        seen,
+        np.full(len(seen), 0.02),
+        "|",
+        color=INK,
+        ms=7,
+        mew=0.6,
+        transform=ticks,
+        label="observed",
+    )
 
 
 def _label(found: PriorDraws, name: str) -> str:

@@ -64,8 +64,9 @@ def _density(cell: Any, one: Drawn, low: float | None) -> None:
         cell.plot(x, y, color=look.colour, ls=look.line, lw=0.7)
         top = max(top, float(y.max()))
     at = -0.12 * top
-    cell.plot([one.row["q2.5"], one.row["q97.5"]], [at, at], color=INK, lw=1.6,
-              solid_capstyle="butt")  # fmt: skip
+    cell.plot(
+        [one.row["q2.5"], one.row["q97.5"]], [at, at], color=INK, lw=1.6, solid_capstyle="butt"
+    )
     cell.plot([one.row["mean"]], [at], "o", color=INK, ms=4.5)
     cell.set_ylim(-0.24 * top, 1.08 * top)
     cell.set_yticks([])
@@ -101,6 +102,8 @@ def _headline(left: Any, right: Any, name: str, one: Drawn) -> None:
     right.set_title(
         f"{number(row['mean'])} [{number(row['q2.5'])}, {number(row['q97.5'])}]   "
         f"{mixed}ESS {ess:.0f}",
-        loc="right", fontsize=7.5, color=LOOKS[1].colour if bad else INK,
+        loc="right",
+        fontsize=7.5,
+        color=LOOKS[1].colour if bad else INK,
         fontweight="bold" if bad else "normal",
-    )  # fmt: skip
+    )

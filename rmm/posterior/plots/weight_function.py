@@ -52,8 +52,14 @@ def draw(fit: FitTables, block: int = 1, variable: str | None = None) -> Sheet:
     sheet.supxlabel(name, fontsize=8)
     sheet.supylabel("weight", fontsize=8)
     note = "" if len(shown) == len(sizes) else f"; the {len(shown)} most frequent sizes"
-    sheet.suptitle(f"Weights of {fit.model.spec.members[block - 1].weight.text}{note}",
-                   x=0.01, ha="left", fontsize=8.5, fontweight="bold", color=INK)  # fmt: skip
+    sheet.suptitle(
+        f"Weights of {fit.model.spec.members[block - 1].weight.text}{note}",
+        x=0.01,
+        ha="left",
+        fontsize=8.5,
+        fontweight="bold",
+        color=INK,
+    )
     return sheet
 
 
@@ -86,8 +92,16 @@ def _panel(cell: Any, part: pd.DataFrame, size: int) -> None:
     cell.axhline(1 / size, color=RULE, lw=1.0, ls=(0, (1, 1.5)), zorder=1)
     if (part["sd"] > 0).any():
         cell.vlines(part["x"], part["q2.5"], part["q97.5"], color=colour, lw=0.8, alpha=faint)
-    cell.plot(part["x"], part["mean"], "o", color=colour, ms=2.6 if many > 60 else 3.6,
-              mew=0, alpha=max(0.5, faint), zorder=3)  # fmt: skip
+    cell.plot(
+        part["x"],
+        part["mean"],
+        "o",
+        color=colour,
+        ms=2.6 if many > 60 else 3.6,
+        mew=0,
+        alpha=max(0.5, faint),
+        zorder=3,
+    )
     cell.set_title(f"{size} members ({many // size} groups)", loc="left", color=INK)
     cell.set_ylim(bottom=min(0.0, float(part["q2.5"].min())))
     cell.locator_params(axis="both", nbins=5)

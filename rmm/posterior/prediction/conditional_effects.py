@@ -87,8 +87,9 @@ def reference_groups(
         if column in ids:
             table[column] = ids[column]
         elif column == variable:
-            table[column] = pd.Series(np.repeat(grid, size)).astype(frame[column].dtype
-                            if numeric(frame[column].dropna()) is None else float)  # fmt: skip
+            table[column] = pd.Series(np.repeat(grid, size)).astype(
+                frame[column].dtype if numeric(frame[column].dropna()) is None else float
+            )
         else:
             place = model.grouped.group_frame if column not in _members(formula) else frame
             value = (at or {}).get(column, bases.get(column, _reference(place[column].dropna())))

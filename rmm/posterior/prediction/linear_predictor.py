@@ -346,8 +346,10 @@ def predictor_chunks(
     totals = weight_totals(model, draws)
     for rows in chunks(model, layout, draws):
         some = some_draws(draws, rows)
-        own = {p.name: need(some, p.name, f"family {model.spec.family.name}")
-               for p in model.spec.family.parameters}  # fmt: skip
+        own = {
+            p.name: need(some, p.name, f"family {model.spec.family.name}")
+            for p in model.spec.family.parameters
+        }
         yield rows, own, linear_predictor(model, layout, some, some_totals(totals, rows))
 
 

@@ -79,8 +79,13 @@ def survival(time: Array, event: Array, replicated: Array, points: int = 100) ->
         [1.0 - np.searchsorted(row, grid, side="right") / len(row) for row in ordered]
     )
     low, median, high = np.quantile(longer, QUANTILES, axis=0)
-    columns = {"observed": kaplan_meier(time, event, grid), "mean": longer.mean(axis=0),
-               "q2.5": low, "median": median, "q97.5": high}  # fmt: skip
+    columns = {
+        "observed": kaplan_meier(time, event, grid),
+        "mean": longer.mean(axis=0),
+        "q2.5": low,
+        "median": median,
+        "q97.5": high,
+    }
     return pd.DataFrame(columns, index=pd.Index(grid, name="time"))
 
 

@@ -56,8 +56,12 @@ def _groups_again(table: Memberships, count: int | None, rng: np.random.Generato
     """Groups drawn with replacement; each copy is a group of its own with the same members."""
     total = table.counts["group"]
     groups = rng.integers(total, size=count or total)
-    return _copies(table, groups, None if table.nesting is None else table.nesting[groups],
-                   table.nesting_labels)  # fmt: skip
+    return _copies(
+        table,
+        groups,
+        None if table.nesting is None else table.nesting[groups],
+        table.nesting_labels,
+    )
 
 
 def _units_again(table: Memberships, count: int | None, rng: np.random.Generator) -> Memberships:
@@ -132,9 +136,16 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
     columns = _numeric_columns(frame.iloc[order])
     nesting_labels = None if nesting_labels is None else _typed(nesting_labels)
     return Memberships(
-        names, member, group, start, nesting, _typed(member_labels), _typed(group_labels),
-        nesting_labels, columns,
-    )  # fmt: skip
+        names,
+        member,
+        group,
+        start,
+        nesting,
+        _typed(member_labels),
+        _typed(group_labels),
+        nesting_labels,
+        columns,
+    )
 
 
 def _typed(labels: Array) -> Array:

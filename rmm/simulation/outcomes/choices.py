@@ -57,9 +57,10 @@ def draw_choices(eta: Array, strata: Array, rng: np.random.Generator) -> tuple[A
         groups = np.flatnonzero(strata == stratum)
         if len(groups) < 2:
             raise RecipeError(
-                "truth.formula", f"stratum {stratum} of strata() has one group",
+                "truth.formula",
+                f"stratum {stratum} of strata() has one group",
                 "A choice is between two or more: make strata larger.",
-            )  # fmt: skip
+            )
         odds = np.exp(eta[groups] - eta[groups].max())
         chosen[rng.choice(groups, p=odds / odds.sum())] = 1
     return (chosen,)

@@ -323,9 +323,10 @@ def _check_regression(
             raise file_errors.about(_beside(key, "cluster"), found, allowed_units)
     if regression.families and family not in regression.families:
         other = [
-            n for n, r in REGRESSIONS.items()
+            n
+            for n, r in REGRESSIONS.items()
             if (not r.families or family in r.families) and outcome.kind in r.outcomes
-        ]  # fmt: skip
+        ]
         allowed = [n for n in (*other, *ENGINES) if n in method.kind.backends]
         found = f"{backend!r} for family {family}"
         raise file_errors.about(_beside(key, "backend"), found, ", ".join(allowed))
@@ -345,18 +346,20 @@ def _check_drawn_priors(
     fixed = [name for name in truth.names if name not in truth.priors]
     if fixed:
         raise file_errors.about(
-            key, f"{TRUTH!r}, where {', '.join(fixed)} is not drawn from a prior",
+            key,
+            f"{TRUTH!r}, where {', '.join(fixed)} is not drawn from a prior",
             "truth.parameters that all have a prior, or priors as rmm.fit takes them",
-        )  # fmt: skip
+        )
     model = parameter_names(
         build_spec(formula, truth.spec.family, level3(formula, scenario.recipe.levels))
     )
     other = sorted(set(model) ^ set(truth.names))
     if other:
         raise file_errors.about(
-            key, f"{TRUTH!r}, where truth and model differ in {', '.join(other)}",
+            key,
+            f"{TRUTH!r}, where truth and model differ in {', '.join(other)}",
             "a model with the parameters of the truth",
-        )  # fmt: skip
+        )
 
 
 def _beside(key: str, other: str) -> str:

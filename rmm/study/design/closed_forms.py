@@ -151,16 +151,14 @@ def _shared(content: Mapping[str, Any], drawn: Drawn, parameter: str, alpha: flo
 
 _ROWS = (
     ClosedForm(
-        "disaggregation_type1", "rejection", "2(1 - Phi(z/sqrt(1+(n-1)rho))), Moulton (1986)",
+        "disaggregation_type1",
+        "rejection",
+        "2(1 - Phi(z/sqrt(1+(n-1)rho))), Moulton (1986)",
         _disaggregation,
     ),
-    ClosedForm(
-        "aggregation_bias", "relative_bias", "Croon & van Veldhoven (2007)", _aggregation
-    ),
-    ClosedForm(
-        "shared_members_size", "rejection", "2(1 - Phi(z r)) for the drawn design", _shared
-    ),
-)  # fmt: skip
+    ClosedForm("aggregation_bias", "relative_bias", "Croon & van Veldhoven (2007)", _aggregation),
+    ClosedForm("shared_members_size", "rejection", "2(1 - Phi(z r)) for the drawn design", _shared),
+)
 
 #: Name -> closed form.
 CLOSED_FORMS: dict[str, ClosedForm] = {row.name: row for row in _ROWS}

@@ -73,9 +73,13 @@ def read_power(
         raise file_errors.about("measures", "no rejection, which is power", "rejection among them")
     _check_size(said["size"], config["vary"], file_errors)
     return Power(
-        said["parameter"], said["alpha"], said["target"], said["size"],
-        tuple(said["methods"]) or tuple(names), _read_search(said.get("search"), file_errors),
-    )  # fmt: skip
+        said["parameter"],
+        said["alpha"],
+        said["target"],
+        said["size"],
+        tuple(said["methods"]) or tuple(names),
+        _read_search(said.get("search"), file_errors),
+    )
 
 
 def _check_size(name: str, factors: Mapping[str, Any], file_errors: StudyFileErrors) -> None:

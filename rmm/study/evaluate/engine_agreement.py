@@ -140,8 +140,15 @@ def confirmations(
             ["scenario", "parameter"], sort=False, observed=True
         ):
             null = nulls[str(parameter)] if parameter in tested else None
-            rows.append({"scenario": str(scenario), "method": method, "confirming": confirming,
-                         "parameter": str(parameter), **_compared(found, null)})  # fmt: skip
+            rows.append(
+                {
+                    "scenario": str(scenario),
+                    "method": method,
+                    "confirming": confirming,
+                    "parameter": str(parameter),
+                    **_compared(found, null),
+                }
+            )
     return pd.DataFrame(_with_verdicts(rows), columns=COLUMNS)
 
 
@@ -212,8 +219,18 @@ def _rejects(both: pd.DataFrame, null: float, suffix: str) -> Array:
 
 
 COLUMNS = [
-    "scenario", "method", "confirming", "parameter", "asked", "n", "dropped",
-    *(f"{name}{end}" for name in _MARGINS
-      for end in ("", "_lower", "_upper", "_p", "_p_holm", "_verdict")),
-    "rejections", "confirming_rejections",
-]  # fmt: skip
+    "scenario",
+    "method",
+    "confirming",
+    "parameter",
+    "asked",
+    "n",
+    "dropped",
+    *(
+        f"{name}{end}"
+        for name in _MARGINS
+        for end in ("", "_lower", "_upper", "_p", "_p_holm", "_verdict")
+    ),
+    "rejections",
+    "confirming_rejections",
+]

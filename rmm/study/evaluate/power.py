@@ -230,8 +230,17 @@ def table_rows(found: PowerCurve, target: float) -> Iterator[dict[str, Any]]:
     for p in found.points:
         counts = {"n": p.n, "n_failed": p.n_failed, "n_not_converged": p.n_not_converged}
         low, high = p.interval
-        yield {"kind": "point", **common, "scenario": p.scenario, "size": float(p.size),
-               "power": p.power, "mcse": p.mcse, "low": low, "high": high, **counts}  # fmt: skip
+        yield {
+            "kind": "point",
+            **common,
+            "scenario": p.scenario,
+            "size": float(p.size),
+            "power": p.power,
+            "mcse": p.mcse,
+            "low": low,
+            "high": high,
+            **counts,
+        }
     curve, size = found.curve, found.size(target)
     facts: dict[str, Any] = {}
     if curve is not None:
@@ -239,7 +248,21 @@ def table_rows(found: PowerCurve, target: float) -> Iterator[dict[str, Any]]:
         grid = np.linspace(first, last, _GRID) ** 2
         for n, power, low, high in zip(grid, *curve.at(grid), strict=True):
             yield {"kind": "curve", **common, "size": n, "power": power, "low": low, "high": high}
-        facts = {"intercept": curve.intercept, "slope": curve.slope, "deviance": curve.deviance,
-                 "df": curve.df, "p_fit": curve.p_fit}  # fmt: skip
-    yield {"kind": "size", **common, "size": size.value, "power": target, "low": size.low,
-           "high": size.high, "words": size.words(), "note": found.note(), **facts}  # fmt: skip
+        facts = {
+            "intercept": curve.intercept,
+            "slope": curve.slope,
+            "deviance": curve.deviance,
+            "df": curve.df,
+            "p_fit": curve.p_fit,
+        }
+    yield {
+        "kind": "size",
+        **common,
+        "size": size.value,
+        "power": target,
+        "low": size.low,
+        "high": size.high,
+        "words": size.words(),
+        "note": found.note(),
+        **facts,
+    }

@@ -145,10 +145,14 @@ def _values(
     alphas = [a for e in study.estimands if e.parameter == one["parameter"] for a in e.alpha]
     drawn = draw_replication(study.seed, scenario, 1)
     return [
-        (form.measure, a if form.measure == "rejection" else None,
-         form.value(scenario.content, drawn, one["parameter"], a), form.source)
+        (
+            form.measure,
+            a if form.measure == "rejection" else None,
+            form.value(scenario.content, drawn, one["parameter"], a),
+            form.source,
+        )
         for a in alphas
-    ]  # fmt: skip
+    ]
 
 
 def null_scenarios(study: Study) -> dict[tuple[str, str], str]:

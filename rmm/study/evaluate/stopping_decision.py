@@ -149,9 +149,16 @@ def _aims(
         for row in mine[mine["method"] == method].to_dict("records"):
             error = usable_error(target.measure, row["value"], row["mcse"], row["n"])
             yield Aim(
-                target.measure, target.parameter, method, row["alpha"], target.mcse,
-                row["mcse"], int(row["n"]), 0 < error <= target.mcse, capped,
-            )  # fmt: skip
+                target.measure,
+                target.parameter,
+                method,
+                row["alpha"],
+                target.mcse,
+                row["mcse"],
+                int(row["n"]),
+                0 < error <= target.mcse,
+                capped,
+            )
 
 
 def usable_error(measure: str, value: float, mcse: float, n: int) -> float:
@@ -203,10 +210,14 @@ def stopping_table(standings: Iterable[Standing]) -> pa.Table:
     """Where the scenarios ended, and the errors that they ended with."""
     rows = [
         {
-            "scenario": s.scenario, "replications": s.replications, "maximum": s.maximum,
-            "reached_all": s.reached, "words": s.words(), **asdict(aim),
+            "scenario": s.scenario,
+            "replications": s.replications,
+            "maximum": s.maximum,
+            "reached_all": s.reached,
+            "words": s.words(),
+            **asdict(aim),
         }
         for s in standings
         for aim in s.aims
-    ]  # fmt: skip
+    ]
     return pa.Table.from_pylist(rows, schema=TABLE)

@@ -55,5 +55,7 @@ def together(batches: Iterable[Mapping[str, str]]) -> dict[str, str]:
         for name in FACTS:  # a batch that was killed and taken up elsewhere says several things
             kept[name].update(filter(None, metadata.get(name, "").split("; ")))
     said = {name: sorted(values) for name, values in kept.items() if values}
-    return {name: _ENDS[name](values) if name in _ENDS else "; ".join(values)
-            for name, values in said.items()}  # fmt: skip
+    return {
+        name: _ENDS[name](values) if name in _ENDS else "; ".join(values)
+        for name, values in said.items()
+    }

@@ -115,8 +115,11 @@ def _parts(node: Any) -> Iterator[Any]:
         for part in node.value:
             yield from part if isinstance(part, tuple) else (part,)
     elif node.tag == _INTEGER and len(node.value) > _MOST_DIGITS:
-        raise Problem(_place(node.start_mark), f"a number of {len(node.value):,} digits",
-                      f"at most {_MOST_DIGITS}")  # fmt: skip
+        raise Problem(
+            _place(node.start_mark),
+            f"a number of {len(node.value):,} digits",
+            f"at most {_MOST_DIGITS}",
+        )
 
 
 @cache

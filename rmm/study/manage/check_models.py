@@ -172,9 +172,10 @@ def _gate_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iter
             )
     if not engine.weighted_draws and sampler["chains"] < 2:
         yield file_errors.about(
-            f"{key}.sampler.chains", "1, of which there is no R-hat: no fit passes the gate",
+            f"{key}.sampler.chains",
+            "1, of which there is no R-hat: no fit passes the gate",
             "2 or more",
-        )  # fmt: skip
+        )
     wanted, most = method.config["gate"]["ess_per_chain"], _most_ess(engine, sampler)
     if wanted > most:
         yield file_errors.about(

@@ -43,8 +43,10 @@ def write_design(study: Study, folder: str | Path) -> None:
     import yaml
 
     folder = Path(folder)
-    write_text(yaml.safe_dump(dict(study.config), sort_keys=False, allow_unicode=True),
-               folder / "config.yaml")  # fmt: skip
+    write_text(
+        yaml.safe_dump(dict(study.config), sort_keys=False, allow_unicode=True),
+        folder / "config.yaml",
+    )
     columns: dict[str, list[Any]] = {"scenario": [s.id for s in study.scenarios]}
     for factor in study.factors:
         columns[factor] = _cells([s.factors[factor] for s in study.scenarios])
@@ -109,8 +111,15 @@ def _sources(study: Study, paths: Iterable[Path]) -> tuple[list[_Source], dict[s
         check_metadata(study, path, stored)
         metadata = dict(stored)
         said.append(metadata)
-        found.append(_Source(metadata["scenario"], metadata["method"], int(metadata["first"]),
-                             int(metadata["last"]), path))  # fmt: skip
+        found.append(
+            _Source(
+                metadata["scenario"],
+                metadata["method"],
+                int(metadata["first"]),
+                int(metadata["last"]),
+                path,
+            )
+        )
     return sorted(found), together(said)
 
 
@@ -138,16 +147,17 @@ def _wanted(
     Sources are in order and so are their rows, but where two batch sizes met in one run: the
     first file has the rows, as in `plan`.
     """
-    wanted = {(s.id, m.name): _count(study, s, m, ended) for s in study.scenarios
-              for m in study.methods}  # fmt: skip
+    wanted = {
+        (s.id, m.name): _count(study, s, m, ended) for s in study.scenarios for m in study.methods
+    }
     found, taken = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for source in sources:
         cell = (source.scenario, source.method)
         table, _ = read_estimates(source.path)
         number = table["replication"]
-        kept = table.filter(pc.and_(
-            pc.less_equal(number, wanted.get(cell, 0)), pc.greater(number, taken[cell])
-        ))  # fmt: skip
+        kept = table.filter(
+            pc.and_(pc.less_equal(number, wanted.get(cell, 0)), pc.greater(number, taken[cell]))
+        )
         taken[cell] = max(taken[cell], source.last)
         found[cell] += pc.count_distinct(kept["replication"]).as_py()
         yield kept.replace_schema_metadata(None).sort_by(_ORDER)

@@ -79,8 +79,10 @@ def compare(study: Study, folder: Path) -> Belonging:
             batches += 1
             first, last = map(int, path.stem.split("-"))
             fits += last - first + 1
-    unknown = [f"{folder} has {n:,} batches of {what}, which {study.file} does not have."
-               for what, n in strangers.items()]  # fmt: skip
+    unknown = [
+        f"{folder} has {n:,} batches of {what}, which {study.file} does not have."
+        for what, n in strangers.items()
+    ]
     asked = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
     return Belonging(batches, fits, asked, (*refused.values(), *unknown), _changed(study, folder))
 
@@ -110,8 +112,9 @@ def _changed(study: Study, folder: Path) -> tuple[str, ...]:
     if not isinstance(kept, Mapping):
         return ("config.yaml there is no study file",)
     # The name is that of the file, which may have been copied.
-    there, here = ({k: v for k, v in _by_name(c).items() if k != "name"}
-                   for c in (kept, study.config))  # fmt: skip
+    there, here = (
+        {k: v for k, v in _by_name(c).items() if k != "name"} for c in (kept, study.config)
+    )
     return tuple(differences(there, here, str(study.file)))
 
 

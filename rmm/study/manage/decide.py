@@ -18,7 +18,11 @@ def write_decision(
     scenario = study.scenario(scenario_id)
     table = read_batches([Path(path) for path in paths])
     found = decision(study, scenario, table.to_pandas(), stage)
-    facts = {"scenario": scenario_id, "replications": stage, "decided": found.decided,
-             "words": found.words()}  # fmt: skip
+    facts = {
+        "scenario": scenario_id,
+        "replications": stage,
+        "decided": found.decided,
+        "words": found.words(),
+    }
     write_text(json.dumps(facts, indent=2) + "\n", out)
     return f"{scenario.label}: {found.words()}"

@@ -75,15 +75,25 @@ def keep_replay(
     task = make_task(study, scenario, method, replication)
     outcome = fit_task(task, keep=True)
     table = estimates_table(outcome_rows(study, scenario, task, replication, outcome), {})
-    address = {"study": study.name, "seed": study.seed, "scenario": scenario.id,
-               "factors": dict(scenario.factors), "replication": replication,
-               "method": method.name, "method_id": method.id}  # fmt: skip
+    address = {
+        "study": study.name,
+        "seed": study.seed,
+        "scenario": scenario.id,
+        "factors": dict(scenario.factors),
+        "replication": replication,
+        "method": method.name,
+        "method_id": method.id,
+    }
     stored = compared(table, results) if results is not None else NOT_THERE
     folder = Path(folder)
     _keep_data(task, folder)
     _keep_fits(outcome, folder)
-    facts = {"address": address, **_facts(task, outcome), "estimates_of_the_study": stored,
-             "estimates": table.to_pylist()}  # fmt: skip
+    facts = {
+        "address": address,
+        **_facts(task, outcome),
+        "estimates_of_the_study": stored,
+        "estimates": table.to_pylist(),
+    }
     write_text(_json(facts), folder / "replay.json")
     return outcome, stored
 

@@ -99,11 +99,12 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
         "done": len(jobs) - len(missing),
         "missing": missing,
         "fits": dict(tally.fits),
-        "reasons": [Reason(*key, number, *tally.first[key])
-                    for key, number in tally.reasons.most_common()],
+        "reasons": [
+            Reason(*key, number, *tally.first[key]) for key, number in tally.reasons.most_common()
+        ],
         "seconds": float(sum(tally.seconds.values())),
         "seconds_left": _left(study, missing, tally),
-    }  # fmt: skip
+    }
     found["rate"] = _rate(folder, [job for job in jobs if job not in away])
     todo = sum(job.last - job.first + 1 for job in missing)
     found["time_left"] = 0.0 if not todo else todo / found["rate"] if found["rate"] else None
@@ -122,10 +123,13 @@ def _left(study: Study, missing: Sequence[Job], tally: _Tally) -> dict[str, floa
     for job in missing:
         todo[job.method] += job.last - job.first + 1
     return {
-        name: 0.0 if not todo[name]
-        else todo[name] * tally.seconds[name] / tally.timed[name] if tally.timed[name] else None
+        name: 0.0
+        if not todo[name]
+        else todo[name] * tally.seconds[name] / tally.timed[name]
+        if tally.timed[name]
+        else None
         for name in (m.name for m in study.methods)
-    }  # fmt: skip
+    }
 
 
 def _rate(folder: Path, done: Sequence[Job]) -> float | None:

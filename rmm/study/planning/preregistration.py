@@ -195,9 +195,8 @@ def _settings(method: Method) -> str:
 
 def _measures(study: Study) -> str:
     rows = [
-        (f"`{name}`", *(_cell(text) for text in MEASURES[name].formula))
-        for name in study.measures
-    ]  # fmt: skip
+        (f"`{name}`", *(_cell(text) for text in MEASURES[name].formula)) for name in study.measures
+    ]
     return (
         "n usable replications, T estimates, V squared standard errors (posterior variances), "
         "S = sd(T − θ), θ the truth. Every measure is reported with its Monte Carlo standard "

@@ -148,9 +148,19 @@ def _need(target: Target, row: dict[Any, Any], tried: int) -> Need:
         needed, up_to = (math.ceil(round(f * tried / n, 6)) for f in (fits, most))
     worst = replications_for_rate(target.mcse) if target.measure in PROPORTIONS else None
     return Need(
-        target.measure, target.parameter, float(row["alpha"]), target.mcse, row["scenario"],
-        row["method"], n, value, float(row["mcse"]), needed, up_to, worst,
-    )  # fmt: skip
+        target.measure,
+        target.parameter,
+        float(row["alpha"]),
+        target.mcse,
+        row["scenario"],
+        row["method"],
+        n,
+        value,
+        float(row["mcse"]),
+        needed,
+        up_to,
+        worst,
+    )
 
 
 def _most(target: Target, value: float, n: int, fits: float) -> float:

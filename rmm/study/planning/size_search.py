@@ -134,8 +134,10 @@ def _round(
         {n: asked[n] for n in sizes},
         {n: counts[n][0] for n in sizes},
         {n: counts[n][1] for n in sizes},
-        size.value, size.low, size.high,
-    )  # fmt: skip
+        size.value,
+        size.low,
+        size.high,
+    )
 
 
 def _size(counts: Mapping[int, tuple[int, int]], curve: Curve | None, target: float) -> Size:
@@ -165,8 +167,13 @@ def next_sizes(
     high = size.high if math.isfinite(size.high) else search.high
     a, b = math.sqrt(low), math.sqrt(high)
     # An open end is tried itself: the target may lie beyond it.
-    parts = (0.0, 0.5) if math.isinf(size.low) else (0.5, 1.0) if math.isinf(size.high) else (
-        1 / 3, 2 / 3)  # fmt: skip
+    parts = (
+        (0.0, 0.5)
+        if math.isinf(size.low)
+        else (0.5, 1.0)
+        if math.isinf(size.high)
+        else (1 / 3, 2 / 3)
+    )
     return _inside([(a + part * (b - a)) ** 2 for part in parts], search)
 
 

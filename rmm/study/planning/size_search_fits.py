@@ -63,10 +63,14 @@ def search_study(
     power, search = power_of(study), search_of(study)
     folder = Path(folder)
     facts: dict[str, Any] = {
-        "study": study.name, "parameter": power.parameter, "alpha": power.alpha,
-        "target": power.target, "size": power.size, "rmm_version": __version__,
+        "study": study.name,
+        "parameter": power.parameter,
+        "alpha": power.alpha,
+        "target": power.target,
+        "size": power.size,
+        "rmm_version": __version__,
         "results": [],
-    }  # fmt: skip
+    }
     with _executor(study, cores) as executor:
         for setting in settings_of(study):
             for method in power.methods:
@@ -156,9 +160,11 @@ class _Fits:
     def __call__(self, wanted: Mapping[int, int]) -> dict[int, tuple[int, int]]:
         jobs = {size: self._jobs(size, count) for size, count in wanted.items()}
         missing = [
-            (size, job) for size, found in jobs.items() for job in found
+            (size, job)
+            for size, found in jobs.items()
+            for job in found
             if not (self.folder / job.path).is_file()
-        ]  # fmt: skip
+        ]
         started = time.monotonic()
         self._run(missing)
         self.seconds += time.monotonic() - started

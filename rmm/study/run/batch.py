@@ -60,8 +60,10 @@ def run_batch(
     with Checkpoint(Path(path), metadata, say or _silent, under_way.facts) as checkpoint:
         under_way.take_up(checkpoint.statuses, checkpoint.seconds)
         if checkpoint.kept and say is not None:
-            say(f"{method_name}, {scenario_id}: {len(checkpoint.kept)} of replications "
-                f"{first}-{last} were fitted before a kill, and are kept")  # fmt: skip
+            say(
+                f"{method_name}, {scenario_id}: {len(checkpoint.kept)} of replications "
+                f"{first}-{last} were fitted before a kill, and are kept"
+            )
         for replication in range(first, last + 1):
             if replication not in checkpoint.kept:
                 task = make_task(study, scenario, method, replication)

@@ -311,8 +311,11 @@ def _finished(path: Path, job: Batch) -> _Part:
     except OSError:
         found = {}
     failed, unconverged = int(found.get("failed", 0)), int(found.get("not_converged", 0))
-    status = {"failed": failed, "not_converged": unconverged,
-              "ok": _fits(job) - failed - unconverged}  # fmt: skip
+    status = {
+        "failed": failed,
+        "not_converged": unconverged,
+        "ok": _fits(job) - failed - unconverged,
+    }
     return _Part(job.method, status, float(found.get("seconds", 0)))
 
 

@@ -136,8 +136,11 @@ def _said(*words: str) -> str | None:
     try:
         done = subprocess.run(
             words,
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

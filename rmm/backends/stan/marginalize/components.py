@@ -86,9 +86,14 @@ def components(chosen: Marginalization, spec: ModelSpec, design: Design) -> Comp
         np.setdiff1d(np.arange(len(m.member)), b.at) for b, m in zip(shared, blocks, strict=True)
     ]
     return Components(
-        n_groups, n_units, np.flatnonzero(~together), place, tuple(columns),
-        tuple(b.code for b in shared), tuple(own),
-    )  # fmt: skip
+        n_groups,
+        n_units,
+        np.flatnonzero(~together),
+        place,
+        tuple(columns),
+        tuple(b.code for b in shared),
+        tuple(own),
+    )
 
 
 def _within(counts: Array) -> Array:

@@ -86,9 +86,16 @@ def approximate(chosen: Marginalization, spec: ModelSpec, design: Design) -> App
         unit, count = nest.unit, nest.n_units
     units = sparse.csr_matrix((root, (unit, np.arange(design.J))), shape=(count, design.J))
     return Approximation(
-        found.singular, found.basis @ response, found.basis @ X, found.turn, found.unit,
-        found.basis @ root, units @ root, units @ response, units @ X,
-    )  # fmt: skip
+        found.singular,
+        found.basis @ response,
+        found.basis @ X,
+        found.turn,
+        found.unit,
+        found.basis @ root,
+        units @ root,
+        units @ response,
+        units @ X,
+    )
 
 
 def coefficients(spec: ModelSpec) -> tuple[str, ...]:

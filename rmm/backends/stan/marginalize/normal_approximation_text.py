@@ -52,9 +52,11 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
 def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     s = part.suffix
-    return [
-        f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});"
-    ] if nestings else []  # fmt: skip
+    return (
+        [f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});"]
+        if nestings
+        else []
+    )
 
 
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:

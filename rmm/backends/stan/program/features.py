@@ -40,7 +40,7 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "vector[J] {f} = log({sum}(tilted_{f}));",
         "{f} = exp(middle_{f} + (abs(q_{f}) * half_{f} + {f}) / q_{f});",
     ),
-}  # fmt: skip
+}
 KNOWN = ("vector[J] {f} = known_{f};",)
 ABOVE = ("vector[J] {f} = {sum}({share} .* values_{f});",)
 
@@ -87,8 +87,14 @@ def statements(part: MemberPart, sums: Callable[[str], str]) -> list[str]:
             value = f"{part.b_f}[{estimated}]"
         rows = STATEMENTS[term.function]
         rows = KNOWN if not term.weighted else ABOVE if given_above(term) else rows
-        names = {"f": f, "share": f"portion{s}", "group": f"group{s}", "M": f"M{s}",
-                 "number": value, "sum": "{sum}"}  # fmt: skip
+        names = {
+            "f": f,
+            "share": f"portion{s}",
+            "group": f"group{s}",
+            "M": f"M{s}",
+            "number": value,
+            "sum": "{sum}",
+        }
         lines += [_summed(row.format(**names), sums) for row in rows]
         lines.append(f"eta += ({f} - center_l1{s}[{b}]) * {part.b}[{b}];  // {label(term)}")
     return lines

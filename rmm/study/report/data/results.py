@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 #: One row per fit; every other row of a fit repeats these.
 FIT = ["scenario", "replication", "method"]
 #: Columns of the estimates that are shown, those that are texts first.
-_TEXTS = ["scenario", "method", "backend", "parameter", "status", "message", "rmm_version",
-          "engine"]  # fmt: skip
+_TEXTS = [
+    "scenario",
+    "method",
+    "backend",
+    "parameter",
+    "status",
+    "message",
+    "rmm_version",
+    "engine",
+]
 _SHOWN = [
     *_TEXTS, "replication", "truth", "mean", "sd", "lower", "upper", "lower90", "upper90",
     "lower99", "upper99", "p_value", "rank", "ess_bulk", "seconds",
@@ -188,9 +196,14 @@ def read_results(folder: Path) -> Results:
     order = {scenario: i for i, scenario in enumerate(scenarios["scenario"])}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
     return Results(
-        folder.name, config, scenarios, estimates, performance, _ran_on(folder),
+        folder.name,
+        config,
+        scenarios,
+        estimates,
+        performance,
+        _ran_on(folder),
         stopping_facts(folder),
-    )  # fmt: skip
+    )
 
 
 def with_intervals(performance: pd.DataFrame) -> pd.DataFrame:

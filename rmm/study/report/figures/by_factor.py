@@ -124,10 +124,16 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     kept = tuple(panels[:MOST_PANELS])
     caption = read(measured, first) + _caption_end(panels, left_out)
     return Chart(
-        measured.name, title, caption, measured.section, kept,
-        axis.name, measured.y, keys(kept, measured.target_name),
+        measured.name,
+        title,
+        caption,
+        measured.section,
+        kept,
+        axis.name,
+        measured.y,
+        keys(kept, measured.target_name),
         panel_size(len(results.methods), axis.names_methods) if len(kept) == 1 else (4.1, 2.75),
-    )  # fmt: skip
+    )
 
 
 def _without_the_few(
@@ -225,10 +231,14 @@ def _lines(part: pd.DataFrame, axis: Axis, results: Results) -> list[Line]:
     for number, method in enumerate(results.methods):
         rows = part[(part["method"] == method) & part["value"].notna()].to_dict("records")
         dots = [
-            Dot(_place(row, number, axis, results), *_interval(row), _reference(row),
-                _on_axis(row, results))
+            Dot(
+                _place(row, number, axis, results),
+                *_interval(row),
+                _reference(row),
+                _on_axis(row, results),
+            )
             for row in rows
-        ]  # fmt: skip
+        ]
         if dots:
             order = sorted(dots, key=lambda dot: dot.at)
             lines.append(Line(method, tuple(order), (results.filters.method(method),)))

@@ -133,10 +133,16 @@ def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> Drawn:
         )
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": "none"}):
         panels = [
-            (" ".join(panel.where), _inline(_svg(_alone(panel, chart, Pen(looks))),
-                                            f"{chart.title}: {panel.title}", f"{salt}-{number}"))
+            (
+                " ".join(panel.where),
+                _inline(
+                    _svg(_alone(panel, chart, Pen(looks))),
+                    f"{chart.title}: {panel.title}",
+                    f"{salt}-{number}",
+                ),
+            )
             for number, panel in enumerate(chart.panels)
-        ]  # fmt: skip
+        ]
     return Drawn(chart, tuple(panels))
 
 
@@ -157,9 +163,15 @@ def draw(chart: Chart, pen: Pen) -> Any:
     figure.supylabel(chart.y, fontsize=9)
     figure.supxlabel(chart.x, fontsize=9)
     if chart.keys:
-        figure.legend(handles=[_handle(key, pen) for key in chart.keys], loc="outside upper left",
-                      ncols=min(3, len(chart.keys)), frameon=False, fontsize=8,
-                      handlelength=1.8, columnspacing=1.5)  # fmt: skip
+        figure.legend(
+            handles=[_handle(key, pen) for key in chart.keys],
+            loc="outside upper left",
+            ncols=min(3, len(chart.keys)),
+            frameon=False,
+            fontsize=8,
+            handlelength=1.8,
+            columnspacing=1.5,
+        )
     return figure
 
 
@@ -190,8 +202,15 @@ def _handle(key: Key, pen: Pen) -> Any:
 
     if key.kind == "method":
         look = pen.looks[key.label]
-        return Line2D([], [], color=look.colour, marker=look.marker, ms=4.5, ls=look.line,
-                      label=_short(key.label))  # fmt: skip
+        return Line2D(
+            [],
+            [],
+            color=look.colour,
+            marker=look.marker,
+            ms=4.5,
+            ls=look.line,
+            label=_short(key.label),
+        )
     if key.kind in _LINES:
         return Line2D([], [], **_LINES[key.kind], label=key.label)
     if key.kind == "band":

@@ -160,16 +160,24 @@ def panel_size(methods: int, names_methods: bool) -> tuple[float, float]:
 def _wrapped(labels: Sequence[str]) -> list[str]:
     """Long labels on several lines, narrower the more there are."""
     width = max(9, 56 // len(labels))
-    return [textwrap.fill(textwrap.shorten(label, 3 * width, placeholder="…") or label[:width],
-                          width) for label in labels]  # fmt: skip
+    return [
+        textwrap.fill(textwrap.shorten(label, 3 * width, placeholder="…") or label[:width], width)
+        for label in labels
+    ]
 
 
 def _draw_line(cell: Any, line: Line, shift: float, pen: Pen, axis: Axis) -> None:
     look = pen.looks[line.method]
     if not axis.nominal and not axis.names_methods:
         for a, b in zip(line.dots, line.dots[1:], strict=False):
-            made = cell.plot([a.at + shift, b.at + shift], [a.value, b.value], color=look.colour,
-                             ls=look.line, lw=1.4, zorder=3)  # fmt: skip
+            made = cell.plot(
+                [a.at + shift, b.at + shift],
+                [a.value, b.value],
+                color=look.colour,
+                ls=look.line,
+                lw=1.4,
+                zorder=3,
+            )
             pen.tag(made, (*line.where, *a.where, *b.where))
     for dot in line.dots:
         pen.tag(_draw_dot(cell, dot, dot.at + shift, look, axis), (*line.where, *dot.where))
@@ -177,12 +185,19 @@ def _draw_line(cell: Any, line: Line, shift: float, pen: Pen, axis: Axis) -> Non
 
 def _draw_dot(cell: Any, dot: Dot, x: float, look: Look, axis: Axis) -> list[Any]:
     made = cell.plot([x, x], [dot.low, dot.high], color=look.colour, lw=1.0, zorder=3)
-    made += cell.plot([x], [dot.value], color=look.colour, marker=look.marker, ms=4.5, ls="none",
-                      zorder=3)  # fmt: skip
+    made += cell.plot(
+        [x], [dot.value], color=look.colour, marker=look.marker, ms=4.5, ls="none", zorder=3
+    )
     if math.isfinite(dot.reference):
         half = (0.05 if axis.nominal else 0.09) * axis.step
-        made += cell.plot([x - half, x + half], [dot.reference] * 2, color="black", lw=2.0,
-                          solid_capstyle="butt", zorder=4)  # fmt: skip
+        made += cell.plot(
+            [x - half, x + half],
+            [dot.reference] * 2,
+            color="black",
+            lw=2.0,
+            solid_capstyle="butt",
+            zorder=4,
+        )
     return list(made)
 
 
@@ -195,8 +210,15 @@ def _name_lines(cell: Any, panel: DotPanel, pen: Pen, x: float) -> None:
         low, high, ends = math.log(low), math.log(high), [math.log(y) for y in ends]
     for line, y in zip(lines, spread_apart(ends, 0.075 * (high - low), low, high), strict=True):
         name = line.method if len(line.method) <= 20 else line.method[:19] + "…"
-        text = cell.text(x, math.exp(y) if panel.log else y, name, va="center", fontsize=8,
-                         color=pen.looks[line.method].colour, fontweight="bold")  # fmt: skip
+        text = cell.text(
+            x,
+            math.exp(y) if panel.log else y,
+            name,
+            va="center",
+            fontsize=8,
+            color=pen.looks[line.method].colour,
+            fontweight="bold",
+        )
         pen.tag(text, line.where)
 
 

@@ -75,6 +75,14 @@ def _chart(bars: Sequence[Bar]) -> Chart:
     statuses = [s for s in _WORDS if any(s == status for bar in kept for status, _ in bar.shares)]
     keys = tuple(Key(status, _WORDS[status]) for status in statuses)
     return Chart(
-        "endings", "Failed and unconverged fits", caption, "computation", (BarPanel(kept),),
-        "Per cent of fits", "", keys, (4.6, 0.6 + 0.36 * len(kept)), 1,
-    )  # fmt: skip
+        "endings",
+        "Failed and unconverged fits",
+        caption,
+        "computation",
+        (BarPanel(kept),),
+        "Per cent of fits",
+        "",
+        keys,
+        (4.6, 0.6 + 0.36 * len(kept)),
+        1,
+    )

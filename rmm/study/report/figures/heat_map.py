@@ -44,10 +44,23 @@ class HeatPanel:
 
         for one in self.cells:
             grey = 1 - 0.72 * one.shade
-            box = Rectangle((one.column - 0.5, one.row - 0.5), 1, 1, facecolor=(grey,) * 3,
-                            edgecolor="white", lw=1.2)  # fmt: skip
-            text = cell.text(one.column, one.row, one.text, ha="center", va="center", fontsize=8,
-                             color="white" if grey < 0.55 else "#111111")  # fmt: skip
+            box = Rectangle(
+                (one.column - 0.5, one.row - 0.5),
+                1,
+                1,
+                facecolor=(grey,) * 3,
+                edgecolor="white",
+                lw=1.2,
+            )
+            text = cell.text(
+                one.column,
+                one.row,
+                one.text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if grey < 0.55 else "#111111",
+            )
             pen.tag([cell.add_patch(box), text], one.where)
         cell.set_xlim(-0.5, len(self.columns) - 0.5)
         cell.set_ylim(-0.5, len(self.rows) - 0.5)
@@ -77,11 +90,12 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     far = float((table["value"] - target).abs().max()) or 1.0
     show = _shown(measured, table["mcse"].tolist(), table["value"].tolist())
     panels = [
-        _panel(method, table[table["method"] == method].to_dict("records"), results, target, far,
-               show)
+        _panel(
+            method, table[table["method"] == method].to_dict("records"), results, target, far, show
+        )
         for method in results.methods
         if (table["method"] == method).any()
-    ]  # fmt: skip
+    ]
     levels = results.filters.levels
     size = (max(3.4, 0.75 * len(levels[across]) + 0.9), max(1.9, 0.34 * len(levels[down]) + 1.0))
     caption = (
@@ -93,8 +107,14 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     return Chart(
         f"heat_{measured.name}",
         f"{measured.title} by {readable(across)} and {readable(down)}, {estimand['parameter']}",
-        caption, measured.section, tuple(panels), readable(across), readable(down), (), size,
-    )  # fmt: skip
+        caption,
+        measured.section,
+        tuple(panels),
+        readable(across),
+        readable(down),
+        (),
+        size,
+    )
 
 
 def _shown(measured: Measured, mcse: Sequence[float], values: Sequence[float]) -> Any:
@@ -113,11 +133,15 @@ def _panel(
     across, down = results.factors
     columns, lines = (tuple(map(compact, results.filters.levels[f])) for f in (across, down))
     cells = tuple(
-        Cell(columns.index(compact(row[across])), lines.index(compact(row[down])),
-             _text(row, show),
-             abs(row["value"] - target) / far, results.filters.scenario(row))
+        Cell(
+            columns.index(compact(row[across])),
+            lines.index(compact(row[down])),
+            _text(row, show),
+            abs(row["value"] - target) / far,
+            results.filters.scenario(row),
+        )
         for row in rows
-    )  # fmt: skip
+    )
     return HeatPanel(method, cells, columns, lines, (results.filters.method(method),))
 
 

@@ -113,9 +113,15 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
         f"nested_{measured.name}",
         f"{measured.title} in all {len(panel.courses[0].values)} scenarios, "
         f"{estimand['parameter']} (nested loops)",
-        caption, measured.section, (panel,), f"Scenarios, by {', '.join(map(readable, factors))}",
-        measured.y, names, (8.4, 3.0 + 0.45 * len(factors)), 1,
-    )  # fmt: skip
+        caption,
+        measured.section,
+        (panel,),
+        f"Scenarios, by {', '.join(map(readable, factors))}",
+        measured.y,
+        names,
+        (8.4, 3.0 + 0.45 * len(factors)),
+        1,
+    )
 
 
 def _panel(

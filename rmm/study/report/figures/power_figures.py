@@ -35,8 +35,9 @@ def curves_of(results: Results) -> list[PowerCurve]:
     estimand = next(e for e in results.config["estimands"] if e["parameter"] == power.parameter)
     scenarios = results.scenarios.rename(columns=lambda name: name.removeprefix("factor."))
     records = scenarios.to_dict("records")
-    factors = {str(r["scenario"]): {str(k): v for k, v in r.items() if k != "scenario"}
-               for r in records}  # fmt: skip
+    factors = {
+        str(r["scenario"]): {str(k): v for k, v in r.items() if k != "scenario"} for r in records
+    }
     null = {s for s in factors if is_null(results, str(s), {"null": 0.0, **estimand})}
     return curves_from(power, results.performance, factors, null)
 
@@ -87,11 +88,16 @@ def power_curves(results: Results) -> list[Chart]:
     methods = list(dict.fromkeys(curve.method for curve in curves))
     return [
         Chart(
-            "power_curves", f"Power by size, {power.parameter}", CAPTION, "tests",
-            tuple(panels[:MOST_PANELS]), readable(power.size), "Power",
+            "power_curves",
+            f"Power by size, {power.parameter}",
+            CAPTION,
+            "tests",
+            tuple(panels[:MOST_PANELS]),
+            readable(power.size),
+            "Power",
             (*method_keys(methods), Key("line", "target power")),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _panel(title: str, curves: Sequence[PowerCurve], power: Power, results: Results) -> PowerPanel:
@@ -109,12 +115,22 @@ def _title(curve: PowerCurve) -> str:
 def _points(cell: Any, found: PowerCurve, look: Look) -> list[Any]:
     points = [p for p in found.points if p.n]
     ends = [p.interval for p in points]
-    bars = [[p.power - low for p, (low, _) in zip(points, ends, strict=True)],
-            [high - p.power for p, (_, high) in zip(points, ends, strict=True)]]  # fmt: skip
+    bars = [
+        [p.power - low for p, (low, _) in zip(points, ends, strict=True)],
+        [high - p.power for p, (_, high) in zip(points, ends, strict=True)],
+    ]
     drawn = cell.errorbar(
-        [p.size for p in points], [p.power for p in points], yerr=bars, ls="none",
-        color=look.colour, marker=look.marker, ms=4.5, elinewidth=1.0, capsize=2, zorder=4,
-    )  # fmt: skip
+        [p.size for p in points],
+        [p.power for p in points],
+        yerr=bars,
+        ls="none",
+        color=look.colour,
+        marker=look.marker,
+        ms=4.5,
+        elinewidth=1.0,
+        capsize=2,
+        zorder=4,
+    )
     return list(drawn.get_children())
 
 

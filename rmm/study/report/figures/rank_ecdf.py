@@ -49,9 +49,18 @@ class RankPanel:
         cell.axhline(0, color="#555555", lw=0.8, zorder=1)
         for one in self.steps:
             look = pen.looks[one.method]
-            made = cell.plot(at, one.difference, color=look.colour, ls=look.line, lw=1.3, zorder=3,
-                             drawstyle="steps-mid", marker=look.marker, ms=3.5,
-                             markevery=(9, 18))  # fmt: skip
+            made = cell.plot(
+                at,
+                one.difference,
+                color=look.colour,
+                ls=look.line,
+                lw=1.3,
+                zorder=3,
+                drawstyle="steps-mid",
+                marker=look.marker,
+                ms=3.5,
+                markevery=(9, 18),
+            )
             pen.tag(made, one.where)
         most = max(abs(v) for row in (*self.band, *(s.difference for s in self.steps)) for v in row)
         cell.set_ylim(-1.1 * most, 1.1 * most)
@@ -70,11 +79,17 @@ def rank_table(results: Results) -> list[dict[str, Any]]:
     parameters = list(dict.fromkeys(ranked["parameter"]))
     wanted = ((row, p, m) for row in scenarios for p in parameters for m in results.methods)
     return [
-        {"scenario": row, "parameter": p, "method": m, "ranks": ranks, "n": len(ranks),
-         "p": ecdf_p(ranks, _null(len(ranks)))}
+        {
+            "scenario": row,
+            "parameter": p,
+            "method": m,
+            "ranks": ranks,
+            "n": len(ranks),
+            "p": ecdf_p(ranks, _null(len(ranks))),
+        }
         for row, p, m in wanted
         if (ranks := found.get((str(row["scenario"]), p, m))) is not None
-    ]  # fmt: skip
+    ]
 
 
 @functools.lru_cache(maxsize=16)
@@ -128,11 +143,22 @@ def rank_plots(results: Results) -> list[Chart]:
     if len(panels) > MOST_PARAMETERS:
         caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table holds all."
     return [
-        Chart("calibration", "Calibration: ranks of the true values", caption, "calibration",
-              tuple(panels[:MOST_PARAMETERS]), "Rank of the truth / 100", "ECDF − uniform",
-              (Key("band", "95% of calibrated methods, all ranks at once"),
-               *method_keys(list(dict.fromkeys(row["method"] for row in rows)))), (3.3, 2.3), 3)
-    ]  # fmt: skip
+        Chart(
+            "calibration",
+            "Calibration: ranks of the true values",
+            caption,
+            "calibration",
+            tuple(panels[:MOST_PARAMETERS]),
+            "Rank of the truth / 100",
+            "ECDF − uniform",
+            (
+                Key("band", "95% of calibrated methods, all ranks at once"),
+                *method_keys(list(dict.fromkeys(row["method"] for row in rows))),
+            ),
+            (3.3, 2.3),
+            3,
+        )
+    ]
 
 
 def _panels(rows: Sequence[dict[str, Any]], results: Results) -> list[RankPanel]:

@@ -21,10 +21,16 @@ def runtime(results: Results) -> list[Chart]:
     made = [_chart("seconds", "Seconds per fit", "Seconds per fit", _RANGE, seconds, results)]
     speed = _ess_per_second(results)
     made.append(
-        _chart("ess_per_second", "Effective draws per second", "Bulk ESS per second",
-               f"Bulk effective sample size of the slowest parameter, per second of the whole "
-               f"fit. {_RANGE}", speed.groupby("method")["speed"], results)
-    )  # fmt: skip
+        _chart(
+            "ess_per_second",
+            "Effective draws per second",
+            "Bulk ESS per second",
+            f"Bulk effective sample size of the slowest parameter, per second of the whole "
+            f"fit. {_RANGE}",
+            speed.groupby("method")["speed"],
+            results,
+        )
+    )
     return [chart for chart in made if chart is not None]
 
 

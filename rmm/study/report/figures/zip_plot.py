@@ -108,9 +108,17 @@ def _chart(
         caption += " Scenarios: those with the lowest and the highest coverage of any method."
     keys = (Key("pale", "holds the truth"), Key("dark", "does not"))
     return Chart(
-        "zip", f"All intervals, {estimand['parameter']} (zip plot)", caption, "tests",
-        tuple(panels), f"{level} interval − truth", "Centile of |z|", keys, (3.3, 3.4), 3,
-    )  # fmt: skip
+        "zip",
+        f"All intervals, {estimand['parameter']} (zip plot)",
+        caption,
+        "tests",
+        tuple(panels),
+        f"{level} interval − truth",
+        "Centile of |z|",
+        keys,
+        (3.3, 3.4),
+        3,
+    )
 
 
 def _scenarios(results: Results, estimand: Mapping[str, Any]) -> list[str]:
@@ -143,9 +151,10 @@ def _panel(
     z = ((rows["mean"] - rows["truth"]) / rows["sd"]).abs().rank(method="first")
     every = sorted(
         Interval(100 * float(r) / len(rows), float(low), float(high))
-        for r, low, high in zip(z, rows[lower] - rows["truth"], rows[upper] - rows["truth"],
-                                strict=True)
-    )  # fmt: skip
+        for r, low, high in zip(
+            z, rows[lower] - rows["truth"], rows[upper] - rows["truth"], strict=True
+        )
+    )
     share = sum(i.covers for i in every) / len(every)
     row = results.scenarios[results.scenarios["scenario"] == scenario].to_dict("records")[0]
     where = (results.filters.method(method), *results.filters.scenario(row))

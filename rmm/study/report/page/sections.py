@@ -41,10 +41,11 @@ def sections(drawn: Sequence[Drawn], tables: Sequence[Table]) -> list[Section]:
     numbered = list(enumerate(placed, start=1))
     made = [
         Section(
-            name, heading,
+            name,
+            heading,
             tuple((i, d) for i, d in figures if d.chart.section == name),
             tuple((i, t) for i, t in numbered if t.section == name),
         )
         for name, heading in SECTIONS.items()
-    ]  # fmt: skip
+    ]
     return [section for section in made if section.figures or section.tables]

@@ -56,10 +56,16 @@ def confirmation_table(results: Results) -> list[Table]:
     if not found:
         return []
     decimals = {
-        name: max(2, decimals_for([(r[f"{name}_upper"] - r[f"{name}_lower"]) / 4 for r in found],
-                                  [r[name] for r in found], most))
+        name: max(
+            2,
+            decimals_for(
+                [(r[f"{name}_upper"] - r[f"{name}_lower"]) / 4 for r in found],
+                [r[name] for r in found],
+                most,
+            ),
+        )
         for name, (_, most) in _SHOWN.items()
-    }  # fmt: skip
+    }
     records = {record["scenario"]: record for record in results.scenarios.to_dict("records")}
     heads = [*(readable(f) for f in results.factors), "Parameter", "Method", "Confirmed by"]
     columns = [(h, 1) for h in (*heads, "data sets", "dropped")]
@@ -70,13 +76,22 @@ def confirmation_table(results: Results) -> list[Table]:
         plain += [name, f"{name}_interval", f"{name}_verdict"]
     return [
         Table(
-            "confirmation", "confirmation", "Posteriors of two engines, on the same data",
-            _caption(found), (*columns, *((h, 1) for h in _RATES.values())), (*plain, *_RATES),
+            "confirmation",
+            "confirmation",
+            "Posteriors of two engines, on the same data",
+            _caption(found),
+            (*columns, *((h, 1) for h in _RATES.values())),
+            (*plain, *_RATES),
             tuple(_row(results, records[r["scenario"]], r, decimals) for r in found),
-            tuple((results.filters.method(r["method"]),
-                   *results.filters.scenario(records[r["scenario"]])) for r in found),
+            tuple(
+                (
+                    results.filters.method(r["method"]),
+                    *results.filters.scenario(records[r["scenario"]]),
+                )
+                for r in found
+            ),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _row(

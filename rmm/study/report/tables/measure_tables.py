@@ -89,8 +89,14 @@ class Cell:
 
 
 #: Kinds of cells -> classes: one letter each, as large studies have many cells.
-_CLASSES = {"factor": "f", "factor again": "f g", "method": "m", "number": "v",
-            "error": "e", "count": ""}  # fmt: skip
+_CLASSES = {
+    "factor": "f",
+    "factor again": "f g",
+    "method": "m",
+    "number": "v",
+    "error": "e",
+    "count": "",
+}
 
 
 @dataclass(frozen=True)
@@ -291,5 +297,15 @@ def calibration_table(results: Results) -> list[Table]:
     )
     heads = [*(readable(f) for f in results.factors), "Parameter", "Method", "data sets", "p"]
     plain = (*results.factors, "parameter", "method", "n", "ecdf_p")
-    return [Table("calibration", "calibration", "Uniformity of ranks", caption,
-                  tuple((h, 1) for h in heads), plain, tuple(body), tuple(where))]  # fmt: skip
+    return [
+        Table(
+            "calibration",
+            "calibration",
+            "Uniformity of ranks",
+            caption,
+            tuple((h, 1) for h in heads),
+            plain,
+            tuple(body),
+            tuple(where),
+        )
+    ]

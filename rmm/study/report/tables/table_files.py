@@ -81,8 +81,15 @@ def as_latex(table: Table) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-_LAYOUT = {"factor": "l", "method": "l", "text": "l", "number": "r", "error": "@{\\ }r",
-           "count": "r", "alarm": "r"}  # fmt: skip
+_LAYOUT = {
+    "factor": "l",
+    "method": "l",
+    "text": "l",
+    "number": "r",
+    "error": "@{\\ }r",
+    "count": "r",
+    "alarm": "r",
+}
 
 
 def performance_csv(results: Results) -> str:

@@ -203,9 +203,14 @@ def _calibration(results: Results) -> list[tuple[str, str]]:
             worst = min(tests, key=lambda row: row["p"])
             adjusted = min(1.0, worst["p"] * len(tests))
             verdict = "shows no deviation from" if adjusted > 0.05 else "deviates from"
-            said.append((method, (
-                f"{verdict} calibration; tests of ranks: {len(tests)}, the smallest p "
-                f"{fixed(worst['p'], 4)} ({worst['parameter']}), {fixed(adjusted, 3)} after "
-                "Bonferroni’s correction."
-            )))  # fmt: skip
+            said.append(
+                (
+                    method,
+                    (
+                        f"{verdict} calibration; tests of ranks: {len(tests)}, the smallest p "
+                        f"{fixed(worst['p'], 4)} ({worst['parameter']}), {fixed(adjusted, 3)} "
+                        "after Bonferroni’s correction."
+                    ),
+                )
+            )
     return said
