@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,31 @@ def test_a_job_of_an_engine_does_without_what_others_need(tmp_path: Path) -> Non
     assert not {"arviz_stats", "scipy.stats"} & job, "half of a second that no fit needs"
     assert "pandas" in job
     assert job & {"statsmodels", "matplotlib", "snakemake", "polars", "pyjags"} == set()
+
+
+def late_imports(path: Path) -> list[tuple[int, str]]:
+    """Line and text of the first of each run of imports that stand inside a function."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    found = {
+        node.lineno: node.end_lineno or node.lineno
+        for function in ast.walk(ast.parse(text))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    ends = set(found.values())
+    return [(line, lines[line - 1]) for line in sorted(found) if line - 1 not in ends]
+
+
+def test_an_import_inside_a_function_has_its_reason_beside_it() -> None:
+    """In its line, or in the comment directly above: an absent extra, or time at the start."""
+    number, without = 0, []
+    for path in sorted((ROOT / "rmm").rglob("*.py")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for line, text in late_imports(path):
+            number += 1
+            if "#" not in text and not lines[line - 2].strip().startswith("#"):
+                without.append(f"{path.relative_to(ROOT)}:{line}")
+    assert number > 20, "the search finds the imports"
+    assert without == []

@@ -23,6 +23,7 @@ def progress_bar(show: bool | None, label: str) -> Iterator[ProgressListener | N
     if not show:
         yield None
         return
+    # Late: a fit by itself does not need it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from rmm._version import __version__
 from rmm.cli import completion, engine, study
 from rmm.errors import RmmError
 
@@ -58,8 +59,6 @@ def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    from rmm._version import __version__
-
     top = argparse.ArgumentParser(
         prog="rmm",
         description="Multiple-membership multilevel models with estimated weights.",

@@ -31,6 +31,7 @@ def add_completion(commands: Any, top: argparse.ArgumentParser) -> None:
 
 def run_completion(top: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """`rmm completion`: print the script."""
+    # Late: `rmm --help` needs no libraries.
     import shtab
 
     _complete_files(top, shtab.FILE)

@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
+import pandas as pd
+
 from rmm.backends import BACKENDS, HIDDEN, find_backend
 from rmm.errors import RmmError
 from rmm.fitting.engine_choice import ORDER
+from rmm.fitting.pipeline import fit
 
 PACKAGES = (
     "numpy",
@@ -103,11 +107,6 @@ def _backend(name: str, prove: bool, announce: Callable[[str], None]) -> Finding
 
 def _tiny_fit(backend: str) -> float:
     """Posterior mean of a mean that is 2 within 0.1 (40 groups of two, residual sd 0.3)."""
-    import numpy as np
-    import pandas as pd
-
-    from rmm.fitting.pipeline import fit
-
     rng = np.random.default_rng(7)
     y = 2 + 0.3 * rng.standard_normal(40)
     table = pd.DataFrame({"g": np.repeat(np.arange(40), 2), "y": np.repeat(y - y.mean() + 2, 2)})

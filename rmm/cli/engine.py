@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import rmm
 from rmm.cli.common import command, plain
 
 _FIT = """\
@@ -38,8 +40,7 @@ def add_doctor(commands: Any) -> None:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """`rmm doctor`: exit code 1 if something is broken or no backend runs."""
-    from dataclasses import asdict
-
+    # Late: `rmm --help` needs no libraries.
     from rmm.cli.doctor import diagnose
 
     findings = diagnose(
@@ -106,7 +107,7 @@ def add_fit(commands: Any) -> None:
 
 def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
-    import rmm
+    # Late: `rmm --help` needs no libraries.
     from rmm.posterior.fit_text import formatted
     from rmm.posterior.save import check_folder
 

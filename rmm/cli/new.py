@@ -137,6 +137,7 @@ def _option(parser: Any, name: str, what: str = "", **more: Any) -> None:
 
 def run_new(options: argparse.Namespace) -> int:
     """`rmm study new`: write the file, check it, say what comes next."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
 
     path = Path(options.file)
@@ -146,6 +147,7 @@ def run_new(options: argparse.Namespace) -> int:
         raise StudyError(_THERE.format(path=path))
     given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
     if not given and sys.stdin.isatty() and sys.stdout.isatty():
+        # Late: `rmm --help` needs no libraries.
         from rmm.cli.asking import new_study
 
         try:

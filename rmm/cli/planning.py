@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +61,7 @@ def plan_options(parser: Any) -> None:
 
 def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study plan`: replications for target errors, and their time, from a pilot."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.planning import replications as planning
 
     mcse = 0.01 if options.mcse is None else options.mcse
@@ -92,6 +94,7 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
 
 
 def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Target]:
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.design.stopping_rule import Target, check_target
     from rmm.study.files.messages import StudyFileErrors
 
@@ -196,6 +199,7 @@ def _need_cells(
 
 
 def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.run.progress import words
 
     rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertain")]
@@ -224,8 +228,10 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
 
 def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study power`: curves and the size for a target power."""
+    # Late: `rmm --help` needs no libraries.
     import pandas as pd
 
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.evaluate.power import power_curves, power_of
 
     power = power_of(study)
@@ -301,8 +307,7 @@ def _power_words(point: Point) -> str:
 
 def run_search(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study search`: the size for the target power, by simulation where it is."""
-    import sys
-
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.planning.size_search_fits import search_study
 
     if options.cores < 1:

@@ -170,6 +170,7 @@ def _add_address(parser: Any) -> None:
 
 
 def _study(options: argparse.Namespace) -> Study:
+    # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
 
     return load_study(Path(options.file))
@@ -181,6 +182,7 @@ def _folder(study: Study, options: argparse.Namespace) -> Path:
 
 def run_check(options: argparse.Namespace) -> int:
     """`rmm study check`: what the study will do."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study import plan
     from rmm.study.design.scale_notes import scale_notes
     from rmm.study.manage.check_models import check_models
@@ -225,6 +227,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def _check_against(study: Study, folder: Path, as_json: bool) -> int:
     """Whether results belong to a file: 0, or 1 with what is different."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.manage.compare_results import compare
 
     found = compare(study, folder)
@@ -246,6 +249,7 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
 
 def run_preregister(options: argparse.Namespace) -> int:
     """`rmm study preregister`: the protocol of a study."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.files.parquet import write_text
     from rmm.study.planning.preregistration import protocol
 
@@ -278,6 +282,7 @@ def run_search(options: argparse.Namespace) -> int:
 
 def run_status(options: argparse.Namespace) -> int:
     """`rmm study status`: counts from the finished batches."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study import status
 
     study = _study(options)
@@ -326,6 +331,7 @@ def _by_method(jobs: list[Any]) -> dict[str, int]:
 
 
 def _print_status(facts: dict[str, Any], folder: Path) -> None:
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.run import progress
 
     done, missing = facts["fits_done"], facts["fits_missing"]
@@ -374,6 +380,7 @@ def _print_some(heading: str, lines: list[str], most: int = 10) -> None:
 
 def run_judge(options: argparse.Namespace) -> int:
     """`rmm study judge`: tables of all criteria; 0 if all are met."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
     from rmm.study.evaluate.criteria.judge import judge
     from rmm.study.files.parquet import write_text
@@ -391,6 +398,7 @@ def run_judge(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """`rmm study report`."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.report import write_report
 
     study = _study(options)
@@ -401,6 +409,7 @@ def run_report(options: argparse.Namespace) -> int:
 
 def run_simulate(options: argparse.Namespace) -> int:
     """`rmm simulate`: one data set, its true values on stdout, its memberships on stderr."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.simulation.memberships.overlap import overlap_text
     from rmm.study.run.replicate import draw_replication
 
@@ -426,6 +435,7 @@ def run_simulate(options: argparse.Namespace) -> int:
 
 def _estimate(row: Mapping[str, Any]) -> str:
     """What a row of estimates has: a choice has no interval, a log likelihood or an sd no test."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.design.estimand import Estimand
 
     parts = [f"mean {row['mean']:.4g}"]
@@ -441,6 +451,7 @@ def _estimate(row: Mapping[str, Any]) -> str:
 
 def run_replay(options: argparse.Namespace) -> int:
     """`rmm study replay`: data, truth and fit of one replication, kept in a folder."""
+    # Late: `rmm --help` needs no libraries.
     from rmm.study.manage.replay import keep_replay
 
     study = _study(options)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rmm.arguments import readable
+from rmm.datasets.coalitions import coalitions
+from rmm.datasets.fetching import read_source
 from rmm.datasets.sources import SOURCES
 from rmm.errors import DataError, close_names
 
@@ -67,15 +69,11 @@ def load(name: str) -> pd.DataFrame:
     if not isinstance(name, str):
         raise DataError(f"A data set has a name, not {name!r}. Known: {', '.join(names())}.")
     if name == SIMULATED:
-        from rmm.datasets.coalitions import coalitions
-
         return coalitions()
     if name not in SOURCES:
         close = close_names(name, names())
         meant = f" Did you mean {close[0]!r}?" if close else ""
         raise DataError(f"There is no data set {name!r}.{meant} Known: {', '.join(names())}.")
-    from rmm.datasets.fetching import read_source
-
     return read_source(SOURCES[name])
 
 

@@ -6,8 +6,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pooch
+
 from rmm.cache import cache_dir
+from rmm.datasets.content import checksum, plain
 from rmm.errors import DataError
+from rmm.tables.rdata import read_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +60,6 @@ def fetch(address: str, path: Path) -> None:
             f"Data sets are kept in {path.parent}, which cannot be made: "
             f"{problem.strerror or problem}.\nSet RMM_CACHE to a folder that you can write to."
         ) from None
-    import pooch
-
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)  # it tells of every file without a checksum
@@ -87,9 +89,6 @@ def _reason(problem: Exception) -> str:
 
 
 def _checked(source: Source, path: Path) -> pd.DataFrame:
-    from rmm.datasets.content import checksum, plain
-    from rmm.tables.rdata import read_frames
-
     again = f"Remove the file and load the data set again: it comes from\n  {source.address}"
     try:
         frames = read_frames(path)

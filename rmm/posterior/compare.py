@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import arviz_stats
 import pandas as pd
 
 from rmm.arguments import readable
@@ -56,8 +57,6 @@ def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = 
     y ~ 1        1
     Name: rank, dtype: int64
     """
-    import arviz_stats
-
     _check(fits, method, refit)
     check_comparable({name: fit.model for name, fit in fits.items()})
     results = {name: fit.loo(refit=refit) for name, fit in fits.items()}

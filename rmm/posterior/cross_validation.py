@@ -114,6 +114,7 @@ def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
     arviz_stats.ELPDData
         Pointwise. Units that were refitted have Pareto k 0, as in `arviz_stats.reloo`.
     """
+    # Late: a fit by itself does not need it.
     import arviz_stats
 
     with warnings.catch_warnings():
@@ -203,6 +204,7 @@ def _refitted(result: Any, tree: xarray.DataTree, refits: Refits, bad: Array) ->
 
 def _rhat(values: Array, chains: int) -> float:
     """R-hat of draws of all chains, one after the other; NaN for a single chain."""
+    # Late: a fit by itself does not need it.
     from arviz_stats.base import array_stats
 
     each = values.reshape(chains, -1)
@@ -259,6 +261,7 @@ def waic(tree: xarray.DataTree) -> Any:
     -------
     arviz_stats.ELPDData
     """
+    # Late: a fit by itself does not need it.
     from arviz_stats.utils import ELPDData
 
     each = flat_log_likelihood(tree)

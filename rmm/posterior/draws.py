@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray
 
 from rmm.backends.base import Run
 from rmm.design.prepare import Model
@@ -63,8 +64,6 @@ def to_datatree(run: Run, model: Model) -> xarray.DataTree:
     BackendError
         If an engine returned other shapes than the model's.
     """
-    import xarray
-
     variables: dict[str, Any] = {}
     used: set[str] = set()
     for parameter in model.spec.parameters:
@@ -118,8 +117,6 @@ def _shaped(values: Array, parameter: Parameter, model: Model) -> Array:
 
 
 def _outcome(model: Model) -> xarray.Dataset:
-    import xarray
-
     coords = {"group": text_labels(model.design.coords["group"])}
     outcome = model.design.outcome
     arrays = {k: ("group", np.asarray(outcome[k])) for k in model.spec.family.observed}
@@ -127,8 +124,6 @@ def _outcome(model: Model) -> xarray.Dataset:
 
 
 def _constant(model: Model) -> xarray.Dataset:
-    import xarray
-
     arrays: dict[str, Any] = {"row": ("membership", model.design.rows)}
     for part, member in zip(model.spec.members, model.design.members, strict=True):
         dim = part.memberships

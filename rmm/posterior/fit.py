@@ -51,6 +51,7 @@ class Fit(FitTables):
         matplotlib.figure.Figure
             Save it with `savefig`; a notebook shows it.
         """
+        # Late: a fit by itself does not need it.
         from rmm.posterior.plots import plot
 
         return plot(self, "plot", kind, options)
@@ -69,6 +70,7 @@ class Fit(FitTables):
         -------
         matplotlib.figure.Figure
         """
+        # Late: a fit by itself does not need it.
         from rmm.posterior.plots import plot
 
         return plot(self, "plot_weights", kind, options)
@@ -120,6 +122,7 @@ class Fit(FitTables):
         -------
         matplotlib.figure.Figure
         """
+        # Late: a fit by itself does not need it.
         from rmm.posterior.plots import plot
 
         return plot(self, "plot_check", kind, options)
@@ -141,6 +144,7 @@ class Fit(FitTables):
         DataError
             If there is no such folder.
         """
+        # Late: a fit by itself does not need it.
         from rmm.posterior.save import save
 
         return save(self, Path(path))

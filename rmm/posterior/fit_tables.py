@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -334,8 +335,6 @@ class FitTables(AfterFit):
 
     def _repr_html_(self) -> str:
         """What notebooks show: the same as text, with a compact table."""
-        from html import escape
-
         html = formatted(self._table).rename_axis(None).to_html(border=0)
         said = escape(self._headline()).replace("\n", "<br>")
         lines = f"<code>{escape(self.model.formula)}</code><br>{said}"

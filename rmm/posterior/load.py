@@ -10,13 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import pandas as pd
+import xarray
 
 from rmm.arguments import readable
+from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
 from rmm.errors import DataError, RmmError, SpecificationWarning
 from rmm.families import find_family
+from rmm.posterior.fit import Fit
 from rmm.posterior.save import _replaced
 
 if TYPE_CHECKING:
@@ -82,11 +86,6 @@ def load(path: str | Path) -> Fit:
 
 
 def _read(path: Path) -> Fit:
-    import xarray
-
-    from rmm.backends import find_backend
-    from rmm.posterior.fit import Fit
-
     _check_contents(path)
     with xarray.open_datatree(path, engine="h5netcdf") as tree:
         stored = tree["rmm"].to_dataset().load()
@@ -135,8 +134,6 @@ def _check_contents(path: Path) -> None:
 
     An HDF5 file of a kilobyte may declare an array of any size, and name other files to be read.
     """
-    import h5py
-
     most = _UNPACKED * path.stat().st_size + _SMALL
     total = 0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xarray
 
 from rmm.arguments import check_seed, readable_methods
 from rmm.backends.base import Run, Settings
@@ -123,8 +124,6 @@ class AfterFit:
 
         It is then the group ``log_likelihood`` of `draws` too.
         """
-        import xarray
-
         dim = self.model.spec.family.unit
         values = log_likelihood(self.model, self.run)
         found = self._array(values, dim, unit_labels(self.model)).rename("log_likelihood")
@@ -146,16 +145,12 @@ class AfterFit:
         xarray.DataArray
             In the unit of the outcome; durations in that of the time column.
         """
-        import xarray
-
         found = self.predict(kind="outcome", draws=True, seed=seed).rename("posterior_predictive")
         self.draws["posterior_predictive"] = xarray.DataTree(xarray.Dataset({"y": found}))
         return found
 
     def _pointwise(self) -> xarray.DataTree:
         """Structural parameters and the log likelihood, for ArviZ."""
-        import xarray
-
         posterior = self.draws["posterior"].to_dataset()
         names = [p.name for p in self.model.spec.parameters if p.structural]
         return xarray.DataTree.from_dict(
@@ -262,8 +257,6 @@ class AfterFit:
 
     def _array(self, values: Array, dim: str, labels: Array) -> xarray.DataArray:
         """(S, units) as (chain, draw, unit)."""
-        import xarray
-
         chains = next(iter(self.run.draws.values())).shape[0]
         shaped = values.reshape(chains, -1, values.shape[1])
         coords = {

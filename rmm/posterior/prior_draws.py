@@ -122,9 +122,11 @@ class PriorPredictive:
         -------
         matplotlib.figure.Figure
         """
+        # Late: a fit by itself does not need it.
         from rmm.posterior.plots import need_matplotlib
 
         need_matplotlib()
+        # Late: a fit by itself does not need it.
         from rmm.posterior.plots.prior_predictive import figure_of
 
         return figure_of(self)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xarray
 
 from rmm.errors import DataError
 
@@ -36,8 +37,6 @@ def save(fit: FitTables, path: Path) -> Path:
     Groups: those of `Fit.draws`, and ``rmm`` with the formula, priors, settings, program, engine
     and the used columns of the table (as Parquet bytes).
     """
-    import xarray
-
     check_folder(path)
     buffer = io.BytesIO()
     _parquet_types(fit.model.used).to_parquet(buffer)

@@ -51,6 +51,7 @@ class SimulatedData:
 
     def _repr_html_(self) -> str:
         """What notebooks show: sizes, the truth and the first rows."""
+        # Late: reading a study file needs no libraries of fits.
         import pandas as pd
 
         sizes = [f"{self.overlap[k]:g} {k}" for k in ("groups", "members") if k in self.overlap]
@@ -123,6 +124,7 @@ class Drawn:
 
     def frame(self) -> pd.DataFrame:
         """One row per membership: ids, covariates, outcome."""
+        # Late: reading a study file needs no libraries of fits.
         import pandas as pd
 
         m = self.memberships

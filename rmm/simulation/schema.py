@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 #: The one description of all keys; it belongs to studies, which are built on the simulator.
 SCHEMA_FILE = Path(__file__).parents[1] / "study" / "files" / "study.schema.json"
 _BOUNDS = {
@@ -66,8 +68,6 @@ def mistakes(value: Any, part: str = "") -> list[Mistake]:
 
 @cache
 def _validator(part: str) -> Any:
-    import jsonschema  # 60 ms, which fits of one table do without
-
     whole = schema()
     if not part:
         return jsonschema.Draft202012Validator(whole)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 
 from rmm.errors import DataError
 from rmm.tables.text_values import (
@@ -120,8 +121,6 @@ def _unpack_zip(data: bytes) -> bytes:
 
 
 def _unpack_zst(data: bytes) -> bytes:
-    import pyarrow
-
     return bytes(pyarrow.input_stream(io.BytesIO(data), compression="zstd").read())
 
 

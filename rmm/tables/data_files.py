@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import parquet
 
 from rmm.errors import DataError
 from rmm.tables.csv_files import PACKED_ENDINGS, TEXT_ENDINGS, read_text_table
@@ -84,8 +85,6 @@ def _ending(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    from pyarrow import parquet
-
     return from_arrow(parquet.read_table(path, partitioning=None))
 
 
@@ -124,6 +123,7 @@ def _read_stata(path: Path) -> pd.DataFrame:
 
 def _read_spss(path: Path) -> pd.DataFrame:
     _require("pyreadstat", "SPSS")
+    # Late: the extra `files` may be absent.
     import pyreadstat
 
     frame, about = pyreadstat.read_sav(os.fspath(path))
@@ -132,6 +132,7 @@ def _read_spss(path: Path) -> pd.DataFrame:
 
 def _read_sas(path: Path) -> pd.DataFrame:
     _require("pyreadstat", "SAS")
+    # Late: the extra `files` may be absent.
     import pyreadstat
 
     read = pyreadstat.read_xport if path.suffix.lower() == ".xpt" else pyreadstat.read_sas7bdat

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 
 from rmm.errors import DataError
 
@@ -89,8 +90,6 @@ def _with(column: pd.Series, values: Any) -> pd.Series:
 
 
 def _from_arrow(column: pd.Series) -> pd.Series:
-    import pyarrow
-
     values = pyarrow.array(column).to_pandas(integer_object_nulls=True)
     return _with(
         column,

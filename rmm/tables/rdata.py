@@ -22,6 +22,7 @@ def read_frames(path: Path) -> dict[str, pd.DataFrame]:
         If the package that reads them, `rdata`, is not installed.
     """
     try:
+        # Late: the extra `rda` may be absent.
         from rdata import read_rda
         from rdata.conversion import DEFAULT_CLASS_MAP
     except ImportError:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from arviz_stats.base import array_stats
 from scipy import linalg, optimize, special, stats
 from scipy.stats import qmc
 
@@ -245,8 +246,6 @@ def smoothed(log_weights: Array) -> tuple[Array, float]:
 
     k^ is 0 where all weights are equal, and infinite where they are too few to have a tail.
     """
-    from arviz_stats.base import array_stats
-
     finite = np.isfinite(log_weights)
     weights = np.zeros(len(log_weights))
     if not finite.any():

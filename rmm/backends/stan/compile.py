@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+
 from rmm.backends.child_processes import end_group, finish_group, run_group, start_group
 from rmm.backends.stan import cpu as processor
 from rmm.backends.stan.install import (
@@ -158,8 +160,6 @@ def _executable(program: str) -> Path:
 @contextlib.contextmanager
 def _lock(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold a lock between processes; gives whether it was got (always, with `wait`)."""
-    import filelock
-
     lock = filelock.FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()

@@ -108,6 +108,7 @@ def installed_cmdstan() -> Path | None:
     if not named and not (Path.home() / ".cmdstan").is_dir():
         return None  # without importing cmdstanpy, which takes a second
     try:
+        # Late: the extra `stan` may be absent.
         from cmdstanpy import cmdstan_path
         from cmdstanpy.utils.cmdstan import stanc_path
 

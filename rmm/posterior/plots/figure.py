@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from arviz_stats.base import array_stats
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -126,8 +127,6 @@ def density(draws: Array, low: float | None = None, points: int = 256) -> tuple[
 
     The estimate is that of `arviz_stats` (bandwidth "experimental", boundaries reflected).
     """
-    from arviz_stats.base import array_stats
-
     draws = draws[np.isfinite(draws)]
     if len(draws) == 0 or np.ptp(draws) == 0:
         at = float(draws[0]) if len(draws) else 0.0

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy import stats
 
 from rmm.design.priors.group_sizes import moved_by_sizes
 from rmm.errors import PlotError
@@ -24,8 +27,6 @@ _MOST = 60
 
 def _distributions() -> dict[str, Callable[..., Any]]:
     """Prior family -> SciPy's distribution of its hyperparameters, in their order."""
-    from scipy import stats
-
     return {
         "normal": lambda mean, sd: stats.norm(mean, sd),
         "student_t": lambda df, mean, scale: stats.t(df, mean, scale),
@@ -127,9 +128,6 @@ def _panel(cell: Any, name: str, one: Drawn, prior: Prior) -> None:
 
 
 def _explain(sheet: Sheet) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     keys: list[Any] = [
         Patch(facecolor=FILL, edgecolor=LOOKS[0].colour, label="posterior"),
         Line2D([], [], color=LOOKS[1].colour, ls=LOOKS[1].line, label="prior"),

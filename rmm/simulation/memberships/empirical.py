@@ -150,12 +150,14 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
 
 def _typed(labels: Array) -> Array:
     """Labels that are numbers or dates in an array of these; whole numbers are int64."""
+    # Late: reading a study file needs no libraries of fits.
     import pandas as pd
 
     return pd.Series(labels, dtype=object).infer_objects().to_numpy()
 
 
 def _numeric_columns(frame: Any) -> dict[str, Array]:
+    # Late: reading a study file needs no libraries of fits.
     from rmm.tables.read import numeric
 
     found = {str(name): numeric(frame[name]) for name in frame.columns}

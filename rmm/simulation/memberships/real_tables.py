@@ -30,6 +30,7 @@ def read_file(key: str, file: str, root: Path, ids: Collection[str] = ()) -> pd.
     ------
     RecipeError
     """
+    # Late: reading a study file needs no libraries of fits.
     from rmm.tables.plain_columns import simplify_columns
     from rmm.tables.read import read_table  # pandas, which synthetic memberships do without
 

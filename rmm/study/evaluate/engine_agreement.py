@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from rmm.study.files.parquet import OK
 
@@ -60,8 +63,6 @@ def mean_difference(differences: Sequence[float] | Array) -> Difference:
     Difference
         Its interval has level `LEVEL`; p is two-sided. Both are nan for n below 2.
     """
-    from scipy import stats
-
     values = np.asarray(differences, dtype=float)
     if len(values) < 2:
         return Difference(float(values.mean()) if len(values) else math.nan, *[math.nan] * 3)
@@ -131,8 +132,6 @@ def confirmations(
         comparisons of at least `LEAST` data sets) and `_verdict`. `rejections` and
         `confirming_rejections`: tests that reject, of n; nan where nothing is tested.
     """
-    import pandas as pd
-
     tested, rows = set(nulls) - set(untested), []
     for method, confirming in pairs:
         here = _pairs(estimates, method, confirming, list(nulls))
@@ -189,8 +188,6 @@ def _compared(both: pd.DataFrame, null: float | None) -> dict[str, Any]:
 
 def _with_verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with the verdict of each comparison, Holm's correction over all that are judged."""
-    from statsmodels.stats.multitest import multipletests
-
     judged = [(i, name) for i, row in enumerate(rows) if row["n"] >= LEAST for name in _MARGINS]
     adjusted: dict[tuple[int, str], float] = {}
     if judged:

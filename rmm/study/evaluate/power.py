@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from rmm.errors import StudyError
@@ -215,8 +216,6 @@ TABLE = pa.schema(
 
 def write_power(study: Study, performance: str | Path, out: str | Path) -> list[PowerCurve]:
     """Write ``power.parquet`` from ``performance.parquet``."""
-    import pandas as pd
-
     curves = power_curves(study, pd.read_parquet(performance))
     target = power_of(study).target
     rows = [row for curve in curves for row in table_rows(curve, target)]

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from rmm.study.design.closed_forms import CLOSED_FORMS
 from rmm.study.design.known_values import holds
 from rmm.study.design.scenarios import Scenario
@@ -41,8 +43,6 @@ def write_performance(study: Study, estimates: str | Path, out: str | Path) -> p
     pandas.DataFrame
         One row per scenario, method, parameter, measure and policy.
     """
-    import pandas as pd
-
     file = EstimatesFile(Path(estimates))
     having, null = having_of(file.pairs()), null_scenarios(study)
     parts = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 
 #: What is kept in the metadata of estimates, and how a report calls it.
 FACTS = {
@@ -28,8 +29,6 @@ _PACKAGES = ("numpy", "scipy", "pandas", "statsmodels")
 
 def running_on() -> dict[str, str]:
     """Python, kind of machine, and versions of the libraries whose numbers go into estimates."""
-    from importlib.metadata import PackageNotFoundError, version
-
     found = []
     for name in _PACKAGES:
         try:

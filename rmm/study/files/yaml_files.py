@@ -39,6 +39,7 @@ def load_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         If it is no YAML; too large, or too deeply nested; if a key stands twice in a mapping
         (YAML takes the last without a word); for values of other types.
     """
+    # Late: the extra `study` may be absent.
     import yaml
 
     try:
@@ -125,6 +126,7 @@ def _parts(node: Any) -> Iterator[Any]:
 @cache
 def _loader() -> Any:
     """A safe loader that refuses a key given twice, and tags whose text is no such value."""
+    # Late: the extra `study` may be absent.
     import yaml
 
     class Loader(yaml.SafeLoader):

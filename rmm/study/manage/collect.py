@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from rmm.errors import StudyError
 from rmm.study.design.study import Study
@@ -40,8 +41,6 @@ def write_design(study: Study, folder: str | Path) -> None:
     study : Study
     folder : path
     """
-    import yaml
-
     folder = Path(folder)
     write_text(
         yaml.safe_dump(dict(study.config), sort_keys=False, allow_unicode=True),

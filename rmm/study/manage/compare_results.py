@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rmm.errors import StudyError
 from rmm.study.design.study import Study
 from rmm.study.manage.jobs import BATCH_FILE
@@ -101,8 +103,6 @@ def _kind_of(problem: str, path: Path, method: str) -> str:
 
 
 def _changed(study: Study, folder: Path) -> tuple[str, ...]:
-    import yaml
-
     try:
         kept = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,11 +9,13 @@ are binomial counts of independent replications, which makes a generalised linea
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import statsmodels.api as sm
 from scipy import special
 
 Array = np.ndarray[Any, Any]
@@ -122,10 +124,6 @@ def fit_curve(sizes: Sequence[int], hits: Sequence[int], trials: Sequence[int]) 
     sizes, hits, trials : sequences of the same length
         Size, rejections and usable replications of each point; points without any are left out.
     """
-    import warnings
-
-    import statsmodels.api as sm
-
     points = [p for p in zip(sizes, hits, trials, strict=True) if p[2] > 0]
     if separated(points):
         return None

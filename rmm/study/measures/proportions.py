@@ -27,6 +27,7 @@ def wilson(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """
     if not n or math.isnan(share):
         return math.nan, math.nan
+    # Late: the extra `study` may be absent.
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(share * n, n, alpha=1 - level, method="wilson")

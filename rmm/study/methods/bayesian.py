@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xarray
 
 import rmm
 from rmm.backends import find_backend
@@ -173,8 +174,6 @@ def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
 
 def _summary(draws: Mapping[str, Array], result: Any) -> pd.DataFrame:
     """`summary` of draws that are functions of the posterior's, (chains, draws) each."""
-    import xarray
-
     dataset = xarray.Dataset({n: (("chain", "draw"), values) for n, values in draws.items()})
     table, kept = summarise(dataset, list(draws)), result.settings.chains * result.settings.draws
     return of_weighted_draws(table, weighing(result.run), kept)

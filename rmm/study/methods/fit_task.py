@@ -54,6 +54,7 @@ def _short(error: Exception) -> str:
 
 def _fit_engine(task: Task) -> Outcome:
     """A Bayesian fit; regressions do without what it imports."""
+    # Late: reading a study file needs no libraries of fits.
     from rmm.study.methods.bayesian import fit_engine
 
     return fit_engine(task)

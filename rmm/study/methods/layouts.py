@@ -69,6 +69,7 @@ class Flat:
 
     def frame(self, nesting: str | None, strata: str | None = None) -> pd.DataFrame:
         """The table under the names of the study; no id of groups, each row is a unit."""
+        # Late: reading a study file needs no libraries of fits.
         import pandas as pd
 
         data: dict[str, Array] = dict(self.outcomes)

@@ -59,6 +59,7 @@ def sandwich(maximum: Maximum, errors: str, clusters: Array | None) -> Array:
         (2011), Journal of Business & Economic Statistics 29, equation 2.11.
     clusters : (N, 1) or (N, 2) int array or None
     """
+    # Late: the extra `study` may be absent.
     from statsmodels.stats import sandwich_covariance as robust
 
     if errors == "classical":
@@ -124,6 +125,7 @@ def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
     ValueError
         Without an event, or if the maximum is not found.
     """
+    # Late: reading a study file needs no libraries of fits.
     from scipy.optimize import minimize
 
     _check_events(event)
@@ -203,6 +205,7 @@ def cox(time: Array, event: Array, matrix: Array, offset: Array, names: Sequence
     Scores are the score residuals of Lin & Wei (1989), Journal of the American Statistical
     Association 84, which count a row's part in the risk sets of others.
     """
+    # Late: the extra `study` may be absent.
     from statsmodels.duration.hazard_regression import PHReg
 
     _check_events(event)
@@ -229,6 +232,7 @@ def conditional_logit(
     With one chosen row this is McFadden's conditional logit; with several (a chosen group's rows
     in disaggregated data) it is the exact conditional likelihood.
     """
+    # Late: the extra `study` may be absent.
     from statsmodels.discrete.conditional_models import ConditionalLogit
 
     within = matrix - _means(matrix, strata)
@@ -255,6 +259,7 @@ def _means(values: Array, strata: Array) -> Array:
 
 def _without_warnings(fit: Any, **keywords: Any) -> Any:
     """Run `fit`; what statsmodels says about convergence is an error."""
+    # Late: the extra `study` may be absent.
     from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning
 
     with warnings.catch_warnings():

@@ -59,6 +59,7 @@ def fit_choice(task: Task) -> Outcome:
 
 def _fitted(task: Task, name: str, formula: str) -> Any:
     """The fit of a candidate; its chains depend on the task's address and its formula."""
+    # Late: reading a study file needs no libraries of fits.
     from rmm.study.methods.bayesian import sampled
 
     seed = seeds.chain_seed(task.seed, name, 0, seeds.digest(formula))
@@ -71,6 +72,7 @@ def _fitted(task: Task, name: str, formula: str) -> Any:
 
 
 def _reason(task: Task, fits: Mapping[str, Any]) -> str:
+    # Late: reading a study file needs no libraries of fits.
     from rmm.study.methods.bayesian import unconverged
 
     for name, fit in fits.items():

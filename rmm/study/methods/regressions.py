@@ -106,6 +106,7 @@ _HC0: dict[str, Any] = {"cov_type": "HC0"}
 
 
 def _least_squares(problem: Problem) -> Estimates:
+    # Late: the extra `study` may be absent.
     from statsmodels.regression.linear_model import OLS
 
     keywords = _keywords(problem, _HC3, {"use_t": True})
@@ -114,6 +115,7 @@ def _least_squares(problem: Problem) -> Estimates:
 
 def _logistic(problem: Problem) -> Estimates:
     """Maximum likelihood; complete separation, where it has no maximum, is a failed fit."""
+    # Late: the extra `study` may be absent.
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning

@@ -32,12 +32,14 @@ def true_log_likelihood(drawn: Drawn) -> float:
 
 
 def _gaussian(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
     return stats.norm.logpdf(drawn.outcome, drawn.eta, drawn.truth.parameters["sigma_l2"])
 
 
 def _binomial(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
     successes, *failures = drawn.outcomes.values()
@@ -47,6 +49,7 @@ def _binomial(drawn: Drawn) -> Array:
 
 def _weibull(drawn: Drawn) -> Array:
     """Density of events, survival function of censored durations."""
+    # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
     time, event = drawn.outcomes.values()

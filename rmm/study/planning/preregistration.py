@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from rmm._version import __version__
 from rmm.backends import find_backend
 from rmm.backends.convergence import PARETO_K_LIMIT
@@ -372,7 +374,5 @@ def _code(text: str) -> str:
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
-    import yaml
-
     text = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=92)
     return "\n".join(f"    {line}" for line in text.splitlines())

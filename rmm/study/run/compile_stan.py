@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from rmm.backends.stan.cpu import this_kind
+from rmm.backends.stan.run import compile_program, maker, use_executables
+from rmm.fitting.pipeline import program
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import write_text
@@ -27,8 +30,6 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
     ProgramError, BackendError
         If Stan is missing or refuses a program.
     """
-    from rmm.backends.stan.run import compile_program, maker
-
     method = study.method(method_name)
     made = [compile_program(text) for text in _programs(study, method, study.scenarios)]
     facts = {
@@ -56,9 +57,6 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     BackendError
         If executables cannot run here, and cannot be compiled here.
     """
-    from rmm.backends.stan.cpu import this_kind
-    from rmm.backends.stan.run import compile_program, use_executables
-
     unfit = use_executables(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
     if not unfit:
         return ""
@@ -76,8 +74,6 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
 
 def _programs(study: Study, method: Method, scenarios: Iterable[Scenario]) -> list[str]:
     """Texts of all Stan programs of a method, each once."""
-    from rmm.fitting.pipeline import program
-
     texts: dict[str, None] = {}
     for scenario in scenarios:
         task = make_task(study, scenario, method, 1)

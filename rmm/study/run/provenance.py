@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmm._version import __version__
 from rmm.backends import find_backend
+from rmm.backends.stan import install as cmdstan_home
 from rmm.errors import BackendError
 from rmm.study.files import seeds
 from rmm.study.files.environment import now
@@ -101,8 +102,6 @@ def _engines(study: Study) -> dict[str, str]:
 
 def compiler() -> str | None:
     """The C++ compiler that Stan programs are compiled with: the first line it says of itself."""
-    from rmm.backends.stan import install as cmdstan_home
-
     try:
         command = cmdstan_home.compiler()
     except BackendError:

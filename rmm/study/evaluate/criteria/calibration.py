@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from rmm.study.evaluate.criteria.verdict import FIT, Verdict, broken, fit_notes
@@ -91,8 +92,6 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
     settings : mapping
         ``false_alarm``: chance that calibrated engines fail, all tests of the study together.
     """
-    import pandas as pd
-
     ranked = estimates[estimates["rank"].notna()]
     cells = list(ranked.groupby(["scenario", "method", "parameter"], sort=False))
     limit = settings["false_alarm"] / max(1, 2 * len(cells))

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from scipy import stats
 
 from rmm.study.design.study import Study
@@ -48,8 +49,6 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
         ``mcse``: largest difference in combined Monte Carlo errors; ``sd_ratio``: largest ratio
         of standard deviations.
     """
-    import pandas as pd
-
     tables = [_compared(study, estimates, settings, *pair) for pair in pairs(study)]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     chance = 2 * stats.norm.sf(settings["mcse"]) * len(table)
@@ -72,8 +71,6 @@ def _compared(
     left: Method,
     right: Method,
 ) -> pd.DataFrame:
-    import pandas as pd
-
     a, b = (estimates[estimates["method"] == m.name].set_index(_KEYS) for m in (left, right))
     both = a.add_suffix("_a").join(b.add_suffix("_b"), how="outer")
     error = (both["mcse_a"] ** 2 + both["mcse_b"] ** 2) ** 0.5

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from scipy import stats
 
 from rmm.study.evaluate.criteria.verdict import Verdict, broken, fit_notes
@@ -37,8 +38,6 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
         ``bias``: largest bias in Monte Carlo errors; ``coverage``: smallest and largest;
         ``methods``: those that are judged, all if empty.
     """
-    import pandas as pd
-
     wanted = [m.name for m in study.methods if m.backend not in CLASSICAL]
     wanted = list(settings["methods"]) or wanted
     bayesian = estimates[estimates["method"].isin(wanted)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from scipy.special import bdtr, bdtrik
+
 from rmm.study.measures.proportions import wilson
 
 MINUS = "\N{MINUS SIGN}"
@@ -26,8 +28,6 @@ def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, f
 
 def _quantile(probability: float, n: int, p: float) -> int:
     """Smallest k with P(Binomial(n, p) <= k) >= probability; scipy.stats is slow to import."""
-    from scipy.special import bdtr, bdtrik
-
     k = max(0, math.ceil(bdtrik(probability, n, p)) - 1)
     while bdtr(k, n, p) < probability:
         k += 1

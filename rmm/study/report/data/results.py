@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+import pyarrow.parquet as pq
+
 from rmm.errors import StudyError
 from rmm.study.files.checked_yaml import read_yaml
 from rmm.study.files.environment import FACTS
@@ -177,8 +180,6 @@ def read_results(folder: Path) -> Results:
     StudyError
         Where a file that collection writes is missing.
     """
-    import pandas as pd
-
     names = ("config.yaml", "scenarios.parquet", "estimates.parquet", "performance.parquet")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -233,8 +234,6 @@ def _estimates(path: Path) -> pd.DataFrame:
 
     This is what takes most memory in a report: a million fits have millions of rows.
     """
-    import pyarrow.parquet as pq
-
     schema = pq.read_schema(path)
     there = [name for name in _SHOWN if name in schema.names]
     texts = [name for name in _TEXTS if name in there]
@@ -245,8 +244,6 @@ def _estimates(path: Path) -> pd.DataFrame:
 
 def _ran_on(folder: Path) -> dict[str, str]:
     """What batches and the last run say of themselves; little in results of earlier versions."""
-    import pyarrow.parquet as pq
-
     stored = pq.read_schema(folder / "estimates.parquet").metadata or {}
     found = {name: stored.get(f"rmm.{name}".encode(), b"").decode() for name in FACTS}
     run = last_run(folder)

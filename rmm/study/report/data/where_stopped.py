@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 
 def stopping_facts(folder: Path, most: int = 12) -> list[tuple[str, str]]:
     """(what, how much) of ``stopping.parquet``; nothing for a study without `stopping`.
 
     Scenarios that ended alike are one line; of more than `most` lines the rest is counted.
     """
-    import pandas as pd
-
     path = folder / "stopping.parquet"
     if not path.is_file():
         return []

@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
 from rmm.posterior.plots.style import SETTINGS, Look
 
 #: More panels than this are a wall, not a figure; the tables hold them all.
@@ -119,8 +124,6 @@ def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> Drawn:
 
     The same chart gives the same bytes: no dates, and ids derived from the chart's name.
     """
-    import matplotlib
-
     matplotlib.use("Agg")
     salt = hashlib.sha256(chart.name.encode()).hexdigest()[:8]
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
@@ -148,8 +151,6 @@ def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> Drawn:
 
 def draw(chart: Chart, pen: Pen) -> Any:
     """The whole chart as a matplotlib Figure, with a legend of what the lines do not say."""
-    from matplotlib.figure import Figure
-
     columns = min(chart.columns, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
     width, height = chart.size
@@ -182,8 +183,6 @@ def method_keys(methods: Sequence[str]) -> tuple[Key, ...]:
 
 def _alone(panel: Panel, chart: Chart, pen: Pen) -> Any:
     """One panel as a figure of its own, its title left to the page."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=chart.size, layout="constrained")
     cell = figure.subplots()
     panel.draw(cell, pen)
@@ -197,9 +196,6 @@ def _short(title: str) -> str:
 
 
 def _handle(key: Key, pen: Pen) -> Any:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     if key.kind == "method":
         look = pen.looks[key.label]
         return Line2D(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.patches import Rectangle
+
 from rmm.study.measures.measures import RATES
 from rmm.study.report.data.format_numbers import MISSING, compact, decimals_for, fixed, rate
 from rmm.study.report.data.labels import readable
@@ -40,8 +42,6 @@ class HeatPanel:
 
     def draw(self, cell: Any, pen: Pen) -> None:
         """Draw into matplotlib Axes."""
-        from matplotlib.patches import Rectangle
-
         for one in self.cells:
             grey = 1 - 0.72 * one.shade
             box = Rectangle(

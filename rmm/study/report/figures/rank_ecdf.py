@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from scipy import stats
+
 from rmm.study.evaluate.criteria.calibration import ecdf_null, ecdf_p
 from rmm.study.methods.ranks import KEPT
 from rmm.study.report.data.levels import words
@@ -112,9 +115,6 @@ def simultaneous_band(
     (99,) array, (99,) array
         Lowest and highest difference inside.
     """
-    import numpy as np
-    from scipy import stats
-
     null = np.sort(_null(count))
     reached = null[int(np.floor((1 - level) * (len(null) + 1))) - 1] * (1 + 1e-9)
     chance = np.arange(1, KEPT + 1) / (KEPT + 1)
@@ -179,8 +179,6 @@ def _panels(rows: Sequence[dict[str, Any]], results: Results) -> list[RankPanel]
 
 
 def _steps(row: dict[str, Any], results: Results) -> Steps:
-    import numpy as np
-
     counts = np.bincount(row["ranks"], minlength=KEPT + 1)
     chance = np.arange(1, KEPT + 1) / (KEPT + 1)
     difference = np.cumsum(counts)[:KEPT] / row["n"] - chance

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from rmm.posterior.plots.style import Look
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.chart import Drawn
@@ -22,8 +24,6 @@ def render(
     results: Results, drawn: Sequence[Drawn], tables: Sequence[Table], looks: Mapping[str, Look]
 ) -> str:
     """The page as HTML. All labels are escaped; nothing in it asks for another file."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("rmm.study.report.page", "."),
         autoescape=True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from rmm.formula.parse_formula import parse_formula
 from rmm.study.methods.method import CLASSICAL, KINDS
 from rmm.study.report.data.format_numbers import compact
@@ -113,8 +115,6 @@ def scenario_rows(results: Results) -> list[dict[str, Any]]:
 
 def blocks(results: Results) -> list[tuple[str, str]]:
     """Parts of the study file that describe the simulated data, as YAML."""
-    import yaml
-
     shown = []
     for key in ("membership", "covariates", "truth", "vary", "exclude"):
         part: Any = results.config.get(key)
