@@ -44,7 +44,7 @@ test: $(ENV) ## all tests that need no cluster and no long run (PYTEST_ARGS=...)
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-slurm: $(ENV) ## a study on a real one-node Slurm, with mishaps (root; Debian's slurm-wlm, munge)
-	$(PY) -m pytest -m slurm -rs tests/test_slurm.py $(PYTEST_ARGS)
+	$(PY) -m pytest -m slurm -rs tests/workflow/test_slurm.py $(PYTEST_ARGS)
 
 lint: $(ENV) ## style, types, layers
 	$(PY) -m ruff check .
@@ -76,7 +76,7 @@ fuzz: $(ENV) ## 10,000 made-up inputs for each reader, 300 fits (long; FUZZ_SEED
 	$(PYTEST) -m fuzz $(PYTEST_ARGS)
 
 test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty environment, use it
-	$(PY) -m pytest -m packaging -rs tests/test_packaging.py $(PYTEST_ARGS)
+	$(PY) -m pytest -m packaging -rs tests/repository/test_packaging.py $(PYTEST_ARGS)
 
 test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (long)
 	$(PYTEST) -m faults $(PYTEST_ARGS)

@@ -27,7 +27,7 @@ root, groups, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 sys.path[:0] = [root, root + "/tests"]
 import rmm
 assert rmm.__file__.startswith(root), rmm.__file__
-from coalitions import made_up_coalitions
+from tests.coalitions import made_up_coalitions
 from rmm.design.prepare import prepare
 warnings.simplefilter("ignore")
 table = made_up_coalitions(groups=groups)

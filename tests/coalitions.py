@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+from tests import SHARED
 
 
 def shared_file(*parts: str) -> Path:

@@ -12,7 +12,8 @@ import re
 from collections.abc import Generator
 
 import pytest
-from coalitions import coalitions  # noqa: F401  (a fixture for all tests)
+
+from tests.coalitions import coalitions  # noqa: F401  (a fixture for all tests)
 
 # What reasons of such skips speak of; "could not import" is what `importorskip` says.
 ENGINE = re.compile(

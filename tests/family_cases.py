@@ -6,13 +6,13 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+import tests
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.jags.program import write as write_jags
@@ -22,7 +22,7 @@ from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
 from rmm.design.prepare import Model, prepare
 
-GOLDEN = Path(__file__).parent / "golden" / "families"
+GOLDEN = tests.GOLDEN / "families"
 WEIGHTS = "fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c=TRUE)"
 MIXED = f"z + mm(id(pid, gid), vars(x), {WEIGHTS}, RE=TRUE)"
 Array = np.ndarray[Any, Any]

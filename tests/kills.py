@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
-from projects import FAKED
 
 from rmm.study import Study, load_study, plan, run_batch
+from tests.projects import FAKED
 
 CONFIG: dict[str, Any] = {
     "seed": 5,

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 #: What clocks say, which differs between two runs.
 TIMINGS = ("seconds", "ess_per_second")
 STUDY: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The functions of the weight language: ONE table, a row per function, for every engine.
 
 To add a function, add a row; the parser, NumPy, JAGS and Stan all read it from here, and
-`tests/test_weights.py` and `tests/stan_function_table.py` check every row by themselves.
+`tests/formula/test_weights.py` and `tests/stan_function_table.py` check every row by themselves.
 """
 
 from __future__ import annotations

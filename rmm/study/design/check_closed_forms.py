@@ -1,7 +1,7 @@
 """Where a closed form holds: the reasons why it does not, found before anything runs.
 
 Each rule is a sentence on a scenario and a method. What is refused was compared with simulation,
-where the formula gives another number (`tests/test_study_closed_form_checks.py`).
+where the formula gives another number (`tests/study/test_closed_form_checks.py`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,298 @@
+"""The command line: exit codes, messages instead of tracebacks, help that teaches."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import rmm
+from rmm.cli import main
+from rmm.cli.common import plain
+from rmm.cli.study import _estimate
+from rmm.errors import BackendError, FormulaError
+from rmm.formula.prior_syntax import read_priors
+from tests import ROOT
+
+COMMANDS = (
+    ["doctor"],
+    ["fit"],
+    ["simulate"],
+    ["study", "check"],
+    ["study", "plan"],
+    ["study", "status"],
+    ["study", "report"],
+    ["study", "replay"],
+    ["study", "preregister"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_teaches_by_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert f"rmm {' '.join(command)}" in text.split("examples:")[1]
+
+
+def test_no_command_is_bad_input() -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"rmm {rmm.__version__}\n"
+
+
+@pytest.mark.parametrize("error", [FormulaError("no such column"), BackendError("no engine")])
+def test_an_error_is_a_message_and_exit_code_2(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*given: Any, **named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(rmm, "fit", refuse, raising=False)
+    assert main(["fit", "data.csv", "y ~ 1"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == f"rmm: {error}\n"
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "status", "report", "preregister"])
+def test_a_missing_study_file_is_bad_input(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", command, str(tmp_path / "none.yaml")]) == 2
+    text = capsys.readouterr().err
+    assert "none.yaml" in text
+    assert "Traceback" not in text
+
+
+def fake_fit(formula: str, data: str, **settings: Any) -> Any:
+    table = pd.DataFrame({"mean": [0.5], "rhat": [float("nan")]}, index=["b_l1[x]"])
+    seen = {"divergences": settings["chains"]}
+    run = SimpleNamespace(engine={"chosen": "auto took laplace"})
+    return SimpleNamespace(
+        summary=lambda: table, diagnostics=lambda: seen, converged=True, backend="laplace", run=run
+    )
+
+
+def test_fit_prints_json_that_a_program_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rmm, "fit", fake_fit, raising=False)
+    assert main(["fit", "data.csv", "y ~ 1", "--chains", "3", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["summary"] == {"b_l1[x]": {"mean": 0.5, "rhat": None}}
+    assert record["diagnostics"] == {"divergences": 3}
+    assert record["converged"] is True
+    assert (record["backend"], record["chosen"]) == ("laplace", "auto took laplace")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("nowhere/fit.nc", "there is no folder"), ("", "is a folder. Give the path of a file")],
+)
+def test_where_a_fit_is_kept_is_checked_before_it_is_computed(
+    path: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is not there either, which a fit would say."""
+    assert main(["fit", "data.csv", "y ~ 1", "--save", str(tmp_path / path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "statements"),
+    [
+        ([], []),
+        (["--priors", "b_w ~ normal(0, 1)"], ["b_w"]),
+        (
+            ["--priors", "b_w ~ normal(0, 1)", "--priors", "sigma_l1 ~ half_normal(1)"],
+            ["b_w", "sigma_l1"],
+        ),
+    ],
+)
+def test_every_prior_of_the_command_line_counts(
+    words: list[str], statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def keep(formula: str, data: str, **settings: Any) -> Any:
+        given.update(settings)
+        return fake_fit(formula, data, **settings)
+
+    monkeypatch.setattr(rmm, "fit", keep, raising=False)
+    assert main(["fit", "data.csv", "y ~ 1", *words, "--json"]) == 0
+    choice = read_priors(given["priors"])
+    assert choice.base == "weakly_informative"
+    assert [s.target for s in choice.statements] == statements
+
+
+def test_doctor_tells_by_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rmm.cli import doctor
+
+    def find(state: str) -> list[doctor.Finding]:
+        return [doctor.Finding("backend jags", state, "what", "what to do")]
+
+    monkeypatch.setattr(doctor, "diagnose", lambda **given: find("ok"))
+    assert main(["doctor"]) == 0
+    monkeypatch.setattr(doctor, "diagnose", lambda **given: find("missing"))
+    assert main(["doctor", "--json"]) == 1
+    shown = capsys.readouterr().out
+    assert json.loads(shown[shown.index("[") :])[0]["remedy"] == "what to do"
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ((), "takes laplace where .* hold, else stan, and jags where that fails"),
+        (("stan",), "takes laplace where .* hold, else jags"),
+        (("stan", "jags"), "takes laplace: no other engine runs here"),
+        (("laplace", "stan", "jags"), "no engine runs here"),
+    ],
+)
+def test_doctor_says_what_auto_takes(
+    missing: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rmm.backends.base import Availability
+    from rmm.cli import doctor
+
+    def stand_in(name: str) -> Any:
+        found = Availability(name not in missing, "a stand-in")
+        return SimpleNamespace(available=lambda: found)
+
+    monkeypatch.setattr(doctor, "find_backend", stand_in)
+    last = doctor.diagnose(prove=False)[-1]
+    assert last.subject == "auto" and last.state == ("missing" if len(missing) == 3 else "ok")
+    assert re.fullmatch(said, last.what)
+
+
+def test_plain_makes_json_of_numpy_and_missing_values() -> None:
+    import numpy as np
+
+    given = {"a": np.float64(1.5), "b": np.arange(2), "c": float("inf"), "d": Path("x")}
+    assert plain(given) == {"a": 1.5, "b": [0, 1], "c": None, "d": "x"}
+
+
+STUDY = """\
+seed: 1
+replications: 4
+batch: 2
+membership: {kind: synthetic, groups: 30, members: 15, size: 3}
+covariates:
+  x: {level: member}
+truth:
+  formula: y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)
+  parameters: {"b_l2[Intercept]": 0, "b_l1[x]": 0.5, sigma_l1: 1, sigma_l2: 1}
+methods:
+  - {name: means, kind: aggregation, backend: ols}
+estimands:
+  - {parameter: "b_l1[x]"}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "one.yaml").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    return "one.yaml"
+
+
+def test_check_counts_fits(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "check", file, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["fits"] == {"means": 4}
+    assert facts["jobs"] == 2
+    assert main(["study", "check", file]) == 0
+    assert "4 fits in 2 jobs" in capsys.readouterr().out
+
+
+def test_check_points_at_the_key(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(file).write_text(STUDY.replace("kind: aggregation", "kind: agregation"))
+    assert main(["study", "check", file]) == 2
+    assert "methods[0].kind" in capsys.readouterr().err
+
+
+def test_status_and_plan_read_finished_batches(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rmm.study import load_study, plan, run_batch
+
+    study = load_study(file)
+    job = plan(study)[0]
+    run_batch(study, job.scenario, job.method, job.first, job.last, Path("results/one") / job.path)
+    assert main(["study", "status", file, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["fits_done"], facts["fits_missing"]) == (2, 2)
+    assert facts["missing_by_method"] == {"means": 2}
+    assert [(m["method"], m["first"], m["last"]) for m in facts["missing"]] == [("means", 3, 4)]
+    assert main(["study", "status", file]) == 0
+    assert f"{job.scenario}, means, 3-4" in capsys.readouterr().out
+    assert main(["study", "plan", file, "--mcse", "0.005", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["replications_for_rate"] == 1900
+    assert facts["worst_case"] == 10000
+    assert facts["methods"][0]["pilot_fits"] == 2
+
+
+def test_simulate_and_replay_give_the_same_data(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", file, "--replication", "3", "--out", "three.csv"]) == 0
+    assert json.loads(capsys.readouterr().out)["b_l1[x]"] == 0.5
+    arguments = ["study", "replay", file, "--replication", "3", "--method", "means"]
+    assert main([*arguments, "--out", "kept"]) == 0
+    assert "b_l1[x]: mean" in capsys.readouterr().out
+    assert Path("three.csv").read_bytes() == Path("kept/data.csv").read_bytes()
+
+
+def test_replay_beyond_the_planned_replications_is_said(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["study", "replay", file, "--method", "means", "--out", "kept"]
+    assert main([*arguments, "--replication", "4"]) == 0
+    assert "plans" not in capsys.readouterr().err
+    assert main([*arguments, "--replication", "5"]) == 0
+    assert "The study plans 4 replications of means in " in capsys.readouterr().err
+
+
+def test_a_standard_deviation_has_no_p_value() -> None:
+    row = {"mean": 1.0, "sd": 0.1, "lower": 0.8, "upper": 1.2, "p_value": 0.0}
+    assert _estimate({"parameter": "sigma_l1", **row}).endswith("1.2")
+    assert _estimate({"parameter": "b_l1[x]", **row}).endswith("p 0")
+
+
+def test_replay_of_an_unknown_method_is_bad_input(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "replay", file, "--method", "none", "--out", "kept"]) == 2
+    assert "means" in capsys.readouterr().err
+
+
+def test_simulate_refuses_an_unknown_ending(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", file, "--out", "data.xls"]) == 2
+    assert ".csv or .parquet" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_gets_no_traceback() -> None:
+    called = "import sys; from rmm.cli import main; sys.exit(main(sys.argv[1:]))"
+    study = ROOT / "config/studies/quickstart.yaml"
+    command = [sys.executable, "-c", called, "study", "check", str(study)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (141, "")

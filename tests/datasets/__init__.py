@@ -1,0 +1,1 @@
+"""Tests of the data sets that come with the package."""

@@ -1,0 +1,1 @@
+"""Tests of arrays, labels, priors and checks of a model with its table."""

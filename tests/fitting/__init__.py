@@ -1,0 +1,1 @@
+"""Tests of `rmm.fit` and the choice of an engine."""

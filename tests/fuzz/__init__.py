@@ -1,0 +1,1 @@
+"""Tests with many made-up inputs."""

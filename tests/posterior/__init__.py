@@ -1,0 +1,1 @@
+"""Tests of summaries, diagnostics, predictions and figures."""

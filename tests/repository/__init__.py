@@ -1,0 +1,1 @@
+"""Tests of the repository: documentation, packaging, imports, security."""

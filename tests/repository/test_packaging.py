@@ -1,0 +1,109 @@
+"""What users install: wheel and sdist as `python -m build` makes them, the wheel in an empty venv.
+
+Slow, and the environment's packages come from the index that pip is set up with.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+pytestmark = pytest.mark.packaging
+
+#: Without an engine, a plotting library or a reader of R's files.
+USE = """
+import importlib.util, rmm
+for name in ("pyjags", "cmdstanpy", "httpstan", "matplotlib", "snakemake"):
+    assert importlib.util.find_spec(name) is None, name
+data = rmm.datasets.load("coalitions").query("government <= 60")
+formula = "days ~ 1 + mm(id(party, government), vars(finance), fn(w ~ 1/n), RE = TRUE)"
+print(rmm.fit(formula, data, backend="laplace", seed=1, progress=False).summary().shape[0])
+for backend in ("jags", "stan"):
+    try:
+        rmm.fit(formula, data, backend=backend, seed=1, progress=False)
+    except rmm.BackendError as error:
+        print(backend, error)
+"""
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CMDSTAN")}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a wheel that was made from the sdist beside it."""
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("dist")
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r"warning|deprecat", done.stdout + done.stderr, re.IGNORECASE)
+    return folder
+
+
+def only(folder: Path, pattern: str) -> Path:
+    found = list(folder.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def tracked(folder: str) -> set[str]:
+    listing = run("git", "ls-files", folder)
+    if listing.returncode or not listing.stdout:
+        pytest.skip("this is no clone: what belongs to the package is not known")
+    return set(listing.stdout.splitlines())
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        names = {name for name in wheel.namelist() if not name.endswith("/")}
+    package = {name for name in names if ".dist-info/" not in name}
+    assert "rmm/py.typed" in package
+    assert package == tracked("rmm")
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_can_be_worked_with_and_holds_no_results(built: Path) -> None:
+    with tarfile.open(only(built, "*.tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert tracked("rmm") | tracked("tests") | {"Makefile", "requirements.lock"} <= names
+    kept = {"results", "results/.gitkeep"}
+    assert not [n for n in names - kept if n.startswith(("results/", ".ci/", ".venv/"))]
+    assert not [name for name in names if name.endswith((".parquet", ".rda", ".pyc"))]
+
+
+def test_the_wheel_works_in_an_empty_environment(built: Path, tmp_path: Path) -> None:
+    """`import rmm` needs no engine; an engine that is asked for and absent is named."""
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    done = run(python, "-m", "pip", "install", "-q", only(built, "*.whl"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    version = run(python, "-c", "import rmm; print(rmm.__version__, rmm.__file__)", cwd=tmp_path)
+    assert version.returncode == 0, version.stderr
+    assert str(tmp_path / "empty") in version.stdout
+    used = run(python, "-c", USE, cwd=tmp_path)
+    assert used.returncode == 0, used.stderr
+    assert re.search(r"^jags .*\n?.*pip install pyjags", used.stdout, re.MULTILINE), used.stdout
+    assert re.search(r"^stan .*pip install httpstan cmdstanpy", used.stdout, re.MULTILINE)
+    help_text = run(tmp_path / "empty" / "bin" / "rmm", "--help", cwd=tmp_path)
+    assert help_text.returncode == 0, help_text.stderr
+    check = run(python, "-m", "pip", "check", cwd=tmp_path)
+    assert check.returncode == 0, check.stdout

@@ -1,0 +1,232 @@
+"""The report in a browser: headless Chromium, from a file path, without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from rmm.study.report import write_report
+from tests.invented import write_study
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+METHODS = ("aggregation", "mm", "mmmm")
+FACTORS = {"overlap": [0.0, 0.5, 1.0], "group_size": [3, 5, 10]}
+EVIL = "<script>alert(1)</script>"
+QUOTES = "\"a' & $b$ {c} %d"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (CHROMIUM.is_file() and DRIVER.is_file()):
+        pytest.skip(f"{CHROMIUM} or {DRIVER} is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain") / "study"
+    return write_report(write_study(folder, FACTORS, METHODS, 60, ranks=True))
+
+
+def visit(browser: Any, page: Path, width: int = 1280, address: str = "") -> None:
+    browser.get("about:blank")
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri() + address)
+
+
+def requests(browser: Any) -> list[str]:
+    """Addresses that the page has asked for since the last visit."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def shown(browser: Any, selector: str) -> int:
+    """How many elements of a selector take up room."""
+    script = (
+        "return [...document.querySelectorAll(arguments[0])]"
+        ".filter(e => e.getClientRects().length).length"
+    )
+    return int(browser.execute_script(script, selector))
+
+
+def tick(browser: Any, key: str) -> None:
+    """Click the box of a choice, as a reader does: open the bar, then the label."""
+    browser.execute_script("document.querySelector('#filter details').open = true")
+    box = next(
+        b
+        for b in browser.find_elements("css selector", "#filter input")
+        if b.get_attribute("data-key") == key
+    )
+    box.click()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_page_opens_without_errors_or_network_and_fits(
+    browser: Any, page: Path, width: int
+) -> None:
+    visit(browser, page, width)
+    assert browser.execute_script("return window.innerWidth") == width
+    assert browser.get_log("browser") == []
+    assert requests(browser) == [page.as_uri()]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    small = browser.execute_script(
+        "return [...document.querySelectorAll('p, li, td, th, figcaption, dd, summary, pre')]"
+        ".filter(e => parseFloat(getComputedStyle(e).fontSize) < 14).length"
+    )
+    assert small == 0
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_figure_is_there_and_has_a_size(browser: Any, page: Path, width: int) -> None:
+    visit(browser, page, width)
+    files = {path.stem for path in (page.parent / "figures").glob("*.svg")}
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('figure')].map(f => [f.id, "
+        "...[...f.querySelectorAll('.panel svg')].map(s => s.getBoundingClientRect())"
+        ".map(r => Math.min(r.width, r.height))])"
+    )
+    assert {name for name, *_ in sizes} == files
+    assert {"type1_error", "zip", "nested_bias", "heat_bias", "calibration", "seconds"} <= files
+    for name, *panels in sizes:
+        assert panels, name
+        assert min(panels) > 60, name
+
+
+def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None:
+    visit(browser, page)
+    rows, zips = shown(browser, "#b_l1_x_tests tbody tr"), shown(browser, "#zip .panel")
+    assert rows == 27
+    lines = shown(browser, "#type1_error svg .m1")
+    assert lines > 0
+    tick(browser, "method:mm")
+    assert shown(browser, "#b_l1_x_tests tbody tr") == 18
+    assert shown(browser, "#type1_error svg .m1") == 0
+    assert shown(browser, "#type1_error svg .m2") == lines
+    assert shown(browser, "#zip .panel") == zips - 1 * zips // 3
+    assert "2 of 3 methods, 9 of 9 scenarios" in browser.find_element("id", "shown").text
+    tick(browser, "method:mm")
+    assert shown(browser, "#b_l1_x_tests tbody tr") == 27
+
+
+def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Path) -> None:
+    visit(browser, page)
+    dots = shown(browser, "#bias svg .f0-1")
+    tick(browser, "group_size:5")
+    assert shown(browser, "#bias .panel") == 2
+    assert shown(browser, "#b_l1_x_estimates tbody tr") == 18
+    tick(browser, "overlap:0.5")
+    assert dots > 0
+    assert shown(browser, "#bias svg .f0-1") == 0
+    assert shown(browser, "#b_l1_x_estimates tbody tr") == 12
+    assert "4 of 9 scenarios" in browser.find_element("id", "shown").text
+    for size in (3, 10):
+        tick(browser, f"group_size:{size}")
+    assert browser.find_element("css selector", "#bias .none").is_displayed()
+
+
+def test_the_address_restores_what_was_chosen(browser: Any, page: Path) -> None:
+    visit(browser, page)
+    tick(browser, "method:aggregation")
+    tick(browser, "overlap:0")
+    browser.find_element("css selector", "nav a[href='#estimates']").click()
+    address = "#" + browser.current_url.partition("#")[2]
+    chosen = parse_qs(address[1:])
+    assert chosen == {"at": ["estimates"], "hide": ["method:aggregation", "overlap:0"]}
+    visit(browser, page, 1280, address)
+    assert shown(browser, "#b_l1_x_tests tbody tr") == 12
+    assert shown(browser, "#type1_error svg .m0") == 0
+    place = "return document.getElementById('estimates').getBoundingClientRect().top"
+    assert abs(browser.execute_script(place)) < 120
+    browser.execute_script("document.querySelector('#filter details').open = true")
+    browser.find_element("css selector", "#filter button").click()
+    assert shown(browser, "#b_l1_x_tests tbody tr") == 27
+    assert browser.get_log("browser") == []
+
+
+def test_without_javascript_everything_is_shown(browser: Any, page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        visit(browser, page, 1280, "#hide=method%3Amm")
+        form = browser.find_element("id", "filter")
+        assert not form.is_displayed()
+        rows = browser.find_elements("css selector", "#b_l1_x_tests tbody tr")
+        assert sum(row.is_displayed() for row in rows) == 27
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_script_put_into_the_page_does_not_run(browser: Any, page: Path, tmp_path: Path) -> None:
+    """The Content Security Policy, shown to work: it stops what escaping would have let through."""
+    evil = tmp_path / "index.html"
+    text = page.read_text(encoding="utf-8")
+    evil.write_text(
+        text.replace(
+            "<header>",
+            "<script>document.title = 'broken'</script>"
+            "<img src='http://localhost:9/x.png'><header>",
+        )
+    )
+    visit(browser, evil)
+    assert browser.title == "Invented results"
+    said = " ".join(entry["message"] for entry in browser.get_log("browser"))
+    assert "script-src" in said and "default-src" in said
+
+
+def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> None:
+    factors = {EVIL: [QUOTES, "</script>", "</style>"], "n": [1, 2, 3]}
+    folder = write_study(
+        tmp_path / "hostile",
+        factors,
+        (EVIL, QUOTES, "plain"),
+        30,
+        f"b_l1[{EVIL}]",
+        title=EVIL,
+        aims=EVIL,
+    )
+    hostile = write_report(folder)
+    visit(browser, hostile)
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements("tag name", "script")) == 1
+    assert browser.find_elements("css selector", "img, iframe, [onerror], [onload]") == []
+    assert browser.find_element("tag name", "h1").text == EVIL
+    tick(browser, f"method:{QUOTES}")
+    table = "#b_l1_script_alert_1_script_tests tbody tr"
+    assert shown(browser, table) == 18
+    address = "#" + browser.current_url.partition("#")[2]
+    visit(browser, hostile, 400, address)
+    assert shown(browser, table) == 18
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 400

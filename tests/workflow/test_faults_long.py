@@ -1,0 +1,147 @@
+"""Kills at many random moments: `make test-faults` (an hour on two idle cores)."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.kills import kill_rounds
+from tests.projects import FAKED, Project, without_timings
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(4 * 3600)]
+ROUNDS = int(os.environ.get("RMM_KILL_ROUNDS", "50"))
+CORES = 2
+# Long enough that a finished fit is written at once (rmm.study.run.checkpoint.LONG); asleep.
+FIT_SECONDS = "1.1"
+
+
+def test_fifty_kills_of_a_batch(tmp_path: Path) -> None:
+    kill_rounds(tmp_path, rounds=ROUNDS, seed=1)
+
+
+class Killing:
+    """One study that is killed and started again until it is complete, any number of times.
+
+    Attributes
+    ----------
+    complete : int
+        How often it was completed.
+    kills : int
+        Since it was started afresh.
+    """
+
+    def __init__(self, project: Project, seed: int) -> None:
+        self.project = project
+        self.draw = random.Random(seed)
+        self.journal = project.folder / "journal"
+        self.target = str(project.results / "performance.parquet")
+        self.complete = self.kills = 0
+        self.seen: set[tuple[str, int]] = set()
+
+    def start(self) -> subprocess.Popen[str]:
+        return self.project.start(
+            self.target, RMM_FAKE_SECONDS=FIT_SECONDS, RMM_FAKE_JOURNAL=str(self.journal)
+        )
+
+    def undisturbed(self, keep: Path) -> float:
+        """Run it once; the seconds it took."""
+        began = time.monotonic()
+        run = self.start()
+        said, _ = run.communicate()
+        assert run.returncode == 0, said
+        self.project.results.rename(keep)
+        self.journal.unlink()
+        return time.monotonic() - began
+
+    def round(self, longest: float) -> None:
+        """Start it, end it at a random moment in one of four ways, unlock its folder."""
+        run = self.start()
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(self.draw.uniform(0, longest))
+        number, whole_group = self.draw.choice(
+            [
+                (signal.SIGKILL, True),
+                (signal.SIGKILL, False),
+                (signal.SIGTERM, True),
+                (signal.SIGINT, False),
+            ]
+        )
+        if run.poll() is None:
+            self.kills += 1
+            (os.killpg if whole_group else os.kill)(run.pid, number)
+        said = run.communicate()[0]
+        assert run.returncode == 0 or "Traceback" not in said, said
+        self.wait_and_unlock()
+        self.look()
+        if run.returncode == 0:
+            self.complete += 1
+
+    def wait_and_unlock(self) -> None:
+        """Jobs outlive a Snakemake that was killed alone: until they end the folder is locked."""
+        until = time.monotonic() + 300
+        while True:
+            done = self.project.script(
+                "workflow/scripts/unlock.py",
+                "--config",
+                "study=tiny",
+                f"results={self.project.results.parent}",
+            )
+            if done.returncode == 0:
+                return
+            assert "may be at work in it" in done.stderr, done.stderr
+            assert time.monotonic() < until, done.stderr
+            time.sleep(1)
+
+    def look(self) -> None:
+        """All files can be read, and no fit has gone."""
+        now = set()
+        for path in (self.project.results / "estimates").rglob("[!.]*.parquet"):
+            table = pq.read_table(path, partitioning=None).select(["method", "replication"])
+            now |= {(row["method"], row["replication"]) for row in table.to_pylist()}
+        assert now >= self.seen
+        self.seen = now
+
+    def finish(self, reference: Path) -> None:
+        """The files are those of the undisturbed run; no more was lost than was in flight."""
+        for name in ("estimates", "performance"):
+            pd.testing.assert_frame_equal(
+                without_timings(self.project.results / f"{name}.parquet"),
+                without_timings(reference / f"{name}.parquet"),
+            )
+        fits = self.journal.read_text().splitlines()
+        assert len(set(fits)) == len(self.seen)
+        assert len(fits) - len(set(fits)) <= CORES * self.kills
+        assert not list(self.project.results.rglob(".parts"))
+        shutil.rmtree(self.project.results)
+        self.journal.unlink()
+        self.kills, self.seen = 0, set()
+
+
+def test_fifty_kills_of_a_workflow(tmp_path: Path) -> None:
+    """Killed until it is complete, and then anew: each time the same files."""
+    project = Project(tmp_path / "p", methods=[FAKED], replications=24, batch=6)
+    study, reference = Killing(project, seed=2), tmp_path / "undisturbed"
+    longest = study.undisturbed(reference)
+    rounds = completed = 0
+    while rounds < ROUNDS:
+        before = study.complete
+        study.round(longest)
+        rounds += 1
+        if study.complete > before:
+            completed += 1
+            study.finish(reference)
+    run = study.start()
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    study.look()
+    study.finish(reference)
