@@ -24,7 +24,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz test-faults test-package FORCE
+.PHONY: help env study smoke test test-all test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz test-faults test-package FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -40,8 +40,11 @@ study: $(ENV) ## run a study: STUDY=quickstart CORES=all SIZE=full (or smoke)
 smoke: $(ENV) ## every study of config/studies at its smoke size (long: compiles all programs)
 	@for file in config/studies/*.yaml; do tools/run-study "$$file" "$(CORES)" smoke || exit 1; done
 
-test: $(ENV) ## all tests that need no cluster and no long run (PYTEST_ARGS=...)
+test: $(ENV) ## the short tests, five minutes on two cores (PYTEST_ARGS=...)
 	$(PYTEST) $(PYTEST_ARGS)
+
+test-all: $(ENV) ## all tests that need no cluster and no long run, with those that compile Stan programs
+	$(PYTEST) -m "not long" $(PYTEST_ARGS)
 
 test-slurm: $(ENV) ## a study on a real one-node Slurm, with mishaps (root; Debian's slurm-wlm, munge)
 	$(PY) -m pytest -m slurm -rs tests/workflow/test_slurm.py $(PYTEST_ARGS)

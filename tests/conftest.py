@@ -22,6 +22,17 @@ ENGINE = re.compile(
 )
 # Markers of tests that run an engine; the marker is the backend's name.
 ENGINE_MARKERS = ("jags", "stan")
+# Tests that neither `make test` nor `make test-all` runs; each has a target or a command of its own.
+LONG = frozenset(
+    "slow parity calibration recovery closed_forms slurm docs packaging fuzz faults".split()
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(mark.name in LONG for mark in item.iter_markers()):
+            item.add_marker("long")
 
 
 @functools.cache
