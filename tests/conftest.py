@@ -22,10 +22,9 @@ ENGINE = re.compile(
 )
 # Markers of tests that run an engine; the marker is the backend's name.
 ENGINE_MARKERS = ("jags", "stan")
-# Tests that neither `make test` nor `make test-all` runs; each has a target or a command of its own.
-LONG = frozenset(
-    "slow parity calibration recovery closed_forms slurm docs packaging fuzz faults".split()
-)
+# What neither `make test` nor `make test-all` runs: each has a target or a command of its own.
+LONG = {"slow", "parity", "calibration", "recovery", "closed_forms"}
+LONG |= {"slurm", "docs", "packaging", "fuzz", "faults"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

@@ -114,6 +114,7 @@ def test_headers_of_a_removed_wheel_are_found_again(cache: Path) -> None:
     assert (link / "stan" / "version.hpp").is_file()
 
 
+@pytest.mark.thorough
 def test_two_processes_at_once_make_one_home(cache: Path) -> None:
     code = "from rmm.backends.stan.install import find_cmdstan; print(find_cmdstan().path)"
     running = [
@@ -290,6 +291,7 @@ def test_comments_do_not_matter_to_the_key(text: str, same: bool) -> None:
     assert program_key('print("// one");') != program_key('print("// two");')
 
 
+@pytest.mark.thorough
 def test_two_processes_compile_a_program_once(
     cache: Path, fake_compiler: Callable[[str], Path]
 ) -> None:

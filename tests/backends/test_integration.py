@@ -201,6 +201,7 @@ GAUSSIAN = {
 SOME_GAUSSIAN = cases(GAUSSIAN, "total weights", "free weights", "one of two blocks")
 
 
+@pytest.mark.thorough
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.parametrize("name", SOME_GAUSSIAN)
@@ -227,6 +228,7 @@ def test_marginal_density(name: str, table: pd.DataFrame) -> None:
     assert marginalized(model.spec, chosen) == set(gone)
 
 
+@pytest.mark.thorough
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.parametrize("name", SOME_GAUSSIAN)
@@ -283,6 +285,7 @@ def log_likelihood(model: Model, draw: dict[str, Any], eta: Any) -> float:
     return float(log_marginal(eta[None, :], known)[0])
 
 
+@pytest.mark.thorough
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.parametrize(

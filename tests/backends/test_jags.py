@@ -372,6 +372,7 @@ def busy_parent() -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     return parent, workers
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_to_the_parent_alone_leaves_no_process(number: int) -> None:
     parent, workers = busy_parent()

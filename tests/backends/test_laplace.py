@@ -176,6 +176,7 @@ def integrals(name: str, family: str, sparse: bool, monkeypatch: pytest.MonkeyPa
     return integrand, values, integrand.affine(values, len(theta)), inner
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull"])
 @pytest.mark.parametrize("name", ["estimated weights", "crossed nesting", "walk", "slopes"])
 def test_sparse_factors_are_the_dense_ones(
@@ -254,6 +255,7 @@ def test_sparse_factors_are_taken_where_they_are_faster() -> None:
         assert pattern.is_sparse == (nations > 1)
 
 
+@pytest.mark.thorough
 def test_private_elements_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Members of one group, steps that end a walk: integrated apart, then drawn."""
     table = made_up_coalitions(30, 40)
@@ -317,6 +319,7 @@ def test_priors_integrate_to_one(family: str) -> None:
     assert from_values({"p": there["p"][0]}, hyper) == pytest.approx([0.3])
 
 
+@pytest.mark.thorough
 def test_a_folded_proposal_has_the_density_of_its_draws() -> None:
     """Its density integrates to one over what is not negative, and its draws have its mean."""
     proposal = Proposal(
@@ -438,6 +441,7 @@ def at_sigma(model: Model, table: pd.DataFrame, sigma: float) -> tuple[float, fl
     return float(likelihood.sum()), float((likelihood * alpha).sum())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize(
     "effort", [Effort(20, 0), Effort(20, 2), Effort(20, 0, 3), Effort(20, 2, 12)]
@@ -576,6 +580,7 @@ def test_more_effective_draws_can_be_had() -> None:
             rmm.fit(FORMULAS["known weights"], table, backend="laplace", ess=wrong)
 
 
+@pytest.mark.thorough
 def test_a_ridge_of_standard_deviations_is_covered() -> None:
     """Without shared members the data tell one sum of both variances only.
 

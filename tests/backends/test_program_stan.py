@@ -279,6 +279,7 @@ def design_x1(model: Model) -> Any:
     return model.grouped.group_frame["x1"].to_numpy()
 
 
+@pytest.mark.thorough
 @needs_stan
 @pytest.mark.stan
 def test_log_density_and_intercept(table: pd.DataFrame) -> None:

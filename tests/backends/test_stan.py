@@ -332,6 +332,7 @@ def test_the_runner_refuses_the_rest_by_name(arguments: list[str], tmp_path: Pat
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_cmdstanpy_compiles_and_samples_in_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     cmdstanpy = pytest.importorskip("cmdstanpy")
     if installed_cmdstan() is not None:

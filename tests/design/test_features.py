@@ -298,6 +298,7 @@ def run_of(model: Model, backend: str) -> Run:
     return engine.run(language.write(spec, forms), values, starts, settings, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.jags
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_jags_has_the_predictor_written_by_hand(table: pd.DataFrame) -> None:
@@ -308,6 +309,7 @@ def test_jags_has_the_predictor_written_by_hand(table: pd.DataFrame) -> None:
         np.testing.assert_allclose(draw["eta"], predictor(table, draw, model), rtol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 def test_stan_has_the_density_written_by_hand(table: pd.DataFrame) -> None:
     model = prepare(SMALL, table)

@@ -289,6 +289,7 @@ def density(table: pd.DataFrame, draw: dict[str, Any], model: Model) -> float:
     return float(stats.norm.logpdf(y, eta, draw["sigma_l2"]).sum())
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_stan_has_the_density_of_pandas(table: pd.DataFrame) -> None:

@@ -337,6 +337,7 @@ def log_density(model: Model, draw: dict[str, Any]) -> float:
     return float(sum(terms))
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 def test_log_density_on_stan(table: pd.DataFrame) -> None:
     model = prepare(ESTIMATED, table)

@@ -91,6 +91,7 @@ def fitted(name: str, backend: str, tables: dict[str, pd.DataFrame]) -> rmm.Fit:
         )
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 @pytest.mark.jags
 @pytest.mark.parametrize(

@@ -424,6 +424,7 @@ def _compare_arrays(one: Model, other: Model, orders: tuple[Order, Order], units
 SAME = recipes(groups=(9, 30), nestings=("", "", "RE"), terms=("z", "region", "z:region", "I(z^2)"))
 
 
+@pytest.mark.thorough
 @few_or_many(120, 2000)
 def test_names_orders_and_units_change_no_array_and_no_density(
     examples: int, tmp_path: Path
@@ -495,6 +496,7 @@ def compare_fits(recipe: Recipe, change: Dress, folder: Path, **options: Any) ->
     return True
 
 
+@pytest.mark.thorough
 @few_or_many(20, 300)
 def test_names_orders_and_units_change_no_posterior(examples: int, tmp_path: Path) -> None:
     compared: Counter[bool] = Counter()

@@ -165,6 +165,7 @@ def fitted(table: pd.DataFrame, z: str, x: str) -> rmm.Fit:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.jags
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_posterior_of_simulated_data_is_the_restricted_likelihood(simulated: pd.DataFrame) -> None:

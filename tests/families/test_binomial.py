@@ -84,6 +84,7 @@ def test_text_of_a_formula_alone_knows_the_kind_of_outcome() -> None:
     assert "dbin(p[j], trials[j])" in rmm.program("cbind(yes, no) ~ 1 + z", "binomial", "jags")
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 @pytest.mark.parametrize("kind", ["plain", "cbind"])
 def test_stan_density(kind: str, table: pd.DataFrame) -> None:
@@ -104,6 +105,7 @@ def posterior_means(X: Any, p: Any, n: Any, estimate: Any) -> Any:
     return estimate - 0.5 * inverse @ (X.T @ (n * p * (1 - p) * (1 - 2 * p) * leverage))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "backend", [pytest.param(b, marks=getattr(pytest.mark, b)) for b in ("jags", "stan")]
 )
@@ -127,6 +129,7 @@ def test_regression_is_that_of_statsmodels(backend: str, kind: str, table: pd.Da
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 @pytest.mark.jags
 def test_engines_agree(table: pd.DataFrame) -> None:

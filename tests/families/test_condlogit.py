@@ -99,6 +99,7 @@ def test_golden_texts(table: pd.DataFrame) -> None:
     check_golden("condlogit", quiet(FORMULA, table, "condlogit"))
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 def test_stan_density(table: pd.DataFrame) -> None:
     model = quiet(FORMULA, table, "condlogit")
@@ -112,6 +113,7 @@ def test_stan_density(table: pd.DataFrame) -> None:
     check_stan_density(model, log_likelihood)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "backend", [pytest.param(b, marks=getattr(pytest.mark, b)) for b in ("jags", "stan")]
 )

@@ -283,6 +283,7 @@ def test_number_of_intervals_is_data() -> None:
     assert prepare_without_data("Surv(t, e) ~ z", "cox")[0].family.options == {}
 
 
+@pytest.mark.thorough
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.jags

@@ -228,6 +228,7 @@ def test_maximum_likelihood_is_that_of_lifelines() -> None:
     np.testing.assert_allclose(maximum_likelihood(survival_data()), lifelines, atol=1e-4)
 
 
+@pytest.mark.thorough
 @needs_stan
 @pytest.mark.stan
 def test_stan_without_effects() -> None:

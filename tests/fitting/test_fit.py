@@ -35,6 +35,7 @@ def z_scores(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     return (one["mean"] - other["mean"]).abs() / np.hypot(one["mcse_mean"], other["mcse_mean"])
 
 
+@pytest.mark.thorough
 @pytest.mark.jags
 @pytest.mark.stan
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
@@ -61,6 +62,7 @@ def test_model_g1_agrees_with_r(governments: pd.DataFrame) -> None:
         assert (z_scores(one, other) < 4).all(), pd.concat([one["mean"], other["mean"]], axis=1)
 
 
+@pytest.mark.thorough
 @pytest.mark.jags
 @pytest.mark.stan
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")

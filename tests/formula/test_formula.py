@@ -279,6 +279,7 @@ _WORDS_TEXT = """
 _WORDS = [*_WORDS_TEXT.split(), "\n"]
 
 
+@pytest.mark.thorough
 @settings(max_examples=400, derandomize=True)
 @given(
     text=st.one_of(

@@ -111,6 +111,7 @@ def read_all_priors(priors: object) -> None:
     prepare(MODEL, table(), priors=priors)
 
 
+@pytest.mark.thorough
 @EXAMPLES
 def test_formulas(examples: int) -> None:
     only_messages(hostile_texts(formula_texts), read_formula, examples, seconds=10.0)

@@ -113,6 +113,7 @@ def read(path: Path, text: str) -> None:
     load_study(path, root=ROOT)
 
 
+@pytest.mark.thorough
 @EXAMPLES
 @pytest.mark.parametrize("made", [changed_trees(), changed_texts()], ids=["trees", "texts"])
 def test_studies(made: st.SearchStrategy[str], examples: int, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_draws_of_chosen_parameters(fit: rmm.Fit) -> None:
     assert len(panels(fit.plot(parameters="u_l1[7]"))) == 2
 
 
+@pytest.mark.thorough
 def test_forty_parameters_stand_in_two_columns_and_do_not_overlap() -> None:
     many = with_many_predictors(38)
     figure = many.plot()
@@ -226,6 +227,7 @@ def test_weights_within_groups(fit: rmm.Fit, coalitions: pd.DataFrame) -> None:
     assert len(panels(fit.plot_weights("groups", groups="g001"))) == 1
 
 
+@pytest.mark.thorough
 def test_many_members_of_a_group_do_not_overlap() -> None:
     rng = np.random.default_rng(1)
     table = pd.DataFrame(

@@ -244,6 +244,7 @@ def test_of_something_else():
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("ci", "counted"), [("true", "1 failed, 1 skipped"), ("", "2 skipped")])
 def test_skip_for_a_missing_engine_fails_in_ci(tmp_path: Path, ci: str, counted: str) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())

@@ -203,6 +203,7 @@ def test_what_scenarios_are_called_is_a_hash(tmp_path: Path) -> None:
     assert [re.fullmatch("s[0-9a-f]{10}", s.id) is not None for s in study.scenarios] == [True] * 2
 
 
+@pytest.mark.thorough
 def test_a_report_replaces_reports_only(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", {"overlap": (0.0, 0.5)}, ["ols"], replications=20)
     mine = tmp_path / "paper" / "figures" / "mine.pdf"
@@ -391,6 +392,7 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder)
 
 
+@pytest.mark.thorough
 def test_no_label_becomes_a_part_of_the_page(hostile_report: Path) -> None:
     text = hostile_report.read_text(encoding="utf-8")
     page = Elements()
@@ -504,6 +506,7 @@ def test_a_programs_code_holds_our_names_only(coalitions: pd.DataFrame) -> None:
 # -- the command line ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_command_line_answers_hostile_files_with_messages(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(LAUGHS)

@@ -120,6 +120,7 @@ def test_outcome_without_noise_is_the_linear_predictor() -> None:
         assert rows["y"].iloc[0] == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.thorough
 def test_a_plain_computation_recovers_coefficient_and_exponent() -> None:
     """Least squares on y = a + b genmean(x, q): within 4.5 standard errors of (2, 1.5, -0.5)."""
     truth = {"b_l2[Intercept]": 2, "b_l1[genmean(x)]": 1.5, "b_f[genmean(x)]": -0.5, "sigma_l2": 1}

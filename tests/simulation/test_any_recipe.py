@@ -191,6 +191,7 @@ def attempt(recipe: dict[str, Any], root: Path) -> pd.DataFrame | None:
             return None
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -207,6 +208,7 @@ def test_a_message_or_data(recipe: dict[str, Any], folder: Path) -> None:
     assert (data.groupby("group")[outcomes].nunique() == 1).all(axis=None)
 
 
+@pytest.mark.thorough
 def test_many_recipes_come_through(folder: Path) -> None:
     """The test above is not one of messages alone."""
     found: list[bool] = []

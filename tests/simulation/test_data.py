@@ -254,6 +254,7 @@ def test_constraints_of_weights(constraint: str, total: float) -> None:
     assert data.groupby("group")["y"].first().sum() == pytest.approx(total)
 
 
+@pytest.mark.thorough
 def test_member_effects_are_shared_and_have_their_sd() -> None:
     truth = {**VALUES, "b_l1[x]": 0.0, "b_l2[z]": 0.0, "sigma_l1": 2.0, "sigma_l2": 0.0}
     one = simulate(

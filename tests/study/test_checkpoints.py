@@ -328,6 +328,7 @@ def test_forcing_all_fits_forgets_what_killed_ones_left(tmp_path: Path, fits: Fi
 # -- a process of its own, killed for good ---------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_sigterm_writes_what_is_done(tmp_path: Path) -> None:
     """Short fits are written after 5 s; a scheduler's SIGTERM may come before."""
     study, out = load(tmp_path, methods=[FAKED], replications=60, batch=60), tmp_path / "out"

@@ -52,6 +52,7 @@ def test_closed_form_at_full_replications(name: str, tmp_path: Path) -> None:
     assert found["distance"].abs().max() < 3, found.to_string()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_closed_form_at_few_replications(name: str, tmp_path: Path) -> None:
     """150 replications: the same comparison, fast enough for every run; seeds are fixed."""

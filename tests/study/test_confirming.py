@@ -151,6 +151,7 @@ def test_p_values_are_corrected_over_all_comparisons() -> None:
     assert np.isnan(found.loc["few", "shift_p_holm"])
 
 
+@pytest.mark.thorough
 def test_equal_engines_differ_in_at_most_1_of_100_reports() -> None:
     """100 reports of 6 parameters at 15 data sets whose differences are noise around 0.
 
@@ -183,6 +184,7 @@ def test_an_engine_agrees_with_itself() -> None:
     assert row["shift_p"] == 1
 
 
+@pytest.mark.thorough
 def test_the_report_has_a_table_of_confirmations(tmp_path: Path) -> None:
     folder = invented.write_study(tmp_path / "made", {"overlap": [0.0, 1.0]}, ["fast", "slow"])
     write_report(folder)

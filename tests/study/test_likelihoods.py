@@ -198,6 +198,7 @@ def test_weibull_averages_over_members(tmp_path: Path) -> None:
     np.testing.assert_allclose(table["mean"], [*b[:3], np.exp(b[3])], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_cox(tmp_path: Path) -> None:
     """Copied rows have tied times: Breslow's likelihood."""
     table, data, codes = rows_of(study(tmp_path, "cox"))
@@ -269,6 +270,7 @@ def test_fixed_coefficients_are_part_of_the_predictor(tmp_path: Path) -> None:
         np.testing.assert_allclose(fixed["mean"], kept["mean"], atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", FAMILIES)
 def test_right_models_recover_the_truth(family: str, tmp_path: Path) -> None:
     """Without member effects the regression on means is the true model.

@@ -193,6 +193,7 @@ def test_both_kinds_of_usable() -> None:
     assert value(both, "bias", "n") == 2
 
 
+@pytest.mark.thorough
 def test_paired_mcse_is_that_of_repeated_studies() -> None:
     """MCSE of relative precision and of a paired difference against their spread over studies."""
     rng = np.random.default_rng(17)

@@ -127,6 +127,7 @@ def test_the_interval_of_the_size_is_where_the_band_crosses() -> None:
     assert low[2] == pytest.approx(0.8)
 
 
+@pytest.mark.thorough
 def test_sizes_of_a_z_test_are_covered_and_curves_that_are_right_are_trusted() -> None:
     """400 studies of a z test; false alarm of each assertion 1 in 1,000."""
     rng = np.random.default_rng(7)
@@ -325,6 +326,7 @@ class Simulated:
         return {size: self.kept[size] for size in wanted}
 
 
+@pytest.mark.thorough
 def test_searches_of_a_z_test_cover_its_size() -> None:
     """150 searches from a bad start; false alarm 1 in 1,000 were the coverage 95%."""
     rule, runs, covered = Search(20, 1000, 600, 0.06, 200, 20_000), 150, 0
@@ -410,6 +412,7 @@ def test_a_killed_search_gives_the_same_answer(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet")} == there
 
 
+@pytest.mark.thorough
 def test_processes_change_no_number(searched: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     _, facts = searched
     assert search_study(load(tmp_path), tmp_path / "out", cores=2, say=lambda line: None) == facts

@@ -188,6 +188,7 @@ def test_the_only_script_is_the_one_that_the_policy_names(page: Path) -> None:
     assert not re.search(r"eval|innerHTML|document\.write|Function\(", script)
 
 
+@pytest.mark.thorough
 def test_same_results_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
     first = page.parent
     second = write_report(first.parent, tmp_path / "again").parent
@@ -222,6 +223,7 @@ def test_findings_name_every_method_and_the_level(page: Path) -> None:
     assert "at level .05" in said
 
 
+@pytest.mark.thorough
 def test_an_older_report_leaves_nothing_behind(study: Path) -> None:
     stale = study / "report" / "tables" / "gone.csv"
     stale.parent.mkdir(parents=True)
@@ -230,6 +232,7 @@ def test_an_older_report_leaves_nothing_behind(study: Path) -> None:
     assert not stale.exists()
 
 
+@pytest.mark.thorough
 def test_study_with_one_scenario_puts_methods_on_the_axis(study: Path) -> None:
     one = scenario_frame().head(1)
     one.to_parquet(study / "scenarios.parquet")
@@ -241,6 +244,7 @@ def test_study_with_one_scenario_puts_methods_on_the_axis(study: Path) -> None:
     assert text.count("<svg") >= 3
 
 
+@pytest.mark.thorough
 def test_a_method_without_usable_fits_is_missing_not_zero(study: Path) -> None:
     table = pd.read_parquet(study / "performance.parquet")
     lost = table.method == "mm"
@@ -281,6 +285,7 @@ def no_error_of_zero(text: str) -> bool:
     return not re.search(r"(0\.0+|1\.0+|\.0+)\s*(</td>|<td[^>]*>|&|\s)*\(0?\.0+\)", text)
 
 
+@pytest.mark.thorough
 def test_no_rate_has_a_monte_carlo_error_of_zero(study: Path) -> None:
     """Rates of 0 and 1 in all tables, texts and files; older results have an error of 0 there."""
     table = pd.read_parquet(study / "performance.parquet")
@@ -349,6 +354,7 @@ def test_intervals_hold_their_proportion_at_the_ends() -> None:
         assert wilson(1.0, n)[1] == 1.0
 
 
+@pytest.mark.thorough
 def test_a_factor_may_be_called_like_a_column(study: Path) -> None:
     scenarios = scenario_frame()
     factor = next(c for c in scenarios.columns if c != "scenario")
@@ -358,6 +364,7 @@ def test_a_factor_may_be_called_like_a_column(study: Path) -> None:
     assert "Figure 1" in write_report(study).read_text()
 
 
+@pytest.mark.thorough
 def test_drawn_truths_without_tests_are_no_null_hypotheses(study: Path) -> None:
     """A study for calibration: each data set has its own truth, and nothing is rejected."""
     estimates = pd.read_parquet(study / "estimates.parquet")

@@ -94,6 +94,7 @@ def tick(browser: Any, key: str) -> None:
     box.click()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1280, 400])
 def test_page_opens_without_errors_or_network_and_fits(
     browser: Any, page: Path, width: int
@@ -206,6 +207,7 @@ def test_a_script_put_into_the_page_does_not_run(browser: Any, page: Path, tmp_p
     assert "script-src" in said and "default-src" in said
 
 
+@pytest.mark.thorough
 def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> None:
     factors = {EVIL: [QUOTES, "</script>", "</style>"], "n": [1, 2, 3]}
     folder = write_study(

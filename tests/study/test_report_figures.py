@@ -209,6 +209,7 @@ def test_a_measure_on_other_fits_says_its_n(results: Results) -> None:
     assert any(text.endswith(f" n {mine['n']}") for text in said)
 
 
+@pytest.mark.thorough
 def test_hostile_labels_are_escaped_in_every_file(tmp_path: Path) -> None:
     evil, quotes = "<script>alert(1)</script>", "\"a' & $b$ {c} %d \\x"
     factors = {evil: [quotes, "</svg>", "x"], "n": [1, 2, 3]}

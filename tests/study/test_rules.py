@@ -181,6 +181,7 @@ def planned(folder: Path, edit: Any) -> int:
     return int(said["fit"])
 
 
+@pytest.mark.thorough
 def test_rule_1_snakemake_plans_the_new_fits_alone(workflow: Path) -> None:
     """Everything added at once; batches of 5, and old ones end at 12 (agg) and 7 (dis)."""
 

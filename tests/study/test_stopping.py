@@ -91,6 +91,7 @@ def test_scenarios_end_where_their_targets_are_reached(tmp_path: Path) -> None:
     assert set(merged["_merge"]) == {"both"}  # the rows of a run without the rule, no others
 
 
+@pytest.mark.thorough
 def test_cores_batches_and_what_lies_on_disk_change_nothing(tmp_path: Path) -> None:
     first = run(load(tmp_path / "a"), tmp_path / "a" / "out")
     cut = run(load(tmp_path / "b", batch=7), tmp_path / "b" / "out")
@@ -103,6 +104,7 @@ def test_cores_batches_and_what_lies_on_disk_change_nothing(tmp_path: Path) -> N
     assert {p: p.stat().st_mtime_ns for p in out.rglob("estimates/**/*.parquet")} == there
 
 
+@pytest.mark.thorough
 def test_another_target_goes_on_and_back(tmp_path: Path) -> None:
     out = tmp_path / "out"
     loose, tight = copy.deepcopy(CONFIG["stopping"]), copy.deepcopy(CONFIG["stopping"])
@@ -116,6 +118,7 @@ def test_another_target_goes_on_and_back(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(run(load(tmp_path, stopping=loose), out), first)
 
 
+@pytest.mark.thorough
 def test_what_is_said_of_it(tmp_path: Path) -> None:
     study, out = load(tmp_path), tmp_path / "out"
     scenario = study.scenarios[0]

@@ -95,6 +95,7 @@ def test_a_mishap_of_the_engine_is_a_row(
     assert means(tmp_path / "out") == {**undisturbed, 3: None}
 
 
+@pytest.mark.thorough
 @pytest.mark.jags
 def test_jags_out_of_memory_is_a_row_and_the_next_fit_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -239,6 +240,7 @@ def turkish(folder: Path) -> dict[str, str]:
     return {"LOCPATH": str(folder), "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["turkish", "far away"])
 def test_locale_and_time_zone_change_no_numbers(place: str, tmp_path: Path) -> None:
     study, out = load(tmp_path / "größe und ç"), tmp_path / "größe und ç" / "out"
@@ -297,6 +299,7 @@ def test_make_study_needs_no_cache_that_can_be_written(read_only: Path, tmp_path
             assert f"{cache} and \n" in done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.stan
 def test_stan_runs_from_a_cache_that_is_read_only(
     read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -328,6 +331,7 @@ def test_stan_runs_from_a_cache_that_is_read_only(
         subprocess.run(["umount", "-l", str(read_only)], check=True)
 
 
+@pytest.mark.thorough
 def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
     """The second is refused by a message, the first is not disturbed and ends well.
 
@@ -366,6 +370,7 @@ def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
 # -- kills -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     """Five rounds; `make test-faults` has 50, and 50 of whole workflows."""
     kill_rounds(tmp_path, rounds=5, seed=20)

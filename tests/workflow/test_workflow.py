@@ -125,6 +125,7 @@ def without_timings(path: Path) -> pd.DataFrame:
     return table[~table["measure"].isin(TIMINGS)] if "measure" in table else table
 
 
+@pytest.mark.thorough
 def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
     assert "fits 12 of 12 (100%)" in on_a_terminal(folder)
     results = folder / "results" / "tiny"
@@ -187,6 +188,7 @@ def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) ->
     assert (results / job.path).is_file()
 
 
+@pytest.mark.thorough
 def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path) -> None:
     change(folder, "batch: 3", "batch: 1")
     run = subprocess.Popen(
@@ -221,6 +223,7 @@ def test_a_killed_study_ends_with_the_same_numbers(folder: Path, tmp_path: Path)
         )
 
 
+@pytest.mark.thorough
 @pytest.mark.jags
 def test_cores_and_batch_size_change_nothing(folder: Path, tmp_path: Path) -> None:
     """1 and 2 cores, batches of 5 and 20, with least squares and an engine."""
@@ -250,6 +253,7 @@ def wait_for(ready: object, seconds: float = 480) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("host", [None, "another-host"])
 def test_a_lock_that_may_be_alive_stays(folder: Path, host: str | None) -> None:
     locks = folder / ".snakemake" / "locks"
@@ -283,6 +287,7 @@ def test_a_wrong_study_stops_before_the_first_job(folder: Path) -> None:
     assert not (folder / "results").exists()
 
 
+@pytest.mark.thorough
 def test_workflow_passes_snakemakes_own_lint(folder: Path) -> None:
     done = subprocess.run(
         command("--lint"),
@@ -324,6 +329,7 @@ stopping:
 """
 
 
+@pytest.mark.thorough
 def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Path) -> None:
     """The checkpoint adds batches stage by stage; a run without the rule tells where it ends."""
     change(folder, "replications: 6", "replications: 40")
