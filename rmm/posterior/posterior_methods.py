@@ -255,7 +255,7 @@ class AfterFit:
         grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
         with warnings.catch_warnings():  # which label is 1 was reported by the fit
             warnings.simplefilter("ignore", SpecificationWarning)
-            parts = outcome_parts(outcome, self.model.spec.family, grouped.group_frame)
+            parts = outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
         chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)

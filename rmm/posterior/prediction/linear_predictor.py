@@ -92,7 +92,7 @@ def need(draws: Draws, name: str, why: str) -> Array:
 
 def chunks(model: Model, layout: Layout, draws: Draws) -> Iterator[slice]:
     """Slices of draws, small enough that draws x memberships fit into memory."""
-    count, rows = count_draws(draws), max(len(layout.grouped.frame), 1)
+    count, rows = count_draws(draws), max(len(layout.grouped.table), 1)
     size = max(1, _NUMBERS_AT_ONCE // rows)
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
