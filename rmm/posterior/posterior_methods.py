@@ -78,7 +78,10 @@ class AfterFit:
         newdata : frame, table, mapping or path, optional
             One row per membership, with the formula's columns; the outcome may be left out.
         kind : {"mean", "outcome", "linear"}
-            Expected outcome, a new outcome (its own noise included), or the linear predictor.
+            Expected outcome, a new outcome (its own noise included), or the linear predictor. Of
+            ``cbind(successes, failures)`` the outcome is the number of successes. `newdata` with
+            both columns gives the trials, their sum; without them each group has one trial, so
+            that the mean is a probability.
         effects : {"all", "known", "none"}
             ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
             the same for a member in all its groups; ``"known"``: effects of new ones are 0;
