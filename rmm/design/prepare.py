@@ -150,7 +150,7 @@ def _check_scale(priors: Resolved) -> None:
 
 def _shown(name: str) -> str:
     """The parameter, by its name in `summary()`, whose prior has a number of this name."""
-    parameter = re.sub("^(prior|base)_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
+    parameter = re.sub("^prior_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
     return IN_PROGRAMS.get(parameter, parameter)
 
 
