@@ -19,6 +19,7 @@ from rmm.posterior.cross_validation import Refits, loo, waic
 from rmm.posterior.diagnostics.contraction import contraction
 from rmm.posterior.draws import text_labels, to_datatree
 from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check
 from rmm.posterior.variance_components import variance_components
@@ -53,6 +54,11 @@ class AfterFit:
         if self.own_program:
             return table.assign(contraction=np.nan, quartiles=False)
         return table
+
+    @cached_property
+    def _weight_totals(self) -> Totals:
+        """See `weight_totals`; computed once, since it takes all rows of the fit."""
+        return weight_totals(self.model, flat_draws(self.run, self.model))
 
     def _seed(self, seed: int | None) -> int:
         check_seed(seed, BackendError)
@@ -118,7 +124,8 @@ class AfterFit:
         ('chain', 'draw', 'group')
         """
         chosen = self._seed(seed)
-        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
+        totals = None if newdata is None else self._weight_totals
+        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen, totals)
         return self._array(values, "group", labels) if draws else table(labels, values)
 
     def log_likelihood(self) -> xarray.DataArray:

@@ -340,10 +340,13 @@ def some_totals(totals: Totals, rows: slice) -> dict[str, Total]:
 
 
 def predictor_chunks(
-    model: Model, layout: Layout, draws: Draws
+    model: Model, layout: Layout, draws: Draws, totals: Totals | None = None
 ) -> Iterator[tuple[slice, dict[str, Array], Array]]:
-    """Slices of draws with the family's own parameters and the linear predictor."""
-    totals = weight_totals(model, draws)
+    """Slices of draws with the family's own parameters and the linear predictor.
+
+    `totals` are those of `weight_totals` for the same draws, where they are known already.
+    """
+    totals = weight_totals(model, draws) if totals is None else totals
     for rows in chunks(model, layout, draws):
         some = some_draws(draws, rows)
         own = {p.name: need(some, p.name, f"family {model.spec.family.name}")
@@ -351,10 +354,10 @@ def predictor_chunks(
         yield rows, own, linear_predictor(model, layout, some, some_totals(totals, rows))
 
 
-def eta_draws(model: Model, layout: Layout, draws: Draws) -> Array:
-    """The (S, J) linear predictor of all draws."""
+def eta_draws(model: Model, layout: Layout, draws: Draws, totals: Totals | None = None) -> Array:
+    """The (S, J) linear predictor of all draws; `totals` as in `predictor_chunks`."""
     out = np.empty((count_draws(draws), layout.design.J))
-    totals = weight_totals(model, draws)
+    totals = weight_totals(model, draws) if totals is None else totals
     for rows in chunks(model, layout, draws):
         some = some_draws(draws, rows)
         out[rows] = linear_predictor(model, layout, some, some_totals(totals, rows))
