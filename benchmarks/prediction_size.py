@@ -2,9 +2,11 @@
 
     python benchmarks/prediction_size.py [--rows 100 100000] [--rounds 30]
 
-The model is gaussian, fitted by `laplace`; each prediction reads the new table, lays it out with
-the recipe of the fit, and goes through all draws. Fits take turns, and the least CPU time of each
-counts. What is compared is `Fit.predict(newdata)` complete, nothing subtracted.
+The models are gaussian, fitted by `laplace`, one with known weights and one with estimated weights
+that are divided by their sum over the fit's table. Each prediction reads the new table, lays it out
+with the recipe of the fit, and goes through all draws. Fits take turns, and the least CPU time of
+each counts. What is compared is `Fit.predict(newdata)` complete, nothing subtracted; the sum over
+the fit's table is computed once, by the first prediction.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import pandas as pd
 
 import rmm
 
-FORMULA = "y ~ 1 + z + region + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE) + hm(id = cid)"
+FORMULA = "y ~ 1 + z + region + mm(id(pid, gid), vars(x), fn({}), RE = TRUE) + hm(id = cid)"
+WEIGHTS = {"known weights": "w ~ 1/n", "total of the fit": "w ~ exp(b1*x), c = 2"}
 
 
 def invented(groups: int, seed: int = 1) -> pd.DataFrame:
@@ -47,25 +50,35 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     given = parser.parse_args()
     new = invented(10, seed=2).assign(gid=lambda t: "new" + t["gid"]).drop(columns="y")
-    fits = {}
-    for rows in given.rows:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fits[rows] = rmm.fit(
-                FORMULA, invented(rows // 4), backend="laplace", seed=1, progress=False
-            )
+    print(f"{'weights':16} {'rows':>8} {'draws':>6} {'CPU ms':>7} {'ratio':>6}")
+    for name, weights in WEIGHTS.items():
+        fits = {}
+        for rows in given.rows:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fits[rows] = rmm.fit(
+                    FORMULA.format(weights),
+                    invented(rows // 4),
+                    backend="laplace",
+                    seed=1,
+                    progress=False,
+                )
+        report(name, fits, new, given.rounds)
+
+
+def report(name: str, fits: dict[int, rmm.Fit], new: pd.DataFrame, rounds: int) -> None:
+    """Print a row of each fit."""
     times: dict[int, list[float]] = {rows: [] for rows in fits}
-    for _ in range(given.rounds):
+    for _ in range(rounds):
         for rows, fit in fits.items():
             start = time.process_time()
             fit.predict(new)
             times[rows].append(1000 * (time.process_time() - start))
-    first = min(times[given.rows[0]])
-    print(f"{'rows':>8} {'draws':>6} {'CPU ms':>7} {'ratio':>6}")
+    first = min(next(iter(times.values())))
     for rows, fit in fits.items():
         draws = fit.draws["posterior"].sizes
-        least = min(times[rows])
-        print(f"{rows:8,} {draws['chain'] * draws['draw']:6} {least:7.2f} {least / first:6.2f}")
+        count, least = draws["chain"] * draws["draw"], min(times[rows])
+        print(f"{name:16} {rows:8,} {count:6} {least:7.2f} {least / first:6.2f}")
 
 
 if __name__ == "__main__":

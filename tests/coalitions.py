@@ -42,11 +42,23 @@ def made_up_coalitions(groups: int = 120, members: int = 30, seed: int = 3) -> p
         y += rng.normal(0, 0.6)
         tables.append(
             pd.DataFrame(
-                {"gid": f"g{group:03d}", "pid": pid, "cid": country, "dec": group // 20,
-                 "cname": f"C{country}", "y": y, "z": z, "q": q[country], "region": region,
-                 "x": x, "s": s, "lead": rng.random(n) < 0.4, "n": n}
+                {
+                    "gid": f"g{group:03d}",
+                    "pid": pid,
+                    "cid": country,
+                    "dec": group // 20,
+                    "cname": f"C{country}",
+                    "y": y,
+                    "z": z,
+                    "q": q[country],
+                    "region": region,
+                    "x": x,
+                    "s": s,
+                    "lead": rng.random(n) < 0.4,
+                    "n": n,
+                }
             )
-        )  # fmt: skip
+        )
     return pd.concat(tables, ignore_index=True)
 
 

@@ -156,10 +156,21 @@ def check_engines_agree(formula: str, table: pd.DataFrame, family: str, **option
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         jags, stan_ = (
-            rmm.fit(formula, table, family, backend=backend, seed=11, warmup=500, draws=1000,
-                    thin=thin, progress=False, monitor="structural", **options).summary()
+            rmm.fit(
+                formula,
+                table,
+                family,
+                backend=backend,
+                seed=11,
+                warmup=500,
+                draws=1000,
+                thin=thin,
+                progress=False,
+                monitor="structural",
+                **options,
+            ).summary()
             for backend, thin in (("jags", 3), ("stan", 1))
-        )  # fmt: skip
+        )
     assert list(jags.index) == list(stan_.index)
     assert (jags["rhat"] < 1.03).all(), jags
     assert (stan_["rhat"] < 1.03).all(), stan_

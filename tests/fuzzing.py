@@ -207,9 +207,21 @@ _nesting_blocks = st.builds(
     ).map(lambda parts: "".join(f", {p}" for p in parts)),
 )
 _outcomes = st.sampled_from(
-    ("y", "y", "y", "Surv(y, lead)", "Surv(y, lead, z)", "cbind(lead, n)", "log(y)", "I(y^2)", "1",
-     "", "Surv(y)", "y ~ y")
-)  # fmt: skip
+    (
+        "y",
+        "y",
+        "y",
+        "Surv(y, lead)",
+        "Surv(y, lead, z)",
+        "cbind(lead, n)",
+        "log(y)",
+        "I(y^2)",
+        "1",
+        "",
+        "Surv(y)",
+        "y ~ y",
+    )
+)
 _plain_terms = st.sampled_from(
     ("1", "0", "z", "q", "region", "z*q", "I(z^2)", "log(abs(z))", "z:region", "(z + q)^2", "-1",
      "fix(q, 0.5)", "offset(z)", "dec", "- z", "`z`", "exp(z)", "I(z > 0)", "scale(z)",

@@ -192,8 +192,19 @@ ID_KINDS: dict[str, Callable[[int], Any]] = {
 #: Ids of several types or of an unusual one are refused; files of fits cannot hold NUL.
 MAY_BE_REFUSED = ("mixed", "number and its text", "NUL", "identifiers")
 # What a file cannot keep.
-_IN_MEMORY = ("beyond all", "bytes", "mixed", "number and its text", "numbers of two types",
-              "decimals", "identifiers", "intervals", "periods", "durations", "NUL")  # fmt: skip
+_IN_MEMORY = (
+    "beyond all",
+    "bytes",
+    "mixed",
+    "number and its text",
+    "numbers of two types",
+    "decimals",
+    "identifiers",
+    "intervals",
+    "periods",
+    "durations",
+    "NUL",
+)
 
 
 # ---- types -----------------------------------------------------------------------------------
@@ -355,8 +366,20 @@ def dresses(draw: st.DrawFn) -> Dress:
 @st.composite
 def changes(draw: st.DrawFn) -> Dress:
     """What must not matter: the names of ids, the order of rows, units."""
-    kinds = ("negative", "above 2^63", "whole floats", "text", "leading zeros", "letters",
-             "categories", "dates", "Int64", "trailing zeros", "blanks", "quotes")  # fmt: skip
+    kinds = (
+        "negative",
+        "above 2^63",
+        "whole floats",
+        "text",
+        "leading zeros",
+        "letters",
+        "categories",
+        "dates",
+        "Int64",
+        "trailing zeros",
+        "blanks",
+        "quotes",
+    )
     return Dress(
         ids={column: draw(st.sampled_from(kinds)) for column in IDS},
         types={},

@@ -152,13 +152,13 @@ def build_design(
         members=tuple(m for m, _ in members),
         nestings=tuple(n for n, _ in nestings),
         coords=_coords(spec, grouped, columns, members, found, fitted),
-        rows=grouped.frame.index.to_numpy().astype(np.int64),
+        rows=grouped.table.index.astype(np.int64),
     )
 
 
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
-    parts = outcome_parts(outcome, spec.family, grouped.group_frame)
+    parts = outcome_parts(outcome, spec.family, grouped.first_rows)
     for atom, values in zip(outcome.parts, parts, strict=True):
         check_magnitude(atom.label, values)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
@@ -236,7 +236,7 @@ def _offset(
     for block in encoded.nestings:
         total += block.fixed
     for atom in spec.formula.offset:
-        total += atom_values(atom, grouped.group_frame)
+        total += atom_values(atom, grouped.first_rows)
     sums = [columns.known, *(found.known for found in nestings)]
     for part, block, (membership, found) in zip(
         spec.members, encoded.members, members, strict=True
@@ -269,7 +269,7 @@ def _coords(
         "covariate_l2": (*intercept, *columns.labels),
         "slope_l2": columns.labels,
         "group": grouped.groups.labels,
-        "membership": np.arange(1, len(grouped.frame) + 1),
+        "membership": np.arange(1, len(grouped.table) + 1),
     }
     for part, kind, (own, found) in zip(spec.members, grouped.members, members, strict=True):
         coords[f"covariate_l1{part.suffix}"] = (

@@ -35,6 +35,7 @@ from rmm.model.spec import ModelSpec, build_spec
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
+from rmm.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,10 @@ def prepare(
     dropped, rows = None, frame
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
-    grouped = group_table(written, rows)
+    table = Table(rows)
+    grouped = group_table(written, table)
     in_file = is_text_file(data)
-    wide = check_table(grouped, rows, from_text=in_file and na is None, in_memory=not in_file)
+    wide = check_table(grouped, table, from_text=in_file and na is None, in_memory=not in_file)
     grouped = without_what_cancels(grouped)
     levelled, levels = find_levels(grouped)
     spec = with_constants(build_spec(levelled, known, levels), grouped)
@@ -159,7 +161,7 @@ def _check_scale(priors: Resolved) -> None:
 
 def _shown(name: str) -> str:
     """The parameter, by its name in `summary()`, whose prior has a number of this name."""
-    parameter = re.sub("^(prior|base)_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
+    parameter = re.sub("^prior_|_(location|scale|rate|shape|df|lower|upper)$", "", name)
     return IN_PROGRAMS.get(parameter, parameter)
 
 

@@ -172,7 +172,7 @@ def make_recipe(
     members = zip(spec.members, grouped.members, design.members, strict=True)
     return DesignRecipe(
         labels=labels,
-        columns=column_kinds(spec.formula, grouped.frame),
+        columns=column_kinds(spec.formula, grouped.table),
         members=tuple(UnitCodes(units.labels) for units in grouped.members),
         nestings=tuple(UnitCodes(units.labels) for units in grouped.nestings),
         codings=codings,
@@ -189,5 +189,7 @@ def _fitted_block(
 ) -> FittedBlock:
     if member.walk is None:
         return FittedBlock(member, None)
-    frame, labels = units.of(grouped.frame), grouped.groups.labels
-    return FittedBlock(member, find_last_effects(part.block, frame, units, labels, member.walk))
+    labels = grouped.groups.labels
+    return FittedBlock(
+        member, find_last_effects(part.block, units.table, units, labels, member.walk)
+    )

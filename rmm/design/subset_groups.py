@@ -51,13 +51,13 @@ def some_groups(design: Design, grouped: Grouped, groups: Array) -> Design:
 def some_rows(grouped: Grouped, groups: Array) -> Grouped:
     """The table of some groups; codes of members and nesting units stay."""
     rows, start = _rows(grouped.start, groups)
-    place = np.full(len(grouped.frame), -1)
+    place = np.full(len(grouped.table), -1)
     place[rows] = np.arange(len(rows))
     group = np.repeat(np.arange(len(groups)), np.diff(start))
     strata = grouped.strata
     return replace(
         grouped,
-        frame=grouped.frame.iloc[rows],
+        table=grouped.table.some(rows),
         groups=Units(group, grouped.groups.labels[groups]),
         start=start,
         members=tuple(_members(m, groups, place) for m in grouped.members),
@@ -78,7 +78,12 @@ def _members(members: Members, groups: Array, place: Array) -> Members:
     rows, start = _rows(members.start, groups)
     group = np.repeat(np.arange(len(groups)), np.diff(start))
     return replace(
-        members, code=members.code[rows], rows=place[members.rows[rows]], group=group, start=start
+        members,
+        code=members.code[rows],
+        rows=place[members.rows[rows]],
+        group=group,
+        start=start,
+        table=members.table.some(rows, np.unique(start)),
     )
 
 

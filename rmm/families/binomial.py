@@ -48,15 +48,7 @@ def _check_both(label: str, successes: float, failures: float) -> None:
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
     if len(parts) == 1:
         return {"y": read_binary(label, parts[0])}
-    counts = [np.asarray(part, dtype=float) for part in parts]
-    for count, what in zip(counts, ("successes", "failures"), strict=True):
-        bad = count[(count < 0) | (count != np.round(count))]
-        if len(bad):
-            raise DataError(
-                f"The {what} of `{label}` must be whole numbers from 0; found: {bad[0]:g} and "
-                f"{len(bad) - 1} more such values. Give counts, not shares."
-            )
-    successes, failures = counts
+    successes, failures = _read_counts(f"`{label}`", parts)
     trials = successes + failures
     if (trials == 0).any():
         raise DataError(
@@ -65,6 +57,28 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
         )
     _check_both(label, successes.sum(), failures.sum())
     return {"y": successes.astype(np.int64), "trials": trials.astype(np.int64)}
+
+
+def _read_counts(whose: str, parts: tuple[Array, ...]) -> list[Array]:
+    counts = [np.asarray(part, dtype=float) for part in parts]
+    for count, what in zip(counts, ("successes", "failures"), strict=True):
+        bad = count[(count < 0) | (count != np.round(count))]
+        if len(bad):
+            raise DataError(
+                f"The {what} of {whose} must be whole numbers from 0; found: {bad[0]:g} and "
+                f"{len(bad) - 1} more such values. Give counts, not shares."
+            )
+    return counts
+
+
+def _new_outcome(
+    outcome: Outcome, parts: tuple[Array, ...] | None, strata: Array | None, count: int
+) -> dict[str, Any]:
+    """The numbers of trials of new groups, where the new table has them; else one trial each."""
+    if parts is None:
+        return {}
+    successes, failures = _read_counts("the new groups", parts)
+    return {"trials": (successes + failures).astype(np.int64)}
 
 
 def _trials(outcome: Outcome) -> Any:
@@ -154,6 +168,7 @@ BINOMIAL = Family(
     residual_variance=_residual_variance,
     working=_working,
     curvature=_curvature,
+    new_outcome=_new_outcome,
     stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group",
     stan_model="y ~ bernoulli_logit(eta);",
     jags_standard_effects=True,

@@ -142,6 +142,14 @@ type Node = (
 )
 
 
+def with_table_constants(node: Node) -> tuple[Node, tuple[Any, ...]]:
+    """A key of an expression that differs where constants of `center()` and the like do.
+
+    Expressions themselves are equal whatever constants they hold.
+    """
+    return node, tuple(n.constants for n in walk(node) if isinstance(n, TableCall))
+
+
 def children(node: Node) -> tuple[Node, ...]:
     """Direct parts of a node, from left to right."""
     match node:

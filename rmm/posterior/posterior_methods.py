@@ -20,6 +20,7 @@ from rmm.posterior.cross_validation import Refits, loo, waic
 from rmm.posterior.diagnostics.contraction import contraction
 from rmm.posterior.draws import text_labels, to_datatree
 from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check
 from rmm.posterior.variance_components import variance_components
@@ -55,6 +56,11 @@ class AfterFit:
             return table.assign(contraction=np.nan, quartiles=False)
         return table
 
+    @cached_property
+    def _weight_totals(self) -> Totals:
+        """See `weight_totals`; computed once, since it takes all rows of the fit."""
+        return weight_totals(self.model, flat_draws(self.run, self.model))
+
     def _seed(self, seed: int | None) -> int:
         check_seed(seed, BackendError)
         return self.settings.seed if seed is None else seed
@@ -79,7 +85,10 @@ class AfterFit:
         newdata : frame, table, mapping or path, optional
             One row per membership, with the formula's columns; the outcome may be left out.
         kind : {"mean", "outcome", "linear"}
-            Expected outcome, a new outcome (its own noise included), or the linear predictor.
+            Expected outcome, a new outcome (its own noise included), or the linear predictor. Of
+            ``cbind(successes, failures)`` the outcome is the number of successes. `newdata` with
+            both columns gives the trials, their sum; without them each group has one trial, so
+            that the mean is a probability.
         effects : {"all", "known", "none"}
             ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
             the same for a member in all its groups; ``"known"``: effects of new ones are 0;
@@ -116,7 +125,8 @@ class AfterFit:
         ('chain', 'draw', 'group')
         """
         chosen = self._seed(seed)
-        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen)
+        totals = None if newdata is None else self._weight_totals
+        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen, totals)
         return self._array(values, "group", labels) if draws else table(labels, values)
 
     def log_likelihood(self) -> xarray.DataArray:
@@ -250,7 +260,7 @@ class AfterFit:
         grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
         with warnings.catch_warnings():  # which label is 1 was reported by the fit
             warnings.simplefilter("ignore", SpecificationWarning)
-            parts = outcome_parts(outcome, self.model.spec.family, grouped.group_frame)
+            parts = outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
         chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)

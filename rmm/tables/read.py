@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import numbers
 import os
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -123,28 +123,24 @@ def _frame(
     )
 
 
-def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raise `DataError` for missing or infinite values in the used columns."""
-    for name in columns:
-        column = frame[name]
-        if is_plain_number(column) and np.isfinite(column.to_numpy()).all():
-            continue
-        _check_single(column)
-        missing = column.isna().to_numpy()
-        if missing.any():
+def check_complete_column(column: pd.Series) -> None:
+    """Raise `DataError` for missing or infinite values, and for cells that hold several values."""
+    _check_single(column)
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise DataError(
+            f"Column `{column.name}` has {_counted(missing, 'missing')}; the first is in row "
+            f"{_row(column, missing)}. Impute them, or leave their groups out whole, "
+            'as rmm.fit(missing="drop") does (a row less would change its group).'
+        )
+    values = numeric(column)
+    if values is not None:
+        infinite = np.isinf(values)
+        if infinite.any():
             raise DataError(
-                f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row "
-                f"{_row(column, missing)}. Impute them, or leave their groups out whole, "
-                'as rmm.fit(missing="drop") does (a row less would change its group).'
+                f"Column `{column.name}` has {_counted(infinite, 'infinite')}; the first is in row "
+                f"{_row(column, infinite)}."
             )
-        values = numeric(column)
-        if values is not None:
-            infinite = np.isinf(values)
-            if infinite.any():
-                raise DataError(
-                    f"Column `{name}` has {_counted(infinite, 'infinite')}; the first is in row "
-                    f"{_row(column, infinite)}."
-                )
 
 
 def is_plain_number(column: pd.Series) -> bool:
@@ -209,24 +205,26 @@ def codes(column: pd.Series) -> tuple[Array, Array]:
         return indices.reshape(-1).astype(np.int64), labels.astype(object)
     values = np.asarray(column.astype(object))
     try:  # few labels are faster to sort than all values
-        first, different = pd.factorize(values, use_na_sentinel=False)
-        labels, places = np.unique(different, return_inverse=True)
-        indices = places.reshape(-1)[first]
+        place, different = pd.factorize(values, use_na_sentinel=False)
+        labels, number = np.unique(different, return_inverse=True)
     except TypeError:
-        kinds = sorted({type(v).__name__ for v in values})
-        raise DataError(
-            f"Column `{column.name}` mixes values of types {', '.join(kinds)}, which have no "
-            "order: convert it to text or to numbers."
-        ) from None
+        raise without_order(str(column.name), values) from None
+    return number.reshape(-1)[place].astype(np.int64), plain_labels(str(column.name), labels)
+
+
+def without_order(name: str, values: Array) -> DataError:
+    """The error about a column whose values cannot be sorted."""
+    kinds = sorted({type(v).__name__ for v in values})
+    return DataError(
+        f"Column `{name}` mixes values of types {', '.join(kinds)}, which have no order: convert "
+        "it to text or to numbers."
+    )
+
+
+def plain_labels(name: str, labels: Array) -> Array:
+    """Labels of a column as people write them: whole floats without their `.0`."""
     if any(isinstance(v, tuple | list) for v in labels[:1]):
-        raise DataError(
-            f"Column `{column.name}` holds lists: ids and categories are single values."
-        )
-    return indices.reshape(-1).astype(np.int64), _plain(labels)
-
-
-def _plain(labels: Array) -> Array:
-    """Labels as people write them: whole floats without their `.0`."""
+        raise DataError(f"Column `{name}` holds lists: ids and categories are single values.")
     if all(isinstance(v, float) and v.is_integer() for v in labels):
         return np.array([int(v) for v in labels], dtype=object)
     return np.asarray(labels, dtype=object)
@@ -243,23 +241,24 @@ def first_varying(values: Array, unit: Array) -> int | None:
     values : (M,) array of any type
     unit : (M,) int array of unit codes 0..U-1
     """
-    units = int(unit.max()) + 1
     array = np.asarray(values)
-    if array.dtype.kind == "f" and np.isfinite(array).all():
-        lowest, highest = np.full(units, np.inf), np.full(units, -np.inf)
-        np.minimum.at(lowest, unit, array)
-        np.maximum.at(highest, unit, array)
-        with np.errstate(over="ignore"):
-            whole = _RANGE * (float(array.max()) - float(array.min()))
-            last = _ROUNDING * np.maximum(np.abs(lowest), np.abs(highest))
-            varying = np.flatnonzero(highest - lowest > np.maximum(whole, last))
-        return int(varying[0]) if len(varying) else None
-    value_codes = pd.factorize(array, use_na_sentinel=False)[0]
-    low = np.full(units, np.iinfo(np.int64).max)
-    high = np.full(units, -1)
-    np.minimum.at(low, unit, value_codes)
-    np.maximum.at(high, unit, value_codes)
-    varying = np.flatnonzero(low < high)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        array = pd.factorize(array, use_na_sentinel=False)[0]
+    units = int(unit.max()) + 1
+    first = np.empty(units, dtype=np.int64)
+    first[unit[::-1]] = np.arange(len(unit))[::-1]
+    different = array != array[first[unit]]
+    if not different.any():
+        return None
+    if array.dtype.kind != "f":
+        return int(unit[different].min())
+    lowest, highest = np.full(units, np.inf), np.full(units, -np.inf)
+    np.minimum.at(lowest, unit, array)
+    np.maximum.at(highest, unit, array)
+    with np.errstate(over="ignore"):
+        whole = _RANGE * (float(array.max()) - float(array.min()))
+        last = _ROUNDING * np.maximum(np.abs(lowest), np.abs(highest))
+        varying = np.flatnonzero(highest - lowest > np.maximum(whole, last))
     return int(varying[0]) if len(varying) else None
 
 
@@ -311,14 +310,18 @@ def describe_disguise(column: pd.Series) -> str:
     """What the texts of a column are but categories, for a message; empty if they are none."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return ""
-    values = list(column.unique())
+    return describe_values(list(column.unique()))
+
+
+def describe_values(values: list[Any]) -> str:
+    """What different texts are but categories, for a message; empty if they are none."""
     found = describe_texts(v for v in values if isinstance(v, str))
     if not found and all(map(_looks_numeric, values)):
         found = f"numbers written as text, such as {values[0]!r}"
     return found
 
 
-def check_category(label: str, column: pd.Series) -> None:
+def check_category_column(label: str, column: pd.Series) -> None:
     """Raise `DataError` for dates and numbers in disguise, which are no categories."""
     if is_dated(column):
         raise DataError(
@@ -330,7 +333,11 @@ def check_category(label: str, column: pd.Series) -> None:
         present = set(column.unique())
         _check_labels(label, [v for v in column.cat.categories if v in present])
         return
-    found = describe_disguise(column)
+    refuse_disguise(label, describe_disguise(column))
+
+
+def refuse_disguise(label: str, found: str) -> None:
+    """Raise `DataError` for a predictor whose texts are no categories: see `describe_values`."""
     if found:
         raise DataError(
             f"The predictor `{label}` holds {found}: convert it to numbers (dates to days or "

@@ -65,15 +65,26 @@ def table() -> pd.DataFrame:
         parties = rng.choice(5, size=rng.integers(1, 4), replace=False)
         y, z, hit = rng.normal(), rng.normal(), int(rng.random() < 0.4)
         for p in sorted(parties):
-            rows.append({
-                "gid": g, "cid": country, "pid": f"{country}.{p}", "era": (g * 7) % 4,
-                "aid": f"{country}.{p}" if g % 5 else None,
-                "oid": f"{country}.{p}" if p < 2 else f"group {g}, {p}", "sid": f"{g}.{p}",
-                "mid": int(rng.integers(3)) * 5 + int(p), "y": y, "hit": hit, "z": z,
-                "t": float(np.exp(y)),
-                "k": int(g % 5), "m": 5 - int(g % 5) + 1,
-                "x": rng.normal(), "s": rng.normal(),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "gid": g,
+                    "cid": country,
+                    "pid": f"{country}.{p}",
+                    "era": (g * 7) % 4,
+                    "aid": f"{country}.{p}" if g % 5 else None,
+                    "oid": f"{country}.{p}" if p < 2 else f"group {g}, {p}",
+                    "sid": f"{g}.{p}",
+                    "mid": int(rng.integers(3)) * 5 + int(p),
+                    "y": y,
+                    "hit": hit,
+                    "z": z,
+                    "t": float(np.exp(y)),
+                    "k": int(g % 5),
+                    "m": 5 - int(g % 5) + 1,
+                    "x": rng.normal(),
+                    "s": rng.normal(),
+                }
+            )
     return pd.DataFrame(rows)
 
 

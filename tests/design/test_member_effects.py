@@ -401,8 +401,19 @@ def test_engines_agree_and_truths_come_back(name: str) -> None:
     """|z| < 4 on 9 parameters and 2 engines, parity within 4.5: false alarm below 0.2%."""
     formula, truth = TRUTH[name]
     table = simulated(name)
-    fits = [rmm.fit(formula, table, backend=b, seed=2, warmup=500, draws=2000, progress=False,
-                    thin=2 if b == "jags" else 1) for b in ("jags", "stan")]  # fmt: skip
+    fits = [
+        rmm.fit(
+            formula,
+            table,
+            backend=b,
+            seed=2,
+            warmup=500,
+            draws=2000,
+            progress=False,
+            thin=2 if b == "jags" else 1,
+        )
+        for b in ("jags", "stan")
+    ]
     jags, stan_ = (fit.summary() for fit in fits)
     for summary in (jags, stan_):
         z = (summary["mean"] - pd.Series(truth)) / summary["sd"]

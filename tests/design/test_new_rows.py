@@ -248,8 +248,6 @@ def test_predictions_for_the_fits_rows_are_those_of_the_fit(name: str, fitted: A
     model, table = model_of(name, fitted)
     run = invented_draws(model)
     for kind in ("linear", "mean"):
-        if kind == "mean" and "trials" in model.design.outcome:
-            continue  # of new groups it is a probability
         try:
             labels, expected = predict(model, run, None, kind, "all", 1)
         except rmm.RmmError as error:  # a mean that the family does not have
@@ -301,6 +299,51 @@ def test_new_groups_have_the_arrays_of_a_table_that_holds_them(name: str, fitted
         close(a.X, whole[count:] if b.weight is not None else whole[first:])
         if a.walk is not None and b.walk is not None:
             check_same_walk(new, model, units.labels[a.member], a, b, first)
+
+
+SCALED = ("poly(", "center(", "scale(")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, case in CASES.items()
+        if case.transform is not None or any(word in case.formula for word in SCALED)
+    ],
+)
+def test_new_groups_have_the_constants_of_the_fit(name: str, fitted: Any) -> None:
+    """Centres, scales and polynomials: in a fit of both tables they are others.
+
+    Columns of that fit are linear combinations of a constant and the columns of ours. The
+    combinations that give ours in the groups of the fit must give them in new groups too.
+    """
+    case = CASES[name]
+    model, table = model_of(name, fitted)
+    rows = with_new_units(later(table, model), model).reset_index(drop=True)
+    new, fit, count = lay_out(model, rows).layout.design, model.design, model.design.J
+    both = quiet(case, pd.concat([table, rows], ignore_index=True)).design
+    orders = [np.arange(design.J) for design in (new, fit, both)]
+    if not model.spec.members:  # rows, which are sorted by the outcome where it is there
+        orders = [np.argsort(design.coords["group"].astype(int)) for design in (new, fit, both)]
+    first, second, third = orders
+    check_same_combinations(
+        new.X_l2[first], (fit.X_l2 + fit.center_l2)[second], both.X_l2[third], count
+    )
+    for a, b, c in zip(new.nestings, fit.nestings, both.nestings, strict=True):
+        check_same_combinations(a.X, b.X + b.center, c.X, count)
+    blocks = zip(model.spec.members, new.members, fit.members, both.members, strict=True)
+    for part, ours, own, joint in blocks:
+        if part.weight.constraint == "group" and "within" not in case.formula:
+            known = count if own.weight is not None else int(joint.start[count])
+            check_same_combinations(ours.X, own.X + own.center, joint.X, known)
+
+
+def check_same_combinations(new: Array, fit: Array, both: Array, count: int) -> None:
+    every = np.column_stack([np.ones(len(both)), both])
+    combinations = np.linalg.lstsq(every[:count], fit, rcond=None)[0]
+    np.testing.assert_allclose(every[:count] @ combinations, fit, atol=1e-9)
+    np.testing.assert_allclose(every[count:] @ combinations, new, atol=1e-9)
 
 
 def check_same_walk(

@@ -129,6 +129,50 @@ def test_regression_is_that_of_statsmodels(backend: str, kind: str, table: pd.Da
     )
 
 
+@pytest.fixture(scope="module")
+def counts(table: pd.DataFrame) -> rmm.Fit:
+    return rmm.fit(
+        COUNTS + MIXED,
+        table,
+        "binomial",
+        backend="laplace",
+        chains=1,
+        draws=200,
+        seed=1,
+        progress=False,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_new_groups_have_the_trials_of_their_table(counts: rmm.Fit, table: pd.DataFrame) -> None:
+    """Means are numbers of successes, of known and new groups; without trials probabilities."""
+    pd.testing.assert_frame_equal(counts.predict(table), counts.predict())
+    some = table[table["gid"].isin(["g003", "g004"])].assign(gid=lambda t: "x" + t["gid"])
+    chance = counts.predict(some.drop(columns=["yes", "no"]), draws=True).to_numpy()
+    assert ((chance > 0) & (chance < 1)).all()
+    for yes, no in ((0, 1), (0, 12), (5, 7), (0, 0)):
+        new = some.assign(yes=yes, no=no)
+        assert counts.predict(new, draws=True).to_numpy() == pytest.approx((yes + no) * chance)
+        drawn = counts.predict(new, "outcome", draws=True).to_numpy()
+        assert set(np.unique(drawn)) <= set(range(yes + no + 1))
+    assert counts.predict(some.assign(yes=0, no=12), "outcome", draws=True).to_numpy().max() > 1
+
+
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("column", "value", "match"),
+    [
+        ("yes", 0.5, "successes of the new groups must be whole numbers from 0; found: 0.5"),
+        ("no", -1, "failures of the new groups must be whole numbers from 0; found: -1"),
+    ],
+)
+def test_trials_of_new_groups_are_counts(
+    counts: rmm.Fit, table: pd.DataFrame, column: str, value: float, match: str
+) -> None:
+    with pytest.raises(rmm.DataError, match=match):
+        counts.predict(table.assign(**{column: value}))
+
+
 @pytest.mark.thorough
 @pytest.mark.stan
 @pytest.mark.jags

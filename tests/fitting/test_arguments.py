@@ -44,19 +44,30 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "program_data": (rmm.program_data, {"formula": FORMULA, "data": TABLE}),
     "simulate": (
         rmm.simulate,
-        {"formula": FORMULA.replace("pid, gid", "member, group"), "parameters": TRUTH,
-         "membership": MEMBERSHIP, "covariates": {"x": {"level": "member"}}, "seed": 1},
+        {
+            "formula": FORMULA.replace("pid, gid", "member, group"),
+            "parameters": TRUTH,
+            "membership": MEMBERSHIP,
+            "covariates": {"x": {"level": "member"}},
+            "seed": 1,
+        },
     ),
     "load": (rmm.load, {"path": "nowhere.nc"}),
     "compare": (rmm.compare, {"fits": {}}),
     "prior_predictive": (rmm.prior_predictive, {"formula": FORMULA, "data": TABLE, "draws": 20}),
     "to_long": (
         rmm.to_long,
-        {"table": pd.DataFrame({"g": [1, 2], "a": [1, 2], "b": [3, 1], "s": [1, 2], "t": [3, 4]}),
-         "members": ["a", "b"], "covariates": {"seats": ["s", "t"]}, "group": "g"},
+        {
+            "table": pd.DataFrame(
+                {"g": [1, 2], "a": [1, 2], "b": [3, 1], "s": [1, 2], "t": [3, 4]}
+            ),
+            "members": ["a", "b"],
+            "covariates": {"seats": ["s", "t"]},
+            "group": "g",
+        },
     ),
     "datasets.load": (rmm.datasets.load, {"name": "coalitions"}),
-}  # fmt: skip
+}
 
 
 def small_fit() -> rmm.Fit:

@@ -17,6 +17,7 @@ from rmm.design.prepare import prepare
 from rmm.errors import DataError, SpecificationWarning
 from rmm.formula.column_bases import Polynomial
 from rmm.formula.parse_formula import parse_formula
+from rmm.tables.table import Table
 
 OPTIONS: dict[str, Any] = {"backend": "laplace", "draws": 400, "seed": 3, "progress": False}
 
@@ -43,7 +44,7 @@ def table() -> pd.DataFrame:
 def matrix(formula: str, table: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     """Columns of a formula without mm(), the intercept among them."""
     parsed = parse_formula(f"y ~ {formula}")
-    found = encode(parsed.terms, table, intercept=parsed.intercept)[1]
+    found = encode(parsed.terms, Table(table), intercept=parsed.intercept)[1]
     ones = np.ones((len(table), int(parsed.intercept)))
     return ["Intercept"] * int(parsed.intercept) + list(found.labels), np.hstack(
         [ones, found.values]
@@ -207,7 +208,7 @@ def test_every_product_is_of_full_rank(table: pd.DataFrame, formula: str) -> Non
     for term in parsed.terms:
         columns = np.ones((len(table), 1))
         for atom in term.atoms:
-            own = encode((type(term)((atom,)),), scaled, intercept=False)[1].values
+            own = encode((type(term)((atom,)),), Table(scaled), intercept=False)[1].values
             columns = (columns[:, :, None] * own[:, None, :]).reshape(len(table), -1)
         every.append(columns)
     assert np.linalg.matrix_rank(values) == values.shape[1]

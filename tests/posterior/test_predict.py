@@ -18,7 +18,14 @@ from scipy import stats
 
 import rmm
 from rmm.families.gaussian import GAUSSIAN
-from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
+from rmm.posterior.prediction.linear_predictor import (
+    eta_draws,
+    flat_draws,
+    layout_of,
+    weight_totals,
+)
+from rmm.posterior.prediction.predict import predict
+from tests.call_counts import recorded
 from tests.coalitions import made_up_coalitions
 
 FORMULA = (
@@ -146,6 +153,20 @@ def test_transform_of_new_groups_is_that_of_the_fit(
     known = fit.predict(kind="linear", draws=True).sel(group=["g003", "g017"])
     new = fit.predict(some, "linear", draws=True)
     np.testing.assert_allclose(new, known, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mean", "outcome"])
+def test_sums_over_the_table_of_the_fit_are_computed_once(
+    governments: pd.DataFrame, kind: str
+) -> None:
+    formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ exp(b1*s), c=2), RE=TRUE)"
+    fit, some = faked(formula, governments), governments[governments["gid"] == "g003"]
+    expected = predict(fit.model, fit.run, some, kind, "all", 1)[1]
+    with recorded({"sum": weight_totals}) as calls:
+        found = [fit.predict(some, kind, draws=True, seed=1).to_numpy() for _ in range(3)]
+    assert len(calls) == 1
+    for values in found:
+        assert (values.reshape(expected.shape) == expected).all()
 
 
 def test_new_members_and_units_have_their_distribution(governments: pd.DataFrame) -> None:

@@ -16,9 +16,21 @@ from tests import ROOT
 
 STUDY = f"load_study({str(ROOT / 'config' / 'studies' / 'quickstart.yaml')!r})"
 #: What takes a tenth of a second and more.
-HEAVY = ("pandas", "scipy.stats", "scipy.optimize", "scipy.sparse", "xarray", "arviz_base",
-         "arviz_stats", "statsmodels", "matplotlib", "snakemake", "pyjags", "cmdstanpy",
-         "polars")  # fmt: skip
+HEAVY = (
+    "pandas",
+    "scipy.stats",
+    "scipy.optimize",
+    "scipy.sparse",
+    "xarray",
+    "arviz_base",
+    "arviz_stats",
+    "statsmodels",
+    "matplotlib",
+    "snakemake",
+    "pyjags",
+    "cmdstanpy",
+    "polars",
+)
 
 
 def imported(code: str) -> set[str]:

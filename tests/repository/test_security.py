@@ -40,10 +40,21 @@ from tests.invented import write_study
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE_LABELS = (
-    SCRIPT, '"><img src=x onerror=alert(1)>', "</svg><script>alert(2)</script>", "]]><script>",
-    "{{ config }}{% raw %}", "$\\frac{$", "\\input{/etc/passwd}", "=1+1", "@SUM(A1)", "a\x1b[2Jb",
-    "&lt;b&gt;", "-->", "größe ж", "x\ny",
-)  # fmt: skip
+    SCRIPT,
+    '"><img src=x onerror=alert(1)>',
+    "</svg><script>alert(2)</script>",
+    "]]><script>",
+    "{{ config }}{% raw %}",
+    "$\\frac{$",
+    "\\input{/etc/passwd}",
+    "=1+1",
+    "@SUM(A1)",
+    "a\x1b[2Jb",
+    "&lt;b&gt;",
+    "-->",
+    "größe ж",
+    "x\ny",
+)
 
 
 class Touch:

@@ -98,11 +98,22 @@ def test_outcome_without_noise_is_the_linear_predictor() -> None:
     data = simulate(
         "y ~ 1 + mm(id(member, group), vars(x + variance(x) + herfindahl() + threshold(x)"
         " + softmax(x)), fn(w ~ exp(b1*x), c = FALSE), RE = FALSE)",
-        {"b_l2[Intercept]": 1, "b_l1[x]": 0.5, "b_l1[variance(x)]": 2, "b_l1[herfindahl()]": -1,
-         "b_l1[threshold(x)]": 3, "b_l1[softmax(x)]": 0.7, "b_f[threshold(x)]": 0.2,
-         "b_f[softmax(x)]": 1.5, "b_w[b1]": 0.4, "sigma_l2": 0},
-        membership=MEMBERSHIP, covariates={"x": {"level": "membership"}}, seed=2,
-    ).data  # fmt: skip
+        {
+            "b_l2[Intercept]": 1,
+            "b_l1[x]": 0.5,
+            "b_l1[variance(x)]": 2,
+            "b_l1[herfindahl()]": -1,
+            "b_l1[threshold(x)]": 3,
+            "b_l1[softmax(x)]": 0.7,
+            "b_f[threshold(x)]": 0.2,
+            "b_f[softmax(x)]": 1.5,
+            "b_w[b1]": 0.4,
+            "sigma_l2": 0,
+        },
+        membership=MEMBERSHIP,
+        covariates={"x": {"level": "membership"}},
+        seed=2,
+    ).data
     sd = data["x"].std()
     for _, rows in data.groupby("group"):
         x = rows["x"].to_numpy()

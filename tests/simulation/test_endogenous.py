@@ -185,18 +185,30 @@ def test_naive_slopes_are_biased_by_the_correlation() -> None:
 
 
 WRONG: list[tuple[Any, str, str]] = [
-    ({"level": "group", "endogenous": {"u_l1": 0.5}}, "gaussian",
-     r"u_l1 belongs to a member, 'x' is a group covariate\n.*residual"),
-    ({"level": "membership", "endogenous": {"u_l1": 0.5}}, "gaussian",
-     r"u_l1 belongs to a member, 'x' is a membership covariate\n.*none"),
-    ({"level": "member", "endogenous": {"u_l2": 0.5}}, "gaussian",
-     r"unknown random effect 'u_l2'\n.*u_l1, residual"),
-    ({"level": "group", "endogenous": {"residual": 0.5}}, "binomial",
-     r"family 'binomial' has no residual\n.*u_l1.*gaussian"),
+    (
+        {"level": "group", "endogenous": {"u_l1": 0.5}},
+        "gaussian",
+        r"u_l1 belongs to a member, 'x' is a group covariate\n.*residual",
+    ),
+    (
+        {"level": "membership", "endogenous": {"u_l1": 0.5}},
+        "gaussian",
+        r"u_l1 belongs to a member, 'x' is a membership covariate\n.*none",
+    ),
+    (
+        {"level": "member", "endogenous": {"u_l2": 0.5}},
+        "gaussian",
+        r"unknown random effect 'u_l2'\n.*u_l1, residual",
+    ),
+    (
+        {"level": "group", "endogenous": {"residual": 0.5}},
+        "binomial",
+        r"family 'binomial' has no residual\n.*u_l1.*gaussian",
+    ),
     ({"level": "member", "endogenous": {"u_l1": 1}}, "gaussian", r"not\s+positive definite"),
     ({"level": "member", "endogenous": {"u_l1": 1.5}}, "gaussian", r"1\.5\n.*at most 1"),
     ({"level": "member", "endogenous": {"u_l1": "high"}}, "gaussian", r"'high'\n.*a number"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("x", "family", "message"), WRONG, ids=[m for *_, m in WRONG])

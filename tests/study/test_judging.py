@@ -269,13 +269,25 @@ def made_up(study: Study, sets: int = 300, **wrong: float) -> pd.DataFrame:
                 m, s = mean + off.get("shift", 0), sd * off.get("stretch", 1)
                 draws = m + s * rng.standard_normal(1000)
                 rows.append(
-                    {"scenario": study.scenarios[0].id, "replication": replication,
-                     "method": method, "backend": method, "parameter": parameter,
-                     "truth": truth, "mean": draws.mean(), "sd": draws.std(),
-                     "lower": m - 1.96 * s, "upper": m + 1.96 * s, "null": 0.0,
-                     "mcse": s / 1000**0.5, "ess_bulk": 1000.0, "seconds": 1.0,
-                     "rank": rank(draws, truth), "status": OK}
-                )  # fmt: skip
+                    {
+                        "scenario": study.scenarios[0].id,
+                        "replication": replication,
+                        "method": method,
+                        "backend": method,
+                        "parameter": parameter,
+                        "truth": truth,
+                        "mean": draws.mean(),
+                        "sd": draws.std(),
+                        "lower": m - 1.96 * s,
+                        "upper": m + 1.96 * s,
+                        "null": 0.0,
+                        "mcse": s / 1000**0.5,
+                        "ess_bulk": 1000.0,
+                        "seconds": 1.0,
+                        "rank": rank(draws, truth),
+                        "status": OK,
+                    }
+                )
     return pd.DataFrame(rows)
 
 

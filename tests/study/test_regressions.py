@@ -31,15 +31,26 @@ def study(folder: Path, *, outcome: str = "y", family: str = "binomial", **metho
     truth: dict[str, Any] = {"b_l2[Intercept]": 0.2, "b_l2[z]": 0.5, "b_l1[x]": 0.4, "sigma_l1": 1}
     extra = {"trials": 5} if outcome != "y" else {}
     config = {
-        "title": "Logistic regression", "seed": 11, "replications": 4, "batch": 4,
-        "membership": {"kind": "synthetic", "groups": 60, "members": 30,
-                       "size": {"distribution": "uniform", "low": 2, "high": 4}},
+        "title": "Logistic regression",
+        "seed": 11,
+        "replications": 4,
+        "batch": 4,
+        "membership": {
+            "kind": "synthetic",
+            "groups": 60,
+            "members": 30,
+            "size": {"distribution": "uniform", "low": 2, "high": 4},
+        },
         "covariates": {"x": {"level": "member"}, "z": {"level": "group"}},
-        "truth": {"formula": FORMULA.format(outcome=outcome), "family": family, **extra,
-                  "parameters": {**truth, **({"sigma_l2": 1} if family == "gaussian" else {})}},
+        "truth": {
+            "formula": FORMULA.format(outcome=outcome),
+            "family": family,
+            **extra,
+            "parameters": {**truth, **({"sigma_l2": 1} if family == "gaussian" else {})},
+        },
         "methods": [{"name": "one", "backend": "glm", **method}],
         "estimands": [{"parameter": "b_l1[x]"}, {"parameter": "b_l2[z]"}],
-    }  # fmt: skip
+    }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return load_study(path)

@@ -266,12 +266,23 @@ def test_rule_4_policies_differ_exactly_as_constructed() -> None:
     """A fails in 1 and 2, B does not converge in 3, C was not to fit 9: by hand."""
     estimates = pd.DataFrame(
         [
-            {"replication": r, "method": m, "mean": float(r), "sd": 1.0, "truth": 0.0,
-             "status": "failed" if m == "A" and r < 3 else
-             "not_converged" if m == "B" and r == 3 else "ok"}
-            for m in "ABC" for r in range(1, 10) if (m, r) != ("C", 9)
+            {
+                "replication": r,
+                "method": m,
+                "mean": float(r),
+                "sd": 1.0,
+                "truth": 0.0,
+                "status": "failed"
+                if m == "A" and r < 3
+                else "not_converged"
+                if m == "B" and r == 3
+                else "ok",
+            }
+            for m in "ABC"
+            for r in range(1, 10)
+            if (m, r) != ("C", 9)
         ]
-    )  # fmt: skip
+    )
     scores = performance(estimates, measures=["bias", "rejection"])
     found = {
         (r["method"], r["policy"]): (r["value"], r["n"], r["n_failed"], r["n_not_converged"])

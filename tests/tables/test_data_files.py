@@ -31,10 +31,22 @@ def read(tmp_path: Path, text: str, name: str = "t.csv", **options: Any) -> pd.D
 
 @pytest.mark.parametrize(
     "ids",
-    [["3.20", "3.2"], ["007", "7"], ["2E3", "2000"], ["+4", "4"], ["5.0", "5"], ["0x10", "16"],
-     ["1_000", "1000"], ["TRUE", "True"], ["inf", "Infinity"], ["-0", "0"], ["NA", "nan"],
-     ["9007199254740993", "9007199254740992"], ["18446744073709551617", "18446744073709551616"]],
-)  # fmt: skip
+    [
+        ["3.20", "3.2"],
+        ["007", "7"],
+        ["2E3", "2000"],
+        ["+4", "4"],
+        ["5.0", "5"],
+        ["0x10", "16"],
+        ["1_000", "1000"],
+        ["TRUE", "True"],
+        ["inf", "Infinity"],
+        ["-0", "0"],
+        ["NA", "nan"],
+        ["9007199254740993", "9007199254740992"],
+        ["18446744073709551617", "18446744073709551616"],
+    ],
+)
 def test_ids_that_look_different_stay_different(tmp_path: Path, ids: list[str]) -> None:
     rows = "".join(f"{g},{m}\n" for g, m in enumerate([*ids, "abc", *ids]))
     assert read(tmp_path, "g,m\n" + rows, ids=["m"])["m"].nunique() == 3

@@ -79,7 +79,7 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
 def groups_of_one(look: Look) -> Iterator[str]:
     """Every group has one row: a member's weight is 1, and nothing is aggregated."""
     grouped, spec = look.model.grouped, look.model.spec
-    if look.model.wide or not spec.members or len(grouped.frame) > grouped.groups.count:
+    if look.model.wide or not spec.members or len(grouped.table) > grouped.groups.count:
         return
     for part, units in zip(spec.members, grouped.members, strict=True):
         if part.weight.constraint == "group":
@@ -344,9 +344,9 @@ def many_levels(look: Look) -> Iterator[str]:
     groups, labels = look.model.design.J, look.fixed.labels
     if len(labels) <= max(_FEW_LEVELS, groups / 2):
         return
-    columns = look.model.grouped.frame.columns
+    table = look.model.grouped.table
     for name, own in _by_predictor(labels).items():
-        if len(own) <= max(_FEW_LEVELS, groups / 2) or name in columns:
+        if len(own) <= max(_FEW_LEVELS, groups / 2) or name in table:
             continue
         x = look.fixed.values[:, own]
         alone = int(np.sum(np.count_nonzero(x, axis=0) == 1))

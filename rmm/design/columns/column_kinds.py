@@ -16,7 +16,8 @@ from rmm.errors import DataError
 from rmm.formula.parse_formula import columns_of, id_columns
 from rmm.formula.terms import Formula, Term
 from rmm.formula.weights.weight_function import value_columns
-from rmm.tables.read import is_plain_number, numeric
+from rmm.tables.read import numeric
+from rmm.tables.table import Table, TableColumn
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,28 @@ class ColumnKind:
     dtype: pd.CategoricalDtype | None = None
 
 
-def column_kinds(formula: Formula, frame: pd.DataFrame) -> dict[str, ColumnKind]:
+def column_kinds(formula: Formula, table: Table) -> dict[str, ColumnKind]:
     """What the columns of a formula hold in the table of a fit.
 
     Parameters
     ----------
     formula : Formula
-    frame : pandas.DataFrame
+    table : Table
     """
     predictors = _term_columns(formula)
     return {
-        name: _kind(frame[name], name in predictors)
+        name: _kind(table[name], name in predictors)
         for name in columns_of(formula)
-        if name in frame.columns
+        if name in table
     }
 
 
-def _kind(column: pd.Series, predictor: bool) -> ColumnKind:
-    if is_plain_number(column):
+def _kind(read: TableColumn, predictor: bool) -> ColumnKind:
+    if read.source.plain:
         return ColumnKind(numbers=True, text=False)
+    if read.source.text and not read.missing.any():
+        return ColumnKind(False, True, frozenset(read.different) if predictor else None)
+    column = read.series
     there = column.dropna()
     text = len(there) > 0 and numeric(there) is None
     if not text:

@@ -12,9 +12,18 @@ import pandas as pd
 
 from rmm.errors import DataError
 from rmm.formula.column_bases import Categories, Polynomial
+from rmm.formula.expression import with_table_constants
 from rmm.formula.terms import Atom, Term
-from rmm.formula.weights.weight_function import Column, Node, evaluate, leaf_columns, value_columns
-from rmm.tables.read import check_category, codes, describe_column, numeric
+from rmm.formula.weights.weight_function import (
+    Column,
+    Node,
+    TableCall,
+    evaluate,
+    leaf_columns,
+    value_columns,
+)
+from rmm.tables.read import describe_column
+from rmm.tables.table import SourceColumn, Table, TableColumn, check_category
 
 Array = np.ndarray[Any, Any]
 
@@ -69,15 +78,11 @@ class AtomCoding:
     category: bool
     moves: tuple[tuple[float, float] | None, ...] = ()
 
-    def values(self, frame: pd.DataFrame, start: Array | None) -> Array:
+    def values(self, table: Table) -> Array:
         """(rows, len(labels)) columns of a table."""
         if self.category:
-            assert isinstance(self.atom.basis, Categories)
-            column = _category_column(self.atom, frame, start)
-            values = column.astype(object).tolist()
-            code = self.atom.basis.codes(self.atom.label, values, frame.index.to_numpy())
-            return _dummies(code, len(self.labels))
-        return self.moved(_numbers(self.atom, frame, start))
+            return _dummies(code_category(self.atom, table)[0], len(self.labels))
+        return self.moved(_numbers(self.atom, table))
 
     def moved(self, values: Array) -> Array:
         """Columns of numbers less their shifts, over their divisors."""
@@ -144,36 +149,33 @@ class Coding:
         """Whether a category has a column for every level."""
         return any(term.full for term in self.terms)
 
-    def columns(self, frame: pd.DataFrame, start: Array | None = None) -> Columns:
+    def columns(self, table: Table) -> Columns:
         """The columns of other rows than those from which the coding was made.
 
         Parameters
         ----------
-        frame : (rows, ...) frame
-        start : int array, optional
-            Row pointer of the groups that have a row.
+        table : (rows, ...) Table
 
         Raises
         ------
         DataError
             For a level, or a combination of levels, that has no coefficient.
         """
-        values = [np.zeros((len(frame), 0))]
-        for term in self.terms if len(frame) else ():
-            parts = [atom.values(frame, start) for atom in term.atoms]
+        values = [np.zeros((len(table), 0))]
+        for term in self.terms if len(table) else ():
+            parts = [atom.values(table) for atom in term.atoms]
             term.check_combinations(parts)
-            values.append(term.values(parts, len(frame)))
-        matrix = np.hstack(values) if len(frame) else np.zeros((0, len(self.labels)))
+            values.append(term.values(parts, len(table)))
+        matrix = np.hstack(values) if len(table) else np.zeros((0, len(self.labels)))
         return Columns(self.labels, matrix, self.full)
 
 
 def encode(
     terms: tuple[Term, ...],
-    frame: pd.DataFrame,
+    table: Table,
     *,
     intercept: bool = True,
     margins: tuple[Term, ...] = (),
-    start: Array | None = None,
     transform: str | None = None,
     once: Array | None = None,
 ) -> tuple[Coding, Columns]:
@@ -187,13 +189,11 @@ def encode(
     Parameters
     ----------
     terms : tuple of Term
-    frame : (rows, ...) frame
+    table : (rows, ...) Table
     intercept : bool
         Whether the model has an intercept (the empty term).
     margins : tuple of Term
         Further terms of the same predictor, for the rule above.
-    start : int array, optional
-        Row pointer of the groups that have a row.
     transform : str, optional
         ``"center"``, ``"std"`` or ``"std2"``; continuous columns only.
     once : (units,) int array, optional
@@ -209,18 +209,18 @@ def encode(
     if intercept:
         spanned.add((), ())
     for term in margins:
-        categories = [a.label for a in term.atoms if _is_category(a, frame)]
+        categories = [a.label for a in term.atoms if _is_category(a, table)]
         spanned.add(categories, [a.label for a in term.atoms if a.label not in categories])
     known = dict[Atom, tuple[AtomCoding, Array]]()
-    codings, values = list[TermCoding](), [np.zeros((len(frame), 0))]
+    codings, values = list[TermCoding](), [np.zeros((len(table), 0))]
     for term in terms:
         for atom in term.atoms:
             if atom not in known:
-                known[atom] = _code_atom(atom, frame, start, transform, rows)
+                known[atom] = _code_atom(atom, table, transform, rows)
         atoms = tuple(known[atom][0] for atom in term.atoms)
         parts = [known[atom][1] for atom in term.atoms]
         codings.append(_code_term(atoms, parts, spanned))
-        values.append(codings[-1].values(parts, len(frame)))
+        values.append(codings[-1].values(parts, len(table)))
     coding = Coding(tuple(codings))
     absent = tuple(label for term in codings for label in term.absent.values())
     return coding, Columns(coding.labels, np.hstack(values), coding.full, absent)
@@ -310,23 +310,19 @@ def _product(
     return np.asarray(np.prod([here, *plain], axis=0)) if plain else here
 
 
-def _is_category(atom: Atom, frame: pd.DataFrame) -> bool:
+def _is_category(atom: Atom, table: Table) -> bool:
     if isinstance(atom.basis, Categories):
         return True
     plain = atom.basis is None and isinstance(atom.expression, Column)
-    return plain and numeric(frame[leaf_columns(atom.expression)[0]]) is None
+    return plain and table[leaf_columns(atom.expression)[0]].numbers is None
 
 
 def _code_atom(
-    atom: Atom,
-    frame: pd.DataFrame,
-    start: Array | None,
-    transform: str | None,
-    rows: Array | slice,
+    atom: Atom, table: Table, transform: str | None, rows: Array | slice
 ) -> tuple[AtomCoding, Array]:
     """The coding of one atom on the table of a fit, and its columns."""
-    if _is_category(atom, frame):
-        code, basis = coded(atom, frame, start)
+    if _is_category(atom, table):
+        code, basis = code_category(atom, table)
         levels = basis.levels or ()
         if len(levels) < 2:
             raise DataError(
@@ -335,7 +331,7 @@ def _code_atom(
         labels = tuple(f"{atom.label}={level}" for level in levels)
         coding = AtomCoding(replace(atom, basis=basis), labels, category=True)
         return coding, _dummies(code, len(levels))
-    values = _numbers(atom, frame, start)
+    values = _numbers(atom, table)
     several = isinstance(atom.basis, Polynomial)
     labels = (
         tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1])) if several else (atom.label,)
@@ -345,42 +341,62 @@ def _code_atom(
     return coding, coding.moved(values)
 
 
-def coded(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> tuple[Array, Categories]:
-    """(N,) codes and levels of a category: a text column, or what `factor()` takes."""
-    column = _category_column(atom, frame, start)
+def code_category(atom: Atom, table: Table) -> tuple[Array, Categories]:
+    """(N,) codes and levels of a category: a text column, or what `factor()` takes.
+
+    They are kept with the table, so that they are computed once.
+    """
+    key = _key(atom)
+    if key not in table.computed:
+        code, basis = _code_category(atom, table)
+        table.computed[key] = code, basis
+        table.computed[_key(replace(atom, basis=basis))] = code, basis
+    found: tuple[Array, Categories] = table.computed[key]
+    return found
+
+
+def _key(atom: Atom) -> tuple[Any, ...]:
+    return atom, with_table_constants(atom.expression)
+
+
+def _code_category(atom: Atom, table: Table) -> tuple[Array, Categories]:
     basis = atom.basis if isinstance(atom.basis, Categories) else Categories()
+    column = _category_column(atom, table)
     if atom.basis is None:
         check_category(atom.label, column)
-    found: list[Any] = []
-    if basis.levels is None and isinstance(column.dtype, pd.CategoricalDtype):
-        found = list(column.cat.remove_unused_categories().cat.categories)
-    elif basis.levels is None:
-        found = list(codes(column)[1])
-    basis = basis.settled(atom.label, found)
-    values = column.astype(object).tolist()
-    return basis.codes(atom.label, values, frame.index.to_numpy()), basis
+    if basis.levels is None and not isinstance(column.dtype, pd.CategoricalDtype):
+        code, found = column.codes
+        basis = basis.settled(atom.label, list(found))
+        place = {level: number for number, level in enumerate(basis.levels or ())}
+        return np.array([place[level] for level in found], dtype=np.int64)[code], basis
+    given: Iterable[Any] = ()
+    if not basis.levels:
+        given = column.series.cat.remove_unused_categories().cat.categories
+    basis = basis.settled(atom.label, list(given))
+    return basis.codes(atom.label, column.objects.tolist(), table.index), basis
 
 
-def _category_column(atom: Atom, frame: pd.DataFrame, start: Array | None) -> pd.Series:
+def _category_column(atom: Atom, table: Table) -> TableColumn:
     """The values that are categories."""
     if isinstance(atom.expression, Column):
-        return frame[atom.expression.name]
-    return pd.Series(atom_values(atom, frame, start), index=frame.index, name=atom.label)
+        return table[atom.expression.name]
+    values = pd.Series(atom_values(atom, table), index=table.index, name=atom.label)
+    return TableColumn(SourceColumn(values), None)
 
 
 def _dummies(code: Array, levels: int) -> Array:
     return (code[:, None] == np.arange(levels)[None, :]).astype(float)
 
 
-def _numbers(atom: Atom, frame: pd.DataFrame, start: Array | None) -> Array:
+def _numbers(atom: Atom, table: Table) -> Array:
     """(N, K) columns of numbers, before they are moved."""
-    values = atom_values(atom, frame, start)
+    values = atom_values(atom, table)
     if isinstance(atom.basis, Polynomial):
         return atom.basis.columns(atom.label, values)
     return values[:, None]
 
 
-def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str, Array]:
+def input_columns(label: str, expression: Node, table: Table) -> dict[str, Array]:
     """The columns of an expression as `rmm.formula.weights.weight_function.evaluate` takes them.
 
     Raises
@@ -390,29 +406,36 @@ def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str
     """
     numbers, inputs = value_columns(expression), dict[str, Array]()
     for name in leaf_columns(expression):
-        column = numeric(frame[name])
-        if column is None and name in numbers:
+        column = table[name]
+        if column.numbers is None and name in numbers:
             raise DataError(
                 f"Column `{name}` in `{label}` is not numeric: it holds "
-                f"{describe_column(frame[name])}."
+                f"{describe_column(column.series)}."
             )
-        inputs[name] = frame[name].to_numpy(dtype=object) if column is None else column
+        inputs[name] = column.objects if column.numbers is None else column.numbers
     return inputs
 
 
-def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> Array:
-    """Numbers of a column or an `I()` expression; `DataError` if they are not finite numbers."""
-    inputs = input_columns(atom.label, atom.expression, frame)
-    start = np.arange(len(frame) + 1) if start is None else start
-    with np.errstate(all="ignore"):
-        values = np.broadcast_to(evaluate(atom.expression, inputs, start), len(frame))
+def atom_values(atom: Atom, table: Table) -> Array:
+    """Numbers of a column or an `I()` expression; `DataError` if they are not finite numbers.
+
+    They are kept with the table, so that they are computed once.
+    """
+    key = with_table_constants(atom.expression)
+    if key not in table.computed:
+        inputs = input_columns(atom.label, atom.expression, table)
+        known = table.computed.get(TableCall, {})
+        with np.errstate(all="ignore"):
+            values = evaluate(atom.expression, inputs, table.pointer, known=known)
+            table.computed[key] = np.array(np.broadcast_to(values, len(table)), dtype=float)
+    values = table.computed[key]
     bad = ~np.isfinite(values)
     if bad.any():
-        row = int(frame.index[int(np.argmax(bad))]) + 1
+        row = int(table.index[int(np.argmax(bad))]) + 1
         raise DataError(
             f"`{atom.label}` is not a finite number in {bad.sum()} rows; the first is row {row}."
         )
-    return np.array(values, dtype=float)
+    return np.array(values)
 
 
 def _move(column: Array, transform: str | None) -> tuple[float, float] | None:

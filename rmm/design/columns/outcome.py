@@ -12,7 +12,8 @@ from rmm.errors import DataError, SpecificationWarning
 from rmm.families import Family
 from rmm.formula.terms import Atom, Outcome
 from rmm.formula.weights.weight_function import Column
-from rmm.tables.read import Array, describe_column, numeric
+from rmm.tables.read import Array, describe_column
+from rmm.tables.table import Table
 
 #: Words that mean 1, each with the one that means 0.
 _WORDS = {
@@ -30,7 +31,7 @@ _WORDS = {
 _SHOWN = 5
 
 
-def outcome_parts(outcome: Outcome, family: Family, frame: pd.DataFrame) -> tuple[Array, ...]:
+def outcome_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array, ...]:
     """The parts of an outcome as (J,) numbers.
 
     A text or a category with two values is read as 0 and 1 where the family's outcome is 0 or 1:
@@ -41,7 +42,7 @@ def outcome_parts(outcome: Outcome, family: Family, frame: pd.DataFrame) -> tupl
     ----------
     outcome : Outcome
     family : Family
-    frame : (J, ...) pandas.DataFrame
+    table : (J, ...) Table
         One row per group.
 
     Returns
@@ -61,7 +62,7 @@ def outcome_parts(outcome: Outcome, family: Family, frame: pd.DataFrame) -> tupl
     return tuple(
         _part(
             atom,
-            frame,
+            table,
             any_two=family.binary and outcome.kind == "plain",
             words=outcome.kind == "surv" and place == 1,
         )
@@ -69,13 +70,13 @@ def outcome_parts(outcome: Outcome, family: Family, frame: pd.DataFrame) -> tupl
     )
 
 
-def _part(atom: Atom, frame: pd.DataFrame, *, any_two: bool, words: bool) -> Array:
+def _part(atom: Atom, table: Table, *, any_two: bool, words: bool) -> Array:
     node = atom.expression
     if not (isinstance(node, Column) and (any_two or words)):
-        return atom_values(atom, frame)
-    column = frame[node.name]
-    if numeric(column) is not None:
-        return atom_values(atom, frame)
+        return atom_values(atom, table)
+    if table[node.name].numbers is not None:
+        return atom_values(atom, table)
+    column = table[node.name].series
     labels = _two_labels(node.name, column)
     known = {zero: one for one, zero in _WORDS.items()}
     low, high = (str(label).strip().lower() for label in labels)

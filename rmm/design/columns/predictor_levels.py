@@ -26,14 +26,13 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
     levels : dict
         Term label -> index of its `hm()` block.
     """
-    formula, frame = grouped.formula, grouped.group_frame
+    formula, table = grouped.formula, grouped.first_rows
     levels: dict[str, int] = {}
     dropped: list[str] = []
     for term in formula.terms:
         columns = [c for a in term.atoms for c in leaf_columns(a.expression)]
         constant = [
-            all(first_varying(frame[c].to_numpy(), units.code) is None for c in columns)
-            for units in grouped.nestings
+            all(table[c].varying(units.code) is None for c in columns) for units in grouped.nestings
         ]
         blocks = list(enumerate(formula.nestings))
         fixed = [b.unit for i, b in blocks if constant[i] and b.effect == "FE"]
@@ -64,8 +63,7 @@ def without_what_cancels(grouped: Grouped) -> Grouped:
 
     def constant(term: Term) -> bool:
         columns = [c for a in term.atoms for c in leaf_columns(a.expression)]
-        varying = [first_varying(grouped.group_frame[c].to_numpy(), strata.code) for c in columns]
-        return all(first is None for first in varying)
+        return all(grouped.first_rows[c].varying(strata.code) is None for c in columns)
 
     dropped = [t.label for t in formula.terms if constant(t)]
     kept = []

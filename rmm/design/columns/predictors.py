@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from rmm.design.columns.encode import Coding, Columns, encode
 from rmm.design.columns.random_slopes import encode_slopes
@@ -21,6 +20,7 @@ from rmm.errors import DataError, FormulaError
 from rmm.formula.terms import FixedTerm
 from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 from rmm.tables.read import Array
+from rmm.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,16 @@ class BlockCoding:
     fixed: tuple[tuple[float, Coding], ...] = ()
     slopes: Coding | None = None
 
-    def columns(
-        self, frame: pd.DataFrame, start: Array | None = None, units: Units | None = None
-    ) -> BlockColumns:
+    def columns(self, table: Table, units: Units | None = None) -> BlockColumns:
         """The columns of other rows; `units` are the nesting units of dummies."""
         if isinstance(self.terms, UnitDummies):
             assert units is not None
             terms = self.terms.columns(units)
         else:
-            terms = self.terms.columns(frame, start)
-        slopes = None if self.slopes is None else self.slopes.columns(frame, start)
-        fixed = [(number, coding.columns(frame, start)) for number, coding in self.fixed]
-        return BlockColumns(terms, _sum(len(frame), fixed), slopes)
+            terms = self.terms.columns(table)
+        slopes = None if self.slopes is None else self.slopes.columns(table)
+        fixed = [(number, coding.columns(table)) for number, coding in self.fixed]
+        return BlockColumns(terms, _sum(len(table), fixed), slopes)
 
 
 @dataclass(frozen=True)
@@ -107,13 +105,13 @@ class Codings:
         DataError
             For a level, or a combination of levels, that has no coefficient.
         """
-        frame = grouped.group_frame
+        table = grouped.first_rows
         nestings = zip(self.nestings, grouped.nestings, strict=True)
         members = zip(self.members, grouped.members, strict=True)
         return Encoded(
-            self.level2.columns(frame),
-            tuple(block.columns(frame, units=units) for block, units in nestings),
-            tuple(block.columns(kind.of(grouped.frame), kind.segments) for block, kind in members),
+            self.level2.columns(table),
+            tuple(block.columns(table, units) for block, units in nestings),
+            tuple(block.columns(kind.table) for block, kind in members),
         )
 
 
@@ -153,30 +151,26 @@ def encode_predictors(
     FormulaError
         For `fix()` of a category with several coefficients.
     """
-    frame = grouped.group_frame
+    table = grouped.first_rows
     level3 = tuple(t for nest in spec.nestings for t in nest.terms)
     spanned = spec.contrasts
     coding, columns = encode(
-        spec.written, frame, intercept=spanned, margins=level3, transform=transform
+        spec.written, table, intercept=spanned, margins=level3, transform=transform
     )
-    level2 = _block(coding, columns, spec.fixed, frame)
+    level2 = _block(coding, columns, spec.fixed, table)
     spanned = spanned or columns.full
     nestings, members = [], []
     for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
         dummies, columns = _encode_nesting(nest, grouped, units, spanned, transform)
-        nestings.append(_block(dummies, columns, nest.block.fixed, frame))
+        nestings.append(_block(dummies, columns, nest.block.fixed, table))
         spanned = spanned or columns.full
     for part, kind in zip(spec.members, grouped.members, strict=True):
-        rows, one = kind.of(grouped.frame), sums_to_one(part, kind)
+        one = sums_to_one(part, kind)
         coding, columns = encode(
-            part.block.terms,
-            rows,
-            intercept=spanned and one,
-            start=kind.segments,
-            transform=transform,
+            part.block.terms, kind.table, intercept=spanned and one, transform=transform
         )
-        slopes = encode_slopes(part, rows, kind, transform)
-        members.append(_block(coding, columns, part.block.fixed, rows, kind.segments, slopes))
+        slopes = encode_slopes(part, kind, transform)
+        members.append(_block(coding, columns, part.block.fixed, kind.table, slopes))
         spanned = spanned or (columns.full and one)
     blocks = level2, tuple(nestings), tuple(members)
     codings = Codings(blocks[0][0], *(tuple(c for c, _ in many) for many in blocks[1:]))
@@ -187,22 +181,19 @@ def _block(
     coding: Coding | UnitDummies,
     columns: Columns,
     fixed: tuple[FixedTerm, ...],
-    frame: pd.DataFrame,
-    start: Array | None = None,
+    table: Table,
     slopes: tuple[Coding, Columns] | None = None,
 ) -> tuple[BlockCoding, BlockColumns]:
     """Coding and columns of a block, its `fix()` terms among them."""
-    found = [(item.value, *_encode_fixed(item, frame, start)) for item in fixed]
+    found = [(item.value, *_encode_fixed(item, table)) for item in fixed]
     codings = tuple((number, own) for number, own, _ in found)
-    known = _sum(len(frame), [(number, own) for number, _, own in found])
+    known = _sum(len(table), [(number, own) for number, _, own in found])
     first, second = (None, None) if slopes is None else slopes
     return BlockCoding(coding, codings, first), BlockColumns(columns, known, second)
 
 
-def _encode_fixed(
-    item: FixedTerm, frame: pd.DataFrame, start: Array | None
-) -> tuple[Coding, Columns]:
-    coding, columns = encode((item.term,), frame, start=start)
+def _encode_fixed(item: FixedTerm, table: Table) -> tuple[Coding, Columns]:
+    coding, columns = encode((item.term,), table)
     if len(columns.labels) != 1:
         raise FormulaError(
             f"fix({item.term.label}, {item.value:g}): a categorical predictor has several "
@@ -226,7 +217,7 @@ def _encode_nesting(
     if part.random:
         once = units.first
         return encode(
-            part.terms, grouped.group_frame, intercept=spanned, transform=transform, once=once
+            part.terms, grouped.first_rows, intercept=spanned, transform=transform, once=once
         )
     first = 1 if spanned else 0  # without an intercept every unit has its own mean
     names = unit_labels(unit_names(part, grouped, units), units.labels)
@@ -239,7 +230,7 @@ def unit_names(part: NestingPart, grouped: Grouped, units: Units) -> Array:
     column = part.block.label_column
     if column is None:
         return units.labels
-    return grouped.group_frame[column].iloc[units.first].astype(str).to_numpy(dtype=object)
+    return grouped.first_rows[column].series.iloc[units.first].astype(str).to_numpy(dtype=object)
 
 
 def unit_labels(names: Array, ids: Array) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import pandas as pd
 
 from rmm.design.columns.encode import Coding, Columns, encode
 from rmm.design.rows.units import Members
@@ -15,7 +14,7 @@ from rmm.tables.read import first_varying
 
 
 def encode_slopes(
-    part: MemberPart, frame: pd.DataFrame, units: Members, transform: str | None
+    part: MemberPart, units: Members, transform: str | None
 ) -> tuple[Coding, Columns] | None:
     """Coding and (M, K) columns x with random slopes: member i's effect is u_i0 + sum_k u_ik x_rk.
 
@@ -25,8 +24,6 @@ def encode_slopes(
     Parameters
     ----------
     part : MemberPart
-    frame : (M, ...) frame
-        The rows of the block's memberships.
     units : Members
     transform : str or None
         As for `rmm.design.recipe.encode_predictors`; ``"center"`` moves the point where x is 0.
@@ -50,9 +47,8 @@ def encode_slopes(
         return None
     coding, columns = encode(
         part.block.slopes,
-        frame,
+        units.table,
         intercept=part.random,
-        start=units.segments,
         transform=transform,
     )
     _check(part, columns, units)

@@ -7,23 +7,31 @@ tables or some groups of the fit, the constants are those of the fit.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from rmm.design.columns.encode import atom_values, coded, input_columns
+from rmm.design.columns.encode import atom_values, code_category, input_columns
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.errors import DataError, FormulaError
 from rmm.formula.column_bases import Categories, Polynomial
-from rmm.formula.expression import OWN_GROUP, Node, TableCall, children, describe, walk
+from rmm.formula.expression import (
+    OWN_GROUP,
+    Node,
+    TableCall,
+    children,
+    describe,
+    walk,
+    with_table_constants,
+)
 from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, Term
-from rmm.formula.weights.evaluate import constants_of, evaluate, levels_of
+from rmm.formula.weights.evaluate import constants_of, evaluate, levels_of, moved_by_constants
 from rmm.formula.weights.rewrite import rebuilt
 from rmm.model.spec import MemberPart, ModelSpec
 from rmm.tables.read import Array
+from rmm.tables.table import Table
 
 
 def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
@@ -49,13 +57,13 @@ def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
         If `within = group` could mean two things.
     """
     _refuse_two_groups(spec, grouped)
-    frame = grouped.group_frame
-    whole = _Table(frame)
+    table = grouped.first_rows
+    whole = _Rows(table)
     formula = spec.formula
     outcome = replace(formula.outcome, parts=whole.atoms(formula.outcome.parts))
     nestings = []
     for nest, units in zip(spec.nestings, grouped.nestings, strict=True):
-        own = _Table(frame, rows=np.unique(units.code, return_index=True)[1])
+        own = _Rows(table, once=units.first)
         block = replace(nest.block, fixed=own.fixed(nest.block.fixed))
         nestings.append(replace(nest, block=block, terms=own.terms(nest.terms)))
     members = zip(spec.members, grouped.members, strict=True)
@@ -71,7 +79,7 @@ def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
 
 def _member_part(part: MemberPart, grouped: Grouped, units: Members) -> MemberPart:
     block = part.block
-    own = _Table(units.of(grouped.frame), units.segments, block.group)
+    own = _Rows(units.table, block.group)
     weight = block.weight
     if any(isinstance(n, TableCall) for n in walk(weight.expression)):
         weight = replace(weight, expression=own.node(weight.expression))
@@ -90,7 +98,7 @@ def _member_part(part: MemberPart, grouped: Grouped, units: Members) -> MemberPa
 
 def _refuse_two_groups(spec: ModelSpec, grouped: Grouped) -> None:
     """`within = group` is about the groups of `mm()`; another column may have that name."""
-    if OWN_GROUP not in grouped.frame.columns:
+    if OWN_GROUP not in grouped.table:
         return
     for part in spec.members:
         block = part.block
@@ -111,24 +119,24 @@ def _refuse_two_groups(spec: ModelSpec, grouped: Grouped) -> None:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Rows:
     """Rows of one level, from which constants are taken.
 
     Attributes
     ----------
-    frame : (N, ...) frame
-    start : int array or None
-        Row pointer of the groups of `mm()`; None where every row is one.
+    table : (N, ...) Table
     group : str or None
-        Their id.
-    rows : int array or None
+        Id of the groups of `mm()`; None where every row is one.
+    once : int array or None
         The rows that count, one per unit; None for all.
+    settled : dict
+        Calls that have their constants already.
     """
 
-    frame: pd.DataFrame
-    start: Array | None = None
+    table: Table
     group: str | None = None
-    rows: Array | None = None
+    once: Array | None = None
+    settled: dict[Any, TableCall] = field(default_factory=dict)
 
     def node(self, node: Node) -> Node:
         """The expression with constants, innermost first."""
@@ -137,23 +145,34 @@ class _Table:
             return node
         if self.group is not None and node.within == self.group:
             node = replace(node, own_group=True)
-        return node if node.own_group else replace(node, constants=self.constants(node))
+        return node if node.own_group else self.with_constants(node)
 
-    def constants(self, node: TableCall) -> tuple[tuple[Any, tuple[float, ...]], ...]:
-        start = np.arange(len(self.frame) + 1) if self.start is None else self.start
-        columns = input_columns(describe(node), node, self.frame)
-        values = np.broadcast_to(evaluate(node.argument, columns, start), len(self.frame))
-        _check_finite(node, values, self.frame)
-        level, labels = levels_of(node, columns, start)
-        if self.rows is not None:
-            values, level = values[self.rows], level[self.rows]
+    def with_constants(self, node: TableCall) -> TableCall:
+        """The call with its constants, and its values kept with the table."""
+        key = with_table_constants(node)
+        if key not in self.settled:
+            self.settled[key] = self._settle(node)
+        return self.settled[key]
+
+    def _settle(self, node: TableCall) -> TableCall:
+        known = self.table.computed.setdefault(TableCall, {})
+        columns = input_columns(describe(node), node, self.table)
+        every = np.broadcast_to(
+            evaluate(node.argument, columns, self.table.pointer, known=known), len(self.table)
+        )
+        _check_finite(node, every, self.table)
+        place, labels = levels_of(node, columns, self.table.pointer)
+        once = slice(None) if self.once is None else self.once
+        values, level = every[once], place[once]
         found = constants_of(replace(node, constants=None), values, level, labels)
         if any(numbers[-1] == 0 for numbers in found):
             raise DataError(
                 f"`{describe(node)}` divides by the standard deviation of "
                 f"`{describe(node.argument)}`, which is {values[0]:g} in every row."
             )
-        return tuple(zip(labels, found, strict=True))
+        settled = replace(node, constants=tuple(zip(labels, found, strict=True)))
+        known[with_table_constants(settled)] = moved_by_constants(every, place, found)
+        return settled
 
     def atoms(self, atoms: Iterable[Atom]) -> tuple[Atom, ...]:
         return tuple(self.atom(a) for a in atoms)
@@ -161,11 +180,11 @@ class _Table:
     def atom(self, atom: Atom) -> Atom:
         atom = replace(atom, expression=self.node(atom.expression))
         if isinstance(atom.basis, Categories):
-            return replace(atom, basis=coded(atom, self.frame, self.start)[1])
+            return replace(atom, basis=code_category(atom, self.table)[1])
         if isinstance(atom.basis, Polynomial):
-            values = atom_values(atom, self.frame, self.start)
-            rows = slice(None) if self.rows is None else self.rows
-            return replace(atom, basis=atom.basis.settled(atom.label, values[rows]))
+            once = slice(None) if self.once is None else self.once
+            values = atom_values(atom, self.table)[once]
+            return replace(atom, basis=atom.basis.settled(atom.label, values))
         return atom
 
     def term(self, term: Term) -> Term:
@@ -181,10 +200,10 @@ class _Table:
         return item if item.atom is None else replace(item, atom=self.atoms((item.atom,))[0])
 
 
-def _check_finite(node: TableCall, values: Array, frame: pd.DataFrame) -> None:
+def _check_finite(node: TableCall, values: Array, table: Table) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
-        row = int(frame.index[bad].min()) + 1
+        row = int(table.index[bad].min()) + 1
         raise DataError(
             f"`{describe(node.argument)}` in `{describe(node)}` is not a finite number in "
             f"{bad.sum()} rows; the first is row {row}."

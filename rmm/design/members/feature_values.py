@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from rmm.design.columns.encode import atom_values
 from rmm.design.rows.group_rows import Grouped
@@ -100,7 +99,6 @@ class FeatureArrays:
 
 def build_feature(
     term: FeatureTerm,
-    frame: pd.DataFrame,
     units: Members,
     grouped: Grouped,
     share: Array,
@@ -113,8 +111,6 @@ def build_feature(
     Parameters
     ----------
     term : FeatureTerm
-    frame : (M, ...) frame
-        The block's rows.
     units : Members
     grouped : Grouped
         For the names of groups.
@@ -131,9 +127,9 @@ def build_feature(
         If the variable is not numeric, outside the feature's domain or constant within groups.
     """
     x = np.zeros(0)
-    if term.atom is not None and len(frame):
-        x = atom_values(term.atom, frame, units.segments)
-    _check_domain(term, x, frame)
+    if term.atom is not None and len(units.table):
+        x = atom_values(term.atom, units.table)
+    _check_domain(term, x, units.table.index)
     if check and term.atom is not None and first_varying(x, units.group) is None:
         raise DataError(
             f"`{term.label}` is about differences between the members of a group, and "
@@ -159,7 +155,7 @@ def _constants(term: FeatureTerm, x: Array) -> tuple[tuple[float, float], float]
     return prior, threshold_slope(x) if term.function == "threshold" else 0.0
 
 
-def _check_domain(term: FeatureTerm, x: Array, frame: pd.DataFrame) -> None:
+def _check_domain(term: FeatureTerm, x: Array, rows: Array) -> None:
     domain = FEATURES[term.function].domain
     if domain not in _DOMAINS or term.atom is None:
         return
@@ -169,6 +165,6 @@ def _check_domain(term: FeatureTerm, x: Array, frame: pd.DataFrame) -> None:
         first = int(np.argmax(outside))
         raise DataError(
             f"`{term.label}` needs {term.atom.label} {text}, but it is not so in {outside.sum()} "
-            f"rows; the first is row {int(frame.index[first]) + 1} ({x[first]:g}). Shift or "
+            f"rows; the first is row {int(rows[first]) + 1} ({x[first]:g}). Shift or "
             "transform the variable, or use another feature."
         )

@@ -30,7 +30,7 @@ from rmm.errors import DataError
 from rmm.formula.terms import FeatureTerm
 from rmm.formula.weights.weight_function import evaluate, log_size_less_one, normalise
 from rmm.model.spec import MemberPart
-from rmm.tables.read import Array, describe_column, numeric
+from rmm.tables.read import Array, describe_column
 
 #: A sum that is no more than this part of what is added up is rounding.
 _CANCELLED = 1e-12
@@ -182,7 +182,7 @@ def build_membership(
     DataError
         For weights or weight variables that the model cannot use.
     """
-    frame, segments = units.of(grouped.frame), units.segments
+    segments = units.segments
     known = None if fitted is None else fitted.membership
     variables = weight_columns(part, grouped, units)
     columns = take_out_held(encoded.terms, part.held)
@@ -205,9 +205,9 @@ def build_membership(
     spread = float(np.mean(np.sqrt(group_sums(weight**2, segments)))) if known is None else 0.0
     labels = grouped.groups.labels
     if fitted is None or fitted.last is None:
-        walk = find_walk(part.block, frame, units, labels)
+        walk = find_walk(part.block, units.table, units, labels)
     else:
-        walk = continue_walk(part.block, frame, units, labels, fitted.last)
+        walk = continue_walk(part.block, units.table, units, labels, fitted.last)
     membership = Membership(
         member=units.code,
         group=units.group,
@@ -223,7 +223,7 @@ def build_membership(
         n=units.size,
         log_n1=log_size_less_one(units.size),
         offset=offset if part.estimated and part.offset else None,
-        rows=frame.index.to_numpy().astype(np.int64),
+        rows=units.table.index.astype(np.int64),
         walk=walk,
         slopes=encoded.slopes,
         features=live,
@@ -320,10 +320,9 @@ def _features(
             f"is negative in {_counted(weight < 0)}."
         )
     share = normalise(weight, "group", units.segments) if len(weight) else weight
-    frame = units.of(grouped.frame)
     before = {} if fitted is None else {f.term: f for f in fitted.features}
     return tuple(
-        build_feature(term, frame, units, grouped, share, before.get(term), check=fitted is None)
+        build_feature(term, units, grouped, share, before.get(term), check=fitted is None)
         for term in terms
     )
 
@@ -341,8 +340,7 @@ def _typical_weights(
 
 def places_of(part: MemberPart, grouped: Grouped, units: Members) -> Places:
     """How the user knows the memberships of a block."""
-    rows = units.of(grouped.frame).index.to_numpy()
-    return Places(rows, units.group, grouped.groups.labels, part.block.group)
+    return Places(units.table.index, units.group, grouped.groups.labels, part.block.group)
 
 
 def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[str, Array]:
@@ -350,15 +348,15 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
 
     M are the memberships of the block, `units`.
     """
-    frame, out = units.of(grouped.frame), dict[str, Array]()
+    out = dict[str, Array]()
     for name in part.weight.columns:
-        column = numeric(frame[name])
-        if column is None and name in part.weight.variables:
+        column = units.table[name]
+        if column.numbers is None and name in part.weight.variables:
             raise DataError(
                 f"The weight variable `{name}` is not numeric: it holds "
-                f"{describe_column(frame[name])}."
+                f"{describe_column(column.series)}."
             )
-        out[name] = frame[name].to_numpy(dtype=object) if column is None else column
+        out[name] = column.objects if column.numbers is None else column.numbers
     return out
 
 

@@ -14,6 +14,7 @@ from rmm.design.rows.units import Members
 from rmm.errors import DataError, SpecificationWarning
 from rmm.formula.terms import MemberBlock
 from rmm.tables.read import Array, codes, first_varying, numeric
+from rmm.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class LastEffects:
 
 
 def find_last_effects(
-    block: MemberBlock, frame: pd.DataFrame, units: Members, groups: Array, walk: Walk
+    block: MemberBlock, table: Table, units: Members, groups: Array, walk: Walk
 ) -> LastEffects:
     """The last effect of each member of a fit; parameters are those of `find_walk`."""
     count = np.bincount(units.code, minlength=units.count)
@@ -87,13 +88,11 @@ def find_last_effects(
     last = sequence[np.cumsum(count) - 1]
     name, time = block.autoregressive, None
     if isinstance(name, str):
-        time = frame[name].iloc[last].reset_index(drop=True)
+        time = table[name].series.iloc[last].reset_index(drop=True)
     return LastEffects(len(units.code), count, last, groups[units.group[last]], time)
 
 
-def find_walk(
-    block: MemberBlock, frame: pd.DataFrame, units: Members, groups: Array
-) -> Walk | None:
+def find_walk(block: MemberBlock, table: Table, units: Members, groups: Array) -> Walk | None:
     """The walks of a block with `ar =`; None for independent effects.
 
     Time is the column that `ar =` names, else the order of the group ids. Only the order counts:
@@ -102,7 +101,7 @@ def find_walk(
     Parameters
     ----------
     block : MemberBlock
-    frame : (M, ...) frame
+    table : (M, ...) Table
         The rows of the block's memberships.
     units : Members
         The block's memberships.
@@ -123,7 +122,7 @@ def find_walk(
     if block.autoregressive is False:
         return None
     if isinstance(block.autoregressive, str):
-        time = _time(block.autoregressive, block, frame, units, groups)
+        time = _time(block.autoregressive, block, table, units, groups)
     else:
         time = units.group
         _warn_of_text(block, groups)
@@ -137,7 +136,7 @@ def find_walk(
 
 
 def continue_walk(
-    block: MemberBlock, frame: pd.DataFrame, units: Members, groups: Array, last: LastEffects
+    block: MemberBlock, table: Table, units: Members, groups: Array, last: LastEffects
 ) -> Walk:
     """The walks of a fit's members, and of new ones, in new groups.
 
@@ -152,7 +151,7 @@ def continue_walk(
     """
     count = len(last.count)
     if isinstance(block.autoregressive, str):
-        time = _later_times(block, block.autoregressive, frame, units, groups, last)
+        time = _later_times(block, block.autoregressive, table, units, groups, last)
     else:
         time = units.group
     sequence = np.lexsort((time, units.code))
@@ -171,14 +170,14 @@ def continue_walk(
 def _later_times(
     block: MemberBlock,
     name: str,
-    frame: pd.DataFrame,
+    table: Table,
     units: Members,
     groups: Array,
     last: LastEffects,
 ) -> Array:
     """(M,) ranks of the new groups' times, which must be after those of the fit's members."""
     met = np.unique(units.code[units.code < len(last.count)])
-    column = frame[name]
+    column = table[name].series
     if len(met):
         times = last.times(met)
         assert times is not None
@@ -199,7 +198,7 @@ def _later_times(
             f"`{name}`). Effects of ar = are predicted onwards only: "
             "give groups that come after the member's groups in the fit."
         )
-    _check_ties(name, time, frame[name], block, units, groups)
+    _check_ties(name, time, table[name].series, block, units, groups)
     return time
 
 
@@ -216,14 +215,14 @@ def _walk(sequence: Array, member: Array) -> Walk:
 def _time(
     name: str,
     block: MemberBlock,
-    frame: pd.DataFrame,
+    table: Table,
     units: Members,
     groups: Array,
 ) -> Array:
     """(M,) ranks of the time column, checked."""
-    time = _ranks(name, frame[name])
+    time = _ranks(name, table[name].series)
     _check_groups(name, time, block, units, groups)
-    _check_ties(name, time, frame[name], block, units, groups)
+    _check_ties(name, time, table[name].series, block, units, groups)
     return time
 
 

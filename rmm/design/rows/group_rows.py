@@ -9,12 +9,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from rmm.design.rows.units import IdCodes, Members, Units, find_members
+from rmm.design.rows.units import Members, Units, find_members
 from rmm.errors import DataError, FormulaError, SpecificationWarning
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import leaf_columns
-from rmm.tables.read import Array, check_complete, codes, first_varying
+from rmm.tables.read import Array
+from rmm.tables.table import Table, TableColumn, check_complete
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Grouped:
     ----------
     formula : Formula
         With `id(member, group)` the right way round.
-    frame : (M, ...) pandas.DataFrame
-        Rows sorted; its index is the user's row number (0-based).
+    table : Table
+        (M, ...) rows, sorted.
     groups : Units
         `code` (M,) is sorted.
     start : (J+1,) int array
@@ -42,7 +43,7 @@ class Grouped:
     """
 
     formula: Formula
-    frame: pd.DataFrame
+    table: Table
     groups: Units
     start: Array
     members: tuple[Members, ...]
@@ -55,12 +56,22 @@ class Grouped:
         return self.start[:-1]
 
     @cached_property
-    def group_frame(self) -> pd.DataFrame:
+    def first_rows(self) -> Table:
         """(J, ...) one row per group."""
-        return self.frame.iloc[self.first]
+        return self.table.some(self.first)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """(M, ...) the rows as pandas has them; the index is the user's row number (0-based)."""
+        return self.table.frame
+
+    @property
+    def group_frame(self) -> pd.DataFrame:
+        """(J, ...) one row per group, as pandas has it."""
+        return self.first_rows.frame
 
 
-def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
+def group_table(formula: Formula, table: Table) -> Grouped:
     """Check a table against a formula and put it in canonical order.
 
     Raises
@@ -77,14 +88,13 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     SpecificationWarning
         If `id()` was written group first, or groups seem to be split over rows.
     """
-    check_columns(formula, list(frame.columns))
+    check_columns(formula, table.names)
     _check_sides(formula)
     _check_units(formula)
     used = columns_of(formula)
-    check_rows(formula, frame, used)
-    ids = IdCodes(frame)
-    grouped = arrange(oriented(formula, ids), frame, used, ids)
-    _warn_of_repeated_rows(formula, grouped.frame, used)
+    check_rows(formula, table, used)
+    grouped = arrange(oriented(formula, table), table, used)
+    _warn_of_repeated_rows(formula, grouped.table, used)
     _check_outcomes(grouped)
     for block, units in zip(formula.nestings, grouped.nestings, strict=True):
         _check_nesting(block, units, grouped)
@@ -104,73 +114,68 @@ def group_table(formula: Formula, frame: pd.DataFrame) -> Grouped:
     return grouped
 
 
-def arrange(
-    formula: Formula, frame: pd.DataFrame, used: tuple[str, ...], ids: IdCodes | None = None
-) -> Grouped:
+def arrange(formula: Formula, table: Table, used: tuple[str, ...]) -> Grouped:
     """A table in canonical order, checked within groups and units.
 
     Parameters
     ----------
     formula : Formula
         With `id(member, group)` the right way round.
-    frame : pandas.DataFrame
+    table : Table
         Complete in the columns `used`; see `check_rows`.
     used : tuple of str
         The formula's columns; new data may lack the outcome's.
-    ids : IdCodes, optional
-        Of the table, where some ids are coded already.
     """
-    ids = IdCodes(frame) if ids is None else ids
-    ids = ids.in_order(_order(formula, ids, used))
-    frame, groups = ids.frame, _groups(formula, ids)
+    table = table.some(_order(formula, table, used))
+    groups = _groups(formula, table)
     start = np.searchsorted(groups.code, np.arange(groups.count + 1)).astype(np.int64)
-    _check_constant(formula, frame, groups)
+    _check_constant(formula, table, groups)
     kinds = len(set(formula.kinds))
-    members = tuple(find_members(block, ids, groups, kinds) for block in formula.members)
-    _check_sizes(formula, frame, groups, members)
-    nestings = tuple(_by_group(ids, block.unit, start) for block in formula.nestings)
-    strata = None if formula.strata is None else _by_group(ids, formula.strata, start)
-    return Grouped(formula, frame, groups, start, members, nestings, strata)
+    members = tuple(find_members(block, table, groups, kinds) for block in formula.members)
+    _check_sizes(formula, table, groups, members)
+    nestings = tuple(_by_group(table, block.unit, start) for block in formula.nestings)
+    strata = None if formula.strata is None else _by_group(table, formula.strata, start)
+    return Grouped(formula, table, groups, start, members, nestings, strata)
 
 
-def _by_group(ids: IdCodes, name: str, start: Array) -> Units:
+def _by_group(table: Table, name: str, start: Array) -> Units:
     """Units of a column that is constant within groups."""
-    code, labels = ids.codes(name)
+    code, labels = table[name].codes
     return Units(code[start[:-1]], labels)
 
 
-def check_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
+def check_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
     """No missing values, but that with several kinds of members a row need not be of each.
 
     The covariates and weight variables of a block must be there in its own rows.
     """
     if not formula.kinds:
-        _check_members_given(formula, frame)
-        check_complete(frame, used)
+        _check_members_given(formula, table)
+        check_complete(table, used)
         return
-    given = frame[list(dict.fromkeys(formula.kinds))].notna()
-    nobody = ~given.any(axis=1).to_numpy()
+    given = {kind: ~table[kind].missing for kind in formula.kinds}
+    nobody = ~np.any(list(given.values()), axis=0)
     if nobody.any():
-        named = ", ".join(f"`{c}`" for c in given.columns)
+        named = ", ".join(f"`{c}`" for c in given)
         raise DataError(
             f"{nobody.sum()} rows have no member of any kind ({named} are all missing); the first "
-            f"is row {int(frame.index[int(np.argmax(nobody))]) + 1}. Every row is a membership: "
+            f"is row {int(table.index[int(np.argmax(nobody))]) + 1}. Every row is a membership: "
             "give it a member, or drop it if its group has others."
         )
     outside = columns_of(replace(formula, members=()))
-    check_complete(frame, [c for c in outside if c in used])
+    check_complete(table, [c for c in outside if c in used])
     for block, kind in zip(formula.members, formula.kinds, strict=True):
         columns = columns_of(replace(formula, members=(block,)))
-        check_complete(frame[given[kind]], [c for c in columns if c in used])
+        check_complete(table.some(given[kind]), [c for c in columns if c in used])
 
 
-def _check_members_given(formula: Formula, frame: pd.DataFrame) -> None:
+def _check_members_given(formula: Formula, table: Table) -> None:
     """A missing member id is no missing value like others: the row may be no membership."""
     for block in formula.members:
-        missing = frame[block.member].isna().to_numpy()
+        missing = table[block.member].missing
         if not missing.any():
             continue
-        count, row = int(missing.sum()), int(frame.index[int(np.argmax(missing))]) + 1
+        count, row = int(missing.sum()), int(table.index[int(np.argmax(missing))]) + 1
         raise DataError(
             f"Column `{block.member}` has {count} missing value{'s' * (count > 1)}; the first is "
             f"in row {row}. It holds the member ids, and each row is a membership. If these rows "
@@ -185,9 +190,9 @@ def _outcome_columns(formula: Formula) -> list[str]:
     return [c for part in formula.outcome.parts for c in leaf_columns(part.expression)]
 
 
-def oriented(formula: Formula, ids: IdCodes) -> Formula:
+def oriented(formula: Formula, table: Table) -> Formula:
     """The formula with `id(group, member)` swapped: the outcome is constant within the group."""
-    blocks = tuple(_oriented_block(block, formula, ids) for block in formula.members)
+    blocks = tuple(_oriented_block(block, formula, table) for block in formula.members)
     if len({block.group for block in blocks}) > 1:
         named = ", ".join(f"`{g}`" for g in dict.fromkeys(b.group for b in blocks))
         raise FormulaError(
@@ -200,7 +205,7 @@ def oriented(formula: Formula, ids: IdCodes) -> Formula:
     return replace(formula, members=blocks)
 
 
-def _oriented_block(block: MemberBlock, formula: Formula, ids: IdCodes) -> MemberBlock:
+def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> MemberBlock:
     if block.member == block.group:
         raise FormulaError(
             f"Member and group id are the same column, `{block.member}`.",
@@ -209,18 +214,18 @@ def _oriented_block(block: MemberBlock, formula: Formula, ids: IdCodes) -> Membe
             2,
             hint="Write id(member, group).",
         )
-    (group, labels), (member, _), frame = ids.codes(block.group), ids.codes(block.member), ids.frame
+    (group, labels), (member, _) = table[block.group].codes, table[block.member].codes
     if formula.kinds:
         given = (group >= 0) & (member >= 0)
         if not given.any():
             return block
-        group, member, frame = group[given], member[given], frame[given]
-    outcomes = _outcome_columns(formula)
-    bad = {c: first_varying(frame[c].to_numpy(), group) for c in outcomes}
+        group, member, table = group[given], member[given], table.some(given)
+    outcomes = [table[name] for name in _outcome_columns(formula)]
+    bad = {column.name: column.varying(group) for column in outcomes}
     if all(first is None for first in bad.values()):
-        _warn_of_single_memberships(block, group, member, frame, outcomes)
+        _warn_of_single_memberships(block, group, member, outcomes)
         return block
-    if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
+    if all(column.varying(member) is None for column in outcomes):
         warnings.warn(
             f"The outcome is constant within `{block.member}`, not within `{block.group}`: "
             f"id({block.member}, {block.group}) was read as id({block.group}, {block.member}), "
@@ -242,12 +247,12 @@ def _outcome_varies(column: str, label: object, group: str) -> DataError:
 
 
 def _warn_of_single_memberships(
-    block: MemberBlock, group: Array, member: Array, frame: pd.DataFrame, outcomes: list[str]
+    block: MemberBlock, group: Array, member: Array, outcomes: list[TableColumn]
 ) -> None:
     """Groups of one whose outcomes repeat within the other id: ids may be the wrong way round."""
     if len(np.unique(group)) < len(group) or len(np.unique(member)) == len(member):
         return
-    if all(first_varying(frame[c].to_numpy(), member) is None for c in outcomes):
+    if all(column.varying(member) is None for column in outcomes):
         warnings.warn(
             f"Every group of `{block.group}` has one member only, and the outcome is constant "
             f"within `{block.member}`: if outcomes belong to `{block.member}`, write "
@@ -294,18 +299,18 @@ def _check_units(formula: Formula) -> None:
         )
 
 
-def _order(formula: Formula, ids: IdCodes, used: tuple[str, ...]) -> Array:
+def _order(formula: Formula, table: Table, used: tuple[str, ...]) -> Array:
     """Canonical order: by group, then member; by all columns where these are the same."""
     named = list(dict.fromkeys(c for block in formula.members for c in (block.group, block.member)))
-    keys = [_missing_last(ids.codes(name)[0]) for name in named]
-    order = np.lexsort(keys[::-1]) if keys else np.arange(len(ids.frame))
+    keys = [_missing_last(table[name].codes[0]) for name in named]
+    order = np.lexsort(keys[::-1]) if keys else np.arange(len(table))
     same = np.ones(max(len(order) - 1, 0), dtype=bool)
     for key in keys:
         same &= np.diff(key[order]) == 0
     if not same.any():
         return order
     rest = [c for c in dict.fromkeys(used) if c not in named]
-    keys += [_ranks(ids.frame[c]) for c in rest]
+    keys += [_ranks(table[c]) for c in rest]
     return np.lexsort(keys[::-1]) if keys else order
 
 
@@ -313,31 +318,34 @@ def _missing_last(code: Array) -> Array:
     return np.where(code < 0, len(code), code)
 
 
-def _ranks(column: pd.Series) -> Array:
-    """Integers that sort a column; missing values come last."""
-    if (
-        isinstance(column.dtype, pd.CategoricalDtype)
-        and "mixed" in column.cat.categories.inferred_type
-    ):
-        column = column.cat.codes.where(column.notna())  # labels and numbers: refused where used
-    given = column.notna().to_numpy()
-    ranks = np.full(len(column), len(column), dtype=np.int64)
-    ranks[given] = codes(column[given])[0]
-    return ranks
+def _ranks(column: TableColumn) -> Array:
+    """Numbers that sort a column; missing values come last."""
+    if column.source.plain:
+        return column.comparable
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype) and "mixed" in dtype.categories.inferred_type:
+        return _missing_last(column.series.cat.codes.to_numpy())  # refused where they are used
+    return _missing_last(column.codes[0])
 
 
-def _groups(formula: Formula, ids: IdCodes) -> Units:
+def _groups(formula: Formula, table: Table) -> Units:
     if formula.members:
-        return Units(*ids.codes(formula.members[0].group))
-    frame = ids.frame
-    return Units(np.arange(len(frame)), frame.index.to_numpy().astype(object))
+        return Units(*table[formula.members[0].group].codes)
+    return Units(np.arange(len(table)), table.index.astype(object))
 
 
-def _warn_of_repeated_rows(formula: Formula, frame: pd.DataFrame, used: tuple[str, ...]) -> None:
-    repeated = 0 if formula.members else int(frame[list(used)].duplicated().sum())
-    if len(frame) > 10 and repeated > len(frame) / 4:
+def _warn_of_repeated_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
+    """Rows are sorted by all used columns where there is no `mm()`."""
+    if formula.members:
+        return
+    same = np.ones(len(table) - 1, dtype=bool)
+    for name in used:
+        values = table[name].comparable
+        same &= values[1:] == values[:-1]
+    repeated = int(same.sum())
+    if len(table) > 10 and repeated > len(table) / 4:
         warnings.warn(
-            f"Without mm() every row is a unit, but {repeated} of {len(frame)} rows repeat "
+            f"Without mm() every row is a unit, but {repeated} of {len(table)} rows repeat "
             "another row. If rows are memberships, keep one row per group, or standard errors "
             "are too small.",
             SpecificationWarning,
@@ -347,14 +355,14 @@ def _warn_of_repeated_rows(formula: Formula, frame: pd.DataFrame, used: tuple[st
 
 def _check_outcomes(grouped: Grouped) -> None:
     """With several kinds of members the outcome must be the same in the rows of all of them."""
-    formula, frame = grouped.formula, grouped.frame
+    formula, table = grouped.formula, grouped.table
     for column in _outcome_columns(formula) if formula.kinds else ():
-        bad = first_varying(frame[column].to_numpy(), grouped.groups.code)
+        bad = table[column].varying(grouped.groups.code)
         if bad is not None:
             raise _outcome_varies(column, grouped.groups.labels[bad], formula.members[0].group)
 
 
-def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> None:
+def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
     """Every column outside `mm()` must be constant within a group."""
     if not formula.members:
         return
@@ -367,7 +375,7 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
     columns += [block.unit for block in formula.nestings]
     columns += [formula.strata] if formula.strata is not None else []
     for column in dict.fromkeys(columns):
-        bad = first_varying(frame[column].to_numpy(), groups.code)
+        bad = table[column].varying(groups.code)
         if bad is not None:
             raise DataError(
                 f"Column `{column}` stands outside mm() but varies within group "
@@ -377,13 +385,13 @@ def _check_constant(formula: Formula, frame: pd.DataFrame, groups: Units) -> Non
 
 
 def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
-    frame, code, labels = grouped.frame, units.code[grouped.groups.code], units.labels
+    table, code, labels = grouped.table, units.code[grouped.groups.code], units.labels
     terms = [*(block.terms or ()), *(f.term for f in block.fixed)]
     columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
     if block.label_column is not None:
         columns.append(block.label_column)
     for column in columns:
-        bad = first_varying(frame[column].to_numpy(), code)
+        bad = table[column].varying(code)
         if bad is not None:
             raise DataError(
                 f"Column `{column}` belongs to hm() but varies within nesting unit "
@@ -392,18 +400,15 @@ def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
 
 
 def _check_sizes(
-    formula: Formula, frame: pd.DataFrame, groups: Units, members: tuple[Members, ...]
+    formula: Formula, table: Table, groups: Units, members: tuple[Members, ...]
 ) -> None:
     """`n` is the counted group size; a column `n` that says otherwise is an error."""
-    if "n" not in frame.columns:
+    if "n" not in table:
         return
     for block, units in zip(formula.members, members, strict=True):
         if not block.weight.uses_size:
             continue
-        try:
-            given = pd.to_numeric(frame["n"].iloc[units.rows], errors="coerce").to_numpy(float)
-        except OverflowError:
-            raise DataError("Column `n` holds whole numbers that no group has members.") from None
+        given = _numbers(units.table["n"])
         bad = np.flatnonzero(given != units.size)
         if len(bad):
             row = bad[0]
@@ -416,3 +421,13 @@ def _check_sizes(
                 f"group size{each}: rename the column if it means something else, or add the "
                 "missing memberships."
             )
+
+
+def _numbers(column: TableColumn) -> Array:
+    """Numbers of a column that may hold anything; NaN elsewhere."""
+    if column.source.plain:
+        return column.comparable.astype(float)
+    try:
+        return np.asarray(pd.to_numeric(column.series, errors="coerce").to_numpy(float))
+    except OverflowError:
+        raise DataError("Column `n` holds whole numbers that no group has members.") from None

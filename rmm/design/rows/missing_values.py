@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.group_rows import oriented
-from rmm.design.rows.units import IdCodes
 from rmm.errors import DataError, SpecificationWarning
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula
 from rmm.tables.read import Array
+from rmm.tables.table import Table
 
 WAYS = ("error", "drop")
 _SHOWN = 5  # labels in a sentence
@@ -157,7 +157,7 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
     else:
         with warnings.catch_warnings():  # said when the rest is read
             warnings.simplefilter("ignore", SpecificationWarning)
-            group = oriented(formula, IdCodes(frame[~incomplete])).members[0].group
+            group = oriented(formula, Table(frame[~incomplete])).members[0].group
         unknown = int(frame[group].isna().sum())
         if unknown:
             raise DataError(

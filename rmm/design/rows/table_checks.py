@@ -18,6 +18,7 @@ from rmm.formula.parse_formula import id_columns
 from rmm.formula.terms import FixedTerm, Formula, MemberBlock, Term
 from rmm.formula.weights.weight_function import Column
 from rmm.tables.read import describe_disguise, is_dated, numeric
+from rmm.tables.table import Table, TableColumn
 from rmm.tables.text_values import MISSING_NUMBERS, look_alike
 
 _FEW_LEVELS = 10  # a category with no more levels is never said to have too many
@@ -27,14 +28,14 @@ _WRITTEN_MISSING = ("nan", "<NA>", "NaT")
 
 
 def check_table(
-    grouped: Grouped, table: pd.DataFrame, *, from_text: bool, in_memory: bool = False
+    grouped: Grouped, table: Table, *, from_text: bool, in_memory: bool = False
 ) -> bool:
     """Warn of what a table may not mean.
 
     Parameters
     ----------
     grouped : Grouped
-    table : pandas.DataFrame
+    table : Table
         With the columns that the formula does not use.
     from_text : bool
         Whether it is from a text file for which `na=` was not given.
@@ -63,7 +64,7 @@ def check_table(
     for name in sorted(ids):
         _warn_of_decimals(table[name])
     for name, units in categories:
-        _warn_of_many_levels(name, table[name].nunique(), units)
+        _warn_of_many_levels(name, _count_levels(table[name]), units)
     wide = False
     for block, members in zip(formula.members, grouped.members, strict=True):
         if len(members.code) > 1 and int(np.diff(members.start).max()) == 1:
@@ -71,13 +72,17 @@ def check_table(
     return wide
 
 
-def _texts(column: pd.Series) -> list[str]:
+def _texts(column: TableColumn) -> list[str]:
     if column.dtype.kind in "biuf":
         return []
-    return [str(v) for v in column.unique() if isinstance(v, str)]
+    return [str(v) for v in column.different if isinstance(v, str)]
 
 
-def _warn_of_labels(column: pd.Series, texts: list[str], from_text: bool) -> None:
+def _count_levels(column: TableColumn) -> int:
+    return int((~pd.isna(column.different)).sum())
+
+
+def _warn_of_labels(column: TableColumn, texts: list[str], from_text: bool) -> None:
     pair = look_alike(texts)
     if pair is not None:
         one, other = (_shown(text) for text in pair)
@@ -90,7 +95,7 @@ def _warn_of_labels(column: pd.Series, texts: list[str], from_text: bool) -> Non
         )
     blank = [text for text in texts if not text.strip()]
     if blank:
-        empty = int(column.isin(blank).sum())
+        empty = int(column.series.isin(blank).sum())
         warnings.warn(
             f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which "
             "is a label like any other. If it means a missing value, make it one: "
@@ -100,7 +105,7 @@ def _warn_of_labels(column: pd.Series, texts: list[str], from_text: bool) -> Non
         )
     missing = [text for text in texts if text.strip() in MISSING_NUMBERS] if from_text else []
     if missing:
-        count = int(column.isin(missing).sum())
+        count = int(column.series.isin(missing).sum())
         warnings.warn(
             f"Column `{column.name}` holds {missing[0]!r} ({count} row{'s' * (count > 1)}), which "
             f"is a label like any other. If it means a missing value, give na=[{missing[0]!r}]; "
@@ -110,11 +115,11 @@ def _warn_of_labels(column: pd.Series, texts: list[str], from_text: bool) -> Non
         )
 
 
-def _warn_of_written_missing(column: pd.Series, texts: list[str], more: set[str]) -> None:
+def _warn_of_written_missing(column: TableColumn, texts: list[str], more: set[str]) -> None:
     """Texts that missing values become: empty slots would be one member of many groups."""
     found = [text for text in texts if text in {*_WRITTEN_MISSING, *more}]
     if found:
-        count = int(column.isin(found).sum())
+        count = int(column.series.isin(found).sum())
         warnings.warn(
             f"Column `{column.name}` holds {found[0]!r} ({count} row{'s' * (count > 1)}), which "
             "is a label like any other, and what a missing value becomes by .astype(str). If it "
@@ -129,10 +134,10 @@ def _shown(text: str) -> str:
     return repr(text) if text.isascii() else ascii(text)
 
 
-def _warn_of_decimals(column: pd.Series) -> None:
-    if not pd.api.types.is_float_dtype(column.dtype):
+def _warn_of_decimals(column: TableColumn) -> None:
+    if column.source.text or not pd.api.types.is_float_dtype(column.dtype):
         return
-    values = column.dropna().to_numpy(dtype=float)
+    values = column.series.dropna().to_numpy(dtype=float)
     decimal = values != np.round(values)
     if decimal.any():
         warnings.warn(
@@ -146,7 +151,7 @@ def _warn_of_decimals(column: pd.Series) -> None:
 
 def _categories(grouped: Grouped) -> list[tuple[str, int]]:
     """Columns that are categorical predictors, and the number of units that they describe."""
-    formula, frame = grouped.formula, grouped.frame
+    formula = grouped.formula
     fixed: Iterable[FixedTerm] = formula.fixed
     found = [(c, grouped.groups.count) for c in _plain_columns(formula.terms, fixed)]
     for block, members in zip(formula.members, grouped.members, strict=True):
@@ -154,11 +159,14 @@ def _categories(grouped: Grouped) -> list[tuple[str, int]]:
         found += [(c, members.count) for c in names]
     for nest, units in zip(formula.nestings, grouped.nestings, strict=True):
         found += [(c, units.count) for c in _plain_columns(nest.terms or (), nest.fixed)]
-    return [(c, n) for c, n in dict.fromkeys(found) if _is_category(frame[c].dropna())]
+    return [(c, n) for c, n in dict.fromkeys(found) if _is_category(grouped.table[c])]
 
 
-def _is_category(column: pd.Series) -> bool:
+def _is_category(read: TableColumn) -> bool:
     """Whether it becomes dummies; numbers and dates in disguise are refused later."""
+    if read.source.plain or read.source.text:
+        return read.source.text and not read.disguise
+    column = read.series.dropna()
     return numeric(column) is None and not is_dated(column) and not describe_disguise(column)
 
 
@@ -179,9 +187,9 @@ def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
         )
 
 
-def _warn_of_wide(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> bool:
+def _warn_of_wide(block: MemberBlock, table: Table, formula: Formula) -> bool:
     """All groups of one member, and other columns that hold members too."""
-    others = _siblings(block.member, [str(c) for c in table.columns])
+    others = _siblings(block.member, table.names)
     others = others or _same_labels(block, table, formula)
     if not others:
         return False
@@ -211,11 +219,11 @@ def _siblings(name: str, names: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _same_labels(block: MemberBlock, table: pd.DataFrame, formula: Formula) -> list[str]:
+def _same_labels(block: MemberBlock, table: Table, formula: Formula) -> list[str]:
     """Text columns most of whose values are members' ids."""
     members, found = set(_texts(table[block.member])), []
     used = id_columns(formula)
-    for name in table.columns:
+    for name in table.names:
         if name in used or table[name].dtype.kind in "biufcmM" or not members:
             continue
         texts = _texts(table[name])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from rmm.errors import DataError
 from rmm.formula.terms import MemberBlock
-from rmm.tables.read import Array, codes
+from rmm.tables.read import Array
+from rmm.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -32,39 +32,6 @@ class Units:
 
 
 @dataclass(frozen=True)
-class IdCodes:
-    """Codes of the ids in a table, each column coded once.
-
-    Attributes
-    ----------
-    frame : (M, ...) frame
-    coded : dict
-        Column -> its codes and labels, filled as they are asked for.
-    """
-
-    frame: pd.DataFrame
-    coded: dict[str, tuple[Array, Array]] = field(default_factory=dict)
-
-    def codes(self, name: str) -> tuple[Array, Array]:
-        """(M,) codes, -1 where the id is missing, and labels, sorted."""
-        if name not in self.coded:
-            column = self.frame[name]
-            given = column.notna().to_numpy()
-            if given.all():
-                self.coded[name] = codes(column)
-            else:
-                code = np.full(len(column), -1, dtype=np.int64)
-                code[given], labels = codes(column[given])
-                self.coded[name] = code, labels
-        return self.coded[name]
-
-    def in_order(self, order: Array) -> IdCodes:
-        """The codes of the table with its rows in another order."""
-        coded = {name: (code[order], labels) for name, (code, labels) in self.coded.items()}
-        return IdCodes(self.frame.iloc[order], coded)
-
-
-@dataclass(frozen=True)
 class Members(Units):
     """The members of one `mm()` block and its R memberships, sorted by group, then member.
 
@@ -82,16 +49,19 @@ class Members(Units):
     code : (R,) int array
         Member of each membership.
     rows : (R,) int array
-        Position of each membership in `Grouped.frame`.
+        Position of each membership in `Grouped.table`.
     group : (R,) int array
         Group of each membership; sorted.
     start : (J+1,) int array
         Row pointer of the groups; a group without a member of this kind has an empty segment.
+    table : Table
+        The block's rows; its row pointer is `segments`.
     """
 
     rows: Array
     group: Array
     start: Array
+    table: Table
 
     @cached_property
     def present(self) -> Array:
@@ -113,20 +83,15 @@ class Members(Units):
         """(R,) `n`: number of members of this kind in the group of each membership."""
         return np.diff(self.start)[self.group].astype(float)
 
-    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """(R, ...) the rows of `Grouped.frame` that belong to the block."""
-        whole = len(self.rows) == len(frame) and bool((np.diff(self.rows) == 1).all())
-        return frame if whole else frame.iloc[self.rows]
 
-
-def find_members(block: MemberBlock, ids: IdCodes, groups: Units, kinds: int) -> Members:
+def find_members(block: MemberBlock, table: Table, groups: Units, kinds: int) -> Members:
     """The members of a block: its rows are those where its member id is not missing.
 
     Parameters
     ----------
     block : MemberBlock
-    ids : IdCodes
-        Of a table in canonical order.
+    table : Table
+        In canonical order.
     groups : Units
     kinds : int
         Number of kinds of members in the formula, for the error message.
@@ -136,16 +101,18 @@ def find_members(block: MemberBlock, ids: IdCodes, groups: Units, kinds: int) ->
     DataError
         If a member is twice in one group.
     """
-    every, labels = ids.codes(block.member)
+    every, labels = table[block.member].codes
     rows = np.flatnonzero(every >= 0)
     code, group = every[rows], groups.code[rows]
     order = np.lexsort((code, group))
+    rows, start = rows[order], np.searchsorted(group, np.arange(groups.count + 1)).astype(np.int64)
     members = Members(
         code=code[order],
         labels=labels,
-        rows=rows[order],
+        rows=rows,
         group=group[order],
-        start=np.searchsorted(group, np.arange(groups.count + 1)).astype(np.int64),
+        start=start,
+        table=table.some(rows, np.unique(start)),
     )
     _check_once(block, members, groups, kinds)
     return members

@@ -21,6 +21,7 @@ from rmm.formula.expression import (
     Parameter,
     TableCall,
     Unary,
+    with_table_constants,
 )
 from rmm.formula.functions import AGGREGATES, FUNCTIONS, OPERATIONS, TABLE_FUNCTIONS
 
@@ -41,6 +42,7 @@ def evaluate(
     *,
     log: bool = False,
     once: Array | None = None,
+    known: Mapping[Any, Array] | None = None,
 ) -> Array:
     """Values of an expression for every membership row.
 
@@ -60,6 +62,9 @@ def evaluate(
     once : (units,) int array, optional
         Rows, one per unit, from which `center()` and the like take constants that they do not
         hold yet; default: all rows.
+    known : mapping, optional
+        (M,) values of calls such as `center(x)` that are computed already, by
+        `rmm.formula.expression.with_table_constants`.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def evaluate(
     given = {name: np.asarray(value, dtype=float) for name, value in (parameters or {}).items()}
     size = np.repeat(sizes, sizes).astype(float)
     with np.errstate(all="ignore"):
-        evaluation = _Evaluation(columns, start, size, given, once)
+        evaluation = _Evaluation(columns, start, size, given, once, known or {})
         values = evaluation.log_of(node) if log else evaluation.of(node)
     return np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape)))
 
@@ -88,7 +93,8 @@ class _Evaluation:
     start: Array
     size: Array
     parameters: Mapping[str, Array]
-    once: Array | None = None
+    once: Array | None
+    known: Mapping[Any, Array]
 
     def of(self, node: Node) -> Array:
         match node:
@@ -140,12 +146,13 @@ class _Evaluation:
         return np.repeat([function(group, *node.extra) for group in groups], np.diff(self.start))
 
     def table_call(self, node: TableCall) -> Array:
+        if self.known and (key := with_table_constants(node)) in self.known:
+            return self.known[key]
         values = np.broadcast_to(self.of(node.argument), self.size.shape)
         level, labels = levels_of(node, self.columns, self.start)
         once = slice(None) if self.once is None else self.once
         constants = constants_of(node, values[once], level[once], labels)
-        location, divisor = np.array(constants).T
-        return np.asarray((values - location[level]) / divisor[level])
+        return moved_by_constants(values, level, constants)
 
 
 def levels_of(
@@ -189,6 +196,14 @@ def constants_of(
         known[label] if label in known else compute(values[own])
         for label, own in zip(labels, rows, strict=True)
     ]
+
+
+def moved_by_constants(
+    values: Array, level: Array, constants: Sequence[tuple[float, ...]]
+) -> Array:
+    """(M,) values of a function of the whole table: less a location, over a divisor."""
+    location, divisor = np.array(constants).T
+    return np.asarray((values - location[level]) / divisor[level])
 
 
 def normalise(raw: Array, constraint: str, start: Array) -> Array:

@@ -92,7 +92,7 @@ def need(draws: Draws, name: str, why: str) -> Array:
 
 def chunks(model: Model, layout: Layout, draws: Draws) -> Iterator[slice]:
     """Slices of draws, small enough that draws x memberships fit into memory."""
-    count, rows = count_draws(draws), max(len(layout.grouped.frame), 1)
+    count, rows = count_draws(draws), max(len(layout.grouped.table), 1)
     size = max(1, _NUMBERS_AT_ONCE // rows)
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
@@ -340,10 +340,13 @@ def some_totals(totals: Totals, rows: slice) -> dict[str, Total]:
 
 
 def predictor_chunks(
-    model: Model, layout: Layout, draws: Draws
+    model: Model, layout: Layout, draws: Draws, totals: Totals | None = None
 ) -> Iterator[tuple[slice, dict[str, Array], Array]]:
-    """Slices of draws with the family's own parameters and the linear predictor."""
-    totals = weight_totals(model, draws)
+    """Slices of draws with the family's own parameters and the linear predictor.
+
+    `totals` are those of `weight_totals` for the same draws, where they are known already.
+    """
+    totals = weight_totals(model, draws) if totals is None else totals
     for rows in chunks(model, layout, draws):
         some = some_draws(draws, rows)
         own = {
@@ -353,10 +356,10 @@ def predictor_chunks(
         yield rows, own, linear_predictor(model, layout, some, some_totals(totals, rows))
 
 
-def eta_draws(model: Model, layout: Layout, draws: Draws) -> Array:
-    """The (S, J) linear predictor of all draws."""
+def eta_draws(model: Model, layout: Layout, draws: Draws, totals: Totals | None = None) -> Array:
+    """The (S, J) linear predictor of all draws; `totals` as in `predictor_chunks`."""
     out = np.empty((count_draws(draws), layout.design.J))
-    totals = weight_totals(model, draws)
+    totals = weight_totals(model, draws) if totals is None else totals
     for rows in chunks(model, layout, draws):
         some = some_draws(draws, rows)
         out[rows] = linear_predictor(model, layout, some, some_totals(totals, rows))

@@ -20,6 +20,7 @@ from rmm.posterior.prediction.linear_predictor import Layout
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import Array, read_table
+from rmm.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
     formula, recipe = model.spec.formula, model.recipe
     frame = _read(model, newdata)
     used = _used(formula, frame)
-    check_rows(formula, frame, used)
-    frame = as_in_fit(formula, recipe.columns, frame, used)
-    new = arrange(formula, frame, used)
+    check_rows(formula, Table(frame), used)
+    new = arrange(formula, Table(as_in_fit(formula, recipe.columns, frame, used)), used)
     rows = recipe.arrays(model.spec, new)
     parts = _outcome_parts(formula, new, used)
     strata = None if new.strata is None else new.strata.code
@@ -115,4 +115,4 @@ def _outcome_parts(
     if not columns or not columns <= set(used):
         return None
     unknown = np.full(new.groups.count, np.nan)
-    return tuple(unknown if p is None else atom_values(p, new.group_frame) for p in parts)
+    return tuple(unknown if p is None else atom_values(p, new.first_rows) for p in parts)

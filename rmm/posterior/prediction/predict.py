@@ -20,6 +20,7 @@ from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.linear_predictor import (
     Draws,
     Layout,
+    Totals,
     count_draws,
     eta_draws,
     flat_draws,
@@ -35,7 +36,13 @@ EFFECTS = ("all", "known", "none")
 
 
 def predict(
-    model: Model, run: Run, newdata: Any, kind: str, effects: str, seed: int
+    model: Model,
+    run: Run,
+    newdata: Any,
+    kind: str,
+    effects: str,
+    seed: int,
+    totals: Totals | None = None,
 ) -> tuple[Array, Array]:
     """Draws of predictions.
 
@@ -48,6 +55,9 @@ def predict(
     effects : str
         ``"all"``, ``"known"`` or ``"none"``; see `rmm.Fit.predict`.
     seed : int
+    totals : mapping, optional
+        Of `weight_totals`, for all draws of the run: sums over the table of the fit, so that a
+        prediction of few groups does not go through it.
 
     Returns
     -------
@@ -65,9 +75,9 @@ def predict(
         layout, draws = _of_new(model, draws, new, effects, seed)
     if new is not None and kind == "outcome" and model.spec.family.baseline is not None:
         fitted = _of_fit(model, flat_draws(run, model), "all")
-        values = _with_baseline(model, layout, draws, fitted, seed)
+        values = _with_baseline(model, layout, draws, fitted, seed, totals)
     else:
-        values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed))
+        values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed), totals)
     labels = layout.design.coords["group"]
     if not model.spec.members:  # groups are rows: in the user's order
         order = np.argsort(labels.astype(int), kind="stable")
@@ -116,19 +126,25 @@ def _function(
 
 
 def _of_chunks(
-    model: Model, layout: Layout, draws: Draws, function: Callable[[Array, Draws], Array]
+    model: Model,
+    layout: Layout,
+    draws: Draws,
+    function: Callable[[Array, Draws], Array],
+    totals: Totals | None = None,
 ) -> Array:
     """A function of the linear predictor, a few draws at a time; (S, units)."""
-    parts = [function(eta, own) for _, own, eta in predictor_chunks(model, layout, draws)]
+    parts = [function(eta, own) for _, own, eta in predictor_chunks(model, layout, draws, totals)]
     return np.concatenate(parts)
 
 
-def _with_baseline(model: Model, layout: Layout, draws: Draws, fitted: Draws, seed: int) -> Array:
+def _with_baseline(
+    model: Model, layout: Layout, draws: Draws, fitted: Draws, seed: int, totals: Totals | None
+) -> Array:
     """Outcomes of new groups that share a baseline with those of the fit; (S, J)."""
     family, rng = model.spec.family, np.random.default_rng([seed, 0x0DD5])
     assert family.baseline is not None
-    known, out = eta_draws(model, layout_of(model), fitted), []
-    for rows, own, eta in predictor_chunks(model, layout, draws):
+    known, out = eta_draws(model, layout_of(model), fitted, totals), []
+    for rows, own, eta in predictor_chunks(model, layout, draws, totals):
         shared = family.baseline(known[rows], own, model.design.outcome, rng)
         out.append(family.draw(eta, own, {**layout.design.outcome, "baseline": shared}, rng))
     return np.concatenate(out)
