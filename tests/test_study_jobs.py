@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from collections import Counter
 from pathlib import Path
@@ -12,10 +13,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from rmm.backends import BACKENDS, find_backend
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
 from rmm.study.design import check_methods, scenarios
 from rmm.study.design.study import load_checked
+from rmm.study.methods.method import COMPILED
 
 ROOT = Path(__file__).parents[1]
 STUDIES = [
@@ -145,3 +148,17 @@ def test_a_job_has_the_study_that_was_checked(path: Path, size: str) -> None:
     if data and not (ROOT / data).is_file():
         pytest.skip(f"{data} is not here")
     assert described(load_checked(path, size=size)) == described(load_study(path, size=size))
+
+
+def test_methods_know_which_engines_compile() -> None:
+    assert {name for name in BACKENDS if find_backend(name).compiler} == set(COMPILED)
+
+
+def test_the_workflow_names_no_engine() -> None:
+    files = [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
+    files += (ROOT / "workflow").rglob("*.py")
+    engine = re.compile(rf"\b({'|'.join(BACKENDS)})\b", re.IGNORECASE)
+    assert len(files) > 10
+    assert {file.name: engine.findall(file.read_text(encoding="utf-8")) for file in files} == {
+        file.name: [] for file in files
+    }

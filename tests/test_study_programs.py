@@ -15,7 +15,7 @@ from rmm.backends.stan.compile import compile_program
 from rmm.backends.stan.install import wheel
 from rmm.errors import BackendError
 from rmm.study import Study, load_study
-from rmm.study.run.compile_stan import compile_method, use_compiled
+from rmm.study.run.compile_programs import compile_method, use_compiled
 
 pytestmark = pytest.mark.skipif(wheel() is None, reason="the wheel httpstan is not installed")
 

@@ -105,7 +105,6 @@ if workflow.is_main_process:
 # What collection, measures and report depend on besides the fits.
 CONTENT = seeds.digest(STUDY.config)
 METHODS = {method.name: method for method in STUDY.methods}
-STAN_METHODS = [method.name for method in STUDY.methods if method.backend == "stan"]
 
 
 wildcard_constraints:
@@ -117,8 +116,8 @@ wildcard_constraints:
 
 
 def compiled(wildcards):
-    """The marker of a compiled program, for methods that have one."""
-    if wildcards.method in STAN_METHODS:
+    """The marker of the compiled programs, for methods that have some."""
+    if METHODS[wildcards.method].compiled:
         return [f"{FOLDER}/programs/{wildcards.method}.json"]
     return []
 

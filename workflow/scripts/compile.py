@@ -1,9 +1,9 @@
-"""Compile the Stan programs of one method."""
+"""Compile the programs of one method."""
 
 from pathlib import Path
 
 from rmm.study.design.study import load_checked
-from rmm.study.run.compile_stan import compile_method
+from rmm.study.run.compile_programs import compile_method
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rmm.study import run_batch
 from rmm.study.design.study import load_checked
-from rmm.study.run.compile_stan import use_compiled
+from rmm.study.run.compile_programs import use_compiled
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
@@ -17,7 +17,7 @@ with logged(snakemake.log[0]):
     study = load_checked(file, scenario, method, size=size)
     path = Path(snakemake.output[0])
     say = partial(print, flush=True)  # into the log
-    for marker in snakemake.input:  # of the programs that were compiled; none but for Stan
+    for marker in snakemake.input:  # of the programs that were compiled; none for most engines
         if said := use_compiled(study, scenario, method, Path(marker)):
             say(said)
     run_batch(study, scenario, method, first, last, path, say, until_collected=True)
