@@ -88,6 +88,17 @@ class Study:
         """Names of the factors."""
         return tuple(self.config["vary"])
 
+    def scenario_columns(self) -> dict[str, list[Any]]:
+        """Ids and levels of all scenarios by column; levels of one factor are of one type."""
+        columns: dict[str, list[Any]] = {"scenario": [s.id for s in self.scenarios]}
+        for factor in self.factors:
+            columns[factor] = _of_one_type([s.factors[factor] for s in self.scenarios])
+        return columns
+
+    def formula_of(self, method: Method) -> str:
+        """Formula of a method; where it differs between scenarios, all of them."""
+        return "; ".join(dict.fromkeys(method.formula(s.recipe) for s in self.scenarios))
+
     def scenario(self, scenario_id: str) -> Scenario:
         """The scenario of an id.
 
@@ -169,6 +180,15 @@ class Study:
             if value is not None:
                 known[estimand.parameter] = value
         return known
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """Levels of one factor: numbers, else booleans, else text."""
+    if all(isinstance(v, bool) for v in values):
+        return values
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
+    return [str(v) for v in values]
 
 
 #: Sizes of a study: as its file says, or a few replications of everything.

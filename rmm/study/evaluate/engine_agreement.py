@@ -20,6 +20,8 @@ from rmm.study.files.parquet import OK
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rmm.study.design.study import Study
+
 Array = np.ndarray[Any, Any]
 
 #: Differences that do not matter: means in posterior standard deviations, standard deviations as
@@ -100,6 +102,19 @@ def verdict(found: Difference, adjusted: float, margin: float, n: int) -> str:
     if adjusted < ALPHA and abs(found.estimate) > margin:
         return DIFFER
     return UNDECIDED
+
+
+def study_confirmations(study: Study, estimates: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows of `confirmations` for a study, in the order of its scenarios and estimands."""
+    pairs = [(m.config["confirms"], m.name) for m in study.methods if m.config.get("confirms")]
+    if not pairs:
+        return []
+    nulls = {e.parameter: e.null for e in study.estimands}
+    untested = [e.parameter for e in study.estimands if not e.tested]
+    found = confirmations(estimates, pairs, nulls, untested).to_dict("records")
+    order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
+    place = {name: i for i, name in enumerate(nulls)}
+    return sorted(found, key=lambda r: (order[r["scenario"]], place[r["parameter"]]))
 
 
 def confirmations(

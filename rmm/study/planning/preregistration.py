@@ -161,7 +161,7 @@ def _methods(study: Study) -> str:
         (
             _cell(method.name),
             _code(method.kind.name),
-            _code(_formula(study, method)),
+            _code(study.formula_of(method)),
             _code(method.backend),
             _cell(_settings(method)),
             f"`{method.id}`",
@@ -176,11 +176,6 @@ def _methods(study: Study) -> str:
         + f"\n\nDifferences and relative precision compare with {_code(study.baseline)}, on the "
         "replications for which both methods have usable fits."
     )
-
-
-def _formula(study: Study, method: Method) -> str:
-    formulas = dict.fromkeys(method.formula(s.recipe) for s in study.scenarios)
-    return "; ".join(formulas)
 
 
 def _settings(method: Method) -> str:
