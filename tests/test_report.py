@@ -17,15 +17,14 @@ from invented import Invented, invent_study
 
 from rmm.errors import StudyError
 from rmm.posterior.plots.style import LOOKS, looks_of
-from rmm.study.measures.proportions import wilson
+from rmm.study.measures.proportions import acceptance_band, wilson
 from rmm.study.report import write_report
 from rmm.study.report.data.format_numbers import (
-    acceptance_band,
     decimals_for,
     duration,
     fixed,
     rate,
-    rate_of_n,
+    rate_known_to,
 )
 from rmm.study.report.figures.dots import spread_apart
 from rmm.study.report.tables.table_files import latex
@@ -269,9 +268,9 @@ def test_wilson_interval_is_open_at_zero() -> None:
 
 
 def test_rates_of_0_and_1_are_shown_with_their_interval() -> None:
-    assert rate_of_n(0.052, 500) == ".052"
-    assert rate_of_n(0.0, 50) == ".000 [.000, .071]"
-    assert rate_of_n(1.0, 50) == "1.00 [.929, 1.00]"
+    assert rate_known_to(0.052, *wilson(0.052, 500)) == ".052"
+    assert rate_known_to(0.0, *wilson(0.0, 50)) == ".000 [.000, .071]"
+    assert rate_known_to(1.0, *wilson(1.0, 50)) == "1.00 [.929, 1.00]"
 
 
 def no_error_of_zero(text: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.study.files.parquet import OK
+from rmm.study.measures.measure_values import rate_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,8 @@ AGREE, DIFFER, UNDECIDED, TOO_FEW = "agree", "differ", "undecided", "too few dat
 _KEY = ["scenario", "replication", "parameter"]
 _VALUES = ["mean", "sd", "lower", "upper", "p_value"]
 _TEST_LEVEL = 0.05
+#: Tests that reject, by the suffix of the columns of their method.
+_TESTS = {"rejections": "", "confirming_rejections": "_other"}
 _MARGINS = {"shift": SHIFT_MARGIN, "sd_ratio": math.log(RATIO_MARGIN)}
 
 
@@ -144,7 +147,8 @@ def confirmations(
         (mean - confirming mean) / confirming sd; `sd_ratio`: geometric mean of sd / confirming sd;
         each with `_lower`, `_upper`, `_p` (of no difference), `_p_holm` (adjusted over all
         comparisons of at least `LEAST` data sets) and `_verdict`. `rejections` and
-        `confirming_rejections`: tests that reject, of n; nan where nothing is tested.
+        `confirming_rejections`: tests that reject, of n, with `_rate` and the ends `_lower` and
+        `_upper` of its 95% interval; nan where nothing is tested.
     """
     import pandas as pd
 
@@ -190,9 +194,17 @@ def _compared(both: pd.DataFrame, null: float | None) -> dict[str, Any]:
     out: dict[str, Any] = {"asked": len(both), "n": len(used), "dropped": 1 - len(used) / len(both)}
     out |= {name: mean_difference(np.asarray(v, float)) for name, v in differences.items()}
     if null is not None and len(used):
-        out["rejections"] = int(_rejects(used, null, "").sum())
-        out["confirming_rejections"] = int(_rejects(used, null, "_other").sum())
+        for name, suffix in _TESTS.items():
+            out |= _rejections(name, _rejects(used, null, suffix))
     return out
+
+
+def _rejections(name: str, rejects: Array) -> dict[str, Any]:
+    found = rate_of(float(rejects.mean()), len(rejects))
+    return {
+        name: int(rejects.sum()), f"{name}_rate": found.value, f"{name}_lower": found.lower,
+        f"{name}_upper": found.upper,
+    }  # fmt: skip
 
 
 def _with_verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -230,5 +242,5 @@ COLUMNS = [
     "scenario", "method", "confirming", "parameter", "asked", "n", "dropped",
     *(f"{name}{end}" for name in _MARGINS
       for end in ("", "_lower", "_upper", "_p", "_p_holm", "_verdict")),
-    "rejections", "confirming_rejections",
+    *_TESTS, *(f"{name}_{part}" for name in _TESTS for part in ("rate", "lower", "upper")),
 ]  # fmt: skip

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from rmm.errors import StudyError
 from rmm.study.files.environment import FACTS
-from rmm.study.measures.measures import RATES
-from rmm.study.measures.proportions import wilson
+from rmm.study.measures.read_performance import read_performance
 from rmm.study.report.data.filters import Filters
 from rmm.study.report.data.labels import is_numeric
 from rmm.study.report.data.where_stopped import stopping_facts
@@ -148,8 +147,6 @@ def read_results(study: Study, folder: Path) -> Results:
         Where a file that collection writes is missing, or the results are those of another
         version of the study.
     """
-    import pandas as pd
-
     names = ("estimates.parquet", "performance.parquet")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -159,7 +156,7 @@ def read_results(study: Study, folder: Path) -> Results:
         )
     estimates = _estimates(folder / names[0])
     _check_same_study(study, folder, estimates)
-    performance = with_intervals(pd.read_parquet(folder / names[1]))
+    performance = read_performance(folder / names[1])
     order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
     return Results(study, estimates, performance, _ran_on(folder), stopping_facts(folder))
@@ -178,28 +175,6 @@ def _check_same_study(study: Study, folder: Path, estimates: pd.DataFrame) -> No
                 f"Run the study again, or list the differences: rmm study check {study.file} "
                 f"--against {folder}"
             )
-
-
-def with_intervals(performance: pd.DataFrame) -> pd.DataFrame:
-    """Measures with their Monte Carlo intervals, which files of earlier versions lack.
-
-    There, a rate of 0 or 1 has a Monte Carlo error of 0, which is none. The number of fits behind
-    `type_s`, those that are significant, is not in the file.
-    """
-    if "lower" in performance:
-        return performance
-    value, mcse, n = (performance[c].to_numpy(float) for c in ("value", "mcse", "n"))
-    known, rates = performance["measure"] != "type_s", performance["measure"].isin(RATES)
-    wilsons = [
-        wilson(v, k) if is_rate and is_known else (v - 1.959964 * e, v + 1.959964 * e)
-        for v, e, k, is_rate, is_known in zip(value, mcse, n, rates, known, strict=True)
-    ]
-    ends = rates & performance["value"].isin([0.0, 1.0])
-    return performance.assign(
-        mcse=performance["mcse"].mask(ends),
-        lower=[low for low, _ in wilsons],
-        upper=[high for _, high in wilsons],
-    )
 
 
 def _estimates(path: Path) -> pd.DataFrame:

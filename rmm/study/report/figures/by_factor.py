@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.estimand import Estimand
-from rmm.study.report.data.format_numbers import FEW, acceptance_band, compact
+from rmm.study.measures.proportions import acceptance_band
+from rmm.study.report.data.format_numbers import FEW, compact
 from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import is_null, split
 from rmm.study.report.data.results import Results

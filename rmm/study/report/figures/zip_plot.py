@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.estimand import Estimand
-from rmm.study.measures.proportions import wilson
 from rmm.study.report.data.format_numbers import rate
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import Results
@@ -41,12 +40,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class ZipPanel:
-    """Intervals of one method in one scenario; `coverage` is the share and its 95% interval."""
+    """Intervals of one method in one scenario.
+
+    `coverage` is the share that holds the truth and its 95% interval; empty where it is unknown.
+    """
 
     title: str
     intervals: tuple[Interval, ...]
     nominal: float
-    coverage: tuple[float, float, float]
+    coverage: tuple[float, ...]
     method: str
     where: tuple[str, ...]
     width: tuple[float, float] = (-1.0, 1.0)
@@ -118,9 +120,7 @@ def _scenarios(results: Results, estimand: Estimand) -> list[str]:
     room = MOST_PANELS // len(results.methods)
     if len(every) <= max(1, room):
         return every
-    rows = results.measure("coverage")
-    rows = rows[(rows["parameter"] == estimand.parameter) & rows["value"].notna()]
-    rows = rows[(rows["alpha"] - estimand.alpha[0]).abs() < 1e-12]
+    rows = _coverage(results, estimand)
     if rows.empty:
         return every[: max(1, room)]
     found = (
@@ -128,6 +128,12 @@ def _scenarios(results: Results, estimand: Estimand) -> list[str]:
     )
     ends = list(dict.fromkeys(str(scenarios.iloc[0]) for scenarios in found))
     return ends[: max(1, room)]
+
+
+def _coverage(results: Results, estimand: Estimand) -> pd.DataFrame:
+    rows = results.measure("coverage")
+    rows = rows[(rows["parameter"] == estimand.parameter) & rows["value"].notna()]
+    return rows[(rows["alpha"] - estimand.alpha[0]).abs() < 1e-12]
 
 
 def _panel(
@@ -147,14 +153,16 @@ def _panel(
         for r, low, high in zip(z, rows[lower] - rows["truth"], rows[upper] - rows["truth"],
                                 strict=True)
     )  # fmt: skip
-    share = sum(i.covers for i in every) / len(every)
     row = results.scenarios[results.scenarios["scenario"] == scenario].to_dict("records")[0]
     where = (results.filters.method(method), *results.filters.scenario(row))
     place = words(results, row)
-    title = f"{method}{', ' * bool(place)}{place}: coverage {rate(share)}"
+    title = f"{method}{', ' * bool(place)}{place}"
+    coverage = _coverage(results, estimand)
+    found = coverage[(coverage["scenario"] == scenario) & (coverage["method"] == method)]
+    covered = [float(found[name].iloc[0]) for name in ("value", "lower", "upper") if len(found)]
+    title += f": coverage {rate(covered[0])}" if covered else ""
     nominal = 1 - estimand.alpha[0]
-    covered = (share, *wilson(share, len(every)))
-    return ZipPanel(title, _thinned(every), nominal, covered, method, where)
+    return ZipPanel(title, _thinned(every), nominal, tuple(covered), method, where)
 
 
 def _thinned(every: Sequence[Interval]) -> tuple[Interval, ...]:

@@ -20,7 +20,7 @@ from rmm.study.report.data.format_numbers import (
     compact,
     decimals_for,
     fixed,
-    rate_of_n,
+    rate_known_to,
     uncertainty,
 )
 from rmm.study.report.data.labels import readable
@@ -77,8 +77,9 @@ def _row(
     for name in _SHOWN:
         cells += _difference_cells(name, row, decimals[name])
     for name in _RATES:
-        share = float(row[name]) / row["n"] if row["n"] else math.nan
-        cells.append(Cell("" if math.isnan(share) else rate_of_n(share, row["n"]), share, "count"))
+        share, low, high = (float(row[f"{name}_{part}"]) for part in ("rate", "lower", "upper"))
+        text = "" if math.isnan(share) else rate_known_to(share, low, high)
+        cells.append(Cell(text, share, "count"))
     return tuple(cells)
 
 

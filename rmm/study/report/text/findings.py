@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.estimand import Estimand
+from rmm.study.measures.proportions import acceptance_band
 from rmm.study.report.data.format_numbers import (
     FEW,
-    acceptance_band,
     compact,
     decimals_for,
     fixed,
     rate,
-    rate_of_n,
+    rate_known_to,
 )
 from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import is_null
@@ -84,24 +84,28 @@ def _not_judged(every: Sequence[Any], judged: Sequence[Any]) -> str:
 def _rates(results: Results, records: Sequence[Mapping[Any, Any]]) -> str:
     """Each rate with its level of the one factor, or the range over many scenarios."""
     if len(records) == 1:
-        return rate_of_n(float(records[0]["value"]), records[0]["n"])
+        return _rate(records[0])
     factor = results.factors[0]
     if (
         len(results.factors) == 1
         and len(records) <= 6
         and is_numeric(results.scenarios[factor].tolist())
     ):
-        words = " / ".join(rate_of_n(float(row["value"]), row["n"]) for row in records)
+        words = " / ".join(_rate(row) for row in records)
         levels = dict(zip(results.scenarios["scenario"], results.scenarios[factor], strict=True))
         where = " / ".join(compact(levels[row["scenario"]]) for row in records)
         return f"{words} at {readable(factor)} {where}"
     return f"{_rate_span(records)} over {len(records)} scenarios"
 
 
+def _rate(row: Mapping[Any, Any]) -> str:
+    return rate_known_to(*(float(row[name]) for name in ("value", "lower", "upper")))
+
+
 def _rate_span(rows: Sequence[Mapping[Any, Any]]) -> str:
     """The lowest and the highest rate."""
     ends = [choose(rows, key=lambda row: float(row["value"])) for choose in (min, max)]
-    return _span([rate_of_n(float(row["value"]), row["n"]) for row in ends])
+    return _span([_rate(row) for row in ends])
 
 
 def _verdict(above: int, below: int, count: int) -> str:
