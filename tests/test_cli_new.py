@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,13 +90,13 @@ def test_comments_stand_below_each_other(tmp_path: Path) -> None:
     assert "\t" not in path.read_text()
 
 
-def answers(*given: str) -> Callable[[str], str]:
-    left = iter(given)
-    return lambda prompt: next(left)
-
-
 def asked(*given: str) -> dict[str, object]:
-    return new_study(DEFAULTS, ["gaussian", "binomial"], BACKENDS, answers(*given))
+    return new_study(
+        DEFAULTS,
+        ["gaussian", "binomial"],
+        BACKENDS,
+        io.StringIO("".join(f"{answer}\n" for answer in given)),
+    )
 
 
 def test_answers_are_options_and_enter_is_the_default() -> None:

@@ -349,7 +349,7 @@ def test_intervals_hold_their_proportion_at_the_ends() -> None:
 def test_a_factor_may_be_called_like_a_column(tmp_path: Path) -> None:
     folder = write_invented(tmp_path / "invented").folder
     scenarios = scenario_frame().rename(columns={"membership.overlap": "n"})
-    study = invent_study(folder, scenarios, METHODS)
+    study = invent_study(folder, scenarios, list(METHODS))
     assert "Figure 1" in write_report(study, folder).read_text()
     header = (folder / "report" / "tables" / "performance.csv").read_text().split("\n")[0]
     assert header.startswith("scenario,factor.n,membership.group_size,method")
@@ -358,7 +358,7 @@ def test_a_factor_may_be_called_like_a_column(tmp_path: Path) -> None:
 def test_drawn_truths_without_tests_are_no_null_hypotheses(tmp_path: Path) -> None:
     """A study for calibration: each data set has its own truth, and nothing is rejected."""
     folder = write_invented(tmp_path / "invented").folder
-    study = invent_study(folder, scenario_frame(), METHODS)
+    study = invent_study(folder, scenario_frame(), list(METHODS))
     drawn = replace(study.estimands[0], parameter="b_l1[x]", truth="drawn")
     study = replace(study, estimands=(drawn,))
     performance = pd.read_parquet(folder / "performance.parquet")
