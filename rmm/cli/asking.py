@@ -40,6 +40,8 @@ def ask(text: str, default: Any, read: Read, answers: TextIO | None = None) -> A
 class Question(PromptBase[Any]):
     """A question whose answer is checked by a function."""
 
+    response_type = object  # defaults of all types are shown
+
     def __init__(self, text: str, default: Any, read: Read) -> None:
         super().__init__(Text(text), show_default=default != "")
         self.default, self.read = default, read
