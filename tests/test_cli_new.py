@@ -80,6 +80,18 @@ def test_what_would_not_be_in_order_is_not_left_behind(
     assert not path.exists()
 
 
+def test_the_extra_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    path = tmp_path / "mine.yaml"
+    assert main(["study", "new", str(path)]) == 2
+    assert "needs jinja2, which is not installed: pip install 'rmm[study]'" in (
+        capsys.readouterr().err
+    )
+    assert not path.exists()
+
+
 def test_comments_stand_below_each_other(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     assert main(["study", "new", str(path), "--members", "12345"]) == 0

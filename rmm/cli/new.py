@@ -81,9 +81,10 @@ def run_new(options: argparse.Namespace) -> int:
             print("\nNothing was written.")
             return 1
     settings = argparse.Namespace(**{**DEFAULTS, **given})
+    filled = text(settings)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text(settings))
+            file.write(filled)
     except FileExistsError:
         raise StudyError(_THERE.format(path=path)) from None
     try:

@@ -123,7 +123,7 @@ def _paths(factor: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _estimands(study: Study) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for estimand in study.estimands:
         values = (study.truth_of(s).get(estimand.parameter) for s in study.scenarios)
         true = _span([value for value in values if value is not None])
@@ -170,7 +170,7 @@ def _replications(study: Study) -> tuple[list[str], list[tuple[str, ...]]]:
     """Heads and rows of the table of replications and Monte Carlo errors."""
     alphas = dict.fromkeys(a for e in study.estimands for a in e.alpha)
     rates = [f"rate at {a:g} or {1 - a:g}" for a in alphas]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for method in study.methods:
         sizes = [study.replications_of(s, method) for s in study.scenarios]
         errors = [_mcse_span(rate, sizes) for rate in (*alphas, 0.5)]
