@@ -89,14 +89,28 @@ class Study:
         return tuple(self.config["vary"])
 
     def scenario_columns(self) -> dict[str, list[Any]]:
-        """Ids and levels of all scenarios by column; levels of one factor are of one type."""
+        """Ids and levels of all scenarios by column; levels of one factor are of one type.
+
+        Returns
+        -------
+        dict
+        """
         columns: dict[str, list[Any]] = {"scenario": [s.id for s in self.scenarios]}
         for factor in self.factors:
             columns[factor] = _of_one_type([s.factors[factor] for s in self.scenarios])
         return columns
 
     def formula_of(self, method: Method) -> str:
-        """Formula of a method; where it differs between scenarios, all of them."""
+        """Formula of a method; where it differs between scenarios, all of them.
+
+        Parameters
+        ----------
+        method : Method
+
+        Returns
+        -------
+        str
+        """
         return "; ".join(dict.fromkeys(method.formula(s.recipe) for s in self.scenarios))
 
     def scenario(self, scenario_id: str) -> Scenario:
