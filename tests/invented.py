@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -95,17 +96,24 @@ def invent_study(
     truth: float | None = 0.0,
     **config: Any,
 ) -> Study:
-    """A study with these scenarios and methods (name -> kind), whatever they are called."""
+    """A study with these scenarios and methods (name -> kind), whatever they are called.
+
+    Without a `truth`, that of b_l1[x] is drawn from a prior for each data set.
+    """
     kinds = dict(methods) if isinstance(methods, Mapping) else {}
     file = folder / "base.yaml"
-    file.write_text(yaml.safe_dump(BASE, sort_keys=False), encoding="utf-8")
+    config_of_base = copy.deepcopy(BASE)
+    drawn = {"prior": "normal(0, 1)"}
+    config_of_base["truth"]["parameters"]["b_l1[x]"] = 0 if truth is not None else drawn
+    file.write_text(yaml.safe_dump(config_of_base, sort_keys=False), encoding="utf-8")
     base = load_study(file)
     (scenario,), (method,) = base.scenarios, base.methods
     factors = [name for name in scenarios if name != "scenario"]
     shown = {
         "title": "Invented results",
         "aims": "To look at a report.",
-        "truth": {**base.config["truth"], "parameters": {parameter: truth, "sigma_l1": 1.0}},
+        "truth": {**base.config["truth"], "parameters": {
+            parameter: drawn if truth is None else truth, "sigma_l1": 1.0}},
         "vary": {name: {"path": f"membership.{name}", "values": scenarios[name].tolist()}
                  for name in factors},
     }  # fmt: skip
