@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.posterior.plots.style import SETTINGS, looks_of
-from rmm.study.measures.proportions import wilson
-from rmm.study.report.data.format_numbers import acceptance_band
+from rmm.study.measures.proportions import acceptance_band, wilson
 
 mpl.use("Agg")
 

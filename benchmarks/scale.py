@@ -212,7 +212,7 @@ def one_step(step: str) -> None:
     elif step == "performance":
         write_performance(study, out / "estimates.parquet", out / "performance.parquet")
     else:
-        write_report(out)
+        write_report(study, out)
 
 
 def files_of_a_run(folder: Path) -> tuple[int, int]:

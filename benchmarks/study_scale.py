@@ -153,7 +153,7 @@ def reported(study: Study, folder: Path) -> None:
     """What the rule `report` does."""
     from rmm.study.report import write_report
 
-    write_report(folder)
+    write_report(study, folder)
 
 
 if __name__ == "__main__":

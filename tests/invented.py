@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from rmm.study import Study, load_study
+from rmm.study.design.estimand import Estimand
 from rmm.study.measures.performance import performance
+from rmm.study.methods.method import KINDS
 
 Factors = Mapping[str, Sequence[Any]]
 
@@ -68,6 +73,77 @@ def estimate_frame(
     return table
 
 
+#: A study that is valid; all that its report shows is put in its place.
+BASE: dict[str, Any] = {
+    "seed": 1,
+    "replications": 40,
+    "membership": {"kind": "synthetic", "groups": 30, "members": 15, "size": 3},
+    "covariates": {"x": {"level": "member"}},
+    "truth": {
+        "formula": "y ~ 1 + mm(id(member, group), vars(x), RE = TRUE)",
+        "parameters": {"b_l2[Intercept]": 0, "b_l1[x]": 0, "sigma_l1": 1, "sigma_l2": 1},
+    },
+    "methods": [{"name": "ols", "kind": "disaggregation"}],
+    "estimands": [{"parameter": "b_l1[x]"}],
+}
+
+
+class Invented(NamedTuple):
+    """A study and the folder of its results: `read_results(*invented)`."""
+
+    study: Study
+    folder: Path
+
+
+def invent_study(
+    folder: Path,
+    scenarios: pd.DataFrame,
+    methods: Mapping[str, str] | Sequence[str],
+    parameter: str = "b_l1[x]",
+    truth: float | None = 0.0,
+    **config: Any,
+) -> Study:
+    """A study with these scenarios and methods (name -> kind), whatever they are called.
+
+    Without a `truth`, that of b_l1[x] is drawn from a prior for each data set.
+    """
+    kinds = dict(methods) if isinstance(methods, Mapping) else {}
+    file = folder / "base.yaml"
+    config_of_base = copy.deepcopy(BASE)
+    drawn = {"prior": "normal(0, 1)"}
+    config_of_base["truth"]["parameters"]["b_l1[x]"] = 0 if truth is not None else drawn
+    file.write_text(yaml.safe_dump(config_of_base, sort_keys=False), encoding="utf-8")
+    base = load_study(file)
+    (scenario,), (method,) = base.scenarios, base.methods
+    factors = [name for name in scenarios if name != "scenario"]
+    shown = {
+        "title": "Invented results",
+        "aims": "To look at a report.",
+        "truth": {
+            **base.config["truth"],
+            "parameters": {parameter: drawn if truth is None else truth, "sigma_l1": 1.0},
+        },
+        "vary": {
+            name: {"path": f"membership.{name}", "values": scenarios[name].tolist()}
+            for name in factors
+        },
+    }
+    made = [
+        replace(scenario, id=row["scenario"], factors={f: row[f] for f in factors})
+        for row in scenarios.to_dict("records")
+    ]
+    named = [replace(method, name=m, kind=KINDS[kinds.get(m, "disaggregation")]) for m in methods]
+    return replace(
+        base,
+        name=folder.name,
+        config={**base.config, **shown, **config},
+        scenarios=tuple(made),
+        methods=tuple(named),
+        estimands=(Estimand(parameter, 0.0, (0.05,), truth),),
+        baseline=named[0].name,
+    )
+
+
 def write_study(
     folder: Path,
     factors: Factors,
@@ -77,34 +153,15 @@ def write_study(
     truth: float = 0.0,
     ranks: bool = False,
     **config: Any,
-) -> Path:
-    """A results folder as the workflow leaves it."""
+) -> Invented:
+    """A study and its results folder as the workflow leaves it."""
     folder.mkdir(parents=True)
-    said = {
-        "name": folder.name,
-        "title": "Invented results",
-        "aims": "To look at a report.",
-        "seed": 1,
-        "replications": replications,
-        "truth": {
-            "formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
-            "parameters": {parameter: truth, "sigma_l1": 1.0},
-        },
-        "vary": {
-            name: {"path": f"membership.{name}", "values": list(values)}
-            for name, values in factors.items()
-        },
-        "methods": [{"name": m, "kind": "disaggregation", "backend": "ols"} for m in methods],
-        "estimands": [{"parameter": parameter, "null": 0.0, "alpha": 0.05}],
-        **config,
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
     scenarios = scenario_frame(factors)
+    study = invent_study(folder, scenarios, methods, parameter, truth, **config)
     estimates = estimate_frame(scenarios, methods, replications, parameter, truth, ranks)
     scored = performance(
         estimates, alpha={parameter: (0.05,)}, parameters=[parameter], baseline=methods[0]
     )
-    scenarios.to_parquet(folder / "scenarios.parquet")
     estimates.to_parquet(folder / "estimates.parquet")
     scored.to_parquet(folder / "performance.parquet")
-    return folder
+    return Invented(study, folder)

@@ -7,6 +7,7 @@ from importlib import import_module
 from rmm.backends.base import (
     Availability,
     Backend,
+    Compiler,
     Language,
     PreparedModel,
     ProgressListener,
@@ -53,6 +54,7 @@ __all__ = [
     "BACKENDS",
     "Availability",
     "Backend",
+    "Compiler",
     "Language",
     "PreparedModel",
     "ProgressListener",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -122,6 +123,29 @@ class Language:
 
 
 @dataclass(frozen=True)
+class Compiler:
+    """How an engine makes executables of its programs; they are kept in the user's cache.
+
+    Attributes
+    ----------
+    compile : callable
+        ``compile(program) -> Path``: the executable of a text, made now or before.
+    processor : callable
+        ``processor(executable) -> str``: which kind of processor it was made for.
+    use : callable
+        ``use(executables) -> list[Path]``: lets the fits of this process run these; returns those
+        that cannot run here.
+    this_processor : callable
+        ``this_processor() -> str``: the kind of this machine's.
+    """
+
+    compile: Callable[[str], Path]
+    processor: Callable[[Path], str]
+    use: Callable[[Iterable[Path]], list[Path]]
+    this_processor: Callable[[], str]
+
+
+@dataclass(frozen=True)
 class PreparedModel:
     """A model as one engine reads it.
 
@@ -184,6 +208,8 @@ class Backend:
     weighted_draws : bool
         Whether draws are independent and weighted: `chains` are shares of them, `warmup` and `thin`
         are ignored, and R-hat has no meaning.
+    compiler : Compiler or None
+        For an engine whose programs are compiled before they run.
     results_version : int or None
         Raised when estimates change by more than their Monte Carlo errors, for kept results of
         engines that are part of this package.
@@ -202,4 +228,5 @@ class Backend:
     check_values: Callable[[Settings], object] = accept_all
     hamiltonian: bool = False
     weighted_draws: bool = False
+    compiler: Compiler | None = None
     results_version: int | None = None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from rich.prompt import InvalidResponse, PromptBase
+from rich.text import Text
 
 from rmm.errors import RmmError
 from rmm.tables.read import read_table
@@ -12,7 +15,7 @@ from rmm.tables.read import read_table
 Read = Callable[[str], Any]
 
 
-def ask(text: str, default: Any, read: Read, say: Callable[[str], str] = input) -> Any:
+def ask(text: str, default: Any, read: Read, answers: TextIO | None = None) -> Any:
     """One answer.
 
     Parameters
@@ -23,23 +26,41 @@ def ask(text: str, default: Any, read: Read, say: Callable[[str], str] = input) 
         What Enter stands for; it is shown.
     read : callable
         Answer -> value; a ValueError says what is wrong, and the question comes again.
-    say : callable, optional
-        Prompt -> answer.
+    answers : file, optional
+        Where answers come from; default: the terminal.
 
     Raises
     ------
     EOFError, KeyboardInterrupt
         Where the person leaves.
     """
-    shown = f" [{default}]" if default != "" else ""
-    while True:
-        answer = say(f"{text}{shown}: ").strip()
-        if not answer:
-            return default
+    return Question(text, default, read)(default=default, stream=answers)
+
+
+class Question(PromptBase[Any]):
+    """A question whose answer is checked by a function."""
+
+    response_type = object  # defaults of all types are shown
+
+    def __init__(self, text: str, default: Any, read: Read) -> None:
+        super().__init__(Text(text), show_default=default != "")
+        self.default, self.read = default, read
+
+    def render_default(self, default: Any) -> Text:
+        """The default in brackets."""
+        return Text(f"[{default}]")
+
+    def process_response(self, value: str) -> Any:
+        """The value of an answer."""
+        answer = value.strip()
         try:
-            return read(answer)
+            return self.read(answer) if answer else self.default
         except ValueError as problem:
-            print(f"    {problem}")
+            raise InvalidResponse(str(problem)) from None
+
+    def on_validate_error(self, value: str, error: InvalidResponse) -> None:
+        """What is wrong, before the question comes again."""
+        print(f"    {error.message}")
 
 
 def whole(answer: str) -> int:
@@ -86,14 +107,14 @@ def new_study(
     defaults: Mapping[str, Any],
     families: Sequence[str],
     backends: Sequence[str],
-    say: Callable[[str], str] = input,
+    answers: TextIO | None = None,
 ) -> dict[str, Any]:
     """What `rmm study new` must know, by the names of its options."""
     print("Enter takes what is in brackets; every key can be changed in the file. Ctrl-C leaves.\n")
     found: dict[str, Any] = {}
 
     def put(key: str, text: str, read: Read, default: Any = None) -> None:
-        found[key] = ask(text, defaults[key] if default is None else default, read, say)
+        found[key] = ask(text, defaults[key] if default is None else default, read, answers)
 
     put("title", "Title of the study", str)
     put("data", "Your own table of memberships (Enter: they are made up)", table, "")

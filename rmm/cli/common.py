@@ -38,17 +38,33 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def aligned(rows: Sequence[Sequence[str]], right: str = "") -> list[str]:
-    """Lines of a table whose columns line up; the first row is its head.
+def table_lines(rows: Sequence[Sequence[str]], right: str = "", *, head: bool = True) -> list[str]:
+    """Lines of a table.
 
-    `right` has an ``r`` at the place of each column that is numbers.
+    On a terminal, long cells are wrapped in their column. In a pipe or file the table has the
+    width that it needs and no colours.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+    right : str
+        Has an ``r`` at the place of each column of numbers.
+    head : bool
+        Whether the first row holds the names of columns.
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    sides = right.ljust(len(widths))
-    return [
-        "  ".join(
-            cell.rjust(width) if side == "r" else cell.ljust(width)
-            for cell, width, side in zip(row, widths, sides, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    from rich.console import Console  # 50 ms: not for `rmm --help`
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=head)
+    for number, name in enumerate(rows[0]):
+        is_number = right[number : number + 1] == "r"
+        table.add_column(Text(name), justify="right" if is_number else "left")
+    for row in rows[1:] if head else rows:
+        table.add_row(*map(Text, row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rmm
-from rmm.cli.common import command, plain
+from rmm.cli.common import command, plain, table_lines
 
 _FIT = """\
 examples:
@@ -56,11 +56,12 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 
 def _print_findings(findings: Sequence[Any]) -> None:
-    width = max(len(f.subject) for f in findings)
+    rows = []
     for finding in findings:
-        print(f"{finding.subject:<{width}}  {finding.state:<8}  {finding.what}")
+        rows.append((finding.subject, finding.state, finding.what))
         if finding.remedy and finding.state != "ok":
-            print(f"{'':<{width}}            do: {finding.remedy}")
+            rows.append(("", "", f"do: {finding.remedy}"))
+    print("\n".join(table_lines(rows, head=False)))
 
 
 def add_fit(commands: Any) -> None:

@@ -35,76 +35,12 @@ DEFAULTS: dict[str, Any] = {
     "member": "member",
     "group": "group",
 }
+#: Family -> the outcome of its formula, and its own parameter of the truth.
 _OUTCOMES = {
-    "gaussian": ("y", "sigma_l2: 1\t# sd of groups\n"),
+    "gaussian": ("y", "sigma_l2: 1\t# sd of groups"),
     "binomial": ("y", ""),
-    "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: ends become more likely\n"),
+    "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: ends become more likely"),
 }
-_SYNTHETIC = """\
-membership:
-  kind: synthetic
-  groups: {groups}\t# on which the outcome is measured
-  members: {members}\t# in the pool that groups share; fewer are shared more
-  size: {size}\t# members per group; or {{distribution: uniform, low: 2, high: 5}}
-"""
-_EMPIRICAL = """\
-membership:
-  kind: empirical
-  file: {file}\t# one row per membership; relative to the project's folder
-  member: {member}
-  group: {group}
-"""
-_DRAWN = """\
-covariates:
-  x: {level: member}\t# a property of members, the same in all their groups
-  power: {level: membership}\t# what the weights depend on
-"""
-_FROM_TABLE = """\
-covariates:\t# drawn; {column: NAME} instead of {level: ...} takes one from the table
-  x: {level: member}\t# a property of members, the same in all their groups
-  power: {level: membership}\t# what the weights depend on
-"""
-_REST = """\
-
-# What is true. b_w[b1] = 0 would mean that all members count the same.
-truth:
-  formula: >-
-    {outcome} ~ 1
-    + mm(id({member}, {group}), vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b1*power)))), RE = TRUE)
-  family: {family}
-  parameters:
-    b_l2[Intercept]: 0
-    b_l1[x]: {effect}\t# the effect that is looked for; 0 gives the Type-I error
-    b_w[b1]: 1
-    sigma_l1: 1\t# sd of what members differ in for other reasons
-    {own}
-# Every combination of these is a scenario.
-vary:
-  effect: {{path: "truth.parameters.b_l1[x]", values: [0, {effect}]}}
-
-# All are fitted to the same data sets.
-methods:
-  - {{name: aggregation, kind: aggregation}}\t# members averaged, an ordinary regression
-  - name: mmmm\t# weights estimated, as in the truth
-    kind: mmmm
-    backend: {backend}
-    sampler: {{chains: 2, draws: 500}}
-    gate: {{ess_per_chain: 50}}\t# when a fit counts as converged
-{confirmation}
-estimands:
-  - {{parameter: "b_l1[x]"}}
-"""
-
-_CONFIRMATION = """\
-  # The fast engine is confirmed by MCMC on the first data sets; the report compares them.
-  - name: mmmm_{engine}
-    kind: mmmm
-    backend: {engine}
-    confirms: mmmm
-    replications: {few}
-    sampler: {{chains: 2, warmup: 500, draws: 1000}}
-    gate: {{rhat: 1.05, ess_per_chain: 50}}
-"""
 _THERE = "{path}: there is such a file already. Give another name."
 _CONFIRMED = 20  # data sets of each scenario
 
@@ -156,9 +92,10 @@ def run_new(options: argparse.Namespace) -> int:
             print("\nNothing was written.")
             return 1
     settings = argparse.Namespace(**{**DEFAULTS, **given})
+    filled = text(settings)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text(settings))
+            file.write(filled)
     except FileExistsError:
         raise StudyError(_THERE.format(path=path)) from None
     try:
@@ -178,48 +115,40 @@ def run_new(options: argparse.Namespace) -> int:
 
 def text(options: argparse.Namespace) -> str:
     """The study file; names and titles are quoted, so that YAML takes them as they are."""
+    try:
+        # Late: the extra `study` may be absent.
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise StudyError(
+            "rmm study new needs jinja2, which is not installed: pip install 'rmm[study]'"
+        ) from error
+    environment = Environment(
+        loader=PackageLoader("rmm.cli", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quoted"] = json.dumps
     outcome, own = _OUTCOMES[options.family]
-    head = (
-        "# A simulation study; all keys: docs/reference/study-file.md.\n"
-        f"title: {json.dumps(options.title)}\n"
-        "aims: What is to be found out, in a sentence or two.\n"
-        f"seed: {options.seed}\t# every random number follows from it\n"
-        f"replications: {options.replications}\t# data sets per scenario; more may come later\n"
-        "\n# Who belongs to whom.\n"
-    )
-    names = (
-        {"member": options.member, "group": options.group}
-        if options.data
-        else {"member": "member", "group": "group"}
-    )
-    quoted = {key: json.dumps(value) for key, value in names.items()}
-    if options.data:
-        memberships = _EMPIRICAL.format(file=json.dumps(options.data), **quoted)
-    else:
-        memberships = _SYNTHETIC.format(
-            groups=options.groups, members=options.members, size=options.size
-        )
-    covariates = _FROM_TABLE if options.data else _DRAWN
-    rest = _REST.format(
+    names = {} if options.data else {"member": "member", "group": "group"}
+    filled = environment.get_template("new_study.yaml.j2").render(
+        {**vars(options), **names},
         outcome=outcome,
-        family=options.family,
-        effect=options.effect,
         own=own,
-        backend=options.backend,
-        confirmation=_confirmation(options),
-        **names,
+        confirming=_confirming(options),
+        few=min(_CONFIRMED, options.replications),
     )
-    return _with_comments(f"{head}{memberships}\n{covariates}{rest}")
+    return _with_comments(filled)
 
 
-def _confirmation(options: argparse.Namespace) -> str:
-    """A method of MCMC beside the fast engine: JAGS where it is quick, and needs no compiler."""
+def _confirming(options: argparse.Namespace) -> str:
+    """The engine that confirms the fast one: JAGS where it is quick, and needs no compiler."""
     from rmm.backends import find_backend  # an engine imports SciPy: not for `rmm --help`
 
     if not find_backend(options.backend).weighted_draws:
         return ""
-    engine = "jags" if options.family in ("gaussian", "binomial") else "stan"
-    return _CONFIRMATION.format(engine=engine, few=min(_CONFIRMED, options.replications))
+    return "jags" if options.family in ("gaussian", "binomial") else "stan"
 
 
 def _with_comments(lines: str) -> str:

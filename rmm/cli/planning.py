@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli.common import aligned, plain
+from rmm.cli.common import plain, table_lines
 from rmm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _plan_lines(
             f"{study.file}, run it, and ask again; its fits are kept.",
         ]
     lines += ["", "Replications per scenario, of the scenario that needs most:"]
-    lines += aligned(
+    lines += table_lines(
         [
             _HEAD,
             *(
@@ -220,7 +220,7 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     spread = math.sqrt(sum((one["hours"] * one["uncertain"]) ** 2 for one in known))
     share = f"±{spread / total:.0%}" if total and math.isfinite(spread) else "-"
     rows.append(("all that are timed", "", "", "", words(3600 * total), share))
-    return aligned(rows, " rrrrr")
+    return table_lines(rows, " rrrrr")
 
 
 # -- power -----------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def _power_lines(curves: Sequence[PowerCurve], target: float) -> list[str]:
                 found.note(),
             )
         )
-    return aligned(rows, "  " + "r" * len(sizes))
+    return table_lines(rows, "  " + "r" * len(sizes))
 
 
 def _power_words(point: Point) -> str:
@@ -324,5 +324,5 @@ def run_search(study: Study, folder: Path, options: argparse.Namespace) -> int:
     for one in facts["results"]:
         setting = ", ".join(f"{k} {v}" for k, v in one["setting"].items())
         rows.append((one["method"], setting, one["words"], f"{one['fits']:,}", one["reason"]))
-    print("\n".join(aligned(rows, "   r")))
+    print("\n".join(table_lines(rows, "   r")))
     return 0

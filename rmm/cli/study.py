@@ -402,7 +402,8 @@ def run_report(options: argparse.Namespace) -> int:
     from rmm.study.report import write_report
 
     study = _study(options)
-    page = write_report(_folder(study, options), Path(options.out) if options.out else None)
+    out = Path(options.out) if options.out else None
+    page = write_report(study, _folder(study, options), out)
     print(page)
     return 0
 

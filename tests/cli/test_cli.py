@@ -16,7 +16,7 @@ import pytest
 
 import rmm
 from rmm.cli import main
-from rmm.cli.common import plain
+from rmm.cli.common import plain, table_lines
 from rmm.cli.study import _estimate
 from rmm.errors import BackendError, FormulaError
 from rmm.formula.prior_syntax import read_priors
@@ -296,3 +296,10 @@ def test_a_reader_that_has_enough_gets_no_traceback() -> None:
     with os.fdopen(writer, "wb") as out:
         done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_tables_are_whole_and_plain_in_a_pipe() -> None:
+    long = "a [bold]note[/bold] " + "of many words " * 20
+    lines = table_lines([("name", "n", "note"), ("x", "7", long), ("longer", "12", "-")], " r")
+    assert lines == ["name     n  note", f"x        7  {long.strip()}", "longer  12  -"]
+    assert table_lines([("a", "b"), ("", "do: c")], head=False) == ["a  b", "   do: c"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,18 @@ def test_what_would_not_be_in_order_is_not_left_behind(
     assert not path.exists()
 
 
+def test_the_extra_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    path = tmp_path / "mine.yaml"
+    assert main(["study", "new", str(path)]) == 2
+    assert "needs jinja2, which is not installed: pip install 'rmm[study]'" in (
+        capsys.readouterr().err
+    )
+    assert not path.exists()
+
+
 def test_comments_stand_below_each_other(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     assert main(["study", "new", str(path), "--members", "12345"]) == 0
@@ -93,13 +105,13 @@ def test_comments_stand_below_each_other(tmp_path: Path) -> None:
     assert "\t" not in path.read_text()
 
 
-def answers(*given: str) -> Callable[[str], str]:
-    left = iter(given)
-    return lambda prompt: next(left)
-
-
 def asked(*given: str) -> dict[str, object]:
-    return new_study(DEFAULTS, ["gaussian", "binomial"], BACKENDS, answers(*given))
+    return new_study(
+        DEFAULTS,
+        ["gaussian", "binomial"],
+        BACKENDS,
+        io.StringIO("".join(f"{answer}\n" for answer in given)),
+    )
 
 
 def test_answers_are_options_and_enter_is_the_default() -> None:

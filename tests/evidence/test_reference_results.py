@@ -17,8 +17,8 @@ from scipy import stats
 
 from rmm.backends.laplace.results_version import RESULTS_VERSION
 from rmm.study import load_study
+from rmm.study.measures.proportions import acceptance_band
 from rmm.study.methods.bayesian import engine_version
-from rmm.study.report.data.format_numbers import acceptance_band
 from tests import ROOT
 
 REAL = ROOT.parent / "shared" / "data"

@@ -216,15 +216,15 @@ def test_what_scenarios_are_called_is_a_hash(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_a_report_replaces_reports_only(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "study", {"overlap": (0.0, 0.5)}, ["ols"], replications=20)
+    made = write_study(tmp_path / "study", {"overlap": (0.0, 0.5)}, ["ols"], replications=20)
     mine = tmp_path / "paper" / "figures" / "mine.pdf"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     with pytest.raises(StudyError, match="belongs to no report"):
-        write_report(folder, tmp_path / "paper")
+        write_report(*made, tmp_path / "paper")
     assert mine.read_text() == "mine"
-    write_report(folder, tmp_path / "other")
-    assert write_report(folder, tmp_path / "other").is_file()
+    write_report(*made, tmp_path / "other")
+    assert write_report(*made, tmp_path / "other").is_file()
 
 
 # -- messages ---------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of results all of whose labels are hostile."""
     folder = tmp_path_factory.mktemp("hostile") / "study"
     factors = {SCRIPT: HOSTILE_LABELS[:4], "{{ 7 * 7 }}": HOSTILE_LABELS[6:8]}
-    write_study(
+    study, _ = write_study(
         folder,
         factors,
         list(HOSTILE_LABELS[:5]),
@@ -400,7 +400,7 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pd.read_parquet(path)
     table.loc[table["status"] == "failed", "message"] = "".join(HOSTILE_LABELS)
     table.to_parquet(path)
-    return write_report(folder)
+    return write_report(study, folder)
 
 
 @pytest.mark.thorough

@@ -236,11 +236,11 @@ def test_power_parquet_and_the_command_line(
 def test_the_figure_has_points_curves_and_the_target(tmp_path: Path) -> None:
     study = load(tmp_path)
     run(study, tmp_path / "out")
-    results = read_results(tmp_path / "out")
+    results = read_results(study, tmp_path / "out")
     (chart,) = power_charts(results)
     figure = draw(chart, Pen(looks_of(results.methods)))
     cell = figure.axes[0]
-    (found,) = power_curves(study, read_results(tmp_path / "out").performance)
+    (found,) = power_curves(study, read_results(study, tmp_path / "out").performance)
     xs = [line.get_xdata() for line in cell.lines]
     assert any(list(x) == [20, 40, 80] for x in xs)
     drawn = max(cell.lines, key=lambda line: len(line.get_xdata()))

@@ -13,7 +13,7 @@ from rmm.backends.stan.compile import compile_program
 from rmm.backends.stan.install import wheel
 from rmm.errors import BackendError
 from rmm.study import Study, load_study
-from rmm.study.run.compile_stan import compile_method, use_compiled
+from rmm.study.run.compile_programs import compile_method, use_compiled
 from tests.backends.test_cmdstan_home import cache, fake_compiler, without_tools  # noqa: F401  (fixtures)
 from tests.workflow.test_workflow import STUDY
 

@@ -7,27 +7,27 @@ import hashlib
 import html
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from rmm.errors import StudyError
 from rmm.posterior.plots.style import LOOKS, looks_of
-from rmm.study.measures.proportions import wilson
+from rmm.study.measures.proportions import acceptance_band, wilson
 from rmm.study.report import write_report
 from rmm.study.report.data.format_numbers import (
-    acceptance_band,
     decimals_for,
     duration,
     fixed,
     rate,
-    rate_of_n,
+    rate_known_to,
 )
 from rmm.study.report.figures.dots import spread_apart
 from rmm.study.report.tables.table_files import latex
+from tests.invented import Invented, invent_study
 
 METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
 OVERLAPS = (0.0, 0.25, 0.5, 1.0)
@@ -133,40 +133,23 @@ def performance_frame(estimates: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
+def invented(tmp_path: Path) -> Invented:
     return write_invented(tmp_path / "invented")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the study as it is, for tests that only read."""
-    return write_report(write_invented(tmp_path_factory.mktemp("report") / "invented"))
+    return write_report(*write_invented(tmp_path_factory.mktemp("report") / "invented"))
 
 
-def write_invented(folder: Path) -> Path:
+def write_invented(folder: Path) -> Invented:
     folder.mkdir()
-    config = {
-        "name": "invented",
-        "title": "Shared members and the tests of aggregated data",
-        "aims": "Whether ignoring that members are shared inflates Type-I errors.",
-        "seed": 20261124,
-        "replications": 40,
-        "membership": {"structure": "synthetic", "groups": 200},
-        "truth": {
-            "formula": "y ~ 1 + mm(id(m, g), mmc(x), RE = TRUE)",
-            "parameters": {"b_l1[x]": 0.0, "sigma_l1": 1.0},
-        },
-        "vary": {"membership.overlap": list(OVERLAPS), "membership.group_size": list(SIZES)},
-        "methods": [{"name": m, "kind": m, "backend": "ols"} for m in METHODS],
-        "estimands": [{"parameter": "b_l1[x]", "null": 0.0, "alpha": 0.05}],
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     scenarios = scenario_frame()
     estimates = estimate_frame(scenarios)
-    scenarios.to_parquet(folder / "scenarios.parquet")
     estimates.to_parquet(folder / "estimates.parquet")
     performance_frame(estimates).to_parquet(folder / "performance.parquet")
-    return folder
+    return Invented(invent_study(folder, scenarios, {m: m for m in METHODS}), folder)
 
 
 def test_report_is_one_page_that_needs_no_network(page: Path) -> None:
@@ -189,9 +172,9 @@ def test_the_only_script_is_the_one_that_the_policy_names(page: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_same_results_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
-    first = page.parent
-    second = write_report(first.parent, tmp_path / "again").parent
+def test_same_results_give_the_same_bytes(invented: Invented, tmp_path: Path) -> None:
+    first = write_report(*invented).parent
+    second = write_report(*invented, tmp_path / "again").parent
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     assert len(files) > 12
     for file in files:
@@ -224,41 +207,67 @@ def test_findings_name_every_method_and_the_level(page: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_an_older_report_leaves_nothing_behind(study: Path) -> None:
-    stale = study / "report" / "tables" / "gone.csv"
+def test_an_older_report_leaves_nothing_behind(invented: Invented) -> None:
+    stale = invented.folder / "report" / "tables" / "gone.csv"
     stale.parent.mkdir(parents=True)
     stale.write_text("old")
-    write_report(study)
+    write_report(*invented)
     assert not stale.exists()
 
 
 @pytest.mark.thorough
-def test_study_with_one_scenario_puts_methods_on_the_axis(study: Path) -> None:
-    one = scenario_frame().head(1)
-    one.to_parquet(study / "scenarios.parquet")
+def test_study_with_one_scenario_puts_methods_on_the_axis(invented: Invented) -> None:
+    study, folder = invented
+    study = replace(study, scenarios=study.scenarios[:1])
     for name in ("estimates", "performance"):
-        table = pd.read_parquet(study / f"{name}.parquet")
-        table[table.scenario == one.scenario[0]].to_parquet(study / f"{name}.parquet")
-    text = write_report(study).read_text()
+        table = pd.read_parquet(folder / f"{name}.parquet")
+        table[table.scenario == study.scenarios[0].id].to_parquet(folder / f"{name}.parquet")
+    text = write_report(study, folder).read_text()
     assert "of a correct test at level" in text
     assert text.count("<svg") >= 3
 
 
+@pytest.mark.parametrize("column", ["scenario", "method"])
+@pytest.mark.parametrize("left_out", ["results", "study"])
+def test_results_of_another_study_are_refused(
+    invented: Invented, column: str, left_out: str
+) -> None:
+    study, folder = invented
+    name = study.scenarios[1].id if column == "scenario" else study.methods[1].name
+    if left_out == "study":
+        study = replace(
+            study,
+            scenarios=tuple(s for s in study.scenarios if s.id != name),
+            methods=tuple(m for m in study.methods if m.name != name),
+        )
+    else:
+        table = pd.read_parquet(folder / "estimates.parquet")
+        table[table[column] != name].to_parquet(folder / "estimates.parquet")
+    where = "not in" if left_out == "results" else "only in"
+    with pytest.raises(
+        StudyError, match=rf"do not match .*: {column} {name} is {where} .*\n.*--ag"
+    ):
+        write_report(study, folder)
+    assert not (folder / "report").exists()
+
+
 @pytest.mark.thorough
-def test_a_method_without_usable_fits_is_missing_not_zero(study: Path) -> None:
-    table = pd.read_parquet(study / "performance.parquet")
+def test_a_method_without_usable_fits_is_missing_not_zero(invented: Invented) -> None:
+    path = invented.folder / "performance.parquet"
+    table = pd.read_parquet(path)
     lost = table.method == "mm"
     table.loc[lost, ["value", "mcse"]] = np.nan
     table.loc[lost, "n"] = 0
-    table.to_parquet(study / "performance.parquet")
-    folder = write_report(study).parent
+    table.to_parquet(path)
+    folder = write_report(*invented).parent
     shown = pd.read_csv(folder / "tables" / "b_l1_x_tests.csv")
     assert shown.loc[shown.method == "mm", "rejection"].isna().all()
 
 
-def test_unfinished_study_is_refused_with_a_message(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"not a finished study: .*performance\.parquet missing"):
-        write_report(tmp_path)
+def test_unfinished_study_is_refused_with_a_message(invented: Invented) -> None:
+    (invented.folder / "performance.parquet").unlink()
+    with pytest.raises(StudyError, match=r"not a finished study: performance\.parquet missing"):
+        write_report(*invented)
 
 
 @pytest.mark.parametrize(
@@ -276,9 +285,9 @@ def test_wilson_interval_is_open_at_zero() -> None:
 
 
 def test_rates_of_0_and_1_are_shown_with_their_interval() -> None:
-    assert rate_of_n(0.052, 500) == ".052"
-    assert rate_of_n(0.0, 50) == ".000 [.000, .071]"
-    assert rate_of_n(1.0, 50) == "1.00 [.929, 1.00]"
+    assert rate_known_to(0.052, *wilson(0.052, 500)) == ".052"
+    assert rate_known_to(0.0, *wilson(0.0, 50)) == ".000 [.000, .071]"
+    assert rate_known_to(1.0, *wilson(1.0, 50)) == "1.00 [.929, 1.00]"
 
 
 def no_error_of_zero(text: str) -> bool:
@@ -286,21 +295,22 @@ def no_error_of_zero(text: str) -> bool:
 
 
 @pytest.mark.thorough
-def test_no_rate_has_a_monte_carlo_error_of_zero(study: Path) -> None:
+def test_no_rate_has_a_monte_carlo_error_of_zero(invented: Invented) -> None:
     """Rates of 0 and 1 in all tables, texts and files; older results have an error of 0 there."""
-    table = pd.read_parquet(study / "performance.parquet")
+    study, folder = invented
+    table = pd.read_parquet(folder / "performance.parquet")
     rates = table["measure"].isin(["rejection", "coverage", "convergence"])
     first = table["scenario"] == table["scenario"].iloc[0]
     table.loc[rates & first, ["value", "mcse"]] = [0.0, 0.0]
     table.loc[rates & ~first, ["value", "mcse"]] = [1.0, 0.0]
-    table.to_parquet(study / "performance.parquet")
-    page = write_report(study).read_text()
+    table.to_parquet(folder / "performance.parquet")
+    page = write_report(study, folder).read_text()
     _, high = wilson(0.0, int(table.loc[rates & first, "n"].iloc[0]))
     assert f"[0.000, {high:.3f}]" in page
     assert "rate of .000 [.000, ." in page or ".000 [.000, " in page
     assert no_error_of_zero(page)
     assert not no_error_of_zero("<td class=v>0.000<td class=e>(0.000)")
-    for path in (study / "report" / "tables").glob("*.tex"):
+    for path in (folder / "report" / "tables").glob("*.tex"):
         assert no_error_of_zero(path.read_text()), path
 
 
@@ -355,23 +365,22 @@ def test_intervals_hold_their_proportion_at_the_ends() -> None:
 
 
 @pytest.mark.thorough
-def test_a_factor_may_be_called_like_a_column(study: Path) -> None:
-    scenarios = scenario_frame()
-    factor = next(c for c in scenarios.columns if c != "scenario")
-    scenarios.rename(columns={factor: "n"}).to_parquet(study / "scenarios.parquet")
-    config = (study / "config.yaml").read_text()
-    (study / "config.yaml").write_text(config.replace(f"x: {factor}", "x: n"))
-    assert "Figure 1" in write_report(study).read_text()
+def test_a_factor_may_be_called_like_a_column(tmp_path: Path) -> None:
+    folder = write_invented(tmp_path / "invented").folder
+    scenarios = scenario_frame().rename(columns={"membership.overlap": "n"})
+    study = invent_study(folder, scenarios, list(METHODS))
+    assert "Figure 1" in write_report(study, folder).read_text()
+    header = (folder / "report" / "tables" / "performance.csv").read_text().split("\n")[0]
+    assert header.startswith("scenario,factor.n,membership.group_size,method")
 
 
 @pytest.mark.thorough
-def test_drawn_truths_without_tests_are_no_null_hypotheses(study: Path) -> None:
+def test_drawn_truths_without_tests_are_no_null_hypotheses(tmp_path: Path) -> None:
     """A study for calibration: each data set has its own truth, and nothing is rejected."""
-    estimates = pd.read_parquet(study / "estimates.parquet")
-    estimates["truth"] = estimates["replication"] / 10
-    estimates.to_parquet(study / "estimates.parquet")
-    performance = pd.read_parquet(study / "performance.parquet")
-    performance[performance["measure"] != "rejection"].to_parquet(study / "performance.parquet")
-    text = write_report(study).read_text()
+    folder = write_invented(tmp_path / "invented").folder
+    study = invent_study(folder, scenario_frame(), list(METHODS), truth=None)
+    performance = pd.read_parquet(folder / "performance.parquet")
+    performance[performance["measure"] != "rejection"].to_parquet(folder / "performance.parquet")
+    text = write_report(study, folder).read_text()
     assert "True value " not in text
     assert "rejects the true null" not in text

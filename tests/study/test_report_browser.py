@@ -52,7 +52,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain") / "study"
-    return write_report(write_study(folder, FACTORS, METHODS, 60, ranks=True))
+    return write_report(*write_study(folder, FACTORS, METHODS, 60, ranks=True))
 
 
 def visit(browser: Any, page: Path, width: int = 1280, address: str = "") -> None:
@@ -210,7 +210,7 @@ def test_a_script_put_into_the_page_does_not_run(browser: Any, page: Path, tmp_p
 @pytest.mark.thorough
 def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> None:
     factors = {EVIL: [QUOTES, "</script>", "</style>"], "n": [1, 2, 3]}
-    folder = write_study(
+    invented = write_study(
         tmp_path / "hostile",
         factors,
         (EVIL, QUOTES, "plain"),
@@ -219,7 +219,7 @@ def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> Non
         title=EVIL,
         aims=EVIL,
     )
-    hostile = write_report(folder)
+    hostile = write_report(*invented)
     visit(browser, hostile)
     assert browser.get_log("browser") == []
     assert len(browser.find_elements("tag name", "script")) == 1

@@ -33,7 +33,7 @@ FACTORS = {"overlap": [0.0, 0.5, 1.0], "group_size": [10, 3, 5]}
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("figures") / "study"
-    return read_results(write_study(folder, FACTORS, METHODS, 60, ranks=True))
+    return read_results(*write_study(folder, FACTORS, METHODS, 60, ranks=True))
 
 
 def named(made: list[Chart], name: str) -> Chart:
@@ -50,20 +50,20 @@ def test_every_chart_has_a_name_of_its_own_and_a_place(results: Results) -> None
 
 def test_a_rate_of_hardly_any_fits_does_not_set_the_scale(tmp_path: Path) -> None:
     """Of 3 usable replications beside 400: in the tables, not in the figure, which says so."""
-    folder = write_study(tmp_path / "study", FACTORS, METHODS, 400)
-    path = folder / "performance.parquet"
+    invented = write_study(tmp_path / "study", FACTORS, METHODS, 400)
+    path = invented.folder / "performance.parquet"
     table = pd.read_parquet(path)
     few = (table["method"] == "mmmm") & (table["scenario"] == table["scenario"].iloc[0])
     table.loc[few, "n"] = 3
     table.to_parquet(path)
-    chart = named(charts(read_results(folder)), "type1_error")
+    chart = named(charts(read_results(*invented)), "type1_error")
     dots = [len(line.dots) for panel in chart.panels for line in panel.lines]  # type: ignore[attr-defined]
     assert sorted(dots) == [2] + [3] * 8
     said = "Not drawn: 1 of fewer than 10 usable replications; see the tables."
     assert chart.caption.endswith(said)
     table["n"] = 3  # a trial run: all are few
     table.to_parquet(path)
-    whole = named(charts(read_results(folder)), "type1_error")
+    whole = named(charts(read_results(*invented)), "type1_error")
     assert "Not drawn" not in whole.caption
     assert {len(line.dots) for panel in whole.panels for line in panel.lines} == {3}  # type: ignore[attr-defined]
 
@@ -83,7 +83,7 @@ def test_nested_loops_show_every_scenario_in_nested_order(results: Results) -> N
 def test_few_scenarios_or_one_factor_have_no_nested_loops(tmp_path: Path) -> None:
     few = write_study(tmp_path / "few", {"a": [1, 2], "b": [1, 2, 3]}, METHODS, 10)
     one = write_study(tmp_path / "one", {"a": list(range(9))}, METHODS, 10)
-    assert nested_loops(read_results(few)) == nested_loops(read_results(one)) == []
+    assert nested_loops(read_results(*few)) == nested_loops(read_results(*one)) == []
 
 
 def test_zip_plot_holds_each_interval_at_its_centile(results: Results) -> None:
@@ -103,8 +103,8 @@ def test_zip_plot_holds_each_interval_at_its_centile(results: Results) -> None:
 
 
 def test_zip_plot_of_many_replications_is_thinned_evenly(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "study", {}, METHODS, 1500)
-    for panel in zips(read_results(folder))[0].panels:
+    invented = write_study(tmp_path / "study", {}, METHODS, 1500)
+    for panel in zips(read_results(*invented))[0].panels:
         every: Any = panel
         assert len(every.intervals) == MOST_INTERVALS
         share = 1 - np.mean([i.covers for i in every.intervals])
@@ -150,7 +150,7 @@ def test_endings_show_the_worst_first_and_nothing_where_all_is_well(results: Res
         100 * fits.groupby(["scenario", "method"])["bad"].mean().max()
     )
     well = results.estimates.assign(status="ok")
-    fine = Results(results.name, results.config, results.scenarios, well, results.performance)
+    fine = Results(results.study, well, results.performance)
     assert endings(fine) == []
 
 
@@ -187,12 +187,12 @@ def test_calibration_is_shown_and_said(results: Results) -> None:
 
 
 def test_biased_ranks_are_found(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "study", {}, ("good", "bad"), 200, ranks=True)
+    study, folder = write_study(tmp_path / "study", {}, ("good", "bad"), 200, ranks=True)
     table = pd.read_parquet(folder / "estimates.parquet")
     bad = table["method"] == "bad"
     table.loc[bad, "rank"] = table.loc[bad, "rank"] // 2
     table.to_parquet(folder / "estimates.parquet")
-    said = dict(findings(read_results(folder)))
+    said = dict(findings(read_results(study, folder)))
     assert "shows no deviation from calibration" in said["good"]
     assert "deviates from calibration" in said["bad"]
 
@@ -213,10 +213,10 @@ def test_a_measure_on_other_fits_says_its_n(results: Results) -> None:
 def test_hostile_labels_are_escaped_in_every_file(tmp_path: Path) -> None:
     evil, quotes = "<script>alert(1)</script>", "\"a' & $b$ {c} %d \\x"
     factors = {evil: [quotes, "</svg>", "x"], "n": [1, 2, 3]}
-    folder = write_study(
+    invented = write_study(
         tmp_path / "study", factors, (evil, quotes), 20, f"b_l1[{evil}]", title=evil, aims=evil
     )
-    page = write_report(folder)
+    page = write_report(*invented)
     text = page.read_text(encoding="utf-8")
     assert text.count("<script") == 1
     assert text.count("</script>") == 1

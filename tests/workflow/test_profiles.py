@@ -75,6 +75,7 @@ def test_each_profile_begins_with_the_command_that_uses_it(name: str) -> None:
             assert line.removeprefix("#   ").strip() in manual
 
 
+@pytest.mark.thorough
 def test_the_plan_of_a_study_needs_no_slurm(tmp_path: Path) -> None:
     """`-n` with the profile, on a machine without any command of Slurm."""
     programs, folder = tmp_path / "bin", tmp_path / "study"
@@ -227,6 +228,7 @@ esac
 """
 
 
+@pytest.mark.thorough
 def test_jobs_in_the_conda_environment_find_the_package(tmp_path: Path) -> None:
     """As far as a machine without conda can show it: environment, activation, imports."""
     folder = tmp_path / "study"

@@ -155,6 +155,7 @@ def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) -> None:
     """An executor starts Snakemake for each job, which must not cost more the larger a study is.
 

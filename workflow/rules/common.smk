@@ -1,4 +1,4 @@
-# The study is read once, before the first job: a mistake in its file stops here.
+# The study is checked once, before the first job: a mistake in its file stops here.
 import functools
 import json
 import os
@@ -14,6 +14,7 @@ from snakemake.utils import validate
 
 from rmm.errors import RmmError
 from rmm.study import load_study, plan
+from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.jobs import jobs_of
@@ -76,7 +77,9 @@ def checked(call, *arguments, **more):
         raise WorkflowError(str(error)) from None
 
 
-STUDY = checked(load_study, config["study"], size=config["size"])
+# Every job on a cluster reads this file: only the run itself checks the study and plans it.
+load = load_study if workflow.is_main_process else load_checked
+STUDY = checked(load, config["study"], size=config["size"])
 FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
 
 
@@ -84,8 +87,8 @@ FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
 def jobs():
     """All jobs; with `stopping`, those up to the next decision of each scenario.
 
-    Planning reads the metadata of each batch that exists. Every job on a cluster reads this
-    file: only the run itself, and the job that collects, ask for the plan.
+    Planning reads the metadata of each batch that exists: only the run itself, and the job that
+    collects, ask for the plan.
     """
     return checked(plan, STUDY, Path(FOLDER))
 
@@ -102,7 +105,6 @@ if workflow.is_main_process:
 # What collection, measures and report depend on besides the fits.
 CONTENT = seeds.digest(STUDY.config)
 METHODS = {method.name: method for method in STUDY.methods}
-STAN_METHODS = [method.name for method in STUDY.methods if method.backend == "stan"]
 
 
 wildcard_constraints:
@@ -114,8 +116,8 @@ wildcard_constraints:
 
 
 def compiled(wildcards):
-    """The marker of a compiled program, for methods that have one."""
-    if wildcards.method in STAN_METHODS:
+    """The marker of the compiled programs, for methods that have some."""
+    if METHODS[wildcards.method].compiled:
         return [f"{FOLDER}/programs/{wildcards.method}.json"]
     return []
 

@@ -1,5 +1,5 @@
-# Stan programs are compiled before the first fit that needs them, once, and not by all fits at
-# the same moment. The binary is in the user's cache; the marker says which.
+# Programs are compiled before the first fit that needs them, once, and not by all fits at the
+# same moment. The binary is in the user's cache; the marker says which.
 rule compile:
     output:
         f"{FOLDER}/programs/{{method}}.json",
@@ -12,7 +12,7 @@ rule compile:
     params:
         method_id=lambda wildcards: METHODS[wildcards.method].id,
     message:
-        "Compiling the Stan program of {wildcards.method}"
+        "Compiling the programs of {wildcards.method}"
     script:
         "../scripts/compile.py"
 

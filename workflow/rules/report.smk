@@ -33,6 +33,8 @@ rule report:
     conda:
         "../envs/rmm.yaml"
     threads: 1
+    params:
+        content=CONTENT,
     message:
         "Writing {output.page}"
     script:

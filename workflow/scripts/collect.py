@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from rmm.study import collect, load_study, plan
+from rmm.study import collect, plan
+from rmm.study.design.study import load_checked
 from rmm.study.run.checkpoint import discard
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
-    study = load_study(snakemake.config["study"], size=snakemake.config["size"])
+    study = load_checked(snakemake.config["study"], size=snakemake.config["size"])
     out = Path(snakemake.output[0])
     parts = snakemake.input
     if study.stopping is not None:  # the inputs are decisions; the plan follows from them

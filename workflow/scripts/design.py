@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from rmm.study import load_study, write_design
+from rmm.study import write_design
+from rmm.study.design.study import load_checked
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     write_design(
-        load_study(snakemake.config["study"], size=snakemake.config["size"]),
+        load_checked(snakemake.config["study"], size=snakemake.config["size"]),
         Path(snakemake.output.config).parent,
     )

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from rmm.study.design.study import load_checked
 from rmm.study.report import write_report
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
-    write_report(Path(snakemake.input.config).parent)
+    study = load_checked(snakemake.config["study"], size=snakemake.config["size"])
+    write_report(study, Path(snakemake.input.estimates).parent)

@@ -5,7 +5,9 @@ What it does not sample one by one is decided here, once for a model: `marginali
 
 from __future__ import annotations
 
-from rmm.backends.base import Backend, Language, PreparedModel
+from rmm.backends.base import Backend, Compiler, Language, PreparedModel
+from rmm.backends.stan import cpu
+from rmm.backends.stan.compile import compile_program, maker, use_executables
 from rmm.backends.stan.marginalize.choose import choose_marginalization
 from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.program.program import data, engine_options, initial, monitored, write
@@ -36,6 +38,13 @@ LANGUAGE = Language(
     include=r"#\s*include\b",
 )
 
+COMPILER = Compiler(
+    compile=compile_program,
+    processor=lambda executable: maker(executable).processor,
+    use=use_executables,
+    this_processor=lambda: cpu.this_kind(),
+)
+
 BACKEND = Backend(
     name="stan",
     program=write,
@@ -46,4 +55,5 @@ BACKEND = Backend(
     options=OPTIONS,
     check_values=check_options,
     hamiltonian=True,
+    compiler=COMPILER,
 )

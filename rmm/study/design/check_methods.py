@@ -34,7 +34,10 @@ _BACKEND_KEYS = {"errors": True, "cluster": True, "priors": False, "sampler": Fa
 
 
 def build_methods(
-    config: Mapping[str, Any], scenarios: list[Scenario], file_errors: StudyFileErrors
+    config: Mapping[str, Any],
+    scenarios: list[Scenario],
+    file_errors: StudyFileErrors,
+    only: tuple[str, str] | None = None,
 ) -> list[Method]:
     """The methods of a study, checked against every scenario; errors are collected.
 
@@ -42,7 +45,10 @@ def build_methods(
     ----------
     config : mapping
         The study file with defaults said.
+    only : (scenario, method), optional
+        Check this method alone, in this scenario; default: all.
     """
+    checked = [s for s in scenarios if only is None or s.id == only[0]]
     methods: dict[int, Method] = {}
     for index, one in enumerate(config["methods"]):
         key = f"methods[{index}]"
@@ -53,7 +59,8 @@ def build_methods(
                 )
             method = _method(key, one, scenarios, file_errors)
             methods[index] = method
-            _check_formulas(key, method, scenarios, file_errors)
+            if only is None or method.name == only[1]:
+                _check_formulas(key, method, checked, file_errors)
     valid = list(methods.values())
     for index, method in methods.items():
         with file_errors.collecting():
@@ -136,7 +143,7 @@ def _default_backend(
 ) -> str:
     if not kind.by_family:
         return kind.backends[0]
-    families = dict.fromkeys(s.recipe.truth.spec.family.name for s in scenarios)
+    families = dict.fromkeys(s.content["truth"]["family"] for s in scenarios)
     defaults: dict[str, None] = {}
     for family in families:
         name = default_regression(family)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class Scenario:
     fixed_digests : mapping
         Addresses of what is drawn once, ``membership`` and ``covariates``: they do not depend
         on the rest, so scenarios that differ in the truth alone share the drawn design.
+    prepare : callable
+        Returns the recipe; it is made at the first call.
     """
 
     id: str
@@ -49,7 +52,12 @@ class Scenario:
     replications: int
     digest: str
     fixed_digests: Mapping[str, str]
-    recipe: Recipe = field(repr=False)
+    prepare: Callable[[], Recipe] = field(repr=False)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is simulated."""
+        return self.prepare()
 
     @property
     def label(self) -> str:
@@ -67,7 +75,7 @@ class Level:
 
 
 def build_scenarios(
-    config: Mapping[str, Any], root: Path, file_errors: StudyFileErrors
+    config: Mapping[str, Any], root: Path, file_errors: StudyFileErrors, only: str | None = None
 ) -> list[Scenario]:
     """All valid scenarios of a study, each checked as far as it can be without drawing.
 
@@ -79,6 +87,8 @@ def build_scenarios(
         The study file, checked against the schema.
     root : Path
         Folder that relative paths start from.
+    only : str, optional
+        Check this scenario alone (an id), or none if it is empty; default: all.
     """
     factors = {n: _levels(n, f, config, file_errors) for n, f in config.get("vary", {}).items()}
     excluded = _excluded(config, factors, file_errors)
@@ -91,7 +101,7 @@ def build_scenarios(
         if any(all(named[k] == v for k, v in entry.items()) for entry in excluded):
             continue
         with file_errors.collecting():
-            scenario = _scenario(config, named, levels, root, file_errors)
+            scenario = _scenario(config, named, levels, root, file_errors, only)
             if scenario.id in scenarios:
                 raise file_errors.about(
                     "vary",
@@ -193,30 +203,46 @@ def _scenario(
     levels: tuple[Level, ...],
     root: Path,
     file_errors: StudyFileErrors,
+    only: str | None,
 ) -> Scenario:
     file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
     whole = {k: copy.deepcopy(config[k]) for k in _HEADS if k in config}
     for level in levels:
         for path, value in level.patch.items():
             _put(whole, split_path(path), copy.deepcopy(value))
+    if only is None:
+        _check_parts(whole, file_errors)
     rules = schema()["properties"]
-    for part, value in whole.items():
-        check(value, file_errors, part)
     content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
-    try:
-        recipe = prepare(content, root)
-    except RmmError as error:
-        raise file_errors.convert("truth.formula", error) from error
+    prepared = functools.cache(functools.partial(prepare, content, root))
+    if only is None:
+        _check_recipe(prepared, file_errors)
     address = _address(content, root)
+    scenario_id = seeds.short_id("s", address)
+    if scenario_id == only:
+        _check_parts(whole, file_errors)
+        _check_recipe(prepared, file_errors)
     return Scenario(
-        id=seeds.short_id("s", address),
+        id=scenario_id,
         factors=dict(named),
         content=content,
         replications=whole["replications"],
         digest=seeds.digest(address),
         fixed_digests=_fixed_digests(address),
-        recipe=recipe,
+        prepare=prepared,
     )
+
+
+def _check_parts(whole: Mapping[str, Any], file_errors: StudyFileErrors) -> None:
+    for part, value in whole.items():
+        check(value, file_errors, part)
+
+
+def _check_recipe(prepared: Callable[[], Recipe], file_errors: StudyFileErrors) -> None:
+    try:
+        prepared()
+    except RmmError as error:
+        raise file_errors.convert("truth.formula", error) from error
 
 
 def _fixed_digests(address: Mapping[str, Any]) -> dict[str, str]:

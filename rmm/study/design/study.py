@@ -1,4 +1,7 @@
-"""A study file -> a checked `Study`: everything wrong is found before the first job starts."""
+"""A study file -> a checked `Study`: everything wrong is found before the first job starts.
+
+Jobs of a workflow read the file again. They check no more than the one model that they fit.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,31 @@ class Study:
         """Names of the factors."""
         return tuple(self.config["vary"])
 
+    def scenario_columns(self) -> dict[str, list[Any]]:
+        """Ids and levels of all scenarios by column; levels of one factor are of one type.
+
+        Returns
+        -------
+        dict
+        """
+        columns: dict[str, list[Any]] = {"scenario": [s.id for s in self.scenarios]}
+        for factor in self.factors:
+            columns[factor] = _of_one_type([s.factors[factor] for s in self.scenarios])
+        return columns
+
+    def formula_of(self, method: Method) -> str:
+        """Formula of a method; where it differs between scenarios, all of them.
+
+        Parameters
+        ----------
+        method : Method
+
+        Returns
+        -------
+        str
+        """
+        return "; ".join(dict.fromkeys(method.formula(s.recipe) for s in self.scenarios))
+
     def scenario(self, scenario_id: str) -> Scenario:
         """The scenario of an id.
 
@@ -168,6 +196,15 @@ class Study:
         return known
 
 
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """Levels of one factor: numbers, else booleans, else text."""
+    if all(isinstance(v, bool) for v in values):
+        return values
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
+    return [str(v) for v in values]
+
+
 #: Sizes of a study: as its file says, or a few replications of everything.
 SIZES = ("full", "smoke")
 
@@ -198,7 +235,43 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     Traceback (most recent call last):
     rmm.errors.StudyError: ...no_such_study.yaml...
     """
-    file = Path(path)
+    return _load(Path(path), root, size, None)
+
+
+def load_checked(
+    path: str | Path,
+    scenario: str = "",
+    method: str = "",
+    *,
+    root: str | Path | None = None,
+    size: str = "full",
+) -> Study:
+    """Read a study file that `load_study` has checked before, as jobs of a workflow do.
+
+    The cost hardly grows with the number of scenarios: what a scenario simulates is prepared when
+    it is first used.
+
+    Parameters
+    ----------
+    path, root, size
+        As for `load_study`.
+    scenario, method : str
+        Id and name of the model that the job fits, which is checked; no other is.
+
+    Returns
+    -------
+    Study
+        The same as that of `load_study`.
+
+    Raises
+    ------
+    StudyError
+    """
+    return _load(Path(path), root, size, (scenario, method))
+
+
+def _load(file: Path, root: str | Path | None, size: str, only: tuple[str, str] | None) -> Study:
+    """Read a study file; check all scenarios and methods, or `only` one of each."""
     _check_file_name(file, StudyFileErrors(file))
     raw, lines = read_yaml(file)
     file_errors = StudyFileErrors(file, lines=lines)
@@ -207,22 +280,25 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     config = with_defaults(raw)
     scenarios: list[Scenario] = []
     with file_errors.collecting():
-        scenarios = build_scenarios(raw, folder, file_errors)
-    methods = build_methods(config, scenarios, file_errors)
+        scenarios = build_scenarios(raw, folder, file_errors, only and only[0])
+    methods = build_methods(config, scenarios, file_errors, only)
     names = [one["name"] for one in config["methods"]]
     baseline = config.get("baseline", names[0])
     _check_names(config, names, baseline, file_errors)
     # What follows depends on what was checked so far: with some of it missing it would mislead.
     file_errors.raise_found()
-    estimands = _estimands(config, scenarios, methods, file_errors)
+    estimands = _read_estimands(config, scenarios, methods)
+    if only is None:
+        _check_estimands(estimands, config, scenarios, methods, file_errors)
     stopping, power = None, None
     with file_errors.collecting():
         stopping = read_stopping(config, estimands, names, file_errors)
     with file_errors.collecting():
         power = read_power(config, estimands, names, file_errors)
     file_errors.raise_found()
-    check_references(config, scenarios, methods, estimands, file_errors)
-    file_errors.raise_found()
+    if only is None:
+        check_references(config, scenarios, methods, estimands, file_errors)
+        file_errors.raise_found()
     if size not in SIZES:
         raise file_errors.name("size", "size", size, SIZES)
     study = Study(
@@ -303,32 +379,49 @@ def _find_root(file: Path) -> Path:
     return file.resolve().parent
 
 
-def _estimands(
+def _read_estimands(
+    config: Mapping[str, Any], scenarios: list[Scenario], methods: list[Method]
+) -> tuple[Estimand, ...]:
+    """Estimands that the file states; without any, all parameters of the truth."""
+    if not config["estimands"]:
+        known = (name for s in scenarios for name in s.recipe.truth.names)
+        chosen = (name for name in _chosen(methods) if name.startswith("choice"))
+        return tuple(Estimand(name, 0.0, (0.05,)) for name in dict.fromkeys([*known, *chosen]))
+    return tuple(
+        Estimand(one["parameter"], one["null"], _levels(one["alpha"]), one.get("truth"))
+        for one in config["estimands"]
+    )
+
+
+def _levels(alpha: Any) -> tuple[float, ...]:
+    return tuple(alpha) if isinstance(alpha, list) else (alpha,)
+
+
+def _chosen(methods: list[Method]) -> list[str]:
+    """Parameters of methods that choose among candidates."""
+    return [n for m in methods for n in choice_parameters(m.config.get("candidates", {}))]
+
+
+def _check_estimands(
+    estimands: tuple[Estimand, ...],
     config: Mapping[str, Any],
     scenarios: list[Scenario],
     methods: list[Method],
     file_errors: StudyFileErrors,
-) -> tuple[Estimand, ...]:
-    stated = config["estimands"]
-    known = dict.fromkeys(p for s in scenarios for p in s.recipe.truth.names)
-    chosen = [n for m in methods for n in choice_parameters(m.config.get("candidates", {}))]
-    if not stated:
-        names = dict.fromkeys([*known, *(n for n in chosen if n.startswith("choice"))])
-        return tuple(Estimand(name, 0.0, (0.05,)) for name in names)
-    out: list[Estimand] = []
-    for index, one in enumerate(stated):
-        alpha = one["alpha"]
-        levels = tuple(alpha) if isinstance(alpha, list) else (alpha,)
-        estimand = Estimand(one["parameter"], one["null"], levels, one.get("truth"))
-        key = f"estimands[{index}]"
+) -> None:
+    """Check the estimands that the file states; errors are collected."""
+    known = dict.fromkeys(name for s in scenarios for name in s.recipe.truth.names)
+    chosen = _chosen(methods)
+    names: list[str] = []
+    for index in range(len(config["estimands"])):
+        estimand, key = estimands[index], f"estimands[{index}]"
         with file_errors.collecting():
-            if estimand.parameter in (e.parameter for e in out):
+            if estimand.parameter in names:
                 raise file_errors.about(
                     f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
                 )
-            out.append(estimand)
+            names.append(estimand.parameter)
             if not estimand.has_truth(known) and estimand.parameter not in chosen:
                 key += ".truth" if estimand.truth is not None else ".parameter"
                 wanted = estimand.truth or estimand.parameter
                 raise file_errors.name(key, "parameter of the truth", wanted, [*known, *chosen])
-    return tuple(out)

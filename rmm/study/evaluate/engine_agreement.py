@@ -19,9 +19,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from rmm.study.files.parquet import OK
+from rmm.study.measures.measure_values import rate_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rmm.study.design.study import Study
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +40,8 @@ AGREE, DIFFER, UNDECIDED, TOO_FEW = "agree", "differ", "undecided", "too few dat
 _KEY = ["scenario", "replication", "parameter"]
 _VALUES = ["mean", "sd", "lower", "upper", "p_value"]
 _TEST_LEVEL = 0.05
+#: Tests that reject, by the suffix of the columns of their method.
+_TESTS = {"rejections": "", "confirming_rejections": "_other"}
 _MARGINS = {"shift": SHIFT_MARGIN, "sd_ratio": math.log(RATIO_MARGIN)}
 
 
@@ -103,6 +108,19 @@ def verdict(found: Difference, adjusted: float, margin: float, n: int) -> str:
     return UNDECIDED
 
 
+def study_confirmations(study: Study, estimates: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows of `confirmations` for a study, in the order of its scenarios and estimands."""
+    pairs = [(m.config["confirms"], m.name) for m in study.methods if m.config.get("confirms")]
+    if not pairs:
+        return []
+    nulls = {e.parameter: e.null for e in study.estimands}
+    untested = [e.parameter for e in study.estimands if not e.tested]
+    found = confirmations(estimates, pairs, nulls, untested).to_dict("records")
+    order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
+    place = {name: i for i, name in enumerate(nulls)}
+    return sorted(found, key=lambda r: (order[r["scenario"]], place[r["parameter"]]))
+
+
 def confirmations(
     estimates: pd.DataFrame,
     pairs: Iterable[tuple[str, str]],
@@ -130,7 +148,8 @@ def confirmations(
         (mean - confirming mean) / confirming sd; `sd_ratio`: geometric mean of sd / confirming sd;
         each with `_lower`, `_upper`, `_p` (of no difference), `_p_holm` (adjusted over all
         comparisons of at least `LEAST` data sets) and `_verdict`. `rejections` and
-        `confirming_rejections`: tests that reject, of n; nan where nothing is tested.
+        `confirming_rejections`: tests that reject, of n, with `_rate` and the ends `_lower` and
+        `_upper` of its 95% interval; nan where nothing is tested.
     """
     tested, rows = set(nulls) - set(untested), []
     for method, confirming in pairs:
@@ -181,9 +200,19 @@ def _compared(both: pd.DataFrame, null: float | None) -> dict[str, Any]:
     out: dict[str, Any] = {"asked": len(both), "n": len(used), "dropped": 1 - len(used) / len(both)}
     out |= {name: mean_difference(np.asarray(v, float)) for name, v in differences.items()}
     if null is not None and len(used):
-        out["rejections"] = int(_rejects(used, null, "").sum())
-        out["confirming_rejections"] = int(_rejects(used, null, "_other").sum())
+        for name, suffix in _TESTS.items():
+            out |= _rejections(name, _rejects(used, null, suffix))
     return out
+
+
+def _rejections(name: str, rejects: Array) -> dict[str, Any]:
+    found = rate_of(float(rejects.mean()), len(rejects))
+    return {
+        name: int(rejects.sum()),
+        f"{name}_rate": found.value,
+        f"{name}_lower": found.lower,
+        f"{name}_upper": found.upper,
+    }
 
 
 def _with_verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -228,6 +257,6 @@ COLUMNS = [
         for name in _MARGINS
         for end in ("", "_lower", "_upper", "_p", "_p_holm", "_verdict")
     ),
-    "rejections",
-    "confirming_rejections",
+    *_TESTS,
+    *(f"{name}_{part}" for name in _TESTS for part in ("rate", "lower", "upper")),
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,29 +125,15 @@ def at_null(study: Study, scenario: Scenario) -> bool:
 
 
 def power_curves(study: Study, scores: pd.DataFrame) -> list[PowerCurve]:
-    """Curves of a study from its performance; scenarios where the null is true have none."""
-    null = {s.id for s in study.scenarios if at_null(study, s)}
-    factors = {s.id: s.factors for s in study.scenarios}
-    return curves_from(power_of(study), scores, factors, null)
-
-
-def curves_from(
-    power: Power,
-    scores: pd.DataFrame,
-    factors: Mapping[str, Mapping[str, Any]],
-    null: Collection[str] = (),
-) -> list[PowerCurve]:
-    """Curves from a table of performance.
+    """Curves of a study; scenarios where the null is true have none.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         Columns of `rmm.study.measures.performance`; rejections of all usable fits per method count.
-    factors : mapping
-        Scenario -> factor -> level.
-    null : collection of str
-        Scenarios to leave out.
     """
+    power = power_of(study)
+    factors = {s.id: s.factors for s in study.scenarios if not at_null(study, s)}
     rows = scores[
         (scores["measure"] == "rejection")
         & (scores["policy"] == "per_method")
@@ -158,7 +144,7 @@ def curves_from(
     settings: dict[str, Mapping[str, Any]] = {}
     for row in rows.to_dict("records"):
         levels = factors.get(row["scenario"])
-        if levels is None or row["scenario"] in null:
+        if levels is None:
             continue
         setting = {name: level for name, level in levels.items() if name != power.size}
         key = seeds.canonical(setting)

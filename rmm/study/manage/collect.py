@@ -46,19 +46,7 @@ def write_design(study: Study, folder: str | Path) -> None:
         yaml.safe_dump(dict(study.config), sort_keys=False, allow_unicode=True),
         folder / "config.yaml",
     )
-    columns: dict[str, list[Any]] = {"scenario": [s.id for s in study.scenarios]}
-    for factor in study.factors:
-        columns[factor] = _cells([s.factors[factor] for s in study.scenarios])
-    write_parquet(pa.table(columns), folder / "scenarios.parquet")
-
-
-def _cells(values: list[Any]) -> list[Any]:
-    """Levels of one factor as one type: numbers, else booleans, else text."""
-    if all(isinstance(v, bool) for v in values):
-        return values
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
-    return [str(v) for v in values]
+    write_parquet(pa.table(study.scenario_columns()), folder / "scenarios.parquet")
 
 
 def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:

@@ -1,8 +1,10 @@
-"""Intervals of rates: how sure a share of replications is, also where it is 0 or 1."""
+"""Rates: how sure a share of replications is, and which shares chance explains."""
 
 from __future__ import annotations
 
 import math
+
+from scipy.special import bdtr, bdtrik
 
 
 def wilson(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -32,3 +34,34 @@ def wilson(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
 
     low, high = proportion_confint(share * n, n, alpha=1 - level, method="wilson")
     return min(share, float(low)), max(share, float(high))  # rounding at 0 and 1
+
+
+def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Where the rejection rate of an exact level-`alpha` test falls in `level` of all studies.
+
+    Parameters
+    ----------
+    alpha : float
+        Level of the test.
+    n : int
+        Replications of the study.
+    level : float
+        Share of studies.
+
+    Returns
+    -------
+    float, float
+        Quantiles of Binomial(n, alpha) / n; nan and nan for n = 0.
+    """
+    if n < 1:
+        return math.nan, math.nan
+    tail = (1 - level) / 2
+    return _quantile(tail, n, alpha) / n, _quantile(1 - tail, n, alpha) / n
+
+
+def _quantile(probability: float, n: int, p: float) -> int:
+    """Smallest k with P(Binomial(n, p) <= k) >= probability; scipy.stats is slow to import."""
+    k = max(0, math.ceil(bdtrik(probability, n, p)) - 1)
+    while bdtr(k, n, p) < probability:
+        k += 1
+    return k

@@ -25,6 +25,8 @@ CLASSICAL = (*REGRESSIONS, BY_FAMILY)
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
 ENGINES = ("jags", "stan", "laplace")
+#: Those of them whose programs are compiled before they run (`rmm.backends.Backend.compiler`).
+COMPILED = ("stan",)
 #: For tests of studies; no message names it.
 FAKE = "fake"
 
@@ -122,6 +124,11 @@ class Method:
     digest: str
     config: Mapping[str, Any]
     replications: int | None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its programs are compiled before they run."""
+        return self.backend in COMPILED
 
     def formula(self, recipe: Recipe) -> str:
         """Formula of the model in a scenario."""

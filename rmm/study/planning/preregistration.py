@@ -1,5 +1,7 @@
 """A preregistration document from a study file: ADEMP, in Markdown, before anything runs.
 
+The text is in ``protocol.md.j2``; here are the rows of its tables.
+
 Order and questions: Morris, White & Crowther (2019), Statistics in Medicine 38:2074-2102; Siepe et
 al. (2024), Psychological Methods, for what a protocol of a simulation study should fix.
 """
@@ -9,10 +11,11 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rmm._version import __version__
 from rmm.backends import find_backend
@@ -39,56 +42,43 @@ def protocol(study: Study) -> str:
     str
         Markdown; names and free text of the file are escaped.
     """
-    parts = [_head(study), *(f"## {title}\n\n{write(study)}" for title, write in _PARTS)]
-    return "\n\n".join(part.rstrip() for part in parts) + "\n"
-
-
-def _head(study: Study) -> str:
-    digest = seeds.file_digest(study.file)
-    return (
-        f"# Protocol: {_text(study.config.get('title') or study.name)}\n\n"
-        f"Written by `rmm study preregister` from the study file {_code(study.file.name)} before "
-        "any replication was run. The file, whose SHA-256 is "
-        f"`{digest}`, belongs to this protocol: it holds every setting, and a changed file has "
-        "another digest. Any later departure is to be reported as such."
+    environment = Environment(
+        loader=PackageLoader("rmm.study.planning", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def _aims(study: Study) -> str:
-    aims = str(study.config.get("aims") or "").strip()
-    return _text(aims) if aims else "The study file states no aims."
+    environment.filters |= {"text": _text, "code": _code, "digest": seeds.file_digest}
+    heads, replications = _replications(study)
+    return environment.get_template("protocol.md.j2").render(
+        study=study,
+        table=_table,
+        truths=_truths(study),
+        count=_count(study),
+        factors=_factors(study),
+        settings=_yaml({part: study.config[part] for part in PARTS if study.config.get(part)}),
+        data_file=_data_file(study),
+        estimands=_estimands(study),
+        methods=_methods(study),
+        measures=_measures(study),
+        replication_heads=heads,
+        replications=replications,
+        fits=sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods),
+        scenario_heads=("scenario", *map(_cell, study.factors)),
+        scenarios=_scenarios(study),
+        gates=[(method.name, _gate(method)) for method in study.methods],
+        versions=_versions(study),
+    )
 
 
 # -- data-generating mechanisms --------------------------------------------------------------
 
 
-def _mechanisms(study: Study) -> str:
-    truth = study.config["truth"]
-    lines = [
-        f"Outcomes of family {_code(truth['family'])} are drawn from {_code(truth['formula'])}.",
-        "Every method is fitted to the same data sets.",
-        "",
-        "True values:",
-        "",
-        _table(("parameter", "true value"), _truths(study)),
-        "",
-    ]
-    if study.factors:
-        lines += [f"Factors; their full grid has {_count(study)}:", "", _factors(study), ""]
-    else:
-        lines += [f"There are no factors: {_count(study)}.", ""]
-    lines += ["Settings that the factors start from, defaults included:", ""]
-    lines.append(_yaml({part: study.config[part] for part in PARTS if study.config.get(part)}))
-    return "\n".join([*lines, *_data_file(study)])
-
-
-def _data_file(study: Study) -> list[str]:
-    """Which file empirical memberships come from: its name is not enough."""
+def _data_file(study: Study) -> str | None:
+    """The file that empirical memberships come from: its name is not enough."""
     file = study.config["membership"].get("file")
-    if not file or not (study.root / file).is_file():
-        return []
-    digest = seeds.file_digest(study.root / file)
-    return ["", f"SHA-256 of {_code(file)}: `{digest}`."]
+    return str(file) if file and (study.root / file).is_file() else None
 
 
 def _count(study: Study) -> str:
@@ -116,14 +106,14 @@ def _truths(study: Study) -> list[tuple[str, str]]:
     return rows
 
 
-def _factors(study: Study) -> str:
+def _factors(study: Study) -> list[tuple[str, str, str]]:
     rows = []
     for name, said in study.config["vary"].items():
         levels = list(dict.fromkeys(str(s.factors[name]) for s in study.scenarios))
         path = said.get("path")
         sets = _code(path) if path else _code("; ".join(dict.fromkeys(_paths(said))))
         rows.append((_cell(name), sets, _cell(", ".join(levels))))
-    return _table(("factor", "sets", "levels"), rows)
+    return rows
 
 
 def _paths(factor: Mapping[str, Any]) -> Iterable[str]:
@@ -133,56 +123,35 @@ def _paths(factor: Mapping[str, Any]) -> Iterable[str]:
 # -- estimands, methods, measures ------------------------------------------------------------
 
 
-def _estimands(study: Study) -> str:
-    rows = [
-        (
-            _code(e.parameter),
-            f"{e.null:g}",
-            ", ".join(f"{a:g}" for a in e.alpha),
-            _span(
-                [
-                    v
-                    for s in study.scenarios
-                    if (v := study.truth_of(s).get(e.parameter)) is not None
-                ]
+def _estimands(study: Study) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for estimand in study.estimands:
+        values = (study.truth_of(s).get(estimand.parameter) for s in study.scenarios)
+        true = _span([value for value in values if value is not None])
+        levels = ", ".join(f"{alpha:g}" for alpha in estimand.alpha)
+        rows.append(
+            (
+                _code(estimand.parameter),
+                f"{estimand.null:g}",
+                levels,
+                true or "drawn for each data set",
             )
-            or "drawn for each data set",
         )
-        for e in study.estimands
-    ]
-    return (
-        _table(("parameter", "null value", "α", "true value"), rows)
-        + "\n\nA test rejects if its p value is below α; p of a Bayesian fit is 2 min(P(> null), "
-        "P(< null)) of the posterior. Intervals have level 1 − α: confidence intervals, or "
-        "equal-tailed credible intervals. The first parameter is the main one."
-    )
+    return rows
 
 
-def _methods(study: Study) -> str:
-    rows = [
+def _methods(study: Study) -> list[tuple[str, ...]]:
+    return [
         (
             _cell(method.name),
             _code(method.kind.name),
-            _code(_formula(study, method)),
+            _code(study.formula_of(method)),
             _code(method.backend),
             _cell(_settings(method)),
             f"`{method.id}`",
         )
         for method in study.methods
     ]
-    heads = ("method", "kind", "model", "backend", "settings", "id of its content")
-    if len(study.methods) == 1:
-        return _table(heads, rows)
-    return (
-        _table(heads, rows)
-        + f"\n\nDifferences and relative precision compare with {_code(study.baseline)}, on the "
-        "replications for which both methods have usable fits."
-    )
-
-
-def _formula(study: Study, method: Method) -> str:
-    formulas = dict.fromkeys(method.formula(s.recipe) for s in study.scenarios)
-    return "; ".join(formulas)
 
 
 def _settings(method: Method) -> str:
@@ -195,40 +164,25 @@ def _settings(method: Method) -> str:
     return f"priors {config['priors']}; {words}"
 
 
-def _measures(study: Study) -> str:
-    rows = [
+def _measures(study: Study) -> list[tuple[str, ...]]:
+    return [
         (f"`{name}`", *(_cell(text) for text in MEASURES[name].formula)) for name in study.measures
     ]
-    return (
-        "n usable replications, T estimates, V squared standard errors (posterior variances), "
-        "S = sd(T − θ), θ the truth. Every measure is reported with its Monte Carlo standard "
-        "error (MCSE) and n.\n\n" + _table(("measure", "what it is", "estimate", "MCSE"), rows)
-    )
 
 
 # -- replications ----------------------------------------------------------------------------
 
 
-def _replications(study: Study) -> str:
+def _replications(study: Study) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Heads and rows of the table of replications and Monte Carlo errors."""
     alphas = dict.fromkeys(a for e in study.estimands for a in e.alpha)
-    heads = [
-        "method",
-        "replications",
-        *(f"rate at {a:g} or {1 - a:g}" for a in alphas),
-        "rate at 0.5",
-    ]
-    rows = []
+    rates = [f"rate at {a:g} or {1 - a:g}" for a in alphas]
+    rows: list[tuple[str, ...]] = []
     for method in study.methods:
         sizes = [study.replications_of(s, method) for s in study.scenarios]
         errors = [_mcse_span(rate, sizes) for rate in (*alphas, 0.5)]
         rows.append((_cell(method.name), _span(sizes), *errors))
-    fits = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
-    return (
-        "Replications of each scenario, and the MCSE √(p(1 − p) / n) that they give a rate of "
-        "rejection or coverage if all fits are usable; 0.5 is the worst case.\n\n"
-        f"{_table(heads, rows)}\n\n{fits:,} fits in all. The number is fixed in advance and does "
-        "not depend on results."
-    )
+    return ["method", "replications", *rates, "rate at 0.5"], rows
 
 
 def _mcse_span(rate: float, sizes: Sequence[int]) -> str:
@@ -236,111 +190,44 @@ def _mcse_span(rate: float, sizes: Sequence[int]) -> str:
     return " to ".join(f"{math.sqrt(rate * (1 - rate) / n):.4f}" for n in ends)
 
 
-def _seeds(study: Study) -> str:
-    rows = [
+def _scenarios(study: Study) -> list[tuple[str, ...]]:
+    return [
         (f"`{s.id}`", *(_cell(str(s.factors[f])) for f in study.factors)) for s in study.scenarios
     ]
-    return (
-        f"Study seed: {study.seed}. The data of a replication follow from this seed, the content "
-        "of its scenario and the number of the replication (SHA-256 of the content, NumPy’s Philox "
-        "generator); the chains of a fit follow from that and the content of the method. Neither "
-        "the order of jobs nor the number of cores changes a number.\n\n"
-        f"{_table(('scenario', *map(_cell, study.factors)), rows)}"
-    )
 
 
 def _gate(method: Method) -> str:
     """When a fit of a method counts as converged."""
+    if method.backend in CLASSICAL:
+        return (
+            "no sampler; an error of the regression (collinear regressors, separation, an estimate "
+            "that is not finite) makes the fit `failed`."
+        )
     gate, chains = method.config["gate"], method.config["sampler"]["chains"]
     wanted = f"{gate['ess_per_chain'] * chains:g}"
     if find_backend(method.backend).weighted_draws:
         return (
             f"the effective sample size of the importance weights is at least {wanted}, their "
             f"Pareto k at most min(1 - 1/log10(S), {PARETO_K_LIMIT:g}) at S points, and the "
-            f"variance of the log weights of the effects at most {INNER_LIMIT:g}"
+            f"variance of the log weights of the effects at most {INNER_LIMIT:g}."
         )
     of = "all structural parameters" if gate["parameters"] == "all" else "the estimands"
     return (
         f"of {of}, every R-hat is at most {gate['rhat']:g} and every bulk and tail effective "
-        f"sample size at least {wanted}; at most {gate['divergences']} divergent transitions"
+        f"sample size at least {wanted}; at most {gate['divergences']} divergent transitions."
     )
 
 
-def _convergence(study: Study) -> str:
-    lines = []
-    for method in study.methods:
-        if method.backend in CLASSICAL:
-            lines.append(
-                f"* {_code(method.name)}: no sampler; an error of the regression (collinear "
-                "regressors, separation, an estimate that is not finite) makes the fit `failed`."
-            )
-            continue
-        lines.append(f"* {_code(method.name)}: {_gate(method)}.")
-    return "A fit counts as converged by these rules alone:\n\n" + "\n".join(lines)
-
-
-_FAILURES = """\
-Every fit ends as one of `ok`, `not_converged`, `failed` (an error) or `timeout`, and is kept with
-its message. No replication is drawn again, no fit is repeated with other settings, and none leaves
-the count of fits that were started. Usable fits are those that end `ok`; the numbers of the others
-stand beside every measure. A method without usable fits in a scenario has no value there, never 0.
-
-Measures are computed under two policies, and both are reported:
-
-* `per_method`: all usable fits of each method (the main analysis);
-* `complete_case`: without the replications in which a method that has the parameter, and was to
-  fit them, has no usable fit.
-"""
-
-
-def _known(study: Study) -> str:
-    lines = [
-        f"* {_code(one['parameter'])}, {_code(one['method'])}: "
-        + (
-            f"closed form {_code(one['closed_form'])}"
-            if one.get("closed_form")
-            else f"published values of {_code(one['measure'])}, "
-            f"{_text(str(one.get('source') or 'no source named'))}"
-        )
-        for one in study.reference
-    ]
-    lines += [f"* criterion `{name}`: {_code(str(dict(c)))}" for name, c in study.criteria.items()]
-    if not lines:
-        return "None are named in the study file."
-    return (
-        "\n".join(lines)
-        + "\n\nThe report shows each known value beside ours with the difference in MCSEs."
-    )
-
-
-def _versions(study: Study) -> str:
+def _versions(study: Study) -> list[tuple[str, str]]:
     found = running_on()
     rows = [("rmm", __version__), ("Python", found["python"]), ("System", found["system"])]
     rows += [("Libraries", found["packages"]), *_engines(study)]
-    return (
-        _table(("what", "version where this was written"), [(a, _cell(b)) for a, b in rows])
-        + "\n\nThe versions that each fit ran with are stored with its estimates."
-    )
+    return [(name, _cell(version)) for name, version in rows]
 
 
 def _engines(study: Study) -> list[tuple[str, str]]:
     names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
     return [(f"Engine {name}", find_backend(name).available().what) for name in names]
-
-
-_PARTS: tuple[tuple[str, Callable[[Study], str]], ...] = (
-    ("Aims", _aims),
-    ("Data-generating mechanisms", _mechanisms),
-    ("Estimands", _estimands),
-    ("Methods", _methods),
-    ("Performance measures", _measures),
-    ("Replications and Monte Carlo errors", _replications),
-    ("Seeds and scenarios", _seeds),
-    ("What counts as converged", _convergence),
-    ("Failures", lambda study: _FAILURES),
-    ("Known values and criteria", _known),
-    ("Versions", _versions),
-)
 
 
 # -- Markdown --------------------------------------------------------------------------------

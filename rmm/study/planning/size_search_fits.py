@@ -18,10 +18,9 @@ from typing import Any
 
 from rmm._version import __version__
 from rmm.errors import StudyError
-from rmm.study import load_study
 from rmm.study.design.power_rule import Search
 from rmm.study.design.scenarios import Scenario, build_scenarios
-from rmm.study.design.study import Study
+from rmm.study.design.study import Study, load_checked
 from rmm.study.evaluate.power import at_null, power_of
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
@@ -229,7 +228,7 @@ _STUDY: Study | None = None
 
 def _begin(file: Path, root: Path) -> None:
     global _STUDY
-    _STUDY = load_study(file, root=root)
+    _STUDY = load_checked(file, root=root)
 
 
 def _work(folder: Path, size: int, setting: Mapping[str, Any], job: Job) -> None:

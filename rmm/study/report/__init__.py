@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rmm.errors import StudyError
 from rmm.posterior.plots.style import looks_of
+from rmm.study.design.study import Study
 from rmm.study.report.data.results import Results, read_results
 from rmm.study.report.figures.chart import save
 from rmm.study.report.figures.registry import charts
@@ -20,14 +21,15 @@ _OURS = '<meta name="generator" content="rmm">'
 __all__ = ["Results", "read_results", "write_report"]
 
 
-def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+def write_report(study: Study, folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a finished study.
 
     Parameters
     ----------
+    study : Study
+        As `load_study` gives it.
     folder : path
-        The results folder, `results/NAME`: `config.yaml`, `scenarios.parquet`,
-        `estimates.parquet`, `performance.parquet`.
+        Its results, `results/NAME`: `estimates.parquet` and `performance.parquet`.
     out : path, optional
         Where to write; `folder/report` if not given. An older report there is replaced.
 
@@ -40,11 +42,11 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     Raises
     ------
     StudyError
-        Where a file of the results is missing, or `out` has folders `figures` or `tables` that
-        are no report's.
+        Where a file of the results is missing, the results are those of another version of the
+        study, or `out` has folders `figures` or `tables` that are no report's.
     """
     folder = Path(folder)
-    results = read_results(folder)
+    results = read_results(study, folder)
     target = Path(out) if out is not None else folder / "report"
     if out is not None:
         _check_ours(target)

@@ -5,33 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from scipy.special import bdtr, bdtrik
-
-from rmm.study.measures.proportions import wilson
-
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
 #: Fewer usable replications than this have no verdict.
 FEW = 10
-
-
-def acceptance_band(alpha: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Where the rejection rate of an exact level-`alpha` test falls in `level` of all studies.
-
-    Quantiles of Binomial(n, alpha) / n; (nan, nan) for n = 0.
-    """
-    if n < 1:
-        return math.nan, math.nan
-    tail = (1 - level) / 2
-    return _quantile(tail, n, alpha) / n, _quantile(1 - tail, n, alpha) / n
-
-
-def _quantile(probability: float, n: int, p: float) -> int:
-    """Smallest k with P(Binomial(n, p) <= k) >= probability; scipy.stats is slow to import."""
-    k = max(0, math.ceil(bdtrik(probability, n, p)) - 1)
-    while bdtr(k, n, p) < probability:
-        k += 1
-    return k
 
 
 def decimals_for(mcse: Iterable[float], values: Iterable[float] = (), most: int = 4) -> int:
@@ -70,11 +47,11 @@ def rate(value: float, decimals: int = 3) -> str:
     return fixed(value, decimals).replace("0.", ".", 1) if abs(value) < 1 else fixed(value, 2)
 
 
-def rate_of_n(share: float, n: float) -> str:
-    """A rate; with its 95% Wilson interval where it is 0 or 1, and so has no standard error."""
+def rate_known_to(share: float, lower: float, upper: float) -> str:
+    """A rate; with its 95% interval where it is 0 or 1, and so has no standard error."""
     if share not in (0, 1):
         return rate(share)
-    return f"{rate(share)} [{', '.join(rate(end) for end in wilson(share, n))}]"
+    return f"{rate(share)} [{rate(lower)}, {rate(upper)}]"
 
 
 def uncertainty(mcse: float, lower: float, upper: float, decimals: int) -> str:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from rmm.study.report.data.results import Results
 
 
-def is_null(results: Results, scenario: str, estimand: Mapping[str, Any]) -> bool:
+def is_null(results: Results, scenario: str, estimand: Estimand) -> bool:
     """Whether the null hypothesis of an estimand is true in a scenario."""
-    return abs(results.truth(scenario, estimand["parameter"]) - float(estimand["null"])) < 1e-12
+    return abs(results.truth(scenario, estimand.parameter) - estimand.null) < 1e-12
 
 
 def words(results: Results, row: Mapping[Any, Any], factors: Sequence[str] | None = None) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
-from rmm.study.files.checked_yaml import read_yaml
 from rmm.study.files.environment import FACTS
-from rmm.study.measures.measures import RATES
-from rmm.study.measures.proportions import wilson
+from rmm.study.measures.read_performance import read_performance
 from rmm.study.report.data.filters import Filters
 from rmm.study.report.data.labels import is_numeric
 from rmm.study.report.data.where_stopped import stopping_facts
@@ -23,6 +22,8 @@ from rmm.study.run.provenance import last_run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rmm.study.design.study import Study
 
 #: One row per fit; every other row of a fit repeats these.
 FIT = ["scenario", "replication", "method"]
@@ -46,16 +47,12 @@ STATUSES = ("ok", "not_converged", "failed", "timeout")
 
 @dataclass(frozen=True)
 class Results:
-    """A finished study.
+    """A finished study: its description, and what its fits gave.
 
     Attributes
     ----------
-    name : str
-        Name of the study.
-    config : mapping
-        The resolved study file.
-    scenarios : pandas.DataFrame
-        `scenario` and one column per factor.
+    study : Study
+        What was studied.
     estimates, performance : pandas.DataFrame
         As written by collection.
     ran_on : mapping
@@ -64,20 +61,28 @@ class Results:
         Where scenarios ended, in a study that stops at Monte Carlo errors.
     """
 
-    name: str
-    config: Mapping[str, Any]
-    scenarios: pd.DataFrame
+    study: Study
     estimates: pd.DataFrame
     performance: pd.DataFrame
     ran_on: Mapping[str, str] = field(default_factory=dict)
     stopping: Sequence[tuple[str, str]] = ()
 
     @cached_property
+    def scenarios(self) -> pd.DataFrame:
+        """`scenario` and one column per factor, in the order of the study.
+
+        A factor may be called like a column of the measures (`n`): the merged tables keep both.
+        """
+        taken = (set(self.performance.columns) | set(self.estimates.columns)) - {"scenario"}
+        table = pd.DataFrame(self.study.scenario_columns())
+        return table.rename(columns={c: f"factor.{c}" for c in table if c in taken})
+
+    @cached_property
     def factors(self) -> list[str]:
         """Factors that differ between scenarios; what should be on the x axis comes first."""
         columns = [c for c in self.scenarios.columns if c != "scenario"]
         varying = [c for c in columns if self.scenarios[c].astype(str).nunique() > 1]
-        wanted = (self.config.get("report") or {}).get("x")
+        wanted = (self.study.config.get("report") or {}).get("x")
         return sorted(
             varying,
             key=lambda c: (
@@ -89,10 +94,9 @@ class Results:
 
     @cached_property
     def methods(self) -> list[str]:
-        """Names of the methods in the order of the study file."""
-        named = [m["name"] for m in self.config.get("methods", [])]
-        present = list(dict.fromkeys(self.performance["method"]))
-        return [m for m in named if m in present] + [m for m in present if m not in named]
+        """Names of the methods that have measures, in the order of the study."""
+        present = set(self.performance["method"])
+        return [m.name for m in self.study.methods if m.name in present]
 
     @cached_property
     def filters(self) -> Filters:
@@ -102,28 +106,10 @@ class Results:
             self.methods, {f: sorted(v) if is_numeric(v) else v for f, v in levels.items()}
         )
 
-    @property
-    def baseline(self) -> str:
-        """The method that differences and relative precision compare with."""
-        return str(self.config.get("baseline") or self.methods[0])
-
-    @cached_property
-    def estimands(self) -> list[Mapping[str, Any]]:
-        """Estimands of the study file; without any, every parameter with null 0, alpha 0.05.
-
-        Of several levels of an estimand, figures and findings show the first.
-        """
-        stated = [dict(e) for e in self.config.get("estimands") or []]
-        if not stated:
-            names = list(dict.fromkeys(self.performance["parameter"].dropna()))
-            stated = [{"parameter": name} for name in names if name]
-        whole = [{"null": 0.0, "alpha": 0.05, **e} for e in stated]
-        return [{**e, "alpha": _first(e["alpha"])} for e in whole]
-
     @cached_property
     def parameters(self) -> list[str]:
         """Parameters with measures, estimands first."""
-        first = [e["parameter"] for e in self.estimands]
+        first = [e.parameter for e in self.study.estimands]
         present = [p for p in dict.fromkeys(self.performance["parameter"].dropna()) if p]
         return [p for p in first if p in present] + [p for p in present if p not in first]
 
@@ -149,18 +135,11 @@ class Results:
 
     def truth(self, scenario: str, parameter: str) -> float:
         """True value of a parameter in a scenario; nan where none is known, or it is drawn."""
-        table = self._truths
-        return float(table.get((scenario, parameter), float("nan")))
+        return self._truths[scenario].get(parameter, math.nan)
 
     @cached_property
-    def _truths(self) -> dict[tuple[str, str], float]:
-        """Those that are the same in all data sets; a truth drawn for each is no one number."""
-        known = self.estimates[["scenario", "parameter", "truth"]].dropna()
-        found = known.groupby(["scenario", "parameter"], sort=False)["truth"].agg(["min", "max"])
-        same = found[found["min"] == found["max"]]
-        truths = same["min"].reset_index()
-        columns = (truths[c] for c in ("scenario", "parameter", "min"))
-        return {(str(s), str(p)): float(t) for s, p, t in zip(*columns, strict=True)}
+    def _truths(self) -> dict[str, dict[str, float]]:
+        return {s.id: self.study.truth_of(s) for s in self.study.scenarios}
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""
@@ -168,65 +147,43 @@ class Results:
         return table[(table["measure"] == measure) & (table["policy"] == policy)]
 
 
-def _first(alpha: Any) -> float:
-    return float(alpha[0] if isinstance(alpha, list) else alpha)
-
-
-def read_results(folder: Path) -> Results:
-    """Read a results folder.
+def read_results(study: Study, folder: Path) -> Results:
+    """Read the results of a study.
 
     Raises
     ------
     StudyError
-        Where a file that collection writes is missing.
+        Where a file that collection writes is missing, or the results are those of another
+        version of the study.
     """
-    names = ("config.yaml", "scenarios.parquet", "estimates.parquet", "performance.parquet")
+    names = ("estimates.parquet", "performance.parquet")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise StudyError(
             f"{folder} is not a finished study: {', '.join(missing)} missing.\n"
-            f"Run it first: snakemake --cores all --config study={folder.name}"
+            f"Run it first: snakemake --cores all --config study={study.file}"
         )
-    config, _ = read_yaml(folder / "config.yaml")
-    scenarios, performance = (pd.read_parquet(folder / names[i]) for i in (1, 3))
-    performance = with_intervals(performance)
-    estimates = _estimates(folder / "estimates.parquet")
-    # A factor may be called like a column of the measures (`n`): the merged tables keep both.
-    taken = (set(performance.columns) | set(estimates.columns)) - {"scenario"}
-    scenarios = scenarios.rename(columns={c: f"factor.{c}" for c in scenarios if c in taken})
-    order = {scenario: i for i, scenario in enumerate(scenarios["scenario"])}
+    estimates = _estimates(folder / names[0])
+    _check_same_study(study, folder, estimates)
+    performance = read_performance(folder / names[1])
+    order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
-    return Results(
-        folder.name,
-        config,
-        scenarios,
-        estimates,
-        performance,
-        _ran_on(folder),
-        stopping_facts(folder),
-    )
+    return Results(study, estimates, performance, _ran_on(folder), stopping_facts(folder))
 
 
-def with_intervals(performance: pd.DataFrame) -> pd.DataFrame:
-    """Measures with their Monte Carlo intervals, which files of earlier versions lack.
-
-    There, a rate of 0 or 1 has a Monte Carlo error of 0, which is none. The number of fits behind
-    `type_s`, those that are significant, is not in the file.
-    """
-    if "lower" in performance:
-        return performance
-    value, mcse, n = (performance[c].to_numpy(float) for c in ("value", "mcse", "n"))
-    known, rates = performance["measure"] != "type_s", performance["measure"].isin(RATES)
-    wilsons = [
-        wilson(v, k) if is_rate and is_known else (v - 1.959964 * e, v + 1.959964 * e)
-        for v, e, k, is_rate, is_known in zip(value, mcse, n, rates, known, strict=True)
-    ]
-    ends = rates & performance["value"].isin([0.0, 1.0])
-    return performance.assign(
-        mcse=performance["mcse"].mask(ends),
-        lower=[low for low, _ in wilsons],
-        upper=[high for _, high in wilsons],
-    )
+def _check_same_study(study: Study, folder: Path, estimates: pd.DataFrame) -> None:
+    """Refuse results whose scenarios or methods are not those of the study."""
+    asked = {"scenario": {s.id for s in study.scenarios}, "method": {m.name for m in study.methods}}
+    for column, names in asked.items():
+        found = set(estimates[column].unique())
+        if found != names:
+            some = ", ".join(sorted(names ^ found)[:3])
+            where = f"only in {folder}" if found - names else f"not in {folder}"
+            raise StudyError(
+                f"The results in {folder} do not match {study.file}: {column} {some} is {where}.\n"
+                f"Run the study again, or list the differences: rmm study check {study.file} "
+                f"--against {folder}"
+            )
 
 
 def _estimates(path: Path) -> pd.DataFrame:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.report.data.format_numbers import FEW, acceptance_band, compact
+from rmm.study.design.estimand import Estimand
+from rmm.study.measures.proportions import acceptance_band
+from rmm.study.report.data.format_numbers import FEW, compact
 from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import is_null, split
 from rmm.study.report.data.results import Results
@@ -35,7 +37,7 @@ class Measured:
     caption: str
     proportion: bool = False
     scenarios: str = "all"
-    target: Callable[[Mapping[str, Any]], float] | None = None
+    target: Callable[[Estimand], float] | None = None
     target_name: str = ""
 
 
@@ -47,7 +49,7 @@ MEASURED: tuple[Measured, ...] = (
         "95% Monte Carlo intervals (Wilson). Grey: where 95% of studies of this size would "
         "find a test of exactly the nominal level. Dotted and dashed: "
         "Bradley’s (1978) liberal criterion, 0.5α to 1.5α, and stringent one, 0.9α to 1.1α.",
-        proportion=True, scenarios="null", target=lambda e: float(e["alpha"]),
+        proportion=True, scenarios="null", target=lambda e: e.alpha[0],
         target_name="nominal level",
     ),
     Measured(
@@ -62,7 +64,7 @@ MEASURED: tuple[Measured, ...] = (
         "Share of {percent} intervals that hold the truth, with 95% Monte Carlo intervals "
         "(Wilson). Grey: where 95% of studies of this size would find an interval of exactly "
         "the nominal coverage.",
-        proportion=True, target=lambda e: 1 - float(e["alpha"]), target_name="nominal coverage",
+        proportion=True, target=lambda e: 1 - e.alpha[0], target_name="nominal coverage",
     ),
     Measured(
         "bias", "bias", "estimates", "Bias", "Bias (mean estimate − truth)",
@@ -85,27 +87,27 @@ def by_factor(results: Results) -> list[Chart]:
     return [chart for row in MEASURED if (chart := _chart(row, results)) is not None]
 
 
-def rows_of(measured: Measured, estimand: Mapping[str, Any], results: Results) -> pd.DataFrame:
+def rows_of(measured: Measured, estimand: Estimand, results: Results) -> pd.DataFrame:
     """Rows of a measure and estimand at its first alpha, in the scenarios it is about."""
     here = results.measure(measured.measure)
-    here = here[here["parameter"] == estimand["parameter"]]
-    here = here[here["alpha"].isna() | ((here["alpha"] - float(estimand["alpha"])).abs() < 1e-12)]
+    here = here[here["parameter"] == estimand.parameter]
+    here = here[here["alpha"].isna() | ((here["alpha"] - estimand.alpha[0]).abs() < 1e-12)]
     if measured.scenarios != "all":
         true = here["scenario"].map(lambda s: is_null(results, str(s), estimand)).astype(bool)
         here = here[true == (measured.scenarios == "null")]
     return here.merge(results.scenarios, on="scenario", how="left")
 
 
-def read(measured: Measured, estimand: Mapping[str, Any]) -> str:
+def read(measured: Measured, estimand: Estimand) -> str:
     """The caption of a measure for one estimand."""
-    alpha = float(estimand["alpha"])
+    alpha = estimand.alpha[0]
     return measured.caption.format(alpha=alpha, percent=f"{100 * (1 - alpha):g}%")
 
 
 def _chart(measured: Measured, results: Results) -> Chart | None:
     axis = x_axis(results)
     parts, left_out = _without_the_few(
-        [(e, rows_of(measured, e, results)) for e in results.estimands]
+        [(e, rows_of(measured, e, results)) for e in results.study.estimands]
     )
     parts = [(e, here) for e, here in parts if here["value"].notna().any()]
     if not parts:
@@ -120,7 +122,7 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
         common = limits(panels, whole_unit=True)
         panels = [replace(panel, limits=common) for panel in panels]
     first = parts[0][0]
-    title = measured.title if several else f"{measured.title}, {first['parameter']}"
+    title = measured.title if several else f"{measured.title}, {first.parameter}"
     kept = tuple(panels[:MOST_PANELS])
     caption = read(measured, first) + _caption_end(panels, left_out)
     return Chart(
@@ -137,8 +139,8 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
 
 
 def _without_the_few(
-    parts: Sequence[tuple[Mapping[str, Any], pd.DataFrame]],
-) -> tuple[list[tuple[Mapping[str, Any], pd.DataFrame]], int]:
+    parts: Sequence[tuple[Estimand, pd.DataFrame]],
+) -> tuple[list[tuple[Estimand, pd.DataFrame]], int]:
     """Values of next to no replications beside those of many are not drawn, and counted.
 
     Where nearly all fits of a method failed, the interval of the rest is most of the axis.
@@ -190,7 +192,7 @@ def _uneven(levels: Sequence[float]) -> bool:
 def _panels(
     measured: Measured,
     here: pd.DataFrame,
-    estimand: Mapping[str, Any],
+    estimand: Estimand,
     axis: Axis,
     results: Results,
     several: bool,
@@ -200,7 +202,7 @@ def _panels(
     target = measured.target(estimand) if measured.target else None
     panels = []
     for combination, part in split(here, others, results):
-        words = [estimand["parameter"]] if several else []
+        words = [estimand.parameter] if several else []
         words += [f"{readable(f)} = {compact(v)}" for f, v in combination]
         where = tuple(results.filters.level(f, v) for f, v in combination)
         lines = tuple(_lines(part, axis, results))
@@ -212,8 +214,8 @@ def _panels(
     return [replace(panel, limits=common) for panel in panels]
 
 
-def _bands(measured: Measured, estimand: Mapping[str, Any], n: int) -> tuple[Band, ...]:
-    alpha = float(estimand["alpha"])
+def _bands(measured: Measured, estimand: Estimand, n: int) -> tuple[Band, ...]:
+    alpha = estimand.alpha[0]
     low, high = acceptance_band(alpha, n)
     if measured.name == "type1_error":
         return (

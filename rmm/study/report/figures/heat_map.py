@@ -80,7 +80,7 @@ def heat_maps(results: Results) -> list[Chart]:
 
 
 def _chart(measured: Measured, results: Results) -> Chart | None:
-    estimand = results.estimands[0]
+    estimand = results.study.estimands[0]
     table = rows_of(measured, estimand, results)
     table = table[table["value"].notna()]
     across, down = results.factors
@@ -106,7 +106,7 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     )
     return Chart(
         f"heat_{measured.name}",
-        f"{measured.title} by {readable(across)} and {readable(down)}, {estimand['parameter']}",
+        f"{measured.title} by {readable(across)} and {readable(down)}, {estimand.parameter}",
         caption,
         measured.section,
         tuple(panels),

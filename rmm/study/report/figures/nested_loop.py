@@ -94,7 +94,7 @@ def nested_loops(results: Results) -> list[Chart]:
 
 
 def _chart(measured: Measured, results: Results) -> Chart | None:
-    estimand = results.estimands[0]
+    estimand = results.study.estimands[0]
     rows = rows_of(measured, estimand, results)
     rows = rows[rows["value"].notna()]
     if rows["scenario"].nunique() < LEAST_SCENARIOS:
@@ -112,7 +112,7 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     return Chart(
         f"nested_{measured.name}",
         f"{measured.title} in all {len(panel.courses[0].values)} scenarios, "
-        f"{estimand['parameter']} (nested loops)",
+        f"{estimand.parameter} (nested loops)",
         caption,
         measured.section,
         (panel,),

@@ -11,10 +11,10 @@ import numpy as np
 
 from rmm.posterior.plots.style import FILL, RULE, Look
 from rmm.study.design.power_rule import Power
-from rmm.study.evaluate.power import PowerCurve, curves_from
+from rmm.study.evaluate import power as evaluate
+from rmm.study.evaluate.power import PowerCurve
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
-from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.chart import MOST_PANELS, Chart, Key, Pen, method_keys
 
@@ -24,30 +24,6 @@ CAPTION = (
     "where the points do not determine one, dotted where they speak against it. Bars at the "
     "target: the size for it, with its 95% interval."
 )
-
-
-def curves_of(results: Results) -> list[PowerCurve]:
-    """The curves of a power study from its results; empty for another study."""
-    said = results.config.get("power")
-    if not said:
-        return []
-    power = asked(said, results)
-    estimand = next(e for e in results.config["estimands"] if e["parameter"] == power.parameter)
-    scenarios = results.scenarios.rename(columns=lambda name: name.removeprefix("factor."))
-    records = scenarios.to_dict("records")
-    factors = {
-        str(r["scenario"]): {str(k): v for k, v in r.items() if k != "scenario"} for r in records
-    }
-    null = {s for s in factors if is_null(results, str(s), {"null": 0.0, **estimand})}
-    return curves_from(power, results.performance, factors, null)
-
-
-def asked(said: Mapping[str, Any], results: Results) -> Power:
-    """What the study asks, from its resolved file."""
-    methods = tuple(said["methods"]) or tuple(results.methods)
-    return Power(
-        said["parameter"], said["alpha"], said["target"], said["size"], methods, search=None
-    )
 
 
 @dataclass(frozen=True)
@@ -77,10 +53,10 @@ class PowerPanel:
 
 def power_curves(results: Results) -> list[Chart]:
     """Power curves, a panel per combination of the other factors; none where no power is asked."""
-    curves = curves_of(results)
-    if not curves:
+    power = results.study.power
+    curves = evaluate.power_curves(results.study, results.performance) if power else []
+    if power is None or not curves:
         return []
-    power = asked(results.config["power"], results)
     together: dict[str, list[PowerCurve]] = {}
     for curve in curves:
         together.setdefault(_title(curve), []).append(curve)

@@ -6,11 +6,11 @@ Morris, White & Crowther (2019), Statistics in Medicine 38:2074-2102, section 6.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.measures.proportions import wilson
+from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.format_numbers import rate
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import Results
@@ -40,12 +40,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class ZipPanel:
-    """Intervals of one method in one scenario; `coverage` is the share and its 95% interval."""
+    """Intervals of one method in one scenario.
+
+    `coverage` is the share that holds the truth and its 95% interval; empty where it is unknown.
+    """
 
     title: str
     intervals: tuple[Interval, ...]
     nominal: float
-    coverage: tuple[float, float, float]
+    coverage: tuple[float, ...]
     method: str
     where: tuple[str, ...]
     width: tuple[float, float] = (-1.0, 1.0)
@@ -70,12 +73,12 @@ class ZipPanel:
 
 def zips(results: Results) -> list[Chart]:
     """The zip plot of the main estimand."""
-    estimand = results.estimands[0]
-    bounds = _BOUNDS.get(float(estimand["alpha"]))
+    estimand = results.study.estimands[0]
+    bounds = _BOUNDS.get(estimand.alpha[0])
     table = results.estimates
     if bounds is None or table[bounds[0]].isna().all():
         return []
-    usable = table[(table["status"] == "ok") & (table["parameter"] == estimand["parameter"])]
+    usable = table[(table["status"] == "ok") & (table["parameter"] == estimand.parameter)]
     usable = usable.dropna(subset=["truth", "mean", "sd", *bounds])
     scenarios = _scenarios(results, estimand)
     panels = [
@@ -90,10 +93,8 @@ def zips(results: Results) -> list[Chart]:
     return [_chart(results, estimand, panels, len(scenarios))]
 
 
-def _chart(
-    results: Results, estimand: Mapping[str, Any], panels: Sequence[ZipPanel], shown: int
-) -> Chart:
-    level = f"{100 * (1 - float(estimand['alpha'])):g}%"
+def _chart(results: Results, estimand: Estimand, panels: Sequence[ZipPanel], shown: int) -> Chart:
+    level = f"{100 * (1 - estimand.alpha[0]):g}%"
     caption = (
         f"{level} intervals minus the truth, sorted by |z| = |estimate − truth| / standard error, "
         "the farthest from the truth at the top. Grey: holds the truth; in the method’s colour, "
@@ -109,7 +110,7 @@ def _chart(
     keys = (Key("pale", "holds the truth"), Key("dark", "does not"))
     return Chart(
         "zip",
-        f"All intervals, {estimand['parameter']} (zip plot)",
+        f"All intervals, {estimand.parameter} (zip plot)",
         caption,
         "tests",
         tuple(panels),
@@ -121,33 +122,39 @@ def _chart(
     )
 
 
-def _scenarios(results: Results, estimand: Mapping[str, Any]) -> list[str]:
+def _scenarios(results: Results, estimand: Estimand) -> list[str]:
     """All scenarios if there is room, else those of lowest and highest coverage."""
     every = [str(s) for s in results.scenarios["scenario"]]
     room = MOST_PANELS // len(results.methods)
     if len(every) <= max(1, room):
         return every
-    rows = results.measure("coverage")
-    rows = rows[(rows["parameter"] == estimand["parameter"]) & rows["value"].notna()]
-    rows = rows[(rows["alpha"] - float(estimand["alpha"])).abs() < 1e-12]
+    rows = _coverage(results, estimand)
     if rows.empty:
         return every[: max(1, room)]
-    low, high = rows.loc[rows["value"].idxmin()], rows.loc[rows["value"].idxmax()]
-    ends = list(dict.fromkeys([str(low["scenario"]), str(high["scenario"])]))
+    found = (
+        rows.loc[rows["value"] == end, "scenario"] for end in rows["value"].agg(["min", "max"])
+    )
+    ends = list(dict.fromkeys(str(scenarios.iloc[0]) for scenarios in found))
     return ends[: max(1, room)]
+
+
+def _coverage(results: Results, estimand: Estimand) -> pd.DataFrame:
+    rows = results.measure("coverage")
+    rows = rows[(rows["parameter"] == estimand.parameter) & rows["value"].notna()]
+    return rows[(rows["alpha"] - estimand.alpha[0]).abs() < 1e-12]
 
 
 def _panel(
     results: Results,
     usable: pd.DataFrame,
-    estimand: Mapping[str, Any],
+    estimand: Estimand,
     scenario: str,
     method: str,
 ) -> ZipPanel | None:
     rows = usable[(usable["scenario"] == scenario) & (usable["method"] == method)]
     if rows.empty:
         return None
-    lower, upper = _BOUNDS[float(estimand["alpha"])]
+    lower, upper = _BOUNDS[estimand.alpha[0]]
     z = ((rows["mean"] - rows["truth"]) / rows["sd"]).abs().rank(method="first")
     every = sorted(
         Interval(100 * float(r) / len(rows), float(low), float(high))
@@ -155,14 +162,16 @@ def _panel(
             z, rows[lower] - rows["truth"], rows[upper] - rows["truth"], strict=True
         )
     )
-    share = sum(i.covers for i in every) / len(every)
     row = results.scenarios[results.scenarios["scenario"] == scenario].to_dict("records")[0]
     where = (results.filters.method(method), *results.filters.scenario(row))
     place = words(results, row)
-    title = f"{method}{', ' * bool(place)}{place}: coverage {rate(share)}"
-    nominal = 1 - float(estimand["alpha"])
-    covered = (share, *wilson(share, len(every)))
-    return ZipPanel(title, _thinned(every), nominal, covered, method, where)
+    title = f"{method}{', ' * bool(place)}{place}"
+    coverage = _coverage(results, estimand)
+    found = coverage[(coverage["scenario"] == scenario) & (coverage["method"] == method)]
+    covered = [float(found[name].iloc[0]) for name in ("value", "lower", "upper") if len(found)]
+    title += f": coverage {rate(covered[0])}" if covered else ""
+    nominal = 1 - estimand.alpha[0]
+    return ZipPanel(title, _thinned(every), nominal, tuple(covered), method, where)
 
 
 def _thinned(every: Sequence[Interval]) -> tuple[Interval, ...]:

@@ -35,8 +35,8 @@ def render(
     known = words.reference_rows(results)
     return environment.get_template("page.html.j2").render(
         results=results,
-        config=results.config,
-        title=results.config.get("title") or results.name,
+        study=results.study,
+        title=results.study.config.get("title") or results.study.name,
         css=_text("page.css") + results.filters.css + "\n",
         script=script,
         policy=_policy(script),

@@ -14,13 +14,13 @@ from rmm.study.evaluate.engine_agreement import (
     RATIO_MARGIN,
     SHIFT_MARGIN,
     TOO_FEW,
-    confirmations,
+    study_confirmations,
 )
 from rmm.study.report.data.format_numbers import (
     compact,
     decimals_for,
     fixed,
-    rate_of_n,
+    rate_known_to,
     uncertainty,
 )
 from rmm.study.report.data.labels import readable
@@ -32,27 +32,9 @@ _SHOWN = {"shift": ("Difference of means, in sds", 3), "sd_ratio": ("Ratio of sd
 _RATES = {"rejections": "Rejects", "confirming_rejections": "(confirming)"}
 
 
-def pairs_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(method, the one that confirms it) of a resolved study file."""
-    return [(m["confirms"], m["name"]) for m in config["methods"] if m.get("confirms")]
-
-
-def confirmed(results: Results) -> list[dict[Any, Any]]:
-    """Comparisons of engines, in the order of scenarios and estimands."""
-    nulls = {e["parameter"]: float(e["null"]) for e in results.estimands}
-    untested = [n for n, null in nulls.items() if n.startswith(("sigma", "shape")) and not null]
-    pairs = pairs_of(results.config)
-    if not pairs:
-        return []
-    found = confirmations(results.estimates, pairs, nulls, untested).to_dict("records")
-    order = {scenario: i for i, scenario in enumerate(results.scenarios["scenario"])}
-    place = {name: i for i, name in enumerate(results.parameters)}
-    return sorted(found, key=lambda r: (order[r["scenario"]], place[r["parameter"]]))
-
-
 def confirmation_table(results: Results) -> list[Table]:
     """One row per scenario, estimand and pair; no table where no method confirms another."""
-    found = confirmed(results)
+    found = study_confirmations(results.study, results.estimates)
     if not found:
         return []
     decimals = {
@@ -110,8 +92,9 @@ def _row(
     for name in _SHOWN:
         cells += _difference_cells(name, row, decimals[name])
     for name in _RATES:
-        share = float(row[name]) / row["n"] if row["n"] else math.nan
-        cells.append(Cell("" if math.isnan(share) else rate_of_n(share, row["n"]), share, "count"))
+        share, low, high = (float(row[f"{name}_{part}"]) for part in ("rate", "lower", "upper"))
+        text = "" if math.isnan(share) else rate_known_to(share, low, high)
+        cells.append(Cell(text, share, "count"))
     return tuple(cells)
 
 

@@ -129,7 +129,7 @@ def measure_tables(results: Results, policy: str = "per_method") -> list[Table]:
         rows = results.performance
         rows = rows[(rows["policy"] == policy) & _belongs(rows["parameter"], parameter)]
         for section, words, measures in GROUPS:
-            heading = words.replace("{baseline}", results.baseline)
+            heading = words.replace("{baseline}", results.study.baseline)
             chosen = _with_numbers(rows, measures)
             if chosen:
                 tables.append(_measure_table(results, rows, parameter, section, heading, chosen))
@@ -163,7 +163,9 @@ def _measure_table(
 ) -> Table:
     found = _by_address(rows)
     decimals = {pair: _decimals(found, pair) for pair in chosen}
-    methods = [m for m in results.methods if section != "differences" or m != results.baseline]
+    methods = [
+        m for m in results.methods if section != "differences" or m != results.study.baseline
+    ]
     body, where = [], []
     for record in results.scenarios.to_dict("records"):
         here = results.filters.scenario(record)

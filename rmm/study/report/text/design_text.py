@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from rmm.formula.parse_formula import parse_formula
-from rmm.study.methods.method import CLASSICAL, KINDS
+from rmm.study.methods.method import CLASSICAL, Method
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
@@ -26,51 +25,37 @@ DESCRIPTIONS = {
 
 def method_rows(results: Results) -> list[dict[str, str]]:
     """One row per method: name, what it is, formula, backend and its settings."""
-    rows = []
-    used = dict(zip(results.fits["method"], results.fits["backend"], strict=True))
-    for method in results.config.get("methods", []):
-        kind = str(method.get("kind", ""))
-        backend = str(used.get(method["name"], method.get("backend", "")))
-        rows.append(
-            {
-                "name": str(method["name"]),
-                "kind": kind,
-                "what": DESCRIPTIONS.get(kind, kind),
-                "formula": _formula(results, method),
-                "backend": backend,
-                "settings": _settings(method, backend),
-            }
-        )
-    return rows
+    return [
+        {
+            "name": method.name,
+            "kind": method.kind.name,
+            "what": DESCRIPTIONS[method.kind.name],
+            "formula": results.study.formula_of(method),
+            "backend": method.backend,
+            "settings": _settings(method),
+        }
+        for method in results.study.methods
+    ]
 
 
-def _settings(method: Mapping[str, Any], backend: str) -> str:
+def _settings(method: Method) -> str:
     """What matters for the kind of backend: standard errors, or the sampler."""
-    if backend in CLASSICAL:
-        clusters = method.get("cluster") or []
-        return f"{method.get('errors', 'classical')} errors" + (
+    config = method.config
+    if method.backend in CLASSICAL:
+        clusters = config.get("cluster") or []
+        return f"{config['errors']} errors" + (
             f", clusters: {', '.join(clusters)}" if clusters else ""
         )
-    sampler = {k: v for k, v in (method.get("sampler") or {}).items() if v != {}}
+    sampler = {k: v for k, v in config["sampler"].items() if v != {}}
     return ", ".join(f"{k} {compact(v)}" for k, v in sampler.items())
-
-
-def _formula(results: Results, method: Mapping[str, Any]) -> str:
-    """The formula that a method states, or that its kind makes from the truth's."""
-    truth = (results.config.get("truth") or {}).get("formula")
-    kind = KINDS.get(str(method.get("kind")))
-    if method.get("formula") or kind is None or not truth:
-        return str(method.get("formula") or "")
-    return kind.formula(parse_formula(truth), {"backend": kind.backends[0], **method})
 
 
 def truth_rows(results: Results) -> list[tuple[str, str]]:
     """True parameter values; priors they are drawn from; what a factor sets is said to vary."""
-    truth = results.config.get("truth") or {}
     varied = _varied(results)
     return [
         (str(name), "varies, see the factors" if str(name) in varied else _true_value(value))
-        for name, value in (truth.get("parameters") or {}).items()
+        for name, value in results.study.config["truth"]["parameters"].items()
     ]
 
 
@@ -81,21 +66,19 @@ def _true_value(value: Any) -> str:
 def _varied(results: Results) -> set[str]:
     """Parameters of the truth that a factor sets."""
     paths: list[str] = []
-    for factor in (results.config.get("vary") or {}).values():
-        if isinstance(factor, Mapping):
-            paths.append(str(factor.get("path", "")))
-            paths += [str(p) for level in (factor.get("levels") or {}).values() for p in level]
+    for factor in results.study.config["vary"].values():
+        paths.append(str(factor.get("path", "")))
+        paths += [str(p) for level in factor.get("levels", {}).values() for p in level]
     start = "truth.parameters."
     return {path.removeprefix(start) for path in paths if path.startswith(start)}
 
 
 def factor_rows(results: Results) -> list[dict[str, str]]:
     """One row per factor: its name, what it sets in the study file, its levels."""
-    vary = results.config.get("vary") or {}
     rows = []
     for factor in results.factors:
-        said = vary.get(factor.removeprefix("factor."))
-        path = str(said.get("path") or "several keys") if isinstance(said, Mapping) else factor
+        settings = results.study.config["vary"][factor.removeprefix("factor.")]
+        path = str(settings.get("path") or "several keys")
         levels = ", ".join(map(compact, results.filters.levels[factor]))
         rows.append({"name": readable(factor), "path": path, "levels": levels})
     return rows
@@ -117,7 +100,7 @@ def blocks(results: Results) -> list[tuple[str, str]]:
     """Parts of the study file that describe the simulated data, as YAML."""
     shown = []
     for key in ("membership", "covariates", "truth", "vary", "exclude"):
-        part: Any = results.config.get(key)
+        part: Any = results.study.config.get(key)
         if isinstance(part, Mapping | list) and part:
             text = yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=96)
             shown.append((key, text))

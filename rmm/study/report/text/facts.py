@@ -11,7 +11,6 @@ from rmm.study.measures.measures import RATES
 from rmm.study.report.data.format_numbers import (
     FEW,
     MISSING,
-    compact,
     duration,
     fixed,
     rate,
@@ -37,7 +36,7 @@ def run_facts(results: Results) -> list[tuple[str, str]]:
         ("Replications", f"{replications} per scenario and method"),
         ("Fits", f"{len(fits):,}: {_status_words(done)}"),
         ("Time in fits", f"{duration(float(fits['seconds'].sum()))} in all"),
-        ("Seed", compact(results.config.get("seed"))),
+        ("Seed", str(results.study.seed)),
     ]
     return [*facts, *results.stopping, *_provenance(results)]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rmm.study.design.estimand import Estimand
+from rmm.study.measures.proportions import acceptance_band
 from rmm.study.report.data.format_numbers import (
     FEW,
-    acceptance_band,
     compact,
     decimals_for,
     fixed,
     rate,
-    rate_of_n,
+    rate_known_to,
 )
 from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import is_null
@@ -29,7 +30,7 @@ _TOO_FEW = f"fewer than {FEW} usable data sets, too few for a verdict"
 def findings(results: Results) -> list[tuple[str, str]]:
     """(method, what it does) in sentences: calibration, Type-I error, power, bias, coverage."""
     said = _calibration(results)
-    for estimand in results.estimands:
+    for estimand in results.study.estimands:
         rows = _rejections(results, estimand)
         null = [is_null(results, str(s), estimand) for s in rows["scenario"]]
         said += _each(results, rows.loc[null], lambda r, e=estimand: _size(results, e, r))
@@ -49,18 +50,18 @@ def _each(results: Results, rows: pd.DataFrame, say: Any) -> list[tuple[str, str
     return [(method, say(mine)) for method, mine in parts if not mine.empty]
 
 
-def _rejections(results: Results, estimand: Mapping[str, Any]) -> pd.DataFrame:
+def _rejections(results: Results, estimand: Estimand) -> pd.DataFrame:
     rows = results.measure("rejection")
-    same = (rows["alpha"] - float(estimand["alpha"])).abs() < 1e-12
-    return rows[same & (rows["parameter"] == estimand["parameter"])].dropna(subset=["value"])
+    same = (rows["alpha"] - estimand.alpha[0]).abs() < 1e-12
+    return rows[same & (rows["parameter"] == estimand.parameter)].dropna(subset=["value"])
 
 
-def _size(results: Results, estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    alpha = float(estimand["alpha"])
+def _size(results: Results, estimand: Estimand, rows: pd.DataFrame) -> str:
+    alpha = estimand.alpha[0]
     every = rows.to_dict("records")
     records = [row for row in every if row["n"] >= FEW]
-    null = f"rejects the true null hypothesis {estimand['parameter']} = "
-    null += compact(float(estimand["null"]))
+    null = f"rejects the true null hypothesis {estimand.parameter} = "
+    null += compact(estimand.null)
     if not records:
         return f"{null} at a rate of {_rates(results, every)}: {_TOO_FEW}."
     bands = [acceptance_band(alpha, int(row["n"])) for row in records]
@@ -83,24 +84,28 @@ def _not_judged(every: Sequence[Any], judged: Sequence[Any]) -> str:
 def _rates(results: Results, records: Sequence[Mapping[Any, Any]]) -> str:
     """Each rate with its level of the one factor, or the range over many scenarios."""
     if len(records) == 1:
-        return rate_of_n(float(records[0]["value"]), records[0]["n"])
+        return _rate(records[0])
     factor = results.factors[0]
     if (
         len(results.factors) == 1
         and len(records) <= 6
         and is_numeric(results.scenarios[factor].tolist())
     ):
-        words = " / ".join(rate_of_n(float(row["value"]), row["n"]) for row in records)
+        words = " / ".join(_rate(row) for row in records)
         levels = dict(zip(results.scenarios["scenario"], results.scenarios[factor], strict=True))
         where = " / ".join(compact(levels[row["scenario"]]) for row in records)
         return f"{words} at {readable(factor)} {where}"
     return f"{_rate_span(records)} over {len(records)} scenarios"
 
 
+def _rate(row: Mapping[Any, Any]) -> str:
+    return rate_known_to(*(float(row[name]) for name in ("value", "lower", "upper")))
+
+
 def _rate_span(rows: Sequence[Mapping[Any, Any]]) -> str:
     """The lowest and the highest rate."""
     ends = [choose(rows, key=lambda row: float(row["value"])) for choose in (min, max)]
-    return _span([rate_of_n(float(row["value"]), row["n"]) for row in ends])
+    return _span([_rate(row) for row in ends])
 
 
 def _verdict(above: int, below: int, count: int) -> str:
@@ -121,22 +126,22 @@ def _band_words(records: Sequence[Mapping[Any, Any]], bands: Sequence[tuple[floa
     return f"{rate(bands[at][0])} to {rate(bands[at][1])} at {size}"
 
 
-def _power(results: Results, estimand: Mapping[str, Any], rows: pd.DataFrame) -> str:
+def _power(results: Results, estimand: Estimand, rows: pd.DataFrame) -> str:
     records = rows.to_dict("records")
-    truths = {results.truth(str(row["scenario"]), estimand["parameter"]) for row in records}
+    truths = {results.truth(str(row["scenario"]), estimand.parameter) for row in records}
     values = sorted(t for t in truths if t == t)
     shown = f", true value {' / '.join(map(compact, values))}," if 0 < len(values) <= 4 else ""
     return (
-        f"rejects the false null hypothesis {estimand['parameter']} = "
-        f"{compact(float(estimand['null']))}{shown} at a rate of {_rates(results, records)}."
+        f"rejects the false null hypothesis {estimand.parameter} = "
+        f"{compact(estimand.null)}{shown} at a rate of {_rates(results, records)}."
     )
 
 
-def _estimates(results: Results, estimand: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _estimates(results: Results, estimand: Estimand) -> list[tuple[str, str]]:
     """Bias and coverage of one parameter, per method."""
     bias = _of(results, "bias", estimand)
     coverage = _of(results, "coverage", estimand)
-    coverage = coverage[(coverage["alpha"] - float(estimand["alpha"])).abs() < 1e-12]
+    coverage = coverage[(coverage["alpha"] - estimand.alpha[0]).abs() < 1e-12]
     said = []
     for method in results.methods:
         parts = [
@@ -145,13 +150,13 @@ def _estimates(results: Results, estimand: Mapping[str, Any]) -> list[tuple[str,
         ]
         if any(parts):
             words = "; ".join(part for part in parts if part)
-            said.append((method, f"estimates {estimand['parameter']} with {words}."))
+            said.append((method, f"estimates {estimand.parameter} with {words}."))
     return said
 
 
-def _of(results: Results, measure: str, estimand: Mapping[str, Any]) -> pd.DataFrame:
+def _of(results: Results, measure: str, estimand: Estimand) -> pd.DataFrame:
     rows = results.measure(measure)
-    return rows[(rows["parameter"] == estimand["parameter"]) & rows["value"].notna()]
+    return rows[(rows["parameter"] == estimand.parameter) & rows["value"].notna()]
 
 
 def _bias_words(rows: Sequence[Mapping[Any, Any]]) -> str:
@@ -168,10 +173,10 @@ def _bias_words(rows: Sequence[Mapping[Any, Any]]) -> str:
     return f"bias {span}, {_count(far, len(judged), *words)}{_not_judged(rows, judged)}"
 
 
-def _coverage_words(rows: Sequence[Mapping[Any, Any]], estimand: Mapping[str, Any]) -> str:
+def _coverage_words(rows: Sequence[Mapping[Any, Any]], estimand: Estimand) -> str:
     if not rows:
         return ""
-    alpha = float(estimand["alpha"])
+    alpha = estimand.alpha[0]
     judged = [row for row in rows if row["n"] >= FEW]
     heading = f"coverage of {100 * (1 - alpha):g}% intervals {_rate_span(rows)}"
     if not judged:

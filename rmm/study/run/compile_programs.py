@@ -1,13 +1,13 @@
-"""Compiling the Stan programs of a study before its fits need them."""
+"""Compiling the programs of a study before its fits need them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rmm.backends.stan.cpu import this_kind
-from rmm.backends.stan.run import compile_program, maker, use_executables
+from rmm.backends import find_backend
 from rmm.fitting.pipeline import program
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
@@ -17,9 +17,12 @@ from rmm.study.methods.method import Method
 from rmm.study.methods.task import parsed
 from rmm.study.run.replicate import make_task
 
+if TYPE_CHECKING:
+    from rmm.backends import Compiler
+
 
 def compile_method(study: Study, method_name: str, marker: Path) -> None:
-    """Compile what a Stan method will run, once for every program that its scenarios need.
+    """Compile what a method will run, once for every program that its scenarios need.
 
     The executables go to the user's cache; `marker` gets their paths as JSON, and for which
     processors they were made. The program depends on the levels of the covariates in the data, so
@@ -28,13 +31,14 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
     Raises
     ------
     ProgramError, BackendError
-        If Stan is missing or refuses a program.
+        If the engine is missing or refuses a program.
     """
     method = study.method(method_name)
-    made = [compile_program(text) for text in _programs(study, method, study.scenarios)]
+    compiler = _compiler(method)
+    made = [compiler.compile(text) for text in _programs(study, method, study.scenarios)]
     facts = {
         "method": method.id,
-        "processors": sorted({maker(path).processor for path in made}),
+        "processors": sorted({compiler.processor(path) for path in made}),
         "programs": [str(path) for path in made],
     }
     write_text(json.dumps(facts, indent=2) + "\n", marker)
@@ -57,13 +61,15 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     BackendError
         If executables cannot run here, and cannot be compiled here.
     """
-    unfit = use_executables(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
+    method = study.method(method_name)
+    compiler = _compiler(method)
+    unfit = compiler.use(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
     if not unfit:
         return ""
-    programs = _programs(study, study.method(method_name), [study.scenario(scenario_id)])
-    made = [compile_program(text) for text in programs]
+    programs = _programs(study, method, [study.scenario(scenario_id)])
+    made = [compiler.compile(text) for text in programs]
     lines = [
-        f"These executables of {marker} cannot run on this {this_kind()} processor:",
+        f"These executables of {marker} cannot run on this {compiler.this_processor()} processor:",
         *(f"    {path}{'' if path.is_file() else ' (not there)'}" for path in unfit),
         "In their place, compiled now or before:",
         *(f"    {path}" for path in made),
@@ -72,8 +78,14 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     return "\n".join(lines)
 
 
+def _compiler(method: Method) -> Compiler:
+    compiler = find_backend(method.backend).compiler
+    assert compiler is not None, method.backend  # `Method.compiled`
+    return compiler
+
+
 def _programs(study: Study, method: Method, scenarios: Iterable[Scenario]) -> list[str]:
-    """Texts of all Stan programs of a method, each once."""
+    """Texts of all programs of a method, each once."""
     texts: dict[str, None] = {}
     for scenario in scenarios:
         task = make_task(study, scenario, method, 1)
