@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from rmm.errors import StudyError
 
 EXAMPLES = """\
 examples:
-  rmm study new mine.yaml            # asks for what follows, in a terminal
+  rmm study new mine.yaml            # in a terminal, asks for the value of each option
   rmm study new mine.yaml --groups 200 --members 50 --size 3 --effect 0.3 --replications 1000
   rmm study new mine.yaml --data coalitions.csv --member party --group government
   rmm study new mine.yaml --family binomial --backend stan
-Every key of the file has a comment. Runs nothing, and never writes over a file.
+The file has a comment for every key. The command runs no fits and never overwrites a file.
 """
 BACKENDS = ("laplace", "jags", "stan")
 DEFAULTS: dict[str, Any] = {
@@ -36,15 +37,15 @@ DEFAULTS: dict[str, Any] = {
     "group": "group",
 }
 _OUTCOMES = {
-    "gaussian": ("y", "sigma_l2: 1\t# sd of groups\n"),
+    "gaussian": ("y", "sigma_l2: 1\t# residual sd, between groups\n"),
     "binomial": ("y", ""),
-    "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: ends become more likely\n"),
+    "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time\n"),
 }
 _SYNTHETIC = """\
 membership:
   kind: synthetic
-  groups: {groups}\t# on which the outcome is measured
-  members: {members}\t# in the pool that groups share; fewer are shared more
+  groups: {groups}\t# number of groups; the outcome is measured on groups
+  members: {members}\t# number of different members; with fewer, groups share more of them
   size: {size}\t# members per group; or {{distribution: uniform, low: 2, high: 5}}
 """
 _EMPIRICAL = """\
@@ -57,16 +58,16 @@ membership:
 _DRAWN = """\
 covariates:
   x: {level: member}\t# a property of members, the same in all their groups
-  power: {level: membership}\t# what the weights depend on
+  power: {level: membership}\t# the weights depend on it
 """
 _FROM_TABLE = """\
-covariates:\t# drawn; {column: NAME} instead of {level: ...} takes one from the table
+covariates:\t# simulated; to use a column of the table: {column: NAME}
   x: {level: member}\t# a property of members, the same in all their groups
-  power: {level: membership}\t# what the weights depend on
+  power: {level: membership}\t# the weights depend on it
 """
 _REST = """\
 
-# What is true. b_w[b1] = 0 would mean that all members count the same.
+# The true model. With b_w[b1] = 0, all members of a group would have equal weights.
 truth:
   formula: >-
     {outcome} ~ 1
@@ -74,29 +75,29 @@ truth:
   family: {family}
   parameters:
     b_l2[Intercept]: 0
-    b_l1[x]: {effect}\t# the effect that is looked for; 0 gives the Type-I error
+    b_l1[x]: {effect}\t# the effect of interest; with 0, the study measures the Type I error
     b_w[b1]: 1
-    sigma_l1: 1\t# sd of what members differ in for other reasons
+    sigma_l1: 1\t# sd of the random effects of members
     {own}
-# Every combination of these is a scenario.
+# Each combination of these values is a scenario.
 vary:
   effect: {{path: "truth.parameters.b_l1[x]", values: [0, {effect}]}}
 
-# All are fitted to the same data sets.
+# All methods analyse the same data sets.
 methods:
-  - {{name: aggregation, kind: aggregation}}\t# members averaged, an ordinary regression
-  - name: mmmm\t# weights estimated, as in the truth
+  - {{name: aggregation, kind: aggregation}}\t# ordinary regression on the averages of the members
+  - name: mmmm\t# multiple-membership model with estimated weights
     kind: mmmm
     backend: {backend}
     sampler: {{chains: 2, draws: 500}}
-    gate: {{ess_per_chain: 50}}\t# when a fit counts as converged
+    gate: {{ess_per_chain: 50}}\t# a fit counts as converged from this ESS per chain
 {confirmation}
 estimands:
   - {{parameter: "b_l1[x]"}}
 """
 
 _CONFIRMATION = """\
-  # The fast engine is confirmed by MCMC on the first data sets; the report compares them.
+  # The first data sets are also fitted by MCMC. The report compares both engines.
   - name: mmmm_{engine}
     kind: mmmm
     backend: {engine}
@@ -111,21 +112,45 @@ _CONFIRMED = 20  # data sets of each scenario
 
 def add_new(commands: Any) -> None:
     """Declare `rmm study new`."""
-    new = command(commands, "new", "write a commented study file to start from", EXAMPLES, run_new)
-    new.add_argument("file", metavar="FILE", help="where to write it (.yaml)")
-    _option(new, "title")
-    _option(new, "family", "of the outcome", choices=list(_OUTCOMES))
-    _option(new, "backend", "engine of the model", choices=BACKENDS)
-    _option(new, "effect", "of x", type=float)
-    _option(new, "replications", type=int)
-    _option(new, "seed", type=int)
-    made = new.add_argument_group("memberships that are made up")
-    for name in ("groups", "members", "size"):
-        _option(made, name, type=int)
-    real = new.add_argument_group("memberships of a table")
-    _option(real, "data", ".csv, .parquet or .rda", metavar="TABLE")
-    _option(real, "member", metavar="COLUMN")
-    _option(real, "group", metavar="COLUMN")
+    new = command(
+        commands, "new", "write a study file with comments, as a starting point", EXAMPLES, run_new
+    )
+    new.add_argument("file", metavar="FILE", help="study file to write (.yaml)")
+    _option(new, "title", "title of the report", metavar="TITLE")
+    families = list(_OUTCOMES)
+    _option(
+        new, "family", f"family of the outcome: {_or(families)}", choices=families, metavar="FAMILY"
+    )
+    _option(
+        new,
+        "backend",
+        f"engine of the multiple-membership model: {_or(BACKENDS)}",
+        choices=BACKENDS,
+        metavar="ENGINE",
+    )
+    _option(new, "effect", "true coefficient of the member covariate x", type=float, metavar="B")
+    _option(new, "replications", "data sets per scenario", type=int, metavar="N")
+    _option(new, "seed", "seed of all random numbers", type=int, metavar="N")
+    made = new.add_argument_group("options for simulated memberships")
+    _option(made, "groups", "number of groups", type=int, metavar="N")
+    _option(
+        made,
+        "members",
+        "number of different members, in all groups together",
+        type=int,
+        metavar="N",
+    )
+    _option(made, "size", "members per group", type=int, metavar="N")
+    real = new.add_argument_group("options for memberships from your own table")
+    what = "table with one row per membership: .csv, .parquet or .rda"
+    _option(real, "data", what, metavar="TABLE")
+    _option(real, "member", "column with the ids of the members", metavar="COLUMN")
+    _option(real, "group", "column with the ids of the groups", metavar="COLUMN")
+
+
+def _or(names: Sequence[str]) -> str:
+    """Names as a list that ends in "or"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _option(parser: Any, name: str, what: str = "", **more: Any) -> None:
@@ -167,7 +192,7 @@ def run_new(options: argparse.Namespace) -> int:
         path.unlink()
         raise
     print(
-        f"{path} is written, and in order. Change it where it is not what you mean; then, in the "
+        f"{path} was written, and it is valid. Edit it as you like. Then run, in the "
         "project's folder:\n"
         f"    rmm study check {path}\n"
         f"    snakemake --cores 2 --workflow-profile workflow/profiles/default "
@@ -182,10 +207,10 @@ def text(options: argparse.Namespace) -> str:
     head = (
         "# A simulation study; all keys: docs/reference/study-file.md.\n"
         f"title: {json.dumps(options.title)}\n"
-        "aims: What is to be found out, in a sentence or two.\n"
-        f"seed: {options.seed}\t# every random number follows from it\n"
-        f"replications: {options.replications}\t# data sets per scenario; more may come later\n"
-        "\n# Who belongs to whom.\n"
+        "aims: The research question of this study, in one or two sentences.\n"
+        f"seed: {options.seed}\t# seed of all random numbers\n"
+        f"replications: {options.replications}\t# data sets per scenario; can be increased later\n"
+        "\n# Memberships: which members belong to which groups.\n"
     )
     names = (
         {"member": options.member, "group": options.group}

@@ -25,38 +25,64 @@ examples:
   rmm study plan config/studies/quickstart.yaml --cores 8
   rmm study plan config/studies/quickstart.yaml --mcse 0.005 --measure rejection
   rmm study plan config/studies/quickstart.yaml --mcse 0.02 --measure bias --parameter "b_l1[x]"
-Targets are those of the file's `stopping`, or what the options say. Times, rates and standard
-errors come from the fits that results/NAME already holds. A pilot is the same study with few
-replications, 50 say: what it computes is kept.
+The targets are those under the key `stopping` of the study file; --mcse, --measure and --parameter
+replace them. Times, rates and standard errors are estimated from the finished fits in results/NAME.
+To get such fits, set `replications: 50` in the study file and run the study (a pilot). When you
+increase the number later, the finished fits are used again.
 """
 POWER = """\
 examples:
   rmm study power config/studies/power_groups.yaml
   rmm study power config/studies/power_groups.yaml --target 0.9 --json
-From results/NAME/performance.parquet: another target needs no fit.
+The command reads results/NAME/performance.parquet, which the study has written. It runs no fits, so
+that you can try several targets. The sample size is the factor that `power.size` names in the study
+file, such as the number of groups.
 """
 SEARCH = """\
 examples:
   rmm study search config/studies/power_groups.yaml --cores 8
-Fits at sizes between `power.search.low` and `high`, keeps them in results/NAME, and goes on where
-it was ended. The answer is in results/NAME/search.json.
+The command simulates and fits data sets of several sizes, between `power.search.low` and
+`power.search.high` of the study file. The sample size is the factor that `power.size` names there,
+such as the number of groups. Fits are saved in results/NAME: if you stop the command and run it
+again, it continues where it stopped. The result is also written to results/NAME/search.json.
 """
 
 
 def plan_options(parser: Any) -> None:
     """Options of `rmm study plan`."""
-    parser.add_argument("--mcse", type=float, help="target; default: those of the file, or 0.01")
     parser.add_argument(
-        "--measure", default="rejection", help="with --mcse: of what; default: %(default)s"
+        "--mcse",
+        type=float,
+        metavar="ERROR",
+        help="Monte Carlo standard error to reach; default: the targets in the study file, or 0.01 "
+        "if it has none",
     )
-    parser.add_argument("--parameter", metavar="NAME", help="with --mcse; default: all estimands")
+    parser.add_argument(
+        "--measure",
+        default="rejection",
+        metavar="NAME",
+        help="performance measure to which --mcse applies; default: %(default)s",
+    )
+    parser.add_argument(
+        "--parameter",
+        metavar="NAME",
+        help="parameter to which --mcse applies; default: all estimands of the study file",
+    )
     parser.add_argument(
         "--rate",
         type=float,
         default=0.05,
-        help="expected rate of rejection or non-coverage; default: %(default)s",
+        metavar="RATE",
+        help="rejection rate that you expect, for a first estimate without fits; "
+        "default: %(default)s",
     )
-    parser.add_argument("--cores", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=1,
+        metavar="N",
+        help="cores that the study will use, to estimate its time; default: %(default)s",
+    )
 
 
 def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:

@@ -82,7 +82,7 @@ def test_a_missing_study_file_is_bad_input(
 def fake_fit(formula: str, data: str, **settings: Any) -> Any:
     table = pd.DataFrame({"mean": [0.5], "rhat": [float("nan")]}, index=["b_l1[x]"])
     seen = {"divergences": settings["chains"]}
-    run = SimpleNamespace(engine={"chosen": "auto took laplace"})
+    run = SimpleNamespace(engine={"chosen": "auto chose laplace"})
     return SimpleNamespace(
         summary=lambda: table, diagnostics=lambda: seen, converged=True, backend="laplace", run=run
     )
@@ -97,7 +97,7 @@ def test_fit_prints_json_that_a_program_reads(
     assert record["summary"] == {"b_l1[x]": {"mean": 0.5, "rhat": None}}
     assert record["diagnostics"] == {"divergences": 3}
     assert record["converged"] is True
-    assert (record["backend"], record["chosen"]) == ("laplace", "auto took laplace")
+    assert (record["backend"], record["chosen"]) == ("laplace", "auto chose laplace")
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_doctor_tells_by_its_exit_code(
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        ((), "takes laplace where .* hold, else stan, and jags where that fails"),
-        (("stan",), "takes laplace where .* hold, else jags"),
-        (("stan", "jags"), "takes laplace: no other engine runs here"),
-        (("laplace", "stan", "jags"), "no engine runs here"),
+        ((), "uses laplace if .* passes its checks; otherwise stan; otherwise jags"),
+        (("stan",), "uses laplace if .* passes its checks; otherwise jags"),
+        (("stan", "jags"), "uses laplace: no other engine works on this computer"),
+        (("laplace", "stan", "jags"), "no engine works on this computer"),
     ],
 )
 def test_doctor_says_what_auto_takes(
