@@ -164,17 +164,18 @@ def _plan_lines(
     lines = []
     if not study.stopping or facts["mcse"] != 0.01:
         lines += [
-            f"A rate near {facts['rate']:g} within {facts['mcse']:g} (Monte Carlo error) "
-            f"needs {facts['replications_for_rate']:,} replications, any rate at most "
+            f"For a Monte Carlo error of {facts['mcse']:g}, a rate near {facts['rate']:g} needs "
+            f"{facts['replications_for_rate']:,} replications. A rate of 0.5 needs the most: "
             f"{facts['worst_case']:,}."
         ]
     if not found:
         return [
             *lines,
-            f"No fits in {folder} yet. A pilot: set `replications: 50` in "
-            f"{study.file}, run it, and ask again; its fits are kept.",
+            f"{folder} has no finished fits. For an estimate of the time, set `replications: 50` "
+            f"in {study.file}, run the study (a pilot), and run this command again. When you "
+            "increase the number later, the fits of the pilot are used again.",
         ]
-    lines += ["", "Replications per scenario, of the scenario that needs most:"]
+    lines += ["", "Replications that each target needs, in the scenario that needs most:"]
     lines += aligned(
         [
             _HEAD,
@@ -189,16 +190,17 @@ def _plan_lines(
     number = facts["recommended"]
     lines += [""]
     if number is None:
-        lines += ["A target has no usable fit in the pilot: nothing is recommended."]
+        lines += ["For one target the pilot has no usable fit, so no number can be recommended."]
     else:
         more = "enough" if study.replications >= number else "too few"
         lines += [
-            f"Recommended: {number:,} replications, the pilot's uncertainty allowed for "
-            f"(the file says {study.replications:,}: {more})."
+            f"Recommended: {number:,} replications per scenario, including a margin for the "
+            f"uncertainty of the pilot. The study file has {study.replications:,}: {more}."
         ]
     lines += [
         "",
-        f"Time for them in all {len(study.scenarios):,} scenarios on {facts['cores']} core(s):",
+        f"Time for these replications (scenarios: {len(study.scenarios):,}, cores: "
+        f"{facts['cores']}):",
     ]
     return lines + _time_lines(facts["methods"])
 
@@ -228,7 +230,7 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     # Late: `rmm --help` needs no libraries.
     from rmm.study.run.progress import words
 
-    rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertain")]
+    rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertainty")]
     for one in methods:
         timed = one["pilot_fits"] > 0
         rows.append(
@@ -245,7 +247,7 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     total = sum(one["hours"] for one in known)
     spread = math.sqrt(sum((one["hours"] * one["uncertain"]) ** 2 for one in known))
     share = f"±{spread / total:.0%}" if total and math.isfinite(spread) else "-"
-    rows.append(("all that are timed", "", "", "", words(3600 * total), share))
+    rows.append(("total of timed methods", "", "", "", words(3600 * total), share))
     return aligned(rows, " rrrrr")
 
 
@@ -282,8 +284,8 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
         print(json.dumps(plain(facts), indent=2))
         return 0
     print(
-        f"Power of the test of {power.parameter} at alpha {power.alpha:g}, by {power.size}; "
-        f"{power.size} for a power of {target:g}, with 95% intervals.\n"
+        f"Power of the test of {power.parameter} at level {power.alpha:g}, by {power.size}. Column "
+        f"`size`: {power.size} that reach a power of {target:g}, with a 95% interval.\n"
     )
     print("\n".join(_power_lines(curves, target)))
     return 0

@@ -291,8 +291,8 @@ def run_check(options: argparse.Namespace) -> int:
         print(f"    {method}: {number:,}")
     if study.stopping is not None:
         print(
-            f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
-            f"replications or every {study.stopping.step:,} after."
+            f"A scenario stops when it has reached its targets. This is checked at "
+            f"{study.stopping.minimum:,} replications, and then every {study.stopping.step:,}."
         )
     for note in notes:
         print(f"Note. {note}")
@@ -300,7 +300,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def _check_against(study: Study, folder: Path, as_json: bool) -> int:
-    """Whether results belong to a file: 0, or 1 with what is different."""
+    """Whether results match a study file: 0, or 1 with the differences."""
     # Late: `rmm --help` needs no libraries.
     from rmm.study.manage.compare_results import compare
 
@@ -308,15 +308,15 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"belongs": found.belongs, **asdict(found)}, indent=2))
         return 0 if found.belongs else 1
-    verb = "belong" if found.belongs else "do NOT belong"
+    verb = "match" if found.belongs else "do NOT match"
     print(
-        f"The results in {folder} {verb} to {study.file}: {found.fits:,} of {found.asked:,} fits "
-        f"that it asks for are there, in {found.batches:,} batches."
+        f"The results in {folder} {verb} {study.file}. They have {found.fits:,} of the "
+        f"{found.asked:,} fits of this study, in {found.batches:,} batches."
     )
     for reason in found.refused:
         print(reason)
     if found.changed:
-        print(f"They were made with another version of {study.file}:")
+        print(f"They were computed with another version of {study.file}. These keys differ:")
         print(*(f"    {line}" for line in found.changed), sep="\n")
     return 0 if found.belongs else 1
 
@@ -414,7 +414,8 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     )
     print(f"{facts['study']} in {folder}")
     print(f"    done:    {done:,} of {done + missing:,} fits{f' ({by_status})' * bool(done)}")
-    print(f"    missing: {missing:,} fits{' up to the next decisions' * ('stopping' in facts)}")
+    until = " until the next check of the targets" * ("stopping" in facts)
+    print(f"    missing: {missing:,} fits{until}")
     for method, number in facts["missing_by_method"].items():
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
@@ -422,8 +423,8 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     if facts["fits_per_second"]:
         left = progress.words(facts["time_left"]) if missing else "nothing"
         print(
-            f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
-            f"at this rate {left} left"
+            f"    rate:    {60 * facts['fits_per_second']:,.1f} fits per minute in the last run; "
+            f"time left at this rate: {left}"
         )
     _print_some(
         "failed or did not converge:",
@@ -434,7 +435,7 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         ],
     )
     _print_some(
-        "missing, as scenario, method, replications:",
+        "missing (scenario, method, replications):",
         [f"{m['scenario']}, {m['method']}, {m['first']}-{m['last']}" for m in facts["missing"]],
     )
     for scenario, standing in facts.get("stopping", {}).items():
@@ -535,8 +536,8 @@ def run_replay(options: argparse.Namespace) -> int:
     planned = [study.replications_of(s, method) for s in study.scenarios if s.id == scenario]
     if planned and options.replication > planned[0]:
         print(
-            f"The study plans {planned[0]:,} replications of {method.name} in {scenario}: "
-            f"{options.replication:,} is made all the same.",
+            f"The study plans only {planned[0]:,} replications of {method.name} in {scenario}. "
+            f"Replication {options.replication:,} is run anyway.",
             file=sys.stderr,
         )
     outcome, stored = keep_replay(
@@ -547,6 +548,6 @@ def run_replay(options: argparse.Namespace) -> int:
     )
     for row in outcome.estimates:
         print(f"    {row['parameter']}: {_estimate(row)}")
-    print(f"Estimates of the study: {stored}")
-    print(f"Kept in {out}", file=sys.stderr)
+    print(f"Compared with the estimates of the study: {stored}")
+    print(f"Files written to {out}", file=sys.stderr)
     return 0

@@ -117,8 +117,8 @@ def remarks(
     for name, sets in together.items():
         if sets:
             lines.append(
-                f"{name}: {sum(map(len, sets))} members, in {len(sets)} sets, are always in the same"
-                " groups. For each set,\nonly the sum of the effects is identified "
+                f"{name}: {sum(map(len, sets))} members (sets: {len(sets)}) are always in the "
+                "same groups. For each set,\nonly the sum of the effects is identified "
                 "(diagnostics()['always_together'] lists the sets)."
             )
     found = {

@@ -266,7 +266,7 @@ def test_replay_beyond_the_planned_replications_is_said(
     assert main([*arguments, "--replication", "4"]) == 0
     assert "plans" not in capsys.readouterr().err
     assert main([*arguments, "--replication", "5"]) == 0
-    assert "The study plans 4 replications of means in " in capsys.readouterr().err
+    assert "The study plans only 4 replications of means in " in capsys.readouterr().err
 
 
 def test_a_standard_deviation_has_no_p_value() -> None:

@@ -174,7 +174,7 @@ def test_a_time_limit_is_for_all_engines(
 
 
 def test_few_kept_draws_are_no_reason_for_another_engine(table: pd.DataFrame) -> None:
-    with pytest.warns(rmm.ConvergenceWarning, match=r"40 effective draws.*\n.*keep draws=200"):
+    with pytest.warns(rmm.ConvergenceWarning, match=r"40 effective draws.*\n.*with draws=200"):
         fit = rmm.fit(FORMULA, table, **{**SHORT, "draws": 20})
     assert fit.backend == "laplace"
 

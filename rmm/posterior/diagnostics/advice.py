@@ -185,9 +185,9 @@ def always_together(evidence: Evidence) -> str | None:
         if sets and evidence.poor(part.sigma):
             some = " and ".join(str(v) for v in sets[0][:3])
             return (
-                f"{part.sigma}: {sum(map(len, sets))} members in {len(sets)} sets are always in "
-                f"the same groups ({some}, ...). The data inform only the sum of their effects. Merge "
-                f"each set into one member, or give {part.sigma} a narrower prior."
+                f"{part.sigma}: {sum(map(len, sets))} members (sets: {len(sets)}) are always in "
+                f"the same groups ({some}, ...). The data inform only the sum of their effects. "
+                f"Merge each set into one member, or give {part.sigma} a narrower prior."
             )
     return None
 
@@ -198,8 +198,8 @@ def few_units(evidence: Evidence) -> str | None:
         if count <= FEW_UNITS and evidence.poor(name):
             scale = evidence.model.spec.family.scale(evidence.model.design.outcome)[1]
             return (
-                f"{name} is estimated from only {count} {what}, so the prior decides its upper tail. "
-                f'Give a prior that you consider realistic, such as "{name} ~ '
+                f"{name} is estimated from only {count} {what}, so the prior decides its upper "
+                f'tail. Give a prior that you consider realistic, such as "{name} ~ '
                 f'half_normal({scale:.2g})", or use fixed effects instead.'
             )
     return None
@@ -239,9 +239,9 @@ def weights_without_effect(evidence: Evidence) -> str | None:
                 else "report that these data do not show which members have larger weights"
             )
             return (
-                f"{part.b_w}: the weights multiply {part.b} and the member effects, which may all be "
-                f"zero. Then the data do not inform {part.b_w}, and its posterior is its prior. Use "
-                f"fixed weights (1/n), or {way}."
+                f"{part.b_w}: the weights multiply {part.b} and the member effects, which may "
+                f"all be zero. Then the data do not inform {part.b_w}, and its posterior is its "
+                f"prior. Use fixed weights (1/n), or {way}."
             )
     return None
 
@@ -281,11 +281,11 @@ def few_draws(evidence: Evidence) -> str | None:
     if factor > _MOST_FACTOR:
         other = "stan" if evidence.gibbs else "jags"
         return (
-            f"{poor[0]} has an ESS of {ess:.0f}, but {evidence.wanted} are needed. This would take "
+            f"{poor[0]} has an ESS of {ess:.0f} and needs {evidence.wanted}. This would take "
             f'{factor} times the draws: try backend="{other}" or a narrower prior first.'
         )
     return (
-        f"{poor[0]} has an ESS of {ess:.0f}, but {evidence.wanted} are needed: multiply the draws "
+        f"{poor[0]} has an ESS of {ess:.0f} and needs {evidence.wanted}: multiply the draws "
         f"by {factor} (draws={factor * evidence.settings.draws})."
     )
 
