@@ -131,7 +131,7 @@ def test_survival_on_jags(base: rmm.Fit, what: dict[str, Any]) -> None:
     [
         ({}, r"adapt_delta=0.95 (now 0.8)"),
         ({"adapt_delta": 0.95}, "adapt_delta=0.99 (now 0.95)"),
-        ({"adapt_delta": 0.995}, "adapt_delta is 0.995 already"),
+        ({"adapt_delta": 0.995}, "adapt_delta is already 0.995"),
     ],
 )
 def test_divergences(base: rmm.Fit, options: Mapping[str, float], said: str) -> None:

@@ -100,7 +100,7 @@ def test_priors_without_variance_are_compared_by_quartiles(table: pd.DataFrame) 
     ratio = np.ptp(np.quantile(draws, [0.25, 0.75])) / (law.ppf(0.75) - law.ppf(0.25))
     assert fit.summary()["contraction"]["sigma_l2"] == pytest.approx(1 - ratio**2)
     assert fit.diagnostics()["contraction_of_quartiles"] == ["sigma_l2"]
-    assert "Contraction of interquartile ranges (the prior has no variance): sigma_l2." in str(fit)
+    assert "interquartile ranges, because the prior has no variance: sigma_l2." in str(fit)
 
 
 def test_a_sum_with_a_heavy_tail_is_compared_by_quartiles(table: pd.DataFrame) -> None:
