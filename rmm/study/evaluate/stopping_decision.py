@@ -79,7 +79,8 @@ class Standing:
         open_ = sum(not aim.reached for aim in self.aims)
         if not self.decided:
             after = f"; {open_} of {len(self.aims)} targets not reached yet" if self.aims else ""
-            return f"continues to {self.replications:,} of at most {self.maximum:,} replications{after}"
+            upto = f"{self.replications:,} of at most {self.maximum:,} replications"
+            return f"continues to {upto}{after}"
         why = (
             "all targets reached"
             if self.reached
