@@ -149,8 +149,8 @@ def test_a_capped_method_holds_nobody_up(tmp_path: Path) -> None:
     assert set(ends(run(study, tmp_path / "out")).values()) == {35, 25}
     words = standing_of(study, study.scenarios[0], tmp_path / "out").words()
     assert words == (
-        "stopped at 35 of at most 90 replications: 1 of 2 targets not reached, by methods that have "
-        "run all their replications"
+        "stopped at 35 of at most 90 replications: 1 of 2 targets not reached, by methods that "
+        "have run all their replications"
     )
 
 
