@@ -93,8 +93,8 @@ def add_fit(commands: Any) -> None:
         "--backend",
         default="auto",
         metavar="ENGINE",
-        help="engine: auto, laplace, stan or jags. auto tries laplace, stan and jags in this order "
-        "and uses the first one whose fit passes its checks; default: %(default)s",
+        help="engine: auto, laplace, stan or jags. auto uses laplace if its fit passes all checks, "
+        "otherwise stan, or jags if stan does not work; default: %(default)s",
     )
     fit.add_argument(
         "--priors",

@@ -205,7 +205,7 @@ def _plan_lines(
     return lines + _time_lines(facts["methods"])
 
 
-_HEAD = ("target", "mcse", "method", "pilot", "needed", "up to", "worst case")
+_HEAD = ("target", "mcse", "method", "pilot fits", "needed", "upper limit", "worst case")
 
 
 def _need_cells(
