@@ -22,7 +22,7 @@ examples:
   rmm doctor
   rmm fit coalitions.csv "y ~ 1 + majority + mm(id(party, government), vars(finance), RE=TRUE)"
   rmm study check config/studies/quickstart.yaml
-`rmm COMMAND --help` says more, with examples.
+`rmm COMMAND --help` lists the options of a command, with examples.
 """
 
 

@@ -66,7 +66,7 @@ class Question(PromptBase[Any]):
 def whole(answer: str) -> int:
     """A number from 1 on."""
     if not answer.isascii() or not answer.isdigit() or int(answer) < 1:
-        raise ValueError(f"{answer!r} is no whole number from 1 on.")
+        raise ValueError(f"{answer!r} is not a whole number of at least 1.")
     return int(answer)
 
 
@@ -75,9 +75,9 @@ def number(answer: str) -> float:
     try:
         value = float(answer)
     except ValueError:
-        raise ValueError(f"{answer!r} is no number; write it like 0.5.") from None
+        raise ValueError(f"{answer!r} is not a number. Write it like 0.5.") from None
     if not abs(value) < float("inf"):
-        raise ValueError(f"{answer!r} is no finite number.")
+        raise ValueError(f"{answer!r} is not a finite number.")
     return value
 
 
@@ -86,7 +86,9 @@ def one_of(allowed: Sequence[str]) -> Read:
 
     def read(answer: str) -> str:
         if answer not in allowed:
-            raise ValueError(f"{answer!r} is none of: {', '.join(allowed)}.")
+            raise ValueError(
+                f"{answer!r} is not possible here. Choose one of: {', '.join(allowed)}."
+            )
         return answer
 
     return read
@@ -95,7 +97,7 @@ def one_of(allowed: Sequence[str]) -> Read:
 def table(answer: str) -> str:
     """The path of a table that can be read."""
     if not Path(answer).is_file():
-        raise ValueError(f"{answer!r}: there is no such file.")
+        raise ValueError(f"There is no file {answer!r}.")
     try:
         read_table(answer)
     except RmmError as problem:
@@ -110,28 +112,34 @@ def new_study(
     answers: TextIO | None = None,
 ) -> dict[str, Any]:
     """What `rmm study new` must know, by the names of its options."""
-    print("Enter takes what is in brackets; every key can be changed in the file. Ctrl-C leaves.\n")
+    print(
+        "Press Enter to accept the value in brackets. You can change every value later in the "
+        "file. Press Ctrl-C to stop.\n"
+    )
     found: dict[str, Any] = {}
 
     def put(key: str, text: str, read: Read, default: Any = None) -> None:
         found[key] = ask(text, defaults[key] if default is None else default, read, answers)
 
     put("title", "Title of the study", str)
-    put("data", "Your own table of memberships (Enter: they are made up)", table, "")
+    put("data", "File with your own table of memberships (Enter: simulate them)", table, "")
     if found["data"]:
         columns = [str(name) for name in read_table(found["data"]).columns]
         print(f"    Its columns: {', '.join(columns)}")
-        for key, text in (("member", "Column of members"), ("group", "Column of groups")):
+        for key, text in (
+            ("member", "Column with the ids of the members"),
+            ("group", "Column with the ids of the groups"),
+        ):
             put(key, text, one_of(columns), defaults[key] if defaults[key] in columns else "")
             while not found[key]:
                 put(key, text, one_of(columns), "")
     else:
         del found["data"]
-        put("groups", "Groups, on which the outcome is measured", whole)
-        put("members", "Members in the pool that groups share", whole)
-        put("size", "Members of each group", whole)
-    put("family", f"Outcome ({', '.join(families)})", one_of(families))
-    put("effect", "Effect of the members' covariate x that is looked for", number)
-    put("replications", "Data sets of each scenario", whole)
+        put("groups", "Number of groups, on which the outcome is measured", whole)
+        put("members", "Number of different members, in all groups together", whole)
+        put("size", "Members per group", whole)
+    put("family", f"Family of the outcome ({', '.join(families)})", one_of(families))
+    put("effect", "True coefficient of the member covariate x", number)
+    put("replications", "Data sets per scenario", whole)
     put("backend", f"Engine ({', '.join(backends)})", one_of(backends))
     return found

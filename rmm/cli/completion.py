@@ -13,7 +13,8 @@ EXAMPLES = """\
 examples:
   rmm completion bash > ~/.local/share/bash-completion/completions/rmm
   rmm completion zsh > ~/.zsh/completions/_rmm      # a folder of your $fpath
-The script starts no Python. Write it again after an update of rmm.
+Save the printed script where your shell finds it. The script contains a list of the commands and
+options of this version: after an update of rmm, run this command again.
 """
 
 
@@ -22,11 +23,11 @@ def add_completion(commands: Any, top: argparse.ArgumentParser) -> None:
     completion = command(
         commands,
         "completion",
-        "write the completion script of a shell",
+        "print a script with which the Tab key completes rmm commands",
         EXAMPLES,
         partial(run_completion, top),
     )
-    completion.add_argument("shell", choices=SHELLS, help="which shell")
+    completion.add_argument("shell", choices=SHELLS, help="name of your shell")
 
 
 def run_completion(top: argparse.ArgumentParser, options: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ class Finding:
 def diagnose(
     *, prove: bool = True, announce: Callable[[str], None] = lambda text: None
 ) -> list[Finding]:
-    """Look at Python, packages and backends; prove each backend with a tiny fit.
+    """Look at Python, packages and backends; test each backend with a tiny fit.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def diagnose(
 
 
 def _choice(running: Sequence[str]) -> Finding:
-    """What backend="auto", the default of `rmm.fit`, takes of the engines that run here."""
+    """The engine that backend="auto", the default of `rmm.fit`, uses on this computer."""
     if not running:
-        return Finding("auto", "missing", "no engine runs here")
+        return Finding("auto", "missing", "no engine works on this computer")
     first, *others = running
     if not others:
-        return Finding("auto", "ok", f"takes {first}: no other engine runs here")
-    what = f"takes {first} where it covers the model and its checks hold, else {others[0]}"
-    return Finding("auto", "ok", what + "".join(f", and {n} where that fails" for n in others[1:]))
+        return Finding("auto", "ok", f"uses {first}: no other engine works on this computer")
+    what = f"uses {first} if it supports the model and the fit passes its checks"
+    return Finding("auto", "ok", "; otherwise ".join([what, *others]))
 
 
 def _package(name: str) -> Finding:
@@ -93,7 +93,7 @@ def _backend(name: str, prove: bool, announce: Callable[[str], None]) -> Finding
         return Finding(subject, "missing", found.what, found.remedy)
     if not prove:
         return Finding(subject, "ok", found.what)
-    announce(f"Proving backend {name} with a tiny fit ...")
+    announce(f"Testing backend {name} with a tiny fit ...")
     began = time.perf_counter()
     try:
         mean = _tiny_fit(name)
@@ -101,7 +101,7 @@ def _backend(name: str, prove: bool, announce: Callable[[str], None]) -> Finding
         return Finding(subject, "broken", str(error), found.remedy)
     seconds = time.perf_counter() - began
     if abs(mean - 2.0) > 0.5:
-        return Finding(subject, "broken", f"a tiny fit gave {mean:.2f} where 2 is right")
+        return Finding(subject, "broken", f"a tiny fit estimated {mean:.2f}; the true value is 2")
     return Finding(subject, "ok", f"{found.what}; a tiny fit took {seconds:.1f} s")
 
 

@@ -19,23 +19,32 @@ examples:
   rmm fit data.parquet "y ~ 1 + mm(id(m, g), vars(x), fn(w ~ 1/n^exp(b1*power)), RE=TRUE)" \\
       --backend stan --cores 4 --save fit.nc
   rmm fit data.csv "..." --json > summary.json
-The table has one row per membership.
+The table has one row per membership: one row for each member of each group. The command prints the
+summary table. It prints on stderr whether the fit converged.
 """
 _DOCTOR = """\
 examples:
-  rmm doctor               all, with a tiny fit by each backend (Stan compiles once: a minute)
-  rmm doctor --no-fits     only what is installed
-  rmm doctor --json        for a program
+  rmm doctor               check packages, and run a tiny fit with each engine
+  rmm doctor --no-fits     only list what is installed
+  rmm doctor --json        the same as JSON, for other software to read
+On the first run, Stan compiles for about a minute. The exit code is 1 if no engine works, or if an
+installed engine fails its tiny fit.
 """
 
 
 def add_doctor(commands: Any) -> None:
     """Declare `rmm doctor`."""
     doctor = command(
-        commands, "doctor", "what is installed, which engines run, how to fix", _DOCTOR, run_doctor
+        commands,
+        "doctor",
+        "check packages and engines, and explain how to repair those that fail",
+        _DOCTOR,
+        run_doctor,
     )
-    doctor.add_argument("--no-fits", action="store_true", help="do not prove backends with a fit")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument(
+        "--no-fits", action="store_true", help="do not test the engines with a tiny fit"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -60,7 +69,7 @@ def _print_findings(findings: Sequence[Any]) -> None:
     for finding in findings:
         rows.append((finding.subject, finding.state, finding.what))
         if finding.remedy and finding.state != "ok":
-            rows.append(("", "", f"do: {finding.remedy}"))
+            rows.append(("", "", f"fix: {finding.remedy}"))
     print("\n".join(table_lines(rows, head=False)))
 
 
@@ -70,40 +79,86 @@ def add_fit(commands: Any) -> None:
     fit.add_argument(
         "data",
         metavar="DATA",
-        help="table: .csv, .tsv, .txt (compressed too), "
-        ".parquet, .rda, .dta, .sav, .sas7bdat, .xpt, .xlsx",
+        help="file with the table: .csv, .tsv, .txt (also compressed), .parquet, .rda, .dta, "
+        ".sav, .sas7bdat, .xpt or .xlsx",
     )
-    fit.add_argument("formula", metavar="FORMULA", help="in quotes")
-    fit.add_argument("--family", default="gaussian", help="default: %(default)s")
+    fit.add_argument("formula", metavar="FORMULA", help="formula of the model, in quotes")
+    fit.add_argument(
+        "--family",
+        default="gaussian",
+        metavar="FAMILY",
+        help="family of the outcome: gaussian, binomial, condlogit, weibull or cox; "
+        "default: %(default)s",
+    )
     fit.add_argument(
         "--backend",
         default="auto",
-        help="auto (laplace where its checks hold, else stan, else jags), or one of the three; "
-        "default: %(default)s",
+        metavar="ENGINE",
+        help="engine: auto, laplace, stan or jags. auto uses laplace if its fit passes all checks, "
+        "otherwise stan, or jags if stan does not work; default: %(default)s",
     )
     fit.add_argument(
         "--priors",
         action="append",
         metavar="PRIOR",
-        help='a set, or a statement such as "b_w ~ normal(0, 1)"; as often as there are some; '
-        "default: weakly_informative",
+        help="name of a set of priors (weakly_informative or rmm), or one prior such as "
+        '"b_w ~ normal(0, 1)"; repeat the option for several; default: weakly_informative',
     )
     fit.add_argument(
         "--na",
         action="append",
         metavar="TEXT",
-        help="a text that means a missing value in a text file, as often as there are some; "
-        "default: NA, . and the like in columns of numbers (the empty cell always does)",
+        help="text that stands for a missing value in a text file; repeat the option for several; "
+        "default: NA, N/A, NaN, NULL, None, #N/A or a single dot, in columns of numbers. An empty "
+        "cell is always a missing value",
     )
-    fit.add_argument("--chains", type=int, default=4, help="default: %(default)s")
-    fit.add_argument("--warmup", type=int, default=1000, help="default: %(default)s")
-    fit.add_argument("--draws", type=int, default=1000, help="kept per chain; default: %(default)s")
-    fit.add_argument("--thin", type=int, default=1, help="default: %(default)s")
-    fit.add_argument("--seed", type=int, help="same seed, same draws")
-    fit.add_argument("--cores", type=int, help="processes at the same time; default: all")
-    fit.add_argument("--timeout", type=float, metavar="SECONDS", help="end the fit after so long")
-    fit.add_argument("--save", metavar="PATH", help="keep the whole fit in one file")
+    _number(fit, "--chains", "number of Markov chains", default=4)
+    _number(
+        fit,
+        "--warmup",
+        "warm-up iterations per chain, not kept (not used by laplace)",
+        default=1000,
+    )
+    _number(
+        fit,
+        "--draws",
+        "draws to keep per chain (laplace has no chains: it keeps chains x draws)",
+        default=1000,
+    )
+    _number(fit, "--thin", "keep one of every N iterations (not used by laplace)", default=1)
+    fit.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of the random numbers: the same seed gives the same draws; default: a new seed "
+        "for each fit",
+    )
+    fit.add_argument(
+        "--cores",
+        type=int,
+        metavar="N",
+        help="processes that run at the same time; default: one per chain, or all cores if there "
+        "are fewer",
+    )
+    fit.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="stop after this many seconds, without a result; default: no limit",
+    )
+    fit.add_argument(
+        "--save",
+        metavar="PATH",
+        help="save the fit, with its data and draws, in this file; rmm.load reads it",
+    )
     fit.add_argument("--json", action="store_true", help="print summary and diagnostics as JSON")
+
+
+def _number(parser: Any, name: str, what: str, default: int) -> None:
+    """An option that is a whole number, with its default in the help."""
+    parser.add_argument(
+        name, type=int, default=default, metavar="N", help=f"{what}; default: %(default)s"
+    )
 
 
 def run_fit(options: argparse.Namespace) -> int:
@@ -148,5 +203,5 @@ def run_fit(options: argparse.Namespace) -> int:
             print(fit.run.engine["chosen"], file=sys.stderr)
     if options.save:
         fit.save(Path(options.save))
-        print(f"Kept in {options.save}; rmm.load reads it.", file=sys.stderr)
+        print(f"Saved in {options.save}; rmm.load reads it.", file=sys.stderr)
     return 0

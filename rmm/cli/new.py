@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from rmm.errors import StudyError
 
 EXAMPLES = """\
 examples:
-  rmm study new mine.yaml            # asks for what follows, in a terminal
+  rmm study new mine.yaml            # in a terminal, asks for the value of each option
   rmm study new mine.yaml --groups 200 --members 50 --size 3 --effect 0.3 --replications 1000
   rmm study new mine.yaml --data coalitions.csv --member party --group government
   rmm study new mine.yaml --family binomial --backend stan
-Every key of the file has a comment. Runs nothing, and never writes over a file.
+The file has a comment for every key. The command runs no fits and never overwrites a file.
 """
 BACKENDS = ("laplace", "jags", "stan")
 DEFAULTS: dict[str, Any] = {
@@ -37,9 +38,9 @@ DEFAULTS: dict[str, Any] = {
 }
 #: Family -> the outcome of its formula, and its own parameter of the truth.
 _OUTCOMES = {
-    "gaussian": ("y", "sigma_l2: 1\t# sd of groups"),
+    "gaussian": ("y", "sigma_l2: 1\t# residual sd, between groups"),
     "binomial": ("y", ""),
-    "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: ends become more likely"),
+    "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
 _THERE = "{path}: there is such a file already. Give another name."
 _CONFIRMED = 20  # data sets of each scenario
@@ -47,21 +48,45 @@ _CONFIRMED = 20  # data sets of each scenario
 
 def add_new(commands: Any) -> None:
     """Declare `rmm study new`."""
-    new = command(commands, "new", "write a commented study file to start from", EXAMPLES, run_new)
-    new.add_argument("file", metavar="FILE", help="where to write it (.yaml)")
-    _option(new, "title")
-    _option(new, "family", "of the outcome", choices=list(_OUTCOMES))
-    _option(new, "backend", "engine of the model", choices=BACKENDS)
-    _option(new, "effect", "of x", type=float)
-    _option(new, "replications", type=int)
-    _option(new, "seed", type=int)
-    made = new.add_argument_group("memberships that are made up")
-    for name in ("groups", "members", "size"):
-        _option(made, name, type=int)
-    real = new.add_argument_group("memberships of a table")
-    _option(real, "data", ".csv, .parquet or .rda", metavar="TABLE")
-    _option(real, "member", metavar="COLUMN")
-    _option(real, "group", metavar="COLUMN")
+    new = command(
+        commands, "new", "write a study file with comments, as a starting point", EXAMPLES, run_new
+    )
+    new.add_argument("file", metavar="FILE", help="study file to write (.yaml)")
+    _option(new, "title", "title of the report", metavar="TITLE")
+    families = list(_OUTCOMES)
+    _option(
+        new, "family", f"family of the outcome: {_or(families)}", choices=families, metavar="FAMILY"
+    )
+    _option(
+        new,
+        "backend",
+        f"engine of the multiple-membership model: {_or(BACKENDS)}",
+        choices=BACKENDS,
+        metavar="ENGINE",
+    )
+    _option(new, "effect", "true coefficient of the member covariate x", type=float, metavar="B")
+    _option(new, "replications", "data sets per scenario", type=int, metavar="N")
+    _option(new, "seed", "seed of all random numbers", type=int, metavar="N")
+    made = new.add_argument_group("options for simulated memberships")
+    _option(made, "groups", "number of groups", type=int, metavar="N")
+    _option(
+        made,
+        "members",
+        "number of different members, in all groups together",
+        type=int,
+        metavar="N",
+    )
+    _option(made, "size", "members per group", type=int, metavar="N")
+    real = new.add_argument_group("options for memberships from your own table")
+    what = "table with one row per membership: .csv, .parquet or .rda"
+    _option(real, "data", what, metavar="TABLE")
+    _option(real, "member", "column with the ids of the members", metavar="COLUMN")
+    _option(real, "group", "column with the ids of the groups", metavar="COLUMN")
+
+
+def _or(names: Sequence[str]) -> str:
+    """Names as a list that ends in "or"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _option(parser: Any, name: str, what: str = "", **more: Any) -> None:
@@ -104,7 +129,7 @@ def run_new(options: argparse.Namespace) -> int:
         path.unlink()
         raise
     print(
-        f"{path} is written, and in order. Change it where it is not what you mean; then, in the "
+        f"{path} was written, and it is valid. Edit it as you like. Then run, in the "
         "project's folder:\n"
         f"    rmm study check {path}\n"
         f"    snakemake --cores 2 --workflow-profile workflow/profiles/default "

@@ -25,38 +25,64 @@ examples:
   rmm study plan config/studies/quickstart.yaml --cores 8
   rmm study plan config/studies/quickstart.yaml --mcse 0.005 --measure rejection
   rmm study plan config/studies/quickstart.yaml --mcse 0.02 --measure bias --parameter "b_l1[x]"
-Targets are those of the file's `stopping`, or what the options say. Times, rates and standard
-errors come from the fits that results/NAME already holds. A pilot is the same study with few
-replications, 50 say: what it computes is kept.
+The targets are those under the key `stopping` of the study file; --mcse, --measure and --parameter
+replace them. Times, rates and standard errors are estimated from the finished fits in results/NAME.
+To get such fits, set `replications: 50` in the study file and run the study (a pilot). When you
+increase the number later, the finished fits are used again.
 """
 POWER = """\
 examples:
   rmm study power config/studies/power_groups.yaml
   rmm study power config/studies/power_groups.yaml --target 0.9 --json
-From results/NAME/performance.parquet: another target needs no fit.
+The command reads results/NAME/performance.parquet, which the study has written. It runs no fits, so
+that you can try several targets. The sample size is the factor that `power.size` names in the study
+file, such as the number of groups.
 """
 SEARCH = """\
 examples:
   rmm study search config/studies/power_groups.yaml --cores 8
-Fits at sizes between `power.search.low` and `high`, keeps them in results/NAME, and goes on where
-it was ended. The answer is in results/NAME/search.json.
+The command simulates and fits data sets of several sizes, between `power.search.low` and
+`power.search.high` of the study file. The sample size is the factor that `power.size` names there,
+such as the number of groups. Fits are saved in results/NAME: if you stop the command and run it
+again, it continues where it stopped. The result is also written to results/NAME/search.json.
 """
 
 
 def plan_options(parser: Any) -> None:
     """Options of `rmm study plan`."""
-    parser.add_argument("--mcse", type=float, help="target; default: those of the file, or 0.01")
     parser.add_argument(
-        "--measure", default="rejection", help="with --mcse: of what; default: %(default)s"
+        "--mcse",
+        type=float,
+        metavar="ERROR",
+        help="Monte Carlo standard error to reach; default: the targets in the study file, or 0.01 "
+        "if it has none",
     )
-    parser.add_argument("--parameter", metavar="NAME", help="with --mcse; default: all estimands")
+    parser.add_argument(
+        "--measure",
+        default="rejection",
+        metavar="NAME",
+        help="performance measure to which --mcse applies; default: %(default)s",
+    )
+    parser.add_argument(
+        "--parameter",
+        metavar="NAME",
+        help="parameter to which --mcse applies; default: all estimands of the study file",
+    )
     parser.add_argument(
         "--rate",
         type=float,
         default=0.05,
-        help="expected rate of rejection or non-coverage; default: %(default)s",
+        metavar="RATE",
+        help="rejection rate that you expect, for a first estimate without fits; "
+        "default: %(default)s",
     )
-    parser.add_argument("--cores", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=1,
+        metavar="N",
+        help="cores that the study will use, to estimate its time; default: %(default)s",
+    )
 
 
 def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
@@ -138,17 +164,18 @@ def _plan_lines(
     lines = []
     if not study.stopping or facts["mcse"] != 0.01:
         lines += [
-            f"A rate near {facts['rate']:g} within {facts['mcse']:g} (Monte Carlo error) "
-            f"needs {facts['replications_for_rate']:,} replications, any rate at most "
+            f"For a Monte Carlo error of {facts['mcse']:g}, a rate near {facts['rate']:g} needs "
+            f"{facts['replications_for_rate']:,} replications. A rate of 0.5 needs the most: "
             f"{facts['worst_case']:,}."
         ]
     if not found:
         return [
             *lines,
-            f"No fits in {folder} yet. A pilot: set `replications: 50` in "
-            f"{study.file}, run it, and ask again; its fits are kept.",
+            f"{folder} has no finished fits. For an estimate of the time, set `replications: 50` "
+            f"in {study.file}, run the study (a pilot), and run this command again. When you "
+            "increase the number later, the fits of the pilot are used again.",
         ]
-    lines += ["", "Replications per scenario, of the scenario that needs most:"]
+    lines += ["", "Replications that each target needs, in the scenario that needs most:"]
     lines += table_lines(
         [
             _HEAD,
@@ -163,21 +190,22 @@ def _plan_lines(
     number = facts["recommended"]
     lines += [""]
     if number is None:
-        lines += ["A target has no usable fit in the pilot: nothing is recommended."]
+        lines += ["For one target the pilot has no usable fit, so no number can be recommended."]
     else:
         more = "enough" if study.replications >= number else "too few"
         lines += [
-            f"Recommended: {number:,} replications, the pilot's uncertainty allowed for "
-            f"(the file says {study.replications:,}: {more})."
+            f"Recommended: {number:,} replications per scenario, including a margin for the "
+            f"uncertainty of the pilot. The study file has {study.replications:,}: {more}."
         ]
     lines += [
         "",
-        f"Time for them in all {len(study.scenarios):,} scenarios on {facts['cores']} core(s):",
+        f"Time for these replications (scenarios: {len(study.scenarios):,}, cores: "
+        f"{facts['cores']}):",
     ]
     return lines + _time_lines(facts["methods"])
 
 
-_HEAD = ("target", "mcse", "method", "pilot", "needed", "up to", "worst case")
+_HEAD = ("target", "mcse", "method", "pilot fits", "needed", "upper limit", "worst case")
 
 
 def _need_cells(
@@ -202,7 +230,7 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     # Late: `rmm --help` needs no libraries.
     from rmm.study.run.progress import words
 
-    rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertain")]
+    rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertainty")]
     for one in methods:
         timed = one["pilot_fits"] > 0
         rows.append(
@@ -219,7 +247,7 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     total = sum(one["hours"] for one in known)
     spread = math.sqrt(sum((one["hours"] * one["uncertain"]) ** 2 for one in known))
     share = f"±{spread / total:.0%}" if total and math.isfinite(spread) else "-"
-    rows.append(("all that are timed", "", "", "", words(3600 * total), share))
+    rows.append(("total of timed methods", "", "", "", words(3600 * total), share))
     return table_lines(rows, " rrrrr")
 
 
@@ -256,8 +284,8 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
         print(json.dumps(plain(facts), indent=2))
         return 0
     print(
-        f"Power of the test of {power.parameter} at alpha {power.alpha:g}, by {power.size}; "
-        f"{power.size} for a power of {target:g}, with 95% intervals.\n"
+        f"Power of the test of {power.parameter} at level {power.alpha:g}, by {power.size}. Column "
+        f"`size`: {power.size} that reach a power of {target:g}, with a 95% interval.\n"
     )
     print("\n".join(_power_lines(curves, target)))
     return 0

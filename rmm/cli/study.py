@@ -23,8 +23,9 @@ examples:
   rmm simulate config/studies/quickstart.yaml --out data.csv
   rmm simulate config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --out data.parquet
-Prints the true values, and on stderr how far groups share members; the data are those that the
-study fits.
+The data set is the one that the study itself uses for this scenario and replication. The command
+prints the true parameter values. On stderr it prints the numbers of groups, members and
+memberships, and the percentage of members that are in more than one group.
 """
 _STUDY = """\
 examples:
@@ -37,40 +38,52 @@ _CHECK = """\
 examples:
   rmm study check config/studies/quickstart.yaml
   rmm study check config/studies/quickstart.yaml --against results/quickstart
-With --against: whether the results in that folder belong to the file (exit code 0, else 1), and
-what is different. Exit code 2 and messages with key paths if something is wrong. Builds the model
-of every method on a simulated data set and fits nothing.
+The command prints the id of every scenario and the number of fits. It builds the model of every
+method on a simulated data set, but it runs no fits. If the study file has mistakes, each message
+names the key, such as `methods[0].kind`, and the exit code is 2.
+With --against, the command prints whether the results in that folder were computed from this study
+file, and what differs. The exit code is 0 if they were, and 1 if not.
 """
 _STATUS = """\
 examples:
   rmm study status config/studies/quickstart.yaml
   rmm study status config/studies/quickstart.yaml --json
+The numbers come from the finished jobs in results/NAME.
 """
 _PREREGISTER = """\
 examples:
   rmm study preregister config/studies/quickstart.yaml --out protocol.md
-An ADEMP protocol in Markdown, from the study file alone; prints it without --out. Runs nothing.
+The protocol is a Markdown text with the headings of ADEMP: aims, data-generating mechanisms,
+estimands, methods, performance measures. It is written from the study file alone: the command needs
+no results and runs no fits.
 """
 _REPORT = """\
 examples:
   rmm study report config/studies/quickstart.yaml
   rmm study report config/studies/quickstart.yaml --out elsewhere/
-Rebuilds the report from the collected results. Snakemake does this after every run.
+The report is written from the results in the study's folder, without new fits. Snakemake also
+writes it at the end of every run.
 """
 _JUDGE = """\
 examples:
   rmm study judge config/studies/calibration_gaussian.yaml
   rmm study judge config/studies/calibration_*.yaml --criterion recovery --out recovery.txt
-Exit code 0 if the collected results meet every criterion that the studies name, else 1.
+The criteria are those under the key `criteria` of each study file. The exit code is 0 if the
+results meet all of them, and 1 if not.
 """
 _REPLAY = """\
 examples:
   rmm study replay config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --method mmmm --out replayed/
-Keeps data.csv, truth.json and replay.json (address, seed, versions, estimates); of a Bayesian fit
-program.jags or program.stan, program_data.json, and fit.nc with all draws. Says whether the
-estimates are those in results/NAME.
+The command writes data.csv, truth.json (true parameter values) and replay.json (scenario,
+replication, method, seed, versions, estimates). For a Bayesian fit it also writes fit.nc with all
+draws, the program of the engine (for example program.stan) and program_data.json. It then prints
+whether the estimates are exactly equal to those in results/NAME.
 """
+_RESULTS = (
+    "folder for results; each study has a subfolder with the name of its study file; "
+    "default: %(default)s"
+)
 
 
 def add_simulate(commands: Any) -> None:
@@ -78,95 +91,156 @@ def add_simulate(commands: Any) -> None:
     simulate = command(
         commands, "simulate", "write one simulated data set of a study", _SIMULATE, run_simulate
     )
-    simulate.add_argument("file", metavar="FILE", help="study file")
+    simulate.add_argument("file", metavar="FILE", help="study file (.yaml)")
     _add_address(simulate)
-    simulate.add_argument("--out", required=True, metavar="PATH", help=".csv or .parquet")
+    simulate.add_argument(
+        "--out", required=True, metavar="PATH", help="file to write: .csv or .parquet"
+    )
 
 
 def add_study(commands: Any) -> None:
     """Declare `rmm study` and what stands below it."""
     study = commands.add_parser(
         "study",
-        help="check, plan, follow and report a simulation study",
-        description="Simulation studies, each described by one file.",
+        help="plan, check, monitor and report a simulation study",
+        description="Commands for simulation studies. Each study is described by one study file.",
         epilog=_STUDY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     below = study.add_subparsers(required=True, metavar="COMMAND")
     new.add_new(below)
     check = _study_command(
-        below, "check", "validate a study file and count its fits", _CHECK, run_check
+        below, "check", "check a study file and count its fits", _CHECK, run_check
     )
-    check.add_argument("--against", metavar="FOLDER", help="results to compare the file with")
+    check.add_argument(
+        "--against",
+        metavar="FOLDER",
+        help="folder with the results of one study, to compare with the study file",
+    )
     preregister = command(
         below,
         "preregister",
-        "write the protocol before anything runs",
+        "write a protocol of the study, before any fit is run",
         _PREREGISTER,
         run_preregister,
     )
-    preregister.add_argument("file", metavar="FILE", help="study file")
-    preregister.add_argument("--out", metavar="PATH", help="default: print it")
+    preregister.add_argument("file", metavar="FILE", help="study file (.yaml)")
+    preregister.add_argument(
+        "--out", metavar="PATH", help="file to write; default: print the protocol"
+    )
     plan = _study_command(
         below,
         "plan",
-        "replications for Monte Carlo errors, and their time",
+        "compute how many replications reach a target Monte Carlo error, and their time",
         planning.PLAN,
         run_plan,
     )
     planning.plan_options(plan)
     power = _study_command(
-        below, "power", "power curves, and the size for a target power", planning.POWER, run_power
+        below,
+        "power",
+        "print power curves, and the sample size that reaches a target power",
+        planning.POWER,
+        run_power,
     )
-    power.add_argument("--target", type=float, help="default: the file's")
+    power.add_argument(
+        "--target",
+        type=float,
+        metavar="POWER",
+        help="power to reach, between 0 and 1; default: `power.target` of the study file",
+    )
     search = _study_command(
         below,
         "search",
-        "search the size for a target power by simulation",
+        "find the sample size that reaches a target power, by new simulations",
         planning.SEARCH,
         run_search,
     )
-    search.add_argument("--cores", type=int, default=1, help="processes; default: %(default)s")
-    status = _study_command(
-        below, "status", "fits done, failed, missing, and the time left", _STATUS, run_status
+    search.add_argument(
+        "--cores",
+        type=int,
+        default=1,
+        metavar="N",
+        help="fits that run at the same time; default: %(default)s",
     )
-    judge = command(below, "judge", "whether results meet the study's criteria", _JUDGE, run_judge)
-    judge.add_argument("files", metavar="FILE", nargs="+", help="study files")
+    status = _study_command(
+        below,
+        "status",
+        "print how many fits are finished, failed and missing, and the time left",
+        _STATUS,
+        run_status,
+    )
+    judge = command(
+        below,
+        "judge",
+        "check whether results meet the criteria of the study file",
+        _JUDGE,
+        run_judge,
+    )
+    judge.add_argument("files", metavar="FILE", nargs="+", help="study files (.yaml)")
     judge.add_argument(
         "--results",
         default="results",
         metavar="FOLDER",
-        help="where studies have their folders; default: %(default)s",
+        help=_RESULTS,
     )
-    judge.add_argument("--criterion", metavar="NAME", help="only this one; default: all")
-    judge.add_argument("--out", metavar="PATH", help="write what is printed to a file, too")
-    report = _study_command(below, "report", "rebuild the report", _REPORT, run_report)
-    report.add_argument("--out", metavar="FOLDER", help="default: report/ in the results folder")
+    judge.add_argument(
+        "--criterion",
+        metavar="NAME",
+        help="check this criterion only; default: all criteria of the study file",
+    )
+    judge.add_argument("--out", metavar="PATH", help="also write the printed text to this file")
+    report = _study_command(
+        below, "report", "write the HTML report of a study again", _REPORT, run_report
+    )
+    report.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder for the report; default: results/NAME/report",
+    )
     replay = _study_command(
-        below, "replay", "one replication by its address, data and draws kept", _REPLAY, run_replay
+        below,
+        "replay",
+        "run one replication again, and save its data and draws",
+        _REPLAY,
+        run_replay,
     )
     _add_address(replay)
-    replay.add_argument("--method", required=True, help="name of a method")
-    replay.add_argument("--out", required=True, metavar="FOLDER", help="where to keep it")
+    replay.add_argument(
+        "--method", required=True, metavar="NAME", help="name of a method in the study file"
+    )
+    replay.add_argument(
+        "--out", required=True, metavar="FOLDER", help="folder to write the files to"
+    )
     for each in (check, plan, power, search, status):
-        each.add_argument("--json", action="store_true", help="print JSON")
+        each.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _study_command(commands: Any, name: str, what: str, examples: str, run: Any) -> Any:
     parser = command(commands, name, what, examples, run)
-    parser.add_argument("file", metavar="FILE", help="study file")
+    parser.add_argument("file", metavar="FILE", help="study file (.yaml)")
     parser.add_argument(
         "--results",
         default="results",
         metavar="FOLDER",
-        help="where studies have their folders; default: %(default)s",
+        help=_RESULTS,
     )
     return parser
 
 
 def _add_address(parser: Any) -> None:
-    parser.add_argument("--scenario", metavar="ID", help="default: the first")
-    parser.add_argument("--replication", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--scenario",
+        metavar="ID",
+        help="id of a scenario, as printed by `rmm study check`; default: the first scenario",
+    )
+    parser.add_argument(
+        "--replication",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of the replication, from 1; default: %(default)s",
+    )
 
 
 def _study(options: argparse.Namespace) -> Study:
@@ -206,7 +280,7 @@ def run_check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(plain(facts), indent=2))
         return 0
-    print(f"{options.file} is in order.")
+    print(f"{options.file} is valid.")
     print(f"{len(study.scenarios)} scenarios:")
     for scenario in study.scenarios:
         levels = ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
@@ -217,8 +291,8 @@ def run_check(options: argparse.Namespace) -> int:
         print(f"    {method}: {number:,}")
     if study.stopping is not None:
         print(
-            f"Scenarios end once their targets are reached, at {study.stopping.minimum:,} "
-            f"replications or every {study.stopping.step:,} after."
+            f"A scenario stops when it has reached its targets. This is checked at "
+            f"{study.stopping.minimum:,} replications, and then every {study.stopping.step:,}."
         )
     for note in notes:
         print(f"Note. {note}")
@@ -226,7 +300,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def _check_against(study: Study, folder: Path, as_json: bool) -> int:
-    """Whether results belong to a file: 0, or 1 with what is different."""
+    """Whether results match a study file: 0, or 1 with the differences."""
     # Late: `rmm --help` needs no libraries.
     from rmm.study.manage.compare_results import compare
 
@@ -234,15 +308,15 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"belongs": found.belongs, **asdict(found)}, indent=2))
         return 0 if found.belongs else 1
-    verb = "belong" if found.belongs else "do NOT belong"
+    verb = "match" if found.belongs else "do NOT match"
     print(
-        f"The results in {folder} {verb} to {study.file}: {found.fits:,} of {found.asked:,} fits "
-        f"that it asks for are there, in {found.batches:,} batches."
+        f"The results in {folder} {verb} {study.file}. They have {found.fits:,} of the "
+        f"{found.asked:,} fits of this study, in {found.batches:,} batches."
     )
     for reason in found.refused:
         print(reason)
     if found.changed:
-        print(f"They were made with another version of {study.file}:")
+        print(f"They were computed with another version of {study.file}. These keys differ:")
         print(*(f"    {line}" for line in found.changed), sep="\n")
     return 0 if found.belongs else 1
 
@@ -340,7 +414,8 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     )
     print(f"{facts['study']} in {folder}")
     print(f"    done:    {done:,} of {done + missing:,} fits{f' ({by_status})' * bool(done)}")
-    print(f"    missing: {missing:,} fits{' up to the next decisions' * ('stopping' in facts)}")
+    until = " until the next check of the targets" * ("stopping" in facts)
+    print(f"    missing: {missing:,} fits{until}")
     for method, number in facts["missing_by_method"].items():
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
@@ -348,8 +423,8 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     if facts["fits_per_second"]:
         left = progress.words(facts["time_left"]) if missing else "nothing"
         print(
-            f"    rate:    {60 * facts['fits_per_second']:,.1f} fits a minute in the last run; "
-            f"at this rate {left} left"
+            f"    rate:    {60 * facts['fits_per_second']:,.1f} fits per minute in the last run; "
+            f"time left at this rate: {left}"
         )
     _print_some(
         "failed or did not converge:",
@@ -360,7 +435,7 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         ],
     )
     _print_some(
-        "missing, as scenario, method, replications:",
+        "missing (scenario, method, replications):",
         [f"{m['scenario']}, {m['method']}, {m['first']}-{m['last']}" for m in facts["missing"]],
     )
     for scenario, standing in facts.get("stopping", {}).items():
@@ -462,8 +537,8 @@ def run_replay(options: argparse.Namespace) -> int:
     planned = [study.replications_of(s, method) for s in study.scenarios if s.id == scenario]
     if planned and options.replication > planned[0]:
         print(
-            f"The study plans {planned[0]:,} replications of {method.name} in {scenario}: "
-            f"{options.replication:,} is made all the same.",
+            f"The study plans only {planned[0]:,} replications of {method.name} in {scenario}. "
+            f"Replication {options.replication:,} is run anyway.",
             file=sys.stderr,
         )
     outcome, stored = keep_replay(
@@ -474,6 +549,6 @@ def run_replay(options: argparse.Namespace) -> int:
     )
     for row in outcome.estimates:
         print(f"    {row['parameter']}: {_estimate(row)}")
-    print(f"Estimates of the study: {stored}")
-    print(f"Kept in {out}", file=sys.stderr)
+    print(f"Compared with the estimates of the study: {stored}")
+    print(f"Files written to {out}", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""`backend="auto"`: laplace where it covers the model and its checks hold, else Stan, else JAGS."""
+"""`backend="auto"`: laplace if it supports the model and passes its checks; else Stan or JAGS."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _options_by_engine() -> str:
 
 
 def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
-    """The fit of the first engine that can run here, covers the model and passes its own checks.
+    """The fit of the first engine that can run here, supports the model and passes its own checks.
 
     Parameters
     ----------
@@ -205,21 +205,25 @@ def fit_by_choice(asked: Request, names: tuple[str, ...], why: str) -> Fit:
         doubt = _doubt(fit)
         if not doubt:
             few = engine.weighted_draws and not fit.converged
-            return _chosen(fit, "; ".join(against) or (_FEW if few else _GOOD))
+            problems = f"other engines had problems. {'; '.join(against)}"
+            return _chosen(fit, problems if against else _FEW if few else _GOOD)
         against.append(f"{name}: {doubt}")
         doubtful = fit
     if doubtful is None:
         raise BackendError("No engine could fit this model. " + " ".join(f"{a}." for a in against))
-    return _chosen(doubtful, "; ".join(against))
+    return _chosen(doubtful, f"no engine passed its checks. {'; '.join(against)}")
 
 
-_GOOD = "it covers the model, and its checks hold"
-_FEW = "it covers the model, and its weights hold; too few draws are kept, by any engine"
+_GOOD = "it supports this model, and the fit passed its checks"
+_FEW = (
+    "it supports this model, and its importance weights passed their checks. You asked for too "
+    "few draws, which another engine would not change"
+)
 
 
 def _chosen(fit: Fit, why: str) -> Fit:
     """The fit, with the line that says which engine ran and why."""
-    line = f'backend="auto" took {fit.backend}: {why}'
+    line = f'backend="auto" chose {fit.backend}: {why}'
     return replace(fit, run=replace(fit.run, engine={**fit.run.engine, "chosen": line}))
 
 

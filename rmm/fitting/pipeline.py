@@ -72,16 +72,17 @@ def fit(
         with R's synonyms: `rmm.families`. R's order, ``fit(formula, "Weibull", data=table)``, is
         understood too.
     backend : {"auto", "laplace", "stan", "jags"}
-        ``"auto"`` takes ``"laplace"``, the package's own engine, where it covers the model and its
-        checks hold (Pareto k, effective draws, inner weights), else Stan where a C++ compiler is,
-        else JAGS; ``print(fit)`` says which and why. An option of one engine, or `program`, decides
-        too. To laplace `warmup` and `thin` mean nothing, and `chains` are shares of its draws.
+        ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the
+        fit passes its checks (Pareto k, effective draws, inner variance). Otherwise it chooses
+        Stan, or JAGS if there is no C++ compiler. ``print(fit)`` shows the engine and the reason.
+        An option of one engine, or `program`, also determines the engine. laplace does not use
+        `warmup` and `thin`; it keeps ``chains * draws`` draws.
     priors : str, mapping or list
         A named set or statements; see `rmm.formula.prior_syntax.read_priors`.
     chains, warmup, draws, thin : int
         `draws` kept draws per chain, after `warmup`; ``draws * thin`` iterations are run.
     seed : int, optional
-        Same seed, same draws; without one it is drawn and kept in ``Fit.run.engine``.
+        The same seed gives the same draws. Default: a random seed, kept in ``Fit.run.engine``.
     cores : int, optional
         Processes at the same time; default: as many as chains and processors.
     inits : mapping or list of mappings, optional
@@ -93,8 +94,8 @@ def fit(
     missing : {"error", "drop"}
         ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
     na : sequence of str, optional
-        Texts that mean a missing value in a text file, besides the empty cell; by default those
-        such as NA and . in columns that otherwise hold numbers.
+        Texts that stand for a missing value in a text file. An empty cell is always missing.
+        Default: NA, N/A, NaN, NULL, None, #N/A and . in columns that otherwise contain numbers.
     program : str or path, optional
         Your own text (of `rmm.program`, edited), or its file (.txt, .jags, .bug, .stan); code.
     progress : bool, optional

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _PLAIN = (0.005, 1e6)  # sds that three decimals show
 _OWN_SCALE = ("mean", "sd", "q2.5", "median", "q97.5", "mcse_mean")  # in the parameter's unit
 _ADVICE_LINES = 3  # of the warning; the diagnostics hold all
-_NOTHING_KNOWN = "Raise `warmup` and `draws`, or give tighter priors to the parameter named."
+_NOTHING_KNOWN = (
+    "Increase `warmup` and `draws`, or choose a narrower prior for the parameter named above."
+)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,9 +67,16 @@ def headline(
     state = "converged" if found.converged else "NOT CONVERGED"
     line = (
         f"{spec.family.name}, {backend}: {', '.join(units)}; "
-        f"{settings.chains} chains x {settings.draws} draws, {state} ({found.short})"
+        f"{_kept(settings, found)}, {state} ({found.short})"
     )
     return f"{line}\n{engine['chosen']}" if engine.get("chosen") else line
+
+
+def _kept(settings: Settings, found: Diagnostics) -> str:
+    """The draws that were kept; weighted draws are independent and have no chains."""
+    if found.pareto_k is not None:
+        return f"{settings.chains * settings.draws} draws"
+    return f"{settings.chains} chains x {settings.draws} draws"
 
 
 def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[str, str]) -> str:
@@ -76,11 +85,11 @@ def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[st
         why = (
             f"largest R-hat {found.max_rhat:.3f} ({found.worst_rhat}), smallest bulk ESS "
             f"{found.min_ess_bulk:.0f} and tail ESS {found.min_ess_tail:.0f} ({found.worst_ess}; "
-            f"{found.ess_wanted:.0f} wanted), {found.divergences} divergences"
+            f"{found.ess_wanted:.0f} needed), {found.divergences} divergences"
         )
     else:
         why = weighed.problem() or (
-            f"{found.min_ess_bulk:.0f} effective draws, {found.ess_wanted:.0f} wanted"
+            f"{found.min_ess_bulk:.0f} effective draws, {found.ess_wanted:.0f} needed"
         )
     lines = list(advice.values())[:_ADVICE_LINES] or [_NOTHING_KNOWN]
     return f"{why}.\n" + "\n".join(f"* {line}" for line in lines)
@@ -108,13 +117,13 @@ def remarks(
     for name, sets in together.items():
         if sets:
             lines.append(
-                f"{name}: {sum(map(len, sets))} members in {len(sets)} sets are always in the "
-                "same groups; their effects\nare identified only in sum "
-                "(diagnostics()['always_together'])."
+                f"{name}: {sum(map(len, sets))} members (sets: {len(sets)}) are always in the "
+                "same groups. For each set,\nonly the sum of the effects is identified "
+                "(diagnostics()['always_together'] lists the sets)."
             )
     found = {
-        f"Mostly prior (contraction below {MOSTLY_PRIOR:g})": mostly_prior(table),
-        "Contraction of interquartile ranges (the prior has no variance)": [
+        f"Mostly decided by the prior (contraction below {MOSTLY_PRIOR:g})": mostly_prior(table),
+        "Contraction computed from interquartile ranges, because the prior has no variance": [
             name for name in by_quartiles(contraction) if name in table.index
         ],
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +17,14 @@ import pandas as pd
 import pytest
 
 import rmm
-from rmm.cli import main
+from rmm.cli import main, parser
 from rmm.cli.common import plain, table_lines
 from rmm.cli.study import _estimate
 from rmm.errors import BackendError, FormulaError
-from rmm.formula.prior_syntax import read_priors
+from rmm.families import FAMILIES
+from rmm.fitting.engine_choice import ORDER
+from rmm.formula.prior_syntax import PRIOR_SETS, read_priors
+from rmm.tables.text_values import MISSING_NUMBERS
 from tests import ROOT
 
 COMMANDS = (
@@ -42,6 +47,43 @@ def test_help_teaches_by_example(command: list[str], capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "examples:" in text
     assert f"rmm {' '.join(command)}" in text.split("examples:")[1]
+
+
+#: Options that do nothing unless they are given.
+WITHOUT_DEFAULT = (
+    "rmm fit save",
+    "rmm study check against",
+    "rmm study judge out",
+    "rmm study new data",
+)
+
+
+def options_of(command: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+    """Options and arguments of a command and of all below it."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in dict.fromkeys(action.choices.values()):
+                yield from options_of(below)
+        else:
+            yield f"{command.prog} {action.dest}", action
+
+
+def test_every_option_says_what_it_is_and_its_default() -> None:
+    found = dict(options_of(parser()))
+    assert len(found) > 60
+    for name, action in found.items():
+        assert action.help and not action.help.startswith("default"), name
+        optional = action.option_strings and action.nargs != 0 and not action.required
+        assert "default: " in action.help or not optional or name in WITHOUT_DEFAULT, name
+
+
+def test_the_help_of_a_fit_names_every_family_set_of_priors_and_missing_text() -> None:
+    fit = {n.split()[-1]: str(a.help) for n, a in options_of(parser()) if n.startswith("rmm fit ")}
+    assert all(name in fit["family"] for name in FAMILIES)
+    assert all(name in fit["backend"] for name in ORDER)
+    assert all(name in fit["priors"] for name in PRIOR_SETS)
+    texts = {text.lower() for text in MISSING_NUMBERS} - {"."}
+    assert all(text in fit["na"].lower() for text in texts) and "a single dot" in fit["na"]
 
 
 def test_no_command_is_bad_input() -> None:
@@ -82,7 +124,7 @@ def test_a_missing_study_file_is_bad_input(
 def fake_fit(formula: str, data: str, **settings: Any) -> Any:
     table = pd.DataFrame({"mean": [0.5], "rhat": [float("nan")]}, index=["b_l1[x]"])
     seen = {"divergences": settings["chains"]}
-    run = SimpleNamespace(engine={"chosen": "auto took laplace"})
+    run = SimpleNamespace(engine={"chosen": "auto chose laplace"})
     return SimpleNamespace(
         summary=lambda: table, diagnostics=lambda: seen, converged=True, backend="laplace", run=run
     )
@@ -97,7 +139,7 @@ def test_fit_prints_json_that_a_program_reads(
     assert record["summary"] == {"b_l1[x]": {"mean": 0.5, "rhat": None}}
     assert record["diagnostics"] == {"divergences": 3}
     assert record["converged"] is True
-    assert (record["backend"], record["chosen"]) == ("laplace", "auto took laplace")
+    assert (record["backend"], record["chosen"]) == ("laplace", "auto chose laplace")
 
 
 @pytest.mark.parametrize(
@@ -158,10 +200,10 @@ def test_doctor_tells_by_its_exit_code(
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        ((), "takes laplace where .* hold, else stan, and jags where that fails"),
-        (("stan",), "takes laplace where .* hold, else jags"),
-        (("stan", "jags"), "takes laplace: no other engine runs here"),
-        (("laplace", "stan", "jags"), "no engine runs here"),
+        ((), "uses laplace if .* passes its checks; otherwise stan; otherwise jags"),
+        (("stan",), "uses laplace if .* passes its checks; otherwise jags"),
+        (("stan", "jags"), "uses laplace: no other engine works on this computer"),
+        (("laplace", "stan", "jags"), "no engine works on this computer"),
     ],
 )
 def test_doctor_says_what_auto_takes(
@@ -266,7 +308,7 @@ def test_replay_beyond_the_planned_replications_is_said(
     assert main([*arguments, "--replication", "4"]) == 0
     assert "plans" not in capsys.readouterr().err
     assert main([*arguments, "--replication", "5"]) == 0
-    assert "The study plans 4 replications of means in " in capsys.readouterr().err
+    assert "The study plans only 4 replications of means in " in capsys.readouterr().err
 
 
 def test_a_standard_deviation_has_no_p_value() -> None:

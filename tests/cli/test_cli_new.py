@@ -149,13 +149,13 @@ def test_what_is_no_answer_is_asked_again(
     }
     said = capsys.readouterr().out
     for part in (
-        "'gone.csv': there is no such file",
+        "There is no file 'gone.csv'",
         "Its columns: party, cabinet",
-        "'person' is none of: party, cabinet",
-        "'poisson' is none of: gaussian, binomial",
-        "'much' is no number",
-        "'inf' is no finite",
-        "'-3' is no whole",
+        "'person' is not possible here. Choose one of: party, cabinet",
+        "'poisson' is not possible here. Choose one of: gaussian, binomial",
+        "'much' is not a number",
+        "'inf' is not a finite",
+        "'-3' is not a whole",
     ):
         assert part in said
 
@@ -182,8 +182,8 @@ def in_a_terminal(path: Path, typed: str) -> str:
 def test_a_terminal_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     seen = in_a_terminal(path, "Unions\n\n80\n\n\n\n0.3\n\n\n")
-    assert re.search(r"Groups, on which the outcome is measured \[100\]:", seen)
-    assert f"{path} is written" in seen.replace("\r\n", "")
+    assert re.search(r"Number of groups, on which the outcome is measured \[100\]:", seen)
+    assert f"{path} was written" in seen.replace("\r\n", "")
     content = yaml.safe_load(path.read_text())
     assert (content["title"], content["membership"]["groups"]) == ("Unions", 80)
     assert content["truth"]["parameters"]["b_l1[x]"] == 0.3

@@ -77,14 +77,16 @@ def test_few_draws_are_no_reason_for_another_engine_and_no_check_that_holds(
     fit = quietly(table, chains=1, draws=20)
     assert (fit.backend, fit.converged) == ("laplace", False)
     second = str(fit).splitlines()[2]
-    assert second.endswith("its weights hold; too few draws are kept, by any engine")
+    assert second.endswith("too few draws, which another engine would not change")
 
 
 def test_laplace_runs_where_its_checks_hold(table: pd.DataFrame) -> None:
     fit = rmm.fit(FORMULA, table, **SHORT)
     assert (fit.backend, fit.converged) == ("laplace", True)
     second = str(fit).splitlines()[2]
-    assert second == 'backend="auto" took laplace: it covers the model, and its checks hold'
+    assert second == (
+        'backend="auto" chose laplace: it supports this model, and the fit passed its checks'
+    )
     assert second.replace('"', "&quot;") in fit._repr_html_()
     assert "auto" not in str(rmm.fit(FORMULA, table, backend="laplace", **SHORT))
 
@@ -93,9 +95,12 @@ def test_laplace_runs_where_its_checks_hold(table: pd.DataFrame) -> None:
     ("facts", "why"),
     [
         ({"pareto_k": 0.9}, r"laplace: Pareto k of the importance weights is 0\.90"),
-        ({"ess": 120.0}, "laplace: 120 effective draws, 400 wanted"),
-        ({"inner_variance": 3.0}, r"laplace: the log weights of the effects vary by 3\.0"),
-        ({"inner_variance": 6.78e38}, r"effects vary by 7e\+38 at one value"),
+        ({"ess": 120.0}, "laplace: 120 effective draws, 400 needed"),
+        (
+            {"inner_variance": 3.0},
+            r"laplace: the log importance weights of the effects have variance 3\.0",
+        ),
+        ({"inner_variance": 6.78e38}, r"effects have variance 7e\+38 given"),
     ],
 )
 def test_stan_takes_over_where_a_check_fails(
@@ -105,7 +110,7 @@ def test_stan_takes_over_where_a_check_fails(
     fit = quietly(table)
     assert fit.backend == "stan"
     line = str(fit).splitlines()[2]
-    assert line.startswith('backend="auto" took stan: ')
+    assert line.startswith('backend="auto" chose stan: other engines had problems. laplace: ')
     assert pd.Series([line]).str.contains(why).all(), line
 
 
@@ -122,8 +127,8 @@ def test_jags_takes_over_where_there_is_no_compiler(
     fit = quietly(table)
     assert fit.backend == "jags"
     assert fit.run.engine["chosen"] == (
-        'backend="auto" took jags: laplace: needs about 61 GB of memory, 12 GB are free; '
-        "stan: not to be had here (no C++ compiler was found)"
+        'backend="auto" chose jags: other engines had problems. laplace: needs about 61 GB of '
+        "memory, 12 GB are free; stan: not to be had here (no C++ compiler was found)"
     )
 
 
@@ -169,7 +174,7 @@ def test_a_time_limit_is_for_all_engines(
 
 
 def test_few_kept_draws_are_no_reason_for_another_engine(table: pd.DataFrame) -> None:
-    with pytest.warns(rmm.ConvergenceWarning, match=r"40 effective draws.*\n.*keep draws=200"):
+    with pytest.warns(rmm.ConvergenceWarning, match=r"40 effective draws.*\n.*with draws=200"):
         fit = rmm.fit(FORMULA, table, **{**SHORT, "draws": 20})
     assert fit.backend == "laplace"
 

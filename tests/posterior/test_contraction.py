@@ -52,9 +52,9 @@ def test_without_data_worth_the_name_it_is_nought(table: pd.DataFrame) -> None:
     error = np.sqrt(2 / fit.summary()["ess_bulk"]["b_l2[x]"])
     assert abs(found["b_l2[x]"]) < 4 * error and found["b_l2[Intercept]"] > 0.9
     assert mostly_prior(fit.summary()) == ["b_l2[x]"]
-    assert "Mostly prior (contraction below 0.36): b_l2[x]." in str(fit)
+    assert "Mostly decided by the prior (contraction below 0.36): b_l2[x]." in str(fit)
     (advice,) = fit.diagnostics()["advice"]
-    assert advice.startswith(f"b_l2[x] ({found['b_l2[x]']:.2f}): mostly prior (")
+    assert advice.startswith(f"b_l2[x] ({found['b_l2[x]']:.2f}): mostly decided by the prior (")
 
 
 def test_the_intercepts_prior_is_that_at_zero(table: pd.DataFrame) -> None:
@@ -100,7 +100,7 @@ def test_priors_without_variance_are_compared_by_quartiles(table: pd.DataFrame) 
     ratio = np.ptp(np.quantile(draws, [0.25, 0.75])) / (law.ppf(0.75) - law.ppf(0.25))
     assert fit.summary()["contraction"]["sigma_l2"] == pytest.approx(1 - ratio**2)
     assert fit.diagnostics()["contraction_of_quartiles"] == ["sigma_l2"]
-    assert "Contraction of interquartile ranges (the prior has no variance): sigma_l2." in str(fit)
+    assert "interquartile ranges, because the prior has no variance: sigma_l2." in str(fit)
 
 
 def test_a_sum_with_a_heavy_tail_is_compared_by_quartiles(table: pd.DataFrame) -> None:
@@ -133,4 +133,4 @@ def test_priors_of_a_program_of_ones_own_are_not_known(table: pd.DataFrame) -> N
         fitted(table, {"b_l2[x]": "normal(0, 0.001)"}), program="model { }", own_program=True
     )
     assert fit.summary()["contraction"].isna().all()
-    assert fit.diagnostics()["advice"] == [] and "Mostly prior" not in str(fit)
+    assert fit.diagnostics()["advice"] == [] and "Mostly decided" not in str(fit)

@@ -107,11 +107,11 @@ def test_the_command_says_it_by_words_and_exit_code(
 ) -> None:
     same = study(tmp_path / "same").file
     assert main(["study", "check", str(same), "--against", str(results)]) == 0
-    assert "belong to" in capsys.readouterr().out
+    assert "match" in capsys.readouterr().out
     other = study(tmp_path / "other", ("seed: 1", "seed: 2")).file
     assert main(["study", "check", str(other), "--against", str(results)]) == 1
     said = capsys.readouterr().out
-    assert "do NOT belong" in said
+    assert "do NOT match" in said
     assert f"seed: 1 there, 2 in {other}" in said
     assert main(["study", "check", str(same), "--against", str(tmp_path / "none")]) == 2
     assert "has no results" in capsys.readouterr().err

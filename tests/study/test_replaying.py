@@ -120,7 +120,7 @@ def test_another_result_is_told(study: Study, capsys: pytest.CaptureFixture[str]
     pq.write_table(table.set_column(at, table.schema.field(at), [changed]), path)
     arguments = ["study", "replay", "one.yaml", "--method", "ols", "--out", "kept"]
     assert main(arguments) == 0
-    assert "Estimates of the study: different in mean" in capsys.readouterr().out
+    assert "Compared with the estimates of the study: different in mean" in capsys.readouterr().out
     assert not list(Path("kept").glob("program*"))  # least squares has none
 
 
@@ -165,14 +165,15 @@ def test_a_replication_beyond_those_of_the_file_is_told(
     run_one(study)
     arguments = ["study", "replay", "one.yaml", "--method", "ols", "--out", "kept"]
     beyond = (
-        f"The study plans 3 replications of ols in {study.scenarios[0].id}: 4 is made all the same."
+        f"The study plans only 3 replications of ols in {study.scenarios[0].id}. "
+        "Replication 4 is run anyway."
     )
     for replication, said in {3: "", 4: f"{beyond}\n"}.items():
         assert main([*arguments, "--replication", str(replication)]) == 0
         printed = capsys.readouterr()
-        assert printed.err == f"{said}Kept in kept\n"
+        assert printed.err == f"{said}Files written to kept\n"
         stored = "not there" if said else "same"
-        assert printed.out.endswith(f"Estimates of the study: {stored}\n")
+        assert printed.out.endswith(f"Compared with the estimates of the study: {stored}\n")
         assert json.loads(Path("kept/replay.json").read_text())["estimates_of_the_study"] == stored
 
 

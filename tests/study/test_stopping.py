@@ -128,7 +128,7 @@ def test_what_is_said_of_it(tmp_path: Path) -> None:
     found = status(study, out)
     assert found["missing"] == []
     words = [s.words() for s in found["standings"]]
-    assert all(w.startswith("stopped at ") and " of at most 90: " in w for w in words)
+    assert all(w.startswith("stopped at ") and " of at most 90 replications: " in w for w in words)
     table = pd.read_parquet(out / "stopping.parquet")
     assert set(table["words"]) == set(words)
     assert set(table["method"]) == {"agg", "dis"}
@@ -152,8 +152,8 @@ def test_a_capped_method_holds_nobody_up(tmp_path: Path) -> None:
     assert set(ends(run(study, tmp_path / "out")).values()) == {35, 25}
     words = standing_of(study, study.scenarios[0], tmp_path / "out").words()
     assert words == (
-        "stopped at 35 of at most 90: 1 of 2 not reached, by methods that have fitted all that "
-        "they may"
+        "stopped at 35 of at most 90 replications: 1 of 2 targets not reached, by methods that "
+        "have run all their replications"
     )
 
 
@@ -231,5 +231,5 @@ def test_a_scenario_that_goes_on_is_not_collected(tmp_path: Path) -> None:
     for job in plan(study, out):
         run_batch(study, job.scenario, job.method, job.first, job.last, out / job.path)
     paths = [p for p in out.rglob("estimates/**/*.parquet") if "00001" in p.name]
-    with pytest.raises(StudyError, match=r"goes on to 20 of at most 90"):
+    with pytest.raises(StudyError, match=r"continues to 20 of at most 90"):
         collect(study, paths, out / "estimates.parquet")

@@ -357,7 +357,7 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
     said = snakemake(folder)
     assert {path: batches(folder)[path] for path in kept} == kept
     end = pd.read_parquet(results / "estimates.parquet")["replication"].max()
-    assert re.search(rf"stopped at {end} of at most 40: all targets reached", said)
+    assert re.search(rf"stopped at {end} of at most 40 replications: all targets reached", said)
     assert "Nothing to be done" in snakemake(folder)
     stopped = without_timings(results / "estimates.parquet")
     change(folder, STOPPING, "")

@@ -114,10 +114,10 @@ def flat_weights(evidence: Evidence) -> str | None:
         return None
     (name, sd), (vector, _, _) = found[0], found[0][0].partition("[")
     return (
-        f"{name} has posterior sd {sd:.0f} per standard deviation of its variable: "
-        "the weights no longer change so far out, the likelihood is flat there and "
-        "the prior alone decides. Report nothing about it under this prior; give it "
-        f'one that bounds it, such as "{vector} ~ normal(0, 1)".'
+        f"{name} has a posterior sd of {sd:.0f} per standard deviation of its variable. At such "
+        "large values the weights no longer change, the likelihood is flat, and only the prior "
+        "decides. Do not report this coefficient; fit again with a narrower prior, such as "
+        f'"{vector} ~ normal(0, 1)".'
     )
 
 
@@ -143,7 +143,7 @@ def unmoved(evidence: Evidence) -> str | None:
         return None
     return (
         f"{still[0]} has the same value in all draws: its chains are stuck. Give other initial "
-        "values (`inits=`), or a prior that holds it nearer to where the data are."
+        "values (`inits=`), or a narrower prior."
     )
 
 
@@ -154,8 +154,8 @@ def survival_on_jags(evidence: Evidence) -> str | None:
     if evidence.diagnostics.converged or not evidence.gibbs or not slow:
         return None
     return (
-        f"JAGS mixes slowly in {family.name} models, the standard deviations of effects above all: "
-        'use backend="stan", which is the engine for this family.'
+        f"JAGS mixes slowly in {family.name} models, most of all for standard deviations of "
+        'random effects. Use backend="stan" for this family.'
     )
 
 
@@ -171,11 +171,11 @@ def divergences(evidence: Evidence) -> str | None:
     where = f", most likely where {small[0]} is near zero" if small else ""
     step = 0.95 if delta < 0.95 else 0.99
     what = (
-        f"take smaller steps with adapt_delta={step:g} (now {delta:g})"
+        f"Let Stan take smaller steps: adapt_delta={step:g} (now {delta:g})"
         if delta < 0.99
-        else f"adapt_delta is {delta:g} already: give tighter priors or drop a random effect"
+        else f"adapt_delta is already {delta:g}: give narrower priors or drop a random effect"
     )
-    return f"{count} divergences: a part of the posterior was not reached{where}; {what}."
+    return f"{count} divergences: Stan did not reach a part of the posterior{where}. {what}."
 
 
 def always_together(evidence: Evidence) -> str | None:
@@ -185,9 +185,9 @@ def always_together(evidence: Evidence) -> str | None:
         if sets and evidence.poor(part.sigma):
             some = " and ".join(str(v) for v in sets[0][:3])
             return (
-                f"{part.sigma}: {sum(map(len, sets))} members in {len(sets)} sets are always in "
-                f"the same groups ({some}, ...): only the sum of their effects is known. Merge "
-                f"each set into one member, or give {part.sigma} a tighter prior."
+                f"{part.sigma}: {sum(map(len, sets))} members (sets: {len(sets)}) are always in "
+                f"the same groups ({some}, ...). The data inform only the sum of their effects. "
+                f"Merge each set into one member, or give {part.sigma} a narrower prior."
             )
     return None
 
@@ -198,9 +198,9 @@ def few_units(evidence: Evidence) -> str | None:
         if count <= FEW_UNITS and evidence.poor(name):
             scale = evidence.model.spec.family.scale(evidence.model.design.outcome)[1]
             return (
-                f"{name} rests on {count} {what}, which say little about it: its prior decides "
-                f'its upper tail. Give one that you believe, such as "{name} ~ '
-                f'half_normal({scale:.2g})", or fixed effects instead.'
+                f"{name} is estimated from only {count} {what}, so the prior decides its upper "
+                f'tail. Give a prior that you consider realistic, such as "{name} ~ '
+                f'half_normal({scale:.2g})", or use fixed effects instead.'
             )
     return None
 
@@ -211,14 +211,14 @@ def funnel(evidence: Evidence) -> str | None:
         if name not in evidence.units or not evidence.near_zero(name):
             continue
         way = (
-            'mixes slowly there: try backend="stan"'
+            'mixes slowly near zero. Try backend="stan"'
             if evidence.gibbs
-            else "needs small steps there: try adapt_delta=0.99"
+            else "needs small steps near zero. Try adapt_delta=0.99"
         )
         upper = float(evidence.table["q97.5"][name])
         return (
-            f"{name} reaches down to zero (97.5% quantile {upper:.2g}): the data may not need "
-            f"these effects. {evidence.backend} {way}, or leave the effects out."
+            f"The posterior of {name} reaches zero (97.5% quantile {upper:.2g}), so the model may "
+            f"not need these effects. {evidence.backend} {way}, or leave the effects out."
         )
     return None
 
@@ -236,11 +236,12 @@ def weights_without_effect(evidence: Evidence) -> str | None:
             way = (
                 f'give "{part.b_w} ~ normal(0, 1)"'
                 if _wide_prior(evidence, part.b_w, member.multiplier_scale)
-                else "report that these data do not say who counts more"
+                else "report that these data do not show which members have larger weights"
             )
             return (
-                f"{part.b_w}: the weights multiply {part.b} and the member effects, and these may "
-                f"all be zero; then {part.b_w} is its prior. Fix the weights (1/n), or {way}."
+                f"{part.b_w}: the weights multiply {part.b} and the member effects, which may "
+                f"all be zero. Then the data do not inform {part.b_w}, and its posterior is its "
+                f"prior. Use fixed weights (1/n), or {way}."
             )
     return None
 
@@ -261,7 +262,8 @@ def chains_apart(evidence: Evidence) -> str | None:
     more = max(1000, 2 * evidence.settings.warmup)
     return (
         f"{d.worst_rhat}: the chains are in different places (see fit.plot(parameters="
-        f'"{d.worst_rhat}")). Raise `warmup` to {more}; if they stay apart, give a tighter prior.'
+        f'"{d.worst_rhat}")). Increase `warmup` to {more}; if that does not help, give a narrower '
+        "prior."
     )
 
 
@@ -279,11 +281,11 @@ def few_draws(evidence: Evidence) -> str | None:
     if factor > _MOST_FACTOR:
         other = "stan" if evidence.gibbs else "jags"
         return (
-            f"{poor[0]} has an ESS of {ess:.0f} where {evidence.wanted} are wanted: {factor} times "
-            f'the draws would be needed. Try backend="{other}" or a tighter prior first.'
+            f"{poor[0]} has an ESS of {ess:.0f} and needs {evidence.wanted}. This would take "
+            f'{factor} times the draws: try backend="{other}" or a narrower prior first.'
         )
     return (
-        f"{poor[0]} has an ESS of {ess:.0f} where {evidence.wanted} are wanted: multiply the draws "
+        f"{poor[0]} has an ESS of {ess:.0f} and needs {evidence.wanted}: multiply the draws "
         f"by {factor} (draws={factor * evidence.settings.draws})."
     )
 
@@ -297,10 +299,10 @@ def little_from_the_data(evidence: Evidence) -> str | None:
     shown = ", ".join(f"{n} ({table['contraction'][n]:.2f})" for n in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"{shown}{more}: mostly prior (contraction below {MOSTLY_PRIOR:g}, posterior sd above 0.8 "
-        "of the prior's). Mean and interval say what the prior says, and change with it. Report "
-        "the prior beside them, and neither an effect nor its absence as a finding; see "
-        'fit.plot("prior").'
+        f"{shown}{more}: mostly decided by the prior (contraction below {MOSTLY_PRIOR:g}: the "
+        "posterior sd is more than 0.8 of the prior sd). With another prior, mean and interval "
+        "would be different. Report the prior with them, and do not conclude that there is or is "
+        'not an effect; see fit.plot("prior").'
     )
 
 
@@ -312,8 +314,8 @@ def uneven_weights(evidence: Evidence) -> str | None:
     if d.pareto_k <= d.pareto_k_limit and d.inner_variance <= INNER_LIMIT:
         return None
     return (
-        "More draws do not change that: this posterior is not what laplace's proposals can stand "
-        'in for. Fit with backend="stan" or backend="jags".'
+        "More draws do not help: laplace cannot approximate this posterior well enough. "
+        'Fit with backend="stan" or backend="jags".'
     )
 
 
@@ -325,17 +327,17 @@ def few_effective_draws(evidence: Evidence) -> str | None:
     kept = d.chains * d.draws
     if kept < evidence.wanted:
         return (
-            f"{kept} draws are kept ({d.chains} chain{'s' * (d.chains > 1)} of {d.draws}), and no "
-            f"more can be effective: keep draws={math.ceil(evidence.wanted / d.chains)} of each "
-            "chain."
+            f"Only {kept} draws are kept (chains={d.chains}, draws={d.draws}), but "
+            f"{evidence.wanted} are needed: fit with "
+            f"draws={math.ceil(evidence.wanted / d.chains)}."
         )
     asked = float(evidence.settings.options.get("ess", evidence.wanted))
     points = evidence.points * 1.5 * evidence.wanted / max(d.min_ess_bulk, 1.0)
     more = math.ceil(max(1.25 * evidence.wanted, points / _POINTS_PER_DRAW, 1.25 * asked))
     if asked >= evidence.wanted and more > min(_MOST_FACTOR * asked, _MOST_ESS):
         return (
-            f"{evidence.points:,} weighted points are worth {d.min_ess_bulk:.0f} draws: use "
-            'backend="stan" or backend="jags".'
+            f"{evidence.points:,} weighted points give only {d.min_ess_bulk:.0f} effective draws: "
+            'use backend="stan" or backend="jags".'
         )
     return f"Ask for more effective draws: ess={more}."
 

@@ -56,15 +56,15 @@ class Weighing:
         """What keeps the draws from being trusted, however many there are; empty if nothing."""
         if not self.pareto_k <= self.limit:
             return (
-                f"Pareto k of the importance weights is {self.pareto_k:.2f}, at most "
-                f"{self.limit:.2f} is allowed at {self.points:,} points"
+                f"Pareto k of the importance weights is {self.pareto_k:.2f} (with "
+                f"{self.points:,} points, at most {self.limit:.2f} is allowed)"
             )
         if not self.inner_variance <= INNER_LIMIT:
             varies = self.inner_variance
             shown = f"{varies:.1f}" if varies < _LONG else f"{varies:.0e}"
             return (
-                f"the log weights of the effects vary by {shown} at one value "
-                f"of the other parameters, at most {INNER_LIMIT:g} is allowed"
+                f"the log importance weights of the effects have variance {shown} given the other "
+                f"parameters (at most {INNER_LIMIT:g} is allowed)"
             )
         return ""
 
@@ -72,7 +72,7 @@ class Weighing:
         """The same, or that effective draws are too few; empty if nothing."""
         if self.problem() or self.ess >= ESS_OF_WEIGHTS:
             return self.problem()
-        return f"{self.ess:.0f} effective draws, {ESS_OF_WEIGHTS} wanted"
+        return f"{self.ess:.0f} effective draws, {ESS_OF_WEIGHTS} needed"
 
 
 def weighing(run: Run) -> Weighing | None:
@@ -136,7 +136,7 @@ class Diagnostics:
         ess = min(self.min_ess_bulk, self.min_ess_tail)
         if self.pareto_k is None:
             return f"R-hat <= {self.max_rhat:.3f}, ESS >= {ess:.0f}"
-        return f"Pareto k {self.pareto_k:.2f}, ESS {ess:.0f}"
+        return f"Pareto k {self.pareto_k:.2f}, {ess:.0f} effective draws"
 
 
 def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:

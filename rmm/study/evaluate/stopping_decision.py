@@ -75,15 +75,20 @@ class Standing:
         return bool(self.aims) and all(aim.reached for aim in self.aims)
 
     def words(self) -> str:
-        """Such as ``stopped at 600 of at most 2,000: all targets reached``."""
+        """Such as ``stopped at 600 of at most 2,000 replications: all targets reached``."""
         open_ = sum(not aim.reached for aim in self.aims)
         if not self.decided:
-            after = f"; {open_} of {len(self.aims)} targets open" if self.aims else ""
-            return f"goes on to {self.replications:,} of at most {self.maximum:,}{after}"
-        why = "all targets reached" if self.reached else f"{open_} of {len(self.aims)} not reached"
+            after = f"; {open_} of {len(self.aims)} targets not reached yet" if self.aims else ""
+            upto = f"{self.replications:,} of at most {self.maximum:,} replications"
+            return f"continues to {upto}{after}"
+        why = (
+            "all targets reached"
+            if self.reached
+            else f"{open_} of {len(self.aims)} targets not reached"
+        )
         if not self.reached and self.replications < self.maximum:
-            why += ", by methods that have fitted all that they may"
-        return f"stopped at {self.replications:,} of at most {self.maximum:,}: {why}"
+            why += ", by methods that have run all their replications"
+        return f"stopped at {self.replications:,} of at most {self.maximum:,} replications: {why}"
 
 
 def standing(study: Study, scenario: Scenario, estimates: pd.DataFrame) -> Standing:

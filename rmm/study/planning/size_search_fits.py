@@ -117,9 +117,9 @@ def _one(fits: _Fits, search: Search, target: float, say: Callable[[str], None])
 
 _REASONS = {
     "precise": "precise enough",
-    "below": "beyond the smallest size",
-    "above": "beyond the largest size",
-    "maximum": "most fits used",
+    "below": "smaller than the smallest size to try",
+    "above": "larger than the largest size to try",
+    "maximum": "largest number of fits reached",
 }
 
 
