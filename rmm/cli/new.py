@@ -105,7 +105,7 @@ _CONFIRMATION = """\
     sampler: {{chains: 2, warmup: 500, draws: 1000}}
     gate: {{rhat: 1.05, ess_per_chain: 50}}
 """
-_THERE = "{path}: there is such a file already. Give another name."
+_THERE = "{path}: this file exists already. Give another name."
 _CONFIRMED = 20  # data sets of each scenario
 
 
@@ -142,7 +142,7 @@ def run_new(options: argparse.Namespace) -> int:
 
     path = Path(options.file)
     if path.suffix not in (".yaml", ".yml"):
-        raise StudyError(f"{path}: a study file ends in .yaml.")
+        raise StudyError(f"{path}: the name of a study file must end in .yaml.")
     if path.exists():
         raise StudyError(_THERE.format(path=path))
     given = {name: value for name, value in vars(options).items() if name in DEFAULTS}

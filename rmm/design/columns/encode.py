@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.formula.column_bases import Categories, Polynomial
 from rmm.formula.terms import Atom, Term
 from rmm.formula.weights.weight_function import Column, Node, evaluate, leaf_columns, value_columns
@@ -123,8 +123,8 @@ class TermCoding:
         for key, label in self.absent.items():
             if _combination(dummies, key).any():
                 raise DataError(
-                    f"A row of the new table has {label}, which no row of the fit has: it has no "
-                    "coefficient."
+                    f"A row of the new table has {label}. No row of the fit has this combination, "
+                    "so it has no coefficient."
                 )
 
 
@@ -330,7 +330,7 @@ def _code_atom(
         levels = basis.levels or ()
         if len(levels) < 2:
             raise DataError(
-                f"The categorical predictor `{atom.label}` has one level only: {levels[0]!r}."
+                f"The categorical predictor `{atom.label}` has only one level: {levels[0]!r}."
             )
         labels = tuple(f"{atom.label}={level}" for level in levels)
         coding = AtomCoding(replace(atom, basis=basis), labels, category=True)
@@ -393,7 +393,7 @@ def input_columns(label: str, expression: Node, frame: pd.DataFrame) -> dict[str
         column = numeric(frame[name])
         if column is None and name in numbers:
             raise DataError(
-                f"Column `{name}` in `{label}` is not numeric: it holds "
+                f"Column `{name}` in `{label}` must contain numbers, but contains "
                 f"{describe_column(frame[name])}."
             )
         inputs[name] = frame[name].to_numpy(dtype=object) if column is None else column
@@ -410,7 +410,8 @@ def atom_values(atom: Atom, frame: pd.DataFrame, start: Array | None = None) -> 
     if bad.any():
         row = int(frame.index[int(np.argmax(bad))]) + 1
         raise DataError(
-            f"`{atom.label}` is not a finite number in {bad.sum()} rows; the first is row {row}."
+            f"`{atom.label}` is not a finite number in {counted(int(bad.sum()), 'row')}; the first "
+            f"is row {row}."
         )
     return np.array(values, dtype=float)
 

@@ -79,7 +79,7 @@ class Standing:
         open_ = sum(not aim.reached for aim in self.aims)
         if not self.decided:
             after = f"; {open_} of {len(self.aims)} targets open" if self.aims else ""
-            return f"goes on to {self.replications:,} of at most {self.maximum:,}{after}"
+            return f"needs {self.replications:,} of at most {self.maximum:,} replications{after}"
         why = "all targets reached" if self.reached else f"{open_} of {len(self.aims)} not reached"
         if not self.reached and self.replications < self.maximum:
             why += ", by methods that have fitted all that they may"
