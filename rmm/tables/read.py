@@ -138,8 +138,8 @@ def check_complete(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         if missing.any():
             raise DataError(
                 f"Column `{name}` has {_counted(missing, 'missing')}; the first is in row "
-                f"{_row(column, missing)}. Impute missing values. Or leave out the groups that have "
-                'them, with rmm.fit(..., missing="drop"). Do not drop single rows: this would '
+                f"{_row(column, missing)}. Impute missing values. Or leave out the groups that "
+                'have them, with rmm.fit(..., missing="drop"). Do not drop single rows: this would '
                 "change the groups."
             )
         values = numeric(column)
