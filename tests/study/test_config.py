@@ -139,12 +139,15 @@ _SLOW = {"name": "slow", "kind": "mm", "backend": "stan", "confirms": "fast"}
 BAD: dict[str, tuple[tuple[str, Any], str]] = {
     "confirming nobody": (
         ("methods", [_FAST, {**_SLOW, "confirms": "fats"}]),
-        r"methods\[1\]\.confirms\n.*no other method of kind mm.*did you mean 'fast'",
+        r"methods\[1\]\.confirms\n.*not the name of another method of kind mm.*Did you mean 'fast'",
     ),
-    "confirming itself": (("methods", [{**_SLOW, "confirms": "slow"}]), r"other method of kind mm"),
+    "confirming itself": (
+        ("methods", [{**_SLOW, "confirms": "slow"}]),
+        r"ananother method of kind mm",
+    ),
     "confirming another kind": (
         ("methods", [{"name": "fast", "kind": "aggregation", "backend": "laplace"}, _SLOW]),
-        r"other method of kind mm",
+        r"ananother method of kind mm",
     ),
     "confirming another model": (
         ("methods", [_FAST, {**_SLOW, "weights": "w ~ power"}]),
@@ -152,25 +155,25 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "confirming with the same engine": (
         ("methods", [_FAST, {**_SLOW, "backend": "laplace"}]),
-        r"methods\[1\]\.backend\n.*'laplace', where fast has 'laplace'\n.*another backend",
+        r"methods\[1\]\.backend\n.*must be different in both\.\n.*'laplace' in fast",
     ),
-    "unknown key": (("replicatons", 5), r"replicatons\n.*did you mean 'replications'"),
+    "unknown key": (("replicatons", 5), r"replicatons\n.*Did you mean 'replications'"),
     "unknown key below": (
         ("membership/grups", 5),
-        r"membership\.grups\n.*did you mean 'groups'.*\n.*allowed: kind, groups",
+        r"membership\.grups\n.*Did you mean 'groups'.* Allowed: kind, groups",
     ),
     "unknown key in a method": (
         ("methods/1/sampler", {"chans": 2}),
-        r"methods\[1\]\.sampler\.chans\n.*did you mean 'chains'",
+        r"methods\[1\]\.sampler\.chans\n.*Did you mean 'chains'",
     ),
-    "missing key": (("seed", None), r"seed\n  found:   the key is missing"),
+    "missing key": (("seed", None), r"seed\n  `seed` is missing\. It is: A seed"),
     "text for a number": (
         ("replications", "many"),
         r"replications\n  found:   'many' \(text\)\n  allowed: a whole number",
     ),
     "a number YAML reads as text": (
         ("truth/parameters/sigma_l1", "1e-3"),
-        r"sigma_l1\n  found:   '1e-3' \(text\); write 0\.001 without quotes",
+        r"sigma_l1\n  found:   '1e-3' \(text\)\n.*\n.*Write 0\.001 without quotes",
     ),
     "a list for keys": (("membership", [1]), r"membership\n  found:   a list.*\n.*keys with val"),
     "out of range": (("membership/overlap", 1.5), r"membership\.overlap.*\n.*1\.5\n.*at most 1"),
@@ -181,24 +184,27 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "unknown backend": (
         ("methods/1/backend", "jgs"),
-        r"methods\[1\]\.backend\n.*did you mean 'jags'.*\n  allowed: jags, stan, laplace",
+        r"methods\[1\]\.backend\n.*Did you mean 'jags'\? Allowed: jags, stan, laplace",
     ),
     "backend of another kind": (
         ("methods/1/backend", "ols"),
         r"methods\[1\]\.backend\n.*no backend of mm",
     ),
-    "two methods with one name": (("methods/1/name", "agg"), r"methods\[1\]\.name\n.*second time"),
+    "two methods with one name": (
+        ("methods/1/name", "agg"),
+        r"methods\[1\]\.name\n.*Two methods have the name",
+    ),
     "key of another kind": (
         ("methods/1/summary", "sum"),
-        r"methods\[1\]\.summary\n  found:   given for kind mm\n  allowed: for aggregation",
+        r"methods\[1\]\.summary\n.*in a method of kind mm\.\n.*methods of: aggregation",
     ),
     "key of another backend": (
         ("methods/0/priors", "rmm"),
-        r"methods\[0\]\.priors\n  found:   given for backend ols",
+        r"methods\[0\]\.priors\n.*cannot be used with backend ols",
     ),
     "mmmm without weights": (
         ("methods/1/kind", "mmmm"),
-        r"methods\[1\]\.weights .*\n.*no weight has a parameter",
+        r"methods\[1\]\.weights .*\n.*these weights have no parameter",
     ),
     "method formula that does not parse": (
         ("methods/0/formula", "y ~ 1 + (x"),
@@ -214,11 +220,11 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "cluster without errors": (
         ("methods/0/cluster", ["nesting"]),
-        r"methods\[0\]\.cluster\n.*do not go together",
+        r"methods\[0\]\.cluster\n.*must be given together",
     ),
     "unknown distribution": (
         ("covariates/x/distribution", "norml"),
-        r"covariates\.x\.distribution\n.*did you mean 'normal'",
+        r"covariates\.x\.distribution\n.*Did you mean 'normal'",
     ),
     "unknown structure": (("membership/kind", "nested"), r"membership\.kind.*\n.*unknown struct"),
     "truth that does not parse": (
@@ -227,7 +233,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "truth that lacks a parameter": (
         ("truth/parameters/sigma_l1", None),
-        r"truth\.parameters .*\n  found:   no value for sigma_l1",
+        r"truth\.parameters .*\n  The value of sigma_l1 is missing",
     ),
     "truth with a parameter too many": (
         ("truth/parameters/b_l1[z]", 1),
@@ -235,7 +241,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "vary path that does not exist": (
         ("vary/overlap/path", "membership.overlpa"),
-        r"vary\.overlap\.path 'membership\.overlpa'\n.*did you mean 'overlap'",
+        r"vary\.overlap\.path 'membership\.overlpa'\n.*Did you mean 'overlap'",
     ),
     "vary path into nowhere": (
         ("vary/overlap/path", "covariates.w.icc"),
@@ -260,7 +266,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     "exclude an unknown factor": (("exclude", [{"lap": 1}]), r"exclude\[0\]\.lap\n.*did you mean"),
     "exclude an unknown level": (
         ("exclude", [{"overlap": 0.7}]),
-        r"exclude\[0\]\.overlap\n.*0\.7.*no level of overlap\n  allowed: 0\.0, 1\.0",
+        r"exclude\[0\]\.overlap\n.*0\.7 is not a level of overlap\. Allowed: 0\.0, 1\.0",
     ),
     "exclude everything": (
         ("exclude", [{"overlap": 0.0}, {"overlap": 1.0}]),
@@ -268,21 +274,21 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "unknown estimand": (
         ("estimands/0/parameter", "b_l1[xx]"),
-        r"estimands\[0\]\.parameter\n.*did you mean 'b_l1\[x\]'",
+        r"estimands\[0\]\.parameter\n.*Did you mean 'b_l1\[x\]'",
     ),
     "within in a regression": (
         ("methods/0/formula", "y ~ 1 + center(x, within = member)"),
-        r"methods\[0\]\.formula .*\n  found:   within =\n  allowed: no within = in kind",
+        r"methods\[0\]\.formula .*\n  `within =` cannot be used in a method of kind",
     ),
     "within what is not there": (
         ("methods/1/formula", "y ~ 1 + mm(id(member, group), vars(center(x, within = grop)))"),
-        r"methods\[1\]\.formula .*\n  found:   'grop', .* within = \(did you mean 'group'",
+        r"methods\[1\]\.formula .*\n  'grop' is not a column that `within =` can name\. Did you mean 'group'",
     ),
     "a basis in a regression": (
         ("methods/0/formula", "y ~ 1 + poly(x, 2)"),
         r"methods\[0\]\.formula .*\n  found:   poly\(x, 2\)\n  allowed: columns and I\(",
     ),
-    "unknown measure": (("measures", ["biass"]), r"measures\[0\]\n.*did you mean 'bias'"),
+    "unknown measure": (("measures", ["biass"]), r"measures\[0\]\n.*Did you mean 'bias'"),
     "unknown baseline": (("baseline", "ols"), r"baseline\n.*\n  allowed: agg, mm"),
     "unknown closed form": (
         ("reference", [{"closed_form": "moulton", "method": "agg", "parameter": "b_l1[x]"}]),
@@ -312,7 +318,7 @@ def test_all_mistakes_of_a_file_come_at_once_in_its_order(tmp_path: Path) -> Non
     assert [key for _, key in places] == ["seed", "membership.gruops", "methods[0].kind"]
     for line, key in places:
         assert f"{key.split('.')[-1]}:" in lines[int(line) - 1]
-    missing = f"{file}: replications\n  found:   the key is missing\n  allowed: {REPLICATIONS}"
+    missing = f"{file}: replications\n  `replications` is missing\n  allowed: {REPLICATIONS}"
     assert missing in text
 
 
@@ -325,7 +331,7 @@ def test_mistakes_in_names_come_at_once(tmp_path: Path) -> None:
     ]
     with pytest.raises(StudyError, match="4 mistakes") as caught:
         load_study(write(tmp_path, changed(*edits)))
-    for meant in ("did you mean 'bias'", "did you mean 'aggregation'", "did you mean 'jags'"):
+    for meant in ("Did you mean 'bias'", "Did you mean 'aggregation'", "Did you mean 'jags'"):
         assert meant in str(caught.value)
 
 
@@ -347,7 +353,7 @@ def test_mistakes_of_scenarios_and_of_methods_come_together(tmp_path: Path) -> N
     with pytest.raises(StudyError, match=r"study\.yaml: 2 mistakes\n") as caught:
         load_study(write(tmp_path, changed(*edits)))
     assert "vary.overlap.path" in str(caught.value)
-    assert "did you mean 'jags'" in str(caught.value)
+    assert "Did you mean 'jags'" in str(caught.value)
 
 
 def test_a_wrong_estimand_is_found_before_its_closed_form(tmp_path: Path) -> None:
@@ -373,7 +379,7 @@ def test_missing_data_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nseed: 2\n", r"line 2, column 1\n.*key 'seed' stands here twice"),
+        ("seed: 1\nseed: 2\n", r"line 2, column 1\n.*key 'seed' is given twice"),
         ("a: [1, 2\n", r"study\.yaml: line 2"),
         ("- 1\n- 2\n", r"found:   a list"),
         ("", r"found:   None \(empty\)"),
@@ -388,7 +394,9 @@ def test_bad_yaml(text: str, message: str, tmp_path: Path) -> None:
 
 def test_missing_study_file_lists_those_there(tmp_path: Path) -> None:
     write(tmp_path, BASE, "other")
-    with pytest.raises(StudyError, match=r"no such study file.\n  studies there: other"):
+    with pytest.raises(
+        StudyError, match=r"this file does not exist.\n  Studies in its folder: other"
+    ):
         load_study(tmp_path / "none.yaml")
 
 
