@@ -66,8 +66,8 @@ def unknown_name(
     listed = ", ".join(names[:_MOST_NAMES]) or "none"
     if len(names) > _MOST_NAMES:
         listed += f", ... ({len(names)} in all)"
-    text = name if isinstance(name, str) else str(name)
-    found = did_you_mean(text, [*names, *map(str, meant)], quote="'")
+    near = [*names, *map(str, meant)] if isinstance(name, str) else []
+    found = did_you_mean(str(name), near, quote="'")
     return f"{name!r} is not {kind}.{found} {label}: {listed}."
 
 

@@ -101,7 +101,7 @@ def prepare(
     FormulaError, DataError, PriorError
     """
     if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
-        raise FormulaError(unknown_name(transform, "a `transform`", [*TRANSFORMS, None]))
+        raise FormulaError(unknown_name(transform, "a value of `transform`", [*TRANSFORMS, None]))
     if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice = read_priors(priors)

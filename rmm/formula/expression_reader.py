@@ -203,7 +203,7 @@ class Reader:
             )
         allowed = [*FUNCTIONS, *TABLE_FUNCTIONS, *(AGGREGATES if self.weights else ())]
         self.fail(
-            f"`{name}()` is not a function for this place.{advice_on_function(name, allowed)}",
+            f"`{name}()` is not an available function.{advice_on_function(name, allowed)}",
             tree,
             f"Allowed: {', '.join((*FUNCTIONS, *TABLE_FUNCTIONS))}."
             + (f" Group aggregates: {', '.join(AGGREGATES)}." if self.weights else ""),

@@ -287,7 +287,7 @@ def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
     if column == "n":
         hints.append("Only in weight functions, `n` means the number of members of the group.")
     shown = ", ".join(available[:30]) + (", ..." if len(available) > 30 else "")
-    hints.append(f"Its columns are: {shown}.")
+    hints.append(f"The columns of the table are: {shown}.")
     raise FormulaError(
         f"The table has no column `{column}`.",
         text,

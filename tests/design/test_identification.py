@@ -252,7 +252,9 @@ def test_a_covariate_that_its_weights_cancel_is_refused(
 
 def test_centring_within_groups_needs_weights_that_differ(coalitions: pd.DataFrame) -> None:
     formula = "y ~ 1 + mm(id(pid, gid), vars(center(x, within=group)), fn(w ~ {}))"
-    with pytest.raises(rmm.DataError, match=r"sum of the predictor `center\(x, within = group\)` is 0"):
+    with pytest.raises(
+        rmm.DataError, match=r"sum of the predictor `center\(x, within = group\)` is 0"
+    ):
         prepare(formula.format("1/n"), coalitions)
     prepare(formula.format("exp(b1*s)"), coalitions)
 

@@ -43,7 +43,7 @@ OWN = {
     "categories": f"y ~ 1 + z*region + factor(dec) + poly(g, 3) + {EFFECTS}",
     "given levels": f'y ~ 1 + C(region, base="west") + fix(side, 0.3) + {EFFECTS}',
     "absent combinations": f"y ~ 1 + region:rev + z + {EFFECTS}",
-    "no intercept": "y ~ 0 + mm(id(pid, gid), vars(kind), fn(w ~ 1/n), RE=TRUE)",
+    "cannot include an intercept": "y ~ 0 + mm(id(pid, gid), vars(kind), fn(w ~ 1/n), RE=TRUE)",
     "constants of the table": "y ~ 1 + center(z) + scale(q) + mm(id(pid, gid), vars("
     "center(x, within=kind) + center(s, within=group)), fn(w ~ exp(b1*center(s))), RE=TRUE)",
     "prescribed weights": "y ~ 1 + mm(id(pid, gid), vars(x + kind), fn(w ~ q1, c=2), RE=TRUE)"

@@ -231,7 +231,7 @@ WRONG = {
     "b_l1[kind]": r"It has: b_l1\[kind=mid\], b_l1\[kind=right\]\.$",
     "b_l1[3]": "has no element `3`",
     "b_l1[0]": "has no element `0`",
-    "sigma_l1[1]": "`sigma_l1` is one number and has no element `1`",
+    "sigma_l1[1]": "`sigma_l1` is one number and has without elements",
 }
 
 

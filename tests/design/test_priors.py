@@ -49,7 +49,7 @@ BAD = {
     "b_w ~ normal(0)": "takes 2 numbers",
     "b_w ~ normal(0, -1)": "the scale must be positive",
     "b_w ~ uniform(2, 1)": "lower limit",
-    "b_w ~ dnorm(0, -1)": "precision must be positive",
+    "b_w ~ dnorm(0, -1)": "precision (of JAGS )?must be positive",
     "b_w ~ normal(0, 1": "cannot be read",
     "b_w ~ normal(0, sd)": "is not a finite number",
     "tau.l1 ~ dnorm(0, 1)": "cannot be the prior of a precision",
@@ -74,7 +74,7 @@ UNMATCHED = {
     "beta_l2 ~ normal(0, 1)": r"Did you mean `b_l2`\?",
     "alpha ~ normal(0, 1)": r"Did you mean `b_l2\[Intercept\]`\?",
     "sigma_l1 ~ normal(0, 1)": "`sigma_l1` must be positive",
-    "sigma_l1[1] ~ half_normal(1)": "no element `1`",
+    "sigma_l1[1] ~ half_normal(1)": "without elements",
 }
 
 

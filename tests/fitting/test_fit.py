@@ -202,7 +202,7 @@ def test_a_file_that_is_no_fit(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(rmm.DataError, match="not a fit that rmm saved"):
         rmm.load(path)
-    with pytest.raises(rmm.DataError, match="no such file"):
+    with pytest.raises(rmm.DataError, match="file does not exist"):
         rmm.load(tmp_path / "absent.nc")
 
 

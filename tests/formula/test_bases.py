@@ -130,7 +130,7 @@ def test_numbers_as_categories(table: pd.DataFrame) -> None:
     [
         ("factor()", r"(?s)`factor\(\)` needs a column.*Write factor\(x\), factor\(x, base"),
         ("C(crop, contr.sum)", r"`C\(\)` does not have this argument"),
-        ("C(crop, base = rye)", r"A level is a text in quotes or a number"),
+        ("C(crop, base = rye)", r"A level must be a text in quotes or a number"),
         ('factor(crop, levels = "rye")', r"Levels must be written as c\(\.\.\.\)"),
         ('factor(crop, levels = c("rye", "rye"))', r"There must be at least two levels"),
         ("poly(rain)", r"`poly\(\)` needs a degree from 1 to 20"),
@@ -160,7 +160,7 @@ def test_messages_about_levels(table: pd.DataFrame) -> None:
     ):
         prepare('y ~ factor(crop, levels = c("oats", "rye"))', table)
     mm = "mm(id(soil, year), vars(variance(factor(rain))), fn(w ~ 1/n))"
-    with pytest.raises(rmm.FormulaError, match="is of one variable"):
+    with pytest.raises(rmm.FormulaError, match="needs one variable"):
         prepare(f"y ~ 1 + {mm}", table)
 
 
@@ -231,7 +231,7 @@ def test_combinations_that_no_row_has(table: pd.DataFrame) -> None:
         "b_l2[soil=loam:crop=wheat]",
     ]
     new = pd.DataFrame({"soil": ["loam", "clay"], "crop": ["rye", "rye"]})
-    with pytest.raises(rmm.DataError, match="soil=clay:crop=rye, which no row of the fit has"):
+    with pytest.raises(rmm.DataError, match="soil=clay:crop=rye. No row of the fit has"):
         fit.predict(new)
     assert len(fit.predict(new[:1])) == 1
 

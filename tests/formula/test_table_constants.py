@@ -150,10 +150,10 @@ def test_forms_are_recognised_around_them() -> None:
         ("center(x, place)", r"Write center\(x\), or center\(x, within = a column\)"),
         ("scale(x, within = place)", r"(?s)`scale\(\)` takes one expression.*Write scale\(x\)$"),
         ("center()", r"takes one expression of columns, but has 0 arguments"),
-        ("scale(2)", r"`scale\(\)` holds no column"),
+        ("scale(2)", r"`scale\(\)` contains no column"),
         (
             "centre(x)",
-            r"(?s)`centre\(\)` is not a function for this place. Did you mean `center`\?.*\^{6}",
+            r"(?s)`centre\(\)` is not an available function. Did you mean `center`\?.*\^{6}",
         ),
         ("standardize(x)", r"Did you mean `scale`\?"),
         ("ln(x)", r"Did you mean `log`\?"),

@@ -185,7 +185,11 @@ LETTERS = [
     ),
     ({"region": 3}, rmm.DataError, "`region` of the new table holds numbers, that of the fit text"),
     ({"pid": "p1"}, rmm.DataError, "`pid` of the new table holds text or categories, that of the"),
-    ({"dec": 77}, rmm.DataError, r"nesting unit 77 \(column `dec`\) was not in the data of the fit"),
+    (
+        {"dec": 77},
+        rmm.DataError,
+        r"nesting unit 77 \(column `dec`\) was not in the data of the fit",
+    ),
     ({"x": np.nan}, rmm.DataError, "`x` has 2 missing values"),
 ]
 

@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except Problem as problem:
         raise file_errors.about(problem.where, str(problem), problem.advice) from problem
     if not isinstance(value, dict):
-        found = "is empty" if value is None else f"contains {shown(value)} and no keys"
+        found = "is empty" if value is None else f"has no keys, but {shown(value)}"
         keys = f"A study file consists of these keys: {', '.join(schema()['properties'])}."
         raise file_errors.about("", f"The file {found}.", keys)
     return value, lines
