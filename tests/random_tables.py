@@ -294,7 +294,7 @@ def wear(dress: Dress, table: pd.DataFrame, folder: Path) -> Worn:
         frame[column] = pd.Series(cells, dtype=object)
     with suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
         return Worn(KEPT[dress.kept](frame, folder), frame, table)
-    return Worn(frame, frame, table)  # file does not exist can be written of these columns
+    return Worn(frame, frame, table)  # no such file can be written of these columns
 
 
 # ---- strategies ----------------------------------------------------------------------------------

@@ -117,8 +117,8 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
     [
         (3, "not int"),
         ("  \n", "is empty"),
-        ("nowhere.jags", "nowhere.jags: there is file does not exist"),
-        (Path("nowhere"), "there is file does not exist"),
+        ("nowhere.jags", "nowhere.jags: this file does not exist"),
+        (Path("nowhere"), "this file does not exist"),
     ],
 )
 def test_messages_about_what_is_given(

@@ -137,7 +137,7 @@ def test_what_is_no_answer_is_asked_again(
     }
     said = capsys.readouterr().out
     for part in (
-        "'gone.csv': there is file does not exist",
+        "'gone.csv': this file does not exist",
         "Its columns: party, cabinet",
         "'person' is none of: party, cabinet",
         "'poisson' is none of: gaussian, binomial",

@@ -83,7 +83,7 @@ FIVE = "z0 + z1 + z2 + z3 + z4"
 TOLD = {
     "one event": (
         f"Surv(t, e) ~ {FIVE}", groups(40), "cox",
-        r"has only 1 event, but the model has 5 parameters besidess the intercept \(b_l2\[z0\], .* and 1 more\)",
+        r"has only 1 event, but .* 5 parameters besides .* \(b_l2\[z0\], .* and 1 more\)",
     ),
     "few failures": (
         f"b ~ 1 + {FIVE}", groups(200).assign(b=lambda d: (d.index % 60 != 0).astype(int)),
@@ -108,7 +108,7 @@ TOLD = {
     ),
     "nearly as many levels as groups": (
         "y ~ 1 + factor(name)", groups(60).assign(name=lambda d: d["g"].clip(0, 50)), "gaussian",
-        r"`factor\(name\)` has 50 coefficients, but there are only 60 groups. Of these, 49 concern only one group",
+        r"`factor\(name\)` has 50 coefficients, but .* 60 groups. Of these, 49 concern only one",
     ),
     "nearly as many units as groups": (
         "y ~ 1 + hm(id=u, type=FE)", groups(60).assign(u=lambda d: np.minimum(d["g"], 40)),

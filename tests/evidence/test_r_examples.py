@@ -225,7 +225,7 @@ REFUSED = [
      FormulaError, "no column `Afin`"),
     # R's name of a package in front of a function.
     ("bml: vignettes/examples.Rmd.orig, bml::vars",
-     "Y ~ x1 + mm(id = id(pid, gid), vars = bml::vars(x))", FormulaError, "`:` cannot be used after"),
+     "Y ~ x1 + mm(id = id(pid, gid), vars = bml::vars(x))", FormulaError, "`:` cannot be used"),
     # Errors in R too.
     ("rmm: tests/testthat/test-dissectFormula.R, no id()",
      "Y ~ 1 + mm(mmc(ipd), mmw(w ~ 1/exp(ipd), c = 2))",
@@ -233,7 +233,7 @@ REFUSED = [
     ("rmm: tests/testthat/test-dissectFormula.R, hm() without id",
      "Y ~ 1 + hm(name = cname, type = RE, showFE = F)", FormulaError, "`hm\\(\\)` needs id"),
     ("rmm: tests/testthat/test-dissectFormula.R, name without a name",
-     "Y ~ 1 + hm(id = cid, name =, type = RE, showFE = F)", FormulaError, "`,` cannot be used after"),
+     "Y ~ 1 + hm(id = cid, name =, type = RE, showFE = F)", FormulaError, "`,` cannot be used"),
 ]  # fmt: skip
 
 GROUP = [

@@ -183,8 +183,8 @@ LETTERS = [
         rmm.DataError,
         r"`region` is 'south' in row 1 .* in the fit are: east, no",
     ),
-    ({"region": 3}, rmm.DataError, "`region` of the new table holds numbers, that of the fit text"),
-    ({"pid": "p1"}, rmm.DataError, "`pid` of the new table holds text or categories, that of the"),
+    ({"region": 3}, rmm.DataError, "`region` contains numbers in the new table, but text"),
+    ({"pid": "p1"}, rmm.DataError, "`pid` contains text or categories in the new table, but"),
     (
         {"dec": 77},
         rmm.DataError,

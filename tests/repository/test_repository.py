@@ -25,7 +25,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 #: Modules and packages in a package; registries have a file for each of their rows.
 PARTS = 16
-#: File names that two folders share: names of the same argument for another engine, or of another package.
+#: File names that two folders share: the same thing for another engine, or of another package.
 REPEATED = {
     "backend",  # the row of each engine
     "base",  # families, backends

@@ -151,7 +151,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "confirming another model": (
         ("methods", [_FAST, {**_SLOW, "weights": "w ~ power"}]),
-        r"methods\[1\]\.weights\n.*must be the same in both\.\n.*'w ~ power' in slow and None in fast",
+        r"methods\[1\]\.weights\n.*must be the same in both\.\n.*'w ~ power' in slow",
     ),
     "confirming with the same engine": (
         ("methods", [_FAST, {**_SLOW, "backend": "laplace"}]),
@@ -177,7 +177,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "a list for keys": (
         ("membership", [1]),
-        r"membership\n  has no keys, but a list.*\n.*keys with val",
+        r"membership\n  found:   a list.*\n.*keys with val",
     ),
     "out of range": (("membership/overlap", 1.5), r"membership\.overlap.*\n.*1\.5\n.*at most 1"),
     "unknown kind of method": (
@@ -288,7 +288,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "within what is not there": (
         ("methods/1/formula", "y ~ 1 + mm(id(member, group), vars(center(x, within = grop)))"),
-        r"methods\[1\]\.formula .*\n  'grop' is not a column that `within =` can name\. Did you mean 'group'",
+        r"methods\[1\]\.formula .*\n  'grop' is not a column .* Did you mean 'group'",
     ),
     "a basis in a regression": (
         ("methods/0/formula", "y ~ 1 + poly(x, 2)"),
