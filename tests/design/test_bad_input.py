@@ -83,7 +83,7 @@ def test_infinite_values(coalitions: pd.DataFrame) -> None:
 def test_duplicate_member(coalitions: pd.DataFrame) -> None:
     table = coalitions.copy()
     table.loc[1, "pid"] = table.loc[0, "pid"]
-    with pytest.raises(rmm.DataError, match="Group g000 .* has 2 rows for member"):
+    with pytest.raises(rmm.DataError, match=r"Group g000 .* has 2 rows for member"):
         prepare("y ~ 1 + " + MM, table)
 
 

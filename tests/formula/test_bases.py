@@ -231,7 +231,7 @@ def test_combinations_that_no_row_has(table: pd.DataFrame) -> None:
         "b_l2[soil=loam:crop=wheat]",
     ]
     new = pd.DataFrame({"soil": ["loam", "clay"], "crop": ["rye", "rye"]})
-    with pytest.raises(rmm.DataError, match="soil=clay:crop=rye. No row of the fit has"):
+    with pytest.raises(rmm.DataError, match=r"soil=clay:crop=rye\. No row of the fit has"):
         fit.predict(new)
     assert len(fit.predict(new[:1])) == 1
 
