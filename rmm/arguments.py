@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.errors import RmmError, close_names
+from rmm.errors import RmmError, counted, did_you_mean
 
 #: Arguments of R's rmm and bml that have another name here, and what takes their place.
 R_NAMES = {
@@ -159,23 +159,25 @@ def _mistake(
         if p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)
     ]
     known = [p.name for p in parameters if p.kind not in (_KINDS.VAR_KEYWORD,)]
-    takes = f"It takes: {', '.join(known) or 'nothing'}."
+    shown = ", ".join(f"`{k}`" for k in known)
+    takes = f"Its argument{'s are' if len(known) > 1 else ' is'} {shown}."
     for key in kwargs:
         if key not in known and len(known) == len(parameters):
             return f"{name}() has no argument `{key}`.{meant(key, known)} {takes}"
     if not known and args:
-        return f"{name}() takes no arguments, and got {len(args)}."
+        return f"{name}() takes no arguments, but was called with {len(args)}."
     if len(args) > len(positional):
-        counted = f"{len(args)} argument{'s' * (len(args) > 1)}"
+        first = ", ".join(f"`{p}`" for p in positional)
+        only = f"Only {first} can be given without a name" if first else "All arguments need names"
         return (
-            f"{name}() got {counted} without a name; at most {len(positional)} may "
-            f"stand so ({', '.join(positional) or 'none'}), the others by name. {takes}"
+            f"{name}() was called with {counted(len(args), 'argument')} without a name. {only}; "
+            f"write the others as NAME=VALUE. {takes}"
         )
     twice = [key for key in positional[: len(args)] if key in kwargs]
     if twice:
         return (
-            f"{name}() got `{twice[0]}` twice: as argument {positional.index(twice[0]) + 1} and "
-            f"by name. {takes}"
+            f"{name}() was called with `{twice[0]}` twice: as argument "
+            f"{positional.index(twice[0]) + 1} and by name. {takes}"
         )
     missing = [
         p.name
@@ -185,7 +187,7 @@ def _mistake(
         and p.kind not in (_KINDS.VAR_KEYWORD, _KINDS.VAR_POSITIONAL)
         and p.name not in positional[: len(args)]
     ]
-    return f"{name}() needs `{missing[0]}`, which is missing. {takes}"
+    return f"{name}() was called without its argument `{missing[0]}`. {takes}"
 
 
 def meant(key: str, known: list[str] | tuple[str, ...]) -> str:
@@ -193,5 +195,4 @@ def meant(key: str, known: list[str] | tuple[str, ...]) -> str:
     plain = key.replace(".", "_").lower()
     if plain in R_NAMES:
         return f" What R calls `{key}` is {R_NAMES[plain]}."
-    close = close_names(plain, known)
-    return f" Did you mean `{close[0]}`?" if close else ""
+    return did_you_mean(plain, known)

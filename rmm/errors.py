@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 _LONGEST_LINE, _LONGEST = 1000, 4000
 _LONGEST_NAME = 100
+#: Names that a message lists; study files have 40 measures and keys.
+_MOST_NAMES = 30
 
 
 class RmmError(Exception):
@@ -38,13 +40,69 @@ def _without_middle(text: str, most: int) -> str:
     return f"{text[: most - tail - 5]} ... {text[-tail:]}"
 
 
-def close_names(name: str, known: Iterable[str], n: int = 1) -> list[str]:
+def unknown_name(
+    name: object,
+    kind: str,
+    allowed: Iterable[object],
+    meant: Iterable[object] = (),
+    label: str = "Allowed",
+) -> str:
+    """Sentences about a name that is not valid: ``'jgs' is not a backend. Did you mean ...``.
+
+    Parameters
+    ----------
+    name : object
+        What was found.
+    kind : str
+        What the name should be, with its article: ``"a backend"``.
+    allowed : iterable
+        Names that are allowed; a long list is cut.
+    meant : iterable
+        Further names that may have been meant, such as the ones of R.
+    label : str
+        The word before the list.
+    """
+    names = list(dict.fromkeys(str(a) for a in allowed))
+    listed = ", ".join(names[:_MOST_NAMES]) or "none"
+    if len(names) > _MOST_NAMES:
+        listed += f", ... ({len(names)} in all)"
+    near = [*names, *map(str, meant)] if isinstance(name, str) else []
+    found = did_you_mean(str(name), near, quote="'")
+    return f"{name!r} is not {kind}.{found} {label}: {listed}."
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1, quote: str = "`") -> str:
+    """``" Did you mean `x`?"``, with up to `most` names; nothing if no known name is close."""
+    names = list(known)
+    close = [k for k in names if k.lower() == name.lower()][:1] or _close_names(name, names, most)
+    return f" Did you mean {' or '.join(f'{quote}{c}{quote}' for c in close)}?" if close else ""
+
+
+def _close_names(name: str, known: Iterable[str], most: int) -> list[str]:
     """The known names that are most like one that is unknown; none of a page of text.
 
     The comparison takes the square of the names' lengths, and names may be untrusted.
     """
     short = [k for k in known if len(k) <= _LONGEST_NAME]
-    return difflib.get_close_matches(name, short, n=n) if len(name) <= _LONGEST_NAME else []
+    return difflib.get_close_matches(name, short, n=most) if len(name) <= _LONGEST_NAME else []
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def such_cases(number: int) -> str:
+    """Sentence on how often something was found."""
+    return "This is the only such case." if number == 1 else f"There are {number:,} such cases."
+
+
+def how_to_install(package: str, extra: str) -> str:
+    """Sentence on a package that is missing."""
+    return (
+        f"Install it with `pip install {package}`, or, in the folder of the clone of rmm, with "
+        f'`pip install ".[{extra}]"`.'
+    )
 
 
 class FormulaError(RmmError):

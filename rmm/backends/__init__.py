@@ -14,7 +14,7 @@ from rmm.backends.base import (
     Run,
     Settings,
 )
-from rmm.errors import BackendError
+from rmm.errors import BackendError, unknown_name
 
 BACKENDS: dict[str, str] = {  # name -> module that holds its BACKEND
     "jags": "rmm.backends.jags.backend",
@@ -42,10 +42,8 @@ def find_backend(name: str) -> Backend:
         For an unknown name; it lists the known ones.
     """
     if not isinstance(name, str) or name not in BACKENDS:
-        known = ", ".join(n for n in BACKENDS if n not in HIDDEN)
-        raise BackendError(
-            f"Unknown backend {name!r}. Known: {known}; and for a fit auto, which chooses."
-        )
+        known = [n for n in BACKENDS if n not in HIDDEN]
+        raise BackendError(unknown_name(name, "a backend", known) + ' For rmm.fit(), also "auto".')
     backend: Backend = import_module(BACKENDS[name]).BACKEND
     return backend
 

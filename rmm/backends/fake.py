@@ -25,7 +25,7 @@ import numpy as np
 from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings, accept_all
 from rmm.backends.child_processes import ending, run_group
 from rmm.backends.jags.backend import BACKEND as JAGS
-from rmm.errors import BackendError, BackendTimeout
+from rmm.errors import BackendError, BackendTimeout, unknown_name
 
 SWITCH = "RMM_FAKE_BACKEND"
 SECONDS = "RMM_FAKE_SECONDS"
@@ -61,7 +61,7 @@ def run(
     content = _digest(data)
     hit = _mishaps(f"{content}/{settings.seed}")
     if "crash" in hit:
-        raise BackendError("The fake engine crashed, as RMM_FAKE_BACKEND asked for.")
+        raise BackendError("The fake engine crashed, because RMM_FAKE_BACKEND is set.")
     for kind in hit & set(_CHILDREN):
         _end_in_a_child(kind)
     if "hang" in hit:
@@ -151,8 +151,8 @@ def _mishaps(address: str) -> set[str]:
         kind, _, share = entry.strip().partition(":")
         if kind not in MISHAPS:
             raise BackendError(
-                f"{SWITCH} says {kind!r}; it understands {', '.join(MISHAPS)}, "
-                "each alone or with a share as in crash:0.3."
+                unknown_name(kind, f"a value of {SWITCH}", MISHAPS)
+                + " A share can follow, as in crash:0.3."
             )
         if _generator(address, kind).uniform() < float(share or 1):
             hit.add(kind)
@@ -165,7 +165,7 @@ def _end_in_a_child(kind: str) -> None:
     last = said.strip().splitlines()[-1:]
     raise BackendError(
         f"The process of the fake engine ended ({ending(code)}){': ' * bool(last)}{''.join(last)}, "
-        "as RMM_FAKE_BACKEND asked for."
+        "because RMM_FAKE_BACKEND is set."
     )
 
 
@@ -173,7 +173,9 @@ def _hang(timeout: float | None) -> None:
     deadline = None if timeout is None else time.monotonic() + timeout
     while deadline is None or time.monotonic() < deadline:
         time.sleep(0.01)
-    raise BackendTimeout(f"The fake engine hung for {timeout:g} s, as RMM_FAKE_BACKEND asked for.")
+    raise BackendTimeout(
+        f"The fake engine hung for {timeout:g} s, because RMM_FAKE_BACKEND is set."
+    )
 
 
 def available() -> Availability:

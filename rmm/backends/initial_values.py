@@ -11,7 +11,7 @@ from rmm.design.members.memberships import places_of, weight_columns
 from rmm.design.prepare import Model
 from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
-from rmm.errors import BackendError, DataError
+from rmm.errors import BackendError, DataError, unknown_name
 from rmm.formula.prior_syntax import Prior
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +50,7 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
     if inits is None:
         return [{} for _ in range(chains)]
     if not isinstance(inits, Mapping | list | tuple):
-        raise BackendError(f"`inits` must be a mapping or a list of {chains} mappings.")
+        raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
     per_chain = [inits] * chains if isinstance(inits, Mapping) else list(inits)
     if len(per_chain) != chains or not all(isinstance(i, Mapping) for i in per_chain):
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
@@ -60,8 +60,12 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
         unknown = set(values) - allowed
         if unknown:
             raise BackendError(
-                f"`inits` names `{sorted(unknown)[0]}`. Known: "
-                f"{', '.join(sorted(allowed - set(IN_PROGRAMS)))}."
+                "In `inits`, "
+                + unknown_name(
+                    sorted(unknown)[0],
+                    "a parameter with initial values",
+                    sorted(allowed - set(IN_PROGRAMS)),
+                )
             )
         out.append(_sampled({k: _numbers(k, v, model) for k, v in values.items()}, model))
     return out
@@ -77,9 +81,13 @@ def _numbers(name: str, given: Any, model: Model) -> Any:
         values = np.array([np.nan])
     wanted = f"{length} finite numbers" if parameter.dims else "a finite number"
     if values.shape != (length,) or not np.isfinite(values).all():
-        raise BackendError(f"`inits` of `{name}` must be {wanted}, not {given!r}.")
+        raise BackendError(
+            f"The initial value of `{name}` in `inits` must be {wanted}, not {given!r}."
+        )
     if parameter.support == "positive" and (values <= 0).any():
-        raise BackendError(f"`inits` of `{name}` must be positive, not {given!r}.")
+        raise BackendError(
+            f"The initial value of `{name}` in `inits` must be positive, not {given!r}."
+        )
     return values if parameter.dims else float(values[0])
 
 
@@ -171,8 +179,8 @@ def _valid_weights(
             return values
         values = np.where(free, values / 2, values)
     raise BackendError(
-        f"No initial values of {name} give finite weights. {_problem(index, model, values)} "
-        "Or give initial values with `inits=`."
+        f"No initial values of {name} that were tried give finite weights. "
+        f"{_problem(index, model, values)} Or give initial values with `inits`."
     )
 
 

@@ -29,16 +29,18 @@ def read_program(program: Any) -> str:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:  # no such path, no UTF-8
             why = (
-                "there is no such file"
+                "this file does not exist"
                 if not os.path.isfile(path)
-                else f"it cannot be read: {error}"
+                else f"this file cannot be read: {error}"
             )
-            raise ProgramError(f"`program`: {path}: {why} (looked from {Path.cwd()}).") from None
+            raise ProgramError(
+                f"`program`: {path}: {why}. Paths are relative to {Path.cwd()}."
+            ) from None
     elif isinstance(program, str):
         text = program
     else:
         raise ProgramError(
-            f"`program` must be a program's text or the path of a file, not "
+            "`program` must be the text of a program or the path of a file, not of type "
             f"{type(program).__name__}."
         )
     if not text.strip():
@@ -76,8 +78,8 @@ def check_variables(text: str, language: Language, names: Iterable[str]) -> None
     code = _code(text, language)
     if language.include and re.search(language.include, code):
         raise ProgramError(
-            "The program has an `#include`: write the text of that file in its place. Compiled "
-            "programs are kept by their text, which must be whole."
+            "The program contains `#include`, which cannot be used. Replace it by the text of that "
+            "file."
         )
     words = set(re.findall(r"[A-Za-z][\w.]*", code))
     missing = [name for name in names if name not in words]
@@ -85,10 +87,10 @@ def check_variables(text: str, language: Language, names: Iterable[str]) -> None
         listed = ", ".join(f"`{name}`" for name in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise ProgramError(
-            f"The program has no variable {listed}{more}, which the fit keeps. Define what is "
-            "missing (a constant will do), take it out of the formula, or take it out of "
-            '`monitor=`; monitor="structural" keeps no effects of units. '
-            "`rmm.program` shows the program of the formula."
+            f"The fit must keep {listed}{more}, but the program has no such variable. Define it in "
+            "the program (a constant is enough), or remove it from the formula or from `monitor`. "
+            'With monitor="structural", effects of units are not kept. rmm.program() shows the '
+            "program of the formula."
         )
 
 

@@ -42,7 +42,7 @@ _OUTCOMES = {
     "binomial": ("y", ""),
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
-_THERE = "{path}: there is such a file already. Give another name."
+_THERE = "{path}: this file exists already. Give another name."
 _CONFIRMED = 20  # data sets of each scenario
 
 
@@ -103,7 +103,7 @@ def run_new(options: argparse.Namespace) -> int:
 
     path = Path(options.file)
     if path.suffix not in (".yaml", ".yml"):
-        raise StudyError(f"{path}: a study file ends in .yaml.")
+        raise StudyError(f"{path}: the name of a study file must end in .yaml.")
     if path.exists():
         raise StudyError(_THERE.format(path=path))
     given = {name: value for name, value in vars(options).items() if name in DEFAULTS}

@@ -92,7 +92,7 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
 
     mcse = 0.01 if options.mcse is None else options.mcse
     if not mcse > 0 or not 0 < options.rate < 1 or options.cores < 1:
-        raise StudyError("--mcse is above 0, --rate between 0 and 1, --cores at least 1.")
+        raise StudyError("--mcse must be above 0, --rate between 0 and 1, and --cores at least 1.")
     targets = _targets(study, options, mcse)
     pilot = planning.read_pilot(study, folder)
     found = planning.needs(study, pilot, targets)
@@ -265,11 +265,11 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
     power = power_of(study)
     target = power.target if options.target is None else options.target
     if not 0 < target < 1:
-        raise StudyError(f"--target lies between 0 and 1, not {target:g}.")
+        raise StudyError(f"--target must be between 0 and 1, not {target:g}.")
     path = folder / "performance.parquet"
     if not path.is_file():
         raise StudyError(
-            f"{path} is not there: run the study first, snakemake --cores N --config "
+            f"{path} does not exist. Run the study first: snakemake --cores N --config "
             f"study={study.file}"
         )
     curves = power_curves(study, pd.read_parquet(path))
@@ -339,7 +339,7 @@ def run_search(study: Study, folder: Path, options: argparse.Namespace) -> int:
     from rmm.study.planning.size_search_fits import search_study
 
     if options.cores < 1:
-        raise StudyError(f"--cores is at least 1, not {options.cores}.")
+        raise StudyError(f"--cores must be at least 1, not {options.cores}.")
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

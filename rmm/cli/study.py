@@ -491,9 +491,9 @@ def run_simulate(options: argparse.Namespace) -> int:
 
     out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"):
-        raise StudyError(f"--out ends in .csv or .parquet, not {out.suffix or 'nothing'!r}.")
+        raise StudyError(f"--out must be a file that ends in .csv or .parquet, not {str(out)!r}.")
     if options.replication < 1:
-        raise StudyError(f"Replications count from 1; {options.replication} was asked for.")
+        raise StudyError(f"--replication must be at least 1, not {options.replication}.")
     study = _study(options)
     scenario = study.scenario(options.scenario or study.scenarios[0].id)
     drawn = draw_replication(study.seed, scenario, options.replication)

@@ -15,7 +15,7 @@ from rmm.arguments import readable
 from rmm.datasets.coalitions import coalitions
 from rmm.datasets.fetching import read_source
 from rmm.datasets.sources import SOURCES
-from rmm.errors import DataError, close_names
+from rmm.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,13 +67,11 @@ def load(name: str) -> pd.DataFrame:
         If there is no such data set, or it cannot be fetched or read, or holds other values.
     """
     if not isinstance(name, str):
-        raise DataError(f"A data set has a name, not {name!r}. Known: {', '.join(names())}.")
+        raise DataError(unknown_name(name, "the name of a data set", names()))
     if name == SIMULATED:
         return coalitions()
     if name not in SOURCES:
-        close = close_names(name, names())
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"There is no data set {name!r}.{meant} Known: {', '.join(names())}.")
+        raise DataError(unknown_name(name, "the name of a data set", names()))
     return read_source(SOURCES[name])
 
 

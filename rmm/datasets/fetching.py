@@ -57,7 +57,7 @@ def fetch(address: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DataError(
-            f"Data sets are kept in {path.parent}, which cannot be made: "
+            f"The folder of data sets, {path.parent}, cannot be created: "
             f"{problem.strerror or problem}.\nSet RMM_CACHE to a folder that you can write to."
         ) from None
     logger = pooch.get_logger()
@@ -73,8 +73,8 @@ def fetch(address: str, path: Path) -> None:
         )
     except (OSError, ValueError) as problem:  # what requests raises is an OSError
         raise DataError(
-            f"The data set cannot be fetched from\n  {address}\n({_reason(problem)}). "
-            f"Fetch this file by other means, and put it at\n  {path}\n{_OFFLINE}"
+            f"The data set cannot be downloaded from\n  {address}\n({_reason(problem)}). "
+            f"Download this file in another way, and save it as\n  {path}\n{_OFFLINE}"
         ) from None
     finally:
         logger.setLevel(level)
@@ -95,11 +95,11 @@ def _checked(source: Source, path: Path) -> pd.DataFrame:
     except DataError:  # names the package that reads such files
         raise
     except Exception as problem:
-        raise DataError(f"{path} is no file of R: {problem}\n{again}") from problem
+        raise DataError(f"{path} is not a data file of R: {problem}\n{again}") from problem
     if source.frame not in frames:
         held = ", ".join(frames) or "none"
         raise DataError(
-            f"{path}: the data frame `{source.frame}` was expected, found: {held}.\n{again}"
+            f"{path} must contain the data frame `{source.frame}`, but contains: {held}.\n{again}"
         )
     frame = frames[source.frame]
     missing = [name for name in source.columns if name not in frame]
@@ -109,7 +109,7 @@ def _checked(source: Source, path: Path) -> pd.DataFrame:
     found = checksum(table)
     if found != source.content:
         raise DataError(
-            f"{path} holds {len(table)} rows with other values than those that were published: "
-            f"their checksum is {found[:12]}..., not {source.content[:12]}....\n{again}"
+            f"The values in {path} ({len(table)} rows) are not the published ones: their checksum "
+            f"is {found[:12]}..., not {source.content[:12]}....\n{again}"
         )
     return table

@@ -216,8 +216,8 @@ def _warn_of_absent(found: list[Columns]) -> None:
     if absent:
         more = f" and {len(absent) - 8} more" * (len(absent) > 8)
         warnings.warn(
-            f"No row of the table has {', '.join(absent[:8])}{more}: such combinations of "
-            "categories have no coefficient, and cannot be predicted.",
+            f"No row of the table has {', '.join(absent[:8])}{more}. Such combinations of "
+            "categories have no coefficient, and their outcome cannot be predicted.",
             SpecificationWarning,
             stacklevel=2,
         )

@@ -58,8 +58,8 @@ def check_magnitude(label: str, values: Array) -> None:
     if largest > 0 and not _LEAST < largest < 1 / _LEAST:
         what = "large" if largest > 1 else "small"
         raise DataError(
-            f"The values of `{label}` are too {what} to compute with: the largest is {largest:g}. "
-            f"{'Divide' if what == 'large' else 'Multiply'} it by a constant."
+            f"The values of `{label}` are too {what} for computations: the largest is {largest:g}. "
+            f"{'Divide' if what == 'large' else 'Multiply'} `{label}` by a constant."
         )
 
 
@@ -84,8 +84,8 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
     if len(left) < len(labels):
         raise DataError(
-            f"The model has {len(labels)} coefficients and {len(columns)} groups only: "
-            f"{', '.join(labels[:8])} ... Drop predictors."
+            f"The model has {len(labels)} coefficients, but only {len(columns)} groups. Drop "
+            f"predictors. The coefficients are: {', '.join(labels[:8])} ..."
         )
     limit = np.maximum(_RELATIVE, np.maximum.accumulate(precision))
     within = np.flatnonzero((left < limit) | (lengths == 0))
@@ -102,12 +102,15 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
             "explain which group is chosen. Drop it."
         )
     if not others:
-        raise DataError(f"The predictor `{labels[last]}` is 0 in every group.")
+        raise DataError(f"The predictor `{labels[last]}` is 0 in every group. Drop it.")
     if others == ["Intercept"]:
-        raise DataError(f"The predictor `{labels[last]}` is the same in every group.")
+        raise DataError(
+            f"The predictor `{labels[last]}` is the same in every group, so it cannot explain "
+            "differences between groups. Drop it."
+        )
     raise DataError(
-        f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}: the "
-        "data cannot tell their coefficients apart. Drop one of them."
+        f"`{labels[last]}` is a linear combination of {', '.join(f'`{o}`' for o in others)}, so "
+        "the data cannot separate their coefficients. Drop one of them."
     )
 
 
@@ -160,11 +163,11 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
     varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
     if len(np.unique(group)) == len(group):
         raise DataError(
-            f"Every group of `{part.block.group}` has one member of `{part.block.member}` only, "
-            f"so that its weight is 1 whatever {part.b_w} is. If groups have more members, the "
-            "table lacks them: it needs one row per membership, not one row per group "
-            "(rmm.to_long makes such a table of a wide one). Otherwise there are no weights to "
-            "estimate: use fn(w ~ 1/n)."
+            f"Every group (column `{part.block.group}`) has only one member (column "
+            f"`{part.block.member}`). Every weight is therefore 1, and {part.b_w} cannot be "
+            "estimated. If your groups have more members, add the missing rows: the table needs "
+            "one row per membership, not one row per group. rmm.to_long() converts a wide table to "
+            "this form. If each group has only one member, use fn(w ~ 1/n)."
         )
     if not any(varies.values()):
         named = ", ".join(f"`{c}`" for c in weight.variables)
@@ -175,16 +178,16 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
             else f"The weight function `{weight.text}` has no variable of the members."
         )
         raise DataError(
-            f"{found} Under constraint 1 all weights are then 1/n whatever {part.b_w} is. Use a "
-            "variable that differs between the members of a group, or constraint 2."
+            f"{found} Under constraint 1 all weights are then 1/n for every value of {part.b_w}. "
+            "Use a variable that differs between the members of a group, or constraint 2."
         )
     for identifier, node in weight.inputs:
         if isinstance(node, Column | TableCall) and not varies[identifier]:
             warnings.warn(
                 f"The weight variable `{input_key(node)}` is constant within every group. Under "
-                "constraint 1 its coefficient acts through the curvature of the function alone, "
-                "or cancels: expect a weakly identified coefficient. The total standard deviation "
-                "of the variable gives the scale of its default prior.",
+                "constraint 1 its coefficient then changes the weights only through the curvature "
+                "of the function, or not at all, so it may be weakly identified. The default prior "
+                "of the coefficient uses the total standard deviation of the variable.",
                 SpecificationWarning,
                 stacklevel=2,
             )
@@ -208,9 +211,9 @@ def warn_of_total_scales(part: MemberPart, columns: Mapping[str, Array], start: 
             warnings.warn(
                 f"{part.b_w}[{name}] multiplies `{describe(node)}`, which does not vary within "
                 f"groups (sd {within:.3g} within groups, {total:.3g} in total). Under constraint 1 "
-                "the coefficient acts through the curvature of the function alone, or cancels: "
-                "expect a weakly identified coefficient. Its default prior is normal(0, "
-                f"{1 / total:.3g}), from the total sd.",
+                "the coefficient then changes the weights only through the curvature of the "
+                "function, or not at all, so it may be weakly identified. Its default prior is "
+                f"normal(0, {1 / total:.3g}), from the total sd.",
                 SpecificationWarning,
                 stacklevel=2,
             )
@@ -223,8 +226,8 @@ def warn_of_order(part: MemberPart) -> None:
     if named:
         warnings.warn(
             f"`{named[0]}()` in `{part.weight.text}` means the member with the "
-            f"{'lowest' if named[0] == 'first' else 'highest'} id: the order of rows never "
-            "matters. For another order use a column, such as x == max(x).",
+            f"{'lowest' if named[0] == 'first' else 'highest'} id, because the order of rows has "
+            "no meaning. For another order use a column, such as x == max(x).",
             SpecificationWarning,
             stacklevel=2,
         )
@@ -237,9 +240,10 @@ def warn_of_means(part: MemberPart) -> None:
     for feature in part.parametric_features:
         if feature.function in means and feature.atom and feature.atom.label in present:
             warnings.warn(
-                f"`{feature.label}` stands beside `{feature.atom.label}`, and is the same where "
-                f"{part.b_f}[{feature.label}] = {means[feature.function]}: there the data cannot "
-                "tell their coefficients apart. Keep one of them, or give the feature its number.",
+                f"The model contains both `{feature.label}` and `{feature.atom.label}`, which are "
+                f"the same if {part.b_f}[{feature.label}] = {means[feature.function]}. At this "
+                "value the data cannot separate their coefficients. Keep one of the two, or give "
+                "the feature a number.",
                 SpecificationWarning,
                 stacklevel=2,
             )
@@ -267,8 +271,8 @@ def warn_of_idle_coefficients(
     idle = [name for name in names if not moved[name]]
     for name in idle:
         warnings.warn(
-            f"No weight depends on {part.b_w}[{name}]: it cancels in `{part.weight.text}` "
-            "under this constraint, and its posterior is its prior.",
+            f"No weight depends on {part.b_w}[{name}], because it cancels in `{part.weight.text}` "
+            "under this constraint. Its posterior is its prior.",
             SpecificationWarning,
             stacklevel=2,
         )
@@ -308,9 +312,10 @@ def warn_of_joint_coefficients(
     found = [name for name in names if name in joint]
     shown = [f"{part.b_w}[{name}]" for name in found]
     warnings.warn(
-        f"{' and '.join(shown)} move the weights `{part.weight.text}` in the same way: the data "
-        "know what they do together and nothing about its parts, which are the priors'. Keep one "
-        "of them, or variables that are no linear combinations of each other.",
+        f"{' and '.join(shown)} change the weights `{part.weight.text}` in the same way. The data "
+        "can estimate only their joint effect; the single coefficients depend on their priors. "
+        "Keep one of the variables, or use variables that are not linear combinations of each "
+        "other.",
         SpecificationWarning,
         stacklevel=2,
     )
@@ -361,10 +366,11 @@ def warn_of_free_scale(
     effects = [part.b] * part.covariates + [part.sigma] * part.random
     effects += [part.sigma_slope] * part.slopes
     warnings.warn(
-        f"Some change of {part.b_w} multiplies all weights `{part.weight.text}` by one number, and "
-        f"nothing normalises them: the data know only its product with {' and '.join(effects)}. "
-        "Normalise the weights (c = TRUE), or take the free factor out of the function: no b0 in "
-        "exp(b0 + b1*x), no coefficient before a product.",
+        f"The scale of the weights `{part.weight.text}` is not identified: a change of {part.b_w} "
+        "can multiply all weights by one number, and the weights are not normalised. The data can "
+        f"estimate only the product of this number and {' and '.join(effects)}. Normalise the "
+        "weights (c = TRUE), or remove the free factor: b0 in exp(b0 + b1*x), or a coefficient "
+        "before a product.",
         SpecificationWarning,
         stacklevel=2,
     )
@@ -377,9 +383,9 @@ def warn_of_weights_of_constants(part: MemberPart, columns: Array, group: Array)
         return
     if all(first_varying(column, group) is None for column in columns.T):
         warnings.warn(
-            f"Every covariate of the block with {part.b_w} is constant within groups and there are "
-            f"no member effects: the weights change nothing, and the posterior of {part.b_w} is "
-            "its prior.",
+            f"All covariates of the mm() with {part.b_w} are constant within groups, and it has no "
+            "member effects. The weights therefore change nothing, and the posterior of "
+            f"{part.b_w} is its prior.",
             SpecificationWarning,
             stacklevel=2,
         )

@@ -27,7 +27,7 @@ from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.group_rows import Grouped, group_table
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
-from rmm.errors import DataError, FormulaError
+from rmm.errors import DataError, FormulaError, unknown_name
 from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
@@ -102,11 +102,9 @@ def prepare(
     FormulaError, DataError, PriorError
     """
     if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
-        raise FormulaError(
-            f"Unknown transform {transform!r}.", hint=f"Known: {', '.join(TRANSFORMS)} or None."
-        )
+        raise FormulaError(unknown_name(transform, "a value of `transform`", [*TRANSFORMS, None]))
     if not isinstance(missing, str) or missing not in WAYS:
-        raise DataError(f"missing={missing!r} is not known. Known: {', '.join(WAYS)}.")
+        raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice = read_priors(priors)
     known, written = find_family(family), parse_formula(formula)
     ids = id_columns(written)

@@ -141,9 +141,9 @@ class DesignRecipe:
 def _refuse_new_fixed(nest: NestingPart, labels: Array) -> None:
     if not nest.random and len(labels):
         raise DataError(
-            f"The nesting unit {labels[0]} of `{nest.block.unit}` was not in the fit. Its units "
-            'have fixed effects, which say nothing of other units: fit with type="RE" to predict '
-            "new ones."
+            f"The nesting unit {labels[0]} (column `{nest.block.unit}`) was not in the data of the "
+            "fit. The nesting units have fixed effects, which cannot predict new units. To predict "
+            'new units, fit with type="RE".'
         )
 
 

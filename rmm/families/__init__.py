@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmm.errors import FormulaError, close_names
+from rmm.errors import FormulaError, unknown_name
 from rmm.families.base import Curvature, Family, Parameter, Widths
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
@@ -88,19 +88,12 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     if not isinstance(family, Family):
         known = family_name(family) if isinstance(family, str) else None
         if known is None:
-            close = close_names(str(family).casefold(), [*FAMILIES, *SYNONYMS])
-            raise FormulaError(
-                f"Unknown family {_short(family)}.",
-                hint=(f"Did you mean {close[0]!r}? " if close else "")
-                + f"Known families: {', '.join(FAMILIES)}.",
-            )
+            raise FormulaError(unknown_name(family, "a family", FAMILIES, SYNONYMS))
         family = FAMILIES[known]
     for name in options or {}:
         if name not in family.option_names:
-            raise FormulaError(
-                f"Family {family.name!r} has no option `{name}`.",
-                hint=f"It has: {', '.join(family.option_names) or 'none'}.",
-            )
+            kind = f"an option of family {family.name!r}"
+            raise FormulaError(unknown_name(name, kind, family.option_names))
     if not options or family.configure is None:
         return family
     return family.configure(**options)

@@ -296,7 +296,7 @@ class Family:
         derived = [name for name in outcome if name not in self.observed]
         if derived:
             raise BackendError(
-                f"Family {self.name!r} does not say what its `{derived[0]}` is without a unit, so "
-                "that the model cannot be fitted again without one: use loo() without refit."
+                f"loo(refit=True) is not available with family {self.name!r}, because its "
+                f"`{derived[0]}` depends on all units. Use loo() without refit."
             )
         return {k: v[groups] if k in self.observed else v for k, v in outcome.items()}

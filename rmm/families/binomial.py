@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, gammaln, log_expit, logit
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.families.base import Array, Curvature, Family, Outcome, Values, Widths
 
 _PSEUDO_TRIALS = 4
@@ -28,9 +28,9 @@ def read_binary(label: str, values: Array) -> Array:
     if not np.isin(found, (0, 1)).all():
         shown = ", ".join(f"{v:g}" for v in found[:_SHOWN])
         more = ", ..." if len(found) > _SHOWN else ""
-        hint = f"; for example write I({label} == {found[-1]:g})" if len(found) == 2 else ""
+        hint = f": for example, write I({label} == {found[-1]:g})" if len(found) == 2 else ""
         raise DataError(
-            f"The outcome `{label}` must be 0 or 1 (or true and false); found: {shown}{more}. "
+            f"The outcome `{label}` must be 0 or 1, or true or false. It contains: {shown}{more}. "
             f"Recode it{hint}."
         )
     _check_both(label, y.sum(), (1 - y).sum())
@@ -41,7 +41,7 @@ def _check_both(label: str, successes: float, failures: float) -> None:
     if successes == 0 or failures == 0:
         raise DataError(
             f"The outcome `{label}` is a {'failure (0)' if successes == 0 else 'success (1)'} in "
-            "every group: there is nothing to explain. Check that the right column was named."
+            "every group, so there is nothing to explain. Check the name of the column."
         )
 
 
@@ -52,8 +52,8 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
     trials = successes + failures
     if (trials == 0).any():
         raise DataError(
-            f"{int((trials == 0).sum())} groups have neither successes nor failures in `{label}`: "
-            "they say nothing about the outcome. Drop them."
+            f"{counted(int((trials == 0).sum()), 'group has', 'groups have')} neither successes "
+            f"nor failures in `{label}`. Drop groups without trials."
         )
     _check_both(label, successes.sum(), failures.sum())
     return {"y": successes.astype(np.int64), "trials": trials.astype(np.int64)}
@@ -65,8 +65,9 @@ def _read_counts(whose: str, parts: tuple[Array, ...]) -> list[Array]:
         bad = count[(count < 0) | (count != np.round(count))]
         if len(bad):
             raise DataError(
-                f"The {what} of {whose} must be whole numbers from 0; found: {bad[0]:g} and "
-                f"{len(bad) - 1} more such values. Give counts, not shares."
+                f"The {what} of {whose} must be whole numbers from 0, but "
+                f"{counted(len(bad), 'value is', 'values are')} not, such as {bad[0]:g}. Give "
+                "counts, not shares."
             )
     return counts
 

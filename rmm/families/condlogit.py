@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.families.base import Array, Curvature, Family, Outcome, Parts, Values
 from rmm.families.binomial import logit_widths, read_binary
 
@@ -23,11 +23,12 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
     wrong = np.flatnonzero((size < 2) | (chosen != 1))
     if len(wrong):
         first = wrong[0]
-        more = f" ({len(wrong)} such strata)" if len(wrong) > 1 else ""
+        more = f" ({len(wrong)} strata are wrong)" if len(wrong) > 1 else ""
         raise DataError(
-            f"Stratum {names[first]} has {size[first]} group{'' if size[first] == 1 else 's'}, of "
-            f"which {chosen[first]:g} with `{label}` = 1{more}. In every stratum exactly one of "
-            "two or more groups is chosen: correct or drop such strata."
+            f"Stratum {names[first]} has {counted(int(size[first]), 'group')}, and "
+            f"{chosen[first]:g} of them {'has' if chosen[first] == 1 else 'have'} `{label}` = "
+            f"1{more}. Every stratum needs two or more groups, and exactly one with `{label}` = 1. "
+            "Correct or drop strata that are different."
         )
     return {"y": y, **_by_stratum(stratum), **_choice(y, stratum)}
 
@@ -56,7 +57,8 @@ def _new_outcome(
 ) -> dict[str, Any]:
     if strata is None:
         raise DataError(
-            "New groups need the column of strata(): a choice is between the groups of a stratum."
+            "The new table needs the column of strata(), because a choice is made between the "
+            "groups of a stratum."
         )
     return _by_stratum(np.unique(strata, return_inverse=True)[1])
 

@@ -130,8 +130,8 @@ def _interval_ends(label: str, time: Array, event: Array, intervals: int) -> Arr
     inner = inner[inner < seen.max()]
     if len(inner) + 1 < intervals:
         raise DataError(
-            f"The {len(seen)} event times of `{label}` have too many ties, or are too few, for "
-            f"{intervals} intervals. Ask for at most {len(inner) + 1}."
+            f"The {len(seen)} event times of `{label}` are too few, or have too many ties, for "
+            f"{intervals} intervals. Set `intervals` to at most {len(inner) + 1}."
         )
     return np.r_[inner, time.max()]
 
@@ -253,8 +253,8 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
         ends, baseline = cumulative_hazard(eta, outcome, rng)
     else:
         raise BackendError(
-            "Durations of new groups need the baseline hazard, which the groups of the fit "
-            "determine: predict them with kind='mean' (relative hazards)."
+            "Durations of new groups cannot be predicted, because the baseline hazard is known "
+            "only for the groups of the fit. Use kind='mean' to predict relative hazards."
         )
     needed = rng.standard_exponential(eta.shape) * np.exp(-eta)
     out = np.full(eta.shape, np.inf)
@@ -313,7 +313,7 @@ def Cox(intervals: int | None = None) -> Family:
     if isinstance(intervals, bool) or not isinstance(intervals, int) or intervals < 1:
         raise FormulaError(
             f"`intervals` must be a whole number from 1, not {intervals!r}.",
-            hint="Leave it out for a baseline that steps at every event time.",
+            hint="Without it, the baseline has a step at every event time.",
         )
     return _family(intervals)
 

@@ -14,8 +14,8 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
     y = np.asarray(parts[0], dtype=float)
     if np.ptp(y) == 0:
         raise DataError(
-            f"The outcome `{label}` is the same in every group ({y[0]:g}): there is nothing to "
-            "explain. Check that the right column was named."
+            f"The outcome `{label}` is the same in every group ({y[0]:g}), so there is nothing to "
+            "explain. Check the name of the column."
         )
     return {"y": y}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammainc, gammaln, logsumexp
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
 from rmm.formula.prior_syntax import Prior
 
@@ -49,19 +49,23 @@ def read_survival(label: str, parts: tuple[Array, ...], *, zero: bool = False) -
     if len(wrong):
         hint = "" if zero else " If they are rounded down, add half a unit: I(time + 0.5)."
         raise DataError(
-            f"The durations of `{label}` must be {'0 or more' if zero else 'positive'}; "
-            f"{len(wrong)} groups have others, such as {wrong[0]:g}.{hint}"
+            f"The durations of `{label}` must be {'0 or more' if zero else 'positive'}, but "
+            f"{counted(len(wrong), 'group has another', 'groups have other')} "
+            f"{'value' if len(wrong) == 1 else 'values'}, such as {wrong[0]:g}.{hint}"
         )
     other = event[~np.isin(event, (0, 1))]
     if len(other):
         raise DataError(
-            f"The event of `{label}` must be 1 (it happened) or 0 (censored); {len(other)} groups "
-            f"have other values, such as {other[0]:g}. " + _event_hint(event, other)
+            f"The event of `{label}` must be 1 (it happened) or 0 (censored), but "
+            f"{counted(len(other), 'group has another', 'groups have other')} "
+            f"{'value' if len(other) == 1 else 'values'}, such as {other[0]:g}. "
+            + _event_hint(event, other)
         )
     if not event.any():
         raise DataError(
-            f"No group of `{label}` has an event: every duration is censored, which says nothing "
-            "about when events happen. Check that 1 stands for the event and 0 for censored."
+            f"No group has an event in `{label}`: every duration is censored, so the data contain "
+            "no information on when events happen. Check that 1 means the event and 0 means "
+            "censored."
         )
     out = {"time": time, "event": event.astype(np.int64)}
     if len(parts) > 2:
@@ -70,9 +74,9 @@ def read_survival(label: str, parts: tuple[Array, ...], *, zero: bool = False) -
 
 
 _NO_ENTRY = (
-    "Delayed entry (left truncation), as R's Surv(start, stop, event) has it, is not available: "
-    "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is observed from "
-    "its time 0 on."
+    "Delayed entry (left truncation), such as R's Surv(start, stop, event), is not available. Use "
+    "Surv(time, event) or Surv(time, event, upper), in which every group is observed from its "
+    "time 0."
 )
 
 
@@ -80,7 +84,7 @@ def _event_hint(event: Array, other: Array) -> str:
     """Codes of a status can be recoded; times in the place of the event cannot."""
     codes = np.unique(event)
     if len(codes) > _STATUS_CODES or (codes != np.round(codes)).any():
-        return f"They look like times, not like a status. {_NO_ENTRY}"
+        return f"These values look like times. {_NO_ENTRY}"
     return f"Recode it, for example I(status == {other[0]:g})."
 
 
@@ -97,13 +101,13 @@ def _refuse_delayed_entry(label: str, start: Array, stop: Array, event: Array) -
         return
     at_zero = bool((start == 0).all())
     raise DataError(
-        f"`{label}` gives three columns, of which the second is not an event of 0 and 1: they look "
-        f"like the start, the end and the event of each spell. {_NO_ENTRY} "
+        f"`{label}` has three columns, and the second is not an event (0 or 1). The columns seem "
+        f"to be the start, the end and the event of each spell. {_NO_ENTRY} "
         + (
-            "All starts are 0 here, so that nothing enters late: leave the start out."
+            "All starts are 0 here, so leave the start out."
             if at_zero
-            else "Use a program that has it (in R: coxph, flexsurv), since leaving out the start, "
-            "or using stop - start, is another model."
+            else "Use another package for delayed entry, such as coxph or flexsurv in R. Without "
+            "the start, or with stop - start, the model would be a different one."
         )
     )
 
@@ -114,14 +118,15 @@ def _read_upper(label: str, time: Array, upper: Array) -> Array:
     if below.any():
         first = int(np.argmax(below))
         late = (
-            f" If it is an event, or the time of entry: {_NO_ENTRY}"
+            f" If this column is an event or a time of entry: {_NO_ENTRY}"
             if below.all() or np.isin(upper, (0, 1)).all()
             else ""
         )
         raise DataError(
-            f"The upper limit of `{label}` is below the duration in {int(below.sum())} groups, "
-            f"such as {upper[first]:g} against {time[first]:g}. It must be the longest duration "
-            f"that the group could have had.{late}"
+            f"The upper limit of `{label}` is below the duration in "
+            f"{counted(int(below.sum()), 'group')}: for example, the limit is {upper[first]:g} and "
+            f"the duration {time[first]:g}. The upper limit must be the longest duration that the "
+            f"group could have had.{late}"
         )
     return np.maximum(upper, time)
 
@@ -131,8 +136,8 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
     time = out["time"]
     if np.ptp(time) == 0:
         raise DataError(
-            f"All durations of `{label}` are the same ({time[0]:g}): there is nothing to explain. "
-            "Check that the right column was named."
+            f"All durations of `{label}` are the same ({time[0]:g}), so there is nothing to "
+            "explain. Check the name of the column."
         )
     return _with_logs(out)
 

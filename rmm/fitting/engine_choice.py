@@ -88,15 +88,15 @@ def _check_monitor(
         return
     if own:
         raise ProgramError(
-            f"Backend {engine.name!r} runs no program text: leave out `program=`, and monitor "
-            "parameters only."
+            f"Backend {engine.name!r} does not use a program. Leave out `program`, and name only "
+            "parameters in `monitor`."
         )
     known = [p.name for p in model.spec.parameters]
     odd = [name for name in names if name not in known]
     if odd:
         raise BackendError(
-            f"`monitor` names `{odd[0]}`, a variable of a program; backend {engine.name!r} runs "
-            f"none and keeps parameters: {', '.join(known)}. Use backend 'stan' or 'jags'."
+            f"`monitor` names `{odd[0]}`, but backend {engine.name!r} can keep only the "
+            f"parameters: {', '.join(known)}. For variables of a program use 'stan' or 'jags'."
         )
 
 
@@ -125,9 +125,9 @@ def check_options(options: Mapping[str, Any], engine: Backend, known: Sequence[s
             others = [n for n in ORDER if name in find_backend(n).options]
             elsewhere = f" It is an option of {others[0]}." if others else ""
             raise BackendError(
-                f"Backend {engine.name!r} has no option `{name}`. It has: "
+                f"Backend {engine.name!r} has no option `{name}`."
+                f"{elsewhere or meant(name, [*known, *engine.options])} Its options are: "
                 f"{', '.join(engine.options) or 'none'}."
-                f"{elsewhere or meant(name, [*known, *engine.options])}"
             )
 
 
@@ -151,13 +151,14 @@ def engines_for(
         having = tuple(n for n in names if option in find_backend(n).options)
         if not having and why and any(option in find_backend(n).options for n in ORDER):
             raise BackendError(
-                f"{why}, so that engine {names[0]!r} runs it, which has no option `{option}`. It "
-                f"has: {', '.join(find_backend(names[0]).options)}."
+                f"{why}, so backend {names[0]!r} is used, which has no option `{option}`. Its "
+                f"options are: {', '.join(find_backend(names[0]).options)}."
             )
         if not having:
             raise BackendError(
-                f"rmm.fit() has no argument `{option}`, and no engine an option of that name."
-                f"{meant(option, [*known, *_all_options()])} Options: {_options_by_engine()}."
+                f"rmm.fit() has no argument `{option}`, and no backend has an option with this "
+                f"name.{meant(option, [*known, *_all_options()])} The options are: "
+                f"{_options_by_engine()}."
             )
         if having != names:
             names, why = having, f"`{option}` is an option of {having[0]}"
@@ -230,7 +231,7 @@ def _chosen(fit: Fit, why: str) -> Fit:
 def _check_available(engine: Backend) -> None:
     found = engine.available()
     if not found.available:
-        raise BackendError(f"not to be had here ({found.what})")
+        raise BackendError(f"it is not available here ({found.what})")
 
 
 def _with_time_left(asked: Request, began: float, against: Sequence[str]) -> Request:

@@ -18,7 +18,7 @@ from rmm.backends.base import Backend, Settings
 from rmm.backends.initial_values import initial_values
 from rmm.design.checks.design_warnings import warn_of_design
 from rmm.design.prepare import prepare, prepare_without_data
-from rmm.errors import BackendError
+from rmm.errors import BackendError, unknown_name
 from rmm.families import Family, family_options, find_family, is_family
 from rmm.fitting.engine_choice import (
     AUTO,
@@ -320,8 +320,8 @@ def _monitor(monitor: Any) -> str | tuple[str, ...]:
     if isinstance(monitor, str):
         if monitor not in MONITORS:
             raise BackendError(
-                f"Unknown monitor {monitor!r}. Known: {', '.join(MONITORS)}, or a list of names of "
-                "variables of the program (R's True and False are summary and structural)."
+                unknown_name(monitor, "a value of `monitor`", MONITORS)
+                + " Or give a list of variables of the program."
             )
         return monitor
     if not isinstance(monitor, list | tuple):
@@ -331,7 +331,7 @@ def _monitor(monitor: Any) -> str | tuple[str, ...]:
         )
     bad = [name for name in monitor if not isinstance(name, str)]
     if bad:
-        raise BackendError(f"`monitor` names variables; {bad[0]!r} is no name.")
+        raise BackendError(f"`monitor` must be a list of names, but {bad[0]!r} is not text.")
     return tuple(monitor)
 
 
@@ -344,8 +344,8 @@ def _named_engine(backend: Any) -> Backend:
     """The engine of a name other than ``"auto"``."""
     if isinstance(backend, str) and backend == AUTO:
         raise BackendError(
-            'Which engine backend="auto" takes is known after the fit. Name the language of the '
-            'program: "jags" or "stan".'
+            'With backend="auto", the engine is chosen during the fit. For a program, set '
+            'backend="jags" or backend="stan".'
         )
     return find_backend(backend)
 

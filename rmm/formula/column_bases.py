@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 
 Array = np.ndarray[Any, Any]
 MAX_DEGREE = 20  # of poly(): beyond it columns are noise of rounding
@@ -44,7 +44,10 @@ class Categories:
         """
         levels = list(self.levels or found)
         if self.base is not None and self.base not in levels:
-            raise DataError(f"`{label}`: {self.base!r} is no level. Levels: {_shown(levels)}.")
+            raise DataError(
+                f"`{label}`: {self.base!r} is not a level of the column. The levels are: "
+                f"{_shown(levels)}."
+            )
         if self.base is not None:
             levels.insert(0, levels.pop(levels.index(self.base)))
         return replace(self, levels=tuple(levels))
@@ -71,8 +74,8 @@ class Categories:
             bad = np.flatnonzero(code < 0)
             first = int(bad[np.argmin(rows[bad])])
             raise DataError(
-                f"{values[first]!r} in row {int(rows[first]) + 1} is no level of `{label}`. "
-                f"Levels: {_shown(levels)}."
+                f"{values[first]!r} in row {int(rows[first]) + 1} is not a level of `{label}`. "
+                f"The levels are: {_shown(levels)}."
             )
         return code
 
@@ -113,8 +116,8 @@ class Polynomial:
         different = len(np.unique(values))
         if different <= self.degree:
             raise DataError(
-                f"`{label}` needs more than {self.degree} different values, and there are "
-                f"{different}."
+                f"`{label}` needs more than {counted(self.degree, 'different value')}, but there "
+                f"{'is' if different == 1 else 'are'} only {different}."
             )
         mean = float(np.mean(values))
         most = float(np.max(np.abs(values - mean)))

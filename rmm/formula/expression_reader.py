@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
-from rmm.errors import FormulaError, close_names
+from rmm.errors import FormulaError, counted, did_you_mean
 from rmm.formula import parser as syntax
 from rmm.formula.column_bases import BASES
 from rmm.formula.expression import (
@@ -33,14 +33,7 @@ _MAX_REPETITIONS = 2
 MAX_DEPTH = 200  # height of an expression; evaluation and rendering recurse into it
 
 
-def suggestion(name: str, allowed: Collection[str]) -> str:
-    """``" Did you mean `x`?"``, or nothing."""
-    close = close_names(name, sorted(allowed))
-    if not close:
-        folded = [a for a in sorted(allowed) if a.lower() == name.lower()]
-        close = folded[:1]
-    return f" Did you mean `{close[0]}`?" if close else ""
-
+_AS_COLUMN = "Compute a part of it before, as a column of the data."
 
 #: What people write -> what it is called here; or why it is not available.
 _OTHER_NAMES: dict[str, str] = dict.fromkeys(("centre", "centered", "demean"), "center") | {
@@ -79,7 +72,7 @@ def advice_on_function(name: str, allowed: Collection[str]) -> str:
     other = _OTHER_NAMES.get(name.lower())
     if other in allowed:
         return f" Did you mean `{other}`?"
-    return suggestion(name, allowed)
+    return did_you_mean(name, sorted(allowed))
 
 
 def _repetitions(node: Node) -> int:
@@ -119,22 +112,22 @@ class Reader:
         """The expression of a syntax tree; `FormulaError` with a caret if it has none."""
         if tree.span.depth > MAX_DEPTH:
             self.fail(
-                f"This expression chains or nests more than {MAX_DEPTH} operations.",
+                f"This expression has more than {MAX_DEPTH} operations, in a row or nested.",
                 tree,
-                "Compute a part of it as a data column.",
+                _AS_COLUMN,
             )
         if self.weights and sum(1 for _ in syntax.walk(tree)) > MAX_NODES:
             self.fail(
                 f"This weight function has more than {MAX_NODES} parts.",
                 tree,
-                "Compute a part of it as a data column.",
+                _AS_COLUMN,
             )
         node = self._node(tree)
         if self.weights and _repetitions(node) > _MAX_REPETITIONS:
             self.fail(
-                f"Rounding is nested more than {_MAX_REPETITIONS} levels deep.",
+                f"Rounding functions are nested more than {_MAX_REPETITIONS} levels deep.",
                 tree,
-                "Compute a part of it as a data column.",
+                _AS_COLUMN,
             )
         return node
 
@@ -156,9 +149,9 @@ class Reader:
             case syntax.Infix() | syntax.Prefix():
                 allowed = "+ - * / ^ == != < <= > >="
                 self.fail(
-                    f"`{tree.operator}` has no meaning in an arithmetic expression.",
+                    f"The operator `{tree.operator}` cannot be used in an arithmetic expression.",
                     tree,
-                    f"Operators allowed here: {allowed}.",
+                    f"Allowed operators: {allowed}.",
                 )
 
     def _number(self, tree: syntax.Literal) -> Node:
@@ -182,7 +175,7 @@ class Reader:
             return self._table_call(tree)
         for argument in tree.arguments:
             if argument.keyword is not None and not (name == "quantile" and self.weights):
-                self.fail(f"`{name}()` takes no keyword `{argument.keyword} =`.", tree)
+                self.fail(f"`{name}()` has no argument `{argument.keyword} =`.", tree)
         if self.weights and name in AGGREGATES:
             return self._aggregate(tree)
         if self.weights and name == "offset":
@@ -197,30 +190,31 @@ class Reader:
         name = tree.function
         if name in AGGREGATES:
             self.fail(
-                f"`{name}()` is a group aggregate; those belong to weight functions only.",
+                f"`{name}()` is a group aggregate, which can be used only in weight functions.",
                 tree,
-                "Compute the aggregate as a data column.",
+                "Compute the aggregate before, as a column of the data.",
             )
         if name in BASES:
             self.fail(
-                f"`{name}()` makes several columns: it is a predictor by itself, or in products of "
-                "predictors.",
+                f"`{name}()` makes several columns, so it cannot be used inside another function. "
+                "It can be a predictor, or a part of a product of predictors.",
                 tree,
-                "Here write I(x == 2) or x == 2 for a category, x^2 for a power.",
+                "Inside a function, write x == 2 for a category and x^2 for a power.",
             )
         allowed = [*FUNCTIONS, *TABLE_FUNCTIONS, *(AGGREGATES if self.weights else ())]
         self.fail(
-            f"Unknown function `{name}()`.{advice_on_function(name, allowed)}",
+            f"`{name}()` is not an available function.{advice_on_function(name, allowed)}",
             tree,
-            f"Functions: {' '.join((*FUNCTIONS, *TABLE_FUNCTIONS))}."
-            + (f" Group aggregates: {' '.join(AGGREGATES)}." if self.weights else ""),
+            f"Allowed: {', '.join((*FUNCTIONS, *TABLE_FUNCTIONS))}."
+            + (f" Group aggregates: {', '.join(AGGREGATES)}." if self.weights else ""),
         )
 
     def _count(self, tree: syntax.Call, wanted: int) -> None:
         found = len(tree.arguments)
         if found != wanted:
-            plural = "s" * (wanted != 1)
-            self.fail(f"`{tree.function}()` takes {wanted} argument{plural}, not {found}.", tree)
+            self.fail(
+                f"`{tree.function}()` has {counted(found, 'argument')}, but needs {wanted}.", tree
+            )
 
     def _aggregate(self, tree: syntax.Call) -> Node:
         name, extra = tree.function, AGGREGATES[tree.function].extra
@@ -229,12 +223,12 @@ class Reader:
         for node in walk(argument):
             if isinstance(node, Aggregate):
                 raise FormulaError(
-                    f"`{node.function}()` stands inside `{name}()`: group aggregates cannot be "
+                    f"`{node.function}()` is inside `{name}()`, but group aggregates cannot be "
                     "nested.",
                     self.text,
                     node.position,
                     len(node.function),
-                    "Compute the inner one as a data column.",
+                    "Compute the inner one before, as a column of the data.",
                 )
         values = tuple(
             self._extra(tree, item, rule)
@@ -249,12 +243,12 @@ class Reader:
             if isinstance(node, Parameter):
                 kind = "group aggregates are" if name in AGGREGATES else f"`{name}()` is"
                 raise FormulaError(
-                    f"The parameter `{node.name}` stands inside `{name}()`: {kind} computed from "
-                    "data, beforehand.",
+                    f"The parameter `{node.name}` cannot be inside `{name}()`: {kind} computed "
+                    "from the data before the fit.",
                     self.text,
                     node.position,
                     len(node.name),
-                    f"Take it out: b1*{name}(x) instead of {name}(b1*x).",
+                    f"Write it outside: b1*{name}(x) instead of {name}(b1*x).",
                 )
         return argument
 
@@ -266,23 +260,23 @@ class Reader:
         if keywords not in ([None], [None, "within"][: 1 + row.within]):
             found = ", ".join(syntax.source(self.text, a.value) for a in tree.arguments[1:])
             self.fail(
-                f"`{name}()` takes one expression of columns, not {len(keywords)} arguments"
-                + (f" ({found})." if found else "."),
+                f"`{name}()` takes one expression of columns, but has "
+                f"{counted(len(keywords), 'argument')}" + (f" ({found})." if found else "."),
                 tree,
                 usage,
             )
         argument = self._data(name, tree.arguments[0].value)
         if not any(isinstance(node, Column | GroupSize) for node in walk(argument)):
-            self.fail(f"`{name}()` holds no column.", tree, usage)
+            self.fail(f"`{name}()` contains no column.", tree, usage)
         if len(keywords) == 1:
             return TableCall(name, argument, position=tree.span.position)
         within = tree.arguments[1].value
         if not isinstance(within, syntax.Name):
             self.fail(
-                "`within =` names a column.",
+                "`within =` must name a column.",
                 within,
-                f"{name}(x, within = group) is about the means of the groups of mm(), "
-                f"{name}(x, within = a column) about those of any other units.",
+                f"{name}(x, within = group) uses the means of the groups of mm(). With another "
+                "column as `within`, it uses the means of the units in that column.",
             )
         own = within.name == OWN_GROUP and not within.quoted
         return TableCall(name, argument, within.name, own, position=tree.span.position)
@@ -295,7 +289,7 @@ class Reader:
         known = item.keyword in (None, name, "probs") and tree.arguments[0].keyword is None
         if not known or not isinstance(value, float) or not low <= value <= high:
             self.fail(
-                f"`{tree.function}(x, {name})` needs a number from {low:g} to {high:g} as {name}.",
+                f"`{name}` in {tree.function}(x, {name}) must be from {low:g} to {high:g}.",
                 item.value,
             )
         return value

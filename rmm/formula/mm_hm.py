@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn, TypeGuard
 
-from rmm.errors import FormulaError, SpecificationWarning
+from rmm.errors import FormulaError, SpecificationWarning, counted, did_you_mean
 from rmm.formula import parser as syntax
-from rmm.formula.expression_reader import Reader, suggestion
+from rmm.formula.expression_reader import Reader
 from rmm.formula.features import FEATURES
 from rmm.formula.term_expansion import (
     expand,
@@ -44,18 +44,18 @@ _MEMBER_SLOTS = {
     "name": "name",
 }
 _MEMBER_USAGE = (
-    "mm() takes: id(member, group), vars = vars(...) or NULL, fn = fn(w ~ ..., c = TRUE), "
-    "RE = TRUE, FALSE or re(1 + x), ar = TRUE, FALSE or a time column, name = a name; or, in the "
-    "older spelling, id(member, group), mmc(...), mmw(w ~ ..., constraint = 1)."
+    "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
+    "c = TRUE); RE = TRUE, FALSE or re(1 + x); ar = TRUE, FALSE or a time column; name = a name. "
+    "Older names: mmc(...) for vars and mmw(w ~ ..., constraint = 1) for fn."
 )
 _NESTING_SLOTS = {s: s for s in ("id", "name", "type", "showFE", "vars", "block")}
 _NESTING_USAGE = (
-    "hm() takes: id = a column, name = a column of labels, type = RE or FE, showFE = TRUE or "
-    "FALSE, vars = vars(...), block = a name."
+    "The arguments of hm() are: id = a column; name = a column of labels; type = RE or FE; showFE "
+    "= TRUE or FALSE; vars = vars(...); block = a name."
 )
 _WEIGHT_SLOTS = {"constraint": "constraint", "c": "constraint", "ar": "ar"}
 _WEIGHT_USAGE = (
-    "It takes: w ~ ..., and constraint = (or c =) 1, 2, TRUE, FALSE, group, total or none."
+    "Write w ~ ...; and, if needed, constraint = (or c =) 1, 2, TRUE, FALSE, group, total or none."
 )
 
 
@@ -88,7 +88,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
     random, slopes = _random(slots, variables, autoregressive is not False, reader)
     if not random and not slopes and not variables:
         reader.fail(
-            "This mm() has neither variables nor random effects, so it adds nothing.",
+            "This mm() has neither variables nor random effects, so it adds nothing to the model.",
             tree,
             "Set RE = TRUE, or give vars = vars(...).",
         )
@@ -124,10 +124,12 @@ def read_nesting_block(tree: syntax.Call, text: str) -> NestingBlock:
     if given is not None and not _is_null(given.tree):
         terms, fixed, _ = _variables(given, ("vars",), reader)
     if effect == "FE" and (terms or fixed):
-        named = ", ".join(f"`{t.label}`" for t in (*(terms or ()), *(f.term for f in fixed)))
+        labels = [t.label for t in (*(terms or ()), *(f.term for f in fixed))]
+        named = ", ".join(f"`{label}`" for label in labels)
+        verb = "is" if len(labels) == 1 else "are"
         warnings.warn(
-            f"hm({unit}, type = FE): {named} dropped: fixed effects already hold every difference "
-            "between nesting units.",
+            f"hm({unit}, type = FE): {named} {verb} left out, because the fixed effects "
+            "already contain all differences between nesting units.",
             SpecificationWarning,
             stacklevel=4,
         )
@@ -162,8 +164,8 @@ def _fill(tree: syntax.Call, text: str, slots: Mapping[str, str], usage: str) ->
             raise FormulaError(
                 f"`{spelling}` is given twice in {tree.function}()."
                 if filled[slot].spelling == spelling
-                else f"`{spelling}` and `{filled[slot].spelling}` in {tree.function}() are the "
-                "same thing.",
+                else f"`{spelling}` and `{filled[slot].spelling}` are two names of the same "
+                f"argument of {tree.function}().",
                 text,
                 argument.span.start,
                 len(spelling),
@@ -187,9 +189,9 @@ def _positional(
     if tree.function == "hm" and isinstance(value, syntax.Name) and not filled:
         return "id"
     calls = [name for name in ("id", "vars", "fn", "mmc", "mmw") if name in slots]
-    close = suggestion(value.function, calls) if isinstance(value, syntax.Call) else ""
+    close = did_you_mean(value.function, sorted(calls)) if isinstance(value, syntax.Call) else ""
     reader.fail(
-        f"`{syntax.source(reader.text, value)}` has no meaning in {tree.function}().{close}",
+        f"`{syntax.source(reader.text, value)}` cannot be used in {tree.function}().{close}",
         value,
         usage,
     )
@@ -204,7 +206,7 @@ def _unknown_keyword(
 ) -> NoReturn:
     name = argument.keyword or ""
     raise FormulaError(
-        f"Unknown keyword `{name} =` in {tree.function}().{suggestion(name, slots)}",
+        f"{tree.function}() has no argument `{name} =`.{did_you_mean(name, sorted(slots))}",
         text,
         argument.span.start,
         len(name),
@@ -222,11 +224,11 @@ def _ids(
     if count == 1 and isinstance(given, syntax.Name):
         return (given.name,)
     if not isinstance(given, syntax.Call) or given.function != "id":
-        reader.fail(f"`id` in {tree.function}() is written {wanted}.", given)
+        reader.fail(f"`id` in {tree.function}() must be written as {wanted}.", given)
     names = [a.value for a in given.arguments if a.keyword is None]
     if len(names) != count or len(given.arguments) != count:
         number = len(given.arguments)
-        reader.fail(f"`id()` has {number} column{'s' * (number != 1)}; write {wanted}.", given)
+        reader.fail(f"`id()` has {counted(number, 'column')}. Write {wanted}.", given)
     return tuple(_column(name, "`id()`", reader) for name in names)
 
 
@@ -235,7 +237,7 @@ def _column(tree: syntax.Syntax, where: str, reader: Reader) -> str:
         return tree.name
     if isinstance(tree, syntax.Literal) and isinstance(tree.value, str) and tree.value:
         return tree.value
-    reader.fail(f"{where} takes a column.", tree)
+    reader.fail(f"{where} must name a column.", tree)
 
 
 def _is_null(tree: syntax.Syntax) -> bool:
@@ -248,19 +250,19 @@ def _variables(
     if given is None or _is_null(given.tree):
         return (), (), ()
     if not isinstance(given.tree, syntax.Call) or given.tree.function not in calls:
-        reader.fail("Variables are written vars = vars(a, b), or NULL.", given.tree)
+        reader.fail("Variables must be written as vars = vars(a, b), or vars = NULL.", given.tree)
     terms: list[Term] = []
     fixed: list[FixedTerm] = []
     features: list[FeatureTerm] = []
     for argument in given.tree.arguments:
         if argument.keyword is not None:
-            reader.fail(f"`{given.tree.function}()` takes no keywords.", given.tree)
+            reader.fail(f"`{given.tree.function}()` has no arguments with names.", given.tree)
         for part in summands(argument.value):
             if isinstance(part.tree, syntax.Literal):
                 reader.fail(
-                    "There is no intercept among the variables of mm() and hm().",
+                    "The variables of mm() and hm() cannot include an intercept (0, 1 or -1).",
                     part.tree,
-                    "0, 1 and -1 stand outside.",
+                    "Write the intercept outside mm() and hm().",
                 )
             if part.sign == "-":
                 terms = without(terms, expand(part.tree, reader.text))
@@ -284,14 +286,15 @@ def _weight(given: _Filled | None, reader: Reader) -> tuple[WeightFunction, _Fil
         return parse_weights("1/n"), None
     call = given.tree
     if not isinstance(call, syntax.Call) or call.function not in ("fn", "mmw"):
-        reader.fail("Weights are written fn = fn(w ~ ...).", call)
+        reader.fail("Weights must be written as fn = fn(w ~ ...).", call)
     formulas = [a.value for a in call.arguments if a.keyword is None]
     keywords = [a for a in call.arguments if a.keyword is not None]
     if len(formulas) != 1:
-        reader.fail(f"`{call.function}()` has {len(formulas)} formulas.", call, _WEIGHT_USAGE)
+        found = counted(len(formulas), "formula")
+        reader.fail(f"`{call.function}()` has {found}; one is needed.", call, _WEIGHT_USAGE)
     tree = formulas[0]
     if not isinstance(tree, (syntax.Infix, syntax.Prefix)) or tree.operator != "~":
-        reader.fail("A weight function starts with `w ~`.", tree, _WEIGHT_USAGE)
+        reader.fail("A weight function must start with `w ~`.", tree, _WEIGHT_USAGE)
     inside = syntax.Call(call.function, tuple(keywords), call.span)
     slots = _fill(inside, reader.text, _WEIGHT_SLOTS, _WEIGHT_USAGE)
     constraint = None
@@ -329,7 +332,7 @@ def _random(
         random, slopes = _random_terms(given, reader)
         if autoregressive and slopes:
             reader.fail(
-                "`ar =` goes with random intercepts alone, not with random slopes.",
+                "`ar =` can be used only with random intercepts, not with random slopes.",
                 given,
                 "Write RE = TRUE, or leave `ar =` out.",
             )
@@ -337,7 +340,7 @@ def _random(
     if "RE" in slots:
         random = _boolean(slots["RE"], reader)
         if autoregressive and not random:
-            reader.fail("`ar =` is about random effects, but RE = FALSE.", slots["RE"].tree)
+            reader.fail("`ar =` needs random effects, but RE is FALSE.", slots["RE"].tree)
         return random, ()
     older = any(s in slots and slots[s].spelling in ("mmc", "mmw") for s in ("vars", "fn"))
     return older or autoregressive or not variables, ()
@@ -348,23 +351,28 @@ def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, 
     usage = "Random slopes are written RE = re(1 + x), or re(0 + x) without random intercepts."
     if any(argument.keyword is not None for argument in tree.arguments):
         reader.fail(
-            "`re()` takes no keywords: intercepts and slopes of a member are independent, "
-            "correlated ones are not available.",
+            "`re()` has no arguments with names. Random intercepts and slopes of a member are "
+            "independent; correlated ones are not available.",
             tree,
             usage,
         )
     if len(tree.arguments) != 1:
-        reader.fail(f"`re()` has {len(tree.arguments)} sums of terms.", tree, usage)
+        found = counted(len(tree.arguments), "argument")
+        reader.fail(f"`re()` has {found}; one sum of terms is needed.", tree, usage)
     random, terms = True, list[Term]()
     for part in summands(tree.arguments[0].value):
         if isinstance(part.tree, syntax.Literal) and part.tree.value in (0.0, 1.0):
             random = (part.tree.value == 1.0) == (part.sign == "+")
         elif isinstance(part.tree, syntax.Literal) or part.sign == "-":
-            reader.fail("`re()` takes 0 or 1 and covariates.", part.tree, usage)
+            reader.fail("`re()` must contain a sum of 0 or 1 and covariates.", part.tree, usage)
         else:
             terms.extend(expand(part.tree, reader.text))
     if not random and not terms:
-        reader.fail("`re()` has neither intercept nor slopes: write RE = FALSE.", tree, usage)
+        reader.fail(
+            "`re()` has neither an intercept nor slopes. For no random effects write RE = FALSE.",
+            tree,
+            usage,
+        )
     return random, ordered(terms)
 
 
@@ -388,7 +396,7 @@ def _boolean(given: _Filled, reader: Reader) -> bool:
     value = _as_boolean(given.tree)
     if value is None:
         more = ", or re(1 + x)" if given.spelling == "RE" else ""
-        reader.fail(f"`{given.spelling} =` is TRUE or FALSE{more}.", given.tree)
+        reader.fail(f"`{given.spelling} =` must be TRUE or FALSE{more}.", given.tree)
     return value
 
 
@@ -400,7 +408,7 @@ def _choice(given: _Filled | None, allowed: tuple[str, ...], default: str, reade
     if isinstance(tree, syntax.Literal) and isinstance(tree.value, str):
         value = tree.value
     if value not in allowed:
-        reader.fail(f"`{given.spelling} =` is {' or '.join(allowed)}.", tree)
+        reader.fail(f"`{given.spelling} =` must be {' or '.join(allowed)}.", tree)
     return value
 
 
@@ -413,6 +421,7 @@ def _block_name(given: _Filled | None, reader: Reader) -> str | None:
         reader.fail(
             f"`{name}` cannot be the name of a block.",
             given.tree,
-            "It is appended to parameters' names: letters, digits and single underscores.",
+            "The name becomes a part of parameter names. Use letters, digits and single "
+            "underscores.",
         )
     return name

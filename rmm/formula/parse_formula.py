@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import NoReturn
 
-from rmm.errors import FormulaError, close_names
+from rmm.errors import FormulaError, counted, did_you_mean
 from rmm.formula import parser as syntax
 from rmm.formula.column_bases import Categories
 from rmm.formula.expression import TableCall, describe, leaf_columns, value_columns, walk
@@ -72,13 +72,13 @@ def _outcome(tree: syntax.Syntax, text: str) -> Outcome:
         reader.fail(
             "Delayed entry (left truncation) and interval censoring are not available.",
             tree,
-            "rmm has Surv(time, event) and Surv(time, event, upper), in which every group is "
-            "observed from its time 0 on; `upper` is the longest duration that it could have had.",
+            "Write Surv(time, event) or Surv(time, event, upper). Every group must be observed "
+            "from its time 0; `upper` is the longest duration that a group could have had.",
         )
     if keywords or len(tree.arguments) not in counts:
         reader.fail(
-            f"`{tree.function}()` has {len(tree.arguments)} arguments"
-            + (f" and a keyword `{keywords[0]} =`." if keywords else "."),
+            f"`{tree.function}()` has {counted(len(tree.arguments), 'argument')}"
+            + (f", one of them with the name `{keywords[0]} =`." if keywords else "."),
             tree,
             f"Write {usage}.",
         )
@@ -92,7 +92,7 @@ def _expression(tree: syntax.Syntax, reader: Reader) -> Atom:
         tree = tree.arguments[0].value
     node = reader.read(tree)
     if not leaf_columns(node):
-        reader.fail("A data column was expected here.", tree)
+        reader.fail("This must be a column of the data.", tree)
     label = tree.name if isinstance(tree, syntax.Name) else describe(node)
     return Atom(label, node)
 
@@ -139,9 +139,9 @@ class _RightSide:
     def constant(self, tree: syntax.Literal, sign: str) -> None:
         if tree.value not in (0.0, 1.0):
             self.reader.fail(
-                f"A lone number is the intercept, so 0, 1 or -1, not {tree.value:g}.",
+                f"A number among the predictors must be 0, 1 or -1, not {tree.value:g}.",
                 tree,
-                "For a known part of the predictor write offset(x) or fix(x, value).",
+                "For a known part of the linear predictor write offset(x) or fix(x, value).",
             )
         self.intercept = (tree.value == 1.0) == (sign == "+")
 
@@ -162,15 +162,17 @@ class _RightSide:
 
     def only_argument(self, tree: syntax.Call) -> syntax.Syntax:
         if len(tree.arguments) != 1 or tree.arguments[0].keyword is not None:
-            self.reader.fail(f"`{tree.function}()` takes one argument.", tree)
+            self.reader.fail(f"`{tree.function}()` needs exactly one argument.", tree)
         return tree.arguments[0].value
 
     def read_strata(self, tree: syntax.Call) -> None:
         column = self.only_argument(tree)
         if not isinstance(column, syntax.Name):
-            self.reader.fail("`strata()` takes a column.", column)
+            self.reader.fail("`strata()` must contain a column.", column)
         if self.strata is not None:
-            self.reader.fail("`strata()` is given twice.", tree, "Make one column of both.")
+            self.reader.fail(
+                "`strata()` is given twice.", tree, "Combine the two columns into one column."
+            )
         self.strata = column.name
 
 
@@ -184,8 +186,8 @@ def _refuse_means_of_one(formula: Formula) -> None:
     for node in (n for atom in atoms for n in walk(atom.expression)):
         if isinstance(node, TableCall) and (node.own_group or node.within in groups):
             raise FormulaError(
-                f"`{describe(node)}` stands outside mm(), where a group has one value: less its "
-                "mean it is 0.",
+                f"`{describe(node)}` is outside mm(), where a group has only one value. The "
+                "difference from the mean of the group is therefore always 0.",
                 formula.text,
                 node.position,
                 len(node.function),
@@ -281,14 +283,15 @@ def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
     ]
     position, length = places[0] if places else (None, 1)
     folded = [name for name in available if name.lower() == column.lower()]
-    close = folded or close_names(column, available, n=3)
-    hints = []
-    if close:
-        hints.append(f"Did you mean {' or '.join(f'`{name}`' for name in close)}?")
+    hints = [did_you_mean(column, folded or available, most=3).strip()]
     if column == "n":
-        hints.append("`n` is the counted group size in weight functions only.")
+        hints.append("Only in weight functions, `n` means the number of members of the group.")
     shown = ", ".join(available[:30]) + (", ..." if len(available) > 30 else "")
-    hints.append(f"The table has: {shown}.")
+    hints.append(f"The columns of the table are: {shown}.")
     raise FormulaError(
-        f"The table has no column `{column}`.", text, position, length, " ".join(hints)
+        f"The table has no column `{column}`.",
+        text,
+        position,
+        length,
+        " ".join(filter(None, hints)),
     )

@@ -192,29 +192,32 @@ def _bad_character(text: str, at: int) -> NoReturn:
     if character in "\"'`":
         kind = "backquoted name" if character == "`" else "string"
         raise FormulaError(
-            f"This {character} opens a {kind} that is not closed on its line.", text, at
+            f"This {character} starts a {kind}, but its line has no closing {character}.",
+            text,
+            at,
         )
     if character == "|":
         raise FormulaError(
-            "Random effects are not written with `|`.",
+            "Random effects cannot be written with `|`.",
             text,
             at,
-            hint="Members' effects: mm(id(member, group), ...). Nesting units': hm(id = unit).",
+            hint="For effects of members write mm(id(member, group), ...); for effects of nesting "
+            "units, such as countries, write hm(id = unit).",
         )
     if character == "%":
         raise FormulaError(
             "Operators with `%`, such as %in% and %%, are not available.",
             text,
             at,
-            hint="For b nested in a write a + a:b; for one of several values (x == 1) + (x == 2) "
-            "in I().",
+            hint="For b nested in a write a + a:b. For several values of x write "
+            "I((x == 1) + (x == 2)).",
         )
     raise FormulaError(
-        f"Unexpected character {character!r}.",
+        f"The character {character!r} cannot be used in a formula.",
         text,
         at,
-        hint=f"Allowed are names, numbers, strings, ( ) , = and the operators {OPERATORS}. "
-        "Put a column name with other characters in backquotes: `my column`.",
+        hint=f"Allowed: names, numbers, texts in quotes, ( ) , = and the operators {OPERATORS}. "
+        "Write the name of a column with other characters in backquotes: `my column`.",
     )
 
 
@@ -245,12 +248,12 @@ class _Parser:
         node = self.expression(0)
         token = self.token
         if token.text == ")":
-            self.fail("This `)` closes nothing.", token)
+            self.fail("This `)` has no `(` before it.", token)
         if token.kind != "end":
             self.fail(
-                f"Unexpected {_shown(token)} here.",
+                f"{_shown(token)} cannot follow here.",
                 token,
-                f"An operator ({OPERATORS}) or the end of the formula was expected.",
+                f"An operator ({OPERATORS}) or the end of the formula must follow.",
             )
         return node
 
@@ -273,7 +276,9 @@ class _Parser:
             span = Span(token.position, left.span.start, right.span.end, depth)
             left = Infix(operator, left, right, span)
             if binding == 20 and _INFIX.get(self.token.text) == 20:
-                self.fail("Comparisons cannot be chained.", self.token, "Use parentheses.")
+                self.fail(
+                    "Two comparisons cannot follow each other.", self.token, "Use parentheses."
+                )
         self.nesting -= 1
         return left
 
@@ -306,12 +311,12 @@ class _Parser:
             last = self.tokens[-2]
             if last.text == "(":
                 self.fail("This `(` is never closed.", last)
-            self.fail(f"The formula ends after {_shown(last)}; something must follow.", last)
+            self.fail(f"The formula ends after {_shown(last)}, but something must follow.", last)
         after = f" after {_shown(before)}" if before is not None else ""
         self.fail(
-            f"Unexpected {_shown(token)}{after}.",
+            f"{_shown(token)} cannot be used{after or ' here'}.",
             token,
-            "A name, a number, a call or `(` was expected.",
+            "A name, a number, a function or `(` must be here.",
         )
 
     def number(self, token: Token) -> float:
@@ -332,9 +337,9 @@ class _Parser:
         if self.token.kind == "end":
             self.fail("This `(` is never closed.", opening)
         self.fail(
-            f"Unexpected {_shown(self.token)} here.",
+            f"{_shown(self.token)} cannot follow here.",
             self.token,
-            "An operator, `,` or `)` was expected.",
+            "An operator, `,` or `)` must follow.",
         )
 
     def call(self, name: Token) -> Syntax:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rmm.errors import PriorError
+from rmm.errors import PriorError, counted, unknown_name
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_priors(priors: Any) -> PriorChoice:
     elif isinstance(priors, Sequence):
         lines = [_written(item) for item in priors]
     else:
-        raise PriorError(f"Priors of type {type(priors).__name__} cannot be read. {_FORMS}")
+        raise PriorError(f"`priors` cannot be of type {type(priors).__name__}. {_FORMS}")
     base, statements = "weakly_informative", []
     for line in lines:
         if not re.search(r"~|<-|=", line):
@@ -138,14 +138,12 @@ def _written(value: Any) -> str:
     try:
         return str(value)
     except ValueError:  # Python does not write out integers of thousands of digits
-        raise PriorError(
-            f"A number with thousands of digits is no part of a prior. {_FORMS}"
-        ) from None
+        raise PriorError(f"`priors` contains a number with thousands of digits. {_FORMS}") from None
 
 
 def _set_name(name: str) -> str:
     if name not in PRIOR_SETS:
-        raise PriorError(f"Unknown set of priors {name!r}. {_FORMS}")
+        raise PriorError(f"{name!r} is not a set of priors. {_FORMS}")
     return name
 
 
@@ -161,7 +159,7 @@ def read_statement(text: str) -> PriorStatement:
     """One prior statement; see `read_priors`."""
     if len(text) > MAX_LENGTH:
         raise PriorError(
-            f"A prior has {len(text):,} characters; at most {MAX_LENGTH:,} are allowed."
+            f"This prior has {len(text):,} characters; at most {MAX_LENGTH:,} are allowed."
         )
     match = _STATEMENT.match(text)
     if match is None:
@@ -205,25 +203,30 @@ def _prior(family: str, args: list[float], cut: str | None, precision: bool, tex
         return _jags_prior(family, args, cut, precision, text)
     row = PRIOR_FAMILIES.get(family)
     if row is None or family == "fixed":
-        known = ", ".join(
-            f"{name}({', '.join(f.hyper)})" for name, f in PRIOR_FAMILIES.items() if name != "fixed"
-        )
+        rows = {name: row.hyper for name, row in PRIOR_FAMILIES.items() if name != "fixed"}
+        known = [f"{name}({', '.join(hyper)})" for name, hyper in rows.items()]
+        wrong = unknown_name(family, "a distribution of priors", known, [*rows, *_JAGS])
         raise PriorError(
-            f"`{text}`: unknown prior `{family}`. Known: {known}; and JAGS's "
-            f"{', '.join(_JAGS)} (with precisions)."
+            f"`{text}`: {wrong} In the notation of JAGS, with precisions: {', '.join(_JAGS)}."
         )
     if cut is not None or precision:
-        raise PriorError(f"`{text}`: T(,) and tau belong to JAGS's notation, `{family}` does not.")
+        raise PriorError(
+            f"`{text}`: T(,) and tau can be used only with the distributions of JAGS, not with "
+            f"`{family}`."
+        )
     return _checked(family, args, text)
 
 
 def _checked(family: str, args: list[float], text: str) -> Prior:
     names = PRIOR_FAMILIES[family].hyper
     if len(args) != len(names):
-        raise PriorError(f"`{text}`: {family}({', '.join(names)}) takes {len(names)} numbers.")
+        raise PriorError(
+            f"`{text}`: {family}() takes {counted(len(names), 'number')}: "
+            f"{family}({', '.join(names)})."
+        )
     for name, value in zip(names, args, strict=True):
         if name in _POSITIVE_HYPER and value <= 0:
-            raise PriorError(f"`{text}`: the {name} must be positive, {value:g} was given.")
+            raise PriorError(f"`{text}`: the {name} must be positive, not {value:g}.")
     if family == "uniform" and args[0] >= args[1]:
         raise PriorError(f"`{text}`: the lower limit must be below the upper one.")
     return Prior(family, tuple(args))
@@ -243,7 +246,7 @@ _HALF = {"normal": "half_normal", "student_t": "half_t"}
 
 def _sd(tau: float) -> float:
     if tau <= 0:
-        raise PriorError(f"A JAGS precision must be positive, {tau:g} was given.")
+        raise PriorError(f"a precision of JAGS must be positive, not {tau:g}.")
     return float(tau**-0.5)
 
 
@@ -252,23 +255,25 @@ def _jags_prior(
 ) -> Prior:
     count, ours, translate = _JAGS[family]
     if len(args) != count:
-        raise PriorError(f"`{text}`: JAGS's {family} takes {count} numbers.")
+        raise PriorError(f"`{text}`: {family}() of JAGS takes {counted(count, 'number')}.")
     try:
         values = translate(*args)
     except PriorError as error:
         raise PriorError(f"`{text}`: {error}") from None
     if (family == "dscaled.gamma") != precision and family not in ("dgamma",):
         raise PriorError(
-            f"`{text}`: {family} on {'a precision' if precision else 'this parameter'} is not "
-            "supported. On tau use dgamma(shape, rate) or dscaled.gamma(scale, df); or give the "
-            "prior of the standard deviation, sigma."
+            f"`{text}`: {family}() cannot be the prior of "
+            f"{'a precision' if precision else 'this parameter'}. For a precision, tau, use "
+            "dgamma(shape, rate) or dscaled.gamma(scale, df). Or give the prior of the standard "
+            "deviation, sigma."
         )
     if precision and family == "dgamma":
         ours = "precision_gamma"
     if cut is not None:
         if re.sub(r"\s", "", cut)[1:] != "(0,)" or ours not in _HALF or values[-2] != 0:
             raise PriorError(
-                f"`{text}`: of truncations only T(0,) of a centred dnorm or dt is read."
+                f"`{text}`: this truncation is not available. Only T(0,) can be used, after dnorm "
+                "or dt with mean 0."
             )
         ours, values = _HALF[ours], [v for i, v in enumerate(values) if i != len(values) - 2]
     return _checked(ours, values, text)

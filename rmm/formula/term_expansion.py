@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from rmm.errors import FormulaError
+from rmm.errors import FormulaError, counted
 from rmm.formula import parser as syntax
 from rmm.formula.column_bases import BASES, MAX_DEGREE, Categories, Polynomial
 from rmm.formula.expression import (
@@ -50,7 +50,7 @@ def summands(tree: syntax.Syntax) -> list[Summand]:
     else:
         found.append(Summand("+", tree))
     if sum(part.sign == "-" for part in found) > MAX_REMOVED:
-        raise FormulaError(f"The formula takes away more than {MAX_REMOVED} terms.")
+        raise FormulaError(f"The formula removes more than {MAX_REMOVED} terms.")
     out: list[Summand] = []
     for part in reversed(found):
         inner = isinstance(part.tree, syntax.Infix) and part.tree.operator in "+-"
@@ -81,7 +81,7 @@ def refuse_both(terms: Iterable[Term], fixed: Iterable[FixedTerm], text: str) ->
     for item in fixed:
         if item.term.label in taken:
             raise FormulaError(
-                f"`{item.term.label}` has a fixed coefficient and a second one.",
+                f"`{item.term.label}` is given twice, once with a fixed coefficient.",
                 text,
                 item.term.position,
                 len(item.term.label),
@@ -95,16 +95,16 @@ def read_fix(tree: syntax.Call, text: str) -> FixedTerm:
     reader = Reader(text)
     names = [a.keyword for a in tree.arguments]
     if len(names) != 2 or names[0] is not None or names[1] not in (None, "value"):
-        reader.fail("`fix()` takes a term and a number: fix(x, 1).", tree)
+        reader.fail("`fix()` needs a term and a number: fix(x, 1).", tree)
     terms = expand(tree.arguments[0].value, text)
     if len(terms) != 1:
         reader.fail(
-            f"`fix()` takes one term, not {len(terms)}.",
+            f"`fix()` needs one term, but has {len(terms)}.",
             tree.arguments[0].value,
-            "Write a fix() for each.",
+            "Write one fix() for each term.",
         )
     if any(isinstance(a.basis, Polynomial) for a in terms[0].atoms):
-        reader.fail("`poly()` has several coefficients.", tree, "Write fix(I(x^2), 1).")
+        reader.fail("`poly()` has several coefficients.", tree, "Fix single terms: fix(I(x^2), 1).")
     return FixedTerm(terms[0], constant(tree.arguments[1].value, text))
 
 
@@ -121,16 +121,17 @@ def read_feature(tree: syntax.Call, text: str) -> FeatureTerm:
     least = int(row.variable == "needed")
     keywords = [a.keyword for a in tree.arguments]
     if not least <= len(tree.arguments) <= most or keywords[:1] not in ([], [None]):
-        reader.fail(f"`{row.name}()` has {len(tree.arguments)} arguments.", tree, usage)
+        found = counted(len(tree.arguments), "argument")
+        reader.fail(f"`{row.name}()` cannot have {found}.", tree, usage)
     if not tree.arguments:
         return FeatureTerm(row.name, position=tree.span.position)
     terms = expand(tree.arguments[0].value, text)
     if len(terms) != 1 or len(terms[0].atoms) != 1 or terms[0].atoms[0].basis is not None:
-        reader.fail(f"`{row.name}()` is of one variable.", tree.arguments[0].value, usage)
+        reader.fail(f"`{row.name}()` needs one variable.", tree.arguments[0].value, usage)
     value = None
     if len(tree.arguments) == 2:
         if keywords[1] not in (None, row.parameter):
-            reader.fail(f"`{row.name}()` has no `{keywords[1]} =`.", tree, usage)
+            reader.fail(f"`{row.name}()` has no argument `{keywords[1]} =`.", tree, usage)
         value = constant(tree.arguments[1].value, text)
     estimated = row.parameter if value is None else None
     return FeatureTerm(row.name, terms[0].atoms[0], value, estimated, tree.span.position)
@@ -148,10 +149,10 @@ def constant(tree: syntax.Syntax, text: str) -> float:
     reader = Reader(text)
     node = reader.read(tree)
     if leaf_columns(node) or has_parameters(node):
-        reader.fail("A number was expected here.", tree)
+        reader.fail("This must be a number.", tree)
     value = float(evaluate(node, {}, np.array([0, 1]))[0])
     if not np.isfinite(value):
-        reader.fail(f"This is {value}, not a finite number.", tree)
+        reader.fail(f"This number is {value}; it must be finite.", tree)
     return value
 
 
@@ -171,7 +172,7 @@ def expand(tree: syntax.Syntax, text: str) -> list[Term]:
             terms = [*terms, *found] if part.sign == "+" else without(terms, found)
         return terms
     if tree.span.depth > MAX_DEPTH:
-        reader.fail(f"This product chains more than {MAX_DEPTH} factors.", tree)
+        reader.fail(f"This product has more than {MAX_DEPTH} factors.", tree)
     match tree:
         case syntax.Name():
             return [Term((_column(tree, reader),), tree.span.position)]
@@ -201,37 +202,38 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
         atom = _basis(tree, reader)
     elif name == "I":
         if len(tree.arguments) != 1 or tree.arguments[0].keyword is not None:
-            reader.fail("`I()` takes one expression: I(x^2).", tree)
+            reader.fail("`I()` needs one expression: I(x^2).", tree)
         expression = reader.read(tree.arguments[0].value)
         atom = Atom(f"I({describe(expression)})", expression)
     elif name in SPECIALS:
         reader.fail(
-            f"`{name}()` cannot stand here.",
+            f"`{name}()` cannot be used here.",
             tree,
-            "mm(), hm(), offset() and strata() are summands of the whole formula; fix() of it, of "
-            "vars() or of mmc(). None can be part of a product, of brackets or of each other.",
+            "mm(), hm(), offset() and strata() must be summands of the formula. fix() must be a "
+            "summand of the formula, of vars() or of mmc(). None of them can be in a product or in "
+            "brackets.",
         )
     elif name in _BLOCK_PARTS:
-        reader.fail(f"`{name}()` belongs inside mm() or hm().", tree)
+        reader.fail(f"`{name}()` can be used only inside mm() or hm().", tree)
     elif name in FEATURES:
         reader.fail(
-            f"`{name}()` is a feature of a group's members and cannot stand here.",
+            f"`{name}()` is a feature of the members of a group and cannot be used here.",
             tree,
-            "It is a variable of its own in vars() or mmc() of mm(): no part of a product, of "
-            "fix(), of another function, of hm() or of the formula outside mm().",
+            "It must be a summand of vars() or mmc() in mm(). It cannot be in a product, in fix() "
+            "or in another function.",
         )
     elif name not in (*FUNCTIONS, *TABLE_FUNCTIONS, *AGGREGATES):
         allowed = (*SPECIALS, *BASES, *TABLE_FUNCTIONS, *FUNCTIONS)
         reader.fail(
-            f"Unknown function `{name}()`.{advice_on_function(name, allowed)}",
+            f"`{name}()` is not a function of formulas.{advice_on_function(name, allowed)}",
             tree,
-            f"A formula may call: {' '.join(allowed)}.",
+            f"Allowed: {', '.join(allowed)}.",
         )
     else:
         expression = reader.read(tree)
         atom = Atom(describe(expression), expression)
     if not leaf_columns(atom.expression):
-        reader.fail(f"`{atom.label}` holds no column.", tree)
+        reader.fail(f"`{atom.label}` contains no column.", tree)
     return atom
 
 
@@ -257,7 +259,7 @@ def _basis(tree: syntax.Call, reader: Reader) -> Atom:
             case "levels" if levels is None:
                 levels = _levels(argument.value, reader, usage)
             case _:
-                reader.fail(f"`{name}()` has no such argument.", argument.value, usage)
+                reader.fail(f"`{name}()` does not have this argument.", argument.value, usage)
         written.append(f"{argument.keyword} = {syntax.source(reader.text, argument.value)}")
     label = f"{name}({', '.join(written)})"
     return Atom(label, expression, Categories(base, levels))
@@ -266,15 +268,15 @@ def _basis(tree: syntax.Call, reader: Reader) -> Atom:
 def _level(tree: syntax.Syntax, reader: Reader, usage: str) -> str | float | bool:
     if isinstance(tree, syntax.Literal) and tree.value is not None:
         return tree.value
-    reader.fail("A level is a text in quotes or a number.", tree, usage)
+    reader.fail("A level must be a text in quotes or a number.", tree, usage)
 
 
 def _levels(tree: syntax.Syntax, reader: Reader, usage: str) -> tuple[str | float | bool, ...]:
     if not isinstance(tree, syntax.Call) or tree.function != "c":
-        reader.fail("Levels are written c(...).", tree, usage)
+        reader.fail("Levels must be written as c(...).", tree, usage)
     found = tuple(_level(a.value, reader, usage) for a in tree.arguments)
     if len(set(found)) < max(2, len(found)):
-        reader.fail("Levels are at least two, each once.", tree, usage)
+        reader.fail("There must be at least two levels, and each only once.", tree, usage)
     return found
 
 
@@ -306,14 +308,14 @@ def _power(tree: syntax.Infix, reader: Reader) -> list[Term]:
     exponent = tree.right.value if isinstance(tree.right, syntax.Literal) else None
     if not isinstance(exponent, float) or exponent not in range(1, 11):
         reader.fail(
-            "As in R, `^` of predictors crosses them, to a power from 1 to 10.",
+            "As in R, `^` crosses predictors. The power must be a number from 1 to 10.",
             tree,
             "For a power of a column write I(x^2).",
         )
     base = expand(tree.left, reader.text)
     if len(base) == 1:
         reader.fail(
-            f"As in R, `{syntax.source(reader.text, tree)}` is just `{base[0].label}`.",
+            f"As in R, `{syntax.source(reader.text, tree)}` means only `{base[0].label}`.",
             tree,
             f"For a power of a column write I({syntax.source(reader.text, tree)}).",
         )
@@ -327,14 +329,15 @@ def _no_term(tree: syntax.Syntax, reader: Reader) -> NoReturn:
     found = syntax.source(reader.text, tree)
     operator = tree.operator if isinstance(tree, (syntax.Infix, syntax.Prefix)) else ""
     if operator in (*COMPARISONS, "-", "+"):
-        reader.fail(f"`{operator}` is no predictor by itself.", tree, f"Write I({found}).")
+        problem = f"A comparison with `{operator}` is not a predictor."
+        reader.fail(problem, tree, f"Write I({found}).")
     if operator == "/":
         hint = f"For a quotient write I({found}); for b nested in a, as R's a/b, write a + a:b."
         reader.fail("`/` is not available for predictors.", tree, hint)
     if operator == "~":
-        reader.fail("A second `~` cannot stand here.", tree)
+        reader.fail("A second `~` cannot be used here.", tree)
     reader.fail(
-        f"A predictor was expected, not {found}.",
+        f"This must be a predictor, not {found}.",
         tree,
-        "0, 1 and -1 (the intercept) are summands of the formula outside mm() and hm().",
+        "The intercept (0, 1 or -1) must be a summand of the formula outside mm() and hm().",
     )

@@ -397,17 +397,19 @@ def _suffixes(names: list[str | None]) -> list[str]:
 def _check_family(formula: Formula, family: Family) -> None:
     if formula.outcome.kind not in family.outcome_kinds:
         raise FormulaError(
-            f"The outcome `{formula.outcome.label}` does not fit family {family.name!r}.",
+            f"The outcome `{formula.outcome.label}` cannot be used with family {family.name!r}.",
             formula.text,
             0,
             len(formula.text.split("~")[0].rstrip()),
-            hint=f"{family.name} takes: {', '.join(_KIND_WORDS[k] for k in family.outcome_kinds)}.",
+            hint=f"Allowed: {', '.join(_KIND_WORDS[k] for k in family.outcome_kinds)}.",
         )
     if formula.strata is not None and not family.needs_strata:
-        raise FormulaError(f"`strata()` belongs to family 'condlogit', not {family.name!r}.")
+        raise FormulaError(
+            f"`strata()` can be used only with family 'condlogit', not with {family.name!r}."
+        )
     if formula.strata is None and family.needs_strata:
         raise FormulaError(
-            f"Family {family.name!r} needs `+ strata(column)`: the choice sets.",
+            f"Family {family.name!r} needs the column of the choice sets: add `+ strata(column)`.",
             formula.text,
             len(formula.text),
             1,
@@ -421,12 +423,12 @@ def _check_kinds(formula: Formula, block: MemberBlock) -> None:
     part = MemberPart(block, "")
     for feature in part.features_in_program:
         raise FormulaError(
-            f"`{feature.label}` is estimated with the model, which is not available with several "
-            "kinds of members.",
+            f"`{feature.label}` has a parameter to estimate, which is not available with several "
+            "mm() blocks.",
             formula.text,
             feature.position,
             len(feature.function),
-            hint="Use weights without parameters and give the feature its number.",
+            hint="Use weights without parameters, and give the feature a number: softmax(x, 2).",
         )
 
 

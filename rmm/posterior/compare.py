@@ -67,13 +67,14 @@ def _check(fits: Any, method: Any, refit: Any) -> None:
     """Raise `DataError` for what is no fit by name, no way of weighing, or no flag."""
     if not isinstance(fits, Mapping):
         raise DataError(
-            f"`fits` must map names to fits, as in {{'one': fit1, 'two': fit2}}; it is of type "
+            f"`fits` must map names to fits, as in {{'one': fit1, 'two': fit2}}, not be of type "
             f"{type(fits).__name__}."
         )
     odd = [name for name, fit in fits.items() if not isinstance(fit, Fit)]
     if odd:
         raise DataError(
-            f"`fits` holds {odd[0]!r}, of type {type(fits[odd[0]]).__name__}: not a fit."
+            f"`fits` must contain only fits, but {odd[0]!r} is of type "
+            f"{type(fits[odd[0]]).__name__}."
         )
     if not isinstance(method, str) or method not in METHODS:
         raise DataError(f"`method` must be one of {', '.join(METHODS)}, not {method!r}.")

@@ -23,7 +23,7 @@ from rmm.backends.user_program import drawn_only
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import reported_draws
 from rmm.design.subset_groups import some_groups, some_rows
-from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning
+from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning, counted
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
 from rmm.tables.read import Array
@@ -64,8 +64,8 @@ class Refits:
         """
         if any(part.walk for part in self.model.spec.members):
             raise BackendError(
-                "loo(refit=True) cannot leave a group out of the random walks of ar =, whose steps "
-                "lead through it. loo() without refits and waic() are there; or fit without ar =."
+                "loo(refit=True) is not available with the random walks of `ar =`, because their "
+                "steps lead through every group. Use loo() without refits, or waic()."
             )
         model, engine = without_unit(self.model, unit), find_backend(self.backend)
         prepared = self._prepared
@@ -164,9 +164,9 @@ def _warn_of_pareto(result: Any, bad: Array) -> None:
     named = _named(result, bad)
     warnings.warn(
         f"Pareto k is above {result.good_k:.2f} for {len(bad)} of {result.n_data_points} units "
-        f"({named}): their importance weights cannot be trusted, and elpd is too high or too low "
-        f"by an unknown amount. loo(refit=True) fits again without each of them ({len(bad)} "
-        "fits) and is exact.",
+        f"({named}). The importance weights of these units are not reliable, so elpd can be too "
+        "high or too low. loo(refit=True) is exact: it fits the model again without each of these "
+        f"units ({counted(len(bad), 'fit')}).",
         SpecificationWarning,
         stacklevel=5,
     )
@@ -218,9 +218,10 @@ def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
         return
     named = _named(result, stuck)
     warnings.warn(
-        f"{len(stuck)} of {len(mixed)} refits have not converged (without {named}): R-hat of the "
-        f"log likelihood of what was left out is up to {max(mixed[u] for u in stuck):.2f} "
-        f"({_RHAT} wanted). Refits have the fit's settings: fit with more warmup and draws.",
+        f"{len(stuck)} of {len(mixed)} refits (without {named}) have not converged. R-hat of the "
+        "log likelihood of the unit that was left out is up to "
+        f"{max(mixed[u] for u in stuck):.2f}; it should be at most {_RHAT}. Refits use the "
+        "settings of the fit: fit with more warmup and more draws.",
         ConvergenceWarning,
         stacklevel=6,
     )
@@ -232,9 +233,10 @@ def _warn_of_weights(result: Any, doubts: Mapping[int, str]) -> None:
     if not doubtful:
         return
     warnings.warn(
-        f"{len(doubtful)} of {len(doubts)} refits by weighted draws are not to be trusted (without "
-        f"{_named(result, doubtful)}): {doubts[doubtful[0]]}. Refits have the fit's settings: fit "
-        'with more effective draws (ess=), or with backend="stan" or backend="jags".',
+        f"{len(doubtful)} of {len(doubts)} refits with weighted draws (without "
+        f"{_named(result, doubtful)}) are not reliable: {doubts[doubtful[0]]}. Refits use the "
+        "settings of the fit: fit with more effective draws (ess=), or with "
+        'backend="stan" or backend="jags".',
         ConvergenceWarning,
         stacklevel=6,
     )
@@ -271,7 +273,7 @@ def waic(tree: xarray.DataTree) -> Any:
     if (p > 0.4).any():
         warnings.warn(
             f"The variance of the log likelihood is above 0.4 in {(p > 0.4).sum()} of {len(p)} "
-            "units: waic cannot be trusted there. Use loo().",
+            "units, so waic() is not reliable. Use loo().",
             SpecificationWarning,
             stacklevel=4,
         )
@@ -303,21 +305,21 @@ def check_comparable(models: Mapping[str, Model]) -> None:
         other = models[name]
         if other.spec.family.name != first.spec.family.name:
             raise DataError(
-                f"{names[0]!r} has family {first.spec.family.name!r}, {name!r} "
-                f"{other.spec.family.name!r}: their likelihoods are on different scales."
+                f"{names[0]!r} has family {first.spec.family.name!r}, but {name!r} has family "
+                f"{other.spec.family.name!r}. Their likelihoods cannot be compared."
             )
         ours, theirs = list(unit_labels(first)), list(unit_labels(other))
         if ours != theirs:
             odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
             what = "they stand in different orders" if odd is None else f"only one has {odd}"
             raise DataError(
-                f"{names[0]!r} has {len(ours)} units, {name!r} has {len(theirs)}; {what}. "
-                "Models are compared on the same units: fit both to the same table."
+                f"{names[0]!r} has {len(ours)} units, and {name!r} has {len(theirs)}; {what}. "
+                "Models can be compared only on the same units. Fit both to the same table."
             )
         for key in first.spec.family.observed:
             one, two = first.design.outcome[key], other.design.outcome[key]
             if not np.array_equal(np.asarray(one), np.asarray(two)):
                 raise DataError(
                     f"{names[0]!r} and {name!r} have different outcomes ({first.spec.family.name} "
-                    f"`{key}`): elpd of one cannot be set against that of the other."
+                    f"`{key}`), so their elpd cannot be compared."
                 )

@@ -9,7 +9,7 @@ import xarray
 
 from rmm.backends.base import Run
 from rmm.design.prepare import Model
-from rmm.errors import BackendError
+from rmm.errors import BackendError, counted
 from rmm.families import Parameter
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ def check_draws(run: Run, model: Model, chains: int, draws: int) -> None:
     for name, values in run.draws.items():
         if values.shape[:2] != (chains, draws):
             raise BackendError(
-                f"The engine returned {name} with shape {values.shape}, {chains} chains of {draws} "
-                "draws were expected."
+                f"The engine returned {name} with shape {values.shape}, but there should be "
+                f"{counted(chains, 'chain')} of {draws} draws."
             )
         finite = np.isfinite(values)
         if not finite.all():
             chain, draw = (int(i[0]) for i in np.nonzero(~finite)[:2])
             raise BackendError(
-                f"{(~finite).sum():,} draws of {name} are not finite numbers, the first is draw "
-                f"{draw + 1} of chain {chain + 1}."
+                f"Draws of {name} are not finite numbers ({(~finite).sum():,} in all). The "
+                f"first is draw {draw + 1} of chain {chain + 1}."
             )
     for parameter in model.spec.parameters:
         if parameter.name in run.draws:
@@ -112,7 +112,7 @@ def _shaped(values: Array, parameter: Parameter, model: Model) -> Array:
     if int(np.prod(values.shape[2:])) == int(np.prod(shape)):  # length-1 vectors and scalars
         return values.reshape(*values.shape[:2], *shape)
     raise BackendError(
-        f"The engine returned {parameter.name} with shape {values.shape[2:]}, {shape} was expected."
+        f"The engine returned {parameter.name} with shape {values.shape[2:]} instead of {shape}."
     )
 
 

@@ -97,8 +97,8 @@ class Fit(FitTables):
         """
         if self.own_program:
             raise PriorError(
-                "The fit's program is your own, and its priors are not known: "
-                "rmm.prior_predictive() draws from those of a formula."
+                "This fit was run with your own program, whose priors are not known. Use "
+                "rmm.prior_predictive(), which draws from the priors of a formula."
             )
         return draw_prior_predictive(
             self.model, draws, self.settings.seed if seed is None else seed

@@ -16,7 +16,7 @@ from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
 from rmm.design.identifiability import always_together
 from rmm.design.prepare import Model
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning, counted
 from rmm.model.spec import MemberPart
 from rmm.posterior.diagnostics.advice import Evidence, advise, flat_weights
 from rmm.posterior.diagnostics.contraction import by_quartiles
@@ -272,10 +272,12 @@ class FitTables(AfterFit):
         """
         parts = self.model.spec.nestings
         if not 1 <= block <= len(parts):
-            raise BackendError(f"The model has {len(parts)} hm() blocks; {block} was asked for.")
+            raise BackendError(
+                f"The model has {counted(len(parts), 'hm() block')}, but `block` is {block}."
+            )
         if not parts[block - 1].random:
             raise BackendError(
-                "This hm() block has fixed effects: write showFE=TRUE to see them in the summary."
+                "This hm() block has fixed effects. Write showFE=TRUE to see them in the summary."
             )
         return self._effects(parts[block - 1].u)
 
@@ -283,8 +285,8 @@ class FitTables(AfterFit):
         posterior = self.draws["posterior"].to_dataset()
         if name not in posterior:
             raise BackendError(
-                f"`{name}` was not kept: the model has no such effects, or the fit was run with "
-                'monitor="structural".'
+                f"The fit has no draws of `{name}`: the model has no such effects, or the fit "
+                'was run with monitor="structural".'
             )
         table = self._weighted(summarise(posterior, [name]))
         return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
@@ -294,7 +296,9 @@ class FitTables(AfterFit):
     def _part(self, block: int) -> MemberPart:
         parts = self.model.spec.members
         if not 1 <= block <= len(parts):
-            raise BackendError(f"The model has {len(parts)} mm() blocks; {block} was asked for.")
+            raise BackendError(
+                f"The model has {counted(len(parts), 'mm() block')}, but `block` is {block}."
+            )
         return parts[block - 1]
 
     @cached_property

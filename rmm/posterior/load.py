@@ -75,14 +75,14 @@ def load(path: str | Path) -> Fit:
         raise DataError(f"`path` must be the path of a file that `Fit.save` wrote, not {path!r}.")
     path = Path(path)
     if not os.path.isfile(path):
-        raise DataError(f"{path}: there is no such file.")
+        raise DataError(f"{path}: this file does not exist.")
     try:
         return _read(path)
     except RmmError as error:
-        raise DataError(f"{path}: this is not a fit saved by rmm: {error}") from error
+        raise DataError(f"{path}: this file is not a fit that rmm saved. {error}") from error
     except Exception as error:  # whatever a file that another program wrote may cause
         why = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: this is not a fit saved by rmm ({why}).") from error
+        raise DataError(f"{path}: this file is not a fit that rmm saved ({why}).") from error
 
 
 def _read(path: Path) -> Fit:
@@ -140,10 +140,10 @@ def _check_contents(path: Path) -> None:
     def visit(group: Any, depth: int) -> None:
         nonlocal total
         if depth > _DEEPEST:
-            raise DataError("its groups are nested too deeply.")
+            raise DataError("Its groups are nested too deeply.")
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DataError(f"`{name}` is a link.")
+                raise DataError(f"In it, `{name}` is a link.")
             item = group[name]
             if isinstance(item, h5py.Group):
                 visit(item, depth + 1)
@@ -151,10 +151,10 @@ def _check_contents(path: Path) -> None:
             if not isinstance(item, h5py.Dataset):
                 continue
             if item.external or item.is_virtual:
-                raise DataError(f"`{name}` lies in another file.")
+                raise DataError(f"In it, `{name}` is stored in another file.")
             total += int(item.size or 0) * item.dtype.itemsize
             if total > most:
-                raise DataError(f"it would take more than {most:,} bytes of memory.")
+                raise DataError(f"It would need more than {most:,} bytes of memory.")
 
     with h5py.File(path, "r") as file:
         visit(file, 0)

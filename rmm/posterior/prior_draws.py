@@ -244,8 +244,8 @@ def _predicted(model: Model, run: Run, kind: str, seed: int) -> tuple[Array, Arr
         return predict(model, run, None, kind, "all", seed)
     except DataError as error:  # weights that are not finite
         raise PriorError(
-            f"The priors of the weight coefficients reach values that give no weights: {error} "
-            "Or give priors that keep to values of the coefficients that do."
+            "Some values of the weight coefficients that were drawn from their priors give weights "
+            f"that cannot be used. {error} Or use narrower priors of the weight coefficients."
         ) from error
 
 

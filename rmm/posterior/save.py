@@ -26,9 +26,9 @@ FORMAT = 1
 def check_folder(path: Path) -> None:
     """Raise `DataError` where a file cannot be kept, if possible before a fit is computed."""
     if path.is_dir():
-        raise DataError(f"{path} is a folder. Give the path of a file, such as fit.nc, in it.")
+        raise DataError(f"{path} is a folder. Give the path of a file in it, such as fit.nc.")
     if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}. Make it first.")
+        raise DataError(f"{path}: the folder {path.parent} does not exist. Create it first.")
 
 
 def save(fit: FitTables, path: Path) -> Path:

@@ -140,7 +140,7 @@ def simulate(
     check_shape(content)
     check_seed(seed, DataError)
     if not isinstance(root, str | os.PathLike):
-        raise RecipeError("root", f"{root!r}", "The path of a folder.")
+        raise RecipeError("root", f"The value is {root!r}.", "Allowed: the path of a folder.")
     recipe = prepare(content, Path(root))
     streams = np.random.SeedSequence(seed).spawn(3)
     kept = {"membership": streams[0], "covariates": streams[1]}

@@ -208,12 +208,16 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
     for name in truth.outcomes:
         if name in ids or name == "n":
             raise RecipeError(
-                "truth.formula", f"the name {name!r} is taken", f"By an id or n: {ids}."
+                "truth.formula",
+                f"The outcome cannot be called {name!r}.",
+                f"This name is used already. Used names: {_taken(*ids)}.",
             )
     for name in covariates:
         if name in ids or name in truth.outcomes or name == "n":
             raise RecipeError(
-                f"covariates.{name}", "the name is taken", f"By an id, the outcome or n: {ids}."
+                f"covariates.{name}",
+                f"A covariate cannot be called {name!r}.",
+                f"This name is used already. Used names: {_taken(*ids, *truth.outcomes)}.",
             )
     recipe = Recipe(membership, fixed, trial.names, covariates, levels, truth)
     if any(block.features for block in truth.formula.members):
@@ -230,6 +234,10 @@ def _try(recipe: Recipe) -> None:
         raise
     except DataError:
         return  # of true values that priors gave this once
+
+
+def _taken(*names: str | None) -> str:
+    return ", ".join(f"`{name}`" for name in (*names, "n") if name is not None)
 
 
 def _levels(covariates: Mapping[str, Any], trial: Memberships) -> dict[str, str]:

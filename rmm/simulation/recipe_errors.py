@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rmm.errors import DataError, close_names
+from rmm.errors import DataError, unknown_name
 
 
 class RecipeError(DataError):
@@ -15,13 +15,13 @@ class RecipeError(DataError):
     ----------
     key : str
         Dotted path of the key, such as ``membership.size.low``.
-    problem, allowed : str
-        What was found there, and what is allowed or what to do.
+    problem, advice : str
+        Sentences: what was found there; what is allowed or what to do.
     """
 
-    def __init__(self, key: str, problem: str, allowed: str = "") -> None:
-        self.key, self.problem, self.allowed = key, problem, allowed
-        super().__init__("\n  ".join(part for part in (f"{key}: {problem}", allowed) if part))
+    def __init__(self, key: str, problem: str, advice: str = "") -> None:
+        self.key, self.problem, self.advice = key, problem, advice
+        super().__init__("\n  ".join(part for part in (f"{key}: {problem}", advice) if part))
 
     @classmethod
     def several(cls, errors: Sequence[RecipeError]) -> RecipeError:
@@ -29,7 +29,7 @@ class RecipeError(DataError):
         first = errors[0]
         if len(errors) == 1:
             return first
-        whole = cls(first.key, first.problem, first.allowed)
+        whole = cls(first.key, first.problem, first.advice)
         whole.args = (f"{len(errors)} mistakes:\n" + "\n".join(map(str, errors)),)
         return whole
 
@@ -39,18 +39,10 @@ def listed(names: Collection[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def close_to(name: str, known: Collection[str]) -> str:
-    """``" Did you mean `x`?"`` where something known is close, else nothing."""
-    found = close_names(name, known)
-    return f" Did you mean `{found[0]}`?" if found else ""
-
-
-def check_name(key: str, what: str, name: str, known: Collection[str]) -> None:
-    """Raise `RecipeError` unless `name` is one of the known names."""
-    if name not in known:
-        raise RecipeError(
-            key, f"unknown {what} {name!r}", f"Allowed: {listed(known)}.{close_to(name, known)}"
-        )
+def check_name(key: str, kind: str, name: str, allowed: Collection[str]) -> None:
+    """Raise `RecipeError` unless `name` is an allowed one; `kind` has its article."""
+    if name not in allowed:
+        raise RecipeError(key, unknown_name(name, kind, allowed))
 
 
 def check_keys(
@@ -59,12 +51,10 @@ def check_keys(
     """Raise `RecipeError` for a key that is missing or does not belong to this kind."""
     for name in config:
         if name not in required and name not in optional:
-            known = [*required, *optional]
             raise RecipeError(
-                f"{key}.{name}",
-                "the key does not belong here",
-                f"Allowed: {listed(known)}.{close_to(name, known)}",
+                f"{key}.{name}", unknown_name(name, "a key of this kind", [*required, *optional])
             )
     for name in required:
         if config.get(name) is None:
-            raise RecipeError(f"{key}.{name}", "the key is missing", f"Needed: {listed(required)}.")
+            needs = f"`{key}` of this kind needs: {listed(required)}."
+            raise RecipeError(f"{key}.{name}", f"`{name}` is missing.", needs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,16 @@ class Mistake:
     value : object
         What was found; of a missing key None.
     allowed : object
-        Names of types or values, a bound in words, or the meaning of a missing key.
+        Names of types or values, or a bound in words; of a missing key None.
+    meaning : str
+        Of a missing key, or one with a value of another type: ``"It is: ..."``; may be empty.
     """
 
     path: tuple[str | int, ...]
     rule: str
     value: Any
     allowed: Any
+    meaning: str = ""
 
 
 @cache
@@ -63,7 +66,7 @@ def mistakes(value: Any, part: str = "") -> list[Mistake]:
         found = [m for error in _validator(part).iter_errors(value) for m in _of_error(error)]
     prefix = (part,) if part else ()
     found.sort(key=lambda m: _position(value, m.path))
-    return [Mistake((*prefix, *m.path), m.rule, m.value, m.allowed) for m in found]
+    return [replace(m, path=(*prefix, *m.path)) for m in found]
 
 
 @cache
@@ -97,18 +100,21 @@ def _of_error(error: Any) -> Iterator[Mistake]:
     elif rule == "required":
         # One error for each missing key: each names its own in its message alone.
         key = next(k for k in bound if error.message.startswith(repr(k)))
-        yield Mistake((*path, key), rule, None, _meaning(error, key))
+        meaning = _meaning(error.schema.get("properties", {}).get(key, {}))
+        yield Mistake((*path, key), rule, None, None, meaning)
     elif rule == "type":
-        yield Mistake(path, rule, error.instance, [bound] if isinstance(bound, str) else bound)
+        types = [bound] if isinstance(bound, str) else bound
+        yield Mistake(path, rule, error.instance, types, _meaning(error.schema))
     elif rule == "enum":
         yield Mistake(path, rule, error.instance, [str(v) for v in bound])
     else:
         yield Mistake(path, rule, error.instance, _BOUNDS.get(rule, "{}").format(bound))
 
 
-def _meaning(error: Any, key: str) -> str:
-    meaning = error.schema.get("properties", {}).get(key, {})
-    return str(dereferenced(meaning).get("description", "")).rstrip(".")
+def _meaning(rule: Mapping[str, Any]) -> str:
+    """The description of a key, in a sentence."""
+    text = str(dereferenced(rule).get("description", ""))
+    return f"It is: {text}" if text else ""
 
 
 def dereferenced(rule: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rmm.errors import unknown_name
 from rmm.families import FAMILIES
 from rmm.formula.parse_formula import parse_formula
 from rmm.formula.prior_syntax import Prior
@@ -20,7 +21,7 @@ from rmm.simulation.covariates.distributions import DISTRIBUTIONS
 from rmm.simulation.covariates.endogenous import dependences, effect_shapes
 from rmm.simulation.memberships.structures import IdNames
 from rmm.simulation.outcomes.outcomes import OUTCOMES
-from rmm.simulation.recipe_errors import RecipeError, check_name, close_to, listed
+from rmm.simulation.recipe_errors import RecipeError, check_name, listed
 from rmm.simulation.true_model import Truth, level3, parameter_names, term_columns
 from rmm.simulation.truth_priors import read_truth_prior
 
@@ -60,7 +61,7 @@ def prepare_truth(
         For everything else.
     """
     family = config.get("family", "gaussian")
-    check_name("truth.family", "family to simulate from", family, OUTCOMES)
+    check_name("truth.family", "a family that can be simulated", family, OUTCOMES)
     options = _options(config, family)
     formula = parse_formula(config["formula"])
     outcomes = _outcomes(formula, family)
@@ -69,10 +70,12 @@ def prepare_truth(
     parameters, priors = _check_parameters(config["parameters"], spec)
     effects = config.get("effects") or {}
     for name, one in effects.items():
-        check_name(f"truth.effects.{name}", "random effect", name, effect_shapes(spec))
+        check_name(
+            f"truth.effects.{name}", "a random effect of the formula", name, effect_shapes(spec)
+        )
         check_name(
             f"truth.effects.{name}.distribution",
-            "distribution of effects",
+            "a distribution of effects",
             one.get("distribution", "normal"),
             [d for d in DISTRIBUTIONS if d in ("normal", "t", "skew")],
         )
@@ -86,11 +89,8 @@ def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     given = {k: v for k, v in config.items() if k not in _COMMON and v is not None}
     for name in given:
         if name not in keys:
-            raise RecipeError(
-                f"truth.{name}",
-                f"family {family!r} has no such key",
-                f"Its own keys: {listed(keys)}.{close_to(name, keys)}",
-            )
+            kind = f"a key of a truth of family {family!r}"
+            raise RecipeError(f"truth.{name}", unknown_name(name, kind, [*_COMMON, *keys]))
     OUTCOMES[family].check(given)
     return given
 
@@ -104,11 +104,11 @@ def _outcomes(formula: Formula, family: str) -> tuple[str, ...]:
     if outcome.kind not in kinds or not plain:
         raise RecipeError(
             "truth.formula",
-            f"the outcome of family {family!r} is {outcome.label!r}",
-            f"Write plain names, such as {' or '.join(_PATTERNS[kind][0] for kind in kinds)}.",
+            f"The outcome {outcome.label!r} cannot be simulated with family {family!r}.",
+            f"Write it with plain names: {' or '.join(_PATTERNS[kind][0] for kind in kinds)}.",
         )
     if len(set(names)) < len(names):
-        raise RecipeError("truth.formula", f"{outcome.label!r} names one column twice")
+        raise RecipeError("truth.formula", f"{outcome.label!r} names one column twice.")
     return names
 
 
@@ -117,18 +117,18 @@ def _check_formula(
 ) -> None:
     key = "truth.formula"
     if formula.offset:
-        raise RecipeError(key, "offset() has no place in a truth")
+        raise RecipeError(key, "A truth cannot contain offset().")
     if formula.strata is not None:
         if not FAMILIES[family].needs_strata:
-            raise RecipeError(key, f"strata() has no place in a truth of family {family!r}")
+            raise RecipeError(key, f"Family {family!r} has no strata().")
         if formula.strata != names.nesting:
             _check_column(formula.strata, levels)
     for block in formula.members:
         if {block.member, block.group} != {names.member, names.group}:
             raise RecipeError(
                 key,
-                f"mm() names id({block.member}, {block.group})",
-                f"The memberships have id({names.member}, {names.group}).",
+                f"mm() contains id({block.member}, {block.group}).",
+                f"The ids of the memberships are id({names.member}, {names.group}).",
             )
         if isinstance(block.autoregressive, str):
             _check_time(block.autoregressive, levels)
@@ -147,10 +147,14 @@ def _check_nestings(formula: Formula, levels: Mapping[str, str], names: IdNames)
     key = "truth.formula"
     for nesting in formula.nestings:
         if nesting.effect != "RE":
-            raise RecipeError(key, "fixed effects of nesting units cannot be simulated")
+            raise RecipeError(key, "Fixed effects of nesting units cannot be simulated.")
         if nesting.unit != names.nesting:
             raise RecipeError(
-                key, f"hm() names {nesting.unit!r}", f"The nesting units are {names.nesting!r}."
+                key,
+                f"hm() names {nesting.unit!r}, which is not the id of the nesting units.",
+                f"That id is {names.nesting!r}."
+                if names.nesting
+                else "These memberships have no nesting units.",
             )
         for term in nesting.terms or ():
             _check_term(term, levels, names, fine=False)
@@ -162,8 +166,8 @@ def _check_time(column: str, levels: Mapping[str, str]) -> None:
     if levels[column] != "group":
         raise RecipeError(
             "truth.formula",
-            f"ar = {column} is a {levels[column]} covariate",
-            "The time of a group is a covariate of level group; or write ar = TRUE.",
+            f"`ar = {column}` names a covariate of level {levels[column]}.",
+            "The time of a group must be a covariate of level group. Or write ar = TRUE.",
         )
 
 
@@ -173,16 +177,16 @@ def _check_term(term: Term, levels: Mapping[str, str], names: IdNames, *, fine: 
         if atom.basis is not None:
             raise RecipeError(
                 "truth.formula",
-                f"{atom.label} is not available in a truth",
-                "A truth has one coefficient for each term: write I(x == 2), I(x^2), ...",
+                f"{atom.label} cannot be used in a truth: it has several coefficients.",
+                "Write a term for each coefficient, such as I(x == 2) or I(x^2).",
             )
     for column in term_columns(term):
         _check_column(column, levels)
         if not fine and levels[column] in _FINE:
             raise RecipeError(
                 "truth.formula",
-                f"{column!r} is a {levels[column]} covariate and stands outside mm()",
-                f"Write it inside: mm(..., vars({column}), ...).",
+                f"{column!r} is a covariate of level {levels[column]}, but is used outside mm().",
+                f"Write it inside mm(): mm(..., vars({column}), ...).",
             )
 
 
@@ -196,15 +200,19 @@ def _check_within(
     allowed = {n: at for n, at in {**ids, **levels}.items() if fine or at not in _FINE}
     for node in (n for expression in expressions for n in walk(expression)):
         if isinstance(node, TableCall) and node.within is not None and not node.own_group:
-            check_name("truth.formula", "column for within =", node.within, allowed)
+            check_name(
+                "truth.formula",
+                "a column or id that `within =` can name here",
+                node.within,
+                allowed,
+            )
 
 
 def _check_column(column: str, levels: Mapping[str, str]) -> None:
     if column not in levels:
         raise RecipeError(
             "truth.formula",
-            f"there is no covariate {column!r}",
-            f"Covariates: {listed(levels)}.{close_to(column, levels)}",
+            unknown_name(column, "a covariate of the simulation", levels),
         )
 
 
@@ -217,14 +225,13 @@ def _check_parameters(
         if name not in known:
             raise RecipeError(
                 f"truth.parameters.{name}",
-                "the formula has no such parameter",
-                f"It has: {listed(known)}.{close_to(name, known)}",
+                unknown_name(name, "a parameter of the formula", known),
             )
     missing = [name for name in known if name not in given]
     if missing:
         raise RecipeError(
             "truth.parameters",
-            f"no value for {listed(missing)}",
+            f"The value of {listed(missing)} is missing.",
             "Every parameter of the formula needs a value.",
         )
     parameters = {p.name: p for p in spec.parameters}
@@ -237,9 +244,15 @@ def _check_parameters(
             continue
         if name.startswith("sigma") and given[name] < 0:
             raise RecipeError(
-                f"truth.parameters.{name}", f"{given[name]:g}", "A standard deviation is >= 0."
+                f"truth.parameters.{name}",
+                f"The value {given[name]:g} is negative.",
+                "A standard deviation must be 0 or more.",
             )
         if name == "shape" and given[name] <= 0:
-            raise RecipeError(f"truth.parameters.{name}", f"{given[name]:g}", "A shape is > 0.")
+            raise RecipeError(
+                f"truth.parameters.{name}",
+                f"The value {given[name]:g} is not positive.",
+                "A shape must be above 0.",
+            )
         values[name] = float(given[name])
     return values, priors

@@ -58,16 +58,18 @@ def read_truth_prior(name: str, given: Mapping[str, Any], parameter: Parameter) 
     prior = statement.prior
     if prior.family not in SAMPLERS:
         raise RecipeError(
-            f"{key}.prior", f"{text!r} cannot be drawn from", f"Allowed: {listed(SAMPLERS)}."
+            f"{key}.prior",
+            f"Values cannot be drawn from {text!r}.",
+            f"Allowed: {listed(SAMPLERS)}.",
         )
     support = PRIOR_FAMILIES[prior.family].support
     positive = support == "positive" or (support == "interval" and prior.hyper["lower"] >= 0)
     if parameter.support == "positive" and not positive:
         raise RecipeError(
             f"{key}.prior",
-            f"{text!r} gives negative values too",
-            "A positive parameter needs half_normal, half_t, half_cauchy, exponential, gamma, or "
-            "uniform from 0 up.",
+            f"{text!r} can give negative values, but `{name}` must be positive.",
+            "Use half_normal, half_t, half_cauchy, exponential, gamma, or uniform with a lower "
+            "limit of 0 or more.",
         )
     return prior
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from rmm.simulation.recipe_errors import RecipeError, close_to, listed
+from rmm.errors import unknown_name
+from rmm.simulation.recipe_errors import RecipeError
 from rmm.simulation.schema import Mistake, mistakes
 
 _LARGEST = 2**53
+_NUMBERS = "Numbers must be finite; the largest whole number is 2^53."
 _TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -69,22 +71,21 @@ def usable_numbers(value: Any, key: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if not math.isfinite(value) if isinstance(value, float) else abs(value) > _LARGEST:
-        raise RecipeError(key, f"{value!r:.60}", "A finite number; whole ones up to 2^53.")
+        raise RecipeError(key, f"{value!r:.60} is not a number that can be used.", _NUMBERS)
     return int(value) if value == round(value) and abs(value) <= _LARGEST else value
 
 
 def _error(mistake: Mistake) -> RecipeError:
     key, value, allowed = ".".join(map(str, mistake.path)), mistake.value, mistake.allowed
     if mistake.rule == "additionalProperties":
-        hint = close_to(value, allowed)
-        return RecipeError(key, "unknown key", f"Allowed: {listed(allowed)}.{hint}")
+        return RecipeError(key, unknown_name(value, "a key that is allowed here", allowed))
     if mistake.rule == "required":
-        return RecipeError(key, "the key is missing", f"It is: {allowed}." if allowed else "")
+        return RecipeError(key, f"`{mistake.path[-1]}` is missing.", mistake.meaning)
     if mistake.rule == "text_keys":
-        return RecipeError(key, f"the key {value!r}", "Keys are text.")
+        return RecipeError(key, f"The key {value!r} is not text.", "Put it in quotes.")
+    if mistake.rule == "enum":
+        return RecipeError(key, unknown_name(value, "a value that is allowed here", allowed))
     if mistake.rule == "type":
         allowed = " or ".join(_TYPES[name] for name in allowed)
-    if mistake.rule == "enum":
-        allowed = f"one of {allowed}"
     text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-    return RecipeError(key, text, f"Allowed: {allowed}.")
+    return RecipeError(key, f"The value is {text}.", f"Allowed: {allowed}.")

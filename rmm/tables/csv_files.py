@@ -116,7 +116,7 @@ def _unpack_zip(data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
         if len(names) != 1:
-            raise DataError(f"The archive holds {len(names)} files; one table was expected.")
+            raise DataError(f"The archive contains {len(names)} files, but must contain one table.")
         return archive.read(names[0])
 
 
@@ -247,8 +247,8 @@ def _read_cells(path: Path, text: str, layout: _Layout) -> pd.DataFrame:
 
 def _too_many(path: Path, where: str, layout: _Layout) -> str:
     return (
-        f"{path}: {where} has more cells than the header, {len(layout.names)} (separator "
-        f"{layout.separator!r}). Put quotes around cells that hold the separator."
+        f"{path}: {where} has more cells than the header, which has {len(layout.names)} (separator "
+        f"{layout.separator!r}). Put quotes around cells that contain the separator."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pyarrow import parquet
 
-from rmm.errors import DataError
+from rmm.errors import DataError, how_to_install
 from rmm.tables.csv_files import PACKED_ENDINGS, TEXT_ENDINGS, read_text_table
 from rmm.tables.rdata import read_frames
 from rmm.tables.text_values import MISSING_NUMBERS
@@ -45,15 +45,17 @@ def read_file(
     if reader is None and ending not in TEXT_ENDINGS:
         known = ", ".join([*TEXT_ENDINGS, *READERS])
         raise DataError(
-            f"{path}: a file ending in one of {known} was expected (text files may be compressed: "
-            f"{', '.join(PACKED_ENDINGS)}).{_OLD_EXCEL if ending == '.xls' else ''}"
+            f"{path}: this type of file cannot be read. The name must end in one of {known}; text "
+            f"files can also be compressed ({', '.join(PACKED_ENDINGS)})."
+            f"{_OLD_EXCEL if ending == '.xls' else ''}"
         )
     if not os.path.isfile(path):  # False, too, for what cannot be a path
-        raise DataError(f"{path}: there is no such file (looked from {Path.cwd()}).")
+        raise DataError(f"{path}: this file does not exist. Paths are relative to {Path.cwd()}.")
     if na is not None and reader is not None:
         raise DataError(
-            f"{path}: `na=` is for text files ({', '.join(TEXT_ENDINGS)}); this file has missing "
-            "values of its own. Read it, set the values that mean missing, and give the frame."
+            f"{path}: `na` can be used only with text files ({', '.join(TEXT_ENDINGS)}). In this "
+            "file, missing values are marked in the file. If further values mean missing, read the "
+            "file, replace them, and give the data frame."
         )
     try:
         if reader is None:
@@ -63,7 +65,7 @@ def read_file(
         named = str(error).startswith(str(path))
         raise error if named else DataError(f"{path}: {error}") from None
     except Exception as error:
-        raise DataError(f"{path}: the file cannot be read: {error}") from error
+        raise DataError(f"{path}: this file cannot be read. {error}") from error
 
 
 def is_text_file(data: Any) -> bool:
@@ -98,7 +100,7 @@ def _read_rda(path: Path) -> pd.DataFrame:
     frames = read_frames(path)
     if len(frames) != 1:
         raise DataError(
-            f"{path}: one data frame was expected, {len(frames)} were found: "
+            f"{path}: the file must contain one data frame, but contains {len(frames)}: "
             f"{', '.join(frames) or 'none'}."
         )
     return next(iter(frames.values()))
@@ -107,8 +109,8 @@ def _read_rda(path: Path) -> pd.DataFrame:
 def _require(package: str, what: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise DataError(
-            f"{what} files are read by the package {package}, which is not installed: "
-            f"`pip install {package}`, or install rmm with its extra `files`."
+            f"{what} files need the package {package}, which is not installed. "
+            + how_to_install(package, "files")
         )
 
 
@@ -174,8 +176,8 @@ def _read_excel(path: Path) -> pd.DataFrame:
     filled = {name: sheet for name, sheet in sheets.items() if len(sheet)}
     if len(filled) > 1:
         raise DataError(
-            f"{path}: the file has {len(filled)} sheets with data ({', '.join(filled)}), one table "
-            "was expected. Choose one: pandas.read_excel(path, sheet_name=...)."
+            f"{path}: the file has {len(filled)} sheets with data ({', '.join(filled)}). Choose "
+            "one sheet: pandas.read_excel(path, sheet_name=...)."
         )
     sheet = next(iter((filled or sheets).values()))
     return sheet.apply(_without_missing_texts).infer_objects()

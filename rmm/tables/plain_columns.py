@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 
 _EXACT = 2.0**53  # from here on floats skip whole numbers
 _ID_TYPES = "text, bytes, whole numbers, numbers, true and false, dates, periods or intervals"
@@ -192,13 +192,13 @@ def _wrong_ids(there: pd.Series, types: set[type]) -> DataError:
     others = [v for v in there if type(v) is not type(first)]
     if len(types) > 1 and others:
         return DataError(
-            f"Column `{there.name}` mixes values of types {type(first).__name__} and "
-            f"{type(others[0]).__name__}, such as {first!r} and {others[0]!r}. Ids are of one "
-            "type: convert the column to text, or to numbers."
+            f"Column `{there.name}` contains ids of types {type(first).__name__} and "
+            f"{type(others[0]).__name__}, such as {first!r} and {others[0]!r}. All ids must be of "
+            "one type: convert the column to text or to numbers."
         )
     return DataError(
-        f"Column `{there.name}` holds values of type {type(first).__name__}, such as {first!r} in "
-        f"row {int(there.index[0]) + 1}. Ids are {_ID_TYPES}: convert them, for example with "
+        f"Column `{there.name}` contains ids of type {type(first).__name__}, such as {first!r} in "
+        f"row {int(there.index[0]) + 1}. Ids must be {_ID_TYPES}. Convert them, for example with "
         ".astype(str)."
     )
 
@@ -212,7 +212,8 @@ def _check_exact(there: pd.Series) -> None:
     if large.any():
         row = int(there.index[int(np.argmax(large))]) + 1
         raise DataError(
-            f"The ids of column `{there.name}` are floating-point numbers, and {int(large.sum())} "
-            f"are so large (row {row}: {values[large][0]:.17g}) that different ids may have become "
-            "the same number. Read the column as whole numbers or as text."
+            f"The ids in column `{there.name}` are floating-point numbers. "
+            f"{counted(int(large.sum()), 'id is', 'ids are')} so large (row {row}: "
+            f"{values[large][0]:.17g}) that different ids may have become the same number. Read "
+            "the column as whole numbers or as text."
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError
+from rmm.errors import DataError, how_to_install
 
 
 def read_frames(path: Path) -> dict[str, pd.DataFrame]:
@@ -27,8 +27,8 @@ def read_frames(path: Path) -> dict[str, pd.DataFrame]:
         from rdata.conversion import DEFAULT_CLASS_MAP
     except ImportError:
         raise DataError(
-            f"{path}: R's files are read by the package rdata, which is not installed: "
-            "`pip install rdata`, or install rmm with its extra `rda`."
+            f"{path}: files of R need the package rdata, which is not installed. "
+            + how_to_install("rdata", "rda")
         ) from None
     with warnings.catch_warnings():  # of classes: a tibble is read as the data frame that it is
         warnings.filterwarnings("ignore", category=UserWarning, module=r"rdata\.")

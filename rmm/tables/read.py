@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.tables.csv_files import TEXT_ENDINGS
 from rmm.tables.data_files import READERS, from_arrow, read_file
 from rmm.tables.text_values import describe_texts
@@ -58,13 +58,15 @@ def read_table(
     frame = _frame(data, ids, text, _check_na(na))
     if frame.columns.nlevels > 1:
         raise DataError(
-            f"The table's columns have {frame.columns.nlevels} levels of names, such as "
+            f"The column names of the table have {frame.columns.nlevels} levels, such as "
             f"{frame.columns[0]!r}. Give each column one name: frame.columns = [...]."
         )
     try:
         frame.columns = frame.columns.map(str)
     except UnicodeEncodeError:  # half a surrogate pair: text that no file can hold
-        raise DataError("A column's name holds characters that are no text. Rename it.") from None
+        raise DataError(
+            "The name of a column contains characters that are not valid text. Rename the column."
+        ) from None
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"The table has two columns named `{repeated[0]}`. Rename one of them.")
@@ -88,7 +90,7 @@ def _check_na(na: Any) -> tuple[str, ...] | None:
     listed = isinstance(na, list | tuple | set | frozenset)
     if not listed or not all(isinstance(text, str) for text in na):
         raise DataError(
-            f'`na` is a list of texts that mean a missing value, as ["NA"], not {na!r}.'
+            f'`na` must be a list of texts that mean a missing value, such as ["NA"], not {na!r}.'
         )
     return tuple(na)
 
@@ -100,8 +102,8 @@ def _frame(
         return read_file(Path(data), ids, text, na)
     if na is not None:
         raise DataError(
-            "`na=` is for the path of a text file. In a table in memory set the values that mean "
-            "missing yourself: frame.replace({...: None})."
+            "`na` can be used only if `data` is the path of a text file. In a data frame, replace "
+            "the values that mean missing yourself: frame.replace({...: None})."
         )
     if isinstance(data, pd.DataFrame):
         return data.copy(deep=False)
@@ -114,10 +116,12 @@ def _frame(
         try:
             return pd.DataFrame(dict(data))
         except ValueError as error:
-            raise DataError(f"The columns do not make a table: {error}.") from None
+            raise DataError(
+                f"The columns of `data` cannot be combined into a table: {error}."
+            ) from None
     lazy = " It is lazy: call collect() first." if hasattr(data, "collect") else ""
     raise DataError(
-        f"Data of type `{type(data).__name__}` cannot be read.{lazy} Give a pandas or polars "
+        f"`data` cannot be of type `{type(data).__name__}`.{lazy} Give a pandas or polars data "
         "frame, a PyArrow table, a dict of columns, or the path of a file "
         f"({', '.join((*TEXT_ENDINGS, *READERS))})."
     )
@@ -130,8 +134,9 @@ def check_complete_column(column: pd.Series) -> None:
     if missing.any():
         raise DataError(
             f"Column `{column.name}` has {_counted(missing, 'missing')}; the first is in row "
-            f"{_row(column, missing)}. Impute them, or leave their groups out whole, "
-            'as rmm.fit(missing="drop") does (a row less would change its group).'
+            f"{_row(column, missing)}. Impute missing values. Or leave out the groups that have "
+            'them, with rmm.fit(..., missing="drop"). Do not drop single rows: this would change '
+            "the groups."
         )
     values = numeric(column)
     if values is not None:
@@ -154,8 +159,8 @@ def _check_single(column: pd.Series) -> None:
         found = {type(v).__name__ for v in column if not isinstance(v, Hashable)}
         if found:
             raise DataError(
-                f"Column `{column.name}` holds values of type {', '.join(sorted(found))}: each "
-                "cell is one number or one text."
+                f"Column `{column.name}` contains values of type {', '.join(sorted(found))}. Each "
+                "cell must be one number or one text."
             )
     values: Any = column
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -167,8 +172,8 @@ def _check_single(column: pd.Series) -> None:
             what = "the character NUL" if "\0" in value else "text that is not Unicode"
             row = int(column.index[int(np.argmax((column == value).to_numpy()))]) + 1
             raise DataError(
-                f"Column `{column.name}` holds {what}, in row {row}: {ascii(value)[:80]}. Read the "
-                "file with the encoding that it has, or replace the character."
+                f"Column `{column.name}` contains {what} in row {row}: {ascii(value)[:80]}. Read "
+                "the file with its own encoding, or replace the character."
             )
 
 
@@ -182,8 +187,7 @@ def _is_unicode(text: str) -> bool:
 
 def _counted(flags: Array, what: str) -> str:
     """`2 missing values`."""
-    count = int(flags.sum())
-    return f"{count} {what} value{'s' if count > 1 else ''}"
+    return counted(int(flags.sum()), f"{what} value")
 
 
 def _row(column: pd.Series, flags: Array) -> int:
@@ -216,15 +220,17 @@ def without_order(name: str, values: Array) -> DataError:
     """The error about a column whose values cannot be sorted."""
     kinds = sorted({type(v).__name__ for v in values})
     return DataError(
-        f"Column `{name}` mixes values of types {', '.join(kinds)}, which have no order: convert "
-        "it to text or to numbers."
+        f"Column `{name}` contains values of types {', '.join(kinds)}, which cannot be sorted "
+        "together. Convert the column to text or to numbers."
     )
 
 
 def plain_labels(name: str, labels: Array) -> Array:
     """Labels of a column as people write them: whole floats without their `.0`."""
     if any(isinstance(v, tuple | list) for v in labels[:1]):
-        raise DataError(f"Column `{name}` holds lists: ids and categories are single values.")
+        raise DataError(
+            f"Column `{name}` contains lists, but ids and categories must be single values."
+        )
     if all(isinstance(v, float) and v.is_integer() for v in labels):
         return np.array([int(v) for v in labels], dtype=object)
     return np.asarray(labels, dtype=object)
@@ -269,7 +275,7 @@ def numeric(column: pd.Series) -> Array | None:
     if is_plain_number(column):
         return column.to_numpy(dtype=float)
     if pd.api.types.is_complex_dtype(column.dtype):
-        raise DataError(f"Column `{column.name}` holds complex numbers.")
+        raise DataError(f"Column `{column.name}` contains complex numbers, which cannot be used.")
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=float, na_value=np.nan)
     if column.dtype == object and all(isinstance(v, numbers.Real | Decimal) for v in column):
@@ -277,8 +283,8 @@ def numeric(column: pd.Series) -> Array | None:
             return np.array([float(v) for v in column])
         except OverflowError:
             raise DataError(
-                f"Column `{column.name}` holds whole numbers that are too large: divide them by a "
-                "constant."
+                f"Column `{column.name}` contains whole numbers that are too large. Divide the "
+                "column by a constant."
             ) from None
     return None
 
@@ -325,9 +331,9 @@ def check_category_column(label: str, column: pd.Series) -> None:
     """Raise `DataError` for dates and numbers in disguise, which are no categories."""
     if is_dated(column):
         raise DataError(
-            f"The predictor `{label}` is a date or a duration ({column.iloc[0]}), which is no "
-            "number and no category: make it a number (days, years), or write "
-            f"factor({label}) if each date is a category of its own."
+            f"The predictor `{label}` contains dates or durations, such as {column.iloc[0]}. "
+            f"Convert it to numbers, such as days or years. If each value is a category, write "
+            f"factor({label})."
         )
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(column.unique())
@@ -340,8 +346,9 @@ def refuse_disguise(label: str, found: str) -> None:
     """Raise `DataError` for a predictor whose texts are no categories: see `describe_values`."""
     if found:
         raise DataError(
-            f"The predictor `{label}` holds {found}: convert it to numbers (dates to days or "
-            f"years), or write factor({label}) if it names categories."
+            f"The predictor `{label}` contains {found}. Convert it to numbers"
+            f"{', such as days or years' * ('dates' in found)}. If the values are categories, "
+            f"write factor({label})."
         )
 
 
@@ -351,9 +358,9 @@ def _check_labels(label: str, levels: list[Any]) -> None:
     rest = [v for v in levels if isinstance(v, numbers.Real)]
     if texts and rest:
         raise DataError(
-            f"The predictor `{label}` mixes numbers, such as {rest[0]:g}, and labels, such as "
-            f"{texts[0]!r} (value labels for some of the values?). Make all of them numbers, those "
-            "that mean no answer missing, or all of them texts."
+            f"The predictor `{label}` contains both numbers, such as {rest[0]:g}, and texts, such "
+            f"as {texts[0]!r}. Perhaps only some of the values have labels in the file. Make all "
+            "values numbers, and values such as no answer missing; or make all values texts."
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.arguments import readable, shortened
-from rmm.errors import DataError, SpecificationWarning, close_names
+from rmm.errors import DataError, SpecificationWarning, counted, did_you_mean, such_cases
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
 
@@ -92,7 +92,9 @@ def to_long(
     new = [label, member, *sets]
     both = [name for name in new if new.count(name) > 1 or name in rest]
     if both:
-        raise DataError(f"The long table would have two columns named `{both[0]}`. Rename one.")
+        raise DataError(
+            f"The long table would have two columns named `{both[0]}`. Rename one of them."
+        )
     there = frame[slots].notna().to_numpy()  # (groups, slots)
     _check_empty(frame, slots, sets, there)
     rows, slot = np.nonzero(there)
@@ -109,12 +111,12 @@ def _check_columns(
 ) -> tuple[list[str], dict[str, list[str]]]:
     if not _is_list(members) or len(members) == 0:
         raise DataError(
-            f"`members` lists the columns of member ids, one per slot; not {shortened(members)}."
+            f"`members` must be a list of the columns of member ids, not {shortened(members)}."
         )
     if not isinstance(covariates, Mapping):
         raise DataError(
-            "`covariates` maps names to columns, one per slot of members; not "
-            f"{shortened(covariates)}."
+            "`covariates` must map each name to a list of columns, one for each column in "
+            f"`members`, not {shortened(covariates)}."
         )
     slots = [str(name) for name in members]
     sets: dict[str, list[str]] = {}
@@ -122,8 +124,8 @@ def _check_columns(
         if not _is_list(columns) or len(columns) != len(slots):
             count = len(columns) if _is_list(columns) else 1
             raise DataError(
-                f"The covariate `{name}` has {count} column{'s' * (count != 1)}; there are "
-                f"{len(slots)} slots of members. Give one for each, in their order."
+                f"The covariate `{name}` has {counted(count, 'column')}, but `members` has "
+                f"{len(slots)}. Give one column for each column in `members`, in the same order."
             )
         sets[str(name)] = [str(column) for column in columns]
     twice = [name for name in slots if slots.count(name) > 1]
@@ -141,8 +143,7 @@ def _is_list(value: Any) -> bool:
 def _check_there(used: Sequence[str], frame: pd.DataFrame) -> None:
     for name in used:
         if name not in frame.columns:
-            close = close_names(name, list(frame.columns), n=3)
-            hint = f" Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
+            hint = did_you_mean(name, list(frame.columns), most=3)
             raise DataError(f"The table has no column `{name}`.{hint}")
 
 
@@ -152,12 +153,12 @@ def _group_ids(frame: pd.DataFrame, group: str | None) -> pd.Series:
     names = frame[group]
     if names.isna().any():
         row = int(np.argmax(names.isna().to_numpy())) + 1
-        raise DataError(f"The group id `{group}` is missing in row {row}.")
+        raise DataError(f"The group id (column `{group}`) is missing in row {row}.")
     repeated = names.duplicated()
     if repeated.any():
         raise DataError(
-            f"Group {names[repeated].iloc[0]} of `{group}` has several rows: a wide table has one "
-            "row per group. If its rows are memberships, it is a long table already."
+            f"Group {names[repeated].iloc[0]} (column `{group}`) has several rows, but a wide "
+            "table has one row per group. If each row is a membership, the table is long already."
         )
     return names
 
@@ -172,9 +173,9 @@ def _check_empty(
             row, slot = (int(i[0]) for i in np.nonzero(lost))
             count = int(lost.sum())
             raise DataError(
-                f"Row {row + 1} has `{columns[slot]}` {frame[columns[slot]].iloc[row]}, but no "
-                f"`{slots[slot]}` ({count} such case{'s' * (count > 1)}). Is the member's id "
-                "missing? Give it an id, or empty the covariate too."
+                f"In row {row + 1}, `{columns[slot]}` is {frame[columns[slot]].iloc[row]}, but "
+                f"`{slots[slot]}` is empty. {such_cases(count)} If the id of the member is "
+                "missing, give the member an id. If there is no member, empty the covariate."
             )
 
 
@@ -183,7 +184,7 @@ def _warn_of_empty_groups(names: pd.Series, there: Any) -> None:
     if len(empty):
         shown = ", ".join(str(v) for v in empty[:_SHOWN]) + ", ..." * (len(empty) > _SHOWN)
         warnings.warn(
-            f"{len(empty)} of {len(names)} groups have no member and are left out: {shown}.",
+            f"Groups without members are left out ({len(empty)} of {len(names)}): {shown}.",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -202,8 +203,8 @@ def _stack(
         one = next(c for c, text in texts.items() if text)
         other = next(c for c, text in texts.items() if not text)
         raise DataError(
-            f"`{one}` holds text and `{other}` does not; both are to be one column, `{name}`. "
-            "Convert one of them."
+            f"`{one}` contains text, but `{other}` does not. Both are parts of the new column "
+            f"`{name}`: convert one of them."
         )
     values = np.empty(frame[list(columns)].shape, dtype=object)
     for i, column in enumerate(columns):

@@ -400,7 +400,7 @@ def test_a_users_cmdstan_in_a_folder_that_make_cannot_work_on(
     own = tmp_path / "a user's cmdstan-2.39.0"
     own.symlink_to(find_cmdstan().path)
     monkeypatch.setenv("CMDSTAN", str(own))
-    with pytest.raises(BackendError, match="cannot work on paths with ' '") as caught:
+    with pytest.raises(BackendError, match="cannot be used with paths that contain ' '") as caught:
         compile_program(PROGRAM)
     assert str(own) in str(caught.value)
     caught.match("unset CMDSTAN")

@@ -76,7 +76,7 @@ def test_mishaps(monkeypatch: pytest.MonkeyPatch, mishap: str, message: str) -> 
     ("mishap", "message"),
     [
         ("nan", r"1 draws of b_l2 are not finite numbers, the first is draw 5 of chain 2"),
-        ("shape", r"returned b_l2 with shape \(1, 2\), \(1,\) was expected"),
+        ("shape", r"returned b_l2 with shape \(1, 2\) instead of \(1,\)"),
     ],
 )
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, mishap: str, message: str) -> None:

@@ -237,7 +237,7 @@ def test_unused_data_are_kept_out_and_told() -> None:
 
 def test_a_syntax_error_shows_the_line() -> None:
     program = PROGRAM.replace("tau_u ~ dscaled.gamma(2, 1)", "tau_u ~ ~ dscaled.gamma(2, 1)")
-    with pytest.raises(ProgramError, match=r"at line 10(.|\n)*> +10 \|   tau_u ~ ~ dscaled"):
+    with pytest.raises(ProgramError, match=r"of line 10(.|\n)*> +10 \|   tau_u ~ ~ dscaled"):
         fit(program=program)
 
 
@@ -262,8 +262,8 @@ def test_impossible_initial_values_name_the_node() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"monitor": ("alpha", "beta")}, "no variable beta, so it cannot be monitored"),
-        ({"monitor": ()}, "No variable is monitored"),
+        ({"monitor": ("alpha", "beta")}, "contains beta, but the program has no such variable"),
+        ({"monitor": ()}, "`Settings.monitor` is empty"),
         ({"draws": 0}, "draws and thin must be at least 1"),
         ({"options": {"adapt": 300}}, "from 0 to warmup=200"),
         ({"options": {"blocks": 3}}, "no option 'blocks'; it understands 'adapt'"),
@@ -276,11 +276,11 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> No
 
 def test_wrong_inits_are_refused() -> None:
     settings = Settings(chains=2, monitor=("mu",))
-    with pytest.raises(BackendError, match="`inits` name nu, which the program does not have"):
+    with pytest.raises(BackendError, match="`inits` contains nu, but the program has no such"):
         small(settings, nu=1.0)
-    with pytest.raises(BackendError, match="for 1 chains, but 2 chains"):
+    with pytest.raises(BackendError, match="for 1 chain, but there are 2 chains"):
         jags.run(SMALL, {"y": 0.0}, [{}], settings, None)
-    with pytest.raises(BackendError, match="'mu' does not consist of numbers"):
+    with pytest.raises(BackendError, match="'mu' must contain only numbers"):
         small(settings, mu="zero")
 
 

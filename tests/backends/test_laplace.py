@@ -576,7 +576,7 @@ def test_more_effective_draws_can_be_had() -> None:
     assert 250 <= few.run.engine["ess"] < 1000
     assert many.run.engine["ess"] >= 1500
     for wrong in (0, True, "many", float("nan")):
-        with pytest.raises(BackendError, match=r"ess=.* for laplace: must be a number"):
+        with pytest.raises(BackendError, match=r"`ess` .* of laplace\) must be a number"):
             rmm.fit(FORMULAS["known weights"], table, backend="laplace", ess=wrong)
 
 

@@ -163,7 +163,7 @@ def test_a_family_without_curvature_is_named_before_anything_starts() -> None:
     from rmm.families import GAUSSIAN
 
     family = replace(GAUSSIAN, name="mine", curvature=None)
-    with pytest.raises(BackendError, match="does not cover family 'mine'"):
+    with pytest.raises(BackendError, match="does not support family 'mine'"):
         rmm.fit("y ~ 1", made_up_coalitions(40, 12), family, backend="laplace")
 
 

@@ -109,7 +109,7 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
     text = text.replace("b_l2", "b2") + f"\n{comment} sigma_l1 and b_l2\n"
     with pytest.raises(rmm.ProgramError, match="no variable `b_l2`, `sigma_l1`, which the fit"):
         rmm.fit(FORMULA, coalitions, program=text, backend=backend, **SHORT)
-    with pytest.raises(rmm.ProgramError, match="no variable `theta`, which the fit keeps"):
+    with pytest.raises(rmm.ProgramError, match="must keep `theta`, but the program has no such"):
         rmm.fit(FORMULA, coalitions, backend=backend, monitor=["theta"], **SHORT)
 
 
@@ -118,8 +118,8 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
     [
         (3, "not int"),
         ("  \n", "is empty"),
-        ("nowhere.jags", "nowhere.jags: there is no such file"),
-        (Path("nowhere"), "there is no such file"),
+        ("nowhere.jags", "nowhere.jags: this file does not exist"),
+        (Path("nowhere"), "this file does not exist"),
     ],
 )
 def test_messages_about_what_is_given(
@@ -131,7 +131,7 @@ def test_messages_about_what_is_given(
 
 @pytest.mark.parametrize(
     ("monitor", "message"),
-    [("everything", "Known: structural, summary, or a list"), ([3], "3 is no name")],
+    [("everything", "Known: structural, summary, or a list"), ([3], "3 is not text")],
 )
 def test_messages_about_monitor(coalitions: pd.DataFrame, monitor: Any, message: str) -> None:
     with pytest.raises(rmm.BackendError, match=message):

@@ -238,7 +238,7 @@ def test_missing_data_are_named() -> None:
 def test_impossible_initial_values() -> None:
     with pytest.raises(BackendError, match=r"(?s)Lower bounded variable is -1.*could not start"):
         quick(inits=[{"sigma": -1.0}] * 2)
-    with pytest.raises(BackendError, match="3 initial values for 2 chains"):
+    with pytest.raises(BackendError, match="for 3 chains, but there are 2"):
         quick(inits=[{}] * 3)
 
 

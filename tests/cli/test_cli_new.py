@@ -62,7 +62,7 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = tmp_path / "mine.yaml"
     path.write_text("precious")
     assert main(["study", "new", str(path)]) == 2
-    assert "there is such a file already" in capsys.readouterr().err
+    assert "this file exists already" in capsys.readouterr().err
     assert path.read_text() == "precious"
 
 

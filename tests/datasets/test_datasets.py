@@ -153,7 +153,7 @@ def test_other_values_are_told_and_not_kept(source: Source, cache: Path, tmp_pat
 @pytest.mark.parametrize(
     ("frames", "said"),
     [
-        ({"another": TABLE}, "`small` was expected, found: another"),
+        ({"another": TABLE}, "must contain the data frame `small`, but contains: another"),
         ({"small": TABLE.drop(columns="seats")}, "has no column `seats`"),
         ({}, "is no file of R"),
     ],
@@ -346,5 +346,5 @@ def test_names_and_the_message_for_others() -> None:
     assert rmm.datasets.names() == sorted(["coalitions", *PARQUETS])
     with pytest.raises(rmm.DataError, match=r"'coalgove'\. Did you mean 'coalgov'\? Known: coal"):
         rmm.datasets.load("coalgove")
-    with pytest.raises(rmm.DataError, match=r"has a name, not 7\. Known"):
+    with pytest.raises(rmm.DataError, match=r"7 is not the name of a data set\. Allowed"):
         rmm.datasets.load(7)  # type: ignore[arg-type]

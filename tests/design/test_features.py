@@ -157,15 +157,15 @@ def test_features_of_a_group_without_members_are_zero(table: pd.DataFrame) -> No
     [
         (
             "variance(x):s",
-            "`variance\\(\\)` is a feature of a group's members and cannot stand here",
+            "`variance\\(\\)` is a feature of the members of a group and cannot be used here",
         ),
-        ("fix(variance(x), 1)", "cannot stand here"),
+        ("fix(variance(x), 1)", "cannot be used here"),
         ("variance(x, s)", "`variance\\(\\)` has 2 arguments.*\n.*\n.*\nWrite variance\\(x\\)"),
         ("variance()", "`variance\\(\\)` has 0 arguments"),
-        ("herfindahl(x + s)", "`herfindahl\\(\\)` is of one variable"),
-        ("entropy(x:s)", "`entropy\\(\\)` is of one variable"),
+        ("herfindahl(x + s)", "`herfindahl\\(\\)` needs one variable"),
+        ("entropy(x:s)", "`entropy\\(\\)` needs one variable"),
         ("softmax(x, b = 2)", "`softmax\\(\\)` has no `b =`"),
-        ("softmax(x, s)", "A number was expected here"),
+        ("softmax(x, s)", "This must be a number"),
     ],
 )
 def test_misuse_is_told(variables: str, message: str, table: pd.DataFrame) -> None:
@@ -181,7 +181,7 @@ def test_misuse_is_told(variables: str, message: str, table: pd.DataFrame) -> No
     ],
 )
 def test_features_stand_in_mm_only(formula: str, table: pd.DataFrame) -> None:
-    with pytest.raises(rmm.FormulaError, match="cannot stand here"):
+    with pytest.raises(rmm.FormulaError, match="cannot be used here"):
         prepare(formula, table)
 
 
@@ -190,13 +190,13 @@ def test_features_stand_in_mm_only(formula: str, table: pd.DataFrame) -> None:
     [
         (
             "genmean(x, 2)",
-            r"`genmean\(x, 2\)` needs x > 0, but it is not so in \d+ rows; .* row \d+",
+            r"`genmean\(x, 2\)` needs x > 0. This is not so in \d+ rows; .* row \d+",
         ),
         ("genmean(x)", r"`genmean\(x\)` needs x > 0"),
         ("herfindahl(x)", r"`herfindahl\(x\)` needs x >= 0"),
         ("entropy(I((x > 1.5)*1))", r"`entropy\(.*\)` is not a finite number in \d+ groups"),
         ("variance(region)", "Column `region` in `region` is not numeric"),
-        ("variance(z)", r"`variance\(z\)` is about differences.* z is constant within every group"),
+        ("variance(z)", r"`variance\(z\)` needs differences.* z is constant within every group"),
         ("x, softmax(x, 0)", r"`softmax\(x, 0\)` is a linear combination of `x`"),
     ],
 )
@@ -214,7 +214,7 @@ def test_priors_that_cannot_be(table: pd.DataFrame) -> None:
     formula = "y ~ 1 + mm(id(pid, gid), vars(softmax(x)))"
     with pytest.raises(rmm.PriorError, match=r"write it in the formula, as in softmax\(x, 2\)"):
         prepare(formula, table, priors=["b_f[softmax(x)] <- 2"])
-    with pytest.raises(rmm.PriorError, match="feature of the members cannot be held fixed"):
+    with pytest.raises(rmm.PriorError, match="coefficient of a feature cannot be fixed"):
         prepare(formula, table, priors=["b_l1[softmax(x)] <- 2"])
     with pytest.raises(rmm.PriorError, match=r"has no element `genmean\(x\)`"):
         prepare(formula, table, priors=["b_f[genmean(x)] ~ normal(0, 1)"])

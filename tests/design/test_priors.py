@@ -45,15 +45,15 @@ def test_notations(text: str) -> None:
 
 
 BAD = {
-    "b_w ~ norml(0, 1)": "unknown prior `norml`",
+    "b_w ~ norml(0, 1)": "'norml' is not a distribution of priors. Did you mean 'normal'",
     "b_w ~ normal(0)": "takes 2 numbers",
     "b_w ~ normal(0, -1)": "the scale must be positive",
     "b_w ~ uniform(2, 1)": "lower limit",
-    "b_w ~ dnorm(0, -1)": "precision must be positive",
+    "b_w ~ dnorm(0, -1)": "precision (of JAGS )?must be positive",
     "b_w ~ normal(0, 1": "cannot be read",
     "b_w ~ normal(0, sd)": "is not a finite number",
-    "tau.l1 ~ dnorm(0, 1)": "on a precision is not supported",
-    "vague": "Unknown set of priors",
+    "tau.l1 ~ dnorm(0, 1)": "cannot be the prior of a precision",
+    "vague": "is not a set of priors",
 }
 
 
@@ -73,8 +73,8 @@ UNMATCHED = {
     "sigma ~ half_normal(1)": "Did you mean `sigma_l1` or `sigma_l2` or `sigma_l3`",
     "beta_l2 ~ normal(0, 1)": r"Did you mean `b_l2`\?",
     "alpha ~ normal(0, 1)": r"Did you mean `b_l2\[Intercept\]`\?",
-    "sigma_l1 ~ normal(0, 1)": "`sigma_l1` is positive",
-    "sigma_l1[1] ~ half_normal(1)": "no element `1`",
+    "sigma_l1 ~ normal(0, 1)": "`sigma_l1` must be positive",
+    "sigma_l1[1] ~ half_normal(1)": "without elements",
 }
 
 

@@ -201,9 +201,12 @@ def test_identified_designs_are_left_alone(name: str) -> None:
 
 MESSAGES = {
     "gaussian": ("y ~ 1", r"the data know sigma_l1\^2/2 \+ sigma_l2\^2 .* every member of `m`"),
-    "binomial": ("b ~ 1", r"know the coefficients \(b_\*\) only relative to the total spread"),
-    "weibull": ("Surv(t, one) ~ 1", r"divided between sigma_l1 and shape is mostly the priors'"),
-    "cox": ("Surv(t, one) ~ z", "by the assumption of proportional hazards alone"),
+    "binomial": ("b ~ 1", r"estimate the coefficients \(b_\*\) only relative to the total spread"),
+    "weibull": (
+        "Surv(t, one) ~ 1",
+        r"divided between sigma_l1 and shape depends mostly on the priors",
+    ),
+    "cox": ("Surv(t, one) ~ z", "Only the assumption of proportional hazards"),
     "condlogit": ("chosen ~ strata(c) + z", "only relative to the total spread"),
 }
 

@@ -91,7 +91,7 @@ def test_ordered_categories_are_times(table: pd.DataFrame) -> None:
             lambda t: t.assign(year=t["year"] // 15),
             r"Member \d of `pid` is in groups g0\d\d and g0\d\d of `gid` at the same time, `year`",
         ),
-        (lambda t: t.assign(year="late"), "neither a number, a date nor an ordered category"),
+        (lambda t: t.assign(year="late"), "must contain numbers, dates or ordered categories"),
         (lambda t: t.assign(year=None), "Column `year` has .* missing values"),
         (lambda t: t.assign(pid=range(len(t))), "No member of `pid` has two memberships"),
     ],

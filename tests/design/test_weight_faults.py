@@ -39,7 +39,7 @@ def block(weight: str, constraint: str = "1") -> str:
 def test_weights_of_a_group_that_sum_to_zero_name_it(weight: str) -> None:
     data = table()
     data.loc[data["cab"] == "cab 07", "seats"] = 0
-    message = r"of group cab 07 of `cab` sum to 0 \(0, 0, 0\).*use c = FALSE"
+    message = r"of group cab 07 of `cab` sum to 0 \(0, 0, 0\).*need c = FALSE"
     with pytest.raises(rmm.DataError, match=message):
         prepare(block(weight), data)
     prepare(block(weight, "FALSE"), data)
@@ -110,7 +110,7 @@ def test_overflow_at_estimated_coefficients_is_blamed_on_the_location() -> None:
 def test_zero_to_a_power_is_not_blamed_on_the_location(weight: str) -> None:
     seats = np.array([3.0, 2.0, 1.0, 4.0, 0.0, 5.0])
     draws = {"b1": np.array([[0.7], [-0.7]])}
-    message = r"seats = 0 at b1 = .*If members whose `seats` is 0 are no members of their groups"
+    message = r"seats = 0 at b1 = .*If rows with `seats` = 0 are not memberships"
     with pytest.raises(rmm.DataError, match=message) as caught:
         finite_weights(parse_weights(weight), {"seats": seats}, START, PLACES, draws)
     assert "center(" not in str(caught.value)

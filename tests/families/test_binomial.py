@@ -162,8 +162,8 @@ def test_new_groups_have_the_trials_of_their_table(counts: rmm.Fit, table: pd.Da
 @pytest.mark.parametrize(
     ("column", "value", "match"),
     [
-        ("yes", 0.5, "successes of the new groups must be whole numbers from 0; found: 0.5"),
-        ("no", -1, "failures of the new groups must be whole numbers from 0; found: -1"),
+        ("yes", 0.5, "successes of the new groups must be whole numbers from 0, but .* such as 0.5"),
+        ("no", -1, "failures of the new groups must be whole numbers from 0, but .* such as -1"),
     ],
 )
 def test_trials_of_new_groups_are_counts(
@@ -200,7 +200,10 @@ def test_jags_has_everything_in_one_block(table: pd.DataFrame) -> None:
 
 LETTERS = {
     "grades 2 to 9": (lambda g: 2 + g % 8, r"must be 0 or 1.*found: 2, 3, 4, 5, 6, \.\.\."),
-    "1 and 2": (lambda g: 1 + g % 2, r"found: 1, 2\. Recode it; for example write I\(won == 2\)"),
+    "1 and 2": (
+        lambda g: 1 + g % 2,
+        r"It contains: 1, 2\. Recode it: for example, write I\(won == 2\)",
+    ),
     "shares": (lambda g: (g % 3) / 2, r"found: 0, 0\.5, 1"),
     "all 0": (lambda g: 0 * g, r"is a failure \(0\) in every group"),
     "all 1": (lambda g: 0 * g + 1, r"is a success \(1\) in every group"),
@@ -231,5 +234,5 @@ def test_counts_that_are_none(yes: Any, no: Any, message: str, table: pd.DataFra
 
 
 def test_surv_is_no_binomial_outcome(table: pd.DataFrame) -> None:
-    with pytest.raises(rmm.FormulaError, match="does not fit family 'binomial'"):
+    with pytest.raises(rmm.FormulaError, match="cannot be used with family 'binomial'"):
         quiet("Surv(y, won) ~ 1 + z", table, "binomial")

@@ -246,7 +246,7 @@ def test_intervals_must_be_a_number(intervals: Any) -> None:
 
 
 def test_more_intervals_than_event_times() -> None:
-    with pytest.raises(DataError, match="Ask for at most 4"):
+    with pytest.raises(DataError, match="Set `intervals` to at most 4"):
         Cox(intervals=9).read_outcome("Surv(t, e)", (TIME, EVENT), None)
 
 

@@ -69,7 +69,9 @@ def test_time_zero_has_a_rank_like_any_other() -> None:
     for family, message in ((WEIBULL, "must be positive; 2 groups"), (Cox(2), "must be positive")):
         with pytest.raises(rmm.DataError, match=message):
             read(family, time, event)
-    with pytest.raises(rmm.DataError, match="must be 0 or more; 1 groups have others, such as -1"):
+    with pytest.raises(
+        rmm.DataError, match="must be 0 or more, but 1 group has another value, such as -1"
+    ):
         read(COX, time - np.eye(6)[0], event)
 
 
@@ -107,7 +109,7 @@ START, STOP, EVENT = [0.0, 2.0, 1.5, 3.0], [4.0, 5.0, 2.5, 7.0], [1, 0, 1, 1]
         (([0, 0, 0, 0], STOP, EVENT), "All starts are 0 here.*leave the start out"),
         ((STOP, EVENT, START), "longest duration.*time of entry: Delayed entry"),
         ((STOP, EVENT, [1, 0, 1, 1]), "longest duration.*If it is an event"),
-        ((START[1:], [2.25, 1.5, 4.75]), "positive|They look like times.*Delayed entry"),
+        ((START[1:], [2.25, 1.5, 4.75]), "positive|look like times.*Delayed entry"),
     ],
 )
 def test_delayed_entry_is_not_available_and_no_recoding_is_advised(

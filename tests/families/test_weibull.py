@@ -118,14 +118,19 @@ def test_outcomes_of_some_and_of_new_groups() -> None:
 @pytest.mark.parametrize(
     ("time", "event", "upper", "message"),
     [
-        ([0.0, 2.0], [1, 1], None, "must be positive; 1 groups have others, such as 0"),
+        ([0.0, 2.0], [1, 1], None, "must be positive, but 1 group has another value, such as 0"),
         ([-3.0, 2.0], [1, 1], None, "such as -3"),
         ([np.nan, 2.0], [1, 1], None, "must be positive"),
         ([1.0, 2.0], [1, 2], None, "must be 1 .it happened. or 0 .censored.; 1 groups"),
         ([1.0, 2.0], [1, np.nan], None, "must be 1"),
-        ([1.0, 2.0], [0, 0], None, "has an event: every duration is censored"),
+        ([1.0, 2.0], [0, 0], None, "No group has an event .*: every duration is censored"),
         ([2.0, 2.0], [1, 0], None, "All durations .* are the same"),
-        ([1.0, 2.0], [1, 0], [0.5, 3.0], "below the duration in 1 groups, such as 0.5 against 1"),
+        (
+            [1.0, 2.0],
+            [1, 0],
+            [0.5, 3.0],
+            "below the duration in 1 group: for example, the limit is 0.5 and",
+        ),
     ],
 )
 def test_point_17_wrong_outcomes_get_a_message(
@@ -157,11 +162,11 @@ def test_censoring_share_is_reached(limit: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"censoring": {"share": 0.3, "rate": 1}}, "both rate and share"),
+        ({"censoring": {"share": 0.3, "rate": 1}}, "Both `rate` and `share`"),
         ({"censoring": {"share": 0.01, "time": 0.1}}, "censoring at time 0.1 alone"),
         ({"censoring": {"rate": -1}}, "truth.censoring.rate: -1"),
         ({"censoring": {"tme": 1}}, "Did you mean `time`"),
-        ({"baseline": {"rate": 1}}, "truth.baseline: family 'weibull' has no such key"),
+        ({"baseline": {"rate": 1}}, "'baseline' is not a key of a truth of family 'weibull'"),
         ({"formula": "time ~ 1"}, r"such as Surv\(time, event\)"),
         ({"formula": "Surv(time, time) ~ 1"}, "names one column twice"),
         ({"parameters": {"b_l2[Intercept]": 0, "shape": 0}}, "A shape is > 0"),

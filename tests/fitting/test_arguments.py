@@ -178,12 +178,16 @@ def test_an_unknown_family_is_named(name: Any, hint: str) -> None:
         (lambda: rmm.program(FORMULA, prior="rmm"), BackendError, "Did you mean `priors`"),
         (lambda: rmm.program_data(FORMULA, TABLE, chain=1), BackendError, "no argument `chain`"),
         (lambda: rmm.load(), DataError, r"load\(\) needs `path`"),
-        (lambda: rmm.load("a", "b"), DataError, "2 arguments without a name; at most 1"),
+        (lambda: rmm.load("a", "b"), DataError, "2 arguments without a name. Only `path` can"),
         (lambda: rmm.compare({}, refits=True), DataError, "Did you mean `refit`"),
         (lambda: rmm.simulate(FORMULA, {}, members=3), RmmError, "Did you mean `membership`"),
         (lambda: ONE.predict(newdat=TABLE), BackendError, r"Fit.predict\(\) has no argument"),
         (lambda: ONE.weights(3.5), BackendError, "`block` must be a whole number"),
-        (lambda: ONE.summary(1), BackendError, r"Fit.summary\(\) takes no arguments, and got 1\."),
+        (
+            lambda: ONE.summary(1),
+            BackendError,
+            r"Fit.summary\(\) takes no arguments, but was called with 1\.",
+        ),
     ],
 )
 def test_calls_that_do_not_fit(call: Any, error: type[RmmError], message: str) -> None:

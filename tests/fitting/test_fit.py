@@ -202,9 +202,9 @@ def test_fixed_sd_is_data(coalitions: pd.DataFrame) -> None:
 def test_a_file_that_is_no_fit(tmp_path: Path) -> None:
     path = tmp_path / "no.nc"
     path.write_bytes(b"nothing")
-    with pytest.raises(rmm.DataError, match="not a fit saved by rmm"):
+    with pytest.raises(rmm.DataError, match="not a fit that rmm saved"):
         rmm.load(path)
-    with pytest.raises(rmm.DataError, match="no such file"):
+    with pytest.raises(rmm.DataError, match="file does not exist"):
         rmm.load(tmp_path / "absent.nc")
 
 

@@ -130,10 +130,10 @@ def test_numbers_as_categories(table: pd.DataFrame) -> None:
     ("term", "message"),
     [
         ("factor()", r"(?s)`factor\(\)` needs a column.*Write factor\(x\), factor\(x, base"),
-        ("C(crop, contr.sum)", r"`C\(\)` has no such argument"),
-        ("C(crop, base = rye)", r"A level is a text in quotes or a number"),
-        ('factor(crop, levels = "rye")', r"Levels are written c\(\.\.\.\)"),
-        ('factor(crop, levels = c("rye", "rye"))', r"Levels are at least two, each once"),
+        ("C(crop, contr.sum)", r"`C\(\)` does not have this argument"),
+        ("C(crop, base = rye)", r"A level must be a text in quotes or a number"),
+        ('factor(crop, levels = "rye")', r"Levels must be written as c\(\.\.\.\)"),
+        ('factor(crop, levels = c("rye", "rye"))', r"There must be at least two levels"),
         ("poly(rain)", r"`poly\(\)` needs a degree from 1 to 20"),
         ("poly(rain, 2.5)", r"`poly\(\)` needs a degree from 1 to 20"),
         ("poly(rain, 2, raw = TRUE)", r"poly\(x, 2\): a column and its degree"),
@@ -152,14 +152,16 @@ def test_messages(table: pd.DataFrame, term: str, message: str) -> None:
 
 
 def test_messages_about_levels(table: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match=r"'barley' is no level. Levels: oats, rye"):
+    with pytest.raises(
+        rmm.DataError, match=r"'barley' is not a level of the column. The levels are: oats, rye"
+    ):
         prepare('y ~ C(crop, base = "barley")', table)
     with pytest.raises(
-        rmm.DataError, match=r"'wheat' in row 7 is no level of `factor\(crop, .*oats, rye\."
+        rmm.DataError, match=r"'wheat' in row 7 is not a level of `factor\(crop, .*oats, rye\."
     ):
         prepare('y ~ factor(crop, levels = c("oats", "rye"))', table)
     mm = "mm(id(soil, year), vars(variance(factor(rain))), fn(w ~ 1/n))"
-    with pytest.raises(rmm.FormulaError, match="is of one variable"):
+    with pytest.raises(rmm.FormulaError, match="needs one variable"):
         prepare(f"y ~ 1 + {mm}", table)
 
 
@@ -230,7 +232,7 @@ def test_combinations_that_no_row_has(table: pd.DataFrame) -> None:
         "b_l2[soil=loam:crop=wheat]",
     ]
     new = pd.DataFrame({"soil": ["loam", "clay"], "crop": ["rye", "rye"]})
-    with pytest.raises(rmm.DataError, match="soil=clay:crop=rye, which no row of the fit has"):
+    with pytest.raises(rmm.DataError, match=r"soil=clay:crop=rye\. No row of the fit has"):
         fit.predict(new)
     assert len(fit.predict(new[:1])) == 1
 
@@ -256,7 +258,7 @@ def test_predictions_use_the_bases_of_the_fit(table: pd.DataFrame, tmp_path: Any
     again = rmm.load(tmp_path / "fit.nc").predict(new)
     np.testing.assert_array_equal(again["mean"], fit.predict(new)["mean"])
     with pytest.raises(
-        rmm.DataError, match=r"4 in row 1 is no level of `C\(year, .* Levels: 2, 1, 3\."
+        rmm.DataError, match=r"4 in row 1 is not a level of `C\(year, .* levels are: 2, 1, 3\."
     ):
         fit.predict(new.assign(year=4))
     effects = fit.conditional_effects("year")["mean"]
@@ -281,7 +283,7 @@ def test_members_and_slopes(table: pd.DataFrame) -> None:
 
 
 def test_a_truth_has_one_coefficient_per_term() -> None:
-    with pytest.raises(rmm.RmmError, match=r"poly\(z, 2\) is not available in a truth"):
+    with pytest.raises(rmm.RmmError, match=r"poly\(z, 2\) cannot be used in a truth"):
         rmm.simulate(
             "y ~ 1 + poly(z, 2) + mm(id(member, group), RE = TRUE)",
             {"b_l2[Intercept]": 0, "b_l2[poly(z, 2)]": 1, "sigma_l1": 1, "sigma_l2": 1},
@@ -300,7 +302,7 @@ def test_dates_are_categories_where_factor_says_so(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     days = pd.to_datetime(["2000-01-01", "2000-02-01", "2000-03-01"] * 8)
     table = pd.DataFrame({"y": rng.normal(size=24), "day": days})
-    with pytest.raises(DataError, match=r"is a date.*factor\(day\)"):
+    with pytest.raises(DataError, match=r"contains dates.*factor\(day\)"):
         rmm.fit("y ~ day", table, backend="laplace", seed=1)
     fit = rmm.fit("y ~ factor(day)", table, backend="laplace", seed=1)
     again = rmm.load(fit.save(tmp_path / "fit.nc"))

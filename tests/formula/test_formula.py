@@ -113,7 +113,7 @@ def test_nesting_blocks():
     assert unit("id = cid, type = 'FE', showFE = TRUE").show is True
     assert unit("cid").terms is None
     assert [t.label for t in unit("cid, vars = vars(a, b)").terms] == ["a", "b"]
-    with pytest.warns(SpecificationWarning, match="`a` dropped"):
+    with pytest.warns(SpecificationWarning, match="`a` is left out"):
         assert unit("cid, type = FE, vars = vars(a)").terms is None
 
 
@@ -194,60 +194,64 @@ def test_expressions_of_terms_hold_columns_only():
         ("y", "no `~`", "y"),
         ("~ x", "no outcome", "~"),
         ("y ~ x ~ z", "two `~`", "~ z"),
-        ("3 ~ x", "data column was expected", "3"),
+        ("3 ~ x", "must be a column of the data", "3"),
         ("y ~ x^2", r"I\(x\^2\)", "^2"),
-        ("y ~ (a + b)^z", "power from 1 to 10", "^z"),
+        ("y ~ (a + b)^z", "power must be a number from 1 to 10", "^z"),
         ("y ~ a/b", r"I\(a/b\)", "/b"),
         ("y ~ x > 3", r"I\(x > 3\)", "> 3"),
-        ("y ~ 2 + x", "lone number is the intercept", "2"),
+        ("y ~ 2 + x", "must be 0, 1 or -1, not 2", "2"),
         ("y ~ .", "not available", "."),
-        ("y ~ TRUE", "predictor was expected", "TRUE"),
+        ("y ~ TRUE", "must be a predictor", "TRUE"),
         ("y ~ lgo(x)", "Did you mean `log`", "lgo"),
         ("y ~ MM(id(p, g))", "Did you mean `mm`", "MM"),
-        ("y ~ max(x)", "weight functions only", "max"),
-        ("y ~ I(max(x))", "weight functions only", "max"),
-        ("y ~ vars(x)", "belongs inside mm", "vars"),
-        ("y ~ I(3)", "holds no column", "I"),
-        ("y ~ a:mm(id(p, g))", "cannot stand here", "mm"),
-        ("y ~ a - hm(c)", "cannot stand here", "hm"),
-        ("y ~ mm(id(p))", "has 1 column; write id", "id"),
+        ("y ~ max(x)", "only in weight functions", "max"),
+        ("y ~ I(max(x))", "only in weight functions", "max"),
+        ("y ~ vars(x)", "only inside mm", "vars"),
+        ("y ~ I(3)", "contains no column", "I"),
+        ("y ~ a:mm(id(p, g))", "cannot be used here", "mm"),
+        ("y ~ a - hm(c)", "cannot be used here", "hm"),
+        ("y ~ mm(id(p))", "has 1 column. Write id", "id"),
         ("y ~ mm(vars(x))", r"needs id\(member, group\)", "mm"),
-        ("y ~ mm(id(p, 3))", "takes a column", "3"),
+        ("y ~ mm(id(p, 3))", "a column", "3"),
         ("y ~ mm(ids(p, g))", "Did you mean `id`", "ids"),
-        ("y ~ mm(id(p, g), x)", "has no meaning in mm", "x"),
-        ("y ~ mm(id(p, g), re = TRUE)", "Unknown keyword `re =`.*Did you mean `RE`", "re"),
+        ("y ~ mm(id(p, g), x)", "cannot be used in mm", "x"),
+        ("y ~ mm(id(p, g), re = TRUE)", "no argument `re =`.*Did you mean `RE`", "re"),
         ("y ~ mm(id(p, g), RE = 1)", "TRUE or FALSE", "1"),
-        ("y ~ mm(id(p, g), vars(x), mmc(z))", "the same thing", "mmc"),
+        ("y ~ mm(id(p, g), vars(x), mmc(z))", "names of the same argument", "mmc"),
         ("y ~ mm(id(p, g), RE = TRUE, RE = TRUE)", "given twice", "RE = TRUE)"),
-        ("y ~ mm(id(p, g), vars(0 + x))", "no intercept", "0"),
+        ("y ~ mm(id(p, g), vars(0 + x))", "cannot include an intercept", "0"),
         ("y ~ mm(id(p, g), vars = x)", r"vars = vars\(a, b\)", "x"),
         ("y ~ mm(id(p, g), RE = FALSE)", "adds nothing", "mm"),
-        ("y ~ mm(id(p, g), ar = TRUE, RE = FALSE)", "about random effects", "FALSE"),
+        ("y ~ mm(id(p, g), ar = TRUE, RE = FALSE)", "needs random effects", "FALSE"),
         ("y ~ mm(id(p, g), name = 'a b')", "cannot be the name", "'a"),
-        ("y ~ mm(id(p, g), fn(1/n))", "starts with `w ~`", "/n"),
+        ("y ~ mm(id(p, g), fn(1/n))", "must start with `w ~`", "/n"),
         ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 3))", "not a constraint", "3"),
         (
             "y ~ mm(id(p, g), fn(w ~ 1/n, c = 'none'))",
-            r"(?s)`'none'` is not a constraint.*1, TRUE or group .*, 2 or total .*, "
+            r"(?s)`'none'` is not a constraint.*1, TRUE or group .*; 2 or total .*; "
             r"FALSE or none .*Words stand without quotes\.",
             "'none",
         ),
         ("y ~ mm(id(p, g), fn(w ~ 1/n, c = nne))", r"(?s)not a .*normalised\)\.$", "nne"),
-        ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 1, constraint = 1))", "same thing", "constraint"),
-        ("y ~ mm(id(p, g), fn(w ~ 1/n, k = 1))", "Unknown keyword `k =` in fn", "k"),
-        ("y ~ mm(id(p, g), fn(w ~ 1/foo(n)))", "Unknown function `foo", "foo"),
+        (
+            "y ~ mm(id(p, g), fn(w ~ 1/n, c = 1, constraint = 1))",
+            "names of the same argument",
+            "constraint",
+        ),
+        ("y ~ mm(id(p, g), fn(w ~ 1/n, k = 1))", r"fn\(\) has no argument `k =`", "k"),
+        ("y ~ mm(id(p, g), fn(w ~ 1/foo(n)))", r"`foo\(\)` is not an available function", "foo"),
         ("y ~ hm(cid, typ = RE)", "Did you mean `type`", "typ"),
-        ("y ~ hm(cid, type = XX)", "is RE or FE", "XX"),
+        ("y ~ hm(cid, type = XX)", "must be RE or FE", "XX"),
         ("y ~ hm(id(a, b))", "has 2 columns", "id"),
         ("y ~ hm(type = RE)", "needs id", "hm"),
         ("y ~ fix(x)", "a term and a number", "fix"),
-        ("y ~ fix(x, z)", "number was expected", "z"),
-        ("y ~ fix(x, 1/0)", "not a finite number", "/0"),
-        ("y ~ fix(a + b, 1)", "one term, not 2", "+ b"),
-        ("y ~ x + fix(x, 2)", "fixed coefficient and a second", "x, 2"),
+        ("y ~ fix(x, z)", "must be a number", "z"),
+        ("y ~ fix(x, 1/0)", "must be finite", "/0"),
+        ("y ~ fix(a + b, 1)", "one term, but has 2", "+ b"),
+        ("y ~ x + fix(x, 2)", "twice, once with a fixed coefficient", "x, 2"),
         ("y ~ strata(a) + strata(b)", "given twice", "strata(b)"),
-        ("y ~ strata(3)", "takes a column", "3"),
-        ("y ~ offset(a, b)", "takes one argument", "offset"),
+        ("y ~ strata(3)", "a column", "3"),
+        ("y ~ offset(a, b)", "needs exactly one argument", "offset"),
         ("Surv(t) ~ x", "Write Surv", "Surv"),
         ("cbind(a, b, c) ~ x", "Write cbind", "cbind"),
         ("y ~ a*b*c*d*e*f*g*h*i*j*k*l*m*n", "more than 1000 terms", "y"),
@@ -261,7 +265,9 @@ def test_errors_point_at_the_place(text, message, pointed):
 
 
 def test_an_error_lists_what_is_allowed():
-    with pytest.raises(FormulaError, match="mm\\(\\) takes: id\\(member, group\\), vars"):
+    with pytest.raises(
+        FormulaError, match="arguments of mm\\(\\) are: id\\(member, group\\); vars"
+    ):
         parse_formula("y ~ mm(id(p, g), wheight = 3)")
 
 
@@ -336,7 +342,7 @@ def test_group_size_is_counted_in_weights_only():
     weights = parse_formula("y ~ mm(id(p, g), fn(w ~ 1/n))")
     check_columns(weights, ["y", "p", "g"])
     assert "n" not in columns_of(weights)
-    with pytest.raises(FormulaError, match="counted group size in weight functions only"):
+    with pytest.raises(FormulaError, match="Only in weight functions, `n` means the number"):
         check_columns(parse_formula("y ~ n"), ["y"])
 
 

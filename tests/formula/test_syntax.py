@@ -64,18 +64,18 @@ def test_quoted_names_are_marked():
         ("   ", "empty", None),
         ("f(x, c=TRUE", r"`\(` is never closed", 1),
         ("a * (b + (c)", r"`\(` is never closed", 4),
-        ("a)", r"`\)` closes nothing", 1),
-        ("a b", "Unexpected `b`", 2),
+        ("a)", r"`\)` has no `\(` before it", 1),
+        ("a b", "`b` cannot follow here", 2),
         ("a +", "ends after `\\+`", 2),
-        ("f(,)", "Unexpected `,`", 2),
-        ("a == b == c", "cannot be chained", 7),
-        ("a $ b", "Unexpected character '\\$'", 2),
+        ("f(,)", "`,` cannot be used after", 2),
+        ("a == b == c", "cannot follow each other", 7),
+        ("a $ b", "'\\$' cannot be used in a formula", 2),
         ("(1 | g)", r"mm\(id\(member, group\), \.\.\.\)", 3),
-        ("'x", "not closed", 0),
+        ("'x", "its line has no closing", 0),
         ("`x", "backquoted name", 0),
         ("1e999", "too large", 0),
-        ("f(x=)", "Unexpected `\\)`", 4),
-        ("a = b", "Unexpected `=`", 2),
+        ("f(x=)", "`\\)` cannot be used after", 4),
+        ("a = b", "`=` cannot follow here", 2),
     ],
 )
 def test_errors_point_at_the_place(text, message, position):
@@ -105,7 +105,7 @@ def test_only_text_is_parsed():
 
 
 def test_the_caret_stands_below_the_place_in_long_lines():
-    with pytest.raises(FormulaError, match="Unexpected character") as caught:
+    with pytest.raises(FormulaError, match="cannot be used in a formula") as caught:
         parse("a + " * 100 + "a $ b" + " + c" * 100)
     _, line, carets, *_ = str(caught.value).splitlines()
     assert line[carets.index("^")] == "$"

@@ -142,13 +142,19 @@ def test_forms_are_recognised_around_them() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("center(b1*x)", r"`b1` stands inside `center\(\)`: `center\(\)` is computed from data"),
-        ("center(x, within = b1 + 1)", r"`within =` names a column"),
+        (
+            "center(b1*x)",
+            r"`b1` cannot be inside `center\(\)`: `center\(\)` is computed from the data",
+        ),
+        ("center(x, within = b1 + 1)", r"`within =` must name a column"),
         ("center(x, place)", r"Write center\(x\), or center\(x, within = a column\)"),
         ("scale(x, within = place)", r"(?s)`scale\(\)` takes one expression.*Write scale\(x\)$"),
-        ("center()", r"takes one expression of columns, not 0 arguments"),
-        ("scale(2)", r"`scale\(\)` holds no column"),
-        ("centre(x)", r"(?s)Unknown function `centre\(\)`. Did you mean `center`\?.*\^{6}"),
+        ("center()", r"takes one expression of columns, but has 0 arguments"),
+        ("scale(2)", r"`scale\(\)` contains no column"),
+        (
+            "centre(x)",
+            r"(?s)`centre\(\)` is not an available function. Did you mean `center`\?.*\^{6}",
+        ),
         ("standardize(x)", r"Did you mean `scale`\?"),
         ("ln(x)", r"Did you mean `log`\?"),
         ("ns(x, 3)", r"Splines and smooths are not available"),
@@ -166,10 +172,10 @@ def test_messages_of_weights(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("y ~ Scale(budget)", r"(?s)Did you mean `scale`\?.*A formula may call: mm hm .* center"),
+        ("y ~ Scale(budget)", r"(?s)Did you mean `scale`\?.*Allowed: mm, hm, .* center"),
         ("y ~ demean(budget)", r"Did you mean `center`\?"),
         ("y ~ bs(budget)", r"(?s)Splines and smooths are not available.*\^\^"),
-        ("y ~ center(budget, within = group)", r"stands outside mm\(\), where a group has one"),
+        ("y ~ center(budget, within = group)", r"is outside mm\(\), where a group has only one"),
         (f"y ~ center(budget, within = crew) + {MM.format('born', '1/n')}", "has one value"),
         (
             f"y ~ {MM.format('born', '1/n')} + hm(id = town, vars = vars(center(height, within = "

@@ -248,18 +248,18 @@ def test_many_members_of_a_group_do_not_overlap() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda f: f.plot("trace"), "Unknown kind of plot 'trace'.* Known: draws, forest"),
-        (lambda f: f.plot("variable"), "Unknown kind of plot"),
+        (lambda f: f.plot("trace"), "'trace' is not a kind of plot.* Allowed: draws, forest"),
+        (lambda f: f.plot("variable"), "is not a kind of plot"),
         (lambda f: f.plot(parameters="b_l9"), "Unknown parameter 'b_l9'.*Known: b_l1"),
         (lambda f: f.plot(parameters="b_l2[zz]"), r"Did you mean 'b_l2\[z\]'"),
-        (lambda f: f.plot(parameters=[]), "No parameters were named"),
+        (lambda f: f.plot(parameters=[]), "`parameters` is empty"),
         (lambda f: f.plot(top=3), "Unknown option of plot 'draws' 'top'.*Known: parameters"),
         (lambda f: f.plot("effects", effect="u_l2"), "Unknown effect 'u_l2'.*u_l1, u_l3"),
         (lambda f: f.plot("effects", top=1), "whole number from 2"),
         (lambda f: f.plot_weights(variable="x"), "Unknown weight variable 'x'.*Known: s"),
         (lambda f: f.plot_weights("groups", groups=["nowhere"]), "Unknown group 'nowhere'"),
-        (lambda f: f.plot_weights("groups", groups=[]), "Name 1 to 24 groups"),
-        (lambda f: f.plot_weights("groups", block=2), "1 mm.. blocks; 2 was asked"),
+        (lambda f: f.plot_weights("groups", groups=[]), "`groups` must name 1 to 24 groups"),
+        (lambda f: f.plot_weights("groups", block=2), "1 mm.. block, but `block` is 2"),
     ],
 )
 def test_messages(fit: rmm.Fit, ask: Any, message: str) -> None:
@@ -270,18 +270,18 @@ def test_messages(fit: rmm.Fit, ask: Any, message: str) -> None:
 def test_too_many_parameters_are_no_figure(coalitions: pd.DataFrame) -> None:
     table = made_up_coalitions(groups=100, members=80)
     fit = faked("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table)
-    with pytest.raises(rmm.PlotError, match=r"7\d parameters are no figure: name at most 60"):
+    with pytest.raises(rmm.PlotError, match=r"7\d parameters are too many .* at most 60"):
         fit.plot(parameters="u_l1")
     without = faked("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table, monitor="structural")
     with pytest.raises(rmm.PlotError, match='monitor="structural"'):
         without.plot("effects")
-    with pytest.raises(rmm.PlotError, match="has no variable to show weights over"):
+    with pytest.raises(rmm.PlotError, match="has no variable, so it cannot be plotted"):
         fit.plot_weights()
 
 
 def test_letter_without_matplotlib(fit: rmm.Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    with pytest.raises(rmm.PlotError, match=r"need matplotlib.*extra `plots`"):
+    with pytest.raises(rmm.PlotError, match=r"need the package matplotlib.*\[plots\]"):
         fit.plot()
 
 

@@ -199,10 +199,18 @@ def test_new_members_and_units_have_their_distribution(governments: pd.DataFrame
 
 LETTERS = [
     ({"z": None}, rmm.DataError, r"no column `z`. It needs: z, region, pid, gid"),
-    ({"region": "south"}, rmm.DataError, r"`region` is 'south' in row 1 .* Its levels: east, no"),
-    ({"region": 3}, rmm.DataError, "`region` of the new table holds numbers, that of the fit text"),
-    ({"pid": "p1"}, rmm.DataError, "`pid` of the new table holds text or categories, that of the"),
-    ({"dec": 77}, rmm.DataError, "nesting unit 77 of `dec` was not in the fit. Its units have"),
+    (
+        {"region": "south"},
+        rmm.DataError,
+        r"`region` is 'south' in row 1 .* in the fit are: east, no",
+    ),
+    ({"region": 3}, rmm.DataError, "`region` contains numbers in the new table, but text"),
+    ({"pid": "p1"}, rmm.DataError, "`pid` contains text or categories in the new table, but"),
+    (
+        {"dec": 77},
+        rmm.DataError,
+        r"nesting unit 77 \(column `dec`\) was not in the data of the fit",
+    ),
     ({"x": np.nan}, rmm.DataError, "`x` has 2 missing values"),
 ]
 
@@ -241,7 +249,9 @@ def test_messages_about_what_was_not_kept(governments: pd.DataFrame) -> None:
         fit.predict()
     assert len(fit.predict(effects="none")) == 60
     assert len(fit.predict(governments.assign(pid=lambda t: t["pid"] + 1000))) == 60
-    with pytest.raises(rmm.BackendError, match=r"Unknown kind 'median'. Known: mean, outcome"):
+    with pytest.raises(
+        rmm.BackendError, match=r"'median' is not a value of `kind`. Allowed: mean, outcome"
+    ):
         fit.predict(kind="median")
     with pytest.raises(rmm.BackendError, match=r"Unknown effects 'some'. Known: all, known, none"):
         fit.predict(effects="some")

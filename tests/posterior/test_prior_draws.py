@@ -223,7 +223,7 @@ def test_wrong_numbers_of_draws(draws: Any, table: pd.DataFrame) -> None:
 def test_priors_that_give_no_weights_are_named(table: pd.DataFrame) -> None:
     formula = "y ~ 1 + mm(id(m, g), vars(x1), fn(w ~ log(b0 + 3 + x2), c = FALSE))"
     with pytest.raises(
-        rmm.PriorError, match=r"priors of the weight coefficients.*Or give priors that keep"
+        rmm.PriorError, match=r"weight coefficients that were drawn.*Or use narrower priors"
     ):
         rmm.prior_predictive(formula, table, priors=["b_w ~ normal(0, 50)"], draws=100)
 

@@ -157,7 +157,12 @@ def test_a_plain_computation_recovers_coefficient_and_exponent() -> None:
 @pytest.mark.parametrize(
     ("variables", "covariate", "weights", "message"),
     [
-        ("genmean(x, 2)", {}, "1/n", r"genmean\(x, 2\) needs x > 0, and it is -.* transform"),
+        (
+            "genmean(x, 2)",
+            {},
+            "1/n",
+            r"genmean\(x, 2\) needs x > 0\. .*smallest value is -.*\n.* transform",
+        ),
         ("entropy(x)", {}, "1/n", r"entropy\(x\) needs x >= 0"),
         ("variance(q)", {}, "1/n", r"there is no covariate 'q'"),
         ("variance(x)", {}, "x", r"variance\(x\) with weights that are negative in .* membersh"),

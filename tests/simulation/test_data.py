@@ -323,7 +323,10 @@ def attempt(**changes: Any) -> None:
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"membership": {**SYNTHETIC, "kind": "sinthetic"}}, r"membership\.kind.*\n.*`synthetic`"),
     ({"membership": {"kind": "synthetic", "groups": 5}}, r"membership\.size: the key is missing"),
-    ({"membership": {**SYNTHETIC, "members": 2}}, r"groups of 3 members need a pool.*there are 2"),
+    (
+        {"membership": {**SYNTHETIC, "members": 2}},
+        r"A group can have 3 members, but there are only 2",
+    ),
     ({"membership": {**SYNTHETIC, "units": 10}}, r"there are 2 in each of the 10 nesting units"),
     ({"membership": {"kind": "empirical", "file": "no.csv"}}, r"no file 'no\.csv'"),
     ({"covariates": {"x": {"level": "member"}}}, r"no covariate 'z'"),
@@ -332,7 +335,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"covariates": {**COVARIATES, "y": {"level": "group"}}}, r"covariates\.y: the name is taken"),
     (
         {"covariates": {**COVARIATES, "x": {"level": "member", "icc": 0.5}}},
-        r"only membership-level covariates have an icc",
+        r"Only covariates of level membership",
     ),
     ({"parameters": {**VALUES, "b_l1[xx]": 1}}, r"b_l1\[xx\].*\n.*Did you mean `b_l1\[x\]`"),
     (
@@ -340,9 +343,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         r"truth\.parameters: no value for sigma_l1",
     ),
     ({"parameters": {**VALUES, "sigma_l1": -1}}, r"sigma_l1: -1\n"),
-    ({"formula": MODEL.replace("id(member", "id(party")}, r"mm\(\) names id\(party, group\)"),
-    ({"formula": MODEL.replace("+ z", "+ x")}, r"'x' is a member covariate and stands outside"),
-    ({"family": "nosuch"}, r"truth\.family: unknown family to simulate from 'nosuch'"),
+    ({"formula": MODEL.replace("id(member", "id(party")}, r"mm\(\) contains id\(party, group\)"),
+    (
+        {"formula": MODEL.replace("+ z", "+ x")},
+        r"'x' is a covariate of level member, but is used outside",
+    ),
+    ({"family": "nosuch"}, r"truth\.family: 'nosuch' is not a family that can be simulated"),
     ({"effects": {"u_l3": {"distribution": "t"}}}, r"unknown random effect 'u_l3'"),
 ]
 
@@ -376,7 +382,7 @@ def test_weights_that_are_not_finite() -> None:
 
 def test_group_that_outgrows_the_pool() -> None:
     size = {"distribution": "poisson", "mean": 12}
-    with pytest.raises(RecipeError, match="was drawn, the pool has fewer"):
+    with pytest.raises(RecipeError, match="was drawn, but there are not so many members"):
         attempt(membership={**SYNTHETIC, "size": size, "members": 13})
 
 

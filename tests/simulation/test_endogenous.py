@@ -220,9 +220,9 @@ def test_messages(x: Any, family: str, message: str) -> None:
 
 def test_messages_about_columns_common_parts_and_impossible_pairs(tmp_path: Path) -> None:
     neighbours = {"kind": "neighbours", "members": 5, "groups_per_member": 4, "mobility": 0.5}
-    with pytest.raises(RecipeError, match="given for a column of a table"):
+    with pytest.raises(RecipeError, match="from a column of a table cannot be endogenous"):
         simulated({"x": {"column": "first", "endogenous": {"u_l1": 0.5}}}, membership=neighbours)
-    with pytest.raises(RecipeError, match=r"'x' has an icc, and steps of a walk are independent"):
+    with pytest.raises(RecipeError, match=r"'x' has `icc`, but the steps of a random walk"):
         simulated(
             {"x": {"level": "membership", "icc": 0.2, "endogenous": {"u_l1": 0.5}}},
             MODEL.replace("RE = TRUE", "RE = TRUE, ar = TRUE"),

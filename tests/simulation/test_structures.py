@@ -138,12 +138,15 @@ def test_sizes_of_a_real_table(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"resample": "rows"}, r"unknown way to resample 'rows'\n.*groups, nesting"),
-        ({"resample": "groups", "units": 3}, r"units: given with resample: groups"),
-        ({"resample": "nesting", "groups": 3}, r"groups: given with resample: nesting\n.*`units`"),
+        ({"resample": "rows"}, r"'rows' is not something that can be resampled.*groups, nesting"),
+        ({"resample": "groups", "units": 3}, r"`units` cannot be used with `resample: groups`"),
+        (
+            {"resample": "nesting", "groups": 3},
+            r"`groups` cannot be used with `resample: nesting`\.\n.*`units`",
+        ),
         ({"resample": "nesting", "nesting": None}, r"resample: there are no nesting units"),
-        ({"groups": 3}, r"groups: given for a table that is taken as it is\n.*resample"),
-        ({"redraw": True}, r"redraw: given for a table that is taken as it is"),
+        ({"groups": 3}, r"`groups` can be used only with `resample`"),
+        ({"redraw": True}, r"`redraw` can be used only with `resample`"),
         ({"file": "none.csv"}, r"membership\.file: there is no file"),
         ({"member": "no"}, r"membership\.member: unknown column 'no'"),
     ],
@@ -158,7 +161,10 @@ def test_messages_about_tables(config: dict[str, Any], message: str, folder: Pat
     [
         ({"file": "none.csv"}, r"membership\.size\.file: there is no file"),
         ({"file": "table.csv", "group": "no"}, r"membership\.size\.group: unknown column"),
-        ({"file": "table.csv", "low": 1}, r"membership\.size\.low: the key does not belong"),
+        (
+            {"file": "table.csv", "low": 1},
+            r"membership\.size\.low: 'low' is not a key of this kind",
+        ),
         ({}, r"membership\.size\.file: the key is missing"),
     ],
 )
@@ -213,7 +219,7 @@ def test_movers_go_either_way_alike() -> None:
     [
         ({"members": 2}, r"membership\.members: 2\n.*At least 3"),
         ({"mobility": None}, r"membership\.mobility: the key is missing"),
-        ({"overlap": 1}, r"membership\.overlap: the key does not belong here"),
+        ({"overlap": 1}, r"membership\.overlap: 'overlap' is not a key of this kind"),
     ],
 )
 def test_messages_about_neighbours(config: dict[str, Any], message: str) -> None:
@@ -325,7 +331,7 @@ def test_the_command_line_says_how_far_groups_overlap(
     assert "members of a group: 1.00 on average, 1 to 1" in told.err
     assert "groups of a member: 30.00 on average, 30 to 30" in told.err
     assert main(["simulate", "study.yaml", "--replication", "0", "--out", "data.csv"]) == 2
-    assert "Replications count from 1" in capsys.readouterr().err
+    assert "`replication` must be a whole number from 1" in capsys.readouterr().err
 
 
 def test_examples_of_the_docstring_run() -> None:

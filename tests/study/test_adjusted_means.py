@@ -179,7 +179,10 @@ def test_products_over_levels_have_no_group_mean(tmp_path: Path) -> None:
     ("method", "said"),
     [
         ({"backend": "glm"}, r"backend\n.*'glm', which is no backend of adjusted_means"),
-        ({"summary": "sum"}, r"summary\n.*given for kind adjusted_means\n.*for aggregation"),
+        (
+            {"summary": "sum"},
+            r"summary\n.*in a method of kind adjusted_means\.\n.*methods of: aggregation",
+        ),
         ({"errors": "cluster", "cluster": ["group"]}, r"'group' for one row per group"),
     ],
 )

@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, Any]], str]] = {
         SHARED, [("covariates/x/endogenous", {"u_l1": 0.5})], "correlated with random effects"
     ),
     "copied, icc of a member": (COPIED, [("covariates/x", {"level": "member"})],
-                                "not a simulated membership-level"),
+                                "not a simulated covariate of level membership"),
     "copied, sizes": (COPIED, [("membership/size", {"distribution": "uniform", "low": 2,
                                                     "high": 6})], "not all of one size"),
     "copied, not null": (COPIED, [("truth/parameters/b_l1[x]", 1)], "both must be 0"),
@@ -171,7 +171,7 @@ def test_scenarios_in_which_a_closed_form_holds_can_be_named(tmp_path: Path) -> 
     study = load_study(written(tmp_path, config))
     assert [key[0] for key in references(study)] == [study.scenarios[0].id]
     config = edited(config, ("reference/0/where", {"efect": 0}))
-    with pytest.raises(StudyError, match=r"reference\[0\]\.where\.efect\n.*did you mean 'effect'"):
+    with pytest.raises(StudyError, match=r"reference\[0\]\.where\.efect\n.*Did you mean 'effect'"):
         load_study(written(tmp_path, config))
 
 

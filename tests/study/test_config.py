@@ -139,66 +139,75 @@ _SLOW = {"name": "slow", "kind": "mm", "backend": "stan", "confirms": "fast"}
 BAD: dict[str, tuple[tuple[str, Any], str]] = {
     "confirming nobody": (
         ("methods", [_FAST, {**_SLOW, "confirms": "fats"}]),
-        r"methods\[1\]\.confirms\n.*no other method of kind mm.*did you mean 'fast'",
+        r"methods\[1\]\.confirms\n.*not the name of another method of kind mm.*Did you mean 'fast'",
     ),
-    "confirming itself": (("methods", [{**_SLOW, "confirms": "slow"}]), r"other method of kind mm"),
+    "confirming itself": (
+        ("methods", [{**_SLOW, "confirms": "slow"}]),
+        r"another method of kind mm",
+    ),
     "confirming another kind": (
         ("methods", [{"name": "fast", "kind": "aggregation", "backend": "laplace"}, _SLOW]),
-        r"other method of kind mm",
+        r"another method of kind mm",
     ),
     "confirming another model": (
         ("methods", [_FAST, {**_SLOW, "weights": "w ~ power"}]),
-        r"methods\[1\]\.weights\n.*'w ~ power', where fast has None\n.*the same in both",
+        r"methods\[1\]\.weights\n.*must be the same in both\.\n.*'w ~ power' in slow",
     ),
     "confirming with the same engine": (
         ("methods", [_FAST, {**_SLOW, "backend": "laplace"}]),
-        r"methods\[1\]\.backend\n.*'laplace', where fast has 'laplace'\n.*another backend",
+        r"methods\[1\]\.backend\n.*must be different in both\.\n.*'laplace' in fast",
     ),
-    "unknown key": (("replicatons", 5), r"replicatons\n.*did you mean 'replications'"),
+    "unknown key": (("replicatons", 5), r"replicatons\n.*Did you mean 'replications'"),
     "unknown key below": (
         ("membership/grups", 5),
-        r"membership\.grups\n.*did you mean 'groups'.*\n.*allowed: kind, groups",
+        r"membership\.grups\n.*Did you mean 'groups'.* Allowed: kind, groups",
     ),
     "unknown key in a method": (
         ("methods/1/sampler", {"chans": 2}),
-        r"methods\[1\]\.sampler\.chans\n.*did you mean 'chains'",
+        r"methods\[1\]\.sampler\.chans\n.*Did you mean 'chains'",
     ),
-    "missing key": (("seed", None), r"seed\n  found:   the key is missing"),
+    "missing key": (("seed", None), r"seed\n  `seed` is missing\.\n  It is: A seed"),
     "text for a number": (
         ("replications", "many"),
         r"replications\n  found:   'many' \(text\)\n  allowed: a whole number",
     ),
     "a number YAML reads as text": (
         ("truth/parameters/sigma_l1", "1e-3"),
-        r"sigma_l1\n  found:   '1e-3' \(text\); write 0\.001 without quotes",
+        r"sigma_l1\n  found:   '1e-3' \(text\)\n.*\n.*Write 0\.001 without quotes",
     ),
-    "a list for keys": (("membership", [1]), r"membership\n  found:   a list.*\n.*keys with val"),
+    "a list for keys": (
+        ("membership", [1]),
+        r"membership\n  found:   a list.*\n.*keys with val",
+    ),
     "out of range": (("membership/overlap", 1.5), r"membership\.overlap.*\n.*1\.5\n.*at most 1"),
     "unknown kind of method": (
         ("methods/0/kind", "agregation"),
-        r"methods\[0\]\.kind\n.*no kind of method \(did you mean 'aggregation'\?\)\n"
-        r"  allowed: aggregation, disaggregation, adjusted_means, mm, mmmm, choice",
+        r"methods\[0\]\.kind\n.*not a kind of method\. Did you mean 'aggregation'\? "
+        r"Allowed: aggregation, disaggregation, adjusted_means, mm, mmmm, choice",
     ),
     "unknown backend": (
         ("methods/1/backend", "jgs"),
-        r"methods\[1\]\.backend\n.*did you mean 'jags'.*\n  allowed: jags, stan, laplace",
+        r"methods\[1\]\.backend\n.*Did you mean 'jags'\? Allowed: jags, stan, laplace",
     ),
     "backend of another kind": (
         ("methods/1/backend", "ols"),
-        r"methods\[1\]\.backend\n.*no backend of mm",
+        r"methods\[1\]\.backend\n.*not a backend of methods of kind mm",
     ),
-    "two methods with one name": (("methods/1/name", "agg"), r"methods\[1\]\.name\n.*second time"),
+    "two methods with one name": (
+        ("methods/1/name", "agg"),
+        r"methods\[1\]\.name\n.*Two methods have the name",
+    ),
     "key of another kind": (
         ("methods/1/summary", "sum"),
-        r"methods\[1\]\.summary\n  found:   given for kind mm\n  allowed: for aggregation",
+        r"methods\[1\]\.summary\n.*in a method of kind mm\.\n.*methods of: aggregation",
     ),
     "key of another backend": (
         ("methods/0/priors", "rmm"),
-        r"methods\[0\]\.priors\n  found:   given for backend ols",
+        r"methods\[0\]\.priors\n.*cannot be used with backend ols",
     ),
     "mmmm without weights": (
         ("methods/1/kind", "mmmm"),
-        r"methods\[1\]\.weights .*\n.*no weight has a parameter",
+        r"methods\[1\]\.weights .*\n.*these weights have no parameter",
     ),
     "method formula that does not parse": (
         ("methods/0/formula", "y ~ 1 + (x"),
@@ -206,44 +215,47 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "method formula with an unknown covariate": (
         ("methods/0/formula", "y ~ 1 + xx"),
-        r"methods\[0\]\.formula.*\n.*'xx'.*no covariate",
+        r"methods\[0\]\.formula.*\n.*'xx' is not a covariate",
     ),
     "method formula with another outcome": (
         ("methods/0/formula", "v ~ 1 + x"),
-        r"methods\[0\]\.formula.*\n.*the outcome v\n  allowed: y",
+        r"methods\[0\]\.formula.*\n.*The outcome is `v`, but the truth has `y`",
     ),
     "cluster without errors": (
         ("methods/0/cluster", ["nesting"]),
-        r"methods\[0\]\.cluster\n.*do not go together",
+        r"methods\[0\]\.cluster\n.*must be given together",
     ),
     "unknown distribution": (
         ("covariates/x/distribution", "norml"),
-        r"covariates\.x\.distribution\n.*did you mean 'normal'",
+        r"covariates\.x\.distribution\n.*Did you mean 'normal'",
     ),
-    "unknown structure": (("membership/kind", "nested"), r"membership\.kind.*\n.*unknown struct"),
+    "'nested' is not a kind of membershipsure": (
+        ("membership/kind", "nested"),
+        r"membership\.kind.*\n.*'nested' is not a kind of memberships",
+    ),
     "truth that does not parse": (
         ("truth/formula", "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n)"),
         r"truth\.formula.*\n(.*\n)*.*\^",
     ),
     "truth that lacks a parameter": (
         ("truth/parameters/sigma_l1", None),
-        r"truth\.parameters .*\n  found:   no value for sigma_l1",
+        r"truth\.parameters .*\n  The value of sigma_l1 is missing",
     ),
     "truth with a parameter too many": (
         ("truth/parameters/b_l1[z]", 1),
-        r"truth\.parameters\.b_l1\[z\].*\n.*no such parameter\n.*It has: .*b_l1\[x\]",
+        r"truth\.parameters\.b_l1\[z\].*\n.*not a parameter of the formula.*Allowed: .*b_l1\[x\]",
     ),
     "vary path that does not exist": (
         ("vary/overlap/path", "membership.overlpa"),
-        r"vary\.overlap\.path 'membership\.overlpa'\n.*did you mean 'overlap'",
+        r"vary\.overlap\.path 'membership\.overlpa'\n.*Did you mean 'overlap'",
     ),
     "vary path into nowhere": (
         ("vary/overlap/path", "covariates.w.icc"),
-        r"vary\.overlap\.path 'covariates\.w\.icc'\n  found:   'w'",
+        r"vary\.overlap\.path 'covariates\.w\.icc'\n  'w' is not a key that contains other keys",
     ),
     "vary path outside scenarios": (
         ("vary/overlap/path", "methods.agg"),
-        r"vary\.overlap\.path\n.*no part of a scenario",
+        r"vary\.overlap\.path\n.*not a path that starts with an allowed key",
     ),
     "vary value of a wrong type": (
         ("vary/overlap/values", [0.0, "half"]),
@@ -251,42 +263,42 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "two levels that are the same": (
         ("vary/overlap/values", [1.0, 1]),
-        r"vary\n.*are the same scenario",
+        r"vary\n.*give the same scenario",
     ),
     "factor with path and levels": (
         ("vary/overlap/levels", {"a": {"membership.overlap": 0}}),
-        r"vary\.overlap\n.*\n  allowed: `path` and `values`, or `levels`",
+        r"vary\.overlap\n.*\n  Give either `path` and `values`, or `levels`",
     ),
-    "exclude an unknown factor": (("exclude", [{"lap": 1}]), r"exclude\[0\]\.lap\n.*did you mean"),
+    "exclude an unknown factor": (("exclude", [{"lap": 1}]), r"exclude\[0\]\.lap\n.*Did you mean"),
     "exclude an unknown level": (
         ("exclude", [{"overlap": 0.7}]),
-        r"exclude\[0\]\.overlap\n.*0\.7.*no level of overlap\n  allowed: 0\.0, 1\.0",
+        r"exclude\[0\]\.overlap\n.*0\.7 is not a level of overlap\. Allowed: 0\.0, 1\.0",
     ),
     "exclude everything": (
         ("exclude", [{"overlap": 0.0}, {"overlap": 1.0}]),
-        r"exclude\n  found:   nothing is left",
+        r"exclude\n  All scenarios are excluded",
     ),
     "unknown estimand": (
         ("estimands/0/parameter", "b_l1[xx]"),
-        r"estimands\[0\]\.parameter\n.*did you mean 'b_l1\[x\]'",
+        r"estimands\[0\]\.parameter\n.*Did you mean 'b_l1\[x\]'",
     ),
     "within in a regression": (
         ("methods/0/formula", "y ~ 1 + center(x, within = member)"),
-        r"methods\[0\]\.formula .*\n  found:   within =\n  allowed: no within = in kind",
+        r"methods\[0\]\.formula .*\n  `within =` cannot be used in a method of kind",
     ),
     "within what is not there": (
         ("methods/1/formula", "y ~ 1 + mm(id(member, group), vars(center(x, within = grop)))"),
-        r"methods\[1\]\.formula .*\n  found:   'grop', .* within = \(did you mean 'group'",
+        r"methods\[1\]\.formula .*\n  'grop' is not a column .* Did you mean 'group'",
     ),
     "a basis in a regression": (
         ("methods/0/formula", "y ~ 1 + poly(x, 2)"),
-        r"methods\[0\]\.formula .*\n  found:   poly\(x, 2\)\n  allowed: columns and I\(",
+        r"methods\[0\]\.formula .*\n  poly\(x, 2\) cannot be used .*\n  Use columns and I\(",
     ),
-    "unknown measure": (("measures", ["biass"]), r"measures\[0\]\n.*did you mean 'bias'"),
-    "unknown baseline": (("baseline", "ols"), r"baseline\n.*\n  allowed: agg, mm"),
+    "unknown measure": (("measures", ["biass"]), r"measures\[0\]\n.*Did you mean 'bias'"),
+    "unknown baseline": (("baseline", "ols"), r"baseline\n.*Allowed: agg, mm"),
     "unknown closed form": (
         ("reference", [{"closed_form": "moulton", "method": "agg", "parameter": "b_l1[x]"}]),
-        r"reference\[0\]\.closed_form\n.*\n  allowed: disaggregation_type1",
+        r"reference\[0\]\.closed_form\n.*Allowed: disaggregation_type1",
     ),
 }
 
@@ -312,7 +324,7 @@ def test_all_mistakes_of_a_file_come_at_once_in_its_order(tmp_path: Path) -> Non
     assert [key for _, key in places] == ["seed", "membership.gruops", "methods[0].kind"]
     for line, key in places:
         assert f"{key.split('.')[-1]}:" in lines[int(line) - 1]
-    missing = f"{file}: replications\n  found:   the key is missing\n  allowed: {REPLICATIONS}"
+    missing = f"{file}: replications\n  `replications` is missing.\n  It is: {REPLICATIONS}"
     assert missing in text
 
 
@@ -325,13 +337,13 @@ def test_mistakes_in_names_come_at_once(tmp_path: Path) -> None:
     ]
     with pytest.raises(StudyError, match="4 mistakes") as caught:
         load_study(write(tmp_path, changed(*edits)))
-    for meant in ("did you mean 'bias'", "did you mean 'aggregation'", "did you mean 'jags'"):
+    for meant in ("Did you mean 'bias'", "Did you mean 'aggregation'", "Did you mean 'jags'"):
         assert meant in str(caught.value)
 
 
 def test_a_mistake_of_all_scenarios_comes_once(tmp_path: Path) -> None:
     with pytest.raises(
-        StudyError, match=r"study\.yaml:\d+: truth\.parameters .*\n.*no value"
+        StudyError, match=r"study\.yaml:\d+: truth\.parameters .*\n.*is missing"
     ) as caught:
         load_study(write(tmp_path, changed(("truth/parameters/b_l1[x]", None))))
     assert str(caught.value).count("found:") == 1
@@ -347,7 +359,7 @@ def test_mistakes_of_scenarios_and_of_methods_come_together(tmp_path: Path) -> N
     with pytest.raises(StudyError, match=r"study\.yaml: 2 mistakes\n") as caught:
         load_study(write(tmp_path, changed(*edits)))
     assert "vary.overlap.path" in str(caught.value)
-    assert "did you mean 'jags'" in str(caught.value)
+    assert "Did you mean 'jags'" in str(caught.value)
 
 
 def test_a_wrong_estimand_is_found_before_its_closed_form(tmp_path: Path) -> None:
@@ -363,7 +375,7 @@ def test_a_wrong_estimand_is_found_before_its_closed_form(tmp_path: Path) -> Non
 def test_missing_data_file(tmp_path: Path) -> None:
     empirical = {"kind": "empirical", "file": "data/none.parquet"}
     message = (
-        r"study\.yaml:\d+: membership\.file\n  found:   there is no file 'data/none\.parquet'\n"
+        r"study\.yaml:\d+: membership\.file\n  The file 'data/none\.parquet' does not exist\n"
         r".*relative to the project root"
     )
     with pytest.raises(StudyError, match=message):
@@ -373,12 +385,12 @@ def test_missing_data_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nseed: 2\n", r"line 2, column 1\n.*key 'seed' stands here twice"),
+        ("seed: 1\nseed: 2\n", r"line 2, column 1\n.*key 'seed' is given twice"),
         ("a: [1, 2\n", r"study\.yaml: line 2"),
-        ("- 1\n- 2\n", r"found:   a list"),
-        ("", r"found:   None \(empty\)"),
-        ("seed: !!python/object/apply:os.system ['true']\n", r"could not determine a constructor"),
-        ("1: 2\n", r"the key 1\n  allowed: keys that are text"),
+        ("- 1\n- 2\n", r"has no keys, but a list"),
+        ("", r"The file is empty"),
+        ("seed: !!python/object/apply:os.system ['true']\n", r"is not allowed"),
+        ("1: 2\n", r"The key 1 is not text"),
     ],
 )
 def test_bad_yaml(text: str, message: str, tmp_path: Path) -> None:
@@ -388,7 +400,9 @@ def test_bad_yaml(text: str, message: str, tmp_path: Path) -> None:
 
 def test_missing_study_file_lists_those_there(tmp_path: Path) -> None:
     write(tmp_path, BASE, "other")
-    with pytest.raises(StudyError, match=r"no such study file.\n  studies there: other"):
+    with pytest.raises(
+        StudyError, match=r"this file does not exist.\n  Studies in its folder: other"
+    ):
         load_study(tmp_path / "none.yaml")
 
 

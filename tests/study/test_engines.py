@@ -123,9 +123,13 @@ def test_every_kind_makes_a_program_of_every_family(family: str, tmp_path: Path)
 def test_given_weights_with_parameters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"methods\[0\]\.weights .*\n.*b1, to be estimated"):
         study(tmp_path, [{"name": "a", "kind": "mm", "weights": "w ~ 1/n^exp(-(b1*x))"}])
-    with pytest.raises(StudyError, match=r"methods\[0\]\.weights .*\n.*no weight has a parameter"):
+    with pytest.raises(
+        StudyError, match=r"methods\[0\]\.weights .*\n.*these weights have no parameter"
+    ):
         study(tmp_path, [{"name": "a", "kind": "mmmm", "weights": "w ~ power"}])
-    with pytest.raises(StudyError, match=r"strength.*no covariate\n.*allowed: x, z, power"):
+    with pytest.raises(
+        StudyError, match=r"strength.*not a covariate of this study\. Allowed: x, z, power"
+    ):
         study(tmp_path, [{"name": "a", "kind": "mm", "weights": "w ~ strength"}])
 
 
@@ -216,7 +220,7 @@ def test_variances_asked_for_later_are_no_hole(tmp_path: Path) -> None:
     job = plan(before)[0]
     run_batch(before, job.scenario, job.method, 1, 3, tmp_path / "out" / job.path)
     after = study(tmp_path, [{"name": "mm", "kind": "mm"}], edit=with_variances)
-    with pytest.raises(StudyError, match=r"has no sigma_l1\^2, sigma_l2\^2: .*\n.*fit it again"):
+    with pytest.raises(StudyError, match=r"has no sigma_l1\^2, sigma_l2\^2: .*\n.*to fit again"):
         plan(after, tmp_path / "out")
     run_batch(after, job.scenario, job.method, 1, 3, tmp_path / "out" / job.path)
     assert len(plan(after, tmp_path / "out")) == 1
@@ -444,8 +448,8 @@ def test_a_candidate_can_be_a_formula(tmp_path: Path) -> None:
             r"methods\[0\]\.candidates\.b .*\n.*'strength', which is no covariate",
         ),
         ({"candidates": {"a": "w ~ 1/n", "b": "w ~ ((x"}}, r"methods\[0\]\.candidates\.b "),
-        ({"kind": "mm"}, r"candidates\n.*given for kind mm\n.*for choice"),
-        ({"weights": "w ~ 1/n"}, r"weights\n.*given for kind choice"),
+        ({"kind": "mm"}, r"candidates\n.*in a method of kind mm\.\n.*methods of: choice"),
+        ({"weights": "w ~ 1/n"}, r"weights\n.*in a method of kind choice"),
         ({"backend": "ols"}, r"'ols', which is no backend of choice"),
     ],
 )

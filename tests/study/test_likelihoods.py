@@ -367,7 +367,9 @@ def test_default_backends_and_messages(tmp_path: Path) -> None:
     defaults = {"weibull": "weibull_ml", "cox": "phreg", "condlogit": "clogit"}
     for family, backend in defaults.items():
         assert study(tmp_path, family).methods[0].backend == backend
-    with pytest.raises(StudyError, match=r"cluster\n.*'member' for backend clogit\n.*\[nesting\]"):
+    with pytest.raises(
+        StudyError, match=r"cluster\n.*'member' cannot be used with backend clogit\.\n.*\[nesting\]"
+    ):
         study(tmp_path, "condlogit", errors="cluster", cluster=["member"])
     with pytest.raises(StudyError, match=r"backend .*\n.*'phreg' for family weibull\n.*weibull_ml"):
         study(tmp_path, "weibull", backend="phreg")

@@ -277,7 +277,7 @@ def test_wilson_intervals_are_those_of_scipy(p: float) -> None:
 
 
 def test_unknown_measures_and_columns() -> None:
-    with pytest.raises(StudyError, match="Unknown measure 'biass'"):
+    with pytest.raises(StudyError, match="'biass' is not a measure"):
         performance(table(mean=[1.0]), measures=["biass"])
     with pytest.raises(StudyError, match="no column 'sd'"):
         performance(table(mean=[1.0]).drop(columns="sd"))

@@ -302,10 +302,10 @@ def test_power_of_another_study_is_refused(tmp_path: Path) -> None:
     config = {k: v for k, v in CONFIG.items() if k != "power"}
     path = tmp_path / "pow.yaml"
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(StudyError, match=r"power\n  found:   the key is missing"):
+    with pytest.raises(StudyError, match=r"power\n  `replications` is missing"):
         search_study(load_study(path), tmp_path / "out")
     power = {k: v for k, v in CONFIG["power"].items() if k != "search"}
-    with pytest.raises(StudyError, match=r"power\.search\n  found:   the key is missing"):
+    with pytest.raises(StudyError, match=r"power\.search\n  `replications` is missing"):
         search_study(load(tmp_path, power=power), tmp_path / "out")
 
 

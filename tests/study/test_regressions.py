@@ -160,8 +160,11 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
     [
         ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*'glm' for family gaussian"),
         ({"backend": "ols", "outcome": "cbind(won, lost)"}, r"allowed: one column with .*ols"),
-        ({"sampler": {"chains": 2}}, r"sampler\n.*given for backend glm\n.*for jags, stan"),
-        ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"no hm\(\) with backend glm"),
+        (
+            {"sampler": {"chains": 2}},
+            r"sampler\n.*cannot be used with backend glm\.\n.*backends: jags, stan",
+        ),
+        ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"hm\(\) cannot be used with backend glm"),
     ],
 )
 def test_messages(settings: dict[str, Any], said: str, tmp_path: Path) -> None:

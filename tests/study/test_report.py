@@ -266,7 +266,9 @@ def test_a_method_without_usable_fits_is_missing_not_zero(invented: Invented) ->
 
 def test_unfinished_study_is_refused_with_a_message(invented: Invented) -> None:
     (invented.folder / "performance.parquet").unlink()
-    with pytest.raises(StudyError, match=r"not a finished study: performance\.parquet missing"):
+    with pytest.raises(
+        StudyError, match=r"not the folder of a finished study\. Missing: performance\.parquet"
+    ):
         write_report(*invented)
 
 

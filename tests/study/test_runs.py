@@ -269,7 +269,7 @@ def test_a_missing_or_broken_batch_is_named(tmp_path: Path) -> None:
     paths[0].write_bytes(b"half a file")
     with pytest.raises(StudyError, match=r"00001-00005\.parquet cannot be read"):
         collect(study, paths, out / "estimates.parquet")
-    with pytest.raises(StudyError, match=r"no whole file of estimates"):
+    with pytest.raises(StudyError, match=r"not a complete file of estimates"):
         plan(study, out)
 
 

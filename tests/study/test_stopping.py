@@ -210,7 +210,10 @@ def test_stopping_moves_a_rate_by_a_tenth_of_its_error() -> None:
 
 
 BAD = {
-    "measure": ("size_adjusted_power", r"targets\[0\]\.measure\n.*no measure that a target may"),
+    "measure": (
+        "size_adjusted_power",
+        r"targets\[0\]\.measure\n.*not a measure that can be a stopping target",
+    ),
     "parameter": ("b_l1[z]", r"targets\[0\]\.parameter\n.*'b_l1\[z\]', which is no estimand"),
     "methods": (["ols"], r"targets\[0\]\.methods\[0\]\n.*no method of this study"),
     "mcse": (0, r"targets\[0\]\.mcse\n.*\n.*above 0"),
@@ -231,5 +234,5 @@ def test_a_scenario_that_goes_on_is_not_collected(tmp_path: Path) -> None:
     for job in plan(study, out):
         run_batch(study, job.scenario, job.method, job.first, job.last, out / job.path)
     paths = [p for p in out.rglob("estimates/**/*.parquet") if "00001" in p.name]
-    with pytest.raises(StudyError, match=r"continues to 20 of at most 90"):
+    with pytest.raises(StudyError, match=r"needs 20 replications next \(at most 90"):
         collect(study, paths, out / "estimates.parquet")

@@ -58,13 +58,13 @@ ACCEPTED = {
     "half precision": np.arange(COUNT).astype("float16"),
 }
 REFUSED = {
-    "mixed": (objects([1, "1", 2, "b", 3]), "mixes values of types"),
-    "true and one": (objects([True, 1, 2, 3, 4]), "mixes values of types"),
-    "enumerations": (objects(list(Colour)), r"holds values of type Colour.*\.astype\(str\)"),
-    "tuples": (objects([(1, i) for i in range(COUNT)]), "holds values of type tuple"),
-    "uuids": (objects([uuid.UUID(int=i) for i in range(COUNT)]), "holds values of type UUID"),
+    "mixed": (objects([1, "1", 2, "b", 3]), "contains ids of types"),
+    "true and one": (objects([True, 1, 2, 3, 4]), "contains ids of types"),
+    "enumerations": (objects(list(Colour)), r"contains ids of type Colour.*\.astype\(str\)"),
+    "tuples": (objects([(1, i) for i in range(COUNT)]), "contains ids of type tuple"),
+    "uuids": (objects([uuid.UUID(int=i) for i in range(COUNT)]), "contains ids of type UUID"),
     "NUL": (objects([f"a{i}\0" for i in range(COUNT)]), "holds the character NUL, in row"),
-    "complex": (np.arange(COUNT) * 1j, "holds values of type complex"),
+    "complex": (np.arange(COUNT) * 1j, "contains ids of type complex"),
     "large floats": (2.0**53 * np.arange(1, COUNT + 1), "so large .* Read the column as whole"),
 }
 

@@ -66,19 +66,23 @@ def test_groups_without_members_are_reported(wide: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({}, {"members": "club1"}, "`members` lists the columns of member ids"),
+        ({}, {"members": "club1"}, "`members` must be a list of the columns of member ids"),
         ({}, {"members": ["club1", "club1"], "covariates": None}, "names the column `club1` twice"),
         (
             {},
             {"members": ["club1", "clab2"], "covariates": None},
             "no column `clab2`. Did you mean `club2`",
         ),
-        ({}, {"covariates": {"fee": ["fee1"]}}, "`fee` has 1 column; there are 3 slots"),
+        ({}, {"covariates": {"fee": ["fee1"]}}, "`fee` has 1 column, but `members` has 3"),
         ({}, {"covariates": {"goals": ["fee1", "fee2", "fee3"]}}, "two columns named `goals`"),
         ({"player": list("aabc")}, {}, "Group a of `player` has several rows"),
         ({"player": ["a", None, "b", "c"]}, {}, "`player` is missing in row 2"),
         ({"fee3": [1.0, None, None, None]}, {}, r"no `club3` \(1 such case\)"),
-        ({"fee3": [1.0] * 4}, {}, r"Row 1 has `fee3` 1.0, but no `club3` \(2 such cases\)"),
+        (
+            {"fee3": [1.0] * 4},
+            {},
+            r"In row 1, `fee3` is 1.0, but `club3` is empty. There are 2 such cases",
+        ),
         ({"club2": ["x", None, "y", "z"]}, {}, "`club2` holds text and `club1` does not"),
     ],
 )

@@ -40,12 +40,15 @@ NEARLY = {
     "dates with points": (["1.5.2019", "30.11.2020"], "dates written as text"),
     "dates with names": (["3 May 2019", "30 Nov 2020"], "dates written as text"),
     "Stata's dates": (["03may2019", "30nov2020"], "dates written as text"),
-    "date objects": ([datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)], "is a date or a dur"),
-    "durations": ([pd.Timedelta(days=2), pd.Timedelta(days=3)], "is a date or a duration"),
-    "periods": ([pd.Period("2020-01"), pd.Period("2020-02")], "is a date or a duration"),
+    "date objects": (
+        [datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)],
+        "contains dates or dur",
+    ),
+    "durations": ([pd.Timedelta(days=2), pd.Timedelta(days=3)], "contains dates or durations"),
+    "periods": ([pd.Period("2020-01"), pd.Period("2020-02")], "contains dates or durations"),
     "times of a zone": (
         [pd.Timestamp("2020-01-01", tz="UTC"), pd.Timestamp("2021-01-01", tz="UTC")],
-        "is a date or a duration",
+        "contains dates or durations",
     ),
 }
 
@@ -64,7 +67,7 @@ def test_what_is_no_category_is_refused(name: str) -> None:
 def test_dates_of_arrow(kind: str) -> None:
     values = pd.Series(pd.date_range("2000", periods=ROWS), dtype="datetime64[s]")
     values = (values - values[0] if "duration" in kind else values).astype(kind)
-    with pytest.raises(rmm.DataError, match="`x` is a date or a duration"):
+    with pytest.raises(rmm.DataError, match="`x` contains dates or durations"):
         prepare("y ~ x", units(x=values))
 
 
@@ -99,7 +102,7 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
     table["y"] = table["g"] / 2
     with pytest.raises(rmm.DataError, match=r"variable `w` is not numeric: .*'0,5' \(a decimal co"):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
-    with pytest.raises(rmm.DataError, match="`d` in `d` is not numeric: it holds dates"):
+    with pytest.raises(rmm.DataError, match="`d` in `d` must contain numbers, but contains dates"):
         prepare("d ~ z", units(d=pd.date_range("2000", periods=ROWS)))
 
 
@@ -133,7 +136,7 @@ def test_labels_that_look_alike(labels: list[str], pair: tuple[str, str] | None)
 
 
 def test_an_empty_text_is_a_label_with_a_word_on_it() -> None:
-    with pytest.warns(rmm.SpecificationWarning, match=r"`x` holds an empty text \(10 rows\)"):
+    with pytest.warns(rmm.SpecificationWarning, match=r"`x` contains an empty text \(10 rows\)"):
         assert prepare("y ~ x", units(x=cycle(["", "a", "b", "c"]))).design.X_l2.shape[1] == 3
 
 
@@ -182,7 +185,9 @@ def test_a_missing_member_has_its_own_message() -> None:
 def test_a_member_twice_is_to_be_counted() -> None:
     table = memberships()
     twice = pd.concat([table, table.iloc[[5]]])
-    with pytest.raises(rmm.DataError, match=r"is 2 times in group 2 .*fn\(w ~ times\)") as caught:
+    with pytest.raises(
+        rmm.DataError, match=r"Group 2 .* has 2 rows for member .*fn\(w ~ times\)"
+    ) as caught:
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE)", twice)
     assert "merge" not in str(caught.value)
     counted = twice.groupby(["g", "m", "y"]).size().rename("times").reset_index()
@@ -268,7 +273,7 @@ def test_missing_values_that_were_written_out_are_no_members(missing: Any, text:
     club = np.array([str(missing) if i % 5 == 0 else f"club {i % 7}" for i in range(ROWS)], object)
     table = units(club=club, trip=np.arange(ROWS) // 2)
     table["y"] = table.groupby("trip")["y"].transform("first")
-    message = rf"`club` holds '{text}' \(8 rows\).*what a missing value becomes by .astype\(str\)"
+    message = rf"`club` holds '{text}' \(8 rows\).*\.astype\(str\) converts missing values"
     with pytest.warns(rmm.SpecificationWarning, match=message):
         prepare("y ~ 1 + mm(id(club, trip), RE=TRUE)", table)
 

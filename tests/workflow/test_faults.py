@@ -67,7 +67,7 @@ def means(out: Path) -> dict[int, float]:
         ("memory", "failed", "MemoryError"),
         ("hang", "timeout", "hung for 0.5 s"),
         ("nan", "failed", "1 draws of b_l1 are not finite numbers"),
-        ("shape", "failed", "returned b_l1 with shape (1, 2), (1,) was expected"),
+        ("shape", "failed", "returned b_l1 with shape (1, 2) instead of (1,)"),
     ],
 )
 def test_a_mishap_of_the_engine_is_a_row(
@@ -180,7 +180,7 @@ def test_a_full_disk_loses_the_fit_under_way_alone(
     # The log is on the same disk: the message is on the terminal.
     said = capfd.readouterr().err
     assert "cannot be written: No space left on device" in said
-    assert "Make room there, or make it writable, and run the study again" in said
+    assert "Make room on the disk, or make the folder writable, and run the study again" in said
     assert "Traceback" not in said
     (part,) = parts(out)
     left = pq.read_table(part, partitioning=None)["replication"].unique().to_pylist()

@@ -170,7 +170,7 @@ def test_a_job_on_a_cluster_does_not_read_the_batches_of_others(folder: Path) ->
         command("-n"), cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    assert "no whole file of estimates" in run.stdout + run.stderr
+    assert "not a complete file of estimates" in run.stdout + run.stderr
     wildcards = (
         f"fit:scenario={job.scenario},method={job.method},first={job.first:05d},last={job.last:05d}"
     )

@@ -82,8 +82,8 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     for name, value in priors.items():
         if not name.startswith("prior_") and np.min(value) <= 0:
             raise PriorError(
-                f"JAGS cannot hold `{name}` at {np.min(value):g}: leave the random effects out "
-                "instead (RE=FALSE, or no hm())."
+                f"JAGS cannot fix `{name}` at {np.min(value):g}. Leave the random effects out "
+                "instead: write RE=FALSE, or remove hm()."
             )
     out = {**shared_data(spec, design), **spec.family.program_data(design.outcome, "jags")}
     for name in _unused_centres(spec):

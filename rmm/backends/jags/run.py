@@ -15,7 +15,7 @@ from rmm.backends.base import Array, Availability, ProgressListener, Run, Settin
 from rmm.backends.jags import worker_pool as jags_pool
 from rmm.backends.jags.worker_pool import Message
 from rmm.backends.reserved_names import standard_name
-from rmm.errors import BackendError, ConvergenceWarning, ProgramError
+from rmm.errors import BackendError, ConvergenceWarning, ProgramError, counted, unknown_name
 
 RNG = "base::Mersenne-Twister"
 OPTIONS = ("adapt", "require_block", "multiplied")
@@ -110,17 +110,14 @@ def chain_seed(seed: int, chain: int) -> int:
 def _check_settings(settings: Settings, inits: Sequence[Mapping[str, Any]]) -> None:
     unknown = sorted(set(settings.options) - set(OPTIONS))
     if unknown:
-        raise BackendError(
-            f"The JAGS backend has no option {', '.join(map(repr, unknown))}; "
-            f"it understands {', '.join(map(repr, OPTIONS))}."
-        )
+        raise BackendError(unknown_name(unknown[0], "an option of JAGS", OPTIONS))
     if len(inits) != settings.chains:
         raise BackendError(
-            f"There are initial values for {len(inits)} chains, but {settings.chains} chains.\n"
-            "Give one mapping per chain; it may be empty."
+            f"`inits` has initial values for {counted(len(inits), 'chain')}, but there are "
+            f"{settings.chains} chains.\nGive one mapping per chain. A mapping can be empty."
         )
     if not settings.monitor:
-        raise BackendError("No variable is monitored: name at least one in `Settings.monitor`.")
+        raise BackendError("`Settings.monitor` is empty. Name at least one variable.")
     if min(settings.chains, settings.draws, settings.thin) < 1 or settings.warmup < 0:
         raise BackendError("chains, draws and thin must be at least 1, warmup at least 0.")
     check_adapt(settings)
@@ -131,8 +128,8 @@ def check_adapt(settings: Settings) -> None:
     adapt = settings.options.get("adapt", 0)
     if not isinstance(adapt, int) or not 0 <= adapt <= settings.warmup:
         raise BackendError(
-            f"adapt={adapt!r}: it is a part of warm-up, a whole number from 0 to "
-            f"warmup={settings.warmup}."
+            f"`adapt` must be a whole number from 0 to `warmup`, which is {settings.warmup}, not "
+            f"{adapt!r}."
         )
 
 
@@ -165,9 +162,9 @@ def _numbers(where: str, name: str, value: Any) -> Array:
     try:
         array: Array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise BackendError(f"{where}: {name!r} does not consist of numbers.") from None
+        raise BackendError(f"{where}: {name!r} must contain only numbers.") from None
     if np.isinf(array).any():
-        raise BackendError(f"{where}: {name!r} has infinite values, which JAGS cannot take.")
+        raise BackendError(f"{where}: {name!r} has infinite values, which JAGS cannot use.")
     return array
 
 
@@ -199,17 +196,17 @@ def _stacked(results: Sequence[Message], program: str, settings: Settings) -> di
             draws = draws[:, :, 0]
         if draws.shape[:2] != (settings.chains, settings.draws):
             raise BackendError(
-                f"JAGS returned draws of {name!r} of shape {draws.shape}; expected "
-                f"{settings.chains} chains of {settings.draws}."
+                f"JAGS returned draws of {name!r} with shape {draws.shape}, but there should be "
+                f"{counted(settings.chains, 'chain')} of {settings.draws} draws."
             )
         finite = np.isfinite(draws)
         if not finite.all():
             chain, draw = (int(i[0]) for i in np.nonzero(~finite)[:2])
             raise BackendError(
-                f"{(~finite).sum():,} draws of {name!r} are not finite numbers, the first is draw "
-                f"{draw + 1} of chain {chain + 1}.\n"
-                "Either a part of it has no value in the program, or the model leaves the range "
-                "of numbers: use tighter priors or rescale the predictors."
+                f"Draws of {name!r} are not finite numbers ({(~finite).sum():,} in all). The first "
+                f"is draw {draw + 1} of chain {chain + 1}.\n"
+                f"Either an element of {name!r} has no value in the program, or its values become "
+                "too large. Then use tighter priors, or rescale the predictors."
             )
         out[name] = draws
     return out
@@ -234,9 +231,9 @@ def _warn(facts: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
     if outside and facts[0]["required"] > 1:  # one node alone needs no block
         if len(outside) == facts[0]["required"] and not _has_glm(facts[0]["samplers"]):
             raise BackendError(
-                f"JAGS samples {_some(outside)} one by one: its glm module offers no block for "
-                "them, and such chains do not converge.\nIt may not have been loaded; "
-                f"the samplers in use are {', '.join(facts[0]['samplers'])}."
+                f"JAGS samples {_some(outside)} one by one, without a block sampler of its glm "
+                "module. Such chains do not converge.\nPerhaps the glm module is not loaded. The "
+                f"samplers in use are {', '.join(facts[0]['samplers'])}."
             )
         messages.append(
             f"JAGS samples {_some(outside)} outside the glm block, which converges slowly: "
@@ -281,7 +278,7 @@ def _translated(header: Mapping[str, Any], program: str, settings: Settings) -> 
     chain = header["job"] + 1
     if re.search(r"bad_alloc|MemoryError|[Uu]nable to allocate", said):
         return BackendError(
-            f"JAGS ran out of memory in chain {chain}. It says: {said}\n{jags_pool.LESS_MEMORY}"
+            f"JAGS ran out of memory in chain {chain}. Its message: {said}\n{jags_pool.LESS_MEMORY}"
         )
     if stage in ("program", "compile"):
         return ProgramError(_refused(said, program))
@@ -289,19 +286,19 @@ def _translated(header: Mapping[str, Any], program: str, settings: Settings) -> 
         node = re.search(r"[Ee]rror in node (\S+)", said)
         where = f" at node {node[1]}" if node else ""
         return BackendError(
-            f"JAGS cannot start chain {chain}{where}. It says: {said}\n"
-            "The initial values, the priors and the data contradict each other there: give other "
-            "`inits`, and check bounds of priors and impossible outcomes."
+            f"JAGS cannot start chain {chain}{where}. Its message: {said}\n"
+            "The initial values, the priors and the data contradict each other. Give other "
+            "`inits`, and check the limits of priors and the values of the outcome."
         )
     if stage == "sample":
         return BackendError(
-            f"JAGS stopped in chain {chain}. It says: {said}\n"
+            f"JAGS stopped in chain {chain}. Its message: {said}\n"
             "Try tighter priors, other `inits`, or backend='stan'."
         )
     if stage == "unknown_init":
-        return BackendError(f"`inits` name {said}, which the program does not have.")
+        return BackendError(f"`inits` contains {said}, but the program has no such variable.")
     if stage == "unknown_monitor":
-        return BackendError(f"The program has no variable {said}, so it cannot be monitored.")
+        return BackendError(f"`monitor` contains {said}, but the program has no such variable.")
     return BackendError(f"The JAGS process failed in chain {chain}: {said}")
 
 
@@ -315,10 +312,10 @@ def _sentence(message: str) -> str:
 def _refused(said: str, program: str) -> str:
     found = re.search(r"\bline (\d+)", said)
     if not found:
-        return f"JAGS refuses the program. It says: {said}"
+        return f"JAGS cannot use the program. Its message: {said}"
     lines = program.splitlines()
     number = _culprit(min(int(found[1]), len(lines)), lines, said)
-    shown = [f"JAGS refuses the program at line {number}. It says: {said}"]
+    shown = [f"JAGS cannot use the program, because of line {number}. Its message: {said}"]
     for k in range(max(1, number - 1), number + 1):
         mark = ">" if k == number else " "
         shown.append(f"  {mark} {k:>3} | {lines[k - 1]}")

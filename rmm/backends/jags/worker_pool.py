@@ -71,7 +71,9 @@ class Worker:
                 messages.append(wire.unpack(bytes(self.buffer[:length])))
                 del self.buffer[:length]
         except ValueError as error:
-            raise BackendError(f"The JAGS process answered nonsense: {error}") from None
+            raise BackendError(
+                f"The JAGS process sent an answer that cannot be read: {error}"
+            ) from None
         return messages
 
     def death(self) -> BackendError:

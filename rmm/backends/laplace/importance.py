@@ -113,7 +113,9 @@ def find_mode(density: LogDensity, starts: Array, folded: Array) -> Mode:
 
     heights = log_density(starts)
     if not np.isfinite(heights).any():
-        raise BackendError("The posterior is not finite at any initial value: give some, inits=.")
+        raise BackendError(
+            "The posterior is not finite at any initial value. Give initial values with `inits`."
+        )
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
     found = optimize.minimize(
         value_and_slope, best, jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 200}

@@ -184,7 +184,7 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
     """
     if spec.family.curvature is None:
         raise BackendError(
-            f"Backend 'laplace' does not cover family {spec.family.name!r}: use 'stan' or 'jags'."
+            f"Backend 'laplace' does not support family {spec.family.name!r}. Use 'stan' or 'jags'."
         )
     collected = Collected()
     hyper, fixed = _hyperparameters(spec, design, priors)

@@ -93,18 +93,18 @@ def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -
     parts = {
         f"{_size(found.draws)} for draws of {columns:,} coefficients and effects": found.draws,
         f"{_size(found.factors)} for factors of a matrix of {P:,} x {P:,}": found.factors,
-        f"{_size(found.pairs)} for what members have groups in common": found.pairs,
+        f"{_size(found.pairs)} for pairs of members with common groups": found.pairs,
     }
     listed = sorted(parts, key=lambda text: -parts[text])
     way = _ANOTHER
     if found.total - found.draws <= free:
         way = (
-            'monitor="structural" keeps no effects and needs '
-            f"{_size(found.total - found.draws)}; fewer `draws` need less, too"
+            'With monitor="structural", no effects are kept, and only '
+            f"{_size(found.total - found.draws)} are needed. Fewer `draws` also need less memory"
         )
     raise BackendError(
-        f"Backend 'laplace' needs about {_size(found.total)} of memory, {_size(free)} are free: "
-        f"{', '.join(text for text in listed if parts[text])}. {way}."
+        f"Backend 'laplace' needs about {_size(found.total)} of memory, but only {_size(free)} "
+        f"are free. It needs {', '.join(text for text in listed if parts[text])}. {way}."
     )
 
 
@@ -132,9 +132,10 @@ def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> No
         return
     limit = "" if timeout is None else f", and the time limit is {timeout:g} s"
     raise BackendError(
-        f"Backend 'laplace' would take about {_duration(seconds)} for this model{limit}: "
-        f"{integrand.size:,} coefficients and effects hang together, and a factor of their matrix "
-        f"takes {_duration(each)}. {_ANOTHER}, or give `timeout` (in seconds) to wait for it."
+        f"Backend 'laplace' would need about {_duration(seconds)} for this model{limit}: "
+        f"{integrand.size:,} coefficients and effects depend on each other, and each factorisation "
+        f"of their matrix needs {_duration(each)}. {_ANOTHER}, or set `timeout` (in seconds) to "
+        "wait for it."
     )
 
 

@@ -50,7 +50,9 @@ def run(
 
     def check() -> None:
         if settings.timeout is not None and time.perf_counter() - began > settings.timeout:
-            raise BackendTimeout(f"The time limit of {settings.timeout:g} s is over.")
+            raise BackendTimeout(
+                f"Laplace did not finish within the time limit of {settings.timeout:g} s."
+            )
 
     wanted, total = wanted_draws(settings), settings.chains * settings.draws
     model: LatentModel = data["model"]
@@ -97,14 +99,14 @@ def _in_words() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise BackendError(
-            f"Backend 'laplace' ran out of memory ({str(error) or 'no more is to be had'}). Keep "
-            'fewer draws or monitor="structural", or use backend="stan" or backend="jags".'
+            f"Backend 'laplace' ran out of memory{f' ({error})' * bool(str(error))}. Keep fewer "
+            'draws, set monitor="structural", or use backend="stan" or backend="jags".'
         ) from error
     except _NUMERICAL as error:
         raise BackendError(
             f"Backend 'laplace' could not compute this posterior ({type(error).__name__}: {error})."
-            ' It may be flat or without bound in some direction. Use backend="stan" or '
-            'backend="jags".'
+            " Perhaps the posterior is flat in some direction, or has no maximum. Use "
+            'backend="stan" or backend="jags".'
         ) from error
 
 
@@ -119,7 +121,8 @@ def wanted_draws(settings: Settings) -> float:
     wanted = settings.options.get("ess", ESS)
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 1 <= wanted <= 1e6:
         raise BackendError(
-            f"ess={wanted!r} for laplace: must be a number of effective draws, from 1 to a million."
+            "`ess` (the number of effective draws of laplace) must be a number from 1 to "
+            f"1,000,000, not {wanted!r}."
         )
     return float(wanted)
 

@@ -131,8 +131,8 @@ class Watch:
         """Raise `BackendTimeout` past the limit."""
         if self._timeout is not None and self.elapsed() > self._timeout:
             raise BackendTimeout(
-                f"Stan was still sampling after the time limit of {self._timeout:g} s; its "
-                "processes have been ended. Allow more time, or ask for fewer draws."
+                f"Stan did not finish within the time limit of {self._timeout:g} s, so it was "
+                "stopped. Raise `timeout`, or ask for fewer draws."
             )
 
     def report(self, done: int, last: bool = False) -> None:

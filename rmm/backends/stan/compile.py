@@ -302,10 +302,10 @@ def _make_elsewhere(cmdstan: CmdStan, work: Path) -> None:
             found = _UNFIT_FOR_MAKE.search(str(path))
             if found:
                 raise BackendError(
-                    f"CmdStan's makefile cannot work on paths with {found[0]!r}: {path}.\n"
-                    "Set TMPDIR to a folder whose path has letters, digits and _ - + . only, and "
-                    "keep CmdStan in such a folder; or unset CMDSTAN: the Stan of the wheel "
-                    "httpstan works on every path."
+                    f"CmdStan cannot be used with paths that contain {found[0]!r}: {path}.\n"
+                    "Set TMPDIR to a folder whose path has only letters, digits and _ - + . in it, "
+                    "and keep CmdStan in such a folder. Or unset CMDSTAN: then the Stan of the "
+                    "package httpstan is used, which works with every path."
                 )
         _make(cmdstan, str(place / "program"))
         if place != work:

@@ -118,9 +118,9 @@ def installed_cmdstan() -> Path | None:
         if not named:
             return None
         raise BackendError(
-            f"CMDSTAN is {named!r}, and that folder holds no complete CmdStan: {problem}\n"
-            "Set CMDSTAN to a CmdStan that has been built, or unset it: Stan is then taken from "
-            "the wheel httpstan."
+            f"CMDSTAN is {named!r}, but this folder does not contain a complete CmdStan: "
+            f"{problem}\nSet CMDSTAN to a CmdStan that has been built. Or unset CMDSTAN: then the "
+            "Stan of the package httpstan is used."
         ) from None
     return path
 
@@ -155,8 +155,8 @@ def compiler() -> str:
     absent += [] if shutil.which(make) else [make]
     if absent:
         raise BackendError(
-            f"Stan programs are compiled before they run, and {' and '.join(absent)} "
-            f"cannot be found on the PATH.\n{TOOLS_REMEDY}"
+            f"Stan programs must be compiled, but {' and '.join(absent)} cannot be found on the "
+            f"PATH.\n{TOOLS_REMEDY}"
         )
     assert found is not None
     return found
@@ -287,6 +287,6 @@ def make_folder(path: Path) -> None:
             pass
     except OSError as problem:
         raise BackendError(
-            f"rmm keeps compiled Stan programs in {path}, and cannot write there: "
+            f"rmm keeps compiled Stan programs in {path}, but cannot write there: "
             f"{problem.strerror or problem}.\nSet RMM_CACHE to a folder that you can write to."
         ) from None

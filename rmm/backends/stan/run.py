@@ -31,7 +31,7 @@ from rmm.backends.stan.install import (
     stan_version,
     wheel,
 )
-from rmm.errors import BackendError
+from rmm.errors import BackendError, counted, unknown_name
 
 __all__ = [
     "available",
@@ -116,7 +116,7 @@ def _read_options(given: Mapping[str, Any]) -> Options:
     """
     unknown = [name for name in given if name not in OPTIONS]
     if unknown:
-        raise BackendError(f"Stan has no option {unknown[0]!r}. Options: {', '.join(OPTIONS)}.")
+        raise BackendError(unknown_name(unknown[0], "an option of Stan", OPTIONS))
     options = Options(**given)
     rules = [
         (
@@ -135,7 +135,9 @@ def _read_options(given: Mapping[str, Any]) -> Options:
     ]
     for name, right, allowed in rules:
         if not right:
-            raise BackendError(f"{name}={getattr(options, name)!r} for Stan: must be {allowed}.")
+            raise BackendError(
+                f"The option `{name}` of Stan must be {allowed}, not {getattr(options, name)!r}."
+            )
     return options
 
 
@@ -183,7 +185,10 @@ def run(
     """
     options = _read_options(settings.options)
     if inits and len(inits) != settings.chains:
-        raise BackendError(f"{len(inits)} initial values for {settings.chains} chains.")
+        raise BackendError(
+            f"`inits` has initial values for {counted(len(inits), 'chain')}, but there are "
+            f"{settings.chains} chains."
+        )
     executable = compile_program(program)
     made_by = maker(executable)
     with tempfile.TemporaryDirectory(prefix="rmm-stan-") as name:
@@ -337,7 +342,9 @@ def _variables(columns: Sequence[str], values: Array) -> dict[str, Array]:
 def _without_elements(name: str, program: str, values: Array) -> Array:
     """Draws of a declared variable that has no column, because its size is 0."""
     if not re.search(rf"\b{re.escape(name)}\b", program):
-        raise BackendError(f"The Stan program has no variable {name!r} to monitor.")
+        raise BackendError(
+            f"`monitor` contains {name!r}, but the Stan program has no such variable."
+        )
     return np.empty((*values.shape[:2], 0))
 
 
@@ -348,7 +355,7 @@ def _check_finite(draws: Mapping[str, Array]) -> None:
             chain, draw, *place = (int(i) for i in np.argwhere(~finite)[0])
             element = name + (f"[{','.join(str(i + 1) for i in place)}]" if place else "")
             raise BackendError(
-                f"Stan returned draws of {name!r} that are not finite: {element} is "
+                f"Stan returned draws of {name!r} that are not finite. For example, {element} is "
                 f"{array[(chain, draw, *place)]} in chain {chain + 1}, draw {draw + 1} "
                 f"({int((~finite).sum())} of {array.size} values)."
             )

@@ -85,10 +85,10 @@ def groups_of_one(look: Look) -> Iterator[str]:
         if part.weight.constraint == "group":
             block = part.block
             yield (
-                f"Every group of `{block.group}` has one member of `{block.member}` only: its "
-                f"weight is 1 whatever the function, and the block is an ordinary regression on "
-                f"`{block.member}`'s variables and effects. If groups have more members, the "
-                "table lacks them: it needs one row per membership, not one row per group."
+                f"Every group (column `{block.group}`) has only one member (column "
+                f"`{block.member}`). Every weight is therefore 1, and this mm() is an ordinary "
+                "regression. If your groups have more members, add the missing rows: the table "
+                "needs one row per membership, not one row per group."
                 + _listed_in_cells(units.labels)
             )
             return
@@ -102,8 +102,8 @@ def _listed_in_cells(labels: Array) -> str:
         parts = [part.strip() for text in texts for part in text.split(separator)]
         if len(several) > len(labels) / 2 and len(set(parts)) < _RECUR * len(parts):
             return (
-                f" Ids such as {several[0]!r} look like several members in one cell: make a row of "
-                f"each, with .str.split({separator!r}) and .explode()."
+                f" Ids such as {several[0]!r} seem to be several members in one cell. Make one row "
+                f"for each member, with .str.split({separator!r}) and .explode()."
             )
     return ""
 
@@ -121,17 +121,18 @@ def standard_deviations(look: Look) -> Iterator[str]:
 
 def _absorbed(look: Look, found: Unidentified) -> str:
     name, model = found.names[0], look.model
-    by = "no coefficient is needed for it"
+    by = "they are the same in all groups"
     if found.absorbing:
-        by = f"so do {_listed(found.absorbing)}"
+        by = f"{_listed(found.absorbing)} can have the same effect"
     elif not model.spec.family.intercept:
-        by = "so does the baseline" if model.grouped.strata is None else "it cancels in strata"
+        by = "the baseline can have the same effect"
+        by = by if model.grouped.strata is None else "they cancel within strata"
     only = _only_member(look, name)
     return (
-        f"{name}: {only}its effects add to the groups only what is taken up otherwise ({by}). The "
-        f"data say nothing about {name}: its posterior is its prior, and "
-        f"{'these coefficients are' if found.absorbing else 'the effects are'} as uncertain as "
-        "that. Everything else is unaffected."
+        f"{name}: {only}its effects cannot be separated from other parts of the model ({by}). The "
+        f"data contain no information on {name}, so its posterior is its prior. This uncertainty "
+        f"is also in {'these coefficients' if found.absorbing else 'the effects'}. All other "
+        "results are not affected."
     )
 
 
@@ -140,7 +141,7 @@ def _only_member(look: Look, name: str) -> str:
     spec, grouped = look.model.spec, look.model.grouped
     for part, units in zip(spec.members, grouped.members, strict=True):
         if part.sigma == name and units.count == 1:
-            return f"`{part.block.member}` has one member only ({units.labels[0]}), in all groups; "
+            return f"`{part.block.member}` has only one member ({units.labels[0]}), so "
     return ""
 
 
@@ -151,26 +152,27 @@ def _summed(look: Look, found: Unidentified) -> str:
     if found.by_size:
         name, residual = _own_names(look, found)
         return (
-            f"{name} and {residual}: they are told apart only by the variance of groups of "
-            f"different sizes or weights{_why(look, found)}. The split, and with it the variance "
-            "shares and the size of the effects, rests on the assumption that this variance "
-            f"follows the weights (as 1/n with equal ones) plus {residual}^2, and on the priors. "
-            "Coefficients (b_*) are hardly affected."
+            f"{name} and {residual} can be separated only because the variance differs between "
+            f"groups of different sizes or weights{_why(look, found)}. How the variance is divided "
+            "between the two depends on the priors, and on the assumption that the variance of a "
+            f"group follows its weights (1/n with equal weights) plus {residual}^2. The variance "
+            "shares and the size of the effects depend on it too. Coefficients (b_*) are hardly "
+            "affected."
         )
     if not found.factors:
         return (
-            f"{_listed(list(_own_names(look, found)))}: the data know only sums of their squares, "
-            "since the effects of one are made up of those of the others. How the variance is "
-            "divided between them, variance shares included, is the priors'. Coefficients (b_*) "
-            "are hardly affected."
+            f"{_listed(list(_own_names(look, found)))}: the data can estimate only sums of their "
+            "squares, because the effects of one are sums of the effects of the others. How the "
+            "variance is divided between them depends only on the priors, and so do the variance "
+            "shares. Coefficients (b_*) are hardly affected."
         )
     names = _own_names(look, found)
     total = " + ".join(_term(n, f) for n, f in zip(names, found.factors, strict=True))
     return (
-        f"{' and '.join(names)}: the data know {total} and hardly anything about its parts"
-        f"{_why(look, found)}. How it is divided, and with it the variance shares and the size of "
-        "the effects, is the priors'. Coefficients (b_*) are not affected: report these and the "
-        "sum, or state the priors as the source of the division."
+        f"{' and '.join(names)}: the data can estimate {total}, but hardly its parts"
+        f"{_why(look, found)}. How this sum is divided depends on the priors, and so do the "
+        "variance shares and the size of the effects. Coefficients (b_*) are not affected. Report "
+        "the coefficients and the sum, or say that the priors decide how it is divided."
     )
 
 
@@ -192,7 +194,7 @@ def _why(look: Look, found: Unidentified) -> str:
     """Whose effects are in one group each, where that is the reason."""
     spec, design = look.model.spec, look.model.design
     if RESIDUAL not in found.names:
-        return ", since they add the same to the same groups"
+        return ", because both have the same effect on the same groups"
     alone = []
     for part, member in zip(spec.members, design.members, strict=True):
         if part.sigma in found.names and np.bincount(member.member).max() == 1:
@@ -201,37 +203,39 @@ def _why(look: Look, found: Unidentified) -> str:
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:
             alone.append(f"every unit of `{nest.block.unit}`")
     if not alone:
-        return ", since both differ between groups in the same way"
-    return f", since {' and '.join(alone)} is in one group only"
+        return ", because both differ between groups in the same way"
+    return f", because {' and '.join(alone)} is in only one group"
 
 
 def _like_a_residual(look: Look, found: Unidentified) -> str:
     names = [n for n in found.names if n != RESIDUAL]
     which = " and ".join(names)
-    start = f"{which}: these effects differ between groups as a residual does{_why(look, found)}. "
+    start = f"{which}: these effects act like a residual of the groups{_why(look, found)}. "
     return start + _RESIDUALS[look.model.spec.family.name].format(which=which)
 
 
 #: Family -> what effects that are one per group mean in it.
 _RESIDUALS = {
     "binomial": (
-        "A 0/1 outcome has chance of its own, and cannot tell it from such effects: the data know "
-        "the coefficients (b_*) only relative to the total spread, so that {which} is mostly its "
-        "prior, and all coefficients grow with it. Predicted probabilities are not affected."
+        "With a 0/1 outcome, such effects cannot be separated from chance. The data can estimate "
+        "the coefficients (b_*) only relative to the total spread. The posterior of {which} is "
+        "mostly its prior, and all coefficients grow with {which}. Predicted probabilities are not "
+        "affected."
     ),
     "condlogit": (
-        "A choice has chance of its own, and cannot tell it from such effects: the data know the "
-        "coefficients (b_*) only relative to the total spread, so that {which} is mostly its "
-        "prior, and all coefficients grow with it. Predicted probabilities are not affected."
+        "With choices, such effects cannot be separated from chance. The data can estimate the "
+        "coefficients (b_*) only relative to the total spread. The posterior of {which} is mostly "
+        "its prior, and all coefficients grow with {which}. Predicted probabilities are not "
+        "affected."
     ),
     "cox": (
-        "They are told apart from the baseline hazard by the assumption of proportional hazards "
-        "alone: {which} is mostly its prior, and all coefficients (b_*) grow with it."
+        "Only the assumption of proportional hazards separates them from the baseline hazard. The "
+        "posterior of {which} is mostly its prior, and all coefficients (b_*) grow with {which}."
     ),
     "weibull": (
-        "They are told apart from the residual (shape) by the form of its distribution alone: how "
-        "the variance of log durations is divided between {which} and shape is mostly the "
-        "priors'. Coefficients (b_*) are hardly affected."
+        "Only the form of the Weibull distribution separates them from the residual (shape). How "
+        "the variance of log durations is divided between {which} and shape depends mostly on the "
+        "priors. Coefficients (b_*) are hardly affected."
     ),
 }
 
@@ -244,21 +248,20 @@ def separation(look: Look) -> Iterator[str]:
     model = look.model
     names = separating(model.spec.family, model.design, look.fixed)
     if names:
-        label = model.spec.formula.outcome.label
+        label, one = model.spec.formula.outcome.label, len(names) == 1
         what = _SEPARATED[model.spec.family.name].format(label=label)
         yield (
-            f"{_listed(names)}: {what} by {'its variable' if len(names) == 1 else 'these'} alone, "
-            "so that the likelihood grows without end with the size of "
-            f"{'this coefficient' if len(names) == 1 else 'these coefficients'}. The data give "
-            "the sign; how large the posterior is, is decided by the prior (and by the spread of "
-            "random effects). Report it with the prior, and compare two priors."
+            f"{_listed(names)}: {what} by {'its variable' if one else 'their variables'}, so the "
+            f"likelihood has no maximum in {'this coefficient' if one else 'these coefficients'}. "
+            "The data determine only the sign. The size of the posterior depends on the prior and "
+            "on the spread of random effects. Report it with the prior, and compare two priors."
         )
 
 
 _SEPARATED = {
-    "binomial": "the zeros and ones of `{label}` are separated, wholly or in a part of the groups,",
+    "binomial": "the zeros and ones of `{label}` are separated in all or some groups",
     "condlogit": "the choices of `{label}` are separated",
-    "cox": "the order of the events of `{label}` is determined, wholly or in part,",
+    "cox": "the order of all or some events of `{label}` is determined",
     "weibull": "groups of `{label}` without an event are separated from those with one",
 }
 
@@ -273,10 +276,10 @@ def few_events(look: Look) -> Iterator[str]:
     parameters = [*slopes, *weights, *sds]
     if count is not None and count < len(parameters):
         yield (
-            f"`{model.spec.formula.outcome.label}` has {count} {what} for {len(parameters)} "
-            f"parameters beside the intercept ({_listed(parameters)}): the information is in "
-            "these, however many groups there are. Most of the posterior is the prior, and "
-            "intervals depend on it."
+            f"`{model.spec.formula.outcome.label}` has only {count} {what}, but the model has "
+            f"{len(parameters)} parameters besides the intercept ({_listed(parameters)}). The "
+            f"information is in the {what}, not in the number of groups. The posterior and its "
+            "intervals depend mostly on the priors."
         )
 
 
@@ -306,15 +309,13 @@ def tied_durations(look: Look) -> Iterator[str]:
         return
     label = look.model.spec.formula.outcome.label
     what = {
-        "cox": "which event came first is not known, and all that is left is which groups had one "
-        "of those that were observed so long. With ties of all events coefficients are drawn "
-        "towards 0; without censored groups they are drawn towards 0 by all data.",
-        "weibull": "durations of the groups with an event do not differ, so that the shape is "
-        "bounded by its prior alone, and coefficients rest on the censored groups.",
+        "cox": "The order of events is therefore unknown, and coefficients are biased towards 0.",
+        "weibull": "Only the prior limits the shape, and only the censored groups have information "
+        "on the coefficients.",
     }.get(name, "")
     yield (
-        f"All {len(times)} events of `{label}` are at the same time ({times[0]:g}): {what} If "
-        "times were rounded, use the exact ones."
+        f"All {len(times)} events of `{label}` are at the same time ({times[0]:g}). {what} If the "
+        "times were rounded, use the exact times."
     )
 
 
@@ -328,11 +329,11 @@ def two_values(look: Look) -> Iterator[str]:
     if low < high and np.all((y == low) | (y == high)) and len(y) > _FEW_LEVELS:
         label = model.spec.formula.outcome.label
         yield (
-            f"The outcome `{label}` has two values only ({low:g} and {high:g}), and family "
-            '"gaussian" takes it as a measurement: coefficients are differences of shares (a '
-            "linear probability model), the residual cannot be normal, intervals are those of "
-            'equal variances, and predictions may leave the two values. Family "binomial" is '
-            "that of 0/1 outcomes."
+            f"The outcome `{label}` has only two values ({low:g} and {high:g}), but family "
+            '"gaussian" is for measurements. Its coefficients are then differences of shares (a '
+            "linear probability model). The residual cannot be normal, intervals assume equal "
+            'variances, and predictions can be outside the two values. Family "binomial" is for '
+            "0/1 outcomes."
         )
 
 
@@ -350,11 +351,12 @@ def many_levels(look: Look) -> Iterator[str]:
             continue
         x = look.fixed.values[:, own]
         alone = int(np.sum(np.count_nonzero(x, axis=0) == 1))
-        rest = f", and {alone} of them are about one group each" if alone else ""
+        rest = f". Of these, {alone} concern only one group each" if alone else ""
         yield (
-            f"`{name}` has {len(own)} coefficients for {groups} groups{rest}: the data say little "
-            "about each, and what is left for the residual and for all else is the difference "
-            "between the rest of the groups. If it is an id or free text, it is no category."
+            f"`{name}` has {len(own)} coefficients, but there are only {groups} groups{rest}. The "
+            "data contain little information on each coefficient, and only the other groups have "
+            f"information on the rest of the model. If `{name}` is an id or free text, do not use "
+            "it as a category."
         )
 
 

@@ -113,8 +113,9 @@ def as_in_fit(
         if kind.numbers != numbers:
             words = {False: "text or categories", True: "numbers"}
             raise DataError(
-                f"Column `{name}` of the new table holds {words[numbers]}, that of the fit "
-                f"{words[kind.numbers]}. Convert it: the same unit or level must look the same."
+                f"Column `{name}` contains {words[numbers]} in the new table, but "
+                f"{words[kind.numbers]} in the data of the fit. Convert it, so that each unit or "
+                "level has the same value in both tables."
             )
         if not numbers and name in predictors:
             out[name] = _known_levels(name, kind, new)
@@ -135,8 +136,8 @@ def _known_levels(name: str, kind: ColumnKind, new: pd.Series) -> pd.Series:
         row = int(np.argmax((new.astype(object) == unknown[0]).to_numpy())) + 1
         shown = ", ".join(sorted(map(str, known))[:12]) + (", ..." if len(known) > 12 else "")
         raise DataError(
-            f"`{name}` is {unknown[0]!r} in row {row} of the new table; the fit has no coefficient "
-            f"for it. Its levels: {shown}."
+            f"`{name}` is {unknown[0]!r} in row {row} of the new table, but the fit has no "
+            f"coefficient for this level. The levels in the fit are: {shown}."
         )
     return new.astype(object) if kind.dtype is None else new.astype(object).astype(kind.dtype)
 

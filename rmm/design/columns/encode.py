@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.formula.column_bases import Categories, Polynomial
 from rmm.formula.expression import with_table_constants
 from rmm.formula.terms import Atom, Term
@@ -128,8 +128,8 @@ class TermCoding:
         for key, label in self.absent.items():
             if _combination(dummies, key).any():
                 raise DataError(
-                    f"A row of the new table has {label}, which no row of the fit has: it has no "
-                    "coefficient."
+                    f"A row of the new table has {label}. No row of the fit has this combination, "
+                    "so it has no coefficient."
                 )
 
 
@@ -326,7 +326,7 @@ def _code_atom(
         levels = basis.levels or ()
         if len(levels) < 2:
             raise DataError(
-                f"The categorical predictor `{atom.label}` has one level only: {levels[0]!r}."
+                f"The categorical predictor `{atom.label}` has only one level: {levels[0]!r}."
             )
         labels = tuple(f"{atom.label}={level}" for level in levels)
         coding = AtomCoding(replace(atom, basis=basis), labels, category=True)
@@ -409,7 +409,7 @@ def input_columns(label: str, expression: Node, table: Table) -> dict[str, Array
         column = table[name]
         if column.numbers is None and name in numbers:
             raise DataError(
-                f"Column `{name}` in `{label}` is not numeric: it holds "
+                f"Column `{name}` in `{label}` must contain numbers, but contains "
                 f"{describe_column(column.series)}."
             )
         inputs[name] = column.objects if column.numbers is None else column.numbers
@@ -433,7 +433,8 @@ def atom_values(atom: Atom, table: Table) -> Array:
     if bad.any():
         row = int(table.index[int(np.argmax(bad))]) + 1
         raise DataError(
-            f"`{atom.label}` is not a finite number in {bad.sum()} rows; the first is row {row}."
+            f"`{atom.label}` is not a finite number in {counted(int(bad.sum()), 'row')}; the first "
+            f"is row {row}."
         )
     return np.array(values)
 

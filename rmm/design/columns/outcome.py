@@ -84,12 +84,13 @@ def _part(atom: Atom, table: Table, *, any_two: bool, words: bool) -> Array:
         labels = labels[::-1]
     elif known.get(low) != high and words:
         raise DataError(
-            f"The event `{node.name}` is {labels[0]!r} or {labels[1]!r}: which of them means that "
-            "it happened? Make it 1 where it did and 0 where the duration is censored."
+            f"The event `{node.name}` is {labels[0]!r} or {labels[1]!r}, and it is not clear which "
+            "of the two means that the event happened. Set `" + str(node.name) + "` to 1 where the "
+            "event happened and to 0 where the duration is censored."
         )
     warnings.warn(
-        f"The outcome `{node.name}` is {labels[0]!r} or {labels[1]!r}: {labels[1]!r} is read as 1, "
-        f"{labels[0]!r} as 0.",
+        f"The outcome `{node.name}` is {labels[0]!r} or {labels[1]!r}: {labels[1]!r} is used as 1 "
+        f"and {labels[0]!r} as 0.",
         SpecificationWarning,
         stacklevel=2,
     )
@@ -104,16 +105,18 @@ def _two_labels(name: str, column: pd.Series) -> list[object]:
     elif all(isinstance(v, str) for v in found):
         ordered = sorted(found)
     else:
-        raise DataError(f"The outcome `{name}` is not numeric: it holds {describe_column(column)}.")
+        raise DataError(
+            f"The outcome `{name}` must contain numbers, but contains {describe_column(column)}."
+        )
     if len(ordered) == 1:
         raise DataError(
-            f"The outcome `{name}` is {ordered[0]!r} in every group: there is nothing to explain. "
-            "Check that the right column was named."
+            f"The outcome `{name}` is {ordered[0]!r} in every group, so there is nothing to "
+            "explain. Check the name of the column."
         )
     if len(ordered) > 2:
         shown = ", ".join(map(repr, ordered[:_SHOWN])) + ", ..." * (len(ordered) > _SHOWN)
         raise DataError(
-            f"The outcome `{name}` must be 0 or 1, true or false, or one of two labels; found: "
-            f"{shown}. Make it 1 where the event happened and 0 elsewhere."
+            f"The outcome `{name}` must be 0 or 1, true or false, or one of two texts. It "
+            f"contains: {shown}. Set it to 1 where the event happened and to 0 elsewhere."
         )
     return ordered

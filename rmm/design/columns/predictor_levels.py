@@ -40,8 +40,8 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
         if fixed:
             dropped.append(term.label)
             warnings.warn(
-                f"`{term.label}` is constant within `{fixed[0]}` and is dropped: the fixed effects "
-                "of hm(type = FE) already hold every difference between nesting units.",
+                f"`{term.label}` is constant within `{fixed[0]}` and is left out: the fixed "
+                "effects of hm(type = FE) already contain all differences between nesting units.",
                 SpecificationWarning,
                 stacklevel=2,
             )
@@ -77,8 +77,8 @@ def without_what_cancels(grouped: Grouped) -> Grouped:
         kept.append((replace(block, terms=left), units))
     for label in dropped:
         warnings.warn(
-            f"`{label}` is constant within every stratum of `{formula.strata}` and is dropped: it "
-            "adds the same to all groups of a choice and cancels.",
+            f"`{label}` is constant within every stratum of `{formula.strata}` and is left out: a "
+            "predictor that is the same for all groups of a stratum cannot explain the choice.",
             SpecificationWarning,
             stacklevel=2,
         )

@@ -197,7 +197,7 @@ def _encode_fixed(item: FixedTerm, table: Table) -> tuple[Coding, Columns]:
     if len(columns.labels) != 1:
         raise FormulaError(
             f"fix({item.term.label}, {item.value:g}): a categorical predictor has several "
-            "coefficients. Make a 0/1 column for the level that is meant."
+            "coefficients. Make a 0/1 column for the level whose coefficient is fixed."
         )
     return coding, columns
 
@@ -291,7 +291,7 @@ def _member_labels(
 def _check_distinct(labels: tuple[str, ...]) -> None:
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(f"Two predictors have the name `{twice}`: rename the column.")
+        raise DataError(f"Two predictors have the name `{twice}`. Rename the column.")
 
 
 def take_out_held(columns: Columns, held: Held) -> Columns:

@@ -59,8 +59,8 @@ def _check(part: MemberPart, columns: Columns, units: Members) -> None:
     for label, values in zip(columns.labels, columns.values.T, strict=True):
         if np.ptp(values) == 0:
             raise DataError(
-                f"`{label}` in re() is {values[0]:g} in every membership: its slopes are the "
-                "members' intercepts. Write RE = TRUE."
+                f"`{label}` in re() is {values[0]:g} in every row, so its random slopes would be "
+                "random intercepts. Write RE = TRUE."
             )
     _warn_of_missing_means(part)
     if part.random:
@@ -72,8 +72,9 @@ def _warn_of_missing_means(part: MemberPart) -> None:
     for term in part.block.slopes:
         if term.label not in common:
             warnings.warn(
-                f"`{term.label}` has random slopes but no common one: the members' slopes are "
-                f"taken to be 0 on average. Add it to vars(), or write vars(fix({term.label}, 0)).",
+                f"`{term.label}` has random slopes but no common slope, so the slopes of the "
+                f"members are assumed to be 0 on average. Add `{term.label}` to vars(). If 0 is "
+                f"intended, write vars(fix({term.label}, 0)).",
                 SpecificationWarning,
                 stacklevel=2,
             )
@@ -83,9 +84,10 @@ def _warn_of_constants(columns: Columns, units: Members) -> None:
     for label, values in zip(columns.labels, columns.values.T, strict=True):
         if first_varying(values, units.code) is None:
             warnings.warn(
-                f"`{label}` in re() never varies within a member: a member's intercept and slope "
-                "are told apart by their priors alone, and its sigma_slope_l1 says only how the "
-                "spread of members changes with it.",
+                f"`{label}` in re() does not vary within any member. The data therefore cannot "
+                "separate the intercept and the slope of a member: only the priors do. "
+                "sigma_slope_l1 describes only how the spread between members changes with "
+                f"`{label}`.",
                 SpecificationWarning,
                 stacklevel=2,
             )

@@ -15,7 +15,7 @@ import numpy as np
 from rmm.design.columns.encode import atom_values, code_category, input_columns
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
-from rmm.errors import DataError, FormulaError
+from rmm.errors import DataError, FormulaError, counted
 from rmm.formula.column_bases import Categories, Polynomial
 from rmm.formula.expression import (
     OWN_GROUP,
@@ -109,7 +109,7 @@ def _refuse_two_groups(spec: ModelSpec, grouped: Grouped) -> None:
                 both = isinstance(node, TableCall) and node.own_group and node.within == OWN_GROUP
                 if both and block.group != OWN_GROUP:
                     raise FormulaError(
-                        f"`{describe(node)}` could mean the groups of mm() or the column "
+                        f"`{describe(node)}` can mean the groups of mm(), or the column "
                         f"`{OWN_GROUP}` of the table, which is not the group id.",
                         spec.formula.text,
                         node.position,
@@ -167,8 +167,8 @@ class _Rows:
         found = constants_of(replace(node, constants=None), values, level, labels)
         if any(numbers[-1] == 0 for numbers in found):
             raise DataError(
-                f"`{describe(node)}` divides by the standard deviation of "
-                f"`{describe(node.argument)}`, which is {values[0]:g} in every row."
+                f"`{describe(node)}` cannot be computed: `{describe(node.argument)}` is "
+                f"{values[0]:g} in every row, so its standard deviation is 0."
             )
         settled = replace(node, constants=tuple(zip(labels, found, strict=True)))
         known[with_table_constants(settled)] = moved_by_constants(every, place, found)
@@ -206,5 +206,5 @@ def _check_finite(node: TableCall, values: Array, table: Table) -> None:
         row = int(table.index[bad].min()) + 1
         raise DataError(
             f"`{describe(node.argument)}` in `{describe(node)}` is not a finite number in "
-            f"{bad.sum()} rows; the first is row {row}."
+            f"{counted(int(bad.sum()), 'row')}; the first is row {row}."
         )

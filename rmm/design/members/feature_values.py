@@ -9,7 +9,7 @@ import numpy as np
 from rmm.design.columns.encode import atom_values
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.formula.features import FEATURES, group_range, smooth_threshold, threshold_slope
 from rmm.formula.terms import FeatureTerm
 from rmm.tables.read import Array, first_varying
@@ -132,8 +132,8 @@ def build_feature(
     _check_domain(term, x, units.table.index)
     if check and term.atom is not None and first_varying(x, units.group) is None:
         raise DataError(
-            f"`{term.label}` is about differences between the members of a group, and "
-            f"{term.atom.label} is constant within every group. Use it outside mm()."
+            f"`{term.label}` needs differences between the members of a group, but "
+            f"{term.atom.label} is constant within every group. Use {term.atom.label} outside mm()."
         )
     prior, slope = (fitted.prior, fitted.slope) if fitted is not None else _constants(term, x)
     empty = FeatureArrays(term, x, units.start, slope, prior, np.zeros(0))
@@ -142,8 +142,8 @@ def build_feature(
     if bad.any():
         group = grouped.groups.labels[int(np.argmax(bad))]
         raise DataError(
-            f"`{term.label}` is not a finite number in {bad.sum()} groups; the first is {group}. "
-            "Shares need a sum that is not 0 in every group."
+            f"`{term.label}` is not a finite number in {counted(int(bad.sum()), 'group')}; the "
+            f"first is {group}. For shares, the sum in a group must not be 0."
         )
     return FeatureArrays(term, x, units.start, slope, prior, reference)
 
@@ -164,7 +164,8 @@ def _check_domain(term: FeatureTerm, x: Array, rows: Array) -> None:
     if outside.any():
         first = int(np.argmax(outside))
         raise DataError(
-            f"`{term.label}` needs {term.atom.label} {text}, but it is not so in {outside.sum()} "
-            f"rows; the first is row {int(rows[first]) + 1} ({x[first]:g}). Shift or "
-            "transform the variable, or use another feature."
+            f"`{term.label}` needs {term.atom.label} {text}. This is not so in "
+            f"{counted(int(outside.sum()), 'row')}; the first is row "
+            f"{int(rows[first]) + 1}, with the value {x[first]:g}. Shift or transform the "
+            "variable, or use another feature."
         )

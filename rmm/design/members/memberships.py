@@ -26,7 +26,7 @@ from rmm.design.rows.units import Members
 from rmm.design.weights.invalid_weights import Places, finite_weights
 from rmm.design.weights.location import warn_of_location
 from rmm.design.weights.scales import multiplier_scales
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.formula.terms import FeatureTerm
 from rmm.formula.weights.weight_function import evaluate, log_size_less_one, normalise
 from rmm.model.spec import MemberPart
@@ -265,9 +265,9 @@ def _check_sums(part: MemberPart, found: Columns, equal: Array, units: Members) 
     if len(gone):
         label = found.labels[int(gone[0])]
         raise DataError(
-            f"The weights `{part.weight.text}` cancel the predictor `{label}`: its weighted sum is "
-            "0 in every group, as that of differences from the mean of a group is where all "
-            "members weigh the same. It says nothing about the outcome: drop it."
+            f"The weighted sum of the predictor `{label}` is 0 in every group, with the weights "
+            f"`{part.weight.text}`. For example, differences from the group mean sum to 0 with "
+            f"equal weights. `{label}` therefore cannot explain the outcome: drop it."
         )
 
 
@@ -316,8 +316,8 @@ def _features(
         return ()
     if any(t.weighted for t in terms) and (weight < 0).any():
         raise DataError(
-            f"`{terms[0].label}` needs weights that are not negative, and `{part.weight.text}` "
-            f"is negative in {_counted(weight < 0)}."
+            f"`{terms[0].label}` needs weights of 0 or more, but `{part.weight.text}` is negative "
+            f"in {counted(int((weight < 0).sum()), 'membership')}."
         )
     share = normalise(weight, "group", units.segments) if len(weight) else weight
     before = {} if fitted is None else {f.term: f for f in fitted.features}
@@ -353,7 +353,7 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
         column = units.table[name]
         if column.numbers is None and name in part.weight.variables:
             raise DataError(
-                f"The weight variable `{name}` is not numeric: it holds "
+                f"The weight variable `{name}` must contain numbers, but contains "
                 f"{describe_column(column.series)}."
             )
         out[name] = column.objects if column.numbers is None else column.numbers
@@ -373,8 +373,8 @@ def _weight_inputs(
             bad = ~np.isfinite(values)
             where = places_of(part, grouped, units).name_row(int(np.argmax(bad)))
             raise DataError(
-                f"`{identifier}` of the weight function `{part.weight.text}` is not finite in "
-                f"{bad.sum()} memberships; the first is in {where}."
+                f"`{identifier}` in the weight function `{part.weight.text}` is not finite in "
+                f"{counted(int(bad.sum()), 'membership')}; the first is in {where}."
             )
         out[identifier] = np.array(values, dtype=float)
     return out
@@ -399,15 +399,19 @@ def _known_weights(
     if weight.constraint != "none" and (raw < 0).any():
         row = int(np.argmax(raw < 0))
         raise DataError(
-            f"The weight function `{weight.text}` is negative in {_counted(raw < 0)}; "
-            f"the first is in {places.name_row(row)}: {raw[row]:g}. Weights that are normalised "
-            "must not be negative: transform the variable, e.g. exp(x)."
+            f"The weight function `{weight.text}` is negative in "
+            f"{counted(int((raw < 0).sum()), 'membership')}; the first is in "
+            f"{places.name_row(row)}, with the weight {raw[row]:g}. Normalised weights must be 0 "
+            "or more. Transform the variable, for example with exp(x)."
         )
     if total is not None:
         return _weights_by_total(part, units, variables, places, total), total
     values = finite_weights(weight, variables, segments, places)
     if fitted is None and not values.any():
-        raise DataError(f"The weight function `{weight.text}` is 0 in every membership.")
+        raise DataError(
+            f"The weight function `{weight.text}` is 0 in every row, so no member counts. Use "
+            "another function."
+        )
     if fitted is None and weight.constraint == "total":
         with np.errstate(all="ignore"):
             logs = evaluate(weight.expression, variables, segments, log=True)
@@ -434,11 +438,6 @@ def _weights_by_total(
             logs = evaluate(part.weight.expression, variables, units.segments, log=True)
             values = np.asarray(total.groups * np.exp(logs - total.log))
     return values
-
-
-def _counted(flags: Array) -> str:
-    count = int(flags.sum())
-    return f"{count} membership{'s' * (count != 1)}"
 
 
 def group_sums(values: Array, start: Array) -> Array:

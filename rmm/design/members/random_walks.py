@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.units import Members
-from rmm.errors import DataError, SpecificationWarning
+from rmm.errors import DataError, SpecificationWarning, such_cases
 from rmm.formula.terms import MemberBlock
 from rmm.tables.read import Array, codes, first_varying, numeric
 from rmm.tables.table import Table
@@ -129,8 +129,8 @@ def find_walk(block: MemberBlock, table: Table, units: Members, groups: Array) -
     sequence = np.lexsort((time, units.code))
     if len(sequence) == units.count:
         raise DataError(
-            f"No member of `{block.member}` has two memberships: there is nothing for ar = to "
-            "connect. Leave it out."
+            f"No member (column `{block.member}`) is in two groups, so `ar =` has no effect. Leave "
+            "`ar =` out."
         )
     return _walk(sequence, units.code)
 
@@ -193,10 +193,10 @@ def _later_times(
         member = units.code[row]
         where = "at the time of" if behind[behind <= 0][0] == 0 else "before"
         raise DataError(
-            f"Member {units.labels[member]} of `{block.member}` is in new group "
-            f"{groups[units.group[row]]} {where} a group of the fit ({last.group[member]}; "
-            f"`{name}`). Effects of ar = are predicted onwards only: "
-            "give groups that come after the member's groups in the fit."
+            f"New group {groups[units.group[row]]} has member {units.labels[member]} (column "
+            f"`{block.member}`), but it is {where} group {last.group[member]} of the fit, in which "
+            f"this member is too (column `{name}`). With `ar =`, predictions need "
+            "later groups."
         )
     _check_ties(name, time, table[name].series, block, units, groups)
     return time
@@ -236,9 +236,9 @@ def _ranks(name: str, column: pd.Series) -> Array:
     if dated or numeric(column) is not None:
         return codes(column)[0]
     raise DataError(
-        f"The time column `{name}` of ar = {name} is neither a number, a date nor an ordered "
-        f"category ({column.iloc[0]!r} in the first row): convert it, so that its order is "
-        "that of time."
+        f"The time column of `ar = {name}` must contain numbers, dates or ordered categories. In "
+        f"the first row it is {column.iloc[0]!r}. Convert `{name}`, so that its values can be "
+        "sorted by time."
     )
 
 
@@ -248,9 +248,8 @@ def _check_groups(
     varying = first_varying(time, units.group) if len(time) else None
     if varying is not None:
         raise DataError(
-            f"The time column `{name}` of ar = {name} varies within group {groups[varying]} of "
-            f"`{block.group}`. A group has one time: the order of the members' effects is that of "
-            "their groups."
+            f"The time column of `ar = {name}` varies within group {groups[varying]} (column "
+            f"`{block.group}`). It must be the same in all rows of a group."
         )
 
 
@@ -269,11 +268,11 @@ def _check_ties(
     where, count = int(np.argmax(tied)), int(tied.sum())
     one, other = sequence[where], sequence[where + 1]
     raise DataError(
-        f"Member {units.labels[units.code[one]]} of `{block.member}` is in groups "
-        f"{groups[units.group[one]]} and {groups[units.group[other]]} of `{block.group}` at the "
-        f"same time, `{name}` {column.iloc[one]} ({count} such case{'s' * (count > 1)}). "
-        "ar = needs an order of each member's memberships: give a finer time column, or ar = TRUE "
-        "for the order of the group ids."
+        f"Member {units.labels[units.code[one]]} (column `{block.member}`) is in groups "
+        f"{groups[units.group[one]]} and {groups[units.group[other]]} (column `{block.group}`) at "
+        f"the same time: `{name}` is {column.iloc[one]}. {such_cases(count)} `ar =` needs an order "
+        "of the groups of each member. Give a finer time column, or write ar = TRUE to use the "
+        "order of the group ids."
     )
 
 
@@ -286,9 +285,9 @@ def _warn_of_text(block: MemberBlock, labels: Array) -> None:
     if all(keys) and keys == sorted(keys):
         return
     warnings.warn(
-        f"ar = TRUE orders memberships by `{block.group}`, which is text, so alphabetically "
-        f"({texts[0]}, {texts[1]}, ...): if that is not the order of time, name a time column, "
-        "ar = time.",
+        f"`ar = TRUE` sorts groups by their ids (column `{block.group}`). These ids are text, so "
+        f"the order is alphabetical: {texts[0]}, {texts[1]}, ... If this is not the order of time, "
+        "name a time column: ar = time.",
         SpecificationWarning,
         stacklevel=2,
     )

@@ -161,8 +161,9 @@ def _warn_of_equal_sizes(part: MemberPart, member: Membership) -> None:
     if power is not None and sizes[0] > 1 and (sizes == sizes[0]).all():
         named = f"{part.b_w}[{part.weight.parameters[power.index]}]"
         warnings.warn(
-            f"Every group has {sizes[0]} members, so that mean and sum differ by a constant: "
-            f"{named} in `{part.weight.text}` is not identified, and its posterior is its prior.",
+            f"Every group has {sizes[0]} members, so the mean and the sum of a group differ only "
+            f"by a constant. {named} in `{part.weight.text}` is therefore not identified, and its "
+            "posterior is its prior.",
             SpecificationWarning,
             stacklevel=2,
         )

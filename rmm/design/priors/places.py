@@ -94,15 +94,15 @@ def _labels_of(
     parameter = known.get(statement.target)
     if parameter is None:
         raise PriorError(
-            f"`{statement.text}`: the model has no parameter `{statement.target}`. "
-            f"It has: {', '.join(known)}.{_meant(statement.target, known, labels)}"
+            f"`{statement.text}`: the model has no parameter `{statement.target}`."
+            f"{_meant(statement.target, known, labels)} Its parameters are: {', '.join(known)}."
         )
     if parameter.dims:
         return labels[parameter.name]
     if statement.element is not None:
         raise PriorError(
-            f"`{statement.text}`: `{statement.target}` is one number and has no element "
-            f"`{statement.element}`: write `{statement.target}`."
+            f"`{statement.text}`: `{statement.target}` is a single number without elements. Write "
+            f"`{statement.target}`, not `{statement.target}[{statement.element}]`."
         )
     return None
 
@@ -136,13 +136,13 @@ def _element(statement: PriorStatement, labels: tuple[str, ...], table: bool) ->
     allowed = ", ".join(f"{statement.target}[{label}]" for label in labels)
     raise PriorError(
         f"`{statement.text}`: `{statement.target}` has no element `{element}`. "
-        f"It has: {allowed}.{'' if table else _WITHOUT_TABLE}"
+        f"Its elements are: {allowed}.{'' if table else _WITHOUT_TABLE}"
     )
 
 
 _WITHOUT_TABLE = (
-    " Without data every predictor counts as one column: give `data=` to name categories and "
-    "nesting units."
+    " Without `data`, every predictor has one coefficient. Give `data` if the prior names a "
+    "category or a nesting unit."
 )
 
 
@@ -150,9 +150,9 @@ def _place_before_name(statement: PriorStatement, name: str, numbered: str) -> s
     """R's names, with a dot, count; a number that is also a name of another element is told."""
     target = statement.target
     warnings.warn(
-        f"`{statement.text}`: number {name} of `{target}` is {target}[{numbered}], and that is "
-        f"what was read: names with a dot ({target.replace('_', '.')}) count the rows of "
-        f"summary(). For the coefficient called {name} write {target}[{name}].",
+        f"`{statement.text}` was read as a prior of {target}[{numbered}], which is number {name} "
+        f"of `{target}` in summary(): names with a dot ({target.replace('_', '.')}) use numbers. "
+        f"For the coefficient that is called {name} write {target}[{name}].",
         SpecificationWarning,
         stacklevel=2,
     )
@@ -211,8 +211,8 @@ def _hold_nesting(nest: NestingPart, labels: Labels, held: Mapping[str, Held]) -
 def _hold_members(part: MemberPart, labels: Labels, held: Mapping[str, Held]) -> MemberPart:
     for name, value in held.get(part.b_f, ()):
         raise PriorError(
-            f"`{part.b_f}[{name}] = {value:g}`: to hold the number of a feature fixed write it in "
-            "the formula, as in softmax(x, 2)."
+            f"`{part.b_f}[{name}] = {value:g}`: the number of a feature cannot be fixed by a "
+            "prior. Write it in the formula, as in softmax(x, 2)."
         )
     own = held.get(part.b, ())
     part = replace(part, held_weights=held.get(part.b_w, ()), held=own)
@@ -220,9 +220,8 @@ def _hold_members(part: MemberPart, labels: Labels, held: Mapping[str, Held]) ->
     for name, value in own:
         if name in computed:
             raise PriorError(
-                f"`{part.b}[{name}] = {value:g}`: the coefficient of a feature of the members "
-                "cannot be held fixed where the feature itself is estimated. Give it a narrow "
-                "prior."
+                f"`{part.b}[{name}] = {value:g}`: the coefficient of a feature cannot be fixed if "
+                "the number of the feature is estimated. Give the coefficient a narrow prior."
             )
     columns = [label for label in labels[part.b] if label not in computed]
     return replace(part, all_held=bool(own) and len(own) == len(columns))

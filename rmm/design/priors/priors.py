@@ -173,8 +173,8 @@ def _supported(statement: PriorStatement, parameter: str) -> Prior:
     family = statement.prior.family
     if positive and family in ("normal", "student_t"):
         raise PriorError(
-            f"`{statement.text}`: `{parameter}` is positive. Use half_normal, half_t, half_cauchy, "
-            "exponential, gamma or uniform (in JAGS's notation with T(0,))."
+            f"`{statement.text}`: `{parameter}` must be positive. Use half_normal, half_t, "
+            "half_cauchy, exponential, gamma or uniform; in the notation of JAGS, add T(0,)."
         )
     if positive and family in ("uniform", "fixed") and statement.prior.values[0] < 0:
         raise PriorError(f"`{statement.text}`: `{parameter}` cannot be negative.")
@@ -204,7 +204,9 @@ def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, 
 def _held(name: str, priors: list[Prior]) -> Array:
     """Values of a vector of standard deviations that is held fixed."""
     if not all(p.family == "fixed" for p in priors):
-        raise PriorError(f"`{name}`: hold all of its {len(priors)} elements fixed, or none.")
+        raise PriorError(
+            f"`{name}`: only some of its {len(priors)} elements are fixed. Fix all of them or none."
+        )
     return np.array([p.values[0] for p in priors])
 
 

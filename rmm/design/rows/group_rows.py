@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.units import Members, Units, find_members
-from rmm.errors import DataError, FormulaError, SpecificationWarning
+from rmm.errors import DataError, FormulaError, SpecificationWarning, counted
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import leaf_columns
@@ -100,16 +100,17 @@ def group_table(formula: Formula, table: Table) -> Grouped:
         _check_nesting(block, units, grouped)
     if grouped.groups.count < 2:
         raise DataError(
-            f"There is one group only ({grouped.groups.labels[0]}); a model of groups needs "
-            "several."
+            f"The table has only one group ({grouped.groups.labels[0]}). A model needs several "
+            "groups."
         )
     for kind, members in zip(formula.kinds, grouped.members, strict=False):
         if members.count == 0:
-            raise DataError(f"`{kind}` is missing in every row: its mm() block has no member.")
+            raise DataError(f"Column `{kind}` is missing in every row, so its mm() has no members.")
     for block, units in zip(formula.nestings, grouped.nestings, strict=True):
         if units.count < 2:
             raise DataError(
-                f"`{block.unit}` has one nesting unit only ({units.labels[0]}); hm() needs several."
+                f"Column `{block.unit}` has only one nesting unit ({units.labels[0]}). hm() needs "
+                "several nesting units."
             )
     return grouped
 
@@ -158,9 +159,10 @@ def check_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
     if nobody.any():
         named = ", ".join(f"`{c}`" for c in given)
         raise DataError(
-            f"{nobody.sum()} rows have no member of any kind ({named} are all missing); the first "
-            f"is row {int(table.index[int(np.argmax(nobody))]) + 1}. Every row is a membership: "
-            "give it a member, or drop it if its group has others."
+            f"{counted(int(nobody.sum()), 'row has', 'rows have')} no member ({named} are all "
+            f"missing); the first is row {int(table.index[int(np.argmax(nobody))]) + 1}. Every row "
+            "must be a membership. Give the row a member, or drop the row if its group has other "
+            "members."
         )
     outside = columns_of(replace(formula, members=()))
     check_complete(table, [c for c in outside if c in used])
@@ -177,12 +179,12 @@ def _check_members_given(formula: Formula, table: Table) -> None:
             continue
         count, row = int(missing.sum()), int(table.index[int(np.argmax(missing))]) + 1
         raise DataError(
-            f"Column `{block.member}` has {count} missing value{'s' * (count > 1)}; the first is "
-            f"in row {row}. It holds the member ids, and each row is a membership. If these rows "
-            "are empty slots of a wide table, they are no memberships: drop the rows, "
-            f'data.dropna(subset=["{block.member}"]), which changes no group. If there is a member '
-            "that is not known, give it an id of its own, or leave its group out: "
-            'rmm.fit(missing="drop").'
+            f"Column `{block.member}`, the member id, has {counted(count, 'missing value')}; the "
+            f"first is in row {row}. There are two cases. (a) The rows come from empty cells of a "
+            "wide table and are not memberships: drop them with "
+            f'data.dropna(subset=["{block.member}"]). The groups stay the same. (b) A group has a '
+            "member that is not known: give this member a new id, or leave out the group with "
+            'rmm.fit(..., missing="drop").'
         )
 
 
@@ -196,11 +198,11 @@ def oriented(formula: Formula, table: Table) -> Formula:
     if len({block.group for block in blocks}) > 1:
         named = ", ".join(f"`{g}`" for g in dict.fromkeys(b.group for b in blocks))
         raise FormulaError(
-            f"The mm() blocks name different groups: {named}.",
+            f"The mm() blocks have different group ids: {named}.",
             formula.text,
             formula.members[-1].position,
             2,
-            hint="Every mm() block needs the same group id, on which the outcome is measured.",
+            hint="All mm() blocks need the same group id, because the outcome is measured on it.",
         )
     return replace(formula, members=blocks)
 
@@ -208,7 +210,7 @@ def oriented(formula: Formula, table: Table) -> Formula:
 def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> MemberBlock:
     if block.member == block.group:
         raise FormulaError(
-            f"Member and group id are the same column, `{block.member}`.",
+            f"The member id and the group id are the same column, `{block.member}`.",
             formula.text,
             block.position,
             2,
@@ -228,8 +230,8 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
     if all(column.varying(member) is None for column in outcomes):
         warnings.warn(
             f"The outcome is constant within `{block.member}`, not within `{block.group}`: "
-            f"id({block.member}, {block.group}) was read as id({block.group}, {block.member}), "
-            "member first, group second.",
+            f"id({block.member}, {block.group}) was read as id({block.group}, {block.member}). "
+            "Write the member first and the group second.",
             SpecificationWarning,
             stacklevel=2,
         )
@@ -240,9 +242,9 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
 
 def _outcome_varies(column: str, label: object, group: str) -> DataError:
     return DataError(
-        f"The outcome `{column}` varies within group {label} of `{group}`. "
-        "It must be the same in all rows of a group (the outcome is measured on groups): "
-        "check the ids in id(member, group) and the outcome."
+        f"The outcome `{column}` varies within group {label} (column `{group}`). The outcome is "
+        "measured on groups, so it must be the same in all rows of a group. Check the outcome and "
+        "the ids in id(member, group)."
     )
 
 
@@ -254,9 +256,9 @@ def _warn_of_single_memberships(
         return
     if all(column.varying(member) is None for column in outcomes):
         warnings.warn(
-            f"Every group of `{block.group}` has one member only, and the outcome is constant "
-            f"within `{block.member}`: if outcomes belong to `{block.member}`, write "
-            f"id({block.group}, {block.member}).",
+            f"Every group (column `{block.group}`) has only one member, and the outcome is "
+            f"constant within `{block.member}`. If the outcome is measured on `{block.member}`, "
+            f"write id({block.group}, {block.member}).",
             SpecificationWarning,
             stacklevel=2,
         )
@@ -278,11 +280,11 @@ def _check_sides(formula: Formula) -> None:
     both = [c for c in used if c in outcome]
     if both:
         raise FormulaError(
-            f"`{both[0]}` stands on both sides of the formula.",
+            f"`{both[0]}` is on both sides of the formula.",
             formula.text,
             formula.text.rfind(both[0]),
             len(both[0]),
-            hint="It is the outcome; it cannot be a predictor or weight variable as well.",
+            hint="The outcome cannot also be a predictor or a weight variable.",
         )
 
 
@@ -295,7 +297,7 @@ def _check_units(formula: Formula) -> None:
             formula.text,
             formula.nestings[-1].position,
             2,
-            hint="Their effects cannot be told apart: keep one.",
+            hint="Their effects cannot be separated. Keep one of them.",
         )
 
 
@@ -345,9 +347,9 @@ def _warn_of_repeated_rows(formula: Formula, table: Table, used: tuple[str, ...]
     repeated = int(same.sum())
     if len(table) > 10 and repeated > len(table) / 4:
         warnings.warn(
-            f"Without mm() every row is a unit, but {repeated} of {len(table)} rows repeat "
-            "another row. If rows are memberships, keep one row per group, or standard errors "
-            "are too small.",
+            f"Without mm() every row is one observation, but {repeated} of {len(table)} rows are "
+            "equal to another row. If rows are memberships, keep one row per group; otherwise "
+            "standard errors are too small.",
             SpecificationWarning,
             stacklevel=2,
         )
@@ -378,9 +380,10 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
         bad = table[column].varying(groups.code)
         if bad is not None:
             raise DataError(
-                f"Column `{column}` stands outside mm() but varies within group "
-                f"{groups.labels[bad]} of `{group_id}`. Put a member covariate into "
-                f"mm(..., vars = vars({column})), or make it constant within groups."
+                f"Column `{column}` is used outside mm(), but varies within group "
+                f"{groups.labels[bad]} (column `{group_id}`). If it is a covariate of members, "
+                f"write mm(..., vars = vars({column})). If it is a covariate of groups, it must be "
+                "the same in all rows of a group."
             )
 
 
@@ -394,8 +397,8 @@ def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
         bad = table[column].varying(code)
         if bad is not None:
             raise DataError(
-                f"Column `{column}` belongs to hm() but varies within nesting unit "
-                f"{labels[bad]} of `{block.unit}`."
+                f"Column `{column}` is used in hm(), but varies within nesting unit {labels[bad]} "
+                f"(column `{block.unit}`). It must be the same in all rows of a nesting unit."
             )
 
 
@@ -412,14 +415,14 @@ def _check_sizes(
         bad = np.flatnonzero(given != units.size)
         if len(bad):
             row = bad[0]
-            counted, each = ("row" if units.size[row] == 1 else "rows"), ""
+            there = counted(int(units.size[row]), "row")
             if formula.kinds:
-                counted, each = f"members of `{block.member}`", " of the block's own kind"
+                there = f"{counted(int(units.size[row]), 'member')} in column `{block.member}`"
             raise DataError(
-                f"Column `n` says {given[row]:g} for group {groups.labels[units.group[row]]}, "
-                f"which has {units.size[row]:g} {counted}. In weight functions `n` is the counted "
-                f"group size{each}: rename the column if it means something else, or add the "
-                "missing memberships."
+                f"Column `n` is {given[row]:g} for group {groups.labels[units.group[row]]}, but "
+                f"this group has {there}. In weight functions, `n` always means the number of "
+                "members of the group in the table. If members are missing, add their rows. If "
+                "column `n` means something else, rename it."
             )
 
 
@@ -430,4 +433,4 @@ def _numbers(column: TableColumn) -> Array:
     try:
         return np.asarray(pd.to_numeric(column.series, errors="coerce").to_numpy(float))
     except OverflowError:
-        raise DataError("Column `n` holds whole numbers that no group has members.") from None
+        raise DataError("Column `n` contains numbers that are larger than any group.") from None

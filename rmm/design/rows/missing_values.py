@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.group_rows import oriented
-from rmm.errors import DataError, SpecificationWarning
+from rmm.errors import DataError, SpecificationWarning, counted
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula
 from rmm.tables.read import Array
@@ -90,7 +90,8 @@ def drop_incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[pd.DataFrame
         return frame, None
     if incomplete.all():
         raise DataError(
-            f"Every row has a missing value ({_counted(counts)}): nothing is left to be fitted."
+            "Every row has a missing value, so nothing is left to fit. Missing values by column: "
+            f"{_counted(counts)}."
         )
     unit, ids = _units(formula, frame, incomplete)
     bad = pd.unique(ids[incomplete])
@@ -98,15 +99,16 @@ def drop_incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[pd.DataFrame
     total = int(ids.nunique())
     if total - len(bad) < 2:
         raise DataError(
-            f'missing="drop" leaves {total - len(bad)} of {total} {unit}s: missing values of '
-            f"{_counted(counts)}. Impute them, or leave the column out."
+            f'missing="drop" would leave only {total - len(bad)} of {total} '
+            f"{'strata' if unit == 'stratum' else unit + 's'}. Missing values by column: "
+            f"{_counted(counts)}. Impute them, or leave the column out of the model."
         )
     dropped = Dropped(unit, tuple(bad.tolist()), total, int(gone.sum()), counts)
     some = ", ".join(str(v) for v in dropped.units[:_SHOWN])
     more = ", ..." if len(bad) > _SHOWN else ""
     warnings.warn(
-        f"{dropped}: {unit} {some}{more}.{_slots(formula, counts)} What is left speaks for "
-        "the rest only if values are missing at random.",
+        f"{dropped}: {unit} {some}{more}.{_slots(formula, counts)} The results are valid "
+        "for all units only if values are missing at random.",
         SpecificationWarning,
         stacklevel=5,
     )
@@ -119,8 +121,9 @@ def _slots(formula: Formula, counts: Mapping[str, int]) -> str:
     if not empty:
         return ""
     return (
-        f" If rows without `{empty[0]}` are empty slots of a wide table, drop these rows instead "
-        f'(data.dropna(subset=["{empty[0]}"])): they are no memberships, and no group is lost.'
+        f" If the rows without `{empty[0]}` come from empty cells of a wide table, they are not "
+        "memberships. Then drop only these rows with "
+        f'data.dropna(subset=["{empty[0]}"]); no group is lost.'
     )
 
 
@@ -161,9 +164,9 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
         unknown = int(frame[group].isna().sum())
         if unknown:
             raise DataError(
-                f"Column `{group}` has {unknown} missing values: it is not known to which groups "
-                'these rows belong, so missing="drop" cannot leave those groups out. Drop the rows '
-                "yourself if their groups do not need them."
+                f"Column `{group}`, the group id, has {counted(unknown, 'missing value')}. A row "
+                'without group id belongs to an unknown group, so missing="drop" cannot leave that '
+                "group out. Fill in the id. Drop the row only if its group does not need it."
             )
         unit, ids = "group", frame[group]
     if formula.strata is None:
@@ -171,7 +174,9 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
     strata = frame[formula.strata]
     if strata.isna().any():
         raise DataError(
-            f"Column `{formula.strata}` has {int(strata.isna().sum())} missing values: it is not "
-            'known to which choice sets these rows belong, so missing="drop" cannot leave them out.'
+            f"Column `{formula.strata}`, the choice sets, has "
+            f"{counted(int(strata.isna().sum()), 'missing value')}. A row without this id belongs "
+            'to an unknown choice set, so missing="drop" cannot leave that choice set out. Fill in '
+            "the id. Drop the row only if its choice set does not need it."
         )
     return "stratum", strata

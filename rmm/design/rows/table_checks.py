@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.group_rows import Grouped
-from rmm.errors import SpecificationWarning
+from rmm.errors import SpecificationWarning, counted
 from rmm.formula.parse_formula import id_columns
 from rmm.formula.terms import FixedTerm, Formula, MemberBlock, Term
 from rmm.formula.weights.weight_function import Column
@@ -87,9 +87,9 @@ def _warn_of_labels(column: TableColumn, texts: list[str], from_text: bool) -> N
     if pair is not None:
         one, other = (_shown(text) for text in pair)
         warnings.warn(
-            f"Column `{column.name}` holds {one} and {other}, which differ in blanks or in the "
-            "Unicode form of a character only. They are two labels here: if they are one, clean "
-            "the column, for example with .str.strip().str.normalize('NFC').",
+            f"Column `{column.name}` contains {one} and {other}, which differ only in blanks or in "
+            "the Unicode form of a character. They count as two different values. If they mean the "
+            "same, clean the column, for example with .str.strip().str.normalize('NFC').",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -97,9 +97,8 @@ def _warn_of_labels(column: TableColumn, texts: list[str], from_text: bool) -> N
     if blank:
         empty = int(column.series.isin(blank).sum())
         warnings.warn(
-            f"Column `{column.name}` holds an empty text ({empty} row{'s' * (empty > 1)}), which "
-            "is a label like any other. If it means a missing value, make it one: "
-            ".replace({'': None}).",
+            f"Column `{column.name}` contains an empty text ({counted(empty, 'row')}), which "
+            "counts as a value. If it means a missing value, replace it: .replace({'': None}).",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -107,9 +106,9 @@ def _warn_of_labels(column: TableColumn, texts: list[str], from_text: bool) -> N
     if missing:
         count = int(column.series.isin(missing).sum())
         warnings.warn(
-            f"Column `{column.name}` holds {missing[0]!r} ({count} row{'s' * (count > 1)}), which "
-            f"is a label like any other. If it means a missing value, give na=[{missing[0]!r}]; "
-            "if not, na=[] says so.",
+            f"Column `{column.name}` contains {missing[0]!r} ({counted(count, 'row')}), which "
+            f"counts as a value. If it means a missing value, set na=[{missing[0]!r}]; if it is a "
+            "value, set na=[] to avoid this warning.",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -121,9 +120,9 @@ def _warn_of_written_missing(column: TableColumn, texts: list[str], more: set[st
     if found:
         count = int(column.series.isin(found).sum())
         warnings.warn(
-            f"Column `{column.name}` holds {found[0]!r} ({count} row{'s' * (count > 1)}), which "
-            "is a label like any other, and what a missing value becomes by .astype(str). If it "
-            f"means a missing value, make it one: .replace({{{found[0]!r}: None}}).",
+            f"Column `{column.name}` contains the text {found[0]!r} ({counted(count, 'row')}), "
+            "which counts as a value. .astype(str) converts missing values to this text. If it "
+            f"means a missing value, replace it: .replace({{{found[0]!r}: None}}).",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -141,9 +140,11 @@ def _warn_of_decimals(column: TableColumn) -> None:
     decimal = values != np.round(values)
     if decimal.any():
         warnings.warn(
-            f"The ids of column `{column.name}` are numbers with decimals, such as "
-            f"{values[decimal][0]:g}. If they are codes, 1.1 and 1.10 have become one id: read the "
-            "column as text, for example with dtype={" + repr(str(column.name)) + ": str}.",
+            f"The ids in column `{column.name}` are numbers with decimals, such as "
+            f"{values[decimal][0]:g}. If they are codes, 1.1 and 1.10 have become the same id. "
+            "Then read the column as text, for example with dtype={"
+            + repr(str(column.name))
+            + ": str}.",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -179,9 +180,10 @@ def _plain_columns(terms: Iterable[Term], fixed: Iterable[FixedTerm]) -> list[st
 def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
     if levels > max(_FEW_LEVELS, units / 2):
         warnings.warn(
-            f"The predictor `{name}` is a category with {levels} levels, for {units} units: nearly "
-            "each has a coefficient of its own. If it names units, give them random effects, "
-            f"hm(id = {name}); if it holds numbers or dates, convert it; else leave it out.",
+            f"The predictor `{name}` is a category with {levels} levels, but there are only "
+            f"{units} units, so nearly every unit has its own coefficient. If the values are ids "
+            f"of units, use random effects: hm(id = {name}). If they are numbers or dates, convert "
+            "the column. Otherwise leave it out.",
             SpecificationWarning,
             stacklevel=3,
         )
@@ -198,10 +200,10 @@ def _warn_of_wide(block: MemberBlock, table: Table, formula: Formula) -> bool:
     shown = ", ".join(f"`{name}`" for name in others[:_SHOWN])
     more = ", ..." if len(others) > _SHOWN else ""
     warnings.warn(
-        f"Every group of `{block.group}` has one member only, that of `{block.member}`, and the "
-        f"table has {shown}{more} as well: it looks like a wide table, one row per group with its "
-        "members side by side. Here each row is a membership, so that all weights are 1 and the "
-        "other members are left out. Use the long table, rmm.to_long(data, "
+        f"Every group (column `{block.group}`) has only one member (column `{block.member}`), but "
+        f"the table also has {shown}{more}. It seems to be a wide table, with one row per group "
+        "and one column per member. rmm reads each row as one membership, so all weights are 1 and "
+        "the other members are ignored. Make a long table: rmm.to_long(data, "
         f'members=[{listed}], group="{block.group}").',
         SpecificationWarning,
         stacklevel=3,

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmm.errors import DataError
+from rmm.errors import DataError, such_cases
 from rmm.formula.terms import MemberBlock
 from rmm.tables.read import Array
 from rmm.tables.table import Table
@@ -126,14 +126,14 @@ def _check_once(block: MemberBlock, members: Members, groups: Units, kinds: int)
         return
     group, member = divmod(int(twice[0]), members.count)
     stack = (
-        " With several kinds of members stack the kinds: one row per membership of one kind, the "
-        "ids of the other kinds missing in it."
+        " With several mm() blocks, each row must be one membership of one block; the member ids "
+        "of the other blocks are missing in this row."
     )
     raise DataError(
-        f"Member {members.labels[member]} of `{block.member}` is {counts[counts > 1][0]} times "
-        f"in group {groups.labels[group]} of `{block.group}` ({len(twice)} such "
-        f"case{'s' * (len(twice) > 1)}). If it belongs to the group several times, keep one row "
-        "for it with the number of times in a column, say `times`, and let it count so often: "
-        "fn(w ~ times), or the weight function multiplied by times. If rows were repeated by "
-        "mistake, drop the repeated ones." + stack * (kinds > 1)
+        f"Group {groups.labels[group]} (column `{block.group}`) has {counts[counts > 1][0]} rows "
+        f"for member {members.labels[member]} (column `{block.member}`). "
+        f"{such_cases(len(twice))} If a row was repeated by mistake, drop the copy. If the member "
+        "belongs to the group several times, keep one row and put the number of times in a column, "
+        "for example `times`. Then use this column in the weights: fn(w ~ times), or multiply your "
+        "weight function by `times`." + stack * (kinds > 1)
     )

@@ -107,20 +107,20 @@ def _message(
     zero = _zeros(weight, columns, start, at, row) if np.isinf(raw[row]) else []
     if at and zero:
         return start_of + (
-            f"A power, a quotient or a logarithm of 0 is not finite for every value of "
-            f"{' and '.join(at)}. If members whose {' and '.join(zero)} is 0 are no members of "
-            "their groups, drop their rows; if they are, use a function that is finite at 0, such "
-            "as exp(b*x)."
+            "The variable is 0 there, and a power, quotient or logarithm of 0 is not finite for "
+            f"every value of {' and '.join(at)}. If rows with {' and '.join(zero)} = 0 are not "
+            "memberships, drop them. Otherwise use a function that is finite at 0, such as "
+            "exp(b*x)."
         )
     if at and not np.isnan(raw[row]):
         named = " and ".join(f"center({name})" for name in weight.variables) or "the variable"
         return start_of + (
-            "Such numbers overflow where a variable is far from zero, like a year: centre it, "
-            f"{named}."
+            "Weights become too large if a variable is far from zero, such as a year. Centre the "
+            f"variable: write {named}."
         )
     return start_of + (
-        "Weights are finite numbers: check for zeros in denominators and for logarithms and roots "
-        "of values outside their range."
+        "Weights must be finite numbers. Check for zeros in denominators, and for logarithms and "
+        "roots of negative values."
     )
 
 
@@ -149,9 +149,9 @@ def _zero_sum(
     shown = ", ".join(f"{value:g}" for value in raw[rows][:_SHOWN])
     more = ", ..." if len(rows) > _SHOWN else ""
     whose = "all groups" if weight.constraint == "total" else places.name_group(membership)
-    remedy = "" if weight.constraint == "total" else "give a member of the group another weight, "
+    remedy = "" if weight.constraint == "total" else ", give a member of the group another weight"
     return (
         f"The weights `{weight.text}` of {whose} sum to 0{where} ({shown}{more}), so they cannot "
-        f"be divided by their sum. Check the data, {remedy}leave the group out, or use c = FALSE, "
-        "which takes weights as they are."
+        f"be divided by their sum. Check the data{remedy}, or leave the group out. Weights that "
+        "are not divided by their sum need c = FALSE, which is another model."
     )

@@ -124,8 +124,9 @@ def _warn_of_zero(
     variable = describe(node)
     warnings.warn(
         f"The weight variable `{variable}` is far from zero. At {which} values of "
-        f"{part.b_w}[{name}] the weights `{part.weight.text}` {what}: there the data cannot tell "
-        f"one value from another. Centre it: write {_centred(node)} in place of {variable}.",
+        f"{part.b_w}[{name}] the weights `{part.weight.text}` {what}, so the data cannot "
+        f"distinguish such values. Centre the variable: write {_centred(node)} instead of "
+        f"{variable}.",
         SpecificationWarning,
         stacklevel=2,
     )
@@ -149,10 +150,10 @@ def _warn_of_saturation(
     group, variable = part.block.group, describe(node)
     warnings.warn(
         f"Most of the variance of the weight variable `{variable}` lies between groups. In "
-        f"{max(shares):.0%} of the groups the weights `{part.weight.text}` are then hardly moved "
-        f"by {part.b_w}[{name}]: the function is flat there. If only differences within a group "
-        f"should count, write {_centred(node, group)} in place of {variable}, or use "
-        f"exp(b*{_factor(node)}), which such differences do not change.",
+        f"{max(shares):.0%} of the groups, {part.b_w}[{name}] then hardly changes the weights "
+        f"`{part.weight.text}`, because the function is flat there. If only differences within a "
+        f"group should count, write {_centred(node, group)} instead of {variable}. Or use "
+        f"exp(b*{_factor(node)}), on which differences between groups have no effect.",
         SpecificationWarning,
         stacklevel=2,
     )

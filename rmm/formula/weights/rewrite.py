@@ -63,11 +63,11 @@ def refuse_parameters(tree: syntax.Syntax, reader: Reader) -> None:
     for node in syntax.walk(tree):
         if isinstance(node, syntax.Name) and not node.quoted and is_parameter(node.name):
             reader.fail(
-                f"The parameter `{node.name}` and `offset()` are two dialects of one language.",
+                f"The parameter `{node.name}` and `offset()` cannot be used together.",
                 node,
-                "Write the parameters out and drop offset(), or drop the parameters: "
-                "1/n^exp(-(b1*x)) and 1/offset(n)^exp(-x) are the same. A data column of that "
-                "name goes in backquotes.",
+                "Either write all parameters, as in 1/n^exp(-(b1*x)), or use offset() and no "
+                "parameters, as in 1/offset(n)^exp(-x): both mean the same. If "
+                f"`{node.name}` is a column of the data, write it in backquotes.",
             )
 
 

@@ -244,8 +244,8 @@ def read_constraint(value: object) -> str:
             return meaning
     raise FormulaError(
         f"{value!r} is not a constraint of weights.",
-        hint="Allowed: 1, TRUE or group (weights sum to 1 in each group), 2 or total (to the "
-        "number of groups over all rows), FALSE or none (not normalised).",
+        hint="Allowed: 1, TRUE or group (the weights of each group sum to 1); 2 or total (all "
+        "weights sum to the number of groups); FALSE or none (weights are not normalised).",
     )
 
 
@@ -270,7 +270,7 @@ def _right_side(tree: syntax.Syntax, text: str) -> syntax.Syntax:
     if isinstance(tree, syntax.Infix) and tree.operator == "~":
         if not isinstance(tree.left, syntax.Name):
             raise FormulaError(
-                "The left-hand side of a weight function is a name: w ~ ...",
+                "The left side of a weight function must be a name: w ~ ...",
                 text,
                 tree.left.span.start,
                 tree.left.span.end - tree.left.span.start,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
-from rmm.errors import PlotError, close_names
+from rmm.errors import PlotError, how_to_install, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,12 +64,12 @@ def plot(fit: FitTables, method: str, kind: str, options: dict[str, Any]) -> Fig
         For an unknown kind or option, or if matplotlib is absent.
     """
     known = [name for name, row in PLOTS.items() if row.method == method]
-    check_name("kind of plot", kind, known)
+    check_name("a kind of plot", kind, known)
     need_matplotlib()
     draw: Callable[..., Figure] = import_module(PLOTS[kind].module).draw
     allowed = list(inspect.signature(draw).parameters)[1:]
     for name in options:
-        check_name(f"option of plot {kind!r}", name, allowed)
+        check_name(f"an option of plot {kind!r}", name, allowed)
     return draw(fit, **options)
 
 
@@ -77,20 +77,13 @@ def need_matplotlib() -> None:
     """Raise `PlotError` if matplotlib is absent."""
     if util.find_spec("matplotlib") is None:
         raise PlotError(
-            "Plots need matplotlib, which is not installed: `pip install matplotlib`, or install "
-            "rmm with its extra `plots`."
+            "Plots need the package matplotlib, which is not installed. "
+            + how_to_install("matplotlib", "plots")
         )
 
 
-def check_name(what: str, name: Any, known: Iterable[Any]) -> None:
-    """Raise `PlotError` for a name that is not among the known ones, and suggest one."""
+def check_name(kind: str, name: Any, known: Iterable[Any]) -> None:
+    """Raise `PlotError` unless a name is among the known ones; `kind` has its article."""
     names = [str(k) for k in known]
-    if str(name) in names:
-        return
-    close = close_names(str(name), names)
-    listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-    raise PlotError(
-        f"Unknown {what} {name!r}."
-        + (f" Did you mean {close[0]!r}?" if close else "")
-        + f" Known: {listed or 'none'}."
-    )
+    if str(name) not in names:
+        raise PlotError(unknown_name(name, kind, names))

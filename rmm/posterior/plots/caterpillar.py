@@ -33,11 +33,11 @@ def draw(fit: FitTables, effect: str | None = None, top: int = 40) -> Sheet:
     known = [str(name) for name in posterior.data_vars if name in roles]
     if not known:
         raise PlotError(
-            "The draws hold no effects of units: the model has none, or the fit was run with "
-            'monitor="structural".'
+            "There are no draws of the effects of units. Either the model has no such effects, or "
+            'the fit was run with monitor="structural".'
         )
     name = known[0] if effect is None else effect
-    check_name("effect", name, known)
+    check_name("a vector of effects", name, known)
     if isinstance(top, bool) or not isinstance(top, int) or top < 2:
         raise PlotError(f"`top` must be a whole number from 2, not {top!r}.")
     labels, draws = flatten(posterior[name])

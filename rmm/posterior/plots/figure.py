@@ -103,13 +103,17 @@ def chosen(fit: FitTables, parameters: str | Sequence[str] | None, most: int) ->
             names += known[name]
             continue
         vector = name.partition("[")[0]
-        check_name("parameter", name, known.get(vector, [*summary.index, *known]))
+        check_name("a parameter of the fit", name, known.get(vector, [*summary.index, *known]))
         names.append(name)
     if not names:
-        raise PlotError("No parameters were named.")
+        raise PlotError(
+            "`parameters` is empty. Name at least one parameter, such as "
+            f"{str(summary.index[0])!r}."
+        )
     if len(names) > most:
         raise PlotError(
-            f"{len(names)} parameters are no figure: name at most {most} with `parameters=`."
+            f"{len(names)} parameters are too many for one figure. Name at most {most} of them in "
+            "`parameters`."
         )
     vectors = list(dict.fromkeys(name.partition("[")[0] for name in names))
     rest = [v for v in vectors if not set(known[v]) <= set(summary.index)]

@@ -64,10 +64,10 @@ def _chosen(table: pd.DataFrame, groups: Any) -> list[str]:
     listed = groups if isinstance(groups, Sequence) and not isinstance(groups, str) else [groups]
     names = list(dict.fromkeys(str(g) for g in listed))
     if not 1 <= len(names) <= _MOST:
-        raise PlotError(f"Name 1 to {_MOST} groups, not {len(names)}.")
+        raise PlotError(f"`groups` must name 1 to {_MOST} groups, not {len(names)}.")
     known = list(dict.fromkeys(labels))
     for name in names:
-        check_name("group", name, known)
+        check_name("a group", name, known)
     return names
 
 

@@ -70,7 +70,7 @@ def draw(fit: FitTables, parameters: str | Sequence[str] | None = None) -> Sheet
         if (prior := prior_of(fit, one.name)) is not None
     ]
     if not shown:
-        raise PlotError("None of these parameters has a prior of its own to be shown.")
+        raise PlotError("None of these parameters has its own prior, so no prior can be plotted.")
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
     sheet = Sheet(figsize=(max(4.0, 2.5 * columns), 1.55 * rows + 0.5), layout="constrained")

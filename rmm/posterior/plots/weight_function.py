@@ -73,11 +73,11 @@ def _variable(fit: FitTables, block: int, variable: str | None) -> str:
     weight = fit.model.spec.members[block - 1].weight
     if not weight.variables:
         raise PlotError(
-            f"The weight function `{weight.text}` has no variable to show weights over. "
-            'See plot_weights("groups").'
+            f"The weight function `{weight.text}` has no variable, so it cannot be plotted. Use "
+            'plot_weights("groups").'
         )
     if variable is not None:
-        check_name("weight variable", variable, weight.variables)
+        check_name("a weight variable", variable, weight.variables)
         return variable
     frame = fit.model.grouped.frame
     code = fit.model.grouped.groups.code

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rmm.arguments import shortened
 from rmm.design.prepare import Model
-from rmm.errors import DataError
+from rmm.errors import DataError, unknown_name
 from rmm.formula.column_bases import Categories
 from rmm.formula.parse_formula import columns_of
 from rmm.formula.terms import Formula, Term
@@ -68,9 +68,8 @@ def reference_groups(
     for name in (variable, *(at or {})):
         if name not in predictors:
             raise DataError(
-                f"`{name}` is no predictor of this model. It has: "
-                f"{', '.join(dict.fromkeys(predictors)) or 'none'}. "
-                "(Weights over their variables: plot_weights.)"
+                unknown_name(name, "a predictor of this model", predictors)
+                + " For weight variables use plot_weights()."
             )
     bases = _bases(model)
     grid = _grid(frame[variable].dropna(), values, points, variable in bases)

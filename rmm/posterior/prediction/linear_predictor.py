@@ -83,9 +83,9 @@ def need(draws: Draws, name: str, why: str) -> Array:
     """Draws of a parameter; an error where the fit did not keep it."""
     if name not in draws:
         raise BackendError(
-            f'`{name}` was not kept, and {why} needs it. Fit again with monitor="summary" '
-            "(the default), which keeps the effects"
-            + ('; or leave them out: effects="none".' if name.startswith("u_") else ".")
+            f"The fit has no draws of `{name}`, but {why} needs them. Fit again with "
+            'monitor="summary" (the default).'
+            + (' Or predict without effects: effects="none".' if name.startswith("u_") else "")
         )
     return draws[name]
 

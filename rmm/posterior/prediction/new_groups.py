@@ -99,8 +99,8 @@ def _used(formula: Formula, frame: pd.DataFrame) -> tuple[str, ...]:
     absent = [c for c in rest if c not in frame.columns]
     if absent:
         raise DataError(
-            f"The new table has no column `{absent[0]}`. It needs: {', '.join(rest)}; the outcome "
-            "may be left out."
+            f"The new table has no column `{absent[0]}`. It needs these columns: "
+            f"{', '.join(rest)}. It does not need the outcome."
         )
     given = all(c in frame.columns and frame[c].notna().all() for c in known_columns)
     return tuple(dict.fromkeys((*known_columns, *rest))) if given else rest

@@ -14,7 +14,7 @@ from rmm.backends.base import Run
 from rmm.design.members.memberships import Membership
 from rmm.design.members.random_walks import Walk
 from rmm.design.prepare import Model
-from rmm.errors import BackendError
+from rmm.errors import BackendError, unknown_name
 from rmm.model.spec import MemberPart
 from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.linear_predictor import (
@@ -109,7 +109,7 @@ def table(labels: Array, values: Array) -> pd.DataFrame:
 
 def _choice(name: str, given: Any, allowed: tuple[str, ...]) -> None:
     if given not in allowed:
-        raise BackendError(f"Unknown {name} {given!r}. Known: {', '.join(allowed)}.")
+        raise BackendError(unknown_name(given, f"a value of `{name}`", allowed))
 
 
 def _function(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError
+from rmm.errors import DataError, unknown_name
 from rmm.posterior.diagnostics.summary import QUANTILES, spread
 from rmm.tables.read import Array
 
@@ -112,11 +112,11 @@ def check(
     if kind == "auto":
         kind = "survival" if outcome_kind == "surv" else "statistics"
     if kind not in ("statistics", "survival"):
-        raise DataError(f"Unknown kind of check {kind!r}. Known: auto, statistics, survival.")
+        raise DataError(unknown_name(kind, "a kind of check", ("auto", "statistics", "survival")))
     if (kind == "survival") != (outcome_kind == "surv"):
         raise DataError(
-            f"The check {kind!r} does not fit this outcome: censored durations have "
-            '"survival", all others "statistics".'
+            f'The check {kind!r} cannot be used with this outcome. Use "survival" for censored '
+            'durations, and "statistics" for all other outcomes.'
         )
     if kind == "survival":
         return survival(parts[0], parts[1], replicated)

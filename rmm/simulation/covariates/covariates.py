@@ -23,6 +23,11 @@ _COARSER = {
 }
 
 
+_TOGETHER = (
+    "Correlated covariates need the same `level` and the same `redraw`, and cannot have `column`."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Column:
     """A covariate: its level, one value per unit of that level, and their latent normals.
@@ -56,19 +61,26 @@ def check_covariates(config: Mapping[str, Any], nested: bool, fixed: bool) -> No
         if one.get("column") is not None:
             continue
         if one.get("level") is None:
-            raise RecipeError(f"{key}.level", "the key is missing", f"Allowed: {listed(LEVELS)}.")
-        check_name(f"{key}.level", "level", one["level"], LEVELS)
+            raise RecipeError(f"{key}.level", "`level` is missing.", f"Allowed: {listed(LEVELS)}.")
+        check_name(f"{key}.level", "a level", one["level"], LEVELS)
         check_name(
-            f"{key}.distribution", "distribution", one.get("distribution", "normal"), DISTRIBUTIONS
+            f"{key}.distribution",
+            "a distribution of covariates",
+            one.get("distribution", "normal"),
+            DISTRIBUTIONS,
         )
         if one["level"] == "nesting" and not nested:
-            raise RecipeError(f"{key}.level", "there are no nesting units", "Set membership.units.")
+            raise RecipeError(
+                f"{key}.level",
+                "The level is nesting, but the memberships have no nesting units.",
+                "Set membership.units.",
+            )
         if one.get("icc") and one["level"] != "membership":
-            raise RecipeError(f"{key}.icc", "only membership-level covariates have an icc")
+            raise RecipeError(f"{key}.icc", "Only covariates of level membership can have `icc`.")
         if not one.get("redraw", True) and not fixed:
             raise RecipeError(
                 f"{key}.redraw",
-                "a covariate that is drawn once needs memberships that are drawn once",
+                "A covariate can be drawn once only if the memberships are drawn once.",
                 "Set membership.redraw: false.",
             )
         _check_around(name, one, config)
@@ -84,13 +96,21 @@ def _check_around(name: str, one: Mapping[str, Any], config: Mapping[str, Any]) 
     key = f"covariates.{name}.around"
     check_name(key, "covariate", other, [n for n in config if n != name])
     if config[other].get("around") is not None or config[other].get("column") is not None:
-        raise RecipeError(key, f"{other!r} is itself taken from another column")
+        raise RecipeError(
+            key, f"{other!r} cannot be used: it has `around` or `column` itself.", "Name another."
+        )
     if config[other].get("level") not in _COARSER[one["level"]]:
         raise RecipeError(
-            key, f"{other!r} is a {config[other].get('level')} covariate, {name!r} a {one['level']}"
+            key,
+            f"{other!r} has level {config[other].get('level')}, {name!r} has level {one['level']}.",
+            "`around` must name a covariate of a higher level, such as group for a member.",
         )
     if not one.get("redraw", True) and config[other].get("redraw", True):
-        raise RecipeError(key, f"{other!r} is drawn for each data set and {name!r} once")
+        raise RecipeError(
+            key,
+            f"{other!r} is drawn for each data set, but {name!r} only once.",
+            f"Set covariates.{other}.redraw: false.",
+        )
 
 
 def _check_correlation(name: str, one: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -101,10 +121,14 @@ def _check_correlation(name: str, one: Mapping[str, Any], config: Mapping[str, A
             config[other].get(k, d) == one.get(k, d) for k, d in (("level", None), ("redraw", True))
         ]
         if not all(same) or config[other].get("column") is not None:
-            raise RecipeError(key, "correlated covariates must be drawn together, at one level")
+            raise RecipeError(key, _TOGETHER)
         back = (config[other].get("correlation") or {}).get(name, value)
         if back != value:
-            raise RecipeError(key, f"{value} here, {back} at {other!r}")
+            raise RecipeError(
+                key,
+                f"The correlation is {value} here, but {back} under {other!r}.",
+                "Give the same value in both places, or give it once.",
+            )
 
 
 def _drawn(config: Mapping[str, Any], level: str) -> list[str]:
@@ -132,8 +156,8 @@ def _cholesky(names: Sequence[str], config: Mapping[str, Any]) -> Array | None:
     except np.linalg.LinAlgError:
         raise RecipeError(
             f"covariates.{names[0]}.correlation",
-            f"no variables have these correlations: the matrix of {listed(names)} is not positive "
-            "definite",
+            "These correlations contradict each other: the correlation matrix of "
+            f"{listed(names)} is not positive definite.",
             "Make the correlations smaller.",
         ) from None
 
@@ -197,7 +221,9 @@ def finish_covariates(
             column = replace(column, values=base + column.values)
         if not np.isfinite(column.values).all():
             raise RecipeError(
-                f"covariates.{name}", "a value is not finite", "Make sd, shape or mean smaller."
+                f"covariates.{name}",
+                "A value that was drawn is not finite.",
+                "Make sd, shape or mean smaller.",
             )
         out[name] = column
     return out
@@ -207,22 +233,26 @@ def _from_table(name: str, one: Mapping[str, Any], memberships: Memberships) -> 
     """A real column at the coarsest level within whose units it is constant."""
     key, wanted = f"covariates.{name}.column", one["column"]
     if not memberships.columns:
-        raise RecipeError(key, "only empirical and neighbours memberships have columns")
-    check_name(key, "numeric column", wanted, list(memberships.columns))
+        raise RecipeError(key, "Only memberships of kind empirical or neighbours have columns.")
+    check_name(key, "a numeric column of the memberships", wanted, list(memberships.columns))
     whole = memberships.table or memberships
     values = whole.columns[wanted]
     if not np.isfinite(values).all():
-        raise RecipeError(key, f"column {wanted!r} has missing or infinite values")
+        raise RecipeError(key, f"The column {wanted!r} has missing or infinite values.")
     mean, sd = (values.mean(), values.std()) if one.get("standardize") else (0.0, 1.0)
     if sd == 0:
         raise RecipeError(
             f"covariates.{name}.standardize",
-            f"column {wanted!r} is the same in all rows",
-            "A constant has no sd to divide by: leave `standardize` out.",
+            f"The column {wanted!r} is the same in all rows, so its standard deviation is 0.",
+            "Leave `standardize` out.",
         )
     level = memberships.levels.get(wanted) or _coarsest(values, whole)
     if one.get("level") is not None and level not in _COARSER[one["level"]]:
-        raise RecipeError(f"covariates.{name}.level", f"the column varies within a {one['level']}")
+        raise RecipeError(
+            f"covariates.{name}.level",
+            f"The level is {one['level']}, but the column {wanted!r} varies within a "
+            f"{one['level']}.",
+        )
     return Column(level, _by_unit((memberships.columns[wanted] - mean) / sd, level, memberships))
 
 

@@ -96,27 +96,28 @@ def _check_pair(name: str, one: Mapping[str, Any], effect: str, spec: ModelSpec)
     if one.get("column") is not None:
         raise RecipeError(
             f"covariates.{name}.endogenous",
-            "given for a column of a table",
+            "A covariate from a column of a table cannot be endogenous.",
             "Only covariates that are drawn can be endogenous: leave out `column`.",
         )
     if effect == RESIDUAL and effect not in levels:
         raise RecipeError(
             key,
-            f"family {spec.family.name!r} has no residual",
-            f"Allowed: {listed(levels)}. Families with one: {listed(_WITH_RESIDUAL)}.",
+            f"Family {spec.family.name!r} has no residual.",
+            f"Allowed: {listed(levels)}. Families with a residual: {listed(_WITH_RESIDUAL)}.",
         )
-    check_name(key, "random effect", effect, levels)
+    check_name(key, "a random effect of the formula", effect, levels)
     if one["level"] != levels[effect]:
         fitting = [e for e, level in levels.items() if level == one["level"]]
         raise RecipeError(
             key,
-            f"{effect} belongs to a {levels[effect]}, {name!r} is a {one['level']} covariate",
-            f"Allowed at its level: {listed(fitting)}.",
+            f"{effect} is an effect of level {levels[effect]}, but the covariate {name!r} has "
+            f"level {one['level']}.",
+            f"Allowed at level {one['level']}: {listed(fitting)}.",
         )
     if one.get("icc"):
         raise RecipeError(
             key,
-            f"{name!r} has an icc, and steps of a walk are independent",
+            f"{name!r} has `icc`, but the steps of a random walk are independent.",
             "Leave out `icc` or `endogenous`.",
         )
 
@@ -131,8 +132,8 @@ def _solved(
     if explained >= 1:
         raise RecipeError(
             f"covariates.{names[0]}.endogenous.{effect}",
-            f"no variables have these correlations: with those of {listed(names)} the matrix is "
-            "not positive definite",
+            f"These correlations contradict each other: the correlation matrix of {effect} and "
+            f"{listed(names)} is not positive definite.",
             "Make the correlations smaller.",
         )
     return Dependence(names, coefficients, float(np.sqrt(1 - explained)))

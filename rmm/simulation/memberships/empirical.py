@@ -22,20 +22,20 @@ def _prepare_empirical(config: Mapping[str, Any], root: Path) -> Draw:
     if how is None:
         _check_alone(config)
         return lambda rng: table
-    check_name("membership.resample", "way to resample", how, RESAMPLED)
+    check_name("membership.resample", "something that can be resampled", how, RESAMPLED)
     of_other = {key for key, _ in RESAMPLED.values()} - {RESAMPLED[how][0]}
     for key in of_other:
         if config[key] is not None:
             raise RecipeError(
                 f"membership.{key}",
-                f"given with resample: {how}",
-                f"How many are drawn is said by `{RESAMPLED[how][0]}`.",
+                f"`{key}` cannot be used with `resample: {how}`.",
+                f"The number to draw is given by `{RESAMPLED[how][0]}`.",
             )
     if how == "nesting" and table.nesting is None:
         raise RecipeError(
             "membership.resample",
-            "there are no nesting units",
-            "Name their column: membership.nesting.",
+            "The memberships have no nesting units that could be resampled.",
+            "Name the column of their ids under membership.nesting.",
         )
     key, draw = RESAMPLED[how]
     return lambda rng: draw(table, config[key], rng)
@@ -47,8 +47,9 @@ def _check_alone(config: Mapping[str, Any]) -> None:
         if config[key] is not None:
             raise RecipeError(
                 f"membership.{key}",
-                "given for a table that is taken as it is",
-                f"Leave it out, or say resample: {' or '.join(RESAMPLED)}.",
+                f"`{key}` can be used only with `resample`: without it all data sets have the "
+                "memberships of the table.",
+                f"Leave `{key}` out, or add `resample: {'` or `resample: '.join(RESAMPLED)}`.",
             )
 
 
@@ -120,8 +121,9 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
     if ((np.diff(group) == 0) & (np.diff(member) == 0)).any():
         raise RecipeError(
             "membership.member",
-            "a member is in one group twice",
-            "Keep one row for it, with the number of times in a column (a weight variable).",
+            "A group has two rows for one member.",
+            "Keep one row, and put the number of repetitions in a column. This column can be a "
+            "weight variable.",
         )
     start = np.searchsorted(group, np.arange(len(group_labels) + 1))
     nesting, nesting_labels = None, None
@@ -131,7 +133,7 @@ def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
         nesting = rows[start[:-1]]
         if (nesting[group] != rows).any():
             raise RecipeError(
-                "membership.nesting", f"column {names.nesting!r} varies within a group"
+                "membership.nesting", f"The column {names.nesting!r} varies within a group."
             )
     columns = _numeric_columns(frame.iloc[order])
     nesting_labels = None if nesting_labels is None else _typed(nesting_labels)

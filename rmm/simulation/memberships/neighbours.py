@@ -18,7 +18,9 @@ def _prepare_neighbours(config: Mapping[str, Any], root: Path) -> Draw:
     members, each = config["members"], config["groups_per_member"]
     if members < 3:
         raise RecipeError(
-            "membership.members", f"{members}", "At least 3: each has a neighbour on either side."
+            "membership.members",
+            f"The value is {members}.",
+            "At least 3 members are needed: each has a neighbour on either side.",
         )
     movers = round(config["mobility"] * members * each)
     names = IdNames(config["member"], config["group"], None)

@@ -38,8 +38,8 @@ def read_file(key: str, file: str, root: Path, ids: Collection[str] = ()) -> pd.
     if not os.path.isfile(path):  # False, too, for what cannot be a path
         raise RecipeError(
             key,
-            f"there is no file {file!r}",
-            f"Looked in {root}. A path is relative to the project root.",
+            f"The file {file!r} does not exist.",
+            f"Searched in: {root}. Paths are relative to the project root.",
         )
     try:
         return simplify_columns(read_table(path, ids=ids), ids, ids)
@@ -54,7 +54,7 @@ def id_column(key: str, role: str, column: str, frame: pd.DataFrame) -> str:
     ------
     RecipeError
     """
-    check_name(f"{key}.{role}", "column", column, list(frame.columns))
+    check_name(f"{key}.{role}", "a column of the table", column, list(frame.columns))
     if frame[column].isna().any():
-        raise RecipeError(f"{key}.{role}", f"column {column!r} has missing values")
+        raise RecipeError(f"{key}.{role}", f"The column {column!r} has missing values.")
     return column

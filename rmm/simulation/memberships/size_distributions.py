@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rmm.errors import counted
 from rmm.simulation.memberships.real_tables import id_column, read_file
 from rmm.simulation.recipe_errors import RecipeError, check_keys, check_name
 
@@ -33,7 +34,7 @@ def prepare_sizes(config: Any, root: Path) -> Sizes:
     if isinstance(config, int):
         return Sizes(lambda groups, rng: np.full(groups, config), config)
     key, given = "membership.size", {k: v for k, v in config.items() if k != "distribution"}
-    check_name(f"{key}.distribution", "distribution of sizes", config["distribution"], SIZES)
+    check_name(f"{key}.distribution", "a distribution of sizes", config["distribution"], SIZES)
     required, optional, make = SIZES[config["distribution"]]
     check_keys(key, given, required, optional)
     return make(given, root)
@@ -42,14 +43,17 @@ def prepare_sizes(config: Any, root: Path) -> Sizes:
 def _uniform_sizes(config: Mapping[str, Any], root: Path) -> Sizes:
     low, high = config["low"], config["high"]
     if low > high:
-        raise RecipeError("membership.size.low", f"{low} is above `high`, {high}")
+        raise RecipeError("membership.size.low", f"`low` is {low}, which is above `high`: {high}.")
     return Sizes(lambda groups, rng: rng.integers(low, high + 1, size=groups), high)
 
 
 def _poisson_sizes(config: Mapping[str, Any], root: Path) -> Sizes:
     least = config.get("minimum", 1)
     if config["mean"] < least:
-        raise RecipeError("membership.size.mean", f"{config['mean']} is below the minimum {least}")
+        raise RecipeError(
+            "membership.size.mean",
+            f"`mean` is {config['mean']}, which is below the minimum size {least}.",
+        )
     rate = config["mean"] - least
     return Sizes(lambda groups, rng: least + rng.poisson(rate, size=groups), None)
 
@@ -60,8 +64,9 @@ def _table_sizes(config: Mapping[str, Any], root: Path) -> Sizes:
     if len(chances) != len(values) or chances.sum() <= 0:
         raise RecipeError(
             "membership.size.probabilities",
-            f"{len(chances)} numbers with sum {chances.sum():g} for {len(values)} values",
-            "Give one probability per value.",
+            f"There are {counted(len(values), 'size')} under `values`, and "
+            f"{counted(len(chances), 'probability', 'probabilities')} with sum {chances.sum():g}.",
+            "Give one probability for each size; their sum must be above 0.",
         )
     chances = chances / chances.sum()
     return Sizes(lambda groups, rng: rng.choice(values, size=groups, p=chances), int(values.max()))

@@ -34,7 +34,7 @@ def prepare_membership(config: Mapping[str, Any], root: Path) -> tuple[Draw, boo
     ------
     RecipeError
     """
-    check_name("membership.kind", "structure", str(config.get("kind")), STRUCTURES)
+    check_name("membership.kind", "a kind of memberships", str(config.get("kind")), STRUCTURES)
     _check_size("membership", config)
     structure = STRUCTURES[config["kind"]]
     given = {k: v for k, v in config.items() if k != "kind"}
@@ -51,4 +51,4 @@ def _check_size(key: str, value: Any) -> None:
         for inner in value:
             _check_size(key, inner)
     elif isinstance(value, int | float) and value > _LARGEST:
-        raise RecipeError(key, f"{value:g}", f"At most {_LARGEST:,}.")
+        raise RecipeError(key, f"The value is {value:,.0f}.", f"At most {_LARGEST:,} is allowed.")

@@ -22,19 +22,24 @@ def _prepare_synthetic(config: Mapping[str, Any], root: Path) -> Draw:
     pool = config["members"] if overlap > 0 else 0
     if pool is None:
         raise RecipeError(
-            "membership.members", "the key is missing", "Needed where `overlap` is above 0."
+            "membership.members",
+            "`members` is missing.",
+            "If `overlap` is above 0, the number of members in all is needed.",
         )
     if units > config["groups"]:
-        raise RecipeError("membership.units", f"{units} units for {config['groups']} groups")
+        raise RecipeError(
+            "membership.units",
+            f"There are more nesting units ({units}) than groups ({config['groups']}).",
+        )
     within = config["within"] and units > 1
     available = pool // units if within else pool
     largest = sizes.largest
     if overlap > 0 and largest is not None and largest > available:
         raise RecipeError(
             "membership.members",
-            f"groups of {largest} members need a pool of so many; there are {available}"
-            + (f" in each of the {units} nesting units" if within else ""),
-            "Raise `members`, lower `size`, or set `within: false`.",
+            f"A group can have {largest} members, but there are only {available} to draw from"
+            + (f" in each of the {units} nesting units." if within else "."),
+            f"Raise `members` or lower `size`{', or set `within: false`' * within}.",
         )
 
     def draw(rng: np.random.Generator) -> Memberships:
@@ -109,7 +114,7 @@ def _from_pool(
         if count.max() > np.isfinite(keys).sum(axis=1).min():
             raise RecipeError(
                 "membership.members",
-                f"a group of {count.max()} members was drawn, the pool has fewer",
+                f"A group of {count.max()} members was drawn, but there are not so many members.",
                 "Raise `members` or lower `size`.",
             )
         order = np.argsort(-keys, axis=1)

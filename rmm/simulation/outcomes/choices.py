@@ -24,7 +24,9 @@ def check_binomial(options: Mapping[str, Any]) -> None:
     """
     trials = options.get("trials", 1)
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise RecipeError("truth.trials", f"{trials!r}", "A whole number from 1.")
+        raise RecipeError(
+            "truth.trials", f"The value is {trials!r}.", "Allowed: a whole number from 1."
+        )
 
 
 def draw_binomial(
@@ -34,7 +36,9 @@ def draw_binomial(
     if columns == 1:
         if trials not in (None, 1):
             raise RecipeError(
-                "truth.trials", f"{trials} with a 0/1 outcome", "Write cbind(successes, failures)."
+                "truth.trials",
+                f"There are {trials} trials, but the outcome is 0 or 1.",
+                "Write the outcome as cbind(successes, failures).",
             )
         return ((rng.logistic(size=len(eta)) < eta).astype(np.int64),)
     count = 1 if trials is None else trials
@@ -58,8 +62,8 @@ def draw_choices(eta: Array, strata: Array, rng: np.random.Generator) -> tuple[A
         if len(groups) < 2:
             raise RecipeError(
                 "truth.formula",
-                f"stratum {stratum} of strata() has one group",
-                "A choice is between two or more: make strata larger.",
+                f"Stratum {stratum} of strata() has only one group.",
+                "A choice needs two groups or more: make the strata larger.",
             )
         odds = np.exp(eta[groups] - eta[groups].max())
         chosen[rng.choice(groups, p=odds / odds.sum())] = 1

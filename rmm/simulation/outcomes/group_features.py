@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from rmm.errors import counted
 from rmm.formula.terms import FeatureTerm
 from rmm.simulation.recipe_errors import RecipeError
 
@@ -81,9 +82,10 @@ def check_domain(feature: FeatureTerm, x: Array) -> None:
     if feature.atom is not None and text and outside.any():
         raise RecipeError(
             "truth.formula",
-            f"{feature.label} needs {feature.atom.label} {text}, and it is {x.min():.3g} in a "
-            f"membership (not so in {outside.sum()} of {len(x)})",
-            "Choose another distribution, mean or sd, or transform it: I(exp(x)).",
+            f"{feature.label} needs {feature.atom.label} {text}. This is not so in "
+            f"{counted(int(outside.sum()), 'membership')} of {len(x):,}; the smallest value is "
+            f"{x.min():.3g}.",
+            "Choose another distribution, mean or sd, or transform the variable: I(exp(x)).",
         )
 
 

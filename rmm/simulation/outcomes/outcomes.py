@@ -20,6 +20,7 @@ from rmm.simulation.outcomes.choices import (
 )
 from rmm.simulation.outcomes.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
 from rmm.simulation.outcomes.true_predictor import draw_effects, linear_predictor
+from rmm.simulation.recipe_errors import listed
 
 if TYPE_CHECKING:
     from rmm.simulation.true_model import Truth
@@ -84,10 +85,10 @@ def _drawn(
     eta = linear_predictor(truth, memberships, columns, rng)
     if not np.isfinite(eta).all():
         group = memberships.group_labels[int(np.argmin(np.isfinite(eta)))]
+        weights = [part.block.weight.text for part in truth.spec.members]
         raise DataError(
-            f"The linear predictor of group {group} is not finite: the true weights "
-            f"{[p.block.weight.text for p in truth.spec.members]}, or a term, cannot be computed "
-            "there."
+            f"The linear predictor of group {group} is not finite, because a weight or a term "
+            f"has no value there. The weight functions are: {listed(weights)}."
         )
     setting = Setting(truth, memberships, columns)
     drawn = OUTCOMES[truth.spec.family.name].draw(eta, setting, rng)
@@ -95,8 +96,9 @@ def _drawn(
         bad = int(np.argmin(np.isfinite(values)))
         if not np.isfinite(values[bad]):
             raise DataError(
-                f"The outcome {name} of group {memberships.group_labels[bad]} is not finite: its "
-                f"linear predictor is {eta[bad]:.3g}. Make true parameters or covariates smaller."
+                f"The outcome {name} of group {memberships.group_labels[bad]} is not finite. The "
+                f"linear predictor of this group is {eta[bad]:.3g}. Make the true parameters or "
+                "the covariates smaller."
             )
     return eta, dict(zip(truth.outcomes, drawn, strict=True))
 

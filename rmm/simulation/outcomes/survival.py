@@ -30,18 +30,21 @@ def check_survival(options: Mapping[str, Any]) -> None:
         check_keys(f"truth.{key}", one, (), _ALLOWED[key])
         for name, value in one.items():
             if not _positive(value):
-                raise RecipeError(f"truth.{key}.{name}", f"{value!r}", "A positive number.")
+                allowed = "Allowed: a positive number."
+                raise RecipeError(f"truth.{key}.{name}", f"The value is {value!r}.", allowed)
     censoring = options.get("censoring", {})
     if "share" in censoring:
         if censoring["share"] >= 1:
             raise RecipeError(
-                "truth.censoring.share", f"{censoring['share']:g}", "A share between 0 and 1."
+                "truth.censoring.share",
+                f"The value is {censoring['share']:g}.",
+                "Allowed: a number between 0 and 1.",
             )
         if "rate" in censoring:
             raise RecipeError(
                 "truth.censoring",
-                "both rate and share are given",
-                "`share` finds the rate: leave one of them out.",
+                "Both `rate` and `share` are given.",
+                "With `share`, the rate is computed: leave one of them out.",
             )
 
 
@@ -110,7 +113,8 @@ def censoring_rate(scale: Array, shape: float, limit: float, share: float) -> fl
     if alone >= share:
         raise RecipeError(
             "truth.censoring.share",
-            f"{share:g}, but censoring at time {limit:g} alone is expected for {alone:.3f}",
+            f"The share is {share:g}, but censoring at time {limit:g} alone gives an expected "
+            f"share of {alone:.3f}.",
             "Raise `time` or `share`.",
         )
     centre = -float(np.mean(np.log(scale)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rmm.errors import counted
 from rmm.formula.terms import FeatureTerm, Term
 from rmm.formula.weights.weight_function import Column as ColumnNode
 from rmm.formula.weights.weight_function import evaluate, leaf_columns
@@ -101,8 +102,9 @@ def _aggregate(
     if feature.weighted and (w < 0).any():
         raise RecipeError(
             "truth.formula",
-            f"{feature.label} with weights that are negative in {(w < 0).sum()} memberships",
-            "Shares are >= 0: choose another weight function.",
+            f"{feature.label} needs weights of 0 or more, but weights are negative in "
+            f"{counted(int((w < 0).sum()), 'membership')}.",
+            "Choose another weight function.",
         )
     number = feature.value
     if feature.parameter is not None:

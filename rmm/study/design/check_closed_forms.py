@@ -67,7 +67,7 @@ def disaggregation_reasons(case: Case) -> Iterator[str]:
     yield from _test_reasons(case)
     x = case.covariates.get(case.covariate)
     if x is None or x.get("level") != "membership" or x.get("column") is not None:
-        yield f"{case.covariate or case.parameter} is not a simulated membership-level covariate"
+        yield f"{case.covariate or case.parameter} is not a simulated covariate of level membership"
         return
     yield from _plain_reasons(case.covariate, x, case)
     if not x["redraw"]:
@@ -79,7 +79,7 @@ def disaggregation_reasons(case: Case) -> Iterator[str]:
         if f"{part.b}[{t.label}]" != case.parameter
     ]
     if any(case.truth.parameters.get(name) != 0 for name in others):
-        yield "other member covariates have effects: with them residuals differ within groups"
+        yield "other member covariates have effects, so residuals differ within groups"
     if case.covariate in _weight_columns(case.truth):
         yield f"the weights of the truth depend on {case.covariate}"
     if not _equal_sizes(case.scenario):
@@ -93,12 +93,12 @@ def aggregation_reasons(case: Case) -> Iterator[str]:
     terms = [t.label for t in truth.spec.terms]
     measured = measures_of(case)
     if any(part.block.terms or part.block.features for part in truth.spec.members):
-        yield "the truth has member covariates, not group-level ones that members measure"
+        yield "the truth has member covariates, not covariates of level group that members measure"
     if not set(terms) <= set(covariates):
         yield "the truth has terms that are not plain covariates"
         return
     if any(covariates[n].get("level") != "group" for n in terms):
-        yield "covariates of the truth are not all group-level"
+        yield "not all covariates of the truth have level group"
     used = [*terms, *measured.values()]
     for name in used:
         yield from _plain_reasons(name, covariates[name], case, used=terms)
@@ -118,12 +118,12 @@ def _measured_reasons(
     formula = parse_formula(case.method.formula(case.scenario.recipe))
     wanted = {measured.get(n, n) for n in terms}
     if not set(measured) <= set(terms) or {t.label for t in formula.terms} != wanted:
-        yield f"the method's terms are not those of the truth as members measure them: {wanted}"
+        yield f"the method does not have the terms of the truth as members measure them: {wanted}"
         return
     slopes = {measured.get(n, n): case.truth.parameters.get(f"b_l2[{n}]") for n in terms}
     slope = slopes.get(case.covariate)
     if not slope:
-        yield f"{case.parameter} has no true value other than 0, so that it has no relative bias"
+        yield f"{case.parameter} has the true value 0, so it has no relative bias"
     elif case.compared != slope:
         yield (
             f"estimates of {case.parameter} are not compared with the slope of the truth, {slope:g}"
@@ -136,7 +136,10 @@ def shared_members_reasons(case: Case) -> Iterator[str]:
     yield from _test_reasons(case)
     truth = case.truth
     if not _is_fixed(case.scenario):
-        yield "it holds for one design: memberships and covariates need redraw: false"
+        yield (
+            "memberships and covariates must be the same in all replications: set `redraw: false` "
+            "for both"
+        )
     if len(truth.spec.members) != 1 or not truth.spec.members[0].random:
         yield "the truth does not have one mm() with random effects"
         return
@@ -155,7 +158,7 @@ def shared_members_reasons(case: Case) -> Iterator[str]:
     if block.weight.text.replace(" ", "") != "1/n" and any(
         truth.parameters.get(name) != 0 for name in others
     ):
-        yield "member covariates have effects with other weights than the means' 1/n"
+        yield "member covariates have effects, with weights other than 1/n"
 
 
 def _model_reasons(case: Case, kind: str) -> Iterator[str]:
@@ -183,9 +186,9 @@ def _model_reasons(case: Case, kind: str) -> Iterator[str]:
         yield "the truth has terms with fixed coefficients"
     for part in truth.spec.members:
         if part.walk or part.slopes:
-            yield "the truth has effects of members that walk (ar =) or slopes that vary"
+            yield "the truth has random walks (ar =) or random slopes"
         if part.block.features:
-            yield "the truth has aggregates of members"
+            yield "the truth has features of members, such as variance(x)"
 
 
 def _test_reasons(case: Case) -> Iterator[str]:
@@ -194,12 +197,12 @@ def _test_reasons(case: Case) -> Iterator[str]:
     if method.config["errors"] != "classical":
         yield f"{method.name} has {method.config['errors']} standard errors, not classical ones"
     if method.config.get("formula"):
-        yield f"{method.name} has a formula of its own"
+        yield f"{method.name} has its own formula"
     value = case.truth.parameters.get(case.parameter)
     if value != 0 or case.null != 0:
         found = "none" if value is None else f"{value:g}"
         yield (
-            f"the null hypothesis does not hold: the true value of {case.parameter} is {found}, "
+            f"the null hypothesis is not true: the true value of {case.parameter} is {found}, "
             f"the null value {case.null:g}; both must be 0"
         )
     parts = [*case.truth.spec.terms, *(t for p in case.truth.spec.members for t in p.block.terms)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
-from rmm.errors import RmmError, StudyError
+from rmm.errors import RmmError, StudyError, counted
 from rmm.formula.parse_formula import parse_formula
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import TableCall, walk
@@ -55,7 +55,9 @@ def build_methods(
         with file_errors.collecting():
             if one["name"] in (m.name for m in methods.values()):
                 raise file_errors.about(
-                    f"{key}.name", f"{one['name']!r}, for the second time", "a new name"
+                    f"{key}.name",
+                    f"Two methods have the name {one['name']!r}.",
+                    "Give each method its own name.",
                 )
             method = _method(key, one, scenarios, file_errors)
             methods[index] = method
@@ -92,15 +94,16 @@ def _check_confirms(
     others = {m.name: m for m in methods if m is not method and m.kind.name == method.kind.name}
     if wanted not in others:
         raise file_errors.name(
-            key, f"other method of kind {method.kind.name}", wanted, list(others)
+            key, f"the name of another method of kind {method.kind.name}", wanted, list(others)
         )
     for name in ("weights", "formula", "candidates", "priors", "backend"):
         mine, theirs = (m.config.get(name) for m in (method, others[wanted]))
         if (mine == theirs) == (name == "backend"):
+            needed = "must be different" if name == "backend" else "must be the same"
             raise file_errors.about(
                 _beside(key, name),
-                f"{mine!r}, where {wanted} has {theirs!r}",
-                "another backend" if name == "backend" else "the same in both",
+                f"Method {method.name} confirms method {wanted}, so `{name}` {needed} in both.",
+                f"It is {mine!r} in {method.name} and {theirs!r} in {wanted}.",
             )
 
 
@@ -108,17 +111,19 @@ def _method(
     key: str, one: Mapping[str, Any], scenarios: list[Scenario], file_errors: StudyFileErrors
 ) -> Method:
     if one["kind"] not in KINDS:
-        raise file_errors.name(f"{key}.kind", "kind of method", one["kind"], list(KINDS))
+        raise file_errors.name(f"{key}.kind", "a kind of method", one["kind"], list(KINDS))
     kind = KINDS[one["kind"]]
     backend = one.get("backend") or _default_backend(key, kind, scenarios, file_errors)
     if backend == "auto":
         raise file_errors.about(
             f"{key}.backend",
-            "'auto': results would depend on whether a machine has a compiler",
-            f"the name of an engine: {', '.join(n for n in ENGINES if n in kind.backends)}",
+            "'auto' cannot be used in a study: the results would depend on whether the computer "
+            "has a compiler.",
+            f"Allowed: {', '.join(n for n in ENGINES if n in kind.backends)}.",
         )
     if backend not in (*kind.backends, FAKE):
-        raise file_errors.name(f"{key}.backend", f"backend of {kind.name}", backend, kind.backends)
+        what = f"a backend of methods of kind {kind.name}"
+        raise file_errors.name(f"{key}.backend", what, backend, kind.backends)
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
     content = said(config, kind)
     _check_keys(key, content, kind, backend, file_errors)
@@ -148,7 +153,8 @@ def _default_backend(
     for family in families:
         name = default_regression(family)
         if name is None:
-            raise _no_regression(f"{key}.backend", "not said", family, kind, file_errors)
+            missing = "`backend` is missing"
+            raise _no_regression(f"{key}.backend", missing, family, kind, file_errors)
         defaults[name] = None
     return next(iter(defaults)) if len(defaults) == 1 else BY_FAMILY
 
@@ -157,9 +163,11 @@ def _no_regression(
     key: str, said: str, family: str, kind: Kind, file_errors: StudyFileErrors
 ) -> StudyError:
     """There is no silent least squares: its estimates are on another scale than the truth."""
-    found = f"{said}, and family {family} has no regression on the scale of its parameters"
+    found = f"{said}, but no regression estimates family {family} on the scale of its parameters."
     allowed = ", ".join(name for name in ENGINES if name in kind.backends)
-    return file_errors.about(key, found, f"{allowed}; or ols, if another scale is meant")
+    return file_errors.about(
+        key, found, f"Allowed: {allowed}. Or ols, whose estimates are on another scale."
+    )
 
 
 def _check_keys(
@@ -169,18 +177,22 @@ def _check_keys(
     for name in _KIND_KEYS:
         if name in plain and name not in kind.keys:
             having = ", ".join(k.name for k in KINDS.values() if name in k.keys)
-            raise file_errors.about(f"{key}.{name}", f"given for kind {kind.name}", f"for {having}")
+            found = f"`{name}` cannot be used in a method of kind {kind.name}."
+            raise file_errors.about(f"{key}.{name}", found, f"It belongs to methods of: {having}.")
     for name, classical in _BACKEND_KEYS.items():
         if plain.get(name) and classical != (backend in CLASSICAL):
             other = ", ".join(CLASSICAL if classical else ENGINES)
-            raise file_errors.about(f"{key}.{name}", f"given for backend {backend}", f"for {other}")
+            found = f"`{name}` cannot be used with backend {backend}."
+            raise file_errors.about(f"{key}.{name}", found, f"It belongs to the backends: {other}.")
     if "candidates" in kind.keys and "candidates" not in plain:
-        raise file_errors.about(f"{key}.candidates", "the key is missing", "two or more candidates")
+        raise file_errors.about(
+            f"{key}.candidates", "`candidates` is missing.", "Give two or more candidates."
+        )
     if plain.get("log_likelihood") and plain.get("priors") != TRUTH:
         raise file_errors.about(
             f"{key}.log_likelihood",
-            "true, where the truth is not drawn from the priors of the fit",
-            f"with priors: {TRUTH}, without which ranks say nothing",
+            "`log_likelihood: true` needs true values that are drawn from the priors of the fit.",
+            f"Set `priors: {TRUTH}`, or leave `log_likelihood` out.",
         )
     _check_clusters(key, plain, kind, backend, file_errors)
 
@@ -191,22 +203,28 @@ def _check_clusters(
     if (plain.get("errors") == "cluster") != ("cluster" in plain):
         raise file_errors.about(
             f"{key}.cluster",
-            "`errors: cluster` and `cluster` do not go together",
-            "both, such as errors: cluster with cluster: [group], or neither",
+            "`errors: cluster` and `cluster` must be given together.",
+            "Give both, such as `errors: cluster` and `cluster: [group]`, or neither.",
         )
     units = plain.get("cluster", [])
     for unit in units:
         if kind.layout in ("groups", "adjusted") and unit != "nesting":
             raise file_errors.about(
-                f"{key}.cluster", f"{unit!r} for one row per group", "[nesting]"
+                f"{key}.cluster",
+                f"{unit!r} cannot be used: methods of kind {kind.name} have one row per group.",
+                "Allowed: [nesting].",
             )
         allowed = UNITS if backend == BY_FAMILY else REGRESSIONS[backend].clusters
         if unit not in allowed:
             raise file_errors.about(
-                f"{key}.cluster", f"{unit!r} for backend {backend}", f"[{', '.join(allowed)}]"
+                f"{key}.cluster",
+                f"{unit!r} cannot be used with backend {backend}.",
+                f"Allowed: [{', '.join(allowed)}].",
             )
     if len(set(units)) < len(units):
-        raise file_errors.about(f"{key}.cluster", f"{units[0]!r} twice", ", ".join(UNITS))
+        raise file_errors.about(
+            f"{key}.cluster", f"{units[0]!r} is given twice.", f"Allowed: {', '.join(UNITS)}."
+        )
 
 
 def _check_formula(
@@ -219,7 +237,8 @@ def _check_formula(
         raise file_errors.convert(key, error) from error
     wanted = scenario.recipe.truth.formula.outcome
     if formula.outcome.label != wanted.label:
-        raise file_errors.about(key, f"the outcome {formula.outcome.label}", wanted.label)
+        found = f"The outcome is `{formula.outcome.label}`, but the truth has `{wanted.label}`."
+        raise file_errors.about(key, found, "Use the outcome of the truth.")
     _check_family(key, method, formula, scenario, file_errors)
     _check_columns(key, formula, scenario, file_errors)
     if method.kind.layout == "members":
@@ -230,7 +249,11 @@ def _check_formula(
         _check_drawn_priors(_beside(key, "priors"), formula, scenario, file_errors)
     nested = scenario.recipe.names.nesting is not None
     if "nesting" in method.config.get("cluster", []) and not nested:
-        raise file_errors.about(_beside(key, "cluster"), "no nesting units", "group, member")
+        raise file_errors.about(
+            _beside(key, "cluster"),
+            "'nesting' cannot be used: the memberships have no nesting units.",
+            "Allowed: group, member.",
+        )
 
 
 def _check_columns(
@@ -243,11 +266,11 @@ def _check_columns(
         columns.add(formula.strata)
     for column in sorted(columns):
         if column not in recipe.levels:
-            raise file_errors.name(key, "covariate", column, list(recipe.levels))
+            raise file_errors.name(key, "a covariate of this study", column, list(recipe.levels))
     allowed = [*recipe.levels, *(i for i in astuple(recipe.names) if i is not None)]
     for column in _within(formula):
         if column not in allowed:
-            raise file_errors.name(key, "column for within =", column, allowed)
+            raise file_errors.name(key, "a column that `within =` can name", column, allowed)
 
 
 def _within(formula: Formula) -> list[str]:
@@ -259,35 +282,41 @@ def _within(formula: Formula) -> list[str]:
 
 
 def _check_flat(key: str, method: Method, formula: Formula, file_errors: StudyFileErrors) -> None:
+    kind = f"in a method of kind {method.kind.name}"
     if formula.members:
-        raise file_errors.about(key, "mm()", f"no mm() in kind {method.kind.name}")
+        raise file_errors.about(key, f"mm() cannot be used {kind}.")
     bases = [a.label for t in _terms(formula) for a in t.atoms if a.basis is not None]
     if bases:
-        raise file_errors.about(key, bases[0], f"columns and I(...) in kind {method.kind.name}")
+        raise file_errors.about(
+            key, f"{bases[0]} cannot be used {kind}.", "Use columns and I(...)."
+        )
     if _within(formula):
-        raise file_errors.about(key, "within =", f"no within = in kind {method.kind.name}")
+        raise file_errors.about(key, f"`within =` cannot be used {kind}.")
     if formula.nestings and method.backend in CLASSICAL:
-        allowed = f"no hm() with backend {method.backend}; use jags or stan"
-        raise file_errors.about(key, "hm()", allowed)
+        found = f"hm() cannot be used with backend {method.backend}."
+        raise file_errors.about(key, found, "Use backend jags or stan, or leave hm() out.")
 
 
 def _check_members(
     key: str, method: Method, formula: Formula, file_errors: StudyFileErrors
 ) -> None:
     if not formula.members:
-        raise file_errors.about(key, "no mm()", f"mm() in kind {method.kind.name}")
+        raise file_errors.about(
+            key, f"The formula has no mm(), which a method of kind {method.kind.name} needs."
+        )
     estimated = [p for b in formula.members for p in b.weight.parameters]
     if method.kind.name == "mmmm" and not estimated:
         raise file_errors.about(
             _beside(key, "weights"),
-            "no weight has a parameter to estimate",
-            "weights such as w ~ 1/(1 + (n-1)*exp(-(b1*x)))",
+            "A method of kind mmmm estimates weights, but these weights have no parameter.",
+            "Use, for example, w ~ 1/(1 + (n-1)*exp(-(b1*x))).",
         )
     if method.kind.name == "mm" and estimated and "weights" in method.config:
         raise file_errors.about(
             _beside(key, "weights"),
-            f"{', '.join(estimated)}, to be estimated, in kind mm",
-            "known weights, such as w ~ x; or kind mmmm",
+            f"A method of kind mm has known weights, but these weights have "
+            f"{counted(len(estimated), 'parameter')}: {', '.join(estimated)}.",
+            "Use known weights, such as w ~ x, or kind mmmm, which estimates weights.",
         )
 
 
@@ -299,19 +328,23 @@ def _check_family(
     if method.backend in CLASSICAL:
         _check_regression(key, method, formula, family.name, file_errors)
     elif family.needs_strata and method.kind.layout == "memberships":
+        allowed = ", ".join(n for n, r in REGRESSIONS.items() if family.name in r.families)
         raise file_errors.about(
             _beside(key, "backend"),
-            f"{method.backend!r}: every member of the chosen group would be chosen in its stratum",
-            ", ".join(n for n, r in REGRESSIONS.items() if family.name in r.families),
+            f"Backend {method.backend} cannot be used here: with one row per membership, each "
+            "member of the chosen group would be a choice.",
+            f"Allowed: {allowed}.",
         )
     if family.needs_strata and formula.strata is None and method.backend not in ("ols", "glm"):
-        raise file_errors.about(key, "no strata()", f"strata() in a model of family {family.name}")
+        raise file_errors.about(
+            key, f"The formula has no strata(), which family {family.name} needs."
+        )
     if method.config.get("log_likelihood") and family.name not in DENSITIES:
         raise file_errors.about(
             _beside(key, "log_likelihood"),
-            f"true for family {family.name}, whose baseline the fit has another prior of than "
-            "the truth",
-            f"for {', '.join(DENSITIES)}",
+            f"`log_likelihood: true` cannot be used with family {family.name}: the fit has another "
+            "prior of the baseline than the truth.",
+            f"Allowed with the families: {', '.join(DENSITIES)}.",
         )
 
 
@@ -320,13 +353,13 @@ def _check_regression(
 ) -> None:
     outcome, backend = formula.outcome, method.backend
     if backend == BY_FAMILY and default_regression(family) is None:
-        found = f"{backend!r}"
+        found = f"The backend is {backend!r}"
         raise _no_regression(_beside(key, "backend"), found, family, method.kind, file_errors)
     regression = regression_of(backend, family)
     for unit in method.config.get("cluster", []):
         if unit not in regression.clusters:
-            allowed_units = f"[{', '.join(regression.clusters)}]"
-            found = f"{unit!r} for the regression of family {family}"
+            allowed_units = f"Allowed: [{', '.join(regression.clusters)}]."
+            found = f"{unit!r} cannot be used with the regression of family {family}."
             raise file_errors.about(_beside(key, "cluster"), found, allowed_units)
     if regression.families and family not in regression.families:
         other = [
@@ -335,13 +368,15 @@ def _check_regression(
             if (not r.families or family in r.families) and outcome.kind in r.outcomes
         ]
         allowed = [n for n in (*other, *ENGINES) if n in method.kind.backends]
-        found = f"{backend!r} for family {family}"
-        raise file_errors.about(_beside(key, "backend"), found, ", ".join(allowed))
+        found = f"Backend {backend} cannot be used with family {family}."
+        raise file_errors.about(_beside(key, "backend"), found, f"Allowed: {', '.join(allowed)}.")
     if outcome.kind not in regression.outcomes:
         names = {"plain": "one column", "cbind": "cbind()", "surv": "Surv()"}
         allowed_kinds = " or ".join(names[kind] for kind in regression.outcomes)
         raise file_errors.about(
-            key, f"the outcome {outcome.label}", f"{allowed_kinds} with backend {backend}"
+            key,
+            f"The outcome `{outcome.label}` cannot be used with backend {backend}.",
+            f"Allowed: {allowed_kinds}.",
         )
 
 
@@ -354,8 +389,9 @@ def _check_drawn_priors(
     if fixed:
         raise file_errors.about(
             key,
-            f"{TRUTH!r}, where {', '.join(fixed)} is not drawn from a prior",
-            "truth.parameters that all have a prior, or priors as rmm.fit takes them",
+            f"`priors: {TRUTH}` needs a prior of every true parameter, but these have a fixed "
+            f"value: {', '.join(fixed)}.",
+            "Give them a prior under truth.parameters, or write priors as for rmm.fit().",
         )
     model = parameter_names(
         build_spec(formula, truth.spec.family, level3(formula, scenario.recipe.levels))
@@ -364,8 +400,8 @@ def _check_drawn_priors(
     if other:
         raise file_errors.about(
             key,
-            f"{TRUTH!r}, where truth and model differ in {', '.join(other)}",
-            "a model with the parameters of the truth",
+            f"`priors: {TRUTH}` needs a model with the parameters of the truth. Only one of the "
+            f"two has: {', '.join(other)}.",
         )
 
 

@@ -55,20 +55,24 @@ def _check_reference(
 ) -> None:
     by_name = {method.name: method for method in methods}
     if one["method"] not in by_name:
-        raise file_errors.name(f"{key}.method", "method of this study", one["method"], by_name)
+        raise file_errors.name(f"{key}.method", "a method of this study", one["method"], by_name)
     form = one.get("closed_form")
     if (form is None) == (one.get("values") is None):
         raise file_errors.about(
-            key, f"the keys {', '.join(one)}", "`closed_form`, or `measure` and `values`"
+            key,
+            f"The keys are {', '.join(one)}.",
+            "Give either `closed_form`, or `measure` and `values`.",
         )
     if form is None:
         _check_published(key, one, factors, scenarios, file_errors)
         return
     if form not in CLOSED_FORMS:
-        raise file_errors.name(f"{key}.closed_form", "closed form", form, list(CLOSED_FORMS))
+        raise file_errors.name(f"{key}.closed_form", "a closed form", form, list(CLOSED_FORMS))
     known = {e.parameter: e for e in estimands}
     if one["parameter"] not in known:
-        raise file_errors.name(f"{key}.parameter", "estimand", one["parameter"], list(known))
+        raise file_errors.name(
+            f"{key}.parameter", "an estimand of this study", one["parameter"], list(known)
+        )
     _check_where(f"{key}.where", one.get("where", {}), factors, scenarios, file_errors)
     method = by_name[one["method"]]
     _check_form(key, one, scenarios, method, known[one["parameter"]], file_errors)
@@ -82,9 +86,13 @@ def _check_published(
     file_errors: StudyFileErrors,
 ) -> None:
     if one.get("measure") not in MEASURES:
-        raise file_errors.name(f"{key}.measure", "measure", one.get("measure"), list(MEASURES))
+        raise file_errors.name(f"{key}.measure", "a measure", one.get("measure"), list(MEASURES))
     if one.get("where"):
-        raise file_errors.about(f"{key}.where", "given for published values", "`where` in `values`")
+        raise file_errors.about(
+            f"{key}.where",
+            "`where` cannot be used here with published values.",
+            "Give each entry of `values` its own `where`.",
+        )
     for number, value in enumerate(one["values"]):
         _check_where(
             f"{key}.values[{number}].where", value["where"], factors, scenarios, file_errors
@@ -101,9 +109,9 @@ def _check_where(
     levels = {f: list(dict.fromkeys(s.factors[f] for s in scenarios)) for f in factors}
     for factor, level in where.items():
         if factor not in levels:
-            raise file_errors.name(f"{key}.{factor}", "factor", factor, list(levels))
+            raise file_errors.name(f"{key}.{factor}", "a factor of `vary`", factor, list(levels))
         if level not in levels[factor]:
-            raise file_errors.name(f"{key}.{factor}", f"level of {factor}", level, levels[factor])
+            raise file_errors.name(f"{key}.{factor}", f"a level of {factor}", level, levels[factor])
 
 
 def _check_form(
@@ -114,7 +122,7 @@ def _check_form(
     estimand: Estimand,
     file_errors: StudyFileErrors,
 ) -> None:
-    """All reasons why a closed form does not hold, each with the scenarios that it concerns."""
+    """All reasons why a closed form is not valid, each with the scenarios that it concerns."""
     found: dict[str, list[str]] = {}
     asked = [s for s in scenarios if holds(one, s)]
     for scenario in asked:
@@ -130,9 +138,10 @@ def _check_form(
     ]
     raise file_errors.about(
         f"{key}.closed_form",
-        f"{one['closed_form']} does not hold for {one['parameter']} by {method.name}:\n"
-        + "\n".join(f"           - {reason}" for reason in reasons),
-        "the key left out, or `where: {FACTOR: LEVEL}` with the scenarios in which it holds",
+        f"The closed form {one['closed_form']} is not valid for {one['parameter']} estimated by "
+        f"method {method.name}:\n" + "\n".join(f"- {reason}" for reason in reasons),
+        "Remove `closed_form`, or add `where: {FACTOR: LEVEL}` to limit it to the scenarios in "
+        "which it is valid.",
     )
 
 

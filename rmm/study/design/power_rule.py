@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rmm.study.files.messages import StudyFileErrors, shown
+from rmm.study.files.messages import StudyFileErrors
 
 if TYPE_CHECKING:
     from rmm.study.design.estimand import Estimand
@@ -54,23 +54,32 @@ def read_power(
         return None
     levels = {e.parameter: e.alpha for e in estimands}
     if said["parameter"] not in levels:
-        raise file_errors.name("power.parameter", "estimand", said["parameter"], list(levels))
+        raise file_errors.name(
+            "power.parameter", "an estimand of this study", said["parameter"], list(levels)
+        )
     tested = [e.parameter for e in estimands if e.tested]
     if said["parameter"] not in tested:
-        allowed = f"one that can be on both sides of its null: {', '.join(tested) or 'none here'}"
-        raise file_errors.about("power.parameter", shown(said["parameter"]), allowed)
+        raise file_errors.about(
+            "power.parameter",
+            f"{said['parameter']} has no test: it cannot be both above and below its null value.",
+            f"Allowed: {', '.join(tested) or 'none of the estimands'}.",
+        )
     alpha = levels[said["parameter"]]
     if said["alpha"] not in alpha:
+        levels_of = f"`alpha` of the estimand {said['parameter']}"
         raise file_errors.about(
             "power.alpha",
-            shown(said["alpha"]),
-            f"a level of the estimand {said['parameter']}: {', '.join(f'{a:g}' for a in alpha)}",
+            f"{said['alpha']:g} is not a value of {levels_of}.",
+            f"Allowed: {', '.join(f'{a:g}' for a in alpha)}.",
         )
     for index, method in enumerate(said["methods"]):
         if method not in names:
-            raise file_errors.name(f"power.methods[{index}]", "method of this study", method, names)
+            key = f"power.methods[{index}]"
+            raise file_errors.name(key, "a method of this study", method, names)
     if config["measures"] and "rejection" not in config["measures"]:
-        raise file_errors.about("measures", "no rejection, which is power", "rejection among them")
+        raise file_errors.about(
+            "measures", "`rejection` is missing. A power study needs it: it is the power."
+        )
     _check_size(said["size"], config["vary"], file_errors)
     return Power(
         said["parameter"],
@@ -84,16 +93,24 @@ def read_power(
 
 def _check_size(name: str, factors: Mapping[str, Any], file_errors: StudyFileErrors) -> None:
     if name not in factors:
-        raise file_errors.name("power.size", "factor", name, list(factors))
+        raise file_errors.name("power.size", "a factor of `vary`", name, list(factors))
     values = factors[name].get("values")
     if values is None:
-        raise file_errors.about(f"vary.{name}", "`levels`", "`path` and `values`, as power.size")
+        raise file_errors.about(
+            f"vary.{name}",
+            "power.size names this factor, which has `levels`; `path` and `values` are needed.",
+        )
     if factors[name]["path"] == "replications":
-        raise file_errors.about(f"vary.{name}.path", "replications", "a size of the data")
+        raise file_errors.about(
+            f"vary.{name}.path",
+            "power.size names this factor, which varies the number of replications.",
+            "Vary a size of the data, such as membership.groups.",
+        )
     for index, value in enumerate(values):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             key = f"vary.{name}.values[{index}]"
-            raise file_errors.about(key, shown(value), "whole numbers from 1, as power.size")
+            why = "power.size names this factor."
+            raise file_errors.value(key, value, "a whole number from 1", why)
 
 
 def _read_search(said: Mapping[str, Any] | None, file_errors: StudyFileErrors) -> Search | None:
@@ -101,12 +118,12 @@ def _read_search(said: Mapping[str, Any] | None, file_errors: StudyFileErrors) -
         return None
     low, high = said["low"], said["high"]
     if low >= high:
-        raise file_errors.about("power.search.high", shown(high), f"above low, {low}")
+        raise file_errors.value("power.search.high", high, f"a number above `low`, which is {low}")
     middle = round(((math.sqrt(low) + math.sqrt(high)) / 2) ** 2)
     start = said.get("start", middle)
     if not low <= start <= high:
-        raise file_errors.about("power.search.start", shown(start), f"{low} to {high}")
+        raise file_errors.value("power.search.start", start, f"a number from {low} to {high}")
     if said["maximum"] < said["replications"]:
-        allowed = f"at least `replications`, {said['replications']}"
-        raise file_errors.about("power.search.maximum", shown(said["maximum"]), allowed)
+        allowed = f"at least `replications`, which is {said['replications']}"
+        raise file_errors.value("power.search.maximum", said["maximum"], allowed)
     return Search(low, high, start, said["precision"], said["replications"], said["maximum"])

@@ -94,7 +94,8 @@ def build_scenarios(
     excluded = _excluded(config, factors, file_errors)
     cells = math.prod(len(levels) for levels in factors.values())
     if cells > MOST_SCENARIOS:
-        raise file_errors.about("vary", f"{cells:,} scenarios", f"at most {MOST_SCENARIOS:,}")
+        found = f"The study has {cells:,} scenarios; at most {MOST_SCENARIOS:,} are allowed."
+        raise file_errors.about("vary", found)
     scenarios: dict[str, Scenario] = {}
     for levels in itertools.product(*factors.values()):
         named = dict(zip(factors, (level.name for level in levels), strict=True))
@@ -105,13 +106,13 @@ def build_scenarios(
             if scenario.id in scenarios:
                 raise file_errors.about(
                     "vary",
-                    f"{_words(named)} and {_words(scenarios[scenario.id].factors)} are the same "
-                    "scenario",
-                    "levels that differ in what they set",
+                    f"{_words(named)} and {_words(scenarios[scenario.id].factors)} give the same "
+                    "scenario.",
+                    "Remove one of the two levels, or change what it sets.",
                 )
             scenarios[scenario.id] = scenario
     if not scenarios and not file_errors.found:
-        raise file_errors.about("exclude", "nothing is left", "at least one scenario")
+        raise file_errors.about("exclude", "All scenarios are excluded; at least one is needed.")
     return list(scenarios.values())
 
 
@@ -126,10 +127,14 @@ def _levels(
     simple, labelled = "path" in factor or "values" in factor, "levels" in factor
     if simple == labelled or (simple and not {"path", "values"} <= set(factor)):
         raise file_errors.about(
-            key, f"the keys {', '.join(factor)}", "`path` and `values`, or `levels`"
+            key,
+            f"The factor has the keys {', '.join(factor)}.",
+            "Give either `path` and `values`, or `levels`.",
         )
     if name == "scenario":
-        raise file_errors.about(key, "the name `scenario`", "any other name")
+        raise file_errors.about(
+            key, "A factor cannot be called `scenario`.", "Give it another name."
+        )
     if simple:
         _check_path(factor["path"], f"{key}.path", config, file_errors)
         return [
@@ -157,21 +162,19 @@ def _check_path(
 ) -> None:
     parts = split_path(path)
     if not parts or parts[0] not in _HEADS:
-        raise file_errors.name(key, "part of a scenario", path, _HEADS)
+        raise file_errors.name(key, "a path that starts with an allowed key", path, _HEADS)
     value: Any = config
     for depth, part in enumerate(parts[:-1]):
         inner = value.get(part)
         if not isinstance(inner, Mapping):
             known = [k for k, v in value.items() if isinstance(v, Mapping)]
             known = [k for k in known if depth or k in _HEADS]
-            raise file_errors.name(f"{key} {path!r}", "key with keys below it", part, known)
+            raise file_errors.name(f"{key} {path!r}", "a key that contains other keys", part, known)
         value = inner
     rule = _rule(parts[:-1])
     known = [*rule.get("properties", {}), *value]
     if parts[-1] not in known and not isinstance(rule.get("additionalProperties"), dict):
-        raise file_errors.name(
-            f"{key} {path!r}", "known key", parts[-1], list(dict.fromkeys(known))
-        )
+        raise file_errors.name(f"{key} {path!r}", "a key that is allowed here", parts[-1], known)
 
 
 def _rule(parts: list[str]) -> Mapping[str, Any]:
@@ -190,10 +193,10 @@ def _excluded(
         for name, value in entry.items():
             key = f"exclude[{index}].{name}"
             if name not in factors:
-                raise file_errors.name(key, "factor", name, list(factors))
+                raise file_errors.name(key, "a factor of `vary`", name, list(factors))
             names = [level.name for level in factors[name]]
             if value not in names:
-                raise file_errors.name(key, f"level of {name}", value, names)
+                raise file_errors.name(key, f"a level of {name}", value, names)
     return list(config.get("exclude", []))
 
 

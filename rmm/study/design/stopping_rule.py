@@ -85,15 +85,17 @@ def check_target(
 ) -> None:
     """Names of a target; `StudyError` says what is allowed."""
     if one["measure"] not in ALLOWED:
-        what = "measure that a target may name"
+        what = "a measure that can be a stopping target"
         raise file_errors.name(f"{key}.measure", what, one["measure"], ALLOWED)
     known = [e.parameter for e in estimands]
     if one["parameter"] not in known:
-        raise file_errors.name(f"{key}.parameter", "estimand", one["parameter"], known)
+        raise file_errors.name(
+            f"{key}.parameter", "an estimand of this study", one["parameter"], known
+        )
     for number, method in enumerate(one["methods"]):
         if method not in names:
             place = f"{key}.methods[{number}]"
-            raise file_errors.name(place, "method of this study", method, names)
+            raise file_errors.name(place, "a method of this study", method, names)
 
 
 # -- decisions -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rmm.errors import unknown_name
 from rmm.study.design.check_methods import build_methods
 from rmm.study.design.estimand import Estimand
 from rmm.study.design.known_values import check_references
@@ -132,7 +133,7 @@ class Study:
         found = {s.id: s for s in self.scenarios}
         if scenario_id not in found:
             raise StudyFileErrors(self.file).name(
-                "scenario", "scenario of it", scenario_id, list(found)
+                "scenario", "a scenario of this study", scenario_id, list(found)
             )
         return found[scenario_id]
 
@@ -154,7 +155,9 @@ class Study:
         """
         found = {m.name: m for m in self.methods}
         if name not in found:
-            raise StudyFileErrors(self.file).name("method", "method of it", name, list(found))
+            raise StudyFileErrors(self.file).name(
+                "method", "a method of this study", name, list(found)
+            )
         return found[name]
 
     def replications_of(self, scenario: Scenario, method: Method) -> int:
@@ -207,6 +210,7 @@ def _of_one_type(values: list[Any]) -> list[Any]:
 
 #: Sizes of a study: as its file says, or a few replications of everything.
 SIZES = ("full", "smoke")
+_SIZES = "`full` is the complete study, `smoke` the first few replications of each scenario."
 
 
 def load_study(path: str | Path, *, root: str | Path | None = None, size: str = "full") -> Study:
@@ -300,7 +304,7 @@ def _load(file: Path, root: str | Path | None, size: str, only: tuple[str, str] 
         check_references(config, scenarios, methods, estimands, file_errors)
         file_errors.raise_found()
     if size not in SIZES:
-        raise file_errors.name("size", "size", size, SIZES)
+        raise file_errors.about("size", unknown_name(size, "a size of a study", SIZES), _SIZES)
     study = Study(
         name=file.stem,
         file=file,
@@ -329,23 +333,24 @@ def _check_names(
     """Check the measures, and the methods that other keys name; errors are collected."""
     with file_errors.collecting():
         if baseline not in names:
-            raise file_errors.name("baseline", "method of this study", baseline, names)
+            raise file_errors.name("baseline", "a method of this study", baseline, names)
     for index, measure in enumerate(config["measures"]):
         with file_errors.collecting():
             if measure not in MEASURES:
-                raise file_errors.name(f"measures[{index}]", "measure", measure, list(MEASURES))
+                raise file_errors.name(f"measures[{index}]", "a measure", measure, list(MEASURES))
     for index, method in enumerate(config["criteria"].get("recovery", {}).get("methods", [])):
         with file_errors.collecting():
             if method not in names:
                 key = f"criteria.recovery.methods[{index}]"
-                raise file_errors.name(key, "method of this study", method, names)
+                raise file_errors.name(key, "a method of this study", method, names)
 
 
 def _check_amount(study: Study, file_errors: StudyFileErrors) -> None:
     """Jobs are planned in memory, all of them."""
     fits = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
     if fits > MOST_FITS:
-        raise file_errors.about("replications", f"{fits:,} fits in all", f"at most {MOST_FITS:,}")
+        found = f"The study has {fits:,} fits in all; at most {MOST_FITS:,} are allowed."
+        raise file_errors.about("replications", found)
 
 
 def _check_file_name(file: Path, file_errors: StudyFileErrors) -> None:
@@ -353,9 +358,9 @@ def _check_file_name(file: Path, file_errors: StudyFileErrors) -> None:
     if not re.fullmatch(r"\w[\w .+-]{0,99}", file.stem) or file.stem.endswith((" ", ".")):
         raise file_errors.about(
             "its name",
-            f"{file.stem!r}",
-            "at most 100 letters, digits, `_`, `.`, `+`, `-` and blanks; the first a letter, a "
-            "digit or `_`",
+            f"{file.stem!r} cannot be the name of a study file.",
+            "A name can have up to 100 letters, digits, blanks, `_`, `.`, `+` and `-`. It must "
+            "start with a letter, a digit or `_`, and cannot end with a blank or `.`.",
         )
 
 
@@ -418,10 +423,12 @@ def _check_estimands(
         with file_errors.collecting():
             if estimand.parameter in names:
                 raise file_errors.about(
-                    f"{key}.parameter", f"{estimand.parameter!r}, for the second time", "once"
+                    f"{key}.parameter",
+                    f"The estimand {estimand.parameter!r} is given twice.",
+                    "Remove one of them.",
                 )
             names.append(estimand.parameter)
             if not estimand.has_truth(known) and estimand.parameter not in chosen:
                 key += ".truth" if estimand.truth is not None else ".parameter"
                 wanted = estimand.truth or estimand.parameter
-                raise file_errors.name(key, "parameter of the truth", wanted, [*known, *chosen])
+                raise file_errors.name(key, "a parameter of `truth`", wanted, [*known, *chosen])

@@ -111,8 +111,8 @@ def power_of(study: Study) -> Power:
     """What a power study asks; `StudyError` for another study."""
     if study.power is None:
         raise StudyError(
-            f"{study.file}: power\n  found:   the key is missing\n"
-            "  allowed: power: {parameter: ..., size: FACTOR}, which makes it a power study"
+            f"{study.file}: power\n  `power` is missing, so this is not a power study.\n"
+            "  Add to the study file: power: {parameter: ..., size: FACTOR}"
         )
     return study.power
 

@@ -32,14 +32,16 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise StudyError(f"{path}: there is no such study file.\n  studies there: {known}")
+        raise StudyError(f"{path}: this file does not exist.\n  Studies in its folder: {known}.")
     file_errors = StudyFileErrors(path)
     try:
         value, lines = load_yaml(path)
     except Problem as problem:
-        raise file_errors.about(problem.where, problem.found, problem.allowed) from problem
+        raise file_errors.about(problem.where, str(problem), problem.advice) from problem
     if not isinstance(value, dict):
-        raise file_errors.about("", shown(value), f"keys: {', '.join(schema()['properties'])}")
+        found = "is empty" if value is None else f"has no keys, but {shown(value)}"
+        keys = f"A study file consists of these keys: {', '.join(schema()['properties'])}."
+        raise file_errors.about("", f"The file {found}.", keys)
     return value, lines
 
 
@@ -68,17 +70,18 @@ def key_path(path: Sequence[Any]) -> str:
 def _error(mistake: Mistake, file_errors: StudyFileErrors) -> StudyError:
     key, value, allowed = key_path(mistake.path), mistake.value, mistake.allowed
     if mistake.rule == "additionalProperties":
-        return file_errors.name(key, "known key", value, allowed)
+        return file_errors.name(key, "a key that is allowed here", value, allowed)
     if mistake.rule == "required":
-        return file_errors.about(key, "the key is missing", allowed)
+        return file_errors.about(key, f"`{mistake.path[-1]}` is missing.", mistake.meaning)
     if mistake.rule == "text_keys":
-        return file_errors.about(key, f"the key {value!r}", f"{allowed}: put it in quotes")
+        return file_errors.about(key, f"The key {value!r} is not text.", "Put it in quotes.")
     if mistake.rule == "type":
         types = " or ".join(_TYPES[name] for name in allowed)
-        return file_errors.about(key, shown(value) + _number_hint(value, allowed), types)
+        advice = _number_hint(value, allowed) or mistake.meaning
+        return file_errors.value(key, value, types, advice)
     if mistake.rule == "enum":
-        return file_errors.name(key, "known value", value, allowed)
-    return file_errors.about(key, shown(value), allowed)
+        return file_errors.name(key, "a value that is allowed here", value, allowed)
+    return file_errors.value(key, value, allowed)
 
 
 def _number_hint(value: Any, types: Sequence[str]) -> str:
@@ -89,7 +92,7 @@ def _number_hint(value: Any, types: Sequence[str]) -> str:
         number = float(value)
     except ValueError:
         return ""
-    return f"; write {number!r} without quotes"
+    return f"This is text in YAML. Write {number!r} without quotes."
 
 
 def _children(value: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rmm.errors import RmmError, StudyError, close_names
+from rmm.errors import RmmError, StudyError, unknown_name
 from rmm.simulation import RecipeError
 
 
@@ -37,31 +37,40 @@ class StudyFileErrors:
         """The same with another context."""
         return replace(self, context=context)
 
-    def about(self, key: str, found: str, allowed: str = "") -> StudyError:
-        """An error about one key; `found` and `allowed` are sentences without full stop."""
+    def about(self, key: str, problem: str, advice: str = "") -> StudyError:
+        """An error about one key: the place, and below it what is wrong and what to do.
+
+        Parameters
+        ----------
+        key : str
+            Path of the key, such as ``methods[1].backend``.
+        problem : str
+            Sentences: what was found.
+        advice : str
+            Sentences: what to do.
+        """
         line = self._line(key)
         place = f"{self.file}:{line}" if line else f"{self.file}"
         place += f": {key or 'the file'}" + (f" ({self.context})" if self.context else "")
-        lines = [place, f"  found:   {found}"]
-        lines += [f"  allowed: {allowed}"] if allowed else []
-        error = StudyError("\n".join(lines))
+        text = "\n".join(part for part in (problem, advice) if part)
+        error = StudyError(f"{place}\n  " + text.replace("\n", "\n  "))
         error.line = line
         return error
 
-    def name(self, key: str, what: str, found: object, known: Collection[Any]) -> StudyError:
-        """An error about a name that no registry has."""
-        text = found if isinstance(found, str) else ""
-        close = close_names(text, [str(k) for k in known])
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        listed = ", ".join(str(k) for k in known) or "none"
-        return self.about(key, f"{found!r}, which is no {what}{hint}", listed)
+    def value(self, key: str, found: object, allowed: str, advice: str = "") -> StudyError:
+        """An error about a value that is not allowed; `allowed` has no full stop."""
+        problem = f"found:   {shown(found)}\nallowed: {allowed}"
+        return self.about(key, problem, advice)
+
+    def name(self, key: str, kind: str, found: object, allowed: Collection[Any]) -> StudyError:
+        """An error about an unknown name; `kind` has its article: ``"a measure"``."""
+        return self.about(key, unknown_name(found, kind, allowed))
 
     def convert(self, key: str, error: RmmError) -> StudyError:
         """An error of the formula language or the simulator, with the file's name."""
         if isinstance(error, RecipeError):
-            return self.about(error.key, error.problem, error.allowed.removeprefix("Allowed: "))
-        text = str(error).replace("\n", "\n           ")
-        return self.about(key, text)
+            return self.about(error.key, error.problem, error.advice)
+        return self.about(key, str(error))
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

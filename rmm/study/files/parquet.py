@@ -171,8 +171,8 @@ def write_whole(path: Path, write: Any) -> None:
         why = os.strerror(problem.errno) if problem.errno else str(problem)
         raise StudyError(
             f"{path} cannot be written: {why}.\n"
-            "  Make room there, or make it writable, and run the study again; what is finished "
-            "is kept."
+            "  Make room on the disk, or make the folder writable, and run the study again; "
+            "finished fits are kept."
         ) from problem
 
 
@@ -208,7 +208,7 @@ def readable_file(path: Path, again: str = "only this batch is recomputed") -> I
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             f"{path} cannot be read: {_first_line(error)}\n"
-            f"Delete the file and run the study again; {again}."
+            f"Delete the file and run the study again: {again}."
         ) from error
 
 
@@ -226,7 +226,7 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
     there = [name for name in schema.names if name not in LATER]
     if there != [name for name in ESTIMATES.names if name not in LATER]:
         raise StudyError(
-            f"{path} has other columns than this version of rmm writes: "
+            f"{path} was written by another version of rmm. These columns differ: "
             f"{', '.join(sorted(set(schema.names) ^ set(ESTIMATES.names)))}.\n"
             "Move the old results away, or use the version that wrote them."
         )

@@ -17,15 +17,18 @@ from typing import Any
 MOST_BYTES, MOST_VALUES, MOST_DEPTH = 200_000, 20_000, 40
 #: Digits of whole numbers: those of 64 bits, and seeds of 128.
 _MOST_DIGITS = 40
+_TOO_DEEP = f"The values are nested too deeply: at most {MOST_DEPTH} levels are allowed."
+_NO_TAGS = "Write plain text, numbers, lists and keys, without tags (`!!...`)."
+_NOT_OF_TYPE = "is not a value of type"
 _MERGE, _INTEGER = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:int"
 
 
 class Problem(Exception):
-    """What is wrong with a file: `where`, what was `found`, what is `allowed`."""
+    """What is wrong with a file: `where`, a sentence, and `advice`."""
 
-    def __init__(self, where: str, found: str, allowed: str) -> None:
-        super().__init__(found)
-        self.where, self.found, self.allowed = where, found, allowed
+    def __init__(self, where: str, problem: str, advice: str = "") -> None:
+        super().__init__(problem)
+        self.where, self.advice = where, advice
 
 
 def load_yaml(path: Path) -> tuple[Any, dict[str, int]]:
@@ -46,7 +49,7 @@ def load_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            raise Problem("", "a longer file", f"at most {MOST_BYTES:,} bytes")
+            raise Problem("", f"The file is too long: at most {MOST_BYTES:,} bytes are allowed.")
         text = data.decode("utf-8")
         loader = _loader()(text)
         try:
@@ -58,9 +61,12 @@ def load_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        raise Problem(_place(error.problem_mark), str(error.problem), "YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Problem("", f"no YAML: {error}", "") from error
+        found = f"This is not valid YAML: {error.problem}."
+        raise Problem(_place(error.problem_mark), found) from error
+    except UnicodeDecodeError as error:
+        raise Problem("", "The file is not UTF-8 text.", "Save it as UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise Problem("", f"The file is not valid YAML: {error}") from error
     _check_values(value, "")
     return value, lines
 
@@ -82,6 +88,11 @@ def _lines(node: Any, key: str) -> Iterator[tuple[str, int]]:
         yield from _lines(value, path)
 
 
+def _tag(node: Any) -> str:
+    """A tag as it is written in a file: ``!!python/name:os.system``."""
+    return str(node.tag).replace("tag:yaml.org,2002:", "!!")
+
+
 def _place(mark: Any) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
@@ -96,15 +107,15 @@ def _check_size(root: Any) -> None:
             return known[id(node)]
         where = _place(node.start_mark)
         if id(node) in above:
-            raise Problem(where, "an alias of what it stands in", "plain data")
+            raise Problem(where, "An alias (`*name`) here refers to a value that contains it.")
         if len(above) > MOST_DEPTH:
-            raise Problem(where, "deeper nesting, by aliases", f"at most {MOST_DEPTH} levels")
+            raise Problem(where, f"{_TOO_DEEP} Aliases (`*name`) count as what they stand for.")
         above.append(id(node))
         count = 1 + sum(size(part) for part in _parts(node))
         above.pop()
         if count > MOST_VALUES:
-            found = f"{count:,} values, counted as often as aliases use them"
-            raise Problem(where, found, f"at most {MOST_VALUES:,}")
+            found = f"The file has {count:,} values, if each alias (`*name`) is written out."
+            raise Problem(where, found, f"At most {MOST_VALUES:,} are allowed.")
         known[id(node)] = count
         return count
 
@@ -118,8 +129,7 @@ def _parts(node: Any) -> Iterator[Any]:
     elif node.tag == _INTEGER and len(node.value) > _MOST_DIGITS:
         raise Problem(
             _place(node.start_mark),
-            f"a number of {len(node.value):,} digits",
-            f"at most {_MOST_DIGITS}",
+            f"The number has {len(node.value):,} digits; at most {_MOST_DIGITS} are allowed.",
         )
 
 
@@ -138,7 +148,7 @@ def _loader() -> Any:
             self.depth += 1
             if self.depth > MOST_DEPTH:
                 where = _place(self.get_mark())
-                raise Problem(where, "deeper nesting", f"at most {MOST_DEPTH} levels")
+                raise Problem(where, _TOO_DEEP)
             node = super().compose_node(parent, index)
             self.depth -= 1
             return node
@@ -150,7 +160,7 @@ def _loader() -> Any:
                 # `!!int x`, `2020-02-31`: PyYAML lets the constructors' own errors through.
                 shown = node.value if isinstance(node.value, str) else "this"
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown!r} is no {node.tag.rsplit(':', 1)[-1]}", node.start_mark
+                    None, None, f"{shown!r} {_NOT_OF_TYPE} {_tag(node)}", node.start_mark
                 ) from error
 
     def mapping(loader: Any, node: Any) -> dict[Any, Any]:
@@ -161,16 +171,20 @@ def _loader() -> Any:
             key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool, type(None))):
                 raise yaml.constructor.ConstructorError(
-                    None, None, "a key that is no text", key_node.start_mark
+                    None, None, "this key is not text", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
         return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
 
+    def unknown(loader: Any, node: Any) -> None:
+        raise Problem(_place(node.start_mark), f"The tag `{_tag(node)}` is not allowed.", _NO_TAGS)
+
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    Loader.add_constructor(None, unknown)
     return Loader
 
 
@@ -182,7 +196,7 @@ def _check_values(value: Any, key: str) -> None:
         for index, inner in enumerate(value):
             _check_values(inner, f"{key}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise Problem(key, f"{value}, which is no finite number", "a finite number")
+        raise Problem(key, f"The value is {value}; it must be a finite number.")
     elif not isinstance(value, str | int | float | bool | None):
         kind = type(value).__name__
-        raise Problem(key, f"a value of type {kind}", "text: put it in quotes")
+        raise Problem(key, f"YAML reads this value as type {kind}.", "Put it in quotes.")

@@ -166,21 +166,22 @@ def _gate_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iter
             kept = ", ".join(n for n in method.config["gate"] if n not in _without(engine))
             yield file_errors.about(
                 f"{key}.gate.{name}",
-                f"{given[name]} for {engine.name}, {reason}",
-                f"the keys {kept}",
+                f"`{name}` cannot be used with {engine.name}, {reason}.",
+                f"Allowed: {kept}.",
             )
     if not engine.weighted_draws and sampler["chains"] < 2:
         yield file_errors.about(
             f"{key}.sampler.chains",
-            "1, of which there is no R-hat: no fit passes the gate",
-            "2 or more",
+            "There is only 1 chain. R-hat needs two chains, so no fit can pass the gate.",
+            "Set 2 or more chains.",
         )
     wanted, most = method.config["gate"]["ess_per_chain"], _most_ess(engine, sampler)
     if wanted > most:
         yield file_errors.about(
             f"{key}.gate.ess_per_chain",
-            f"{wanted:g}, with {sampler['draws']} draws per chain: no fit passes the gate",
-            f"at most {most:.0f}, or more draws",
+            f"An effective sample size of {wanted:g} per chain is required, but there are only "
+            f"{sampler['draws']} draws per chain, so no fit can pass the gate.",
+            f"Require at most {most:.0f}, or keep more draws.",
         )
 
 

@@ -120,8 +120,9 @@ def _ended(study: Study, sources: Sequence[_Source]) -> dict[str, Standing]:
         ended[scenario.id] = standing(study, scenario, here.to_pandas())
         if not ended[scenario.id].decided:
             raise StudyError(
-                f"{study.file}: scenario {scenario.id} {ended[scenario.id].words()}. "
-                "Run the study again; what exists is kept."
+                f"{study.file}: Scenario {scenario.id} has not reached its stopping targets. It "
+                f"needs {ended[scenario.id].replications:,} replications next (at most "
+                f"{ended[scenario.id].maximum:,}). Run the study again; finished fits are kept."
             )
     return ended
 
@@ -151,9 +152,9 @@ def _wanted(
     for (scenario, method), count in wanted.items():
         if found[scenario, method] != count:
             raise StudyError(
-                f"{study.file}: scenario {scenario}, method {method}: "
-                f"{found[scenario, method]} of {count} replications are there. Run the "
-                "study again; what exists is kept."
+                f"{study.file}: Scenario {scenario}, method {method}: "
+                f"{found[scenario, method]} of {count} replications are finished. Run the "
+                "study again; finished fits are kept."
             )
 
 

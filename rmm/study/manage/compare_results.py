@@ -58,9 +58,8 @@ def compare(study: Study, folder: Path) -> Belonging:
     files = sorted((folder / "estimates").glob("*/*/*.parquet"))
     if not files:
         raise StudyError(
-            f"{folder} has no results.\n"
-            "  found:   no batches below estimates/\n"
-            "  allowed: the folder of a study that has run, such as results/NAME"
+            f"{folder} has no results: there are no files of estimates below estimates/.\n"
+            "  Give the folder of a study that has run, such as results/NAME."
         )
     scenarios = {scenario.id for scenario in study.scenarios}
     methods = {method.name for method in study.methods}

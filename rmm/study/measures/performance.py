@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from rmm.errors import StudyError
+from rmm.errors import StudyError, unknown_name
 from rmm.study.files.parquet import FAILED, NOT_CONVERGED, OK, TIMEOUT
 from rmm.study.measures.measure_values import NAN, NONE, Sample, known_to, rate_of
 from rmm.study.measures.measures import MEASURES, Measure
@@ -126,7 +126,7 @@ def _rows(measures: Sequence[str] | None) -> list[Measure]:
     names = list(measures or MEASURES)
     unknown = [n for n in names if n not in MEASURES]
     if unknown:
-        raise StudyError(f"Unknown measure {unknown[0]!r}.\n  allowed: {', '.join(MEASURES)}")
+        raise StudyError(unknown_name(unknown[0], "a measure", MEASURES))
     return [MEASURES[n] for n in names]
 
 
@@ -155,7 +155,7 @@ def _prepared(
     if missing or len(table) == 0:
         raise StudyError(
             f"The table of estimates has no {f'column {missing[0]!r}' if missing else 'rows'}.\n"
-            f"  columns: {', '.join(map(str, estimates.columns))}"
+            f"  Its columns are: {', '.join(map(str, estimates.columns))}."
         )
     table = table.assign(**{c: v for c, v in _DEFAULTS.items() if c not in table})
     if truth is not None:

@@ -87,8 +87,8 @@ def search_of(study: Study) -> Search:
     found = power_of(study).search
     if found is None:
         raise StudyError(
-            f"{study.file}: power.search\n  found:   the key is missing\n"
-            "  allowed: power.search: {low: ..., high: ...}, sizes between which is searched"
+            f"{study.file}: power.search\n  `power.search` is missing. It is the range of sizes to "
+            "try.\n  Add to `power` in the study file: search: {low: ..., high: ...}"
         )
     return found
 

@@ -72,8 +72,8 @@ def _check_ours(target: Path) -> None:
     for name in ("figures", "tables"):
         if (target / name).exists():
             raise StudyError(
-                f"{target} has a folder `{name}` that belongs to no report of rmm, and would be "
-                "replaced. Give another folder."
+                f"{target} contains a folder `{name}` that was not written by rmm, and a report "
+                "would replace it. Give another folder."
             )
 
 

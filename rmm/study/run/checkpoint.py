@@ -191,7 +191,7 @@ class Checkpoint:
                 table, found = read_estimates(path)
             except StudyError as error:
                 reason = str(error).splitlines()[0]
-                warn(f"{reason}\nIt was the checkpoint of a batch; its fits are computed again.")
+                warn(f"{reason}\nThe file was a checkpoint; the fits in it are computed again.")
                 continue
             if not made_alike(found, self._metadata):
                 continue

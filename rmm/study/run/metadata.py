@@ -94,8 +94,8 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
     found = dict(stored)
     if not found:
         raise StudyError(
-            f"{path} is no whole file of estimates.\n"
-            "  Delete it and run the study again; only this batch is recomputed."
+            f"{path} is not a complete file of estimates.\n"
+            "  Delete it and run the study again: only this batch is recomputed."
         )
     address = (found["scenario"], found["method"], int(found["first"]), int(found["last"]))
     wanted = metadata_of(study, *address)
@@ -104,15 +104,15 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
             raise StudyError(
                 f"{path} was made with {words}:\n"
                 + "".join(f"  {line}\n" for line in _lines(key, found, wanted, study.file))
-                + "  allowed: the same, or a new name of the method or study; or "
-                f"delete {_made_of(path)} to fit it again."
+                + "  Undo the change, or give the changed method or study a new name, or delete "
+                f"{_made_of(path)} to fit again."
             )
     missing = set(_variances(study)) - set(json.loads(found.get("variances", "[]")))
     if missing:
         raise StudyError(
-            f"{path} has no {', '.join(sorted(missing))}: {study.file} did not have this estimand "
-            f"when it was made.\n  Delete {_made_of(path)} to fit it again, or leave the "
-            "estimand out."
+            f"{path} has no {', '.join(sorted(missing))}: this was not an estimand in {study.file} "
+            f"when the file was made.\n  Delete {_made_of(path)} to fit again, or remove the "
+            "estimand."
         )
 
 

@@ -48,13 +48,13 @@ def judge(study: Study, folder: str | Path, only: str | None = None) -> list[Ver
     if not wanted:
         named = ", ".join(study.criteria) or "none"
         raise StudyError(
-            f"{study.file}: criteria\n  found:   {named}\n"
-            f"  allowed: {only or ', '.join(CRITERIA)}, to be judged by"
+            f"{study.file}: criteria\n  The study has these criteria: {named}. Needed: "
+            f"{only or 'one of ' + ', '.join(CRITERIA)}."
         )
     path = Path(folder) / "estimates.parquet"
     if not path.is_file():
         raise StudyError(
-            f"{path} is not there: run the study first, snakemake --cores N --config "
+            f"{path} does not exist. Run the study first: snakemake --cores N --config "
             f"study={study.file}"
         )
     table, _ = read_estimates(path)

@@ -160,7 +160,7 @@ def read_results(study: Study, folder: Path) -> Results:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise StudyError(
-            f"{folder} is not a finished study: {', '.join(missing)} missing.\n"
+            f"{folder} is not the folder of a finished study. Missing: {', '.join(missing)}.\n"
             f"Run it first: snakemake --cores all --config study={study.file}"
         )
     estimates = _estimates(folder / names[0])
