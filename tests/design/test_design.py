@@ -145,7 +145,7 @@ def test_text_ids_and_names_within_names(coalitions: pd.DataFrame) -> None:
         "y ~ 1 + mm(id(pid, gid), vars(seat), fn(w ~ 1/n^exp(-(b1*seat + b2*seat.sq))), RE=TRUE)",
         table,
     )
-    assert set(model.design.members[0].inputs) == {"seat", "seat_sq"}
+    assert set(model.design.members[0].inputs) == {"x_seat", "x_seat_sq"}
     assert model.design.members[0].n_members == 30
 
 
