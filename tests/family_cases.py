@@ -94,7 +94,7 @@ _DECLARED = re.compile(
 
 
 def check_names(model: Model, text: str) -> None:
-    """Names of weight variables are those of a Stan program that begin with ``x_``, each one once."""
+    """Weight variables have the names of a Stan program that begin with ``x_``, each one once."""
     users = sorted(
         input_name(name, part.suffix)
         for part in model.spec.members

@@ -1,4 +1,4 @@
-"""The comment at the top of a program: the model in the program's own names, for either language."""
+"""The comment at the top of a program of either language: the model in the program's own names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from rmm.backends.program_data import weight_names
 from rmm.design.priors.group_sizes import at_typical_size, describe_sizes
 from rmm.errors import printable
 from rmm.formula.expression import describe
-from rmm.formula.weights.render import input_key
 from rmm.formula.weights.evaluate import LOG_N1_OF_ONE
+from rmm.formula.weights.render import input_key
 from rmm.formula.weights.rewrite import log_of_size_power
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
@@ -118,9 +118,10 @@ def _effects(spec: ModelSpec) -> list[str]:
         if part.slopes:
             found.append(f"{part.u_slope}[, k] ~ normal(0, {part.sigma_slope}[k])")
     found += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in spec.nestings if nest.random]
-    return ["Random effects, by their standard deviations:", *(f"  {e}" for e in found)] * bool(
-        found
-    )
+    return [
+        "Random effects, as normal(mean, standard deviation):",
+        *(f"  {e}" for e in found),
+    ] * bool(found)
 
 
 # -- weights and indices ---------------------------------------------------------------------
@@ -162,8 +163,8 @@ def _symbols(part: MemberPart) -> list[str]:
     if part.weight.uses_log_size:
         name = f"log_n1{part.suffix}[r]"
         lines += [
-            f"computed as inverse logit(... - {name}), where {name} = log(n - 1),",
-            f"and {LOG_N1_OF_ONE:g} for n = 1, which makes the raw weight 1",
+            f"1 / (1 + (n - 1) * exp(-a)) is computed as inverse_logit(a - {name}); {name}",
+            f"is log(n - 1), and {LOG_N1_OF_ONE:g} for n = 1, which makes the raw weight 1",
         ]
     return lines
 
@@ -184,9 +185,13 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
     last = f"last{s}[j]" if language == "JAGS" else f"start{s}[j + 1] - 1"
     first = "first" if language == "JAGS" else "start"
     block = plain_text(part.block.member)
-    lines = [f"M{s} memberships r (members in groups): those of group j are {first}{s}[j] to {last}"]
+    lines = [
+        f"M{s} memberships r (members in groups): those of group j are {first}{s}[j] to {last}"
+    ]
     if part.effects and not part.walk:
-        lines.append(f"N_l1{s} members: member{s}[r] is the member (column {block}) of membership r")
+        lines.append(
+            f"N_l1{s} members: member{s}[r] is the member (column {block}) of membership r"
+        )
     return lines
 
 
@@ -199,8 +204,9 @@ def _nesting_indices(nest: NestingPart) -> list[str]:
 
 def _centres(spec: ModelSpec) -> list[str]:
     """What centred predictors mean for the intercept."""
-    blocks = [*spec.members, *spec.nestings]
-    if not (spec.terms or any(block.covariates for block in blocks)):
+    found = [part.covariates for part in spec.members]
+    found += [nest.covariates for nest in spec.nestings]
+    if not (spec.terms or any(found)):
         return []
     lines = ["X_*: predictors minus their centres center_*"]
     if spec.intercept:

@@ -342,7 +342,7 @@ int<lower=1> K_time;  // number of steps of the baseline hazard: {what}
 // the steps' gamma priors: shapes, to which the numbers of events are added, and rate
 vector<lower=0>[K_time] shape_dH;
 real<lower=0> rate_dH;"""
-_STAN_MODEL = """// likelihood, with the gamma-distributed steps of the baseline hazard integrated out
+_STAN_MODEL = """// likelihood, with the gamma-distributed steps of the baseline integrated out
 {{
   // largest predictor: with it taken out, exp() does not overflow
   real top = max(eta);
@@ -358,7 +358,7 @@ def _family(intervals: int | None) -> Family:
         data = _STAN_DATA.format(
             what="distinct event times",
             exposure="array[J] int<lower=1, upper=J> by_time;  // groups, longest duration first\n"
-            "array[K_time] int<lower=1, upper=J> at_risk;  // number of groups at risk in each step",
+            "array[K_time] int<lower=1, upper=J> at_risk;  // groups at risk in each step",
         )
         risk = "vector[K_time] risk = cumulative_sum(exp(eta[by_time] - top))[at_risk];"
     else:

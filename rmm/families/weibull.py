@@ -275,9 +275,10 @@ WEIBULL = Family(
     jags_standard_effects=True,
     jags_model="event[j] ~ dpois(cum_hazard[j])  # 1: event, 0: censored\n"
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
-    jags_outside="""# Survival function exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape. The likelihood is that of
-# Poisson counts `event` with means cum_hazard, times shape for each event. That factor,
-# shape^n_events, is the gamma density of `tiny`, which is data and almost 0, up to a constant.
+    jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
+# The likelihood is that of Poisson counts `event` with means cum_hazard, times shape for each
+# event. `tiny`, data that are almost 0, adds this factor, shape^n_events: up to a constant, it is
+# the gamma density of `tiny`.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,

@@ -39,6 +39,10 @@ def model_with(names: tuple[str, ...]) -> Model:
     return prepare(weighted(names), pd.concat([table, pd.DataFrame(values)], axis=1))
 
 
+def replaced(code: str, names: dict[str, str]) -> str:
+    return re.sub(r"\bx_\w*", lambda found: names[found[0]], code)
+
+
 @pytest.mark.parametrize("language", WRITE)
 def test_a_program_with_hostile_names_is_that_with_other_names(language: str) -> None:
     """Apart from names that begin with ``x_``, which no other name does, the code is the same."""
@@ -50,7 +54,7 @@ def test_a_program_with_hostile_names_is_that_with_other_names(language: str) ->
         assert len(set(inputs)) == len(HOSTILE)
         assert set(re.findall(r"\bx_\w*", code)) == set(inputs)
         places = {name: f"x_{k}" for k, name in enumerate(inputs)}
-        codes.append(re.sub(r"\bx_\w*", lambda found: places[found[0]], code))
+        codes.append(replaced(code, places))
     assert codes[0] == codes[1]
 
 
@@ -69,7 +73,8 @@ def test_values_go_to_the_column_with_that_name() -> None:
 
 def test_variables_of_two_blocks_have_two_names() -> None:
     """A variable ``a`` in block ``b_c``, and ``a_b`` in block ``c``."""
-    names = [input_name(f"x_{v}", f"_{b}") for v in ("a", "a_b", "a_b_c") for b in ("b_c", "c", "b")]
+    blocks, variables = ("b_c", "c", "b"), ("x_a", "x_a_b", "x_a_b_c")
+    names = [input_name(name, f"_{block}") for name in variables for block in blocks]
     assert len(set(names)) == len(names)
 
 

@@ -3,9 +3,9 @@
 Walks have steps with standard deviation 1, and are multiplied by their standard deviation in the
 linear predictor. All elements of a walk have flat priors; an observed 0 for each step makes
 neighbours differ by a standard normal. In this form the glm module samples all walks and
-coefficients in one block with a sparse precision matrix. Other forms are slow: effects whose mean is
-the effect before get single-site samplers, and sums of independent steps make the precision matrix
-dense (300 groups took more than minutes).
+coefficients in one block with a sparse precision matrix. Other forms are slow. Effects whose
+mean is the effect before get single-site samplers. Sums of independent steps make the precision
+matrix dense (300 groups did not end within minutes).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def _walk_lines(part: MemberPart) -> list[str]:
     return [
         "",
         f"  # ---- member effects {part.u}: random walks with steps of sd {sd}",
-        f"  # {path}: walks with steps of sd 1, by member, then time. Its elements are flat; the",
-        f"  # data zero_l1{s}, all 0, make each step (element minus the one before) standard normal.",
+        f"  # {path}: walks with steps of sd 1, by member, then time. Its elements are flat;",
+        f"  # the data zero_l1{s}, all 0, make each step (element minus the one before) N(0, 1).",
         f"  for (i in 1:N_l1{s}) {{ {path}[earliest_l1{s}[i]] ~ dnorm(0, 1) }}",
         f"  for (k in 1:L_l1{s}) {{",
         f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",

@@ -29,10 +29,10 @@ PRECISIONS: Mapping[str, str] = {
     "precision_gamma": "dgamma({shape}, {rate})",
 }
 # The same, for standard deviations of effects only. A half-normal is a half-t with infinitely many
-# degrees of freedom; with a million, log densities differ by less than 2e-5 within 3 scales. In this
-# form JAGS uses the sampler of its glm module, with up to sixty times the effective draws of the
-# slice sampler for a truncated normal. If effects are in no block, that sampler does not move, so
-# that the form is for Gaussian outcomes only: see `Family.jags_standard_effects`.
+# degrees of freedom; with a million, log densities differ by less than 2e-5 within 3 scales. In
+# this form JAGS uses the sampler of its glm module, with up to sixty times the effective draws of
+# the slice sampler for a truncated normal. If effects are in no block, that sampler does not
+# move. The form is for Gaussian outcomes only: see `Family.jags_standard_effects`.
 EFFECT_PRECISIONS: Mapping[str, str] = {
     **PRECISIONS,
     "half_normal": "dscaled.gamma({scale}, 1.0E6)",
@@ -77,7 +77,11 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
 
 def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ...]) -> list[str]:
     """Weight coefficients: sampled divided by scales that fit the data."""
-    name, scale, standard = parameter.name, scale_name(parameter.name), standard_name(parameter.name)
+    name, scale, standard = (
+        parameter.name,
+        scale_name(parameter.name),
+        standard_name(parameter.name),
+    )
     count = len(families)
     places = ["k"] if count == 1 else [str(k) for k in range(1, count + 1)]
     lines = []
@@ -89,7 +93,7 @@ def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ..
         lines.append(f"{standard}[{place}] ~ {DENSITIES[family].format(**hyper)}")
     size = _size(spec, parameter)
     reported = f"for (k in 1:{size}) {{ {name}[k] <- {scale}[k] * {standard}[k] }}"
-    comment = f"# {standard} = {name} / {scale}, {scale} = 1 / sd of what {name} multiplies"
+    comment = f"# {standard} = {name} / {scale}, {scale} = 1 / sd of the variable of each"
     if count == 1:
         return [comment, f"for (k in 1:{size}) {{ {lines[0]} }}", reported]
     return [comment, *lines, reported]

@@ -1,8 +1,8 @@
 """ModelSpec -> JAGS program: text, data, initial values.
 
-The linear predictor is written so that JAGS's glm module samples all coefficients and effects in one
-block. Memberships of a group are slices ``first[j]:last[j]`` with nested indices, the fastest of
-five forms that were tried. For Gaussian outcomes, precisions of effects have ``dscaled.gamma``
+The linear predictor is written so that JAGS's glm module samples all coefficients and effects in
+one block. Memberships of a group are slices ``first[j]:last[j]`` with nested indices, the fastest
+of five forms that were tried. For Gaussian outcomes, precisions of effects have ``dscaled.gamma``
 priors, whose sampler mixes several times better than slice samplers of standard deviations. That
 sampler is wrong for counts and logits, and JAGS has none for choices: there, effects are standard
 deviations times standard normals (`Family.jags_standard_effects`). All effects are sampled.
@@ -308,7 +308,10 @@ def _derived(spec: ModelSpec) -> list[str]:
     """`b_l2`, with the intercept at zero of all predictors."""
     if not (spec.intercept or spec.terms):
         return []
-    lines = ["", "  # ---- reported coefficients b_l2, with the intercept where all predictors are 0"]
+    lines = [
+        "",
+        "  # ---- reported coefficients b_l2, with the intercept where all predictors are 0",
+    ]
     lines = lines if spec.intercept else ["", "  # ---- reported coefficients b_l2"]
     if spec.intercept:
         lines.append("  b_l2[1] <- alpha")

@@ -19,7 +19,7 @@ def effect_data(part: MemberPart) -> Lines:
         return [
             "// places in the order of all memberships by member, then time:",
             f"array[M{s}] int<lower=1, upper=M{s}> place_l1{s};  // place of each membership",
-            f"array[M{s}] int<lower=1, upper=M{s}> begin_l1{s};  // place of its member's first one",
+            f"array[M{s}] int<lower=1, upper=M{s}> begin_l1{s};  // place of the member's first",
         ]
     lines = []
     if part.effects:

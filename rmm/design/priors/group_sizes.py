@@ -106,10 +106,10 @@ def describe_sizes(part: MemberPart) -> list[str]:
     names += [part.u_slope, part.sigma_slope] * part.slopes
     factor = "" if power.factor == 1 else f"{power.factor:g} * "
     return [
-        f"n{part.suffix}: group size divided by n_bar, the geometric mean of the group sizes (1 if a",
-        "prior of a scale below is given by the user).",
-        f"{', '.join(names)}: here of a group of n_bar members; rmm reports them multiplied by",
-        f"n_bar^({factor}{part.b_w}[{power.index + 1}])",
+        f"n{part.suffix}: group size divided by n_bar, the geometric mean of all sizes (n_bar = 1",
+        "if the user gives a prior of one of the parameters in the next line).",
+        f"{', '.join(names)}: here those of a group of n_bar members; rmm reports them",
+        f"multiplied by n_bar^({factor}{part.b_w}[{power.index + 1}])",
     ]
 
 

@@ -33,7 +33,7 @@ def scale_name(b_w: str) -> str:
 def weight_units(spec: ModelSpec, members: tuple[MemberScales, ...]) -> dict[str, Array]:
     """(K,) 1 / sd of what each weight coefficient multiplies, by `scale_name`.
 
-    Engines sample b_w divided by this scale, which does not depend on the unit of a weight variable.
+    Engines sample b_w divided by it, which does not depend on the unit of a weight variable.
     """
     return {
         scale_name(part.b_w): 1.0 / member.weight

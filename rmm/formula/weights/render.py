@@ -79,8 +79,8 @@ def program_inputs(expression: Node) -> tuple[tuple[str, Node], ...]:
     """(identifier, leaf) of every data vector that a program of `expression` needs.
 
     Leaves are columns and, computed beforehand, group aggregates and functions such as
-    ``center(x)``. Every identifier is ``x_`` and the text of the leaf, with one ``_`` for each run
-    of characters other than ASCII letters and digits: ``pseat.sq`` -> ``x_pseat_sq``, ``max(pseat)``
+    ``center(x)``. An identifier is ``x_`` and the text of the leaf, with one ``_`` for each run of
+    characters other than ASCII letters and digits: ``pseat.sq`` -> ``x_pseat_sq``, ``max(pseat)``
     -> ``x_max_pseat``. Equal ones are numbered: ``x_pseat_sq``, ``x_pseat_sq_2``. No name of a
     program's own begins with ``x_``, so that no column can have one.
     """

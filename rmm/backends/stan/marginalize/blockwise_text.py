@@ -17,6 +17,7 @@ from rmm.backends.stan.marginalize.components import components
 from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
+    comment,
     drawn_effects,
     effect_names,
     indented,
@@ -69,12 +70,15 @@ _FUNCTIONS = """\
 
 def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     lines = [
-        "// For efficiency only, the effects are integrated out of the likelihood and drawn later. The",
-        f"// model is that of the header, with normal {effect_names(spec, chosen)}.",
-        "// Groups that share members or nesting units form a component, whose effects are",
-        "// integrated out together. Its units are its nesting units and its members of several",
-        "// groups. Z is its matrix of groups x units: the weight of the unit in the group, times the",
-        "// unit's sd, divided by the sd of the group's residual.",
+        *comment(
+            "For efficiency only, effects are integrated out of the likelihood and drawn "
+            "afterwards: "
+            f"{effect_names(spec, chosen)}. The model is that of the header. "
+            "Groups that share members or nesting units form a component, whose effects are "
+            "integrated out together. Its units are its nesting units and its members of several "
+            "groups. Z is its matrix of groups x units: the weight of the unit in the group, times "
+            "the unit's sd, divided by the sd of the group's residual."
+        ),
         "int<lower=0> C;  // number of components",
         "array[C] int<lower=1> n_groups;  // number of groups of each component",
         "array[C] int<lower=1> n_units;  // number of units of each component",
@@ -87,14 +91,18 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         part = spec.members[i]
         s = part.suffix
         lines += [
-            f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};  // number of members of several groups",
-            "// these members, and their indices among all units",
+            f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};  // members of several groups",
+            "// the members of several groups, and their indices among all units",
             f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};",
             f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
-            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "1 for memberships of members of one group"),
+            *declared_sparse(
+                f"own_l1{s}", "J", f"M{s}", "1 for memberships of members of one group"
+            ),
         ]
         if not part.features_in_program:
-            lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};  // group of each membership")
+            lines.append(
+                f"array[M{s}] int<lower=1, upper=J> group{s};  // group of each membership"
+            )
     for i in chosen.nestings:
         h = spec.nestings[i].suffix
         lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};  // indices among all units")

@@ -14,6 +14,7 @@ from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
     blocks,
+    comment,
     direction_indices,
     effect_declarations,
     effect_names,
@@ -27,18 +28,26 @@ from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     s, u = part.suffix, part.u
-    n, weight = f"N_l1{s}", "equal weights" if part.estimated else "the known weights"
+    n, weight = f"N_l1{s}", "known weights"
+    if part.estimated:
+        weight = "equal weights, 1 / size of the group, in place of the estimated ones"
     effects = [f"{u} ~ normal(0, {part.sigma})"]
     effects += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in nestings]
     lines = [
-        "// Reparametrisation, for efficiency only: the model is that of the header, with",
-        f"// {' and '.join(effects)}.",
-        f"// {u} is sampled as coordinates along {n} directions. These are the right singular vectors",
-        f"// of the matrix sqrt(q) * W (groups x members): W holds {weight}, q the precisions of",
-        "// the groups' working responses, as in iteratively weighted least squares. In this normal",
-        "// approximation of the likelihood the coordinates are independent of each other, given all",
-        "// other parameters. If the approximation is poor, sampling is slower; the posterior of the",
-        "// model is the same.",
+        *comment(
+            "Reparametrisation, for efficiency only: the model is that of the header, with "
+            f"{' and '.join(effects)}. "
+            f"{u} is sampled as coordinates along {n} directions, which are data: the right "
+            "singular vectors of the matrix sqrt(q) * W (groups x members). "
+            f"W: {weight}. "
+            "q: precisions of the groups' working responses, as in iteratively weighted least "
+            "squares. "
+            "In this normal approximation of the likelihood, the coordinates are independent "
+            "of each "
+            "other, given all other parameters. A poor approximation makes sampling slower and "
+            "leaves "
+            "the posterior of the model as it is."
+        ),
         f"vector[{n}] singular_l1{s};  // singular values of sqrt(q) * W",
         f"vector[{n}] response_l1{s};  // working response, projected on each direction",
     ]
@@ -52,18 +61,19 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     for nest in nestings:
         h = nest.suffix
         lines += [
-            "// Groups that a direction involves are all in one nesting unit, by which directions are",
-            "// sorted.",
+            *comment(
+                "All groups that a direction involves are in one nesting unit. Directions are "
+                "sorted by "
+                "nesting unit."
+            ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
-            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each nesting unit",
+            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
             f"vector[{n}] loading_l1{s};  // loading of each direction on its unit's {nest.u}",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
         ]
         if coefs:
-            lines.append(
-                f"matrix[H{h}, K_fixed] predictors_l3{h};  // sums of q times predictors in each unit"
-            )
+            lines.append(f"matrix[H{h}, K_fixed] predictors_l3{h};  // sums of q times predictors")
     return lines
 
 
@@ -74,7 +84,7 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
 
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
-    lines = [f"// (effect - mean) / sd, with mean and sd of the effect in the normal approximation:"]
+    lines = ["// (effect - mean) / sd, with mean and sd of the effect in the normal approximation:"]
     lines.append(f"vector[N_l1{part.suffix}] raw_{part.u};  // of {part.u} along each direction")
     return lines + [f"vector[H{n.suffix}] raw_{n.u};  // of {n.u}" for n in nestings]
 
@@ -85,14 +95,18 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     s = part.suffix
     n = f"N_l1{s}"
     found = [
-        f"// by direction: z_l1{s}, coordinate of {part.u} / {part.sigma}; its sd without the data,",
-        "// divided by that of the noise; its precision with the data, divided by that without",
+        *comment(
+            f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
+            "sd_ratio: sd of the effects divided by the sd of the noise, by direction (in the approximation)"
+        ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
+        f"// posterior precision of z_l1{s} divided by its prior precision",
         f"vector[{n}] precision_ratio_l1{s} = 1 + square(sd_ratio_l1{s});",
     ]
     coefs = coefficients(spec)
     if coefs:
         found.append(f"vector[K_fixed] b_fixed = {_stacked(coefs)};")
+        found.append("// working response minus the predictors' part")
     minus = " - predictors_{} * b_fixed" if coefs else ""
     found.append(f"vector[{n}] residual_l1{s} = response_l1{s}{minus.format(f'l1{s}')};")
     residual, squares = f"residual_l1{s}", f"dot_self(z_l1{s})"
@@ -110,17 +124,18 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     ]
     if density:
         found += [
-            "// log density of z, standard normal, and log Jacobian of the map from raw values to z",
-            f"target += -0.5 * ({squares})",
-            f"    - 0.5 * ({ratios});",
+            *comment(
+                "standard normal log density of z, and log Jacobian of the map from raw values to z"
+            ),
+            f"target += -0.5 * ({squares}\n    + {ratios});",
         ]
     names = effect_names(spec, chosen)
-    comment = (
+    head = (
         [f"// {names}, from raw values: mean + sd * raw value, in the normal approximation"]
         if density
         else [f"// {names}, by the lines of the model block: Stan keeps no variables of that block"]
     )
-    return [*comment, *effect_declarations(spec, chosen), "{", *indented(found), "}"]
+    return [*head, *effect_declarations(spec, chosen), "{", *indented(found), "}"]
 
 
 def _stacked(coefs: tuple[str, ...]) -> str:
@@ -137,14 +152,18 @@ def _nested(part: MemberPart, nest: NestingPart, residual: str) -> Lines:
     """Effects of nesting units, with the member effects integrated out of the approximation."""
     s, h = part.suffix, nest.suffix
     units = f"H{h}, N_l1{s}, {{}}, direction_l1{s}, unit_start_l1{s},\n{' ' * 30}{{}}"
-    taken = units.format(f"loading_l1{s}", f"residual_l1{s} - residual_l1{s} ./ precision_ratio_l1{s}")
+    taken = units.format(
+        f"loading_l1{s}", f"residual_l1{s} - residual_l1{s} ./ precision_ratio_l1{s}"
+    )
     used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
     return [
-        f"// the same for z_l3{h} = {nest.u} / {nest.sigma}, with {part.u} integrated out",
+        *comment(
+            f"the same for z_l3{h}, which is {nest.u} / {nest.sigma}, with {part.u} integrated out"
+        ),
         f"vector[H{h}] precision_ratio_l3{h} = 1 + square({nest.sigma})\n"
         f"    * (information_l3{h} - csr_matrix_times_vector({used}));",
         f"vector[H{h}] z_l3{h} = {nest.sigma}\n"
-        f"    * ({residual} - csr_matrix_times_vector({taken})) ./ precision_ratio_l3{h}\n"
+        f"    * ({residual}\n       - csr_matrix_times_vector({taken})) ./ precision_ratio_l3{h}\n"
         f"    + raw_{nest.u} .* inv_sqrt(precision_ratio_l3{h});",
         f"{nest.u} = {nest.sigma} * z_l3{h};",
     ]

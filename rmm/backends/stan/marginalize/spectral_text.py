@@ -16,6 +16,7 @@ from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
     blocks,
+    comment,
     direction_indices,
     drawn_effects,
     effect_names,
@@ -33,23 +34,31 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     effects = [f"{part.u} ~ normal(0, {part.sigma})"]
     effects += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in nestings]
     lines = [
-        "// For efficiency only, the effects are integrated out of the likelihood and drawn later. The",
-        f"// model is that of the header, with {' and '.join(effects)}.",
-        "// The known weights are a matrix of groups x members. Its singular value decomposition is",
-        f"// basis_l1{s}' * diag(singular_l1{s}) * rotation_l1{s}'. There are {n} directions: the",
-        f"// coordinates rotation_l1{s}' * {part.u} are independent of each other given the outcome",
-        "// and the other parameters.",
+        *comment(
+            "For efficiency only, effects are integrated out of the likelihood and drawn "
+            "afterwards. "
+            f"The model is that of the header, with {' and '.join(effects)}. "
+            "The known weights are a matrix (groups x members) with singular value decomposition "
+            f"basis_l1{s}' * diag(singular_l1{s}) * rotation_l1{s}'. There are {n} directions: the "
+            f"coordinates rotation_l1{s}' * {part.u} are independent of each other, given the "
+            "outcome and the other parameters."
+        ),
         f"vector[{n}] singular_l1{s};  // singular values of the weights",
         *declared_sparse(f"basis_l1{s}", n, "J", "left singular vectors (in rows)"),
-        *declared_sparse(f"rotation_l1{s}", n, n, "directions, right singular vectors (in columns)"),
+        *declared_sparse(
+            f"rotation_l1{s}", n, n, "directions, right singular vectors (in columns)"
+        ),
     ]
     for nest in nestings:
         h = nest.suffix
         lines += [
-            "// Groups that a direction involves are all in one nesting unit, by which directions are",
-            "// sorted.",
+            *comment(
+                "All groups that a direction involves are in one nesting unit. Directions are "
+                "sorted by "
+                "nesting unit."
+            ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
-            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each nesting unit",
+            f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
             f"vector[{n}] loading_l1{s};  // loading of each direction on its unit's {nest.u}",
             f"array[J] int<lower=1, upper=J> order_l3{h};  // groups, sorted by nesting unit",
             f"array[H{h} + 1] int<lower=1> order_start_l3{h};  // first of these of each unit",
@@ -64,7 +73,9 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
     for nest in nestings:
         h = nest.suffix
         lines += [
-            f"// sparse matrix of ones that sums groups within nesting units: values, column indices",
+            *comment(
+                "sparse matrix of ones that adds up the groups of a unit: values and column indices"
+            ),
             f"vector[J] ones_l3{h} = rep_vector(1, J);",
             f"array[J] int group_l3{h} = linspaced_int_array(J, 1, J);",
             *direction_indices(part),
@@ -76,7 +87,9 @@ def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str,
     part, nestings = blocks(spec, chosen)
     found, s = spectrum(chosen, spec, design), part.suffix
     out: dict[str, Any] = {f"singular_l1{s}": found.singular}
-    out |= sparse_values(f"basis_l1{s}", found.basis) | sparse_values(f"rotation_l1{s}", found.rotation)
+    out |= sparse_values(f"basis_l1{s}", found.basis) | sparse_values(
+        f"rotation_l1{s}", found.rotation
+    )
     for i, nest in zip(chosen.nestings, nestings, strict=True):
         n, h = design.nestings[i], nest.suffix
         out |= {
@@ -96,9 +109,12 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
     s, n, sd = part.suffix, f"N_l1{part.suffix}", spec.family.normal_sd
     lines = [
         f"vector[J] residual = (y - eta) / {sd};",
-        f"// by direction: z_l1{s}, coordinate of {part.u} / {part.sigma}; its sd without the data,",
-        f"// divided by {sd}; its precision with the data, divided by that without",
+        *comment(
+            f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
+            f"sd_ratio: sd of the effects divided by {sd}, by direction"
+        ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} / {sd} * singular_l1{s};",
+        f"// posterior precision of z_l1{s} divided by its prior precision",
         f"vector[{n}] precision_ratio_l1{s} = 1 + square(sd_ratio_l1{s});",
         f"vector[{n}] projected_l1{s} = {product(f'basis_l1{s}', n, 'J', 'residual')};",
         f"// part of the projected residuals that is attributed to {part.u}",
@@ -110,8 +126,13 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
         taken = units.format(f"loading_l1{s}", f"shrunk_l1{s}")
         used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
         lines += [
-            f"// the same for z_l3{h} = {nest.u} / {nest.sigma}, with {part.u} integrated out: its mean",
-            f"// with the data is gradient / precision_ratio, the gradient of the log likelihood at 0",
+            *comment(
+                f"the same for z_l3{h}, which is {nest.u} / {nest.sigma}, with {part.u} "
+                "integrated out; "
+                "its posterior mean is gradient / precision_ratio, where gradient is that of "
+                "the log "
+                f"likelihood at z_l3{h} = 0"
+            ),
             f"real sd_ratio_l3{h} = {nest.sigma} / {sd};",
             f"vector[H{h}] gradient_l3{h}",
             f"    = sd_ratio_l3{h} * (csr_matrix_times_vector(H{h}, J, ones_l3{h}, group_l3{h},"
@@ -133,7 +154,9 @@ def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
     for nest in nestings:
         h = nest.suffix
         ratios += f" + sum(log(precision_ratio_l3{h}))"
-        explained += f"\n      + dot_product(gradient_l3{h}, gradient_l3{h} ./ precision_ratio_l3{h})"
+        explained += (
+            f"\n      + dot_product(gradient_l3{h}, gradient_l3{h} ./ precision_ratio_l3{h})"
+        )
     found = [
         *_distributions(spec, chosen),
         "// multivariate normal log density of y: determinant and quadratic form",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,11 @@ def indented(lines: Lines) -> Lines:
     return [f"  {line}" for text in lines for line in text.splitlines()]
 
 
+def comment(text: str) -> Lines:
+    """A comment of as many lines as it needs."""
+    return [f"// {line}" for line in textwrap.wrap(text, 90, break_long_words=False)]
+
+
 def blocks(spec: ModelSpec, chosen: Marginalization) -> tuple[MemberPart, list[NestingPart]]:
     """The block of members that has directions, and the nesting blocks that contain them."""
     return spec.members[chosen.members[0]], [spec.nestings[i] for i in chosen.nestings]
@@ -76,7 +82,9 @@ def direction_indices(part: MemberPart) -> Lines:
     """Column indices of the sparse matrices that sum directions within nesting units."""
     s = part.suffix
     return [
-        f"// 1, ..., N_l1{s}: column indices of sparse matrices that sum directions of a unit",
+        *comment(
+            f"1, ..., N_l1{s}: column indices of sparse matrices that add up directions of a unit"
+        ),
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});",
     ]
 
@@ -98,7 +106,10 @@ def effect_names(spec: ModelSpec, chosen: Marginalization) -> str:
 def drawn_effects(spec: ModelSpec, chosen: Marginalization) -> Lines:
     """Declarations of effects that are drawn in the generated quantities."""
     return [
-        f"// {effect_names(spec, chosen)}, drawn given the parameters and the outcome; first, lines of",
-        "// the model block are repeated, because Stan keeps no variables of that block",
+        *comment(
+            f"{effect_names(spec, chosen)}, drawn given the parameters and the outcome. First, "
+            "lines of "
+            "the model block are repeated, because Stan keeps no variables of that block."
+        ),
         *effect_declarations(spec, chosen),
     ]

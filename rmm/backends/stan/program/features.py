@@ -57,7 +57,7 @@ def declared(part: MemberPart) -> list[str]:
     if part.columns:
         lines.append(f"int<lower=1> K_x_l1{s};  // number of columns of X_l1{s}")
     if part.parametric_features:
-        lines.append(f"int<lower=1> K_f{s};  // number of estimated numbers of features")
+        lines.append(f"int<lower=1> K_f{s};  // number of features with an estimated number")
     for number, term in enumerate(part.features_in_program, start=1):
         f = feature_name(part, number)
         for name in data_stems(term):

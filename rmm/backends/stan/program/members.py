@@ -82,7 +82,7 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
         "none": weighted,
     }[part.weight.constraint]
     comment = {
-        "group": "// divided by the sums of the raw weights: the weights sum to 1 in each group",
+        "group": f"// divided by the sums of uw{s}: the weights sum to 1 in each group",
         "total": f"// scaled: the weights sum to {groups} over all memberships",
         "none": "// the weights are not normalised",
     }[part.weight.constraint]
@@ -117,7 +117,10 @@ def _raw_weights(part: MemberPart) -> list[str]:
     # All weights 1/n^X of a group may underflow: they are divided by the largest before exp().
     lines = [f"  vector[M{s}] uw{s} = {to_stan(log_raw, names)};  // log raw weights"]
     if part.weight.constraint == "total":
-        return [*lines, f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights divided by the largest"]
+        return [
+            *lines,
+            f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights divided by the largest",
+        ]
     rows = f"uw{s}[first:last]"
     some = f"if (start{s}[j + 1] > start{s}[j]) " if part.partial else ""
     return [
@@ -125,6 +128,6 @@ def _raw_weights(part: MemberPart) -> list[str]:
         f"  for (j in 1:J) {some}{{",
         f"    int first = start{s}[j];",
         f"    int last = start{s}[j + 1] - 1;",
-        f"    {rows} = exp({rows} - max({rows}));  // raw weights divided by the largest",
+        f"    {rows} = exp({rows} - max({rows}));  // divided by the largest",
         "  }",
     ]

@@ -180,7 +180,7 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
     if parameter.role == "weight":
         base = [
             f"{kind} {scale_name(parameter.name)};"
-            "  // 1 / sd of what each weight coefficient multiplies; 1 for an intercept"
+            "  // 1 / sd of the variable of each weight coefficient (1 if it has none)"
         ]
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 

@@ -207,8 +207,8 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
         sums = part.estimated or bool(part.features_in_program)
         if sums:
             lines += [
-                f"// sparse matrix (J, {m}) of ones, which sums memberships within groups: its",
-                f"// values and column indices; its rows begin at start{part.suffix}",
+                f"// sparse matrix (J, {m}) of ones that adds up the memberships of each group:",
+                f"// its values and column indices (its rows begin at start{part.suffix})",
                 f"vector[{m}] ones{part.suffix} = rep_vector(1, {m});",
             ]
         if sums or part.walk:
@@ -266,9 +266,15 @@ def _comment(parameter: Parameter) -> str:
     """What a parameter is, where its name does not tell."""
     p = parameter.name
     if parameter.role == "coefficient":
-        meaning = "intercept" if p == "alpha" else f"coefficients of {_predictors(p)}"
+        meaning = (
+            "intercept at the predictors' centres"
+            if p == "alpha"
+            else f"coefficients of {_predictors(p)}"
+        )
     else:
-        meaning = {"feature": "estimated numbers of features"}.get(parameter.role, "")
+        meaning = {
+            "feature": "estimated numbers of features: a cut, a kappa or an exponent each"
+        }.get(parameter.role, "")
     return f"  // {meaning}" if meaning else ""
 
 
