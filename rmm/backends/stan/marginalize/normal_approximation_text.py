@@ -97,7 +97,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            "sd_ratio: sd of the effects divided by the sd of the noise, by direction (in the approximation)"
+            "sd_ratio: sd of the effects divided by the sd of the noise, by direction (in the "
+            "approximation)"
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision",

@@ -247,7 +247,7 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
         sd = scales.get(sd_name(p), sd_name(p))
         size = size_name(parameter)
         split = "\n      " if len(sd + size + p) > 70 else ""
-        return f"vector<multiplier={sd}>{split}[{size}] {p};  // sampled divided by its sd"
+        return f"vector<multiplier={sd}>{split}[{size}] {p};  // non-centred"
     if p in scales:
         return f"real {raw_name(p)};  // unconstrained; see sd_from_raw()"
     if parameter.role == "weight":
