@@ -16,7 +16,7 @@ import tests
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.jags.program import write as write_jags
-from rmm.backends.reserved_names import vector_name
+from rmm.backends.program_data import input_name
 from rmm.backends.stan.program import program as stan
 from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
@@ -94,19 +94,22 @@ _DECLARED = re.compile(
 
 
 def check_names(model: Model, text: str) -> None:
-    """No weight variable can have the name of something that a Stan program declares."""
-    users = {
-        vector_name(name, part.suffix)
+    """Weight variables have the names of a Stan program that begin with ``x_``, each one once."""
+    users = sorted(
+        input_name(name, part.suffix)
         for part in model.spec.members
-        for name in ["n", "log_n1", *(identifier for identifier, _ in part.weight.inputs)]
-    }
-    functions, _, rest = text.partition("\ndata {\n")
-    lines = [line[2:] for line in functions.splitlines() if re.match(r"  \w", line)]  # not bodies
-    lines += [line.strip() for line in rest.splitlines()]
-    declared = {found[1] for found in map(_DECLARED.match, lines) if found}
+        if part.estimated
+        for name, _ in part.weight.inputs
+    )
+    declared = declared_names(text)
     assert len(declared) > 3
-    left = {name for name in declared - users if vector_name(name, "") == name}
-    assert not left, "for `rmm.backends.reserved_names`"
+    assert sorted(name for name in declared if name.startswith("x_")) == users
+
+
+def declared_names(text: str) -> list[str]:
+    """Names that a Stan program declares outside of nested blocks, and of its functions."""
+    lines = [line[2:] for line in text.splitlines() if re.match(r"  \w", line)]
+    return [found[1] for found in map(_DECLARED.match, lines) if found]
 
 
 def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:

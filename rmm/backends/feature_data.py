@@ -19,22 +19,22 @@ def feature_name(part: MemberPart, number: int) -> str:
 
 
 def coefficient_index(part: MemberPart, number: int) -> str:
-    """Place of its coefficient in `b_l1`, after those of the columns."""
+    """Index of a feature's coefficient in `b_l1`, after those of the columns."""
     return f"K_x_l1{part.suffix} + {number}" if part.columns else str(number)
 
 
 def given_above(term: FeatureTerm) -> bool:
-    """Whether it is a threshold with a given cut, which is a weighted share of 0s and 1s."""
+    """Whether the feature is a threshold with a given cut: a weighted share of 0s and 1s."""
     return term.function == "threshold" and term.parameter is None
 
 
 def needs_share(part: MemberPart) -> bool:
-    """Whether a feature reads the weights over the sums of their groups."""
+    """Whether a feature reads the weights divided by their sums in groups."""
     return any(term.weighted for term in part.features_in_program)
 
 
 def data_stems(term: FeatureTerm) -> tuple[str, ...]:
-    """Stems of a feature's data."""
+    """Stems of the names of a feature's data, such as ``values`` of ``values_f1``."""
     if not term.weighted:
         return ("known",)
     number = () if term.value is None or given_above(term) else ("number",)
@@ -46,6 +46,21 @@ def data_stems(term: FeatureTerm) -> tuple[str, ...]:
         case "softmax" | "genmean":
             return ("d", "middle", "half", *number)
     return ()
+
+
+def describe_stem(term: FeatureTerm, stem: str) -> str:
+    """What the data of a feature are, for a comment."""
+    x = "logarithms" if term.function == "genmean" else "values"
+    above = given_above(term)
+    return {
+        "known": "its values",
+        "values": "1 for members above the cut, else 0" if above else "values of the members",
+        "slope": "steepness of the smooth step at the cut",
+        "number": "its given number",
+        "d": f"{x} of the members, minus the middle of their group's range",
+        "middle": f"middle of the range of {x} in each group",
+        "half": f"half the range of {x} in each group",
+    }[stem]
 
 
 def values(part: MemberPart, m: Membership) -> dict[str, Any]:

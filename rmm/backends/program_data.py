@@ -1,7 +1,11 @@
-"""Data of a model that the programs of JAGS and of Stan both name, built once.
+"""Data that the JAGS and the Stan program of a model have in common, and their names.
 
-Indices are 1-based, and vectors by membership have M elements. Each language adds what it alone
-needs (`rmm.backends.jags.program`, `rmm.backends.stan.program`).
+Indices are 1-based, and vectors by membership have M elements. Each language adds the data that
+only its programs have (`rmm.backends.jags.program`, `rmm.backends.stan.program`).
+
+Names of a user never meet names of a program: variables of weight functions are ``x_seats``, and
+``x_seats__party`` in a block of several. No other name begins with ``x_``. Names of blocks are
+appended to names of the model, as in ``sigma_l1_party``.
 """
 
 from __future__ import annotations
@@ -9,36 +13,66 @@ from __future__ import annotations
 from typing import Any
 
 from rmm.backends import feature_data
-from rmm.backends.reserved_names import vector_name
 from rmm.design.design import Design, Nesting
 from rmm.design.members.memberships import Membership
-from rmm.formula.weights.render import uses_log_size, uses_size
+from rmm.design.priors.group_sizes import at_typical_size
+from rmm.formula.expression import describe
+from rmm.formula.weights.render import input_key, uses_log_size, uses_size
+from rmm.formula.weights.weight_function import LOG_N1_OF_ONE
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
 
 def shared_data(spec: ModelSpec, design: Design) -> dict[str, Any]:
-    """Values by the names that both languages use; outcome and priors are not among them."""
+    """Values by the names that both languages use, without those of the outcome and priors."""
     out: dict[str, Any] = {"J": design.J}
+    if spec.offset:
+        out["offset_l2"] = design.offset
     if spec.terms:
         out |= {"K_l2": design.X_l2.shape[1], "X_l2": design.X_l2, "center_l2": design.center_l2}
     for part, member in zip(spec.members, design.members, strict=True):
         s = part.suffix
         out |= {f"{name}{s}": value for name, value in _predictors(part, member).items()}
         out |= {f"{name}{s}": value for name, value in _effects(part, member).items()}
-        out |= {vector_name(n, s): v for n, v in _weight_values(part, member).items()}
+        out |= _weight_values(part, member)
         out |= feature_data.values(part, member)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         out |= {f"{n}{nest.suffix}": value for n, value in _nesting(nest, nesting).items()}
     return out
 
 
-def weight_vectors(part: MemberPart) -> list[str]:
-    """Identifiers of the data vectors of an estimated weight function, (M,) each."""
-    names = [identifier for identifier, _ in part.weight.inputs]
+def standard_name(b_w: str) -> str:
+    """Name of the standardised weight coefficients: ``b_w`` divided by ``scale_b_w``."""
+    return f"std_{b_w}"
+
+
+def input_name(identifier: str, suffix: str) -> str:
+    """Name of a weight variable's data vector: ``x_seats``, or ``x_seats__party`` in a block.
+
+    Identifiers and names of blocks have no two underscores in a row, so that no two are equal.
+    """
+    return f"{identifier}_{suffix}" if suffix else identifier
+
+
+def weight_vectors(part: MemberPart) -> dict[str, str]:
+    """Names of the (M,) data vectors of an estimated weight function, and comments on them."""
+    s = part.suffix
+    out = {input_name(name, s): describe(leaf) for name, leaf in part.weight.inputs}
     if uses_size(part.weight.expression):
-        names.append("n")
+        relative = " divided by n_bar (see above)" if at_typical_size(part) else ""
+        out[f"n{s}"] = f"n: size of the group{relative}"
     if uses_log_size(part.weight.expression):
-        names.append("log_n1")
+        out[f"log_n1{s}"] = f"log(n - 1), n: size of the group; {LOG_N1_OF_ONE:g} for n = 1"
+    return out
+
+
+def weight_names(part: MemberPart) -> dict[str, str]:
+    """Names of a weight function's numbers in programs, for `to_jags` and `to_stan`."""
+    s = part.suffix
+    names = {"n": f"n{s}", "log_n1": f"log_n1{s}"}
+    for number, parameter in enumerate(part.weight.parameters, start=1):
+        names[f"param:{parameter}"] = f"{part.b_w}[{number}]"
+    for identifier, leaf in part.weight.inputs:
+        names[f"input:{input_key(leaf)}"] = input_name(identifier, s)
     return names
 
 
@@ -55,7 +89,7 @@ def _predictors(part: MemberPart, m: Membership) -> dict[str, Any]:
 
 
 def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
-    """Which effects each membership has, and its known weight."""
+    """The members of the memberships, and known weights."""
     out: dict[str, Any] = {}
     if part.estimated or part.features_in_program or part.walk or part.slopes:
         out["M"] = len(m.member)
@@ -73,10 +107,12 @@ def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
 
 
 def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
-    """What the function of estimated weights is computed from."""
+    """The data vectors of an estimated weight function, by their names."""
     if not part.estimated:
         return {}
-    known = {**m.inputs, "n": m.n, "log_n1": m.log_n1}
+    s = part.suffix
+    known = {input_name(name, s): m.inputs[name] for name, _ in part.weight.inputs}
+    known |= {f"n{s}": m.n, f"log_n1{s}": m.log_n1}
     return {name: known[name] for name in weight_vectors(part)}
 
 

@@ -246,7 +246,8 @@ class Family:
             "stan": (self.stan_data, self.stan_transformed_data, self.stan_model),
             "jags": (self.jags_model, self.jags_outside),
         }[language]
-        words = set(re.findall(r"[A-Za-z]\w*", "\n".join(texts)))
+        code = re.sub(r"(//|#).*", "", "\n".join(texts))
+        words = set(re.findall(r"[A-Za-z]\w*", code))
         return {name: value for name, value in outcome.items() if name in words}
 
     def outcome_of_new(

@@ -147,9 +147,10 @@ def _for_outcome(kind: str) -> Family:
         return BINOMIAL
     return replace(
         BINOMIAL,
-        stan_data="array[J] int<lower=1> trials;\narray[J] int<lower=0> y;  // successes",
+        stan_data="array[J] int<lower=1> trials;  // number of trials of each group\n"
+        "array[J] int<lower=0> y;  // number of successes",
         stan_model="y ~ binomial_logit(trials, eta);",
-        jags_model="y[j] ~ dbin(p[j], trials[j])\nlogit(p[j]) <- eta[j]",
+        jags_model="y[j] ~ dbin(p[j], trials[j])  # successes of trials\nlogit(p[j]) <- eta[j]",
         observed=("y", "trials"),
     )
 
@@ -170,7 +171,7 @@ BINOMIAL = Family(
     working=_working,
     curvature=_curvature,
     new_outcome=_new_outcome,
-    stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group",
+    stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group, 0 or 1",
     stan_model="y ~ bernoulli_logit(eta);",
     jags_standard_effects=True,
     jags_model="y[j] ~ dbern(p[j])\nlogit(p[j]) <- eta[j]",

@@ -131,13 +131,14 @@ CONDLOGIT = Family(
     draw=_draw,
     residual_variance=_residual_variance,
     curvature=_curvature,
-    stan_data="int<lower=1> S;  // strata\n"
+    stan_data="int<lower=1> S;  // number of strata\n"
     "array[J] int<lower=1, upper=J> by_stratum;  // groups, one stratum after the other\n"
-    "array[S + 1] int<lower=1> stratum_start;  // where each begins\n"
-    "array[S] int<lower=1, upper=J> chosen;  // group chosen in each",
-    stan_model="""{
+    "array[S + 1] int<lower=1> stratum_start;  // first of these of each stratum, and J + 1\n"
+    "array[S] int<lower=1, upper=J> chosen;  // group that is chosen in each stratum",
+    stan_model="""// likelihood: P(group j is chosen) = exp(eta[j]) / sum of exp(eta) in stratum
+{
   vector[J] ordered_eta = eta[by_stratum];
-  vector[S] total;
+  vector[S] total;  // logarithms of these sums
   for (k in 1:S) {
     total[k] = log_sum_exp(ordered_eta[stratum_start[k]:(stratum_start[k + 1] - 1)]);
   }
@@ -145,9 +146,9 @@ CONDLOGIT = Family(
 }""",
     # As Poisson counts with a free rate per stratum, the glm module has a block for all effects,
     # but its auxiliary mixtures mix far worse: 27 effective draws of a slope in 4,000.
-    jags_model="odds[j] <- exp(eta[by_stratum[j]])",
-    jags_outside="for (k in 1:S) { "
-    "place[k] ~ dcat(odds[stratum_start[k]:(stratum_start[k + 1] - 1)]) }",
+    jags_model="odds[j] <- exp(eta[by_stratum[j]])  # groups sorted by stratum",
+    jags_outside="""# In stratum k group number place[k] is chosen.
+for (k in 1:S) { place[k] ~ dcat(odds[stratum_start[k]:(stratum_start[k + 1] - 1)]) }""",
     jags_block=False,
     # Slices of sds mix 8 times better under standard normal effects.
     jags_standard_effects=True,

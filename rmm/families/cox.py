@@ -95,7 +95,7 @@ def _with_steps(known: dict[str, Any], *, smooth: bool) -> dict[str, Any]:
         "K_time": steps,
         "shape_dH": known["prior_dH"] + counts,
         "rate_dH": _RATE,
-        "events": len(seen),
+        "n_events": len(seen),
         "seen": seen + 1,
         "one": np.ones(len(seen), dtype=np.int64),
     }
@@ -318,29 +318,35 @@ def Cox(intervals: int | None = None) -> Family:
     return _family(intervals)
 
 
-_JAGS_MODEL = """event[j] ~ dpois(mu[j])  # Poisson form of the likelihood
+_JAGS_MODEL = """event[j] ~ dpois(mu[j])  # 1: event, 0: censored; Poisson form, see below
 log(mu[j]) <- eta[j] + log(cum_hazard[j])
 cum_hazard[j] <- cum_dH[at[j]] + share[j] * dH[at[j]]"""
 _JAGS_OUTSIDE = """
-# ---- baseline hazard, increments dH
-cum_dH[1] <- 1.0E-44  # not 0, which has no logarithm
+# ---- cumulative baseline hazard: cum_dH at the starts of the K_time steps, increments dH
+# Group j leaves in step at[j]; share[j] is the share of that step in which it was at risk.
+cum_dH[1] <- 1.0E-44  # almost 0, which has no logarithm
 for (k in 1:K_time) {
   dH[k] ~ dgamma(prior_dH[k], rate_dH)
   cum_dH[k + 1] <- cum_dH[k] + dH[k]
 }
-# the event was in its own increment
-for (e in 1:events) {
+# Poisson counts `event` with means mu have the cumulative baseline hazard as a factor for each
+# event e, in group seen[e]; the likelihood has the hazard in the event's own step. `one`, data that
+# are all 1, multiply the likelihood by the ratio.
+for (e in 1:n_events) {
   one[e] ~ dbern(share[seen[e]] * dH[at[seen[e]]] / cum_hazard[seen[e]])
 }"""
 
-_STAN_DATA = """vector<lower=0, upper=1>[J] event;  // 1: seen, 0: censored
-int<lower=1> K_time;  // {what}
+_STAN_DATA = """vector<lower=0, upper=1>[J] event;  // 1: event, 0: censored
+int<lower=1> K_time;  // number of steps of the baseline hazard: {what}
 {exposure}
-vector<lower=0>[K_time] shape_dH;  // prior and events of each step of the baseline
+// the steps' gamma priors: shapes, to which the numbers of events are added, and rate
+vector<lower=0>[K_time] shape_dH;
 real<lower=0> rate_dH;"""
-_STAN_MODEL = """{{
-  // the baseline is integrated out; top keeps exp() in range
+_STAN_MODEL = """// likelihood, with the gamma-distributed steps of the baseline integrated out
+{{
+  // largest predictor: with it taken out, exp() does not overflow
   real top = max(eta);
+  // sums of exp(eta - top) over the groups at risk in each step
   {risk}
   target += dot_product(event, eta) - sum(shape_dH) * top
     - dot_product(shape_dH, log(rate_dH * exp(-top) + risk));
@@ -351,14 +357,14 @@ def _family(intervals: int | None) -> Family:
     if intervals is None:
         data = _STAN_DATA.format(
             what="distinct event times",
-            exposure="array[J] int<lower=1, upper=J> by_time;  // groups, longest first\n"
-            "array[K_time] int<lower=1, upper=J> at_risk;  // how many are at risk",
+            exposure="array[J] int<lower=1, upper=J> by_time;  // groups, longest duration first\n"
+            "array[K_time] int<lower=1, upper=J> at_risk;  // groups at risk in each step",
         )
         risk = "vector[K_time] risk = cumulative_sum(exp(eta[by_time] - top))[at_risk];"
     else:
         data = _STAN_DATA.format(
             what="intervals",
-            exposure="matrix<lower=0>[K_time, J] exposure;  // shares of the intervals at risk",
+            exposure="matrix<lower=0>[K_time, J] exposure;  // share of each interval at risk",
         )
         risk = "vector[K_time] risk = exposure * exp(eta - top);"
     return Family(

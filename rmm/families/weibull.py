@@ -144,7 +144,7 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
 
 def _with_logs(known: dict[str, Any]) -> dict[str, Any]:
     events = int(known["event"].sum())
-    return {**known, "log_t": np.log(known["time"]), "events": events, "tiny": _TINY}
+    return {**known, "log_t": np.log(known["time"]), "n_events": events, "tiny": _TINY}
 
 
 def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
@@ -269,16 +269,22 @@ WEIBULL = Family(
     working=_working,
     curvature=_curvature,
     stan_data="vector[J] log_t;  // log durations\n"
-    "vector<lower=0, upper=1>[J] event;  // 1: seen, 0: censored\n"
-    "int<lower=1> events;",
-    stan_model="""{
-  vector[J] log_z = shape * (log_t - eta);  // z: cumulative hazard
-  target += events * log(shape) + dot_product(event, log_z - log_t) - sum(exp(log_z));
+    "vector<lower=0, upper=1>[J] event;  // 1: event, 0: censored\n"
+    "int<lower=1> n_events;  // number of events",
+    stan_model="""// Weibull likelihood, with survival function exp(-(t / exp(eta))^shape)
+{
+  vector[J] log_cum_hazard = shape * (log_t - eta);
+  target += n_events * log(shape) + dot_product(event, log_cum_hazard - log_t)
+    - sum(exp(log_cum_hazard));
 }""",
     jags_standard_effects=True,
-    jags_model="event[j] ~ dpois(cum_hazard[j])  # Poisson form of the likelihood\n"
+    jags_model="event[j] ~ dpois(cum_hazard[j])  # 1: event, 0: censored\n"
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
-    jags_outside="tiny ~ dgamma(events, shape)  # the factor shape^events; tiny is next to 0",
+    jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
+# The likelihood is that of Poisson counts `event` with means cum_hazard, times shape for each
+# event. `tiny`, data that are almost 0, adds this factor, shape^n_events: up to a constant, it is
+# the gamma density of `tiny`.
+tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,
     observed=("time", "event"),

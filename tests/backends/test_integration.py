@@ -321,7 +321,7 @@ def test_approximated_density(name: str, table: pd.DataFrame) -> None:
         total += sum(stats.norm.logpdf(draw[k] / sd).sum() for k, (_, sd) in parts.items())
         # The determinant of the map is that of the approximation's precision, to the -1/2.
         parts[model.spec.members[0].u] = reference, draw[model.spec.members[0].sigma]
-        Z = np.hstack([m * sd for k, (m, sd) in parts.items() if f"score_{k}" in draw])
+        Z = np.hstack([m * sd for k, (m, sd) in parts.items() if f"{k}_raw" in draw])
         P = np.eye(Z.shape[1]) + Z.T @ (Z * weight[:, None])
         ours.append(total - 0.5 * np.linalg.slogdet(P)[1])
     assert np.ptp(ours) > 2, "the draws differ"
@@ -332,7 +332,7 @@ def test_spectrum_is_the_weights(table: pd.DataFrame) -> None:
     model, chosen = forced("y ~ " + NESTED, table, "gaussian")
     found = spectrum(chosen, model.spec, model.design)
     W = weights(model, 0, {})
-    V, Q = found.basis.toarray(), found.turn.toarray()
+    V, Q = found.basis.toarray(), found.rotation.toarray()
     np.testing.assert_allclose(V.T @ np.diag(found.singular) @ Q.T, W, atol=1e-12)
     np.testing.assert_allclose(Q @ Q.T, np.eye(len(Q)), atol=1e-12)
     lengths = np.where(found.singular > 0, 1.0, 0.0)

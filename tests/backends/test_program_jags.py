@@ -183,7 +183,7 @@ def test_weight_variables_keep_out_of_the_way(table: pd.DataFrame) -> None:
     formula = f"y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ ilogit({inner})), RE=TRUE)"
     model = prepare(formula, data)
     values = jags.data(model.spec, model.design, model.priors.data)
-    assert np.array_equal(values["x_weight"], model.design.members[0].inputs["weight"])
+    assert np.array_equal(values["x_weight"], model.design.members[0].inputs["x_weight"])
     assert values["group"].max() == model.design.J
     text = jags.write(model.spec, model.priors.forms)
     assert "b_w[1] * x_weight[r] + b_w[2] * x_group[r]" in text

@@ -8,7 +8,7 @@ import pytest
 
 from rmm.design.prepare import prepare
 from rmm.design.priors.prior_scales import scales_of
-from rmm.design.priors.weight_priors import unit_name, weight_priors, weight_units
+from rmm.design.priors.weight_priors import scale_name, weight_priors, weight_units
 
 
 def test_priors_and_units_of_two_blocks() -> None:
@@ -23,5 +23,5 @@ def test_priors_and_units_of_two_blocks() -> None:
     part, member = model.spec.members[0], model.design.members[0]
     assert weight_priors(part, member.multiplier_scale)[0].values == pytest.approx((0.0, unit))
     units = weight_units(model.spec, scales_of(model.design).members)
-    assert list(units) == [unit_name("b_w_p")] == ["unit_b_w_p"]
-    assert units["unit_b_w_p"] == pytest.approx([unit])
+    assert list(units) == [scale_name("b_w_p")] == ["scale_b_w_p"]
+    assert units["scale_b_w_p"] == pytest.approx([unit])

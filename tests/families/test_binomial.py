@@ -162,8 +162,12 @@ def test_new_groups_have_the_trials_of_their_table(counts: rmm.Fit, table: pd.Da
 @pytest.mark.parametrize(
     ("column", "value", "match"),
     [
-        ("yes", 0.5, "successes of the new groups must be whole numbers from 0, but .* such as 0.5"),
-        ("no", -1, "failures of the new groups must be whole numbers from 0, but .* such as -1"),
+        (
+            "yes",
+            0.5,
+            "successes of the new groups must be whole numbers from 0, but .* as 0.5",
+        ),
+        ("no", -1, "failures of the new groups must be whole numbers from 0, but .* as -1"),
     ],
 )
 def test_trials_of_new_groups_are_counts(

@@ -104,7 +104,7 @@ def test_scale_accounts_for_censoring() -> None:
 def test_outcomes_of_some_and_of_new_groups() -> None:
     fit = outcome_of([1.0, 2.0, 3.0], [1, 0, 1], [4.0, 5.0, 6.0])
     some = WEIBULL.outcome_of_some(fit, np.array([1, 2]))
-    assert some["events"] == 1
+    assert some["n_events"] == 1
     np.testing.assert_array_equal(some["upper"], [5, 6])
     np.testing.assert_allclose(some["log_t"], np.log([2, 3]))
     parts = (np.array([1.0]), np.array([0.0]), np.array([9.0]))

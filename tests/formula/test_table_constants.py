@@ -114,7 +114,7 @@ def test_any_unit(name: str, shift: float, unit: float) -> None:
 
 def test_they_are_data_of_programs() -> None:
     weight = parse_weights("exp(b1*center(year.born) + b2*scale(x))")
-    assert [name for name, _ in weight.inputs] == ["center_year_born", "scale_x"]
+    assert [name for name, _ in weight.inputs] == ["x_center_year_born", "x_scale_x"]
     text = "exp(b_w[1] * center_year_born{0} + b_w[2] * scale_x{0})"
     assert render_jags(weight) == text.format("[r]")
     assert render_stan(weight) == text.format("")
@@ -225,7 +225,7 @@ def test_constants_are_those_of_the_predictors_level(crews: pd.DataFrame) -> Non
     by_side = fee - fee.groupby(rows["side"]).transform("mean")
     np.testing.assert_allclose(found["center(fee, within = side)"], by_side, atol=1e-8)
     np.testing.assert_allclose(
-        model.design.members[0].inputs["scale_fee"], (fee - fee.mean()) / fee.std()
+        model.design.members[0].inputs["x_scale_fee"], (fee - fee.mean()) / fee.std()
     )
 
 

@@ -1,10 +1,11 @@
 """Member effects in JAGS programs: intercepts, random walks over memberships, slopes.
 
-Walks have steps of standard deviation 1 and are multiplied by theirs in the linear predictor.
-Each element of a walk is free, and that two of them differ by a step is told by an observation of
-0, so that the glm module samples all walks with the coefficients in one block whose precision is
-sparse. It leaves effects whose mean is the effect before to single-site samplers, and sums of
-independent steps fill the block's precision (300 groups did not end within minutes).
+Walks have steps with standard deviation 1, and are multiplied by their standard deviation in the
+linear predictor. All elements of a walk have flat priors; an observed 0 for each step makes
+neighbours differ by a standard normal. In this form the glm module samples all walks and
+coefficients in one block with a sparse precision matrix. Other forms are slow. Effects whose
+mean is the effect before get single-site samplers. Sums of independent steps make the precision
+matrix dense (300 groups did not end within minutes).
 """
 
 from __future__ import annotations
@@ -20,13 +21,20 @@ from rmm.tables.read import Array
 
 
 def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
-    """Section with the effects of a block's members; `standard`: as sds times standard normals."""
+    """Section with the effects of a block's members.
+
+    Parameters
+    ----------
+    part : MemberPart
+    standard : bool
+        Whether effects are their standard deviation times standard normals.
+    """
     if part.walk:
         return _walk_lines(part)
     s, lines = part.suffix, [""]
     if part.random:
         lines += [
-            f"  # ---- member effects, sd {part.sigma}",
+            f"  # ---- member effects {part.u}, with sd {part.sigma}",
             f"  for (i in 1:N_l1{s}) {{ {normal(part.u, 'i', part.sigma, standard=standard)} }}",
         ]
     return lines + (_slope_lines(part, standard) if part.slopes else [])
@@ -51,7 +59,8 @@ def _slope_lines(part: MemberPart, standard: bool) -> list[str]:
     own = normal(part.u_slope, "i, k", f"{sd}[k]", standard=standard)
     slopes = f"{part.u_slope}[member{s}[r], {columns}]"
     return [
-        f"  # ---- members' own slopes, sds {sd}; {slope_node(part)}: slopes times covariates",
+        f"  # ---- random slopes {part.u_slope} of members, with sds {sd}",
+        f"  # {slope_node(part)}: covariates Z_l1{s} times slopes, by membership",
         f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ {own} }} }}",
         f"  for (r in 1:{last}) {{",
         f"    {slope_node(part)}[r] <- inprod(Z_l1{s}[r, {columns}], {slopes})",
@@ -69,9 +78,9 @@ def _walk_lines(part: MemberPart) -> list[str]:
     path, later = part.path, f"later_l1{s}[k]"
     return [
         "",
-        f"  # ---- member effects: random walks, sd {sd} of a step",
-        f"  # {path}: walks of sd 1, by member, then time; zero_l1{s} is data: every step differs",
-        "  # from the one before by a standard normal",
+        f"  # ---- member effects {part.u}: random walks with steps of sd {sd}",
+        f"  # {path}: walks with steps of sd 1, by member, then time. Its elements are flat;",
+        f"  # the data zero_l1{s}, all 0, make each step (element minus the one before) N(0, 1).",
         f"  for (i in 1:N_l1{s}) {{ {path}[earliest_l1{s}[i]] ~ dnorm(0, 1) }}",
         f"  for (k in 1:L_l1{s}) {{",
         f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",
@@ -82,7 +91,7 @@ def _walk_lines(part: MemberPart) -> list[str]:
 
 
 def effect_node(part: MemberPart) -> str:
-    """The node that the glm module must have in a block."""
+    """The effects' node that the glm module must sample in a block."""
     return part.path if part.walk else part.u
 
 
@@ -95,7 +104,7 @@ def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
 
 
 def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
-    """Data of the effects that Stan does not name, by names without suffix."""
+    """Data of the effects that Stan programs lack, by names without suffix."""
     if m.slopes is not None:
         return {"Z_l1": padded(part, m.slopes.values, 0)}
     if m.walk is None:
@@ -112,7 +121,7 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
 
 
 def padded(part: MemberPart, values: Array | None, idle: float) -> Array:
-    """Values by membership, and one more for the groups without a member of the kind."""
+    """Values by membership and, in a partial block, one for groups without such a member."""
     assert values is not None
     if not part.partial:
         return values

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from rmm.backends.feature_data import (
     coefficient_index,
+    data_stems,
+    describe_stem,
     feature_name,
     given_above,
     label,
@@ -16,7 +18,7 @@ from rmm.model.spec import MemberPart
 
 _TILTED = "part_{f}[r] <- {share}[r] * exp({k} * d_{f}[r] - abs({k}) * half_{f}[{group}[r]])"
 
-# Feature -> what stands by membership r, and by group j; {rows} are the memberships of j.
+# Feature -> lines for each membership r, and for each group j; {rows} are the memberships of j.
 TEXTS: Mapping[str, tuple[str, str]] = {
     "variance": (
         "part_{f}[r] <- {share}[r] * pow(values_{f}[r] - mean_{f}[{group}[r]], 2)",
@@ -93,6 +95,13 @@ def section(part: MemberPart, rows: str) -> list[str]:
             near = f"{NEAR_ZERO:.1E}"
             outside.append(f"  q_{f} <- ifelse(abs({value}) < {near}, {near}, {value})  # not 0")
     lines = ["", f"  # ---- features of the members of a group{f', block {s[1:]}' if s else ''}"]
+    if needs_share(part):
+        lines.append(f"  # portion{s}: weights, divided by their sums in groups")
+    for number, term in enumerate(part.features_in_program, start=1):
+        f, known = feature_name(part, number), []
+        for stem in data_stems(term):
+            known.append(f"; {stem}_{f}: {describe_stem(term, stem)}")
+        lines.append(f"  # {f}: {label(term)}{''.join(known)}")
     if by_row:
         lines += [f"  for (r in 1:M{s}) {{", *(f"    {line}" for line in by_row), "  }"]
     lines += ["  for (j in 1:J) {", *(f"    {line}" for line in by_group), "  }"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rmm.backends.base import Forms
-from rmm.backends.reserved_names import standard_name
-from rmm.design.priors.weight_priors import unit_name
+from rmm.backends.program_data import standard_name
+from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
 from rmm.formula.prior_syntax import PRIOR_FAMILIES
 from rmm.model.spec import ModelSpec
@@ -28,21 +28,21 @@ PRECISIONS: Mapping[str, str] = {
     "half_cauchy": "dscaled.gamma({scale}, 1)",
     "precision_gamma": "dgamma({shape}, {rate})",
 }
-# The same for effects' standard deviations only. A half-normal is the half-t of infinitely many
-# degrees of freedom; with a million, log densities differ by less than 2e-5 within 3 scales. It
-# brings the glm module's sampler, which draws up to sixty times the effective number of the
-# slice sampler that a truncated normal gets; where effects are in no block it does not move.
-# For Gaussian outcomes alone: see `Family.jags_standard_effects`.
+# The same, for standard deviations of effects only. A half-normal is a half-t with infinitely many
+# degrees of freedom; with a million, log densities differ by less than 2e-5 within 3 scales. In
+# this form JAGS uses the sampler of its glm module, with up to sixty times the effective draws of
+# the slice sampler for a truncated normal. If effects are in no block, that sampler does not
+# move. The form is for Gaussian outcomes only: see `Family.jags_standard_effects`.
 EFFECT_PRECISIONS: Mapping[str, str] = {
     **PRECISIONS,
     "half_normal": "dscaled.gamma({scale}, 1.0E6)",
 }
-# Of effects that are written as their standard deviation times normals or walks of sd 1.
+# For effects that are their standard deviation times normals or walks of sd 1.
 STANDARD_PRECISIONS: Mapping[str, str] = {"precision_gamma": PRECISIONS["precision_gamma"]}
 
 
-# Hyperparameter -> how it is written for a weight coefficient over its unit; others stay.
-_IN_UNITS: Mapping[str, str] = {
+# Hyperparameter of a weight coefficient -> that of the coefficient divided by its scale.
+_SCALED: Mapping[str, str] = {
     "location": "{0} / {1}",
     "scale": "{0} / {1}",
     "lower": "{0} / {1}",
@@ -76,26 +76,31 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
 
 
 def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ...]) -> list[str]:
-    """Weight coefficients: sampled in units that do not depend on those of the data."""
-    name, unit, standard = parameter.name, unit_name(parameter.name), standard_name(parameter.name)
+    """Weight coefficients: sampled divided by scales that fit the data."""
+    name, scale, standard = (
+        parameter.name,
+        scale_name(parameter.name),
+        standard_name(parameter.name),
+    )
     count = len(families)
     places = ["k"] if count == 1 else [str(k) for k in range(1, count + 1)]
     lines = []
     for family, place in zip(families, places, strict=True):
-        units = {
-            h: _IN_UNITS.get(h, "{0}").format(f"prior_{name}_{h}[{place}]", f"{unit}[{place}]")
+        hyper = {
+            h: _SCALED.get(h, "{0}").format(f"prior_{name}_{h}[{place}]", f"{scale}[{place}]")
             for h in PRIOR_FAMILIES[family].hyper
         }
-        lines.append(f"{standard}[{place}] ~ {DENSITIES[family].format(**units)}")
+        lines.append(f"{standard}[{place}] ~ {DENSITIES[family].format(**hyper)}")
     size = _size(spec, parameter)
-    reported = f"for (k in 1:{size}) {{ {name}[k] <- {unit}[k] * {standard}[k] }}"
+    reported = f"for (k in 1:{size}) {{ {name}[k] <- {scale}[k] * {standard}[k] }}"
+    comment = f"# {standard} = {name} / {scale}, {scale} = 1 / sd of the variable of each"
     if count == 1:
-        return [f"for (k in 1:{size}) {{ {lines[0]} }}", reported]
-    return [*lines, reported]
+        return [comment, f"for (k in 1:{size}) {{ {lines[0]} }}", reported]
+    return [comment, *lines, reported]
 
 
 def _sd_prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
-    """Standard deviations and their precisions, whichever of them are sampled."""
+    """Lines for standard deviations and, where a line uses these, precisions."""
     families = forms[parameter.name]
     if not parameter.dims:
         return _one_sd(spec, parameter, families[0], None)
@@ -115,12 +120,23 @@ def _one_sd(spec: ModelSpec, parameter: Parameter, family: str, index: str | Non
     table = _precisions(spec, parameter)
     if family in table:
         density = _density(table, family, parameter.name, index)
-        note = f"  # {name} ~ half-normal" if family == "half_normal" else ""
+        note = f"  # {name} ~ half-normal (a half-t with 1.0E6 df)"
+        note = note if family == "half_normal" else ""
         return [f"{precision} ~ {density}{note}", f"{name} <- pow({precision}, -0.5)"]
-    derived = f"{precision} <- pow({name}, -2)"
+    derived = [f"{precision} <- pow({name}, -2)"] if _uses_precision(spec, parameter) else []
     if family == "fixed":
-        return [f"{derived}  # {name} is held fixed"]
-    return [f"{name} ~ {_density(DENSITIES, family, parameter.name, index)}", derived]
+        return [f"{line}  # {name} is held fixed" for line in derived]
+    return [f"{name} ~ {_density(DENSITIES, family, parameter.name, index)}", *derived]
+
+
+def _uses_precision(spec: ModelSpec, parameter: Parameter) -> bool:
+    """Whether a density has the precision: of the outcome, or of effects that are sampled as such.
+
+    Other effects are standard normals times their standard deviation.
+    """
+    own = parameter.name in {p.name for p in spec.family.parameters}
+    walks = {p.sigma for p in spec.members if p.walk}
+    return own or not (spec.family.jags_standard_effects or parameter.name in walks)
 
 
 def _density(table: Mapping[str, str], family: str, name: str, index: str | None = None) -> str:
@@ -138,9 +154,9 @@ def _precisions(spec: ModelSpec, parameter: Parameter) -> Mapping[str, str]:
 
 
 def on_precision(spec: ModelSpec, parameter: Parameter, forms: Forms) -> bool | tuple[bool, ...]:
-    """Whether the program samples tau rather than the standard deviation itself.
+    """Whether the program samples tau instead of the standard deviation.
 
-    A tuple, one per element, where priors of a vector of standard deviations differ.
+    A tuple with an element each if priors of a vector of standard deviations differ.
     """
     if parameter.role != "sd":
         return False

@@ -1,11 +1,11 @@
 """ModelSpec -> JAGS program: text, data, initial values.
 
-Everything linear is written so that JAGS's glm module samples all coefficients and effects in one
-block: segments of memberships as slices ``first[j]:last[j]`` with nested indices (the fastest of
-five spellings tried). Gaussian effects have precisions through ``dscaled.gamma``, whose sampler
-mixes several times better than slices of sds; it is wrong for counts and logits, and absent for
-choices, where effects are sds times normals (`Family.jags_standard_effects`). All effects are
-sampled.
+The linear predictor is written so that JAGS's glm module samples all coefficients and effects in
+one block. Memberships of a group are slices ``first[j]:last[j]`` with nested indices, the fastest
+of five forms that were tried. For Gaussian outcomes, precisions of effects have ``dscaled.gamma``
+priors, whose sampler mixes several times better than slice samplers of standard deviations. That
+sampler is wrong for counts and logits, and JAGS has none for choices: there, effects are standard
+deviations times standard normals (`Family.jags_standard_effects`). All effects are sampled.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ from rmm.backends.jags.effects import (
     weighted_effects,
 )
 from rmm.backends.jags.priors import on_precision, prior_lines, tau
-from rmm.backends.program_data import shared_data
-from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
+from rmm.backends.program_data import shared_data, standard_name, weight_names
+from rmm.backends.program_header import header
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
-from rmm.design.priors.group_sizes import describe_sizes
-from rmm.design.priors.weight_priors import unit_name
+from rmm.design.priors.weight_priors import scale_name
 from rmm.errors import PriorError
 from rmm.formula.expression import Node
-from rmm.formula.weights.render import input_key, to_jags
+from rmm.formula.weights.render import to_jags
 from rmm.formula.weights.rewrite import log_of_size_power
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
@@ -46,7 +45,7 @@ _COMMENT_COLUMN = 76
 
 
 def write(spec: ModelSpec, forms: Forms) -> str:
-    """Program text; it depends on the model and the families of its priors alone.
+    """The JAGS program of a model; it depends on the model and the families of its priors only.
 
     Parameters
     ----------
@@ -54,10 +53,9 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
     """
-    check_distinct(spec)
     standard = spec.family.jags_standard_effects
     sections = [
-        _header(spec),
+        header(spec, "JAGS", "#"),
         ["model {"],
         _outcome(spec),
         *(_weights(part) for part in spec.members if part.estimated),
@@ -72,7 +70,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
 
 
 def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str, Any]:
-    """What the program gets, by its names; indices are 1-based.
+    """Data of the program by name; indices are 1-based.
 
     Raises
     ------
@@ -88,8 +86,6 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     out = {**shared_data(spec, design), **spec.family.program_data(design.outcome, "jags")}
     for name in _unused_centres(spec):
         del out[name]
-    if spec.offset:
-        out["offset"] = design.offset
     for part, member in zip(spec.members, design.members, strict=True):
         out |= _padded(part, out)
         out |= {f"{n}{part.suffix}": v for n, v in _member_data(part, member).items()}
@@ -99,7 +95,7 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
 def initial(
     spec: ModelSpec, forms: Forms, priors: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Initial values of what the program samples: precisions where it samples those."""
+    """Initial values of the sampled nodes, which for some standard deviations are precisions."""
     known = {p.name: p for p in spec.sampled}
     out: dict[str, Any] = {}
     for name, value in values.items():
@@ -108,7 +104,7 @@ def initial(
             continue
         number = np.asarray(value, dtype=float)
         if parameter.role == "weight":
-            out[standard_name(name)] = number / priors[unit_name(name)]
+            out[standard_name(name)] = number / priors[scale_name(name)]
             continue
         precision = np.array(on_precision(spec, parameter, forms))
         if precision.any():
@@ -124,15 +120,16 @@ def unmodelled_initial(spec: ModelSpec, design: Design) -> dict[str, Any]:
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
-    """Program variables whose draws are wanted: all parameters that are not held fixed."""
+    """Variables whose draws are kept: all parameters that are not held fixed."""
     return tuple(p.name for p in spec.parameters if forms.get(p.name) != ("fixed",))
 
 
 def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
-    """The nodes that must be in a glm block: effects, and coefficients with normal priors.
+    """Nodes that must be in a glm block: effects, and coefficients with normal priors.
 
-    And what the weights multiply where these are not normalised: the product of a weight's
-    coefficient and one of these is linear in either, and JAGS may give the block to the other.
+    ``multiplied`` are coefficients whose covariates are summed with weights that are not
+    normalised, and those weights' coefficients: their product is linear in either, so that JAGS may
+    put the weight coefficients in the block instead.
     """
     if not spec.family.jags_block:
         return {}
@@ -155,36 +152,6 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
 
 
 # ---- text ------------------------------------------------------------------------------------
-
-
-def _header(spec: ModelSpec) -> list[str]:
-    lines = [
-        f"# Multiple-membership multilevel model, {spec.family.name} outcome (JAGS)",
-        f"# {_plain(spec.formula.text)}",
-        "#",
-        "# J groups j, on which the outcome is measured; eta[j] is their linear predictor",
-    ]
-    for part in spec.members:
-        s = part.suffix
-        if part.estimated or part.effects:
-            lines.append(f"# memberships of group j: rows first{s}[j] to last{s}[j]")
-        if part.estimated:
-            lines.append(f"# weights w{s} = {_plain(part.weight.text)}, estimated by {part.b_w}")
-            lines += [f"# {line}" for line in describe_sizes(part)]
-        elif part.effects:
-            lines.append(f"# weight{s} = {_plain(part.weight.text)}, known")
-        elif part.columns:
-            lines.append(f"# X_l1{s} = sums weighted by {_plain(part.weight.text)}")
-    lines += [f"# nesting{p.suffix}[j]: nesting unit of group j" for p in spec.nestings if p.random]
-    if spec.intercept and _centred_blocks(spec):
-        lines.append("# X_*: predictors minus their centres center_*; alpha: the intercept there")
-    return lines
-
-
-def _plain(text: str) -> str:
-    """User text that is safe inside a comment: one line of printable ASCII."""
-    line = " ".join(text.split())
-    return "".join(c if " " <= c <= "~" else "?" for c in line).replace("*/", "* /")
 
 
 def _outcome(spec: ModelSpec) -> list[str]:
@@ -212,7 +179,7 @@ def _linear_predictor(spec: ModelSpec) -> list[tuple[str, str]]:
     if spec.terms:
         terms.append((_product("X_l2[j, 1:K_l2]", "beta_l2", "K_l2"), "group predictors"))
     if spec.offset:
-        terms.append(("offset[j]", "known part"))
+        terms.append(("offset_l2[j]", "known part"))
     for part in spec.members:
         terms += _member_terms(part)
     for nest in spec.nestings:
@@ -259,7 +226,7 @@ def _product(row: str, coefficients: str, size: str) -> str:
 def _weights(part: MemberPart) -> list[str]:
     s, rows = part.suffix, _rows(part.suffix)
     log_raw = _log_raw(part)
-    raw = to_jags(log_raw or part.weight.expression, _weight_names(part), "r")
+    raw = to_jags(log_raw or part.weight.expression, weight_names(part), "r")
     scaled = {
         "group": f"uw{s}[r] / total{s}[group{s}[r]]",
         "total": f"{f'J_l1{s}' if part.partial else 'J'} * uw{s}[r] / total{s}",
@@ -268,11 +235,14 @@ def _weights(part: MemberPart) -> list[str]:
     lines = ["", f"  # ---- weights w{s} of the memberships", f"  for (r in 1:M{s}) {{"]
     inside = []
     if log_raw is not None:
-        # 1/n^X of a whole group may underflow: take out the largest weight before exp()
+        # All weights 1/n^X of a group may underflow: they are divided by the largest before exp().
         top = f"top{s}[group{s}[r]]" if part.weight.constraint == "group" else f"top{s}"
-        lines += [f"    lw{s}[r] <- {raw}", f"    uw{s}[r] <- exp(lw{s}[r] - {top})"]
+        lines += [
+            f"    lw{s}[r] <- {raw}  # log raw weight",
+            f"    uw{s}[r] <- exp(lw{s}[r] - {top})  # raw weight, divided by the largest",
+        ]
     else:
-        lines.append(f"    uw{s}[r] <- {raw}")
+        lines.append(f"    uw{s}[r] <- {raw}  # raw weight")
     lines += [f"    w{s}[r] <- {scaled}", "  }"]
     if part.partial:
         lines += _idle_membership(part, log_raw is not None)
@@ -295,12 +265,12 @@ def _weights(part: MemberPart) -> list[str]:
 
 
 def _idle_membership(part: MemberPart, logs: bool) -> list[str]:
-    """Groups without a member of this kind point to one membership more, of weight 0.
+    """Lines for one more membership, of weight 0, of all groups without such a member.
 
     JAGS has no empty ranges `first[j]:last[j]`.
     """
     s = part.suffix
-    lines = ["  # the membership of groups without such a member"]
+    lines = [f"  # membership M{s} + 1, of weight 0, stands for the members of groups without any"]
     if part.weight.constraint == "group":
         lines += [f"  lw{s}[M{s} + 1] <- 0"] * logs + [f"  uw{s}[M{s} + 1] <- 1"]
     return [*lines, f"  w{s}[M{s} + 1] <- 0"]
@@ -313,22 +283,11 @@ def _log_raw(part: MemberPart) -> Node | None:
     return log_of_size_power(part.weight.expression)
 
 
-def _weight_names(part: MemberPart) -> dict[str, str]:
-    """What numbers of the weight function are called in the program."""
-    s = part.suffix
-    names = {"n": f"n{s}", "log_n1": f"log_n1{s}"}
-    for number, parameter in enumerate(part.weight.parameters, start=1):
-        names[f"param:{parameter}"] = f"{part.b_w}[{number}]"
-    for identifier, leaf in part.weight.inputs:
-        names[f"input:{input_key(leaf)}"] = vector_name(identifier, s)
-    return names
-
-
 def _nesting_effects(nest: NestingPart, standard: bool) -> list[str]:
     own = normal(nest.u, "h", nest.sigma, standard=standard)
     return [
         "",
-        f"  # ---- nesting unit effects, sd {nest.sigma}",
+        f"  # ---- effects {nest.u} of nesting units, with sd {nest.sigma}",
         f"  for (h in 1:H{nest.suffix}) {{ {own} }}",
     ]
 
@@ -349,7 +308,11 @@ def _derived(spec: ModelSpec) -> list[str]:
     """`b_l2`, with the intercept at zero of all predictors."""
     if not (spec.intercept or spec.terms):
         return []
-    lines = ["", "  # ---- coefficients as reported"]
+    lines = [
+        "",
+        "  # ---- reported coefficients b_l2, with the intercept where all predictors are 0",
+    ]
+    lines = lines if spec.intercept else ["", "  # ---- reported coefficients b_l2"]
     if spec.intercept:
         lines.append("  b_l2[1] <- alpha")
         for centre, coefficients, size in _centred_blocks(spec):
@@ -363,12 +326,12 @@ def _derived(spec: ModelSpec) -> list[str]:
 # ---- data ------------------------------------------------------------------------------------
 
 
-#: Vectors and rows by membership, and what they hold for groups without a member.
+#: Vectors and rows by membership -> their value for groups without a member.
 _BY_MEMBERSHIP = {"member": 1, "place_l1": 1, "weight": 0, "offset_l1": 0}
 
 
 def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The shared data of a block with one membership more, to which groups without a member point.
+    """Shared data of a block with one more membership, that of all groups without a member.
 
     JAGS has no empty ranges `first[j]:last[j]`.
     """
@@ -378,7 +341,7 @@ def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _member_data(part: MemberPart, member: Membership) -> dict[str, Any]:
-    """What JAGS's programs alone name of a block, by names without suffix."""
+    """Data of a block that only JAGS programs have, by names without suffix."""
     out: dict[str, Any] = dict(effect_values(part, member))
     if part.estimated or part.effects or part.features_in_program:
         out["first"], out["last"] = _segments(member)
@@ -391,7 +354,7 @@ def _member_data(part: MemberPart, member: Membership) -> dict[str, Any]:
 
 
 def _unused_centres(spec: ModelSpec) -> list[str]:
-    """Centres that no line names: without an intercept only features are moved by theirs."""
+    """Centres that no line uses: without an intercept only features have theirs subtracted."""
     if spec.intercept:
         return []
     of_features = {f"center_l1{part.suffix}" for part in spec.members if part.features_in_program}

@@ -14,7 +14,7 @@ import numpy as np
 from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings
 from rmm.backends.jags import worker_pool as jags_pool
 from rmm.backends.jags.worker_pool import Message
-from rmm.backends.reserved_names import standard_name
+from rmm.backends.program_data import standard_name
 from rmm.errors import BackendError, ConvergenceWarning, ProgramError, counted, unknown_name
 
 RNG = "base::Mersenne-Twister"

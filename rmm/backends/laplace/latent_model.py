@@ -21,7 +21,7 @@ from rmm.design.members.feature_values import FeatureArrays
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import SIZE, relative
 from rmm.design.priors.priors import Resolved
-from rmm.design.priors.weight_priors import unit_name
+from rmm.design.priors.weight_priors import scale_name
 from rmm.errors import BackendError, printable
 from rmm.families import Family
 from rmm.formula.expression import Aggregate, Column, Node, TableCall, children
@@ -249,7 +249,7 @@ def _hyperparameters(
     hyper: list[Hyperparameter] = []
     fixed: dict[str, Array] = {}
     units = _units(spec, design) | {
-        p.b_w: np.atleast_1d(priors.data[unit_name(p.b_w)]) for p in spec.members if p.estimated
+        p.b_w: np.atleast_1d(priors.data[scale_name(p.b_w)]) for p in spec.members if p.estimated
     }
     for parameter in spec.sampled:
         if not parameter.structural:

@@ -13,31 +13,31 @@ Lines = list[str]
 
 
 def effect_data(part: MemberPart) -> Lines:
-    """Declarations of which effects each membership has."""
+    """Declarations of the data that link memberships and member effects."""
     s = part.suffix
     if part.walk:
         return [
-            "// order of the memberships by member, then time",
-            f"array[M{s}] int<lower=1, upper=M{s}> place_l1{s};  // of each membership",
-            f"array[M{s}] int<lower=1, upper=M{s}> begin_l1{s};  // of its member's first one",
+            "// places in the order of all memberships by member, then time:",
+            f"array[M{s}] int<lower=1, upper=M{s}> place_l1{s};  // place of each membership",
+            f"array[M{s}] int<lower=1, upper=M{s}> begin_l1{s};  // place of the member's first",
         ]
     lines = []
     if part.effects:
         lines += [
-            f"int<lower=1> N_l1{s};  // members",
-            f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};",
+            f"int<lower=1> N_l1{s};  // number of members",
+            f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};  // member of each membership",
         ]
     if part.slopes:
-        what = "covariates with random slopes" + ("" if part.estimated else " times known weights")
+        what = "these covariates" + ("" if part.estimated else " times the known weights")
         lines += [
-            f"int<lower=1> K_slope_l1{s};  // {what}",
-            f"array[K_slope_l1{s}] vector[M{s}] Z_l1{s};",
+            f"int<lower=1> K_slope_l1{s};  // number of covariates with random slopes",
+            f"array[K_slope_l1{s}] vector[M{s}] Z_l1{s};  // {what}",
         ]
     return lines
 
 
 def effect_values(part: MemberPart, m: Membership) -> Mapping[str, Any]:
-    """Values of these data that JAGS does not name, by names without suffix."""
+    """Values of those of these data that JAGS programs lack, by names without suffix."""
     if m.walk is not None:
         return {"begin_l1": m.walk.begin + 1}
     if m.slopes is None:
@@ -47,15 +47,16 @@ def effect_values(part: MemberPart, m: Membership) -> Mapping[str, Any]:
 
 
 def walk_lines(part: MemberPart) -> Lines:
-    """Effects of random walks, from independent steps (non-centred).
+    """Lines that compute random walks from independent steps (non-centred).
 
-    One cumulative sum over all members, less what came before the member's first step.
+    They take one cumulative sum over all members, and subtract the sum before each member's first
+    step.
     """
     if not part.walk:
         return []
     s = part.suffix
     return [
-        f"vector[M{s}] {part.u};  // random walks over each member's memberships",
+        f"vector[M{s}] {part.u};  // by membership: sum of the member's steps up to it",
         "{",
         f"  vector[M{s}] path = cumulative_sum({part.step});",
         f"  {part.u} = path[place_l1{s}] - path[begin_l1{s}] + {part.step}[begin_l1{s}];",
@@ -69,27 +70,28 @@ def by_membership(part: MemberPart) -> str:
 
 
 def weighted_effects(part: MemberPart) -> str:
-    """The sums of member effects under known weights, a sparse product."""
+    """The sums of member effects with known weights, a sparse product."""
     s = part.suffix
-    columns = f"M{s}, weight{s}, row{s}" if part.walk else f"N_l1{s}, weight{s}, member{s}"
+    columns = f"M{s}, weight{s}, membership{s}" if part.walk else f"N_l1{s}, weight{s}, member{s}"
     return f"csr_matrix_times_vector(J, {columns}, start{s}, {part.u})"
 
 
 def sd_name(effect: str) -> str:
-    """The standard deviation of an effect: of ``u_l1`` and ``step_l1`` it is ``sigma_l1``."""
+    """Name of an effect's standard deviation: ``sigma_l1`` for ``u_l1`` and ``step_l1``."""
     return "sigma" + effect.removeprefix("u").removeprefix("step")
 
 
 def slope_declaration(parameter: Parameter) -> str:
-    """Declaration of the members' slopes over their sds: (members, covariates)."""
+    """Declaration of the members' slopes divided by their sds: (members, covariates)."""
     rows, columns = _sizes(parameter)
-    return f"matrix[{rows}, {columns}] {_raw(parameter.name)};  // slopes over their sds"
+    return f"matrix[{rows}, {columns}] {_raw(parameter.name)};  // u_slope divided by its sds"
 
 
 def slope_lines(part: MemberPart) -> Lines:
-    """The members' slopes, non-centred.
+    """Lines that compute the members' slopes from standardised ones (non-centred).
 
-    `multiplier` is for one sd: a matrix of them does not compile under Stan's optimisations (2.39).
+    `multiplier` would do this for one sd only: with a matrix of sds the program does not compile
+    under Stan's optimisations (2.39).
     """
     if not part.slopes:
         return []
@@ -104,7 +106,7 @@ def slope_density(parameter: Parameter) -> str:
 
 
 def _raw(u_slope: str) -> str:
-    return "raw" + u_slope.removeprefix("u")
+    return f"{u_slope}_raw"
 
 
 def _sizes(parameter: Parameter) -> tuple[str, str]:
@@ -113,7 +115,7 @@ def _sizes(parameter: Parameter) -> tuple[str, str]:
 
 
 def weighted_slopes(part: MemberPart) -> Lines:
-    """The sums of w x u_slope under known weights: a sparse product for each covariate."""
+    """Lines that add sums of w x u_slope with known weights: a sparse product per covariate."""
     s = part.suffix
     product = f"J, N_l1{s}, Z_l1{s}[k], member{s}, start{s}, {part.u_slope}[, k]"
     return [

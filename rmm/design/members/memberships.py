@@ -28,7 +28,7 @@ from rmm.design.weights.location import warn_of_location
 from rmm.design.weights.scales import multiplier_scales
 from rmm.errors import DataError, counted
 from rmm.formula.terms import FeatureTerm
-from rmm.formula.weights.weight_function import evaluate, log_size_less_one, normalise
+from rmm.formula.weights.weight_function import describe, evaluate, log_size_less_one, normalise
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array, describe_column
 
@@ -373,7 +373,7 @@ def _weight_inputs(
             bad = ~np.isfinite(values)
             where = places_of(part, grouped, units).name_row(int(np.argmax(bad)))
             raise DataError(
-                f"`{identifier}` in the weight function `{part.weight.text}` is not finite in "
+                f"`{describe(node)}` in the weight function `{part.weight.text}` is not finite in "
                 f"{counted(int(bad.sum()), 'membership')}; the first is in {where}."
             )
         out[identifier] = np.array(values, dtype=float)

@@ -106,9 +106,10 @@ def describe_sizes(part: MemberPart) -> list[str]:
     names += [part.u_slope, part.sigma_slope] * part.slopes
     factor = "" if power.factor == 1 else f"{power.factor:g} * "
     return [
-        f"n{part.suffix}: group sizes over n_bar, their geometric mean (1 if priors are stated);",
-        f"{', '.join(names)} are those of a group of n_bar members, and rmm reports them",
-        f"times n_bar^({factor}{part.b_w}[{power.index + 1}])",
+        f"n{part.suffix}: group size divided by n_bar, the geometric mean of all sizes (n_bar = 1",
+        "if the user gives a prior of one of the parameters in the next line).",
+        f"{', '.join(names)}: here those of a group of n_bar members; rmm reports them",
+        f"multiplied by n_bar^({factor}{part.b_w}[{power.index + 1}])",
     ]
 
 

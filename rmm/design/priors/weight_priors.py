@@ -25,18 +25,18 @@ def weight_priors(part: MemberPart, scales: Array) -> tuple[Prior, ...]:
     return tuple(Prior("normal", place) for place in places)
 
 
-def unit_name(b_w: str) -> str:
-    """Name of the units of weight coefficients in the data of programs."""
-    return f"unit_{b_w}"
+def scale_name(b_w: str) -> str:
+    """Name, in the data of programs, of the scales in which weight coefficients are sampled."""
+    return f"scale_{b_w}"
 
 
 def weight_units(spec: ModelSpec, members: tuple[MemberScales, ...]) -> dict[str, Array]:
-    """(K,) 1 / sd of what each weight coefficient multiplies, by `unit_name`.
+    """(K,) 1 / sd of what each weight coefficient multiplies, by `scale_name`.
 
-    Engines sample b_w over its unit, which does not depend on the unit of a weight variable.
+    Engines sample b_w divided by it, which does not depend on the unit of a weight variable.
     """
     return {
-        unit_name(part.b_w): 1.0 / member.weight
+        scale_name(part.b_w): 1.0 / member.weight
         for part, member in zip(spec.members, members, strict=True)
         if part.estimated
     }

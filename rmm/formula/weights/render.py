@@ -28,26 +28,6 @@ from rmm.formula.expression import (
 )
 from rmm.formula.functions import COMPARISONS, FUNCTIONS
 
-# What no data vector may be called: words of Python, JAGS and Stan, functions that expressions or
-# programs call, and names of the model itself.
-_RESERVED_WORDS = """
-    n w y b M J K H eta mu alpha tau lp model data parameters var inits False None True and as
-    assert async await break class continue def del elif else except finally for from global if
-    import in is lambda nonlocal not or pass raise return try while with yield case match type T
-    I F D length dim step equals ifelse inprod interp_lin functions transformed generated
-    quantities int real complex vector row_vector matrix simplex array tuple void lower upper
-    offset multiplier target print reject profile unit_vector ordered positive_ordered
-    cov_matrix corr_matrix truncate static auto bool char const double enum extern float goto
-    inline long namespace new operator private protected public register short signed sizeof
-    struct switch template this throw typedef typename union unsigned using virtual volatile
-    fabs fmin fmax size rows cols inv_logit log_inv_logit Phi inv_Phi inv_cloglog log1m ceil phi
-    pow sum mean max min sd normal gamma beta poisson binomial uniform weibull exponential
-    rep_vector e pi inv csr_matrix_times_vector segment dot_product log_n log_n1 rmm_round
-    rmm_compare
-"""
-_RESERVED = frozenset(_RESERVED_WORDS.split()) | frozenset(FUNCTIONS)
-_OWN_NAMES = re.compile(r"(b[0-9]*|(b|u|z|w|sigma|tau|log|beta|alpha)_.*|rmm_.*)")
-
 # Stan compares scalars only and rounds halves away from zero; these bring it in line.
 STAN_DEFINITIONS: Mapping[str, str] = {
     "rmm_round": """\
@@ -99,18 +79,18 @@ def program_inputs(expression: Node) -> tuple[tuple[str, Node], ...]:
     """(identifier, leaf) of every data vector that a program of `expression` needs.
 
     Leaves are columns and, computed beforehand, group aggregates and functions such as
-    ``center(x)``. Identifiers are distinct and
-    valid in Python, JAGS and Stan: ``pseat.sq`` -> ``pseat_sq``, ``max(pseat)`` -> ``max_pseat``.
+    ``center(x)``. An identifier is ``x_`` and the text of the leaf, with one ``_`` for each run of
+    characters other than ASCII letters and digits: ``pseat.sq`` -> ``x_pseat_sq``, ``max(pseat)``
+    -> ``x_max_pseat``. Equal ones are numbered: ``x_pseat_sq``, ``x_pseat_sq_2``. No name of a
+    program's own begins with ``x_``, so that no column can have one.
     """
-    found: dict[str, Node] = {}
-    for leaf in _leaves(expression):
-        found.setdefault(input_key(leaf), leaf)
+    found = {input_key(leaf): leaf for leaf in _leaves(expression)}
     taken: dict[str, Node] = {}
     for leaf in found.values():
-        base = _identifier(describe(leaf))
-        name, number = base, 2
+        name = base = _identifier(describe(leaf))
+        number = 2
         while name in taken:
-            name, number = f"{base.rstrip('_')}_{number}", number + 1
+            name, number = f"{base}_{number}", number + 1
         taken[name] = leaf
     return tuple(taken.items())
 
@@ -138,10 +118,7 @@ def input_key(leaf: Node) -> str:
 
 def _identifier(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")
-    if not name or not name[0].isalpha():
-        name = f"x_{name}" if name else "x"
-    return f"{name}_" if name in _RESERVED or _OWN_NAMES.fullmatch(name) else name
+    return "x_" + (re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "variable")
 
 
 def uses_size(node: Node) -> bool:

@@ -1,6 +1,6 @@
 """Stan lines of effects that are integrated out component by component: see `choose`.
 
-They stand twice in a program: in the model, where they give the likelihood, and in the generated
+Some lines occur twice in a program: in the model, for the likelihood, and in the generated
 quantities, where the effects are drawn.
 """
 
@@ -17,6 +17,7 @@ from rmm.backends.stan.marginalize.components import components
 from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
+    comment,
     drawn_effects,
     effect_names,
     indented,
@@ -25,16 +26,18 @@ from rmm.backends.stan.sparse import declared_sparse, product, sparse_values
 from rmm.design.design import Design
 from rmm.model.spec import ModelSpec
 
-# One Cholesky factor for each component, of I + Z'Z bordered by the residuals r: its last row is
-# what they say about the effects, and the square of its last cell is r' (I + ZZ')^-1 r.
+# Each component has one Cholesky factor, of I + Z'Z with a last row and column for the residuals r.
+# The last row of the factor gives the means of the effects given r. The square of its last cell is
+# r' (I + ZZ')^-1 r.
 _FUNCTIONS = """\
-  // Cholesky factor of I + Z'Z of one component, bordered by its residuals
+  // Cholesky factor L of the matrix [I + Z'Z, Z'r; r'Z, r'r] of one component, r its residuals;
+  // the last column of `cells` is r
   matrix bordered(vector cells, int n_groups, int n_units) {
     matrix[n_groups, n_units + 1] Z = to_matrix(cells, n_groups, n_units + 1);
     return cholesky_decompose(
       add_diag(crossprod(Z), append_row(ones_vector(n_units), 0)));
   }
-  // log density of the residuals, in units of their sd, with the effects integrated out
+  // log density of the residuals, divided by their sds, with the effects integrated out
   real components_lpdf(vector cells, array[] int n_groups, array[] int n_units) {
     real density = 0;
     int cell = 1;
@@ -47,7 +50,7 @@ _FUNCTIONS = """\
     }
     return density;
   }
-  // draws of the effects given the residuals, in units of the effects' sds
+  // draws of the effects given the residuals, divided by the effects' sds
   vector components_rng(vector cells, array[] int n_groups, array[] int n_units) {
     vector[sum(n_units)] effect;
     int cell = 1;
@@ -67,31 +70,42 @@ _FUNCTIONS = """\
 
 def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     lines = [
-        "// Groups that share members or nesting units form a component, whose effects are",
-        "// integrated out together. Its units are its nesting units and its members of several",
-        "// groups; Z is its matrix of groups x units: weight times sd of the unit over sd of y.",
-        "int<lower=0> C;  // components",
-        "array[C] int<lower=1> n_groups;  // groups of each component",
-        "array[C] int<lower=1> n_units;  // units of each component",
+        *comment(
+            "For efficiency only, effects are integrated out of the likelihood and drawn "
+            "afterwards: "
+            f"{effect_names(spec, chosen)}. The model is that of the header. "
+            "Groups that share members or nesting units form a component, whose effects are "
+            "integrated out together. Its units are its nesting units and its members of several "
+            "groups. Z is its matrix of groups x units: the weight of the unit in the group, times "
+            "the unit's sd, divided by the sd of the group's residual."
+        ),
+        "int<lower=0> C;  // number of components",
+        "array[C] int<lower=1> n_groups;  // number of groups of each component",
+        "array[C] int<lower=1> n_units;  // number of units of each component",
         "array[J - sum(n_groups)] int<lower=1, upper=J> alone;  // groups without such units",
-        "int<lower=0> size_place;  // cells of all Z, each with its residuals as last column",
-        "array[size_place] int<lower=1> place;  // by columns; 1: zero, k + 1: entry k",
+        "int<lower=0> size_place;  // number of cells of all Z, with residuals as last columns",
+        "// index of each cell in the vector of entries, by columns; 1: zero, k + 1: entry k",
+        "array[size_place] int<lower=1> place;",
     ]
     for i in chosen.members:
         part = spec.members[i]
         s = part.suffix
         lines += [
-            f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};",
-            "// members of several groups",
+            f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};  // members of several groups",
+            "// the members of several groups, and their indices among all units",
             f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};",
-            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};  // among all units",
-            *declared_sparse(f"own_l1{s}", "J", f"M{s}", "memberships of members of one group"),
+            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
+            *declared_sparse(
+                f"own_l1{s}", "J", f"M{s}", "1 for memberships of members of one group"
+            ),
         ]
         if not part.features_in_program:
-            lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
+            lines.append(
+                f"array[M{s}] int<lower=1, upper=J> group{s};  // group of each membership"
+            )
     for i in chosen.nestings:
         h = spec.nestings[i].suffix
-        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};  // among all units")
+        lines.append(f"array[H{h}] int<lower=1> place_u_l3{h};  // indices among all units")
     return lines
 
 
@@ -136,7 +150,7 @@ def _cells(spec: ModelSpec, chosen: Marginalization) -> Lines:
         text = f"append_row({text},\n          {entry})"
     return [
         f"vector[J] residual = (y - eta) / {sd};",
-        f"// their sds, to which members of one group add; in units of {sd}",
+        f"// sds of the groups' residuals divided by {sd}; members of one group add to them",
         "vector[J] spread = ones_vector(J);",
         *lines,
         "spread = sqrt(spread);",
@@ -151,13 +165,16 @@ def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
         f"target += -J * log({spec.family.normal_sd}) - sum(log(spread));",
         "target += -0.5 * dot_self(residual[alone] ./ spread[alone]);",
     ]
-    what = f"{effect_names(spec, chosen)} integrated out, component by component"
+    what = f"likelihood, with {effect_names(spec, chosen)} integrated out by components"
     return ["{", f"  // {what}", *indented(found), "}"]
 
 
 def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
-    """Effects of components; those of members of one group alone are drawn without the data, then
-    moved by what is left of the residual, less a draw of its own (Matheron's rule).
+    """Lines that draw the effects.
+
+    Effects of components are drawn from their distribution given the residuals. Those of members of
+    one group are drawn from their prior, and then shifted by the part of the remaining residual
+    (minus a draw of the noise) that is attributed to them (Matheron's rule).
     """
     sd = spec.family.normal_sd
     members = [spec.members[i] for i in chosen.members]

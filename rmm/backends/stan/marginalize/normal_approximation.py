@@ -1,15 +1,16 @@
-"""Effects sampled about a normal approximation of the likelihood, direction by direction.
+"""Effects sampled around a normal approximation of the likelihood, direction by direction.
 
-An outcome that is not normal has a working response y with precision q for each group's linear
-predictor, as in iteratively weighted least squares. With these, member effects are nearly
-independent in the directions Q of the singular vectors of diag(sqrt q) W, W the weights: known,
-or equal ones in place of those that are estimated. An engine samples standard normal scores v with
+For an outcome that is not normal, each group's linear predictor has a working response y with
+precision q, as in iteratively weighted least squares. In this approximation, member effects are
+independent along the right singular vectors Q of diag(sqrt q) W. W are the known weights, or equal
+weights in place of estimated ones. The program samples v with
 
-    effect = s a / (1 + s^2) + v / sqrt(1 + s^2),   u = sigma Q effect,
+    z = s a / (1 + s^2) + v / sqrt(1 + s^2),   u = sigma Q z.
 
-s sigma times the singular value, a the residual of y along the direction given the coefficients
-of predictors; v are nearly independent standard normals in the posterior too, whatever sigma is.
-It is a change of variables: the posterior does not depend on how good the approximation is.
+s is sigma times the singular value. a is the residual of the working response along the direction,
+given the coefficients of predictors. In the posterior, the v are approximately independent standard
+normals for any sigma. This is a change of variables: a poor approximation makes sampling slower and
+does not change the posterior.
 
 Sources: McCullagh & Nelder (1989), Generalized Linear Models, 2.5 (working response);
 Papaspiliopoulos, Roberts & Skoeld (2007), A general framework for the parametrization of
@@ -33,35 +34,35 @@ from rmm.tables.read import Array
 
 @dataclass(frozen=True)
 class Approximation:
-    """What the data say of a block's effects, N of them, and of the H effects of nesting units.
+    """A normal approximation of the likelihood in N member effects and H nesting effects.
 
     Attributes
     ----------
-    singular, along : (N,)
-        Singular values, and the working response along the directions.
-    fixed : (N, K)
-        Predictors along the directions, in the order of `coefficients`.
-    turn : (N, N) sparse
-        Q: member effects by directions.
+    singular, response : (N,)
+        Singular values, and the working response projected on the directions.
+    predictors : (N, K)
+        Predictors projected on the directions, in the order of `coefficients`.
+    rotation : (N, N) sparse
+        Q: a direction in each column.
     unit : (N,) int
         Nesting unit of each direction, sorted; zeros without one.
-    load : (N,)
-        The nesting effects along each direction.
-    unit_information, unit_along : (H,) arrays
-        Precision of each nesting unit's effect, and sum of the response times precision.
-    unit_fixed : (H, K)
-        Sums of predictors times precision.
+    loading : (N,)
+        Loading of each direction on the effect of its nesting unit.
+    unit_information, unit_response : (H,) arrays
+        Sums of precision, and of precision times response, in each nesting unit.
+    unit_predictors : (H, K)
+        Sums of precision times predictors.
     """
 
     singular: Array
-    along: Array
-    fixed: Array
-    turn: Any
+    response: Array
+    predictors: Array
+    rotation: Any
     unit: Array
-    load: Array
+    loading: Array
     unit_information: Array
-    unit_along: Array
-    unit_fixed: Array
+    unit_response: Array
+    unit_predictors: Array
 
 
 def approximate(chosen: Marginalization, spec: ModelSpec, design: Design) -> Approximation:
@@ -89,7 +90,7 @@ def approximate(chosen: Marginalization, spec: ModelSpec, design: Design) -> App
         found.singular,
         found.basis @ response,
         found.basis @ X,
-        found.turn,
+        found.rotation,
         found.unit,
         found.basis @ root,
         units @ root,
@@ -107,7 +108,7 @@ def coefficients(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _linear(part: MemberPart) -> bool:
-    """Whether all of its covariates are columns, their weighted sums at least nearly known."""
+    """Whether all its covariates are columns, whose weighted sums are known approximately."""
     return part.covariates and not part.features_in_program
 
 

@@ -1,7 +1,7 @@
-"""Stan lines of effects that are sampled about a normal approximation: see `normal_approximation`.
+"""Stan lines of effects sampled around a normal approximation: see `normal_approximation`.
 
-The lines that compute the effects stand twice in a program: in the model, and in the generated
-quantities, so that only scores are parameters.
+Parameters of the program are standardised values such as ``u_l1_raw``. The lines that compute the
+effects from them occur twice: in the model, and in the generated quantities to be reported.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from rmm.backends.stan.marginalize.strategy import (
     Lines,
     MarginalizationStrategy,
     blocks,
+    comment,
+    direction_indices,
     effect_declarations,
     effect_names,
     indented,
@@ -25,46 +27,66 @@ from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 
 def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
-    s = part.suffix
-    n = f"N_l1{s}"
+    s, u = part.suffix, part.u
+    n, weight = f"N_l1{s}", "known weights"
+    if part.estimated:
+        weight = "equal weights, 1 / size of the group, in place of the estimated ones"
+    effects = [f"{u} ~ normal(0, {part.sigma})"]
+    effects += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in nestings]
     lines = [
-        f"// {part.u} is sampled along {n} directions in which it is nearly independent given the",
-        "// rest, by a normal approximation of the likelihood. They are sorted by nesting unit.",
-        f"vector[{n}] singular_l1{s};  // singular values of the weights",
-        f"vector[{n}] along_l1{s};  // working response along the directions",
-        "int<lower=0> K_fixed;  // coefficients of predictors",
-        f"matrix[{n}, K_fixed] fixed_l1{s};  // predictors along the directions",
-        *declared_sparse(f"turn_l1{s}", n, n, "member effects from directions"),
+        *comment(
+            "Reparametrisation, for efficiency only: the model is that of the header, with "
+            f"{' and '.join(effects)}. "
+            f"{u} is sampled as coordinates along {n} directions, which are data: the right "
+            "singular vectors of the matrix sqrt(q) * W (groups x members). "
+            f"W: {weight}. "
+            "q: precisions of the groups' working responses, as in iteratively weighted least "
+            "squares. "
+            "In this normal approximation of the likelihood, the coordinates are independent "
+            "of each "
+            "other, given all other parameters. A poor approximation makes sampling slower and "
+            "leaves "
+            "the posterior of the model as it is."
+        ),
+        f"vector[{n}] singular_l1{s};  // singular values of sqrt(q) * W",
+        f"vector[{n}] response_l1{s};  // working response, projected on each direction",
     ]
+    coefs = coefficients(spec)
+    if coefs:
+        lines += [
+            f"int<lower=0> K_fixed;  // number of coefficients: {', '.join(coefs)}",
+            f"matrix[{n}, K_fixed] predictors_l1{s};  // predictors, projected on each direction",
+        ]
+    lines += declared_sparse(f"rotation_l1{s}", n, n, "directions (in columns)")
     for nest in nestings:
         h = nest.suffix
         lines += [
-            f"vector[{n}] load_l1{s};  // nesting effects along the directions",
+            *comment(
+                "All groups that a direction involves are in one nesting unit. Directions are "
+                "sorted by "
+                "nesting unit."
+            ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"vector[H{h}] information_l3{h};  // precision of the working response by unit",
-            f"vector[H{h}] along_l3{h};  // working response by unit, times precision",
-            f"matrix[H{h}, K_fixed] fixed_l3{h};  // predictors by unit, times precision",
+            f"vector[{n}] loading_l1{s};  // loading of each direction on its unit's {nest.u}",
+            f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
+            f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
         ]
+        if coefs:
+            lines.append(f"matrix[H{h}, K_fixed] predictors_l3{h};  // sums of q times predictors")
     return lines
 
 
 def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
-    s = part.suffix
-    return (
-        [f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});"]
-        if nestings
-        else []
-    )
+    return direction_indices(part) if nestings else []
 
 
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
-    return [
-        f"vector[N_l1{part.suffix}] score_{part.u};  // {part.u} by direction, standardised",
-        *(f"vector[H{n.suffix}] score_{n.u};  // {n.u}, standardised" for n in nestings),
-    ]
+    lines = ["// (effect - mean) / sd, with mean and sd of the effect in the normal approximation:"]
+    lines.append(f"vector[N_l1{part.suffix}] {part.u}_raw;  // of {part.u} along each direction")
+    return lines + [f"vector[H{n.suffix}] {n.u}_raw;  // of {n.u}" for n in nestings]
 
 
 def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> Lines:
@@ -73,38 +95,48 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     s = part.suffix
     n = f"N_l1{s}"
     found = [
-        f"vector[{n}] signal_l1{s} = {part.sigma} * singular_l1{s};",
-        "// precision in the approximation over precision of the prior, by direction",
-        f"vector[{n}] gain_l1{s} = 1 + square(signal_l1{s});",
+        *comment(
+            f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
+            "sd_ratio: sd of the effects divided by the sd of the noise, by direction (in the "
+            "approximation)"
+        ),
+        f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
+        f"// posterior precision of z_l1{s} divided by its prior precision",
+        f"vector[{n}] precision_ratio_l1{s} = 1 + square(sd_ratio_l1{s});",
     ]
     coefs = coefficients(spec)
     if coefs:
-        found.append(f"vector[K_fixed] fixed = {_stacked(coefs)};")
-    minus = " - fixed_{} * fixed" if coefs else ""
-    found.append(f"vector[{n}] rest_l1{s} = along_l1{s}{minus.format(f'l1{s}')};")
-    rest, squares, gains = f"rest_l1{s}", f"dot_self(effect_l1{s})", f"sum(log(gain_l1{s}))"
+        found.append(f"vector[K_fixed] b_fixed = {_stacked(coefs)};")
+        found.append("// working response minus the predictors' part")
+    minus = " - predictors_{} * b_fixed" if coefs else ""
+    found.append(f"vector[{n}] residual_l1{s} = response_l1{s}{minus.format(f'l1{s}')};")
+    residual, squares = f"residual_l1{s}", f"dot_self(z_l1{s})"
+    ratios = f"sum(log(precision_ratio_l1{s}))"
     for nest in nestings:
         h = nest.suffix
-        found += _nested(part, nest, f"along_l3{h}{minus.format(f'l3{h}')}")
-        rest = f"(rest_l1{s} - load_l1{s} .* {nest.u}[unit_l1{s}])"
-        squares += f" + dot_self(effect_l3{h})"
-        gains += f" + sum(log(gain_l3{h}))"
+        found += _nested(part, nest, f"response_l3{h}{minus.format(f'l3{h}')}")
+        residual = f"(residual_l1{s} - loading_l1{s} .* {nest.u}[unit_l1{s}])"
+        squares += f" + dot_self(z_l3{h})"
+        ratios += f" + sum(log(precision_ratio_l3{h}))"
     found += [
-        f"vector[{n}] effect_l1{s} = signal_l1{s} .* {rest} ./ gain_l1{s}",
-        f"      + score_{part.u} .* inv_sqrt(gain_l1{s});",
-        f"{part.u} = {part.sigma} * {product(f'turn_l1{s}', n, n, f'effect_l1{s}')};",
+        f"vector[{n}] z_l1{s} = sd_ratio_l1{s} .* {residual} ./ precision_ratio_l1{s}",
+        f"      + {part.u}_raw .* inv_sqrt(precision_ratio_l1{s});",
+        f"{part.u} = {part.sigma} * {product(f'rotation_l1{s}', n, n, f'z_l1{s}')};",
     ]
     if density:
-        found.append("// prior of the effects, and the Jacobian of their scores")
-        found.append(f"target += -0.5 * ({squares} + {gains});")
+        found += [
+            *comment(
+                "standard normal log density of z, and log Jacobian of the map from raw values to z"
+            ),
+            f"target += -0.5 * ({squares}\n    + {ratios});",
+        ]
     names = effect_names(spec, chosen)
-    return [
-        f"// {names}: mean of a normal approximation, plus its sd times the scores",
-        *effect_declarations(spec, chosen),
-        "{",
-        *indented(found),
-        "}",
-    ]
+    head = (
+        [f"// {names}, from raw values: mean + sd * raw value, in the normal approximation"]
+        if density
+        else [f"// {names}, by the lines of the model block: Stan keeps no variables of that block"]
+    )
+    return [*head, *effect_declarations(spec, chosen), "{", *indented(found), "}"]
 
 
 def _stacked(coefs: tuple[str, ...]) -> str:
@@ -117,42 +149,46 @@ def _stacked(coefs: tuple[str, ...]) -> str:
     return text
 
 
-def _nested(part: MemberPart, nest: NestingPart, rest: str) -> Lines:
-    """Effects of nesting units, those of members out of the way."""
+def _nested(part: MemberPart, nest: NestingPart, residual: str) -> Lines:
+    """Effects of nesting units, with the member effects integrated out of the approximation."""
     s, h = part.suffix, nest.suffix
     units = f"H{h}, N_l1{s}, {{}}, direction_l1{s}, unit_start_l1{s},\n{' ' * 30}{{}}"
-    taken = units.format(f"load_l1{s}", f"rest_l1{s} - rest_l1{s} ./ gain_l1{s}")
-    used = units.format(f"square(load_l1{s})", f"1 - inv(gain_l1{s})")
+    taken = units.format(
+        f"loading_l1{s}", f"residual_l1{s} - residual_l1{s} ./ precision_ratio_l1{s}"
+    )
+    used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
     return [
-        f"vector[H{h}] gain_l3{h} = 1 + square({nest.sigma})\n"
+        *comment(
+            f"the same for z_l3{h}, which is {nest.u} / {nest.sigma}, with {part.u} integrated out"
+        ),
+        f"vector[H{h}] precision_ratio_l3{h} = 1 + square({nest.sigma})\n"
         f"    * (information_l3{h} - csr_matrix_times_vector({used}));",
-        f"vector[H{h}] effect_l3{h} = {nest.sigma}\n"
-        f"    * ({rest} - csr_matrix_times_vector({taken})) ./ gain_l3{h}\n"
-        f"    + score_{nest.u} .* inv_sqrt(gain_l3{h});",
-        f"{nest.u} = {nest.sigma} * effect_l3{h};",
+        f"vector[H{h}] z_l3{h} = {nest.sigma}\n"
+        f"    * ({residual}\n       - csr_matrix_times_vector({taken})) ./ precision_ratio_l3{h}\n"
+        f"    + {nest.u}_raw .* inv_sqrt(precision_ratio_l3{h});",
+        f"{nest.u} = {nest.sigma} * z_l3{h};",
     ]
 
 
 def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str, Any]:
     part, nestings = blocks(spec, chosen)
     found, s = approximate(chosen, spec, design), part.suffix
-    out: dict[str, Any] = {
-        f"singular_l1{s}": found.singular,
-        f"along_l1{s}": found.along,
-        "K_fixed": found.fixed.shape[1],
-        f"fixed_l1{s}": found.fixed,
-    }
-    out |= sparse_values(f"turn_l1{s}", found.turn)
+    out: dict[str, Any] = {f"singular_l1{s}": found.singular, f"response_l1{s}": found.response}
+    coefs = coefficients(spec)
+    if coefs:
+        out |= {"K_fixed": found.predictors.shape[1], f"predictors_l1{s}": found.predictors}
+    out |= sparse_values(f"rotation_l1{s}", found.rotation)
     for i, nest in zip(chosen.nestings, nestings, strict=True):
         h, count = nest.suffix, design.nestings[i].n_units
         out |= {
-            f"load_l1{s}": found.load,
+            f"loading_l1{s}": found.loading,
             f"unit_l1{s}": found.unit + 1,
             f"unit_start_l1{s}": row_starts(found.unit, count),
             f"information_l3{h}": found.unit_information,
-            f"along_l3{h}": found.unit_along,
-            f"fixed_l3{h}": found.unit_fixed,
+            f"response_l3{h}": found.unit_response,
         }
+        if coefs:
+            out[f"predictors_l3{h}"] = found.unit_predictors
     return out
 
 

@@ -23,16 +23,16 @@ class Spectrum:
     Attributes
     ----------
     basis : (D, J) sparse
-        V: rows of length 1, or of 0 where the data say nothing about a direction.
-    turn : (N, D) sparse
-        Q: member effects by directions; orthonormal.
+        V: rows of length 1, or of length 0 for directions that no group involves.
+    rotation : (N, D) sparse
+        Q: a direction in each column; orthonormal.
     singular : (D,)
     unit : (D,) int
         Nesting unit of each direction, sorted; zeros without one.
     """
 
     basis: Any
-    turn: Any
+    rotation: Any
     singular: Array
     unit: Array
 
@@ -40,7 +40,7 @@ class Spectrum:
 def spectrum(
     chosen: Marginalization, spec: ModelSpec, design: Design, root: Array | None = None
 ) -> Spectrum:
-    """The directions of a block; by equal weights where they are estimated.
+    """The directions of a block; of equal weights if its weights are estimated.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def spectrum(
     spec : ModelSpec
     design : Design
     root : (J,) array, optional
-        By which the weights of each group are multiplied.
+        Factors by which the weights of each group are multiplied.
     """
     m = design.members[chosen.members[0]]
     weight = 1 / m.n if m.weight is None else m.weight
@@ -70,12 +70,12 @@ def spectrum(
     unit = np.concatenate([f[3] for f in found])
     order = np.argsort(unit, kind="stable")
     basis = _stacked([f[0] for f in found], design.J)[order]
-    turn = _stacked([f[1] for f in found], m.n_members)[order].T.tocsr()
-    return Spectrum(basis, turn, singular[order], unit[order])
+    rotation = _stacked([f[1] for f in found], m.n_members)[order].T.tocsr()
+    return Spectrum(basis, rotation, singular[order], unit[order])
 
 
 def _directions(W: Any, rows: Array, columns: Array, unit: Array) -> tuple[Any, Any, Array, Array]:
-    """Of one component: rows of V and Q' with their places, singular values, nesting units."""
+    """Rows of V and Q' of one component with their indices, singular values, nesting units."""
     block = W[rows][:, columns].toarray()
     left, found, right = scipy.linalg.svd(block, full_matrices=len(rows) < len(columns))
     count = len(columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,27 +28,29 @@ def _no_draws(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
 
 @dataclass(frozen=True)
 class MarginalizationStrategy:
-    """Stan code contributed by a marginalisation strategy; each a function of model and choice.
+    """Stan code contributed by a marginalisation strategy.
+
+    Except for `functions`, attributes are functions of the model and the choice of effects.
 
     Attributes
     ----------
     functions : str
-        Texts of functions.
+        Definitions of Stan functions.
     declared, transformed_data : callable
-        Declarations of data, and what is computed of them once.
+        Declarations of data, and lines that transform data.
     data : callable
-        ``(spec, design, chosen) -> dict``: values of the declared data, besides those of the
-        program that samples all effects.
+        ``(spec, design, chosen) -> dict``: values of the data that the program that samples all
+        effects does not have.
     declarations : callable
-        Parameters in place of the effects.
+        Declarations of the parameters that replace the effects.
     effects : callable
         Lines of the model that define the effects, before the linear predictor.
     likelihood : callable
-        Lines of the model that give the likelihood, after the rest of the linear predictor; with
-        none the family gives it.
+        Lines of the model block that add the likelihood to the target, after the linear
+        predictor. If there are none, the lines are those of the family.
     generated : callable
-        ``(spec, chosen, eta) -> lines``: what draws the effects; `eta` are the lines of the
-        linear predictor.
+        ``(spec, chosen, eta) -> lines`` that compute the effects in the generated quantities;
+        `eta` are the lines of the linear predictor.
     """
 
     declared: Callable[[ModelSpec, Marginalization], Lines] = _none
@@ -65,13 +68,29 @@ def indented(lines: Lines) -> Lines:
     return [f"  {line}" for text in lines for line in text.splitlines()]
 
 
+def comment(text: str) -> Lines:
+    """A comment of as many lines as it needs."""
+    return [f"// {line}" for line in textwrap.wrap(text, 90, break_long_words=False)]
+
+
 def blocks(spec: ModelSpec, chosen: Marginalization) -> tuple[MemberPart, list[NestingPart]]:
-    """The one block of members that has directions, and the units within which they stay."""
+    """The block of members that has directions, and the nesting blocks that contain them."""
     return spec.members[chosen.members[0]], [spec.nestings[i] for i in chosen.nestings]
 
 
+def direction_indices(part: MemberPart) -> Lines:
+    """Column indices of the sparse matrices that sum directions within nesting units."""
+    s = part.suffix
+    return [
+        *comment(
+            f"1, ..., N_l1{s}: column indices of sparse matrices that add up directions of a unit"
+        ),
+        f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});",
+    ]
+
+
 def effect_declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
-    """Declarations of the effects, where they are no parameters."""
+    """Declarations of effects that are not parameters of the program."""
     members = [spec.members[i] for i in chosen.members]
     nestings = [spec.nestings[i] for i in chosen.nestings]
     lines = [f"vector[N_l1{p.suffix}] {p.u};" for p in members]
@@ -86,5 +105,11 @@ def effect_names(spec: ModelSpec, chosen: Marginalization) -> str:
 
 def drawn_effects(spec: ModelSpec, chosen: Marginalization) -> Lines:
     """Declarations of effects that are drawn in the generated quantities."""
-    comment = f"// {effect_names(spec, chosen)}, drawn given the parameters and the outcome"
-    return [comment, *effect_declarations(spec, chosen)]
+    return [
+        *comment(
+            f"{effect_names(spec, chosen)}, drawn given the parameters and the outcome. First, "
+            "lines of "
+            "the model block are repeated, because Stan keeps no variables of that block."
+        ),
+        *effect_declarations(spec, chosen),
+    ]

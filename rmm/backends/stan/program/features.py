@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from rmm.backends.feature_data import (
     coefficient_index,
     data_stems,
+    describe_stem,
     feature_name,
     given_above,
     label,
@@ -50,20 +51,20 @@ def declared(part: MemberPart) -> list[str]:
     s, lines = part.suffix, list[str]()
     if not part.features_in_program:
         return lines
-    lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};")
+    lines.append(f"array[M{s}] int<lower=1, upper=J> group{s};  // group of each membership")
     if needs_share(part) and not part.estimated:
-        lines.append(f"vector[M{s}] portion{s};  // known weights over the sums of their groups")
+        lines.append(f"vector[M{s}] portion{s};  // known weights, divided by their sums in groups")
     if part.columns:
-        lines.append(f"int<lower=1> K_x_l1{s};  // columns of X_l1")
+        lines.append(f"int<lower=1> K_x_l1{s};  // number of columns of X_l1{s}")
     if part.parametric_features:
-        lines.append(f"int<lower=1> K_f{s};  // estimated numbers of features")
+        lines.append(f"int<lower=1> K_f{s};  // number of features with an estimated number")
     for number, term in enumerate(part.features_in_program, start=1):
         f = feature_name(part, number)
         for name in data_stems(term):
             size = "J" if name in ("middle", "half", "known") else f"M{s}"
             scalar = name in ("slope", "number")
-            what = f"  // {label(term)}" if name == data_stems(term)[0] else ""
-            lines.append(f"{'real' if scalar else f'vector[{size}]'} {name}_{f};{what}")
+            what = f"{label(term)}: {describe_stem(term, name)}"
+            lines.append(f"{'real' if scalar else f'vector[{size}]'} {name}_{f};  // {what}")
     return lines
 
 

@@ -1,11 +1,10 @@
-"""What the members add to the linear predictor of a Stan program."""
+"""Lines of a Stan program that add the members' part to the linear predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from rmm.backends.reserved_names import vector_name
+from rmm.backends.program_data import weight_names
 from rmm.backends.stan.effects import (
     by_membership,
     slopes_by_membership,
@@ -13,7 +12,7 @@ from rmm.backends.stan.effects import (
     weighted_slopes,
 )
 from rmm.backends.stan.program import features as stan_features
-from rmm.formula.weights.render import input_key, is_vector, to_stan
+from rmm.formula.weights.render import is_vector, to_stan
 from rmm.formula.weights.rewrite import log_of_size_power
 from rmm.model.spec import MemberPart
 
@@ -35,7 +34,7 @@ def _sums(part: MemberPart, values: str) -> str:
     fill a dense J x M matrix (10 times slower at 628 groups).
     """
     s = part.suffix
-    return f"csr_matrix_times_vector(J, M{s}, one{s}, row{s}, start{s}, {values})"
+    return f"csr_matrix_times_vector(J, M{s}, ones{s}, membership{s}, start{s}, {values})"
 
 
 def known_sum(part: MemberPart, sampled: bool = True) -> list[str]:
@@ -67,13 +66,9 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
     ----------
     part : MemberPart
     sampled : bool
-        Whether its effects are sampled; else the lines leave them out, and leave the weights.
+        Whether its effects are sampled; else the lines leave them out, and define `weight`.
     """
     s = part.suffix
-    names = {f"param:{p}": f"{part.b_w}[{i}]" for i, p in enumerate(part.weight.parameters, 1)}
-    for identifier, leaf in part.weight.inputs:
-        names[f"input:{input_key(leaf)}"] = vector_name(identifier, s)
-    names |= {"n": f"n{s}", "log_n1": f"log_n1{s}"}
     effect = [f"X_l1{s} * {_slopes(part)}"] if part.columns else []
     effect += [f"offset_l1{s}"] if part.offset else []
     effect += [by_membership(part)] if part.random and sampled else []
@@ -87,9 +82,9 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
         "none": weighted,
     }[part.weight.constraint]
     comment = {
-        "group": "sum to 1 in each group",
-        "total": f"sum to {groups} over all memberships",
-        "none": "are not normalised",
+        "group": f"// divided by the sums of uw{s}: the weights sum to 1 in each group",
+        "total": f"// scaled: the weights sum to {groups} over all memberships",
+        "none": "// the weights are not normalised",
     }[part.weight.constraint]
     by_row = {
         "group": f"uw{s} ./ {total}[group{s}]",
@@ -99,30 +94,33 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
     return [
         *([] if sampled else [f"vector[M{s}] weight{s};"]),
         "{",
-        *_raw_weights(part, names),
-        f"  // the weights {comment}",
-        *([] if sampled else [f"  weight{s} = {by_row};"]),
+        *_raw_weights(part),
+        *([] if sampled else [f"  {comment}", f"  weight{s} = {by_row};"]),
         f"  vector[M{s}] effect{s} = {' + '.join(effect) or f'rep_vector(0, M{s})'};",
         *slopes_by_membership(part),
+        *([f"  {comment}"] if sampled else []),
         f"  eta += {share if sampled else _sums(part, f'weight{s} .* effect{s}')};",
         *(f"  {line}" for line in stan_features.statements(part, partial(_sums, part))),
         "}",
     ]
 
 
-def _raw_weights(part: MemberPart, names: Mapping[str, str]) -> list[str]:
+def _raw_weights(part: MemberPart) -> list[str]:
     """Lines that define `uw`, the raw weights."""
-    s, expression = part.suffix, part.weight.expression
+    s, expression, names = part.suffix, part.weight.expression, weight_names(part)
     log_raw = log_of_size_power(expression) if part.weight.constraint != "none" else None
     if log_raw is None:
         raw = to_stan(expression, names)
         if not is_vector(expression):
             raw = f"rep_vector({raw}, M{s})"
         return [f"  vector[M{s}] uw{s} = {raw};  // raw weights"]
-    # 1/n^X of a whole group may underflow: the largest weight is taken out before exp().
+    # All weights 1/n^X of a group may underflow: they are divided by the largest before exp().
     lines = [f"  vector[M{s}] uw{s} = {to_stan(log_raw, names)};  // log raw weights"]
     if part.weight.constraint == "total":
-        return [*lines, f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights over the largest"]
+        return [
+            *lines,
+            f"  uw{s} = exp(uw{s} - max(uw{s}));  // raw weights divided by the largest",
+        ]
     rows = f"uw{s}[first:last]"
     some = f"if (start{s}[j + 1] > start{s}[j]) " if part.partial else ""
     return [
@@ -130,6 +128,6 @@ def _raw_weights(part: MemberPart, names: Mapping[str, str]) -> list[str]:
         f"  for (j in 1:J) {some}{{",
         f"    int first = start{s}[j];",
         f"    int last = start{s}[j + 1] - 1;",
-        f"    {rows} = exp({rows} - max({rows}));  // raw weights over the largest",
+        f"    {rows} = exp({rows} - max({rows}));  // divided by the largest",
         "  }",
     ]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.base import Forms
-from rmm.backends.reserved_names import standard_name
+from rmm.backends.program_data import standard_name
 from rmm.design.prepare import Model
-from rmm.design.priors.weight_priors import unit_name
+from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
 
 # Prior family -> statement for parameter {p}; {h} is the stem of its hyperparameters' names and
@@ -18,14 +18,14 @@ from rmm.families import Parameter
 PRIORS = {
     "normal": "{p}{i} ~ normal({h}_location{i}, {h}_scale{i});",
     "student_t": "{p}{i} ~ student_t({h}_df{i}, {h}_location{i}, {h}_scale{i});",
-    "half_normal": "{p}{i} ~ normal(0, {h}_scale{i});  // half: {p} > 0",
-    "half_t": "{p}{i} ~ student_t({h}_df{i}, 0, {h}_scale{i});  // half: {p} > 0",
-    "half_cauchy": "{p}{i} ~ cauchy(0, {h}_scale{i});  // half: {p} > 0",
+    "half_normal": "{p}{i} ~ normal(0, {h}_scale{i});  // half-normal, as {p} > 0",
+    "half_t": "{p}{i} ~ student_t({h}_df{i}, 0, {h}_scale{i});  // half-t, as {p} > 0",
+    "half_cauchy": "{p}{i} ~ cauchy(0, {h}_scale{i});  // half-Cauchy, as {p} > 0",
     "exponential": "{p}{i} ~ exponential({h}_rate{i});",
     "gamma": "{p}{i} ~ gamma({h}_shape{i}, {h}_rate{i});",
     "uniform": "{p}{i} ~ uniform({h}_lower{i}, {h}_upper{i});",
     "precision_gamma": "target += gamma_lpdf(inv_square({p}{i}) | {h}_shape{i}, {h}_rate{i})"
-    "\n    - 3 * log({p}{i});  // gamma prior of the precision 1/{p}{i}^2",
+    "\n    - 3 * log({p}{i});  // gamma prior of the precision 1 / {p}{i}^2, with its Jacobian",
 }
 HYPER = {
     "normal": ("location", "scale"),
@@ -44,17 +44,19 @@ _UNBOUNDED = ("normal", "student_t")
 RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 
 # Such a standard deviation is `scale` times a function of its unconstrained parameter. The function
-# is nearly linear up to the scale, where most posteriors are nearly normal, and exponential near
-# zero and above the scale, so that tails are neither cut at 0 nor heavy. (On the log scale the
-# posterior of a standard deviation that may be next to 0 has an exponential tail, in which NUTS
-# mixes slowly; by normal scores of the prior it is skewed, for two thirds of the effective draws.)
+# is nearly linear up to the scale, where most posteriors are nearly normal. It is exponential near
+# zero and above the scale, so that the posterior of the parameter is neither cut off at 0 nor has a
+# heavy tail. Alternatives are worse: the logarithm of a standard deviation that may be close to 0
+# has a posterior with an exponential tail, in which NUTS mixes slowly; transformed to normal scores
+# of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
-  // standard deviation from an unconstrained parameter: nearly linear up to `scale`,
-  // exponential below `soft` times the scale and above the scale
+  // Standard deviation as a function of an unconstrained parameter `raw`, which is sampled more
+  // efficiently: nearly linear in raw from soft * scale to scale, exponential below and above.
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
-  // log of its derivative: the Jacobian of a prior that is stated for the standard deviation
+  // Log derivative of sd_from_raw(): the Jacobian term, because priors are priors of standard
+  // deviations and raw is sampled.
   real log_sd_derivative(real raw, real scale, real soft) {
     return log(scale) + log_inv_logit(raw / soft) + log(cosh(soft * log1p_exp(raw / soft)));
   }"""
@@ -80,7 +82,7 @@ def size_name(parameter: Parameter) -> str:
 
 
 def is_fixed(parameter: Parameter, forms: Forms) -> bool:
-    """Whether a parameter is held at a number, which is data then."""
+    """Whether a parameter is held at a number, which is then data."""
     return forms.get(parameter.name) == ("fixed",)
 
 
@@ -101,7 +103,7 @@ def raw_name(sigma: str) -> str:
 
 
 def raw_functions(found: Sequence[Parameter]) -> list[str]:
-    """Definitions of the functions that make standard deviations of unconstrained parameters."""
+    """Definitions of `sd_from_raw` and its log derivative, if any parameter needs them."""
     return [_FUNCTIONS] if found else []
 
 
@@ -118,10 +120,10 @@ def raw_from_sd(value: float, scale: float, soft: float) -> float:
 
 
 def prior_values(model: Model) -> dict[str, Any]:
-    """Data of the priors, and of the standard deviations that are sampled unconstrained.
+    """Hyperparameters of the priors, and arguments of `sd_from_raw`.
 
-    Their scale is the outcome's, or the prior's if that is narrower; the logarithmic part begins
-    at about the standard deviation of their posterior.
+    Its `scale` is that of the outcome, or of the prior if that is narrower. Its `soft` is about
+    the standard deviation of the posterior: below it the function is exponential.
     """
     outcome = model.spec.family.scale(model.design.outcome)[1]
     forms, elements = model.priors.forms, model.priors.elements
@@ -137,30 +139,30 @@ def prior_values(model: Model) -> dict[str, Any]:
 def is_in_units(parameter: Parameter, forms: Forms) -> bool:
     """Whether a program declares standardised weight coefficients, `std_b_w`.
 
-    Where some elements are bounded and some are not; else `multiplier` standardises free ones,
-    and bounded ones are on the logit or log scale.
+    It does if some elements are bounded and others are not. Otherwise, unbounded ones are
+    standardised by `multiplier`, and Stan samples bounded ones on the logit or log scale.
     """
     bounded = {family not in _UNBOUNDED for family in forms.get(parameter.name, ())}
     return parameter.role == "weight" and len(bounded) == 2
 
 
 def weight_lines(parameter: Parameter, forms: Forms) -> list[str]:
-    """Definition of weight coefficients by the standardised ones that are declared."""
+    """Definition of weight coefficients from standardised ones, if these are declared."""
     p = parameter.name
     if not is_in_units(parameter, forms):
         return []
-    return [f"vector[{size_name(parameter)}] {p} = {unit_name(p)} .* {standard_name(p)};"]
+    return [f"vector[{size_name(parameter)}] {p} = {scale_name(p)} .* {standard_name(p)};"]
 
 
 def weight_declaration(parameter: Parameter, forms: Forms) -> str:
-    """Declaration of weight coefficients, sampled in units that do not depend on the data's."""
+    """Declaration of weight coefficients, sampled on a scale that fits the data."""
     p, size = parameter.name, size_name(parameter)
     if is_in_units(parameter, forms):
-        bounds = f"lower=lower_{p} ./ {unit_name(p)}, upper=upper_{p} ./ {unit_name(p)}"
-        return f"vector<{bounds}>\n      [{size}] {standard_name(p)};"
+        bounds = f"lower=lower_{p} ./ {scale_name(p)}, upper=upper_{p} ./ {scale_name(p)}"
+        return f"vector<{bounds}>\n      [{size}] {standard_name(p)};  // {p} ./ {scale_name(p)}"
     if is_bounded(parameter, forms):
-        return f"vector<lower=lower_{p}, upper=upper_{p}>[{size}] {p};"
-    return f"vector<multiplier={unit_name(p)}>[{size}] {p};"
+        return f"vector<lower=lower_{p}, upper=upper_{p}>[{size}] {p};  // weight coefficients"
+    return f"vector<multiplier={scale_name(p)}>[{size}] {p};  // sampled divided by {scale_name(p)}"
 
 
 def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
@@ -172,12 +174,13 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
         number = "vector" if parameter.dims else "real"
         return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
-    base = [f"real base_{parameter.name};  // scale of sd_from_raw()"]
+    base = [f"real base_{parameter.name};  // argument `scale` of sd_from_raw()"]
     base = base if is_raw(parameter, forms) else []
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
     if parameter.role == "weight":
         base = [
-            f"{kind} {unit_name(parameter.name)};  // 1 / sd of what each coefficient multiplies"
+            f"{kind} {scale_name(parameter.name)};"
+            "  // 1 / sd of the variable of each weight coefficient (1 if it has none)"
         ]
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 

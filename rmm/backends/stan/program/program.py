@@ -1,21 +1,21 @@
 """ModelSpec -> Stan program. The text depends on the model, and on which effects are not sampled.
 
-Sizes and priors are data. What makes it fast: known weights are a sparse matrix times the member
-effects (`csr_matrix_times_vector`), group sums of estimated weights too; effects are integrated
-out or sampled about an approximation (`_STRATEGIES`), else non-centred by `multiplier`; nothing but
-parameters goes to the output.
+Sizes and priors are data. For speed, weighted sums are products of a sparse matrix and a vector
+(`csr_matrix_times_vector`), with known and with estimated weights. Effects are integrated out or
+sampled around an approximation (`_STRATEGIES`), otherwise non-centred (`multiplier`). The output
+holds parameters only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from rmm.backends.base import Forms
-from rmm.backends.program_data import shared_data, weight_vectors
-from rmm.backends.reserved_names import check_distinct, standard_name, vector_name
+from rmm.backends.program_data import shared_data, standard_name, weight_vectors
+from rmm.backends.program_header import header, plain_text
 from rmm.backends.stan.effects import (
     effect_data,
     effect_values,
@@ -50,9 +50,7 @@ from rmm.backends.stan.program.priors import (
 )
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
-from rmm.design.priors.group_sizes import describe_sizes
-from rmm.design.priors.weight_priors import unit_name
-from rmm.errors import FormulaError, printable
+from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
 from rmm.formula.weights.render import stan_definitions
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
@@ -69,7 +67,7 @@ def _strategy(chosen: Marginalization | None) -> MarginalizationStrategy:
 
 
 def _lines(spec: ModelSpec, chosen: Marginalization | None, what: str) -> list[str]:
-    """Lines of an attribute of `MarginalizationStrategy`."""
+    """Lines that an attribute of the chosen `MarginalizationStrategy` gives; none without one."""
     if chosen is None:
         return []
     found: list[str] = getattr(_strategy(chosen), what)(spec, chosen)
@@ -85,11 +83,9 @@ def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) 
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
     chosen : Marginalization, optional
-        Effects that are not sampled one by one; without it all are.
+        Effects that are not sampled one by one; by default all are sampled.
     """
-    check_distinct(spec)
     scales = _raw_sds(spec, forms)
-    _check_raw_names(spec, scales)
     gone = marginalized(spec, chosen)
     blocks: dict[str, list[str]] = {
         "functions": _functions(spec, forms, chosen),
@@ -105,25 +101,12 @@ def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) 
         "model": _model_block(spec, forms, chosen),
         "generated quantities": _generated(spec, chosen),
     }
-    text = [_header(spec)]
+    text = header(spec, "Stan", "//")
     for name, lines in blocks.items():
         body = "\n".join(f"  {line}" if line else "" for line in lines)
         if body.strip():
             text.append(f"{name} {{\n{body}\n}}")
     return "\n".join(text) + "\n"
-
-
-def _header(spec: ModelSpec) -> str:
-    formula = _plain(spec.formula.text)
-    lines = [
-        "Multiple-membership multilevel model, written by rmm for Stan.",
-        formula,
-        "",
-        "eta_j = alpha + group predictors + sum over members r of j of w_r (x_r' b_l1 + u_l1)",
-        "        + nesting effects",
-        "Predictors are centred; b_l2[1] is the intercept where all predictors are 0.",
-    ]
-    return "\n".join(f"// {line}".rstrip() for line in lines)
 
 
 # -- data -----------------------------------------------------------------------------------
@@ -139,12 +122,12 @@ def _functions(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) ->
 
 
 def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
-    lines = ["int<lower=1> J;  // groups", *spec.family.stan_data.splitlines()]
+    lines = ["int<lower=1> J;  // number of groups", *spec.family.stan_data.splitlines()]
     if spec.terms:
         lines += [
-            "int<lower=1> K_l2;  // level-2 predictors",
-            "matrix[J, K_l2] X_l2;  // centred",
-            "vector[K_l2] center_l2;",
+            "int<lower=1> K_l2;  // number of group predictors",
+            "matrix[J, K_l2] X_l2;  // group predictors, centred",
+            "vector[K_l2] center_l2;  // their centres, which were subtracted",
         ]
     if spec.offset:
         lines.append("vector[J] offset_l2;  // known part of the linear predictor")
@@ -153,41 +136,44 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
     for nest in spec.nestings:
         lines += _nesting_data(nest)
     lines += _lines(spec, chosen, "declared")
-    lines.append("// priors")
+    lines.append("// priors: prior_<parameter>_<hyperparameter>")
     if _raw_sds(spec, forms):
-        lines.append("real base_soft;  // see sd_from_raw()")
+        lines.append("real base_soft;  // argument `soft` of sd_from_raw()")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
     return lines
 
 
 def _member_data(part: MemberPart) -> list[str]:
-    s, lines = part.suffix, [f"// members{_named(part.suffix)}, weight: {_plain(part.weight.text)}"]
-    lines += [f"// {line}" for line in describe_sizes(part)]
+    s, lines = part.suffix, [f"// members{_named(part.suffix)}"]
     if part.effects or part.estimated or part.features_in_program:
         lines += [
-            f"int<lower=1> M{s};  // memberships, sorted by group",
-            f"array[J + 1] int<lower=1> start{s};  // first membership of each group",
+            f"int<lower=1> M{s};  // number of memberships, sorted by group",
+            f"array[J + 1] int<lower=1> start{s};  // first membership of each group, and M{s} + 1",
         ]
     lines += effect_data(part)
     if part.random and not part.estimated:
         lines.append(f"vector[M{s}] weight{s};  // known weights")
     lines += stan_features.declared(part)
     if part.covariates:
-        lines.append(f"int<lower=1> K_l1{s};  // member covariates")
+        more = " and features" if part.features_in_program else ""
+        lines.append(f"int<lower=1> K_l1{s};  // number of member covariates{more}")
     if part.columns:
         rows = f"M{s}" if part.estimated else "J"
-        what = "by membership" if part.estimated else "weighted sums by group"
-        lines.append(f"matrix[{rows}, {columns(part)}] X_l1{s};  // {what}, centred")
+        what = "by membership" if part.estimated else "weighted sums of each group"
+        lines.append(
+            f"matrix[{rows}, {columns(part)}] X_l1{s};  // member covariates, {what}, centred"
+        )
     if part.covariates:
-        lines.append(f"vector[K_l1{s}] center_l1{s};")
+        lines.append(f"vector[K_l1{s}] center_l1{s};  // their centres, which were subtracted")
     if part.estimated:
         if part.partial and part.weight.constraint == "group":
             lines.append(f"vector[J] absent{s};  // 1 for groups without such a member, else 0")
         if part.partial and part.weight.constraint == "total":
-            lines.append(f"int<lower=1> J_l1{s};  // groups with such a member")
-        lines.append(f"int<lower=1> K_w{s};  // weight coefficients")
-        lines += [f"vector[M{s}] {vector_name(name, s)};" for name in weight_vectors(part)]
+            lines.append(f"int<lower=1> J_l1{s};  // number of groups with such a member")
+        lines.append(f"int<lower=1> K_w{s};  // number of weight coefficients")
+        for name, comment in weight_vectors(part).items():
+            lines.append(f"vector[M{s}] {name};  // {plain_text(comment)}")
         if part.offset:
             lines.append(f"vector[M{s}] offset_l1{s};  // known part of the member effects")
     return lines
@@ -197,15 +183,15 @@ def _nesting_data(nest: NestingPart) -> list[str]:
     s, lines = nest.suffix, [f"// nesting units{_named(nest.suffix)}"]
     if nest.random:
         lines += [
-            f"int<lower=1> H{s};  // nesting units",
-            f"array[J] int<lower=1, upper=H{s}> nesting{s};",
+            f"int<lower=1> H{s};  // number of nesting units",
+            f"array[J] int<lower=1, upper=H{s}> nesting{s};  // nesting unit of each group",
         ]
     if nest.covariates:
-        what = "level-3 predictors" if nest.random else "dummies of all units but the first"
+        what = "predictors of the unit" if nest.random else "dummies of all units but the first"
         lines += [
-            f"int<lower=1> K_l3{s};  // {what}",
-            f"matrix[J, K_l3{s}] X_l3{s};  // centred",
-            f"vector[K_l3{s}] center_l3{s};",
+            f"int<lower=1> K_l3{s};  // number of columns of X_l3{s}",
+            f"matrix[J, K_l3{s}] X_l3{s};  // {what}, by group, centred",
+            f"vector[K_l3{s}] center_l3{s};  // their centres, which were subtracted",
         ]
     return lines
 
@@ -214,19 +200,22 @@ def _named(suffix: str) -> str:
     return f" of block {suffix[1:]}" if suffix else ""
 
 
-def _plain(text: str) -> str:
-    """User text that is safe inside a comment: one line, printable."""
-    return printable(" ".join(text.split())).replace("*/", "* /")
-
-
 def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -> list[str]:
     lines: list[str] = spec.family.stan_transformed_data.splitlines()
     for part in spec.members:
         m = f"M{part.suffix}"
-        if part.estimated or part.walk or part.features_in_program:
-            lines.append(f"array[{m}] int row{part.suffix} = linspaced_int_array({m}, 1, {m});")
-        if part.estimated or part.features_in_program:
-            lines.append(f"vector[{m}] one{part.suffix} = rep_vector(1, {m});")
+        sums = part.estimated or bool(part.features_in_program)
+        if sums:
+            lines += [
+                f"// sparse matrix (J, {m}) of ones that adds up the memberships of each group:",
+                f"// its values and column indices (its rows begin at start{part.suffix})",
+                f"vector[{m}] ones{part.suffix} = rep_vector(1, {m});",
+            ]
+        if sums or part.walk:
+            lines.append(
+                f"array[{m}] int membership{part.suffix} = linspaced_int_array({m}, 1, {m});"
+                + ("" if sums else f"  // 1, ..., {m}")
+            )
     for parameter in spec.sampled:
         if parameter.dims and parameter.structural and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
@@ -239,18 +228,6 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
 def _raw_sds(spec: ModelSpec, forms: Forms) -> dict[str, str]:
     """The sds that are sampled as unconstrained parameters, as expressions of these."""
     return {p.name: sd_from_raw(p) for p in spec.sampled if is_raw(p, forms)}
-
-
-def _check_raw_names(spec: ModelSpec, sds: Iterable[str]) -> None:
-    """Raise `FormulaError` if the sd of one block has the name of another's parameter."""
-    taken = {parameter.name for parameter in spec.sampled}
-    for sigma in sds:
-        if raw_name(sigma) in taken:
-            raise FormulaError(
-                f"`{raw_name(sigma)}` would be both the standard deviation of a block and the "
-                f"unconstrained parameter of `{sigma}` in the Stan program.",
-                hint="Give the block a name that does not end in `_raw`.",
-            )
 
 
 def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
@@ -275,13 +252,35 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
         return f"real {raw_name(p)};  // unconstrained; see sd_from_raw()"
     if parameter.role == "weight":
         return weight_declaration(parameter, forms)
+    comment = _comment(parameter)
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
-        return f"vector{bounds}[{size_name(parameter)}] {p};"
+        return f"vector{bounds}[{size_name(parameter)}] {p};{comment}"
     if forms[p] == ("uniform",):
-        return f"real<lower=prior_{p}_lower, upper=prior_{p}_upper> {p};"
+        return f"real<lower=prior_{p}_lower, upper=prior_{p}_upper> {p};{comment}"
     bounded = parameter.support == "positive" or is_bounded(parameter, forms)
-    return f"real{'<lower=0>' if bounded else ''} {p};"
+    return f"real{'<lower=0>' if bounded else ''} {p};{comment}"
+
+
+def _comment(parameter: Parameter) -> str:
+    """What a parameter is, where its name does not tell."""
+    p = parameter.name
+    if parameter.role == "coefficient":
+        meaning = (
+            "intercept at the predictors' centres"
+            if p == "alpha"
+            else f"coefficients of {_predictors(p)}"
+        )
+    else:
+        meaning = {
+            "feature": "estimated numbers of features: a cut, a kappa or an exponent each"
+        }.get(parameter.role, "")
+    return f"  // {meaning}" if meaning else ""
+
+
+def _predictors(coefficients: str) -> str:
+    """The predictors of coefficients: ``b_l1_party`` -> ``X_l1_party``."""
+    return "X" + coefficients.removeprefix("beta").removeprefix("b")
 
 
 def _predictor(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
@@ -309,7 +308,7 @@ def _model_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) 
     lines += likelihood or ["", *spec.family.stan_model.splitlines()]
     effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
     if effects:
-        lines += ["", "// effects"]
+        lines += ["", "// random effects"]
     lines += [
         slope_density(p) if len(p.dims) == 2 else f"{p.name} ~ normal(0, {sd_name(p.name)});"
         for p in effects
@@ -336,12 +335,13 @@ def _coefficients(spec: ModelSpec) -> list[str]:
     shifts += [f"dot_product(center_l1{p.suffix}, {p.b})" for p in spec.members if p.covariates]
     shifts += [f"dot_product(center_l3{n.suffix}, {n.b})" for n in spec.nestings if n.covariates]
     intercept = "\n      - ".join(["alpha", *shifts])
-    whole = "append_row(intercept, beta_l2)" if spec.terms else "[intercept]'"
+    both = "append_row(intercept, beta_l2)" if spec.terms else "[intercept]'"
     return [
+        "// intercept where all predictors are 0" + (", then beta_l2" if spec.terms else ""),
         "vector[K_l2 + 1] b_l2;" if spec.terms else "vector[1] b_l2;",
         "{",
-        f"  real intercept = {intercept};  // where all predictors are 0",
-        f"  b_l2 = {whole};",
+        f"  real intercept = {intercept};",
+        f"  b_l2 = {both};",
         "}",
     ]
 
@@ -357,19 +357,17 @@ def data(
 ) -> dict[str, Any]:
     """Data of the program by name, 1-based where they are indices.
 
-    With `chosen` there is also what the program that samples all effects declares.
+    With `chosen` the data of the program that samples all effects are among them, too.
     """
     outcome = spec.family.program_data(design.outcome, "stan")
     out: dict[str, Any] = {**shared_data(spec, design), **outcome, **priors}
-    if spec.offset:
-        out["offset_l2"] = design.offset
     for part, m in zip(spec.members, design.members, strict=True):
         out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
     return out if chosen is None else out | _strategy(chosen).data(spec, design, chosen)
 
 
 def _member_values(part: MemberPart, m: Membership) -> dict[str, Any]:
-    """What Stan's programs alone declare of a block, by names without suffix."""
+    """Data of a block that only Stan programs have, by names without suffix."""
     out: dict[str, Any] = {}
     if part.effects or part.estimated or part.features_in_program:
         out |= {"M": len(m.member), "start": m.start + 1}
@@ -398,17 +396,17 @@ def initial(
             scale, soft = priors[f"base_{p}"], priors["base_soft"]
             out[raw_name(p)] = raw_from_sd(float(values[p]), scale, soft)
         elif is_in_units(parameter, forms):
-            out[standard_name(p)] = values[p] / priors[unit_name(p)]
+            out[standard_name(p)] = values[p] / priors[scale_name(p)]
         else:
             out[p] = values[p]
     return out
 
 
 def engine_options(chosen: Marginalization | None) -> dict[str, Any]:
-    """A dense metric where few parameters are left: they are correlated, and it costs nothing."""
+    """A dense metric if few parameters are sampled: these are correlated, and it costs little."""
     return {"metric": "dense"} if chosen is not None and chosen.dense else {}
 
 
 def monitored(spec: ModelSpec, forms: Forms) -> tuple[str, ...]:
-    """Variables whose draws are wanted."""
+    """Variables whose draws are kept: all parameters that are not held fixed."""
     return tuple(p.name for p in spec.parameters if not is_fixed(p, forms))
