@@ -64,8 +64,8 @@ class Refits:
         """
         if any(part.walk for part in self.model.spec.members):
             raise BackendError(
-                "loo(refit=True) is not available with the random walks of `ar =`, because their "
-                "steps lead through every group. Use loo() without refits, or waic()."
+                "loo(refit=True) is not available with the random walks of `ar =`, because a "
+                "walk connects the groups of a member, so no group can be left out alone. Use loo() without refits, or waic()."
             )
         model, engine = without_unit(self.model, unit), find_backend(self.backend)
         prepared = self._prepared
@@ -311,7 +311,7 @@ def check_comparable(models: Mapping[str, Model]) -> None:
         ours, theirs = list(unit_labels(first)), list(unit_labels(other))
         if ours != theirs:
             odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
-            what = "they stand in different orders" if odd is None else f"only one has {odd}"
+            what = "their orders are different" if odd is None else f"only one has {odd}"
             raise DataError(
                 f"{names[0]!r} has {len(ours)} units, and {name!r} has {len(theirs)}; {what}. "
                 "Models can be compared only on the same units. Fit both to the same table."

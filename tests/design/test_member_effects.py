@@ -115,7 +115,7 @@ def test_priors_of_slopes(table: pd.DataFrame) -> None:
     for one, name in zip(priors["sigma_slope_l1_party"], ("x", "s"), strict=True):
         assert one.family == "half_normal"
         assert one.values[0] == pytest.approx(wide / table[name].std())
-    with pytest.raises(PriorError, match=r"`sigma_slope_l1_party`: hold all of its 2 elements"):
+    with pytest.raises(PriorError, match=r"`sigma_slope_l1_party`: only some of its 2 elements are fixed"):
         prepare(FORMULA, table, priors=["sigma_slope_l1_party[x] <- 1"])
     with pytest.raises(PriorError, match="is positive"):
         prepare(FORMULA, table, priors={"sigma_slope_l1_party": "normal(0, 1)"})

@@ -184,7 +184,7 @@ def test_strata_without_a_choice(table: pd.DataFrame) -> None:
     ):
         quiet(FORMULA, none, "condlogit")
     two = table.assign(formed=table["formed"].where(table["crisis"] != 8, 1))
-    with pytest.raises(rmm.DataError, match="Stratum 8 has 4 groups, of which 4 "):
+    with pytest.raises(rmm.DataError, match="Stratum 8 has 4 groups, and 4 of them have "):
         quiet(FORMULA, two, "condlogit")
     alone = table[(table["crisis"] != 9) | (table["formed"] == 1)]
     with pytest.raises(rmm.DataError, match="Stratum 9 has 1 group, and 1 of them "):

@@ -121,10 +121,10 @@ def test_na_as_a_label_is_reported_once_and_can_be_settled(tmp_path: Path) -> No
     rows = "".join(f"{g},{m},{g % 5}.5\n" for g in range(12) for m in ("NA", "US", "FR")[g % 2 :])
     (tmp_path / "t.csv").write_text("g,m,y\n" + rows)
     formula = "y ~ 1 + mm(id(m, g), RE=TRUE)"
-    with pytest.warns(rmm.SpecificationWarning, match=r"`m` holds 'NA' \(6 rows\), which is a la"):
+    with pytest.warns(rmm.SpecificationWarning, match=r"`m` contains 'NA' \(6 rows\), which counts as"):
         assert prepare(formula, tmp_path / "t.csv").design.members[0].n_members == 3
     assert prepare(formula, tmp_path / "t.csv", na=[]).design.members[0].n_members == 3
-    with pytest.raises(rmm.DataError, match="empty slots"):
+    with pytest.raises(rmm.DataError, match="`m`, the member id, has 6 missing.*empty cells"):
         prepare(formula, tmp_path / "t.csv", na=["NA"])
 
 

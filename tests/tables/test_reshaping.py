@@ -83,7 +83,7 @@ def test_groups_without_members_are_reported(wide: pd.DataFrame) -> None:
             {},
             r"In row 1, `fee3` is 1.0, but `club3` is empty. There are 2 such cases",
         ),
-        ({"club2": ["x", None, "y", "z"]}, {}, "`club2` holds text and `club1` does not"),
+        ({"club2": ["x", None, "y", "z"]}, {}, "`club2` contains text, but `club1` does not"),
     ],
 )
 def test_what_cannot_be_meant(

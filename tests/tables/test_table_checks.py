@@ -273,7 +273,7 @@ def test_missing_values_that_were_written_out_are_no_members(missing: Any, text:
     club = np.array([str(missing) if i % 5 == 0 else f"club {i % 7}" for i in range(ROWS)], object)
     table = units(club=club, trip=np.arange(ROWS) // 2)
     table["y"] = table.groupby("trip")["y"].transform("first")
-    message = rf"`club` holds '{text}' \(8 rows\).*\.astype\(str\) converts missing values"
+    message = rf"`club` contains the text '{text}' \(8 rows\).*\.astype\(str\) converts missing values"
     with pytest.warns(rmm.SpecificationWarning, match=message):
         prepare("y ~ 1 + mm(id(club, trip), RE=TRUE)", table)
 

@@ -253,8 +253,8 @@ def separation(look: Look) -> Iterator[str]:
         yield (
             f"{_listed(names)}: {what} by {'its variable' if one else 'their variables'}, so the "
             f"likelihood has no maximum in {'this coefficient' if one else 'these coefficients'}. "
-            "The data determine only the sign. The size of the posterior depends on the prior and "
-            "on the spread of random effects. Report it with the prior, and compare two priors."
+            "The data determine only the sign. The size depends on the prior and on the spread of "
+            "random effects. Report the prior, and compare the results with another prior."
         )
 
 
