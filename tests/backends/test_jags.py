@@ -216,7 +216,10 @@ def test_one_node_alone_needs_no_block() -> None:
 
 def test_unfinished_adaptation_is_told() -> None:
     program = "model { a ~ dt(0, 1, 4)\n y ~ dlogis(a, 1) }"
-    with pytest.warns(ConvergenceWarning, match=r"still adapting .*\(chains: 1, 2, 3\)\. Increase `warmup` \(now 4\)"):
+    with pytest.warns(
+        ConvergenceWarning,
+        match=r"still adapting .*\(chains: 1, 2, 3\)\. Increase `warmup` \(now 4\)",
+    ):
         run = fit({"y": 1.0}, program, monitor=("a",), warmup=4, options={"adapt": 2})
     assert run.engine["adapted"] == [False, False, False]
 

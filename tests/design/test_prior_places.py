@@ -201,7 +201,9 @@ def test_numbers_that_are_names_too(table: pd.DataFrame) -> None:
         prepare(formula, table, priors=["b.l3[2] ~ dnorm(0, 1)", "b_l3[3] ~ normal(0, 1)"])
         shifted = table.assign(cid=table["cid"] + 1)  # b_l3[2] ... b_l3[10]: they are not
         assert narrow_at(prepare(formula, shifted, priors={"b_l3[2]": "normal(0, 0.125)"})) == [0]
-    with pytest.warns(rmm.SpecificationWarning, match=r"number 2 of `b_l3` is b_l3\[3\]"):
+    with pytest.warns(
+        rmm.SpecificationWarning, match=r"prior of b_l3\[3\], which is number 2 of `b_l3`"
+    ):
         model = prepare(formula, shifted, priors={"b.l3[2]": "normal(0, 0.125)"})
     assert narrow_at(model) == [1]
 

@@ -107,5 +107,5 @@ def test_group_ids_without_an_order_of_time_are_told(table: pd.DataFrame) -> Non
         model_of(table, "TRUE")  # g000, g001, ...
         model_of(table.assign(gid=table["gid"].str[1:].astype(int)), "TRUE")
     named = table.assign(gid="g" + table["gid"].str[1:].astype(int).astype(str))
-    with pytest.warns(SpecificationWarning, match=r"alphabetically \(g0, g1, \.\.\.\)"):
+    with pytest.warns(SpecificationWarning, match=r"is alphabetical: g0, g1, \.\.\."):
         model_of(named, "TRUE")  # g10 comes before g2

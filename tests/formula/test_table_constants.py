@@ -176,7 +176,10 @@ def test_messages_of_weights(text: str, message: str) -> None:
         ("y ~ demean(budget)", r"Did you mean `center`\?"),
         ("y ~ bs(budget)", r"(?s)Splines and smooths are not available.*\^\^"),
         ("y ~ center(budget, within = group)", r"is outside mm\(\), where a group has only one"),
-        (f"y ~ center(budget, within = crew) + {MM.format('born', '1/n')}", r"`center\(budget, within = crew\)` is outside mm\(\)"),
+        (
+            f"y ~ center(budget, within = crew) + {MM.format('born', '1/n')}",
+            r"`center\(budget, within = crew\)` is outside mm\(\)",
+        ),
         (
             f"y ~ {MM.format('born', '1/n')} + hm(id = town, vars = vars(center(height, within = "
             "group)))",
@@ -389,7 +392,9 @@ def test_simulated_outcomes_hold_them() -> None:
 
 
 def test_within_names_something_in_a_truth() -> None:
-    with pytest.raises(rmm.RmmError, match=r"'plcae' is not a column .*Allowed: member, group, x\."):
+    with pytest.raises(
+        rmm.RmmError, match=r"'plcae' is not a column .*Allowed: member, group, x\."
+    ):
         simulate(
             "y ~ 1 + mm(id(member, group), vars(center(x, within = plcae)), RE = FALSE)",
             {"b_l2[Intercept]": 0, "b_l1[center(x, within = plcae)]": 1, "sigma_l2": 1},

@@ -253,7 +253,9 @@ def test_messages_about_what_was_not_kept(governments: pd.DataFrame) -> None:
         rmm.BackendError, match=r"'median' is not a value of `kind`. Allowed: mean, outcome"
     ):
         fit.predict(kind="median")
-    with pytest.raises(rmm.BackendError, match=r"Unknown effects 'some'. Known: all, known, none"):
+    with pytest.raises(
+        rmm.BackendError, match=r"'some' is not a value of `effects`. Allowed: all, known, none"
+    ):
         fit.predict(effects="some")
 
 

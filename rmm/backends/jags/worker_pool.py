@@ -71,9 +71,7 @@ class Worker:
                 messages.append(wire.unpack(bytes(self.buffer[:length])))
                 del self.buffer[:length]
         except ValueError as error:
-            raise BackendError(
-                f"The answer of the JAGS process cannot be read: {error}"
-            ) from None
+            raise BackendError(f"The answer of the JAGS process cannot be read: {error}") from None
         return messages
 
     def death(self) -> BackendError:

@@ -78,7 +78,9 @@ def failure(index: int, how: str, lines: Sequence[str]) -> str:
     """A letter about a chain that failed, with Stan's own sentences."""
     said = sentences(lines)
     message = f"Stan failed in chain {index + 1} ({how})"
-    message += ":\n" + "\n".join("    " + line for line in said) if said else " and printed no message."
+    message += (
+        ":\n" + "\n".join("    " + line for line in said) if said else " and printed no message."
+    )
     if "SIGKILL" in how:
         message += (
             "\nThe process was killed. Most often the reason is that the machine or "
