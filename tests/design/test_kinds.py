@@ -186,10 +186,10 @@ def test_a_row_without_any_member_is_an_error(table: pd.DataFrame) -> None:
 
 
 def test_with_one_kind_a_missing_id_stays_an_error(table: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match=r"Column `pid` has \d+ missing values"):
+    with pytest.raises(rmm.DataError, match=r"Column `pid`, the member id, has \d+ missing values"):
         prepare(f"y ~ 1 + {PARTY}", table)
     twice = f"y ~ 1 + {PARTY} + mm(id(pid, gid), RE=TRUE)"
-    with pytest.raises(rmm.DataError, match=r"Column `pid` has \d+ missing values"):
+    with pytest.raises(rmm.DataError, match=r"Column `pid`, the member id, has \d+ missing values"):
         prepare(twice, table)
 
 

@@ -167,7 +167,7 @@ def test_text_in_quotes_and_white_space(tmp_path: Path) -> None:
             "a,b\n1,2\n1,2,3\n",
             r"line 3 has more cells than the header, which has 2 \(separator ','\)",
         ),
-        ("a,b\n1,2,3,4\n1,2\n", "the first row has more cells than the header, 2"),
+        ("a,b\n1,2,3,4\n1,2\n", "the first row has more cells than the header, which has 2"),
         ("a;b\n1;2\n1;2;3;4\n", "line 3 has more cells than the header, which has 2"),
         ("a,b,a\n1,2,3\n", "two columns named `a`"),
         ("\n \n", "the file is empty"),
