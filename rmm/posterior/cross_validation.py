@@ -65,7 +65,8 @@ class Refits:
         if any(part.walk for part in self.model.spec.members):
             raise BackendError(
                 "loo(refit=True) is not available with the random walks of `ar =`, because a "
-                "walk connects the groups of a member, so no group can be left out alone. Use loo() without refits, or waic()."
+                "walk connects the groups of a member, so no group can be left out alone. Use "
+                "loo() without refits, or waic()."
             )
         model, engine = without_unit(self.model, unit), find_backend(self.backend)
         prepared = self._prepared

@@ -125,6 +125,6 @@ def test_an_unknown_mishap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fake.SWITCH, "explode")
     with pytest.raises(
         BackendError,
-        match="'explode' is not a value of .* Allowed: crash, segfault, memory, hang, nan, shape",
+        match=r"'explode' is not a value of .* Allowed: crash, segfault, memory, hang, nan, shape",
     ):
         fit()

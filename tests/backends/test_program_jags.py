@@ -214,7 +214,7 @@ def test_parameters_held_fixed_are_data_and_not_monitored(table: pd.DataFrame) -
 
 def test_a_standard_deviation_of_zero_is_refused(table: pd.DataFrame) -> None:
     model = prepare("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table, priors=["sigma_l1 <- 0"])
-    with pytest.raises(PriorError, match="JAGS cannot fix `sigma_l1` at 0.*RE=FALSE"):
+    with pytest.raises(PriorError, match=r"JAGS cannot fix `sigma_l1` at 0.*RE=FALSE"):
         jags.data(model.spec, model.design, model.priors.data)
 
 

@@ -92,7 +92,7 @@ def test_numbers_are_numbers_whatever_their_type(coalitions: pd.DataFrame) -> No
         assert prepare("y ~ 1 + z" + MM, table).design.X_l2 == pytest.approx(expected)
     with pytest.raises(rmm.DataError, match="numbers written as text"):
         prepare("y ~ 1 + z" + MM, coalitions.assign(z=coalitions.z.astype(str)))
-    with pytest.raises(rmm.DataError, match="`z` contains dates .*2000-01-01"):
+    with pytest.raises(rmm.DataError, match=r"`z` contains dates .*2000-01-01"):
         prepare("y ~ 1 + z" + MM, coalitions.assign(z=pd.Timestamp("2000-01-01")))
     mixed = coalitions.assign(pid=[str(p) if p % 2 else p for p in coalitions.pid])
     with pytest.raises(rmm.DataError, match="contains ids of types int and str"):

@@ -420,5 +420,5 @@ def test_levels_that_the_fit_did_not_have(fitted: Any) -> None:
     model, table = model_of("absent combinations", fitted)
     with pytest.raises(rmm.DataError, match=r"`rev` is 'c' in row 1 of the new table"):
         lay_out(model, table.assign(rev="c"))
-    with pytest.raises(rmm.DataError, match="has region=west:rev=b. No row of the fit has"):
+    with pytest.raises(rmm.DataError, match=r"has region=west:rev=b. No row of the fit has"):
         lay_out(model, table.assign(rev="b", region="west"))

@@ -231,7 +231,7 @@ def test_variables_of_programs_are_not_laplaces(
     table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        BackendError, match="`monitor` names `eta`, but backend .* can keep only the parameters: "
+        BackendError, match=r"`monitor` names `eta`, but backend .* can keep only the parameters: "
     ):
         rmm.fit(FORMULA, table, backend="laplace", monitor=["eta"], **SHORT)
     with_engines(monkeypatch, {"stan": stand_in("stan")})

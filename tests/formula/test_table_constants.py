@@ -183,7 +183,7 @@ def test_messages_of_weights(text: str, message: str) -> None:
         (
             f"y ~ {MM.format('born', '1/n')} + hm(id = town, vars = vars(center(height, within = "
             "group)))",
-            r"`center\(height, within = group\)` is outside mm\(\), where a group has only one value",
+            r"`center\(height, within = group\)` is outside mm\(\), where a group has only one",
         ),
     ],
 )

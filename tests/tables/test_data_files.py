@@ -126,7 +126,7 @@ def test_na_as_a_label_is_reported_once_and_can_be_settled(tmp_path: Path) -> No
     ):
         assert prepare(formula, tmp_path / "t.csv").design.members[0].n_members == 3
     assert prepare(formula, tmp_path / "t.csv", na=[]).design.members[0].n_members == 3
-    with pytest.raises(rmm.DataError, match="`m`, the member id, has 6 missing.*empty cells"):
+    with pytest.raises(rmm.DataError, match=r"`m`, the member id, has 6 missing.*empty cells"):
         prepare(formula, tmp_path / "t.csv", na=["NA"])
 
 
@@ -321,7 +321,7 @@ def test_large_ids_beside_missing_values_stay_whole(tmp_path: Path) -> None:
 
 
 def test_shapes_that_are_no_table(tmp_path: Path) -> None:
-    with pytest.raises(rmm.DataError, match="column names .* have 2 levels"):
+    with pytest.raises(rmm.DataError, match=r"column names .* have 2 levels"):
         read_table(pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])))
     with pytest.raises(rmm.DataError, match="two columns named `a`"):
         read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))

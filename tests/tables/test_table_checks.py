@@ -298,6 +298,9 @@ def test_names_that_look_like_missing_values_are_nothing_unusual() -> None:
 
 def test_a_wide_table_is_named_before_weights_that_cannot_vary() -> None:
     table = units(boss=cycle(["a", "b", "c", "d"]), firm=range(ROWS), pay=np.linspace(1, 2, ROWS))
-    message = r"Every group \(column `firm`\) has only one member \(column `boss`\).*one row per membership"
+    message = (
+        r"Every group \(column `firm`\) has only one member \(column `boss`\)"
+        r".*one row per membership"
+    )
     with pytest.raises(rmm.DataError, match=message):
         prepare("y ~ 1 + mm(id(boss, firm), vars(pay), fn(w ~ exp(b1*pay)), RE=TRUE)", table)

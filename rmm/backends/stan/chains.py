@@ -93,8 +93,8 @@ def failure(index: int, how: str, lines: Sequence[str]) -> str:
         )
     if any("initial" in line.lower() for line in said):
         message += (
-            "\nThe sampler could not start. Give other `inits`, and check that the priors allow the "
-            "values in the data."
+            "\nThe sampler could not start. Give other `inits`, and check that the priors and the "
+            "data allow them."
         )
     return message
 

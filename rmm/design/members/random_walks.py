@@ -193,8 +193,8 @@ def _later_times(
         member = units.code[row]
         where = "at the time of" if behind[behind <= 0][0] == 0 else "before"
         raise DataError(
-            f"New group {groups[units.group[row]]} is {where} group {last.group[member]} of the fit "
-            f"(column `{name}`). Both groups have member {units.labels[member]} (column "
+            f"New group {groups[units.group[row]]} is {where} group {last.group[member]} of the "
+            f"fit (column `{name}`). Both groups have member {units.labels[member]} (column "
             f"`{block.member}`). With `ar =`, a new group must be later than all groups of its "
             "members in the fit."
         )
