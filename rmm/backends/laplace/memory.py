@@ -135,8 +135,8 @@ def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> No
     raise BackendError(
         f"Backend 'laplace' would need about {_duration(seconds)} for this model{limit}. The "
         f"reason: {integrand.size:,} coefficients and effects depend on each other, and each "
-        f"factorisation of their matrix needs {_duration(each)}. {_ANOTHER}, or set `timeout` (in seconds) to "
-        "wait for it."
+        f"factorisation of their matrix needs {_duration(each)}. {_ANOTHER}, or set `timeout` (in "
+        "seconds) to wait for it."
     )
 
 
