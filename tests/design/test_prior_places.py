@@ -229,11 +229,11 @@ def test_all_coefficients_of_a_kind_are_held(table: pd.DataFrame) -> None:
 
 
 WRONG = {
-    "b_l3[XX]": r"`b_l3` has no element `XX`. It has: b_l3\[C1\], b_l3\[C2\]",
-    "b_l1[kind]": r"It has: b_l1\[kind=mid\], b_l1\[kind=right\]\.$",
+    "b_l3[XX]": r"`b_l3` has no element `XX`. Its elements are: b_l3\[C1\], b_l3\[C2\]",
+    "b_l1[kind]": r"no element `kind`. Its elements are: b_l1\[kind=mid\], b_l1\[kind=right\]\.$",
     "b_l1[3]": "has no element `3`",
     "b_l1[0]": "has no element `0`",
-    "sigma_l1[1]": "`sigma_l1` is one number and has without elements",
+    "sigma_l1[1]": "`sigma_l1` is a single number without elements",
 }
 
 
