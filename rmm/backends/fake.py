@@ -152,7 +152,7 @@ def _mishaps(address: str) -> set[str]:
         if kind not in MISHAPS:
             raise BackendError(
                 unknown_name(kind, f"a value of {SWITCH}", MISHAPS)
-                + " A share can follow, as in crash:0.3."
+                + " A probability can follow, as in crash:0.3."
             )
         if _generator(address, kind).uniform() < float(share or 1):
             hit.add(kind)

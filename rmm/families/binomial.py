@@ -27,8 +27,10 @@ def read_binary(label: str, values: Array) -> Array:
     found = np.unique(y)
     if not np.isin(found, (0, 1)).all():
         shown = ", ".join(f"{v:g}" for v in found[:_SHOWN])
-        more = ", ..." if len(found) > _SHOWN else ""
-        hint = f": for example, write I({label} == {found[-1]:g})" if len(found) == 2 else ""
+        more = " and other values" if len(found) > _SHOWN else ""
+        hint = ": 1 where the event happened, 0 elsewhere"
+        if len(found) == 2:
+            hint = f", for example with I({label} == {found[-1]:g})"
         raise DataError(
             f"The outcome `{label}` must be 0 or 1, or true or false. It contains: {shown}{more}. "
             f"Recode it{hint}."

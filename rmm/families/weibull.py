@@ -107,7 +107,7 @@ def _refuse_delayed_entry(label: str, start: Array, stop: Array, event: Array) -
             "All starts are 0 here, so leave the start out."
             if at_zero
             else "Use another package for delayed entry, such as coxph or flexsurv in R. Without "
-            "the start, or with stop - start, the model would be a different one."
+            "the start, or with stop - start, you would fit a different model."
         )
     )
 
@@ -118,7 +118,7 @@ def _read_upper(label: str, time: Array, upper: Array) -> Array:
     if below.any():
         first = int(np.argmax(below))
         late = (
-            f" If this column is an event or a time of entry: {_NO_ENTRY}"
+            f" Perhaps the third column is an event or a time of entry. {_NO_ENTRY}"
             if below.all() or np.isin(upper, (0, 1)).all()
             else ""
         )

@@ -315,7 +315,7 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
         found = syntax.source(reader.text, tree)
         problem = f"`{found}` is not a constraint of weights."
         quoted = isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
-        hint = f"{error.hint}{' Words stand without quotes.' * quoted}"
+        hint = f"{error.hint}{' Write the word without quotes.' * quoted}"
         raise FormulaError(problem, reader.text, tree.span.start, len(found), hint) from None
 
 

@@ -140,7 +140,7 @@ def read_feature(tree: syntax.Call, text: str) -> FeatureTerm:
 def _usage(row: Feature) -> str:
     one = f"{row.name}(x)"
     if row.parameter is not None:
-        return f"{one} to estimate the {row.parameter}, or {row.name}(x, a number)"
+        return f"{one} to estimate the parameter {row.parameter}, or {row.name}(x, a number)"
     return f"{one} or {row.name}() of the weights" if row.variable == "optional" else one
 
 

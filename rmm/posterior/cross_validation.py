@@ -64,8 +64,9 @@ class Refits:
         """
         if any(part.walk for part in self.model.spec.members):
             raise BackendError(
-                "loo(refit=True) is not available with the random walks of `ar =`, because their "
-                "steps lead through every group. Use loo() without refits, or waic()."
+                "loo(refit=True) is not available with the random walks of `ar =`, because a "
+                "walk connects the groups of a member, so no group can be left out alone. Use "
+                "loo() without refits, or waic()."
             )
         model, engine = without_unit(self.model, unit), find_backend(self.backend)
         prepared = self._prepared
@@ -216,10 +217,10 @@ def _warn_of_refits(result: Any, mixed: Mapping[int, float]) -> None:
     stuck = [unit for unit, rhat in mixed.items() if rhat > _RHAT]
     if not stuck:
         return
-    named = _named(result, stuck)
+    named, verb = _named(result, stuck), "has" if len(stuck) == 1 else "have"
     warnings.warn(
-        f"{len(stuck)} of {len(mixed)} refits (without {named}) have not converged. R-hat of the "
-        "log likelihood of the unit that was left out is up to "
+        f"{len(stuck)} of {len(mixed)} refits (without {named}) {verb} not converged. R-hat of "
+        "the log likelihood of the unit that was left out is up to "
         f"{max(mixed[u] for u in stuck):.2f}; it should be at most {_RHAT}. Refits use the "
         "settings of the fit: fit with more warmup and more draws.",
         ConvergenceWarning,
@@ -232,9 +233,10 @@ def _warn_of_weights(result: Any, doubts: Mapping[int, str]) -> None:
     doubtful = [unit for unit, doubt in doubts.items() if doubt]
     if not doubtful:
         return
+    verb = "is" if len(doubtful) == 1 else "are"
     warnings.warn(
         f"{len(doubtful)} of {len(doubts)} refits with weighted draws (without "
-        f"{_named(result, doubtful)}) are not reliable: {doubts[doubtful[0]]}. Refits use the "
+        f"{_named(result, doubtful)}) {verb} not reliable: {doubts[doubtful[0]]}. Refits use the "
         "settings of the fit: fit with more effective draws (ess=), or with "
         'backend="stan" or backend="jags".',
         ConvergenceWarning,
@@ -311,7 +313,7 @@ def check_comparable(models: Mapping[str, Model]) -> None:
         ours, theirs = list(unit_labels(first)), list(unit_labels(other))
         if ours != theirs:
             odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
-            what = "they stand in different orders" if odd is None else f"only one has {odd}"
+            what = "their orders are different" if odd is None else f"only one of the two has {odd}"
             raise DataError(
                 f"{names[0]!r} has {len(ours)} units, and {name!r} has {len(theirs)}; {what}. "
                 "Models can be compared only on the same units. Fit both to the same table."

@@ -83,7 +83,7 @@ def describe_texts(texts: Iterable[str]) -> str:
     if not nearly and not rest:
         return f"numbers written as text, such as {plain[0]!r}"
     odd = nearly[0] if nearly else rest[0]
-    beside = f"{plain[0]!r}, beside " if plain else ""
+    beside = f"{plain[0]!r}, but also " if plain else ""
     return f"numbers written as text, such as {beside}{odd!r}{_explain(odd)}"
 
 

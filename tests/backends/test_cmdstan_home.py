@@ -240,7 +240,7 @@ def test_neither_engine_nor_wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_cmdstan_variable_that_leads_nowhere(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMDSTAN", str(cache / "nothing"))
-    with pytest.raises(BackendError, match=r"CMDSTAN is .*holds no complete CmdStan"):
+    with pytest.raises(BackendError, match=r"CMDSTAN is .*does not contain a complete CmdStan"):
         find_cmdstan()
     assert not available().available
 

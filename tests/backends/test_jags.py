@@ -177,7 +177,7 @@ def test_missing_values_are_jags_na_and_infinite_ones_are_refused() -> None:
 
 def test_variables_without_a_value_are_named() -> None:
     program = "model { z ~ dnorm(0, 1)\n q[2] <- z }"
-    with pytest.raises(BackendError, match="draws of 'q' are not finite"):
+    with pytest.raises(BackendError, match="Draws of 'q' are not finite numbers"):
         fit({"unused": 1.0}, program, monitor=("q",))
 
 
@@ -194,9 +194,11 @@ def test_coefficients_and_effects_are_in_a_glm_block() -> None:
 
 def test_nodes_outside_the_block_are_told() -> None:
     program = PROGRAM.replace("alpha ~ dnorm(0, 0.01)", "alpha ~ dt(0, 0.01, 4)")
-    with pytest.warns(ConvergenceWarning, match="samples alpha outside the glm block"):
+    with pytest.warns(ConvergenceWarning, match="samples alpha outside its glm block"):
         run = fit(program=program, options={"require_block": ("alpha", "b", "u")})
-    assert run.engine["messages"][0].endswith("has a normal prior and is linear in the predictor.")
+    assert run.engine["messages"][0].endswith(
+        "a normal prior and enter the linear predictor linearly."
+    )
 
 
 def test_no_block_at_all_is_an_error() -> None:
@@ -214,7 +216,10 @@ def test_one_node_alone_needs_no_block() -> None:
 
 def test_unfinished_adaptation_is_told() -> None:
     program = "model { a ~ dt(0, 1, 4)\n y ~ dlogis(a, 1) }"
-    with pytest.warns(ConvergenceWarning, match=r"still adapting .* chain\(s\) 1, 2, 3"):
+    with pytest.warns(
+        ConvergenceWarning,
+        match=r"still adapting .*\(chains: 1, 2, 3\)\. Increase `warmup` \(now 4\)",
+    ):
         run = fit({"y": 1.0}, program, monitor=("a",), warmup=4, options={"adapt": 2})
     assert run.engine["adapted"] == [False, False, False]
 
@@ -265,8 +270,8 @@ def test_impossible_initial_values_name_the_node() -> None:
         ({"monitor": ("alpha", "beta")}, "contains beta, but the program has no such variable"),
         ({"monitor": ()}, "`Settings.monitor` is empty"),
         ({"draws": 0}, "draws and thin must be at least 1"),
-        ({"options": {"adapt": 300}}, "from 0 to warmup=200"),
-        ({"options": {"blocks": 3}}, "no option 'blocks'; it understands 'adapt'"),
+        ({"options": {"adapt": 300}}, "from 0 to `warmup`, which is 200, not 300"),
+        ({"options": {"blocks": 3}}, "'blocks' is not an option of JAGS.* Allowed: adapt"),
     ],
 )
 def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -85,7 +85,11 @@ def test_the_memory_of_draws_is_counted() -> None:
 @pytest.mark.parametrize(
     ("free", "kept", "message"),
     [
-        (2_000_000, 1_000_000, r"needs about .* MB of memory, 2\.0 MB are free: .*for draws of 15"),
+        (
+            2_000_000,
+            1_000_000,
+            r"needs about .* MB of memory, but only 2\.0 MB are free\. .*for draws of 15",
+        ),
         (2_000_000, 1_000_000, 'With monitor="structural", no effects are kept'),
         (50_000, 10, r"with common groups, .* Use backend=.stan. or backend=.jags."),
     ],
@@ -140,7 +144,7 @@ def test_hours_are_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     found = integrand()
     memory.check_time(found, 500, None)  # small: nothing to say
     monkeypatch.setattr(Pattern, "seconds", lambda self, dense: 60.0)
-    with pytest.raises(BackendError, match=r"would need about \d+ hours for this model: "):
+    with pytest.raises(BackendError, match=r"would need about \d+ hours for this model\. "):
         memory.check_time(found, 500, None)
     with pytest.raises(BackendError, match="the time limit is 30 s"):
         memory.check_time(found, 500, 30.0)

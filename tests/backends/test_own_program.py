@@ -107,7 +107,9 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
     comment = {"jags": "#", "stan": "//"}[backend]
     text = rmm.program(FORMULA, backend=backend, data=coalitions).replace("sigma_l1", "s1")
     text = text.replace("b_l2", "b2") + f"\n{comment} sigma_l1 and b_l2\n"
-    with pytest.raises(rmm.ProgramError, match="no variable `b_l2`, `sigma_l1`, which the fit"):
+    with pytest.raises(
+        rmm.ProgramError, match="must keep `b_l2`, `sigma_l1`, but the program has no such"
+    ):
         rmm.fit(FORMULA, coalitions, program=text, backend=backend, **SHORT)
     with pytest.raises(rmm.ProgramError, match="must keep `theta`, but the program has no such"):
         rmm.fit(FORMULA, coalitions, backend=backend, monitor=["theta"], **SHORT)
@@ -116,7 +118,7 @@ def test_letters_name_what_a_program_lacks(coalitions: pd.DataFrame, backend: st
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (3, "not int"),
+        (3, "not of type int"),
         ("  \n", "is empty"),
         ("nowhere.jags", "nowhere.jags: this file does not exist"),
         (Path("nowhere"), "this file does not exist"),
@@ -131,7 +133,10 @@ def test_messages_about_what_is_given(
 
 @pytest.mark.parametrize(
     ("monitor", "message"),
-    [("everything", "Known: structural, summary, or a list"), ([3], "3 is not text")],
+    [
+        ("everything", "'everything' is not a value of `monitor`.*Allowed: structural, summary"),
+        ([3], "3 is not text"),
+    ],
 )
 def test_messages_about_monitor(coalitions: pd.DataFrame, monitor: Any, message: str) -> None:
     with pytest.raises(rmm.BackendError, match=message):

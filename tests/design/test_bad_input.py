@@ -137,7 +137,7 @@ def test_text_in_place_of_numbers(coalitions: pd.DataFrame) -> None:
     table = coalitions.assign(word="a")
     with pytest.raises(rmm.DataError, match=r"`word` must contain numbers"):
         prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ word))", table)
-    with pytest.raises(rmm.DataError, match="one level only"):
+    with pytest.raises(rmm.DataError, match=r"`word` has only one level: .a."):
         prepare("y ~ 1 + word + " + MM, table)
 
 

@@ -100,7 +100,8 @@ TOLD = {
     ),
     "two values": (
         "b ~ 1 + z0", groups(60).assign(b=lambda d: d.index % 2), "gaussian",
-        r"`b` has only two values \(0 and 1\), but family \"gaussian\" takes it as a measurement",
+        r"`b` has only two values \(0 and 1\), but family \"gaussian\" is for measurements"
+        r".* \"binomial\" is for 0/1",
     ),
     "two other values": (
         "b ~ 1 + z0", groups(60).assign(b=lambda d: 1 + d.index % 2), "gaussian",
@@ -116,7 +117,8 @@ TOLD = {
     ),
     "groups of one": (
         "y ~ 1 + mm(id(m, g), vars(z0), RE=TRUE)", groups(60).assign(m=lambda d: d["g"] % 12),
-        "gaussian", "Every group of `g` has one member of `m` only: its weight is 1",
+        "gaussian",
+        r"Every group \(column `g`\) has only one member \(column `m`\)\. .* ordinary regression",
     ),
 }  # fmt: skip
 

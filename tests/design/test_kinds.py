@@ -163,7 +163,7 @@ def test_swapped_ids_are_read_as_meant(table: pd.DataFrame) -> None:
     swapped = FORMULA.replace("id(mid, gid)", "id(gid, mid)").replace(
         "id(pid, gid)", "id(gid, pid)"
     )
-    with pytest.warns(rmm.SpecificationWarning, match="member first, group second"):
+    with pytest.warns(rmm.SpecificationWarning, match="member first and the group second"):
         other = prepare(swapped, table)
     one = prepare(FORMULA, table)
     assert np.array_equal(one.design.members[1].member, other.design.members[1].member)
@@ -181,15 +181,15 @@ def changed(table: pd.DataFrame, row: int, **values: Any) -> pd.DataFrame:
 
 def test_a_row_without_any_member_is_an_error(table: pd.DataFrame) -> None:
     broken = changed(table, 6, pid=None, mid=np.nan)
-    with pytest.raises(rmm.DataError, match=r"1 rows have no member.*`pid`, `mid`.*row 7"):
+    with pytest.raises(rmm.DataError, match=r"1 row has no member.*`pid`, `mid`.*row 7"):
         prepare(FORMULA, broken)
 
 
 def test_with_one_kind_a_missing_id_stays_an_error(table: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match=r"Column `pid` has \d+ missing values"):
+    with pytest.raises(rmm.DataError, match=r"Column `pid`, the member id, has \d+ missing values"):
         prepare(f"y ~ 1 + {PARTY}", table)
     twice = f"y ~ 1 + {PARTY} + mm(id(pid, gid), RE=TRUE)"
-    with pytest.raises(rmm.DataError, match=r"Column `pid` has \d+ missing values"):
+    with pytest.raises(rmm.DataError, match=r"Column `pid`, the member id, has \d+ missing values"):
         prepare(twice, table)
 
 

@@ -397,9 +397,13 @@ def test_random_walks_go_on_over_new_groups(fitted: Any) -> None:
 def test_a_walk_cannot_go_back(fitted: Any) -> None:
     model, table = model_of("dates", fitted)
     some, last = (table[table["gid"] == g].assign(gid="x") for g in ("g030", "g059"))
-    with pytest.raises(rmm.DataError, match=r"New group x has .*it is at the time of group"):
+    with pytest.raises(
+        rmm.DataError, match=r"New group x is at the time of group g059 .*Both groups have member"
+    ):
         lay_out(model, last)
-    with pytest.raises(rmm.DataError, match=r"New group x has .*it is before group"):
+    with pytest.raises(
+        rmm.DataError, match=r"New group x is before group g0\d\d .*Both groups have member"
+    ):
         lay_out(model, some)
 
 
@@ -416,5 +420,5 @@ def test_levels_that_the_fit_did_not_have(fitted: Any) -> None:
     model, table = model_of("absent combinations", fitted)
     with pytest.raises(rmm.DataError, match=r"`rev` is 'c' in row 1 of the new table"):
         lay_out(model, table.assign(rev="c"))
-    with pytest.raises(rmm.DataError, match="has region=west:rev=b, which no row of the fit has"):
+    with pytest.raises(rmm.DataError, match=r"has region=west:rev=b. No row of the fit has"):
         lay_out(model, table.assign(rev="b", region="west"))

@@ -201,7 +201,9 @@ def test_numbers_that_are_names_too(table: pd.DataFrame) -> None:
         prepare(formula, table, priors=["b.l3[2] ~ dnorm(0, 1)", "b_l3[3] ~ normal(0, 1)"])
         shifted = table.assign(cid=table["cid"] + 1)  # b_l3[2] ... b_l3[10]: they are not
         assert narrow_at(prepare(formula, shifted, priors={"b_l3[2]": "normal(0, 0.125)"})) == [0]
-    with pytest.warns(rmm.SpecificationWarning, match=r"number 2 of `b_l3` is b_l3\[3\]"):
+    with pytest.warns(
+        rmm.SpecificationWarning, match=r"prior of b_l3\[3\], which is number 2 of `b_l3`"
+    ):
         model = prepare(formula, shifted, priors={"b.l3[2]": "normal(0, 0.125)"})
     assert narrow_at(model) == [1]
 
@@ -227,11 +229,11 @@ def test_all_coefficients_of_a_kind_are_held(table: pd.DataFrame) -> None:
 
 
 WRONG = {
-    "b_l3[XX]": r"`b_l3` has no element `XX`. It has: b_l3\[C1\], b_l3\[C2\]",
-    "b_l1[kind]": r"It has: b_l1\[kind=mid\], b_l1\[kind=right\]\.$",
+    "b_l3[XX]": r"`b_l3` has no element `XX`. Its elements are: b_l3\[C1\], b_l3\[C2\]",
+    "b_l1[kind]": r"no element `kind`. Its elements are: b_l1\[kind=mid\], b_l1\[kind=right\]\.$",
     "b_l1[3]": "has no element `3`",
     "b_l1[0]": "has no element `0`",
-    "sigma_l1[1]": "`sigma_l1` is one number and has without elements",
+    "sigma_l1[1]": "`sigma_l1` is a single number without elements",
 }
 
 

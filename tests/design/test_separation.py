@@ -134,7 +134,7 @@ def test_only_the_variables_of_the_direction_are_named() -> None:
     assert names(model) == ("b_l2[party=c]",)
     [text] = separation(Look(model))
     assert text.startswith("b_l2[party=c]: the zeros and ones of `y` are separated")
-    assert "decided by the prior" in text
+    assert "The size depends on the prior" in text
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])

@@ -86,14 +86,15 @@ def test_ordered_categories_are_times(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(year=t["x"]), "`year` of ar = year varies within group g000 of `gid`"),
+        (lambda t: t.assign(year=t["x"]), r"`ar = year` varies within group g000 \(column `gid`\)"),
         (
             lambda t: t.assign(year=t["year"] // 15),
-            r"Member \d of `pid` is in groups g0\d\d and g0\d\d of `gid` at the same time, `year`",
+            r"Member \d \(column `pid`\) is in groups g0\d\d and g0\d\d \(column `gid`\) at the "
+            r"same time: `year` is \d",
         ),
         (lambda t: t.assign(year="late"), "must contain numbers, dates or ordered categories"),
         (lambda t: t.assign(year=None), "Column `year` has .* missing values"),
-        (lambda t: t.assign(pid=range(len(t))), "No member of `pid` has two memberships"),
+        (lambda t: t.assign(pid=range(len(t))), r"No member \(column `pid`\) is in two groups"),
     ],
 )
 def test_messages_about_time(table: pd.DataFrame, change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -107,5 +108,5 @@ def test_group_ids_without_an_order_of_time_are_told(table: pd.DataFrame) -> Non
         model_of(table, "TRUE")  # g000, g001, ...
         model_of(table.assign(gid=table["gid"].str[1:].astype(int)), "TRUE")
     named = table.assign(gid="g" + table["gid"].str[1:].astype(int).astype(str))
-    with pytest.warns(SpecificationWarning, match=r"alphabetically \(g0, g1, \.\.\.\)"):
+    with pytest.warns(SpecificationWarning, match=r"is alphabetical: g0, g1, \.\.\."):
         model_of(named, "TRUE")  # g10 comes before g2

@@ -92,7 +92,9 @@ def test_a_variable_that_is_not_finite_names_the_users_row() -> None:
 def test_negative_weights_name_the_users_row() -> None:
     data = table()
     data.loc[3, "seats"] = -2
-    with pytest.raises(rmm.DataError, match=r"first is in row 4 \(group cab 38 of `cab`\): -2\."):
+    with pytest.raises(
+        rmm.DataError, match=r"first is in row 4 \(group cab 38 of `cab`\), with the weight -2\."
+    ):
         prepare(block("seats"), data)
 
 

@@ -49,7 +49,7 @@ def found(weight: str, table: pd.DataFrame, constraint: str = "1") -> list[str]:
 def test_a_variable_far_from_zero_is_named_with_the_sign(form: str, table: pd.DataFrame) -> None:
     (message,) = found(form.format("age"), table)
     assert "`age` is far from zero. At positive values of b_w[b1]" in message
-    assert "write center(age) in place of age" in message
+    assert "write center(age) instead of age" in message
     (mirrored,) = found(form.format("age"), table.assign(age=-table["age"]))
     assert "At negative values of b_w[b1]" in mirrored
 
@@ -101,7 +101,7 @@ def test_variance_between_groups_saturates(form: str, table: pd.DataFrame) -> No
     centred = table.assign(budget=table["budget"] - table["budget"].mean())
     (message,) = found(form.format("budget"), centred)
     assert "Most of the variance of the weight variable `budget` lies between groups" in message
-    assert "write center(budget, within=team) in place of budget" in message
+    assert "write center(budget, within=team) instead of budget" in message
     assert "exp(b*budget)" in message
     for advice in ("center(budget, within=team)", "center(budget, within=group)"):
         assert found(form.format(advice), centred) == []

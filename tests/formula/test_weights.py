@@ -122,7 +122,7 @@ def test_other_forms_are_left_alone(text):
         ("1/m(n)", "`m\\(\\)` is not an available function", "m"),
         ("lgo(x)", "Did you mean `log`", "lgo"),
         ("max(min(x))", "cannot be nested", "min"),
-        ("max(b1*x)", "stands inside `max\\(\\)`", "b1"),
+        ("max(b1*x)", "`b1` cannot be inside `max\\(\\)`", "b1"),
         ("exp(x, y)", "has 2 arguments, but needs 1", "exp"),
         ("pow(x)", "has 1 argument, but needs 2", "pow"),
         ("max(x, y)", "has 2 arguments, but needs 1", "max"),

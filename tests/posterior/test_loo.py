@@ -189,7 +189,7 @@ def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(found.elpd_i.to_numpy()[[1, 3]], expected, atol=0.1)
     bad = replace(fit.run, engine={**fit.run.engine, "pareto_k": 0.93})
     monkeypatch.setattr(Refits, "without", lambda self, unit: bad if unit == 3 else fit.run)
-    named = rf"1 of 2 refits with weighted draws .*without {labels[3]}\): Pareto k .* 0.93.*ess="
+    named = rf"1 of 2 refits with weighted draws .*without {labels[3]}\) is not reliable: Pareto k .* 0.93.*ess="
     with pytest.warns(rmm.ConvergenceWarning, match=named):
         fit.loo(refit=True)
 
@@ -218,7 +218,7 @@ def test_compare_ranks_and_refuses(governments: pd.DataFrame, fit: rmm.Fit) -> N
         best = max(("weights", fit), ("mean", other), key=lambda pair: pair[1].loo().elpd)[0]
     assert table.index[0] == best and set(table.index) == {"weights", "mean"}
     fewer = faked(FORMULA, governments[governments["gid"] != "g003"])
-    with pytest.raises(rmm.DataError, match=r"'a' has 50 units, 'b' has 49; .* g003"):
+    with pytest.raises(rmm.DataError, match=r"'a' has 50 units, and 'b' has 49; .* g003"):
         rmm.compare({"a": fit, "b": fewer})
     moved = faked(FORMULA, governments.assign(y=governments["y"] * 2))
     with pytest.raises(rmm.DataError, match="different outcomes"):
@@ -261,7 +261,7 @@ def test_conditional_effects(governments: pd.DataFrame, fit: rmm.Fit) -> None:
     expected = b[..., 0] + b[..., 1] + table.index[3] * slope
     assert table["mean"].iloc[3] == pytest.approx(expected.mean())
     assert fit.conditional_effects("z").index[0] == first["z"].min()
-    with pytest.raises(rmm.DataError, match=r"`s2` is no predictor .* It has: z, x, s"):
+    with pytest.raises(rmm.DataError, match=r"'s2' is not a predictor of .* Allowed: z, x, s\."):
         fit.conditional_effects("s2")
 
 
@@ -274,7 +274,7 @@ def test_check_of_statistics(fit: rmm.Fit) -> None:
     assert table.loc["min", "p"] == pytest.approx((new.min(axis=1) > y.min()).mean())
     with pytest.raises(rmm.DataError, match="'mode' is not a kind of check"):
         fit.check("mode")
-    with pytest.raises(rmm.DataError, match="does not fit this outcome"):
+    with pytest.raises(rmm.DataError, match="'survival' cannot be used with this outcome"):
         fit.check("survival")
 
 

@@ -250,14 +250,23 @@ def test_many_members_of_a_group_do_not_overlap() -> None:
     [
         (lambda f: f.plot("trace"), "'trace' is not a kind of plot.* Allowed: draws, forest"),
         (lambda f: f.plot("variable"), "is not a kind of plot"),
-        (lambda f: f.plot(parameters="b_l9"), "Unknown parameter 'b_l9'.*Known: b_l1"),
+        (
+            lambda f: f.plot(parameters="b_l9"),
+            r"'b_l9' is not a parameter of the fit\..* Allowed: b_l1",
+        ),
         (lambda f: f.plot(parameters="b_l2[zz]"), r"Did you mean 'b_l2\[z\]'"),
         (lambda f: f.plot(parameters=[]), "`parameters` is empty"),
-        (lambda f: f.plot(top=3), "Unknown option of plot 'draws' 'top'.*Known: parameters"),
-        (lambda f: f.plot("effects", effect="u_l2"), "Unknown effect 'u_l2'.*u_l1, u_l3"),
+        (lambda f: f.plot(top=3), "'top' is not an option of plot 'draws'. Allowed: parameters"),
+        (
+            lambda f: f.plot("effects", effect="u_l2"),
+            "'u_l2' is not a vector of effects.*Allowed: u_l1, u_l3",
+        ),
         (lambda f: f.plot("effects", top=1), "whole number from 2"),
-        (lambda f: f.plot_weights(variable="x"), "Unknown weight variable 'x'.*Known: s"),
-        (lambda f: f.plot_weights("groups", groups=["nowhere"]), "Unknown group 'nowhere'"),
+        (lambda f: f.plot_weights(variable="x"), "'x' is not a weight variable. Allowed: s"),
+        (
+            lambda f: f.plot_weights("groups", groups=["nowhere"]),
+            "'nowhere' is not a group. Allowed: g000",
+        ),
         (lambda f: f.plot_weights("groups", groups=[]), "`groups` must name 1 to 24 groups"),
         (lambda f: f.plot_weights("groups", block=2), "1 mm.. block, but `block` is 2"),
     ],

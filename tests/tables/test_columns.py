@@ -63,7 +63,7 @@ REFUSED = {
     "enumerations": (objects(list(Colour)), r"contains ids of type Colour.*\.astype\(str\)"),
     "tuples": (objects([(1, i) for i in range(COUNT)]), "contains ids of type tuple"),
     "uuids": (objects([uuid.UUID(int=i) for i in range(COUNT)]), "contains ids of type UUID"),
-    "NUL": (objects([f"a{i}\0" for i in range(COUNT)]), "holds the character NUL, in row"),
+    "NUL": (objects([f"a{i}\0" for i in range(COUNT)]), "contains the character NUL in row"),
     "complex": (np.arange(COUNT) * 1j, "contains ids of type complex"),
     "large floats": (2.0**53 * np.arange(1, COUNT + 1), "so large .* Read the column as whole"),
 }

@@ -121,10 +121,12 @@ def test_na_as_a_label_is_reported_once_and_can_be_settled(tmp_path: Path) -> No
     rows = "".join(f"{g},{m},{g % 5}.5\n" for g in range(12) for m in ("NA", "US", "FR")[g % 2 :])
     (tmp_path / "t.csv").write_text("g,m,y\n" + rows)
     formula = "y ~ 1 + mm(id(m, g), RE=TRUE)"
-    with pytest.warns(rmm.SpecificationWarning, match=r"`m` holds 'NA' \(6 rows\), which is a la"):
+    with pytest.warns(
+        rmm.SpecificationWarning, match=r"`m` contains 'NA' \(6 rows\), which counts as"
+    ):
         assert prepare(formula, tmp_path / "t.csv").design.members[0].n_members == 3
     assert prepare(formula, tmp_path / "t.csv", na=[]).design.members[0].n_members == 3
-    with pytest.raises(rmm.DataError, match="empty slots"):
+    with pytest.raises(rmm.DataError, match=r"`m`, the member id, has 6 missing.*empty cells"):
         prepare(formula, tmp_path / "t.csv", na=["NA"])
 
 
@@ -165,8 +167,8 @@ def test_text_in_quotes_and_white_space(tmp_path: Path) -> None:
             "a,b\n1,2\n1,2,3\n",
             r"line 3 has more cells than the header, which has 2 \(separator ','\)",
         ),
-        ("a,b\n1,2,3,4\n1,2\n", "the first row has more cells than the header, 2"),
-        ("a;b\n1;2\n1;2;3;4\n", "line 3 has more cells than the header, 2"),
+        ("a,b\n1,2,3,4\n1,2\n", "the first row has more cells than the header, which has 2"),
+        ("a;b\n1;2\n1;2;3;4\n", "line 3 has more cells than the header, which has 2"),
         ("a,b,a\n1,2,3\n", "two columns named `a`"),
         ("\n \n", "the file is empty"),
         ("a,b\n", "no rows"),
@@ -204,7 +206,7 @@ def test_archives_of_several_files_and_broken_ones(tmp_path: Path) -> None:
     with pytest.raises(rmm.DataError, match=r"a\.zip: The archive contains 2 files"):
         read_table(tmp_path / "a.zip")
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"a\n1\n")[:-6])
-    with pytest.raises(rmm.DataError, match=r"b\.csv\.gz: the file cannot be read"):
+    with pytest.raises(rmm.DataError, match=r"b\.csv\.gz: this file cannot be read"):
         read_table(tmp_path / "b.csv.gz")
 
 
@@ -319,7 +321,7 @@ def test_large_ids_beside_missing_values_stay_whole(tmp_path: Path) -> None:
 
 
 def test_shapes_that_are_no_table(tmp_path: Path) -> None:
-    with pytest.raises(rmm.DataError, match="2 levels of names"):
+    with pytest.raises(rmm.DataError, match=r"column names .* have 2 levels"):
         read_table(pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])))
     with pytest.raises(rmm.DataError, match="two columns named `a`"):
         read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))

@@ -48,7 +48,7 @@ def test_some_rows_are_read_as_if_they_were_all(name: str, rows: np.ndarray) -> 
 
 def test_values_of_types_without_order_are_refused_where_they_are() -> None:
     whole = Table(FRAME)
-    with pytest.raises(rmm.DataError, match="`mixed` mixes values of types float, int, str"):
+    with pytest.raises(rmm.DataError, match="`mixed` contains values of types float, int, str"):
         _ = whole["mixed"].codes
     with pytest.raises(rmm.DataError, match="`mixed` mixes values of types int, str"):
         _ = whole.some(np.array([0, 2]))["mixed"].codes
@@ -77,8 +77,8 @@ def test_what_varies_within_units(name: str) -> None:
         ([1.0, np.nan], r"`x` has 1 missing value; the first is in row 12"),
         ([np.inf, 1.0], r"`x` has 1 infinite value; the first is in row 11"),
         (["a", None], r"`x` has 1 missing value; the first is in row 12"),
-        (["a", "b\0"], r"`x` holds the character NUL, in row 12"),
-        ([[1], 2], r"`x` holds values of type list"),
+        (["a", "b\0"], r"`x` contains the character NUL in row 12"),
+        ([[1], 2], r"`x` contains values of type list"),
     ],
 )
 def test_incomplete_columns(values: list[object], match: str) -> None:
@@ -95,5 +95,5 @@ def test_letters_beyond_ascii_are_complete() -> None:
 def test_texts_that_are_no_categories() -> None:
     table = Table(pd.DataFrame({"x": ["1", "2"], "y": ["a", "b"]}))
     check_category("y", table["y"])
-    with pytest.raises(rmm.DataError, match=r"`x` holds numbers written as text, such as '1'"):
+    with pytest.raises(rmm.DataError, match=r"`x` contains numbers written as text, such as '1'"):
         check_category("x", table["x"])

@@ -28,11 +28,14 @@ def cycle(values: list[Any]) -> list[Any]:
 
 
 NEARLY = {
-    "decimal commas": (["2,5", "3,25", "4"], r"numbers written as text, such as '4', beside '2,5'"),
+    "decimal commas": (
+        ["2,5", "3,25", "4"],
+        r"numbers written as text, such as '4', but also '2,5'",
+    ),
     "thousands": (["2,500", "3,750", "1,000"], r"'1,000' \(thousands, or a decimal comma\?\)"),
     "percent": (["5%", "7.5 %", "10%"], r"'10%' \(a percent sign\)"),
-    "one point": (["1", "2", ".", "3"], r"such as '1', beside '\.'"),
-    "limits": (["<5", "7", "8"], "such as '7', beside '<5'"),
+    "one point": (["1", "2", ".", "3"], r"such as '1', but also '\.'"),
+    "limits": (["<5", "7", "8"], "such as '7', but also '<5'"),
     "money": (["$5", "$1,200", "$30"], "numbers written as text"),
     "blanks": ([" 1", "2 ", "3"], "numbers written as text, such as ' 1'"),
     "ISO dates": (["2019-05-01", "2020-11-30", "2021-01-15"], "dates written as text"),
@@ -100,7 +103,9 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
         {"g": np.repeat(range(20), 2), "m": list(range(4)) * 10, "w": ["0,5", "1,5"] * 20}
     )
     table["y"] = table["g"] / 2
-    with pytest.raises(rmm.DataError, match=r"variable `w` is not numeric: .*'0,5' \(a decimal co"):
+    with pytest.raises(
+        rmm.DataError, match=r"variable `w` must contain numbers, but .*'0,5' \(a decimal co"
+    ):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
     with pytest.raises(rmm.DataError, match="`d` in `d` must contain numbers, but contains dates"):
         prepare("d ~ z", units(d=pd.date_range("2000", periods=ROWS)))
@@ -108,7 +113,9 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
 
 def test_a_category_with_nearly_as_many_levels_as_units_is_reported() -> None:
     names = [f"town {i}" for i in range(25)]
-    with pytest.warns(rmm.SpecificationWarning, match="`x` is a category with 25 levels, for 40"):
+    with pytest.warns(
+        rmm.SpecificationWarning, match="`x` is a category with 25 levels, but there are only 40"
+    ):
         prepare("y ~ x", units(x=cycle(names)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -131,7 +138,7 @@ def test_a_category_with_nearly_as_many_levels_as_units_is_reported() -> None:
 def test_labels_that_look_alike(labels: list[str], pair: tuple[str, str] | None) -> None:
     assert look_alike(labels) == pair
     if pair is not None:
-        with pytest.warns(rmm.SpecificationWarning, match="differ in blanks or in the"):
+        with pytest.warns(rmm.SpecificationWarning, match="differ only in blanks or in the"):
             prepare("y ~ x", units(x=cycle(labels)))
 
 
@@ -148,7 +155,7 @@ def memberships(groups: int = 30) -> pd.DataFrame:
 
 
 def test_ids_with_decimals_are_reported() -> None:
-    with pytest.warns(rmm.SpecificationWarning, match="ids of column `m` are numbers with dec"):
+    with pytest.warns(rmm.SpecificationWarning, match="ids in column `m` are numbers with dec"):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE)", memberships().assign(m=lambda t: t["m"] / 4))
 
 
@@ -175,7 +182,7 @@ def test_a_missing_member_has_its_own_message() -> None:
     table = memberships().astype({"m": float})
     table.loc[[3, 8], "m"] = np.nan
     formula = "y ~ 1 + mm(id(m, g), RE=TRUE)"
-    slots = r"`m` has 2 missing values; the first is in row 4.*empty slots of a wide table.*dropna"
+    slots = r"`m` has 2 missing values; the first is in row 4.*empty cells of a wide table.*dropna"
     with pytest.raises(rmm.DataError, match=slots):
         prepare(formula, table)
     with pytest.warns(rmm.SpecificationWarning, match="If rows without `m` are empty slots"):
@@ -212,7 +219,7 @@ def test_a_member_twice_is_to_be_counted() -> None:
 )
 def test_two_labels_are_read_and_reported(labels: list[str], one: str) -> None:
     table = units(v=cycle(labels))
-    with pytest.warns(rmm.SpecificationWarning, match=f"'{one}' is read as 1"):
+    with pytest.warns(rmm.SpecificationWarning, match=f"'{one}' is used as 1"):
         model = prepare("v ~ z", table, "binomial")
     rows = model.design.rows
     assert (model.design.outcome["y"] == (table["v"] == one).to_numpy()[rows]).all()
@@ -223,7 +230,7 @@ def test_two_labels_are_read_and_reported(labels: list[str], one: str) -> None:
 
 
 def test_outcomes_that_cannot_be_two_labels() -> None:
-    with pytest.raises(rmm.DataError, match="found: 'a', 'b', 'c'"):
+    with pytest.raises(rmm.DataError, match="It contains: 'a', 'b', 'c'"):
         prepare("v ~ z", units(v=cycle(["a", "b", "c"])), "binomial")
     with pytest.raises(rmm.DataError, match="is 'yes' in every group"):
         prepare("v ~ z", units(v=["yes"] * ROWS), "binomial")
@@ -273,7 +280,9 @@ def test_missing_values_that_were_written_out_are_no_members(missing: Any, text:
     club = np.array([str(missing) if i % 5 == 0 else f"club {i % 7}" for i in range(ROWS)], object)
     table = units(club=club, trip=np.arange(ROWS) // 2)
     table["y"] = table.groupby("trip")["y"].transform("first")
-    message = rf"`club` holds '{text}' \(8 rows\).*\.astype\(str\) converts missing values"
+    message = (
+        rf"`club` contains the text '{text}' \(8 rows\).*\.astype\(str\) converts missing values"
+    )
     with pytest.warns(rmm.SpecificationWarning, match=message):
         prepare("y ~ 1 + mm(id(club, trip), RE=TRUE)", table)
 
@@ -289,6 +298,9 @@ def test_names_that_look_like_missing_values_are_nothing_unusual() -> None:
 
 def test_a_wide_table_is_named_before_weights_that_cannot_vary() -> None:
     table = units(boss=cycle(["a", "b", "c", "d"]), firm=range(ROWS), pay=np.linspace(1, 2, ROWS))
-    message = r"Every group of `firm` has one member of `boss` only.*one row per membership"
+    message = (
+        r"Every group \(column `firm`\) has only one member \(column `boss`\)"
+        r".*one row per membership"
+    )
     with pytest.raises(rmm.DataError, match=message):
         prepare("y ~ 1 + mm(id(boss, firm), vars(pay), fn(w ~ exp(b1*pay)), RE=TRUE)", table)

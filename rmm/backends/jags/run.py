@@ -224,8 +224,8 @@ def _warn(facts: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
     slow = [i + 1 for i, fact in enumerate(facts) if not fact["adapted"]]
     if slow:
         messages.append(
-            f"JAGS's samplers were still adapting at the end of adaptation in chain(s) "
-            f"{', '.join(map(str, slow))}: raise `warmup` (now {settings.warmup}) or `adapt`."
+            f"The samplers of JAGS were still adapting when sampling began (chains: "
+            f"{', '.join(map(str, slow))}). Increase `warmup` (now {settings.warmup}) or `adapt`."
         )
     outside = facts[0]["outside"]
     if outside and facts[0]["required"] > 1:  # one node alone needs no block
@@ -236,7 +236,7 @@ def _warn(facts: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
                 f"samplers in use are {', '.join(facts[0]['samplers'])}."
             )
         messages.append(
-            f"JAGS samples {_some(outside)} outside the glm block, which converges slowly: "
+            f"JAGS samples {_some(outside)} outside its glm block, so the chains converge slowly. "
             + _why(outside, facts[0]["held"], settings.options.get("multiplied", {}))
         )
     for message in messages:
@@ -251,12 +251,16 @@ def _why(outside: Sequence[str], held: Sequence[str], multiplied: Mapping[str, s
     variables = dict.fromkeys(node.split("[")[0] for node in outside)
     factors = [multiplied.get(name, "") for name in variables]
     if not {standard_name(factor) for factor in factors} <= set(held):
-        return "it takes what has a normal prior and is linear in the predictor."
+        return (
+            "The glm block can contain only parameters that have a normal prior and enter the "
+            "linear predictor linearly."
+        )
     products = ", ".join(f"{a}*{b}" for a, b in zip(factors, variables, strict=True))
     return (
-        f"the predictor has the product {products}, the block takes one factor alone, and it has "
-        f"{_some(list(dict.fromkeys(factors)))}. This comes of weights that are estimated without "
-        'a constraint, not of priors: normalise them (c = TRUE or 2), or try backend="stan".'
+        f"The linear predictor contains the product {products}. The block can contain only one "
+        f"factor of a product, here {_some(list(dict.fromkeys(factors)))}. The reason is that the "
+        "weights are estimated without a constraint; the priors are not the reason. Normalise the "
+        'weights (c = TRUE or 2), or try backend="stan".'
     )
 
 

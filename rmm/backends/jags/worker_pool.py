@@ -71,9 +71,7 @@ class Worker:
                 messages.append(wire.unpack(bytes(self.buffer[:length])))
                 del self.buffer[:length]
         except ValueError as error:
-            raise BackendError(
-                f"The JAGS process sent an answer that cannot be read: {error}"
-            ) from None
+            raise BackendError(f"The answer of the JAGS process cannot be read: {error}") from None
         return messages
 
     def death(self) -> BackendError:
@@ -84,14 +82,14 @@ class Worker:
             code = 0
         self.errors.seek(0)
         said = self.errors.read()[-600:].decode(errors="replace").strip()
-        lines = [f"The JAGS process ended {_how(code)} while it was needed."]
-        lines += [f"Its last words: {said}"] if said else []
+        lines = [f"The JAGS process ended {_how(code)} during a fit."]
+        lines += [f"Its last output was: {said}"] if said else []
         if code == -signal.SIGKILL:
-            lines.append(f"That is what happens when memory runs out. {LESS_MEMORY}")
+            lines.append(f"Most often the reason is too little memory. {LESS_MEMORY}")
         else:
             lines.append(
-                "The next fit starts a fresh one. If it happens again with the same model "
-                "and data, try backend='stan'."
+                "The next fit starts a new JAGS process. If the same model and data fail again, "
+                "try backend='stan'."
             )
         return BackendError("\n".join(lines))
 

@@ -104,7 +104,8 @@ def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -
         )
     raise BackendError(
         f"Backend 'laplace' needs about {_size(found.total)} of memory, but only {_size(free)} "
-        f"are free. It needs {', '.join(text for text in listed if parts[text])}. {way}."
+        f"are free. The memory consists of {', '.join(text for text in listed if parts[text])}. "
+        f"{way}."
     )
 
 
@@ -132,10 +133,10 @@ def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> No
         return
     limit = "" if timeout is None else f", and the time limit is {timeout:g} s"
     raise BackendError(
-        f"Backend 'laplace' would need about {_duration(seconds)} for this model{limit}: "
-        f"{integrand.size:,} coefficients and effects depend on each other, and each factorisation "
-        f"of their matrix needs {_duration(each)}. {_ANOTHER}, or set `timeout` (in seconds) to "
-        "wait for it."
+        f"Backend 'laplace' would need about {_duration(seconds)} for this model{limit}. The "
+        f"reason: {integrand.size:,} coefficients and effects depend on each other, and each "
+        f"factorisation of their matrix needs {_duration(each)}. {_ANOTHER}, or set `timeout` (in "
+        "seconds) to wait for it."
     )
 
 

@@ -78,18 +78,23 @@ def failure(index: int, how: str, lines: Sequence[str]) -> str:
     """A letter about a chain that failed, with Stan's own sentences."""
     said = sentences(lines)
     message = f"Stan failed in chain {index + 1} ({how})"
-    message += ":\n" + "\n".join("    " + line for line in said) if said else " without a word."
+    message += (
+        ":\n" + "\n".join("    " + line for line in said) if said else " and printed no message."
+    )
     if "SIGKILL" in how:
-        message += "\nSomething killed it; most often the machine or the job had too little memory."
+        message += (
+            "\nThe process was killed. Most often the reason is that the machine or "
+            "the job has too little memory."
+        )
     if "SIGILL" in how:
         message += (
-            "\nIts executable was made for another kind of processor. Set RMM_CACHE to a folder "
-            "for each kind, or compile without -march=native."
+            "\nThe executable of Stan was compiled for another type of processor. Set RMM_CACHE to "
+            "a different folder on each type of processor, or compile without -march=native."
         )
     if any("initial" in line.lower() for line in said):
         message += (
-            "\nThe sampler could not start: give other `inits`, or see whether priors and data "
-            "allow the parameter values that it tried."
+            "\nThe sampler could not start. Give other `inits`, and check that the priors and the "
+            "data allow them."
         )
     return message
 

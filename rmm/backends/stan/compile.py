@@ -227,12 +227,12 @@ def refusal(program: str, output: str) -> ProgramError:
     """Stanc's complaint as a letter: kind, line of the program, stanc's own sentence."""
     found = re.search(r"(\w+) error in '[^']*', line (\d+), column (\d+)[^\n]*", output)
     if found is None:
-        return ProgramError(f"Stan's compiler refused the program:\n{output.strip()}")
+        return ProgramError(f"Stan cannot compile the program:\n{output.strip()}")
     kind, line, column = found[1].lower(), int(found[2]), int(found[3])
     said = re.split(r"\n\s*-{5,}\n", output)[-1].strip()
     text = program.splitlines()[line - 1] if line <= program.count("\n") + 1 else ""
     return ProgramError(
-        f"Stan's compiler refused the program, {kind} error in line {line}:\n"
+        f"Stan cannot compile the program, because of a {kind} error in line {line}:\n"
         f"    {text}\n    {' ' * column}^\n{said}"
     )
 
@@ -283,7 +283,7 @@ def _why_make_failed(output: str) -> str:
     shown = "\n".join("    " + line[:300] for line in telling[:4])
     message = f"The C++ compiler could not make an executable of the Stan program:\n{shown}"
     if re.search(r"[Kk]illed|out of memory|cannot allocate", output):
-        message += "\nThe machine ran out of memory: a compilation needs about 2 GB."
+        message += "\nThe machine ran out of memory. A compilation needs about 2 GB."
     return message
 
 

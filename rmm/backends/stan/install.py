@@ -33,7 +33,7 @@ TOOLS_REMEDY = (
     "or `conda install -c conda-forge cxx-compiler make`."
 )
 ENGINE_REMEDY = (
-    "Install the wheel that carries Stan, `pip install httpstan cmdstanpy`, or CmdStan itself, "
+    "Install Stan with `pip install httpstan cmdstanpy`, or install CmdStan with "
     "`python -m cmdstanpy.install_cmdstan`, or set CMDSTAN to the folder of an installed CmdStan."
 )
 

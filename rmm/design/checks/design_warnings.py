@@ -131,8 +131,8 @@ def _absorbed(look: Look, found: Unidentified) -> str:
     return (
         f"{name}: {only}its effects cannot be separated from other parts of the model ({by}). The "
         f"data contain no information on {name}, so its posterior is its prior. This uncertainty "
-        f"is also in {'these coefficients' if found.absorbing else 'the effects'}. All other "
-        "results are not affected."
+        f"is also in {'these coefficients' if found.absorbing else 'the effects'}. No other "
+        "result is affected."
     )
 
 
@@ -152,12 +152,12 @@ def _summed(look: Look, found: Unidentified) -> str:
     if found.by_size:
         name, residual = _own_names(look, found)
         return (
-            f"{name} and {residual} can be separated only because the variance differs between "
-            f"groups of different sizes or weights{_why(look, found)}. How the variance is divided "
-            "between the two depends on the priors, and on the assumption that the variance of a "
-            f"group follows its weights (1/n with equal weights) plus {residual}^2. The variance "
-            "shares and the size of the effects depend on it too. Coefficients (b_*) are hardly "
-            "affected."
+            f"{name} and {residual} are hard to separate{_why(look, found)}. Only differences in "
+            "variance between groups of different sizes or weights separate them. How the variance "
+            "is divided between the two depends on the priors, and on the assumption that the "
+            f"variance of a group is the sum of {residual}^2 and a part that follows its weights "
+            "(1/n with equal weights). The variance shares and the size of the effects depend on "
+            "the priors too. Coefficients (b_*) are hardly affected."
         )
     if not found.factors:
         return (
@@ -198,13 +198,13 @@ def _why(look: Look, found: Unidentified) -> str:
     alone = []
     for part, member in zip(spec.members, design.members, strict=True):
         if part.sigma in found.names and np.bincount(member.member).max() == 1:
-            alone.append(f"every member of `{part.block.member}`")
+            alone.append(f"every member of `{part.block.member}` is in only one group")
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:
-            alone.append(f"every unit of `{nest.block.unit}`")
+            alone.append(f"every unit of `{nest.block.unit}` has only one group")
     if not alone:
         return ", because both differ between groups in the same way"
-    return f", because {' and '.join(alone)} is in only one group"
+    return f", because {' and '.join(alone)}"
 
 
 def _like_a_residual(look: Look, found: Unidentified) -> str:
@@ -253,8 +253,8 @@ def separation(look: Look) -> Iterator[str]:
         yield (
             f"{_listed(names)}: {what} by {'its variable' if one else 'their variables'}, so the "
             f"likelihood has no maximum in {'this coefficient' if one else 'these coefficients'}. "
-            "The data determine only the sign. The size of the posterior depends on the prior and "
-            "on the spread of random effects. Report it with the prior, and compare two priors."
+            "The data determine only the sign. The size depends on the prior and on the spread of "
+            "random effects. Report the prior, and compare the results with another prior."
         )
 
 

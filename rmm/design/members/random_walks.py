@@ -193,10 +193,10 @@ def _later_times(
         member = units.code[row]
         where = "at the time of" if behind[behind <= 0][0] == 0 else "before"
         raise DataError(
-            f"New group {groups[units.group[row]]} has member {units.labels[member]} (column "
-            f"`{block.member}`), but it is {where} group {last.group[member]} of the fit, in which "
-            f"this member is too (column `{name}`). With `ar =`, predictions need "
-            "later groups."
+            f"New group {groups[units.group[row]]} is {where} group {last.group[member]} of the "
+            f"fit (column `{name}`). Both groups have member {units.labels[member]} (column "
+            f"`{block.member}`). With `ar =`, a new group must be later than all groups of its "
+            "members in the fit."
         )
     _check_ties(name, time, table[name].series, block, units, groups)
     return time

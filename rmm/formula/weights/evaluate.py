@@ -73,7 +73,7 @@ def evaluate(
     """
     sizes = np.diff(start)
     if len(start) < 2 or (sizes < 1).any():
-        raise ValueError("start must be increasing: every group has at least one row")
+        raise ValueError("`start` must be increasing: every group has at least one row")
     given = {name: np.asarray(value, dtype=float) for name, value in (parameters or {}).items()}
     size = np.repeat(sizes, sizes).astype(float)
     with np.errstate(all="ignore"):

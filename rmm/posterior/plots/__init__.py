@@ -50,7 +50,7 @@ PLOTS: dict[str, Plot] = {
     "prior_predictive": Plot(
         "rmm.posterior.plots.prior_predictive",
         "plot_check",
-        "what the priors alone say of outcomes",
+        "outcomes drawn from the priors, beside the observed outcomes",
     ),
 }
 
