@@ -162,7 +162,11 @@ def test_new_groups_have_the_trials_of_their_table(counts: rmm.Fit, table: pd.Da
 @pytest.mark.parametrize(
     ("column", "value", "match"),
     [
-        ("yes", 0.5, "successes of the new groups must be whole numbers from 0, but .* such as 0.5"),
+        (
+            "yes",
+            0.5,
+            "successes of the new groups must be whole numbers from 0, but .* such as 0.5",
+        ),
         ("no", -1, "failures of the new groups must be whole numbers from 0, but .* such as -1"),
     ],
 )

@@ -334,7 +334,7 @@ def test_unconverged_fits_are_counted_and_failed_ones_told(tmp_path: Path) -> No
     assert found["calibration"].passed
     assert (found["recovery"].table["n"] == 300).all()
     said = found["recovery"].text()
-    assert "jags: 30 of 300 fits not converged (counted all the same), 0 failed." in said
+    assert "jags: of 300 fits, 30 did not converge (they are counted too) and 0 failed." in said
     assert not found["parity"].passed
     estimates.loc[estimates["replication"] > 290, ["status", "rank", "mean"]] = [FAILED, None, None]
     found = verdicts(study, estimates)

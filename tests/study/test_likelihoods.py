@@ -341,8 +341,8 @@ def separated_choices(drawn: Any) -> None:
 @pytest.mark.parametrize(
     ("family", "spoil", "said"),
     [
-        ("weibull", no_events, r"no event: all 60 durations are censored"),
-        ("cox", no_events, r"no event: all 60 durations are censored"),
+        ("weibull", no_events, r"there is no event: all 60 durations are censored"),
+        ("cox", no_events, r"there is no event: all 60 durations are censored"),
         ("weibull", separated_times, r"no finite maximum|no maximum|not found"),
         ("cox", separated_times, r"no finite maximum|no maximum"),
         ("condlogit", separated_choices, r"no finite maximum|no maximum"),
