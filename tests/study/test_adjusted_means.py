@@ -178,12 +178,15 @@ def test_products_over_levels_have_no_group_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ({"backend": "glm"}, r"backend\n.*'glm', which is no backend of adjusted_means"),
+        ({"backend": "glm"}, r"backend\n.*'glm' is not a backend of .*adjusted_means"),
         (
             {"summary": "sum"},
-            r"summary\n.*in a method of kind adjusted_means\.\n.*methods of: aggregation",
+            r"summary\n.*in a method of kind adjusted_means\.\n.*have `summary`: aggregation",
         ),
-        ({"errors": "cluster", "cluster": ["group"]}, r"'group' for one row per group"),
+        (
+            {"errors": "cluster", "cluster": ["group"]},
+            r"cluster\n.*'group' .* one row per group",
+        ),
     ],
 )
 def test_messages(method: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -159,7 +159,10 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
     ("settings", "said"),
     [
         ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*'glm' for family gaussian"),
-        ({"backend": "ols", "outcome": "cbind(won, lost)"}, r"allowed: one column with .*ols"),
+        (
+            {"backend": "ols", "outcome": "cbind(won, lost)"},
+            r" ols\.\n  Allowed: one column",
+        ),
         (
             {"sampler": {"chains": 2}},
             r"sampler\n.*cannot be used with backend glm\.\n.*backends: jags, stan",
@@ -240,7 +243,10 @@ def test_every_family_has_the_regression_on_its_own_scale() -> None:
 
 @pytest.mark.parametrize(
     ("method", "found"),
-    [({"backend": None}, "not said"), ({"backend": "regression"}, "'regression'")],
+    [
+        ({"backend": None}, "`backend` is missing"),
+        ({"backend": "regression"}, "The backend is 'regression'"),
+    ],
 )
 def test_a_family_without_a_regression_gets_a_message_and_no_least_squares(
     method: dict[str, Any], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -249,9 +255,8 @@ def test_a_family_without_a_regression_gets_a_message_and_no_least_squares(
     given = {k: v for k, v in method.items() if v is not None}
     study_of = study if given else without_backend
     said = (
-        rf"methods\[0\]\.backend.*\n  found:   {found}, and family binomial has no regression on "
-        r"the scale of its parameters\n  allowed: jags, stan, laplace; or ols, if another scale is "
-        r"meant"
+        rf"methods\[0\]\.backend.*\n  {found}, but no regression estimates family binomial on the "
+        r"scale of its parameters\.\n  Allowed: jags, stan, laplace, and ols, .* another scale"
     )
     with pytest.raises(StudyError, match=said):
         study_of(tmp_path, kind="aggregation", **given)
