@@ -448,7 +448,7 @@ def test_a_candidate_can_be_a_formula(tmp_path: Path) -> None:
             r"methods\[0\]\.candidates\.b .*\n.*'strength' is not a covariate",
         ),
         ({"candidates": {"a": "w ~ 1/n", "b": "w ~ ((x"}}, r"methods\[0\]\.candidates\.b "),
-        ({"kind": "mm"}, r"candidates\n.*in a method of kind mm\.\n.*methods of: choice"),
+        ({"kind": "mm"}, r"candidates\n.*in a method of kind mm\.\n.*have `candidates`: choice"),
         ({"weights": "w ~ 1/n"}, r"weights\n.*in a method of kind choice"),
         ({"backend": "ols"}, r"'ols' is not a backend of .* choice"),
     ],

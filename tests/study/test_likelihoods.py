@@ -371,7 +371,7 @@ def test_default_backends_and_messages(tmp_path: Path) -> None:
         StudyError, match=r"cluster\n.*'member' cannot be used with backend clogit\.\n.*\[nesting\]"
     ):
         study(tmp_path, "condlogit", errors="cluster", cluster=["member"])
-    with pytest.raises(StudyError, match=r"backend .*\n.*'phreg' for family weibull\n.*weibull_ml"):
+    with pytest.raises(StudyError, match=r"backend .*\n.*phreg .* family weibull\.\n.*weibull_ml"):
         study(tmp_path, "weibull", backend="phreg")
     with pytest.raises(StudyError, match=r"formula .*\n.*no strata\(\)"):
         study(tmp_path, "condlogit", formula="y ~ z + x")

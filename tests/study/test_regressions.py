@@ -158,14 +158,14 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*'glm' for family gaussian"),
+        ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*Backend glm .* family gaussian"),
         (
             {"backend": "ols", "outcome": "cbind(won, lost)"},
             r" ols\.\n  Allowed: one column",
         ),
         (
             {"sampler": {"chains": 2}},
-            r"sampler\n.*cannot be used with backend glm\.\n.*backends: jags, stan",
+            r"sampler\n.*cannot be used with backend glm\.\n.*Backends .*`sampler`: jags, stan",
         ),
         ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"hm\(\) cannot be used with backend glm"),
     ],
