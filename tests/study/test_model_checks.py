@@ -70,7 +70,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a prior that is none": ({"priors": {"sigma_l1": "normall(0, 1)"}}, r"methods\[0\]\.priors"),
     "an option of another engine": (
         {"sampler": {"options": {"adapt_delta": 0.9}}},
-        r"methods\[0\]\.sampler\.options\.adapt_delta .*\n.*not an option of laplace\. Allowed: ess",
+        r"methods\[0\]\.sampler\.options\.adapt_delta .*\n.*an option of laplace\. Allowed: ess",
     ),
     "an argument of rmm.fit": (
         {"backend": "jags", "sampler": {"options": {"chains": 3}}},
