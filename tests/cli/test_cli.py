@@ -144,7 +144,10 @@ def test_fit_prints_json_that_a_program_reads(
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("nowhere/fit.nc", "there is no folder"), ("", "is a folder. Give the path of a file")],
+    [
+        ("nowhere/fit.nc", "nowhere does not exist. Create it first"),
+        ("", "is a folder. Give the path of a file"),
+    ],
 )
 def test_where_a_fit_is_kept_is_checked_before_it_is_computed(
     path: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

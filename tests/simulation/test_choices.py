@@ -59,7 +59,7 @@ def test_choices_far_apart_are_certain() -> None:
 
 
 def test_a_stratum_of_one_group_is_no_choice() -> None:
-    with pytest.raises(RecipeError, match="has one group"):
+    with pytest.raises(RecipeError, match=r"Stratum 1 of strata\(\) has only one group"):
         draw_choices(np.zeros(3), np.array([0, 0, 1]), np.random.default_rng(5))
 
 

@@ -122,7 +122,7 @@ def test_two_blocks_have_effects_by_name() -> None:
     other = {**values, "sigma_l1_a": 0, "sigma_l1_b": 1}
     data = simulated({"x": x}, two, parameters=other).drop_duplicates("member")
     assert same(data["x"].corr(data["y"]), 0, len(data))
-    with pytest.raises(RecipeError, match=r"endogenous\.u_l1: unknown random effect.*\n.*u_l1_a"):
+    with pytest.raises(RecipeError, match=r"endogenous\.u_l1: 'u_l1' is not a random.*u_l1_a"):
         simulated({"x": {"level": "member", "endogenous": {"u_l1": 0.7}}}, two, parameters=values)
 
 
@@ -188,26 +188,34 @@ WRONG: list[tuple[Any, str, str]] = [
     (
         {"level": "group", "endogenous": {"u_l1": 0.5}},
         "gaussian",
-        r"u_l1 belongs to a member, 'x' is a group covariate\n.*residual",
+        r"u_l1 is an effect of level member, .*'x' has level group\.\n.*residual",
     ),
     (
         {"level": "membership", "endogenous": {"u_l1": 0.5}},
         "gaussian",
-        r"u_l1 belongs to a member, 'x' is a membership covariate\n.*none",
+        r"u_l1 is an effect of level member, .*'x' has level membership\.\n.*none",
     ),
     (
         {"level": "member", "endogenous": {"u_l2": 0.5}},
         "gaussian",
-        r"unknown random effect 'u_l2'\n.*u_l1, residual",
+        r"'u_l2' is not a random effect.*u_l1, residual",
     ),
     (
         {"level": "group", "endogenous": {"residual": 0.5}},
         "binomial",
-        r"family 'binomial' has no residual\n.*u_l1.*gaussian",
+        r"Family 'binomial' has no residual\.\n.*u_l1.*gaussian",
     ),
     ({"level": "member", "endogenous": {"u_l1": 1}}, "gaussian", r"not\s+positive definite"),
-    ({"level": "member", "endogenous": {"u_l1": 1.5}}, "gaussian", r"1\.5\n.*at most 1"),
-    ({"level": "member", "endogenous": {"u_l1": "high"}}, "gaussian", r"'high'\n.*a number"),
+    (
+        {"level": "member", "endogenous": {"u_l1": 1.5}},
+        "gaussian",
+        r"u_l1: The value is 1\.5\.\n.*at most 1",
+    ),
+    (
+        {"level": "member", "endogenous": {"u_l1": "high"}},
+        "gaussian",
+        r"u_l1: The value is 'high'\.\n.*a number",
+    ),
 ]
 
 
@@ -231,7 +239,9 @@ def test_messages_about_columns_common_parts_and_impossible_pairs(tmp_path: Path
         "a": {"level": "member", "endogenous": {"u_l1": 0.8}, "correlation": {"b": -0.5}},
         "b": {"level": "member", "endogenous": {"u_l1": 0.8}},
     }
-    with pytest.raises(RecipeError, match=r"covariates\.a\.endogenous\.u_l1: no variables have"):
+    with pytest.raises(
+        RecipeError, match=r"covariates\.a\.endogenous\.u_l1: .* of u_l1 and a, b is not"
+    ):
         simulated(pair)
 
 
@@ -317,7 +327,7 @@ def test_steps_of_walks_take_shapes() -> None:
 
 
 def test_a_residual_is_for_families_that_have_one() -> None:
-    with pytest.raises(RecipeError, match=r"truth\.effects\.residual: unknown random effect"):
+    with pytest.raises(RecipeError, match=r"truth\.effects\.residual: 'residual' is not a"):
         simulated(
             {},
             family="binomial",

@@ -144,11 +144,14 @@ def test_sizes_of_a_real_table(folder: Path) -> None:
             {"resample": "nesting", "groups": 3},
             r"`groups` cannot be used with `resample: nesting`\.\n.*`units`",
         ),
-        ({"resample": "nesting", "nesting": None}, r"resample: there are no nesting units"),
+        (
+            {"resample": "nesting", "nesting": None},
+            r"membership\.resample: .* no nesting units",
+        ),
         ({"groups": 3}, r"`groups` can be used only with `resample`"),
         ({"redraw": True}, r"`redraw` can be used only with `resample`"),
-        ({"file": "none.csv"}, r"membership\.file: there is no file"),
-        ({"member": "no"}, r"membership\.member: unknown column 'no'"),
+        ({"file": "none.csv"}, r"membership\.file: The file 'none\.csv' does not exist"),
+        ({"member": "no"}, r"membership\.member: 'no' is not a column"),
     ],
 )
 def test_messages_about_tables(config: dict[str, Any], message: str, folder: Path) -> None:
@@ -159,13 +162,13 @@ def test_messages_about_tables(config: dict[str, Any], message: str, folder: Pat
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ({"file": "none.csv"}, r"membership\.size\.file: there is no file"),
-        ({"file": "table.csv", "group": "no"}, r"membership\.size\.group: unknown column"),
+        ({"file": "none.csv"}, r"membership\.size\.file: .*'none\.csv' does not exist"),
+        ({"file": "table.csv", "group": "no"}, r"membership\.size\.group: 'no' is not a column"),
         (
             {"file": "table.csv", "low": 1},
             r"membership\.size\.low: 'low' is not a key of this kind",
         ),
-        ({}, r"membership\.size\.file: the key is missing"),
+        ({}, r"membership\.size\.file: `file` is missing"),
     ],
 )
 def test_messages_about_sizes_of_a_table(size: dict[str, Any], message: str, folder: Path) -> None:
@@ -217,8 +220,8 @@ def test_movers_go_either_way_alike() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"members": 2}, r"membership\.members: 2\n.*At least 3"),
-        ({"mobility": None}, r"membership\.mobility: the key is missing"),
+        ({"members": 2}, r"membership\.members: The value is 2\.\n.*At least 3"),
+        ({"mobility": None}, r"membership\.mobility: `mobility` is missing"),
         ({"overlap": 1}, r"membership\.overlap: 'overlap' is not a key of this kind"),
     ],
 )
@@ -331,7 +334,7 @@ def test_the_command_line_says_how_far_groups_overlap(
     assert "members of a group: 1.00 on average, 1 to 1" in told.err
     assert "groups of a member: 30.00 on average, 30 to 30" in told.err
     assert main(["simulate", "study.yaml", "--replication", "0", "--out", "data.csv"]) == 2
-    assert "`replication` must be a whole number from 1" in capsys.readouterr().err
+    assert "--replication must be at least 1, not 0" in capsys.readouterr().err
 
 
 def test_examples_of_the_docstring_run() -> None:

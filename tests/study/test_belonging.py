@@ -67,8 +67,8 @@ def test_more_replications_and_another_title_are_said_and_belong(
     assert (found.belongs, found.fits, found.asked) == (True, 8, 12)
     file = tmp_path / "more" / "one.yaml"
     assert set(found.changed) == {
-        f"replications: 4 there, 6 in {file}",
-        f"title: nothing there, T in {file}",
+        f"replications: 4 in the results, 6 in {file}",
+        f"title: nothing in the results, T in {file}",
     }
 
 
@@ -78,8 +78,9 @@ def test_another_method_is_refused_once_with_the_difference(tmp_path: Path, resu
     assert (found.belongs, found.batches) == (False, 2)
     (reason,) = found.refused
     assert "other settings of the method" in reason
-    assert "sampler.draws: 100 there, 200 in" in reason
-    assert found.changed == (f"methods.mm.sampler.draws: 100 there, 200 in {changed.file}",)
+    assert "sampler.draws: 100 in the results, 200 in" in reason
+    line = f"methods.mm.sampler.draws: 100 in the results, 200 in {changed.file}"
+    assert found.changed == (line,)
 
 
 def test_another_seed_scenario_or_name_is_refused(tmp_path: Path, results: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_command_says_it_by_words_and_exit_code(
     assert main(["study", "check", str(other), "--against", str(results)]) == 1
     said = capsys.readouterr().out
     assert "do NOT match" in said
-    assert f"seed: 1 there, 2 in {other}" in said
+    assert f"seed: 1 in the results, 2 in {other}" in said
     assert main(["study", "check", str(same), "--against", str(tmp_path / "none")]) == 2
     assert "has no results" in capsys.readouterr().err
 

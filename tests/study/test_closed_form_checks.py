@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, Any]], str]] = {
     "c = FALSE": (
         SHARED, [("truth/formula", FORMULA.format("1/n, c = FALSE"))], "do not sum to 1"
     ),
-    "formula": (SHARED, [("methods/0/formula", "y ~ 1 + x + power")], "a formula of its own"),
+    "formula": (SHARED, [("methods/0/formula", "y ~ 1 + x + power")], "means has its own formula"),
     "redrawn": (SHARED, [("covariates/x/redraw", True)], "redraw: false"),
     "effects": (
         SHARED, [("truth/effects", {"u_l1": {"distribution": "t", "df": 3}})], "not normal"
@@ -143,7 +143,8 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, Any]], str]] = {
     "measured, truth": (MEASURED, [("estimands/0/truth", 1.0)], "slope of the truth, 2"),
     "measured, max": (MEASURED, [("methods/0/summary", "max")], "summary: max"),
     "measured, icc": (MEASURED, [("covariates/x/icc", 0.2)], "correlated within groups"),
-    "measured, terms": (MEASURED, [("methods/0/formula", "y ~ 1 + x")], "not those of the truth"),
+    "measured, terms": (MEASURED, [("methods/0/formula", "y ~ 1 + x")],
+                        "needs these terms of the truth, as measured: x, z"),
     "measured, fixed": (
         MEASURED, [("membership/redraw", False), ("covariates/xi/redraw", False),
                    ("covariates/z/redraw", False)], "drawn once"
@@ -165,7 +166,7 @@ def test_a_closed_form_that_does_not_hold_is_refused(
 def test_scenarios_in_which_a_closed_form_holds_can_be_named(tmp_path: Path) -> None:
     vary = {"effect": {"path": "truth.parameters.b_l1[x]", "values": [0, 0.3]}}
     config = edited(SHARED, ("vary", vary))
-    with pytest.raises(StudyError, match=r"is 0\.3, .*\(in 0\.3\)\n  allowed: .*where"):
+    with pytest.raises(StudyError, match=r"is 0\.3, .*\(in 0\.3\)\n.*`where: {FACTOR"):
         load_study(written(tmp_path, config))
     config = edited(config, ("reference/0/where", {"effect": 0}))
     study = load_study(written(tmp_path, config))

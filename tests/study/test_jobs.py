@@ -122,7 +122,7 @@ def test_a_job_reports_a_mistake_in_what_it_fits_only(file: Path) -> None:
     file.write_text(text.replace("formula: y ~ 1 + x\n", "formula: y ~ 1 + z\n"), encoding="utf-8")
     for scenario in (first, last):
         assert load_checked(file, scenario, "mm").method("stated").name == "stated"
-        with pytest.raises(StudyError, match=r"methods\[3\].formula.*\n.*'z', which is no covari"):
+        with pytest.raises(StudyError, match=r"methods\[3\].formula.*\n.*'z' is not a covari"):
             load_checked(file, scenario, "stated")
 
 

@@ -176,7 +176,7 @@ def test_priors_of_the_truth_need_a_truth_with_priors(tmp_path: Path) -> None:
     def other(config: dict[str, Any]) -> None:
         config["methods"][1] |= {"kind": "mm"}
 
-    with pytest.raises(StudyError, match=r"methods\[0\]\.priors.*\n.*b_l1\[x\] is not drawn"):
+    with pytest.raises(StudyError, match=r"methods\[0\]\.priors.*\n.*fixed value: b_l1\[x\]\."):
         load(tmp_path, fixed)
     with pytest.raises(StudyError, match=r"methods\[1\]\.priors.*\n.*differ in b_w\[b1\]"):
         load(tmp_path, other)
@@ -334,7 +334,7 @@ def test_unconverged_fits_are_counted_and_failed_ones_told(tmp_path: Path) -> No
     assert found["calibration"].passed
     assert (found["recovery"].table["n"] == 300).all()
     said = found["recovery"].text()
-    assert "jags: 30 of 300 fits not converged (counted all the same), 0 failed." in said
+    assert "jags: of 300 fits, 30 did not converge (they are counted too) and 0 failed." in said
     assert not found["parity"].passed
     estimates.loc[estimates["replication"] > 290, ["status", "rank", "mean"]] = [FAILED, None, None]
     found = verdicts(study, estimates)
@@ -384,7 +384,7 @@ def test_judging_needs_criteria_and_results(
         StudyError, match=r"estimates\.parquet does not exist\. Run the study first"
     ):
         judge(study, tmp_path)
-    with pytest.raises(StudyError, match=r"found:   recovery, calibration, parity\n.*speed"):
+    with pytest.raises(StudyError, match=r"recovery, calibration, parity\. Needed: speed"):
         judge(study, tmp_path, "speed")
     folder = tmp_path / "results" / "study"
     rows = made_up(study).to_dict("records")

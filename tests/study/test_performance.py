@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +299,135 @@ def test_every_measure_is_scored_and_documented() -> None:
         "convergence seconds ess_per_second"
     )
     assert set(promised.split()) <= set(MEASURES)
+
+
+# -- Monte Carlo errors of few replications -------------------------------------------------
+
+
+def few(n: int) -> dict[str, list[float]]:
+    """The first n of five replications, in which no rate is 0 or 1."""
+    columns = {
+        "first": [1.9, 2.4, 1.2, 3.1, 2.2],
+        "second": [1.0, 2.5, -0.5, 4.5, 2.1],
+        "sd_first": [0.5, 0.55, 0.45, 0.6, 0.4],
+        "sd_second": [0.3, 1.6, 0.2, 1.1, 0.8],
+        "p_first": [0.001, 0.002, 0.06, 0.003, 0.004],
+        "p_second": [0.001, 0.2, 0.01, 0.02, 0.04],
+        "p_null": [0.01, 0.035, 0.4, 0.6, 0.8],
+        "contraction": [0.9, 0.4, 0.8, 0.7, 0.3],
+        "ess_bulk": [400.0, 350.0, 900.0, 120.0, 640.0],
+        "seconds": [2.0, 3.5, 1.25, 4.0, 2.5],
+    }
+    return {name: values[:n] for name, values in columns.items()}
+
+
+def scores_of(given: dict[str, list[float]]) -> pd.DataFrame:
+    """Measures of the second method, which also has a failed fit of 8 seconds."""
+    n = len(given["first"])
+    first = table(mean=given["first"], sd=given["sd_first"], p_value=given["p_first"])
+    kept = {name: given[name] for name in ("contraction", "ess_bulk", "seconds")}
+    second = table(mean=given["second"], sd=given["sd_second"], p_value=given["p_second"], **kept)
+    failed = {"replication": [n + 1], "mean": np.nan, "sd": np.nan, "truth": 2.0, "seconds": 8.0}
+    second = pd.concat([second.assign(status="ok"), pd.DataFrame(failed).assign(status="failed")])
+    null = table(mean=[0.0] * n, p_value=given["p_null"], truth=0.0, scenario="null")
+    parts = [first.assign(status="ok", scenario="power"), second.assign(scenario="power")]
+    parts[1]["method"] = "b"
+    estimates = pd.concat([*parts, null.assign(status="ok", method="b")])
+    pairs = {("power", "theta"): "null"}
+    out = performance(estimates, baseline="a", null_scenarios=pairs)
+    return out[(out["scenario"] == "power") & (out["method"] == "b")]
+
+
+def errors_by_hand(given: dict[str, list[float]]) -> dict[str, float]:
+    """Monte Carlo errors of Morris, White and Crowther (2019) and White (2010), in plain Python."""
+    truth, n = 2.0, len(given["first"])
+
+    def of_mean(values: list[float]) -> float:
+        center = sum(values) / len(values)
+        squares = sum((v - center) ** 2 for v in values)
+        return math.sqrt(squares / (len(values) * (len(values) - 1)))
+
+    def of_share(hits: int, cases: int) -> float:
+        return math.sqrt(hits * (cases - hits) / cases**3)
+
+    def covers(mean: float, sd: float, value: float) -> bool:
+        return abs(mean - value) <= 1.959963984540054 * sd
+
+    error = [t - truth for t in given["second"]]
+    error_first = [t - truth for t in given["first"]]
+    square, square_first = [e * e for e in error], [e * e for e in error_first]
+    variance = [sd * sd for sd in given["sd_second"]]
+    mean_square, mean_variance = sum(square) / n, sum(variance) / n
+    s = statistics.stdev(error)
+    ratio = (statistics.stdev(error_first) / s) ** 2
+    rho = statistics.correlation(error_first, error)
+    width = [2 * 1.959963984540054 * sd for sd in given["sd_second"]]
+    width_first = [2 * 1.959963984540054 * sd for sd in given["sd_first"]]
+    fits = list(zip(given["second"], given["sd_second"], strict=True))
+    hit = [covers(t, sd, truth) for t, sd in fits]
+    fits_first = zip(given["first"], given["sd_first"], strict=True)
+    hit_first = [covers(t, sd, truth) for t, sd in fits_first]
+    rejected, rejected_first = ([p < 0.05 for p in given[k]] for k in ("p_second", "p_first"))
+    found = [t for t, one in zip(given["second"], rejected, strict=True) if one]
+    center = truth + sum(error) / n
+    p_low, p_next = sorted(given["p_null"])[:2]
+    limit = p_low + 0.05 * (n - 1) * (p_next - p_low)
+
+    def paired(second: list[Any], first: list[Any]) -> float:
+        return of_mean([float(b) - float(a) for b, a in zip(second, first, strict=True)])
+
+    of_model_se = of_mean(variance) / (2 * math.sqrt(mean_variance))
+    relative = math.sqrt(mean_variance) / s
+    return {
+        "mean": of_mean(given["second"]),
+        "bias": of_mean(error),
+        "relative_bias": of_mean(error) / truth,
+        "empirical_se": s / math.sqrt(2 * (n - 1)),
+        "mse": of_mean(square),
+        "rmse": of_mean(square) / (2 * math.sqrt(mean_square)),
+        "model_se": of_model_se,
+        "relative_error_se": 100
+        * relative
+        * math.sqrt((of_model_se / math.sqrt(mean_variance)) ** 2 + 1 / (2 * (n - 1))),
+        "relative_precision": 200 * ratio * math.sqrt((1 - rho**2) / (n - 2)),
+        "coverage": of_share(sum(hit), n),
+        "be_coverage": of_share(sum(covers(t, sd, center) for t, sd in fits), n),
+        "rejection": of_share(sum(rejected), n),
+        "interval_width": of_mean(width),
+        "type_s": of_share(sum(t < 0 for t in found), len(found)),
+        "exaggeration": of_mean([abs(t) / truth for t in found]),
+        "size_adjusted_power": of_share(sum(p < limit for p in given["p_second"]), n),
+        "difference_bias": paired(error, error_first),
+        "difference_mse": paired(square, square_first),
+        "difference_coverage": paired(hit, hit_first),
+        "difference_rejection": paired(rejected, rejected_first),
+        "difference_width": paired(width, width_first),
+        "contraction": of_mean(given["contraction"]),
+        "ess_per_second": of_mean(
+            [e / t for e, t in zip(given["ess_bulk"], given["seconds"], strict=True)]
+        ),
+        "convergence": of_share(n, n + 1),
+        "seconds": of_mean([*given["seconds"], 8.0]),
+    }
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_monte_carlo_errors_of_few_replications(n: int) -> None:
+    """Few, so that n - 1 or n - 2 in a formula is not n."""
+    given = few(n)
+    by_hand, out = errors_by_hand(given), scores_of(given)
+    assert set(by_hand) == {name for name, measure in MEASURES.items() if not measure.prefix}
+    for name, wanted in by_hand.items():
+        assert wanted > 0, name
+        assert value(out, name, "mcse") == pytest.approx(wanted, rel=1e-12), name
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_monte_carlo_error_of_a_selection(n: int) -> None:
+    chosen = [1.0, 0.0, 1.0, 0.0, 1.0][:n]
+    out = performance(table(mean=chosen, parameter="choice[a]"))
+    wanted = math.sqrt(sum(chosen) * (n - sum(chosen)) / n**3)
+    assert value(out, "selection", "mcse") == pytest.approx(wanted, rel=1e-12)
 
 
 # -- closed forms ----------------------------------------------------------------------------

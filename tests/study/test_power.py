@@ -230,7 +230,7 @@ def test_power_parquet_and_the_command_line(
     said = capsys.readouterr().out
     assert found.size(0.5).words() in said
     assert main([*arguments, "--target", "2"]) == 2
-    assert "--target lies between" in capsys.readouterr().err
+    assert "--target must be between 0 and 1, not 2" in capsys.readouterr().err
 
 
 def test_the_figure_has_points_curves_and_the_target(tmp_path: Path) -> None:
@@ -267,12 +267,15 @@ def test_a_method_whose_fits_all_failed_has_no_power(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "parameter": ({"parameter": "b_l2[x]"}, r"power\.parameter\n.*no estimand"),
-    "alpha": ({"alpha": 0.1}, r"power\.alpha\n.*0\.1\n.*a level of the estimand.*0\.05, 0\.01"),
-    "size": ({"size": "overlap"}, r"power\.size\n.*no factor"),
-    "size of words": ({"size": "effect"}, r"vary\.effect\.values\[0\]\n.*\n.*whole numbers"),
-    "methods": ({"methods": ["mm"]}, r"power\.methods\[0\]\n.*no method"),
-    "search": ({"search": {"low": 50, "high": 20}}, r"power\.search\.high\n.*20\n.*above low, 50"),
+    "parameter": ({"parameter": "b_l2[x]"}, r"power\.parameter\n.*'b_l2\[x\]' is not an estimand"),
+    "alpha": ({"alpha": 0.1}, r"power\.alpha\n.*0\.1 is not .*`alpha` .*\n.*0\.05, 0\.01"),
+    "size": ({"size": "overlap"}, r"power\.size\n.*'overlap' is not a factor"),
+    "size of words": ({"size": "effect"}, r"effect\.values\[0\]\n.* 0\n.*a whole number from 1\n"),
+    "methods": ({"methods": ["mm"]}, r"power\.methods\[0\]\n.*'mm' is not a method"),
+    "search": (
+        {"search": {"low": 50, "high": 20}},
+        r"power\.search\.high\n.*20\n.*above `low`, which is 50",
+    ),
     "start": (
         {"search": {"low": 5, "high": 20, "start": 30}},
         r"power\.search\.start\n.*30\n.*5 to 20",
@@ -284,7 +287,7 @@ def test_what_is_never_zero_has_no_power(tmp_path: Path) -> None:
     estimands = [{"parameter": "sigma_l2"}, {"parameter": "b_l2[z]"}]
     power = CONFIG["power"] | {"parameter": "sigma_l2"}
     with pytest.raises(
-        StudyError, match=r"power\.parameter\n.*sigma_l2.*\n.*both sides.*b_l2\[z\]"
+        StudyError, match=r"power\.parameter\n.*sigma_l2 has no test.*\n  Allowed: b_l2\[z\]"
     ):
         load(tmp_path, power=power, estimands=estimands)
     estimands[0]["null"] = 0.5
@@ -302,10 +305,10 @@ def test_power_of_another_study_is_refused(tmp_path: Path) -> None:
     config = {k: v for k, v in CONFIG.items() if k != "power"}
     path = tmp_path / "pow.yaml"
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(StudyError, match=r"power\n  `replications` is missing"):
+    with pytest.raises(StudyError, match=r"power\n  `power` is missing"):
         search_study(load_study(path), tmp_path / "out")
     power = {k: v for k, v in CONFIG["power"].items() if k != "search"}
-    with pytest.raises(StudyError, match=r"power\.search\n  `replications` is missing"):
+    with pytest.raises(StudyError, match=r"power\.search\n  `power\.search` is missing"):
         search_study(load(tmp_path, power=power), tmp_path / "out")
 
 

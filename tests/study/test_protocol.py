@@ -129,7 +129,7 @@ def test_a_file_that_does_not_check_is_refused_and_nothing_is_written(
     out = tmp_path / "protocol.md"
     assert main(["study", "preregister", str(bad), "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "replications" in said and "found:" in said
+    assert "replications" in said and "found:   'none'" in said
     assert not out.exists()
 
 

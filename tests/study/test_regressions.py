@@ -152,17 +152,20 @@ def test_separation_in_a_part_is_a_failed_fit(errors: str, tmp_path: Path) -> No
     assert len(set(y[z == 0])) == 2
     outcome = fit_task(task)
     assert outcome.status == "failed"
-    assert "no finite maximum: b_l2[z] runs away" in outcome.message
+    assert "the estimate of b_l2[z] goes to infinity" in outcome.message
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*'glm' for family gaussian"),
-        ({"backend": "ols", "outcome": "cbind(won, lost)"}, r"allowed: one column with .*ols"),
+        ({"family": "gaussian"}, r"methods\[0\]\.backend .*\n.*Backend glm .* family gaussian"),
+        (
+            {"backend": "ols", "outcome": "cbind(won, lost)"},
+            r" ols\.\n  Allowed: one column",
+        ),
         (
             {"sampler": {"chains": 2}},
-            r"sampler\n.*cannot be used with backend glm\.\n.*backends: jags, stan",
+            r"sampler\n.*cannot be used with backend glm\.\n.*Backends .*`sampler`: jags, stan",
         ),
         ({"formula": "y ~ 1 + z + hm(id = nesting)"}, r"hm\(\) cannot be used with backend glm"),
     ],
@@ -175,15 +178,19 @@ def test_messages(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
 # -- whose scale -----------------------------------------------------------------------------
 
 
-NOTE = "Note. Method one: ols is not on the scale of the parameters of family binomial."
+NOTE = "Note. Method one: the estimates of backend ols are not on the scale"
 
 
 @pytest.mark.parametrize(
     ("method", "family", "better"),
     [
-        ({"kind": "aggregation", "backend": "ols"}, "binomial", "On their scale: glm."),
-        ({"kind": "disaggregation", "backend": "ols"}, "binomial", "On their scale: glm."),
-        ({"kind": "adjusted_means", "backend": "ols"}, "binomial", "no backend of this kind"),
+        ({"kind": "aggregation", "backend": "ols"}, "binomial", "on the scale of the truth: glm."),
+        (
+            {"kind": "disaggregation", "backend": "ols"},
+            "binomial",
+            "on the scale of the truth: glm.",
+        ),
+        ({"kind": "adjusted_means", "backend": "ols"}, "binomial", "none of this kind"),
         ({"kind": "aggregation", "backend": "glm"}, "binomial", None),
         ({"kind": "aggregation", "backend": "regression"}, "binomial", None),
         ({"kind": "aggregation", "backend": "ols"}, "gaussian", None),
@@ -236,7 +243,10 @@ def test_every_family_has_the_regression_on_its_own_scale() -> None:
 
 @pytest.mark.parametrize(
     ("method", "found"),
-    [({"backend": None}, "not said"), ({"backend": "regression"}, "'regression'")],
+    [
+        ({"backend": None}, "`backend` is missing"),
+        ({"backend": "regression"}, "The backend is 'regression'"),
+    ],
 )
 def test_a_family_without_a_regression_gets_a_message_and_no_least_squares(
     method: dict[str, Any], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,9 +255,8 @@ def test_a_family_without_a_regression_gets_a_message_and_no_least_squares(
     given = {k: v for k, v in method.items() if v is not None}
     study_of = study if given else without_backend
     said = (
-        rf"methods\[0\]\.backend.*\n  found:   {found}, and family binomial has no regression on "
-        r"the scale of its parameters\n  allowed: jags, stan, laplace; or ols, if another scale is "
-        r"meant"
+        rf"methods\[0\]\.backend.*\n  {found}, but no regression estimates family binomial on the "
+        r"scale of its parameters\.\n  Allowed: jags, stan, laplace, and ols, .* another scale"
     )
     with pytest.raises(StudyError, match=said):
         study_of(tmp_path, kind="aggregation", **given)

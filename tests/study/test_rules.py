@@ -384,27 +384,31 @@ def kept_with_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "seed": (lambda c: c.update(seed=6), r"another study seed:\n  seed: 5 there, 6 in \S+yaml\n"),
+    "seed": (
+        lambda c: c.update(seed=6),
+        r"another study seed:\n  seed: 5 in the results, 6 in \S+yaml\n",
+    ),
     "a setting at its default": (
         lambda c: c["methods"][2]["sampler"].update(draws=1000),
-        r"other settings of the method:\n  sampler\.draws: 500 there, 1000 in \S+yaml\n  allowed",
+        r"other settings of the method:\n"
+        r"  sampler\.draws: 500 in the results, 1000 in \S+yaml\n  Undo the change",
     ),
     "several settings": (
         lambda c: c["methods"][2].update(
             sampler={"chains": 4, "draws": 500, "options": {"adapt_delta": 0.9}},
             gate={"rhat": 1.1},
         ),
-        r"method:\n  sampler\.chains: 2 there, 4 in \S+\n"
-        r"  sampler\.options\.adapt_delta: nothing there, 0\.9 in \S+\n"
-        r"  gate\.rhat: 1\.01 there, 1\.1 in \S+\n  allowed",
+        r"method:\n  sampler\.chains: 2 in the results, 4 in \S+\n"
+        r"  sampler\.options\.adapt_delta: nothing in the results, 0\.9 in \S+\n"
+        r"  gate\.rhat: 1\.01 in the results, 1\.1 in \S+\n  Undo the change",
     ),
     "text": (
         lambda c: c["methods"][0].update(errors="robust"),
-        r"method:\n  errors: classical there, robust in",
+        r"method:\n  errors: classical in the results, robust in",
     ),
     "null": (
         lambda c: c["estimands"][0].update(null=0),
-        r"other null values:\n  null of b_l1\[x\]: 0\.1 there, nothing in",
+        r"other null values:\n  null of b_l1\[x\]: 0\.1 in the results, nothing in",
     ),
 }
 
@@ -445,7 +449,7 @@ def test_rule_7_files_without_the_content_still_work(tmp_path: Path) -> None:
 
     other = load(tmp_path, robust)
     ids = (study.method("agg").id, other.method("agg").id)
-    with pytest.raises(StudyError, match=f"method_id: {ids[0]} there, {ids[1]} in"):
+    with pytest.raises(StudyError, match=f"method_id: {ids[0]} in the results, {ids[1]} in"):
         plan(other, out)
 
 

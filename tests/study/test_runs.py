@@ -254,7 +254,7 @@ def test_results_of_another_study_are_refused(tmp_path: Path) -> None:
     def settings(config: dict[str, Any]) -> None:
         config["methods"][0]["errors"] = "robust"
 
-    with pytest.raises(StudyError, match=r"made with another study seed:\n  seed: 11 there, 12 in"):
+    with pytest.raises(StudyError, match=r"another study seed:\n  seed: 11 in the results, 12 in"):
         plan(load(tmp_path, seed), tmp_path / "out")
     with pytest.raises(StudyError, match=r"robust in(?s:.*)delete .*estimates\.parquet to fit"):
         plan(load(tmp_path, settings), tmp_path / "out")
@@ -264,7 +264,7 @@ def test_a_missing_or_broken_batch_is_named(tmp_path: Path) -> None:
     study, out = load(tmp_path), tmp_path / "out"
     run(study, out)
     paths = [out / job.path for job in plan(study, out)]
-    with pytest.raises(StudyError, match=r"7 of 12 replications are there"):
+    with pytest.raises(StudyError, match=r"7 of 12 replications are finished"):
         collect(study, paths[1:], out / "estimates.parquet")
     paths[0].write_bytes(b"half a file")
     with pytest.raises(StudyError, match=r"00001-00005\.parquet cannot be read"):
@@ -310,7 +310,7 @@ def test_replay_is_the_same_fit(tmp_path: Path) -> None:
     assert data.truth["b_l1[x]"] == 0.4
     with pytest.raises(StudyError, match="scenario"):
         replay(study, "s0000000000", 1, "agg")
-    with pytest.raises(StudyError, match="count from 1"):
+    with pytest.raises(StudyError, match="from 1, not 0"):
         replay(study, scenario, 0, "agg")
 
 

@@ -214,8 +214,8 @@ BAD = {
         "size_adjusted_power",
         r"targets\[0\]\.measure\n.*not a measure that can be a stopping target",
     ),
-    "parameter": ("b_l1[z]", r"targets\[0\]\.parameter\n.*'b_l1\[z\]', which is no estimand"),
-    "methods": (["ols"], r"targets\[0\]\.methods\[0\]\n.*no method of this study"),
+    "parameter": ("b_l1[z]", r"targets\[0\]\.parameter\n.*'b_l1\[z\]' is not an estimand"),
+    "methods": (["ols"], r"targets\[0\]\.methods\[0\]\n.*'ols' is not a method"),
     "mcse": (0, r"targets\[0\]\.mcse\n.*\n.*above 0"),
 }
 

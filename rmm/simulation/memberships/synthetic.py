@@ -24,7 +24,7 @@ def _prepare_synthetic(config: Mapping[str, Any], root: Path) -> Draw:
         raise RecipeError(
             "membership.members",
             "`members` is missing.",
-            "If `overlap` is above 0, the number of members in all is needed.",
+            "If `overlap` is above 0, the total number of members is needed.",
         )
     if units > config["groups"]:
         raise RecipeError(

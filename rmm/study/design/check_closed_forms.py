@@ -118,7 +118,8 @@ def _measured_reasons(
     formula = parse_formula(case.method.formula(case.scenario.recipe))
     wanted = {measured.get(n, n) for n in terms}
     if not set(measured) <= set(terms) or {t.label for t in formula.terms} != wanted:
-        yield f"the method does not have the terms of the truth as members measure them: {wanted}"
+        needed = ", ".join(sorted(wanted))
+        yield f"the formula of the method needs these terms of the truth, as measured: {needed}"
         return
     slopes = {measured.get(n, n): case.truth.parameters.get(f"b_l2[{n}]") for n in terms}
     slope = slopes.get(case.covariate)

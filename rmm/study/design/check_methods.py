@@ -166,7 +166,7 @@ def _no_regression(
     found = f"{said}, but no regression estimates family {family} on the scale of its parameters."
     allowed = ", ".join(name for name in ENGINES if name in kind.backends)
     return file_errors.about(
-        key, found, f"Allowed: {allowed}. Or ols, whose estimates are on another scale."
+        key, found, f"Allowed: {allowed}, and ols, whose estimates are on another scale."
     )
 
 
@@ -178,12 +178,16 @@ def _check_keys(
         if name in plain and name not in kind.keys:
             having = ", ".join(k.name for k in KINDS.values() if name in k.keys)
             found = f"`{name}` cannot be used in a method of kind {kind.name}."
-            raise file_errors.about(f"{key}.{name}", found, f"It belongs to methods of: {having}.")
+            raise file_errors.about(
+                f"{key}.{name}", found, f"Kinds that can have `{name}`: {having}."
+            )
     for name, classical in _BACKEND_KEYS.items():
         if plain.get(name) and classical != (backend in CLASSICAL):
             other = ", ".join(CLASSICAL if classical else ENGINES)
             found = f"`{name}` cannot be used with backend {backend}."
-            raise file_errors.about(f"{key}.{name}", found, f"It belongs to the backends: {other}.")
+            raise file_errors.about(
+                f"{key}.{name}", found, f"Backends that can have `{name}`: {other}."
+            )
     if "candidates" in kind.keys and "candidates" not in plain:
         raise file_errors.about(
             f"{key}.candidates", "`candidates` is missing.", "Give two or more candidates."
@@ -389,8 +393,8 @@ def _check_drawn_priors(
     if fixed:
         raise file_errors.about(
             key,
-            f"`priors: {TRUTH}` needs a prior of every true parameter, but these have a fixed "
-            f"value: {', '.join(fixed)}.",
+            f"`priors: {TRUTH}` needs a prior for every true parameter, but these have a "
+            f"fixed value: {', '.join(fixed)}.",
             "Give them a prior under truth.parameters, or write priors as for rmm.fit().",
         )
     model = parameter_names(
@@ -400,8 +404,8 @@ def _check_drawn_priors(
     if other:
         raise file_errors.about(
             key,
-            f"`priors: {TRUTH}` needs a model with the parameters of the truth. Only one of the "
-            f"two has: {', '.join(other)}.",
+            f"`priors: {TRUTH}` needs a model with the parameters of the truth. These "
+            f"parameters are in only one of the two: {', '.join(other)}.",
         )
 
 

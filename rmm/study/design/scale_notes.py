@@ -28,10 +28,11 @@ def scale_notes(study: Study) -> list[str]:
             own = [n for f in other for n, r in REGRESSIONS.items() if r.estimates(f)]
             better = [n for n in own if n in method.kind.backends]
             notes.append(
-                f"Method {method.name}: {method.backend} is not on the scale of the parameters of "
-                f"family {', '.join(other)}. Its bias, mean squared error and coverage compare two "
-                "scales; only that a slope is 0 means the same on both. On their scale: "
-                f"{', '.join(dict.fromkeys(better)) or 'no backend of this kind'}. Or give the "
-                "estimands a truth that is a number on its scale."
+                f"Method {method.name}: the estimates of backend {method.backend} are not on the "
+                f"scale of the parameters of family {', '.join(other)}. So its bias, mean squared "
+                "error and coverage compare numbers on two scales; only a slope of 0 means the "
+                "same on both. These backends estimate on the scale of the truth: "
+                f"{', '.join(dict.fromkeys(better)) or 'none of this kind'}. Or give each "
+                f"estimand a `truth` that is a number on the scale of {method.backend}."
             )
     return notes

@@ -109,7 +109,7 @@ def _check_size(root: Any) -> None:
         if id(node) in above:
             raise Problem(where, "An alias (`*name`) here refers to a value that contains it.")
         if len(above) > MOST_DEPTH:
-            raise Problem(where, f"{_TOO_DEEP} Aliases (`*name`) count as what they stand for.")
+            raise Problem(where, f"{_TOO_DEEP} An alias (`*name`) counts as its value.")
         above.append(id(node))
         count = 1 + sum(size(part) for part in _parts(node))
         above.pop()

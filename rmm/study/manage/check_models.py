@@ -139,7 +139,7 @@ def _option_errors(key: str, method: Method, file_errors: StudyFileErrors) -> It
     unknown = [name for name in sampler["options"] if name not in known]
     for name in unknown:
         yield file_errors.name(
-            f"{key}.sampler.options.{name}", f"option of {engine.name}", name, engine.options
+            f"{key}.sampler.options.{name}", f"an option of {engine.name}", name, engine.options
         )
     if unknown:
         return

@@ -60,8 +60,8 @@ def adjusted_means(x: Array, group: Array, z: Array, names: Sequence[str]) -> Ar
     size = np.bincount(group)
     if len(group) == len(size):
         raise ValueError(
-            "no group has two members: the variance within groups, and with it the reliability of "
-            "group means, cannot be estimated"
+            "no group has two members, so the variance within groups and the reliability of the "
+            "group means cannot be estimated"
         )
     k = x.shape[1]
     means = np.column_stack([np.bincount(group, column) / size for column in x.T])
@@ -90,13 +90,12 @@ def _check_between(between: Array, within: Array, names: Sequence[str]) -> None:
     for i, name in enumerate(names):
         if between[i, i] <= 0:
             raise ValueError(
-                f"the variance of {name} between groups is estimated at {between[i, i]:.3g}: its "
-                "group means have no reliability. Practice sets such a variance to 0, which "
-                "leaves no slope to estimate"
+                f"the estimated variance of {name} between groups is {between[i, i]:.3g}, so its "
+                "group means have no reliability. A variance of 0 would leave no slope to estimate"
             )
     sd = np.sqrt(np.diag(between))
     if not (sd > 0).all() or np.linalg.eigvalsh(between / np.outer(sd, sd))[0] <= 0:
         raise ValueError(
-            f"the covariance of {', '.join(names)} and the covariates between groups is estimated "
-            "as not positive definite: group means say too little of the groups"
+            f"the estimated covariance of {', '.join(names)} and the covariates between groups is "
+            "not positive definite: the group means are not reliable enough"
         )

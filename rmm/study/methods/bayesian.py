@@ -114,7 +114,8 @@ def _check_levels(task: Task, estimated: Any) -> None:
         other = name.replace("b_l2[", "b_l3[") if "b_l2[" in name else name.replace("b_l3", "b_l2")
         if name not in estimated and other != name and other in estimated:
             raise ValueError(
-                f"{name} is {other} in this data set: the predictor's level is read from the data"
+                f"{name} is missing: in this data set the coefficient is {other}, because the "
+                "level of a predictor is determined from the data"
             )
 
 

@@ -129,7 +129,10 @@ def adjusted(drawn: Drawn, formula: Formula, summary: str) -> Flat:
     fine = [t for t in terms if is_fine(t, drawn)]
     for term in fine:
         if not all(drawn.columns[c].level in _FINE for c in term_columns(term)):
-            raise ValueError(f"{term.label} mixes members and groups: it has no group mean")
+            raise ValueError(
+                f"{term.label} contains columns of members and of groups, so it has no adjusted "
+                "group mean"
+            )
     if not fine:
         return groups
     coarse = [t for t in terms if not is_fine(t, drawn)]

@@ -91,8 +91,9 @@ def check_finite(inverse: Array, matrix: Array, names: Sequence[str]) -> None:
         values = np.nan_to_num(values, nan=np.inf)
         if values.max() > _LARGEST:
             raise ValueError(
-                f"the likelihood has no finite maximum: {names[int(np.argmax(values))]} runs "
-                "away, because the predictors separate the outcomes"
+                "the likelihood has no finite maximum: the estimate of "
+                f"{names[int(np.argmax(values))]} goes to infinity, because the predictors "
+                "separate the outcomes"
             )
 
 
@@ -193,7 +194,7 @@ def _inverse(information: Array) -> Array:
 
 def _check_events(event: Array) -> None:
     if not event.any():
-        raise ValueError(f"no event: all {len(event)} durations are censored")
+        raise ValueError(f"there is no event: all {len(event)} durations are censored")
 
 
 # -- Cox -------------------------------------------------------------------------------------
@@ -269,8 +270,8 @@ def _without_warnings(fit: Any, **keywords: Any) -> Any:
             return fit(disp=False, **keywords)
         except (ConvergenceWarning, HessianInversionWarning) as found:
             raise ValueError(
-                "the likelihood has no maximum that Newton's method finds; the predictors may "
-                "separate the outcomes"
+                "Newton's method found no maximum of the likelihood; the predictors may separate "
+                "the outcomes"
             ) from found
         except np.linalg.LinAlgError as found:
             raise ValueError(

@@ -190,7 +190,9 @@ def _by_stratum(clusters: Array, strata: Array | None, first: Array) -> Array:
     place = np.searchsorted(strata[first], strata, sorter=np.argsort(strata[first]))
     own = clusters[first][np.argsort(strata[first])[place]]
     if (own != clusters).any():
-        raise ValueError("strata lie in more than one cluster: their choices are not independent")
+        raise ValueError(
+            "some strata lie in more than one cluster, so clusters are not independent"
+        )
     return np.asarray(clusters[first])
 
 

@@ -134,7 +134,7 @@ def _lines(
         there, here = (_nulls(source.get("nulls", "{}")) for source in (found, wanted))
     lines = list(differences(there, here, str(file)))
     # Contents that are equal with all defaults said: a default has changed with the version.
-    return iter(lines or [f"{key}: {found.get(key)} there, {wanted[key]} in {file}"])
+    return iter(lines or [f"{key}: {found.get(key)} in the results, {wanted[key]} in {file}"])
 
 
 def _said(content: str) -> Any:
@@ -148,13 +148,13 @@ def _nulls(text: str) -> dict[str, Any]:
 
 
 def differences(there: Any, here: Any, file: str, key: str = "") -> Iterator[str]:
-    """Lines such as ``sampler.draws: 500 there, 1000 in FILE``, one per key that differs."""
+    """Lines such as ``sampler.draws: 500 in the results, 1000 in FILE``, one per key that differs."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for name in dict.fromkeys([*there, *here]):
             inner = f"{key}.{name}" if key else str(name)
             yield from differences(there.get(name), here.get(name), file, inner)
     elif there != here:
-        yield f"{key}: {_shown(there)} there, {_shown(here)} in {file}"
+        yield f"{key}: {_shown(there)} in the results, {_shown(here)} in {file}"
 
 
 def _shown(value: Any) -> str:

@@ -58,8 +58,8 @@ def fit_notes(estimates: pd.DataFrame) -> tuple[str, ...]:
         slow = int((status == NOT_CONVERGED).sum())
         if failed or slow:
             notes.append(
-                f"{method}: {slow} of {len(status):,} fits not converged (counted all the same), "
-                f"{failed} failed."
+                f"{method}: of {len(status):,} fits, {slow:,} did not converge (they are counted "
+                f"too) and {failed:,} failed."
             )
     return tuple(notes)
 
