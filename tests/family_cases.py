@@ -16,7 +16,7 @@ import tests
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.jags.program import write as write_jags
-from rmm.backends.program_data import input_name
+from rmm.backends.program_data import input_name, raw_name
 from rmm.backends.stan.program import program as stan
 from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
@@ -81,7 +81,7 @@ def half_normal_by_raw(model: Model, draw: Mapping[str, Any], name: str) -> floa
 
 def by_raw(draw: Mapping[str, Any], name: str, prior: Any, scale: float, groups: int) -> float:
     """Log density of an unconstrained parameter whose sd has a prior."""
-    raw, sd, soft = draw[f"{name}_raw"], draw[name], min(0.5, 2 / np.sqrt(groups))
+    raw, sd, soft = draw[raw_name(name)], draw[name], min(0.5, 2 / np.sqrt(groups))
     bent = soft * np.log1p(np.exp(raw / soft))
     np.testing.assert_allclose(sd, scale * np.sinh(bent), rtol=1e-8)
     return float(prior.logpdf(sd) + np.log(scale * np.cosh(bent) * special.expit(raw / soft)))

@@ -10,6 +10,7 @@ appended to names of the model, as in ``sigma_l1_party``.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rmm.backends import feature_data
@@ -51,6 +52,15 @@ def input_name(identifier: str, suffix: str) -> str:
     Identifiers and names of blocks have no two underscores in a row, so that no two are equal.
     """
     return f"{identifier}_{suffix}" if suffix else identifier
+
+
+def raw_name(name: str) -> str:
+    """Name of what is sampled in place of a parameter: ``sigma_l1_raw``.
+
+    In a block of several it is ``sigma_l1_party__raw``: ``sigma_l1_party_raw`` is the standard
+    deviation of a block called ``party_raw``.
+    """
+    return f"{name}_raw" if re.fullmatch(r"[a-z]+(_slope)?_l\d", name) else f"{name}__raw"
 
 
 def weight_vectors(part: MemberPart) -> dict[str, str]:

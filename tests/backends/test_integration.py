@@ -16,6 +16,7 @@ import rmm
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.backends.initial_values import initial_values
+from rmm.backends.program_data import raw_name
 from rmm.backends.stan.compile import check_syntax
 from rmm.backends.stan.marginalize.choose import (
     LIMITS,
@@ -321,7 +322,7 @@ def test_approximated_density(name: str, table: pd.DataFrame) -> None:
         total += sum(stats.norm.logpdf(draw[k] / sd).sum() for k, (_, sd) in parts.items())
         # The determinant of the map is that of the approximation's precision, to the -1/2.
         parts[model.spec.members[0].u] = reference, draw[model.spec.members[0].sigma]
-        Z = np.hstack([m * sd for k, (m, sd) in parts.items() if f"{k}_raw" in draw])
+        Z = np.hstack([m * sd for k, (m, sd) in parts.items() if raw_name(k) in draw])
         P = np.eye(Z.shape[1]) + Z.T @ (Z * weight[:, None])
         ours.append(total - 0.5 * np.linalg.slogdet(P)[1])
     assert np.ptp(ours) > 2, "the draws differ"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rmm.backends.program_data import raw_name
 from rmm.design.members.memberships import Membership
 from rmm.families import Parameter
 from rmm.model.spec import MemberPart
@@ -84,7 +85,7 @@ def sd_name(effect: str) -> str:
 def slope_declaration(parameter: Parameter) -> str:
     """Declaration of the members' slopes divided by their sds: (members, covariates)."""
     rows, columns = _sizes(parameter)
-    return f"matrix[{rows}, {columns}] {_raw(parameter.name)};  // u_slope divided by its sds"
+    return f"matrix[{rows}, {columns}] {raw_name(parameter.name)};  // u_slope divided by its sds"
 
 
 def slope_lines(part: MemberPart) -> Lines:
@@ -96,17 +97,13 @@ def slope_lines(part: MemberPart) -> Lines:
     if not part.slopes:
         return []
     s, sd = part.suffix, part.sigma_slope
-    scaled = f"diag_post_multiply({_raw(part.u_slope)}, {sd})"
+    scaled = f"diag_post_multiply({raw_name(part.u_slope)}, {sd})"
     return [f"matrix[N_l1{s}, K_slope_l1{s}] {part.u_slope} = {scaled};"]
 
 
 def slope_density(parameter: Parameter) -> str:
     """Density of the members' slopes, independent of each other and of the intercepts."""
-    return f"to_vector({_raw(parameter.name)}) ~ std_normal();"
-
-
-def _raw(u_slope: str) -> str:
-    return f"{u_slope}_raw"
+    return f"to_vector({raw_name(parameter.name)}) ~ std_normal();"
 
 
 def _sizes(parameter: Parameter) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmm.backends.program_data import raw_name
 from rmm.backends.stan.marginalize.choose import Marginalization
 from rmm.backends.stan.marginalize.normal_approximation import approximate, coefficients
 from rmm.backends.stan.marginalize.strategy import (
@@ -85,8 +86,10 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     lines = ["// (effect - mean) / sd, with mean and sd of the effect in the normal approximation:"]
-    lines.append(f"vector[N_l1{part.suffix}] {part.u}_raw;  // of {part.u} along each direction")
-    return lines + [f"vector[H{n.suffix}] {n.u}_raw;  // of {n.u}" for n in nestings]
+    lines.append(
+        f"vector[N_l1{part.suffix}] {raw_name(part.u)};  // of {part.u} along each direction"
+    )
+    return lines + [f"vector[H{n.suffix}] {raw_name(n.u)};  // of {n.u}" for n in nestings]
 
 
 def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> Lines:
@@ -120,7 +123,7 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
         ratios += f" + sum(log(precision_ratio_l3{h}))"
     found += [
         f"vector[{n}] z_l1{s} = sd_ratio_l1{s} .* {residual} ./ precision_ratio_l1{s}",
-        f"      + {part.u}_raw .* inv_sqrt(precision_ratio_l1{s});",
+        f"      + {raw_name(part.u)} .* inv_sqrt(precision_ratio_l1{s});",
         f"{part.u} = {part.sigma} * {product(f'rotation_l1{s}', n, n, f'z_l1{s}')};",
     ]
     if density:
@@ -165,7 +168,7 @@ def _nested(part: MemberPart, nest: NestingPart, residual: str) -> Lines:
         f"    * (information_l3{h} - csr_matrix_times_vector({used}));",
         f"vector[H{h}] z_l3{h} = {nest.sigma}\n"
         f"    * ({residual}\n       - csr_matrix_times_vector({taken})) ./ precision_ratio_l3{h}\n"
-        f"    + {nest.u}_raw .* inv_sqrt(precision_ratio_l3{h});",
+        f"    + {raw_name(nest.u)} .* inv_sqrt(precision_ratio_l3{h});",
         f"{nest.u} = {nest.sigma} * z_l3{h};",
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.base import Forms
-from rmm.backends.program_data import standard_name
+from rmm.backends.program_data import raw_name, standard_name
 from rmm.design.prepare import Model
 from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
@@ -95,11 +95,6 @@ def is_raw(parameter: Parameter, forms: Forms) -> bool:
         and len(families) == 1
         and families[0] in RAW_FAMILIES
     )
-
-
-def raw_name(sigma: str) -> str:
-    """Name of the unconstrained parameter of a standard deviation."""
-    return f"{sigma}_raw"
 
 
 def raw_functions(found: Sequence[Parameter]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.base import Forms
-from rmm.backends.program_data import shared_data, standard_name, weight_vectors
+from rmm.backends.program_data import raw_name, shared_data, standard_name, weight_vectors
 from rmm.backends.program_header import header, plain_text
 from rmm.backends.stan.effects import (
     effect_data,
@@ -42,7 +42,6 @@ from rmm.backends.stan.program.priors import (
     prior_lines,
     raw_from_sd,
     raw_functions,
-    raw_name,
     sd_from_raw,
     size_name,
     weight_declaration,
