@@ -290,7 +290,7 @@ def test_wrong_inits_are_refused() -> None:
 
 
 def test_errors_never_show_the_inside_of_the_engine() -> None:
-    with pytest.raises(ProgramError, match="at line 1") as caught:
+    with pytest.raises(ProgramError, match="because of line 1") as caught:
         fit(program="model { y ~ dnorm(0 }")
     assert "Traceback" not in str(caught.value)
     assert "tmp" not in str(caught.value)
