@@ -107,9 +107,9 @@ def _changed(study: Study, folder: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, yaml.YAMLError) as error:
-        return (f"config.yaml there cannot be read: {' '.join(str(error).split())}",)
+        return (f"{folder / 'config.yaml'} cannot be read: {' '.join(str(error).split())}",)
     if not isinstance(kept, Mapping):
-        return ("config.yaml there is no study file",)
+        return (f"{folder / 'config.yaml'} is not a study file",)
     # The name is that of the file, which may have been copied.
     there, here = (
         {k: v for k, v in _by_name(c).items() if k != "name"} for c in (kept, study.config)

@@ -141,7 +141,7 @@ def rank_plots(results: Results) -> list[Chart]:
         "high; an S from above to below: posteriors too narrow."
     )
     if len(panels) > MOST_PARAMETERS:
-        caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table holds all."
+        caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table contains all."
     return [
         Chart(
             "calibration",
