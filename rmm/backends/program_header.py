@@ -163,8 +163,8 @@ def _symbols(part: MemberPart) -> list[str]:
     if part.weight.uses_log_size:
         name = f"log_n1{part.suffix}[r]"
         lines += [
-            f"1 / (1 + (n - 1) * exp(-a)) is computed as inverse_logit(a - {name}); {name}",
-            f"is log(n - 1), and {LOG_N1_OF_ONE:g} for n = 1, which makes the raw weight 1",
+            "the program writes 1 / (1 + (n - 1) * exp(-a)) as inverse_logit(a - log(n - 1));",
+            f"{name} is log(n - 1), and {LOG_N1_OF_ONE:g} for n = 1, so that the weight is 1",
         ]
     return lines
 
@@ -212,6 +212,7 @@ def _centres(spec: ModelSpec) -> list[str]:
     if spec.intercept:
         lines += [
             "alpha: intercept where all predictors are at their centres",
-            "b_l2[1]: intercept where all predictors are 0",
+            "b_l2: reported coefficients; b_l2[1] is the intercept where all predictors are 0"
+            + (", then come those of beta_l2" if spec.terms else ""),
         ]
     return lines

@@ -281,9 +281,9 @@ WEIBULL = Family(
     jags_model="event[j] ~ dpois(cum_hazard[j])  # 1: event, 0: censored\n"
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
     jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
-# The likelihood is that of Poisson counts `event` with means cum_hazard, times shape for each
-# event. `tiny`, data that are almost 0, adds this factor, shape^n_events: up to a constant, it is
-# the gamma density of `tiny`.
+# The Poisson densities of `event` lack one factor of the Weibull likelihood: shape^n_events, where
+# n_events is the number of events. The next line adds it. `tiny` is a number close to 0, given as
+# data: the gamma(n_events, shape) density at such a number is proportional to shape^n_events.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,

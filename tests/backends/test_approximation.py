@@ -88,15 +88,15 @@ def test_mean_of_effects_is_near_their_mode(outcome: str, family: str, table: pd
     sign = -1 if family == "cox" else 1  # hazards are higher where durations are shorter
     fixed = sign * np.concatenate([coefs[name] for name in coefficients(model.spec)])
 
-    s, a = sd * found.singular, found.along - found.fixed @ fixed
+    s, a = sd * found.singular, found.response - found.predictors @ fixed
     gain, unit = 1 + s**2, found.unit
     H = len(found.unit_information)
     gain_unit = 1 + sd_unit**2 * (
-        found.unit_information - np.bincount(unit, found.load**2 * (1 - 1 / gain), H)
+        found.unit_information - np.bincount(unit, found.loading**2 * (1 - 1 / gain), H)
     )
-    rest = found.unit_along - found.unit_fixed @ fixed
-    u3 = sd_unit**2 * (rest - np.bincount(unit, found.load * (a - a / gain), H)) / gain_unit
-    u1 = sd * (found.turn @ (s * (a - found.load * u3[unit]) / gain))
+    rest = found.unit_response - found.unit_predictors @ fixed
+    u3 = sd_unit**2 * (rest - np.bincount(unit, found.loading * (a - a / gain), H)) / gain_unit
+    u1 = sd * (found.rotation @ (s * (a - found.loading * u3[unit]) / gain))
 
     m, nest = design.members[0], design.nestings[0]
     W = np.zeros((design.J, m.n_members))

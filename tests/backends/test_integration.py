@@ -417,7 +417,7 @@ def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> N
     whole, given = prepared.data(model.design), prepared.data(less.design)
     assert set(given) == set(whole)
     assert given["J"] == whole["J"] - 1
-    assert len(given["start_basis_l1"]) == less.design.members[0].n_members + 1
+    assert len(given["row_start_basis_l1"]) == less.design.members[0].n_members + 1
     assert max(given["column_basis_l1"]) <= given["J"]
 
 

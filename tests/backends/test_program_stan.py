@@ -192,8 +192,8 @@ def test_unconstrained_initial_values(sd: float, soft: float) -> None:
 def test_the_sd_of_a_block_is_not_the_unconstrained_one_of_another() -> None:
     blocks = "y ~ 1 + mm(id(p, g), RE=TRUE, name=a) + mm(id(q, g), RE=TRUE, name=a_raw)"
     text = stan.write(*prepare_without_data(blocks))
-    assert "real raw_sigma_l1_a;" in text
-    assert "real<lower=0> sigma_l1_a_raw = sd_from_raw(raw_sigma_l1_a_raw" in text
+    assert "real sigma_l1_a__raw;" in text
+    assert "real<lower=0> sigma_l1_a_raw = sd_from_raw(sigma_l1_a_raw__raw" in text
 
 
 def test_every_prior_has_its_line() -> None:

@@ -38,38 +38,34 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "Reparametrisation, for efficiency only: the model is that of the header, with "
             f"{' and '.join(effects)}. "
-            f"{u} is sampled as coordinates along {n} directions, which are data: the right "
-            "singular vectors of the matrix sqrt(q) * W (groups x members). "
-            f"W: {weight}. "
-            "q: precisions of the groups' working responses, as in iteratively weighted least "
-            "squares. "
-            "In this normal approximation of the likelihood, the coordinates are independent "
-            "of each "
-            "other, given all other parameters. A poor approximation makes sampling slower and "
-            "leaves "
-            "the posterior of the model as it is."
+            "The groups have working responses with precisions q, as in iteratively weighted least "
+            "squares: a normal approximation of the likelihood. "
+            f"Let W (groups x members) be the matrix of {weight}. The right singular vectors of "
+            f"diag(sqrt(q)) * W are {n} directions, computed before sampling and passed as data. "
+            f"Stan samples the coordinates of {u} along these directions. In the approximation, "
+            "they are independent of each other, given all other parameters. A poor approximation "
+            "makes sampling slower, but does not change the posterior."
         ),
-        f"vector[{n}] singular_l1{s};  // singular values of sqrt(q) * W",
-        f"vector[{n}] response_l1{s};  // working response, projected on each direction",
+        f"vector[{n}] singular_l1{s};  // singular values of diag(sqrt(q)) * W",
+        f"vector[{n}] response_l1{s};  // sqrt(q) * working response, on the left singular vectors",
     ]
     coefs = coefficients(spec)
     if coefs:
         lines += [
             f"int<lower=0> K_fixed;  // number of coefficients: {', '.join(coefs)}",
-            f"matrix[{n}, K_fixed] predictors_l1{s};  // predictors, projected on each direction",
+            f"matrix[{n}, K_fixed] predictors_l1{s};  // the same of the predictors",
         ]
     lines += declared_sparse(f"rotation_l1{s}", n, n, "directions (in columns)")
     for nest in nestings:
         h = nest.suffix
         lines += [
             *comment(
-                "All groups that a direction involves are in one nesting unit. Directions are "
-                "sorted by "
-                "nesting unit."
+                "Each direction belongs to one nesting unit: the members in it are in groups of "
+                "this unit only. Directions are sorted by nesting unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"vector[{n}] loading_l1{s};  // loading of each direction on its unit's {nest.u}",
+            f"vector[{n}] loading_l1{s};  // coefficient of its unit's {nest.u} in response_l1{s}",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
         ]
@@ -85,11 +81,12 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
 
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
-    lines = ["// (effect - mean) / sd, with mean and sd of the effect in the normal approximation:"]
-    lines.append(
-        f"vector[N_l1{part.suffix}] {raw_name(part.u)};  // of {part.u} along each direction"
+    lines = comment(
+        "standardised effects: (effect - mean) / sd, with mean and sd in the normal approximation"
     )
-    return lines + [f"vector[H{n.suffix}] {raw_name(n.u)};  // of {n.u}" for n in nestings]
+    raw = f"vector[N_l1{part.suffix}] {raw_name(part.u)};"
+    lines.append(f"{raw}  // coordinates of {part.u} along the directions")
+    return lines + [f"vector[H{n.suffix}] {raw_name(n.u)};  // {n.u}" for n in nestings]
 
 
 def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> Lines:
@@ -100,11 +97,11 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            "sd_ratio: sd of the effects divided by the sd of the noise, by direction (in the "
-            "approximation)"
+            f"sd_ratio_l1{s}: for each direction, sd of the effects divided by the residual sd of "
+            "the working response"
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
-        f"// posterior precision of z_l1{s} divided by its prior precision",
+        f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",
         f"vector[{n}] precision_ratio_l1{s} = 1 + square(sd_ratio_l1{s});",
     ]
     coefs = coefficients(spec)
@@ -137,7 +134,10 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     head = (
         [f"// {names}, from raw values: mean + sd * raw value, in the normal approximation"]
         if density
-        else [f"// {names}, by the lines of the model block: Stan keeps no variables of that block"]
+        else comment(
+            f"{names}, computed again with the lines of the model block, because Stan does not "
+            "save the variables of that block"
+        )
     )
     return [*head, *effect_declarations(spec, chosen), "{", *indented(found), "}"]
 
@@ -162,7 +162,8 @@ def _nested(part: MemberPart, nest: NestingPart, residual: str) -> Lines:
     used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
     return [
         *comment(
-            f"the same for z_l3{h}, which is {nest.u} / {nest.sigma}, with {part.u} integrated out"
+            f"z_l3{h}: {nest.u} / {nest.sigma}. Its posterior precision divided by its prior "
+            f"precision, with {part.u} integrated out:"
         ),
         f"vector[H{h}] precision_ratio_l3{h} = 1 + square({nest.sigma})\n"
         f"    * (information_l3{h} - csr_matrix_times_vector({used}));",

@@ -127,7 +127,7 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
         used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
         lines += [
             *comment(
-                f"the same for z_l3{h}, which is {nest.u} / {nest.sigma}, with {part.u} "
+                f"z_l3{h}: {nest.u} / {nest.sigma}. Its precision ratio, with {part.u} "
                 "integrated out; "
                 "its posterior mean is gradient / precision_ratio, where gradient is that of "
                 "the log "

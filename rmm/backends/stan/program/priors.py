@@ -50,13 +50,14 @@ RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 # has a posterior with an exponential tail, in which NUTS mixes slowly; transformed to normal scores
 # of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
-  // Standard deviation as a function of an unconstrained parameter `raw`, which is sampled more
-  // efficiently: nearly linear in raw from soft * scale to scale, exponential below and above.
+  // Standard deviation as a function of an unconstrained parameter `raw`. Stan samples raw, because
+  // most posteriors are nearly normal in it. Standard deviations between soft * scale and scale are
+  // nearly linear in raw; smaller and larger ones are exponential in raw.
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
-  // Log derivative of sd_from_raw(): the Jacobian term, because priors are priors of standard
-  // deviations and raw is sampled.
+  // Log of the derivative of sd_from_raw(). This Jacobian term is needed because the priors are
+  // for standard deviations, but Stan samples raw.
   real log_sd_derivative(real raw, real scale, real soft) {
     return log(scale) + log_inv_logit(raw / soft) + log(cosh(soft * log1p_exp(raw / soft)));
   }"""
@@ -157,7 +158,7 @@ def weight_declaration(parameter: Parameter, forms: Forms) -> str:
         return f"vector<{bounds}>\n      [{size}] {standard_name(p)};  // {p} ./ {scale_name(p)}"
     if is_bounded(parameter, forms):
         return f"vector<lower=lower_{p}, upper=upper_{p}>[{size}] {p};  // weight coefficients"
-    return f"vector<multiplier={scale_name(p)}>[{size}] {p};  // sampled divided by {scale_name(p)}"
+    return f"vector<multiplier={scale_name(p)}>[{size}] {p};  // Stan samples {p} / {scale_name(p)}"
 
 
 def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
@@ -175,7 +176,7 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
     if parameter.role == "weight":
         base = [
             f"{kind} {scale_name(parameter.name)};"
-            "  // 1 / sd of the variable of each weight coefficient (1 if it has none)"
+            "  // 1 / sd of the variable that each weight coefficient multiplies (1 if none)"
         ]
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 

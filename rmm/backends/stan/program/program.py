@@ -207,7 +207,7 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
         if sums:
             lines += [
                 f"// sparse matrix (J, {m}) of ones that adds up the memberships of each group:",
-                f"// its values and column indices (its rows begin at start{part.suffix})",
+                f"// values: ones; column indices: membership; row starts: start{part.suffix}",
                 f"vector[{m}] ones{part.suffix} = rep_vector(1, {m});",
             ]
         if sums or part.walk:
