@@ -182,7 +182,10 @@ def test_a_missing_member_has_its_own_message() -> None:
     table = memberships().astype({"m": float})
     table.loc[[3, 8], "m"] = np.nan
     formula = "y ~ 1 + mm(id(m, g), RE=TRUE)"
-    slots = r"`m`, the member id, has 2 missing values; the first is in row 4.*empty cells of a wide table.*dropna"
+    slots = (
+        r"`m`, the member id, has 2 missing values; the first is in row 4"
+        r".*empty cells of a wide table.*dropna"
+    )
     with pytest.raises(rmm.DataError, match=slots):
         prepare(formula, table)
     with pytest.warns(rmm.SpecificationWarning, match="If rows without `m` are empty slots"):
