@@ -107,7 +107,7 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
         rmm.DataError, match=r"variable `w` must contain numbers, but .*'0,5' \(a decimal co"
     ):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
-    with pytest.raises(rmm.DataError, match="`d` in `d` must contain numbers, but contains dates"):
+    with pytest.raises(rmm.DataError, match="Column `d` must contain numbers, but contains dates"):
         prepare("d ~ z", units(d=pd.date_range("2000", periods=ROWS)))
 
 
