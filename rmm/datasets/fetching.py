@@ -89,7 +89,9 @@ def _reason(problem: Exception) -> str:
 
 
 def _checked(source: Source, path: Path) -> pd.DataFrame:
-    again = f"Remove the file and load the data set again: it comes from\n  {source.address}"
+    again = (
+        f"Remove the file and load the data set again. It is downloaded from\n  {source.address}"
+    )
     try:
         frames = read_frames(path)
     except DataError:  # names the package that reads such files
@@ -110,6 +112,6 @@ def _checked(source: Source, path: Path) -> pd.DataFrame:
     if found != source.content:
         raise DataError(
             f"The values in {path} ({len(table)} rows) are not the published ones: their checksum "
-            f"is {found[:12]}..., not {source.content[:12]}....\n{again}"
+            f"starts with {found[:12]}, not with {source.content[:12]}.\n{again}"
         )
     return table

@@ -220,7 +220,10 @@ def test_progress_reaches_the_end() -> None:
     ("changes", "message"),
     [
         ({"trouble": 1}, r"(?s)in chain \d.*no value will do.*could not start"),
-        ({"trouble": 2}, r"'strange' that are not finite: strange is nan in chain 1, draw 1"),
+        (
+            {"trouble": 2},
+            r"'strange' that are not finite. For example, strange is nan in chain 1, draw 1",
+        ),
         ({"y": np.zeros(3)}, r"(?s)chain \d.*mismatch.*variable name=y"),
         ({"N": -1}, r"(?s)chain \d.*N is -1, but must be greater than or equal to 0"),
     ],

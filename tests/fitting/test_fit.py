@@ -90,7 +90,9 @@ def test_estimated_weights_agree(governments: pd.DataFrame) -> None:
 def test_vague_priors_of_weights_are_said_to_decide(governments: pd.DataFrame) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.ConvergenceWarning)
-        with pytest.warns(rmm.SpecificationWarning, match="the likelihood is flat there"):
+        with pytest.warns(
+            rmm.SpecificationWarning, match="likelihood is flat, and only the prior decides"
+        ):
             rmm.fit(
                 FORMULA.format(w=LOGISTIC),
                 governments,

@@ -107,7 +107,7 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
         rmm.DataError, match=r"variable `w` must contain numbers, but .*'0,5' \(a decimal co"
     ):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
-    with pytest.raises(rmm.DataError, match="`d` in `d` must contain numbers, but contains dates"):
+    with pytest.raises(rmm.DataError, match="Column `d` must contain numbers, but contains dates"):
         prepare("d ~ z", units(d=pd.date_range("2000", periods=ROWS)))
 
 
@@ -182,10 +182,15 @@ def test_a_missing_member_has_its_own_message() -> None:
     table = memberships().astype({"m": float})
     table.loc[[3, 8], "m"] = np.nan
     formula = "y ~ 1 + mm(id(m, g), RE=TRUE)"
-    slots = r"`m` has 2 missing values; the first is in row 4.*empty cells of a wide table.*dropna"
+    slots = (
+        r"`m`, the member id, has 2 missing values; the first is in row 4"
+        r".*empty cells of a wide table.*dropna"
+    )
     with pytest.raises(rmm.DataError, match=slots):
         prepare(formula, table)
-    with pytest.warns(rmm.SpecificationWarning, match="If rows without `m` are empty slots"):
+    with pytest.warns(
+        rmm.SpecificationWarning, match="If the rows without `m` come from empty cells of a wide"
+    ):
         prepare(formula, table, missing="drop")
 
 
@@ -225,7 +230,7 @@ def test_two_labels_are_read_and_reported(labels: list[str], one: str) -> None:
     assert (model.design.outcome["y"] == (table["v"] == one).to_numpy()[rows]).all()
     reverse = pd.Categorical(table["v"], [one, next(v for v in labels if v != one)])
     if one == "won":  # no word that is known: the order of the categories
-        with pytest.warns(rmm.SpecificationWarning, match="'lost' is read as 1"):
+        with pytest.warns(rmm.SpecificationWarning, match="'lost' is used as 1"):
             prepare("v ~ z", table.assign(v=reverse), "binomial")
 
 
@@ -234,13 +239,13 @@ def test_outcomes_that_cannot_be_two_labels() -> None:
         prepare("v ~ z", units(v=cycle(["a", "b", "c"])), "binomial")
     with pytest.raises(rmm.DataError, match="is 'yes' in every group"):
         prepare("v ~ z", units(v=["yes"] * ROWS), "binomial")
-    with pytest.raises(rmm.DataError, match="`v` in `v` is not numeric"):
+    with pytest.raises(rmm.DataError, match="Column `v` must contain numbers"):
         prepare("v ~ z", units(v=cycle(["yes", "no"])))
     time = np.arange(1.0, ROWS + 1)
-    with pytest.warns(rmm.SpecificationWarning, match="'yes' is read as 1"):
+    with pytest.warns(rmm.SpecificationWarning, match="'yes' is used as 1"):
         model = prepare("Surv(t, v) ~ z", units(t=time, v=cycle(["yes", "no"])), "weibull")
     assert model.design.outcome["event"].tolist() == [1, 0] * (ROWS // 2)
-    with pytest.raises(rmm.DataError, match="`v` is 'left' or 'stayed': which of them"):
+    with pytest.raises(rmm.DataError, match="`v` is 'left' or 'stayed', and it is not clear which"):
         prepare("Surv(t, v) ~ z", units(t=time, v=cycle(["left", "stayed"])), "cox")
 
 

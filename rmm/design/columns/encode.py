@@ -408,8 +408,9 @@ def input_columns(label: str, expression: Node, table: Table) -> dict[str, Array
     for name in leaf_columns(expression):
         column = table[name]
         if column.numbers is None and name in numbers:
+            place = "" if name == label else f" in `{label}`"
             raise DataError(
-                f"Column `{name}` in `{label}` must contain numbers, but contains "
+                f"Column `{name}`{place} must contain numbers, but contains "
                 f"{describe_column(column.series)}."
             )
         inputs[name] = column.objects if column.numbers is None else column.numbers
