@@ -375,7 +375,7 @@ def test_default_backends_and_messages(tmp_path: Path) -> None:
         study(tmp_path, "weibull", backend="phreg")
     with pytest.raises(StudyError, match=r"formula .*\n.*no strata\(\)"):
         study(tmp_path, "condlogit", formula="y ~ z + x")
-    with pytest.raises(StudyError, match=r"backend .*\n.*every member of the chosen group"):
+    with pytest.raises(StudyError, match=r"backend .*\n.*jags .* each member of the chosen group"):
         study(tmp_path, "condlogit", backend="jags")
     with pytest.raises(StudyError, match=r"cluster\n.*'group' twice"):
         study(tmp_path, "weibull", errors="cluster", cluster=["group", "group"])
