@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-TOOL = Path(__file__).parents[1] / "tools" / "count-statements"
+from tests import ROOT
+
+TOOL = ROOT / "tools" / "count-statements"
 SOURCE = '''"""A module."""
 
 import os

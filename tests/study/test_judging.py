@@ -178,7 +178,9 @@ def test_priors_of_the_truth_need_a_truth_with_priors(tmp_path: Path) -> None:
 
     with pytest.raises(StudyError, match=r"methods\[0\]\.priors.*\n.*fixed value: b_l1\[x\]\."):
         load(tmp_path, fixed)
-    with pytest.raises(StudyError, match=r"methods\[1\]\.priors.*\n.*differ in b_w\[b1\]"):
+    with pytest.raises(
+        StudyError, match=r"methods\[1\]\.priors.*\n.*only one of the two: b_w\[b1\]"
+    ):
         load(tmp_path, other)
 
 
