@@ -409,8 +409,8 @@ def input_columns(label: str, expression: Node, table: Table) -> dict[str, Array
         column = table[name]
         if column.numbers is None and name in numbers:
             raise DataError(
-                f"Column `{name}` in `{label}` must contain numbers, but contains "
-                f"{describe_column(column.series)}."
+                f"Column `{name}`{f', used in `{label}`,' * (label != name)} must contain numbers, "
+                f"but contains {describe_column(column.series)}."
             )
         inputs[name] = column.objects if column.numbers is None else column.numbers
     return inputs
