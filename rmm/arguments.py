@@ -114,7 +114,9 @@ def check_seed(seed: Any, error: type[RmmError]) -> None:
     """Raise `error` unless a seed is None or a whole number of at least 0."""
     whole = isinstance(seed, _WHOLE) and not isinstance(seed, bool)
     if seed is not None and not (whole and seed >= 0):
-        raise error(f"`seed` must be None or a whole number of at least 0, but is {shortened(seed)}.")
+        raise error(
+            f"`seed` must be None or a whole number of at least 0, but is {shortened(seed)}."
+        )
 
 
 def _by_type(

@@ -107,7 +107,7 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
         rmm.DataError, match=r"variable `w` must contain numbers, but .*'0,5' \(a decimal co"
     ):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
-    with pytest.raises(rmm.DataError, match="`d` in `d` must contain numbers, but contains dates"):
+    with pytest.raises(rmm.DataError, match="`d` must contain numbers, but contains dates"):
         prepare("d ~ z", units(d=pd.date_range("2000", periods=ROWS)))
 
 
@@ -193,7 +193,7 @@ def test_a_member_twice_is_to_be_counted() -> None:
     table = memberships()
     twice = pd.concat([table, table.iloc[[5]]])
     with pytest.raises(
-        rmm.DataError, match=r"Group 2 .* has 2 rows for member .*fn\(w ~ times\)"
+        rmm.DataError, match=r"Group 2 .* has several rows for member .*fn\(w ~ times\)"
     ) as caught:
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE)", twice)
     assert "merge" not in str(caught.value)

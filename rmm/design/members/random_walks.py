@@ -195,8 +195,8 @@ def _later_times(
         raise DataError(
             f"New group {quoted(groups[units.group[row]])} is {where} group "
             f"{quoted(last.group[member])} of the fit (column `{name}`). Both groups have member "
-            f"{quoted(units.labels[member])} (column `{block.member}`). With `ar =`, a new group must be later than all groups of its "
-            "members in the fit."
+            f"{quoted(units.labels[member])} (column `{block.member}`). With "
+            "`ar =`, a new group must be later than all groups of its members in the fit."
         )
     _check_ties(name, time, table[name].series, block, units, groups)
     return time
@@ -269,8 +269,8 @@ def _check_ties(
     one, other = sequence[where], sequence[where + 1]
     raise DataError(
         f"Member {quoted(units.labels[units.code[one]])} (column `{block.member}`) is in groups "
-        f"{quoted(groups[units.group[one]])} and {quoted(groups[units.group[other]])} (column `{block.group}`) at "
-        f"the same time: `{name}` is {column.iloc[one]}. {such_cases(count)} `ar =` needs an order "
+        f"{quoted(groups[units.group[one]])} and {quoted(groups[units.group[other]])} (column "
+        f"`{block.group}`) at the same time: `{name}` is {column.iloc[one]}. {such_cases(count)} `ar =` needs an order "
         "of the groups of each member. Give a finer time column, or write ar = TRUE to use the "
         "order of the group ids."
     )

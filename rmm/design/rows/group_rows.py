@@ -242,8 +242,8 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
 
 def _outcome_varies(column: str, label: object, group: str) -> DataError:
     return DataError(
-        f"The outcome `{column}` varies within group {quoted(label)} (column `{group}`). The outcome is "
-        "measured on groups, so it must be the same in all rows of a group. Check the outcome and "
+        f"The outcome `{column}` varies within group {quoted(label)} (column `{group}`). The "
+        "outcome is measured on groups, so it must be the same in all rows of a group. Check the outcome and "
         "the ids in id(member, group)."
     )
 
@@ -398,7 +398,8 @@ def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
         if bad is not None:
             raise DataError(
                 f"Column `{column}` is used in hm(), but varies within nesting unit "
-                f"{quoted(labels[bad])} (column `{block.unit}`). It must be the same in all rows of a nesting unit."
+                f"{quoted(labels[bad])} (column `{block.unit}`). It must be the same in all "
+                "rows of a nesting unit."
             )
 
 
@@ -420,8 +421,8 @@ def _check_sizes(
                 there = f"{counted(int(units.size[row]), 'member')} in column `{block.member}`"
             raise DataError(
                 f"Column `n` is {given[row]:g} for group "
-                f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In weight functions, `n` always means the number of "
-                "members of the group in the table. If members are missing, add their rows. If "
+                f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In weight functions, `n` always "
+                "means the number of members of the group in the table. If members are missing, add their rows. If "
                 "column `n` means something else, rename it."
             )
 

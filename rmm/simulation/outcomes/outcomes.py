@@ -87,8 +87,8 @@ def _drawn(
         group = memberships.group_labels[int(np.argmin(np.isfinite(eta)))]
         weights = [part.block.weight.text for part in truth.spec.members]
         raise DataError(
-            f"The linear predictor of group {quoted(group)} is not finite, because a weight or a term "
-            f"has no value there. The weight functions are: {listed(weights)}."
+            f"The linear predictor of group {quoted(group)} is not finite, because a weight or a "
+            f"term has no value there. The weight functions are: {listed(weights)}."
         )
     setting = Setting(truth, memberships, columns)
     drawn = OUTCOMES[truth.spec.family.name].draw(eta, setting, rng)
@@ -97,8 +97,8 @@ def _drawn(
         if not np.isfinite(values[bad]):
             raise DataError(
                 f"The outcome {name} of group {quoted(memberships.group_labels[bad])} is not "
-                f"finite. The linear predictor of this group is {eta[bad]:.3g}. Make the true parameters or "
-                "the covariates smaller."
+                f"finite. The linear predictor of this group is {eta[bad]:.3g}. Make "
+                "the true parameters or the covariates smaller."
             )
     return eta, dict(zip(truth.outcomes, drawn, strict=True))
 
