@@ -111,10 +111,12 @@ def shortened(value: Any) -> str:
 
 
 def check_seed(seed: Any, error: type[RmmError]) -> None:
-    """Raise `error` unless a seed is a whole number from 0, or None."""
+    """Raise `error` unless a seed is None or a whole number of at least 0."""
     whole = isinstance(seed, _WHOLE) and not isinstance(seed, bool)
     if seed is not None and not (whole and seed >= 0):
-        raise error(f"`seed` must be a whole number from 0, or None, not {shortened(seed)}.")
+        raise error(
+            f"`seed` must be None or a whole number of at least 0, but is {shortened(seed)}."
+        )
 
 
 def _by_type(

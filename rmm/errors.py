@@ -92,6 +92,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def quoted(label: object) -> str:
+    """An id as a message shows it: text in quotes, so that group 'a' is not read as an article."""
+    return f"'{label}'" if isinstance(label, str) else str(label)
+
+
 def such_cases(number: int) -> str:
     """Sentence on how often something was found."""
     return "This is the only such case." if number == 1 else f"There are {number:,} such cases."

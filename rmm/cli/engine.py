@@ -101,7 +101,8 @@ def add_fit(commands: Any) -> None:
         "--priors",
         action="append",
         metavar="PRIOR",
-        help="name of a set of priors (weakly_informative or rmm), or one prior such as "
+        help="name of a set of priors (weakly_informative, or rmm: the priors of the R package "
+        "rmm), or one prior such as "
         '"b_w ~ normal(0, 1)"; repeat the option for several; default: weakly_informative',
     )
     fit.add_argument(
@@ -109,8 +110,9 @@ def add_fit(commands: Any) -> None:
         action="append",
         metavar="TEXT",
         help="text that stands for a missing value in a text file; repeat the option for several; "
-        "default: NA, N/A, NaN, NULL, None, #N/A or a single dot, in columns of numbers. An empty "
-        "cell is always a missing value",
+        "TEXT then applies to every column, and replaces the default; default: in columns of "
+        "numbers, any of NA, N/A, NaN, NULL, None, #N/A and a single dot. In every column, an "
+        "empty cell is a missing value",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(
@@ -122,7 +124,8 @@ def add_fit(commands: Any) -> None:
     _number(
         fit,
         "--draws",
-        "draws to keep per chain (laplace has no chains: it keeps chains x draws)",
+        "draws to keep per chain. laplace has no chains; the number of draws that it keeps is the "
+        "value of --chains times the value of --draws",
         default=1000,
     )
     _number(fit, "--thin", "keep one of every N iterations (not used by laplace)", default=1)
@@ -137,8 +140,8 @@ def add_fit(commands: Any) -> None:
         "--cores",
         type=int,
         metavar="N",
-        help="processes that run at the same time; default: one per chain, or all cores if there "
-        "are fewer",
+        help="processes that run at the same time; default: the number of chains, or the number of "
+        "cores of this machine if it has fewer cores than chains",
     )
     fit.add_argument(
         "--timeout",

@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
 }
 #: Family -> the outcome of its formula, and its own parameter of the truth.
 _OUTCOMES = {
-    "gaussian": ("y", "sigma_l2: 1\t# residual sd, between groups"),
+    "gaussian": ("y", "sigma_l2: 1\t# residual sd (one residual per group)"),
     "binomial": ("y", ""),
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }

@@ -35,16 +35,17 @@ examples:
   rmm study power config/studies/power_groups.yaml
   rmm study power config/studies/power_groups.yaml --target 0.9 --json
 The command reads results/NAME/performance.parquet, which the study has written. It runs no fits, so
-that you can try several targets. The sample size is the factor that `power.size` names in the study
-file, such as the number of groups.
+it takes little time to try several targets. What counts as the sample size is set in the study
+file: the key `power.size` gives the name of a factor, such as the number of groups.
 """
 SEARCH = """\
 examples:
   rmm study search config/studies/power_groups.yaml --cores 8
 The command simulates and fits data sets of several sizes, between `power.search.low` and
-`power.search.high` of the study file. The sample size is the factor that `power.size` names there,
-such as the number of groups. Fits are saved in results/NAME: if you stop the command and run it
-again, it continues where it stopped. The result is also written to results/NAME/search.json.
+`power.search.high` of the study file. What counts as the sample size is set there, too:
+the key `power.size` gives the name of a factor, such as the number of groups. Fits are saved in
+results/NAME: if you stop the command and run it again, it continues where it stopped. The result is
+also written to results/NAME/search.json.
 """
 
 
@@ -73,8 +74,8 @@ def plan_options(parser: Any) -> None:
         type=float,
         default=0.05,
         metavar="RATE",
-        help="rejection rate that you expect, for a first estimate without fits; "
-        "default: %(default)s",
+        help="rejection rate that you expect, for the first line of the output: replications that "
+        "are needed if there are no finished fits yet; default: %(default)s",
     )
     parser.add_argument(
         "--cores",

@@ -131,7 +131,7 @@ def add_study(commands: Any) -> None:
     plan = _study_command(
         below,
         "plan",
-        "compute how many replications reach a target Monte Carlo error, and their time",
+        "compute how many replications a target Monte Carlo error needs, and how long they take",
         planning.PLAN,
         run_plan,
     )
@@ -207,7 +207,11 @@ def add_study(commands: Any) -> None:
     )
     _add_address(replay)
     replay.add_argument(
-        "--method", required=True, metavar="NAME", help="name of a method in the study file"
+        "--method",
+        required=True,
+        metavar="NAME",
+        help="name of a method in the study file (mmmm: the multiple-membership multilevel model "
+        "of quickstart.yaml)",
     )
     replay.add_argument(
         "--out", required=True, metavar="FOLDER", help="folder to write the files to"

@@ -21,7 +21,7 @@ from rmm.design.members.memberships import FittedBlock, Membership
 from rmm.design.members.random_walks import find_last_effects
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
-from rmm.errors import DataError
+from rmm.errors import DataError, quoted
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 from rmm.tables.read import Array
 
@@ -141,8 +141,8 @@ class DesignRecipe:
 def _refuse_new_fixed(nest: NestingPart, labels: Array) -> None:
     if not nest.random and len(labels):
         raise DataError(
-            f"The nesting unit {labels[0]} (column `{nest.block.unit}`) was not in the data of the "
-            "fit. The nesting units have fixed effects, which cannot predict new units. To predict "
+            f"The nesting unit {quoted(labels[0])} (column `{nest.block.unit}`) was not in the "
+            "data of the fit. The nesting units have fixed effects, which cannot predict new units. To predict "
             'new units, fit with type="RE".'
         )
 

@@ -312,7 +312,7 @@ def Cox(intervals: int | None = None) -> Family:
         return COX
     if isinstance(intervals, bool) or not isinstance(intervals, int) or intervals < 1:
         raise FormulaError(
-            f"`intervals` must be a whole number from 1, not {intervals!r}.",
+            f"`intervals` must be a whole number of at least 1, but is {intervals!r}.",
             hint="Without it, the baseline has a step at every event time.",
         )
     return _family(intervals)

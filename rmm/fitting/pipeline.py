@@ -291,9 +291,13 @@ def _counts(**counts: int) -> dict[str, Any]:
         least, most = _RANGES.get(name, (1, _MOST))
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not whole or value < least:
-            raise BackendError(f"`{name}` must be a whole number from {least}, not {value!r}.")
+            raise BackendError(
+                f"`{name}` must be a whole number of at least {least}, but is {value!r}."
+            )
         if value > most:
-            raise BackendError(f"`{name}` must be a whole number up to {most:,}, not {value!r}.")
+            raise BackendError(
+                f"`{name}` must be a whole number of at most {most:,}, but is {value!r}."
+            )
     return {name: int(value) for name, value in counts.items()}
 
 
@@ -309,7 +313,9 @@ def _seed(seed: int | None) -> int:
     if seed is None:
         return secrets.randbelow(2**31)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
-        raise BackendError(f"`seed` must be a whole number from 0 to 2**31 - 1, not {seed!r}.")
+        raise BackendError(
+            f"`seed` must be a whole number between 0 and 2**31 - 1, but is {seed!r}."
+        )
     return int(seed)
 
 

@@ -45,8 +45,9 @@ _MEMBER_SLOTS = {
 }
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
-    "c = TRUE); RE = TRUE, FALSE or re(1 + x); ar = TRUE, FALSE or a time column; name = a name. "
-    "Older names: mmc(...) for vars and mmw(w ~ ..., constraint = 1) for fn."
+    "c = TRUE); RE = TRUE, FALSE or re(1 + x); ar = TRUE, FALSE or a time column; name = a name "
+    "for this mm() term. Older spellings are also accepted: mmc(...) instead of vars(...), and "
+    "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1)."
 )
 _NESTING_SLOTS = {s: s for s in ("id", "name", "type", "showFE", "vars", "block")}
 _NESTING_USAGE = (
@@ -313,7 +314,7 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
         return read_constraint(value)
     except FormulaError as error:
         found = syntax.source(reader.text, tree)
-        problem = f"`{found}` is not a constraint of weights."
+        problem = f"`c` in fn() cannot be `{found}`."
         quoted = isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
         hint = f"{error.hint}{' Write the word without quotes.' * quoted}"
         raise FormulaError(problem, reader.text, tree.span.start, len(found), hint) from None

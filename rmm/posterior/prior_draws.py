@@ -220,11 +220,11 @@ def draw_prior_predictive(model: Model, draws: int, seed: int) -> PriorPredictiv
     whole = isinstance(draws, int | np.integer) and not isinstance(draws, bool)
     if not whole or not 1 <= draws <= _MOST_DRAWS:
         raise PriorError(
-            f"`draws` must be a whole number from 1 to {_MOST_DRAWS:,}, not {draws!r}."
+            f"`draws` must be a whole number between 1 and {_MOST_DRAWS:,}, but is {draws!r}."
         )
     check_seed(seed, PriorError)
     if seed is None:
-        raise PriorError("`seed` must be a whole number from 0, not None.")
+        raise PriorError("`seed` must be a whole number of at least 0, but is None.")
     parameters = draw_parameters(model, draws, np.random.default_rng([seed, _SALT]))
     run = Run({name: values[None] for name, values in parameters.items()}, {}, 0.0, {})
     kinds = ["linear", "mean"]

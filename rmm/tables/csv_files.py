@@ -147,8 +147,9 @@ def _decode(path: Path, data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path}: line {line} is not UTF-8 text. Save the file as UTF-8, or read it with "
-            'pandas.read_csv(..., dtype=str, encoding="cp1252") and convert its columns.'
+            f"{path}: line {line} is not UTF-8 text. Save the file as UTF-8. Or read it with "
+            'pandas.read_csv(..., dtype=str, encoding="cp1252"): all columns are then text, so '
+            "convert the columns of numbers to numbers."
         ) from None
 
 

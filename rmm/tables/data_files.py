@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,23 @@ def read_file(
         named = str(error).startswith(str(path))
         raise error if named else DataError(f"{path}: {error}") from None
     except Exception as error:
-        raise DataError(f"{path}: this file cannot be read. {error}") from error
+        raise DataError(f"{path}: this file cannot be read. {_explain(error)}") from error
 
 
 def is_text_file(data: Any) -> bool:
     """Whether data are the path of a text file."""
     return isinstance(data, str | os.PathLike) and _ending(Path(data)) in TEXT_ENDINGS
+
+
+def _explain(error: Exception) -> str:
+    """What a user can do about a file that another library cannot read."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"The system says: {error.strerror}."
+    return (
+        "Perhaps it is incomplete or damaged, or has a type that does not match the end of its "
+        "name. Copy or download it again, or save the table as .csv. Technical detail: "
+        f"{type(error).__name__}: {' '.join(str(error).split())}"
+    )
 
 
 _OLD_EXCEL = " Save an .xls file as .xlsx."
@@ -120,7 +132,19 @@ def _read_stata(path: Path) -> pd.DataFrame:
     except ValueError as error:
         if "not unique" not in str(error):
             raise
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: {_same_labels(str(error))}") from None
+
+
+def _same_labels(said: str) -> str:
+    """A message for values with the same label, from what pandas said."""
+    column = re.search(r"labels for column (\S+) are", said)
+    label = re.search(r"-{20,}\s+(.+)", said)
+    return (
+        f"Two values of {f'column `{column[1]}`' if column else 'a column'} have the same label"
+        f"{f', {label[1].strip()!r}' if label else ''}. Give them different labels in Stata. Or "
+        "read the file with pandas.read_stata(path, convert_categoricals=False), which keeps the "
+        "values without their labels, and use this table."
+    )
 
 
 def _read_spss(path: Path) -> pd.DataFrame:

@@ -133,8 +133,8 @@ def check_complete_column(column: pd.Series) -> None:
     missing = column.isna().to_numpy()
     if missing.any():
         raise DataError(
-            f"Column `{column.name}` has {_counted(missing, 'missing')}; the first is in row "
-            f"{_row(column, missing)}. Impute missing values. Or leave out the groups that have "
+            f"Column `{column.name}` has {_counted(missing, 'missing')}"
+            f"{_place(column, missing)}. Impute missing values. Or leave out the groups that have "
             'them, with rmm.fit(..., missing="drop"). Do not drop single rows: this would change '
             "the groups."
         )
@@ -143,8 +143,8 @@ def check_complete_column(column: pd.Series) -> None:
         infinite = np.isinf(values)
         if infinite.any():
             raise DataError(
-                f"Column `{column.name}` has {_counted(infinite, 'infinite')}; the first is in row "
-                f"{_row(column, infinite)}."
+                f"Column `{column.name}` has {_counted(infinite, 'infinite')}"
+                f"{_place(column, infinite)}."
             )
 
 
@@ -188,6 +188,12 @@ def _is_unicode(text: str) -> bool:
 def _counted(flags: Array, what: str) -> str:
     """`2 missing values`."""
     return counted(int(flags.sum()), f"{what} value")
+
+
+def _place(column: pd.Series, flags: Array) -> str:
+    """`, in row 3`, or `; the first is in row 3`: where the flagged values are."""
+    start = ", in row" if flags.sum() == 1 else "; the first is in row"
+    return f"{start} {_row(column, flags)} (counted from 1)"
 
 
 def _row(column: pd.Series, flags: Array) -> int:
@@ -359,8 +365,9 @@ def _check_labels(label: str, levels: list[Any]) -> None:
     if texts and rest:
         raise DataError(
             f"The predictor `{label}` contains both numbers, such as {rest[0]:g}, and texts, such "
-            f"as {texts[0]!r}. Perhaps only some of the values have labels in the file. Make all "
-            "values numbers, and values such as no answer missing; or make all values texts."
+            f"as {texts[0]!r}. Perhaps only some of the values have labels in the file. Either "
+            "convert all values to numbers, and replace values such as 'no answer' by missing "
+            "values. Or convert all values to text."
         )
 
 

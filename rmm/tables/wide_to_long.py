@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from rmm.arguments import readable, shortened
-from rmm.errors import DataError, SpecificationWarning, counted, did_you_mean, such_cases
+from rmm.errors import (
+    DataError,
+    SpecificationWarning,
+    counted,
+    did_you_mean,
+    quoted,
+    such_cases,
+)
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
 
@@ -157,8 +164,9 @@ def _group_ids(frame: pd.DataFrame, group: str | None) -> pd.Series:
     repeated = names.duplicated()
     if repeated.any():
         raise DataError(
-            f"Group {names[repeated].iloc[0]} (column `{group}`) has several rows, but a wide "
-            "table has one row per group. If each row is a membership, the table is long already."
+            f"Group {quoted(names[repeated].iloc[0])} (column `{group}`) has several rows, but a "
+            "wide table has one row per group. If each row is a membership, the table is already "
+            "long: use it as it is, without to_long()."
         )
     return names
 

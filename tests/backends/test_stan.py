@@ -199,7 +199,7 @@ def test_options_reach_the_sampler() -> None:
             "'adapt_detla' is not an option of Stan.*Allowed: adapt_delta, max_treedepth",
         ),
         ({"adapt_delta": 1.0}, "above 0 and below 1"),
-        ({"max_treedepth": 10.5}, "whole number from 1 to 25"),
+        ({"max_treedepth": 10.5}, "whole number between 1 and 25"),
         ({"metric": "unit"}, "'diag' or 'dense'"),
         ({"step_size": "small"}, "must be a number above 0"),
     ],

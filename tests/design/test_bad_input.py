@@ -55,7 +55,7 @@ def test_partly_constant_weight_variables_warn(coalitions: pd.DataFrame) -> None
 
 
 def test_outcome_that_varies_within_a_group(coalitions: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match="outcome `y` varies within group g000"):
+    with pytest.raises(rmm.DataError, match="outcome `y` varies within group 'g000'"):
         prepare("y ~ 1 + " + MM, changed(coalitions, 0, "y", 99.0))
 
 
@@ -76,14 +76,14 @@ def test_missing_values_are_counted(column: str, coalitions: pd.DataFrame) -> No
 
 
 def test_infinite_values(coalitions: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match="`x` has 1 infinite value; the first is in row 8"):
+    with pytest.raises(rmm.DataError, match="`x` has 1 infinite value, in row 8"):
         prepare("y ~ 1 + " + MM, changed(coalitions, 7, "x", np.inf))
 
 
 def test_duplicate_member(coalitions: pd.DataFrame) -> None:
     table = coalitions.copy()
     table.loc[1, "pid"] = table.loc[0, "pid"]
-    with pytest.raises(rmm.DataError, match=r"Group g000 .* has 2 rows for member"):
+    with pytest.raises(rmm.DataError, match=r"Group 'g000' .* has several rows for member"):
         prepare("y ~ 1 + " + MM, table)
 
 

@@ -206,7 +206,7 @@ def test_covariates_must_be_there_in_the_rows_of_their_block(table: pd.DataFrame
 def test_the_outcome_must_agree_between_the_kinds(table: pd.DataFrame) -> None:
     ministers = table["mid"].notna() & (table["gid"] == "g04")
     broken = table.assign(y=table["y"].where(~ministers, 99.0))
-    with pytest.raises(rmm.DataError, match="outcome `y` varies within group g04"):
+    with pytest.raises(rmm.DataError, match="outcome `y` varies within group 'g04"):
         prepare(FORMULA, broken)
 
 

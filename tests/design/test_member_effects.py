@@ -266,7 +266,7 @@ def test_new_groups_take_the_next_step(faked: rmm.Fit, table: pd.DataFrame) -> N
     gains = np.sqrt(np.maximum(every["sd"] ** 2 - known["sd"] ** 2, 0)).to_numpy()
     assert 0.6 * step < gains[1] < 1.4 * step
     assert 0.6 * step < gains[0] / np.sqrt(2) < 1.4 * step
-    with pytest.raises(DataError, match=r"New group n1 is before group .* have member 3 "):
+    with pytest.raises(DataError, match=r"New group 'n1' is before group .* have member 3 "):
         faked.predict(new.assign(year=[0.25, 80, 95]))
 
 

@@ -55,16 +55,20 @@ def test_weights_of_all_groups_that_sum_to_zero_say_so() -> None:
 @pytest.mark.parametrize(
     ("weight", "value", "found"),
     [
-        ("1/seats", 0.0, r"`1/seats` is inf in row 35 \(group cab 28 of `cab`\), where seats = 0"),
+        (
+            "1/seats",
+            0.0,
+            r"`1/seats` is inf in row 35 \(group 'cab 28' of `cab`\), where seats = 0",
+        ),
         (
             "log(seats)",
             -1.0,
-            r"is not a number in row 35 \(group cab 28 of `cab`\), where seats = -1",
+            r"is not a number in row 35 \(group 'cab 28' of `cab`\), where seats = -1",
         ),
         (
             "sqrt(seats)",
             -4.0,
-            r"is not a number in row 35 \(group cab 28 of `cab`\), where seats = -4",
+            r"is not a number in row 35 \(group 'cab 28' of `cab`\), where seats = -4",
         ),
     ],
 )
@@ -84,7 +88,7 @@ def test_a_variable_that_is_not_finite_names_the_users_row() -> None:
     data = table().astype({"seats": float})
     data.loc[11, "seats"] = 0.0
     data["power"] = 1 / data["seats"].where(data["seats"] > 0, 1.0)
-    message = r"is not finite in 3 memberships; the first is in row 12 \(group cab 36 of `cab`\)"
+    message = r"is not finite in 3 memberships; the first is in row 12 \(group 'cab 36' of `cab`\)"
     with pytest.raises(rmm.DataError, match=message):
         prepare(block("exp(b1*max(1/seats))*exp(b2*power)"), data)
 
@@ -93,7 +97,7 @@ def test_negative_weights_name_the_users_row() -> None:
     data = table()
     data.loc[3, "seats"] = -2
     with pytest.raises(
-        rmm.DataError, match=r"first is in row 4 \(group cab 38 of `cab`\), with the weight -2\."
+        rmm.DataError, match=r"first is in row 4 \(group 'cab 38' of `cab`\), with the weight -2\."
     ):
         prepare(block("seats"), data)
 
@@ -105,7 +109,7 @@ def test_overflow_at_estimated_coefficients_is_blamed_on_the_location() -> None:
     with pytest.raises(rmm.DataError, match=r"year = 1990 at b1 = -0\.9.*center\(year\)") as caught:
         finite_weights(weight, {"year": year}, START, PLACES, draws)
     assert "denominators" not in str(caught.value)
-    assert "row 6 (group k7 of `cab`)" in str(caught.value)
+    assert "row 6 (group 'k7' of `cab`)" in str(caught.value)
 
 
 @pytest.mark.parametrize("weight", ["w ~ seats^b1", "w ~ exp(b1*log(seats))", "w ~ 1/seats^b1"])
@@ -152,4 +156,4 @@ def test_finite_weights_are_the_functions_own() -> None:
 
 
 def test_places_of_some_rows() -> None:
-    assert PLACES.take(slice(2, 5)).name_row(1) == "row 3 (group k9 of `cab`)"
+    assert PLACES.take(slice(2, 5)).name_row(1) == "row 3 (group 'k9' of `cab`)"

@@ -241,7 +241,7 @@ def test_point_11_no_intercept_beside_the_baseline() -> None:
 
 @pytest.mark.parametrize("intervals", [0, -1, 2.5, True, "3"])
 def test_intervals_must_be_a_number(intervals: Any) -> None:
-    with pytest.raises(FormulaError, match="must be a whole number from 1"):
+    with pytest.raises(FormulaError, match="must be a whole number of at least 1"):
         find_family("cox", {"intervals": intervals})
 
 

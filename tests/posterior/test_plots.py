@@ -261,7 +261,7 @@ def test_many_members_of_a_group_do_not_overlap() -> None:
             lambda f: f.plot("effects", effect="u_l2"),
             "'u_l2' is not a vector of effects.*Allowed: u_l1, u_l3",
         ),
-        (lambda f: f.plot("effects", top=1), "whole number from 2"),
+        (lambda f: f.plot("effects", top=1), "whole number of at least 2, but is 1"),
         (lambda f: f.plot_weights(variable="x"), "'x' is not a weight variable. Allowed: s"),
         (
             lambda f: f.plot_weights("groups", groups=["nowhere"]),

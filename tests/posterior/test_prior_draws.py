@@ -216,7 +216,7 @@ def test_of_a_fit_it_is_that_of_its_priors(table: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("draws", [0, True, 2.5, "many"])
 def test_wrong_numbers_of_draws(draws: Any, table: pd.DataFrame) -> None:
-    with pytest.raises(rmm.PriorError, match="`draws` must be a whole number from 1"):
+    with pytest.raises(rmm.PriorError, match="`draws` must be a whole number between 1 and"):
         rmm.prior_predictive("y ~ 1 + z1 + mm(id(m, g), RE = TRUE)", table, draws=draws)
 
 

@@ -270,7 +270,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "parameter": ({"parameter": "b_l2[x]"}, r"power\.parameter\n.*'b_l2\[x\]' is not an estimand"),
     "alpha": ({"alpha": 0.1}, r"power\.alpha\n.*0\.1 is not .*`alpha` .*\n.*0\.05, 0\.01"),
     "size": ({"size": "overlap"}, r"power\.size\n.*'overlap' is not a factor"),
-    "size of words": ({"size": "effect"}, r"effect\.values\[0\]\n.* 0\n.*a whole number from 1\n"),
+    "size of words": (
+        {"size": "effect"},
+        r"effect\.values\[0\]\n.* 0\n.*a whole number of at least 1\n",
+    ),
     "methods": ({"methods": ["mm"]}, r"power\.methods\[0\]\n.*'mm' is not a method"),
     "search": (
         {"search": {"low": 50, "high": 20}},

@@ -310,7 +310,7 @@ def test_replay_is_the_same_fit(tmp_path: Path) -> None:
     assert data.truth["b_l1[x]"] == 0.4
     with pytest.raises(StudyError, match="scenario"):
         replay(study, "s0000000000", 1, "agg")
-    with pytest.raises(StudyError, match="from 1, not 0"):
+    with pytest.raises(StudyError, match="of at least 1, but is 0"):
         replay(study, scenario, 0, "agg")
 
 

@@ -206,7 +206,7 @@ def test_archives_of_several_files_and_broken_ones(tmp_path: Path) -> None:
     with pytest.raises(rmm.DataError, match=r"a\.zip: The archive contains 2 files"):
         read_table(tmp_path / "a.zip")
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"a\n1\n")[:-6])
-    with pytest.raises(rmm.DataError, match=r"b\.csv\.gz: this file cannot be read"):
+    with pytest.raises(rmm.DataError, match=r"b\.csv\.gz: this file cannot be read\. .*incomplete"):
         read_table(tmp_path / "b.csv.gz")
 
 
@@ -239,7 +239,7 @@ def test_stata(tmp_path: Path, coded: pd.DataFrame) -> None:
     coded.to_stata(path, write_index=False, value_labels=labels)
     check_labelled(read_table(path))
     coded.to_stata(path, write_index=False, value_labels={"trust": {0: "a", 10: "a"}})
-    with pytest.raises(rmm.DataError, match="Value labels for column trust are not unique"):
+    with pytest.raises(rmm.DataError, match="values of column `trust` have the same label, 'a'"):
         read_table(path)
 
 

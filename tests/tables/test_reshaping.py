@@ -77,7 +77,7 @@ def test_groups_without_members_are_reported(wide: pd.DataFrame) -> None:
         ),
         ({}, {"covariates": {"fee": ["fee1"]}}, "`fee` has 1 column, but `members` has 3"),
         ({}, {"covariates": {"goals": ["fee1", "fee2", "fee3"]}}, "two columns named `goals`"),
-        ({"player": list("aabc")}, {}, "Group a \\(column `player`\\) has several rows"),
+        ({"player": list("aabc")}, {}, "Group 'a' \\(column `player`\\) has several rows"),
         ({"player": ["a", None, "b", "c"]}, {}, "column `player`\\) is missing in row 2"),
         (
             {"fee3": [1.0, None, None, None]},

@@ -74,9 +74,9 @@ def test_what_varies_within_units(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ([1.0, np.nan], r"`x` has 1 missing value; the first is in row 12"),
-        ([np.inf, 1.0], r"`x` has 1 infinite value; the first is in row 11"),
-        (["a", None], r"`x` has 1 missing value; the first is in row 12"),
+        ([1.0, np.nan], r"`x` has 1 missing value, in row 12"),
+        ([np.inf, 1.0], r"`x` has 1 infinite value, in row 11"),
+        (["a", None], r"`x` has 1 missing value, in row 12"),
         (["a", "b\0"], r"`x` contains the character NUL in row 12"),
         ([[1], 2], r"`x` contains values of type list"),
     ],

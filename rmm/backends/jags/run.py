@@ -128,7 +128,7 @@ def check_adapt(settings: Settings) -> None:
     adapt = settings.options.get("adapt", 0)
     if not isinstance(adapt, int) or not 0 <= adapt <= settings.warmup:
         raise BackendError(
-            f"`adapt` must be a whole number from 0 to `warmup`, which is {settings.warmup}, not "
+            f"`adapt` must be a whole number between 0 and `warmup` ({settings.warmup}), but is "
             f"{adapt!r}."
         )
 

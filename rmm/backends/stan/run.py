@@ -128,7 +128,7 @@ def _read_options(given: Mapping[str, Any]) -> Options:
             "max_treedepth",
             isinstance(options.max_treedepth, int | np.integer)
             and 1 <= options.max_treedepth <= 25,
-            "a whole number from 1 to 25 (10 is usual)",
+            "a whole number between 1 and 25 (10 is usual)",
         ),
         ("metric", options.metric in _METRICS, "'diag' or 'dense'"),
         ("step_size", _is_number(options.step_size) and options.step_size > 0, "a number above 0"),

@@ -114,8 +114,9 @@ def as_in_fit(
             words = {False: "text or categories", True: "numbers"}
             raise DataError(
                 f"Column `{name}` contains {words[numbers]} in the new table, but "
-                f"{words[kind.numbers]} in the data of the fit. Convert it, so that each unit or "
-                "level has the same value in both tables."
+                f"{words[kind.numbers]} in the data of the fit. Convert it: the "
+                "same id (or the same category) must be written in the same way, as text or as a "
+                "number, in both tables."
             )
         if not numbers and name in predictors:
             out[name] = _known_levels(name, kind, new)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.units import Members
-from rmm.errors import DataError, SpecificationWarning, such_cases
+from rmm.errors import DataError, SpecificationWarning, quoted, such_cases
 from rmm.formula.terms import MemberBlock
 from rmm.tables.read import Array, codes, first_varying, numeric
 from rmm.tables.table import Table
@@ -193,10 +193,10 @@ def _later_times(
         member = units.code[row]
         where = "at the time of" if behind[behind <= 0][0] == 0 else "before"
         raise DataError(
-            f"New group {groups[units.group[row]]} is {where} group {last.group[member]} of the "
-            f"fit (column `{name}`). Both groups have member {units.labels[member]} (column "
-            f"`{block.member}`). With `ar =`, a new group must be later than all groups of its "
-            "members in the fit."
+            f"New group {quoted(groups[units.group[row]])} is {where} group "
+            f"{quoted(last.group[member])} of the fit (column `{name}`). Both groups have member "
+            f"{quoted(units.labels[member])} (column `{block.member}`). With "
+            "`ar =`, a new group must be later than all groups of its members in the fit."
         )
     _check_ties(name, time, table[name].series, block, units, groups)
     return time
@@ -248,8 +248,8 @@ def _check_groups(
     varying = first_varying(time, units.group) if len(time) else None
     if varying is not None:
         raise DataError(
-            f"The time column of `ar = {name}` varies within group {groups[varying]} (column "
-            f"`{block.group}`). It must be the same in all rows of a group."
+            f"The time column of `ar = {name}` varies within group {quoted(groups[varying])} "
+            f"(column `{block.group}`). It must be the same in all rows of a group."
         )
 
 
@@ -268,9 +268,9 @@ def _check_ties(
     where, count = int(np.argmax(tied)), int(tied.sum())
     one, other = sequence[where], sequence[where + 1]
     raise DataError(
-        f"Member {units.labels[units.code[one]]} (column `{block.member}`) is in groups "
-        f"{groups[units.group[one]]} and {groups[units.group[other]]} (column `{block.group}`) at "
-        f"the same time: `{name}` is {column.iloc[one]}. {such_cases(count)} `ar =` needs an order "
+        f"Member {quoted(units.labels[units.code[one]])} (column `{block.member}`) is in groups "
+        f"{quoted(groups[units.group[one]])} and {quoted(groups[units.group[other]])} (column "
+        f"`{block.group}`) at the same time: `{name}` is {column.iloc[one]}. {such_cases(count)} `ar =` needs an order "
         "of the groups of each member. Give a finer time column, or write ar = TRUE to use the "
         "order of the group ids."
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.units import Members, Units, find_members
-from rmm.errors import DataError, FormulaError, SpecificationWarning, counted
+from rmm.errors import DataError, FormulaError, SpecificationWarning, counted, quoted
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import leaf_columns
@@ -242,8 +242,8 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
 
 def _outcome_varies(column: str, label: object, group: str) -> DataError:
     return DataError(
-        f"The outcome `{column}` varies within group {label} (column `{group}`). The outcome is "
-        "measured on groups, so it must be the same in all rows of a group. Check the outcome and "
+        f"The outcome `{column}` varies within group {quoted(label)} (column `{group}`). The "
+        "outcome is measured on groups, so it must be the same in all rows of a group. Check the outcome and "
         "the ids in id(member, group)."
     )
 
@@ -397,8 +397,9 @@ def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
         bad = table[column].varying(code)
         if bad is not None:
             raise DataError(
-                f"Column `{column}` is used in hm(), but varies within nesting unit {labels[bad]} "
-                f"(column `{block.unit}`). It must be the same in all rows of a nesting unit."
+                f"Column `{column}` is used in hm(), but varies within nesting unit "
+                f"{quoted(labels[bad])} (column `{block.unit}`). It must be the same in all "
+                "rows of a nesting unit."
             )
 
 
@@ -419,9 +420,9 @@ def _check_sizes(
             if formula.kinds:
                 there = f"{counted(int(units.size[row]), 'member')} in column `{block.member}`"
             raise DataError(
-                f"Column `n` is {given[row]:g} for group {groups.labels[units.group[row]]}, but "
-                f"this group has {there}. In weight functions, `n` always means the number of "
-                "members of the group in the table. If members are missing, add their rows. If "
+                f"Column `n` is {given[row]:g} for group "
+                f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In weight functions, `n` always "
+                "means the number of members of the group in the table. If members are missing, add their rows. If "
                 "column `n` means something else, rename it."
             )
 

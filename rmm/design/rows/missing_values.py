@@ -166,7 +166,8 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
             raise DataError(
                 f"Column `{group}`, the group id, has {counted(unknown, 'missing value')}. A row "
                 'without group id belongs to an unknown group, so missing="drop" cannot leave that '
-                "group out. Fill in the id. Drop the row only if its group does not need it."
+                "group out. Fill in the id. Drop the row only if you know that "
+                "it is not a membership of any group in the table."
             )
         unit, ids = "group", frame[group]
     if formula.strata is None:
@@ -177,6 +178,6 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
             f"Column `{formula.strata}`, the choice sets, has "
             f"{counted(int(strata.isna().sum()), 'missing value')}. A row without this id belongs "
             'to an unknown choice set, so missing="drop" cannot leave that choice set out. Fill in '
-            "the id. Drop the row only if its choice set does not need it."
+            "the id. Drop the row only if you know that it belongs to no choice set in the table."
         )
     return "stratum", strata

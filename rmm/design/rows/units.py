@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmm.errors import DataError, such_cases
+from rmm.errors import DataError, quoted, such_cases
 from rmm.formula.terms import MemberBlock
 from rmm.tables.read import Array
 from rmm.tables.table import Table
@@ -130,8 +130,8 @@ def _check_once(block: MemberBlock, members: Members, groups: Units, kinds: int)
         "of the other blocks are missing in this row."
     )
     raise DataError(
-        f"Group {groups.labels[group]} (column `{block.group}`) has {counts[counts > 1][0]} rows "
-        f"for member {members.labels[member]} (column `{block.member}`). "
+        f"Group {quoted(groups.labels[group])} (column `{block.group}`) has several rows for "
+        f"member {quoted(members.labels[member])} (column `{block.member}`). "
         f"{such_cases(len(twice))} If a row was repeated by mistake, drop the copy. If the member "
         "belongs to the group several times, keep one row and put the number of times in a column, "
         "for example `times`. Then use this column in the weights: fn(w ~ times), or multiply your "

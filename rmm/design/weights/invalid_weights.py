@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.errors import DataError
+from rmm.errors import DataError, quoted
 from rmm.formula.weights.weight_function import WeightFunction
 from rmm.tables.read import Array
 
@@ -42,7 +42,7 @@ class Places:
 
     def name_group(self, membership: int) -> str:
         """Such as ``group 7 of `gid```."""
-        return f"group {self.labels[self.group[membership]]} of `{self.column}`"
+        return f"group {quoted(self.labels[self.group[membership]])} of `{self.column}`"
 
     def name_row(self, membership: int) -> str:
         """``row 12 (group 7 of `gid`)``, rows counted from 1."""

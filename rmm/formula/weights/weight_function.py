@@ -243,7 +243,7 @@ def read_constraint(value: object) -> str:
         if same_kind and isinstance(value, (bool, int, float)) and value == written:
             return meaning
     raise FormulaError(
-        f"{value!r} is not a constraint of weights.",
+        f"`c` in fn() cannot be {value!r}.",
         hint="Allowed: 1, TRUE or group (the weights of each group sum to 1); 2 or total (all "
         "weights sum to the number of groups); FALSE or none (weights are not normalised).",
     )

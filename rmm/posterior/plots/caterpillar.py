@@ -39,7 +39,7 @@ def draw(fit: FitTables, effect: str | None = None, top: int = 40) -> Sheet:
     name = known[0] if effect is None else effect
     check_name("a vector of effects", name, known)
     if isinstance(top, bool) or not isinstance(top, int) or top < 2:
-        raise PlotError(f"`top` must be a whole number from 2, not {top!r}.")
+        raise PlotError(f"`top` must be a whole number of at least 2, but is {top!r}.")
     labels, draws = flatten(posterior[name])
     units = [label.split("[", 1)[1][:-1] for label in labels]
     order, between = _order(draws.mean(axis=(0, 1)), top)

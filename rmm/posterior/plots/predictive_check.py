@@ -38,7 +38,9 @@ def draw(fit: FitTables, replications: int = 50, seed: int | None = None) -> She
         Of the replicated outcomes; default: the fit's.
     """
     if isinstance(replications, bool) or not isinstance(replications, int) or replications < 1:
-        raise PlotError(f"`replications` must be a whole number from 1, not {replications!r}.")
+        raise PlotError(
+            f"`replications` must be a whole number of at least 1, but is {replications!r}."
+        )
     replicated = fit.predict(kind="outcome", draws=True, seed=seed).to_numpy()
     replicated = replicated.reshape(-1, replicated.shape[2]).astype(float)
     sheet = Sheet(figsize=(5.4, 3.3), layout="constrained")

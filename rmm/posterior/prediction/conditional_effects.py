@@ -61,7 +61,7 @@ def reference_groups(
         raise DataError(f"`values` must be a list of values, not {shortened(values)}.")
     if not 1 <= points <= _MOST_POINTS:
         raise DataError(
-            f"`points` must be a whole number from 1 to {_MOST_POINTS:,}, not {points}."
+            f"`points` must be a whole number between 1 and {_MOST_POINTS:,}, but is {points}."
         )
     formula, frame = model.spec.formula, model.grouped.frame
     predictors = [*_outside(formula), *_members(formula)]

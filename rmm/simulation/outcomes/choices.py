@@ -25,7 +25,7 @@ def check_binomial(options: Mapping[str, Any]) -> None:
     trials = options.get("trials", 1)
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise RecipeError(
-            "truth.trials", f"The value is {trials!r}.", "Allowed: a whole number from 1."
+            "truth.trials", f"The value is {trials!r}.", "Allowed: a whole number of at least 1."
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmm.errors import DataError
+from rmm.errors import DataError, quoted
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.covariates.endogenous import RESIDUAL
 from rmm.simulation.memberships.structures import Memberships
@@ -87,8 +87,8 @@ def _drawn(
         group = memberships.group_labels[int(np.argmin(np.isfinite(eta)))]
         weights = [part.block.weight.text for part in truth.spec.members]
         raise DataError(
-            f"The linear predictor of group {group} is not finite, because a weight or a term "
-            f"has no value there. The weight functions are: {listed(weights)}."
+            f"The linear predictor of group {quoted(group)} is not finite, because a weight or a "
+            f"term has no value there. The weight functions are: {listed(weights)}."
         )
     setting = Setting(truth, memberships, columns)
     drawn = OUTCOMES[truth.spec.family.name].draw(eta, setting, rng)
@@ -96,9 +96,9 @@ def _drawn(
         bad = int(np.argmin(np.isfinite(values)))
         if not np.isfinite(values[bad]):
             raise DataError(
-                f"The outcome {name} of group {memberships.group_labels[bad]} is not finite. The "
-                f"linear predictor of this group is {eta[bad]:.3g}. Make the true parameters or "
-                "the covariates smaller."
+                f"The outcome {name} of group {quoted(memberships.group_labels[bad])} is not "
+                f"finite. The linear predictor of this group is {eta[bad]:.3g}. Make "
+                "the true parameters or the covariates smaller."
             )
     return eta, dict(zip(truth.outcomes, drawn, strict=True))
 

@@ -110,7 +110,7 @@ def _check_size(name: str, factors: Mapping[str, Any], file_errors: StudyFileErr
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             key = f"vary.{name}.values[{index}]"
             why = "power.size names this factor."
-            raise file_errors.value(key, value, "a whole number from 1", why)
+            raise file_errors.value(key, value, "a whole number of at least 1", why)
 
 
 def _read_search(said: Mapping[str, Any] | None, file_errors: StudyFileErrors) -> Search | None:

@@ -71,7 +71,9 @@ def keep_replay(
     """
     scenario, method = study.scenario(scenario_id), study.method(method_name)
     if replication < 1:
-        raise StudyError(f"`replication` must be a whole number from 1, not {replication}.")
+        raise StudyError(
+            f"`replication` must be a whole number of at least 1, but is {replication}."
+        )
     task = make_task(study, scenario, method, replication)
     outcome = fit_task(task, keep=True)
     table = estimates_table(outcome_rows(study, scenario, task, replication, outcome), {})

@@ -37,6 +37,8 @@ def replay(
     """
     scenario, method = study.scenario(scenario_id), study.method(method_name)
     if replication < 1:
-        raise StudyError(f"`replication` must be a whole number from 1, not {replication}.")
+        raise StudyError(
+            f"`replication` must be a whole number of at least 1, but is {replication}."
+        )
     task = make_task(study, scenario, method, replication)
     return task.drawn.simulated(), fit_task(task, keep=True)
