@@ -89,7 +89,7 @@ def _lines(node: Any, key: str) -> Iterator[tuple[str, int]]:
 
 
 def _tag(node: Any) -> str:
-    """A tag as it is written in a file: ``!!python/name:os.system``."""
+    """A tag as it is written in a file: ``!!python/name:os.getcwd``."""
     return str(node.tag).replace("tag:yaml.org,2002:", "!!")
 
 
