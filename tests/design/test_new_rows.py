@@ -398,7 +398,8 @@ def test_a_walk_cannot_go_back(fitted: Any) -> None:
     model, table = model_of("dates", fitted)
     some, last = (table[table["gid"] == g].assign(gid="x") for g in ("g030", "g059"))
     with pytest.raises(
-        rmm.DataError, match=r"New group 'x' is at the time of group 'g059' .*Both groups have member"
+        rmm.DataError,
+        match=r"New group 'x' is at the time of group 'g059' .*Both groups have member",
     ):
         lay_out(model, last)
     with pytest.raises(

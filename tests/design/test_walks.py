@@ -86,7 +86,10 @@ def test_ordered_categories_are_times(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(year=t["x"]), r"`ar = year` varies within group 'g000' \(column `gid`\)"),
+        (
+            lambda t: t.assign(year=t["x"]),
+            r"`ar = year` varies within group 'g000' \(column `gid`\)",
+        ),
         (
             lambda t: t.assign(year=t["year"] // 15),
             r"Member \d \(column `pid`\) is in groups g0\d\d and g0\d\d \(column `gid`\) at the "

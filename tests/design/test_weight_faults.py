@@ -55,7 +55,11 @@ def test_weights_of_all_groups_that_sum_to_zero_say_so() -> None:
 @pytest.mark.parametrize(
     ("weight", "value", "found"),
     [
-        ("1/seats", 0.0, r"`1/seats` is inf in row 35 \(group 'cab 28' of `cab`\), where seats = 0"),
+        (
+            "1/seats",
+            0.0,
+            r"`1/seats` is inf in row 35 \(group 'cab 28' of `cab`\), where seats = 0",
+        ),
         (
             "log(seats)",
             -1.0,

@@ -189,7 +189,10 @@ def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(found.elpd_i.to_numpy()[[1, 3]], expected, atol=0.1)
     bad = replace(fit.run, engine={**fit.run.engine, "pareto_k": 0.93})
     monkeypatch.setattr(Refits, "without", lambda self, unit: bad if unit == 3 else fit.run)
-    named = rf"1 of 2 refits with weighted draws .*without {labels[3]}\) is not reliable: Pareto k .* 0.93.*ess="
+    named = (
+        rf"1 of 2 refits with weighted draws .*without {labels[3]}\) is not reliable: "
+        r"Pareto k .* 0.93.*ess="
+    )
     with pytest.warns(rmm.ConvergenceWarning, match=named):
         fit.loo(refit=True)
 
