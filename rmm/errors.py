@@ -92,6 +92,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def first_row(number: int, row: int) -> str:
+    """``, in row 3``, or, of several, ``; the first is in row 3``; rows are counted from 1."""
+    return f"{', in row' if number == 1 else '; the first is in row'} {row} (counted from 1)"
+
+
 def quoted(label: object) -> str:
     """An id as a message shows it: text in quotes, so that group 'a' is not read as an article."""
     return f"'{label}'" if isinstance(label, str) else str(label)

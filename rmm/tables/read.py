@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError, counted
+from rmm.errors import DataError, counted, first_row
 from rmm.tables.csv_files import TEXT_ENDINGS
 from rmm.tables.data_files import READERS, from_arrow, read_file
 from rmm.tables.text_values import describe_texts
@@ -191,9 +191,7 @@ def _counted(flags: Array, what: str) -> str:
 
 
 def _place(column: pd.Series, flags: Array) -> str:
-    """`, in row 3`, or `; the first is in row 3`: where the flagged values are."""
-    start = ", in row" if flags.sum() == 1 else "; the first is in row"
-    return f"{start} {_row(column, flags)} (counted from 1)"
+    return first_row(int(flags.sum()), _row(column, flags))
 
 
 def _row(column: pd.Series, flags: Array) -> int:

@@ -228,7 +228,7 @@ def test_expressions_of_terms_hold_columns_only():
         ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 3))", "not a constraint", "3"),
         (
             "y ~ mm(id(p, g), fn(w ~ 1/n, c = 'none'))",
-            r"(?s)`'none'` is not a constraint.*1, TRUE or group .*; 2 or total .*; "
+            r"(?s)`c` in fn\(\) cannot be `'none'`.*1, TRUE or group .*; 2 or total .*; "
             r"FALSE or none .*Write the word without quotes\.",
             "'none",
         ),

@@ -20,8 +20,9 @@ def declared_sparse(name: str, rows: str, columns: str, what: str) -> list[str]:
 
 def product(name: str, rows: str, columns: str, vector: str) -> str:
     """Expression of a sparse matrix times a vector."""
-    matrix = f"{rows}, {columns}, {name}, column_{name}, row_start_{name}"
-    return f"csr_matrix_times_vector({matrix},\n{' ' * 30}{vector})"
+    indent = " " * 30
+    matrix = f"{rows}, {columns},\n{indent}{name}, column_{name}, row_start_{name}"
+    return f"csr_matrix_times_vector({matrix},\n{indent}{vector})"
 
 
 def sparse_values(name: str, matrix: Any) -> dict[str, Any]:

@@ -270,9 +270,9 @@ def _check_ties(
     raise DataError(
         f"Member {quoted(units.labels[units.code[one]])} (column `{block.member}`) is in groups "
         f"{quoted(groups[units.group[one]])} and {quoted(groups[units.group[other]])} (column "
-        f"`{block.group}`) at the same time: `{name}` is {column.iloc[one]}. {such_cases(count)} `ar =` needs an order "
-        "of the groups of each member. Give a finer time column, or write ar = TRUE to use the "
-        "order of the group ids."
+        f"`{block.group}`) at the same time: `{name}` is {column.iloc[one]}. "
+        f"{such_cases(count)} `ar =` needs an order of the groups of each member. Give a finer "
+        "time column, or write ar = TRUE to use the order of the group ids."
     )
 
 

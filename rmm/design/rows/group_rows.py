@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.rows.units import Members, Units, find_members
-from rmm.errors import DataError, FormulaError, SpecificationWarning, counted, quoted
+from rmm.errors import DataError, FormulaError, SpecificationWarning, counted, first_row, quoted
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import leaf_columns
@@ -179,9 +179,9 @@ def _check_members_given(formula: Formula, table: Table) -> None:
             continue
         count, row = int(missing.sum()), int(table.index[int(np.argmax(missing))]) + 1
         raise DataError(
-            f"Column `{block.member}`, the member id, has {counted(count, 'missing value')}; the "
-            f"first is in row {row}. There are two cases. (a) The rows come from empty cells of a "
-            "wide table and are not memberships: drop them with "
+            f"Column `{block.member}`, the member id, has {counted(count, 'missing value')}"
+            f"{first_row(count, row)}. There are two cases. (a) The rows come from empty cells of "
+            "a wide table and are not memberships: drop them with "
             f'data.dropna(subset=["{block.member}"]). The groups stay the same. (b) A group has a '
             "member that is not known: give this member a new id, or leave out the group with "
             'rmm.fit(..., missing="drop").'
@@ -243,8 +243,8 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
 def _outcome_varies(column: str, label: object, group: str) -> DataError:
     return DataError(
         f"The outcome `{column}` varies within group {quoted(label)} (column `{group}`). The "
-        "outcome is measured on groups, so it must be the same in all rows of a group. Check the outcome and "
-        "the ids in id(member, group)."
+        "outcome is measured on groups, so it must be the same in all rows of a group. "
+        "Check the outcome and the ids in id(member, group)."
     )
 
 
@@ -421,9 +421,10 @@ def _check_sizes(
                 there = f"{counted(int(units.size[row]), 'member')} in column `{block.member}`"
             raise DataError(
                 f"Column `n` is {given[row]:g} for group "
-                f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In weight functions, `n` always "
-                "means the number of members of the group in the table. If members are missing, add their rows. If "
-                "column `n` means something else, rename it."
+                f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In "
+                "weight functions, `n` always means the number of members of the group in the "
+                "table. If members are missing, add their rows. If column `n` means something "
+                "else, rename it."
             )
 
 

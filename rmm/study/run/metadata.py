@@ -148,7 +148,7 @@ def _nulls(text: str) -> dict[str, Any]:
 
 
 def differences(there: Any, here: Any, file: str, key: str = "") -> Iterator[str]:
-    """Lines such as ``sampler.draws: 500 in the results, 1000 in FILE``, one per key."""
+    """Lines such as ``draws: 500 in the results, 1000 in FILE``, one per key that differs."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for name in dict.fromkeys([*there, *here]):
             inner = f"{key}.{name}" if key else str(name)
