@@ -212,7 +212,7 @@ def _centres(spec: ModelSpec) -> list[str]:
     if spec.intercept:
         lines += [
             "alpha: intercept where all predictors are at their centres",
-            "b_l2: reported coefficients; b_l2[1] is the intercept where all predictors are 0"
-            + (", then come those of beta_l2" if spec.terms else ""),
+            "b_l2: reported coefficients. b_l2[1] is the intercept where all predictors are 0"
+            + ("; b_l2[k + 1] is beta_l2[k]" if spec.terms else ""),
         ]
     return lines

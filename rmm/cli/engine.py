@@ -101,18 +101,17 @@ def add_fit(commands: Any) -> None:
         "--priors",
         action="append",
         metavar="PRIOR",
-        help="name of a set of priors (weakly_informative, or rmm: the priors of the R package "
-        "rmm), or one prior such as "
-        '"b_w ~ normal(0, 1)"; repeat the option for several; default: weakly_informative',
+        help="a set of priors or one prior. Sets: weakly_informative, and rmm (the priors of the R "
+        'package rmm). One prior: for example "b_w ~ normal(0, 1)". Repeat the option for '
+        "several; default: weakly_informative",
     )
     fit.add_argument(
         "--na",
         action="append",
         metavar="TEXT",
-        help="text that stands for a missing value in a text file; repeat the option for several; "
-        "TEXT then applies to every column, and replaces the default; default: in columns of "
-        "numbers, any of NA, N/A, NaN, NULL, None, #N/A and a single dot. In every column, an "
-        "empty cell is a missing value",
+        help="text that means a missing value, in every column of a text file. Repeat the option "
+        "for several texts. An empty cell is always a missing value; default: in columns of numbers, "
+        "any of NA, N/A, NaN, NULL, None, #N/A and a single dot",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

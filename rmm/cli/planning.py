@@ -74,8 +74,8 @@ def plan_options(parser: Any) -> None:
         type=float,
         default=0.05,
         metavar="RATE",
-        help="rejection rate that you expect, for the first line of the output: replications that "
-        "are needed if there are no finished fits yet; default: %(default)s",
+        help="rejection rate that you expect. Only the first line of the output uses it: how many "
+        "replications such a rate needs; default: %(default)s",
     )
     parser.add_argument(
         "--cores",

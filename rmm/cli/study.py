@@ -210,8 +210,7 @@ def add_study(commands: Any) -> None:
         "--method",
         required=True,
         metavar="NAME",
-        help="name of a method in the study file (mmmm: the multiple-membership multilevel model "
-        "of quickstart.yaml)",
+        help="name of a method in the study file; for example, quickstart.yaml has the method mmmm",
     )
     replay.add_argument(
         "--out", required=True, metavar="FOLDER", help="folder to write the files to"

@@ -167,7 +167,7 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
             f"`{part.block.member}`). Every weight is therefore 1, and {part.b_w} cannot be "
             "estimated. If your groups have more members, add the missing rows: the table needs "
             "one row per membership, not one row per group. rmm.to_long() converts a wide table to "
-            "this form. If each group has only one member, use fn(w ~ 1/n)."
+            "this form. If the groups really have only one member each, use fn(w ~ 1/n)."
         )
     if not any(varies.values()):
         named = ", ".join(f"`{c}`" for c in weight.variables)

@@ -282,8 +282,8 @@ WEIBULL = Family(
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
     jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
 # The Poisson densities of `event` lack one factor of the Weibull likelihood: shape^n_events, where
-# n_events is the number of events. The next line adds it. `tiny` is a number close to 0, given as
-# data: the gamma(n_events, shape) density at such a number is proportional to shape^n_events.
+# n_events is the number of events. The next line adds it: `tiny` is data, a number close to 0, at
+# which the gamma(n_events, shape) density is, as a function of shape, proportional to this factor.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,

@@ -126,8 +126,8 @@ def check_options(options: Mapping[str, Any], engine: Backend, known: Sequence[s
             elsewhere = f" It is an option of {others[0]}." if others else ""
             raise BackendError(
                 f"Backend {engine.name!r} has no option `{name}`."
-                f"{elsewhere or meant(name, [*known, *engine.options])} Its options are: "
-                f"{', '.join(engine.options) or 'none'}."
+                f"{elsewhere or meant(name, [*known, *engine.options])} The options of "
+                f"{engine.name} are: {', '.join(engine.options) or 'none'}."
             )
 
 

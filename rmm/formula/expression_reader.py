@@ -112,7 +112,7 @@ class Reader:
         """The expression of a syntax tree; `FormulaError` with a caret if it has none."""
         if tree.span.depth > MAX_DEPTH:
             self.fail(
-                f"This expression has more than {MAX_DEPTH} operations, in a row or nested.",
+                f"This expression has more than {MAX_DEPTH} operations.",
                 tree,
                 _AS_COLUMN,
             )

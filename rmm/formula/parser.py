@@ -192,7 +192,8 @@ def _bad_character(text: str, at: int) -> NoReturn:
     if character in "\"'`":
         kind = "backquoted name" if character == "`" else "string"
         raise FormulaError(
-            f"This {character} starts a {kind}, but its line has no closing {character}.",
+            f"This {character} starts a {kind} that does not end: the line has no second "
+            f"{character}.",
             text,
             at,
         )

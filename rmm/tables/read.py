@@ -363,9 +363,9 @@ def _check_labels(label: str, levels: list[Any]) -> None:
     if texts and rest:
         raise DataError(
             f"The predictor `{label}` contains both numbers, such as {rest[0]:g}, and texts, such "
-            f"as {texts[0]!r}. Perhaps only some of the values have labels in the file. Either "
-            "convert all values to numbers, and replace values such as 'no answer' by missing "
-            "values. Or convert all values to text."
+            f"as {texts[0]!r}. In files of SPSS and Stata, this happens if only some of the values "
+            "have labels. Either convert all values to numbers, and replace values such as 'no "
+            "answer' by missing values. Or convert all values to text."
         )
 
 

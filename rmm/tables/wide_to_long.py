@@ -211,8 +211,8 @@ def _stack(
         one = next(c for c, text in texts.items() if text)
         other = next(c for c, text in texts.items() if not text)
         raise DataError(
-            f"`{one}` contains text, but `{other}` does not. Both are parts of the new column "
-            f"`{name}`: convert one of them."
+            f"`{one}` contains text, but `{other}` does not. The values of both go into the new "
+            f"column `{name}`. Convert one of the two columns to the type of the other."
         )
     values = np.empty(frame[list(columns)].shape, dtype=object)
     for i, column in enumerate(columns):

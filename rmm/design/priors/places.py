@@ -95,7 +95,7 @@ def _labels_of(
     if parameter is None:
         raise PriorError(
             f"`{statement.text}`: the model has no parameter `{statement.target}`."
-            f"{_meant(statement.target, known, labels)} Its parameters are: {', '.join(known)}."
+            f"{_meant(statement.target, known, labels)} The model has: {', '.join(known)}."
         )
     if parameter.dims:
         return labels[parameter.name]

@@ -180,10 +180,10 @@ def _check_members_given(formula: Formula, table: Table) -> None:
         count, row = int(missing.sum()), int(table.index[int(np.argmax(missing))]) + 1
         raise DataError(
             f"Column `{block.member}`, the member id, has {counted(count, 'missing value')}"
-            f"{first_row(count, row)}. There are two cases. (a) The rows come from empty cells of "
-            "a wide table and are not memberships: drop them with "
-            f'data.dropna(subset=["{block.member}"]). The groups stay the same. (b) A group has a '
-            "member that is not known: give this member a new id, or leave out the group with "
+            f"{first_row(count, row)}. Find out which is true. (a) The rows come from empty cells "
+            "of a wide table and are not memberships. Then drop them with "
+            f'data.dropna(subset=["{block.member}"]); no group loses a member. (b) A group has a '
+            "member that is not known. Then give this member a new id, or leave out the group with "
             'rmm.fit(..., missing="drop").'
         )
 
@@ -202,7 +202,7 @@ def oriented(formula: Formula, table: Table) -> Formula:
             formula.text,
             formula.members[-1].position,
             2,
-            hint="All mm() blocks need the same group id, because the outcome is measured on it.",
+            hint="All mm() blocks need the same group id: the outcome is measured on these groups.",
         )
     return replace(formula, members=blocks)
 

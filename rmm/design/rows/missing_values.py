@@ -164,20 +164,20 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
         unknown = int(frame[group].isna().sum())
         if unknown:
             raise DataError(
-                f"Column `{group}`, the group id, has {counted(unknown, 'missing value')}. A row "
-                'without group id belongs to an unknown group, so missing="drop" cannot leave that '
-                "group out. Fill in the id. Drop the row only if you know that "
-                "it is not a membership of any group in the table."
+                f"Column `{group}`, the group id, has {counted(unknown, 'missing value')}. "
+                'missing="drop" leaves out groups, but without the id it is not known which group '
+                "a row belongs to. Fill in the id. Drop the row only if you know that it is not a "
+                "membership of any group in the table."
             )
         unit, ids = "group", frame[group]
     if formula.strata is None:
         return unit, ids
     strata = frame[formula.strata]
     if strata.isna().any():
+        missing = counted(int(strata.isna().sum()), "missing value")
         raise DataError(
-            f"Column `{formula.strata}`, the choice sets, has "
-            f"{counted(int(strata.isna().sum()), 'missing value')}. A row without this id belongs "
-            'to an unknown choice set, so missing="drop" cannot leave that choice set out. Fill in '
-            "the id. Drop the row only if you know that it belongs to no choice set in the table."
+            f"Column `{formula.strata}`, the id of the choice sets, has {missing}. "
+            'missing="drop" leaves out choice sets, but without the id it is not known which choice '
+            "set a row belongs to. Fill in the id. Drop the row only if you know that it belongs to no choice set in the table."
         )
     return "stratum", strata

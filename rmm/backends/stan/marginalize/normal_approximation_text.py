@@ -38,34 +38,36 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "Reparametrisation, for efficiency only: the model is that of the header, with "
             f"{' and '.join(effects)}. "
-            "The groups have working responses with precisions q, as in iteratively weighted least "
-            "squares: a normal approximation of the likelihood. "
+            "The likelihood of each group is approximated by a normal density, as in iteratively "
+            "weighted least squares: its observation is the working response, its precision is q. "
             f"Let W (groups x members) be the matrix of {weight}. The right singular vectors of "
             f"diag(sqrt(q)) * W are {n} directions, computed before sampling and passed as data. "
             f"Stan samples the coordinates of {u} along these directions. In the approximation, "
-            "they are independent of each other, given all other parameters. A poor approximation "
+            "they are independent a posteriori, given all other parameters. A poor approximation "
             "makes sampling slower, but does not change the posterior."
         ),
         f"vector[{n}] singular_l1{s};  // singular values of diag(sqrt(q)) * W",
-        f"vector[{n}] response_l1{s};  // sqrt(q) * working response, on the left singular vectors",
+        "// working responses, times sqrt(q) and projected on the left singular vectors",
+        f"vector[{n}] response_l1{s};",
     ]
     coefs = coefficients(spec)
     if coefs:
         lines += [
             f"int<lower=0> K_fixed;  // number of coefficients: {', '.join(coefs)}",
-            f"matrix[{n}, K_fixed] predictors_l1{s};  // the same of the predictors",
+            f"matrix[{n}, K_fixed] predictors_l1{s};  // the predictors, treated in the same way",
         ]
     lines += declared_sparse(f"rotation_l1{s}", n, n, "directions (in columns)")
     for nest in nestings:
         h = nest.suffix
         lines += [
             *comment(
-                "Each direction belongs to one nesting unit: the members in it are in groups of "
-                "this unit only. Directions are sorted by nesting unit."
+                "Each direction belongs to one nesting unit: all members with a nonzero entry in "
+                "it are in groups of this unit only. Directions are sorted by nesting unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"vector[{n}] loading_l1{s};  // coefficient of its unit's {nest.u} in response_l1{s}",
+            f"// for each direction: coefficient of the {nest.u} of its unit in response_l1{s}",
+            f"vector[{n}] loading_l1{s};",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
         ]
@@ -82,11 +84,14 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     lines = comment(
-        "standardised effects: (effect - mean) / sd, with mean and sd in the normal approximation"
+        "standardised effects: (effect - mean) / sd, with the posterior mean and sd of the normal "
+        "approximation"
     )
     raw = f"vector[N_l1{part.suffix}] {raw_name(part.u)};"
-    lines.append(f"{raw}  // coordinates of {part.u} along the directions")
-    return lines + [f"vector[H{n.suffix}] {raw_name(n.u)};  // {n.u}" for n in nestings]
+    lines.append(f"{raw}  // standardised coordinates of {part.u} along the directions")
+    return lines + [
+        f"vector[H{n.suffix}] {raw_name(n.u)};  // standardised {n.u}" for n in nestings
+    ]
 
 
 def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> Lines:
@@ -97,8 +102,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, sd of the effects divided by the residual sd of "
-            "the working response"
+            f"sd_ratio_l1{s}: for each direction, sd of what the effects contribute to "
+            f"response_l1{s}, whose residual sd is 1"
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",

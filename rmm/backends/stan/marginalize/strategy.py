@@ -83,7 +83,8 @@ def direction_indices(part: MemberPart) -> Lines:
     s = part.suffix
     return [
         *comment(
-            f"1, ..., N_l1{s}: column indices of sparse matrices that add up directions of a unit"
+            f"1, ..., N_l1{s}: column indices of the sparse matrices (units x directions) that sum "
+            "over the directions of each unit"
         ),
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});",
     ]

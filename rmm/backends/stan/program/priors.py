@@ -51,8 +51,8 @@ RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 # of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
   // Standard deviation as a function of an unconstrained parameter `raw`. Stan samples raw, because
-  // most posteriors are nearly normal in it. Standard deviations between soft * scale and scale are
-  // nearly linear in raw; smaller and larger ones are exponential in raw.
+  // its posterior is usually close to normal. The standard deviation is nearly linear in raw from
+  // soft * scale to scale, and exponential in raw below and above (soft is at most 0.5).
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
