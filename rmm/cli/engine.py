@@ -110,8 +110,8 @@ def add_fit(commands: Any) -> None:
         action="append",
         metavar="TEXT",
         help="text that means a missing value, in every column of a text file. Repeat the option "
-        "for several texts. An empty cell is always a missing value; default: in columns of numbers, "
-        "any of NA, N/A, NaN, NULL, None, #N/A and a single dot",
+        "for several texts. An empty cell is always a missing value; default: in columns of "
+        "numbers, any of NA, N/A, NaN, NULL, None, #N/A and a single dot",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

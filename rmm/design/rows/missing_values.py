@@ -177,7 +177,8 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
         missing = counted(int(strata.isna().sum()), "missing value")
         raise DataError(
             f"Column `{formula.strata}`, the id of the choice sets, has {missing}. "
-            'missing="drop" leaves out choice sets, but without the id it is not known which choice '
-            "set a row belongs to. Fill in the id. Drop the row only if you know that it belongs to no choice set in the table."
+            'missing="drop" leaves out choice sets, but without the id it is not known which '
+            "choice set a row belongs to. Fill in the id. Drop the row only if you know that it "
+            "belongs to no choice set in the table."
         )
     return "stratum", strata
