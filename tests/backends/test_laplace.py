@@ -389,6 +389,7 @@ def small_choice(seed: int = 4) -> pd.DataFrame:
     return table.assign(y=y[table["gid"]])
 
 
+@pytest.mark.thorough
 def test_a_small_logistic_model_agrees_with_quadrature() -> None:
     """E sigma, E intercept by 25^4 Gauss-Hermite points and a grid of sigma; |z| below 4.
 

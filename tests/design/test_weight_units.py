@@ -62,6 +62,7 @@ def summary(table: pd.DataFrame, family: str, form: str, unit: float, **options:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("family", OUTCOMES)
 def test_laplace_is_the_same_in_every_unit(table: pd.DataFrame, family: str, form: str) -> None:

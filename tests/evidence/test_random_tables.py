@@ -161,6 +161,7 @@ def outcome_of(case: tuple[Recipe, Dress, str], folder: Path) -> str:
     return "data"
 
 
+@pytest.mark.thorough
 @few_or_many(200, 10_000)
 def test_a_table_is_valid_data_or_a_message(examples: int, tmp_path: Path) -> None:
     cases = st.tuples(recipes(), dresses(), st.sampled_from(("error", "drop")))

@@ -107,6 +107,7 @@ def test_vague_priors_of_weights_are_said_to_decide(governments: pd.DataFrame) -
             )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_same_seed_same_draws_whatever_the_row_order(

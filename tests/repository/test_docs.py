@@ -19,6 +19,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 from site_parts import api, data_checks, generated, pages, warning_texts  # noqa: E402
 
+COMPILES = {"howto/own-programs.md"}  # a Stan program
 ELSEWHERE = {"tutorials/friends.md", "tutorials/space.md"}  # tests/datasets/test_examples.py
 WITH_CODE = sorted(
     path.relative_to(DOCS).as_posix()
@@ -41,7 +42,10 @@ def follow(page: str, folder: Path) -> None:
 
 
 @pytest.mark.jags
-@pytest.mark.parametrize("page", FAST)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.thorough] if page in COMPILES else []) for page in FAST],
+)
 def test_the_code_of_a_page(page: str, tmp_path: Path) -> None:
     follow(page, tmp_path)
 

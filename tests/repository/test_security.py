@@ -347,6 +347,7 @@ TAMPERED: dict[str, Any] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TAMPERED)
 def test_a_tampered_fit_is_refused(name: str, saved: Path) -> None:
     with h5py.File(saved, "a") as file:
@@ -420,6 +421,7 @@ def test_no_label_becomes_a_part_of_the_page(hostile_report: Path) -> None:
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10  # and they are shown
 
 
+@pytest.mark.thorough
 def test_no_label_becomes_a_part_of_a_figure(hostile_report: Path) -> None:
     files = sorted((hostile_report.parent / "figures").glob("*.svg"))
     assert len(files) > 2

@@ -111,6 +111,7 @@ def test_page_opens_without_errors_or_network_and_fits(
     assert small == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1280, 400])
 def test_every_figure_is_there_and_has_a_size(browser: Any, page: Path, width: int) -> None:
     visit(browser, page, width)
@@ -127,6 +128,7 @@ def test_every_figure_is_there_and_has_a_size(browser: Any, page: Path, width: i
         assert min(panels) > 60, name
 
 
+@pytest.mark.thorough
 def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None:
     visit(browser, page)
     rows, zips = shown(browser, "#b_l1_x_tests tbody tr"), shown(browser, "#zip .panel")
@@ -143,6 +145,7 @@ def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None
     assert shown(browser, "#b_l1_x_tests tbody tr") == 27
 
 
+@pytest.mark.thorough
 def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Path) -> None:
     visit(browser, page)
     dots = shown(browser, "#bias svg .f0-1")
@@ -159,6 +162,7 @@ def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Pa
     assert browser.find_element("css selector", "#bias .none").is_displayed()
 
 
+@pytest.mark.thorough
 def test_the_address_restores_what_was_chosen(browser: Any, page: Path) -> None:
     visit(browser, page)
     tick(browser, "method:aggregation")
@@ -178,6 +182,7 @@ def test_the_address_restores_what_was_chosen(browser: Any, page: Path) -> None:
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.thorough
 def test_without_javascript_everything_is_shown(browser: Any, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
@@ -190,6 +195,7 @@ def test_without_javascript_everything_is_shown(browser: Any, page: Path) -> Non
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+@pytest.mark.thorough
 def test_a_script_put_into_the_page_does_not_run(browser: Any, page: Path, tmp_path: Path) -> None:
     """The Content Security Policy, shown to work: it stops what escaping would have let through."""
     evil = tmp_path / "index.html"

@@ -84,6 +84,7 @@ def table(ids: Any, as_group: bool = False) -> pd.DataFrame:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_ids_are_the_same_after_save_and_load(name: str, tmp_path: Path) -> None:
     data = table(ACCEPTED[name])
