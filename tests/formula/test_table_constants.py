@@ -17,10 +17,9 @@ from rmm.formula.weights.weight_function import (
     Column,
     describe,
     parse_weights,
-    render_jags,
-    render_stan,
 )
 from rmm.simulation import simulate
+from tests.weight_texts import render_jags, render_stan
 
 X = np.array([1.0, 2.0, 4.0, 9.0, 3.0, 5.0])
 START = np.array([0, 1, 3, 6])

@@ -19,11 +19,10 @@ from rmm.formula.weights.weight_function import (
     Parameter,
     describe,
     parse_weights,
-    render_jags,
-    render_stan,
 )
 from tests import SHARED
 from tests.stan_function_table import VALUES, cases, stan_program
+from tests.weight_texts import render_jags, render_stan
 
 START = np.array([0, 1, 3, 6])
 SIZE = np.array([1.0, 2, 2, 3, 3, 3])

@@ -21,8 +21,6 @@ from rmm.formula.weights.weight_function import (
     Parameter,
     describe,
     parse_weights,
-    render_jags,
-    render_stan,
     walk,
 )
 from tests.coalitions import made_up_coalitions
@@ -37,6 +35,7 @@ from tests.fuzzing import (
     prior_texts,
     weight_texts,
 )
+from tests.weight_texts import render_jags, render_stan
 
 #: The fast tests look at a few examples, `make fuzz` at many.
 EXAMPLES = pytest.mark.parametrize(

@@ -46,7 +46,6 @@ from rmm.formula.weights.evaluate import (
 )
 from rmm.formula.weights.render import (
     input_key,
-    is_vector,
     program_inputs,
     stan_definitions,
     to_jags,
@@ -92,8 +91,6 @@ __all__ = [
     "parse_weights",
     "program_names",
     "read_constraint",
-    "render_jags",
-    "render_stan",
     "stan_definitions",
     "to_jags",
     "to_stan",
@@ -292,21 +289,3 @@ def program_names(
     for identifier, leaf in function.inputs:
         names[f"input:{input_key(leaf)}"] = f"{prefix}{identifier}"
     return names
-
-
-def render_jags(
-    function: WeightFunction, coefficient: str = "b_w", prefix: str = "", index: str = "r"
-) -> str:
-    """JAGS text of the raw weight of row `index`: ``ilogit(b_w[1] * pseat[r] - log_n1[r])``."""
-    return to_jags(function.expression, program_names(function, coefficient, prefix), index)
-
-
-def render_stan(
-    function: WeightFunction, coefficient: str = "b_w", prefix: str = "", rows: str = "M"
-) -> str:
-    """Stan text of the (M,) vector of raw weights.
-
-    The functions block must hold `stan_definitions(function.expression)` (usually "").
-    """
-    text = to_stan(function.expression, program_names(function, coefficient, prefix))
-    return text if is_vector(function.expression) else f"rep_vector({text}, {rows})"

@@ -33,11 +33,6 @@ def replications_for_rate(mcse: float, rate: float = 0.5) -> int:
     return math.ceil(round(rate * (1 - rate) / mcse**2, 6))
 
 
-def replications_for_bias(mcse: float, empirical_se: float) -> int:
-    """Replications for which the bias has the Monte Carlo error `mcse`: (SE / mcse)^2."""
-    return math.ceil(round((empirical_se / mcse) ** 2, 6))
-
-
 @dataclass(frozen=True)
 class Need:
     """Replications that one method needs in one scenario for one target.
