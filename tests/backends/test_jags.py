@@ -270,7 +270,7 @@ def test_impossible_initial_values_name_the_node() -> None:
         ({"monitor": ("alpha", "beta")}, "contains beta, but the program has no such variable"),
         ({"monitor": ()}, "`Settings.monitor` is empty"),
         ({"draws": 0}, "draws and thin must be at least 1"),
-        ({"options": {"adapt": 300}}, "from 0 to `warmup`, which is 200, not 300"),
+        ({"options": {"adapt": 300}}, r"between 0 and `warmup` \(200\), but is 300"),
         ({"options": {"blocks": 3}}, "'blocks' is not an option of JAGS.* Allowed: adapt"),
     ],
 )

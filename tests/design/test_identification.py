@@ -105,9 +105,15 @@ def test_names_that_would_meet_in_a_program(coalitions: pd.DataFrame) -> None:
     for backend in ("jags", "stan"):
         text = rmm.program(weight.format("intercept"), backend=backend, data=table)
         assert "x_intercept" in text
-    both = coalitions.assign(weight=coalitions.s, x_weight=coalitions.s**2)
-    with pytest.raises(rmm.FormulaError, match="would both be called `x_weight`"):
-        rmm.program(weight.format("weight+b3*x_weight"), backend="jags", data=both)
+    squares = coalitions.s**2
+    both = coalitions.assign(
+        **{"weight": coalitions.s, "x_weight": squares, "a.b": coalitions.s, "a_b": squares}
+    )
+    data = rmm.program_data(weight.format("weight+b3*x_weight+b4*a.b+b5*a_b"), both)
+    order = both.sort_values(["gid", "pid"])
+    names = {"x_weight": "weight", "x_x_weight": "x_weight", "x_a_b": "a.b", "x_a_b_2": "a_b"}
+    for name, column in names.items():
+        assert data[name] == pytest.approx(order[column].to_numpy()), name
 
 
 def test_negative_known_weights(coalitions: pd.DataFrame) -> None:

@@ -195,7 +195,10 @@ def test_with_one_kind_a_missing_id_stays_an_error(table: pd.DataFrame) -> None:
 
 def test_covariates_must_be_there_in_the_rows_of_their_block(table: pd.DataFrame) -> None:
     row = int(table.index[table["mid"].notna()][3])
-    with pytest.raises(rmm.DataError, match=rf"Column `age` has 1 missing value.*row {row + 1}\."):
+    with pytest.raises(
+        rmm.DataError,
+        match=rf"Column `age` has 1 missing value, in row {row + 1} \(counted from 1\)",
+    ):
         prepare(FORMULA, changed(table, row, age=np.nan))
     with pytest.raises(rmm.DataError, match=r"Column `z` has 1 missing value"):
         prepare(FORMULA, changed(table, row, z=np.nan))

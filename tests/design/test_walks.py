@@ -92,8 +92,8 @@ def test_ordered_categories_are_times(table: pd.DataFrame) -> None:
         ),
         (
             lambda t: t.assign(year=t["year"] // 15),
-            r"Member \d \(column `pid`\) is in groups g0\d\d and g0\d\d \(column `gid`\) at the "
-            r"same time: `year` is \d",
+            r"Member \d \(column `pid`\) is in groups 'g0\d\d' and 'g0\d\d' \(column `gid`\) at "
+            r"the same time: `year` is \d",
         ),
         (lambda t: t.assign(year="late"), "must contain numbers, dates or ordered categories"),
         (lambda t: t.assign(year=None), "Column `year` has .* missing values"),

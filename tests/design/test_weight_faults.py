@@ -39,7 +39,7 @@ def block(weight: str, constraint: str = "1") -> str:
 def test_weights_of_a_group_that_sum_to_zero_name_it(weight: str) -> None:
     data = table()
     data.loc[data["cab"] == "cab 07", "seats"] = 0
-    message = r"of group cab 07 of `cab` sum to 0 \(0, 0, 0\).*need c = FALSE"
+    message = r"of group 'cab 07' of `cab` sum to 0 \(0, 0, 0\).*need c = FALSE"
     with pytest.raises(rmm.DataError, match=message):
         prepare(block(weight), data)
     prepare(block(weight, "FALSE"), data)
@@ -144,7 +144,7 @@ def test_estimated_weights_of_a_group_without_shares_name_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.SpecificationWarning)
         model = prepare(block("seats^b1"), data, priors={"b_w": "uniform(1, 2)"})
-    message = r"No initial values of b_w.*of group cab 07 of `cab` sum to 0 at b1 = .*c = FALSE"
+    message = r"No initial values of b_w.*of group 'cab 07' of `cab` sum to 0 at b1 = .*c = FALSE"
     with pytest.raises(rmm.BackendError, match=message):
         initial_values(model, 2, 1)
 

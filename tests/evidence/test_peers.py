@@ -134,7 +134,7 @@ def test_point_07_row_order_changes_nothing(coalitions: pd.DataFrame) -> None:
     ("prior", "message"),
     [
         ("b_l1[z] ~ normal(0, 1)", r"has no element `z`\. Its elements are: b_l1\[x\]"),
-        ("b.w2 ~ dnorm(0, 1)", r"no parameter `b_w2`\. Its parameters are: b_l1, b_l2"),
+        ("b.w2 ~ dnorm(0, 1)", r"no parameter `b_w2`\. The model has: b_l1, b_l2"),
         ("tau.l3 ~ dgamma(1, 1)", r"no parameter `sigma_l3`"),
     ],
 )
@@ -298,7 +298,7 @@ def test_point_20_columns_that_vary_within_groups_are_named(
 ) -> None:
     table = coalitions.copy()
     table.loc[table.index[0], column] += 1.0
-    with pytest.raises(rmm.DataError, match=f"`{column}`.* varies within group g000"):
+    with pytest.raises(rmm.DataError, match=f"`{column}`.* varies within group 'g000'"):
         prepared(f"y ~ 1 + z + {MM}", table)
 
 
@@ -312,12 +312,13 @@ def test_point_21_names_inside_names(coalitions: pd.DataFrame) -> None:
     )
     data = rmm.program_data(formula, table)
     order = table.sort_values(["gid", "pid"])
-    for name, column in {"pseat": "pseat", "pseat_sq": "pseat.sq", "pseat2": "pseat2"}.items():
+    names = {"x_pseat": "pseat", "x_pseat_sq": "pseat.sq", "x_pseat2": "pseat2"}
+    for name, column in names.items():
         assert data[name] == pytest.approx(order[column].to_numpy()), name
 
 
 def test_point_22_rows_without_mm_are_units_and_that_is_said(coalitions: pd.DataFrame) -> None:
-    with pytest.warns(rmm.SpecificationWarning, match="every row is a unit"):
+    with pytest.warns(rmm.SpecificationWarning, match="every row is one observation"):
         prepare("y ~ 1 + z", coalitions)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -215,7 +215,7 @@ REFUSED = [
      FormulaError, "correlated ones are not available"),
     # A random walk is written `ar =` in mm(), not in re().
     ("bml: man/re.Rd, ar", "Y ~ x1 + mm(id = id(pid, gid), vars = NULL, RE = re(1, ar = TRUE))",
-     FormulaError, "`re\\(\\)` has no argument `x =`s"),
+     FormulaError, r"`re\(\)` has no arguments with names"),
     # Fixed effects are `type = FE`; slopes of each unit's own without pooling are not available.
     ("bml: man/fe.Rd; vignettes/faq.Rmd", "Y ~ x1 + hm(id = id(cid), FE = fe(1))",
      FormulaError, r"hm\(\) has no argument `FE =`"),

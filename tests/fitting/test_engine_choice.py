@@ -216,7 +216,7 @@ def test_the_ending_of_a_program_decides(tmp_path: Path) -> None:
         ({"adapt_delta": 0.9, "ess": 500}, "`adapt_delta` is an option of stan.*no option `ess`"),
         (
             {"program": "model { y ~ dnorm(0, 1) }", "max_treedepth": 12},
-            "written in JAGS, .* no option `max_treedepth`",
+            "written in JAGS's language.* no option `max_treedepth`",
         ),
         ({"backend": "laplace", "adapt_delta": 0.9}, "no option `adapt_delta`.*option of stan"),
         ({"backend": "autos"}, "'autos' is not a backend"),

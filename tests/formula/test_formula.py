@@ -225,14 +225,18 @@ def test_expressions_of_terms_hold_columns_only():
         ("y ~ mm(id(p, g), ar = TRUE, RE = FALSE)", "needs random effects", "FALSE"),
         ("y ~ mm(id(p, g), name = 'a b')", "cannot be the name", "'a"),
         ("y ~ mm(id(p, g), fn(1/n))", "must start with `w ~`", "/n"),
-        ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 3))", "not a constraint", "3"),
+        ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 3))", r"`c` in fn\(\) cannot be `3`", "3"),
         (
             "y ~ mm(id(p, g), fn(w ~ 1/n, c = 'none'))",
             r"(?s)`c` in fn\(\) cannot be `'none'`.*1, TRUE or group .*; 2 or total .*; "
             r"FALSE or none .*Write the word without quotes\.",
             "'none",
         ),
-        ("y ~ mm(id(p, g), fn(w ~ 1/n, c = nne))", r"(?s)not a .*normalised\)\.$", "nne"),
+        (
+            "y ~ mm(id(p, g), fn(w ~ 1/n, c = nne))",
+            r"(?s)`c` in fn\(\) cannot be `nne`\..*normalised\)\.$",
+            "nne",
+        ),
         (
             "y ~ mm(id(p, g), fn(w ~ 1/n, c = 1, constraint = 1))",
             "names of the same argument",

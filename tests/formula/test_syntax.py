@@ -71,7 +71,7 @@ def test_quoted_names_are_marked():
         ("a == b == c", "cannot follow each other", 7),
         ("a $ b", "'\\$' cannot be used in a formula", 2),
         ("(1 | g)", r"mm\(id\(member, group\), \.\.\.\)", 3),
-        ("'x", "its line has no closing", 0),
+        ("'x", "a string that does not end: the line has no second '", 0),
         ("`x", "backquoted name", 0),
         ("1e999", "too large", 0),
         ("f(x=)", "`\\)` cannot be used after", 4),

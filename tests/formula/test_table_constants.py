@@ -114,7 +114,7 @@ def test_any_unit(name: str, shift: float, unit: float) -> None:
 def test_they_are_data_of_programs() -> None:
     weight = parse_weights("exp(b1*center(year.born) + b2*scale(x))")
     assert [name for name, _ in weight.inputs] == ["x_center_year_born", "x_scale_x"]
-    text = "exp(b_w[1] * center_year_born{0} + b_w[2] * scale_x{0})"
+    text = "exp(b_w[1] * x_center_year_born{0} + b_w[2] * x_scale_x{0})"
     assert render_jags(weight) == text.format("[r]")
     assert render_stan(weight) == text.format("")
     assert weight.columns == ("year.born", "x")

@@ -80,7 +80,9 @@ def test_constraints(text, constraint, expected):
 
 @pytest.mark.parametrize("value", [0, 3, "2", 1.5, np.nan])
 def test_other_constraints_are_refused(value):
-    with pytest.raises(FormulaError, match="not a constraint of weights"):
+    with pytest.raises(
+        FormulaError, match=rf"`c` in fn\(\) cannot be {value!r}\.\nAllowed: 1, TRUE"
+    ):
         parse_weights("1/n", constraint=value)
 
 

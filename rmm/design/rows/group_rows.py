@@ -381,8 +381,8 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
         if bad is not None:
             raise DataError(
                 f"Column `{column}` is used outside mm(), but varies within group "
-                f"{groups.labels[bad]} (column `{group_id}`). If it is a covariate of members, "
-                f"write mm(..., vars = vars({column})). If it is a covariate of groups, it must be "
+                f"{quoted(groups.labels[bad])} (column `{group_id}`). If it is a covariate of "
+                f"members, write mm(..., vars = vars({column})). If it is a covariate of groups, it must be "
                 "the same in all rows of a group."
             )
 
