@@ -134,7 +134,7 @@ def test_point_07_row_order_changes_nothing(coalitions: pd.DataFrame) -> None:
     ("prior", "message"),
     [
         ("b_l1[z] ~ normal(0, 1)", r"has no element `z`\. Its elements are: b_l1\[x\]"),
-        ("b.w2 ~ dnorm(0, 1)", r"no parameter `b_w2`\. Its parameters are: b_l1, b_l2"),
+        ("b.w2 ~ dnorm(0, 1)", r"no parameter `b_w2`\. The model has: b_l1, b_l2"),
         ("tau.l3 ~ dgamma(1, 1)", r"no parameter `sigma_l3`"),
     ],
 )
