@@ -215,7 +215,7 @@ def program(
     >>> import rmm
     >>> text = rmm.program("y ~ 1 + mm(id(m, g), vars(x), fn(w ~ 1/n), RE=TRUE)")
     >>> print(text.splitlines()[0])
-    # Multiple-membership multilevel model, gaussian outcome (JAGS)
+    # Multiple-membership multilevel model, gaussian outcome, for JAGS
     """
     engine = _named_engine(backend)
     if data is None:

@@ -199,7 +199,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "key of another kind": (
         ("methods/1/summary", "sum"),
-        r"methods\[1\]\.summary\n.*in a method of kind mm\.\n.*methods of: aggregation",
+        r"methods\[1\]\.summary\n.*in a method of kind mm\.\n.*have `summary`: aggregation",
     ),
     "key of another backend": (
         ("methods/0/priors", "rmm"),

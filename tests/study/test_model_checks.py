@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "adaptation longer than warm-up": (
         {"backend": "jags", "sampler": {"warmup": 100, "options": {"adapt": 200}}},
-        r"sampler\.options .*\n.*`adapt`.* 100, not 200",
+        r"sampler\.options .*\n.*`adapt` .*between 0 and `warmup` \(100\), but is 200",
     ),
     "too many effective draws": (
         {"sampler": {"options": {"ess": 1e9}}},
@@ -138,8 +138,8 @@ def test_all_mistakes_are_reported_at_once(
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("stan", {"max_treedepth": 0}, "`max_treedepth` .* from 1 to 25 .*not 0"),
-        ("jags", {"adapt": -1}, "`adapt` .* from 0 .*not -1"),
+        ("stan", {"max_treedepth": 0}, "`max_treedepth` .*between 1 and 25 .*not 0"),
+        ("jags", {"adapt": -1}, r"`adapt` .*between 0 and `warmup` \(1000\), but is -1"),
         ("laplace", {"ess": True}, "`ess` .* from 1 .*not True"),
     ],
 )
