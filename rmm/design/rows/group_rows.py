@@ -382,8 +382,8 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
             raise DataError(
                 f"Column `{column}` is used outside mm(), but varies within group "
                 f"{quoted(groups.labels[bad])} (column `{group_id}`). If it is a covariate of "
-                f"members, write mm(..., vars = vars({column})). If it is a covariate of groups, it must be "
-                "the same in all rows of a group."
+                f"members, write mm(..., vars = vars({column})). If it is a covariate of groups, "
+                "it must be the same in all rows of a group."
             )
 
 
