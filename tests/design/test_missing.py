@@ -105,7 +105,7 @@ def test_a_missing_group_is_said(coalitions: pd.DataFrame) -> None:
     table.loc[[3, 4], "gid"] = None
     with pytest.raises(
         rmm.DataError,
-        match=r"`gid`, the group id, has 2 missing values\. .*not known which group a row belongs to",
+        match=r"`gid`, the group id, has 2 missing values\. .*not known which group a row belongs",
     ):
         prepare("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table, missing="drop")
 
