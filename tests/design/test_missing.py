@@ -104,7 +104,8 @@ def test_a_missing_group_is_said(coalitions: pd.DataFrame) -> None:
     table = coalitions.copy()
     table.loc[[3, 4], "gid"] = None
     with pytest.raises(
-        rmm.DataError, match=r"`gid`, the group id, has 2 missing values\. .*unknown group"
+        rmm.DataError,
+        match=r"`gid`, the group id, has 2 missing values\. .*not known which group a row belongs",
     ):
         prepare("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table, missing="drop")
 
@@ -157,7 +158,8 @@ def test_whole_strata_go() -> None:
         rest, _ = drop_incomplete(formula, table)
     assert rest["s"].tolist() == [1] * 4 + [3] * 4
     with pytest.raises(
-        rmm.DataError, match=r"`s`, the choice sets, has 1 missing value\. .*unknown choice set"
+        rmm.DataError,
+        match=r"`s`, the id of the choice sets, has 1 missing value\. .*not known which choice set",
     ):
         drop_incomplete(formula, table.assign(s=[np.nan] + [1.0] * 11))
 
