@@ -87,8 +87,8 @@ def add_fit(commands: Any) -> None:
         "--family",
         default="gaussian",
         metavar="FAMILY",
-        help="family of the outcome: gaussian, binomial, condlogit, weibull or cox; "
-        "default: %(default)s",
+        help="family of the outcome: gaussian, binomial, condlogit, weibull or cox; default: "
+        "%(default)s",
     )
     fit.add_argument(
         "--backend",
@@ -101,17 +101,19 @@ def add_fit(commands: Any) -> None:
         "--priors",
         action="append",
         metavar="PRIOR",
-        help="a set of priors or one prior. Sets: weakly_informative, and rmm (the priors of the R "
-        'package rmm). One prior: for example "b_w ~ normal(0, 1)". Repeat the option for '
-        "several; default: weakly_informative",
+        help="a set of priors or one prior. Sets: weakly_informative, and rmm (the default priors "
+        "of "
+        'the R package that is also called rmm). One prior: for example "b_w ~ normal(0, 1)". '
+        "Repeat the option for several; default: weakly_informative",
     )
     fit.add_argument(
         "--na",
         action="append",
         metavar="TEXT",
-        help="text that means a missing value, in every column of a text file. Repeat the option "
-        "for several texts. An empty cell is always a missing value; default: in columns of "
-        "numbers, any of NA, N/A, NaN, NULL, None, #N/A and a single dot",
+        help="text that means a missing value, in all columns of a text file. Repeat the option "
+        "for "
+        "several texts. An empty cell is always missing. Without this option, NA, N/A, NaN, NULL, "
+        "None, #N/A and a single dot are missing, but only in columns of numbers",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

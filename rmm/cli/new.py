@@ -15,7 +15,7 @@ from rmm.errors import StudyError
 
 EXAMPLES = """\
 examples:
-  rmm study new mine.yaml            # in a terminal, asks for the value of each option
+  rmm study new mine.yaml            # in a terminal, the command asks for each value
   rmm study new mine.yaml --groups 200 --members 50 --size 3 --effect 0.3 --replications 1000
   rmm study new mine.yaml --data coalitions.csv --member party --group government
   rmm study new mine.yaml --family binomial --backend stan
@@ -129,11 +129,10 @@ def run_new(options: argparse.Namespace) -> int:
         path.unlink()
         raise
     print(
-        f"{path} was written, and it is valid. Edit it as you like. Then run, in the "
-        "project's folder:\n"
-        f"    rmm study check {path}\n"
-        f"    snakemake --cores 2 --workflow-profile workflow/profiles/default "
-        f"--config study={path}"
+        f"{path} was written, and it is valid. Edit it as you like. Then run, in the project's "
+        f"folder:\n    rmm study check {path}\n"
+        "    snakemake --cores 2 --workflow-profile workflow/profiles/default --config "
+        f"study={path}"
     )
     return 0
 

@@ -74,8 +74,9 @@ def plan_options(parser: Any) -> None:
         type=float,
         default=0.05,
         metavar="RATE",
-        help="rejection rate that you expect. Only the first line of the output uses it: how many "
-        "replications such a rate needs; default: %(default)s",
+        help="rejection rate that you expect. It is used only in the first line of the output: the "
+        "number of replications that estimate this rate with the target error; default: "
+        "%(default)s",
     )
     parser.add_argument(
         "--cores",

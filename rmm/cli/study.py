@@ -78,11 +78,11 @@ examples:
 The command writes data.csv, truth.json (true parameter values) and replay.json (scenario,
 replication, method, seed, versions, estimates). For a Bayesian fit it also writes fit.nc with all
 draws, the program of the engine (for example program.stan) and program_data.json. It then prints
-whether the estimates are exactly equal to those in results/NAME.
+whether the estimates are exactly equal to those in the results folder of the study.
 """
 _RESULTS = (
-    "folder for results; each study has a subfolder with the name of its study file; "
-    "default: %(default)s"
+    "folder for results; each study has a subfolder with the name of its study file; default: "
+    "%(default)s"
 )
 
 
@@ -210,7 +210,8 @@ def add_study(commands: Any) -> None:
         "--method",
         required=True,
         metavar="NAME",
-        help="name of a method in the study file; for example, quickstart.yaml has the method mmmm",
+        help="name of a method in the study file; for example, mmmm (multiple-membership "
+        "multilevel model) in quickstart.yaml",
     )
     replay.add_argument(
         "--out", required=True, metavar="FOLDER", help="folder to write the files to"

@@ -269,8 +269,8 @@ WEIBULL = Family(
     working=_working,
     curvature=_curvature,
     stan_data="vector[J] log_t;  // log durations\n"
-    "vector<lower=0, upper=1>[J] event;  // 1: event, 0: censored\n"
-    "int<lower=1> n_events;  // number of events",
+    "vector<lower=0, upper=1>[J] event;  // 1: event, 0: censored\nint<lower=1> n_events;  // "
+    "number of events",
     stan_model="""// Weibull likelihood, with survival function exp(-(t / exp(eta))^shape)
 {
   vector[J] log_cum_hazard = shape * (log_t - eta);
@@ -282,8 +282,9 @@ WEIBULL = Family(
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
     jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
 # The Poisson densities of `event` lack one factor of the Weibull likelihood: shape^n_events, where
-# n_events is the number of events. The next line adds it: `tiny` is data, a number close to 0, at
-# which the gamma(n_events, shape) density is, as a function of shape, proportional to this factor.
+# n_events is the number of events. The next line adds it. The gamma(n_events, shape) density at x
+# is proportional to shape^n_events * exp(-shape * x). Here x is `tiny`, data so close to 0 that
+# exp(-shape * x) is 1.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,

@@ -314,9 +314,9 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
         return read_constraint(value)
     except FormulaError as error:
         found = syntax.source(reader.text, tree)
-        problem = f"`c` in fn() cannot be `{found}`."
         quoted = isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
-        hint = f"{error.hint}{' Write the word without quotes.' * quoted}"
+        problem = f"`c` in fn() cannot be {'the text ' * quoted}`{found}`."
+        hint = f"{error.hint}{' Write it without quotes.' * quoted}"
         raise FormulaError(problem, reader.text, tree.span.start, len(found), hint) from None
 
 

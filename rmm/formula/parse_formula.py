@@ -285,7 +285,10 @@ def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
     folded = [name for name in available if name.lower() == column.lower()]
     hints = [did_you_mean(column, folded or available, most=3).strip()]
     if column == "n":
-        hints.append("Only in weight functions, `n` means the number of members of the group.")
+        hints.append(
+            "In weight functions, and only there, `n` is the number of members of the group. "
+            "Elsewhere `n` must be a column."
+        )
     shown = ", ".join(available[:30]) + (", ..." if len(available) > 30 else "")
     hints.append(f"The columns of the table are: {shown}.")
     raise FormulaError(

@@ -210,8 +210,8 @@ def _bad_character(text: str, at: int) -> NoReturn:
             "Operators with `%`, such as %in% and %%, are not available.",
             text,
             at,
-            hint="For b nested in a write a + a:b. For several values of x write "
-            "I((x == 1) + (x == 2)).",
+            hint="For b nested in a write a + a:b. For several values of x write I((x == 1) + (x "
+            "== 2)).",
         )
     raise FormulaError(
         f"The character {character!r} cannot be used in a formula.",

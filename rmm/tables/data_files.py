@@ -54,9 +54,10 @@ def read_file(
         raise DataError(f"{path}: this file does not exist. Paths are relative to {Path.cwd()}.")
     if na is not None and reader is not None:
         raise DataError(
-            f"{path}: `na` can be used only with text files ({', '.join(TEXT_ENDINGS)}). In this "
-            "file, missing values are marked in the file. If further values mean missing, read the "
-            "file, replace them, and give the data frame."
+            f"{path}: `na` can be used only with text files ({', '.join(TEXT_ENDINGS)}). Files "
+            "of this type mark missing values themselves. If other values also mean missing, read "
+            "the file with pandas, replace these values, and pass the data frame instead of the "
+            "file."
         )
     try:
         if reader is None:

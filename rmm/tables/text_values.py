@@ -93,7 +93,11 @@ def _explain(text: str) -> str:
     if text.endswith("%"):
         return " (a percent sign)"
     if is_grouped(text):
-        return " (thousands, or a decimal comma?)" if "," in text else " (separated thousands)"
+        return (
+            " (the comma may separate thousands or decimals)"
+            if "," in text
+            else " (separated thousands)"
+        )
     return " (a decimal comma)" if is_comma_number(text) else ""
 
 

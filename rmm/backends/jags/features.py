@@ -22,8 +22,8 @@ _TILTED = "part_{f}[r] <- {share}[r] * exp({k} * d_{f}[r] - abs({k}) * half_{f}[
 TEXTS: Mapping[str, tuple[str, str]] = {
     "variance": (
         "part_{f}[r] <- {share}[r] * pow(values_{f}[r] - mean_{f}[{group}[r]], 2)",
-        "mean_{f}[j] <- inprod({share}[{rows}], values_{f}[{rows}])\n"
-        "{f}[j] <- sum(part_{f}[{rows}])",
+        "mean_{f}[j] <- inprod({share}[{rows}], values_{f}[{rows}])\n{f}[j] <- "
+        "sum(part_{f}[{rows}])",
     ),
     "herfindahl": ("", "{f}[j] <- inprod({share}[{rows}], {share}[{rows}])"),
     "entropy": (

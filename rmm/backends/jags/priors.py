@@ -53,7 +53,7 @@ _SCALED: Mapping[str, str] = {
 
 def prior_lines(spec: ModelSpec, forms: Forms) -> list[str]:
     """Section of the program with the priors of all structural parameters."""
-    lines = ["", "  # ---- priors"]
+    lines = ["", "  # ---- priors: prior_<parameter>_<hyperparameter>"]
     for parameter in spec.sampled:
         if parameter.structural:
             lines += [f"  {line}" for line in _prior(spec, parameter, forms)]
@@ -95,7 +95,7 @@ def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ..
     reported = f"for (k in 1:{size}) {{ {name}[k] <- {scale}[k] * {standard}[k] }}"
     comment = (
         f"# {standard} = {name} / {scale}; {scale}[k] is 1 / sd of the variable that {name}[k] "
-        "multiplies (1 if there is none)"
+        "multiplies (1 if it multiplies no variable)"
     )
     if count == 1:
         return [comment, f"for (k in 1:{size}) {{ {lines[0]} }}", reported]

@@ -83,8 +83,8 @@ def failure(index: int, how: str, lines: Sequence[str]) -> str:
     )
     if "SIGKILL" in how:
         message += (
-            "\nThe process was killed. Most often the reason is that the machine or "
-            "the job has too little memory."
+            "\nThe process was killed. Most often the reason is that the machine or the job has "
+            "too little memory."
         )
     if "SIGILL" in how:
         message += (

@@ -232,8 +232,8 @@ def refusal(program: str, output: str) -> ProgramError:
     said = re.split(r"\n\s*-{5,}\n", output)[-1].strip()
     text = program.splitlines()[line - 1] if line <= program.count("\n") + 1 else ""
     return ProgramError(
-        f"Stan cannot compile the program, because of a {kind} error in line {line}:\n"
-        f"    {text}\n    {' ' * column}^\n{said}"
+        f"Stan cannot compile the program, because of a {kind} error in line {line}:\n    "
+        f"{text}\n    {' ' * column}^\n{said}"
     )
 
 

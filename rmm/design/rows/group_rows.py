@@ -180,10 +180,11 @@ def _check_members_given(formula: Formula, table: Table) -> None:
         count, row = int(missing.sum()), int(table.index[int(np.argmax(missing))]) + 1
         raise DataError(
             f"Column `{block.member}`, the member id, has {counted(count, 'missing value')}"
-            f"{first_row(count, row)}. Find out which is true. (a) The rows come from empty cells "
-            "of a wide table and are not memberships. Then drop them with "
-            f'data.dropna(subset=["{block.member}"]); no group loses a member. (b) A group has a '
-            "member that is not known. Then give this member a new id, or leave out the group with "
+            f"{first_row(count, row)}. If these rows come from empty cells of a wide table, they "
+            f'are not memberships: drop them with data.dropna(subset=["{block.member}"]). '
+            "If a group "
+            "has a member that is not known, give this member a new id, or leave out the group "
+            "with "
             'rmm.fit(..., missing="drop").'
         )
 
@@ -398,8 +399,8 @@ def _check_nesting(block: NestingBlock, units: Units, grouped: Grouped) -> None:
         if bad is not None:
             raise DataError(
                 f"Column `{column}` is used in hm(), but varies within nesting unit "
-                f"{quoted(labels[bad])} (column `{block.unit}`). It must be the same in all "
-                "rows of a nesting unit."
+                f"{quoted(labels[bad])} (column `{block.unit}`). It must be the same in all rows "
+                "of a nesting unit."
             )
 
 

@@ -165,9 +165,9 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
         if unknown:
             raise DataError(
                 f"Column `{group}`, the group id, has {counted(unknown, 'missing value')}. "
-                'missing="drop" leaves out groups, but without the id it is not known which group '
-                "a row belongs to. Fill in the id. Drop the row only if you know that it is not a "
-                "membership of any group in the table."
+                'missing="drop" cannot help here: it drops whole groups, and without the id it is '
+                "not known which group a row belongs to. Fill in the id. Drop a row only if it "
+                "belongs to no group in the table."
             )
         unit, ids = "group", frame[group]
     if formula.strata is None:
@@ -177,8 +177,8 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
         missing = counted(int(strata.isna().sum()), "missing value")
         raise DataError(
             f"Column `{formula.strata}`, the id of the choice sets, has {missing}. "
-            'missing="drop" leaves out choice sets, but without the id it is not known which '
-            "choice set a row belongs to. Fill in the id. Drop the row only if you know that it "
+            'missing="drop" cannot help here: it drops whole choice sets, and without the id it is '
+            "not known which choice set a row belongs to. Fill in the id. Drop a row only if it "
             "belongs to no choice set in the table."
         )
     return "stratum", strata

@@ -240,7 +240,7 @@ def read_constraint(value: object) -> str:
         if same_kind and isinstance(value, (bool, int, float)) and value == written:
             return meaning
     raise FormulaError(
-        f"`c` in fn() cannot be {value!r}.",
+        f"`c` in fn() cannot be {'the text ' * isinstance(value, str)}{value!r}.",
         hint="Allowed: 1, TRUE or group (the weights of each group sum to 1); 2 or total (all "
         "weights sum to the number of groups); FALSE or none (weights are not normalised).",
     )

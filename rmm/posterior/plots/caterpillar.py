@@ -33,8 +33,8 @@ def draw(fit: FitTables, effect: str | None = None, top: int = 40) -> Sheet:
     known = [str(name) for name in posterior.data_vars if name in roles]
     if not known:
         raise PlotError(
-            "There are no draws of the effects of units. Either the model has no such effects, or "
-            'the fit was run with monitor="structural".'
+            "This fit has no draws of random effects of members or nesting units. If the model "
+            'has such effects, fit it again without monitor="structural".'
         )
     name = known[0] if effect is None else effect
     check_name("a vector of effects", name, known)

@@ -156,8 +156,8 @@ def _cholesky(names: Sequence[str], config: Mapping[str, Any]) -> Array | None:
     except np.linalg.LinAlgError:
         raise RecipeError(
             f"covariates.{names[0]}.correlation",
-            "These correlations contradict each other: the correlation matrix of "
-            f"{listed(names)} is not positive definite.",
+            f"These correlations contradict each other: the correlation matrix of {listed(names)} "
+            "is not positive definite.",
             "Make the correlations smaller.",
         ) from None
 

@@ -203,8 +203,8 @@ def _test_reasons(case: Case) -> Iterator[str]:
     if value != 0 or case.null != 0:
         found = "none" if value is None else f"{value:g}"
         yield (
-            f"the null hypothesis is not true: the true value of {case.parameter} is {found}, "
-            f"the null value {case.null:g}; both must be 0"
+            f"the null hypothesis is not true: the true value of {case.parameter} is {found}, the "
+            f"null value {case.null:g}; both must be 0"
         )
     parts = [*case.truth.spec.terms, *(t for p in case.truth.spec.members for t in p.block.terms)]
     mixed = [t.label for t in parts if case.covariate in term_columns(t)]

@@ -393,8 +393,8 @@ def _check_drawn_priors(
     if fixed:
         raise file_errors.about(
             key,
-            f"`priors: {TRUTH}` needs a prior for every true parameter, but these have a "
-            f"fixed value: {', '.join(fixed)}.",
+            f"`priors: {TRUTH}` needs a prior for every true parameter, but these have a fixed "
+            f"value: {', '.join(fixed)}.",
             "Give them a prior under truth.parameters, or write priors as for rmm.fit().",
         )
     model = parameter_names(

@@ -153,8 +153,8 @@ def _wanted(
         if found[scenario, method] != count:
             raise StudyError(
                 f"{study.file}: Scenario {scenario}, method {method}: "
-                f"{found[scenario, method]} of {count} replications are finished. Run the "
-                "study again; finished fits are kept."
+                f"{found[scenario, method]} of {count} replications are finished. Run the study "
+                "again; finished fits are kept."
             )
 
 

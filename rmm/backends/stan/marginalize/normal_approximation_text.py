@@ -38,10 +38,11 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "Reparametrisation, for efficiency only: the model is that of the header, with "
             f"{' and '.join(effects)}. "
-            "The likelihood of each group is approximated by a normal density, as in iteratively "
-            "weighted least squares: its observation is the working response, its precision is q. "
+            "For each group, the likelihood is approximated by a normal density of one number, the "
+            "working response of iteratively weighted least squares, with precision q. "
             f"Let W (groups x members) be the matrix of {weight}. The right singular vectors of "
-            f"diag(sqrt(q)) * W are {n} directions, computed before sampling and passed as data. "
+            f"diag(sqrt(q)) * W are a basis of {n} directions for the member effects, computed "
+            "before sampling and passed as data. "
             f"Stan samples the coordinates of {u} along these directions. In the approximation, "
             "they are independent a posteriori, given all other parameters. A poor approximation "
             "makes sampling slower, but does not change the posterior."
@@ -54,7 +55,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     if coefs:
         lines += [
             f"int<lower=0> K_fixed;  // number of coefficients: {', '.join(coefs)}",
-            f"matrix[{n}, K_fixed] predictors_l1{s};  // the predictors, treated in the same way",
+            f"matrix[{n}, K_fixed] predictors_l1{s};  // predictors, projected like response_l1{s}",
         ]
     lines += declared_sparse(f"rotation_l1{s}", n, n, "directions (in columns)")
     for nest in nestings:
@@ -66,7 +67,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"// for each direction: coefficient of the {nest.u} of its unit in response_l1{s}",
+            f"// response_l1{s}[d] contains loading_l1{s}[d] * {nest.u}[unit_l1{s}[d]]",
             f"vector[{n}] loading_l1{s};",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
@@ -102,8 +103,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, sd of what the effects contribute to "
-            f"response_l1{s}, whose residual sd is 1"
+            f"sd_ratio_l1{s}: for each direction, prior sd of the part of response_l1{s} that is "
+            f"due to {part.u}, divided by its residual sd, which is 1"
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",
@@ -167,8 +168,8 @@ def _nested(part: MemberPart, nest: NestingPart, residual: str) -> Lines:
     used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
     return [
         *comment(
-            f"z_l3{h}: {nest.u} / {nest.sigma}. Its posterior precision divided by its prior "
-            f"precision, with {part.u} integrated out:"
+            f"z_l3{h} is {nest.u} / {nest.sigma}. precision_ratio_l3{h} is its posterior precision "
+            f"divided by its prior precision, with {part.u} integrated out."
         ),
         f"vector[H{h}] precision_ratio_l3{h} = 1 + square({nest.sigma})\n"
         f"    * (information_l3{h} - csr_matrix_times_vector({used}));",

@@ -54,8 +54,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         lines += [
             *comment(
                 "All groups that a direction involves are in one nesting unit. Directions are "
-                "sorted by "
-                "nesting unit."
+                "sorted by nesting unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
@@ -127,16 +126,14 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
         used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
         lines += [
             *comment(
-                f"z_l3{h}: {nest.u} / {nest.sigma}. Its precision ratio, with {part.u} "
-                "integrated out; "
-                "its posterior mean is gradient / precision_ratio, where gradient is that of "
-                "the log "
-                f"likelihood at z_l3{h} = 0"
+                f"z_l3{h}: {nest.u} / {nest.sigma}. Its precision ratio, with {part.u} integrated "
+                "out; its posterior mean is gradient / precision_ratio, where gradient is that of "
+                f"the log likelihood at z_l3{h} = 0"
             ),
             f"real sd_ratio_l3{h} = {nest.sigma} / {sd};",
             f"vector[H{h}] gradient_l3{h}",
-            f"    = sd_ratio_l3{h} * (csr_matrix_times_vector(H{h}, J, ones_l3{h}, group_l3{h},"
-            f" order_start_l3{h},",
+            f"    = sd_ratio_l3{h} * (csr_matrix_times_vector(H{h}, J, ones_l3{h}, group_l3{h}, "
+            f"order_start_l3{h},",
             f"{' ' * 40}residual[order_l3{h}])",
             f"                   - csr_matrix_times_vector({taken}));",
             f"vector[H{h}] precision_ratio_l3{h}",

@@ -83,8 +83,8 @@ def direction_indices(part: MemberPart) -> Lines:
     s = part.suffix
     return [
         *comment(
-            f"1, ..., N_l1{s}: column indices of the sparse matrices (units x directions) that sum "
-            "over the directions of each unit"
+            f"direction_l1{s}: column indices of the sparse matrices (units x directions) that sum "
+            "over the directions of each nesting unit"
         ),
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});",
     ]
@@ -109,8 +109,7 @@ def drawn_effects(spec: ModelSpec, chosen: Marginalization) -> Lines:
     return [
         *comment(
             f"{effect_names(spec, chosen)}, drawn given the parameters and the outcome. First, "
-            "lines of "
-            "the model block are repeated, because Stan keeps no variables of that block."
+            "lines of the model block are repeated, because Stan keeps no variables of that block."
         ),
         *effect_declarations(spec, chosen),
     ]

@@ -51,8 +51,8 @@ RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 # of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
   // Standard deviation as a function of an unconstrained parameter `raw`. Stan samples raw, because
-  // its posterior is usually close to normal. The standard deviation is nearly linear in raw from
-  // soft * scale to scale, and exponential in raw below and above (soft is at most 0.5).
+  // its posterior is usually close to normal. While the standard deviation is between soft * scale
+  // and scale, it is nearly linear in raw; outside, it is exponential in raw (soft is at most 0.5).
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
@@ -170,13 +170,14 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
         number = "vector" if parameter.dims else "real"
         return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
-    base = [f"real base_{parameter.name};  // argument `scale` of sd_from_raw()"]
+    base = [f"real base_{parameter.name};  // `scale` of sd_from_raw(), not a prior"]
     base = base if is_raw(parameter, forms) else []
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
     if parameter.role == "weight":
         base = [
-            f"{kind} {scale_name(parameter.name)};"
-            "  // 1 / sd of the variable that each weight coefficient multiplies (1 if none)"
+            "// 1 / sd of the variable that each weight coefficient multiplies (1 without a "
+            "variable)",
+            f"{kind} {scale_name(parameter.name)};",
         ]
     return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
 

@@ -137,7 +137,7 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
     lines += _lines(spec, chosen, "declared")
     lines.append("// priors: prior_<parameter>_<hyperparameter>")
     if _raw_sds(spec, forms):
-        lines.append("real base_soft;  // argument `soft` of sd_from_raw()")
+        lines.append("real base_soft;  // `soft` of sd_from_raw(), not a prior")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
     return lines
@@ -206,8 +206,10 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
         sums = part.estimated or bool(part.features_in_program)
         if sums:
             lines += [
-                f"// sparse matrix (J, {m}) of ones that adds up the memberships of each group:",
-                f"// values: ones; column indices: membership; row starts: start{part.suffix}",
+                f"// sparse matrix of ones (J x {m}) that adds up the memberships of each group. "
+                "Its",
+                "// values are `ones`, its columns `membership`, its row starts "
+                f"`start{part.suffix}`.",
                 f"vector[{m}] ones{part.suffix} = rep_vector(1, {m});",
             ]
         if sums or part.walk:

@@ -62,14 +62,14 @@ MEASURED: tuple[Measured, ...] = (
     Measured(
         "coverage", "coverage", "tests", "Coverage of the intervals", "Coverage",
         "Share of {percent} intervals that hold the truth, with 95% Monte Carlo intervals "
-        "(Wilson). Grey: where 95% of studies of this size would find an interval of exactly "
-        "the nominal coverage.",
+        "(Wilson). Grey: where 95% of studies of this size would find an interval of exactly the "
+        "nominal coverage.",
         proportion=True, target=lambda e: 1 - e.alpha[0], target_name="nominal coverage",
     ),
     Measured(
         "bias", "bias", "estimates", "Bias", "Bias (mean estimate − truth)",
-        "Mean of estimate minus truth, with 95% Monte Carlo intervals (± 1.96 MCSE). "
-        "Zero is no bias.",
+        "Mean of estimate minus truth, with 95% Monte Carlo intervals (± 1.96 MCSE). Zero is no "
+        "bias.",
         target=lambda e: 0.0,
     ),
     Measured(

@@ -111,8 +111,8 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
     )
     return Chart(
         f"nested_{measured.name}",
-        f"{measured.title} in all {len(panel.courses[0].values)} scenarios, "
-        f"{estimand.parameter} (nested loops)",
+        f"{measured.title} in all {len(panel.courses[0].values)} scenarios, {estimand.parameter} "
+        "(nested loops)",
         caption,
         measured.section,
         (panel,),

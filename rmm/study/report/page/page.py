@@ -68,6 +68,6 @@ def _policy(script: str) -> str:
     """Content Security Policy: this one script, styles in the page, and nothing from anywhere."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri "
+        "'none'; form-action 'none'"
     )

@@ -165,6 +165,6 @@ def policy_note(results: Results) -> str:
     return (
         "Without the replications in which some method has no usable fit, rates of "
         f"rejection and coverage move by at most {rate(float(worst['moved']))} "
-        f"({worst['measure']} of {worst['parameter']}, {worst['method']}); "
-        "tables/performance.csv contains both."
+        f"({worst['measure']} of {worst['parameter']}, {worst['method']}); tables/performance.csv "
+        "contains both."
     )
