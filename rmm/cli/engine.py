@@ -104,16 +104,15 @@ def add_fit(commands: Any) -> None:
         help="a set of priors or one prior. Sets: weakly_informative, and rmm (the default priors "
         "of "
         'the R package that is also called rmm). One prior: for example "b_w ~ normal(0, 1)". '
-        "Repeat the option for several; default: weakly_informative",
+        "Repeat the option to give several; default: weakly_informative",
     )
     fit.add_argument(
         "--na",
         action="append",
         metavar="TEXT",
-        help="text that means a missing value, in all columns of a text file. Repeat the option "
-        "for "
-        "several texts. An empty cell is always missing. Without this option, NA, N/A, NaN, NULL, "
-        "None, #N/A and a single dot are missing, but only in columns of numbers",
+        help="text that means a missing value, in all columns of a text file; it replaces the "
+        "default. Repeat the option for several texts. An empty cell is always missing; default: "
+        "NA, N/A, NaN, NULL, None, #N/A and a single dot, but only in columns of numbers",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

@@ -26,7 +26,7 @@ examples:
   rmm study plan config/studies/quickstart.yaml --mcse 0.005 --measure rejection
   rmm study plan config/studies/quickstart.yaml --mcse 0.02 --measure bias --parameter "b_l1[x]"
 The targets are those under the key `stopping` of the study file; --mcse, --measure and --parameter
-replace them. Times, rates and standard errors are estimated from the finished fits in results/NAME.
+replace them. Times, rates and standard errors are estimated from the finished fits of the study.
 To get such fits, set `replications: 50` in the study file and run the study (a pilot). When you
 increase the number later, the finished fits are used again.
 """
@@ -74,9 +74,9 @@ def plan_options(parser: Any) -> None:
         type=float,
         default=0.05,
         metavar="RATE",
-        help="rejection rate that you expect. It is used only in the first line of the output: the "
-        "number of replications that estimate this rate with the target error; default: "
-        "%(default)s",
+        help="rejection rate that you expect. The first line of the output shows how many "
+        "replications are needed to estimate this rate with the target error. Nothing else uses "
+        "it; default: %(default)s",
     )
     parser.add_argument(
         "--cores",

@@ -283,8 +283,8 @@ WEIBULL = Family(
     jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
 # The Poisson densities of `event` lack one factor of the Weibull likelihood: shape^n_events, where
 # n_events is the number of events. The next line adds it. The gamma(n_events, shape) density at x
-# is proportional to shape^n_events * exp(-shape * x). Here x is `tiny`, data so close to 0 that
-# exp(-shape * x) is 1.
+# is proportional to shape^n_events * exp(-shape * x). Here x is the data value `tiny`, which is
+# so close to 0 that exp(-shape * x) is 1.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,

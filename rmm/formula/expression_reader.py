@@ -33,7 +33,7 @@ _MAX_REPETITIONS = 2
 MAX_DEPTH = 200  # height of an expression; evaluation and rendering recurse into it
 
 
-_AS_COLUMN = "Compute a part of it before, as a column of the data."
+_AS_COLUMN = "First compute a part of it as a new column of the data, then use this column."
 
 #: What people write -> what it is called here; or why it is not available.
 _OTHER_NAMES: dict[str, str] = dict.fromkeys(("centre", "centered", "demean"), "center") | {

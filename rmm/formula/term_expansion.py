@@ -172,7 +172,7 @@ def expand(tree: syntax.Syntax, text: str) -> list[Term]:
             terms = [*terms, *found] if part.sign == "+" else without(terms, found)
         return terms
     if tree.span.depth > MAX_DEPTH:
-        reader.fail(f"This product has more than {MAX_DEPTH} factors.", tree)
+        reader.fail(f"This interaction has more than {MAX_DEPTH} variables.", tree)
     match tree:
         case syntax.Name():
             return [Term((_column(tree, reader),), tree.span.position)]

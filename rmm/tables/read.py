@@ -103,7 +103,7 @@ def _frame(
     if na is not None:
         raise DataError(
             "`na` can be used only if `data` is the path of a text file. In a data frame, replace "
-            "the values that mean missing yourself: frame.replace({...: None})."
+            "the codes of missing values before the fit: frame.replace({...: None})."
         )
     if isinstance(data, pd.DataFrame):
         return data.copy(deep=False)

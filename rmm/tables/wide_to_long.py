@@ -137,7 +137,9 @@ def _check_columns(
         sets[str(name)] = [str(column) for column in columns]
     twice = [name for name in slots if slots.count(name) > 1]
     if twice:
-        raise DataError(f"`members` names the column `{twice[0]}` twice.")
+        raise DataError(
+            f"The argument `members` contains the column `{twice[0]}` twice. List it once."
+        )
     return slots, sets
 
 

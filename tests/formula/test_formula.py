@@ -229,7 +229,7 @@ def test_expressions_of_terms_hold_columns_only():
         (
             "y ~ mm(id(p, g), fn(w ~ 1/n, c = 'none'))",
             r"(?s)`c` in fn\(\) cannot be the text `'none'`.*1, TRUE or group .*; 2 or total .*; "
-            r"FALSE or none .*Write the word without quotes\.",
+            r"FALSE or none .*Write it without quotes\.",
             "'none",
         ),
         (
@@ -346,7 +346,7 @@ def test_group_size_is_counted_in_weights_only():
     weights = parse_formula("y ~ mm(id(p, g), fn(w ~ 1/n))")
     check_columns(weights, ["y", "p", "g"])
     assert "n" not in columns_of(weights)
-    with pytest.raises(FormulaError, match="In weight functions, and only there, `n` is the number of members"):
+    with pytest.raises(FormulaError, match="and only there, `n` is the number of"):
         check_columns(parse_formula("y ~ n"), ["y"])
 
 

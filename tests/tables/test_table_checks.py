@@ -32,7 +32,7 @@ NEARLY = {
         ["2,5", "3,25", "4"],
         r"numbers written as text, such as '4', but also '2,5'",
     ),
-    "thousands": (["2,500", "3,750", "1,000"], r"'1,000' \(the comma may separate thousands or decimals\)"),
+    "thousands": (["2,500", "3,750", "1,000"], r"'1,000' \(.* thousands or decimals\)"),
     "percent": (["5%", "7.5 %", "10%"], r"'10%' \(a percent sign\)"),
     "one point": (["1", "2", ".", "3"], r"such as '1', but also '\.'"),
     "limits": (["<5", "7", "8"], "such as '7', but also '<5'"),

@@ -166,8 +166,8 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
             raise DataError(
                 f"Column `{group}`, the group id, has {counted(unknown, 'missing value')}. "
                 'missing="drop" cannot help here: it drops whole groups, and without the id it is '
-                "not known which group a row belongs to. Fill in the id. Drop a row only if it "
-                "belongs to no group in the table."
+                "not known which group a row belongs to. Fill in the id. If a row is not "
+                "part of any group, for example an empty line, drop it."
             )
         unit, ids = "group", frame[group]
     if formula.strata is None:
@@ -178,7 +178,7 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
         raise DataError(
             f"Column `{formula.strata}`, the id of the choice sets, has {missing}. "
             'missing="drop" cannot help here: it drops whole choice sets, and without the id it is '
-            "not known which choice set a row belongs to. Fill in the id. Drop a row only if it "
-            "belongs to no choice set in the table."
+            "not known which choice set a row belongs to. Fill in the id. If a row is not part of "
+            "any choice set, for example an empty line, drop it."
         )
     return "stratum", strata

@@ -38,14 +38,14 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "Reparametrisation, for efficiency only: the model is that of the header, with "
             f"{' and '.join(effects)}. "
-            "For each group, the likelihood is approximated by a normal density of one number, the "
-            "working response of iteratively weighted least squares, with precision q. "
-            f"Let W (groups x members) be the matrix of {weight}. The right singular vectors of "
-            f"diag(sqrt(q)) * W are a basis of {n} directions for the member effects, computed "
-            "before sampling and passed as data. "
-            f"Stan samples the coordinates of {u} along these directions. In the approximation, "
-            "they are independent a posteriori, given all other parameters. A poor approximation "
-            "makes sampling slower, but does not change the posterior."
+            "Each group's likelihood is approximated by a normal density with mean eta[j] and "
+            "precision q[j], at the group's working response, as in iteratively weighted least "
+            f"squares. Let W (groups x members) be the matrix of {weight}. The {n} right singular "
+            "vectors of diag(sqrt(q)) * W are called directions. They are computed before sampling "
+            f"and passed as data. Stan samples the coordinates of {u} along the directions. In the "
+            "approximation, the coordinates are independent in the posterior, given all other "
+            "parameters. A poor approximation makes sampling slower, but does not change the "
+            "posterior."
         ),
         f"vector[{n}] singular_l1{s};  // singular values of diag(sqrt(q)) * W",
         "// working responses, times sqrt(q) and projected on the left singular vectors",
@@ -62,12 +62,12 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         h = nest.suffix
         lines += [
             *comment(
-                "Each direction belongs to one nesting unit: all members with a nonzero entry in "
-                "it are in groups of this unit only. Directions are sorted by nesting unit."
+                "Each direction belongs to one nesting unit: the members with nonzero entries in "
+                "the direction are only in groups of that unit. Directions are sorted by nesting unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"// response_l1{s}[d] contains loading_l1{s}[d] * {nest.u}[unit_l1{s}[d]]",
+            f"// coefficient of the nesting unit's {nest.u} in the mean of response_l1{s}",
             f"vector[{n}] loading_l1{s};",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
@@ -103,8 +103,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, prior sd of the part of response_l1{s} that is "
-            f"due to {part.u}, divided by its residual sd, which is 1"
+            f"sd_ratio_l1{s}: for each direction, the prior sd of the contribution of {part.u} to "
+            f"response_l1{s}, in units of the residual sd of response_l1{s}, which is 1."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",
@@ -138,7 +138,7 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
         ]
     names = effect_names(spec, chosen)
     head = (
-        [f"// {names}, from raw values: mean + sd * raw value, in the normal approximation"]
+        [f"// {names}: mean + sd * raw value, with mean and sd of the normal approximation"]
         if density
         else comment(
             f"{names}, computed again with the lines of the model block, because Stan does not "
