@@ -236,7 +236,10 @@ def test_models_keep_the_level_on_real_coalitions() -> None:
     found = round(100 * table.loc["mmmm_stan", "value"])
     chance = stats.binom.sf(found - 1, 100, 0.05)
     text = " ".join((ROOT / "README.md").read_text().split())
-    assert f"rejects in {found} or more of 100 with a probability of only {chance:.2%}." in text
+    assert (
+        f"rejects in {found} or more of 100 data sets with a probability of only {chance:.2%}."
+        in text
+    )
 
 
 #: Kept results that an earlier version of laplace made, and when they are made again.

@@ -277,7 +277,7 @@ def test_an_error_lists_what_is_allowed():
 
 def test_long_products_are_refused_and_long_sums_are_not():
     assert len(labels("y ~ " + "+".join(f"x{i}" for i in range(2000)))) == 2000
-    with pytest.raises(FormulaError, match="more than 200 factors"):
+    with pytest.raises(FormulaError, match="more than 200 variables"):
         parse_formula("y ~ " + ":".join(f"x{i}" for i in range(2000)))
 
 

@@ -69,7 +69,7 @@ def test_groups_without_members_are_reported(wide: pd.DataFrame) -> None:
     ("changes", "options", "message"),
     [
         ({}, {"members": "club1"}, "`members` must be a list of the columns of member ids"),
-        ({}, {"members": ["club1", "club1"], "covariates": None}, "names the column `club1` twice"),
+        ({}, {"members": ["club1", "club1"], "covariates": None}, "the column `club1` twice"),
         (
             {},
             {"members": ["club1", "clab2"], "covariates": None},

@@ -63,7 +63,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         lines += [
             *comment(
                 "Each direction belongs to one nesting unit: the members with nonzero entries in "
-                "the direction are only in groups of that unit. Directions are sorted by nesting unit."
+                "the direction are only in groups of that unit. Directions are sorted by unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
