@@ -38,9 +38,9 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "Reparametrisation, for efficiency only: the model is that of the header, with "
             f"{' and '.join(effects)}. "
-            "Each group's likelihood is approximated by a normal density with mean eta[j] and "
-            "precision q[j], at the group's working response, as in iteratively weighted least "
-            f"squares. Let W (groups x members) be the matrix of {weight}. The {n} right singular "
+            "Each group's likelihood is approximated by a normal density, as in iteratively "
+            "weighted least squares: the working response of group j has mean eta[j] and precision "
+            f"q[j]. Let W (groups x members) be the matrix of {weight}. The {n} right singular "
             "vectors of diag(sqrt(q)) * W are called directions. They are computed before sampling "
             f"and passed as data. Stan samples the coordinates of {u} along the directions. In the "
             "approximation, the coordinates are independent in the posterior, given all other "
@@ -103,8 +103,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, the prior sd of the contribution of {part.u} to "
-            f"response_l1{s}, in units of the residual sd of response_l1{s}, which is 1."
+            f"sd_ratio_l1{s}: for each direction, prior sd of what {part.u} adds to "
+            f"response_l1{s}, divided by the residual sd of response_l1{s} (the residual sd is 1)."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",
