@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.cli.common import command
-from rmm.errors import StudyError
+from rmm.errors import StudyError, how_to_install
 
 EXAMPLES = """\
 examples:
@@ -144,7 +144,8 @@ def text(options: argparse.Namespace) -> str:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise StudyError(
-            "rmm study new needs jinja2, which is not installed: pip install 'rmm[study]'"
+            "rmm study new needs the package jinja2, which is not installed. "
+            f"{how_to_install('jinja2', 'study')}"
         ) from error
     environment = Environment(
         loader=PackageLoader("rmm.cli", "."),

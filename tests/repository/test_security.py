@@ -1,4 +1,4 @@
-"""Files and names from strangers: nothing of them is run, and nothing leaves its place."""
+"""Untrusted files and names: nothing of them is run, and nothing leaves its place."""
 
 from __future__ import annotations
 

@@ -64,16 +64,16 @@ def compare(study: Study, folder: Path) -> Belonging:
     scenarios = {scenario.id for scenario in study.scenarios}
     methods = {method.name for method in study.methods}
     refused: dict[str, str] = {}
-    strangers: Counter[str] = Counter()
+    not_in_file: Counter[str] = Counter()
     batches = fits = 0
     for path in files:
         if BATCH_FILE.fullmatch(path.name) is None:
             continue
         scenario, method = path.parts[-3:-1]
         if scenario not in scenarios:
-            strangers[f"scenario {scenario}"] += 1
+            not_in_file[f"scenario {scenario}"] += 1
         elif method not in methods:
-            strangers[f"method {method}"] += 1
+            not_in_file[f"method {method}"] += 1
         elif problem := _problem(study, path):
             refused.setdefault(_kind_of(problem, path, method), problem)
         else:
@@ -82,7 +82,7 @@ def compare(study: Study, folder: Path) -> Belonging:
             fits += last - first + 1
     unknown = [
         f"{folder} has {n:,} batches of {what}, which {study.file} does not have."
-        for what, n in strangers.items()
+        for what, n in not_in_file.items()
     ]
     asked = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
     return Belonging(batches, fits, asked, (*refused.values(), *unknown), _changed(study, folder))
