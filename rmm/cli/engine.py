@@ -110,9 +110,9 @@ def add_fit(commands: Any) -> None:
         "--na",
         action="append",
         metavar="TEXT",
-        help="text that means a missing value, in all columns of a text file; it replaces the "
-        "default. Repeat the option for several texts. An empty cell is always missing; default: "
-        "NA, N/A, NaN, NULL, None, #N/A and a single dot, but only in columns of numbers",
+        help="text that stands for a missing value, in every column of a text file. Repeat the "
+        "option to give several. Empty cells are always missing; default, in columns of numbers "
+        "only: NA, N/A, NaN, NULL, None, #N/A and a single dot",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

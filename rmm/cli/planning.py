@@ -41,11 +41,11 @@ file: the key `power.size` gives the name of a factor, such as the number of gro
 SEARCH = """\
 examples:
   rmm study search config/studies/power_groups.yaml --cores 8
-The command simulates and fits data sets of several sizes, between `power.search.low` and
-`power.search.high` of the study file. What counts as the sample size is set there, too:
-the key `power.size` gives the name of a factor, such as the number of groups. Fits are saved in
-results/NAME: if you stop the command and run it again, it continues where it stopped. The result is
-also written to results/NAME/search.json.
+The section `power` of the study file sets the target power (`target`), what counts as the sample
+size (`size`: a factor, such as the number of groups), and the sizes between which the command
+simulates and fits data sets (`search.low` and `search.high`). Fits are saved in results/NAME: if
+you stop the command and run it again, it continues where it stopped. The result is also written to
+results/NAME/search.json.
 """
 
 

@@ -369,8 +369,8 @@ def warn_of_free_scale(
         f"The scale of the weights `{part.weight.text}` is not identified: a change of {part.b_w} "
         "can multiply all weights by one number, and the weights are not normalised. The data can "
         f"estimate only the product of this number and {' and '.join(effects)}. Normalise the "
-        "weights (c = TRUE), or remove the free factor: b0 in exp(b0 + b1*x), or a coefficient "
-        "before a product.",
+        "weights (c = TRUE), or remove the part that only multiplies all weights: for example b0 "
+        "from exp(b0 + b1*x).",
         SpecificationWarning,
         stacklevel=2,
     )

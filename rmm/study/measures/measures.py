@@ -280,7 +280,7 @@ _ROWS = (
         "contraction",
         (
             "Prior-to-posterior contraction, 1 − var(posterior) / var(prior); Bayesian fits only. "
-            "Below .36 the estimate is mostly prior",
+            "Below .36, the posterior sd is more than .8 of the prior sd",
             "mean",
             "sd / √n",
         ),

@@ -36,16 +36,23 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     effects += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in nestings]
     lines = [
         *comment(
-            "Reparametrisation, for efficiency only: the model is that of the header, with "
-            f"{' and '.join(effects)}. "
-            "Each group's likelihood is approximated by a normal density, as in iteratively "
-            "weighted least squares: the working response of group j has mean eta[j] and precision "
-            f"q[j]. Let W (groups x members) be the matrix of {weight}. The {n} right singular "
-            "vectors of diag(sqrt(q)) * W are called directions. They are computed before sampling "
-            f"and passed as data. Stan samples the coordinates of {u} along the directions. In the "
-            "approximation, the coordinates are independent in the posterior, given all other "
-            "parameters. A poor approximation makes sampling slower, but does not change the "
-            "posterior."
+            f"How {u} is sampled. This changes the speed of sampling, not the model, which is "
+            f"that of the header: {' and '.join(effects)}."
+        ),
+        *comment(
+            "1. The likelihood of each group is approximated by a normal density: the working "
+            "response of group j has mean eta[j] and precision q[j] (iteratively weighted least "
+            "squares)."
+        ),
+        *comment(
+            f"2. W is the matrix (groups x members) of {weight}. The right singular vectors of "
+            f"diag(sqrt(q)) * W, here called directions, are computed before sampling. There are "
+            f"{n} of them."
+        ),
+        *comment(
+            f"3. Stan samples the coordinates of {u} along the directions. In the approximation, "
+            "these coordinates are independent in the posterior, given all other parameters. If "
+            "the approximation is poor, sampling is slower, but the posterior is the same."
         ),
         f"vector[{n}] singular_l1{s};  // singular values of diag(sqrt(q)) * W",
         "// working responses, times sqrt(q) and projected on the left singular vectors",
@@ -67,7 +74,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"// coefficient of the nesting unit's {nest.u} in the mean of response_l1{s}",
+            f"// what 1 unit of {nest.u} adds to the mean of response_l1{s}",
             f"vector[{n}] loading_l1{s};",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
@@ -103,8 +110,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, prior sd of what {part.u} adds to "
-            f"response_l1{s}, divided by the residual sd of response_l1{s} (the residual sd is 1)."
+            f"sd_ratio_l1{s}: for each direction, the prior sd of what {part.u} adds to "
+            f"response_l1{s}, whose residual sd is 1."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",

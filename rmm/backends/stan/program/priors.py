@@ -51,8 +51,9 @@ RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 # of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
   // Standard deviation as a function of an unconstrained parameter `raw`. Stan samples raw, because
-  // its posterior is usually close to normal. Standard deviations between soft * scale and scale
-  // are nearly linear in raw. Smaller and larger ones are exponential in raw. soft is at most 0.5.
+  // its posterior is usually close to normal. The curve of the sd over raw has three pieces: an
+  // exponential up to soft * scale, nearly a line from there to scale, and an exponential above.
+  // soft is at most 0.5.
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
