@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmm.errors import FormulaError, unknown_name
-from rmm.families.base import Curvature, Family, Parameter, Widths
+from rmm.families.base import Curvature, Family, KernelOutcome, Parameter, Widths
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
@@ -114,6 +114,7 @@ __all__ = [
     "Cox",
     "Curvature",
     "Family",
+    "KernelOutcome",
     "Parameter",
     "family_name",
     "Widths",

@@ -96,6 +96,35 @@ class Curvature:
     shared: Callable[[int, Array], Array] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class KernelOutcome:
+    """The outcome as the compiled kernels of `rmm.backends.laplace` read it.
+
+    Attributes
+    ----------
+    likelihood : int
+        Which log likelihood: its place in `Family` of kernels.cpp.
+    y : (J,) array
+        Outcome, choice or event.
+    known : (J,) array
+        Trials; log of the duration; share of its last step in which a group was at risk.
+    constant : float
+        Of the log likelihood.
+    strata : (J,) int array or None
+        Stratum of each group from 0; the last step in which it was at risk.
+    shape : (steps,) array or None
+        Shapes of the gamma distributions of a baseline's steps, and their prior `rate`.
+    """
+
+    likelihood: int
+    y: Array
+    known: Array | None = None
+    constant: float = 0.0
+    strata: Array | None = None
+    shape: Array | None = None
+    rate: float = 0.0
+
+
 @dataclass(frozen=True)
 class Family:
     """One row of the registry `rmm.families.FAMILIES`.
@@ -155,6 +184,8 @@ class Family:
         effects about what it says of them; the posterior does not depend on it.
     curvature : callable or None
         ``(eta, values, outcome) -> Curvature``; None where backend ``"laplace"`` is not to be had.
+    kernel : callable or None
+        ``(outcome) -> KernelOutcome``; without it backend ``"laplace"`` computes in NumPy.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
         Lines of program text. They may use ``eta`` and the family's data and parameters.
     jags_model : str
@@ -207,6 +238,7 @@ class Family:
     normal_sd: str = ""
     working: Callable[[Outcome], tuple[Array, Array]] | None = None
     curvature: Callable[[Array, Values, Outcome], Curvature] | None = None
+    kernel: Callable[[Outcome], KernelOutcome] | None = None
     stan_functions: str = ""
     stan_transformed_data: str = ""
     jags_outside: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, gammaln, log_expit, logit
 
 from rmm.errors import DataError, counted
-from rmm.families.base import Array, Curvature, Family, Outcome, Values, Widths
+from rmm.families.base import Array, Curvature, Family, KernelOutcome, Outcome, Values, Widths
 
 _PSEUDO_TRIALS = 4
 _SHOWN = 5  # distinct values that a message quotes
@@ -119,6 +119,13 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     return Curvature(total, outcome["y"] - n * p, n * p * (1 - p))
 
 
+def _kernel(outcome: Outcome) -> KernelOutcome:
+    y = np.asarray(outcome["y"], dtype=float)
+    trials = np.broadcast_to(np.asarray(_trials(outcome), dtype=float), y.shape)
+    ways = gammaln(trials + 1) - gammaln(y + 1) - gammaln(trials - y + 1)
+    return KernelOutcome(1, y, trials, float(ways.sum()))
+
+
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     return np.asarray(_trials(outcome) * expit(eta))
 
@@ -172,6 +179,7 @@ BINOMIAL = Family(
     residual_variance=_residual_variance,
     working=_working,
     curvature=_curvature,
+    kernel=_kernel,
     new_outcome=_new_outcome,
     stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group, 0 or 1",
     stan_model="y ~ bernoulli_logit(eta);",

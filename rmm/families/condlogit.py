@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import DataError, counted
-from rmm.families.base import Array, Curvature, Family, Outcome, Parts, Values
+from rmm.families.base import Array, Curvature, Family, KernelOutcome, Outcome, Parts, Values
 from rmm.families.binomial import logit_widths, read_binary
 
 
@@ -103,6 +103,10 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     return Curvature(total, outcome["y"] - p, p, shared)
 
 
+def _kernel(outcome: Outcome) -> KernelOutcome:
+    return KernelOutcome(3, outcome["y"], strata=outcome["stratum"] - 1)
+
+
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
     """The largest of eta_j plus a Gumbel variate is chosen, which has these probabilities."""
     utility, first, code = _sorted(eta + rng.gumbel(size=eta.shape), outcome)
@@ -131,6 +135,7 @@ CONDLOGIT = Family(
     draw=_draw,
     residual_variance=_residual_variance,
     curvature=_curvature,
+    kernel=_kernel,
     stan_data="int<lower=1> S;  // number of strata\n"
     "array[J] int<lower=1, upper=J> by_stratum;  // groups, one stratum after the other\n"
     "array[S + 1] int<lower=1> stratum_start;  // first of these of each stratum, and J + 1\n"

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from rmm.errors import BackendError, DataError, FormulaError
-from rmm.families.base import Array, Curvature, Family, Outcome, Values
+from rmm.families.base import Array, Curvature, Family, KernelOutcome, Outcome, Values
 from rmm.families.binomial import logit_widths
 from rmm.families.weibull import LEAST_HAZARD, poisson_working, read_survival
 
@@ -180,12 +180,30 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
 def log_marginal(eta: Array, outcome: Outcome) -> Array:
     """(S,) log m(y): the log likelihood of all groups together, the baseline integrated out."""
     top, total = _risk(eta, outcome)
+    shape = outcome["shape_dH"]
+    total = shape @ np.log(total).T + shape.sum() * top[:, 0]
+    return np.asarray(eta @ outcome["event"] - total + _constant(outcome))
+
+
+def _constant(outcome: Outcome) -> float:
+    """Of `log_marginal`."""
     prior, shape = outcome["prior_dH"], outcome["shape_dH"]
     known = np.sum(prior * np.log(outcome["rate_dH"]) - gammaln(prior) + gammaln(shape))
     if "exposure" in outcome:
         known -= outcome["counts"] @ np.log(np.diff(outcome["ends"], prepend=0.0))
-    total = shape @ np.log(total).T + shape.sum() * top[:, 0]
-    return np.asarray(eta @ outcome["event"] - total + known)
+    return float(known)
+
+
+def _kernel(outcome: Outcome) -> KernelOutcome:
+    return KernelOutcome(
+        4,
+        outcome["event"],
+        outcome["share"],
+        _constant(outcome),
+        outcome["at"] - 1,
+        outcome["shape_dH"],
+        outcome["rate_dH"],
+    )
 
 
 def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
@@ -383,6 +401,7 @@ def _family(intervals: int | None) -> Family:
         residual_variance=_residual_variance,
         working=_working,
         curvature=_curvature,
+        kernel=_kernel,
         stan_data=data,
         stan_model=_STAN_MODEL.format(risk=risk),
         jags_standard_effects=True,

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import DataError
-from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
+from rmm.families.base import (
+    Array,
+    Curvature,
+    Family,
+    KernelOutcome,
+    Outcome,
+    Parameter,
+    Values,
+    Widths,
+)
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
@@ -41,6 +50,10 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     return Curvature(total, precision * (outcome["y"] - eta), precision)
 
 
+def _kernel(outcome: Outcome) -> KernelOutcome:
+    return KernelOutcome(0, outcome["y"])
+
+
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     return eta
 
@@ -67,6 +80,7 @@ GAUSSIAN = Family(
     residual_variance=_residual_variance,
     normal_sd="sigma_l2",
     curvature=_curvature,
+    kernel=_kernel,
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ normal(eta, sigma_l2);",
     jags_model="y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",

@@ -14,7 +14,16 @@ import numpy as np
 from scipy.special import gammainc, gammaln, logsumexp
 
 from rmm.errors import DataError, counted
-from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values, Widths
+from rmm.families.base import (
+    Array,
+    Curvature,
+    Family,
+    KernelOutcome,
+    Outcome,
+    Parameter,
+    Values,
+    Widths,
+)
 from rmm.formula.prior_syntax import Prior
 
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
@@ -204,6 +213,10 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     return Curvature(total, shape * (z - outcome["event"]), shape**2 * z)
 
 
+def _kernel(outcome: Outcome) -> KernelOutcome:
+    return KernelOutcome(2, outcome["event"], outcome["log_t"])
+
+
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     """E[T], or E[min(T, upper)]: the integral of S(t) from 0 to the upper limit."""
     shape = values["shape"][:, None]
@@ -268,6 +281,7 @@ WEIBULL = Family(
     residual_variance=_residual_variance,
     working=_working,
     curvature=_curvature,
+    kernel=_kernel,
     stan_data="vector[J] log_t;  // log durations\n"
     "vector<lower=0, upper=1>[J] event;  // 1: event, 0: censored\nint<lower=1> n_events;  // "
     "number of events",

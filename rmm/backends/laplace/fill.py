@@ -131,3 +131,55 @@ def _common(leaf: int, ancestor: list[int]) -> int:
     while leaf != root:
         leaf, ancestor[leaf] = ancestor[leaf], root
     return root
+
+
+def factor_columns(
+    size: int, row: Array, column: Array, most: float
+) -> tuple[Array, Array, Array] | None:
+    """The cells of a sparse Cholesky factor.
+
+    Parameters
+    ----------
+    size : int
+        P.
+    row, column : (n,) int arrays
+        Cells that can differ from 0, of either triangle; some may come more than once.
+    most : float
+        Operations from which a dense factor is faster.
+
+    Returns
+    -------
+    place : (P,) int array
+        Where each row comes in the elimination.
+    start : (P + 1,) int array
+        First cell of each column of the factor.
+    rows : (cells,) int array
+        In the order of the elimination, the diagonal first. None instead of all three where the
+        factor takes more operations than `most`.
+    """
+    shape = (size, size)
+    cells = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
+    whole = (cells + cells.T + sparse.identity(size)).tocsr()
+    place = _order(whole)
+    moved = whole.tocoo()
+    lower = sparse.csc_matrix(
+        (np.ones(moved.nnz), (place[moved.row], place[moved.col])), shape=shape
+    )
+    lower.sort_indices()
+    first, rows = lower.indptr.tolist(), lower.indices.tolist()
+    children: list[list[int]] = [[] for _ in range(size)]
+    columns: list[list[int]] = []
+    operations = 0.0
+    for k in range(size):
+        found = {i for i in rows[first[k] : first[k + 1]] if i > k}
+        for child in children[k]:
+            found.update(columns[child][1:])
+        below = sorted(found - {k})
+        operations += len(below) ** 2
+        if operations > most:
+            return None
+        columns.append([k, *below])
+        if below:
+            children[below[0]].append(k)
+    start = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
+    return place, start, np.array([i for c in columns for i in c], dtype=int)

@@ -25,11 +25,11 @@ from rmm.backends.laplace.marginal_likelihood import Affine, Inner, Integrand
 from rmm.tables.read import Array
 
 _SHIFT_DRAWS = 8
-_WIDER = 0.05  # times 2 / P is the squared relative widening: all dimensions together cost as much
-_FARTHEST = 1.0  # times the root of P: a shift beyond is none
+WIDER = 0.05  # times 2 / P is the squared relative widening: all dimensions together cost as much
+FARTHEST = 1.0  # times the root of P: a shift beyond is none
 # Rotations of a step, and the angle of one, which varies by a quarter. Of those tried with three
 # choice models of the parity study (large effects): the least variance for their cost.
-_LEAPS, _ANGLE, _VARIES = 3, 0.8, 0.25
+LEAPS, ANGLE, VARIES = 3, 0.8, 0.25
 
 Values = Mapping[str, Array]
 
@@ -135,9 +135,9 @@ class Approximation:
         """A step that leaves q^(1 - power) p^power as it is."""
         speed = self.draw(rng, state.ratio.shape[1])
         here = self._energy(state, speed, power)
-        angle = _ANGLE * rng.uniform(1 - _VARIES, 1 + _VARIES)
+        angle = ANGLE * rng.uniform(1 - VARIES, 1 + VARIES)
         tried = state
-        for _ in range(_LEAPS):
+        for _ in range(LEAPS):
             speed = speed + 0.5 * angle * power * tried.force
             tried, speed = (
                 self.at(np.cos(angle) * tried.moved + np.sin(angle) * speed),
@@ -181,7 +181,7 @@ def latent_draws(
         q = Approximation(integrand, values, affine, inner, inner.mode, 1.0)
         return q.z(q.draw(rng, count)), np.repeat(inner.value[:, None], count, axis=1)
     centre = inner.mode + mean_shift(integrand, values, inner, affine, rng, effort.shifts)
-    wider = 1.0 + np.sqrt(_WIDER / max(inner.mode.shape[1], 1))
+    wider = 1.0 + np.sqrt(WIDER / max(inner.mode.shape[1], 1))
     q = Approximation(integrand, values, affine, inner, centre, wider)
     moved = q.draw(rng, count)
     if steps == 1:
@@ -244,5 +244,5 @@ def mean_shift(
             if np.isfinite(slope[s]).all():
                 shift[s] += inner.factors.solve(int(s), slope[s])
     length = np.sqrt(np.sum(shift**2, axis=1))
-    shift[~(length <= _FARTHEST * np.sqrt(P))] = 0.0
+    shift[~(length <= FARTHEST * np.sqrt(P))] = 0.0
     return shift

@@ -117,10 +117,12 @@ class Integrand:
             columns.append(np.full(model.groups, feature.column))
         row, column = np.concatenate(rows), np.concatenate(columns)
         slots, where = np.unique(row * max(model.size, 1) + column, return_inverse=True)
+        self.slot_count = len(slots)
         all_rows, all_columns = np.divmod(slots, max(model.size, 1))
         count = len(model.entry_row)
+        self.entry_slot = where[:count]
         self.gather = sparse.csr_matrix(
-            (np.ones(count), (where[:count], np.arange(count))), shape=(len(slots), count)
+            (np.ones(count), (self.entry_slot, np.arange(count))), shape=(len(slots), count)
         )
         self.feature_slots = [
             where[count + k * model.groups : count + (k + 1) * model.groups]
@@ -192,9 +194,7 @@ class Integrand:
         """
         model = self.model
         weights = [w.of(values[w.name]) for w in model.weights]
-        source = np.concatenate([np.ones((count, 1)), *weights], axis=1)
-        if self._plain:
-            source = source[:1]
+        source = np.concatenate([np.ones((1 if self._plain else count, 1)), *weights], axis=1)
         entries = model.entry_value * source[:, model.entry_source]
         A = np.ascontiguousarray((self.gather @ entries.T).T)
         for slots, feature in zip(self.feature_slots, model.features, strict=True):
@@ -214,6 +214,17 @@ class Integrand:
             scale[:, free] *= sds[:, model.scale_of[free]]
         private = A[:, self.private.slots] * scale[:, self.private.column]
         return Affine(offset, kept, scale[:, self.kept], private)
+
+    def sources(self, values: Values, count: int) -> Array:
+        """(S, sources) or (1, 1): 1, the weights of each block and the columns of each feature."""
+        model = self.model
+        weights = [w.of(values[w.name]) for w in model.weights]
+        features = [
+            np.broadcast_to(self._feature(f, weights, values), (count, model.groups))
+            for f in model.features
+        ]
+        one = np.ones((1 if self._plain else count, 1))
+        return np.concatenate([one, *weights, *features], axis=1)
 
     def _location(self, values: Values) -> Array:
         """(S, P) or (1, P) locations of the latent vector."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import spatial
 
 from rmm.backends.convergence import pareto_k_limit
+from rmm.backends.laplace.compiled_integrals import CompiledIntegrals, Integrals, integrals_of
 from rmm.backends.laplace.hyperparameters import folded, log_prior, starting_points, to_values
 from rmm.backends.laplace.importance import (
     Mode,
@@ -113,6 +114,7 @@ class Sampler:
     ) -> None:
         """`columns` are the places of the latent vector that are kept: all of them by default."""
         self.integrand = integrand
+        self.compiled: CompiledIntegrals | None = integrals_of(integrand)
         self.columns = np.arange(integrand.model.size) if columns is None else columns
         self.looked_at = np.isin(integrand.private.column, self.columns).any()
         at = np.isin(integrand.kept, self.columns)
@@ -140,16 +142,21 @@ class Sampler:
                 self.start = inner.mode[best], inner.scale[best]
         return np.where(np.isnan(out), -np.inf, out)
 
-    def _inner(self, theta: Array, gain: float = EXACTLY) -> Inner:
+    def _start(self, theta: Array) -> Start | None:
+        """The best start that is known."""
+        return self.start if self.modes is None else self.modes.next_to(theta)
+
+    def _inner(self, theta: Array) -> Integrals | Inner:
         """Integrals, from the best start that is known."""
-        start = self.start if self.modes is None else self.modes.next_to(theta)
-        values = to_values(theta, self.hyper)
-        return self.integrand.inner(values, len(theta), start, gain)
+        values, start = to_values(theta, self.hyper), self._start(theta)
+        if self.compiled is not None:
+            return self.compiled.integrals(values, len(theta), start, EXACTLY)
+        return self.integrand.inner(values, len(theta), start, EXACTLY)
 
     def _chunks(self, count: int) -> list[slice]:
         self.check()
         self.evaluations += count
-        size = self.integrand.at_once
+        size = (self.compiled or self.integrand).at_once
         return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
     def draw(self, theta: Array) -> tuple[Array, Array]:
@@ -158,12 +165,11 @@ class Sampler:
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
         for rows in self._chunks(S):
             values = to_values(theta[rows], self.hyper)
-            inner = self._inner(theta[rows], ROUGHLY)
-            affine = self.integrand.affine(values, len(inner.value))
-            z, found = latent_draws(self.integrand, values, inner, affine, self.rng, self.effort)
+            z, found = self._latent(theta[rows], values)
             latent[rows][:, :, self.to_columns] = z[:, :, self.from_z]
             ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
             if self.looked_at:
+                affine = self.integrand.affine(values, len(z))
                 private = self.integrand.private.column
                 at = np.flatnonzero(np.isin(private, self.columns))
                 place = np.searchsorted(self.columns, private[at])
@@ -171,6 +177,15 @@ class Sampler:
                     own = self.integrand.private_draws(values, affine, z[:, m], self.private_rng)
                     latent[rows][:, m, place] = own[:, at]
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
+
+    def _latent(self, theta: Array, values: dict[str, Array]) -> tuple[Array, Array]:
+        """As `latent_draws`."""
+        start, effort = self._start(theta), self.effort
+        if self.compiled is not None:
+            return self.compiled.draws(values, len(theta), start, ROUGHLY, self.rng, effort)
+        inner = self.integrand.inner(values, len(theta), start, ROUGHLY)
+        affine = self.integrand.affine(values, len(theta))
+        return latent_draws(self.integrand, values, inner, affine, self.rng, effort)
 
     def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:
         """Draw until the effective sample size is `wanted`, or the limit is reached."""

@@ -1,0 +1,158 @@
+"""The compiled kernels: which build of them this processor runs, and their C structures.
+
+`kernels/` has the source, of which a build exists for each width of vectors. Without a build (there
+was no C++ compiler) `library` is None and the engine computes in NumPy: the same numbers up to
+rounding, slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from ctypes import c_double, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmm.errors import BackendError
+from rmm.tables.read import Array
+
+_FOLDER = Path(__file__).parent / "kernels"
+_INTERFACE = 1  # `rmm_interface` of the source that this file belongs to
+#: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
+VARIABLE = "RMM_LAPLACE_KERNELS"
+NUMPY = "numpy"
+_SUFFIXES = (".so", ".dylib", ".dll")
+#: Builds from the widest vectors down, with what NumPy calls the processors that run them.
+_PROCESSORS = {
+    "avx512": {"AVX512_SKX", "X86_V4"},
+    "avx2": {"AVX2", "X86_V3"},
+    "base": set[str](),
+}
+
+
+class _Arrays(ctypes.Structure):
+    """A C structure made from arrays and numbers by name; it keeps the arrays alive."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.kept = []
+        found: dict[str, Any] = {}
+        for name, kind in self._fields_:
+            value = values.get(name)
+            if kind is c_void_p and value is not None:
+                array = np.ascontiguousarray(value, dtype=_TYPES.get(name, np.float64))
+                self.kept.append(array)
+                value = array.ctypes.data
+            found[name] = value if value is not None or kind is c_void_p else 0
+        super().__init__(**found)
+
+
+_PLACES = ("start", "terms", "shift_start", "private_start", "private_terms", "factor_start")
+_PLACES += ("common_start", "stratum_start", "order")
+_SMALL = ("column", "source", "shift_source", "shift_scalar", "scale_of", "private_source")
+_SMALL += ("private_scale_of", "factor_row", "place", "target", "common", "common_place")
+_TYPES = dict.fromkeys(_PLACES, np.int64) | dict.fromkeys(_SMALL, np.int32)
+
+
+class ModelArrays(_Arrays):
+    """`Model` of latent_model.hpp, field by field."""
+
+    _fields_ = (
+        *((n, c_int64) for n in ("groups", "size", "sources", "scalars", "family")),
+        *((n, c_void_p) for n in ("start", "column", "terms", "source", "factor", "offset")),
+        *((f"shift_{n}", c_void_p) for n in ("start", "source", "factor", "scalar")),
+        *((n, c_void_p) for n in ("scale", "scale_of", "private_start", "private_terms")),
+        *((f"private_{n}", c_void_p) for n in ("source", "factor", "scale", "scale_of")),
+        ("dense", c_int64),
+        *((n, c_void_p) for n in ("factor_start", "factor_row", "place", "target", "y", "known")),
+        ("constant", c_double),
+        *((n, c_void_p) for n in ("common_start", "common", "common_place")),
+        ("strata", c_int64),
+        *((n, c_void_p) for n in ("stratum_start", "order", "shape")),
+        ("rate", c_double),
+    )
+
+
+class BatchArrays(_Arrays):
+    """`Batch` of latent_model.hpp."""
+
+    _fields_ = (
+        ("count", c_int64),
+        *((n, c_void_p) for n in ("sources", "scalars", "own", "mode", "scale")),
+    )
+
+
+class DrawingArrays(_Arrays):
+    """`Drawing` of latent_model.hpp."""
+
+    _fields_ = (
+        *((n, c_int64) for n in ("draws", "shifts", "steps", "leaps")),
+        *((n, c_double) for n in ("wider", "farthest")),
+        *((n, c_void_p) for n in ("shift_noise", "noise", "log_uniform", "angle")),
+    )
+
+
+def builds() -> dict[str, Path]:
+    """The builds that exist and run on this processor, the widest first."""
+    found = {}
+    for name, processors in _PROCESSORS.items():
+        files = [f for f in _FOLDER.glob(f"*kernels_{name}.*") if f.suffix in _SUFFIXES]
+        if files and (not processors or processors & _features()):
+            found[name] = files[0]
+    return found
+
+
+@cache
+def _features() -> frozenset[str]:
+    """What NumPy has found out about this processor, its baseline included."""
+    known = np.show_config(mode="dicts")["SIMD Extensions"]
+    return frozenset([*known.get("found", ()), *known.get("baseline", ())])
+
+
+@cache
+def load(name: str) -> ctypes.CDLL | None:
+    """A build by its name; None for ``numpy``, and for one of another version of the source.
+
+    Raises
+    ------
+    BackendError
+        For a name that is not among `builds`.
+    """
+    if name == NUMPY:
+        return None
+    known = builds()
+    if name not in known:
+        raise BackendError(
+            f"{VARIABLE} is {name!r}, but the builds of the compiled kernels that exist here are "
+            f"{', '.join([*known, NUMPY])}. Choose one of these, or unset the variable."
+        )
+    found = ctypes.CDLL(str(known[name]))
+    found.rmm_interface.restype = c_int64
+    if found.rmm_interface() != _INTERFACE:
+        return None
+    pointers = [c_void_p] * 2
+    found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 3]
+    found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 3]
+    for function in (found.rmm_integrals, found.rmm_draws):
+        function.restype = None
+    return found
+
+
+def chosen() -> str:
+    """The build that fits take now: a name of `builds`, or ``numpy``."""
+    asked = os.environ.get(VARIABLE)
+    return asked or next(iter(builds()), NUMPY)
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None: then the engine computes in NumPy."""
+    return load(chosen())
+
+
+def pointer(array: Array) -> int:
+    """The address of an array that stays alive during the call."""
+    return array.ctypes.data
+

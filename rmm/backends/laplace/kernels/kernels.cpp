@@ -1,0 +1,560 @@
+// The integrals of the fast engine, for as many hyperparameter values at once as a vector has lanes.
+//
+// The same computations as marginal_likelihood.py and latent_draws.py, which explain and cite them
+// and are the oracle of the tests; W lanes are W hyperparameter values.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "lanes.hpp"
+#include "latent_model.hpp"
+
+namespace {
+
+constexpr double LOG_2PI = 1.8378770664093453;
+constexpr double TINY = 1e-300;
+constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
+enum Family : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX };
+
+using Vector = std::vector<Lanes>;
+
+inline Lanes where(Whole condition, Lanes yes, Lanes no) { return condition ? yes : no; }
+
+inline Whole finite(Lanes x) { return x - x == ZERO; }
+
+Lanes dot(const Vector &x, const Vector &y) {
+    Lanes sum = ZERO;
+    for (size_t i = 0; i < x.size(); i++) sum += x[i] * y[i];
+    return sum;
+}
+
+// W hyperparameter values of one model, and room for what is computed of them.
+class Block {
+  public:
+    explicit Block(const Model &model)
+        : m(model), source(m.sources), scalar(m.scalars), B(m.start[m.groups]), offset(m.groups),
+          eta(m.groups), gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]),
+          z(m.size), slope(m.size), step(m.size), tried(m.size), common(m.size) {
+        if (m.family == COX) {
+            hazard.resize(m.groups);
+            total.resize(m.strata);
+            left.resize(m.size);
+        }
+    }
+
+    void load(const Batch &batch, const int64_t *row);
+    Lanes normal();
+    Lanes newton(double gain);
+    Lanes draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent);
+    void centre(const Drawing &how, const int64_t *row);
+    void half_solve(Vector &x) const;
+
+    const Model &m;
+    Lanes own, logdet = ZERO;
+    Vector source, scalar, B, offset, eta, gradient, weight, cells;
+    Vector z, slope, step, tried, common;
+    Vector middle;  // of the draws
+
+  private:
+    Lanes scaled(double scale, int32_t of) const {
+        return of < 0 ? all(scale) : scale * scalar[of];
+    }
+    Lanes sum_of_terms(int64_t first, int64_t last, const int32_t *of, const double *factor) const;
+    Lanes variance(int64_t group) const;
+    void predictor(const Vector &at);
+    void back(Vector &out) const;
+    Lanes likelihood(bool curved);
+    Lanes binomial(bool curved);
+    Lanes weibull(bool curved);
+    Lanes condlogit(bool curved);
+    Lanes cox(bool curved);
+    void shared_part();
+    void add_rows(int64_t stratum, const Vector &by, const double *also);
+    void precision();
+    void factorise();
+    void forward(Vector &x) const;
+    void solve(Vector &x) const;
+    Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force);
+    Vector hazard, total, left;  // of cox: by group, by step, and rows of B added up
+};
+
+// ---- the affine map ----------------------------------------------------------------------------
+
+Lanes Block::sum_of_terms(int64_t first, int64_t last, const int32_t *of,
+                          const double *factor) const {
+    Lanes sum = ZERO;
+    for (int64_t t = first; t < last; t++) sum += factor[t] * source[of[t]];
+    return sum;
+}
+
+void Block::load(const Batch &batch, const int64_t *row) {
+    const int64_t stride = m.sources > 1 ? m.sources : 0;
+    for (int64_t k = 0; k < m.sources; k++) source[k] = rows(batch.sources + k, stride, row);
+    for (int64_t k = 0; k < m.scalars; k++) scalar[k] = rows(batch.scalars + k, m.scalars, row);
+    own = rows(batch.own, 1, row);
+    for (int64_t j = 0; j < m.groups; j++) {
+        Lanes known = all(m.offset[j]);
+        for (int64_t t = m.shift_start[j]; t < m.shift_start[j + 1]; t++)
+            known += scaled(m.shift_factor[t], m.shift_scalar[t]) * source[m.shift_source[t]];
+        offset[j] = known;
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) {
+            const int32_t p = m.column[s];
+            B[s] = sum_of_terms(m.terms[s], m.terms[s + 1], m.source, m.factor) *
+                   scaled(m.scale[p], m.scale_of[p]);
+        }
+    }
+    for (int64_t p = 0; batch.mode && p < m.size; p++) {
+        // Steps from a predictor far out would be too long.
+        const Lanes before = rows(batch.scale + p, m.size, row);
+        const Lanes shrunk = before / larger(scaled(m.scale[p], m.scale_of[p]), all(TINY));
+        z[p] = rows(batch.mode + p, m.size, row) * where(shrunk < all(1.0), shrunk, all(1.0));
+    }
+}
+
+// Of a normal outcome, with the effects that the group has alone.
+Lanes Block::variance(int64_t group) const {
+    Lanes sum = own * own;
+    for (int64_t i = m.private_start[group]; i < m.private_start[group + 1]; i++) {
+        const Lanes b = sum_of_terms(m.private_terms[i], m.private_terms[i + 1], m.private_source,
+                                     m.private_factor) *
+                        scaled(m.private_scale[i], m.private_scale_of[i]);
+        sum += b * b;
+    }
+    return sum;
+}
+
+void Block::predictor(const Vector &at) {
+    for (int64_t j = 0; j < m.groups; j++) {
+        Lanes sum = offset[j];
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) sum += B[s] * at[m.column[s]];
+        eta[j] = sum;
+    }
+}
+
+// Adds B' gradient.
+void Block::back(Vector &out) const {
+    for (int64_t j = 0; j < m.groups; j++)
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++)
+            out[m.column[s]] += B[s] * gradient[j];
+}
+
+// ---- the precision I + B' diag(weight) B and its factor ----------------------------------------
+
+void Block::precision() {
+    std::fill(cells.begin(), cells.end(), ZERO);
+    const int32_t *cell = m.place;
+    for (int64_t j = 0; j < m.groups; j++) {
+        const int64_t first = m.start[j], last = m.start[j + 1];
+        for (int64_t a = first; a < last; a++) {
+            const Lanes weighted = weight[j] * B[a];
+            for (int64_t b = first; b <= a; b++) cells[*cell++] += weighted * B[b];
+        }
+    }
+    for (int64_t p = 0; p < m.size; p++) cells[m.factor_start[p]] += 1.0;
+}
+
+// What one choice or one step of a baseline takes from the precision: c c' with c the sum of the
+// groups' rows of B, weighted by their probabilities (`shared` in families/base.py).
+void Block::shared_part() {
+    if (m.family == CONDLOGIT) {
+        const int32_t *cell = m.common_place;
+        for (int64_t k = 0; k < m.strata; k++) {
+            const int32_t *first = m.common + m.common_start[k];
+            const int64_t count = m.common_start[k + 1] - m.common_start[k];
+            for (int64_t a = 0; a < count; a++) common[first[a]] = ZERO;
+            add_rows(k, weight, nullptr);
+            for (int64_t a = 0; a < count; a++) {
+                const Lanes c = common[first[a]];
+                for (int64_t b = 0; b <= a; b++) cells[*cell++] -= c * common[first[b]];
+            }
+        }
+    } else if (m.family == COX) {
+        std::fill(left.begin(), left.end(), ZERO);
+        for (int64_t k = m.strata - 1; k >= 0; k--) {
+            common = left;
+            add_rows(k, hazard, m.known);
+            const Lanes amount = m.shape[k] / (total[k] * total[k]);
+            Lanes *cell = cells.data();
+            for (int64_t a = 0; a < m.size; a++) {
+                const Lanes c = amount * common[a];
+                for (int64_t b = a; b < m.size; b++) *cell++ -= c * common[b];
+            }
+            common.swap(left);
+            add_rows(k, hazard, nullptr);
+            common.swap(left);
+        }
+    }
+}
+
+// Adds the rows of B of the groups of a stratum to `common`, weighted.
+void Block::add_rows(int64_t stratum, const Vector &by, const double *also) {
+    for (int64_t i = m.stratum_start[stratum]; i < m.stratum_start[stratum + 1]; i++) {
+        const int64_t j = m.order[i];
+        const Lanes w = also ? also[j] * by[j] : by[j];
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) common[m.column[s]] += w * B[s];
+    }
+}
+
+void Block::factorise() {
+    Lanes *L = cells.data();
+    const int32_t *target = m.target;
+    logdet = ZERO;
+    for (int64_t k = 0; k < m.size; k++) {
+        Lanes *column = L + m.factor_start[k];
+        const int64_t count = m.factor_start[k + 1] - m.factor_start[k];
+        logdet += logarithm(column[0]);
+        column[0] = root(column[0]);
+        const Lanes inverse = 1.0 / column[0];
+        for (int64_t a = 1; a < count; a++) column[a] *= inverse;
+        for (int64_t a = 1; a < count; a++) {
+            const Lanes c = column[a];
+            if (m.dense) {
+                Lanes *other = L + m.factor_start[k + a] - a;
+                for (int64_t b = a; b < count; b++) other[b] -= c * column[b];
+            } else {
+                for (int64_t b = a; b < count; b++) L[*target++] -= c * column[b];
+            }
+        }
+    }
+}
+
+// L^-1 x.
+void Block::forward(Vector &x) const {
+    for (int64_t k = 0; k < m.size; k++) {
+        const int64_t first = m.factor_start[k];
+        x[k] = x[k] / cells[first];
+        for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
+            x[m.factor_row[a]] -= cells[a] * x[k];
+    }
+}
+
+// L'^-1 x: normal numbers become draws with the covariance of z.
+void Block::half_solve(Vector &x) const {
+    for (int64_t k = m.size - 1; k >= 0; k--) {
+        const int64_t first = m.factor_start[k];
+        Lanes sum = x[k];
+        for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
+            sum -= cells[a] * x[m.factor_row[a]];
+        x[k] = sum / cells[first];
+    }
+}
+
+void Block::solve(Vector &x) const {
+    forward(x);
+    half_solve(x);
+}
+
+// ---- log likelihoods, their gradients and, if curved, weights in eta ---------------------------
+
+Lanes Block::likelihood(bool curved) {
+    switch (m.family) {
+    case BINOMIAL: return binomial(curved);
+    case WEIBULL: return weibull(curved);
+    case CONDLOGIT: return condlogit(curved);
+    default: return cox(curved);
+    }
+}
+
+Lanes Block::binomial(bool curved) {
+    Lanes value = all(m.constant);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes size = larger(eta[j], -eta[j]), small = exponential(-size);
+        const Lanes above = 1.0 / (1.0 + small);  // probability of what eta speaks for
+        const Lanes p = where(eta[j] > ZERO, above, small * above);
+        value += m.y[j] * eta[j] - m.known[j] * (larger(eta[j], ZERO) + logarithm(1.0 + small));
+        gradient[j] = m.y[j] - m.known[j] * p;
+        if (curved) weight[j] = m.known[j] * small * above * above;
+    }
+    return value;
+}
+
+Lanes Block::weibull(bool curved) {
+    const Lanes log_shape = logarithm(own);
+    Lanes value = ZERO;
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes log_hazard = own * (m.known[j] - eta[j]), hazard = exponential(log_hazard);
+        value += m.y[j] * (log_shape - m.known[j] + log_hazard) - hazard;
+        gradient[j] = own * (hazard - m.y[j]);
+        if (curved) weight[j] = own * own * hazard;
+    }
+    return value;
+}
+
+Lanes Block::condlogit(bool curved) {
+    Lanes value = ZERO;
+    for (int64_t k = 0; k < m.strata; k++) {
+        const int64_t *first = m.order + m.stratum_start[k], *last = m.order + m.stratum_start[k + 1];
+        Lanes top = eta[*first], sum = ZERO;
+        for (const int64_t *j = first; j < last; j++) top = larger(top, eta[*j]);
+        for (const int64_t *j = first; j < last; j++) {
+            const Lanes x = exponential(eta[*j] - top);
+            sum += x;
+            value += m.y[*j] * (eta[*j] - top);
+            gradient[*j] = x;
+        }
+        value -= logarithm(sum);
+        for (const int64_t *j = first; j < last; j++) {
+            const Lanes p = gradient[*j] / sum;
+            if (curved) weight[*j] = p;
+            gradient[*j] = m.y[*j] - p;
+        }
+    }
+    return value;
+}
+
+// The baseline's steps k are integrated out; groups leave in the step to which they belong.
+Lanes Block::cox(bool curved) {
+    Lanes top = eta[0], value = all(m.constant), later = ZERO, events = ZERO;
+    for (int64_t j = 1; j < m.groups; j++) top = larger(top, eta[j]);
+    for (int64_t j = 0; j < m.groups; j++) {
+        hazard[j] = exponential(eta[j] - top);
+        value += m.y[j] * eta[j];
+    }
+    const Lanes prior = m.rate * exponential(-top);
+    for (int64_t k = m.strata - 1; k >= 0; k--) {
+        Lanes leaving = ZERO, part = ZERO;
+        for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
+            leaving += hazard[m.order[i]];
+            part += m.known[m.order[i]] * hazard[m.order[i]];
+        }
+        total[k] = prior + later + part;
+        later += leaving;
+        value -= m.shape[k] * logarithm(total[k]);
+        events += m.shape[k];
+    }
+    value -= events * top;
+    Lanes before = ZERO;
+    for (int64_t k = 0; k < m.strata; k++) {
+        const Lanes here = m.shape[k] / total[k];
+        for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
+            const int64_t j = m.order[i];
+            const Lanes expected = hazard[j] * (before + m.known[j] * here);
+            gradient[j] = m.y[j] - expected;
+            if (curved) weight[j] = expected;
+        }
+        before += here;
+    }
+    return value;
+}
+
+// ---- the integral ------------------------------------------------------------------------------
+
+// log p(y | theta) of a normal outcome: exact.
+Lanes Block::normal() {
+    Lanes value = all(-0.5 * m.groups * LOG_2PI);
+    const bool alike = m.private_start[m.groups] == 0;
+    if (alike) value -= (double)m.groups * logarithm(own);
+    std::fill(z.begin(), z.end(), ZERO);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes v = variance(j), residual = m.y[j] - offset[j];
+        weight[j] = 1.0 / v;
+        gradient[j] = residual * weight[j];
+        value -= 0.5 * residual * gradient[j];
+        if (!alike) value -= 0.5 * logarithm(v);
+    }
+    back(z);
+    precision();
+    factorise();
+    forward(z);
+    value += 0.5 * dot(z, z) - 0.5 * logdet;
+    half_solve(z);
+    return value;
+}
+
+// log p(y | theta) by Laplace, from where z is.
+Lanes Block::newton(double gain) {
+    Lanes value = ZERO, length = all(1.0);
+    Whole done = {};
+    for (int i = 0; i < NEWTON_STEPS; i++) {
+        predictor(z);
+        const Lanes here = likelihood(true) - 0.5 * dot(z, z);
+        for (int64_t p = 0; p < m.size; p++) slope[p] = -z[p];
+        back(slope);
+        precision();
+        shared_part();
+        factorise();
+        step = slope;
+        solve(step);
+        const Lanes rise = dot(step, slope);
+        value = here - 0.5 * logdet;
+        done = done | ~(rise >= all(2 * gain)) | ~finite(here);
+        bool all_done = true;
+        for (int l = 0; l < W; l++) all_done = all_done && done[l];
+        if (all_done) break;
+        length = where(done, ZERO, all(1.0));
+        for (int h = 0; h < HALVINGS; h++) {
+            for (int64_t p = 0; p < m.size; p++) tried[p] = z[p] + length * step[p];
+            predictor(tried);
+            const Lanes there = likelihood(false) - 0.5 * dot(tried, tried);
+            const Lanes least = here - 1e-10 * larger(here, -here);
+            const Whole worse = ~(there >= least) & (length > ZERO);
+            bool any = false;
+            for (int l = 0; l < W; l++) any = any || worse[l];
+            if (!any) break;
+            length = where(worse, 0.5 * length, length);
+        }
+        z = tried;
+    }
+    return value;
+}
+
+// ---- draws of z --------------------------------------------------------------------------------
+
+// `middle`: the mode moved to the mean of the best normal approximation.
+void Block::centre(const Drawing &how, const int64_t *row) {
+    Vector shift(m.size, ZERO), x(m.size);
+    const int64_t pairs = 4, stride = how.shifts * pairs * m.size;
+    for (int64_t r = 0; r < how.shifts; r++) {
+        std::fill(step.begin(), step.end(), ZERO);
+        for (int64_t i = 0; i < pairs; i++) {
+            const double *noise = how.shift_noise + (r * pairs + i) * m.size;
+            for (int64_t p = 0; p < m.size; p++) x[p] = rows(noise + p, stride, row);
+            half_solve(x);
+            for (double sign : {1.0, -1.0}) {
+                for (int64_t p = 0; p < m.size; p++) tried[p] = z[p] + shift[p] + sign * x[p];
+                predictor(tried);
+                likelihood(false);
+                for (int64_t p = 0; p < m.size; p++) slope[p] = -tried[p];
+                back(slope);
+                for (int64_t p = 0; p < m.size; p++) step[p] += slope[p] / (2.0 * pairs);
+            }
+        }
+        solve(step);
+        Whole good = ~Whole{};
+        for (int64_t p = 0; p < m.size; p++) good = good & finite(step[p]);
+        for (int64_t p = 0; p < m.size; p++) shift[p] += where(good, step[p], ZERO);
+    }
+    const Lanes farthest = all(how.farthest * how.farthest * m.size);
+    const Whole near = dot(shift, shift) <= farthest;
+    middle.resize(m.size);
+    for (int64_t p = 0; p < m.size; p++) middle[p] = z[p] + where(near, shift[p], ZERO);
+}
+
+// log p(y, z | theta) - log q(z | theta) at z = middle + wider L'^-1 noise, and the force there, in
+// the coordinates of the noise.
+Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force) {
+    latent = noise;
+    half_solve(latent);
+    for (int64_t p = 0; p < m.size; p++) latent[p] = middle[p] + how.wider * latent[p];
+    predictor(latent);
+    const Lanes joint = likelihood(false) - 0.5 * dot(latent, latent);
+    if (force) {
+        for (int64_t p = 0; p < m.size; p++) (*force)[p] = -latent[p];
+        back(*force);
+        forward(*force);
+        for (int64_t p = 0; p < m.size; p++) (*force)[p] = how.wider * (*force)[p] + noise[p];
+    }
+    const Lanes out = joint + 0.5 * dot(noise, noise) - 0.5 * logdet +
+                      (double)m.size * logarithm(all(how.wider));
+    return where(finite(out), out, all(-1e300));
+}
+
+// Draw `number` of the latent vector; the log of its weight. Draws come in pairs of opposite noise.
+Lanes Block::draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent) {
+    const int64_t stride = (how.draws / 2) * how.steps * m.size;
+    const double *noise = how.noise + (number / 2) * how.steps * m.size;
+    const double sign = number % 2 ? -1.0 : 1.0;
+    Vector x(m.size), force(m.size), speed(m.size), there(m.size), push(m.size), found(m.size);
+    for (int64_t p = 0; p < m.size; p++) x[p] = sign * rows(noise + p, stride, row);
+    Lanes here = ratio(how, x, latent, how.steps > 1 ? &force : nullptr);
+    Lanes log_weight = here / (double)how.steps;
+    for (int64_t k = 1; k < how.steps; k++) {
+        const double power = (double)k / how.steps, angle = how.angle[k];
+        const double cosine = std::cos(angle), sine = std::sin(angle), kick = 0.5 * angle * power;
+        for (int64_t p = 0; p < m.size; p++)
+            speed[p] = sign * rows(noise + k * m.size + p, stride, row);
+        Lanes energy = 0.5 * (dot(x, x) + dot(speed, speed)) - power * here;
+        there = x;
+        push = force;
+        Lanes moved = here;
+        for (int64_t leap = 0; leap < how.leaps; leap++) {
+            for (int64_t p = 0; p < m.size; p++) {
+                const Lanes v = speed[p] + kick * push[p], from = there[p];
+                there[p] = cosine * from + sine * v;
+                speed[p] = cosine * v - sine * from;
+            }
+            moved = ratio(how, there, found, &push);
+            for (int64_t p = 0; p < m.size; p++) speed[p] += kick * push[p];
+        }
+        energy -= 0.5 * (dot(there, there) + dot(speed, speed)) - power * moved;
+        const double *uniform = how.log_uniform + number * how.steps + k;
+        const Whole taken = rows(uniform, how.draws * how.steps, row) < energy;
+        here = where(taken, moved, here);
+        for (int64_t p = 0; p < m.size; p++) {
+            x[p] = where(taken, there[p], x[p]);
+            force[p] = where(taken, push[p], force[p]);
+            latent[p] = where(taken, found[p], latent[p]);
+        }
+        log_weight += here / (double)how.steps;
+    }
+    return log_weight;
+}
+
+// The first W rows from `first` on; the last row again where there are fewer.
+void rows_from(int64_t first, int64_t count, int64_t *row) {
+    for (int l = 0; l < W; l++) row[l] = std::min(first + l, count - 1);
+}
+
+void store(const Vector &from, int64_t first, int64_t count, int64_t stride, double *to) {
+    for (int l = 0; l < W && first + l < count; l++)
+        for (size_t p = 0; p < from.size(); p++) to[(first + l) * stride + p] = from[p][l];
+}
+
+}  // namespace
+
+extern "C" {
+
+// Python compares it with the structures that it knows.
+int64_t rmm_interface() { return 1; }
+
+int64_t rmm_lanes() { return W; }
+
+// Modes (S, size), integrals (S) and log determinants (S).
+void rmm_integrals(const Model *model, const Batch *batch, double gain, double *value, double *mode,
+                   double *logdet) {
+    Block block(*model);
+    int64_t row[W];
+    for (int64_t s = 0; s < batch->count; s += W) {
+        rows_from(s, batch->count, row);
+        block.load(*batch, row);
+        const Lanes found = model->family == NORMAL ? block.normal() : block.newton(gain);
+        for (int l = 0; l < W && s + l < batch->count; l++) {
+            value[s + l] = found[l];
+            logdet[s + l] = block.logdet[l];
+        }
+        store(block.z, s, batch->count, model->size, mode);
+    }
+}
+
+// Latent vectors (S, draws, size) and logs of their weights (S, draws).
+void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawing *how,
+               double *latent, double *log_weight) {
+    Block block(*model);
+    Vector drawn(model->size);
+    int64_t row[W];
+    for (int64_t s = 0; s < batch->count; s += W) {
+        rows_from(s, batch->count, row);
+        block.load(*batch, row);
+        const bool exact = model->family == NORMAL;
+        const Lanes value = exact ? block.normal() : block.newton(gain);
+        if (!exact) block.centre(*how, row);
+        for (int64_t i = 0; i < how->draws; i++) {
+            Lanes weight = value;
+            if (exact) {
+                const double *noise = how->noise + (i / 2) * model->size;
+                const int64_t stride = (how->draws / 2) * model->size;
+                for (int64_t p = 0; p < model->size; p++)
+                    drawn[p] = (i % 2 ? -1.0 : 1.0) * rows(noise + p, stride, row);
+                block.half_solve(drawn);
+                for (int64_t p = 0; p < model->size; p++) drawn[p] += block.z[p];
+            } else {
+                weight = where(finite(value), block.draw(*how, row, i, drawn), all(NAN));
+            }
+            store(drawn, s, batch->count, how->draws * model->size, latent + i * model->size);
+            for (int l = 0; l < W && s + l < batch->count; l++)
+                log_weight[(s + l) * how->draws + i] = weight[l];
+        }
+    }
+}
+}

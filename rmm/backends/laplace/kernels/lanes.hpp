@@ -1,0 +1,77 @@
+// Vectors of numbers that belong to different hyperparameter values: one value per lane.
+//
+// The build sets LANES to what one register of the processor holds: 2 (SSE2, NEON), 4 (AVX2) or 8
+// (AVX-512). Lanes never mix, and multiplications and additions are never fused, so that a number
+// does not depend on LANES or on its neighbours. exp and log are written here for the same reason:
+// those of the system's library differ from one system to the next.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+constexpr int W = LANES;
+typedef double Lanes __attribute__((vector_size(W * sizeof(double))));
+typedef int64_t Whole __attribute__((vector_size(W * sizeof(double))));
+
+inline Lanes all(double x) {
+    Lanes out;
+    for (int l = 0; l < W; l++) out[l] = x;
+    return out;
+}
+
+const Lanes ZERO = {};
+
+// The same element of W rows of a matrix.
+inline Lanes rows(const double *first, int64_t stride, const int64_t *row) {
+    Lanes out;
+    for (int l = 0; l < W; l++) out[l] = first[row[l] * stride];
+    return out;
+}
+
+inline Lanes root(Lanes x) {
+    for (int l = 0; l < W; l++) x[l] = std::sqrt(x[l]);
+    return x;
+}
+
+inline Lanes larger(Lanes x, Lanes y) { return x > y ? x : y; }
+
+// exp(x), with |x| cut at about 708: x = k log 2 + r, and a Taylor series of degree 12 in r.
+inline Lanes exponential(Lanes x) {
+    const Lanes least = all(-708.0), most = all(709.0);
+    const double round = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number
+    Lanes cut = x < least ? least : x;
+    cut = cut > most ? most : cut;
+    const Lanes shifted = cut * 1.4426950408889634 + round;
+    const Lanes k = shifted - round;
+    Lanes r = cut - k * 0.693147180369123816490;
+    r = r - k * 1.90821492927058770002e-10;
+    static const double COEFFICIENTS[] = {
+        1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+        1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      0.5,         1.0,
+        1.0};
+    Lanes sum = all(COEFFICIENTS[0]);
+    for (int i = 1; i < 13; i++) sum = sum * r + COEFFICIENTS[i];
+    const Lanes scaled = (Lanes)((Whole)sum + ((Whole)shifted << 52));
+    return x == x ? scaled : x;
+}
+
+// log(x) of normal positive numbers; NaN of negative ones and of 0. x = m 2^k with m between
+// sqrt(1/2) and sqrt(2), log m = 2 artanh((m - 1) / (m + 1)).
+inline Lanes logarithm(Lanes x) {
+    const Whole bits = (Whole)x;
+    const Whole half = {};
+    Whole k = ((bits >> 52) & 0x7ff) - 1022;
+    Lanes m = (Lanes)((bits & 0xfffffffffffffLL) | 0x3fe0000000000000LL);  // from 1/2 to 1
+    const Whole small = m < all(0.70710678118654752440) ? half - 1 : half;
+    m = small ? m + m : m;
+    k = k + small;
+    const Lanes s = (m - 1.0) / (m + 1.0), q = s * s;
+    Lanes sum = all(1.0 / 21);
+    for (int i = 19; i >= 1; i -= 2) sum = sum * q + 1.0 / i;
+    Lanes whole;
+    for (int l = 0; l < W; l++) whole[l] = (double)k[l];
+    const Lanes out = whole * 0.693147180369123816490 +
+                      (2.0 * s * sum + whole * 1.90821492927058770002e-10);
+    const Lanes finite = x - x;  // 0, or NaN for infinity and NaN
+    return x > ZERO ? out + finite : all(NAN);
+}

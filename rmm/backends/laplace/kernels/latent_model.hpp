@@ -1,0 +1,77 @@
+// What Python passes to the kernels. All arrays are contiguous; they belong to Python.
+#pragma once
+
+#include <cstdint>
+
+// eta = offset + B z with B = A diag(scale): see `LatentModel` in latent_model.py. Elements of z
+// are in the order in which they are eliminated. A slot is an entry of A that can differ from 0;
+// slots are sorted by group, then by element. A source is what changes with the hyperparameters
+// and multiplies entries: 1, weights of memberships, values of features.
+struct Model {
+    int64_t groups, size, sources, scalars, family;
+
+    const int64_t *start;    // (groups + 1) first slot of each group
+    const int32_t *column;   // (slots) element of z
+    const int64_t *terms;    // (slots + 1) first term of each slot: the slot is the sum of
+    const int32_t *source;   // (terms) sources
+    const double *factor;    // (terms) times these numbers
+
+    const double *offset;             // (groups) known part of the predictor
+    const int64_t *shift_start;       // (groups + 1) first of the terms that are added to it:
+    const int32_t *shift_source;      // (shifts) sources
+    const double *shift_factor;       // (shifts) times these numbers
+    const int32_t *shift_scalar;      // (shifts) times this hyperparameter; -1: times 1
+
+    const double *scale;      // (size) prior sds,
+    const int32_t *scale_of;  // (size) times this hyperparameter; -1: times 1
+
+    // Effects that one group alone has are variance of that group (normal outcomes).
+    const int64_t *private_start;   // (groups + 1) first of each group
+    const int64_t *private_terms;   // (privates + 1), private_source, private_factor: as slots
+    const int32_t *private_source;
+    const double *private_factor;
+    const double *private_scale;
+    const int32_t *private_scale_of;
+
+    // The lower triangle of a Cholesky factor, column by column, the diagonal first.
+    int64_t dense;
+    const int64_t *factor_start;  // (size + 1) first cell of each column
+    const int32_t *factor_row;    // (cells)
+    const int32_t *place;         // cell of each pair of slots of a group, for a >= b
+    const int32_t *target;        // sparse: cell from which each product of two cells is taken
+
+    // The outcome; what the numbers mean depends on the family.
+    const double *y;              // outcome, choice or event of each group
+    const double *known;          // trials; log of the duration; share of its last step at risk
+    double constant;              // of the log likelihood
+    // What two groups of one stratum have in common (condlogit): elements of z of each stratum, and
+    // the cells of their pairs, for a >= b.
+    const int64_t *common_start;  // (strata + 1)
+    const int32_t *common;
+    const int32_t *common_place;
+    int64_t strata;               // condlogit: strata; cox: steps of the baseline
+    const int64_t *stratum_start; // (strata + 1) places in `order`
+    const int64_t *order;         // groups by stratum; by the last step that they were at risk in
+    const double *shape;          // cox: (strata) shapes of the steps' gamma distributions,
+    double rate;                  // and their prior rate
+};
+
+// S hyperparameter values.
+struct Batch {
+    int64_t count;
+    const double *sources;  // (S, sources), or (1, sources) if there is only the number 1
+    const double *scalars;  // (S, scalars)
+    const double *own;      // (S) the family's own parameter: residual sd, shape
+    const double *mode;     // (S, size) where Newton's method starts, made smaller where
+    const double *scale;    // (S, size) what multiplied it there is larger than it is here
+};
+
+// How latent vectors are drawn: see `Effort` in latent_draws.py.
+struct Drawing {
+    int64_t draws, shifts, steps, leaps;
+    double wider, farthest;
+    const double *shift_noise;   // (S, shifts, 4, size) standard normal
+    const double *noise;         // (S, draws / 2, steps, size) standard normal
+    const double *log_uniform;   // (S, draws, steps)
+    const double *angle;         // (steps)
+};
