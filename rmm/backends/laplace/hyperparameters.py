@@ -9,10 +9,11 @@ multiples of their units, so that steps do not depend on the unit of a weight va
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from rmm.backends.laplace.latent_model import Hyperparameter
 from rmm.formula.prior_distributions import quantile
@@ -20,23 +21,43 @@ from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 from rmm.tables.read import Array
 
 _FAR_OUT = 1e-6  # probability beyond which no search starts
-# Family of the prior language -> (values, hyperparameters in its order) -> log density.
+_HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+
+
+def _normal(x: Array, location: float, scale: float) -> Array:
+    return -0.5 * ((x - location) / scale) ** 2 - (np.log(scale) + _HALF_LOG_2PI)
+
+
+def _student(x: Array, df: float, location: float, scale: float) -> Array:
+    constant = special.gammaln((df + 1) / 2) - special.gammaln(df / 2) - np.log(scale)
+    constant -= 0.5 * np.log(df * np.pi)
+    return constant - (df + 1) / 2 * np.log1p(((x - location) / scale) ** 2 / df)
+
+
+def _gamma(x: Array, shape: float, rate: float) -> Array:
+    constant = shape * np.log(rate) - special.gammaln(shape)
+    return constant + special.xlogy(shape - 1, x) - rate * x
+
+
+# Family of the prior language -> (values, hyperparameters in its order) -> log density, inside the
+# support. SciPy's distributions have the same and take ten times as long for a few values.
 _DENSITIES: dict[str, Callable[..., Array]] = {
-    "normal": lambda x, location, scale: stats.norm.logpdf(x, location, scale),
-    "student_t": lambda x, df, location, scale: stats.t.logpdf(x, df, location, scale),
-    "half_normal": lambda x, scale: stats.halfnorm.logpdf(x, scale=scale),
-    "half_t": lambda x, df, scale: np.log(2) + stats.t.logpdf(x, df, scale=scale),
-    "half_cauchy": lambda x, scale: stats.halfcauchy.logpdf(x, scale=scale),
-    "exponential": lambda x, rate: stats.expon.logpdf(x, scale=1 / rate),
-    "gamma": lambda x, shape, rate: stats.gamma.logpdf(x, shape, scale=1 / rate),
-    "uniform": lambda x, lower, upper: stats.uniform.logpdf(x, lower, upper - lower),
+    "normal": _normal,
+    "student_t": _student,
+    "half_normal": lambda x, scale: np.log(2) + _normal(x, 0.0, scale),
+    "half_t": lambda x, df, scale: np.log(2) + _student(x, df, 0.0, scale),
+    "half_cauchy": lambda x, scale: np.log(2 / (np.pi * scale)) - np.log1p((x / scale) ** 2),
+    "exponential": lambda x, rate: np.log(rate) - rate * x,
+    "gamma": _gamma,
+    "uniform": lambda x, lower, upper: np.full(len(x), -np.log(upper - lower)),
     # the precision 1 / x^2 is gamma
     "precision_gamma": lambda x, shape, rate: (
-        stats.gamma.logpdf(x**-2, shape, scale=1 / rate) + np.log(2) - 3 * np.log(x)
+        _gamma(x**-2.0, shape, rate) + np.log(2) - 3 * np.log(x)
     ),
 }
 
 
+@cache
 def _support(prior: Prior, role: str) -> str:
     """``real``, ``positive``, ``folded`` (sds) or ``interval``."""
     found = PRIOR_FAMILIES[prior.family].support

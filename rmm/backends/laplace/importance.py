@@ -13,12 +13,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from arviz_stats.base import array_stats
-from scipy import linalg, optimize, special, stats
+from scipy import linalg, optimize, special
 from scipy.stats import qmc
 
+from rmm.backends.laplace.pareto import smoothed_logs
 from rmm.errors import BackendError
 from rmm.tables.read import Array
 
@@ -32,6 +33,7 @@ _NEAR = 1.0  # standard deviations between modes that are one
 _NEGLIGIBLE = 12.0  # logs of mass by which a mode is below the first and is left out
 _EQUAL = 1e-6  # range of log weights that differ by rounding only
 _FEW = 25  # weights, of which a fifth are too few for a tail
+_BITS = 30  # of the coordinates of points
 _FAR = 8.0  # scales from 0 at which folding makes no difference
 
 
@@ -49,7 +51,7 @@ class Proposal:
     def draw(self, uniform: Array) -> Array:
         """(S, d) points of (S, d + 1) uniform numbers."""
         normal = special.ndtri(uniform[:, 1:])
-        chi = stats.chi2.ppf(uniform[:, [0]], _DF)
+        chi = special.chdtri(_DF, 1 - uniform[:, [0]])
         theta = np.asarray(self.centre + normal / np.sqrt(chi / _DF) @ self.factor.T)
         return np.where(self.folded, np.abs(theta), theta)
 
@@ -62,7 +64,7 @@ class Proposal:
             mirror = np.ones(len(self.centre))
             mirror[places] = signs
             parts.append(self._unfolded(theta * mirror))
-        return np.asarray(special.logsumexp(parts, axis=0))
+        return np.logaddexp.reduce(parts)
 
     def _unfolded(self, theta: Array) -> Array:
         """(S,) log densities by the factor: SciPy's law refuses scales of 1 and of 1e-5 together
@@ -233,14 +235,26 @@ def mixture_log_density(theta: Array, proposals: list[Proposal], counts: list[in
     """(S,) log density of the mixture, each proposal by its number of draws."""
     each = np.array([p.log_density(theta) for p in proposals])
     share = np.log(np.array(counts) / sum(counts))
-    return np.asarray(special.logsumexp(each + share[:, None], axis=0))
+    return np.logaddexp.reduce(each + share[:, None])
 
 
 def uniforms(count: int, dimension: int, seed: int) -> Array:
-    """(count, dimension) scrambled Sobol points inside the unit cube."""
+    """(count, dimension) Sobol points inside the unit cube, moved by a random digital shift.
+
+    Dick and Pillichshammer (2010), Digital Nets and Sequences, 4.3.2 and 12: each point alone is
+    uniform, all together remain as even as they were.
+    """
     power = int(np.ceil(np.log2(max(count, 2))))
-    points = qmc.Sobol(dimension, rng=np.random.default_rng(seed)).random_base2(power)[:count]
-    return np.asarray(np.clip(points, 1e-9, 1 - 1e-9))
+    shift = np.random.default_rng(seed).integers(0, 1 << _BITS, dimension)
+    points = ((_sobol(dimension, power)[:count] ^ shift) + 0.5) / (1 << _BITS)
+    return np.clip(points, 1e-9, 1 - 1e-9)
+
+
+@lru_cache(maxsize=64)
+def _sobol(dimension: int, power: int) -> Array:
+    """(2^power, dimension) Sobol points as whole numbers."""
+    points = qmc.Sobol(dimension, scramble=False, bits=_BITS).random_base2(power)
+    return np.asarray(points * (1 << _BITS), dtype=np.int64)
 
 
 def smoothed(log_weights: Array) -> tuple[Array, float]:
@@ -252,17 +266,18 @@ def smoothed(log_weights: Array) -> tuple[Array, float]:
     weights = np.zeros(len(log_weights))
     if not finite.any():
         return weights, float("inf")
-    weights[finite] = np.exp(log_weights[finite] - special.logsumexp(log_weights[finite]))
-    if np.ptp(log_weights[finite]) < _EQUAL and finite.all():  # draws of the posterior itself
+    logs = log_weights[finite]
+    weights[finite] = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    if np.ptp(logs) < _EQUAL and finite.all():  # draws of the posterior itself
         return weights, 0.0
-    if finite.sum() < _FEW:
+    if len(logs) < _FEW:
         return weights, float("inf")
-    smooth, k = array_stats.psislw(-log_weights[finite])  # it takes minus logs
-    shape = float(np.squeeze(k))
-    if np.isnan(shape) or not np.isfinite(smooth).all():  # nearly all is in one or two weights
+    smooth, k = smoothed_logs(logs)
+    if np.isnan(k) or not np.isfinite(smooth).all():  # nearly all is in one or two weights
         return weights, float("inf")
-    weights[finite] = np.exp(smooth - special.logsumexp(smooth))
-    return weights, shape
+    weights[finite] = np.exp(smooth)
+    return weights / weights.sum(), k
 
 
 def systematic(weights: Array, count: int, rng: np.random.Generator) -> Array:

@@ -95,6 +95,7 @@ class DrawingArrays(_Arrays):
     )
 
 
+@cache
 def builds() -> dict[str, Path]:
     """The builds that exist and run on this processor, the widest first."""
     found = {}
