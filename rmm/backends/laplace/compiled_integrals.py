@@ -23,6 +23,7 @@ from rmm.backends.laplace.kernel_library import (
 )
 from rmm.backends.laplace.latent_draws import ANGLE, FARTHEST, LEAPS, VARIES, WIDER, Effort
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start, Values
+from rmm.backends.laplace.weight_program import weight_program
 from rmm.families import KernelOutcome
 from rmm.tables.read import Array
 
@@ -154,6 +155,7 @@ class CompiledIntegrals:
         self._common = _common(integrand, outcome)
         self.pattern = _pattern(integrand, outcome, self._common)
         self._model = ModelArrays(self._arrays(outcome))
+        self._programs = [weight_program(w.function, w.inputs, w.start) for w in model.weights]
 
     @cached_property
     def elimination(self) -> Array:
@@ -245,7 +247,7 @@ class CompiledIntegrals:
         scale[:, free] *= scalars[:, scale_of[free]]
         arrays = {
             "count": count,
-            "sources": integrand.sources(values, count),
+            "sources": self._sources(values, count),
             "scalars": scalars,
             "own": own,
         }
@@ -255,6 +257,25 @@ class CompiledIntegrals:
             arrays["mode"] = np.broadcast_to(mode, shape)[:, self.elimination]
             arrays["scale"] = np.broadcast_to(before, shape)[:, self.elimination]
         return BatchArrays(arrays), scale
+
+    def _sources(self, values: Values, count: int) -> Array:
+        """As `Integrand.sources`."""
+        model = self.integrand.model
+        if not model.weights or model.features or None in self._programs:
+            return self.integrand.sources(values, count)
+        out = np.empty((count, _source_count(self.integrand)))
+        out[:, 0] = 1.0
+        first = 1
+        for weights, program in zip(model.weights, self._programs, strict=True):
+            b_w = np.ascontiguousarray(values[weights.name])
+            to = out[:, first:].ctypes.data
+            self.kernels.rmm_weights(
+                ctypes.addressof(program), count, pointer(b_w), to, out.shape[1]
+            )
+            first += len(weights.group)
+        if not np.isfinite(out).all():  # underflow of all weights of a group: by logarithms
+            return self.integrand.sources(values, count)
+        return out
 
     def integrals(
         self, values: Values, count: int, start: Start | None, gain: float

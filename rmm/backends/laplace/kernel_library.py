@@ -34,7 +34,7 @@ _PROCESSORS = {
 }
 
 
-class _Arrays(ctypes.Structure):
+class Arrays(ctypes.Structure):
     """A C structure made from arrays and numbers by name; it keeps the arrays alive."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -53,11 +53,11 @@ class _Arrays(ctypes.Structure):
 _PLACES = ("start", "terms", "shift_start", "private_start", "private_terms", "factor_start")
 _PLACES += ("common_start", "stratum_start", "order")
 _SMALL = ("column", "source", "shift_source", "shift_scalar", "scale_of", "private_source")
-_SMALL += ("private_scale_of", "factor_row", "place", "target", "common", "common_place")
+_SMALL += ("code", "private_scale_of", "factor_row", "place", "target", "common", "common_place")
 _TYPES = dict.fromkeys(_PLACES, np.int64) | dict.fromkeys(_SMALL, np.int32)
 
 
-class ModelArrays(_Arrays):
+class ModelArrays(Arrays):
     """`Model` of latent_model.hpp, field by field."""
 
     _fields_ = (
@@ -76,7 +76,7 @@ class ModelArrays(_Arrays):
     )
 
 
-class BatchArrays(_Arrays):
+class BatchArrays(Arrays):
     """`Batch` of latent_model.hpp."""
 
     _fields_ = (
@@ -85,7 +85,7 @@ class BatchArrays(_Arrays):
     )
 
 
-class DrawingArrays(_Arrays):
+class DrawingArrays(Arrays):
     """`Drawing` of latent_model.hpp."""
 
     _fields_ = (
@@ -136,8 +136,9 @@ def load(name: str) -> ctypes.CDLL | None:
         return None
     pointers = [c_void_p] * 2
     found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 3]
+    found.rmm_weights.argtypes = [c_void_p, c_int64, c_void_p, c_void_p, c_int64]
     found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 3]
-    for function in (found.rmm_integrals, found.rmm_draws):
+    for function in (found.rmm_integrals, found.rmm_draws, found.rmm_weights):
         function.restype = None
     return found
 

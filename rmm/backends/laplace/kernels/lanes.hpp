@@ -35,9 +35,9 @@ inline Lanes root(Lanes x) {
 
 inline Lanes larger(Lanes x, Lanes y) { return x > y ? x : y; }
 
-// exp(x), with |x| cut at about 708: x = k log 2 + r, and a Taylor series of degree 12 in r.
+// exp(x): x = k log 2 + r, and a Taylor series of degree 12 in r. 0 where x is below -707.
 inline Lanes exponential(Lanes x) {
-    const Lanes least = all(-708.0), most = all(709.0);
+    const Lanes least = all(-707.0), most = all(709.5);
     const double round = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number
     Lanes cut = x < least ? least : x;
     cut = cut > most ? most : cut;
@@ -51,12 +51,16 @@ inline Lanes exponential(Lanes x) {
         1.0};
     Lanes sum = all(COEFFICIENTS[0]);
     for (int i = 1; i < 13; i++) sum = sum * r + COEFFICIENTS[i];
-    const Lanes scaled = (Lanes)((Whole)sum + ((Whole)shifted << 52));
+    // In two steps: 2^k alone may be more than a number holds.
+    const Whole bits = ((Whole)shifted << 52) - ((Whole)all(round) << 52);
+    Lanes scaled = (Lanes)((Whole)(sum * 0.5) + bits) * 2.0;
+    scaled = x < least ? ZERO : scaled;
+    scaled = x > most ? all(INFINITY) : scaled;
     return x == x ? scaled : x;
 }
 
-// log(x) of normal positive numbers; NaN of negative ones and of 0. x = m 2^k with m between
-// sqrt(1/2) and sqrt(2), log m = 2 artanh((m - 1) / (m + 1)).
+// log(x): x = m 2^k with m between sqrt(1/2) and sqrt(2), log m = 2 artanh((m - 1) / (m + 1)).
+// Below the smallest normal number x is 0.
 inline Lanes logarithm(Lanes x) {
     const Whole bits = (Whole)x;
     const Whole half = {};
@@ -73,5 +77,6 @@ inline Lanes logarithm(Lanes x) {
     const Lanes out = whole * 0.693147180369123816490 +
                       (2.0 * s * sum + whole * 1.90821492927058770002e-10);
     const Lanes finite = x - x;  // 0, or NaN for infinity and NaN
-    return x > ZERO ? out + finite : all(NAN);
+    const Lanes positive = x >= all(2.2250738585072014e-308) ? out + finite : all(-INFINITY);
+    return x >= ZERO ? (x == all(INFINITY) ? x : positive) : all(NAN);
 }
