@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import linalg, optimize, special
+from scipy import linalg, special
 from scipy.stats import qmc
 
 from rmm.backends.laplace.pareto import smoothed_logs
@@ -26,7 +26,9 @@ from rmm.tables.read import Array
 LogDensity = Callable[[Array], Array]
 
 _DF = 5.0
-_STEP = 1e-3
+_DIFFERENCE = 0.02
+_NEWTON_STEPS, _HALVINGS = 100, 20
+_LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
@@ -92,39 +94,104 @@ class Mode:
         return self.height + 0.5 * float(np.linalg.slogdet(self.covariance)[1])
 
 
-def find_mode(density: LogDensity, starts: Array, folded: Array) -> Mode:
-    """The mode by BFGS from the best of some starts; derivatives by differences, all at once.
+def find_mode(
+    density: LogDensity, starts: Array, folded: Array, known: Mode | None = None
+) -> Mode | None:
+    """The mode by Newton's method from the best of some starts.
 
-    `folded` (d,): where the density is taken at the absolute value.
+    Derivatives are differences of values around a point, all computed at once. Directions in which
+    the density does not curve down are climbed as if they did (Dennis and Schnabel 1996, Numerical
+    Methods for Unconstrained Optimization, 5.5).
+
+    Parameters
+    ----------
+    density : callable
+    starts : (n, d) array
+    folded : (d,) bool array
+        Where the density is taken at the absolute value.
+    known : Mode, optional
+        The search ends with None where it comes near this one.
     """
-    count = 0
-
-    def log_density(theta: Array) -> Array:
-        return density(np.where(folded, np.abs(theta), theta))
-
-    def value_and_slope(theta: Array) -> tuple[float, Array]:
-        nonlocal count
-        d = len(theta)
-        points = np.vstack([theta, theta + _STEP * np.eye(d), theta - _STEP * np.eye(d)])
-        found = log_density(points)
-        count += len(points)
-        if not np.isfinite(found).all():
-            finite = float(found[0]) if np.isfinite(found[0]) else -1e10
-            return -finite, np.zeros(d)
-        return -float(found[0]), -(found[1 : d + 1] - found[d + 1 :]) / (2 * _STEP)
-
-    heights = log_density(starts)
+    heights = density(np.where(folded, np.abs(starts), starts))
     if not np.isfinite(heights).any():
         raise BackendError(
             "The posterior is not finite at any initial value. Give initial values with `inits`."
         )
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
-    found = optimize.minimize(
-        value_and_slope, best, jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 200}
-    )
-    centre = np.where(folded, np.abs(found.x), found.x)
-    covariance = _covariance(log_density, centre)
-    return Mode(centre, covariance, count, float(log_density(centre[None])[0]))
+    around = _Stencil.at(density, best, folded)
+    count = len(starts) + around.evaluations
+    for _ in range(_NEWTON_STEPS):
+        step, gain = around.step()
+        if gain < _LITTLE or (known is not None and _near(around.centre, known)):
+            break
+        length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
+        for _ in range(_HALVINGS):
+            tried = _Stencil.at(density, around.centre + length * step, folded)
+            count += tried.evaluations
+            if tried.height > around.height:
+                break
+            length *= 0.5
+        else:
+            break
+        around = tried
+    if known is not None and _near(around.centre, known):
+        return None
+    return Mode(around.centre, around.covariance, count, around.height)
+
+
+def _near(point: Array, mode: Mode) -> bool:
+    """Whether a point is within half a standard deviation of a mode."""
+    away = point - mode.centre
+    return bool(away @ np.linalg.solve(mode.covariance, away) < _AT_IT**2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stencil:
+    """A log density at a point, and its first and second derivatives by differences."""
+
+    centre: Array
+    height: float
+    slope: Array
+    hessian: Array
+    evaluations: int
+
+    @classmethod
+    def at(cls, density: LogDensity, centre: Array, folded: Array) -> _Stencil:
+        """At the centre, h to both sides of it, and h away in both directions of each pair."""
+        d, h = len(centre), _DIFFERENCE
+        centre = np.where(folded, np.abs(centre), centre)
+        eye = h * np.eye(d)
+        left, right = np.tril_indices(d, -1)
+        away = np.concatenate([eye, -eye, eye[left] + eye[right], -eye[left] - eye[right]])
+        points = np.vstack([centre, centre + away])
+        found = density(np.where(folded, np.abs(points), points))
+        height = float(found[0])
+        above, below, pairs = found[1 : d + 1], found[d + 1 : 2 * d + 1], found[2 * d + 1 :]
+        slope = (above - below) / (2 * h)
+        hessian = np.diag((above + below - 2 * height) / h**2)
+        both = pairs[: len(left)] + pairs[len(left) :]
+        one = above[left] + below[left] + above[right] + below[right]
+        hessian[left, right] = hessian[right, left] = (both - one + 2 * height) / (2 * h**2)
+        return cls(
+            centre,
+            height,
+            np.where(np.isfinite(slope), slope, 0.0),
+            np.where(np.isfinite(hessian), hessian, 0.0),
+            len(points),
+        )
+
+    def step(self) -> tuple[Array, float]:
+        """Newton's step, and twice what it gains of the log density."""
+        values, vectors = np.linalg.eigh(-self.hessian)
+        along = vectors.T @ self.slope
+        step = along / np.maximum(np.abs(values), _LEAST_CURVATURE * 10)
+        return vectors @ step, float(step @ along)
+
+    @property
+    def covariance(self) -> Array:
+        """Inverse of minus the Hessian; directions without curvature are cut."""
+        values, vectors = np.linalg.eigh(-self.hessian)
+        return np.asarray((vectors / np.maximum(values, _LEAST_CURVATURE * 10)) @ vectors.T)
 
 
 def other_modes(
@@ -156,9 +223,9 @@ def other_modes(
     for start in starts:
         if not np.isfinite(density(start[None])).all():
             continue
-        mode = find_mode(density, start[None], folded)
-        known = any(_same(mode, other) for other in found)
-        if not known and mode.log_mass > first.log_mass - _NEGLIGIBLE:
+        mode = find_mode(density, start[None], folded, first)
+        known = mode is None or any(_same(mode, other) for other in found)
+        if mode is not None and not known and mode.log_mass > first.log_mass - _NEGLIGIBLE:
             found.append(mode)
     return found[1:]
 
@@ -167,29 +234,6 @@ def _same(mode: Mode, other: Mode) -> bool:
     """Whether two modes are within each other's reach."""
     away = mode.centre - other.centre
     return bool(away @ np.linalg.solve(other.covariance + mode.covariance, away) < _NEAR**2)
-
-
-def _covariance(log_density: LogDensity, at: Array) -> Array:
-    """Inverse of minus the Hessian by differences; directions without curvature are cut."""
-    d, h = len(at), 0.02
-    pairs = [(i, j) for i in range(d) for j in range(i + 1)]
-    eye = h * np.eye(d)
-    points = [at]
-    for i, j in pairs:
-        points += [
-            at + eye[i] + eye[j],
-            at + eye[i] - eye[j],
-            at - eye[i] + eye[j],
-            at - eye[i] - eye[j],
-        ]
-    found = log_density(np.array(points))
-    hessian = np.zeros((d, d))
-    for k, (i, j) in enumerate(pairs):
-        a, b, c, e = found[1 + 4 * k : 5 + 4 * k]
-        hessian[i, j] = hessian[j, i] = (a - b - c + e) / (4 * h**2)
-    hessian = np.where(np.isfinite(hessian), hessian, 0.0)
-    values, vectors = np.linalg.eigh(-hessian)
-    return np.asarray((vectors / np.maximum(values, _LEAST_CURVATURE * 10)) @ vectors.T)
 
 
 def around(theta: Array, weights: Array, least: Array, folded: Array) -> Proposal:

@@ -193,7 +193,9 @@ class Sampler:
             return self._without_hyperparameters(wanted)
         points = starting_points(starts, self.hyper)
         fold = self.folded
-        modes = self._modes(find_mode(self.log_density, points, fold), fold)
+        mode = find_mode(self.log_density, points, fold)
+        assert mode is not None  # none is known before
+        modes = self._modes(mode, fold)
         first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
         first += self._as_wide_as_priors(modes[0])
         if not self.integrand.exact:

@@ -45,12 +45,13 @@ inline Lanes exponential(Lanes x) {
     const Lanes k = shifted - round;
     Lanes r = cut - k * 0.693147180369123816490;
     r = r - k * 1.90821492927058770002e-10;
-    static const double COEFFICIENTS[] = {
-        1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-        1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      0.5,         1.0,
-        1.0};
-    Lanes sum = all(COEFFICIENTS[0]);
-    for (int i = 1; i < 13; i++) sum = sum * r + COEFFICIENTS[i];
+    // Pairs of terms first: they do not wait for each other.
+    const Lanes r2 = r * r, r4 = r2 * r2, r8 = r4 * r4;
+    const Lanes low = (1.0 + r) + r2 * (0.5 + r * (1.0 / 6));
+    const Lanes middle = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
+    const Lanes high = (1.0 / 40320 + r * (1.0 / 362880)) + r2 * (1.0 / 3628800 + r * (1.0 / 39916800)) +
+                       r4 * (1.0 / 479001600);
+    const Lanes sum = low + r4 * middle + r8 * high;
     // In two steps: 2^k alone may be more than a number holds.
     const Whole bits = ((Whole)shifted << 52) - ((Whole)all(round) << 52);
     Lanes scaled = (Lanes)((Whole)(sum * 0.5) + bits) * 2.0;

@@ -7,46 +7,6 @@
 
 #include "lanes.hpp"
 
-namespace {
-
-// The numbers of weight_program.py.
-enum Operation : int32_t {
-    DATA, PARAMETER, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATIVE, EXP, LOG, SQRT, ILOGIT
-};
-enum Constraint : int64_t { GROUP, TOTAL, NONE };
-
-// A membership's raw weight.
-Lanes evaluate(const int32_t *code, int64_t count, const double *data, int64_t members,
-               const double *numbers, const Lanes *parameter, int64_t member, Lanes *stack) {
-    Lanes *top = stack - 1;
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t what = code[2 * i], which = code[2 * i + 1];
-        switch (what) {
-        case DATA: *++top = all(data[which * members + member]); break;
-        case PARAMETER: *++top = parameter[which]; break;
-        case NUMBER: *++top = all(numbers[which]); break;
-        case ADD: top--; top[0] += top[1]; break;
-        case SUBTRACT: top--; top[0] -= top[1]; break;
-        case MULTIPLY: top--; top[0] *= top[1]; break;
-        case DIVIDE: top--; top[0] /= top[1]; break;
-        case POWER:
-            top--;
-            for (int l = 0; l < W; l++) top[0][l] = std::pow(top[0][l], top[1][l]);
-            break;
-        case NEGATIVE: top[0] = -top[0]; break;
-        case EXP: top[0] = exponential(top[0]); break;
-        case LOG: top[0] = logarithm(top[0]); break;
-        case SQRT: top[0] = root(top[0]); break;
-        case ILOGIT: top[0] = 1.0 / (1.0 + exponential(-top[0])); break;
-        }
-    }
-    return *top;
-}
-
-}  // namespace
-
-extern "C" {
-
 // A weight function of `members` memberships, sorted by group.
 struct WeightProgram {
     int64_t members, groups, parameters, operations, depth, constraint;
@@ -56,24 +16,98 @@ struct WeightProgram {
     const double *numbers;
 };
 
+namespace {
+
+// The numbers of weight_program.py.
+enum Operation : int32_t {
+    DATA, PARAMETER, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATIVE, EXP, LOG, SQRT, ILOGIT
+};
+enum Constraint : int64_t { GROUP, TOTAL, NONE };
+
+constexpr int AT_ONCE = 8;  // memberships, which do not wait for each other
+typedef Lanes Level[AT_ONCE];
+
+// Raw weights of memberships `first` to `first + n` - 1; the lowest level of the stack has them.
+void evaluate(const WeightProgram &p, const Lanes *parameter, int64_t first, int n, Level *stack) {
+    Level *top = stack - 1;
+    for (int64_t i = 0; i < p.operations; i++) {
+        const int32_t what = p.code[2 * i], which = p.code[2 * i + 1];
+        if (what <= NUMBER) {
+            top++;
+        } else if (what <= POWER) {
+            top--;
+        }
+        Lanes *x = top[0];
+        const Lanes *y = top[1];
+        switch (what) {
+        case DATA:
+            for (int k = 0; k < n; k++) x[k] = all(p.data[which * p.members + first + k]);
+            break;
+        case PARAMETER:
+            for (int k = 0; k < n; k++) x[k] = parameter[which];
+            break;
+        case NUMBER:
+            for (int k = 0; k < n; k++) x[k] = all(p.numbers[which]);
+            break;
+        case ADD:
+            for (int k = 0; k < n; k++) x[k] += y[k];
+            break;
+        case SUBTRACT:
+            for (int k = 0; k < n; k++) x[k] -= y[k];
+            break;
+        case MULTIPLY:
+            for (int k = 0; k < n; k++) x[k] *= y[k];
+            break;
+        case DIVIDE:
+            for (int k = 0; k < n; k++) x[k] /= y[k];
+            break;
+        case POWER:
+            for (int k = 0; k < n; k++)
+                for (int l = 0; l < W; l++) x[k][l] = std::pow(x[k][l], y[k][l]);
+            break;
+        case NEGATIVE:
+            for (int k = 0; k < n; k++) x[k] = -x[k];
+            break;
+        case EXP:
+            for (int k = 0; k < n; k++) x[k] = exponential(x[k]);
+            break;
+        case LOG:
+            for (int k = 0; k < n; k++) x[k] = logarithm(x[k]);
+            break;
+        case SQRT:
+            for (int k = 0; k < n; k++) x[k] = root(x[k]);
+            break;
+        case ILOGIT:
+            for (int k = 0; k < n; k++) x[k] = 1.0 / (1.0 + exponential(-x[k]));
+            break;
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
 // Weights of (count, parameters) coefficients, row by row to `to`, whose rows are `stride` apart.
 void rmm_weights(const WeightProgram *program, int64_t count, const double *parameters, double *to,
                  int64_t stride) {
     const WeightProgram &p = *program;
-    std::vector<Lanes> parameter(p.parameters), stack(p.depth), raw(p.members);
+    std::vector<Lanes> parameter(p.parameters), levels(p.depth * AT_ONCE), raw(p.members);
+    Level *stack = reinterpret_cast<Level *>(levels.data());
     for (int64_t s = 0; s < count; s += W) {
         int64_t row[W];
         for (int l = 0; l < W; l++) row[l] = std::min(s + l, count - 1);
         for (int64_t k = 0; k < p.parameters; k++)
             parameter[k] = rows(parameters + k, p.parameters, row);
+        for (int64_t i = 0; i < p.members; i += AT_ONCE) {
+            const int n = (int)std::min<int64_t>(AT_ONCE, p.members - i);
+            evaluate(p, parameter.data(), i, n, stack);
+            std::copy(stack[0], stack[0] + n, raw.begin() + i);
+        }
         Lanes total = ZERO;
         for (int64_t j = 0; j < p.groups; j++) {
             Lanes sum = ZERO;
-            for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) {
-                raw[i] = evaluate(p.code, p.operations, p.data, p.members, p.numbers,
-                                  parameter.data(), i, stack.data());
-                sum += raw[i];
-            }
+            for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) sum += raw[i];
             total += sum;
             if (p.constraint == GROUP)
                 for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) raw[i] /= sum;
