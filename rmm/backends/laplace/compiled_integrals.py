@@ -1,34 +1,29 @@
-"""Integrals and draws by the compiled kernels: what they need of a model, as arrays.
-
-The kernels see eta = offset + B z with the elements of z in the order in which they are eliminated;
-all else follows `Integrand`, which computes the same in NumPy.
-"""
+"""Integrals and draws by the compiled kernels, in the words of the sampler."""
 
 from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from rmm.backends.laplace.fill import factor_columns
+from rmm.backends.laplace.hyperparameters import to_values
 from rmm.backends.laplace.kernel_library import (
     BatchArrays,
     DrawingArrays,
-    ModelArrays,
     library,
     pointer,
 )
+from rmm.backends.laplace.kernel_model import KernelModel
 from rmm.backends.laplace.latent_draws import ANGLE, FARTHEST, LEAPS, VARIES, WIDER, Effort
-from rmm.backends.laplace.marginal_likelihood import Integrand, Start, Values
-from rmm.backends.laplace.weight_program import weight_program
-from rmm.families import KernelOutcome
+from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array
 
 _SHIFT_PAIRS = 4
 _NUMBERS_AT_ONCE = 2_000_000  # of noise
+_NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
+_MOST_ROWS = 700  # of z, beyond which LAPACK is faster
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,102 +34,16 @@ class Integrals:
     ----------
     value : (S,)
         log p(y | theta), by Laplace; -inf where no mode was found.
+    prior : (S,)
+        Log prior density of theta.
     mode, scale : (S, P)
         Of z, and what multiplies it.
     """
 
     value: Array
+    prior: Array
     mode: Array
     scale: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Terms:
-    """Sums of sources times numbers: those of place i are `start[i]` to `start[i + 1]` - 1."""
-
-    start: Array
-    source: Array
-    factor: Array
-
-
-def terms_of(place: Array, count: int, source: Array, factor: Array) -> Terms:
-    """Terms sorted by the place to which each is added."""
-    order = np.argsort(place, kind="stable")
-    return Terms(starts(place, count), source[order], factor[order])
-
-
-def starts(place: Array, count: int) -> Array:
-    """(count + 1,) first of the sorted elements of each place."""
-    return np.concatenate([[0], np.cumsum(np.bincount(place, minlength=count))])
-
-
-def pairs(start: Array) -> tuple[Array, Array]:
-    """Pairs (a, b), b <= a, of elements of one part, in the order of the parts, a and b.
-
-    Parameters
-    ----------
-    start : (parts + 1,) int array
-        First element of each part.
-    """
-    size = np.diff(start)
-    first = np.repeat(start[:-1], size)
-    count = np.arange(start[-1]) - first + 1
-    left = np.repeat(np.arange(start[-1]), count)
-    step = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
-    return left, first[left] + step
-
-
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """Cells of the lower triangle of a factor, column by column, the diagonal first.
-
-    Attributes
-    ----------
-    place : (P,) int array
-        Where each element of z comes in the elimination.
-    start : (P + 1,) int array
-    row : (cells,) int array
-        In the order of the elimination.
-    dense : bool
-        Whether all cells below the diagonal are there.
-    """
-
-    place: Array
-    start: Array
-    row: Array
-    dense: bool
-
-    def cells(self, row: Array, column: Array) -> Array:
-        """Places of some cells, given by rows and columns in the order of the elimination."""
-        if self.dense:
-            return self.start[column] + row - column
-        size = len(self.place)
-        keys = np.repeat(np.arange(size), np.diff(self.start)) * size + self.row
-        return np.searchsorted(keys, column * size + row)
-
-    @property
-    def target(self) -> Array:
-        """Cell from which each product of two cells of a column is taken, column by column."""
-        column = np.repeat(np.arange(len(self.place)), np.diff(self.start))
-        below = np.flatnonzero(column != self.row)  # without the diagonal
-        upper, lower = _pairs_ahead(starts(column[below], len(self.place)))
-        return self.cells(self.row[below[lower]], self.row[below[upper]])
-
-
-def _pairs_ahead(start: Array) -> tuple[Array, Array]:
-    """Pairs (a, b), b >= a, of elements of one part, in the order of the parts, a and b."""
-    size = np.diff(start)
-    count = np.repeat(start[1:], size) - np.arange(start[-1])
-    left = np.repeat(np.arange(start[-1]), count)
-    step = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
-    return left, left + step
-
-
-def dense_pattern(size: int) -> Pattern:
-    """All cells of the lower triangle."""
-    start = np.concatenate([[0], np.cumsum(np.arange(size, 0, -1))])
-    row = np.arange(start[-1]) - np.repeat(start[:-1] - np.arange(size), np.diff(start))
-    return Pattern(np.arange(size), start, row, dense=True)
 
 
 class CompiledIntegrals:
@@ -143,191 +52,143 @@ class CompiledIntegrals:
     Attributes
     ----------
     integrand : Integrand
-        The same in NumPy; it computes weights, features and what comes after the draws.
+        The same in NumPy; it computes what the kernels do not: some weights, features.
     """
 
     def __init__(self, integrand: Integrand, kernels: ctypes.CDLL) -> None:
-        model = integrand.model
-        assert model.family.kernel is not None  # see `covers`
         self.integrand = integrand
         self.kernels = kernels
-        outcome = model.family.kernel(model.outcome)
-        self._common = _common(integrand, outcome)
-        self.pattern = _pattern(integrand, outcome, self._common)
-        self._model = ModelArrays(self._arrays(outcome))
-        self._programs = [weight_program(w.function, w.inputs, w.start) for w in model.weights]
+        self.model = KernelModel(integrand)
 
-    @cached_property
-    def elimination(self) -> Array:
-        """(P,) elements of z in the order in which they are eliminated."""
-        return np.argsort(self.pattern.place)
-
-    def _arrays(self, outcome: KernelOutcome) -> dict[str, Any]:
-        """The fields of `Model` in latent_model.hpp by name."""
-        integrand, pattern = self.integrand, self.pattern
-        model = integrand.model
-        element = integrand.kept[self.elimination]
-        column = pattern.place[integrand.column]
-        order = np.lexsort((column, integrand.row))
-        row, column = integrand.row[order], column[order]
-        start = starts(row, model.groups)
-        slot = np.full(integrand.slot_count, -1)
-        slot[integrand.slots[order]] = np.arange(len(order))
-        terms = _slot_terms(integrand, slot, len(order))
-        own = np.full(integrand.slot_count, -1)
-        own[integrand.private.slots] = np.arange(len(integrand.private))
-        private = _slot_terms(integrand, own, len(integrand.private))
-        shift, shift_scalar = _shift(integrand)
-        left, right = pairs(start)
-        arrays = {
-            "groups": model.groups,
-            "size": integrand.size,
-            "sources": _source_count(integrand),
-            "scalars": len(model.hyper),
-            "start": start,
-            "column": column,
-            "terms": terms.start,
-            "source": terms.source,
-            "factor": terms.factor,
-            "offset": model.offset,
-            "shift_start": shift.start,
-            "shift_source": shift.source,
-            "shift_factor": shift.factor,
-            "shift_scalar": shift_scalar,
-            "scale": model.scale[element],
-            "scale_of": model.scale_of[element],
-            "private_start": starts(integrand.private.row, model.groups),
-            "private_terms": private.start,
-            "private_source": private.source,
-            "private_factor": private.factor,
-            "private_scale": model.scale[integrand.private.column],
-            "private_scale_of": model.scale_of[integrand.private.column],
-            "dense": pattern.dense,
-            "factor_start": pattern.start,
-            "factor_row": pattern.row,
-            "place": pattern.cells(column[left], column[right]),
-            "target": None if pattern.dense else pattern.target,
-        }
-        return arrays | self._outcome_arrays(outcome)
-
-    def _outcome_arrays(self, outcome: KernelOutcome) -> dict[str, Any]:
-        arrays: dict[str, Any] = {
-            "family": outcome.likelihood,
-            "y": outcome.y,
-            "known": outcome.known,
-            "constant": outcome.constant,
-            "shape": outcome.shape,
-            "rate": outcome.rate,
-        }
-        if outcome.strata is not None:
-            count = int(outcome.strata.max()) + 1 if outcome.shape is None else len(outcome.shape)
-            arrays["strata"] = count
-            arrays["order"] = np.argsort(outcome.strata, kind="stable")
-            arrays["stratum_start"] = starts(outcome.strata, count)
-        if self._common is not None:
-            start, element = self._common
-            place = self.pattern.place[element]
-            order = np.lexsort((place, np.repeat(np.arange(len(start) - 1), np.diff(start))))
-            left, right = pairs(start)
-            arrays["common_start"], arrays["common"] = start, place[order]
-            arrays["common_place"] = self.pattern.cells(place[order][left], place[order][right])
-        return arrays
-
-    def _batch(self, values: Values, count: int, start: Start | None) -> tuple[BatchArrays, Array]:
-        """The hyperparameter values for the kernels, and (S, P) scales."""
+    def _batch(self, theta: Array, start: Start | None, *, python: bool) -> BatchArrays:
+        """Points (S, d) for the kernels; with `python`, weights are computed by NumPy."""
         integrand = self.integrand
-        model = integrand.model
-        scalars = integrand.scalars(values) if model.hyper else np.zeros((count, 0))
-        own = np.ones(count)
-        for found in integrand.own_values(values, count).values():
-            own = found
-        scale = np.broadcast_to(model.scale[integrand.kept], (count, integrand.size)).copy()
-        scale_of = model.scale_of[integrand.kept]
-        free = np.flatnonzero(scale_of >= 0)
-        scale[:, free] *= scalars[:, scale_of[free]]
-        arrays = {
-            "count": count,
-            "sources": self._sources(values, count),
-            "scalars": scalars,
-            "own": own,
-        }
-        if not integrand.exact:
-            shape = (count, integrand.size)
-            mode, before = (np.zeros(shape), np.ones(shape)) if start is None else start
-            arrays["mode"] = np.broadcast_to(mode, shape)[:, self.elimination]
-            arrays["scale"] = np.broadcast_to(before, shape)[:, self.elimination]
-        return BatchArrays(arrays), scale
-
-    def _sources(self, values: Values, count: int) -> Array:
-        """As `Integrand.sources`."""
-        model = self.integrand.model
-        if not model.weights or model.features or None in self._programs:
-            return self.integrand.sources(values, count)
-        out = np.empty((count, _source_count(self.integrand)))
-        out[:, 0] = 1.0
-        first = 1
-        for weights, program in zip(model.weights, self._programs, strict=True):
-            b_w = np.ascontiguousarray(values[weights.name])
-            to = out[:, first:].ctypes.data
-            self.kernels.rmm_weights(
-                ctypes.addressof(program), count, pointer(b_w), to, out.shape[1]
-            )
-            first += len(weights.group)
-        if not np.isfinite(out).all():  # underflow of all weights of a group: by logarithms
-            return self.integrand.sources(values, count)
-        return out
+        sources = None
+        if python or not self.model.weighs:
+            values = to_values(theta, integrand.model.hyper)
+            sources = integrand.sources(values, len(theta))
+            sources = np.broadcast_to(sources, (len(theta), sources.shape[1]))
+        mode, scale, stride = None, None, 0
+        if start is not None and not integrand.exact:
+            mode, scale = (a[..., self.model.elimination] for a in start)
+            stride = 0 if mode.ndim == 1 else integrand.size
+        return BatchArrays(
+            {
+                "count": len(theta),
+                "theta": theta,
+                "sources": sources,
+                "start_stride": stride,
+                "mode": mode,
+                "scale": scale,
+            }
+        )
 
     def integrals(
-        self, values: Values, count: int, start: Start | None, gain: float
+        self, theta: Array, start: Start | None, gain: float, *, modes: bool = True
     ) -> Integrals:
-        """As `Integrand.inner`."""
-        batch, scale = self._batch(values, count, start)
-        value, logdet = np.empty(count), np.empty(count)
-        mode = np.empty((count, self.integrand.size))
-        addresses = (pointer(value), pointer(mode), pointer(logdet))
+        """As `Integrand.inner`, and the log prior; `modes` says whether modes are wanted."""
+        found = self._integrals(theta, start, gain, modes=modes, python=False)
+        bad = found[-1]
+        if bad.any():
+            again = self._integrals(
+                theta[bad], _of(start, bad), gain, modes=modes, python=True
+            )
+            for whole, part in zip(found[:-1], again[:-1], strict=True):
+                if len(whole):
+                    whole[bad] = part
+        value, prior, mode, scale, _ = found
+        value[~np.isfinite(value)] = -np.inf
+        place = self.model.pattern.place
+        if not self.model.pattern.dense and modes:
+            mode, scale = mode[:, place], scale[:, place]
+        return Integrals(value, prior, mode, scale)
+
+    def _integrals(
+        self, theta: Array, start: Start | None, gain: float, *, modes: bool, python: bool
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Values, priors, modes, scales, and where weights were not finite."""
+        count = len(theta)
+        value, prior = np.empty(count), np.empty(count)
+        bad = np.zeros(count, dtype=bool)
+        shape = (count if modes else 0, self.integrand.size)
+        mode, scale = np.empty(shape), np.empty(shape)
+        batch = self._batch(theta, start, python=python)
         self.kernels.rmm_integrals(
-            ctypes.addressof(self._model), ctypes.addressof(batch), gain, *addresses
+            self.model.address,
+            ctypes.addressof(batch),
+            gain,
+            pointer(value),
+            pointer(prior),
+            pointer(mode) if modes else None,
+            pointer(scale) if modes else None,
+            pointer(bad),
         )
-        value = np.where(np.isfinite(value), value, -np.inf)
-        return Integrals(value, mode[:, self.pattern.place], scale)
+        return value, prior, mode, scale, bad
 
     def draws(
         self,
-        values: Values,
-        count: int,
+        theta: Array,
         start: Start | None,
         gain: float,
         rng: np.random.Generator,
         effort: Effort,
     ) -> tuple[Array, Array]:
-        """As `latent_draws`: (S, M, P) draws of z and (S, M) logs of their weights."""
-        P, M = self.integrand.size, effort.draws
-        batch, _ = self._batch(values, count, start)
-        drawing = DrawingArrays(
-            {
-                "draws": M,
-                "shifts": effort.shifts,
-                "steps": effort.steps,
-                "leaps": LEAPS,
-                "wider": 1.0 + np.sqrt(WIDER / max(P, 1)),
-                "farthest": FARTHEST,
-                "shift_noise": rng.standard_normal((count, effort.shifts, _SHIFT_PAIRS, P)),
-                "noise": rng.standard_normal((count, M // 2, effort.steps, P)),
-                "log_uniform": np.log(rng.random((count, M, effort.steps))),
-                "angle": ANGLE * rng.uniform(1 - VARIES, 1 + VARIES, effort.steps),
-            }
-        )
+        """As `latent_draws`, with log priors: (S, M, P) draws of z, (S, M) logs of weights."""
+        noise = self._noise(len(theta), rng, effort)
+        latent, weight, bad = self._draws(theta, start, gain, noise, effort, python=False)
+        if bad.any():
+            part = {n: a if n == "angle" else a[bad] for n, a in noise.items()}
+            again = self._draws(theta[bad], _of(start, bad), gain, part, effort, python=True)
+            latent[bad], weight[bad] = again[:2]
+        weight = np.where(weight > _NOTHING, weight, -np.inf)
+        if not self.model.pattern.dense:
+            latent = latent[:, :, self.model.pattern.place]
+        return latent, weight
+
+    def _noise(self, count: int, rng: np.random.Generator, effort: Effort) -> dict[str, Array]:
+        P, M, steps = self.integrand.size, effort.draws, effort.steps
+        noise = {"noise": rng.standard_normal((count, M // 2, steps, P))}
+        if self.integrand.exact:
+            return noise
+        return noise | {
+            "shift_noise": rng.standard_normal((count, effort.shifts, _SHIFT_PAIRS, P)),
+            "log_uniform": np.log(rng.random((count, M, steps))),
+            "angle": ANGLE * rng.uniform(1 - VARIES, 1 + VARIES, steps),
+        }
+
+    def _draws(
+        self,
+        theta: Array,
+        start: Start | None,
+        gain: float,
+        noise: dict[str, Array],
+        effort: Effort,
+        *,
+        python: bool,
+    ) -> tuple[Array, Array, Array]:
+        P, M, count = self.integrand.size, effort.draws, len(theta)
+        how: dict[str, Any] = {
+            "draws": M,
+            "shifts": effort.shifts,
+            "steps": effort.steps,
+            "leaps": LEAPS,
+            "wider": 1.0 + np.sqrt(WIDER / max(P, 1)),
+            "farthest": FARTHEST,
+        }
+        drawing = DrawingArrays(how | noise)
+        batch = self._batch(theta, start, python=python)
         latent, weight = np.empty((count, M, P)), np.empty((count, M))
+        bad = np.zeros(count, dtype=bool)
         self.kernels.rmm_draws(
-            ctypes.addressof(self._model),
+            self.model.address,
             ctypes.addressof(batch),
             gain,
             ctypes.addressof(drawing),
             pointer(latent),
             pointer(weight),
+            pointer(bad),
         )
-        weight = np.where(weight > _NOTHING, weight, -np.inf)
-        return latent[:, :, self.pattern.place], weight
+        return latent, weight, bad
 
     @property
     def at_once(self) -> int:
@@ -335,96 +196,18 @@ class CompiledIntegrals:
         return max(1, _NUMBERS_AT_ONCE // max(1, 64 * self.integrand.size))
 
 
-_NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
-
-
-def _slot_terms(integrand: Integrand, place: Array, count: int) -> Terms:
-    """The terms of some slots; `place` has their number, or -1, for each slot of A."""
-    model = integrand.model
-    slot = np.concatenate([integrand.entry_slot, *integrand.feature_slots])
-    feature = _source_count(integrand) - model.groups * len(model.features)
-    source = np.concatenate([model.entry_source, np.arange(feature, _source_count(integrand))])
-    factor = np.concatenate([model.entry_value, np.ones(model.groups * len(model.features))])
-    wanted = place[slot] >= 0
-    return terms_of(place[slot[wanted]], count, source[wanted], factor[wanted])
-
-
-def _source_count(integrand: Integrand) -> int:
-    model = integrand.model
-    members = sum(len(weights.group) for weights in model.weights)
-    return 1 + members + model.groups * len(model.features)
-
-
-def _shift(integrand: Integrand) -> tuple[Terms, Array]:
-    """What is added to the predictor: where z is 0, and known parts of weighted effects."""
-    model = integrand.model
-    feature = _source_count(integrand) - model.groups * len(model.features)
-    column = np.concatenate(
-        [model.entry_column, *(np.full(model.groups, f.column) for f in model.features)]
-    )
-    row = np.concatenate([model.entry_row, *[np.arange(model.groups)] * len(model.features)])
-    source = np.concatenate([model.entry_source, np.arange(feature, _source_count(integrand))])
-    factor = np.concatenate([model.entry_value, np.ones(model.groups * len(model.features))])
-    scalar = model.location_of[column]
-    factor = factor * np.where(scalar >= 0, 1.0, model.location[column])
-    used = factor != 0
-    rows, sources, factors = [row[used]], [source[used]], [factor[used]]
-    scalars, first = [scalar[used]], 1
-    for weights in model.weights:
-        count = len(weights.group)
-        if weights.offset is not None:
-            rows.append(weights.group)
-            sources.append(first + np.arange(count))
-            factors.append(weights.offset)
-            scalars.append(np.full(count, -1))
-        first += count
-    row = np.concatenate(rows).astype(int)
-    order = np.argsort(row, kind="stable")
-    terms = terms_of(row, model.groups, np.concatenate(sources), np.concatenate(factors))
-    return terms, np.concatenate(scalars)[order]
-
-
-def _common(integrand: Integrand, outcome: KernelOutcome) -> tuple[Array, Array] | None:
-    """Elements of z of each stratum of a choice: first of each, and elements."""
-    if outcome.strata is None or outcome.shape is not None:
-        return None
-    count = int(outcome.strata.max()) + 1
-    key = np.unique(outcome.strata[integrand.row] * integrand.size + integrand.column)
-    stratum, element = np.divmod(key, integrand.size)
-    return starts(stratum, count), element
-
-
-def _pattern(
-    integrand: Integrand, outcome: KernelOutcome, common: tuple[Array, Array] | None
-) -> Pattern:
-    """The cells of the factor: sparse where that takes fewer operations."""
-    size = integrand.size
-    if size <= _SMALL or outcome.shape is not None:
-        return dense_pattern(size)
-    start, element = starts(integrand.row, integrand.model.groups), integrand.column
-    if common is not None:
-        start, element = common
-    left, right = pairs(start)
-    found = factor_columns(size, element[left], element[right], size**3 / _SPARSE_COSTS)
-    if found is None:
-        return dense_pattern(size)
-    return Pattern(*found, dense=False)
-
-
-_SMALL = 60  # rows up to which dense factors are faster whatever the pattern
-_SPARSE_COSTS = 6.0  # of the operations of a dense factor, for the places that are looked up
-_MOST_CELLS = 300_000  # of a factor: of more the vectors no longer fit near the processor
+def _of(start: Start | None, rows: Array) -> Start | None:
+    """Where the searches of some rows start."""
+    if start is None or start[0].ndim == 1:
+        return start
+    return start[0][rows], start[1][rows]
 
 
 def covers(integrand: Integrand) -> bool:
     """Whether the kernels compute this model, and faster than NumPy does."""
-    size = integrand.size
-    if integrand.model.family.kernel is None or size == 0 or not len(integrand.row):
+    if integrand.model.family.kernel is None or not len(integrand.row):
         return False
-    return size <= _MOST_ROWS
-
-
-_MOST_ROWS = 700
+    return 0 < integrand.size <= _MOST_ROWS
 
 
 def integrals_of(integrand: Integrand) -> CompiledIntegrals | None:

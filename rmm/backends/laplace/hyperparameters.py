@@ -68,6 +68,54 @@ def _support(prior: Prior, role: str) -> str:
     return {"sd": "folded", "shape": "positive"}.get(role, found)
 
 
+#: A hyperparameter as the compiled kernels read it: `Hyperparameter` of kernels/latent_model.hpp.
+PRIOR_ROW = np.dtype(
+    [
+        ("support", np.int32),
+        ("form", np.int32),
+        *((name, np.float64) for name in ("unit", "lower", "constant", "location", "scale", "df")),
+    ]
+)
+_SUPPORTS = ("real", "folded", "positive", "interval")
+
+
+def prior_rows(hyper: Sequence[Hyperparameter]) -> Array:
+    """(d,) rows of `PRIOR_ROW`."""
+    return np.array([_prior_row(h) for h in hyper], dtype=PRIOR_ROW)
+
+
+def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
+    """Support, form, unit, lower bound, constant, location or shape, scale or rate, df."""
+    values = h.prior.values
+    support = _support(h.prior, h.role)
+    lower, unit = 0.0, h.unit
+    if support == "interval":
+        lower, unit = values[0], values[1] - values[0]
+    form, location, scale, df = {
+        "normal": lambda m, s: (0, m, s, 0.0),
+        "half_normal": lambda s: (0, 0.0, s, 0.0),
+        "student_t": lambda v, m, s: (1, m, s, v),
+        "half_t": lambda v, s: (1, 0.0, s, v),
+        "half_cauchy": lambda s: (1, 0.0, s, 1.0),
+        "gamma": lambda a, r: (2, a, r, 0.0),
+        "exponential": lambda r: (2, 1.0, r, 0.0),
+        "uniform": lambda a, b: (3, 0.0, 1.0, 0.0),
+        "precision_gamma": lambda a, r: (4, a, r, 0.0),
+    }[h.prior.family](*values)
+    # The density less what the kernel adds, at some point.
+    x = 0.5 * (values[0] + values[1]) if support == "interval" else 1.0
+    z = (x - location) / scale
+    added = {
+        0: -0.5 * z**2,
+        1: -(df + 1) / 2 * np.log1p(z**2 / df) if df else 0.0,
+        2: -scale * x,
+        3: 0.0,
+        4: -scale,
+    }[form]
+    constant = float(_DENSITIES[h.prior.family](np.array([x]), *values)[0]) - added
+    return _SUPPORTS.index(support), form, unit, lower, constant, location, scale, df
+
+
 def folded(hyper: Sequence[Hyperparameter]) -> Array:
     """(d,) bool: which are not negative, so that proposals are folded at 0."""
     return np.array([_support(h.prior, h.role) == "folded" for h in hyper], dtype=bool)

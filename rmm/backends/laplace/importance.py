@@ -58,25 +58,24 @@ class Proposal:
         return np.where(self.folded, np.abs(theta), theta)
 
     def log_density(self, theta: Array) -> Array:
-        """(S,) log densities: sums over what is folded onto a point."""
+        """(S,) log densities: sums over what is folded onto a point.
+
+        By the factor: SciPy's law refuses scales of 1 and of 1e-5 together (posteriors of which one
+        direction is a ridge).
+        """
+        d = len(self.centre)
         near = np.abs(self.centre) < _FAR * np.linalg.norm(self.factor, axis=1)
         places = np.flatnonzero(self.folded & near)
-        parts = []
-        for signs in itertools.product((1.0, -1.0), repeat=len(places)):
-            mirror = np.ones(len(self.centre))
-            mirror[places] = signs
-            parts.append(self._unfolded(theta * mirror))
-        return np.logaddexp.reduce(parts)
-
-    def _unfolded(self, theta: Array) -> Array:
-        """(S,) log densities by the factor: SciPy's law refuses scales of 1 and of 1e-5 together
-        (posteriors of which one direction is a ridge).
-        """
-        d, away = len(self.centre), (theta - self.centre).T
-        squares = np.sum(linalg.solve_triangular(self.factor, away, lower=True) ** 2, axis=0)
+        signs = np.ones((1 << len(places), 1, d))
+        signs[:, 0, places] = list(itertools.product((1.0, -1.0), repeat=len(places)))
+        away = (signs * theta - self.centre).reshape(-1, d)
+        moved = linalg.solve_triangular(self.factor, away.T, lower=True, check_finite=False)
+        squares = np.einsum("ij,ij->j", moved, moved).reshape(len(signs), -1)
         constant = special.gammaln((_DF + d) / 2) - special.gammaln(_DF / 2)
         constant -= d / 2 * np.log(_DF * np.pi) + np.sum(np.log(np.diag(self.factor)))
-        return np.asarray(constant - (_DF + d) / 2 * np.log1p(squares / _DF))
+        # Sums of powers: densities are far from 0 and from the largest number.
+        powers = np.sum((1 + squares / _DF) ** (-(_DF + d) / 2), axis=0)
+        return np.asarray(constant + np.log(powers))
 
 
 @dataclass(frozen=True, eq=False)

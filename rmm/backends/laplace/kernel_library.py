@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from rmm.backends.laplace.hyperparameters import PRIOR_ROW
 from rmm.errors import BackendError
 from rmm.tables.read import Array
 
 _FOLDER = Path(__file__).parent / "kernels"
-_INTERFACE = 1  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 2  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
@@ -51,10 +52,11 @@ class Arrays(ctypes.Structure):
 
 
 _PLACES = ("start", "terms", "shift_start", "private_start", "private_terms", "factor_start")
-_PLACES += ("common_start", "stratum_start", "order")
+_PLACES += ("common_start", "stratum_start", "order", "weights", "scalar")
 _SMALL = ("column", "source", "shift_source", "shift_scalar", "scale_of", "private_source")
 _SMALL += ("code", "private_scale_of", "factor_row", "place", "target", "common", "common_place")
-_TYPES = dict.fromkeys(_PLACES, np.int64) | dict.fromkeys(_SMALL, np.int32)
+_TYPES: dict[str, Any] = dict.fromkeys(_PLACES, np.int64) | dict.fromkeys(_SMALL, np.int32)
+_TYPES["hyper"] = PRIOR_ROW
 
 
 class ModelArrays(Arrays):
@@ -62,6 +64,11 @@ class ModelArrays(Arrays):
 
     _fields_ = (
         *((n, c_int64) for n in ("groups", "size", "sources", "scalars", "family")),
+        ("hyper", c_void_p),
+        ("own", c_int64),
+        ("own_value", c_double),
+        ("blocks", c_int64),
+        ("weights", c_void_p),
         *((n, c_void_p) for n in ("start", "column", "terms", "source", "factor", "offset")),
         *((f"shift_{n}", c_void_p) for n in ("start", "source", "factor", "scalar")),
         *((n, c_void_p) for n in ("scale", "scale_of", "private_start", "private_terms")),
@@ -81,7 +88,11 @@ class BatchArrays(Arrays):
 
     _fields_ = (
         ("count", c_int64),
-        *((n, c_void_p) for n in ("sources", "scalars", "own", "mode", "scale")),
+        ("theta", c_void_p),
+        ("sources", c_void_p),
+        ("start_stride", c_int64),
+        ("mode", c_void_p),
+        ("scale", c_void_p),
     )
 
 
@@ -135,10 +146,9 @@ def load(name: str) -> ctypes.CDLL | None:
     if found.rmm_interface() != _INTERFACE:
         return None
     pointers = [c_void_p] * 2
-    found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 3]
-    found.rmm_weights.argtypes = [c_void_p, c_int64, c_void_p, c_void_p, c_int64]
-    found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 3]
-    for function in (found.rmm_integrals, found.rmm_draws, found.rmm_weights):
+    found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 5]
+    found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 4]
+    for function in (found.rmm_integrals, found.rmm_draws):
         function.restype = None
     return found
 

@@ -135,9 +135,9 @@ class Sampler:
         """(S,) Laplace approximation of log p(theta, y); the best mode starts the next search."""
         out = np.full(len(theta), -np.inf)
         for rows in self._chunks(len(theta)):
-            inner = self._inner(theta[rows])
-            out[rows] = inner.value + log_prior(theta[rows], self.hyper)
-            if np.isfinite(out[rows]).any():
+            inner, prior = self._inner(theta[rows], modes=not self.integrand.exact)
+            out[rows] = inner.value + prior
+            if not self.integrand.exact and np.isfinite(out[rows]).any():
                 best = int(np.argmax(np.where(np.isfinite(out[rows]), out[rows], -np.inf)))
                 self.start = inner.mode[best], inner.scale[best]
         return np.where(np.isnan(out), -np.inf, out)
@@ -146,12 +146,15 @@ class Sampler:
         """The best start that is known."""
         return self.start if self.modes is None else self.modes.next_to(theta)
 
-    def _inner(self, theta: Array) -> Integrals | Inner:
-        """Integrals, from the best start that is known."""
-        values, start = to_values(theta, self.hyper), self._start(theta)
+    def _inner(self, theta: Array, *, modes: bool = True) -> tuple[Integrals | Inner, Array]:
+        """Integrals, from the best start that is known, and log priors."""
+        start = self._start(theta)
         if self.compiled is not None:
-            return self.compiled.integrals(values, len(theta), start, EXACTLY)
-        return self.integrand.inner(values, len(theta), start, EXACTLY)
+            found = self.compiled.integrals(theta, start, EXACTLY, modes=modes)
+            return found, found.prior
+        values = to_values(theta, self.hyper)
+        inner = self.integrand.inner(values, len(theta), start, EXACTLY)
+        return inner, log_prior(theta, self.hyper)
 
     def _chunks(self, count: int) -> list[slice]:
         self.check()
@@ -164,11 +167,10 @@ class Sampler:
         S, M, P = len(theta), self.effort.draws, len(self.columns)
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
         for rows in self._chunks(S):
-            values = to_values(theta[rows], self.hyper)
-            z, found = self._latent(theta[rows], values)
+            z, ratio[rows] = self._latent(theta[rows])
             latent[rows][:, :, self.to_columns] = z[:, :, self.from_z]
-            ratio[rows] = log_prior(theta[rows], self.hyper)[:, None] + found
             if self.looked_at:
+                values = to_values(theta[rows], self.hyper)
                 affine = self.integrand.affine(values, len(z))
                 private = self.integrand.private.column
                 at = np.flatnonzero(np.isin(private, self.columns))
@@ -178,14 +180,16 @@ class Sampler:
                     latent[rows][:, m, place] = own[:, at]
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
 
-    def _latent(self, theta: Array, values: dict[str, Array]) -> tuple[Array, Array]:
-        """As `latent_draws`."""
+    def _latent(self, theta: Array) -> tuple[Array, Array]:
+        """As `latent_draws`, with log priors."""
         start, effort = self._start(theta), self.effort
         if self.compiled is not None:
-            return self.compiled.draws(values, len(theta), start, ROUGHLY, self.rng, effort)
+            return self.compiled.draws(theta, start, ROUGHLY, self.rng, effort)
+        values = to_values(theta, self.hyper)
         inner = self.integrand.inner(values, len(theta), start, ROUGHLY)
         affine = self.integrand.affine(values, len(theta))
-        return latent_draws(self.integrand, values, inner, affine, self.rng, effort)
+        z, weight = latent_draws(self.integrand, values, inner, affine, self.rng, effort)
+        return z, weight + log_prior(theta, self.hyper)[:, None]
 
     def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:
         """Draw until the effective sample size is `wanted`, or the limit is reached."""
@@ -285,11 +289,11 @@ class Sampler:
     def _pilot(self, proposal: Proposal) -> Array:
         """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
         theta = proposal.draw(uniforms(_PILOT_OF, len(self.hyper) + 1, self.seed))
-        inner = self._inner(theta)
+        inner, prior = self._inner(theta)
         good = np.isfinite(inner.value)
         if good.any():
             self.modes = Modes(theta[good], inner.mode[good], inner.scale[good])
-        density = inner.value + log_prior(theta, self.hyper)
+        density = inner.value + prior
         weights, _ = smoothed(density - proposal.log_density(theta))
         return theta[systematic(np.sqrt(weights), _PILOT, self.rng)]
 

@@ -1,4 +1,4 @@
-"""Weight functions as lists of operations for the compiled kernels (`kernels/weights.cpp`)."""
+"""Weight functions as lists of operations for the compiled kernels (`kernels/weights.hpp`)."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CALLS = {"pow": _POWER, "exp": _EXP, "log": _LOG, "sqrt": 11, "ilogit": _ILOGIT
 
 
 class WeightProgram(Arrays):
-    """`WeightProgram` of weights.cpp."""
+    """`WeightProgram` of weights.hpp."""
 
     _fields_ = (
         *((n, c_int64) for n in ("members", "groups", "parameters", "operations", "depth")),
         ("constraint", c_int64),
-        *((n, c_void_p) for n in ("start", "code", "data", "numbers")),
+        *((n, c_void_p) for n in ("start", "code", "data", "numbers", "scalar")),
     )
 
 
@@ -113,7 +113,7 @@ class _Writer:
 
 
 def weight_program(
-    function: WeightFunction, inputs: Mapping[str, Array], start: Array
+    function: WeightFunction, inputs: Mapping[str, Array], start: Array, scalar: Array
 ) -> WeightProgram | None:
     """The program of a weight function over data vectors; None where the kernels lack a function.
 
@@ -124,6 +124,8 @@ def weight_program(
         Name -> (M,) values; aggregates are among them.
     start : (J + 1,) int array
         First membership of each group.
+    scalar : (parameters,) int array
+        Place of each coefficient among the hyperparameters.
     """
     writer = _Writer(function, inputs, start)
     try:
@@ -142,6 +144,7 @@ def weight_program(
         "code": np.array(writer.code),
         "data": np.array(writer.data).reshape(len(writer.data), members),
         "numbers": np.array(writer.numbers),
+        "scalar": scalar,
     }
     return WeightProgram(values)
 

@@ -9,13 +9,14 @@
 
 #include "lanes.hpp"
 #include "latent_model.hpp"
+#include "weights.hpp"
 
 namespace {
 
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Family : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX };
 
 using Vector = std::vector<Lanes>;
 
@@ -51,12 +52,16 @@ class Block {
     void half_solve(Vector &x) const;
 
     const Model &m;
-    Lanes own, logdet = ZERO;
+    Lanes own, prior = ZERO, logdet = ZERO;
+    Whole usable;  // whether all weights are finite
     Vector source, scalar, B, offset, eta, gradient, weight, cells;
     Vector z, slope, step, tried, common;
     Vector middle;  // of the draws
 
+    Lanes element_scale(int64_t p) const { return scaled(m.scale[p], m.scale_of[p]); }
+
   private:
+    Lanes transformed(const Hyperparameter &h, Lanes theta);
     Lanes scaled(double scale, int32_t of) const {
         return of < 0 ? all(scale) : scale * scalar[of];
     }
@@ -76,6 +81,7 @@ class Block {
     void forward(Vector &x) const;
     void solve(Vector &x) const;
     Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force);
+    Vector parameter;            // of one block's weights
     Vector hazard, total, left;  // of cox: by group, by step, and rows of B added up
 };
 
@@ -88,11 +94,59 @@ Lanes Block::sum_of_terms(int64_t first, int64_t last, const int32_t *of,
     return sum;
 }
 
+// A hyperparameter from its place on the real line; adds its log prior density there.
+Lanes Block::transformed(const Hyperparameter &h, Lanes theta) {
+    Lanes x = h.unit * theta;
+    prior += h.constant;
+    for (int l = 0; l < W; l++) {
+        const double t = theta[l];
+        if (h.support == FOLDED) {
+            x[l] = h.unit * std::sinh(t);
+            prior[l] += std::log(h.unit * std::cosh(t));
+        } else if (h.support == POSITIVE) {
+            x[l] = std::exp(t);
+            prior[l] += t;
+        } else if (h.support == INTERVAL) {
+            const double p = 1 / (1 + std::exp(-t));
+            x[l] = h.lower + h.unit * p;
+            prior[l] += std::log(h.unit) - std::fabs(t) - 2 * std::log1p(std::exp(-std::fabs(t)));
+        } else {
+            prior[l] += std::log(h.unit);
+        }
+        const double z = (x[l] - h.location) / h.scale;
+        if (h.form == NORMAL_PRIOR) prior[l] -= 0.5 * z * z;
+        if (h.form == STUDENT) prior[l] -= (h.df + 1) / 2 * std::log1p(z * z / h.df);
+        if (h.form == GAMMA) prior[l] -= h.scale * x[l];
+        if (h.form == GAMMA && h.location != 1) prior[l] += (h.location - 1) * std::log(x[l]);
+        if (h.form == PRECISION_GAMMA)
+            prior[l] -= h.scale / (x[l] * x[l]) + (2 * h.location + 1) * std::log(x[l]);
+    }
+    return x;
+}
+
 void Block::load(const Batch &batch, const int64_t *row) {
-    const int64_t stride = m.sources > 1 ? m.sources : 0;
-    for (int64_t k = 0; k < m.sources; k++) source[k] = rows(batch.sources + k, stride, row);
-    for (int64_t k = 0; k < m.scalars; k++) scalar[k] = rows(batch.scalars + k, m.scalars, row);
-    own = rows(batch.own, 1, row);
+    prior = ZERO;
+    for (int64_t k = 0; k < m.scalars; k++)
+        scalar[k] = transformed(m.hyper[k], rows(batch.theta + k, m.scalars, row));
+    own = m.own < 0 ? all(m.own_value) : scalar[m.own];
+    usable = ~Whole{};
+    source[0] = all(1.0);
+    if (batch.sources) {
+        for (int64_t k = 0; k < m.sources; k++)
+            source[k] = rows(batch.sources + k, m.sources, row);
+    } else {
+        int64_t first = 1;
+        for (int64_t b = 0; b < m.blocks; b++) {
+            const WeightProgram &program = *m.weights[b];
+            parameter.resize(program.parameters);
+            for (int64_t k = 0; k < program.parameters; k++)
+                parameter[k] = scalar[program.scalar[k]];
+            weigh(program, parameter.data(), source.data() + first);
+            for (int64_t i = first; i < first + program.members; i++)
+                usable = usable & finite(source[i]);
+            first += program.members;
+        }
+    }
     for (int64_t j = 0; j < m.groups; j++) {
         Lanes known = all(m.offset[j]);
         for (int64_t t = m.shift_start[j]; t < m.shift_start[j + 1]; t++)
@@ -101,14 +155,15 @@ void Block::load(const Batch &batch, const int64_t *row) {
         for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) {
             const int32_t p = m.column[s];
             B[s] = sum_of_terms(m.terms[s], m.terms[s + 1], m.source, m.factor) *
-                   scaled(m.scale[p], m.scale_of[p]);
+                   element_scale(p);
         }
     }
+    std::fill(z.begin(), z.end(), ZERO);
     for (int64_t p = 0; batch.mode && p < m.size; p++) {
         // Steps from a predictor far out would be too long.
-        const Lanes before = rows(batch.scale + p, m.size, row);
-        const Lanes shrunk = before / larger(scaled(m.scale[p], m.scale_of[p]), all(TINY));
-        z[p] = rows(batch.mode + p, m.size, row) * where(shrunk < all(1.0), shrunk, all(1.0));
+        const Lanes before = rows(batch.scale + p, batch.start_stride, row);
+        const Lanes shrunk = before / larger(element_scale(p), all(TINY));
+        z[p] = rows(batch.mode + p, batch.start_stride, row) * where(shrunk < all(1.0), shrunk, all(1.0));
     }
 }
 
@@ -503,33 +558,43 @@ void store(const Vector &from, int64_t first, int64_t count, int64_t stride, dou
 
 }  // namespace
 
+// 1 where a lane's weights are not finite: Python computes them by their logarithms.
+void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
+    for (int l = 0; l < W && first + l < count; l++) to[first + l] = !block.usable[l];
+}
+
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 1; }
+int64_t rmm_interface() { return 2; }
 
 int64_t rmm_lanes() { return W; }
 
-// Modes (S, size), integrals (S) and log determinants (S).
-void rmm_integrals(const Model *model, const Batch *batch, double gain, double *value, double *mode,
-                   double *logdet) {
+// Log integrals and log priors (S), modes and scales (S, size).
+void rmm_integrals(const Model *model, const Batch *batch, double gain, double *value,
+                   double *prior, double *mode, double *scale, int8_t *unweighed) {
     Block block(*model);
     int64_t row[W];
+    Vector scales(model->size);
     for (int64_t s = 0; s < batch->count; s += W) {
         rows_from(s, batch->count, row);
         block.load(*batch, row);
         const Lanes found = model->family == NORMAL ? block.normal() : block.newton(gain);
         for (int l = 0; l < W && s + l < batch->count; l++) {
             value[s + l] = found[l];
-            logdet[s + l] = block.logdet[l];
+            prior[s + l] = block.prior[l];
         }
+        flag(block, s, batch->count, unweighed);
+        if (!mode) continue;
         store(block.z, s, batch->count, model->size, mode);
+        for (int64_t p = 0; p < model->size; p++) scales[p] = block.element_scale(p);
+        store(scales, s, batch->count, model->size, scale);
     }
 }
 
-// Latent vectors (S, draws, size) and logs of their weights (S, draws).
+// Latent vectors (S, draws, size) and logs of their weights (S, draws), with log priors in them.
 void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawing *how,
-               double *latent, double *log_weight) {
+               double *latent, double *log_weight, int8_t *unweighed) {
     Block block(*model);
     Vector drawn(model->size);
     int64_t row[W];
@@ -539,6 +604,7 @@ void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawin
         const bool exact = model->family == NORMAL;
         const Lanes value = exact ? block.normal() : block.newton(gain);
         if (!exact) block.centre(*how, row);
+        flag(block, s, batch->count, unweighed);
         for (int64_t i = 0; i < how->draws; i++) {
             Lanes weight = value;
             if (exact) {
@@ -551,6 +617,7 @@ void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawin
             } else {
                 weight = where(finite(value), block.draw(*how, row, i, drawn), all(NAN));
             }
+            weight += block.prior;
             store(drawn, s, batch->count, how->draws * model->size, latent + i * model->size);
             for (int l = 0; l < W && s + l < batch->count; l++)
                 log_weight[(s + l) * how->draws + i] = weight[l];

@@ -3,12 +3,41 @@
 
 #include <cstdint>
 
+// Where a hyperparameter has its prior, and how it follows from theta, its place on the real line
+// (hyperparameters.py). Densities are c + the kernel of one of five forms.
+enum Support : int32_t { REAL, FOLDED, POSITIVE, INTERVAL };
+enum Form : int32_t { NORMAL_PRIOR, STUDENT, GAMMA, FLAT, PRECISION_GAMMA };
+struct Hyperparameter {
+    int32_t support, form;
+    double unit;             // of real and folded ones; width of an interval
+    double lower;            // of an interval
+    double constant;         // c
+    double location, scale;  // gamma: shape and rate
+    double df;
+};
+
+// A weight function as operations on a stack (weights.hpp).
+struct WeightProgram {
+    int64_t members, groups, parameters, operations, depth, constraint;
+    const int64_t *start;    // (groups + 1) first membership of each group that has members
+    const int32_t *code;     // (operations, 2) what and which
+    const double *data;      // (vectors, members)
+    const double *numbers;
+    const int64_t *scalar;   // (parameters) place of each coefficient among the hyperparameters
+};
+
 // eta = offset + B z with B = A diag(scale): see `LatentModel` in latent_model.py. Elements of z
 // are in the order in which they are eliminated. A slot is an entry of A that can differ from 0;
 // slots are sorted by group, then by element. A source is what changes with the hyperparameters
 // and multiplies entries: 1, weights of memberships, values of features.
 struct Model {
     int64_t groups, size, sources, scalars, family;
+
+    const Hyperparameter *hyper;      // (scalars)
+    int64_t own;                      // place of the family's own parameter among them; -1: it is
+    double own_value;
+    int64_t blocks;                   // with estimated weights
+    const WeightProgram *const *weights;  // (blocks); null: sources come from Python
 
     const int64_t *start;    // (groups + 1) first slot of each group
     const int32_t *column;   // (slots) element of z
@@ -59,9 +88,9 @@ struct Model {
 // S hyperparameter values.
 struct Batch {
     int64_t count;
-    const double *sources;  // (S, sources), or (1, sources) if there is only the number 1
-    const double *scalars;  // (S, scalars)
-    const double *own;      // (S) the family's own parameter: residual sd, shape
+    const double *theta;    // (S, scalars)
+    const double *sources;  // (S, sources); null: they follow from theta
+    int64_t start_stride;   // size, or 0 if all searches start at one place:
     const double *mode;     // (S, size) where Newton's method starts, made smaller where
     const double *scale;    // (S, size) what multiplied it there is larger than it is here
 };

@@ -1,20 +1,14 @@
-// Weights of memberships at many values of their coefficients: the weight function as a list of
-// operations on a stack, W values of the coefficients at once.
+// Weights of memberships: the weight function as a list of operations on a stack, for W values of
+// its coefficients at once.
+#pragma once
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
 #include "lanes.hpp"
-
-// A weight function of `members` memberships, sorted by group.
-struct WeightProgram {
-    int64_t members, groups, parameters, operations, depth, constraint;
-    const int64_t *start;    // (groups + 1)
-    const int32_t *code;     // (operations, 2) what and which
-    const double *data;      // (vectors, members)
-    const double *numbers;
-};
+#include "latent_model.hpp"
 
 namespace {
 
@@ -84,38 +78,25 @@ void evaluate(const WeightProgram &p, const Lanes *parameter, int64_t first, int
     }
 }
 
-}  // namespace
-
-extern "C" {
-
-// Weights of (count, parameters) coefficients, row by row to `to`, whose rows are `stride` apart.
-void rmm_weights(const WeightProgram *program, int64_t count, const double *parameters, double *to,
-                 int64_t stride) {
-    const WeightProgram &p = *program;
-    std::vector<Lanes> parameter(p.parameters), levels(p.depth * AT_ONCE), raw(p.members);
+// Weights of the memberships, to `out`.
+void weigh(const WeightProgram &p, const Lanes *parameter, Lanes *out) {
+    std::vector<Lanes> levels(p.depth * AT_ONCE);
     Level *stack = reinterpret_cast<Level *>(levels.data());
-    for (int64_t s = 0; s < count; s += W) {
-        int64_t row[W];
-        for (int l = 0; l < W; l++) row[l] = std::min(s + l, count - 1);
-        for (int64_t k = 0; k < p.parameters; k++)
-            parameter[k] = rows(parameters + k, p.parameters, row);
-        for (int64_t i = 0; i < p.members; i += AT_ONCE) {
-            const int n = (int)std::min<int64_t>(AT_ONCE, p.members - i);
-            evaluate(p, parameter.data(), i, n, stack);
-            std::copy(stack[0], stack[0] + n, raw.begin() + i);
-        }
-        Lanes total = ZERO;
-        for (int64_t j = 0; j < p.groups; j++) {
-            Lanes sum = ZERO;
-            for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) sum += raw[i];
-            total += sum;
-            if (p.constraint == GROUP)
-                for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) raw[i] /= sum;
-        }
-        if (p.constraint == TOTAL)
-            for (int64_t i = 0; i < p.members; i++) raw[i] = raw[i] * (double)p.groups / total;
-        for (int l = 0; l < W && s + l < count; l++)
-            for (int64_t i = 0; i < p.members; i++) to[(s + l) * stride + i] = raw[i][l];
+    for (int64_t i = 0; i < p.members; i += AT_ONCE) {
+        const int n = (int)std::min<int64_t>(AT_ONCE, p.members - i);
+        evaluate(p, parameter, i, n, stack);
+        std::copy(stack[0], stack[0] + n, out + i);
     }
+    Lanes total = ZERO;
+    for (int64_t j = 0; j < p.groups; j++) {
+        Lanes sum = ZERO;
+        for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) sum += out[i];
+        total += sum;
+        if (p.constraint == GROUP)
+            for (int64_t i = p.start[j]; i < p.start[j + 1]; i++) out[i] /= sum;
+    }
+    if (p.constraint == TOTAL)
+        for (int64_t i = 0; i < p.members; i++) out[i] = out[i] * (double)p.groups / total;
 }
-}
+
+}  // namespace
