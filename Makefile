@@ -19,6 +19,9 @@ PYTEST := $(PY) -m pytest -n $(WORKERS)
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 
+# The C++ source of the fast engine; what is built of it belongs to the environment.
+KERNELS := $(wildcard rmm/backends/laplace/kernels/*pp)
+
 # The marker has the folder of the environment: a copied or moved .venv is built again.
 ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
@@ -29,7 +32,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-$(ENV): requirements.lock requirements-uv.lock pyproject.toml tools/set-up
+$(ENV): requirements.lock requirements-uv.lock pyproject.toml tools/set-up CMakeLists.txt $(KERNELS)
 	@PYTHON="$(PYTHON)" tools/set-up
 
 env: $(ENV) ## set up .venv from the lock (PYTHON=/path/to/python3.13 to choose)

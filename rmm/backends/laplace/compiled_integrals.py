@@ -90,9 +90,7 @@ class CompiledIntegrals:
         found = self._integrals(theta, start, gain, modes=modes, python=False)
         bad = found[-1]
         if bad.any():
-            again = self._integrals(
-                theta[bad], _of(start, bad), gain, modes=modes, python=True
-            )
+            again = self._integrals(theta[bad], _of(start, bad), gain, modes=modes, python=True)
             for whole, part in zip(found[:-1], again[:-1], strict=True):
                 if len(whole):
                     whole[bad] = part

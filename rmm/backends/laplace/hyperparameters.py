@@ -76,6 +76,18 @@ PRIOR_ROW = np.dtype(
         *((name, np.float64) for name in ("unit", "lower", "constant", "location", "scale", "df")),
     ]
 )
+#: Form of the density in the kernels, location or shape, scale or rate, degrees of freedom.
+_FORMS: dict[str, Callable[..., tuple[int, float, float, float]]] = {
+    "normal": lambda location, scale: (0, location, scale, 0.0),
+    "half_normal": lambda scale: (0, 0.0, scale, 0.0),
+    "student_t": lambda df, location, scale: (1, location, scale, df),
+    "half_t": lambda df, scale: (1, 0.0, scale, df),
+    "half_cauchy": lambda scale: (1, 0.0, scale, 1.0),
+    "gamma": lambda shape, rate: (2, shape, rate, 0.0),
+    "exponential": lambda rate: (2, 1.0, rate, 0.0),
+    "uniform": lambda lower, upper: (3, 0.0, 1.0, 0.0),
+    "precision_gamma": lambda shape, rate: (4, shape, rate, 0.0),
+}
 _SUPPORTS = ("real", "folded", "positive", "interval")
 
 
@@ -91,28 +103,12 @@ def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
     lower, unit = 0.0, h.unit
     if support == "interval":
         lower, unit = values[0], values[1] - values[0]
-    form, location, scale, df = {
-        "normal": lambda m, s: (0, m, s, 0.0),
-        "half_normal": lambda s: (0, 0.0, s, 0.0),
-        "student_t": lambda v, m, s: (1, m, s, v),
-        "half_t": lambda v, s: (1, 0.0, s, v),
-        "half_cauchy": lambda s: (1, 0.0, s, 1.0),
-        "gamma": lambda a, r: (2, a, r, 0.0),
-        "exponential": lambda r: (2, 1.0, r, 0.0),
-        "uniform": lambda a, b: (3, 0.0, 1.0, 0.0),
-        "precision_gamma": lambda a, r: (4, a, r, 0.0),
-    }[h.prior.family](*values)
-    # The density less what the kernel adds, at some point.
-    x = 0.5 * (values[0] + values[1]) if support == "interval" else 1.0
+    form, location, scale, df = _FORMS[h.prior.family](*values)
+    # The constant: the density less what the kernel adds to it, at some point.
+    x = lower + 0.5 * unit if support == "interval" else 1.0
     z = (x - location) / scale
-    added = {
-        0: -0.5 * z**2,
-        1: -(df + 1) / 2 * np.log1p(z**2 / df) if df else 0.0,
-        2: -scale * x,
-        3: 0.0,
-        4: -scale,
-    }[form]
-    constant = float(_DENSITIES[h.prior.family](np.array([x]), *values)[0]) - added
+    added = (-0.5 * z**2, -(df + 1) / 2 * np.log1p(z**2 / max(df, 1e-300)), -scale * x, 0.0, -scale)
+    constant = float(_DENSITIES[h.prior.family](np.array([x]), *values)[0]) - float(added[form])
     return _SUPPORTS.index(support), form, unit, lower, constant, location, scale, df
 
 

@@ -39,24 +39,26 @@ class Arrays(ctypes.Structure):
     """A C structure made from arrays and numbers by name; it keeps the arrays alive."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self.kept = []
-        found: dict[str, Any] = {}
-        for name, kind in self._fields_:
-            value = values.get(name)
-            if kind is c_void_p and value is not None:
+        super().__init__()
+        self.kept: list[Array] = []
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
                 array = np.ascontiguousarray(value, dtype=_TYPES.get(name, np.float64))
                 self.kept.append(array)
-                value = array.ctypes.data
-            found[name] = value if value is not None or kind is c_void_p else 0
-        super().__init__(**found)
+                setattr(self, name, array.ctypes.data)
+            else:
+                setattr(self, name, value)
 
 
-_PLACES = ("start", "terms", "shift_start", "private_start", "private_terms", "factor_start")
-_PLACES += ("common_start", "stratum_start", "order", "weights", "scalar")
-_SMALL = ("column", "source", "shift_source", "shift_scalar", "scale_of", "private_source")
-_SMALL += ("code", "private_scale_of", "factor_row", "place", "target", "common", "common_place")
-_TYPES: dict[str, Any] = dict.fromkeys(_PLACES, np.int64) | dict.fromkeys(_SMALL, np.int32)
-_TYPES["hyper"] = PRIOR_ROW
+_TYPES: dict[str, Any] = {
+    "hyper": PRIOR_ROW,
+    **dict.fromkeys(("start", "terms", "shift_start", "private_start", "private_terms"), np.int64),
+    **dict.fromkeys(("factor_start", "common_start", "stratum_start", "order"), np.int64),
+    **dict.fromkeys(("weights", "scalar"), np.int64),
+    **dict.fromkeys(("column", "source", "shift_source", "shift_scalar", "scale_of"), np.int32),
+    **dict.fromkeys(("private_source", "private_scale_of", "factor_row", "place"), np.int32),
+    **dict.fromkeys(("target", "common", "common_place", "code"), np.int32),
+}
 
 
 class ModelArrays(Arrays):
@@ -167,4 +169,3 @@ def library() -> ctypes.CDLL | None:
 def pointer(array: Array) -> int:
     """The address of an array that stays alive during the call."""
     return array.ctypes.data
-

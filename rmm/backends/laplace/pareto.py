@@ -1,10 +1,11 @@
 """Pareto smoothed importance weights: the largest are replaced by quantiles of a fitted tail.
 
 Vehtari, Simpson, Gelman, Yao and Gabry (2024), "Pareto smoothed importance sampling", Journal of
-Machine Learning Research 25(72); the fit of the generalised Pareto distribution is that of Zhang and
-Stephens (2009), "A new and efficient estimation method for the generalized Pareto distribution",
-Technometrics 51, 316-325, with the prior of k of the first. The numbers are those of ArviZ, which
-takes a millisecond for some hundred weights; a fit of this engine smooths three to six times.
+Machine Learning Research 25(72); the fit of the generalised Pareto distribution is that of Zhang
+and Stephens (2009), "A new and efficient estimation method for the generalized Pareto
+distribution", Technometrics 51, 316-325, with the prior of k of the first. The numbers are those
+of ArviZ, which takes a millisecond for some hundred weights; a fit of this engine smooths three to
+six times.
 """
 
 from __future__ import annotations

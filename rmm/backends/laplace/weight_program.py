@@ -147,5 +147,3 @@ def weight_program(
         "scalar": scalar,
     }
     return WeightProgram(values)
-
-

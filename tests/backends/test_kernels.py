@@ -1,0 +1,295 @@
+"""The compiled kernels of the fast engine against its NumPy code, and one build against another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from arviz_stats.base import array_stats
+from scipy import stats
+
+import rmm
+from rmm.backends.laplace import kernel_library
+from rmm.backends.laplace.compiled_integrals import CompiledIntegrals
+from rmm.backends.laplace.hyperparameters import log_prior, prior_rows, to_values
+from rmm.backends.laplace.kernel_library import NUMPY, VARIABLE, builds, chosen, load
+from rmm.backends.laplace.latent_draws import Effort, latent_draws
+from rmm.backends.laplace.latent_model import Hyperparameter
+from rmm.backends.laplace.marginal_likelihood import EXACTLY, Integrand
+from rmm.backends.laplace.pareto import smoothed_logs
+from rmm.backends.laplace.weight_program import weight_program
+from rmm.design.prepare import prepare
+from rmm.errors import BackendError
+from rmm.formula.prior_syntax import Prior
+from rmm.formula.weights.weight_function import parse_weights
+from tests.backends.test_laplace import FORMULAS, latent
+from tests.coalitions import made_up_coalitions
+
+OUTCOMES = {
+    "gaussian": "y",
+    "binomial": "leads",
+    "weibull": "Surv(abs(y) + 0.1, leads)",
+    "cox": "Surv(abs(y) + 0.1, leads)",
+    "condlogit": "chosen",
+}
+CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
+
+needs_kernels = pytest.mark.skipif(
+    not builds(), reason="the kernels were not compiled: there was no C++ compiler"
+)
+
+
+def integrand(name: str, family: str) -> Integrand:
+    """The integrals of one of the formulas of test_laplace.py for one family."""
+    table = made_up_coalitions(60, 25)
+    table["leads"] = (table["gid"].str[-1] < "5").astype(int)
+    table["stratum"] = table["gid"].str[1:].astype(int) // 4
+    first = table.groupby("stratum")["gid"].transform("min")
+    table["chosen"] = (table["gid"] == first).astype(int)
+    formula = FORMULAS[name].replace("y ~", f"{OUTCOMES[family]} ~")
+    if family in ("cox", "condlogit"):
+        formula = formula.replace("~ 1 +", "~")
+    if family == "condlogit":
+        formula += " + strata(stratum)"
+    return Integrand(latent(prepare(formula, table, family)))
+
+
+def points(model: Integrand, count: int = 11) -> np.ndarray[Any, Any]:
+    """Places of the hyperparameters on the real line."""
+    rng = np.random.default_rng(1)
+    return np.abs(rng.normal(0.3, 0.3, (count, len(model.model.hyper))))
+
+
+def test_there_are_kernels_where_a_compiler_is() -> None:
+    """CI has one: without kernels the tests below would all be skipped."""
+    import os
+    import shutil
+
+    if not os.environ.get("CI") or not shutil.which("g++"):
+        pytest.skip("only where a compiler is sure to be there")
+    assert "base" in builds()
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "family"), CASES)
+def test_integrals_are_those_of_numpy_whatever_the_build(name: str, family: str) -> None:
+    """Values within 1e-9, modes within 1e-8; all builds give the same bits."""
+    model = integrand(name, family)
+    theta = points(model)
+    values = to_values(theta, model.model.hyper)
+    with np.errstate(all="ignore"):
+        known = model.inner(values, len(theta), None, EXACTLY)
+    found = [
+        CompiledIntegrals(model, load(build)).integrals(theta, None, EXACTLY) for build in builds()
+    ]
+    assert np.isfinite(known.value).all()
+    np.testing.assert_allclose(found[0].value, known.value, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found[0].mode, known.mode, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(found[0].scale, known.scale, rtol=1e-14)
+    np.testing.assert_allclose(found[0].prior, log_prior(theta, model.model.hyper), atol=1e-12)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.value, found[0].value)
+        np.testing.assert_array_equal(other.mode, found[0].mode)
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", list(OUTCOMES))
+def test_a_value_does_not_depend_on_its_neighbours(family: str) -> None:
+    model = integrand("estimated weights", family)
+    theta = points(model)
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    together = compiled.integrals(theta, None, EXACTLY)
+    for s in (0, 3, 10):
+        alone = compiled.integrals(theta[[s]], None, EXACTLY)
+        np.testing.assert_array_equal(alone.value, together.value[[s]])
+        np.testing.assert_array_equal(alone.mode, together.mode[[s]])
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", list(OUTCOMES))
+@pytest.mark.parametrize("effort", [Effort(2, 0), Effort(4, 2), Effort(4, 2, 4)], ids=str)
+def test_weights_of_draws_have_the_mean_of_numpys(family: str, effort: Effort) -> None:
+    """log of the mean weight at one point: both estimate log p(y | theta).
+
+    |z| below 4.5: false alarm rate 7e-6 each of 15 times.
+    """
+    model = integrand("estimated weights", family)
+    theta = np.tile(points(model, 1), (300, 1))
+    values = to_values(theta, model.model.hyper)
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    z, weight = compiled.draws(theta, None, EXACTLY, np.random.default_rng(2), effort)
+    with np.errstate(all="ignore"):
+        inner = model.inner(values, len(theta), None, EXACTLY)
+        affine = model.affine(values, len(theta))
+        other = latent_draws(model, values, inner, affine, np.random.default_rng(3), effort)
+    prior = log_prior(theta[:1], model.model.hyper)[0]
+    logs = [(weight - prior).mean(axis=1), other[1].mean(axis=1)]
+    if family == "gaussian":
+        np.testing.assert_allclose(logs[0], logs[1], atol=1e-9)
+    else:
+        means = [np.exp(w - other[1].max()).mean(axis=1) for w in (weight - prior, other[1])]
+        error = np.sqrt(sum(m.var(ddof=1) / len(m) for m in means))
+        assert abs(means[0].mean() - means[1].mean()) < 4.5 * error
+    moments = []
+    for drawn, logs_of in ((z, weight - prior), (other[0], other[1])):
+        share = np.exp(logs_of - logs_of.max())
+        share /= share.sum()
+        moments.append((np.einsum("sm,smp->p", share, drawn), 1 / np.sum(share**2)))
+    # Draws of z are about standard: each mean within 5 errors of the other's.
+    gap = np.abs(moments[0][0] - moments[1][0])
+    assert (gap < 5 * np.sqrt(1 / moments[0][1] + 1 / moments[1][1])).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "text",
+    [
+        "w ~ 1/(1 + (n - 1)*exp(-(b1*x)))",
+        "w ~ 1/n^exp(-(b0 + b1*x))",
+        "w ~ exp(b1*x - b2*s)",
+        "w ~ s^b1",
+        "w ~ pow(s, b1)*ilogit(b2 + x)",
+        "w ~ sqrt(s)*(x + b1)^2",
+        "w ~ b1 + log(s)*(x - mean(x))",
+        "w ~ -(b1*x - 2)/s",
+    ],
+)
+@pytest.mark.parametrize("constraint", ["group", "total", "none"])
+def test_weights_are_those_of_the_language(text: str, constraint: str) -> None:
+    """The engine's integrals with weights from the kernels and with weights from NumPy."""
+    table = made_up_coalitions(40, 20)
+    table["s"] = np.abs(table["s"]) + 0.2
+    code = {"group": 1, "total": 2, "none": "FALSE"}[constraint]
+    formula = f"y ~ 1 + mm(id(pid, gid), vars(z), fn({text}, c = {code}), RE = TRUE)"
+    model = Integrand(latent(prepare(formula, table)))
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    assert compiled.model.weighs
+    theta = np.random.default_rng(4).normal(0.3, 0.2, (9, len(model.model.hyper)))
+    found = compiled.integrals(theta, None, EXACTLY)
+    compiled.model.programs = None
+    known = compiled.integrals(theta, None, EXACTLY)
+    assert np.isfinite(known.value).any()
+    np.testing.assert_allclose(found.value, known.value, rtol=1e-11, atol=1e-9)
+
+
+@needs_kernels
+def test_weights_that_underflow_are_computed_by_logarithms() -> None:
+    """exp(-800 b) is 0 from b = .93 on, but the shares of members in a group are not."""
+    formula = "y ~ 1 + mm(id(pid, gid), fn(w ~ exp(-(b1*s)), c = 1), RE = TRUE)"
+    table = made_up_coalitions(40, 20)
+    table["s"] = 800 + table["s"]
+    model = Integrand(latent(prepare(formula, table)))
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    theta = points(model, 6)
+    theta[:, 0] = np.linspace(0.3, 3, 6)
+    found = compiled.integrals(theta, None, EXACTLY)
+    values = to_values(theta, model.model.hyper)
+    known = model.inner(values, len(theta), None, EXACTLY)
+    assert np.isfinite(known.value).all()
+    np.testing.assert_allclose(found.value, known.value, atol=1e-8)
+    z, weight = compiled.draws(theta, None, EXACTLY, np.random.default_rng(1), Effort(2, 0))
+    assert np.isfinite(z).all()
+    prior = log_prior(theta, model.model.hyper)
+    np.testing.assert_allclose(weight[:, 0] - prior, known.value, atol=1e-8)
+
+
+def test_functions_that_the_kernels_lack_are_left_to_numpy() -> None:
+    function = parse_weights("w ~ exp(b1*atan(b2*x))")
+    start, inputs = np.array([0, 2, 4]), {"x": np.arange(4.0)}
+    assert weight_program(function, inputs, start, np.arange(2)) is None
+
+
+PRIORS = [
+    (Prior("normal", (0.3, 2.0)), "weight"),
+    (Prior("student_t", (3.0, 0.5, 2.0)), "weight"),
+    (Prior("half_normal", (1.5,)), "sd"),
+    (Prior("half_t", (3.0, 2.0)), "sd"),
+    (Prior("half_cauchy", (2.0,)), "sd"),
+    (Prior("exponential", (0.7,)), "sd"),
+    (Prior("exponential", (0.7,)), "shape"),
+    (Prior("gamma", (2.0, 0.5)), "shape"),
+    (Prior("gamma", (2.0, 0.5)), "sd"),
+    (Prior("uniform", (0.5, 4.0)), "sd"),
+    (Prior("precision_gamma", (0.5, 1.5)), "sd"),
+]
+
+
+@pytest.mark.parametrize(("prior", "role"), PRIORS, ids=[f"{p.family} {r}" for p, r in PRIORS])
+def test_log_priors_are_scipys(prior: Prior, role: str) -> None:
+    """The density of theta, with the Jacobian by differences of the values."""
+    h = Hyperparameter("p", 0, role, prior, 0.8)
+    theta = np.array([[0.2], [0.9], [1.7]])
+    value = to_values(theta, [h])[h.key][:, 0]
+    step = 1e-6
+    moved = to_values(theta + step, [h])[h.key][:, 0]
+    laws = {
+        "normal": lambda m, s: stats.norm(m, s),
+        "student_t": lambda df, m, s: stats.t(df, m, s),
+        "half_normal": lambda s: stats.halfnorm(scale=s),
+        "half_cauchy": lambda s: stats.halfcauchy(scale=s),
+        "exponential": lambda r: stats.expon(scale=1 / r),
+        "gamma": lambda a, r: stats.gamma(a, scale=1 / r),
+        "uniform": lambda a, b: stats.uniform(a, b - a),
+    }
+    if prior.family == "half_t":
+        df, scale = prior.values
+        density = np.log(2) + stats.t.logpdf(value, df, scale=scale)
+    elif prior.family == "precision_gamma":
+        shape, rate = prior.values
+        density = stats.gamma.logpdf(value**-2, shape, scale=1 / rate) + np.log(2 / value**3)
+    else:
+        density = laws[prior.family](*prior.values).logpdf(value)
+    known = density + np.log((moved - value) / step)
+    np.testing.assert_allclose(log_prior(theta, [h]), known, atol=1e-5)
+    assert prior_rows([h]).shape == (1,)
+
+
+def test_smoothed_weights_are_arvizs() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        logs = rng.standard_t(rng.choice([2, 5, 50]), rng.integers(25, 2000)) * rng.choice([0.1, 1])
+        known, k = array_stats.psislw(-logs)
+        found, shape = smoothed_logs(logs.copy())
+        assert shape == pytest.approx(float(k), abs=1e-10)
+        np.testing.assert_allclose(found - np.log(np.exp(found).sum()), known, atol=1e-10)
+
+
+FIT = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/(1 + (n-1)*exp(-(b1*s)))), RE = TRUE)"
+
+
+@needs_kernels
+def test_a_fit_is_the_same_by_every_build_and_close_by_numpy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bits of all builds; NumPy has other draws: means within 5 Monte Carlo errors."""
+    table = made_up_coalitions(60, 25)
+    fits = {}
+    for build in (*builds(), NUMPY):
+        monkeypatch.setenv(VARIABLE, build)
+        fits[build] = rmm.fit(FIT, table, backend="laplace", seed=3, progress=False, chains=2)
+    first, *others = (fits[build].run.draws for build in builds())
+    for other in others:
+        for name, draws in first.items():
+            np.testing.assert_array_equal(other[name], draws)
+    ours, numpys = (f.summary() for f in (fits[next(iter(builds()))], fits[NUMPY]))
+    error = np.hypot(ours["mcse_mean"], numpys["mcse_mean"])
+    assert (np.abs(ours["mean"] - numpys["mean"]) < 5 * error).all()
+
+
+def test_an_unknown_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "mmx")
+    with pytest.raises(BackendError, match=r"'mmx'.*numpy.*unset"):
+        rmm.fit(FIT, made_up_coalitions(30, 10), backend="laplace", progress=False)
+
+
+def test_without_a_build_numpy_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(kernel_library, "_FOLDER", tmp_path)
+    builds.cache_clear()
+    try:
+        assert chosen() == NUMPY
+        fit = rmm.fit(FIT, made_up_coalitions(30, 10), backend="laplace", seed=1, progress=False)
+        assert fit.run.engine["kernels"] == NUMPY
+    finally:
+        builds.cache_clear()
