@@ -10,15 +10,15 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 import rmm
-from rmm.backends.laplace import kernel_library
-from rmm.backends.laplace.compiled_integrals import CompiledIntegrals
 from rmm.backends.laplace.hyperparameters import log_prior, prior_rows, to_values
-from rmm.backends.laplace.kernel_library import NUMPY, VARIABLE, builds, chosen, load
+from rmm.backends.laplace.kernels import library as kernel_library
+from rmm.backends.laplace.kernels.integrals import CompiledIntegrals
+from rmm.backends.laplace.kernels.library import NUMPY, VARIABLE, builds, chosen, load
+from rmm.backends.laplace.kernels.weight_program import weight_program
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
 from rmm.backends.laplace.latent_model import Hyperparameter
 from rmm.backends.laplace.marginal_likelihood import EXACTLY, Integrand
 from rmm.backends.laplace.pareto import smoothed_logs
-from rmm.backends.laplace.weight_program import weight_program
 from rmm.design.prepare import prepare
 from rmm.errors import BackendError
 from rmm.formula.prior_syntax import Prior

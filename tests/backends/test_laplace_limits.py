@@ -15,8 +15,8 @@ import rmm
 from rmm.backends.convergence import pareto_k_limit
 from rmm.backends.laplace import factors, memory
 from rmm.backends.laplace import run as laplace
-from rmm.backends.laplace.factors import Pattern
-from rmm.backends.laplace.fill import factor_counts
+from rmm.backends.laplace.factorisation.factors import Pattern
+from rmm.backends.laplace.factorisation.fill import factor_counts
 from rmm.backends.laplace.latent_model import latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.design.prepare import prepare
@@ -43,7 +43,7 @@ def pattern_of(size: int, links: int, seed: int) -> Any:
 @pytest.mark.parametrize(("size", "links"), [(1, 0), (2, 1), (40, 60), (200, 150), (300, 900)])
 def test_counts_are_those_of_elimination(size: int, links: int) -> None:
     """One row after the other, its neighbours linked: the definition."""
-    from rmm.backends.laplace.fill import _order
+    from rmm.backends.laplace.factorisation.fill import _order
 
     lower = pattern_of(size, links, seed=size)
     found = factor_counts(size, lower.row, lower.col)

@@ -12,7 +12,13 @@ import pytest
 
 from tests import ROOT
 
-FILES = ("Makefile", "pyproject.toml", "requirements.lock", "requirements-uv.lock")
+FILES = (
+    "CMakeLists.txt",
+    "Makefile",
+    "pyproject.toml",
+    "requirements.lock",
+    "requirements-uv.lock",
+)
 # What the scripts call; nothing else is on the made-up PATH.
 PROGRAMS = (
     "sh",

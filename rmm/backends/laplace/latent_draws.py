@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmm.backends.laplace.factors import DenseFactors
+from rmm.backends.laplace.factorisation.factors import DenseFactors
 from rmm.backends.laplace.marginal_likelihood import Affine, Inner, Integrand
 from rmm.tables.read import Array
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 
-from rmm.backends.laplace.factors import (
+from rmm.backends.laplace.factorisation.factors import (
     Factors,
     Pattern,
     factors_for,

@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 from rmm._version import __version__
 from rmm.backends.base import Availability, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyperparameters import to_values
-from rmm.backends.laplace.kernel_library import NUMPY, chosen
+from rmm.backends.laplace.kernels.library import NUMPY, chosen
 from rmm.backends.laplace.latent_model import LatentModel
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.backends.laplace.memory import check_memory, check_time

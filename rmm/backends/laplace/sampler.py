@@ -10,7 +10,6 @@ import numpy as np
 from scipy import spatial
 
 from rmm.backends.convergence import pareto_k_limit
-from rmm.backends.laplace.compiled_integrals import CompiledIntegrals, Integrals, integrals_of
 from rmm.backends.laplace.hyperparameters import folded, log_prior, starting_points, to_values
 from rmm.backends.laplace.importance import (
     Mode,
@@ -24,6 +23,7 @@ from rmm.backends.laplace.importance import (
     systematic,
     uniforms,
 )
+from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Integrals, integrals_of
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
 from rmm.backends.laplace.marginal_likelihood import EXACTLY, ROUGHLY, Inner, Integrand, Start
 from rmm.tables.read import Array

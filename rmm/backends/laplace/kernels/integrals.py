@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.laplace.hyperparameters import to_values
-from rmm.backends.laplace.kernel_library import (
+from rmm.backends.laplace.kernels.library import (
     BatchArrays,
     DrawingArrays,
     library,
     pointer,
 )
-from rmm.backends.laplace.kernel_model import KernelModel
+from rmm.backends.laplace.kernels.model_arrays import KernelModel
 from rmm.backends.laplace.latent_draws import ANGLE, FARTHEST, LEAPS, VARIES, WIDER, Effort
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends.laplace.kernel_library import Arrays
+from rmm.backends.laplace.kernels.library import Arrays
 from rmm.formula.expression import (
     Binary,
     Call,

@@ -16,7 +16,7 @@ import qdldl
 import scipy.sparse as sparse
 from scipy.linalg import lapack
 
-from rmm.backends.laplace.fill import factor_counts
+from rmm.backends.laplace.factorisation.fill import factor_counts
 from rmm.tables.read import Array
 
 _SMALL = 100  # rows up to which dense factors are faster whatever the pattern

@@ -1,8 +1,8 @@
 """The compiled kernels: which build of them this processor runs, and their C structures.
 
-`kernels/` has the source, of which a build exists for each width of vectors. Without a build (there
-was no C++ compiler) `library` is None and the engine computes in NumPy: the same numbers up to
-rounding, slower.
+This folder has the source, of which a build exists for each width of vectors. Without a build
+(there was no C++ compiler) `library` is None and the engine computes in NumPy: the same numbers up
+to rounding, slower.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from rmm.backends.laplace.hyperparameters import PRIOR_ROW
 from rmm.errors import BackendError
 from rmm.tables.read import Array
 
-_FOLDER = Path(__file__).parent / "kernels"
+_FOLDER = Path(__file__).parent
 _INTERFACE = 2  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
-_SUFFIXES = (".so", ".dylib", ".dll")
 #: Builds from the widest vectors down, with what NumPy calls the processors that run them.
 _PROCESSORS = {
     "avx512": {"AVX512_SKX", "X86_V4"},
@@ -113,9 +112,9 @@ def builds() -> dict[str, Path]:
     """The builds that exist and run on this processor, the widest first."""
     found = {}
     for name, processors in _PROCESSORS.items():
-        files = [f for f in _FOLDER.glob(f"*kernels_{name}.*") if f.suffix in _SUFFIXES]
-        if files and (not processors or processors & _features()):
-            found[name] = files[0]
+        file = _FOLDER / f"kernels_{name}.native"
+        if file.exists() and (not processors or processors & _features()):
+            found[name] = file
     return found
 
 

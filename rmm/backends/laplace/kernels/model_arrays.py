@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends.laplace.fill import factor_columns
+from rmm.backends.laplace.factorisation.fill import factor_columns
 from rmm.backends.laplace.hyperparameters import prior_rows
-from rmm.backends.laplace.kernel_library import ModelArrays
+from rmm.backends.laplace.kernels.library import ModelArrays
+from rmm.backends.laplace.kernels.weight_program import WeightProgram, weight_program
 from rmm.backends.laplace.marginal_likelihood import Integrand
-from rmm.backends.laplace.weight_program import WeightProgram, weight_program
 from rmm.families import KernelOutcome
 from rmm.tables.read import Array
 

@@ -1,0 +1,1 @@
+"""Cholesky factors of the latent vector's precision."""

@@ -1,0 +1,1 @@
+"""The integrals in C++ (kernels.cpp), and what calls them."""
