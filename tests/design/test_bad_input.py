@@ -120,7 +120,10 @@ def test_unknown_names(coalitions: pd.DataFrame) -> None:
         rmm.fit("y ~ 1 + " + MM, coalitions, family="poison")
     with pytest.raises(rmm.FormulaError, match="'log' is not a value of `transform`"):
         prepare("y ~ 1 + " + MM, coalitions, transform="log")
-    with pytest.raises(rmm.BackendError, match="has no option `adapt_detla`"):
+    with pytest.raises(
+        rmm.BackendError,
+        match="no option `adapt_detla`. Did you mean `adapt_delta`, an option of stan",
+    ):
         rmm.fit("y ~ 1 + " + MM, coalitions, backend="jags", adapt_detla=0.9)
     with pytest.raises(rmm.BackendError, match="`chains` must be a whole number"):
         rmm.fit("y ~ 1 + " + MM, coalitions, chains=0)

@@ -104,10 +104,10 @@ def test_text_in_weights_and_outcomes_is_described() -> None:
     )
     table["y"] = table["g"] / 2
     with pytest.raises(
-        rmm.DataError, match=r"variable `w` must contain numbers, but .*'0,5' \(a decimal co"
+        rmm.DataError, match=r"variable `w` contains numbers written as text, .*'0,5' \(a decimal co"
     ):
         prepare("y ~ 1 + mm(id(m, g), RE=TRUE, fn(w ~ w))", table)
-    with pytest.raises(rmm.DataError, match="Column `d` must contain numbers, but contains dates"):
+    with pytest.raises(rmm.DataError, match="Column `d` contains dates"):
         prepare("d ~ z", units(d=pd.date_range("2000", periods=ROWS)))
 
 
