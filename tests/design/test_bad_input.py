@@ -138,7 +138,9 @@ def test_files() -> None:
 
 def test_text_in_place_of_numbers(coalitions: pd.DataFrame) -> None:
     table = coalitions.assign(word="a")
-    with pytest.raises(rmm.DataError, match=r"`word` must contain numbers"):
+    with pytest.raises(
+        rmm.DataError, match=r"`word` contains text, such as 'a'. Convert it to numbers"
+    ):
         prepare("y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ word))", table)
     with pytest.raises(rmm.DataError, match=r"`word` has only one level: .a."):
         prepare("y ~ 1 + word + " + MM, table)
