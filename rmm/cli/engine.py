@@ -112,10 +112,9 @@ def add_fit(commands: Any) -> None:
         "--na",
         action="append",
         metavar="TEXT",
-        help="text that means a missing value. Repeat the option to give several texts. With this "
-        "option, the missing values of a text file are the empty cells and, in all columns, the "
-        "texts that you give. Without this option, they are the empty cells and, only in columns "
-        "of numbers, NA, N/A, NaN, NULL, None, #N/A and a single dot",
+        help="text that means a missing value, in all columns of a text file. Repeat the option to "
+        "give several texts. Empty cells are always missing values, too; default: NA, N/A, NaN, "
+        "NULL, None, #N/A and a single dot, but these only in columns of numbers",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

@@ -122,7 +122,7 @@ def test_unknown_names(coalitions: pd.DataFrame) -> None:
         prepare("y ~ 1 + " + MM, coalitions, transform="log")
     with pytest.raises(
         rmm.BackendError,
-        match="no option `adapt_detla`. Did you mean `adapt_delta`, an option of stan",
+        match=r"no option `adapt_detla`\. Did you mean `adapt_delta`, an option of stan",
     ):
         rmm.fit("y ~ 1 + " + MM, coalitions, backend="jags", adapt_detla=0.9)
     with pytest.raises(rmm.BackendError, match="`chains` must be a whole number"):
