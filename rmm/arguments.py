@@ -68,7 +68,8 @@ def readable[**P, T](
             if is_family is not None:
                 given, named = _by_type(known, args, kwargs, is_family)
                 kwargs.update(named)
-            name = re.sub("^(AfterFit|FitTables)[.]", "Fit.", function.__qualname__)
+            name = function.__qualname__.rpartition("<locals>.")[2]
+            name = re.sub("^(AfterFit|FitTables)[.]", "Fit.", name)
             try:
                 bound = signature.bind(*given, **kwargs)
             except TypeError:

@@ -74,11 +74,11 @@ def unknown_name(
 def did_you_mean(name: str, known: Iterable[str], most: int = 1, quote: str = "`") -> str:
     """``" Did you mean `x`?"``, with up to `most` names; nothing if no known name is close."""
     names = list(known)
-    close = [k for k in names if k.lower() == name.lower()][:1] or _close_names(name, names, most)
+    close = [k for k in names if k.lower() == name.lower()][:1] or close_names(name, names, most)
     return f" Did you mean {' or '.join(f'{quote}{c}{quote}' for c in close)}?" if close else ""
 
 
-def _close_names(name: str, known: Iterable[str], most: int) -> list[str]:
+def close_names(name: str, known: Iterable[str], most: int = 1) -> list[str]:
     """The known names that are most like one that is unknown; none of a page of text.
 
     The comparison takes the square of the names' lengths, and names may be untrusted.

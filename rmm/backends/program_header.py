@@ -28,7 +28,7 @@ def header(spec: ModelSpec, language: str, mark: str) -> list[str]:
         "",
         *_predictor(spec, language),
         *_effects(spec),
-        *(line for part in spec.members for line in _weights(part)),
+        *(line for part in spec.members for line in _weights(part, language)),
         "",
         *_indices(spec, language),
         *_centres(spec),
@@ -127,7 +127,7 @@ def _effects(spec: ModelSpec) -> list[str]:
 # -- weights and indices ---------------------------------------------------------------------
 
 
-def _weights(part: MemberPart) -> list[str]:
+def _weights(part: MemberPart, language: str) -> list[str]:
     """How the weights of a block are computed, and what its weight function's names mean."""
     s, text = part.suffix, plain_text(part.weight.text)
     known = {"group": "divided by their sum in the group", "none": "not normalised"}
@@ -146,12 +146,12 @@ def _weights(part: MemberPart) -> list[str]:
     if part.weight.constraint != "none" and log_of_size_power(part.weight.expression):
         most = "of its group" if part.weight.constraint == "group" else "of all"
         lines[-1] += f", divided by the largest {most} against underflow"
-    lines += [f"    {line}" for line in _symbols(part)]
+    lines += [f"    {line}" for line in _symbols(part, language)]
     lines.append(f"  w{s}[r] = {w}")
     return lines + [f"  {line}" for line in describe_sizes(part)]
 
 
-def _symbols(part: MemberPart) -> list[str]:
+def _symbols(part: MemberPart, language: str) -> list[str]:
     """The names of the user's weight function and those of the program: ``b1 is b_w[1]``."""
     names = weight_names(part)
     found = [f"{p} is {names[f'param:{p}']}" for p in part.weight.parameters]
@@ -162,15 +162,19 @@ def _symbols(part: MemberPart) -> list[str]:
     lines = [", ".join(found)]
     if part.weight.uses_log_size:
         name = f"log_n1{part.suffix}[r]"
+        inverse = {"JAGS": "ilogit", "Stan": "inv_logit"}[language]
         lines += [
-            "the program writes 1 / (1 + (n - 1) * exp(-a)) as inverse_logit(a - log(n - 1));",
-            f"{name} is log(n - 1), and {LOG_N1_OF_ONE:g} for n = 1, so that the weight is 1",
+            "For any expression a, 1 / (1 + (n - 1) * exp(-a)) is the inverse logit of "
+            "a - log(n - 1).",
+            f"The program writes it as {inverse}(a - {name}). {name} is log(n - 1). If n = 1, it "
+            f"is {LOG_N1_OF_ONE:g}",
+            "in place of log(0), and the inverse logit is 1.",
         ]
     return lines
 
 
 def _indices(spec: ModelSpec, language: str) -> list[str]:
-    lines = ["J groups j, on which the outcome is measured"]
+    lines = ["J: number of groups, with index j. The outcome is measured on groups."]
     for part in spec.members:
         lines += _member_indices(part, language)
     for nest in spec.nestings:
@@ -186,11 +190,13 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
     first = "first" if language == "JAGS" else "start"
     block = plain_text(part.block.member)
     lines = [
-        f"M{s} memberships r (members in groups): those of group j are {first}{s}[j] to {last}"
+        f"M{s}: number of memberships, with index r. A membership is one member in one group.",
+        f"  Group j has the memberships {first}{s}[j] to {last}.",
     ]
     if part.effects and not part.walk:
         lines.append(
-            f"N_l1{s} members: member{s}[r] is the member (column {block}) of membership r"
+            f"N_l1{s}: number of members. member{s}[r] is the member (column {block}) of "
+            "membership r."
         )
     return lines
 
@@ -199,7 +205,7 @@ def _nesting_indices(nest: NestingPart) -> list[str]:
     if not nest.random:
         return []
     s, unit = nest.suffix, plain_text(nest.block.unit)
-    return [f"H{s} nesting units: nesting{s}[j] is the unit (column {unit}) of group j"]
+    return [f"H{s}: number of nesting units. nesting{s}[j] is the unit (column {unit}) of group j."]
 
 
 def _centres(spec: ModelSpec) -> list[str]:
@@ -208,11 +214,21 @@ def _centres(spec: ModelSpec) -> list[str]:
     found += [nest.covariates for nest in spec.nestings]
     if not (spec.terms or any(found)):
         return []
-    lines = ["X_*: predictors minus their centres center_*"]
+    lines = [
+        "X_*: predictors minus center_*.",
+        "center_*: means over all groups, or 0 if predictors are not centred.",
+    ]
+    for part in spec.members:
+        if part.covariates:
+            summary = "average" if part.estimated else "weighted sum"
+            lines.append(
+                f"center_l1{part.suffix}: for each member covariate, the mean over all groups of "
+                f"its {summary} in the group."
+            )
     if spec.intercept:
         lines += [
-            "alpha: intercept where all predictors are at their centres",
-            "b_l2: reported coefficients. b_l2[1] is the intercept where all predictors are 0"
-            + ("; b_l2[k + 1] is beta_l2[k]" if spec.terms else ""),
+            "alpha: intercept where all predictors are equal to center_*.",
+            "b_l2: reported coefficients. b_l2[1] is the intercept where all predictors are 0."
+            + (" b_l2[k + 1] is beta_l2[k]." if spec.terms else ""),
         ]
     return lines

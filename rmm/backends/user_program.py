@@ -89,7 +89,7 @@ def check_variables(text: str, language: Language, names: Iterable[str]) -> None
         raise ProgramError(
             f"The fit must keep {listed}{more}, but the program has no such variable. Define it in "
             "the program (a constant is enough), or remove it from the formula or from `monitor`. "
-            'With monitor="structural", effects of units are not kept. rmm.program() shows the '
+            'With monitor="structural", random effects are not kept. rmm.program() shows the '
             "program of the formula."
         )
 

@@ -12,9 +12,11 @@ SHELLS = ("bash", "zsh", "tcsh")
 EXAMPLES = """\
 examples:
   rmm completion bash > ~/.local/share/bash-completion/completions/rmm
-  rmm completion zsh > ~/.zsh/completions/_rmm      # a folder of your $fpath
-Save the printed script where your shell finds it. The script contains a list of the commands and
-options of this version: after an update of rmm, run this command again.
+  rmm completion zsh > ~/.zsh/completions/_rmm
+  rmm completion tcsh > ~/.rmm.tcsh      # then add to ~/.tcshrc: source ~/.rmm.tcsh
+Then open a new terminal. For zsh, the folder ~/.zsh/completions must be listed in the shell
+variable `fpath`. The script contains a list of the commands and options of this version: after an
+update of rmm, run this command again.
 """
 
 
@@ -23,7 +25,7 @@ def add_completion(commands: Any, top: argparse.ArgumentParser) -> None:
     completion = command(
         commands,
         "completion",
-        "print a script with which the Tab key completes rmm commands",
+        "print a script for your shell, so that you can press Tab to complete rmm commands",
         EXAMPLES,
         partial(run_completion, top),
     )

@@ -20,13 +20,14 @@ examples:
       --backend stan --cores 4 --save fit.nc
   rmm fit data.csv "..." --json > summary.json
 The table has one row per membership: one row for each member of each group. The command prints the
-summary table. It prints on stderr whether the fit converged.
+summary table. A line below the table shows whether the fit converged. This line goes to stderr: it
+is not in a file that you write with `>`.
 """
 _DOCTOR = """\
 examples:
   rmm doctor               check packages, and run a tiny fit with each engine
   rmm doctor --no-fits     only list what is installed
-  rmm doctor --json        the same as JSON, for other software to read
+  rmm doctor --json        print the result of `rmm doctor` as JSON, for other software to read
 On the first run, Stan compiles for about a minute. The exit code is 1 if no engine works, or if an
 installed engine fails its tiny fit.
 """
@@ -101,18 +102,19 @@ def add_fit(commands: Any) -> None:
         "--priors",
         action="append",
         metavar="PRIOR",
-        help="a set of priors or one prior. Sets: weakly_informative, and rmm (the default priors "
-        "of "
-        'the R package that is also called rmm). One prior: for example "b_w ~ normal(0, 1)". '
-        "Repeat the option to give several; default: weakly_informative",
+        help="the name of a set of priors, or the prior of one parameter. Sets: "
+        "weakly_informative, and rmm (the default priors of the R package that is also called "
+        'rmm). Prior of one parameter: for example "b_w ~ normal(0, 1)"; it replaces the prior '
+        "in the set. Repeat the option to give a set and several such priors; default: "
+        "weakly_informative",
     )
     fit.add_argument(
         "--na",
         action="append",
         metavar="TEXT",
-        help="text that stands for a missing value, in every column of a text file. Repeat the "
-        "option to give several. Empty cells are always missing; default, in columns of numbers "
-        "only: NA, N/A, NaN, NULL, None, #N/A and a single dot",
+        help="text that means a missing value, in all columns of a text file. Repeat the option to "
+        "give several texts. Empty cells are always missing values, too; default: NA, N/A, NaN, "
+        "NULL, None, #N/A and a single dot, but these only in columns of numbers",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(
@@ -147,7 +149,8 @@ def add_fit(commands: Any) -> None:
         "--timeout",
         type=float,
         metavar="SECONDS",
-        help="stop after this many seconds, without a result; default: no limit",
+        help="stop the fit with an error message, and without a result, if it takes longer than "
+        "this; default: no limit",
     )
     fit.add_argument(
         "--save",

@@ -15,11 +15,13 @@ from rmm.errors import StudyError, how_to_install
 
 EXAMPLES = """\
 examples:
-  rmm study new mine.yaml            # in a terminal, the command asks for each value
+  rmm study new mine.yaml            # without options: the command asks for each value
   rmm study new mine.yaml --groups 200 --members 50 --size 3 --effect 0.3 --replications 1000
   rmm study new mine.yaml --data coalitions.csv --member party --group government
   rmm study new mine.yaml --family binomial --backend stan
-The file has a comment for every key. The command runs no fits and never overwrites a file.
+The file has a comment for every key. The command asks for values if you give no options and run it
+in a terminal. Otherwise, values that you do not give have their defaults. The command runs no fits
+and never overwrites a file.
 """
 BACKENDS = ("laplace", "jags", "stan")
 DEFAULTS: dict[str, Any] = {

@@ -25,8 +25,10 @@ examples:
   rmm study plan config/studies/quickstart.yaml --cores 8
   rmm study plan config/studies/quickstart.yaml --mcse 0.005 --measure rejection
   rmm study plan config/studies/quickstart.yaml --mcse 0.02 --measure bias --parameter "b_l1[x]"
-The targets are those under the key `stopping` of the study file; --mcse, --measure and --parameter
-replace them. Times, rates and standard errors are estimated from the finished fits of the study.
+Without --mcse, the targets are those under the key `stopping` of the study file, and the options
+--measure and --parameter are not used. With --mcse, or if the file has no such key, the options
+--mcse, --measure and --parameter set the target.
+Times, rates and standard errors are estimated from the finished fits of the study.
 To get such fits, set `replications: 50` in the study file and run the study (a pilot). When you
 increase the number later, the finished fits are used again.
 """
@@ -35,17 +37,22 @@ examples:
   rmm study power config/studies/power_groups.yaml
   rmm study power config/studies/power_groups.yaml --target 0.9 --json
 The command reads results/NAME/performance.parquet, which the study has written. It runs no fits, so
-it takes little time to try several targets. What counts as the sample size is set in the study
-file: the key `power.size` gives the name of a factor, such as the number of groups.
+it takes little time to try several targets. The key `power.size` of the study file names what
+counts as the sample size. This is one of the settings that the study varies (the key `vary`), such
+as the number of groups.
 """
 SEARCH = """\
 examples:
   rmm study search config/studies/power_groups.yaml --cores 8
-The section `power` of the study file sets the target power (`target`), what counts as the sample
-size (`size`: a factor, such as the number of groups), and the sizes between which the command
-simulates and fits data sets (`search.low` and `search.high`). Fits are saved in results/NAME: if
-you stop the command and run it again, it continues where it stopped. The result is also written to
-results/NAME/search.json.
+The command uses these keys of the study file:
+  power.target         the target power
+  power.size           what counts as the sample size: a setting that the study varies (a key under
+                       `vary`), such as the number of groups
+  power.search.low     the smallest size that the command tries
+  power.search.high    the largest size that the command tries
+At each size that the command tries, it simulates and fits data sets. Fits are saved in
+results/NAME: if you stop the command and run it again, it continues where it stopped. The result is
+also written to results/NAME/search.json.
 """
 
 
@@ -74,9 +81,9 @@ def plan_options(parser: Any) -> None:
         type=float,
         default=0.05,
         metavar="RATE",
-        help="rejection rate that you expect. The first line of the output shows how many "
-        "replications are needed to estimate this rate with the target error. Nothing else uses "
-        "it; default: %(default)s",
+        help="rejection rate that you expect. It changes only the first line of the output: the "
+        "number of replications that are needed to estimate this rate with the target error; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--cores",

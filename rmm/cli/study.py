@@ -24,31 +24,34 @@ examples:
   rmm simulate config/studies/quickstart.yaml --scenario s0123456789 --replication 7 \\
       --out data.parquet
 The data set is the one that the study itself uses for this scenario and replication. The command
-prints the true parameter values. On stderr it prints the numbers of groups, members and
-memberships, and the percentage of members that are in more than one group.
+prints the true parameter values as JSON. It also prints, on stderr, the numbers of groups, members
+and memberships, and the percentage of members that are in more than one group.
 """
 _STUDY = """\
 examples:
   rmm study new mine.yaml
   rmm study check config/studies/quickstart.yaml
-  snakemake --cores 4 --config study=config/studies/quickstart.yaml
+  snakemake --cores 4 --config study=config/studies/quickstart.yaml    # runs the study
   rmm study status config/studies/quickstart.yaml
+The program Snakemake runs studies: there is no command `rmm study run`.
 """
 _CHECK = """\
 examples:
   rmm study check config/studies/quickstart.yaml
   rmm study check config/studies/quickstart.yaml --against results/quickstart
-The command prints the id of every scenario and the number of fits. It builds the model of every
-method on a simulated data set, but it runs no fits. If the study file has mistakes, each message
-names the key, such as `methods[0].kind`, and the exit code is 2.
+The command prints the id of every scenario and the number of fits. It runs no fits. But it
+simulates data and checks that the model, priors and options of every method work with these data.
+If the study file has mistakes, the exit code is 2, and each message names the key. For example,
+`methods[0].kind` is the key `kind` of the first method (methods are counted from 0).
 With --against, the command prints whether the results in that folder were computed from this study
-file, and what differs. The exit code is 0 if they were, and 1 if not.
+file, and what differs. The exit code is 0 if there are no differences, and 1 if there are.
 """
 _STATUS = """\
 examples:
   rmm study status config/studies/quickstart.yaml
   rmm study status config/studies/quickstart.yaml --json
-The numbers come from the finished jobs in results/NAME.
+The command counts the fits of the finished jobs in results/NAME. Snakemake runs several fits in
+each job. Until a job is finished, all its fits are counted as missing.
 """
 _PREREGISTER = """\
 examples:
@@ -80,9 +83,14 @@ replication, method, seed, versions, estimates). For a Bayesian fit it also writ
 draws, the program of the engine (for example program.stan) and program_data.json. It then prints
 whether the estimates are exactly equal to those in the results folder of the study.
 """
-_RESULTS = (
-    "folder for results; each study has a subfolder with the name of its study file; default: "
-    "%(default)s"
+_SUBFOLDERS = (
+    "folder with the results of all studies; each study has a subfolder with the name of its study "
+    "file"
+)
+_RESULTS = f"{_SUBFOLDERS}; default: %(default)s"
+_CHECKED = (
+    f"{_SUBFOLDERS}. If there are results of this study, the command checks that the seed and the "
+    "methods are unchanged; default: %(default)s"
 )
 
 
@@ -110,12 +118,13 @@ def add_study(commands: Any) -> None:
     below = study.add_subparsers(required=True, metavar="COMMAND")
     new.add_new(below)
     check = _study_command(
-        below, "check", "check a study file and count its fits", _CHECK, run_check
+        below, "check", "check a study file and count its fits", _CHECK, run_check, _CHECKED
     )
     check.add_argument(
         "--against",
         metavar="FOLDER",
-        help="folder with the results of one study, to compare with the study file",
+        help="folder with the results of one study, such as results/quickstart. Check whether "
+        "these results were computed from this study file",
     )
     preregister = command(
         below,
@@ -131,7 +140,8 @@ def add_study(commands: Any) -> None:
     plan = _study_command(
         below,
         "plan",
-        "compute how many replications a target Monte Carlo error needs, and how long they take",
+        "compute how many replications a study needs to reach a target Monte Carlo error, and "
+        "their time",
         planning.PLAN,
         run_plan,
     )
@@ -139,7 +149,8 @@ def add_study(commands: Any) -> None:
     power = _study_command(
         below,
         "power",
-        "print power curves, and the sample size that reaches a target power",
+        "use the results of a study to print power curves, and the sample size that reaches a "
+        "target power",
         planning.POWER,
         run_power,
     )
@@ -152,7 +163,7 @@ def add_study(commands: Any) -> None:
     search = _study_command(
         below,
         "search",
-        "find the sample size that reaches a target power, by new simulations",
+        "run new simulations to find the sample size that reaches a target power",
         planning.SEARCH,
         run_search,
     )
@@ -220,14 +231,16 @@ def add_study(commands: Any) -> None:
         each.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _study_command(commands: Any, name: str, what: str, examples: str, run: Any) -> Any:
+def _study_command(
+    commands: Any, name: str, what: str, examples: str, run: Any, results: str = _RESULTS
+) -> Any:
     parser = command(commands, name, what, examples, run)
     parser.add_argument("file", metavar="FILE", help="study file (.yaml)")
     parser.add_argument(
         "--results",
         default="results",
         metavar="FOLDER",
-        help=_RESULTS,
+        help=results,
     )
     return parser
 

@@ -142,8 +142,9 @@ def _refuse_new_fixed(nest: NestingPart, labels: Array) -> None:
     if not nest.random and len(labels):
         raise DataError(
             f"The nesting unit {quoted(labels[0])} (column `{nest.block.unit}`) was not in the "
-            "data of the fit. The nesting units have fixed effects, which cannot predict new "
-            'units. To predict new units, fit with type="RE".'
+            "data of the fit. The nesting units have fixed effects, which are not known for new "
+            "units. To predict new units, use random effects: write hm(id = "
+            f'{nest.block.unit}, type = "RE") in the formula and fit again.'
         )
 
 

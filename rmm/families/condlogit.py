@@ -138,7 +138,8 @@ CONDLOGIT = Family(
     kernel=_kernel,
     stan_data="int<lower=1> S;  // number of strata\n"
     "array[J] int<lower=1, upper=J> by_stratum;  // groups, one stratum after the other\n"
-    "array[S + 1] int<lower=1> stratum_start;  // first of these of each stratum, and J + 1\n"
+    "// place of the first group of each stratum in by_stratum; the last element is J + 1\n"
+    "array[S + 1] int<lower=1> stratum_start;\n"
     "array[S] int<lower=1, upper=J> chosen;  // group that is chosen in each stratum",
     stan_model="""// likelihood: P(group j is chosen) = exp(eta[j]) / sum of exp(eta) in stratum
 {

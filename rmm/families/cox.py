@@ -347,9 +347,9 @@ for (k in 1:K_time) {
   dH[k] ~ dgamma(prior_dH[k], rate_dH)
   cum_dH[k + 1] <- cum_dH[k] + dH[k]
 }
-# Poisson counts `event` with means mu have the cumulative baseline hazard as a factor for each
-# event e, in group seen[e]; the likelihood has the hazard in the event's own step. `one`, data that
-# are all 1, multiply the likelihood by the ratio.
+# Event e happens in group seen[e]. The Poisson density of `event` has the cumulative baseline
+# hazard as a factor for each event. The likelihood has instead the hazard in the event's own step.
+# The data `one`, which are all 1, multiply the Poisson density by the ratio of the two.
 for (e in 1:n_events) {
   one[e] ~ dbern(share[seen[e]] * dH[at[seen[e]]] / cum_hazard[seen[e]])
 }"""

@@ -292,13 +292,17 @@ WEIBULL = Family(
     - sum(exp(log_cum_hazard));
 }""",
     jags_standard_effects=True,
-    jags_model="event[j] ~ dpois(cum_hazard[j])  # 1: event, 0: censored\n"
+    jags_model="event[j] ~ dpois(cum_hazard[j])  # 1: event, 0: censored; Poisson form, see below\n"
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
-    jags_outside="""# Survival function: exp(-cum_hazard), cum_hazard = (t / exp(eta))^shape.
-# The Poisson densities of `event` lack one factor of the Weibull likelihood: shape^n_events, where
-# n_events is the number of events. The next line adds it. The gamma(n_events, shape) density at x
-# is proportional to shape^n_events * exp(-shape * x). Here x is the data value `tiny`, which is
-# so close to 0 that exp(-shape * x) is 1.
+    jags_outside="""# The outcome is a duration t, and cum_hazard is (t / exp(eta))^shape.
+# The Weibull likelihood is exp(-cum_hazard) if t is censored, and otherwise
+# (shape / t) * cum_hazard * exp(-cum_hazard).
+# The Poisson density of `event` is the same, but without the factor shape / t of each event.
+# 1 / t is constant and can be left out. The line with `tiny` adds the other factors,
+# shape^n_events, where n_events is the number of events: as a function of shape, the gamma
+# density of `tiny` is proportional to shape^n_events * exp(-shape * tiny). The data value `tiny`
+# is so close to 0 that exp(-shape * tiny) is 1. In dgamma(), n_events is the shape parameter of
+# the gamma distribution, and the shape of the Weibull distribution is its rate.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,

@@ -15,7 +15,7 @@ from rmm.backends.progress_bar import announce, progress_bar
 from rmm.backends.user_program import check_variables, drawn_only, language_of, read_program
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import reported_draws
-from rmm.errors import BackendError, BackendTimeout, ProgramError
+from rmm.errors import BackendError, BackendTimeout, ProgramError, close_names
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.draws import check_draws
 from rmm.posterior.fit import Fit
@@ -123,12 +123,22 @@ def check_options(options: Mapping[str, Any], engine: Backend, known: Sequence[s
     for name in options:
         if name not in engine.options:
             others = [n for n in ORDER if name in find_backend(n).options]
-            elsewhere = f" It is an option of {others[0]}." if others else ""
+            hint = f" It is an option of {others[0]}." if others else ""
             raise BackendError(
                 f"Backend {engine.name!r} has no option `{name}`."
-                f"{elsewhere or meant(name, [*known, *engine.options])} The options of "
+                f"{hint or _meant_option(name, engine, known)} The options of "
                 f"{engine.name} are: {', '.join(engine.options) or 'none'}."
             )
+
+
+def _meant_option(name: str, engine: Backend, known: Sequence[str]) -> str:
+    """A sentence with what an unknown option may stand for, maybe an option of another engine."""
+    here = [*known, *engine.options]
+    closest = next(iter(close_names(name, [*here, *_all_options()])), None)
+    for other in ORDER:
+        if closest not in here and closest in find_backend(other).options:
+            return f" Did you mean `{closest}`, an option of {other}?"
+    return meant(name, here)
 
 
 def engines_for(

@@ -315,9 +315,10 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
     except FormulaError as error:
         found = syntax.source(reader.text, tree)
         quoted = isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
-        problem = f"`c` in fn() cannot be {'the text ' * quoted}`{found}`."
-        hint = f"{error.hint}{' Write it without quotes.' * quoted}"
-        raise FormulaError(problem, reader.text, tree.span.start, len(found), hint) from None
+        problem = f"`c` in fn() cannot be `{found}`."
+        if quoted:
+            problem = f"`c` in fn() is the text `{found}`, in quotes. Write it without quotes."
+        raise FormulaError(problem, reader.text, tree.span.start, len(found), error.hint) from None
 
 
 def _random(

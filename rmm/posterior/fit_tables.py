@@ -284,9 +284,11 @@ class FitTables(AfterFit):
     def _effects(self, name: str) -> pd.DataFrame:
         posterior = self.draws["posterior"].to_dataset()
         if name not in posterior:
+            if name not in {p.name for p in self.model.spec.parameters}:
+                raise BackendError(f"The model has no random effects `{name}`.")
             raise BackendError(
-                f"The fit has no draws of `{name}`: the model has no such effects, or the fit "
-                'was run with monitor="structural".'
+                f"The fit kept no draws of the random effects `{name}`, because it was run with "
+                'monitor="structural". Fit again with monitor="summary" (the default).'
             )
         table = self._weighted(summarise(posterior, [name]))
         return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(

@@ -148,8 +148,8 @@ def _decode(path: Path, data: bytes) -> str:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
             f"{path}: line {line} is not UTF-8 text. Save the file as UTF-8. Or read it with "
-            'pandas.read_csv(..., dtype=str, encoding="cp1252"): all columns are then text, so '
-            "convert the columns of numbers to numbers."
+            'pandas.read_csv(..., dtype=str, encoding="cp1252"): all columns are then read '
+            "as text. Convert those that should be numeric, for example with pandas.to_numeric()."
         ) from None
 
 

@@ -80,8 +80,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"The system says: {error.strerror}."
     return (
-        "Perhaps it is incomplete or damaged, or has a type that does not match the end of its "
-        "name. Copy or download it again, or save the table as .csv. Technical detail: "
+        "It may be incomplete or damaged, or its content may not match its extension. Copy or "
+        "download it again, or save the table as .csv. Technical detail: "
         f"{type(error).__name__}: {' '.join(str(error).split())}"
     )
 

@@ -364,8 +364,8 @@ def _check_labels(label: str, levels: list[Any]) -> None:
         raise DataError(
             f"The predictor `{label}` contains both numbers, such as {rest[0]:g}, and texts, such "
             f"as {texts[0]!r}. In files of SPSS and Stata, this happens if only some of the values "
-            "have labels. Either convert all values to numbers, and replace values such as 'no "
-            "answer' by missing values. Or convert all values to text."
+            "have labels. If the variable is numeric, replace the texts by missing values or "
+            "numbers. If its values are categories, convert all of them to text."
         )
 
 

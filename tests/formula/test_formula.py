@@ -228,8 +228,8 @@ def test_expressions_of_terms_hold_columns_only():
         ("y ~ mm(id(p, g), fn(w ~ 1/n, c = 3))", r"`c` in fn\(\) cannot be `3`", "3"),
         (
             "y ~ mm(id(p, g), fn(w ~ 1/n, c = 'none'))",
-            r"(?s)`c` in fn\(\) cannot be the text `'none'`.*1, TRUE or group .*; 2 or total .*; "
-            r"FALSE or none .*Write it without quotes\.",
+            r"(?s)`c` in fn\(\) is the text `'none'`, in quotes\. Write it without quotes\..*"
+            r"1, TRUE or group .*; 2 or total .*; FALSE or none ",
             "'none",
         ),
         (

@@ -280,7 +280,7 @@ def test_what_has_no_mean_or_no_spread(crews: pd.DataFrame) -> None:
     flat = crews.assign(budget=7.0)
     with pytest.raises(rmm.DataError, match=r"`scale\(budget\)` cannot be .* is 7 in every row"):
         prepare("y ~ 1 + scale(budget)", flat.drop_duplicates("crew"))
-    with pytest.raises(rmm.DataError, match=r"`side` in `center\(side\)` must contain numbers"):
+    with pytest.raises(rmm.DataError, match=r"`side` in `center\(side\)` contains text"):
         prepare(f"y ~ 1 + {MM.format('center(side)', '1/n')}", crews)
     late = crews.assign(fee=crews["fee"].where(crews.index != 17, -1.0))
     with pytest.raises(rmm.DataError, match=r"`log\(fee\)` in .* in 1 row; the first is row 18"):

@@ -78,7 +78,12 @@ def test_constraints(text, constraint, expected):
     assert parse_weights(text, constraint=constraint).constraint == expected
 
 
-@pytest.mark.parametrize("value", [0, 3, "2", 1.5, np.nan])
+def test_a_number_in_quotes_is_refused():
+    with pytest.raises(FormulaError, match=r"is the text '2'. Write the number without quotes: 2"):
+        parse_weights("1/n", constraint="2")
+
+
+@pytest.mark.parametrize("value", [0, 3, "two", 1.5, np.nan])
 def test_other_constraints_are_refused(value):
     with pytest.raises(
         FormulaError, match=rf"`c` in fn\(\) cannot be (the text )?{value!r}\.\nAllowed: 1, TRUE"

@@ -246,7 +246,9 @@ def test_messages_about_what_was_not_kept(governments: pd.DataFrame) -> None:
     formula = "y ~ 1 + z + mm(id(pid, gid), fn(w ~ 1/n), RE=TRUE)"
     fit = faked(formula, governments, monitor="structural")
     with pytest.raises(
-        rmm.BackendError, match=r'no draws of `u_l1`.*Fit again with monitor="summary"'
+        rmm.BackendError,
+        match=r'`u_l1`, because it was run with monitor="structural".*prediction for members that '
+        r'were in .*Fit again with monitor="summary".*without random effects',
     ):
         fit.predict()
     assert len(fit.predict(effects="none")) == 60

@@ -93,13 +93,14 @@ def _weight_prior(spec: ModelSpec, parameter: Parameter, families: tuple[str, ..
         lines.append(f"{standard}[{place}] ~ {DENSITIES[family].format(**hyper)}")
     size = _size(spec, parameter)
     reported = f"for (k in 1:{size}) {{ {name}[k] <- {scale}[k] * {standard}[k] }}"
-    comment = (
-        f"# {standard} = {name} / {scale}; {scale}[k] is 1 / sd of the variable that {name}[k] "
-        "multiplies (1 if it multiplies no variable)"
-    )
+    comment = [
+        f"# {standard}: standardised weight coefficients, {name} / {scale}, which JAGS samples.",
+        f"# {scale}[k] is 1 / sd of the variable that {name}[k] multiplies (1 if it multiplies no "
+        "variable).",
+    ]
     if count == 1:
-        return [comment, f"for (k in 1:{size}) {{ {lines[0]} }}", reported]
-    return [comment, *lines, reported]
+        return [*comment, f"for (k in 1:{size}) {{ {lines[0]} }}", reported]
+    return [*comment, *lines, reported]
 
 
 def _sd_prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:

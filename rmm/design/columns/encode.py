@@ -410,8 +410,8 @@ def input_columns(label: str, expression: Node, table: Table) -> dict[str, Array
         if column.numbers is None and name in numbers:
             place = "" if name == label else f" in `{label}`"
             raise DataError(
-                f"Column `{name}`{place} must contain numbers, but contains "
-                f"{describe_column(column.series)}."
+                f"Column `{name}`{place} contains {describe_column(column.series)}. Convert it to "
+                "numbers."
             )
         inputs[name] = column.objects if column.numbers is None else column.numbers
     return inputs

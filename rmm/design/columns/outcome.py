@@ -106,7 +106,7 @@ def _two_labels(name: str, column: pd.Series) -> list[object]:
         ordered = sorted(found)
     else:
         raise DataError(
-            f"The outcome `{name}` must contain numbers, but contains {describe_column(column)}."
+            f"The outcome `{name}` contains {describe_column(column)}. Convert it to numbers."
         )
     if len(ordered) == 1:
         raise DataError(
@@ -116,7 +116,8 @@ def _two_labels(name: str, column: pd.Series) -> list[object]:
     if len(ordered) > 2:
         shown = ", ".join(map(repr, ordered[:_SHOWN])) + ", ..." * (len(ordered) > _SHOWN)
         raise DataError(
-            f"The outcome `{name}` must be 0 or 1, true or false, or one of two texts. It "
-            f"contains: {shown}. Set it to 1 where the event happened and to 0 elsewhere."
+            f"The outcome `{name}` has more than two values: {shown}. It must contain 0 and 1, "
+            "true and false, or two different texts. Set it to 1 where the event happened and to "
+            "0 elsewhere."
         )
     return ordered

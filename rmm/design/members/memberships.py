@@ -353,8 +353,8 @@ def weight_columns(part: MemberPart, grouped: Grouped, units: Members) -> dict[s
         column = units.table[name]
         if column.numbers is None and name in part.weight.variables:
             raise DataError(
-                f"The weight variable `{name}` must contain numbers, but contains "
-                f"{describe_column(column.series)}."
+                f"The weight variable `{name}` contains {describe_column(column.series)}. "
+                "Convert it to numbers."
             )
         out[name] = column.objects if column.numbers is None else column.numbers
     return out

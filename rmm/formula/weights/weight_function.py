@@ -239,8 +239,11 @@ def read_constraint(value: object) -> str:
         same_kind = isinstance(value, bool) == isinstance(written, bool)
         if same_kind and isinstance(value, (bool, int, float)) and value == written:
             return meaning
+    is_number = isinstance(value, str) and value.strip() in ("1", "2")
     raise FormulaError(
-        f"`c` in fn() cannot be {'the text ' * isinstance(value, str)}{value!r}.",
+        f"`c` in fn() is the text {value!r}. Write the number without quotes: {value}."
+        if is_number
+        else f"`c` in fn() cannot be {'the text ' * isinstance(value, str)}{value!r}.",
         hint="Allowed: 1, TRUE or group (the weights of each group sum to 1); 2 or total (all "
         "weights sum to the number of groups); FALSE or none (weights are not normalised).",
     )

@@ -31,10 +31,12 @@ def draw(fit: FitTables, effect: str | None = None, top: int = 40) -> Sheet:
     posterior = fit.draws["posterior"].to_dataset()
     roles = {p.name for p in fit.model.spec.parameters if p.role == "effect"}
     known = [str(name) for name in posterior.data_vars if name in roles]
+    if not roles:
+        raise PlotError("The model has no random effects of members or nesting units.")
     if not known:
         raise PlotError(
-            "This fit has no draws of random effects of members or nesting units. If the model "
-            'has such effects, fit it again without monitor="structural".'
+            "The fit kept no draws of random effects, because it was run with "
+            'monitor="structural". Fit again with monitor="summary" (the default).'
         )
     name = known[0] if effect is None else effect
     check_name("a vector of effects", name, known)

@@ -81,13 +81,16 @@ def some_draws(draws: Draws, rows: slice) -> dict[str, Array]:
 
 def need(draws: Draws, name: str, why: str) -> Array:
     """Draws of a parameter; an error where the fit did not keep it."""
-    if name not in draws:
+    if name in draws:
+        return draws[name]
+    again = 'Fit again with monitor="summary" (the default).'
+    if name.startswith("u_"):  # of all parameters, monitor="structural" leaves out only these
         raise BackendError(
-            f"The fit has no draws of `{name}`, but {why} needs them. Fit again with "
-            'monitor="summary" (the default).'
-            + (' Or predict without effects: effects="none".' if name.startswith("u_") else "")
+            f"The fit kept no draws of the random effects `{name}`, because it was run with "
+            f'monitor="structural". But {why} needs them. {again} Or predict without random '
+            'effects: predict(..., effects="none").'
         )
-    return draws[name]
+    raise BackendError(f"The fit has no draws of `{name}`, but {why} needs them. {again}")
 
 
 def chunks(model: Model, layout: Layout, draws: Draws) -> Iterator[slice]:

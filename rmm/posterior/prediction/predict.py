@@ -153,13 +153,19 @@ def _with_baseline(
 # ---- effects of known and new units ----------------------------------------------------------
 
 
+def _for_known_units(effect: str) -> str:
+    """What needs the draws of an effect, for a message."""
+    units = "nesting units" if "_l3" in effect else "members"
+    return f"a prediction for {units} that were in the data of the fit"
+
+
 def _of_fit(model: Model, draws: dict[str, Array], effects: str) -> dict[str, Array]:
     """The draws for the groups of the fit: with all effects, which must be there, or without."""
     names = [p.name for p in model.spec.parameters if p.role == "effect"]
     if effects == "none":
         return {name: values for name, values in draws.items() if name not in names}
     for name in names:
-        need(draws, name, "a prediction for units of the fit")
+        need(draws, name, _for_known_units(name))
     return draws
 
 
@@ -226,7 +232,7 @@ def _effect(
 ) -> dict[str, Array]:
     """Effects of the units that new groups have, (S, units); slopes are (S, units, covariates)."""
     if len(units.known):
-        known = need(draws, name, "a prediction for units of the fit")[:, units.known]
+        known = need(draws, name, _for_known_units(name))[:, units.known]
     elif len(units.fresh):  # new units alone: their distribution is enough
         sds = need(draws, sigma, "an effect of a new unit")
         known = np.zeros((count_draws(draws), 0, *sds.shape[1:]))

@@ -73,7 +73,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "For efficiency only, effects are integrated out of the likelihood and drawn "
             "afterwards: "
-            f"{effect_names(spec, chosen)}. The model is that of the header. "
+            f"{effect_names(spec, chosen)}. The model is the one in the comment at the top of "
+            "the program. "
             "Groups that share members or nesting units form a component, whose effects are "
             "integrated out together. Its units are its nesting units and its members of several "
             "groups. Z is its matrix of groups x units: the weight of the unit in the group, times "

@@ -29,30 +29,43 @@ from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     s, u = part.suffix, part.u
-    n, weight = f"N_l1{s}", "known weights"
+    n, names = f"N_l1{s}", effect_names(spec, chosen)
+    weights = "W is the matrix (groups x members) of the known weights."
     if part.estimated:
-        weight = "equal weights, 1 / size of the group, in place of the estimated ones"
+        weights = (
+            "W is a matrix (groups x members) of equal weights, 1 / size of the group. They "
+            "replace the estimated weights here."
+        )
     effects = [f"{u} ~ normal(0, {part.sigma})"]
     effects += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in nestings]
     lines = [
         *comment(
-            f"How {u} is sampled. This changes the speed of sampling, not the model, which is "
-            f"that of the header: {' and '.join(effects)}."
+            f"How {names} {'are' if nestings else 'is'} sampled. This affects only the speed of "
+            "sampling. The model is the one in the comment at the top of the program: "
+            f"{' and '.join(effects)}."
         ),
         *comment(
-            "1. The likelihood of each group is approximated by a normal density: the working "
-            "response of group j has mean eta[j] and precision q[j] (iteratively weighted least "
-            "squares)."
+            "1. The likelihood of group j is approximated by a normal density, as in iteratively "
+            "reweighted least squares: the working response of group j is normal with mean eta[j] "
+            "and precision q[j]. Working responses and precisions are computed once, before "
+            "sampling, from the outcome alone."
         ),
         *comment(
-            f"2. W is the matrix (groups x members) of {weight}. The right singular vectors of "
-            f"diag(sqrt(q)) * W, here called directions, are computed before sampling. There are "
-            f"{n} of them."
+            f"2. {weights} The right singular vectors of diag(sqrt(q)) * W are also computed "
+            f"before sampling. They are called directions here. There are {n} of them."
         ),
         *comment(
             f"3. Stan samples the coordinates of {u} along the directions. In the approximation, "
             "these coordinates are independent in the posterior, given all other parameters. If "
             "the approximation is poor, sampling is slower, but the posterior is the same."
+        ),
+        *(
+            line
+            for nest in nestings
+            for line in comment(
+                f"4. Stan samples {nest.u} in standardised form, ({nest.u} - mean) / sd. Mean and "
+                f"sd are those of the posterior in the approximation, with {u} integrated out."
+            )
         ),
         f"vector[{n}] singular_l1{s};  // singular values of diag(sqrt(q)) * W",
         "// working responses, times sqrt(q) and projected on the left singular vectors",
@@ -61,7 +74,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
     coefs = coefficients(spec)
     if coefs:
         lines += [
-            f"int<lower=0> K_fixed;  // number of coefficients: {', '.join(coefs)}",
+            "int<lower=0> K_fixed;  // number of elements of "
+            f"{', '.join(coefs)}{' together' * (len(coefs) > 1)}",
             f"matrix[{n}, K_fixed] predictors_l1{s};  // predictors, projected like response_l1{s}",
         ]
     lines += declared_sparse(f"rotation_l1{s}", n, n, "directions (in columns)")
@@ -69,12 +83,15 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         h = nest.suffix
         lines += [
             *comment(
-                "Each direction belongs to one nesting unit: the members with nonzero entries in "
-                "the direction are only in groups of that unit. Directions are sorted by unit."
+                "All groups of a member are in the same nesting unit. Each direction has nonzero "
+                "values only for the members of one unit. Directions are sorted by unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"// what 1 unit of {nest.u} adds to the mean of response_l1{s}",
+            *comment(
+                f"loading_l1{s}: increase of the mean of response_l1{s} if {nest.u} of the "
+                "direction's nesting unit increases by 1"
+            ),
             f"vector[{n}] loading_l1{s};",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
             f"vector[H{h}] response_l3{h};  // sum of q times working response in each unit",
@@ -92,8 +109,8 @@ def _transformed_data(spec: ModelSpec, chosen: Marginalization) -> Lines:
 def _declarations(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     lines = comment(
-        "standardised effects: (effect - mean) / sd, with the posterior mean and sd of the normal "
-        "approximation"
+        "standardised effects: (effect - mean) / sd. Mean and sd are those of the posterior in the "
+        "normal approximation."
     )
     raw = f"vector[N_l1{part.suffix}] {raw_name(part.u)};"
     lines.append(f"{raw}  // standardised coordinates of {part.u} along the directions")
@@ -110,8 +127,9 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, the prior sd of what {part.u} adds to "
-            f"response_l1{s}, whose residual sd is 1."
+            f"sd_ratio_l1{s}: for each direction, the prior sd of the part of response_l1{s} that "
+            f"comes from {part.u}, divided by the residual sd of response_l1{s}. This residual sd "
+            "is 1."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",
@@ -139,13 +157,17 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     if density:
         found += [
             *comment(
-                "standard normal log density of z, and log Jacobian of the map from raw values to z"
+                "standard normal log density of z, and log Jacobian of z as a function of the "
+                "standardised effects"
             ),
             f"target += -0.5 * ({squares}\n    + {ratios});",
         ]
     names = effect_names(spec, chosen)
     head = (
-        [f"// {names}: mean + sd * raw value, with mean and sd of the normal approximation"]
+        comment(
+            f"{names}, computed from the standardised effects: mean + sd * standardised effect, "
+            "with mean and sd of the normal approximation"
+        )
         if density
         else comment(
             f"{names}, computed again with the lines of the model block, because Stan does not "
@@ -175,8 +197,8 @@ def _nested(part: MemberPart, nest: NestingPart, residual: str) -> Lines:
     used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
     return [
         *comment(
-            f"z_l3{h} is {nest.u} / {nest.sigma}. precision_ratio_l3{h} is its posterior precision "
-            f"divided by its prior precision, with {part.u} integrated out."
+            f"z_l3{h} is {nest.u} / {nest.sigma}. precision_ratio_l3{h} is the posterior precision "
+            f"of z_l3{h} divided by its prior precision, with {part.u} integrated out."
         ),
         f"vector[H{h}] precision_ratio_l3{h} = 1 + square({nest.sigma})\n"
         f"    * (information_l3{h} - csr_matrix_times_vector({used}));",

@@ -37,7 +37,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         *comment(
             "For efficiency only, effects are integrated out of the likelihood and drawn "
             "afterwards. "
-            f"The model is that of the header, with {' and '.join(effects)}. "
+            "The model is the one in the comment at the top of the program, with "
+            f"{' and '.join(effects)}. "
             "The known weights are a matrix (groups x members) with singular value decomposition "
             f"basis_l1{s}' * diag(singular_l1{s}) * rotation_l1{s}'. There are {n} directions: the "
             f"coordinates rotation_l1{s}' * {part.u} are independent of each other, given the "
@@ -53,12 +54,16 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         h = nest.suffix
         lines += [
             *comment(
-                "All groups that a direction involves are in one nesting unit. Directions are "
-                "sorted by nesting unit."
+                "All groups of a member are in the same nesting unit. Each direction has nonzero "
+                "values only for the members of one unit. Directions are sorted by unit."
             ),
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
-            f"vector[{n}] loading_l1{s};  // loading of each direction on its unit's {nest.u}",
+            *comment(
+                f"loading_l1{s}: increase of the mean of basis_l1{s} * y if {nest.u} of the "
+                "direction's nesting unit increases by 1"
+            ),
+            f"vector[{n}] loading_l1{s};",
             f"array[J] int<lower=1, upper=J> order_l3{h};  // groups, sorted by nesting unit",
             f"array[H{h} + 1] int<lower=1> order_start_l3{h};  // first of these of each unit",
             f"vector[H{h}] count_l3{h};  // number of groups of each nesting unit",
@@ -110,7 +115,9 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
         f"vector[J] residual = (y - eta) / {sd};",
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio: sd of the effects divided by {sd}, by direction"
+            f"sd_ratio_l1{s}: for each direction, the prior sd of the part of projected_l1{s} that "
+            f"comes from {part.u}, divided by the residual sd of projected_l1{s}. This residual sd "
+            "is 1."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} / {sd} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision",
@@ -126,9 +133,10 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
         used = units.format(f"square(loading_l1{s})", f"1 - inv(precision_ratio_l1{s})")
         lines += [
             *comment(
-                f"z_l3{h}: {nest.u} / {nest.sigma}. Its precision ratio, with {part.u} integrated "
-                "out; its posterior mean is gradient / precision_ratio, where gradient is that of "
-                f"the log likelihood at z_l3{h} = 0"
+                f"z_l3{h} is {nest.u} / {nest.sigma}. precision_ratio_l3{h} is the posterior "
+                f"precision of z_l3{h} divided by its prior precision, with {part.u} integrated "
+                f"out. gradient_l3{h} is the gradient of the log likelihood at z_l3{h} = 0. The "
+                f"posterior mean of z_l3{h} is gradient_l3{h} / precision_ratio_l3{h}."
             ),
             f"real sd_ratio_l3{h} = {nest.sigma} / {sd};",
             f"vector[H{h}] gradient_l3{h}",

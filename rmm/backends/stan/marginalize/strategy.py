@@ -83,8 +83,8 @@ def direction_indices(part: MemberPart) -> Lines:
     s = part.suffix
     return [
         *comment(
-            f"direction_l1{s}: column indices for csr_matrix_times_vector(), which "
-            "sums over the directions of each nesting unit in the model block"
+            "In the model block, csr_matrix_times_vector() sums over the directions of each "
+            f"nesting unit. direction_l1{s} has the column indices for these sums."
         ),
         f"array[N_l1{s}] int direction_l1{s} = linspaced_int_array(N_l1{s}, 1, N_l1{s});",
     ]

@@ -82,8 +82,10 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
         "none": weighted,
     }[part.weight.constraint]
     comment = {
-        "group": f"// divided by the sums of uw{s}: the weights sum to 1 in each group",
-        "total": f"// scaled: the weights sum to {groups} over all memberships",
+        "group": f"// for each group: sum of uw{s} * effect{s}, divided by the sum of uw{s}"
+        if sampled
+        else "// raw weights divided by their sum in the group: the weights of a group sum to 1",
+        "total": f"// raw weights times a constant: all weights sum to {groups}",
         "none": "// the weights are not normalised",
     }[part.weight.constraint]
     by_row = {

@@ -51,9 +51,9 @@ RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 # of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
   // Standard deviation as a function of an unconstrained parameter `raw`. Stan samples raw, because
-  // its posterior is usually close to normal. The curve of the sd over raw has three pieces: an
-  // exponential up to soft * scale, nearly a line from there to scale, and an exponential above.
-  // soft is at most 0.5.
+  // its posterior is usually close to normal. As raw increases, the sd increases exponentially
+  // until it is about soft * scale, then almost linearly until it is about scale, and then
+  // exponentially again. soft is at most 0.5.
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
@@ -171,16 +171,27 @@ def prior_data(parameter: Parameter, forms: Forms) -> list[str]:
         number = "vector" if parameter.dims else "real"
         return [f"{number}<lower=0>{size} {parameter.name};  // held fixed"]
     kind = f"vector[{size_name(parameter)}]" if parameter.dims else "real"
-    base = [f"real base_{parameter.name};  // `scale` of sd_from_raw(), not a prior"]
-    base = base if is_raw(parameter, forms) else []
     hyper = dict.fromkeys(h for family in forms[parameter.name] for h in HYPER[family])
+    lines = [f"{kind} prior_{parameter.name}_{h};" for h in hyper]
     if parameter.role == "weight":
-        base = [
-            "// 1 / sd of the variable that each weight coefficient multiplies (1 without a "
-            "variable)",
-            f"{kind} {scale_name(parameter.name)};",
+        scale = scale_name(parameter.name)
+        lines += [
+            f"// {scale}[k]: 1 / sd of the variable that {parameter.name}[k] multiplies (1 if it "
+            "multiplies no variable)",
+            f"{kind} {scale};",
         ]
-    return [f"{kind} prior_{parameter.name}_{h};" for h in hyper] + base
+    return lines
+
+
+def raw_constants(found: Sequence[Parameter]) -> list[str]:
+    """Declarations of the arguments of `sd_from_raw`, if any parameter needs them."""
+    if not found:
+        return []
+    return [
+        "// constants of sd_from_raw(): they affect the speed of sampling, not the model",
+        "real base_soft;  // argument `soft`",
+        *(f"real base_{p.name};  // argument `scale` for {p.name}" for p in found),
+    ]
 
 
 def is_bounded(parameter: Parameter, forms: Forms) -> bool:

@@ -40,6 +40,7 @@ from rmm.backends.stan.program.priors import (
     is_raw,
     prior_data,
     prior_lines,
+    raw_constants,
     raw_from_sd,
     raw_functions,
     sd_from_raw,
@@ -135,9 +136,8 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
     for nest in spec.nestings:
         lines += _nesting_data(nest)
     lines += _lines(spec, chosen, "declared")
+    lines += raw_constants([p for p in spec.sampled if is_raw(p, forms)])
     lines.append("// priors: prior_<parameter>_<hyperparameter>")
-    if _raw_sds(spec, forms):
-        lines.append("real base_soft;  // `soft` of sd_from_raw(), not a prior")
     for parameter in spec.sampled:
         lines += prior_data(parameter, forms)
     return lines
@@ -147,8 +147,9 @@ def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}"]
     if part.effects or part.estimated or part.features_in_program:
         lines += [
-            f"int<lower=1> M{s};  // number of memberships, sorted by group",
-            f"array[J + 1] int<lower=1> start{s};  // first membership of each group, and M{s} + 1",
+            f"int<lower=1> M{s};  // number of memberships (sorted by group)",
+            f"array[J + 1] int<lower=1> start{s};  // first membership of each group; the last "
+            f"element is M{s} + 1",
         ]
     lines += effect_data(part)
     if part.random and not part.estimated:
@@ -268,7 +269,7 @@ def _comment(parameter: Parameter) -> str:
     p = parameter.name
     if parameter.role == "coefficient":
         meaning = (
-            "intercept at the predictors' centres"
+            "intercept where all predictors are equal to center_*"
             if p == "alpha"
             else f"coefficients of {_predictors(p)}"
         )
