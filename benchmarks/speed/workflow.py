@@ -1,0 +1,75 @@
+"""Studies run by Snakemake from nothing: CPU seconds per fit, all of the workflow included."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.speed.machine import ROOT, cpu_of_children, environment
+from benchmarks.speed.problems import Problem
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU and wall seconds of a study, start to report."""
+
+    cpu: float
+    wall: float
+
+
+@contextmanager
+def project() -> Iterator[Path]:
+    """Yield a temporary copy of the project folder, as far as a study needs it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in ("Snakefile", "pyproject.toml"):
+            shutil.copy(ROOT / file, folder)
+        for part in ("workflow", "config"):
+            shutil.copytree(ROOT / part, folder / part)
+        yield folder
+
+
+def run_study(folder: Path, text: str, name: str, cores: int = 1) -> Cost:
+    """Run a study in a copy of the project, from data to report."""
+    (folder / "config" / "studies" / f"{name}.yaml").write_text(text)
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config"]
+    cpu, began = cpu_of_children(), time.perf_counter()
+    done = subprocess.run(
+        [*command, f"study={name}"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"The study {name} has failed:\n{done.stderr[-3000:]}")
+    return Cost(cpu_of_children() - cpu, time.perf_counter() - began)
+
+
+def measure(problem: Problem, weights: str, few: int, many: int) -> dict[str, object]:
+    """Return CPU seconds per fit of a study, and those of its start, measures and report.
+
+    A study of `few` fits and one of `many` run; the difference belongs to the fits between them,
+    with the start of one process for a batch of 500.
+    """
+    spent = []
+    with project() as folder:
+        for fits in (few, many):
+            text = problem.study_text(fits, BATCH, (weights,))
+            spent.append(run_study(folder, text, f"{problem.name}_{weights}_{fits}").cpu)
+    per_fit = (spent[1] - spent[0]) / (many - few)
+    return {
+        "fits": many - few,
+        "cpu_seconds": per_fit,
+        "note": f"{spent[0] - few * per_fit:.1f} s for start, measures and report of a study",
+    }
