@@ -1,6 +1,6 @@
 """CPU milliseconds of one replication of a study by laplace, stage by stage.
 
-    python benchmarks/replication_cost.py [--replications 100] [--rounds 3] [--before PATH]
+    python benchmarks/replication_cost.py [--rounds 3] [--only gaussian] [--before PATH]
     python benchmarks/replication_cost.py --profile estimated
 
 120 groups of 3 from 30 members, in one batch: data are simulated, fitted and written as a study's
@@ -70,7 +70,7 @@ STAGES = {
         "rmm.design.prepare:simplify_columns",
     ),
     "rows into groups": ("rmm.design.prepare:group_table",),
-    "design": ("rmm.fitting.pipeline:prepare", "rmm.study.methods.bayesian:prepare_rows"),
+    "design": ("rmm.fitting.pipeline:prepare", "rmm.study.methods.bayesian:prepare"),
     "checks of the design": ("rmm.fitting.pipeline:warn_of_design",),
     "priors": ("rmm.design.prepare:resolve", "rmm.design.prepare:place_priors"),
     "initial values": ("rmm.fitting.pipeline:initial_values",),
@@ -193,9 +193,9 @@ def measured_in(root: Path, name: str, replications: int) -> dict[str, float]:
     return found
 
 
-def least(root: Path, replications: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of all models in one checkout."""
-    return {name: measured_in(root, name, replications) for name in MODELS}
+def least(root: Path, models: list[str], replications: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of some models in one checkout."""
+    return {name: measured_in(root, name, replications) for name in models}
 
 
 def smaller(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path, help="another checkout, to be measured as well")
+    parser.add_argument("--only", default="", help="words of the names of models")
     parser.add_argument("--profile", help="words of a model's name: what cProfile finds")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -238,15 +239,16 @@ def main() -> None:
         name = given.one or next(n for n in MODELS if given.profile in n)
         print(json.dumps(measure(name, given.replications, bool(given.profile))))
         return
+    models = [name for name in MODELS if given.only in name]
     roots = {"after" if given.before else "now": ROOT}
     if given.before:
         roots = {"before": given.before.resolve(), **roots}
     found: dict[str, dict[str, dict[str, float]]] = {}
     for _ in range(given.rounds):
         for title, root in roots.items():
-            new = least(root, given.replications)
+            new = least(root, models, given.replications)
             old = found.get(title, new)
-            found[title] = {name: smaller(old[name], new[name]) for name in MODELS}
+            found[title] = {name: smaller(old[name], new[name]) for name in models}
     for title, models in found.items():
         show(title, models)
 
