@@ -66,11 +66,12 @@ STAGES = {
     "simulate": ("rmm.study.run.replicate:draw",),
     "table": (
         "rmm.study.methods.bayesian:engine_data",
+        "rmm.study.methods.bayesian:table_of_arrays",
         "rmm.design.prepare:read_table",
         "rmm.design.prepare:simplify_columns",
     ),
     "rows into groups": ("rmm.design.prepare:group_table",),
-    "design": ("rmm.fitting.pipeline:prepare", "rmm.study.methods.bayesian:prepare"),
+    "design": ("rmm.fitting.pipeline:prepare", "rmm.study.methods.bayesian:lay_out"),
     "checks of the design": ("rmm.fitting.pipeline:warn_of_design",),
     "priors": ("rmm.design.prepare:resolve", "rmm.design.prepare:place_priors"),
     "initial values": ("rmm.fitting.pipeline:initial_values",),

@@ -14,8 +14,11 @@ import numpy as np
 
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
-from rmm.design.prepare import prepare
+from rmm.design.prepare import Model, lay_out
+from rmm.families import find_family
 from rmm.fitting.pipeline import fit_model
+from rmm.formula.parse_formula import columns_of, id_columns
+from rmm.formula.prior_syntax import read_priors
 from rmm.formula.terms import Formula, Term
 from rmm.posterior.diagnostics.summary import Weighing, summary_columns, weighing
 from rmm.posterior.estimates import Estimates
@@ -26,6 +29,7 @@ from rmm.study.methods.layouts import LAYOUTS, parameter_of
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
+from rmm.tables.arrays import table_of_arrays
 
 if TYPE_CHECKING:
     from rmm.study.methods.method import Method
@@ -57,15 +61,9 @@ def fit_engine(task: Task) -> Outcome:
 
 
 def sampled(task: Task, formula: str, seed: int, monitor: str) -> Fit:
-    """The `rmm.Fit` of a formula with the method's settings; no warnings are computed."""
-    method, drawn = task.method, task.drawn
-    sampler = method.config["sampler"]
-    model = prepare(
-        formula,
-        engine_data(method, drawn, parsed(formula)),
-        drawn.truth.spec.family.name,
-        priors=method.priors(drawn.truth),
-    )
+    """The fit of a formula with the method's settings: draws of `rmm.fit`, without warnings."""
+    method, sampler = task.method, task.method.config["sampler"]
+    model = lay_out_model(task, formula)
     settings = Settings(
         chains=sampler["chains"],
         warmup=sampler["warmup"],
@@ -76,6 +74,21 @@ def sampled(task: Task, formula: str, seed: int, monitor: str) -> Fit:
         timeout=sampler["timeout"],
     )
     return fit_model(model, method.backend, settings, monitor=monitor, options=_options(method))
+
+
+def lay_out_model(task: Task, formula: str) -> Model:
+    """The model of a formula on the data of a task, as `rmm.fit` would prepare it.
+
+    Raises
+    ------
+    RmmError
+    """
+    method, drawn, written = task.method, task.drawn, parsed(formula)
+    table = table_of_arrays(
+        engine_data(method, drawn, written), columns_of(written), id_columns(written)
+    )
+    family = find_family(drawn.truth.spec.family.name)
+    return lay_out(written, table, family, read_priors(method.priors(drawn.truth)))
 
 
 def _options(method: Method) -> dict[str, Any]:
@@ -113,13 +126,13 @@ def _check_levels(task: Task, estimated: Any) -> None:
             )
 
 
-def engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:
-    """The table that `rmm.fit` gets for a method."""
+def engine_data(method: Method, drawn: Drawn, formula: Formula) -> dict[str, Array]:
+    """The table that `rmm.fit` gets for a method: column -> values."""
     if method.kind.layout not in LAYOUTS:
-        return drawn.frame()
+        return drawn.arrays()
     flat = LAYOUTS[method.kind.layout](drawn, formula, method.config["summary"])
     nesting = drawn.memberships.names.nesting if formula.nestings else None
-    return flat.frame(nesting, formula.strata)
+    return flat.arrays(nesting, formula.strata)
 
 
 def _renamed(formula: Formula, drawn: Drawn) -> dict[str, str]:
