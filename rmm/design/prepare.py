@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from rmm.design.columns.encode import TRANSFORMS
 from rmm.design.columns.predictor_levels import find_levels, without_what_cancels
@@ -27,15 +27,20 @@ from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.group_rows import Grouped, group_table
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
+from rmm.design.weight_warnings import warn_of_weights
 from rmm.errors import DataError, FormulaError, unknown_name
-from rmm.families import find_family
+from rmm.families import Family, find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
+from rmm.formula.terms import Formula
 from rmm.model.spec import ModelSpec, build_spec
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
 from rmm.tables.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class Model:
         Priors as the user stated them.
     priors : Resolved
     transform : str or None
-    used : pandas.DataFrame
-        The used columns of the user's table, in the user's order; dropped groups included.
+    whole : Table
+        The user's table, dropped groups included.
     missing : str
         ``"error"`` or ``"drop"``.
     dropped : Dropped or None
@@ -76,11 +81,16 @@ class Model:
     choice: PriorChoice
     priors: Resolved
     transform: str | None
-    used: pd.DataFrame
+    whole: Table
     missing: str = "error"
     dropped: Dropped | None = None
     na: tuple[str, ...] | None = None
     wide: bool = False
+
+    @cached_property
+    def used(self) -> pd.DataFrame:
+        """The used columns of the user's table, in the user's order; dropped groups included."""
+        return self.whole.frame[list(columns_of(parse_formula(self.formula)))]
 
 
 def prepare(
@@ -114,12 +124,52 @@ def prepare(
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     table = Table(rows)
-    grouped = group_table(written, table)
+    model = lay_out(written, table, known, choice, transform=transform)
     in_file = is_text_file(data)
-    wide = check_table(grouped, table, from_text=in_file and na is None, in_memory=not in_file)
-    grouped = without_what_cancels(grouped)
+    wide = check_table(
+        model.grouped, table, from_text=in_file and na is None, in_memory=not in_file
+    )
+    warn_of_weights(model.spec, model.grouped, model.design)
+    return replace(
+        model,
+        whole=table if rows is frame else Table(frame),
+        missing=missing,
+        dropped=dropped,
+        na=None if na is None else tuple(na),
+        wide=wide,
+    )
+
+
+def lay_out(
+    formula: Formula,
+    table: Table,
+    family: Family,
+    choice: PriorChoice,
+    *,
+    transform: str | None = None,
+) -> Model:
+    """Check a formula against a table and lay out the arrays, without warnings of the table.
+
+    Parameters
+    ----------
+    formula : Formula
+    table : Table
+        Its columns are in plain types: see `rmm.tables.plain_columns`.
+    family : Family
+    choice : PriorChoice
+    transform : {"center", "std", "std2"}, optional
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    FormulaError, DataError, PriorError
+    """
+    grouped = without_what_cancels(group_table(formula, table))
     levelled, levels = find_levels(grouped)
-    spec = with_constants(build_spec(levelled, known, levels), grouped)
+    spec = with_constants(build_spec(levelled, family, levels), grouped)
     codings, encoded = encode_predictors(spec, grouped, transform=transform)
     labels = coefficient_labels(spec, encoded)
     placed = place_priors(choice, spec, labels)
@@ -129,21 +179,8 @@ def prepare(
     design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
     resolved = resolve(placed.choice, spec, scales_of(design))
     _check_scale(resolved)
-    used = frame[list(columns_of(written))]
     return Model(
-        formula,
-        spec,
-        grouped,
-        design,
-        recipe,
-        choice,
-        resolved,
-        transform,
-        used,
-        missing,
-        dropped,
-        None if na is None else tuple(na),
-        wide,
+        formula.text, spec, grouped, design, recipe, choice, resolved, transform, whole=table
     )
 
 

@@ -17,7 +17,7 @@ from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
 from rmm.backends.initial_values import initial_values
 from rmm.design.checks.design_warnings import warn_of_design
-from rmm.design.prepare import prepare, prepare_without_data
+from rmm.design.prepare import Model, prepare, prepare_without_data
 from rmm.errors import BackendError, unknown_name
 from rmm.families import Family, family_options, find_family, is_family
 from rmm.fitting.engine_choice import (
@@ -152,11 +152,59 @@ def fit(
         formula, data, family, priors=priors, transform=transform, missing=missing, na=na
     )
     warn_of_design(model)
-    neutral = initial_values(model, settings.chains, settings.seed, inits)
-    asked = Request(model, settings, neutral, keep, program, progress, options)
+    asked = _request(model, settings, keep, options, inits, program, progress)
     result = fit_by_choice(asked, names, why) if choose else fit_with(find_backend(backend), asked)
     result.warn()
     return result
+
+
+def fit_model(
+    model: Model,
+    backend: str,
+    settings: Settings,
+    *,
+    monitor: str = "summary",
+    options: Mapping[str, Any] | None = None,
+) -> Fit:
+    """The fit of a model that is prepared: the same draws as `fit`, no warnings.
+
+    Warnings take longer than small fits. A simulation study, which ignores them, calls this.
+
+    Parameters
+    ----------
+    model : Model
+    backend : str
+        Name of an engine.
+    settings : Settings
+    monitor : {"summary", "structural"}
+    options : mapping, optional
+        Options of the engine.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    RmmError
+    """
+    engine, own = find_backend(backend), dict(options or {})
+    check_options(own, engine, _ARGUMENTS)
+    return fit_with(engine, _request(model, settings, monitor, own, progress=False))
+
+
+def _request(
+    model: Model,
+    settings: Settings,
+    monitor: str | tuple[str, ...],
+    options: Mapping[str, Any],
+    inits: Any = None,
+    program: str | Path | None = None,
+    progress: bool | None = None,
+) -> Request:
+    """A fit to be asked of an engine, with initial values."""
+    neutral = initial_values(model, settings.chains, settings.seed, inits)
+    return Request(model, settings, neutral, monitor, program, progress, options)
 
 
 _ARGUMENTS = tuple(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +45,53 @@ def check_draws(run: Run, model: Model, chains: int, draws: int) -> None:
     for parameter in model.spec.parameters:
         if parameter.name in run.draws:
             _shaped(run.draws[parameter.name], parameter, model)
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Draws of the elements of all structural parameters, in the order of `summary()`.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Such as ``b_l1[fdep]``.
+    values : array, shape (chains, draws, elements)
+    parameters : mapping
+        Parameter -> (chains, draws, *dims) array, which `values` holds as well.
+    """
+
+    labels: tuple[str, ...]
+    values: Array
+    parameters: Mapping[str, Array]
+
+
+def structural_draws(run: Run, model: Model) -> Elements:
+    """The structural parameters of a run.
+
+    Parameters
+    ----------
+    run : Run
+        Draws of shape (chain, draw, *dims).
+    model : Model
+    """
+    labels: list[str] = []
+    blocks: list[Array] = []
+    parameters: dict[str, Array] = {}
+    for parameter in model.spec.parameters:
+        if not parameter.structural or parameter.name not in run.draws:
+            continue
+        values = _shaped(run.draws[parameter.name], parameter, model)
+        parameters[parameter.name] = values
+        blocks.append(values.reshape(*values.shape[:2], -1))
+        named = [""]
+        for dim in parameter.dims:
+            own = [str(label) for label in model.design.coords[dim]]
+            named = [f"{before},{label}" if before else label for before in named for label in own]
+        name = parameter.name
+        labels += [f"{name}[{label}]" for label in named] if parameter.dims else [name]
+    if not blocks:
+        return Elements((), np.zeros((*next(iter(run.draws.values())).shape[:2], 0)), {})
+    return Elements(tuple(labels), np.concatenate(blocks, axis=2), parameters)
 
 
 def to_datatree(run: Run, model: Model) -> xarray.DataTree:

@@ -24,10 +24,8 @@ from rmm.posterior.diagnostics.summary import (
     Diagnostics,
     Weighing,
     diagnose,
-    of_weighted_draws,
     spread,
     summarise,
-    weighing,
 )
 from rmm.posterior.fit_text import formatted, headline, remarks, unconverged
 from rmm.posterior.posterior_methods import AfterFit
@@ -66,25 +64,18 @@ class FitTables(AfterFit):
 
     @cached_property
     def _everything(self) -> pd.DataFrame:
-        posterior = self.draws["posterior"].to_dataset()
-        names = [p.name for p in self.model.spec.parameters if p.structural]
-        table = summarise(posterior, [n for n in names if n in posterior])
-        table = self._weighted(table)
-        return table.assign(contraction=self._contraction["contraction"])
+        found = self._estimates
+        index = pd.Index(found.elements.labels, name="parameter")
+        return pd.DataFrame(dict(found.columns), index=index)
 
     @property
     def _weighing(self) -> Weighing | None:
-        return weighing(self.run)
-
-    def _weighted(self, table: pd.DataFrame) -> pd.DataFrame:
-        return of_weighted_draws(table, self._weighing, self.settings.chains * self.settings.draws)
+        return self._estimates.weighing
 
     @cached_property
     def _table(self) -> pd.DataFrame:
         """What is shown: fixed effects of nesting units only with `showFE`."""
-        hidden = {p.b for p in self.model.spec.nestings if not p.random and not p.block.show}
-        shown = [label.split("[")[0] not in hidden for label in self._everything.index]
-        return self._everything[shown]
+        return self._everything[self._estimates.shown]
 
     @cached_property
     def _diagnostics(self) -> Diagnostics:
@@ -290,7 +281,7 @@ class FitTables(AfterFit):
                 f"The fit kept no draws of the random effects `{name}`, because it was run with "
                 'monitor="structural". Fit again with monitor="summary" (the default).'
             )
-        table = self._weighted(summarise(posterior, [name]))
+        table = summarise(posterior, [name], self._weighing)
         return table.set_axis([label.split("[", 1)[1][:-1] for label in table.index]).rename_axis(
             "unit"
         )

@@ -17,8 +17,8 @@ from rmm.design.columns.outcome import outcome_parts
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.cross_validation import Refits, loo, waic
-from rmm.posterior.diagnostics.contraction import contraction
 from rmm.posterior.draws import text_labels, to_datatree
+from rmm.posterior.estimates import Estimates
 from rmm.posterior.prediction.conditional_effects import reference_groups
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
@@ -47,14 +47,15 @@ class AfterFit:
         return to_datatree(self.run, self.model)
 
     @cached_property
+    def _estimates(self) -> Estimates:
+        return Estimates(self.model, self.run, self.own_program)
+
+    @cached_property
     def _contraction(self) -> pd.DataFrame:
-        """See `contraction`; NaN where the program, and so its priors, are the user's own."""
-        posterior = self.draws["posterior"].to_dataset()
-        names = [p.name for p in self.model.spec.parameters if p.structural]
-        table = contraction(self.model, posterior, [n for n in names if n in posterior])
-        if self.own_program:
-            return table.assign(contraction=np.nan, quartiles=False)
-        return table
+        """Contraction of each structural parameter, and whether it is of interquartile ranges."""
+        value, quartiles = self._estimates.contraction
+        index = pd.Index(self._estimates.elements.labels, name="parameter")
+        return pd.DataFrame({"contraction": value, "quartiles": quartiles}, index=index)
 
     @cached_property
     def _weight_totals(self) -> Totals:

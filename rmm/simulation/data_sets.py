@@ -122,13 +122,10 @@ class Drawn:
         column = self.columns[name]
         return self.memberships.expand(column.values, column.level, "group")
 
-    def frame(self) -> pd.DataFrame:
-        """One row per membership: ids, covariates, outcome."""
-        # Late: reading a study file needs no libraries of fits.
-        import pandas as pd
-
+    def arrays(self) -> dict[str, Array]:
+        """Column -> (M,) values, one per membership: ids, covariates, outcome."""
         m = self.memberships
-        data: dict[str, Any] = {
+        data: dict[str, Array] = {
             m.names.member: m.member_labels[m.member],
             m.names.group: m.group_labels[m.group],
         }
@@ -136,7 +133,14 @@ class Drawn:
             data[m.names.nesting] = m.nesting_labels[m.nesting][m.group]
         for name in (*self.columns, *self.outcomes):
             data[name] = self.rows(name)
-        return pd.DataFrame(data)
+        return data
+
+    def frame(self) -> pd.DataFrame:
+        """One row per membership: ids, covariates, outcome."""
+        # Late: reading a study file needs no libraries of fits.
+        import pandas as pd
+
+        return pd.DataFrame(self.arrays())
 
     def simulated(self) -> SimulatedData:
         """The data set with its truth."""

@@ -6,7 +6,7 @@ of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -33,33 +33,58 @@ from rmm.tables.read import (
 
 @dataclass(frozen=True, eq=False)
 class SourceColumn:
-    """A column of all rows, and what is computed of it."""
+    """A column of all rows, and what is computed of it.
 
-    series: pd.Series
+    Attributes
+    ----------
+    given : pandas.Series or array
+        An array is of NumPy's numbers or truth values; `name` names it.
+    name : str
+    """
+
+    given: pd.Series | Array
+    name: str = ""
+
+    @cached_property
+    def series(self) -> pd.Series:
+        """The column as pandas has it."""
+        given = self.given
+        return pd.Series(given, name=self.name) if isinstance(given, np.ndarray) else given
+
+    @property
+    def dtype(self) -> Any:
+        """Its type: pandas' or NumPy's."""
+        return self.given.dtype
 
     @cached_property
     def plain(self) -> bool:
         """Whether it is of NumPy's numbers or truth values."""
-        return is_plain_number(self.series)
+        return isinstance(self.given, np.ndarray) or is_plain_number(self.given)
 
     @cached_property
     def text(self) -> bool:
         """Whether it is of pandas' type of text."""
-        return isinstance(self.series.dtype, pd.StringDtype)
+        return isinstance(self.dtype, pd.StringDtype)
 
     @cached_property
     def values(self) -> Array:
         """(rows,) NumPy's numbers, else Python objects."""
-        return self.series.to_numpy() if self.plain else np.asarray(self.series.astype(object))
+        if isinstance(self.given, np.ndarray):
+            return self.given
+        return self.given.to_numpy() if self.plain else np.asarray(self.given.astype(object))
 
     @cached_property
     def numbers(self) -> Array | None:
         """(rows,) numbers; None if it is not numeric."""
-        return numeric(self.series)
+        if isinstance(self.given, np.ndarray):
+            return self.given.astype(float, copy=False)
+        return numeric(self.given)
 
     @cached_property
     def missing(self) -> Array:
         """(rows,) whether a value is missing."""
+        if self.plain:
+            return np.isnan(self.values)
         return self.series.isna().to_numpy()
 
     @cached_property
@@ -78,7 +103,7 @@ class SourceColumn:
             given = np.flatnonzero(~pd.isna(different))
             labels, order = np.unique(different[given], return_inverse=True)
         except TypeError:
-            raise without_order(str(self.series.name), self.values[~self.missing]) from None
+            raise without_order(self.name, self.values[~self.missing]) from None
         number = np.full(len(different), -1, dtype=np.int64)
         number[given] = order
         return number[place], labels.astype(object)
@@ -103,7 +128,7 @@ class TableColumn:
     @property
     def name(self) -> str:
         """The column's name."""
-        return str(self.source.series.name)
+        return self.source.name
 
     @cached_property
     def series(self) -> pd.Series:
@@ -113,8 +138,8 @@ class TableColumn:
 
     @property
     def dtype(self) -> Any:
-        """Its pandas type."""
-        return self.source.series.dtype
+        """Its type: pandas' or NumPy's."""
+        return self.source.dtype
 
     @cached_property
     def numbers(self) -> Array | None:
@@ -188,8 +213,9 @@ class Table:
 
     Attributes
     ----------
-    frame_of_all : pandas.DataFrame
-        All rows; its index is the user's row number (0-based).
+    given : pandas.DataFrame or mapping
+        All rows; the frame's index is the user's row number (0-based). Or column -> array of
+        NumPy's numbers, of 64 bits each.
     sources : dict
         Column -> what was computed of it, filled as columns are asked for.
     rows : int array or None
@@ -200,7 +226,7 @@ class Table:
         Values that were computed of these rows, by what they were computed from.
     """
 
-    frame_of_all: pd.DataFrame
+    given: pd.DataFrame | Mapping[str, Array]
     sources: dict[str, SourceColumn] = field(default_factory=dict)
     rows: Array | None = None
     start: Array | None = None
@@ -208,28 +234,34 @@ class Table:
     _columns: dict[str, TableColumn] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.frame_of_all) if self.rows is None else len(self.rows)
+        return len(self._every_index) if self.rows is None else len(self.rows)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.frame_of_all.columns
+        return name in self.given
 
     def __getitem__(self, name: str) -> TableColumn:
         if name not in self._columns:
             if name not in self.sources:
-                self.sources[name] = SourceColumn(self.frame_of_all[name])
+                self.sources[name] = SourceColumn(self.given[name], name)
             self._columns[name] = TableColumn(self.sources[name], self.rows)
         return self._columns[name]
 
     @property
     def names(self) -> list[str]:
         """Names of all columns."""
-        return list(self.frame_of_all.columns)
+        return [str(name) for name in self.given]
+
+    @cached_property
+    def _every_index(self) -> Array:
+        """The user's number of all rows."""
+        if isinstance(self.given, pd.DataFrame):
+            return self.given.index.to_numpy()
+        return np.arange(len(next(iter(self.given.values()))))
 
     @cached_property
     def index(self) -> Array:
         """(rows,) the user's row numbers, 0-based."""
-        index = self.frame_of_all.index.to_numpy()
-        return index if self.rows is None else index[self.rows]
+        return self._every_index if self.rows is None else self._every_index[self.rows]
 
     @cached_property
     def pointer(self) -> Array:
@@ -239,13 +271,14 @@ class Table:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The rows as pandas has them."""
-        return self.frame_of_all if self.rows is None else self.frame_of_all.iloc[self.rows]
+        every = self.given if isinstance(self.given, pd.DataFrame) else pd.DataFrame(self.given)
+        return every if self.rows is None else every.iloc[self.rows]
 
     def some(self, rows: Array, start: Array | None = None) -> Table:
         """Some of these rows: their numbers (int) or whether each is one (bool)."""
         own = np.flatnonzero(rows) if rows.dtype == bool else rows
         own = own if self.rows is None else self.rows[own]
-        return Table(self.frame_of_all, self.sources, own, start)
+        return Table(self.given, self.sources, own, start)
 
 
 def check_complete(table: Table, columns: Iterable[str]) -> None:

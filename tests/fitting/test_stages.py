@@ -17,7 +17,7 @@ from rmm.design.checks.design_warnings import warn_of_design
 from rmm.design.columns.predictors import encode_predictors
 from rmm.design.columns.table_constants import with_constants
 from rmm.design.design import build_design
-from rmm.design.prepare import prepare
+from rmm.design.prepare import lay_out, prepare
 from rmm.design.priors.priors import resolve
 from rmm.design.recipe import make_recipe
 from rmm.design.rows.group_rows import group_table
@@ -60,6 +60,7 @@ def test_each_stage_is_called_once_and_in_order(table: pd.DataFrame, backend: st
         "parse the formula": parse_formula,
         "read the table": read_table,
         "simplify columns": simplify_columns,
+        "lay out": lay_out,
         "group rows": group_table,
         "constants": with_constants,
         "encode": encode_predictors,
@@ -124,5 +125,5 @@ def _about(given: dict[str, Any]) -> str:
         return describe(given["node"])
     if "label" in given:
         return str(given["label"])
-    series = given.get("series", given.get("column"))
-    return str(given["self"].series.name if series is None else series.name)
+    series = given.get("given", given.get("column"))
+    return str(given["self"].name if series is None else series.name)

@@ -14,8 +14,10 @@ import yaml
 import rmm
 from rmm.design.prepare import prepare
 from rmm.errors import StudyError
+from rmm.formula.terms import Formula
 from rmm.study import Study, collect, load_study, plan, replay, run_batch, write_performance
 from rmm.study.evaluate.criteria.calibration import chi_square_p
+from rmm.study.methods import bayesian
 from rmm.study.methods.bayesian import engine_data
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.ranks import rank
@@ -415,14 +417,14 @@ def test_one_bad_candidate_spoils_a_choice(tmp_path: Path, monkeypatch: Any) -> 
     assert outcome.status == "not_converged"
     assert outcome.message.startswith("candidate mean: ESS")
     assert len(outcome.estimates) == 6
-    original = rmm.fit
+    original = bayesian.lay_out
 
-    def sometimes(formula: str, *args: Any, **keywords: Any) -> Any:
-        if "w ~ power" in formula:
+    def sometimes(formula: Formula, *args: Any, **keywords: Any) -> Any:
+        if "w ~ power" in formula.text:
             raise ValueError("no luck")
         return original(formula, *args, **keywords)
 
-    monkeypatch.setattr(rmm, "fit", sometimes)
+    monkeypatch.setattr(bayesian, "lay_out", sometimes)
     found = study(tmp_path, [choosing(), {"name": "agg", "kind": "aggregation"}])
     failed = fit_task(make_task(found, found.scenarios[0], found.method("loo"), 1))
     assert failed.status == "failed"

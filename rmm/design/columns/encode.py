@@ -381,7 +381,7 @@ def _category_column(atom: Atom, table: Table) -> TableColumn:
     if isinstance(atom.expression, Column):
         return table[atom.expression.name]
     values = pd.Series(atom_values(atom, table), index=table.index, name=atom.label)
-    return TableColumn(SourceColumn(values), None)
+    return TableColumn(SourceColumn(values, atom.label), None)
 
 
 def _dummies(code: Array, levels: int) -> Array:

@@ -9,22 +9,12 @@ import numpy as np
 
 from rmm.design.columns.encode import Columns
 from rmm.design.columns.predictors import BlockColumns, sums_to_one, take_out_held
-from rmm.design.identifiability import (
-    check_weight_variables,
-    warn_of_free_scale,
-    warn_of_idle_coefficients,
-    warn_of_joint_coefficients,
-    warn_of_means,
-    warn_of_order,
-    warn_of_total_scales,
-    warn_of_weights_of_constants,
-)
+from rmm.design.identifiability import check_weight_variables
 from rmm.design.members.feature_values import FeatureArrays, build_feature
 from rmm.design.members.random_walks import LastEffects, Walk, continue_walk, find_walk
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.design.weights.invalid_weights import Places, finite_weights
-from rmm.design.weights.location import warn_of_location
 from rmm.design.weights.scales import multiplier_scales
 from rmm.errors import DataError, counted
 from rmm.formula.terms import FeatureTerm
@@ -196,7 +186,8 @@ def build_membership(
         weight, total = _known_weights(part, grouped, units, variables, known)
     offset = encoded.fixed if columns.known is None else encoded.fixed + columns.known
     if known is None:
-        _check(part, units, inputs, columns, variables, scales)
+        if part.estimated:
+            check_weight_variables(part, units.group, inputs)
         _check_sums(part, columns, weight, units)
     X, center, scale, columns = _columns(part, grouped, units, weight, columns, centre, known)
     typical = _typical_weights(part, units, variables, scales) if part.estimated else weight
@@ -230,28 +221,6 @@ def build_membership(
         total=total,
     )
     return membership, columns
-
-
-def _check(
-    part: MemberPart,
-    units: Members,
-    inputs: Mapping[str, Array],
-    found: Columns,
-    variables: Mapping[str, Array],
-    scales: Array,
-) -> None:
-    """What the weights can and cannot tell."""
-    warn_of_order(part)
-    warn_of_means(part)
-    if part.estimated:
-        segments = units.segments
-        check_weight_variables(part, units.group, inputs)
-        warn_of_total_scales(part, variables, segments)
-        idle = warn_of_idle_coefficients(part, variables, segments, scales)
-        idle += warn_of_joint_coefficients(part, variables, segments, scales, idle)
-        warn_of_free_scale(part, variables, segments, scales)
-        warn_of_location(part, variables, segments, scales, idle)
-        warn_of_weights_of_constants(part, found.values, units.group)
 
 
 def _check_sums(part: MemberPart, found: Columns, equal: Array, units: Members) -> None:

@@ -121,8 +121,6 @@ def with_typical_sizes(
     Blocks with a stated prior of b_l1, sigma_l1 or sigma_slope_l1 stay, since it is a prior of
     what the user's formula means; and so do all with the classic priors.
     """
-    for part, member in zip(spec.members, members, strict=True):
-        _warn_of_equal_sizes(part, member)
     stated = {statement.target for statement in choice.statements}
     if choice.base != "weakly_informative":
         return members
@@ -152,7 +150,7 @@ def _at_typical_size(member: Membership) -> Membership:
     )
 
 
-def _warn_of_equal_sizes(part: MemberPart, member: Membership) -> None:
+def warn_of_equal_sizes(part: MemberPart, member: Membership) -> None:
     """Warn of a power of the group size where all groups have one size.
 
     Of groups of one member no weight depends on it, which has a warning already.

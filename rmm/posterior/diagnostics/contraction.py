@@ -8,8 +8,8 @@ decisions".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,6 @@ from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import sampled_draws
 from rmm.formula.prior_distributions import draw, quantile, variance
 from rmm.formula.prior_syntax import Prior
-from rmm.posterior.diagnostics.summary import flatten
-
-if TYPE_CHECKING:
-    import xarray
 
 Array = np.ndarray[Any, Any]
 #: Below it the posterior's sd is above 0.8 of the prior's.
@@ -32,52 +28,43 @@ _DRAWS, _SEED = 20_000, 20_190_905  # of sums of priors that have no variance
 Sum = tuple[tuple[float, Prior], ...]
 
 
-def contraction(model: Model, posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
+def contraction(model: Model, draws: Mapping[str, Array]) -> tuple[Array, Array]:
     """The contraction of each element of some parameters.
 
     Parameters
     ----------
     model : Model
         Its priors are those that the draws have been made with.
-    posterior : xarray.Dataset
-        Draws, (chain, draw, ...).
-    names : list of str
-        Structural parameters.
+    draws : mapping
+        Structural parameter -> draws, (chain, draw, *dims).
 
     Returns
     -------
-    pandas.DataFrame
-        Index as in `summarise`. ``contraction``: 1 - var(posterior) / var(prior), or
-        1 - (ratio of the interquartile ranges)^2 where the prior has no variance; NaN for values
-        that are held fixed. ``quartiles`` (bool) says which.
+    contraction : (elements,) array
+        1 - var(posterior) / var(prior), or 1 - (ratio of the interquartile ranges)^2 where the
+        prior has no variance; NaN for values that are held fixed. In the order of `draws`.
+    quartiles : (elements,) bool array
+        Where it is of interquartile ranges.
     """
-    labels: list[str] = []
-    rows: list[tuple[float, bool]] = []
     priors = dict(_priors(model))
-    for name in names:
-        found, draws = flatten(_at_prior(model, posterior, name))
-        labels += found
-        each = draws.reshape(-1, len(found)).T
-        rows += [_one(prior, x) for prior, x in zip(priors[name], each, strict=True)]
-    table = pd.DataFrame(rows, columns=["contraction", "quartiles"], index=labels)
-    return table.astype({"contraction": float, "quartiles": bool}).rename_axis("parameter")
+    # On the scale of the priors: see `rmm.design.priors.group_sizes`.
+    stated = sampled_draws(model.spec, model.design.members, draws)
+    rows: list[tuple[float, bool]] = []
+    for name, values in stated.items():
+        each = values.reshape(values.shape[0] * values.shape[1], -1)
+        wide = np.var(each, axis=0, ddof=1)
+        found = zip(priors[name], wide, each.T, strict=True)
+        rows += [_one(prior, float(v), x) for prior, v, x in found]
+    return np.array([r for r, _ in rows], dtype=float), np.array([q for _, q in rows], dtype=bool)
 
 
-def _at_prior(model: Model, posterior: xarray.Dataset, name: str) -> xarray.DataArray:
-    """Draws on the scale of the parameter's prior: see `rmm.design.priors.group_sizes`."""
-    weights = [part.b_w for part in model.spec.members if part.b_w in posterior]
-    draws = {one: posterior[one].to_numpy() for one in {*weights, name}}
-    found = sampled_draws(model.spec, model.design.members, draws)
-    return posterior[name].copy(data=found[name])
-
-
-def _one(prior: Sum, draws: Array) -> tuple[float, bool]:
-    """Contraction of one element, and whether it is of quartiles."""
+def _one(prior: Sum, narrow: float, draws: Array) -> tuple[float, bool]:
+    """Contraction of one element with variance `narrow`, and whether it is of quartiles."""
     wide = sum(factor**2 * variance(one) for factor, one in prior)
     if wide == 0:
         return np.nan, False
     if np.isfinite(wide):
-        return float(1 - np.var(draws, ddof=1) / wide), False
+        return float(1 - narrow / wide), False
     low, high = np.quantile(draws, _QUARTILES)
     return float(1 - ((high - low) / _interquartile(prior)) ** 2), True
 
@@ -127,5 +114,5 @@ def mostly_prior(table: pd.DataFrame) -> list[str]:
 
 
 def by_quartiles(table: pd.DataFrame) -> list[str]:
-    """Names of the rows of `contraction` that compare interquartile ranges."""
+    """Names of the rows of a table of contractions that compare interquartile ranges."""
     return [str(name) for name in table.index[table["quartiles"]]]

@@ -153,7 +153,22 @@ def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:
     return [f"{variable.name}[{label}]" for label in labels], values
 
 
-def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
+COLUMNS = (
+    "mean",
+    "sd",
+    "q2.5",
+    "median",
+    "q97.5",
+    "rhat",
+    "ess_bulk",
+    "ess_tail",
+    "mcse_mean",
+)
+
+
+def summarise(
+    posterior: xarray.Dataset, names: list[str], found: Weighing | None = None
+) -> pd.DataFrame:
     """One row per element of the named variables.
 
     Parameters
@@ -161,48 +176,59 @@ def summarise(posterior: xarray.Dataset, names: list[str]) -> pd.DataFrame:
     posterior : xarray.Dataset
         Draws, (chain, draw, ...).
     names : list of str
+    found : Weighing or None
+        Of draws that have been weighted.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``parameter``; columns mean, sd, q2.5, median, q97.5, rhat (rank-normalised split
-        R-hat), ess_bulk, ess_tail and mcse_mean: Vehtari et al. (2021), Bayesian Analysis 16,
-        667-718 (`rmm.backends.convergence` names the equations).
+        Index ``parameter``, columns of `summary_columns`.
     """
     labels: list[str] = []
     blocks: list[Array] = []
     for name in names:
-        found, values = flatten(posterior[name])
-        labels += found
+        own, values = flatten(posterior[name])
+        labels += own
         blocks.append(values)
-    columns = ["mean", "sd", "q2.5", "median", "q97.5", "rhat", "ess_bulk", "ess_tail", "mcse_mean"]
     if not blocks:
-        return pd.DataFrame(columns=columns, index=pd.Index([], name="parameter"))
-    draws = np.concatenate(blocks, axis=2)
-    table = {**spread(draws.reshape(-1, len(labels))), **convergence(draws)}
-    return pd.DataFrame(table, index=pd.Index(labels, name="parameter"))[columns]
+        return pd.DataFrame(columns=list(COLUMNS), index=pd.Index([], name="parameter"))
+    columns = summary_columns(np.concatenate(blocks, axis=2), found)
+    return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
 
 
-def of_weighted_draws(table: pd.DataFrame, found: Weighing | None, count: int) -> pd.DataFrame:
-    """A summary whose effective sizes are those of the weights, where draws have been weighted.
+def summary_columns(draws: Array, found: Weighing | None) -> dict[str, Array]:
+    """Columns of a summary, straight from draws.
 
-    Draws that are resampled by their weights are no chain: R-hat is missing, and what a table says
-    of them as a chain is more than what they are worth.
+    Draws that are resampled by their weights are no chain: R-hat is missing, and effective sizes
+    are those of the weights, at most the number of draws. What chains would say of them is more
+    than what they are worth.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        As `summarise` gives it.
+    draws : array, shape (chains, draws, elements)
     found : Weighing or None
-    count : int
-        Draws of all chains: no more can be effective.
+        Of draws that have been weighted.
+
+    Returns
+    -------
+    dict of array, shape (elements,)
+        mean, sd, q2.5, median, q97.5, rhat (rank-normalised split R-hat), ess_bulk, ess_tail and
+        mcse_mean: Vehtari et al. (2021), Bayesian Analysis 16, 667-718
+        (`rmm.backends.convergence` names the equations).
     """
+    chains, length, count = draws.shape
+    table = spread(draws.reshape(-1, count))
     if found is None:
-        return table
-    size = float(min(found.ess, count))
-    return table.assign(
-        rhat=np.nan, ess_bulk=size, ess_tail=size, mcse_mean=table["sd"] / size**0.5
-    )
+        table |= convergence(draws)
+    else:
+        size = float(min(found.ess, chains * length))
+        table |= {
+            "rhat": np.full(count, np.nan),
+            "ess_bulk": np.full(count, size),
+            "ess_tail": np.full(count, size),
+            "mcse_mean": table["sd"] / size**0.5,
+        }
+    return {name: table[name] for name in COLUMNS}
 
 
 def diagnose(

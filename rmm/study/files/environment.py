@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 #: What is kept in the metadata of estimates, and how a report calls it.
@@ -29,17 +30,23 @@ _PACKAGES = ("numpy", "scipy", "pandas", "statsmodels")
 
 def running_on() -> dict[str, str]:
     """Python, kind of machine, and versions of the libraries whose numbers go into estimates."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": _packages(),
+    }
+
+
+@cache
+def _packages() -> str:
+    """Libraries and their versions; finding these takes 10 ms."""
     found = []
     for name in _PACKAGES:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "packages": ", ".join(found),
-    }
+    return ", ".join(found)
 
 
 def now() -> str:

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
-from rmm.design.prepare import prepare
 from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
-from rmm.study.methods.bayesian import engine_data
+from rmm.study.methods.bayesian import lay_out_model
 from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH, said
-from rmm.study.methods.task import parsed
 from rmm.study.run.replicate import make_task
 
 if TYPE_CHECKING:
@@ -105,14 +103,11 @@ def _built(study: Study, method: Method, place: _Place) -> RmmError | None:
 
 
 def _build(task: Any, formula: str) -> None:
-    """Lay out one model as `rmm.fit` does before it starts an engine."""
-    method, truth = task.method, task.drawn.truth
+    """Lay out one model as a fit does before it starts an engine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of one data set
-        table = engine_data(method, task.drawn, parsed(formula))
-        family = truth.spec.family.name
-        model = prepare(formula, table, family, priors=method.priors(truth))
-        find_backend(method.backend).prepare(model).data(model.design)
+        model = lay_out_model(task, formula)
+        find_backend(task.method.backend).prepare(model).data(model.design)
 
 
 def _located(

@@ -1,30 +1,35 @@
-"""Bayesian methods: a fit through `rmm.fit` -> rows of estimates."""
+"""Bayesian methods: a fit with the draws of `rmm.fit` -> rows of estimates.
+
+Nothing is computed that no row shows: no warnings, no advice, no ArviZ tree and no data frames,
+which together take longer than a small fit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray
 
-import rmm
 from rmm.backends import find_backend
+from rmm.backends.base import Settings
+from rmm.design.prepare import Model, lay_out
+from rmm.families import find_family
+from rmm.fitting.pipeline import fit_model
+from rmm.formula.parse_formula import columns_of, id_columns
+from rmm.formula.prior_syntax import read_priors
 from rmm.formula.terms import Formula, Term
-from rmm.posterior.diagnostics.summary import (
-    Weighing,
-    flatten,
-    of_weighted_draws,
-    summarise,
-    weighing,
-)
+from rmm.posterior.diagnostics.summary import Weighing, summary_columns, weighing
+from rmm.posterior.estimates import Estimates
+from rmm.posterior.fit import Fit
 from rmm.simulation import Drawn
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.layouts import LAYOUTS, parameter_of
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
+from rmm.tables.arrays import table_of_arrays
 
 if TYPE_CHECKING:
     from rmm.study.methods.method import Method
@@ -35,19 +40,13 @@ _ESS_PER_CHAIN = 125
 
 
 def fit_engine(task: Task) -> Outcome:
-    """A Bayesian fit through `rmm.fit`."""
+    """A Bayesian fit, with the draws of `rmm.fit`, as rows of estimates."""
     method = task.method
     formula, likelihood = parsed(task.formula), method.config["log_likelihood"]
     result = sampled(task, task.formula, task.seed, "summary" if likelihood else "structural")
-    renamed = _renamed(formula, task.drawn) if method.kind.layout in LAYOUTS else {}
-    draws = parameter_draws(result, renamed)
-    table = result.summary()
-    table.index = [renamed.get(str(name), str(name)) for name in table.index]
-    _check_levels(task, table.index)
-    squares = {n: draws[n[:-2]] ** 2 for n in task.nulls if n.endswith("^2") and n[:-2] in draws}
-    draws |= squares
-    table = pd.concat([table, _summary(squares, result)])
-    rows = [_draw_row(str(n), table.loc[n], draws[str(n)], task) for n in table.index]
+    table = _estimates(result, task, formula)
+    _check_levels(task, table.names)
+    rows = table.rows(task)
     reason = unconverged(task, result, table)
     if likelihood:
         rows.append(_likelihood_row(result, task))
@@ -61,27 +60,35 @@ def fit_engine(task: Task) -> Outcome:
     )
 
 
-def sampled(task: Task, formula: str, seed: int, monitor: str) -> Any:
-    """The `rmm.Fit` of a formula with the method's settings."""
-    method, drawn = task.method, task.drawn
-    sampler = method.config["sampler"]
-    return rmm.fit(
-        formula,
-        engine_data(method, drawn, parsed(formula)),
-        family=drawn.truth.spec.family.name,
-        backend=method.backend,
-        priors=method.priors(drawn.truth),
+def sampled(task: Task, formula: str, seed: int, monitor: str) -> Fit:
+    """The fit of a formula with the method's settings: draws of `rmm.fit`, without warnings."""
+    method, sampler = task.method, task.method.config["sampler"]
+    model = lay_out_model(task, formula)
+    settings = Settings(
         chains=sampler["chains"],
         warmup=sampler["warmup"],
         draws=sampler["draws"],
         thin=sampler["thin"],
         seed=seed,
         cores=1,
-        monitor=monitor,
-        progress=False,
         timeout=sampler["timeout"],
-        **_options(method),
     )
+    return fit_model(model, method.backend, settings, monitor=monitor, options=_options(method))
+
+
+def lay_out_model(task: Task, formula: str) -> Model:
+    """The model of a formula on the data of a task, as `rmm.fit` would prepare it.
+
+    Raises
+    ------
+    RmmError
+    """
+    method, drawn, written = task.method, task.drawn, parsed(formula)
+    table = table_of_arrays(
+        engine_data(method, drawn, written), columns_of(written), id_columns(written)
+    )
+    family = find_family(drawn.truth.spec.family.name)
+    return lay_out(written, table, family, read_priors(method.priors(drawn.truth)))
 
 
 def _options(method: Method) -> dict[str, Any]:
@@ -93,12 +100,12 @@ def _options(method: Method) -> dict[str, Any]:
     return given
 
 
-def divergences(result: Any) -> int:
+def divergences(result: Fit) -> int:
     """Divergent transitions of a fit; 0 for engines that have none."""
-    return int(result.diagnostics().get("divergences", 0))
+    return int(np.sum(result.run.sample_stats.get("diverging", 0)))
 
 
-def engine_version(result: Any, backend: str) -> str:
+def engine_version(result: Fit, backend: str) -> str:
     """What the estimates say of the engine."""
     version = str(result.run.engine.get("version", backend))
     results = find_backend(backend).results_version
@@ -119,13 +126,13 @@ def _check_levels(task: Task, estimated: Any) -> None:
             )
 
 
-def engine_data(method: Method, drawn: Drawn, formula: Formula) -> Any:
-    """The table that `rmm.fit` gets for a method."""
+def engine_data(method: Method, drawn: Drawn, formula: Formula) -> dict[str, Array]:
+    """The table that `rmm.fit` gets for a method: column -> values."""
     if method.kind.layout not in LAYOUTS:
-        return drawn.frame()
+        return drawn.arrays()
     flat = LAYOUTS[method.kind.layout](drawn, formula, method.config["summary"])
     nesting = drawn.memberships.names.nesting if formula.nestings else None
-    return flat.frame(nesting, formula.strata)
+    return flat.arrays(nesting, formula.strata)
 
 
 def _renamed(formula: Formula, drawn: Drawn) -> dict[str, str]:
@@ -138,75 +145,128 @@ def _renamed(formula: Formula, drawn: Drawn) -> dict[str, str]:
     return out
 
 
-def parameter_draws(result: Any, renamed: Mapping[str, str]) -> dict[str, Array]:
-    """Parameter -> all its draws, (chains, draws)."""
-    out: dict[str, Array] = {}
-    posterior = result.draws["posterior"].to_dataset()
-    for name in posterior.data_vars:
-        labels, values = flatten(posterior[name])
-        for index, label in enumerate(labels):
-            out[renamed.get(label, label)] = values[:, :, index]
-    return out
+@dataclass(frozen=True)
+class Table:
+    """Summary of some parameters, as arrays.
+
+    Attributes
+    ----------
+    names : tuple of str
+    draws : (S, parameters) array
+        Chain after chain.
+    columns : mapping
+        Column of `Fit.summary` -> (parameters,) array.
+    """
+
+    names: tuple[str, ...]
+    draws: Array
+    columns: Mapping[str, Array]
+
+    def rows(self, task: Task) -> list[dict[str, Any]]:
+        """Columns of estimates that depend on the parameter, one entry per parameter."""
+        null = np.array([task.nulls.get(name, 0.0) for name in self.names])
+        count = len(self.draws)
+        above = np.count_nonzero(self.draws > null, axis=0) / count
+        below = np.count_nonzero(self.draws < null, axis=0) / count
+        levels = [tail for _, level in INTERVALS for tail in ((1 - level) / 2, (1 + level) / 2)]
+        bounds = iter(np.quantile(self.draws, levels, axis=0))
+        found = {
+            **{own: self.columns[given] for own, given in _COLUMNS.items()},
+            "null": null,
+            "p_value": np.minimum(1.0, 2 * np.minimum(above, below)),
+        }
+        for label, _ in INTERVALS:
+            found[f"lower{label}"], found[f"upper{label}"] = next(bounds), next(bounds)
+        values = zip(*(column.tolist() for column in found.values()), strict=True)
+        rows: list[dict[str, Any]] = []
+        truth = task.drawn.truth
+        for k, (name, own) in enumerate(zip(self.names, values, strict=True)):
+            rows.append({"parameter": name, **dict(zip(found, own, strict=True))})
+            if name in truth.priors:
+                rows[-1]["rank"] = rank(self.draws[:, k], truth.parameters[name])
+        return rows
 
 
-def _draw_row(name: str, row: Any, values: Array, task: Task) -> dict[str, Any]:
-    null, truth = task.nulls.get(name, 0.0), task.drawn.truth
-    above, below = float(np.mean(values > null)), float(np.mean(values < null))
-    out: dict[str, Any] = {
-        "parameter": name,
-        "mean": float(row["mean"]),
-        "median": float(row["median"]),
-        "sd": float(row["sd"]),
-        "null": null,
-        "p_value": min(1.0, 2 * min(above, below)),
-        "rhat": float(row["rhat"]),
-        "ess_bulk": float(row["ess_bulk"]),
-        "ess_tail": float(row["ess_tail"]),
-        "mcse": float(row["mcse_mean"]),
-        "contraction": float(row.get("contraction", np.nan)),
-    }
-    if name in truth.priors:
-        out["rank"] = rank(values.ravel(), truth.parameters[name])
-    for label, level in INTERVALS:
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        out[f"lower{label}"], out[f"upper{label}"] = float(low), float(high)
-    return out
+#: Column of estimates -> column of a summary.
+_COLUMNS = {
+    "mean": "mean",
+    "median": "median",
+    "sd": "sd",
+    "rhat": "rhat",
+    "ess_bulk": "ess_bulk",
+    "ess_tail": "ess_tail",
+    "mcse": "mcse_mean",
+    "contraction": "contraction",
+}
 
 
-def _summary(draws: Mapping[str, Array], result: Any) -> pd.DataFrame:
-    """`summary` of draws that are functions of the posterior's, (chains, draws) each."""
-    dataset = xarray.Dataset({n: (("chain", "draw"), values) for n, values in draws.items()})
-    table, kept = summarise(dataset, list(draws)), result.settings.chains * result.settings.draws
-    return of_weighted_draws(table, weighing(result.run), kept)
+def _estimates(result: Fit, task: Task, formula: Formula) -> Table:
+    """What `Fit.summary` shows, under the names of the truth, and squares that are estimands."""
+    renamed = _renamed(formula, task.drawn) if task.method.kind.layout in LAYOUTS else {}
+    table = structural_table(result, renamed)
+    place = {name: k for k, name in enumerate(table.names)}
+    squares = [n for n in task.nulls if n.endswith("^2") and n[:-2] in place]
+    if not squares:
+        return table
+    draws = table.draws[:, [place[n[:-2]] for n in squares]] ** 2
+    return _joined(table, _summary(tuple(squares), draws, result))
 
 
-def _likelihood_row(result: Any, task: Task) -> dict[str, Any]:
+def structural_table(result: Fit, renamed: Mapping[str, str] | None = None) -> Table:
+    """The parameters that `Fit.summary` shows."""
+    found = Estimates(result.model, result.run)
+    shown, values = found.shown, found.elements.values
+    names = [n for n, there in zip(found.elements.labels, shown, strict=True) if there]
+    return Table(
+        tuple((renamed or {}).get(name, name) for name in names),
+        values.reshape(-1, values.shape[2])[:, shown],
+        {name: column[shown] for name, column in found.columns.items()},
+    )
+
+
+def _summary(names: tuple[str, ...], draws: Array, result: Fit) -> Table:
+    """`structural_table` of draws that are functions of the posterior's, (S, names)."""
+    by_chain = draws.reshape(result.settings.chains, -1, len(names))
+    columns = summary_columns(by_chain, weighing(result.run))
+    return Table(names, draws, {**columns, "contraction": np.full(len(names), np.nan)})
+
+
+def _joined(one: Table, other: Table) -> Table:
+    return Table(
+        one.names + other.names,
+        np.hstack([one.draws, other.draws]),
+        {k: np.concatenate([v, other.columns[k]]) for k, v in one.columns.items()},
+    )
+
+
+def _likelihood_row(result: Fit, task: Task) -> dict[str, Any]:
     """The joint log likelihood of the data, and its true value's rank among the draws."""
-    values = {LOG_LIKELIHOOD: result.log_likelihood().to_numpy().sum(axis=2)}
-    table, draws = _summary(values, result), values[LOG_LIKELIHOOD]
-    row = _draw_row(LOG_LIKELIHOOD, table.loc[LOG_LIKELIHOOD], draws, task)
+    draws = result.log_likelihood().to_numpy().sum(axis=2).reshape(-1, 1)
+    (row,) = _summary((LOG_LIKELIHOOD,), draws, result).rows(task)
     truth = true_log_likelihood(task.drawn)
-    return {**row, "truth": truth, "rank": rank(draws.ravel(), truth), "p_value": None}
+    return {**row, "truth": truth, "rank": rank(draws[:, 0], truth), "p_value": None}
 
 
-def unconverged(task: Task, result: Any, table: pd.DataFrame) -> str:
+def unconverged(task: Task, result: Fit, table: Table) -> str:
     """Why a fit does not count as converged; empty if it does."""
     gate, chains, count = task.method.config["gate"], result.settings.chains, divergences(result)
-    if gate["parameters"] == "estimands":
-        table = table.loc[[n for n in table.index if n in task.nulls]]
     if count > gate["divergences"]:
         return f"{count} divergences"
     wanted, weighed = gate["ess_per_chain"] * chains, weighing(result.run)
     if weighed is not None:
         return _weights_problem(weighed, wanted, chains * result.settings.draws)
-    if len(table) == 0:
+    estimands = gate["parameters"] == "estimands"
+    kept = [k for k, name in enumerate(table.names) if not estimands or name in task.nulls]
+    if not kept:
         return ""
-    rhat = table["rhat"].fillna(np.inf)
+    rhat = np.nan_to_num(table.columns["rhat"][kept], nan=np.inf, posinf=np.inf)
     if rhat.max() > gate["rhat"]:
-        return f"R-hat {rhat.max():.3f} of {rhat.idxmax()}"
-    ess = table[["ess_bulk", "ess_tail"]].min(axis=1).fillna(0.0)
+        return f"R-hat {rhat.max():.3f} of {table.names[kept[int(rhat.argmax())]]}"
+    ess = np.fmin(table.columns["ess_bulk"][kept], table.columns["ess_tail"][kept])
+    ess = np.nan_to_num(ess, nan=0.0)
     if ess.min() < wanted:
-        return f"ESS {ess.min():.0f} of {ess.idxmin()}, {wanted:.0f} wanted"
+        worst = table.names[kept[int(ess.argmin())]]
+        return f"ESS {ess.min():.0f} of {worst}, {wanted:.0f} wanted"
     return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from rmm.formula.weights.weight_function import Column, evaluate, leaf_columns
 from rmm.simulation import Drawn
 from rmm.simulation.true_model import Truth, term_columns
 from rmm.study.methods.adjusted_means import adjusted_means
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray[Any, Any]
 _FINE = ("member", "membership")
@@ -67,18 +64,15 @@ class Flat:
         assert out is not None
         return out
 
-    def frame(self, nesting: str | None, strata: str | None = None) -> pd.DataFrame:
-        """The table under the names of the study; no id of groups, each row is a unit."""
-        # Late: reading a study file needs no libraries of fits.
-        import pandas as pd
-
+    def arrays(self, nesting: str | None, strata: str | None = None) -> dict[str, Array]:
+        """The columns under the names of the study; no id of groups, each row is a unit."""
         data: dict[str, Array] = dict(self.outcomes)
         if strata is not None and self.strata is not None:
             data[strata] = self.strata
         data |= self.columns
         if nesting is not None:
             data[nesting] = self.units["nesting"]
-        return pd.DataFrame(data)
+        return data
 
 
 def flat_columns(formula: Formula) -> tuple[str, ...]:

@@ -73,10 +73,10 @@ def _fitted(task: Task, name: str, formula: str) -> Any:
 
 def _reason(task: Task, fits: Mapping[str, Any]) -> str:
     # Late: reading a study file needs no libraries of fits.
-    from rmm.study.methods.bayesian import unconverged
+    from rmm.study.methods.bayesian import structural_table, unconverged
 
     for name, fit in fits.items():
-        reason = unconverged(task, fit, fit.summary())
+        reason = unconverged(task, fit, structural_table(fit))
         if reason:
             return f"candidate {name}: {reason}"
     return ""
