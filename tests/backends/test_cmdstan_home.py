@@ -55,6 +55,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CMDSTAN", raising=False)
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("RMM_OPTIMIZE", raising=False)
     return tmp_path / "the cache"
 
 
@@ -272,6 +273,26 @@ def test_a_program_is_compiled_once(cache: Path, fake_compiler: Callable[[str], 
     said = log.read_text()
     assert said.count("main.cpp") == 1
     assert said.count("program.hpp") == 2
+
+
+def test_quickly_compiled_programs_are_kept_apart(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, fake_compiler: Callable[[str], Path]
+) -> None:
+    log = fake_compiler(":")
+    monkeypatch.setenv("RMM_OPTIMIZE", "-O1")
+    quick = compile_program(PROGRAM)
+    assert compile_program(PROGRAM) == quick
+    assert maker(quick).built
+    monkeypatch.delenv("RMM_OPTIMIZE")
+    full = compile_program(PROGRAM)
+    assert full != quick
+    monkeypatch.setenv("RMM_OPTIMIZE", "-O1")
+    assert compile_program(PROGRAM) == full  # as good, and faster
+    lines = [line for line in log.read_text().splitlines() if line.endswith("program.hpp")]
+    assert [line.split()[0] for line in lines] == ["-O1", "-O3"]
+    monkeypatch.setenv("RMM_OPTIMIZE", "-Ofast")  # other draws
+    with pytest.raises(BackendError, match="RMM_OPTIMIZE must be -O1, -O2 or -O3, but is '-Ofast'"):
+        compile_program(PROGRAM.replace("0, 1", "0, 2"))
 
 
 @pytest.mark.thorough

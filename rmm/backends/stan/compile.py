@@ -29,6 +29,7 @@ from rmm.backends.stan.install import (
     make_folder,
     wheel,
 )
+from rmm.backends.stan.precompiled import header_for, shared_header
 from rmm.backends.stan.program_text import moved_positions, token_hash
 from rmm.cache import cache_dir
 from rmm.errors import BackendError, ProgramError
@@ -55,6 +56,16 @@ def compile_program(program: str) -> Path:
         If Stan, a C++ compiler or make is missing, or the cache cannot be written.
     """
     return _executable(program)
+
+
+def compile_programs(programs: Iterable[str]) -> list[Path]:
+    """The executables of several programs, as `compile_program` returns them.
+
+    If many must be compiled, they share a precompiled header (`rmm.backends.stan.precompiled`).
+    """
+    texts = list(programs)
+    with shared_header(len({program_key(text) for text in texts if _kept(text) is None})):
+        return [_executable(text) for text in texts]
 
 
 @dataclass(frozen=True)
@@ -145,25 +156,32 @@ def message_converter(executable: Path, program: str) -> Callable[[str], str]:
     return moved_positions(compiled, program)
 
 
-def _executable(program: str) -> Path:
+def _kept(program: str) -> Path | None:
+    """The executable of a program if there is one that this process can use."""
     key = program_key(program)
     if key in _told:
         return _told[key]
     try:
         cmdstan = find_cmdstan()
+        found = [cmdstan.path / "programs" / key / "program"] if cmdstan.built else []
+        found.append(cmdstan.store / key / "program")
     except BackendError:
         # Compute nodes often lack a compiler: what a login node compiled runs there as well.
-        found = sorted(cache_dir().glob(f"*stan-*-*-*/programs/{key}/program"))
-        kept = [path for path in found if processor.runs_here(maker(path).processor)]
-        if not kept:
-            raise
-        return kept[0]
+        found = sorted(cache_dir().glob(f"*stan-*-*-*/programs*/{key}/program"))
+        found = [path for path in found if processor.runs_here(maker(path).processor)]
+    return next((path for path in found if path.is_file()), None)
+
+
+def _executable(program: str) -> Path:
+    kept = _kept(program)
+    if kept is not None:
+        return kept
+    cmdstan, key = find_cmdstan(), program_key(program)
     executable = cmdstan.store / key / "program"
-    if not executable.is_file():
-        make_folder(cmdstan.store)
-        with _lock(cmdstan.store / f"{key}.lock"):
-            if not executable.is_file():
-                _compile(program, cmdstan, executable.parent)
+    make_folder(cmdstan.store)
+    with _lock(cmdstan.store / f"{key}.lock"):
+        if not executable.is_file():
+            _compile(program, cmdstan, executable.parent)
     return executable
 
 
@@ -190,9 +208,9 @@ def _compile(program: str, cmdstan: CmdStan, folder: Path) -> None:
         (work / "program.stan").write_text(program, encoding="utf-8")
         _translate(program, cmdstan, work)
         if cmdstan.built:
-            target = f"programs/{Path(beside).name}/{folder.name}/program"
+            target = f"{cmdstan.store.name}/{Path(beside).name}/{folder.name}/program"
             with _runner_made(cmdstan):
-                _make(cmdstan, f"{target}.o")
+                _make_object(cmdstan, f"{target}.o")
             _make(cmdstan, target)
         else:
             _make_elsewhere(cmdstan, work)
@@ -271,15 +289,26 @@ def _runner_made(cmdstan: CmdStan) -> Iterator[None]:
         pass
 
 
-def _make(cmdstan: CmdStan, target: str) -> None:
+def _make_object(cmdstan: CmdStan, target: str) -> None:
+    """Compile a program, with a precompiled header if there is one."""
+    header = header_for(cmdstan, lambda wanted: _make(cmdstan, wanted))
+    if header is not None:
+        # If it fails, the header may be the reason: removed by another machine, for example.
+        with contextlib.suppress(BackendError):
+            _make(cmdstan, target, f"RMM_HEADER={header}")
+            return
+    _make(cmdstan, target)
+
+
+def _make(cmdstan: CmdStan, target: str, *variables: str) -> None:
     """``make target`` in the folder of CmdStan."""
-    _check_made(run_group(_make_command(cmdstan, target), cmdstan.path))
+    _check_made(run_group(_make_command(cmdstan, target, *variables), cmdstan.path))
 
 
-def _make_command(cmdstan: CmdStan, target: str) -> list[str]:
+def _make_command(cmdstan: CmdStan, target: str, *variables: str) -> list[str]:
     chosen = [f"CXX={compiler()}"] if cmdstan.built else []
     flags = f"STANCFLAGS={' '.join(STANC_FLAGS)}"
-    return [os.environ.get("MAKE", "make"), "-s", flags, *chosen, target]
+    return [os.environ.get("MAKE", "make"), "-s", flags, *chosen, *variables, target]
 
 
 def _check_made(ended: tuple[int, str]) -> None:
