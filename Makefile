@@ -16,6 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv/.complete
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n $(WORKERS)
+# Many Stan programs: their compilations share a precompiled header, which is removed at the end.
+TOGETHER := $(PY) tools/compile-together
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 
@@ -41,13 +43,14 @@ study: $(ENV) ## run a study: STUDY=quickstart CORES=all SIZE=full (or smoke)
 	@tools/run-study "$(STUDY)" "$(CORES)" "$(SIZE)"
 
 smoke: $(ENV) ## every study of config/studies at its smoke size (long: compiles all programs)
-	@for file in config/studies/*.yaml; do tools/run-study "$$file" "$(CORES)" smoke || exit 1; done
+	@$(TOGETHER) sh -c 'for file in config/studies/*.yaml; do \
+		tools/run-study "$$file" "$(CORES)" smoke || exit 1; done'
 
 test: $(ENV) ## the short tests, five minutes on two cores (PYTEST_ARGS=...)
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(ENV) ## all tests that need no cluster and no long run, with those that compile Stan programs
-	$(PYTEST) -m "not long" $(PYTEST_ARGS)
+	$(TOGETHER) --quick $(PYTEST) -m "not long" $(PYTEST_ARGS)
 
 test-slurm: $(ENV) ## a study on a real one-node Slurm, with mishaps (root; Debian's slurm-wlm, munge)
 	$(PY) -m pytest -m slurm -rs tests/workflow/test_slurm.py $(PYTEST_ARGS)
@@ -65,15 +68,15 @@ format: $(ENV) ## rewrite the files as `make lint` wants them
 	.venv/bin/snakefmt Snakefile workflow
 
 calibration: $(ENV) ## simulation-based calibration of every family; ENGINE=laplace for one engine (long)
-	@tools/judge-studies calibration "$(CORES)" "$(ENGINE)"
+	@$(TOGETHER) tools/judge-studies calibration "$(CORES)" "$(ENGINE)"
 
 recovery: $(ENV) ## recovery of known parameters, every family; ENGINE as above (long)
 	$(PYTEST) -m recovery $(PYTEST_ARGS)
-	@tools/judge-studies recovery "$(CORES)" "$(ENGINE)"
+	@$(TOGETHER) tools/judge-studies recovery "$(CORES)" "$(ENGINE)"
 
 parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long)
 	$(PYTEST) -m parity $(PYTEST_ARGS)
-	@tools/judge-studies parity "$(CORES)"
+	@$(TOGETHER) tools/judge-studies parity "$(CORES)"
 
 closed-forms: $(ENV) ## published numbers with closed forms, at full replications (long)
 	$(PYTEST) -m closed_forms $(PYTEST_ARGS)

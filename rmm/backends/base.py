@@ -129,7 +129,7 @@ class Compiler:
     Attributes
     ----------
     compile : callable
-        ``compile(program) -> Path``: the executable of a text, made now or before.
+        ``compile(programs) -> list[Path]``: the executables of texts, made now or before.
     processor : callable
         ``processor(executable) -> str``: which kind of processor it was made for.
     use : callable
@@ -139,7 +139,7 @@ class Compiler:
         ``this_processor() -> str``: the kind of this machine's.
     """
 
-    compile: Callable[[str], Path]
+    compile: Callable[[Iterable[str]], list[Path]]
     processor: Callable[[Path], str]
     use: Callable[[Iterable[Path]], list[Path]]
     this_processor: Callable[[], str]

@@ -18,7 +18,6 @@ from rmm.backends.stan.compile import (
     check_syntax,
     compile_program,
     maker,
-    program_key,
     use_executables,
 )
 from rmm.backends.stan.install import (
@@ -56,6 +55,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CMDSTAN", raising=False)
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("RMM_OPTIMIZE", raising=False)
     return tmp_path / "the cache"
 
 
@@ -269,26 +269,30 @@ def test_a_program_is_compiled_once(cache: Path, fake_compiler: Callable[[str], 
     assert maker(made).built
     assert compile_program(PROGRAM) == made
     assert compile_program(PROGRAM.replace("0, 1", "0, 2")) != made
-    assert compile_program(PROGRAM.replace("a;", "a;  // the mean")) == made
+    assert compile_program(PROGRAM.replace("a;", "a;  // the mean\n\n")) == made
     said = log.read_text()
     assert said.count("main.cpp") == 1
     assert said.count("program.hpp") == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "same"),
-    [
-        ("a = 1; // one", True),
-        ("a = 1;  ", True),
-        ("a = 1; /* one */", True),
-        ("a = 1; /* one\n */", False),  # lines move
-        ('a = 1; print("// one");', False),
-        ("a = 2;", False),
-    ],
-)
-def test_comments_do_not_matter_to_the_key(text: str, same: bool) -> None:
-    assert (program_key(f"x;\n{text}\ny;") == program_key("x;\na = 1;\ny;")) is same
-    assert program_key('print("// one");') != program_key('print("// two");')
+def test_quickly_compiled_programs_are_kept_apart(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, fake_compiler: Callable[[str], Path]
+) -> None:
+    log = fake_compiler(":")
+    monkeypatch.setenv("RMM_OPTIMIZE", "-O1")
+    quick = compile_program(PROGRAM)
+    assert compile_program(PROGRAM) == quick
+    assert maker(quick).built
+    monkeypatch.delenv("RMM_OPTIMIZE")
+    full = compile_program(PROGRAM)
+    assert full != quick
+    monkeypatch.setenv("RMM_OPTIMIZE", "-O1")
+    assert compile_program(PROGRAM) == full  # as good, and faster
+    lines = [line for line in log.read_text().splitlines() if line.endswith("program.hpp")]
+    assert [line.split()[0] for line in lines] == ["-O1", "-O3"]
+    monkeypatch.setenv("RMM_OPTIMIZE", "-Ofast")  # other draws
+    with pytest.raises(BackendError, match="RMM_OPTIMIZE must be -O1, -O2 or -O3, but is '-Ofast'"):
+        compile_program(PROGRAM.replace("0, 1", "0, 2"))
 
 
 @pytest.mark.thorough

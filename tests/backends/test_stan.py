@@ -236,6 +236,15 @@ def test_failures_quote_stan(changes: dict[str, Any], message: str) -> None:
     assert samplers(os.getpid()) == []
 
 
+def test_messages_name_lines_of_the_users_text() -> None:
+    compile_program(PROGRAM)
+    moved = "// one\n// two\n" + PROGRAM.replace("if (trouble", "\n  if (trouble")
+    assert compile_program(moved) == compile_program(PROGRAM)
+    line = 1 + moved[: moved.index("reject(")].count("\n")
+    with pytest.raises(BackendError, match=rf"\(in 'program.stan', line {line}, column 20 to"):
+        run(moved, data(trouble=1), [], QUICK)
+
+
 def test_missing_data_are_named() -> None:
     values = data()
     del values["X"]

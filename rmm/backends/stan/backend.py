@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rmm.backends.base import Backend, Compiler, Language, PreparedModel
 from rmm.backends.stan import cpu
-from rmm.backends.stan.compile import compile_program, maker, use_executables
+from rmm.backends.stan.compile import compile_programs, maker, use_executables
 from rmm.backends.stan.marginalize.choose import choose_marginalization
 from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.program.program import data, engine_options, initial, monitored, write
@@ -39,7 +39,7 @@ LANGUAGE = Language(
 )
 
 COMPILER = Compiler(
-    compile=compile_program,
+    compile=compile_programs,
     processor=lambda executable: maker(executable).processor,
     use=use_executables,
     this_processor=lambda: cpu.this_kind(),

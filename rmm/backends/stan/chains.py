@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rmm.backends.base import ProgressListener
@@ -34,9 +34,12 @@ _REPORT_SECONDS = 0.25
 class Chain:
     """One running process: what it has said and how far it is."""
 
-    def __init__(self, index: int, command: Sequence[str], cwd: Path) -> None:
+    def __init__(
+        self, index: int, command: Sequence[str], cwd: Path, convert: Callable[[str], str]
+    ) -> None:
         parent = {"RMM_PARENT": str(os.getpid()), "STAN_NUM_THREADS": "1"}
         self.index = index
+        self._convert = convert
         self.done = 0
         self.lines: deque[str] = deque(maxlen=400)
         self._rest = b""
@@ -58,7 +61,7 @@ class Chain:
         chunk = os.read(self.pipe, 65536)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            text = line.decode(errors="replace").rstrip()
+            text = self._convert(line.decode(errors="replace").rstrip())
             self.lines.append(text)
             found = _ITERATION.search(text)
             if found:
@@ -67,7 +70,7 @@ class Chain:
 
     def finish(self) -> None:
         """After the end of the output: check how it ended."""
-        self.lines.append(self._rest.decode(errors="replace"))
+        self.lines.append(self._convert(self._rest.decode(errors="replace")))
         status = self.process.wait()
         end_group(self.process)
         if status != 0:
@@ -149,9 +152,13 @@ class Watch:
 
 
 def run_chains(
-    commands: Sequence[Sequence[str]], cwd: Path, cores: int, watch: Watch
+    commands: Sequence[Sequence[str]],
+    cwd: Path,
+    cores: int,
+    watch: Watch,
+    convert: Callable[[str], str] = str,
 ) -> list[list[str]]:
-    """Run the commands, at most `cores` at a time.
+    """Run the commands, at most `cores` at a time; `convert` is applied to each line they print.
 
     Returns
     -------
@@ -171,7 +178,7 @@ def run_chains(
         try:
             while waiting or running:
                 while waiting and len(running) < max(1, cores):
-                    chains.append(Chain(*waiting.popleft(), cwd))
+                    chains.append(Chain(*waiting.popleft(), cwd, convert))
                     running[chains[-1].pipe] = chains[-1]
                     selector.register(chains[-1].pipe, selectors.EVENT_READ)
                 for key, _ in selector.select(watch.pause()):

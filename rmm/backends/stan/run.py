@@ -21,6 +21,7 @@ from rmm.backends.stan.compile import (
     check_syntax,
     compile_program,
     maker,
+    message_converter,
     use_executables,
 )
 from rmm.backends.stan.install import (
@@ -196,7 +197,8 @@ def run(
         commands = _commands(folder, executable, made_by, data, inits, settings, options, progress)
         iterations = settings.warmup + settings.draws * settings.thin
         watch = Watch(settings.chains * iterations, settings.timeout, progress)
-        said = run_chains(commands, folder, settings.cores, watch)
+        convert = message_converter(executable, program)
+        said = run_chains(commands, folder, settings.cores, watch, convert)
         seconds = watch.elapsed()
         tables = [
             _read_chain(folder / f"chain-{k + 1}.csv", k, settings, said[k])

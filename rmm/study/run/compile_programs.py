@@ -35,7 +35,7 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
     """
     method = study.method(method_name)
     compiler = _compiler(method)
-    made = [compiler.compile(text) for text in _programs(study, method, study.scenarios)]
+    made = compiler.compile(_programs(study, method, study.scenarios))
     facts = {
         "method": method.id,
         "processors": sorted({compiler.processor(path) for path in made}),
@@ -66,8 +66,7 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     unfit = compiler.use(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
     if not unfit:
         return ""
-    programs = _programs(study, method, [study.scenario(scenario_id)])
-    made = [compiler.compile(text) for text in programs]
+    made = compiler.compile(_programs(study, method, [study.scenario(scenario_id)]))
     lines = [
         f"These executables of {marker} cannot run on this {compiler.this_processor()} processor:",
         *(f"    {path}{'' if path.is_file() else ' (not there)'}" for path in unfit),
