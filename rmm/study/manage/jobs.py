@@ -101,7 +101,7 @@ def method_jobs(
 ) -> list[Job]:
     """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`."""
     existing = [j for j in _existing(study, scenario, method, folder) if j.first <= wanted]
-    gaps = _gaps(existing, wanted, study.batch, ends)
+    gaps = _gaps(existing, wanted, study.batch_of(method), ends)
     jobs = [Job(scenario.id, method.name, first, last) for first, last in gaps]
     return sorted(existing + jobs, key=lambda j: j.first)
 
