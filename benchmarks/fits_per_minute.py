@@ -25,7 +25,6 @@ STUDY = """\
 aims: How many fits a minute.
 seed: 1
 replications: {replications}
-batch: 500
 membership: {{kind: synthetic, groups: 100, members: 40, size: 3, overlap: 1}}
 covariates:
   x: {{level: member}}

@@ -279,7 +279,7 @@ def test_short_fits_since_the_last_table_are_in_the_journal(
     assert fits.done == 12 - 4
     assert "4 of replications 1-12 were fitted before a kill" in said[0]
     assert content(only(out)) == content(only(tmp_path / "undisturbed"))
-    assert not list(out.rglob("*.jsonl"))
+    assert not list(out.rglob(".parts/*.jsonl"))
 
 
 def test_what_ends_a_batch_politely_loses_nothing(

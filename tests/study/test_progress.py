@@ -6,13 +6,14 @@ import io
 import json
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from rmm.study.files.parquet import estimates_table, write_parquet
 from rmm.study.manage import status as tallying
 from rmm.study.manage.jobs import Job
 from rmm.study.run import progress
+from rmm.study.run.batch_index import Reason, summarise_batch
+from rmm.study.run.metadata import stored_metadata
 from rmm.study.run.progress import UnderWay, Watch, follow
 
 JOBS = [Job("s1", "fast", 1, 10), Job("s1", "fast", 11, 20), Job("s1", "slow", 1, 5)]
@@ -96,7 +97,8 @@ def test_the_rate_is_that_of_the_last_run(tmp_path: Path) -> None:
     finish(tmp_path, JOBS[0], 1.0, ended="2026-03-01T11:59:59Z")
     finish(tmp_path, JOBS[1], 1.0, ended="2026-03-01T12:00:20Z")
     finish(tmp_path, JOBS[2], 1.0, ended="2026-03-01T12:00:30Z")
-    assert tallying._rate(tmp_path, JOBS) == 15 / 30
+    ended = [dict(stored_metadata(str(tmp_path / job.path), 0))["ended"] for job in JOBS]
+    assert tallying._rate(tmp_path, zip(JOBS, ended, strict=True)) == 15 / 30
 
 
 def test_messages_that_differ_in_numbers_are_one_reason(tmp_path: Path) -> None:
@@ -112,8 +114,7 @@ def test_messages_that_differ_in_numbers_are_one_reason(tmp_path: Path) -> None:
         {**common, "replication": r, "message": f"ESS {80 + r} of b_w[b1], 100 wanted"}
         for r in (4, 5, 6)
     ]
-    write_parquet(estimates_table(rows, {}), tmp_path / "part.parquet")
-    tally = tallying._Tally()
-    tally.add(pq.read_table(tmp_path / "part.parquet"))
-    assert tally.reasons == {("m", "not_converged", "ESS … of b_w[b1], … wanted"): 3}
-    assert tally.first[next(iter(tally.reasons))] == ("s1", 4)
+    summary = summarise_batch(estimates_table(rows, {}))
+    assert summary.fits == {"not_converged": 3}
+    assert (summary.seconds, summary.timed) == (3.0, 3)
+    assert summary.reasons == (Reason("not_converged", "ESS … of b_w[b1], … wanted", 3, 4),)

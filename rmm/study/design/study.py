@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.errors import unknown_name
+from rmm.study.design.batch_size import SAMPLING_BATCH, automatic_batch
 from rmm.study.design.check_methods import build_methods
 from rmm.study.design.estimand import Estimand
 from rmm.study.design.known_values import check_references
@@ -49,7 +50,7 @@ class Study:
     replications : int
         Data sets of each scenario.
     batch : int
-        Replications of a job.
+        Replications of a job by methods that share jobs; see `batch_of`.
     scenarios : tuple of Scenario
     methods : tuple of Method
     estimands : tuple of Estimand
@@ -173,6 +174,21 @@ class Study:
         int
         """
         return min(scenario.replications, method.replications or scenario.replications)
+
+    def batch_of(self, method: Method) -> int:
+        """Replications of a job that fits a method.
+
+        Parameters
+        ----------
+        method : Method
+
+        Returns
+        -------
+        int
+        """
+        if method.shares_jobs or "batch" in self.config:
+            return self.batch
+        return SAMPLING_BATCH
 
     def truth_of(
         self, scenario: Scenario, parameters: Mapping[str, float] | None = None
@@ -312,7 +328,7 @@ def _load(file: Path, root: str | Path | None, size: str, only: tuple[str, str] 
         config={**config, "methods": [dict(m.config) for m in methods], "name": file.stem},
         seed=config["seed"],
         replications=config["replications"],
-        batch=config["batch"],
+        batch=config.get("batch") or automatic_batch(scenarios, methods),
         scenarios=tuple(scenarios),
         methods=tuple(methods),
         estimands=estimands,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from rmm.study.files.parquet import OK
 from rmm.study.measures.measure_values import rate_of
@@ -220,6 +219,9 @@ def _with_verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     judged = [(i, name) for i, row in enumerate(rows) if row["n"] >= LEAST for name in _MARGINS]
     adjusted: dict[tuple[int, str], float] = {}
     if judged:
+        # Here, as every report asks for pairs of engines and few studies have some.
+        from statsmodels.stats.multitest import multipletests
+
         p = [rows[i][name].p for i, name in judged]
         corrected = multipletests(p, alpha=ALPHA, method="holm")[1]
         adjusted = dict(zip(judged, map(float, corrected), strict=True))

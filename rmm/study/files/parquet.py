@@ -197,7 +197,7 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     """
     table = _read(path)
     check_columns(path, table.schema)
-    return all_columns(table), _metadata(table)
+    return all_columns(table), metadata_in(table)
 
 
 @contextmanager
@@ -254,6 +254,7 @@ def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) ->
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
 
 
-def _metadata(table: pa.Table) -> dict[str, str]:
+def metadata_in(table: pa.Table) -> dict[str, str]:
+    """The metadata that a table of estimates was written with."""
     found = table.schema.metadata or {}
     return {k.decode()[4:]: v.decode() for k, v in found.items() if k.decode().startswith("rmm.")}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rmm.study.design.study import Study
 from rmm.study.evaluate.stopping_decision import Standing, standing
 from rmm.study.files.parquet import read_batches
 from rmm.study.methods.method import Method
-from rmm.study.run.metadata import check_metadata, stored_metadata
+from rmm.study.run.batch_index import BatchIndex
+from rmm.study.run.metadata import SETTINGS, check_metadata
 
 #: Names of the files of batches.
 BATCH_FILE = re.compile(r"(\d+)-(\d+)\.parquet")
@@ -98,28 +100,29 @@ def method_jobs(
     ends: Collection[int] = (),
 ) -> list[Job]:
     """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`."""
-    existing = _existing(study, scenario, method, folder)
-    covered = {r for j in existing for r in range(j.first, j.last + 1)}
-    gaps = _gaps(covered, wanted, study.batch, frozenset(ends))
+    existing = [j for j in _existing(study, scenario, method, folder) if j.first <= wanted]
+    gaps = _gaps(existing, wanted, study.batch_of(method), ends)
     jobs = [Job(scenario.id, method.name, first, last) for first, last in gaps]
-    return sorted([j for j in existing if j.first <= wanted] + jobs, key=lambda j: j.first)
+    return sorted(existing + jobs, key=lambda j: j.first)
 
 
 def _gaps(
-    covered: set[int], wanted: int, batch: int, ends: frozenset[int]
-) -> list[tuple[int, int]]:
+    existing: Sequence[Job], wanted: int, batch: int, ends: Collection[int]
+) -> Iterator[tuple[int, int]]:
     """Runs of replications that no file covers; one ends at each multiple of `batch`, and at
     each of `ends`: so a gap is cut alike however many replications are asked for now.
     """
-    runs: list[tuple[int, int]] = []
-    for r in range(1, wanted + 1):
-        if r in covered:
-            continue
-        if runs and runs[-1][1] == r - 1 and (r - 1) % batch and r - 1 not in ends:
-            runs[-1] = (runs[-1][0], r)
-        else:
-            runs.append((r, r))
-    return runs
+    after = 1
+    for job in [*existing, Job("", "", wanted + 1, wanted + 1)]:
+        gap = range(after, job.first)
+        if gap:
+            cuts = {end for end in ends if end in gap} | set(
+                range(-(-gap[0] // batch) * batch, gap[-1], batch)
+            )
+            for end in sorted(cuts | {gap[-1]}):
+                yield after, end
+                after = end + 1
+        after = max(after, job.last + 1)
 
 
 def _existing(
@@ -127,16 +130,27 @@ def _existing(
 ) -> list[Job]:
     if folder is None:
         return []
+    inside = f"estimates/{scenario.id}/{method.name}"
+    try:
+        names = sorted(os.listdir(Path(folder) / inside))
+    except OSError:
+        return []
+    index = BatchIndex(folder)
     found: list[Job] = []
     taken = 0
-    for path in sorted((Path(folder) / "estimates" / scenario.id / method.name).glob("*.parquet")):
-        match = BATCH_FILE.fullmatch(path.name)
+    checked: set[tuple[tuple[str, str], ...]] = set()
+    for name in names:
+        match = BATCH_FILE.fullmatch(name)
         if match is None:
             continue
         job = Job(scenario.id, method.name, int(match[1]), int(match[2]))
         if job.first <= taken:  # two batch sizes met in one run; the first file has the rows
             continue
-        check_metadata(study, path, stored_metadata(str(path), path.stat().st_mtime_ns))
+        stored = index.metadata(f"{inside}/{name}")
+        settings = tuple((key, stored[key]) for key in SETTINGS if key in stored)
+        if not stored or settings not in checked:
+            check_metadata(study, Path(folder) / inside / name, stored.items())
+            checked.add(settings)
         found.append(job)
         taken = job.last
     return found

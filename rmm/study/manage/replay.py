@@ -25,9 +25,9 @@ from rmm.errors import StudyError
 from rmm.posterior.fit import Fit
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_table, write_text
-from rmm.study.manage.status import without_numbers
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.task import Outcome, Task
+from rmm.study.run.batch_index import without_numbers
 from rmm.study.run.replicate import make_task, outcome_rows
 
 _PACKAGES = ("numpy", "scipy", "statsmodels")

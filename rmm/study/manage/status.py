@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from rmm.study.design.study import Study
-from rmm.study.files.parquet import OK, read_batches
 from rmm.study.manage.jobs import Job, plan, standing_of
-from rmm.study.run.metadata import stored_metadata
+from rmm.study.run.batch_index import BatchIndex, BatchSummary
 from rmm.study.run.progress import run_started
-
-_FIT = ["scenario", "method", "replication"]
-_COUNTED = [*_FIT, "status", "seconds", "message"]
-# Numbers of a message, such as "ESS 87 of b_l1[x], 100 wanted": without them it is a reason.
-_NUMBER = re.compile(r"(?<![\w\[])\d+(?:,\d{3})*(?:\.\d+)?(?![\w\]])")
-_AT_ONCE = 200  # files whose fits are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -45,26 +35,15 @@ class _Tally:
     reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     first: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
 
-    def add(self, table: pa.Table) -> None:
-        """Count the fits of some files; a fit has a row per parameter."""
-        one = table.group_by(_FIT, use_threads=False)
-        one = one.aggregate([(name, "first") for name in ("status", "seconds", "message")])
-        names = (*_FIT, "status_first", "seconds_first", "message_first")
-        for row in zip(*(one[name].to_pylist() for name in names), strict=True):
-            scenario, method, replication, status, seconds, message = row
-            self.fits[status] += 1
-            if seconds is not None:
-                self.seconds[method] += seconds
-                self.timed[method] += 1
-            if status != OK:
-                reason = (method, status, without_numbers(message or "no message"))
-                self.reasons[reason] += 1
-                self.first.setdefault(reason, (scenario, replication))
-
-
-def without_numbers(message: str) -> str:
-    """A message with `…` for its numbers: what those of several fits have in common."""
-    return _NUMBER.sub("…", message)
+    def add(self, job: Job, batch: BatchSummary) -> None:
+        """Count the fits of a batch."""
+        self.fits.update(batch.fits)
+        self.seconds[job.method] += batch.seconds
+        self.timed[job.method] += batch.timed
+        for one in batch.reasons:
+            reason = (job.method, one.status, one.message)
+            self.reasons[reason] += one.fits
+            self.first.setdefault(reason, (job.scenario, one.replication))
 
 
 def status(study: Study, folder: str | Path) -> dict[str, Any]:
@@ -89,11 +68,19 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     jobs = plan(study, folder)
-    missing = [job for job in jobs if not (folder / job.path).is_file()]
-    away = set(missing)
+    index = BatchIndex(folder)
+    missing: list[Job] = []
+    done: list[tuple[Job, str]] = []
     tally = _Tally()
-    for paths in _portions([folder / job.path for job in jobs if job not in away]):
-        tally.add(read_batches(paths, _COUNTED))
+    for job in jobs:
+        batch = index.batch(job.path)
+        if batch is None:
+            missing.append(job)
+            continue
+        metadata, summary = batch
+        tally.add(job, summary)
+        done.append((job, metadata.get("ended", "")))
+    index.save()
     found: dict[str, Any] = {
         "jobs": len(jobs),
         "done": len(jobs) - len(missing),
@@ -105,17 +92,12 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
         "seconds": float(sum(tally.seconds.values())),
         "seconds_left": _left(study, missing, tally),
     }
-    found["rate"] = _rate(folder, [job for job in jobs if job not in away])
+    found["rate"] = _rate(folder, done)
     todo = sum(job.last - job.first + 1 for job in missing)
     found["time_left"] = 0.0 if not todo else todo / found["rate"] if found["rate"] else None
     if study.stopping is not None:
         found["standings"] = [standing_of(study, s, folder) for s in study.scenarios]
     return found
-
-
-def _portions(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    for start in range(0, len(paths), _AT_ONCE):
-        yield paths[start : start + _AT_ONCE]
 
 
 def _left(study: Study, missing: Sequence[Job], tally: _Tally) -> dict[str, float | None]:
@@ -132,15 +114,16 @@ def _left(study: Study, missing: Sequence[Job], tally: _Tally) -> dict[str, floa
     }
 
 
-def _rate(folder: Path, done: Sequence[Job]) -> float | None:
-    """Fits per second, from the start of a run to the end of the last batch of it."""
+def _rate(folder: Path, done: Iterable[tuple[Job, str]]) -> float | None:
+    """Fits per second, from the start of a run to the end of the last batch of it.
+
+    `done` has the finished batches, and when each ended.
+    """
     started = run_started(folder)
     if started is None:
         return None
     fits, last = 0, started
-    for job in done:
-        path = folder / job.path
-        ended = dict(stored_metadata(str(path), path.stat().st_mtime_ns)).get("ended", "")
+    for job, ended in done:
         if ended >= started:  # as text: all times are UTC to the second
             fits += job.last - job.first + 1
             last = max(last, ended)

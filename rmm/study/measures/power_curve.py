@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import statsmodels.api as sm
 from scipy import special
 
 Array = np.ndarray[Any, Any]
@@ -128,11 +127,16 @@ def fit_curve(sizes: Sequence[int], hits: Sequence[int], trials: Sequence[int]) 
     if separated(points):
         return None
     n, k, m = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-    family = sm.families.Binomial(link=sm.families.links.Probit())
+    # Here, as every report knows of curves and few draw one.
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.families.links import Probit
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    family = Binomial(link=Probit())
     matrix = np.column_stack([np.ones(len(n)), np.sqrt(n)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = sm.GLM(np.column_stack([k, m - k]), matrix, family=family).fit(maxiter=200)
+        model = GLM(np.column_stack([k, m - k]), matrix, family=family).fit(maxiter=200)
     covariance = np.asarray(model.cov_params())
     if not model.converged or not np.isfinite(covariance).all():
         return None

@@ -27,6 +27,8 @@ TRUTH = "truth"
 ENGINES = ("jags", "stan", "laplace")
 #: Those of them whose programs are compiled before they run (`rmm.backends.Backend.compiler`).
 COMPILED = ("stan",)
+#: Those whose fits take seconds: each has jobs of its own.
+SAMPLING = ("jags", "stan")
 #: For tests of studies; no message names it.
 FAKE = "fake"
 
@@ -129,6 +131,11 @@ class Method:
     def compiled(self) -> bool:
         """Whether its programs are compiled before they run."""
         return self.backend in COMPILED
+
+    @property
+    def shares_jobs(self) -> bool:
+        """Whether a job fits it together with other methods of the same data sets."""
+        return self.backend not in SAMPLING
 
     def formula(self, recipe: Recipe) -> str:
         """Formula of the model in a scenario."""

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rmm.study.design.study import Study
+from rmm.study.files.parquet import metadata_in
 from rmm.study.methods.fit_task import fit_task
+from rmm.study.run.batch_index import note_batch
 from rmm.study.run.checkpoint import Checkpoint
 from rmm.study.run.metadata import metadata_of
 from rmm.study.run.progress import UnderWay
@@ -70,5 +72,6 @@ def run_batch(
                 outcome = fit_task(task)
                 checkpoint.add(outcome_rows(study, scenario, task, replication, outcome))
                 under_way.count(outcome.status)
-        checkpoint.finish(until_collected=until_collected)
+        table = checkpoint.finish(until_collected=until_collected)
+    note_batch(Path(path), table, metadata_in(table))
     under_way.end()

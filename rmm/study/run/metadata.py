@@ -33,6 +33,9 @@ _SAID = {
     "nulls": "other null values",
 }
 
+#: What `check_metadata` reads of the metadata of a file.
+SETTINGS = ("scenario", "method", *_SAID, "variances", "content")
+
 
 def metadata_of(study: Study, scenario: str, method: str, first: int, last: int) -> dict[str, str]:
     """What is kept in the file of a batch."""
