@@ -149,7 +149,8 @@ def test_a_linked_environment_of_another_folder_is_not_touched(project: Path) ->
 def put_pretender(project: Path, pip_status: int = 0) -> None:
     """A Python 3.13 that makes a .venv whose own python does nothing and exits with a status."""
     inner = (
-        f'printf "#!/bin/sh\\nexit {pip_status}\\n" >.venv/bin/python; chmod +x .venv/bin/python'
+        f'printf "#!/bin/sh\\nexit {pip_status}\\n" >.venv/bin/python; chmod +x .venv/bin/python; '
+        'printf "#!/bin/sh\\n" >.venv/bin/cmake; chmod +x .venv/bin/cmake'
     )
     put_script(
         project.parent / "bin" / "python3",
