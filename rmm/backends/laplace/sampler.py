@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,12 @@ _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no w
 _UNEVEN, _PLAIN_DRAWS = 0.5, 4
 _INNER_VARIANCE = 0.25
 _STEPWISE_DRAWS, _LEAST_STEPS, _MOST_STEPS = 2, 4, 64
-_SHIFTS = 2
+_SHIFTS = 1
+_REDRAWN = 0.8  # quantile of a standard deviation, beyond which draws are made again
 _TAIL, _TAIL_VARIANCE, _TAIL_POINTS, _TRIES = 0.95, 1.0, 8, 3
 _PILOT_QUANTILE = 0.9
 _PILOT_STEPS = 8  # the variance that so many leave falls with their number
-_PILOT, _PILOT_OF, _PILOT_DRAWS = 16, 128, 16
+_PILOT, _PILOT_OF, _PILOT_DRAWS, _STEPWISE_PILOT_DRAWS = 16, 128, 16, 8
 _REAL = ("normal", "student_t")  # priors on both sides of 0
 # Prior sds, and units of a weight coefficient, at which searches for further modes start.
 _REACH, _MOST_REACH = 2.0, 12.0
@@ -79,6 +80,20 @@ class Sample:
     ess: float
     evaluations: int
     inner_variance: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Draws of the proposals so far: latent vectors (S, M, columns) at theta (S, d).
+
+    `ratio` (S, M) has the logs of p(y, z, theta) / q(z | theta).
+    """
+
+    theta: Array
+    latent: Array
+    ratio: Array
+    proposals: list[Proposal]
+    counts: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +220,16 @@ class Sampler:
         if not self.integrand.exact:
             self.effort = self._enough(self._pilot(first[0]))
         for _ in range(_TRIES - 1):
-            sample = self._rounds(first, modes[0].covariance, wanted)
+            drawn = self._rounds(first, modes[0].covariance, wanted)
+            sample = self._sample(drawn)
             more = self._more(sample)
             if more is None:
                 return sample
+            sample = self._sample(self._with_better_tails(drawn, sample, more))
+            if sample.ess >= wanted and self._more(sample) is None:
+                return sample
             self.effort = more
-        return self._rounds(first, modes[0].covariance, wanted)
+        return self._sample(self._rounds(first, modes[0].covariance, wanted))
 
     def _modes(self, first: Mode, fold: Array) -> list[Mode]:
         """The mode, and others on either side of 0 of the weight coefficients."""
@@ -243,8 +262,8 @@ class Sampler:
         real = [h.role == "weight" and h.prior.family in _REAL for h in self.hyper]
         return np.flatnonzero(real)
 
-    def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> Sample:
-        """Draws of one proposal after the other, weighted by the mixture of all."""
+    def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> _Drawn:
+        """Draws of one proposal after the other, until their weights are good enough."""
         fold = first[0].folded
         proposals, counts, waiting = [first[0]], [LEAST_POINTS // 2], list(first[1:])
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
@@ -274,17 +293,41 @@ class Sampler:
                 proposals.append(around_one(theta, by_value, covariance, first, number))
             more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
             counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
-        variance = np.concatenate(ratios).var(axis=1, ddof=1)
+        return _Drawn(theta, np.concatenate(latents), np.concatenate(ratios), proposals, counts)
+
+    def _sample(self, drawn: _Drawn) -> Sample:
+        """The draws, weighted by the mixture of all proposals."""
+        weights, k, ess = self._weighted(drawn.theta, drawn.ratio, drawn.proposals, drawn.counts)
+        variance = drawn.ratio.var(axis=1, ddof=1)
         return Sample(
-            theta,
-            np.concatenate(latents),
+            drawn.theta,
+            drawn.latent,
             weights,
             variance,
             k,
             ess,
             self.evaluations,
-            self._unevenness(theta, weights.sum(axis=1), variance),
+            self._unevenness(drawn.theta, weights.sum(axis=1), variance),
         )
+
+    def _with_better_tails(self, drawn: _Drawn, sample: Sample, effort: Effort) -> _Drawn:
+        """The draws, those of large standard deviations made again with more effort.
+
+        Which ones depends on their place alone, so that every weight keeps its expectation.
+        """
+        weight = sample.weights.sum(axis=1)
+        uneven = np.zeros(len(weight), dtype=bool)
+        for place in np.flatnonzero(self.folded):
+            values = drawn.theta[:, place]
+            order = np.argsort(values)
+            before = np.cumsum(weight[order])
+            start = values[order[int(np.searchsorted(before, _REDRAWN * before[-1]))]]
+            uneven |= values >= start
+        own, self.effort = self.effort, replace(effort, draws=self.effort.draws)
+        latent, ratio = drawn.latent.copy(), drawn.ratio.copy()
+        latent[uneven], ratio[uneven] = self.draw(drawn.theta[uneven])
+        self.effort = own
+        return replace(drawn, latent=latent, ratio=ratio)
 
     def _pilot(self, proposal: Proposal) -> Array:
         """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
@@ -302,7 +345,7 @@ class Sampler:
         for shifts in (0, _SHIFTS):
             if self._inner_variance(theta, Effort(_PILOT_DRAWS, shifts)) < _UNEVEN:
                 return Effort(_PLAIN_DRAWS, shifts)
-        left = self._inner_variance(theta, Effort(_PILOT_DRAWS, _SHIFTS, _PILOT_STEPS))
+        left = self._inner_variance(theta, Effort(_STEPWISE_PILOT_DRAWS, _SHIFTS, _PILOT_STEPS))
         steps = _PILOT_STEPS * left / (_INNER_VARIANCE * _STEPWISE_DRAWS)
         steps = np.clip(np.ceil(steps), _LEAST_STEPS, _MOST_STEPS)
         return Effort(_STEPWISE_DRAWS, _SHIFTS, int(steps))

@@ -24,11 +24,29 @@ inline Lanes where(Whole condition, Lanes yes, Lanes no) { return condition ? ye
 
 inline Whole finite(Lanes x) { return x - x == ZERO; }
 
-Lanes dot(const Vector &x, const Vector &y) {
-    Lanes sum = ZERO;
-    for (size_t i = 0; i < x.size(); i++) sum += x[i] * y[i];
-    return sum;
+// A sum in four parts, which do not wait for each other. `term` gives what is added.
+template <typename Term> inline Lanes sum_of(int64_t count, Term term) {
+    Lanes a = ZERO, b = ZERO, c = ZERO, d = ZERO;
+    int64_t i = 0;
+    for (; i + 3 < count; i += 4) {
+        a += term(i);
+        b += term(i + 1);
+        c += term(i + 2);
+        d += term(i + 3);
+    }
+    for (; i < count; i++) a += term(i);
+    return (a + b) + (c + d);
 }
+
+Lanes dot(const Vector &x, const Vector &y) {
+    return sum_of((int64_t)x.size(), [&](int64_t i) { return x[i] * y[i]; });
+}
+
+// What is computed of a log likelihood; its gradient always is.
+struct Wanted {
+    bool value, weight;
+};
+constexpr Wanted VALUE = {true, false}, SLOPE = {false, false}, CURVED = {true, true};
 
 // W hyperparameter values of one model, and room for what is computed of them.
 class Block {
@@ -41,6 +59,7 @@ class Block {
             hazard.resize(m.groups);
             total.resize(m.strata);
             left.resize(m.size);
+            for (Vector &row : step_rows) row.resize(m.size);
         }
     }
 
@@ -69,20 +88,23 @@ class Block {
     Lanes variance(int64_t group) const;
     void predictor(const Vector &at);
     void back(Vector &out) const;
-    Lanes likelihood(bool curved);
-    Lanes binomial(bool curved);
-    Lanes weibull(bool curved);
-    Lanes condlogit(bool curved);
-    Lanes cox(bool curved);
+    Lanes likelihood(Wanted wanted);
+    Lanes binomial(Wanted wanted);
+    Lanes weibull(Wanted wanted);
+    Lanes condlogit(Wanted wanted);
+    Lanes cox(Wanted wanted);
     void shared_part();
     void add_rows(int64_t stratum, const Vector &by, const double *also);
     void precision();
     void factorise();
     void forward(Vector &x) const;
     void solve(Vector &x) const;
-    Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force);
+    Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
+                Wanted wanted);
     Vector parameter;            // of one block's weights
     Vector hazard, total, left;  // of cox: by group, by step, and rows of B added up
+    static constexpr int64_t STEPS_AT_ONCE = 4;
+    Vector step_rows[STEPS_AT_ONCE];
 };
 
 // ---- the affine map ----------------------------------------------------------------------------
@@ -226,18 +248,31 @@ void Block::shared_part() {
         }
     } else if (m.family == COX) {
         std::fill(left.begin(), left.end(), ZERO);
-        for (int64_t k = m.strata - 1; k >= 0; k--) {
-            common = left;
-            add_rows(k, hazard, m.known);
-            const Lanes amount = m.shape[k] / (total[k] * total[k]);
+        for (int64_t last = m.strata; last > 0; last -= STEPS_AT_ONCE) {
+            const int64_t count = std::min<int64_t>(STEPS_AT_ONCE, last);
+            for (int64_t i = 0; i < STEPS_AT_ONCE; i++) {
+                Vector &row = step_rows[i];
+                if (i >= count) {
+                    std::fill(row.begin(), row.end(), ZERO);
+                    continue;
+                }
+                const int64_t k = last - 1 - i;
+                common = left;
+                add_rows(k, hazard, m.known);
+                const Lanes amount = root(m.shape[k] / (total[k] * total[k]));
+                for (int64_t p = 0; p < m.size; p++) row[p] = amount * common[p];
+                common.swap(left);
+                add_rows(k, hazard, nullptr);
+                common.swap(left);
+            }
+            const Lanes *r0 = step_rows[0].data(), *r1 = step_rows[1].data();
+            const Lanes *r2 = step_rows[2].data(), *r3 = step_rows[3].data();
             Lanes *cell = cells.data();
             for (int64_t a = 0; a < m.size; a++) {
-                const Lanes c = amount * common[a];
-                for (int64_t b = a; b < m.size; b++) *cell++ -= c * common[b];
+                const Lanes c0 = r0[a], c1 = r1[a], c2 = r2[a], c3 = r3[a];
+                for (int64_t b = a; b < m.size; b++)
+                    *cell++ -= (c0 * r0[b] + c1 * r1[b]) + (c2 * r2[b] + c3 * r3[b]);
             }
-            common.swap(left);
-            add_rows(k, hazard, nullptr);
-            common.swap(left);
         }
     }
 }
@@ -287,11 +322,11 @@ void Block::forward(Vector &x) const {
 // L'^-1 x: normal numbers become draws with the covariance of z.
 void Block::half_solve(Vector &x) const {
     for (int64_t k = m.size - 1; k >= 0; k--) {
-        const int64_t first = m.factor_start[k];
-        Lanes sum = x[k];
-        for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
-            sum -= cells[a] * x[m.factor_row[a]];
-        x[k] = sum / cells[first];
+        const int64_t first = m.factor_start[k], count = m.factor_start[k + 1] - first - 1;
+        const Lanes *below = cells.data() + first + 1;
+        const int32_t *at = m.factor_row + first + 1;
+        const Lanes sum = sum_of(count, [&](int64_t a) { return below[a] * x[at[a]]; });
+        x[k] = (x[k] - sum) / cells[first];
     }
 }
 
@@ -302,41 +337,51 @@ void Block::solve(Vector &x) const {
 
 // ---- log likelihoods, their gradients and, if curved, weights in eta ---------------------------
 
-Lanes Block::likelihood(bool curved) {
+Lanes Block::likelihood(Wanted wanted) {
     switch (m.family) {
-    case BINOMIAL: return binomial(curved);
-    case WEIBULL: return weibull(curved);
-    case CONDLOGIT: return condlogit(curved);
-    default: return cox(curved);
+    case BINOMIAL: return binomial(wanted);
+    case WEIBULL: return weibull(wanted);
+    case CONDLOGIT: return condlogit(wanted);
+    default: return cox(wanted);
     }
 }
 
-Lanes Block::binomial(bool curved) {
-    Lanes value = all(m.constant);
+Lanes Block::binomial(Wanted wanted) {
+    Lanes value = all(m.constant), product = all(1.0);
     for (int64_t j = 0; j < m.groups; j++) {
         const Lanes size = larger(eta[j], -eta[j]), small = exponential(-size);
         const Lanes above = 1.0 / (1.0 + small);  // probability of what eta speaks for
         const Lanes p = where(eta[j] > ZERO, above, small * above);
-        value += m.y[j] * eta[j] - m.known[j] * (larger(eta[j], ZERO) + logarithm(1.0 + small));
         gradient[j] = m.y[j] - m.known[j] * p;
-        if (curved) weight[j] = m.known[j] * small * above * above;
+        if (wanted.weight) weight[j] = m.known[j] * small * above * above;
+        if (!wanted.value) continue;
+        value += m.y[j] * eta[j] - m.known[j] * larger(eta[j], ZERO);
+        if (m.known[j] == 1) {  // one logarithm of the product of many
+            product *= 1.0 + small;
+            if (j % 512 == 511) {
+                value -= logarithm(product);
+                product = all(1.0);
+            }
+        } else {
+            value -= m.known[j] * logarithm(1.0 + small);
+        }
     }
-    return value;
+    return wanted.value ? value - logarithm(product) : value;
 }
 
-Lanes Block::weibull(bool curved) {
+Lanes Block::weibull(Wanted wanted) {
     const Lanes log_shape = logarithm(own);
     Lanes value = ZERO;
     for (int64_t j = 0; j < m.groups; j++) {
         const Lanes log_hazard = own * (m.known[j] - eta[j]), hazard = exponential(log_hazard);
-        value += m.y[j] * (log_shape - m.known[j] + log_hazard) - hazard;
+        if (wanted.value) value += m.y[j] * (log_shape - m.known[j] + log_hazard) - hazard;
         gradient[j] = own * (hazard - m.y[j]);
-        if (curved) weight[j] = own * own * hazard;
+        if (wanted.weight) weight[j] = own * own * hazard;
     }
     return value;
 }
 
-Lanes Block::condlogit(bool curved) {
+Lanes Block::condlogit(Wanted wanted) {
     Lanes value = ZERO;
     for (int64_t k = 0; k < m.strata; k++) {
         const int64_t *first = m.order + m.stratum_start[k], *last = m.order + m.stratum_start[k + 1];
@@ -345,13 +390,13 @@ Lanes Block::condlogit(bool curved) {
         for (const int64_t *j = first; j < last; j++) {
             const Lanes x = exponential(eta[*j] - top);
             sum += x;
-            value += m.y[*j] * (eta[*j] - top);
+            if (wanted.value) value += m.y[*j] * (eta[*j] - top);
             gradient[*j] = x;
         }
-        value -= logarithm(sum);
+        if (wanted.value) value -= logarithm(sum);
         for (const int64_t *j = first; j < last; j++) {
             const Lanes p = gradient[*j] / sum;
-            if (curved) weight[*j] = p;
+            if (wanted.weight) weight[*j] = p;
             gradient[*j] = m.y[*j] - p;
         }
     }
@@ -359,7 +404,7 @@ Lanes Block::condlogit(bool curved) {
 }
 
 // The baseline's steps k are integrated out; groups leave in the step to which they belong.
-Lanes Block::cox(bool curved) {
+Lanes Block::cox(Wanted wanted) {
     Lanes top = eta[0], value = all(m.constant), later = ZERO, events = ZERO;
     for (int64_t j = 1; j < m.groups; j++) top = larger(top, eta[j]);
     for (int64_t j = 0; j < m.groups; j++) {
@@ -375,7 +420,7 @@ Lanes Block::cox(bool curved) {
         }
         total[k] = prior + later + part;
         later += leaving;
-        value -= m.shape[k] * logarithm(total[k]);
+        if (wanted.value) value -= m.shape[k] * logarithm(total[k]);
         events += m.shape[k];
     }
     value -= events * top;
@@ -386,7 +431,7 @@ Lanes Block::cox(bool curved) {
             const int64_t j = m.order[i];
             const Lanes expected = hazard[j] * (before + m.known[j] * here);
             gradient[j] = m.y[j] - expected;
-            if (curved) weight[j] = expected;
+            if (wanted.weight) weight[j] = expected;
         }
         before += here;
     }
@@ -423,7 +468,7 @@ Lanes Block::newton(double gain) {
     Whole done = {};
     for (int i = 0; i < NEWTON_STEPS; i++) {
         predictor(z);
-        const Lanes here = likelihood(true) - 0.5 * dot(z, z);
+        const Lanes here = likelihood(CURVED) - 0.5 * dot(z, z);
         for (int64_t p = 0; p < m.size; p++) slope[p] = -z[p];
         back(slope);
         precision();
@@ -441,7 +486,7 @@ Lanes Block::newton(double gain) {
         for (int h = 0; h < HALVINGS; h++) {
             for (int64_t p = 0; p < m.size; p++) tried[p] = z[p] + length * step[p];
             predictor(tried);
-            const Lanes there = likelihood(false) - 0.5 * dot(tried, tried);
+            const Lanes there = likelihood(VALUE) - 0.5 * dot(tried, tried);
             const Lanes least = here - 1e-10 * larger(here, -here);
             const Whole worse = ~(there >= least) & (length > ZERO);
             bool any = false;
@@ -459,7 +504,7 @@ Lanes Block::newton(double gain) {
 // `middle`: the mode moved to the mean of the best normal approximation.
 void Block::centre(const Drawing &how, const int64_t *row) {
     Vector shift(m.size, ZERO), x(m.size);
-    const int64_t pairs = 4, stride = how.shifts * pairs * m.size;
+    const int64_t pairs = how.pairs, stride = how.shifts * pairs * m.size;
     for (int64_t r = 0; r < how.shifts; r++) {
         std::fill(step.begin(), step.end(), ZERO);
         for (int64_t i = 0; i < pairs; i++) {
@@ -469,7 +514,7 @@ void Block::centre(const Drawing &how, const int64_t *row) {
             for (double sign : {1.0, -1.0}) {
                 for (int64_t p = 0; p < m.size; p++) tried[p] = z[p] + shift[p] + sign * x[p];
                 predictor(tried);
-                likelihood(false);
+                likelihood(SLOPE);
                 for (int64_t p = 0; p < m.size; p++) slope[p] = -tried[p];
                 back(slope);
                 for (int64_t p = 0; p < m.size; p++) step[p] += slope[p] / (2.0 * pairs);
@@ -487,13 +532,14 @@ void Block::centre(const Drawing &how, const int64_t *row) {
 }
 
 // log p(y, z | theta) - log q(z | theta) at z = middle + wider L'^-1 noise, and the force there, in
-// the coordinates of the noise.
-Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force) {
+// the coordinates of the noise. The density is right only where its value is wanted.
+Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
+                   Wanted wanted) {
     latent = noise;
     half_solve(latent);
     for (int64_t p = 0; p < m.size; p++) latent[p] = middle[p] + how.wider * latent[p];
     predictor(latent);
-    const Lanes joint = likelihood(false) - 0.5 * dot(latent, latent);
+    const Lanes value = likelihood(wanted), joint = value - 0.5 * dot(latent, latent);
     if (force) {
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = -latent[p];
         back(*force);
@@ -512,7 +558,7 @@ Lanes Block::draw(const Drawing &how, const int64_t *row, int64_t number, Vector
     const double sign = number % 2 ? -1.0 : 1.0;
     Vector x(m.size), force(m.size), speed(m.size), there(m.size), push(m.size), found(m.size);
     for (int64_t p = 0; p < m.size; p++) x[p] = sign * rows(noise + p, stride, row);
-    Lanes here = ratio(how, x, latent, how.steps > 1 ? &force : nullptr);
+    Lanes here = ratio(how, x, latent, how.steps > 1 ? &force : nullptr, VALUE);
     Lanes log_weight = here / (double)how.steps;
     for (int64_t k = 1; k < how.steps; k++) {
         const double power = (double)k / how.steps, angle = how.angle[k];
@@ -529,7 +575,7 @@ Lanes Block::draw(const Drawing &how, const int64_t *row, int64_t number, Vector
                 there[p] = cosine * from + sine * v;
                 speed[p] = cosine * v - sine * from;
             }
-            moved = ratio(how, there, found, &push);
+            moved = ratio(how, there, found, &push, leap + 1 < how.leaps ? SLOPE : VALUE);
             for (int64_t p = 0; p < m.size; p++) speed[p] += kick * push[p];
         }
         energy -= 0.5 * (dot(there, there) + dot(speed, speed)) - power * moved;

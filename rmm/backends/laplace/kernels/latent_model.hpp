@@ -97,9 +97,9 @@ struct Batch {
 
 // How latent vectors are drawn: see `Effort` in latent_draws.py.
 struct Drawing {
-    int64_t draws, shifts, steps, leaps;
+    int64_t draws, shifts, pairs, steps, leaps;
     double wider, farthest;
-    const double *shift_noise;   // (S, shifts, 4, size) standard normal
+    const double *shift_noise;   // (S, shifts, pairs, size) standard normal
     const double *noise;         // (S, draws / 2, steps, size) standard normal
     const double *log_uniform;   // (S, draws, steps)
     const double *angle;         // (steps)

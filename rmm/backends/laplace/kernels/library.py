@@ -101,7 +101,7 @@ class DrawingArrays(Arrays):
     """`Drawing` of latent_model.hpp."""
 
     _fields_ = (
-        *((n, c_int64) for n in ("draws", "shifts", "steps", "leaps")),
+        *((n, c_int64) for n in ("draws", "shifts", "pairs", "steps", "leaps")),
         *((n, c_double) for n in ("wider", "farthest")),
         *((n, c_void_p) for n in ("shift_noise", "noise", "log_uniform", "angle")),
     )
