@@ -20,7 +20,7 @@ from rmm.backends.laplace.latent_draws import ANGLE, FARTHEST, LEAPS, VARIES, WI
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array
 
-_SHIFT_PAIRS = 2
+_SHIFT_PAIRS = 4
 _NUMBERS_AT_ONCE = 2_000_000  # of noise
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
 _MOST_ROWS = 700  # of z, beyond which LAPACK is faster
