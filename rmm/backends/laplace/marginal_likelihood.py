@@ -35,9 +35,9 @@ from rmm.families import Curvature
 from rmm.tables.read import Array
 
 _NEWTON_STEPS, _HALVINGS = 60, 30
-#: What a further Newton step may still gain of the log posterior: where its values are compared,
-#: and where the mode is the centre of draws that are weighted.
-EXACTLY, ROUGHLY = 1e-9, 1e-2
+#: What a further Newton step may still gain of the log posterior: where values are compared, where
+#: a mode of the hyperparameters is searched, and where the mode is the centre of weighted draws.
+EXACTLY, NEARLY, ROUGHLY = 1e-9, 1e-4, 1e-2
 _TINY = 1e-300
 _NUMBERS_AT_ONCE = 1_000_000  # arrays that stay near the processor are faster
 
@@ -351,10 +351,12 @@ class Integrand:
                 top = here + 0.5 * np.sum(step * slope, axis=1) - 0.5 * logdet
                 value = np.where(good, top, -np.inf)
                 break
-            done = ~good | (np.sum(step * slope, axis=1) < 2 * gain)
+            rise = np.sum(step * slope, axis=1)
+            done = ~good | (rise < 2 * gain)
             keep = done & good
             logdet[active[keep]] = factors.logdet(active[keep])
-            value[active[keep]] = here[keep] - 0.5 * logdet[active[keep]]
+            top = here + 0.5 * rise  # with what a last step would gain
+            value[active[keep]] = top[keep] - 0.5 * logdet[active[keep]]
             going = ~done
             if not going.any():
                 break

@@ -25,7 +25,7 @@ from rmm.backends.laplace.importance import (
 )
 from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Integrals, integrals_of
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
-from rmm.backends.laplace.marginal_likelihood import EXACTLY, ROUGHLY, Inner, Integrand, Start
+from rmm.backends.laplace.marginal_likelihood import NEARLY, ROUGHLY, Inner, Integrand, Start
 from rmm.tables.read import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
@@ -165,10 +165,10 @@ class Sampler:
         """Integrals, from the best start that is known, and log priors."""
         start = self._start(theta)
         if self.compiled is not None:
-            found = self.compiled.integrals(theta, start, EXACTLY, modes=modes)
+            found = self.compiled.integrals(theta, start, NEARLY, modes=modes)
             return found, found.prior
         values = to_values(theta, self.hyper)
-        inner = self.integrand.inner(values, len(theta), start, EXACTLY)
+        inner = self.integrand.inner(values, len(theta), start, NEARLY)
         return inner, log_prior(theta, self.hyper)
 
     def _chunks(self, count: int) -> list[slice]:

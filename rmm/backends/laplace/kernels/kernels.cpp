@@ -477,7 +477,7 @@ Lanes Block::newton(double gain) {
         step = slope;
         solve(step);
         const Lanes rise = dot(step, slope);
-        value = here - 0.5 * logdet;
+        value = here + 0.5 * rise - 0.5 * logdet;  // with what a last step would gain
         done = done | ~(rise >= all(2 * gain)) | ~finite(here);
         bool all_done = true;
         for (int l = 0; l < W; l++) all_done = all_done && done[l];
