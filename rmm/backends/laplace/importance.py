@@ -274,11 +274,29 @@ def beside(theta: Array, weights: Array, count: int, folded: Array) -> Proposal:
     return Proposal(centre, np.linalg.cholesky(local * (_DF - 2) / _DF), folded)
 
 
-def mixture_log_density(theta: Array, proposals: list[Proposal], counts: list[int]) -> Array:
-    """(S,) log density of the mixture, each proposal by its number of draws."""
-    each = np.array([p.log_density(theta) for p in proposals])
-    share = np.log(np.array(counts) / sum(counts))
-    return np.logaddexp.reduce(each + share[:, None])
+class Mixture:
+    """Points of several proposals, and their log densities under each."""
+
+    def __init__(self) -> None:
+        self.proposals: list[Proposal] = []
+        self.counts: list[int] = []
+        self.theta = np.zeros((0, 0))
+        self._each: list[Array] = []
+
+    def add(self, proposal: Proposal, theta: Array) -> None:
+        """A proposal and the points (S, d) that it has made."""
+        added = [p.log_density(theta) for p in self.proposals]
+        self._each = [np.append(old, new) for old, new in zip(self._each, added, strict=True)]
+        self.theta = np.concatenate([self.theta, theta]) if self.proposals else theta
+        self._each.append(proposal.log_density(self.theta))
+        self.proposals.append(proposal)
+        self.counts.append(len(theta))
+
+    @property
+    def log_density(self) -> Array:
+        """(S,) log density of the mixture, each proposal by its number of points."""
+        share = np.log(np.array(self.counts) / sum(self.counts))
+        return np.logaddexp.reduce(np.array(self._each) + share[:, None])
 
 
 def uniforms(count: int, dimension: int, seed: int) -> Array:

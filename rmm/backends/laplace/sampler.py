@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import spatial
 
 from rmm.backends.convergence import pareto_k_limit
 from rmm.backends.laplace.hyperparameters import folded, log_prior, starting_points, to_values
 from rmm.backends.laplace.importance import (
+    Mixture,
     Mode,
     Proposal,
     around_one,
     beside,
     find_mode,
-    mixture_log_density,
     other_modes,
     smoothed,
     systematic,
@@ -31,6 +30,7 @@ from rmm.tables.read import Array
 LEAST_POINTS, MOST_POINTS = 256, 8192
 _POINTS_PER_DRAW = 4  # at most, of effective draws that are wanted
 _ROUNDS = 12
+_WORTH, _MARGIN = 0.75, 1.1  # effective draws of a point of the second proposal, and reserve
 _EXACT_DRAWS = 2  # latent vectors per hyperparameter value where they need no weights
 # Where they do: plain ones where their log weights vary little, else few, but in as many steps as
 # it takes for the weight of a hyperparameter value to have no more than this variance from them.
@@ -84,16 +84,14 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """Draws of the proposals so far: latent vectors (S, M, columns) at theta (S, d).
+    """Latent vectors (S, M, columns) at the points of a mixture of proposals.
 
     `ratio` (S, M) has the logs of p(y, z, theta) / q(z | theta).
     """
 
-    theta: Array
+    mixture: Mixture
     latent: Array
     ratio: Array
-    proposals: list[Proposal]
-    counts: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +111,9 @@ class Modes:
     def next_to(self, theta: Array) -> Start:
         """Of the nearest values to some others (S, d): (S, P) each."""
         spread = np.std(self.theta, axis=0) + 1e-12
-        nearest = spatial.KDTree(self.theta / spread).query(theta / spread)[1]
+        known, asked = self.theta / spread, theta / spread
+        squares = np.sum(known**2, axis=1) - 2 * asked @ known.T  # less those of `asked`
+        nearest = np.argmin(squares, axis=1)
         return self.mode[nearest], self.scale[nearest]
 
 
@@ -264,50 +264,56 @@ class Sampler:
 
     def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> _Drawn:
         """Draws of one proposal after the other, until their weights are good enough."""
-        fold = first[0].folded
-        proposals, counts, waiting = [first[0]], [LEAST_POINTS // 2], list(first[1:])
         most = max(MOST_POINTS, int(_POINTS_PER_DRAW * wanted))
-        thetas: list[Array] = []
+        mixture, waiting = Mixture(), list(first[1:])
+        proposal, count = first[0], LEAST_POINTS // 2
         latents: list[Array] = []
         ratios: list[Array] = []
         for number in range(_ROUNDS):
-            uniform = uniforms(counts[-1], len(self.hyper) + 1, self.seed + number)
-            thetas.append(proposals[-1].draw(uniform))
-            latent, ratio = self.draw(thetas[-1])
+            uniform = uniforms(count, len(self.hyper) + 1, self.seed + number)
+            theta = proposal.draw(uniform)
+            mixture.add(proposal, theta)
+            latent, ratio = self.draw(theta)
             latents.append(latent)
             ratios.append(ratio)
-            theta = np.concatenate(thetas)
-            found = self._weighted(theta, np.concatenate(ratios), proposals, counts)
-            weights, k, ess = found
-            total = sum(counts)
             if waiting:
-                proposals.append(waiting.pop(0))
-                counts.append(LEAST_POINTS // 2)
+                proposal, count = waiting.pop(0), LEAST_POINTS // 2
                 continue
+            weights, k, ess = self._weighted(mixture, np.concatenate(ratios))
+            total = len(mixture.theta)
             if number and ((ess >= wanted and k <= pareto_k_limit(total)) or total >= most):
                 break
-            by_value = weights.sum(axis=1)
+            by_value, fold = weights.sum(axis=1), first[0].folded
             if number and k >= _LOCAL_K:
-                proposals.append(beside(theta, by_value, LEAST_POINTS // 2, fold))
+                proposal = beside(mixture.theta, by_value, LEAST_POINTS // 2, fold)
             else:
-                proposals.append(around_one(theta, by_value, covariance, first, number))
-            more = total if ess <= 0 else int(np.ceil(1.2 * total * max(wanted - ess, 0) / ess))
-            counts.append(int(np.clip(more, LEAST_POINTS // 2, min(total, most - total))))
-        return _Drawn(theta, np.concatenate(latents), np.concatenate(ratios), proposals, counts)
+                proposal = around_one(mixture.theta, by_value, covariance, first, number)
+            count = self._next_count(total, ess, wanted, adapted=number > 0)
+            count = max(1, min(count, most - total))
+        return _Drawn(mixture, np.concatenate(latents), np.concatenate(ratios))
+
+    def _next_count(self, total: int, ess: float, wanted: float, *, adapted: bool) -> int:
+        """Points of the next round: as many as are missing, but not many more than there are.
+
+        The second proposal is made after the points of the first, and wastes fewer.
+        """
+        worth = ess / total if adapted else max(ess / total, _WORTH)
+        more = total if ess <= 0 else int(np.ceil(_MARGIN * max(wanted - ess, 0) / worth))
+        return int(np.clip(more, LEAST_POINTS // 4, 2 * total))
 
     def _sample(self, drawn: _Drawn) -> Sample:
         """The draws, weighted by the mixture of all proposals."""
-        weights, k, ess = self._weighted(drawn.theta, drawn.ratio, drawn.proposals, drawn.counts)
+        weights, k, ess = self._weighted(drawn.mixture, drawn.ratio)
         variance = drawn.ratio.var(axis=1, ddof=1)
         return Sample(
-            drawn.theta,
+            drawn.mixture.theta,
             drawn.latent,
             weights,
             variance,
             k,
             ess,
             self.evaluations,
-            self._unevenness(drawn.theta, weights.sum(axis=1), variance),
+            self._unevenness(drawn.mixture.theta, weights.sum(axis=1), variance),
         )
 
     def _with_better_tails(self, drawn: _Drawn, sample: Sample, effort: Effort) -> _Drawn:
@@ -318,14 +324,14 @@ class Sampler:
         weight = sample.weights.sum(axis=1)
         uneven = np.zeros(len(weight), dtype=bool)
         for place in np.flatnonzero(self.folded):
-            values = drawn.theta[:, place]
+            values = drawn.mixture.theta[:, place]
             order = np.argsort(values)
             before = np.cumsum(weight[order])
             start = values[order[int(np.searchsorted(before, _REDRAWN * before[-1]))]]
             uneven |= values >= start
         own, self.effort = self.effort, replace(effort, draws=self.effort.draws)
         latent, ratio = drawn.latent.copy(), drawn.ratio.copy()
-        latent[uneven], ratio[uneven] = self.draw(drawn.theta[uneven])
+        latent[uneven], ratio[uneven] = self.draw(drawn.mixture.theta[uneven])
         self.effort = own
         return replace(drawn, latent=latent, ratio=ratio)
 
@@ -384,17 +390,15 @@ class Sampler:
         kept = ratio[np.isfinite(ratio).all(axis=1)]
         if not len(kept):
             return np.inf
-        return float(np.quantile(kept.var(axis=1, ddof=1), _PILOT_QUANTILE))
+        variances = np.sort(kept.var(axis=1, ddof=1))
+        return float(variances[int(_PILOT_QUANTILE * (len(variances) - 1) + 0.5)])
 
-    def _weighted(
-        self, theta: Array, ratios: Array, proposals: list[Proposal], counts: list[int]
-    ) -> tuple[Array, float, float]:
+    def _weighted(self, mixture: Mixture, ratios: Array) -> tuple[Array, float, float]:
         """Weights (S, M), k^ and effective sample size of the hyperparameter values."""
-        logs = ratios - mixture_log_density(theta, proposals, counts)[:, None]
+        logs = ratios - mixture.log_density[:, None]
         top = np.max(logs, axis=1, initial=-np.inf)
-        with np.errstate(all="ignore"):
-            inside = np.exp(logs - np.where(np.isfinite(top), top, 0.0)[:, None])
-            by_value = np.where(np.isfinite(top), top + np.log(inside.mean(axis=1)), -np.inf)
+        inside = np.exp(logs - np.where(np.isfinite(top), top, 0.0)[:, None])
+        by_value = np.where(np.isfinite(top), top + np.log(inside.mean(axis=1)), -np.inf)
         outer, k = smoothed(by_value)
         share = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1e-300)
         if not self.integrand.exact:
