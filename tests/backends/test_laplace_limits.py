@@ -13,8 +13,9 @@ import scipy.sparse as sparse
 
 import rmm
 from rmm.backends.convergence import pareto_k_limit
-from rmm.backends.laplace import factors, memory
+from rmm.backends.laplace import memory
 from rmm.backends.laplace import run as laplace
+from rmm.backends.laplace.factorisation import factors
 from rmm.backends.laplace.factorisation.factors import Pattern
 from rmm.backends.laplace.factorisation.fill import factor_counts
 from rmm.backends.laplace.latent_model import latent_model
@@ -62,7 +63,7 @@ def test_a_large_pattern_is_judged_without_a_factor(monkeypatch: pytest.MonkeyPa
     order = np.lexsort((lower.col, lower.row))
     pattern = Pattern(400, lower.row[order], lower.col[order])
     by_factor = pattern.is_sparse
-    monkeypatch.setattr(factors, "_LARGE", 100)
+    monkeypatch.setattr(factors, "SOON", 100)
     monkeypatch.setattr(factors.qdldl, "Solver", None)  # would fail if it were called
     again = Pattern(400, lower.row[order], lower.col[order])
     assert again.is_sparse == by_factor

@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy import linalg, special
+from scipy import special
 from scipy.stats import qmc
 
 from rmm.backends.laplace.pareto import smoothed_logs
@@ -30,6 +30,7 @@ _DIFFERENCE = 0.02
 _NEWTON_STEPS, _HALVINGS = 100, 20
 _LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
+_WAY = 12  # points of the way from a start to the first mode
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
 _NEGLIGIBLE = 12.0  # logs of mass by which a mode is below the first and is left out
@@ -68,8 +69,9 @@ class Proposal:
         places = np.flatnonzero(self.folded & near)
         signs = np.ones((1 << len(places), 1, d))
         signs[:, 0, places] = list(itertools.product((1.0, -1.0), repeat=len(places)))
-        away = (signs * theta - self.centre).reshape(-1, d)
-        moved = linalg.solve_triangular(self.factor, away.T, lower=True, check_finite=False)
+        moved = (signs * theta - self.centre).reshape(-1, d).T
+        for i, row in enumerate(self.factor):  # forward substitution: d is small
+            moved[i] = (moved[i] - row[:i] @ moved[:i]) / row[i]
         squares = np.einsum("ij,ij->j", moved, moved).reshape(len(signs), -1)
         constant = special.gammaln((_DF + d) / 2) - special.gammaln(_DF / 2)
         constant -= d / 2 * np.log(_DF * np.pi) + np.sum(np.log(np.diag(self.factor)))
@@ -158,30 +160,34 @@ class _Stencil:
     def at(cls, density: LogDensity, centre: Array, folded: Array) -> _Stencil:
         """At the centre, h to both sides of it, and h away in both directions of each pair."""
         d, h = len(centre), _DIFFERENCE
+        away, left, right = _around(d)
         centre = np.where(folded, np.abs(centre), centre)
-        eye = h * np.eye(d)
-        left, right = np.tril_indices(d, -1)
-        away = np.concatenate([eye, -eye, eye[left] + eye[right], -eye[left] - eye[right]])
-        points = np.vstack([centre, centre + away])
-        found = density(np.where(folded, np.abs(points), points))
-        height = float(found[0])
-        above, below, pairs = found[1 : d + 1], found[d + 1 : 2 * d + 1], found[2 * d + 1 :]
+        points = centre + away
+        found = density(np.abs(points, out=points, where=folded))
+        height, above, below = found[0], found[1 : d + 1], found[d + 1 : 2 * d + 1]
+        ends = above + below - 2 * height
+        hessian = np.empty((d, d))
+        hessian.flat[:: d + 1] = ends / h**2
+        if d > 1:
+            pairs = found[2 * d + 1 :].reshape(2, -1).sum(axis=0) - 2 * height
+            hessian[left, right] = hessian[right, left] = (pairs - ends[left] - ends[right]) / (
+                2 * h**2
+            )
         slope = (above - below) / (2 * h)
-        hessian = np.diag((above + below - 2 * height) / h**2)
-        both = pairs[: len(left)] + pairs[len(left) :]
-        one = above[left] + below[left] + above[right] + below[right]
-        hessian[left, right] = hessian[right, left] = (both - one + 2 * height) / (2 * h**2)
-        return cls(
-            centre,
-            height,
-            np.where(np.isfinite(slope), slope, 0.0),
-            np.where(np.isfinite(hessian), hessian, 0.0),
-            len(points),
-        )
+        if not np.isfinite(found).all():
+            slope = np.where(np.isfinite(slope), slope, 0.0)
+            hessian = np.where(np.isfinite(hessian), hessian, 0.0)
+        return cls(centre, float(height), slope, hessian, len(points))
+
+    @cached_property
+    def _curves(self) -> tuple[Array, Array]:
+        """Eigenvalues and vectors of minus the Hessian."""
+        values, vectors = np.linalg.eigh(-self.hessian)
+        return values, vectors
 
     def step(self) -> tuple[Array, float]:
         """Newton's step, and twice what it gains of the log density."""
-        values, vectors = np.linalg.eigh(-self.hessian)
+        values, vectors = self._curves
         along = vectors.T @ self.slope
         step = along / np.maximum(np.abs(values), _LEAST_CURVATURE * 10)
         return vectors @ step, float(step @ along)
@@ -189,8 +195,17 @@ class _Stencil:
     @property
     def covariance(self) -> Array:
         """Inverse of minus the Hessian; directions without curvature are cut."""
-        values, vectors = np.linalg.eigh(-self.hessian)
+        values, vectors = self._curves
         return np.asarray((vectors / np.maximum(values, _LEAST_CURVATURE * 10)) @ vectors.T)
+
+
+@lru_cache(maxsize=64)
+def _around(d: int) -> tuple[Array, Array, Array]:
+    """(d^2 + d + 1, d) differences of a stencil's points from its centre, and the pairs."""
+    eye = _DIFFERENCE * np.eye(d)
+    left, right = np.tril_indices(d, -1)
+    pairs = eye[left] + eye[right]
+    return np.concatenate([np.zeros((1, d)), eye, -eye, pairs, -pairs]), left, right
 
 
 def other_modes(
@@ -198,7 +213,8 @@ def other_modes(
 ) -> list[Mode]:
     """Further modes, for which weight coefficients are searched on both sides of 0.
 
-    Far from 0 weights no longer change, and a second mode may lie beyond a valley.
+    Far from 0 weights no longer change, and a second mode may lie beyond a valley. Where the
+    density only rises on the straight way to the first mode there is no valley, and no search.
 
     Parameters
     ----------
@@ -218,9 +234,15 @@ def other_modes(
             point = first.centre.copy()
             point[place] = value
             starts.append(point)
+    if not starts:
+        return []
+    steps = np.linspace(0, 1, _WAY, endpoint=False)[:, None]
+    ways = np.array([(1 - steps) * start + steps * first.centre for start in starts])
+    heights = density(ways.reshape(-1, len(first.centre))).reshape(len(starts), _WAY)
     found = [first]
-    for start in starts:
-        if not np.isfinite(density(start[None])).all():
+    for start, way in zip(starts, heights, strict=True):
+        rises = np.diff(way, append=first.height) > 0
+        if not np.isfinite(way[0]) or rises.all():
             continue
         mode = find_mode(density, start[None], folded, first)
         known = mode is None or any(_same(mode, other) for other in found)

@@ -121,9 +121,6 @@ class Integrand:
         all_rows, all_columns = np.divmod(slots, max(model.size, 1))
         count = len(model.entry_row)
         self.entry_slot = where[:count]
-        self.gather = sparse.csr_matrix(
-            (np.ones(count), (self.entry_slot, np.arange(count))), shape=(len(slots), count)
-        )
         self.feature_slots = [
             where[count + k * model.groups : count + (k + 1) * model.groups]
             for k in range(len(model.features))
@@ -135,13 +132,30 @@ class Integrand:
         self.slots = np.setdiff1d(np.arange(len(slots)), self.private.slots)
         self.row = all_rows[self.slots]
         self.column = np.searchsorted(self.kept, all_columns[self.slots])
-        ones, at = np.ones(len(self.slots)), np.arange(len(self.slots))
-        shape = (model.groups, self.size)
-        self.by_row = sparse.csr_matrix((ones, (self.row, at)), shape=(shape[0], len(at)))
-        self.by_column = sparse.csr_matrix((ones, (self.column, at)), shape=(shape[1], len(at)))
         self._plain = not model.weights and not model.features
         self._factors: Factors | None = None
         self._map: FixedMap | None = None
+
+    @cached_property
+    def gather(self) -> Any:
+        """Adds entries up to slots of A."""
+        count = len(self.entry_slot)
+        shape = (self.slot_count, count)
+        return sparse.csr_matrix((np.ones(count), (self.entry_slot, np.arange(count))), shape=shape)
+
+    @cached_property
+    def by_row(self) -> Any:
+        """Adds slots up to groups."""
+        return self._added(self.row, self.model.groups)
+
+    @cached_property
+    def by_column(self) -> Any:
+        """Adds slots up to elements of z."""
+        return self._added(self.column, self.size)
+
+    def _added(self, place: Array, count: int) -> Any:
+        at = np.arange(len(place))
+        return sparse.csr_matrix((np.ones(len(at)), (place, at)), shape=(count, len(at)))
 
     @cached_property
     def pairs(self) -> tuple[Array, Array, Array, Any, Pattern]:

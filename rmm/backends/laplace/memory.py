@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rmm.backends.laplace.factorisation.factors import SOON
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.errors import BackendError
 
@@ -18,6 +19,7 @@ _SPARSE_BYTES = 40  # of a number of a sparse factor: values and places, and a c
 _LATENT_COPIES = 2  # draws are kept in rounds, which are joined in the end
 _KEPT_COPIES = 4  # of the draws that are resampled, while they get their scale and names
 _ROUNDS = 2  # points are doubled until there are enough: about as many as draws that are wanted
+_LITTLE = 100e6  # bytes that are always there
 _ANOTHER = 'Use backend="stan" or backend="jags"'
 _LONGEST = 6 * 3600.0  # seconds that nobody waits for without having said so
 _STEPS = 4  # of Newton's method for an outcome that is not normal
@@ -81,10 +83,12 @@ def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -
     BackendError
         It says how much is needed for what, how much there is, and what to do.
     """
+    found = need(integrand, columns, kept, wanted)
+    if found.total + _DENSE_ARRAYS * integrand.size**2 * _NUMBER < _LITTLE and not integrand.dense:
+        return
     free = available_memory()
     if free is None:
         return
-    found = need(integrand, columns, kept, wanted)
     if found.total <= free:  # else the pattern of the factors is too large to be looked at
         found = Need(found.pairs, _factor_bytes(integrand), found.draws)
     if found.total <= free:
@@ -125,6 +129,8 @@ def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> No
     BackendError
         It says about how long, and what to do.
     """
+    if integrand.size <= SOON:
+        return
     count = len(integrand.model.hyper)
     integrals = 15 * (2 * count + 1) + 2 * count * (count + 1) + _ROUNDS * wanted
     each = integrand.pairs[-1].seconds(dense=integrand.dense)

@@ -297,6 +297,8 @@ class Sampler:
 
         The second proposal is made after the points of the first, and wastes fewer.
         """
+        if ess >= wanted:  # k is what is missing
+            return LEAST_POINTS // 2
         worth = ess / total if adapted else max(ess / total, _WORTH)
         more = total if ess <= 0 else int(np.ceil(_MARGIN * max(wanted - ess, 0) / worth))
         return int(np.clip(more, LEAST_POINTS // 4, 2 * total))

@@ -10,6 +10,7 @@ so that the latent vector can do without them; afterwards they are drawn from wh
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,14 @@ class Private:
 
     def __init__(self, slots: Array, row: Array, column: Array, groups: int) -> None:
         self.slots, self.row, self.column = slots, row[slots], column[slots]
-        self.by_row = sparse.csr_matrix(
-            (np.ones(len(slots)), (self.row, np.arange(len(slots)))), shape=(groups, len(slots))
-        )
+        self.groups = groups
+
+    @cached_property
+    def by_row(self) -> Any:
+        """Adds them up to groups."""
+        count = len(self.slots)
+        shape = (self.groups, count)
+        return sparse.csr_matrix((np.ones(count), (self.row, np.arange(count))), shape=shape)
 
     def __len__(self) -> int:
         return len(self.slots)

@@ -20,7 +20,7 @@ from rmm.backends.laplace.factorisation.fill import factor_counts
 from rmm.tables.read import Array
 
 _SMALL = 100  # rows up to which dense factors are faster whatever the pattern
-_LARGE = 3_000  # rows from which a factor is not computed only to see what it takes
+SOON = 3_000  # rows from which a factor is not computed only to see what it takes
 _DENSE_SPEED = 1e10  # operations on dense factors in a second, about
 _SLOWER = 8.0  # an operation on sparse factors takes so much longer than one on dense ones
 
@@ -69,7 +69,7 @@ class Pattern:
 
     def seconds(self, *, dense: bool) -> float:
         """About how long a factor takes; 0 for one that is small."""
-        if self.size <= _LARGE:
+        if self.size <= SOON:
             return 0.0
         full = self.size**3 / 3 / _DENSE_SPEED
         if dense or not self.is_sparse:
@@ -86,7 +86,7 @@ class Pattern:
         """Whether sparse factors are the faster ones, by the operations that both take."""
         if self.size <= _SMALL:
             return False
-        if self.size > _LARGE:
+        if self.size > SOON:
             return _SLOWER * float(np.sum(self._counts.astype(float) ** 2)) < self.size**3 / 3
         values = np.zeros(len(self.row))
         values[self.diagonal] = 1.0
