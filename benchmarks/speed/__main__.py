@@ -95,7 +95,8 @@ def show(name: str) -> None:
     out, runs = name, {name: records.read(name)}
     if name in records.KEPT:
         out, runs = "speed", records.kept_runs()
-    (RESULTS / f"{out}.md").write_text(tables.page_part(runs), encoding="utf-8")
+    text = tables.page_part(runs, records.growth_of(runs))
+    (RESULTS / f"{out}.md").write_text(text, encoding="utf-8")
     figure.write(runs, RESULTS / f"{out}.png")
 
 

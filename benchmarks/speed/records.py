@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,12 @@ def read(name: str) -> pd.DataFrame:
 def kept_runs() -> dict[str, pd.DataFrame]:
     """Return the rows of the runs in `KEPT` that have been measured."""
     return {name: read(name) for name in KEPT if (RESULTS / f"{name}.csv").exists()}
+
+
+def growth_of(names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return the kept rows of growing data, of the runs that have measured them."""
+    files = {name: RESULTS / f"{name}_growth.csv" for name in names}
+    return {name: pd.read_csv(file) for name, file in files.items() if file.exists()}
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.speed.growth import exponent
 from benchmarks.speed.problems import PROBLEMS
 from benchmarks.speed.records import heading, identity, ratios
 
@@ -13,6 +14,9 @@ PROGRAMS = {
     ("lme4", "fixed"): "lme4, weights known: point estimate",
     ("SciPy REML", "fixed"): "REML in SciPy, weights known: point estimate",
 }
+
+
+STRUCTURES = {"nations": "in nations of 20", "anywhere": "anywhere"}
 
 
 def number(value: float) -> str:
@@ -79,6 +83,27 @@ def footer(runs: dict[str, pd.DataFrame]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def page_part(runs: dict[str, pd.DataFrame]) -> str:
-    """Return what the documentation includes: the table of fits and what was measured."""
-    return f"{fits_table(runs)}\n{footer(runs)}"
+def growth_table(table: pd.DataFrame) -> str:
+    """Return CPU seconds and memory by size, and the powers that CPU time grows with."""
+    lines = [
+        "| members meet | groups | members | weight coefficients | CPU s | memory, MB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in table.itertuples():
+        lines.append(
+            f"| {STRUCTURES[row.structure]} | {row.groups:,} | {row.members:,} | "
+            f"{row.coefficients} | {row.cpu_seconds:.2f} | {row.memory_mb:.0f} |"
+        )
+    powers = ", ".join(
+        f"groups^{exponent(table, k):.2f} with {'known' if k == 0 else 'estimated'} weights"
+        for k in (0, 1)
+    )
+    return "\n".join(lines) + f"\n\nIn nations, CPU time grows as {powers}.\n"
+
+
+def page_part(runs: dict[str, pd.DataFrame], growth: dict[str, pd.DataFrame]) -> str:
+    """Return what the documentation includes: fits, what was measured, growth with size."""
+    parts = [fits_table(runs), footer(runs)]
+    for name, table in growth.items():
+        parts += [f"One fit of growing data, {heading(name)}:\n", growth_table(table)]
+    return "\n".join(parts)

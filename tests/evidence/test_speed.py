@@ -71,7 +71,8 @@ def test_without_lme4_there_are_seconds_and_no_figure_of_ratios() -> None:
 def test_the_page_has_the_kept_results() -> None:
     """After a run: `python -m benchmarks.speed --name speed_before --only show`."""
     kept = (ROOT / "benchmarks" / "results" / "speed.md").read_text(encoding="utf-8")
-    assert kept == tables.page_part(records.kept_runs())
+    runs = records.kept_runs()
+    assert kept == tables.page_part(runs, records.growth_of(runs))
     page = (ROOT / "docs" / "explanation" / "speed.md").read_text(encoding="utf-8")
     for name in ("speed.md", "speed.png"):
         assert f"../../benchmarks/results/{name}" in page
@@ -118,9 +119,11 @@ def test_reml_is_the_restricted_likelihood(tables_of_groups: Path) -> None:
     assert loss < min(at(ratio * 0.99)[0], at(ratio * 1.01)[0])
 
 
-@pytest.mark.skipif(not lme4.available(), reason=lme4.MISSING)
+@pytest.mark.thorough
 def test_lme4_finds_the_restricted_likelihood(tables_of_groups: Path) -> None:
     """Its membership matrix is in the right place: the same mean of sigma_l1, as printed."""
+    if not lme4.available():
+        pytest.skip(lme4.MISSING)
     files = sorted(tables_of_groups.glob("data_*.csv"))
     ours = np.mean([reml.fit(*reml.matrices(pd.read_csv(f)))["sigma_l1"] for f in files])
     found = lme4.measure("gaussian", tables_of_groups)
@@ -136,6 +139,7 @@ def test_the_study_of_a_problem_can_be_read(problem: Problem, tmp_path: Path) ->
     assert study.scenarios[0].recipe.truth.spec.family.name == problem.family
 
 
+@pytest.mark.thorough
 def test_fits_in_a_study_are_measured() -> None:
     found = measure("gaussian", "fixed", 1, 1)
     assert found["note"] == "1 ok" and found["fits"] == 1
@@ -148,6 +152,24 @@ def test_growth_uses_each_member_once_in_a_group() -> None:
         assert table.groupby("gid")["pid"].nunique().eq(case.size).all()
         assert table["pid"].max() < case.members
     assert growth.formula(2).count("b2*s2") == 1 and "1/n)" in growth.formula(0)
+
+
+def test_the_power_of_growth_is_that_of_the_rows() -> None:
+    sizes = [(628, 240), (5_000, 2_000), (20_000, 8_000)]
+    table = pd.DataFrame(
+        [
+            ("nations", groups, members, 3, k, (1 + k) * (groups / 1000) ** (1 + k / 10), 200.0)
+            for k in (0, 1)
+            for groups, members in sizes
+        ],
+        columns=(
+            *("structure", "groups", "members", "size", "coefficients"),
+            *("cpu_seconds", "memory_mb"),
+        ),
+    )
+    text = tables.growth_table(table)
+    assert "groups^1.00 with known weights, groups^1.10 with estimated weights" in text
+    assert "| in nations of 20 | 5,000 | 2,000 | 0 | 5.00 | 200 |" in text
 
 
 def test_risk_sets_of_the_numpyro_program() -> None:
