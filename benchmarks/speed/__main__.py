@@ -19,6 +19,8 @@ from benchmarks.speed.records import RESULTS, Records
 DATA_SETS = {"gaussian": 40}
 OTHER_DATA_SETS = 10
 LME4_FAMILIES = ("gaussian", "binomial")
+#: Parts that are measured beside lme4 -> how their rows are called.
+PARTS = {"fits": "fit", "workflow": "workflow"}
 #: Fits of the two studies that the cost of the workflow is computed from.
 STUDIES = (100, 600)
 
@@ -127,7 +129,8 @@ def main() -> None:
     machine.use_one_core()
     with_lme4 = lme4.available()
     versions = machine.versions(lme4.versions() if with_lme4 else ())
-    kept = Records(RESULTS / f"{given.name}.csv", machine.commit(), versions)
+    measured = [part for option, part in PARTS.items() if option in parts]
+    kept = Records(RESULTS / f"{given.name}.csv", machine.commit(), versions, measured)
     if "fits" in parts:
         if not with_lme4:
             print(lme4.MISSING, "Its rows and all ratios are left out.", flush=True)

@@ -35,16 +35,18 @@ OTHER_UNIT = "binomial"
 class Records:
     """Rows of one run; the file is complete after each of them.
 
-    Rows that the file already has from the same commit are kept, so that parts can run one by one.
+    Rows that the file already has are kept if they are of the same commit and of another part, so
+    that parts can run one by one.
     """
 
-    def __init__(self, file: Path, commit: str, versions: str) -> None:
+    def __init__(self, file: Path, commit: str, versions: str, parts: Iterable[str]) -> None:
         self.file = file
         self.common = {"commit": commit, "versions": versions}
         self.rows: list[dict[str, Any]] = []
         if file.exists():
             earlier = pd.read_csv(file, keep_default_na=False)
-            self.rows = earlier[earlier["commit"] == commit].to_dict("records")
+            keep = (earlier["commit"] == commit) & ~earlier["part"].isin(set(parts))
+            self.rows = earlier[keep].to_dict("records")
 
     def add(self, part: str, problem: str, program: str, weights: str, **found: Any) -> None:
         """Keep a row and print it."""

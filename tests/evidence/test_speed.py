@@ -61,6 +61,17 @@ def test_lme4_beside_the_workflow_is_its_unit() -> None:
     assert rows["fit", "rmm", "gaussian"] == pytest.approx(3)
 
 
+def test_rows_of_other_parts_and_of_the_same_commit_stay(tmp_path: Path) -> None:
+    file = tmp_path / "run.csv"
+    first = records.Records(file, "abc", "v", ["fit", "workflow"])
+    first.add("fit", "gaussian", "rmm", "fixed", cpu_seconds=1.0)
+    first.add("workflow", "gaussian", "rmm", "fixed", cpu_seconds=2.0)
+    again = records.Records(file, "abc", "v", ["workflow"])
+    again.add("workflow", "gaussian", "rmm", "fixed", cpu_seconds=3.0)
+    assert pd.read_csv(file)["cpu_seconds"].tolist() == [1, 3]
+    assert records.Records(file, "other", "v", []).rows == []
+
+
 def test_without_lme4_there_are_seconds_and_no_figure_of_ratios() -> None:
     runs = {"speed_before": made_up(lme4_rows=False).iloc[:-1]}
     assert "| 0.090 s |" in tables.fits_table(runs)
