@@ -7,6 +7,7 @@ CORES ?= all
 SIZE ?= full
 WORKERS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 UPGRADE ?=
 
 # Every job of a study is a process that imports the same libraries: without their bytecode that
@@ -90,8 +91,8 @@ test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty e
 test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (long)
 	$(PYTEST) -m faults $(PYTEST_ARGS)
 
-bench: $(ENV) ## our two engines beside a JAGS program in the style of R's bml (long)
-	$(PY) benchmarks/peers.py
+bench: $(ENV) ## speed beside lme4, on one core (20 minutes); BENCH_ARGS="--peers" or "--full" for more
+	$(PY) -m benchmarks.speed $(BENCH_ARGS)
 
 # From scratch: pages have parts generated from the code, which Sphinx does not watch.
 docs: $(ENV) ## build the documentation into build/docs, strictly; open build/docs/index.html
@@ -108,7 +109,8 @@ coalitions: ## the study of the headline figure on coalitions (long)
 lock: $(ENV) ## resolve the dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) --all-extras pyproject.toml --output-file requirements.lock
 	echo uv | $(COMPILE) - --output-file requirements-uv.lock
-	for file in requirements.lock requirements-uv.lock; do \
+	echo numpyro | $(COMPILE) - --output-file benchmarks/requirements-peers.txt
+	for file in requirements.lock requirements-uv.lock benchmarks/requirements-peers.txt; do \
 		sed -E '/^--?(i|f|index-url|extra-index-url|find-links|trusted-host)([ =]|$$)/d' $$file \
 			>.lock.tmp && mv .lock.tmp $$file || exit 1; \
 	done

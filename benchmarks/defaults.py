@@ -1,6 +1,6 @@
 """Whether default settings converge on the real coalitions: default priors, estimated weights.
 
-Usage: python benchmarks/defaults.py [--seeds 1,2] [--backends auto,stan,jags] [FAMILY ...]
+Usage: python -m benchmarks.defaults [--seeds 1,2] [--backends auto,stan,jags] [FAMILY ...]
 
 One line per family, backend and seed: `Fit.converged`, what that rests on, and seconds. Each family
 should converge on backend auto. Choices are look-alikes: see `coalition_table`.
@@ -12,10 +12,10 @@ import argparse
 import time
 import warnings
 
-import coalition_table
 import pandas as pd
 
 import rmm
+from benchmarks import coalition_table
 
 FAMILIES = ("gaussian", "binomial", "condlogit", "weibull", "cox")
 BACKENDS = "auto"

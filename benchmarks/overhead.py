@@ -1,6 +1,6 @@
 """What the workflow costs around the engine, and how fast things start.
 
-Usage: `python benchmarks/overhead.py [--of RESULTS]`
+Usage: `python -m benchmarks.overhead [--of RESULTS]`
 
 Without `--of`: CPU seconds of imports, of the command line, of a worker until its first fit is
 done, and of the workflow per fit with batches of 100 on the fake backend. The last is the
@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from scale import BATCH, ROOT, STUDY, place
+from benchmarks.scale import BATCH, ROOT, STUDY, place
+from benchmarks.speed.machine import cpu_of_children, environment
 
 FEW, MANY = 2, 6
 FITS = 200
@@ -43,7 +42,7 @@ def main() -> None:
     started("rmm --help", "0.5", "-m", "rmm.cli", "--help")
     with tempfile.TemporaryDirectory() as folder:
         place(Path(folder), 1)
-        first = "from scale import first_fit; first_fit()"
+        first = "from benchmarks.scale import first_fit; first_fit()"
         started("a worker's first fit", "2", "-c", first, folder=Path(folder))
         per_fit(Path(folder))
 
@@ -158,19 +157,6 @@ def seconds_of_data(results: Path) -> float:
         for replication in range(1, 101):
             draw_replication(study.seed, scenario, replication)
     return (time.process_time() - began) / 100 / len(study.scenarios)
-
-
-def environment() -> dict[str, str]:
-    """That of a user's shell, as far as it matters: this package, bytecode, one thread."""
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    path = f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"
-    return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
-
-
-def cpu_of_children() -> float:
-    """CPU seconds of all processes that have ended below this one."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

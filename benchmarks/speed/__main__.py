@@ -1,8 +1,6 @@
-"""Measure speed beside other programs and keep the result: `make bench`.
+"""Measure speed beside other programs and keep the result in benchmarks/results/: `make bench`.
 
-usage: python -m benchmarks.speed [--name speed] [--rounds 3] [--peers] [--full]
-
-All on one core, as CPU seconds (user and system), in one run: ratios between programs then depend
+CPU seconds (user and system) on one core, all programs in one run: ratios between them depend
 little on the machine and on what else it does.
 """
 
@@ -13,7 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed import lme4, machine, workflow
+from benchmarks.speed import figure, growth, lme4, machine, records, tables, workflow
 from benchmarks.speed.problems import PROBLEMS, Problem, write_data
 from benchmarks.speed.records import RESULTS, Records
 
@@ -21,63 +19,131 @@ from benchmarks.speed.records import RESULTS, Records
 DATA_SETS = {"gaussian": 40}
 OTHER_DATA_SETS = 10
 LME4_FAMILIES = ("gaussian", "binomial")
+#: Parts that are measured beside lme4 -> how their rows are called.
+PARTS = {"fits": "fit", "workflow": "workflow"}
 #: Fits of the two studies that the cost of the workflow is computed from.
 STUDIES = (100, 600)
 
 
-def measure_fits(records: Records, rounds: int, with_lme4: bool) -> None:
-    """Fit the same data sets by all programs, round by round."""
+def measure_fits(kept: Records, rounds: int, with_lme4: bool) -> None:
+    """Fit the same data sets by all programs, round by round; lme4 before and after ours."""
     for number in range(1, rounds + 1):
         for problem in PROBLEMS.values():
             count = DATA_SETS.get(problem.name, OTHER_DATA_SETS)
-            first, last = (number - 1) * count + 1, number * count
-            measure_others(records, problem, number, (first, last), with_lme4)
+            numbers = ((number - 1) * count + 1, number * count)
+            measure_others(kept, "fit", problem, number, numbers, with_lme4)
             for weights in problem.weights:
-                found = json.loads(
-                    machine.run_module("study_fits", problem.name, weights, first, last)
-                )
+                words = ("study_fits", problem.name, weights, *numbers)
+                found = json.loads(machine.run_module(*words))
                 found["note"] += f"; {1000 * found.pop('simulating'):.1f} ms simulating"
-                records.add("fit", problem.name, "rmm", weights, round=number, **found)
+                kept.add("fit", problem.name, "rmm", weights, round=number, **found)
+            measure_others(kept, "fit", problem, number, numbers, with_lme4)
 
 
 def measure_others(
-    records: Records, problem: Problem, number: int, numbers: tuple[int, int], with_lme4: bool
+    kept: Records,
+    part: str,
+    problem: Problem,
+    number: int,
+    numbers: tuple[int, int],
+    with_lme4: bool,
 ) -> None:
     """Fit the data sets with known weights by lme4 and SciPy."""
+    if problem.family not in LME4_FAMILIES:
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if problem.family in LME4_FAMILIES:
-            write_data(problem.study(folder, numbers[1]), *numbers, folder)
-        if problem.family in LME4_FAMILIES and with_lme4:
+        write_data(problem.study(folder, numbers[1]), *numbers, folder)
+        if with_lme4:
             found = lme4.measure(problem.family, folder)
-            records.add("fit", problem.name, "lme4", "fixed", round=number, **found)
-        if problem.family == "gaussian":
+            kept.add(part, problem.name, "lme4", "fixed", round=number, **found)
+        if problem.family == "gaussian" and part == "fit":
             found = json.loads(machine.run_module("reml", folder))
-            records.add("fit", problem.name, "SciPy REML", "fixed", round=number, **found)
+            kept.add(part, problem.name, "SciPy REML", "fixed", round=number, **found)
 
 
-def measure_workflow(records: Records) -> None:
-    """Run studies of the gaussian problem."""
+def measure_workflow(kept: Records, few: int, many: int, with_lme4: bool) -> None:
+    """Run studies of the gaussian problem; lme4 before and after each of them."""
     problem = PROBLEMS["gaussian"]
+    numbers = (1, DATA_SETS[problem.name])
     for weights in problem.weights:
-        found = workflow.measure(problem, weights, *STUDIES)
-        records.add("workflow", problem.name, "rmm", weights, round=0, **found)
+        measure_others(kept, "workflow", problem, 1, numbers, with_lme4)
+        found = workflow.measure(problem, weights, few, many)
+        kept.add("workflow", problem.name, "rmm", weights, round=1, **found)
+    measure_others(kept, "workflow", problem, 1, numbers, with_lme4)
+
+
+def measure_peers(name: str) -> None:
+    """Measure effective draws per CPU second on the coalitions, estimated weights."""
+    from benchmarks.speed import peers, peers_results
+
+    found = peers.collect(
+        [peers.REAL_GROUPS], list(peers.FAMILIES), ["estimated"], list(peers.PROGRAMS), name
+    )
+    peers_results.draw(found, RESULTS / f"{name}.png")
+
+
+def measure_replications(name: str) -> None:
+    """Run two studies on two cores, start to report."""
+    from benchmarks.speed import replications
+
+    lines = [replications.many_fits(), replications.quick_start(), f"commit {machine.commit()}"]
+    print(*lines, sep="\n", flush=True)
+    (RESULTS / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def show(name: str) -> None:
+    """Write table and figure of a run, or of all runs that the documentation shows."""
+    out, runs = name, {name: records.read(name)}
+    if name in records.KEPT:
+        out, runs = "speed", records.kept_runs()
+    text = tables.page_part(runs, records.growth_of(runs))
+    (RESULTS / f"{out}.md").write_text(text, encoding="utf-8")
+    figure.write(runs, RESULTS / f"{out}.png")
 
 
 def main() -> None:
-    """Run the benchmark."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--name", default="speed", help="name of the files in benchmarks/results/")
-    options.add_argument("--rounds", type=int, default=3)
-    given = options.parse_args()
+    """Run the parts that the options ask for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument(
+        "--name", default="speed_latest", help="name of the result files; default: speed_latest"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of fits; default: 3")
+    parser.add_argument("--peers", action="store_true", help="add NumPyro and JAGS (20 minutes)")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="add 10,000 replications, the quick start, and fits of 50,000 groups",
+    )
+    parser.add_argument(
+        "--only",
+        choices=("fits", "workflow", "growth", "peers", "replications", "show"),
+        help="run one part; `show` rebuilds table and figure from the kept rows",
+    )
+    given = parser.parse_args()
+    parts = {"fits", "workflow", "growth"}
+    parts |= ({"peers"} if given.peers else set()) | ({"replications"} if given.full else set())
+    parts = {given.only} if given.only else parts
+    if "replications" in parts:  # on two cores
+        measure_replications(f"{given.name}_replications")
     machine.use_one_core()
     with_lme4 = lme4.available()
-    if not with_lme4:
-        print(lme4.MISSING, "Its rows and all ratios are left out.", flush=True)
     versions = machine.versions(lme4.versions() if with_lme4 else ())
-    records = Records(RESULTS / f"{given.name}.csv", machine.commit(), versions)
-    measure_fits(records, given.rounds, with_lme4)
-    measure_workflow(records)
+    measured = [part for option, part in PARTS.items() if option in parts]
+    kept = Records(RESULTS / f"{given.name}.csv", machine.commit(), versions, measured)
+    if "fits" in parts:
+        if not with_lme4:
+            print(lme4.MISSING, "Its rows and all ratios are left out.", flush=True)
+        measure_fits(kept, given.rounds, with_lme4)
+    if "workflow" in parts:
+        measure_workflow(kept, *STUDIES, with_lme4)
+    if "growth" in parts:
+        cases = growth.FULL if given.full else growth.SHORT
+        growth.collect(cases, f"{given.name}_growth", kept.common)
+    if "peers" in parts:
+        measure_peers(f"{given.name}_peers")
+    if kept.file.exists():
+        show(given.name)
 
 
 if __name__ == "__main__":

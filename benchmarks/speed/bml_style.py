@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from coalition_table import CHOICES
+
+from benchmarks.coalition_table import CHOICES
 
 MEMBERSHIPS = """
   for (i in 1:n.l1) {{

@@ -9,8 +9,8 @@ import matplotlib as mpl
 import pandas as pd
 
 from benchmarks.speed.problems import PROBLEMS
-from benchmarks.speed.records import ratios
-from benchmarks.speed.tables import RUNS, number
+from benchmarks.speed.records import heading, ratios
+from benchmarks.speed.tables import number
 from rmm.posterior.plots.style import INK, LOOKS, RULE, SETTINGS
 
 mpl.use("Agg")
@@ -24,8 +24,8 @@ GAUSSIAN_ROWS = {
     ("workflow", "rmm", "estimated"): "rmm, weights estimated\nper fit of a study, all included",
 }
 PANELS = {
-    "gaussian": "Gaussian, 120 groups of 3 from 30 members: CPU time per fit, lmer = 1",
-    "others": "100 groups of 3 from 40 members, rmm with estimated weights: glmer (binomial) = 1",
+    "gaussian": "Gaussian, 120 groups, 30 members",
+    "others": "rmm, weights estimated, posterior; 100 groups, 40 members",
 }
 #: Before a change: open; after it: filled.
 EARLIER = "speed_before"
@@ -67,29 +67,17 @@ def draw(runs: dict[str, pd.DataFrame]) -> Any:
         axis.tick_params(axis="y", length=0)
     low, high = axes[0].get_xlim()
     axes[0].set_xlim(min(low, 0.08), max(high * 1.5, 12))
-    for axis in axes:
-        axis.annotate(
-            "faster than lme4  ",
-            (1, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=RULE,
-        )
-        axis.annotate(
-            "  slower",
-            (1, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="left",
-            fontsize=8,
-            color=RULE,
-        )
-    axes[-1].set_xlabel("CPU time, relative to lme4 in the same run (logarithmic axis)")
-    if len(tables) > 1:
+    for axis, program in zip(axes, ("lmer", "glmer"), strict=True):
+        _note(axis, f"faster   |   slower than {program}")
+    figure.supxlabel(
+        "CPU time of a complete fit, divided by that of lme4's point estimate with known weights\n"
+        "(gaussian: lmer on the same data; other families: glmer on the binomial data)",
+        fontsize=9,
+    )
+    figure.suptitle(
+        "CPU time of a fit relative to lme4 (lme4 = 1)", x=0.01, ha="left", fontweight="bold"
+    )
+    if tables:
         handles = [_handle(name) for name in tables]
         figure.legend(
             handles=handles, loc="outside lower center", ncols=len(handles), frameon=False
@@ -97,7 +85,17 @@ def draw(runs: dict[str, pd.DataFrame]) -> Any:
     return figure
 
 
+def _note(axis: Any, text: str) -> None:
+    """Write above a panel which side of the line is fast; the first bar is on the line."""
+    before, after = text.split("|")
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
+    axis.annotate(before, (1, 1), xytext=(-2, 2), ha="right", color=RULE, **place)
+    axis.annotate(after, (1, 1), xytext=(2, 2), ha="left", color=RULE, **place)
+
+
 def _panel(axis: Any, runs: dict[str, dict[str, pd.Series]], labels: list[str]) -> None:
+    from matplotlib.patheffects import withStroke
+
     axis.axvline(1, color=INK, lw=1.2, zorder=1)
     for name, rows in runs.items():
         look = LOOKS[0]
@@ -119,7 +117,7 @@ def _panel(axis: Any, runs: dict[str, dict[str, pd.Series]], labels: list[str]) 
                 zorder=3,
                 mfc="white" if name == EARLIER else colour,
             )
-            axis.annotate(
+            text = axis.annotate(
                 number(row["ratio"]),
                 (row["ratio"], place),
                 xytext=(0, 7),
@@ -128,6 +126,7 @@ def _panel(axis: Any, runs: dict[str, dict[str, pd.Series]], labels: list[str]) 
                 fontsize=8,
                 color=INK,
             )
+            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.4, -0.75)
 
@@ -144,7 +143,7 @@ def _handle(name: str) -> Any:
         ms=8,
         mec=colour,
         mew=1.6,
-        label=RUNS[name],
+        label=heading(name),
         mfc="white" if name == EARLIER else colour,
     )
 

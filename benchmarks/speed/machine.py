@@ -47,10 +47,11 @@ def run_module(module: str, *words: object, python: str = sys.executable) -> str
 
 
 def commit() -> str:
-    """Return the commit of this folder; a plus sign marks changes of the package since then."""
-    head = _output(["git", "rev-parse", "--short=10", "HEAD"]) or "no git"
-    changed = _output(["git", "status", "--porcelain", "--", "rmm", "workflow"])
-    return head + "+" * bool(changed)
+    """Return the last commit that changed the package; a plus sign marks changes since then."""
+    paths = ("--", "rmm", "workflow")
+    last = _output(["git", "log", "-1", "--abbrev=10", "--format=%h", *paths]) or "no git"
+    changed = _output(["git", "status", "--porcelain", *paths])
+    return last + ("+" if changed else "")
 
 
 def versions(others: Sequence[str] = ()) -> str:

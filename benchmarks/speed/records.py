@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,31 @@ COLUMNS = (
     "commit",
     "versions",
 )
+#: Runs that the documentation shows side by side -> their heading in table and figure.
+KEPT = {
+    "speed_before": "before the compiled engine",
+    "speed_after": "with the compiled engine",
+}
 #: Family of the data -> problem whose lme4 fit is the unit.
 UNIT = {"gaussian": "gaussian"}
 OTHER_UNIT = "binomial"
 
 
 class Records:
-    """Rows of one run; the file is complete after each of them."""
+    """Rows of one run; the file is complete after each of them.
 
-    def __init__(self, file: Path, commit: str, versions: str) -> None:
+    Rows that the file already has are kept if they are of the same commit and of another part, so
+    that parts can run one by one.
+    """
+
+    def __init__(self, file: Path, commit: str, versions: str, parts: Iterable[str]) -> None:
         self.file = file
         self.common = {"commit": commit, "versions": versions}
         self.rows: list[dict[str, Any]] = []
+        if file.exists():
+            earlier = pd.read_csv(file, keep_default_na=False)
+            keep = (earlier["commit"] == commit) & ~earlier["part"].isin(set(parts))
+            self.rows = earlier[keep].to_dict("records")
 
     def add(self, part: str, problem: str, program: str, weights: str, **found: Any) -> None:
         """Keep a row and print it."""
@@ -49,13 +62,25 @@ class Records:
         table.to_csv(self.file, index=False, float_format="%.6g")
 
 
+def heading(name: str) -> str:
+    """Return how a run is called in table and figure."""
+    return KEPT.get(name, "this run")
+
+
 def read(name: str) -> pd.DataFrame:
     """Return the kept rows of a run."""
-    return pd.read_csv(
-        RESULTS / f"{name}.csv",
-        keep_default_na=False,
-        na_values={"round": "", "fits": "", "cpu_seconds": "", "memory_mb": ""},
-    )
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def kept_runs() -> dict[str, pd.DataFrame]:
+    """Return the rows of the runs in `KEPT` that have been measured."""
+    return {name: read(name) for name in KEPT if (RESULTS / f"{name}.csv").exists()}
+
+
+def growth_of(names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return the kept rows of growing data, of the runs that have measured them."""
+    files = {name: RESULTS / f"{name}_growth.csv" for name in names}
+    return {name: pd.read_csv(file) for name, file in files.items() if file.exists()}
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
@@ -67,28 +92,34 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["part", "problem", "program", "weights"]
     fits = table[table["part"].isin(["fit", "workflow"])]
-    lme4 = fits[fits["program"] == "lme4"].set_index(["problem", "round"])["cpu_seconds"]
+    lme4 = fits[fits["program"] == "lme4"].groupby(["part", "problem", "round"])
+    lme4 = lme4["cpu_seconds"].mean()
     rows = []
     for key, group in fits.groupby(keys, sort=False):
-        unit = UNIT.get(key[1], OTHER_UNIT)
-        there = unit in lme4.index.get_level_values("problem")
-        base = lme4.loc[unit] if there else pd.Series(dtype=float)
-        seconds = group["cpu_seconds"].mean()
-        each = group.set_index("round")["cpu_seconds"] / base if there else base
-        each = each.dropna()
-        ratio = seconds / base.mean() if there else float("nan")
+        base = _unit(lme4, key[0], UNIT.get(key[1], OTHER_UNIT))
+        each = group.groupby("round")["cpu_seconds"].mean()
+        ratio = each.mean() / base.mean()
+        by_round = (each / base).dropna()
         rows.append(
-            dict(zip(keys, key, strict=True))
-            | {
-                "fits": int(group["fits"].sum()),
-                "seconds": seconds,
+            {
+                **dict(zip(keys, key, strict=True)),
+                "seconds": each.mean(),
                 "ratio": ratio,
-                "low": each.min() if len(each) else ratio,
-                "high": each.max() if len(each) else ratio,
-                "note": group["note"].iloc[0],
+                "low": by_round.min() if len(by_round) else ratio,
+                "high": by_round.max() if len(by_round) else ratio,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _unit(lme4: pd.Series, part: str, problem: str) -> pd.Series:
+    """Return lme4's seconds by round, measured beside a part or else beside the fits."""
+    for measured in (part, "fit"):
+        index = lme4.index.get_level_values
+        rows = lme4[(index("part") == measured) & (index("problem") == problem)]
+        if len(rows):
+            break
+    return rows.droplevel(["part", "problem"])
 
 
 def identity(table: pd.DataFrame) -> Mapping[str, str]:

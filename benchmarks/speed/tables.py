@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.speed.growth import exponent
 from benchmarks.speed.problems import PROBLEMS
-from benchmarks.speed.records import OTHER_UNIT, UNIT, identity, ratios
+from benchmarks.speed.records import heading, identity, ratios
 
-#: Results by name -> how their columns are headed. `make bench` writes "speed".
-RUNS = {
-    "speed_before": "before the compiled engine",
-    "speed_after": "with the compiled engine",
-    "speed": "latest run",
-}
 PROGRAMS = {
     ("rmm", "fixed"): "rmm (laplace), weights known: posterior",
     ("rmm", "estimated"): "rmm (laplace), weights estimated: posterior",
@@ -21,9 +16,13 @@ PROGRAMS = {
 }
 
 
+STRUCTURES = {"nations": "in nations of 20", "anywhere": "anywhere"}
+
+
 def number(value: float) -> str:
     """Return a ratio with two significant digits, from ten on without decimals."""
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}" if value >= 0.995 else f"{value:.2f}"
+    digits = 0 if value >= 9.95 else 1 if value >= 0.995 else 2
+    return f"{value:.{digits}f}"
 
 
 def cell(row: pd.Series) -> str:
@@ -41,22 +40,24 @@ def line_name(row: pd.Series) -> str:
 
 
 def fits_table(runs: dict[str, pd.DataFrame]) -> str:
-    """Return the table of fits, a column for each run that is kept.
+    """Return the table of fits, a column for each run.
 
     Parameters
     ----------
     runs : dict
-        Name as in `RUNS` -> its rows, from `records.read`.
+        Name of the run -> its rows, from `records.read`.
     """
     columns = {name: ratios(table) for name, table in runs.items()}
     keys = ["problem", "program", "weights", "part"]
     order = pd.concat(columns.values()).drop_duplicates(keys)
     order = order.sort_values("problem", key=lambda c: c.map(list(PROBLEMS).index), kind="stable")
     lines = [
-        "| data | program | " + " | ".join(RUNS[name] for name in columns) + " |",
+        "| data | program | " + " | ".join(heading(name) for name in columns) + " |",
         "|---|---|" + "--:|" * len(columns),
     ]
     for _, row in order.iterrows():
+        if row["program"] == "lme4" and row["part"] == "workflow":
+            continue
         problem = PROBLEMS[row["problem"]]
         cells = []
         for table in columns.values():
@@ -76,12 +77,33 @@ def footer(runs: dict[str, pd.DataFrame]) -> str:
         who = identity(table)
         rounds = int(table["round"].max())
         lines.append(
-            f"{RUNS[name].capitalize()}: commit {who['commit']}, {rounds} rounds; "
+            f"{heading(name).capitalize()}: commit {who['commit']}, {rounds} rounds; "
             f"{who['versions']}."
         )
     return "\n\n".join(lines) + "\n"
 
 
-def unit_of(problem: str) -> str:
-    """Return the problem whose lme4 fit is the unit of another problem's ratios."""
-    return UNIT.get(problem, OTHER_UNIT)
+def growth_table(table: pd.DataFrame) -> str:
+    """Return CPU seconds and memory by size, and the powers that CPU time grows with."""
+    lines = [
+        "| members meet | groups | members | weight coefficients | CPU s | memory, MB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in table.itertuples():
+        lines.append(
+            f"| {STRUCTURES[row.structure]} | {row.groups:,} | {row.members:,} | "
+            f"{row.coefficients} | {row.cpu_seconds:.2f} | {row.memory_mb:.0f} |"
+        )
+    powers = ", ".join(
+        f"groups^{exponent(table, k):.2f} with {'known' if k == 0 else 'estimated'} weights"
+        for k in (0, 1)
+    )
+    return "\n".join(lines) + f"\n\nIn nations, CPU time grows as {powers}.\n"
+
+
+def page_part(runs: dict[str, pd.DataFrame], growth: dict[str, pd.DataFrame]) -> str:
+    """Return what the documentation includes: fits, what was measured, growth with size."""
+    parts = [fits_table(runs), footer(runs)]
+    for name, table in growth.items():
+        parts += [f"One fit of growing data, {heading(name)}:\n", growth_table(table)]
+    return "\n".join(parts)

@@ -1,6 +1,6 @@
 """What is imported for what: modules are counted, as seconds depend on the machine.
 
-`benchmarks/overhead.py` measures the seconds.
+`python -m benchmarks.overhead` measures the seconds.
 """
 
 from __future__ import annotations

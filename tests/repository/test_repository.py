@@ -324,7 +324,7 @@ def test_a_lost_link_is_found(tmp_path: Path) -> None:
     assert lost(tmp_path, page) == ["gone.md", "gone.svg", "docs/b.md#d", "#three", "docs/c.md"]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=named)
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=named)
 def test_what_a_benchmark_imports_of_the_package_is_there(path: Path) -> None:
     """Benchmarks run too long for tests; their imports do not."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
