@@ -40,8 +40,9 @@ def initial_values(
     """
     given = _given(inits, chains, model)
     streams = np.random.SeedSequence([seed, 0x1B17]).spawn(chains)
+    plausible = _Plausible(model)
     return [
-        {**_drawn(model, np.random.default_rng(stream)), **own}
+        {**plausible.values(np.random.default_rng(stream)), **own}
         for stream, own in zip(streams, given, strict=True)
     ]
 
@@ -102,32 +103,46 @@ def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
     return values
 
 
-def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
-    location, s = model.spec.family.scale(model.design.outcome)
-    if model.design.offset is not None:
-        location -= float(np.mean(model.design.offset))
-    scales = _slope_scales(model)
-    out: dict[str, float | Array] = {}
-    for parameter in model.spec.sampled:
-        if not parameter.structural:
-            continue
-        priors = model.priors.elements[parameter.name]
-        if parameter.name == "alpha":
-            centre, spread = location, np.array([s])
-        elif parameter.support == "positive":  # a Weibull shape is an inverse sd
-            unit = np.array([1 / s if parameter.role == "shape" else s])
-            centre, spread = 0.0, unit * scales.get(parameter.name, np.ones(len(priors)))
-        elif parameter.role == "weight":
-            out[parameter.name] = _valid_weights(model, parameter.name, priors, rng)
-            continue
-        elif parameter.role == "feature":
-            out[parameter.name] = _near(priors, rng)
-            continue
-        else:
-            centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
-        values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
-        out[parameter.name] = values if parameter.dims else float(values[0])
-    return out
+class _Plausible:
+    """Where parameters of a model may well be: locations and scales, the same for all chains."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        location, s = model.spec.family.scale(model.design.outcome)
+        if model.design.offset is not None:
+            location -= float(np.mean(model.design.offset))
+        scales = _slope_scales(model)
+        #: Parameter of neither weights nor features -> its centre, and the spread of its elements.
+        self.ranges: dict[str, tuple[float, list[float]]] = {}
+        for parameter in model.spec.sampled:
+            if not parameter.structural or parameter.role in ("weight", "feature"):
+                continue
+            ones = np.ones(len(model.priors.elements[parameter.name]))
+            if parameter.name == "alpha":
+                centre, spread = location, np.array([s])
+            elif parameter.support == "positive":  # a Weibull shape is an inverse sd
+                unit = np.array([1 / s if parameter.role == "shape" else s])
+                centre, spread = 0.0, unit * scales.get(parameter.name, ones)
+            else:
+                centre, spread = 0.0, 0.5 * scales.get(parameter.name, ones) * s
+            self.ranges[parameter.name] = centre, spread.tolist()
+
+    def values(self, rng: np.random.Generator) -> dict[str, float | Array]:
+        """Values of all parameters for one chain."""
+        out: dict[str, float | Array] = {}
+        for parameter in self.model.spec.sampled:
+            if not parameter.structural:
+                continue
+            name, priors = parameter.name, self.model.priors.elements[parameter.name]
+            if parameter.role == "weight":
+                out[name] = _valid_weights(self.model, name, priors, rng)
+            elif parameter.role == "feature":
+                out[name] = _near(priors, rng)
+            else:
+                centre, spread = self.ranges[name]
+                found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
+                out[name] = np.array(found) if parameter.dims else found[0]
+        return out
 
 
 def _slope_scales(model: Model) -> dict[str, Array]:
@@ -188,10 +203,8 @@ def _problem(index: int, model: Model, values: Array) -> str | None:
     """Why weights are not finite at some coefficients; None if they are."""
     part, units = model.spec.members[index], model.grouped.members[index]
     parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
-    columns, places = (
-        weight_columns(part, model.grouped, units),
-        places_of(part, model.grouped, units),
-    )
+    columns = weight_columns(part, model.grouped, units)
+    places = places_of(part, model.grouped, units)
     try:
         finite_weights(part.weight, columns, units.segments, places, parameters)
     except DataError as error:

@@ -427,8 +427,7 @@ def atom_values(atom: Atom, table: Table) -> Array:
         inputs = input_columns(atom.label, atom.expression, table)
         known = table.computed.get(TableCall, {})
         with np.errstate(all="ignore"):
-            values = evaluate(atom.expression, inputs, table.pointer, known=known)
-            table.computed[key] = np.array(np.broadcast_to(values, len(table)), dtype=float)
+            table.computed[key] = evaluate(atom.expression, inputs, table.pointer, known=known)
     values = table.computed[key]
     bad = ~np.isfinite(values)
     if bad.any():

@@ -20,7 +20,13 @@ from rmm.fitting.pipeline import fit_model
 from rmm.formula.parse_formula import columns_of, id_columns
 from rmm.formula.prior_syntax import read_priors
 from rmm.formula.terms import Formula, Term
-from rmm.posterior.diagnostics.summary import Weighing, summary_columns, weighing
+from rmm.posterior.diagnostics.summary import (
+    Weighing,
+    ascending,
+    quantiles,
+    summary_columns,
+    weighing,
+)
 from rmm.posterior.estimates import Estimates
 from rmm.posterior.fit import Fit
 from rmm.simulation import Drawn
@@ -154,13 +160,25 @@ class Table:
     names : tuple of str
     draws : (S, parameters) array
         Chain after chain.
+    ordered : (parameters, S) array
+        The draws of each parameter in ascending order.
     columns : mapping
         Column of `Fit.summary` -> (parameters,) array.
     """
 
     names: tuple[str, ...]
     draws: Array
+    ordered: Array
     columns: Mapping[str, Array]
+
+    def some(self, places: Array) -> Table:
+        """Some of the parameters."""
+        return Table(
+            tuple(self.names[k] for k in places),
+            self.draws[:, places],
+            self.ordered[places],
+            {name: column[places] for name, column in self.columns.items()},
+        )
 
     def rows(self, task: Task) -> list[dict[str, Any]]:
         """Columns of estimates that depend on the parameter, one entry per parameter."""
@@ -169,7 +187,7 @@ class Table:
         above = np.count_nonzero(self.draws > null, axis=0) / count
         below = np.count_nonzero(self.draws < null, axis=0) / count
         levels = [tail for _, level in INTERVALS for tail in ((1 - level) / 2, (1 + level) / 2)]
-        bounds = iter(np.quantile(self.draws, levels, axis=0))
+        bounds = iter(quantiles(self.ordered, levels))
         found = {
             **{own: self.columns[given] for own, given in _COLUMNS.items()},
             "null": null,
@@ -215,26 +233,30 @@ def _estimates(result: Fit, task: Task, formula: Formula) -> Table:
 def structural_table(result: Fit, renamed: Mapping[str, str] | None = None) -> Table:
     """The parameters that `Fit.summary` shows."""
     found = Estimates(result.model, result.run)
-    shown, values = found.shown, found.elements.values
-    names = [n for n, there in zip(found.elements.labels, shown, strict=True) if there]
-    return Table(
-        tuple((renamed or {}).get(name, name) for name in names),
-        values.reshape(-1, values.shape[2])[:, shown],
-        {name: column[shown] for name, column in found.columns.items()},
+    values = found.elements.values
+    whole = Table(
+        tuple((renamed or {}).get(name, name) for name in found.elements.labels),
+        values.reshape(-1, values.shape[2]),
+        found.ordered,
+        found.columns,
     )
+    return whole if found.shown.all() else whole.some(np.flatnonzero(found.shown))
 
 
 def _summary(names: tuple[str, ...], draws: Array, result: Fit) -> Table:
     """`structural_table` of draws that are functions of the posterior's, (S, names)."""
     by_chain = draws.reshape(result.settings.chains, -1, len(names))
-    columns = summary_columns(by_chain, weighing(result.run))
-    return Table(names, draws, {**columns, "contraction": np.full(len(names), np.nan)})
+    ordered = ascending(draws)
+    columns = summary_columns(by_chain, weighing(result.run), ordered)
+    columns["contraction"] = np.full(len(names), np.nan)
+    return Table(names, draws, ordered, columns)
 
 
 def _joined(one: Table, other: Table) -> Table:
     return Table(
         one.names + other.names,
         np.hstack([one.draws, other.draws]),
+        np.vstack([one.ordered, other.ordered]),
         {k: np.concatenate([v, other.columns[k]]) for k, v in one.columns.items()},
     )
 
