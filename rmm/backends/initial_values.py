@@ -41,10 +41,11 @@ def initial_values(
     given = _given(inits, chains, model)
     streams = np.random.SeedSequence([seed, 0x1B17]).spawn(chains)
     plausible = _Plausible(model)
-    return [
-        {**plausible.values(np.random.default_rng(stream)), **own}
-        for stream, own in zip(streams, given, strict=True)
-    ]
+    drawn = [plausible.values(np.random.default_rng(stream)) for stream in streams]
+    for index, part in enumerate(model.spec.members):
+        if part.estimated:
+            _make_valid(index, model, drawn)
+    return [{**values, **own} for values, own in zip(drawn, given, strict=True)]
 
 
 def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ class _Plausible:
                 continue
             name, priors = parameter.name, self.model.priors.elements[parameter.name]
             if parameter.role == "weight":
-                out[name] = _valid_weights(self.model, name, priors, rng)
+                out[name] = self.weights(name, priors, rng)
             elif parameter.role == "feature":
                 out[name] = _near(priors, rng)
             else:
@@ -143,6 +144,12 @@ class _Plausible:
                 found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
                 out[name] = np.array(found) if parameter.dims else found[0]
         return out
+
+    def weights(self, name: str, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
+        """Weight coefficients within one standardised unit of 0."""
+        index = next(i for i, p in enumerate(self.model.spec.members) if p.b_w == name)
+        units = 1 / self.model.design.members[index].multiplier_scale
+        return np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
 
 
 def _slope_scales(model: Model) -> dict[str, Array]:
@@ -181,28 +188,30 @@ def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -
     return float(spread * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
 
 
-def _valid_weights(
-    model: Model, name: str, priors: tuple[Prior, ...], rng: np.random.Generator
-) -> Array:
-    """Weight coefficients within one standardised unit of 0 that give finite weights."""
-    index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
-    units = 1 / model.design.members[index].multiplier_scale
+def _make_valid(index: int, model: Model, drawn: list[dict[str, float | Array]]) -> None:
+    """Halve weight coefficients of a block until they give finite weights in every chain."""
+    name = model.spec.members[index].b_w
+    priors = model.priors.elements[name]
     free = [p.family in ("normal", "student_t") for p in priors]
-    values = np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
-    for _ in range(_TRIES):
-        if _problem(index, model, values) is None:
-            return values
-        values = np.where(free, values / 2, values)
-    raise BackendError(
-        f"No initial values of {name} that were tried give finite weights. "
-        f"{_problem(index, model, values)} Or give initial values with `inits`."
-    )
+    if _problem(index, model, np.array([chain[name] for chain in drawn])) is None:
+        return
+    for chain in drawn:
+        for _ in range(_TRIES):
+            if _problem(index, model, np.array([chain[name]])) is None:
+                break
+            chain[name] = np.where(free, np.asarray(chain[name]) / 2, chain[name])
+        else:
+            raise BackendError(
+                f"No initial values of {name} that were tried give finite weights. "
+                f"{_problem(index, model, np.array([chain[name]]))} Or give initial values with "
+                "`inits`."
+            )
 
 
 def _problem(index: int, model: Model, values: Array) -> str | None:
-    """Why weights are not finite at some coefficients; None if they are."""
+    """Why weights are not finite at some (chains, K) coefficients; None if they are."""
     part, units = model.spec.members[index], model.grouped.members[index]
-    parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
+    parameters = {name: values[:, [k]] for k, name in enumerate(part.weight.parameters)}
     columns = weight_columns(part, model.grouped, units)
     places = places_of(part, model.grouped, units)
     try:

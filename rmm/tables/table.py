@@ -215,7 +215,7 @@ class Table:
     ----------
     given : pandas.DataFrame or mapping
         All rows; the frame's index is the user's row number (0-based). Or column -> array of
-        NumPy's numbers, of 64 bits each.
+        NumPy's numbers, of 64 bits each, or Series of anything else, with rows 0, 1, ...
     sources : dict
         Column -> what was computed of it, filled as columns are asked for.
     rows : int array or None
@@ -226,7 +226,7 @@ class Table:
         Values that were computed of these rows, by what they were computed from.
     """
 
-    given: pd.DataFrame | Mapping[str, Array]
+    given: pd.DataFrame | Mapping[str, pd.Series | Array]
     sources: dict[str, SourceColumn] = field(default_factory=dict)
     rows: Array | None = None
     start: Array | None = None

@@ -205,6 +205,8 @@ def oriented(formula: Formula, table: Table) -> Formula:
             2,
             hint="All mm() blocks need the same group id: the outcome is measured on these groups.",
         )
+    if all(one is other for one, other in zip(blocks, formula.members, strict=True)):
+        return formula
     return replace(formula, members=blocks)
 
 

@@ -6,18 +6,21 @@ which together take longer than a small fit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
+from rmm.design.plan import ModelPlan
 from rmm.design.prepare import Model, lay_out
 from rmm.families import find_family
 from rmm.fitting.pipeline import fit_model
-from rmm.formula.parse_formula import columns_of, id_columns
+from rmm.formula.parse_formula import id_columns
 from rmm.formula.prior_syntax import read_priors
 from rmm.formula.terms import Formula, Term
 from rmm.posterior.diagnostics.summary import (
@@ -30,12 +33,14 @@ from rmm.posterior.diagnostics.summary import (
 from rmm.posterior.estimates import Estimates
 from rmm.posterior.fit import Fit
 from rmm.simulation import Drawn
+from rmm.simulation.memberships.structures import Memberships
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.layouts import LAYOUTS, parameter_of
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
-from rmm.tables.arrays import table_of_arrays
+from rmm.tables.arrays import source_column, table_of_arrays
+from rmm.tables.table import SourceColumn
 
 if TYPE_CHECKING:
     from rmm.study.methods.method import Method
@@ -90,11 +95,24 @@ def lay_out_model(task: Task, formula: str) -> Model:
     RmmError
     """
     method, drawn, written = task.method, task.drawn, parsed(formula)
-    table = table_of_arrays(
-        engine_data(method, drawn, written), columns_of(written), id_columns(written)
-    )
-    family = find_family(drawn.truth.spec.family.name)
-    return lay_out(written, table, family, read_priors(method.priors(drawn.truth)))
+    priors = json.dumps(method.priors(drawn.truth))
+    plan = _plan(formula, drawn.truth.spec.family.name, priors)
+    ids = id_columns(written)
+    known = _ids(drawn.memberships) if method.kind.layout not in LAYOUTS else {}
+    return lay_out(plan, table_of_arrays(engine_data(method, drawn, written), ids, known))
+
+
+@lru_cache(maxsize=256)
+def _plan(formula: str, family: str, priors: str) -> ModelPlan:
+    """What is the same for all data sets; `priors` as JSON."""
+    return ModelPlan(parsed(formula), find_family(family), read_priors(json.loads(priors)))
+
+
+@lru_cache(maxsize=4)
+def _ids(memberships: Memberships) -> dict[str, SourceColumn]:
+    """Columns of ids: read once where all data sets of a scenario have the same memberships."""
+    columns = memberships.ids()
+    return {name: source_column(name, v, is_id=True) for name, v in columns.items()}
 
 
 def _options(method: Method) -> dict[str, Any]:
