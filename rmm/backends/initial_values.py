@@ -16,6 +16,7 @@ from rmm.formula.prior_syntax import Prior
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
+_LOW, _HIGH = np.log(0.2), np.log(2.0)  # of a standard deviation, relative to its scale
 
 
 def initial_values(
@@ -185,7 +186,7 @@ def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -
         return float(low + (high - low) * rng.uniform(0.25, 0.75))
     if prior.family in ("normal", "student_t"):
         return float(centre + spread * rng.uniform(-1, 1))
-    return float(spread * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
+    return float(spread * np.exp(rng.uniform(_LOW, _HIGH)))
 
 
 def _make_valid(index: int, model: Model, drawn: list[dict[str, float | Array]]) -> None:

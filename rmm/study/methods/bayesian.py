@@ -97,7 +97,7 @@ def lay_out_model(task: Task, formula: str) -> Model:
     method, drawn, written = task.method, task.drawn, parsed(formula)
     priors = json.dumps(method.priors(drawn.truth))
     plan = _plan(formula, drawn.truth.spec.family.name, priors)
-    ids = id_columns(written)
+    ids = _id_names(formula)
     known = _ids(drawn.memberships) if method.kind.layout not in LAYOUTS else {}
     return lay_out(plan, table_of_arrays(engine_data(method, drawn, written), ids, known))
 
@@ -106,6 +106,12 @@ def lay_out_model(task: Task, formula: str) -> Model:
 def _plan(formula: str, family: str, priors: str) -> ModelPlan:
     """What is the same for all data sets; `priors` as JSON."""
     return ModelPlan(parsed(formula), find_family(family), read_priors(json.loads(priors)))
+
+
+@lru_cache(maxsize=256)
+def _id_names(formula: str) -> tuple[str, ...]:
+    """Columns of ids of a formula."""
+    return tuple(id_columns(parsed(formula)))
 
 
 @lru_cache(maxsize=4)
