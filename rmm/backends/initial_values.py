@@ -16,6 +16,7 @@ from rmm.formula.prior_syntax import Prior
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
+_LOW, _HIGH = np.log(0.2), np.log(2.0)  # of a standard deviation, relative to its scale
 
 
 def initial_values(
@@ -40,10 +41,12 @@ def initial_values(
     """
     given = _given(inits, chains, model)
     streams = np.random.SeedSequence([seed, 0x1B17]).spawn(chains)
-    return [
-        {**_drawn(model, np.random.default_rng(stream)), **own}
-        for stream, own in zip(streams, given, strict=True)
-    ]
+    plausible = _Plausible(model)
+    drawn = [plausible.values(np.random.default_rng(stream)) for stream in streams]
+    for index, part in enumerate(model.spec.members):
+        if part.estimated:
+            _make_valid(index, model, drawn)
+    return [{**values, **own} for values, own in zip(drawn, given, strict=True)]
 
 
 def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
@@ -102,32 +105,52 @@ def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
     return values
 
 
-def _drawn(model: Model, rng: np.random.Generator) -> dict[str, float | Array]:
-    location, s = model.spec.family.scale(model.design.outcome)
-    if model.design.offset is not None:
-        location -= float(np.mean(model.design.offset))
-    scales = _slope_scales(model)
-    out: dict[str, float | Array] = {}
-    for parameter in model.spec.sampled:
-        if not parameter.structural:
-            continue
-        priors = model.priors.elements[parameter.name]
-        if parameter.name == "alpha":
-            centre, spread = location, np.array([s])
-        elif parameter.support == "positive":  # a Weibull shape is an inverse sd
-            unit = np.array([1 / s if parameter.role == "shape" else s])
-            centre, spread = 0.0, unit * scales.get(parameter.name, np.ones(len(priors)))
-        elif parameter.role == "weight":
-            out[parameter.name] = _valid_weights(model, parameter.name, priors, rng)
-            continue
-        elif parameter.role == "feature":
-            out[parameter.name] = _near(priors, rng)
-            continue
-        else:
-            centre, spread = 0.0, 0.5 * scales.get(parameter.name, np.ones(len(priors))) * s
-        values = np.array([_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)])
-        out[parameter.name] = values if parameter.dims else float(values[0])
-    return out
+class _Plausible:
+    """Where parameters of a model may well be: locations and scales, the same for all chains."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        location, s = model.spec.family.scale(model.design.outcome)
+        if model.design.offset is not None:
+            location -= float(np.mean(model.design.offset))
+        scales = _slope_scales(model)
+        #: Parameter of neither weights nor features -> its centre, and the spread of its elements.
+        self.ranges: dict[str, tuple[float, list[float]]] = {}
+        for parameter in model.spec.sampled:
+            if not parameter.structural or parameter.role in ("weight", "feature"):
+                continue
+            ones = np.ones(len(model.priors.elements[parameter.name]))
+            if parameter.name == "alpha":
+                centre, spread = location, np.array([s])
+            elif parameter.support == "positive":  # a Weibull shape is an inverse sd
+                unit = np.array([1 / s if parameter.role == "shape" else s])
+                centre, spread = 0.0, unit * scales.get(parameter.name, ones)
+            else:
+                centre, spread = 0.0, 0.5 * scales.get(parameter.name, ones) * s
+            self.ranges[parameter.name] = centre, spread.tolist()
+
+    def values(self, rng: np.random.Generator) -> dict[str, float | Array]:
+        """Values of all parameters for one chain."""
+        out: dict[str, float | Array] = {}
+        for parameter in self.model.spec.sampled:
+            if not parameter.structural:
+                continue
+            name, priors = parameter.name, self.model.priors.elements[parameter.name]
+            if parameter.role == "weight":
+                out[name] = self.weights(name, priors, rng)
+            elif parameter.role == "feature":
+                out[name] = _near(priors, rng)
+            else:
+                centre, spread = self.ranges[name]
+                found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
+                out[name] = np.array(found) if parameter.dims else found[0]
+        return out
+
+    def weights(self, name: str, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
+        """Weight coefficients within one standardised unit of 0."""
+        index = next(i for i, p in enumerate(self.model.spec.members) if p.b_w == name)
+        units = 1 / self.model.design.members[index].multiplier_scale
+        return np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
 
 
 def _slope_scales(model: Model) -> dict[str, Array]:
@@ -163,35 +186,35 @@ def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -
         return float(low + (high - low) * rng.uniform(0.25, 0.75))
     if prior.family in ("normal", "student_t"):
         return float(centre + spread * rng.uniform(-1, 1))
-    return float(spread * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
+    return float(spread * np.exp(rng.uniform(_LOW, _HIGH)))
 
 
-def _valid_weights(
-    model: Model, name: str, priors: tuple[Prior, ...], rng: np.random.Generator
-) -> Array:
-    """Weight coefficients within one standardised unit of 0 that give finite weights."""
-    index = next(i for i, p in enumerate(model.spec.members) if p.b_w == name)
-    units = 1 / model.design.members[index].multiplier_scale
+def _make_valid(index: int, model: Model, drawn: list[dict[str, float | Array]]) -> None:
+    """Halve weight coefficients of a block until they give finite weights in every chain."""
+    name = model.spec.members[index].b_w
+    priors = model.priors.elements[name]
     free = [p.family in ("normal", "student_t") for p in priors]
-    values = np.array([_one(p, 0.0, unit, rng) for p, unit in zip(priors, units, strict=True)])
-    for _ in range(_TRIES):
-        if _problem(index, model, values) is None:
-            return values
-        values = np.where(free, values / 2, values)
-    raise BackendError(
-        f"No initial values of {name} that were tried give finite weights. "
-        f"{_problem(index, model, values)} Or give initial values with `inits`."
-    )
+    if _problem(index, model, np.array([chain[name] for chain in drawn])) is None:
+        return
+    for chain in drawn:
+        for _ in range(_TRIES):
+            if _problem(index, model, np.array([chain[name]])) is None:
+                break
+            chain[name] = np.where(free, np.asarray(chain[name]) / 2, chain[name])
+        else:
+            raise BackendError(
+                f"No initial values of {name} that were tried give finite weights. "
+                f"{_problem(index, model, np.array([chain[name]]))} Or give initial values with "
+                "`inits`."
+            )
 
 
 def _problem(index: int, model: Model, values: Array) -> str | None:
-    """Why weights are not finite at some coefficients; None if they are."""
+    """Why weights are not finite at some (chains, K) coefficients; None if they are."""
     part, units = model.spec.members[index], model.grouped.members[index]
-    parameters = dict(zip(part.weight.parameters, map(float, values), strict=True))
-    columns, places = (
-        weight_columns(part, model.grouped, units),
-        places_of(part, model.grouped, units),
-    )
+    parameters = {name: values[:, [k]] for k, name in enumerate(part.weight.parameters)}
+    columns = weight_columns(part, model.grouped, units)
+    places = places_of(part, model.grouped, units)
     try:
         finite_weights(part.weight, columns, units.segments, places, parameters)
     except DataError as error:

@@ -117,11 +117,16 @@ def _deviations(columns: Array, units: Array | None) -> tuple[Array, Array]:
     scaled = columns / np.where(largest > 0, largest, 1.0)
     if units is None:
         return scaled, np.zeros(columns.shape[1])
-    first = np.unique(units, return_index=True)[1]
-    rest = scaled - scaled[first][units]  # exact where values are close
-    count = np.bincount(units).astype(float)
-    means = [np.bincount(units, column) / count for column in rest.T]
-    rest = rest - np.stack(means, axis=1)[units] if means else rest
+    # First less a row of the unit, which is exact where values are close.
+    if units.any():
+        first = np.unique(units, return_index=True)[1]
+        rest = scaled - scaled[first][units]
+        count = np.bincount(units).astype(float)
+        means = [np.bincount(units, column) / count for column in rest.T]
+        rest = rest - np.stack(means, axis=1)[units] if means else rest
+    else:
+        rest = scaled - scaled[:1]
+        rest -= rest.mean(axis=0)
     lengths = np.linalg.norm(rest, axis=0)
     noise = _ROUNDING * np.sqrt(len(columns)) * (largest > 0)
     rest[:, lengths <= noise] = 0.0
@@ -135,7 +140,7 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
     ----------
     part : MemberPart
     group : (M,) int array
-        Group of each membership of the block.
+        Group of each membership of the block; sorted.
     inputs : mapping
         Weight variables, each (M,).
 
@@ -148,7 +153,7 @@ def check_weight_variables(part: MemberPart, group: Array, inputs: Mapping[str, 
     if weight.constraint != "group":
         return
     varies = {k: first_varying(v, group) is not None for k, v in inputs.items()}
-    if len(np.unique(group)) == len(group):
+    if group[-1] + 1 >= len(group) and len(np.unique(group)) == len(group):
         raise DataError(
             f"Every group (column `{part.block.group}`) has only one member (column "
             f"`{part.block.member}`). Every weight is therefore 1, and {part.b_w} cannot be "

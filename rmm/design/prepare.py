@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.design.columns.encode import TRANSFORMS
-from rmm.design.columns.predictor_levels import find_levels, without_what_cancels
+from rmm.design.columns.predictor_levels import without_what_cancels
 from rmm.design.columns.predictors import (
     coefficient_labels,
     encode_predictors,
     labels_without_table,
 )
-from rmm.design.columns.table_constants import with_constants
 from rmm.design.design import Design, build_design
+from rmm.design.plan import ModelPlan
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.design.priors.prior_scales import scales_of, unit_scales
@@ -29,10 +29,9 @@ from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
 from rmm.design.weight_warnings import warn_of_weights
 from rmm.errors import DataError, FormulaError, unknown_name
-from rmm.families import Family, find_family
+from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
-from rmm.formula.terms import Formula
 from rmm.model.spec import ModelSpec, build_spec
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
@@ -124,7 +123,7 @@ def prepare(
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     table = Table(rows)
-    model = lay_out(written, table, known, choice, transform=transform)
+    model = lay_out(ModelPlan(written, known, choice, transform), table)
     in_file = is_text_file(data)
     wide = check_table(
         model.grouped, table, from_text=in_file and na is None, in_memory=not in_file
@@ -140,24 +139,14 @@ def prepare(
     )
 
 
-def lay_out(
-    formula: Formula,
-    table: Table,
-    family: Family,
-    choice: PriorChoice,
-    *,
-    transform: str | None = None,
-) -> Model:
+def lay_out(plan: ModelPlan, table: Table) -> Model:
     """Check a formula against a table and lay out the arrays, without warnings of the table.
 
     Parameters
     ----------
-    formula : Formula
+    plan : ModelPlan
     table : Table
         Its columns are in plain types: see `rmm.tables.plain_columns`.
-    family : Family
-    choice : PriorChoice
-    transform : {"center", "std", "std2"}, optional
 
     Returns
     -------
@@ -167,20 +156,26 @@ def lay_out(
     ------
     FormulaError, DataError, PriorError
     """
-    grouped = without_what_cancels(group_table(formula, table))
-    levelled, levels = find_levels(grouped)
-    spec = with_constants(build_spec(levelled, family, levels), grouped)
-    codings, encoded = encode_predictors(spec, grouped, transform=transform)
+    grouped = without_what_cancels(group_table(plan.formula, table))
+    spec = plan.spec(grouped)
+    codings, encoded = encode_predictors(spec, grouped, transform=plan.transform)
     labels = coefficient_labels(spec, encoded)
-    placed = place_priors(choice, spec, labels)
-    spec = hold_coefficients(spec, labels, placed.held)
+    spec, placed = plan.place(spec, labels)
     design = build_design(spec, grouped, encoded, centre=centred_intercept(placed.choice))
     recipe = make_recipe(spec, grouped, labels, codings, design)
     design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
     resolved = resolve(placed.choice, spec, scales_of(design))
     _check_scale(resolved)
     return Model(
-        formula.text, spec, grouped, design, recipe, choice, resolved, transform, whole=table
+        plan.formula.text,
+        spec,
+        grouped,
+        design,
+        recipe,
+        plan.choice,
+        resolved,
+        plan.transform,
+        whole=table,
     )
 
 

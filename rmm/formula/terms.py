@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rmm.formula.column_bases import Basis
 from rmm.formula.weights.weight_function import Node, WeightFunction
@@ -187,7 +188,7 @@ class Formula:
     strata: str | None = None
     offset: tuple[Atom, ...] = ()
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Member id columns, one per `mm()` block, if there are several kinds of members; else ().
 

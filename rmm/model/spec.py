@@ -161,7 +161,7 @@ class MemberPart:
         """Name of the features' estimated numbers: a cut, a kappa, an exponent."""
         return f"b_f{self.suffix}"
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Parameters of the block."""
         s, out = self.suffix, []
@@ -225,7 +225,7 @@ class NestingPart:
         """Name of the nesting effects' standard deviation."""
         return f"sigma_l3{self.suffix}"
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Parameters of the block."""
         s, out = self.suffix, []
@@ -296,7 +296,7 @@ class ModelSpec:
         """Whether a constant is in the model, free or held: categories then have a base level."""
         return self.spanned or INTERCEPT in dict(self.held)
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter, in the order in which summaries show them."""
         out: list[Parameter] = []
@@ -308,7 +308,7 @@ class ModelSpec:
         rank = {"coefficient": 0, "weight": 1, "feature": 2, "shape": 3, "sd": 4, "effect": 5}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
 
-    @property
+    @cached_property
     def sampled(self) -> tuple[Parameter, ...]:
         """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks.
 

@@ -15,7 +15,7 @@ import numpy as np
 from rmm.backends.base import Run
 from rmm.design.prepare import Model
 from rmm.posterior.diagnostics.contraction import contraction
-from rmm.posterior.diagnostics.summary import Weighing, summary_columns, weighing
+from rmm.posterior.diagnostics.summary import Weighing, ascending, summary_columns, weighing
 from rmm.posterior.draws import Elements, structural_draws
 
 Array = np.ndarray[Any, Any]
@@ -56,9 +56,15 @@ class Estimates:
         return contraction(self.model, self.elements.parameters)
 
     @cached_property
+    def ordered(self) -> Array:
+        """(elements, S) draws of each element in ascending order."""
+        values = self.elements.values
+        return ascending(values.reshape(-1, values.shape[2]))
+
+    @cached_property
     def columns(self) -> Mapping[str, Array]:
         """Columns of `summary()`, ``contraction`` last, each (elements,)."""
-        found = summary_columns(self.elements.values, self.weighing)
+        found = summary_columns(self.elements.values, self.weighing, self.ordered)
         return {**found, "contraction": self.contraction[0]}
 
     @cached_property

@@ -124,13 +124,7 @@ class Drawn:
 
     def arrays(self) -> dict[str, Array]:
         """Column -> (M,) values, one per membership: ids, covariates, outcome."""
-        m = self.memberships
-        data: dict[str, Array] = {
-            m.names.member: m.member_labels[m.member],
-            m.names.group: m.group_labels[m.group],
-        }
-        if m.nesting is not None and m.names.nesting and m.nesting_labels is not None:
-            data[m.names.nesting] = m.nesting_labels[m.nesting][m.group]
+        data = self.memberships.ids()
         for name in (*self.columns, *self.outcomes):
             data[name] = self.rows(name)
         return data

@@ -30,6 +30,8 @@ from rmm.tables.read import (
     without_order,
 )
 
+_CLOSE = 4  # times the number of rows: the range in which places are counted
+
 
 @dataclass(frozen=True, eq=False)
 class SourceColumn:
@@ -96,7 +98,7 @@ class SourceColumn:
     def codes(self) -> tuple[Array, Array]:
         """(rows,) codes, -1 where a value is missing, and labels, sorted."""
         if self.plain and self.values.dtype.kind != "f":
-            labels, code = np.unique(self.values, return_inverse=True)
+            labels, code = _distinct(self.values)
             return code.astype(np.int64), labels.astype(object)
         try:
             place, different = self.places
@@ -107,6 +109,20 @@ class SourceColumn:
         number = np.full(len(different), -1, dtype=np.int64)
         number[given] = order
         return number[place], labels.astype(object)
+
+
+def _distinct(values: Array) -> tuple[Array, Array]:
+    """`np.unique` with the inverse, three times as fast for whole numbers that lie close."""
+    if values.dtype.kind == "i" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if high - low < _CLOSE * len(values):
+            place = values.astype(np.int64) - low
+            there = np.zeros(high - low + 1, dtype=bool)
+            there[place] = True
+            labels = (np.flatnonzero(there) + low).astype(values.dtype)
+            return labels, (np.cumsum(there) - 1)[place]
+    labels, code = np.unique(values, return_inverse=True)
+    return labels, code
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +231,7 @@ class Table:
     ----------
     given : pandas.DataFrame or mapping
         All rows; the frame's index is the user's row number (0-based). Or column -> array of
-        NumPy's numbers, of 64 bits each.
+        NumPy's numbers, of 64 bits each, or Series of anything else, with rows 0, 1, ...
     sources : dict
         Column -> what was computed of it, filled as columns are asked for.
     rows : int array or None
@@ -226,7 +242,7 @@ class Table:
         Values that were computed of these rows, by what they were computed from.
     """
 
-    given: pd.DataFrame | Mapping[str, Array]
+    given: pd.DataFrame | Mapping[str, pd.Series | Array]
     sources: dict[str, SourceColumn] = field(default_factory=dict)
     rows: Array | None = None
     start: Array | None = None

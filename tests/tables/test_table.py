@@ -8,7 +8,7 @@ import pytest
 
 import rmm
 from rmm.tables.read import codes, first_varying, numeric
-from rmm.tables.table import Table, check_category, check_complete
+from rmm.tables.table import SourceColumn, Table, check_category, check_complete
 
 FRAME = pd.DataFrame(
     {
@@ -97,3 +97,16 @@ def test_texts_that_are_no_categories() -> None:
     check_category("y", table["y"])
     with pytest.raises(rmm.DataError, match=r"`x` contains numbers written as text, such as '1'"):
         check_category("x", table["x"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "bool"])
+def test_codes_of_whole_numbers_are_numpys(dtype: str) -> None:
+    """Close ones, far ones, and the ends of their type."""
+    rng = np.random.default_rng(1)
+    for values in ([3, 1, 3, 2], [-100, 100, 7], rng.integers(-5, 60, 40), [127, -128, 0]):
+        given = np.asarray(values).astype(dtype)
+        code, labels = SourceColumn(given, "x").codes
+        wanted, place = np.unique(given, return_inverse=True)
+        assert code.tolist() == place.tolist()
+        assert labels.tolist() == wanted.tolist()
+        assert [type(v) for v in labels] == [type(v) for v in wanted.astype(object)]

@@ -86,6 +86,8 @@ class AtomCoding:
 
     def moved(self, values: Array) -> Array:
         """Columns of numbers less their shifts, over their divisors."""
+        if not any(self.moves):
+            return values
         moved = [
             v if move is None else (v - move[0]) / move[1]
             for v, move in zip(values.T, self.moves, strict=True)
@@ -118,6 +120,8 @@ class TermCoding:
 
     def values(self, parts: list[Array], count: int) -> Array:
         """(count, len(columns)) products of the atoms' columns."""
+        if len(self.atoms) == 1 and not self.atoms[0].category:
+            return parts[0][:, [place[0] for place in self.columns]]
         categories = [atom.category for atom in self.atoms]
         columns = [_product(parts, place, categories, count) for place in self.columns]
         return np.column_stack(columns) if columns else np.zeros((count, 0))
@@ -427,8 +431,7 @@ def atom_values(atom: Atom, table: Table) -> Array:
         inputs = input_columns(atom.label, atom.expression, table)
         known = table.computed.get(TableCall, {})
         with np.errstate(all="ignore"):
-            values = evaluate(atom.expression, inputs, table.pointer, known=known)
-            table.computed[key] = np.array(np.broadcast_to(values, len(table)), dtype=float)
+            table.computed[key] = evaluate(atom.expression, inputs, table.pointer, known=known)
     values = table.computed[key]
     bad = ~np.isfinite(values)
     if bad.any():

@@ -47,6 +47,8 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
             )
         elif random:
             levels[term.label] = random[0]
+    if not dropped:
+        return formula, levels
     kept = tuple(t for t in formula.terms if t.label not in dropped)
     return replace(formula, terms=kept), levels
 

@@ -337,7 +337,7 @@ def _weight_inputs(
         if not len(units.rows):
             out[identifier] = np.zeros(0)
             continue
-        values = np.broadcast_to(evaluate(node, variables, units.segments), len(units.rows))
+        values = evaluate(node, variables, units.segments)
         if not np.isfinite(values).all():
             bad = ~np.isfinite(values)
             where = places_of(part, grouped, units).name_row(int(np.argmax(bad)))
@@ -345,7 +345,7 @@ def _weight_inputs(
                 f"`{describe(node)}` in the weight function `{part.weight.text}` is not finite in "
                 f"{counted(int(bad.sum()), 'membership')}; the first is in {where}."
             )
-        out[identifier] = np.array(values, dtype=float)
+        out[identifier] = values
     return out
 
 

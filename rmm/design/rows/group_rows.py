@@ -205,6 +205,8 @@ def oriented(formula: Formula, table: Table) -> Formula:
             2,
             hint="All mm() blocks need the same group id: the outcome is measured on these groups.",
         )
+    if all(one is other for one, other in zip(blocks, formula.members, strict=True)):
+        return formula
     return replace(formula, members=blocks)
 
 
@@ -253,7 +255,9 @@ def _warn_of_single_memberships(
     block: MemberBlock, group: Array, member: Array, outcomes: list[TableColumn]
 ) -> None:
     """Groups of one whose outcomes repeat within the other id: ids may be the wrong way round."""
-    if len(np.unique(group)) < len(group) or len(np.unique(member)) == len(member):
+    if group.max() + 1 < len(group) or len(np.unique(member)) == len(member):
+        return
+    if len(np.unique(group)) < len(group):
         return
     if all(column.varying(member) is None for column in outcomes):
         warnings.warn(

@@ -76,12 +76,17 @@ class Members(Units):
     @cached_property
     def segments(self) -> Array:
         """(G+1,) row pointer of the G groups that have a member of this kind."""
-        return np.unique(self.start)
+        return without_empty(self.start)
 
     @cached_property
     def size(self) -> Array:
         """(R,) `n`: number of members of this kind in the group of each membership."""
         return np.diff(self.start)[self.group].astype(float)
+
+
+def without_empty(start: Array) -> Array:
+    """A row pointer without the segments that are empty."""
+    return start[np.append(True, np.diff(start) > 0)]
 
 
 def find_members(block: MemberBlock, table: Table, groups: Units, kinds: int) -> Members:
@@ -112,18 +117,18 @@ def find_members(block: MemberBlock, table: Table, groups: Units, kinds: int) ->
         rows=rows,
         group=group[order],
         start=start,
-        table=table.some(rows, np.unique(start)),
+        table=table.some(rows, without_empty(start)),
     )
     _check_once(block, members, groups, kinds)
     return members
 
 
 def _check_once(block: MemberBlock, members: Members, groups: Units, kinds: int) -> None:
-    pairs = members.group * members.count + members.code
+    pairs = members.group * members.count + members.code  # sorted
+    if (np.diff(pairs) > 0).all():
+        return
     values, counts = np.unique(pairs, return_counts=True)
     twice = values[counts > 1]
-    if len(twice) == 0:
-        return
     group, member = divmod(int(twice[0]), members.count)
     stack = (
         " With several mm() blocks, each row must be one membership of one block; the member ids "

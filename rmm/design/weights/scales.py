@@ -37,7 +37,7 @@ def multiplier_values(
     node = weight.multiplier(parameter)
     if node is None:
         return None
-    return np.broadcast_to(evaluate(node, columns, start), (int(start[-1]),))
+    return evaluate(node, columns, start)
 
 
 def multiplier_scales(weight: WeightFunction, columns: Mapping[str, Array], start: Array) -> Array:

