@@ -303,7 +303,7 @@ def run_check(options: argparse.Namespace) -> int:
         levels = ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
         print(f"    {scenario.id}  {levels}")
     most = "At most " * (study.stopping is not None)
-    print(f"{most}{sum(fits.values()):,} fits in {len(jobs):,} jobs:")
+    print(f"{most}{sum(fits.values()):,} fits in {len(jobs):,} batches:")
     for method, number in fits.items():
         print(f"    {method}: {number:,}")
     if study.stopping is not None:

@@ -99,12 +99,14 @@ def test_too_little_memory_is_said_before_the_start(
     free: int, kept: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: free)
+    monkeypatch.setattr(memory, "_LITTLE", 0)
     with pytest.raises(BackendError, match=message):
         memory.check_memory(integrand(), 15, kept, 10)
 
 
 def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(memory, "_LITTLE", 0)
     monkeypatch.setattr("rmm.fitting.engine_choice.ORDER", ("laplace", "stan"))
     from rmm.backends.stan.backend import BACKEND
     from rmm.errors import BackendTimeout

@@ -262,7 +262,7 @@ def test_check_counts_fits(file: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert facts["fits"] == {"means": 4}
     assert facts["jobs"] == 2
     assert main(["study", "check", file]) == 0
-    assert "4 fits in 2 jobs" in capsys.readouterr().out
+    assert "4 fits in 2 batches" in capsys.readouterr().out
 
 
 def test_check_points_at_the_key(file: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,9 +55,9 @@ def test_fits_of_a_batch_under_way_count(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(progress, "_EVERY", 0.0)
     watch, said = Watch(JOBS, tmp_path), list[str]()
     batch = UnderWay(tmp_path / JOBS[0].path, 10, said.append)
-    batch.count("ok")
-    batch.count("timeout")
-    batch.count("not_converged")
+    batch.count("ok", 1.0)
+    batch.count("timeout", 1.0)
+    batch.count("not_converged", 1.0)
     assert said[-1].startswith("fits 3 of 10 (30%), 1 failed, 1 not converged, about")
     assert watch.line().startswith("fits 3 of 25 (12%), 1 failed, 1 not converged, about")
     facts = batch.facts()
@@ -71,7 +71,7 @@ def test_a_new_run_forgets_batches_that_a_killed_one_had_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_EVERY", 0.0)
-    UnderWay(tmp_path / JOBS[0].path, 10, lambda line: None).count("ok")
+    UnderWay(tmp_path / JOBS[0].path, 10, lambda line: None).count("ok", 1.0)
     (tmp_path / "logs" / "running" / "half").write_text("{")
     watch = Watch(JOBS, tmp_path)
     watch.begin()

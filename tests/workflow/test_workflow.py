@@ -116,7 +116,7 @@ def change(folder: Path, old: str, new: str) -> None:
 
 
 def batches(folder: Path) -> dict[str, tuple[int, bytes]]:
-    parts = sorted((folder / "results" / "tiny" / "estimates").rglob("*.parquet"))
+    parts = sorted((folder / "results" / "tiny" / "estimates").glob("*/*/*.parquet"))
     return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in parts}
 
 
@@ -142,8 +142,10 @@ def test_a_study_runs_once_and_grows_without_repeating(folder: Path) -> None:
     change(folder, "batch: 3", "batch: 5")
     change(folder, "values: [0.0, 1.0]", "values: [0.0, 0.5, 1.0]")
     change(folder, "estimands:\n", ADDED + "estimands:\n")
-    # Two old scenarios have two new replications; all else is new and cut in fives.
-    assert jobs(snakemake(folder, "-n"))["fit"] == 2 + 2 + 3 * 2
+    # Two old scenarios have two new replications, and a new method that is cut in fives; both
+    # methods share the jobs of the new scenario.
+    planned = jobs(snakemake(folder, "-n"))
+    assert (planned["fit"], planned["fit_0_1"]) == (2 + 2 * 2, 2)
     assert not re.search(r"fits \d+ of", snakemake(folder))  # quiet off a terminal
     after = batches(folder)
     assert {path: after[path] for path in before} == before
@@ -286,6 +288,33 @@ def test_a_wrong_study_stops_before_the_first_job(folder: Path) -> None:
     assert "methods[0].kind" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "results").exists()
+
+
+@pytest.mark.thorough
+def test_methods_that_share_jobs_give_what_they_give_alone(folder: Path, tmp_path: Path) -> None:
+    """Only what is missing is fitted, by whichever methods lack it."""
+    change(folder, "estimands:\n", ADDED + "estimands:\n")
+    assert jobs(snakemake(folder, "-n"))["fit_0_1"] == 4
+    snakemake(folder)
+    results = folder / "results" / "tiny"
+    shared = without_timings(results / "estimates.parquet")
+    assert len(list(results.glob("logs/fit/*/*.log"))) == 4
+    lost = sorted(results.glob("estimates/*/aggregation/*.parquet"))[0]
+    lost.unlink()
+    (results / "estimates.parquet").unlink()
+    planned = jobs(snakemake(folder, "-n"))
+    assert planned["fit"] == 1
+    assert "fit_0_1" not in planned
+    snakemake(folder)
+    pd.testing.assert_frame_equal(without_timings(results / "estimates.parquet"), shared)
+    shutil.rmtree(results)
+    change(folder, ADDED, "")  # one method after the other
+    snakemake(folder)
+    change(folder, "estimands:\n", ADDED + "estimands:\n")
+    assert jobs(snakemake(folder, "-n"))["fit"] == 4
+    snakemake(folder)
+    pd.testing.assert_frame_equal(without_timings(results / "estimates.parquet"), shared)
+    assert jobs(snakemake(folder, "-n", "--forcerun", "fit"))["fit"] == 8
 
 
 @pytest.mark.thorough

@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
@@ -18,6 +19,7 @@ from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.jobs import jobs_of
+from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
 from rmm.study.run import progress
 from rmm.study.run.checkpoint import discard
 from rmm.study.run.provenance import begin_run, end_run
@@ -98,17 +100,53 @@ def most_jobs():
     return checked(plan, STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else jobs()
 
 
-if workflow.is_main_process:
-    checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
-    jobs()  # results that another version of the study made stop the run here
-
 # What collection, measures and report depend on besides the fits.
 CONTENT = seeds.digest(STUDY.config)
 METHODS = {method.name: method for method in STUDY.methods}
 
 
+# Snakemake's settings of the graph are not known yet when this file is read.
+ASKED = parse_args(sys.argv[1:])[1]
+REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
+
+
+def fit_rule(methods):
+    """Name of what fits several methods in one process: `fit_` and their numbers."""
+    return "fit_" + "_".join(str(list(METHODS).index(name)) for name in methods)
+
+
+def rules_of_fits():
+    """Names of the methods that one process fits -> scenarios, as a regular expression.
+
+    Batches that exist are in no rule: the plan has checked them, and Snakemake takes them as they
+    are. A job on a cluster finds its methods in the name, and plans nothing.
+    """
+    if not workflow.is_main_process:
+        names = [name.split("_")[1:] for name in ASKED.allowed_rules or ()]
+        known = list(METHODS)
+        together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
+        return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
+    checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
+    jobs()  # results that another version of the study made stop the run here
+    if REPEATS_FITS:  # by this name, so one method a job
+        return {(): "s[0-9a-f]+"}
+    found = shared_jobs(STUDY, missing_jobs(most_jobs(), FOLDER))
+    alone = [job for names, here in found.items() if len(names) == 1 for job in here]
+    together = {names: scenario_pattern(here) for names, here in found.items() if len(names) > 1}
+    return {(): scenario_pattern(alone), **together}
+
+
+RULES_OF_FITS = rules_of_fits()
+
+# Memory and time that the profile, or the command, gives to `fit` are those of all of them.
+resources_of = workflow.resource_settings.overwrite_resources
+for names in filter(None, RULES_OF_FITS):
+    if "fit" in resources_of:
+        resources_of.setdefault(fit_rule(names), resources_of["fit"])
+
+
 wildcard_constraints:
-    scenario="s[0-9a-f]+",
+    scenario=r"s[0-9a-f]+",
     method="|".join(map(re.escape, METHODS)),
     first=r"\d+",
     last=r"\d+",
@@ -173,8 +211,7 @@ def over(outcome):
 onstart:
     OWNER.parent.mkdir(parents=True, exist_ok=True)
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    forced = workflow.dag_settings
-    if forced.forceall or "fit" in forced.forcerun:  # what killed batches have left, too
+    if REPEATS_FITS:  # what killed batches have left, too
         discard(FOLDER, unfinished=True)
     watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
     watch.begin()

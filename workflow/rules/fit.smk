@@ -28,6 +28,8 @@ rule fit:
         f"{FOLDER}/estimates/{{scenario}}/{{method}}/{{first}}-{{last}}.parquet",
     log:
         f"{FOLDER}/logs/fit/{{scenario}}/{{method}}/{{first}}-{{last}}.log",
+    wildcard_constraints:
+        scenario=RULES_OF_FITS[()],
     conda:
         "../envs/rmm.yaml"
     threads: 1
@@ -38,3 +40,37 @@ rule fit:
         "{wildcards.method}, {wildcards.scenario}, replications {wildcards.first}-{wildcards.last}"
     script:
         "../scripts/fit.py"
+
+
+# The same for methods with short fits: one process simulates each data set once and applies all of
+# them to it. Each method has its own file.
+for METHODS_HERE, SCENARIOS_HERE in RULES_OF_FITS.items():
+    if not METHODS_HERE:
+        continue
+
+    rule:
+        name:
+            fit_rule(METHODS_HERE)
+        output:
+            [
+                f"{FOLDER}/estimates/{{scenario}}/{name}/{{first}}-{{last}}.parquet"
+                for name in METHODS_HERE
+            ],
+        log:
+            f"{FOLDER}/logs/fit/{{scenario}}/{{first}}-{{last}}.log",
+        wildcard_constraints:
+            scenario=SCENARIOS_HERE,
+        conda:
+            "../envs/rmm.yaml"
+        threads: 1
+        params:
+            methods=METHODS_HERE,
+            ids=[METHODS[name].id for name in METHODS_HERE],
+            seed=STUDY.seed,
+        message:
+            (
+                f"{', '.join(METHODS_HERE)}, {{wildcards.scenario}}, "
+                "replications {wildcards.first}-{wildcards.last}"
+            )
+        script:
+            "../scripts/fit.py"

@@ -37,7 +37,7 @@ def build_methods(
     config: Mapping[str, Any],
     scenarios: list[Scenario],
     file_errors: StudyFileErrors,
-    only: tuple[str, str] | None = None,
+    only: tuple[str, tuple[str, ...]] | None = None,
 ) -> list[Method]:
     """The methods of a study, checked against every scenario; errors are collected.
 
@@ -45,7 +45,7 @@ def build_methods(
     ----------
     config : mapping
         The study file with defaults said.
-    only : (scenario, method), optional
+    only : (scenario, methods), optional
         Check this method alone, in this scenario; default: all.
     """
     checked = [s for s in scenarios if only is None or s.id == only[0]]
@@ -61,7 +61,7 @@ def build_methods(
                 )
             method = _method(key, one, scenarios, file_errors)
             methods[index] = method
-            if only is None or method.name == only[1]:
+            if only is None or method.name in only[1]:
                 _check_formulas(key, method, checked, file_errors)
     valid = list(methods.values())
     for index, method in methods.items():

@@ -1,12 +1,12 @@
 """A study file -> a checked `Study`: everything wrong is found before the first job starts.
 
-Jobs of a workflow read the file again. They check no more than the one model that they fit.
+Jobs of a workflow read the file again. They check no more than the models that they fit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -261,7 +261,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
 def load_checked(
     path: str | Path,
     scenario: str = "",
-    method: str = "",
+    method: str | Sequence[str] = (),
     *,
     root: str | Path | None = None,
     size: str = "full",
@@ -275,8 +275,10 @@ def load_checked(
     ----------
     path, root, size
         As for `load_study`.
-    scenario, method : str
-        Id and name of the model that the job fits, which is checked; no other is.
+    scenario : str
+        Id of the scenario that the job fits.
+    method : str or sequence of str
+        Names of the methods that the job fits: these models are checked, and no others.
 
     Returns
     -------
@@ -287,11 +289,14 @@ def load_checked(
     ------
     StudyError
     """
-    return _load(Path(path), root, size, (scenario, method))
+    methods = (method,) if isinstance(method, str) else tuple(method)
+    return _load(Path(path), root, size, (scenario, methods))
 
 
-def _load(file: Path, root: str | Path | None, size: str, only: tuple[str, str] | None) -> Study:
-    """Read a study file; check all scenarios and methods, or `only` one of each."""
+def _load(
+    file: Path, root: str | Path | None, size: str, only: tuple[str, tuple[str, ...]] | None
+) -> Study:
+    """Read a study file; check all scenarios and methods, or `only` a scenario and its methods."""
     _check_file_name(file, StudyFileErrors(file))
     raw, lines = read_yaml(file)
     file_errors = StudyFileErrors(file, lines=lines)

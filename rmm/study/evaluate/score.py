@@ -27,8 +27,8 @@ _KEYS = ["scenario", "method", "parameter", "measure"]
 def write_performance(study: Study, estimates: str | Path, out: str | Path) -> pd.DataFrame:
     """Score the collected estimates of a study and write the table of `results.PERFORMANCE`.
 
-    Scenarios are read and scored one after the other, each with the one that size-adjusted power
-    compares it with.
+    Scenarios are read and scored in portions, with those that size-adjusted power compares them
+    with.
 
     Parameters
     ----------
@@ -46,10 +46,11 @@ def write_performance(study: Study, estimates: str | Path, out: str | Path) -> p
     file = EstimatesFile(Path(estimates))
     having, null = having_of(file.pairs()), null_scenarios(study)
     parts = []
-    for scenario in file.scenarios():
-        beside = {there for (here, _), there in null.items() if here == scenario}
-        table = file.rows({scenario, *beside}).to_pandas()
-        parts.append(_scored(study, table, null, having, [scenario]))
+    for scenarios in file.portions():
+        here = set(scenarios)
+        beside = {there for (scenario, _), there in null.items() if scenario in here}
+        table = file.rows(here | beside).to_pandas()
+        parts.append(_scored(study, table, null, having, scenarios))
     if not parts:
         parts = [_scored(study, file.rows(()).to_pandas(), null)]  # says that there are no rows
     frame = pd.concat(parts, ignore_index=True)
@@ -100,8 +101,10 @@ def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
     `truth` in the table says what it was at the fit, so that estimands can be changed without
     fitting again; a truth that each data set draws from a prior is known there alone.
     """
-    known = {s.id: study.truth_of(s) for s in study.scenarios}
-    drawn = {s.id: bool(s.recipe.truth.priors) for s in study.scenarios}
+    there = set(estimates["scenario"].unique())
+    scenarios = [scenario for scenario in study.scenarios if scenario.id in there]
+    known = {s.id: study.truth_of(s) for s in scenarios}
+    drawn = {s.id: bool(s.recipe.truth.priors) for s in scenarios}
     columns = (estimates[c] for c in ("scenario", "parameter", "truth"))
     return [
         known[scenario].get(name, own if drawn[scenario] else float("nan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rmm.study.files.parquet import ESTIMATES, all_columns, check_columns, readable_file
+from rmm.study.files.parquet import (
+    ESTIMATES,
+    GROUP_ROWS,
+    all_columns,
+    check_columns,
+    readable_file,
+)
 
 
 class EstimatesFile:
@@ -27,15 +34,32 @@ class EstimatesFile:
         with self._opened() as file:
             schema, count = file.schema_arrow, file.num_row_groups
         check_columns(path, schema)
-        # Scenarios of each group: rows are sorted by them, so that most groups have one.
+        # Rows of each scenario in each group, in the order of the rows.
         self._of_group = [
-            dict.fromkeys(table["scenario"].unique().to_pylist())
+            {
+                entry["values"]: entry["counts"]
+                for entry in table["scenario"].value_counts().to_pylist()
+            }
             for table in self._groups(range(count), ["scenario"])
         ]
 
-    def scenarios(self) -> list[str]:
-        """Ids of its scenarios, in the order of the rows."""
-        return list({scenario: None for group in self._of_group for scenario in group})
+    def portions(self, rows: int = GROUP_ROWS) -> list[list[str]]:
+        """Ids of its scenarios, in the order of the rows, in lists that have about `rows` rows.
+
+        A scenario with more rows is a list of its own.
+        """
+        counts: Counter[str] = Counter()
+        for group in self._of_group:
+            counts.update(group)
+        found: list[list[str]] = []
+        taken = 0
+        for scenario, count in counts.items():
+            if not found or taken + count > rows:
+                found.append([])
+                taken = 0
+            found[-1].append(scenario)
+            taken += count
+        return found
 
     def pairs(self) -> set[tuple[str, str, bool]]:
         """(method, parameter, whether there is an estimate), each once."""

@@ -1,24 +1,33 @@
-"""Jobs of a study: planning, running one, replaying one replication."""
+"""Jobs of a study: simulating some replications and fitting them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from rmm.simulation import Drawn
+from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import metadata_in
 from rmm.study.methods.fit_task import fit_task
+from rmm.study.methods.method import Method
 from rmm.study.run.batch_index import note_batch
 from rmm.study.run.checkpoint import Checkpoint
 from rmm.study.run.metadata import metadata_of
 from rmm.study.run.progress import UnderWay
-from rmm.study.run.replicate import make_task, outcome_rows
-
-# -- one job ---------------------------------------------------------------------------------
+from rmm.study.run.replicate import draw_replication, make_task, outcome_rows
 
 
 def _silent(line: str) -> None:
     """Tell nobody."""
+
+
+def _named(method: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    """Say each line with the method that it is about."""
+    return lambda line: say(f"{method}: {line}")
 
 
 def run_batch(
@@ -56,22 +65,109 @@ def run_batch(
     StudyError
         If a file cannot be written.
     """
-    scenario, method = study.scenario(scenario_id), study.method(method_name)
-    metadata = metadata_of(study, scenario_id, method_name, first, last)
-    under_way = UnderWay(Path(path), last - first + 1, say)
-    with Checkpoint(Path(path), metadata, say or _silent, under_way.facts) as checkpoint:
-        under_way.take_up(checkpoint.statuses, checkpoint.seconds)
-        if checkpoint.kept and say is not None:
-            say(
-                f"{method_name}, {scenario_id}: {len(checkpoint.kept)} of replications "
-                f"{first}-{last} were fitted before a kill, and are kept"
+    paths = {method_name: path}
+    run_batches(study, scenario_id, paths, first, last, say, until_collected=until_collected)
+
+
+def run_batches(
+    study: Study,
+    scenario_id: str,
+    paths: Mapping[str, str | Path],
+    first: int,
+    last: int,
+    say: Callable[[str], None] | None = None,
+    *,
+    until_collected: bool = False,
+) -> None:
+    """Simulate some replications of one scenario once, and fit several methods to them.
+
+    Each method has its own file and its own checkpoint, whose content is that of `run_batch`.
+
+    Parameters
+    ----------
+    study : Study
+    scenario_id : str
+    paths : mapping
+        Name of a method -> the Parquet file to be written.
+    first, last, say, until_collected
+        As for `run_batch`.
+
+    Raises
+    ------
+    StudyError
+        If a file cannot be written.
+    """
+    scenario = study.scenario(scenario_id)
+    with ExitStack() as stack:
+        batches = [
+            _begin(
+                stack,
+                study,
+                scenario_id,
+                study.method(name),
+                (first, last),
+                Path(path),
+                say if say is None or len(paths) == 1 else _named(name, say),
             )
+            for name, path in paths.items()
+        ]
         for replication in range(first, last + 1):
-            if replication not in checkpoint.kept:
-                task = make_task(study, scenario, method, replication)
-                outcome = fit_task(task)
-                checkpoint.add(outcome_rows(study, scenario, task, replication, outcome))
-                under_way.count(outcome.status)
-        table = checkpoint.finish(until_collected=until_collected)
-    note_batch(Path(path), table, metadata_in(table))
-    under_way.end()
+            drawn = None
+            for batch in batches:
+                if replication in batch.checkpoint.kept:
+                    continue
+                began = time.monotonic()
+                drawn = drawn or draw_replication(study.seed, scenario, replication)
+                _fit(study, scenario, batch, replication, drawn, began)
+        for batch in batches:
+            table = batch.checkpoint.finish(until_collected=until_collected)
+            note_batch(batch.checkpoint.path, table, metadata_in(table))
+            batch.under_way.end()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The replications of one method."""
+
+    method: Method
+    checkpoint: Checkpoint
+    under_way: UnderWay
+
+
+def _begin(
+    stack: ExitStack,
+    study: Study,
+    scenario_id: str,
+    method: Method,
+    ends: tuple[int, int],
+    path: Path,
+    say: Callable[[str], None] | None,
+) -> _Batch:
+    """Take up what earlier runs have left of a batch; an exception later writes what there is."""
+    first, last = ends
+    metadata = metadata_of(study, scenario_id, method.name, first, last)
+    under_way = UnderWay(path, last - first + 1, say)
+    checkpoint = stack.enter_context(Checkpoint(path, metadata, say or _silent, under_way.facts))
+    under_way.take_up(checkpoint.statuses, checkpoint.seconds)
+    if checkpoint.kept and say is not None:
+        say(
+            f"{method.name}, {scenario_id}: {len(checkpoint.kept)} of replications "
+            f"{first}-{last} were fitted before a kill, and are kept"
+        )
+    return _Batch(method, checkpoint, under_way)
+
+
+def _fit(
+    study: Study,
+    scenario: Scenario,
+    batch: _Batch,
+    replication: int,
+    drawn: Drawn,
+    began: float,
+) -> None:
+    """Fit one replication by one method."""
+    task = make_task(study, scenario, batch.method, replication, drawn)
+    outcome = fit_task(task)
+    took = time.monotonic() - began
+    batch.checkpoint.add(outcome_rows(study, scenario, task, replication, outcome), took)
+    batch.under_way.count(outcome.status, took)

@@ -83,7 +83,7 @@ class Checkpoint:
         self._cost = 0.0
         self.kept = frozenset(self._take_up(warn))
         self.seconds = sum(float(found.get("seconds", 0)) for found in self._ran_on)
-        self._began = self._saved = self._last = time.monotonic()
+        self._began = self._saved = time.monotonic()
 
     @property
     def statuses(self) -> list[str]:
@@ -102,19 +102,20 @@ class Checkpoint:
             with suppress(StudyError):  # a full disk: the reason to leave is told already
                 self.save()
 
-    def add(self, rows: Rows) -> None:
-        """Take in a finished fit; written now or soon, by what a kill would lose."""
+    def add(self, rows: Rows, seconds: float) -> None:
+        """Take in a finished fit that took some seconds; written now or soon, by what a kill
+        would lose.
+        """
         self._pending += rows
         self._fits += 1
         now = time.monotonic()
-        long = now - self._last > LONG
+        long = seconds > LONG
         # The first fit of a process also waits for imports.
         self._long = self._long or (long and self._fits > 1)
         if long or now - self._saved > max(EVERY, _SHARE * self._cost):
             self.save()
         else:
             self._journal.add(rows)
-        self._last = time.monotonic()
 
     def save(self) -> None:
         """Write all that there is.

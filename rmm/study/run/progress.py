@@ -61,7 +61,7 @@ class UnderWay:
     say: Callable[[str], None] | None = None
     status: Counter[str] = field(default_factory=Counter)
     started: str = field(default_factory=now)
-    _began: float = field(default_factory=time.monotonic)
+    _spent: float = 0.0
     _spoke: float = field(default_factory=time.monotonic)
     _before: tuple[int, float] = (0, 0.0)
 
@@ -70,18 +70,18 @@ class UnderWay:
         self.status.update(status)
         self._before = (sum(self.status.values()), seconds)
 
-    def count(self, status: str) -> None:
-        """One more fit has ended; says so every few seconds."""
+    def count(self, status: str, took: float) -> None:
+        """One more fit has ended, after some seconds; says so every few seconds."""
         self.status[status] += 1
+        self._spent += took
         moment = time.monotonic()
         if self.say is None or moment - self._spoke < _EVERY:
             return
         self._spoke = moment
-        seconds = moment - self._began
         done, before = sum(self.status.values()), self._before[0]
-        left = seconds / (done - before) * (self.total - done)
+        left = self._spent / (done - before) * (self.total - done)
         self.say(_line(done, self.total, self.status, f", about {words(left)} left" * (left > 0)))
-        self._note(self._before[1] + seconds)
+        self._note(self._before[1] + self._spent)
 
     def facts(self) -> dict[str, str]:
         """What the metadata of the file say of its fits, start and end."""
@@ -89,7 +89,7 @@ class UnderWay:
         return {
             "started": self.started,
             "ended": now(),
-            "seconds": f"{self._before[1] + time.monotonic() - self._began:.3f}",
+            "seconds": f"{self._before[1] + self._spent:.3f}",
             "failed": str(failed),
             "not_converged": str(unconverged),
         }

@@ -18,11 +18,20 @@ from rmm.study.methods.task import Outcome, Task
 # -- one job ---------------------------------------------------------------------------------
 
 
-def make_task(study: Study, scenario: Scenario, method: Method, replication: int) -> Task:
-    """One fit with its data and seed: an address, nothing that ran before matters."""
+def make_task(
+    study: Study,
+    scenario: Scenario,
+    method: Method,
+    replication: int,
+    drawn: Drawn | None = None,
+) -> Task:
+    """One fit with its data and seed: an address, nothing that ran before matters.
+
+    `drawn` has the data of the replication where they have been simulated for another method.
+    """
     return Task(
         method=method,
-        drawn=draw_replication(study.seed, scenario, replication),
+        drawn=drawn or draw_replication(study.seed, scenario, replication),
         formula=_formula(method, scenario.recipe),
         nulls={e.parameter: e.null for e in study.estimands},
         seed=seeds.chain_seed(study.seed, scenario.digest, replication, method.digest),

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
+
+#: A factor with more levels is no choice: nobody ticks so many boxes.
+MOST_CHOICES = 60
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,35 @@ class Filters:
 
     def level(self, factor: str, value: Any) -> str:
         """The class of a factor level; levels are told apart by what is shown of them."""
-        shown = [compact(v) for v in self.levels[factor]]
-        return f"f{list(self.levels).index(factor)}-{shown.index(compact(value))}"
+        return self._tokens[factor][self.place(factor, value)]
+
+    def place(self, factor: str, value: Any) -> int:
+        """The number of a factor level, from 0."""
+        return self._places[factor][compact(value)]
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, int]]:
+        """Factor -> what is shown of a level -> its first number."""
+        return {
+            factor: {compact(v): i for i, v in reversed(list(enumerate(values)))}
+            for factor, values in self.levels.items()
+        }
+
+    @cached_property
+    def _tokens(self) -> dict[str, list[str]]:
+        return {
+            factor: [f"f{number}-{i}" for i in range(len(values))]
+            for number, (factor, values) in enumerate(self.levels.items())
+        }
+
+    @cached_property
+    def chosen_by(self) -> tuple[str, ...]:
+        """Factors whose levels can be chosen."""
+        return tuple(f for f, values in self.levels.items() if len(values) <= MOST_CHOICES)
 
     def scenario(self, row: Mapping[Any, Any]) -> tuple[str, ...]:
         """Classes of a scenario: a row of the scenarios' table."""
-        return tuple(self.level(factor, row[factor]) for factor in self.levels)
+        return tuple(self.level(factor, row[factor]) for factor in self.chosen_by)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -67,7 +94,8 @@ class Filters:
         made = [
             Group("method", tuple(_choice(self.method(m), "method", m) for m in self.methods), True)
         ]
-        for factor, values in self.levels.items():
+        for factor in self.chosen_by:
+            values = self.levels[factor]
             choices = (_choice(self.level(factor, v), factor, compact(v)) for v in values)
             made.append(Group(readable(factor), tuple(choices)))
         return tuple(group for group in made if len(group.choices) > 1)

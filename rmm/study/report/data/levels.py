@@ -31,11 +31,13 @@ def split(
     here: pd.DataFrame, others: Sequence[str], results: Results
 ) -> list[tuple[list[tuple[str, Any]], pd.DataFrame]]:
     """Parts of a table by combinations of factor levels, in their order, without empty ones."""
-    parts = []
-    for values in itertools.product(*(results.filters.levels[f] for f in others)):
-        part = here
-        for factor, value in zip(others, values, strict=True):
-            part = part[part[factor].astype(str) == str(value)]
-        if not part.empty:
-            parts.append((list(zip(others, values, strict=True)), part))
-    return parts
+    if not others:
+        return [] if here.empty else [([], here)]
+    levels = [results.filters.levels[f] for f in others]
+    groups = here.groupby([here[f].astype(str) for f in others], sort=False)
+    rows = {key if isinstance(key, tuple) else (key,): at for key, at in groups.indices.items()}
+    return [
+        (list(zip(others, values, strict=True)), here.iloc[rows[names]])
+        for values in itertools.product(*levels)
+        if (names := tuple(map(str, values))) in rows
+    ]

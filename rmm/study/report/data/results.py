@@ -143,8 +143,13 @@ class Results:
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""
-        table = self.performance
-        return table[(table["measure"] == measure) & (table["policy"] == policy)]
+        found = self._by_measure.get((measure, policy))
+        return self.performance.iloc[:0] if found is None else found
+
+    @cached_property
+    def _by_measure(self) -> dict[tuple[str, str], pd.DataFrame]:
+        groups = self.performance.groupby(["measure", "policy"], sort=False, observed=True)
+        return {(str(measure), str(policy)): rows for (measure, policy), rows in groups}
 
 
 def read_results(study: Study, folder: Path) -> Results:

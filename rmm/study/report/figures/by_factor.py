@@ -82,6 +82,10 @@ MEASURED: tuple[Measured, ...] = (
 )  # fmt: skip
 
 
+#: Columns of the performance that a panel reads.
+_READ = ("method", "value", "lower", "upper", "reference", "n")
+
+
 def by_factor(results: Results) -> list[Chart]:
     """All figures of MEASURED that this study has numbers for."""
     return [chart for row in MEASURED if (chart := _chart(row, results)) is not None]
@@ -93,7 +97,8 @@ def rows_of(measured: Measured, estimand: Estimand, results: Results) -> pd.Data
     here = here[here["parameter"] == estimand.parameter]
     here = here[here["alpha"].isna() | ((here["alpha"] - estimand.alpha[0]).abs() < 1e-12)]
     if measured.scenarios != "all":
-        true = here["scenario"].map(lambda s: is_null(results, str(s), estimand)).astype(bool)
+        null = {s: is_null(results, str(s), estimand) for s in here["scenario"].unique()}
+        true = here["scenario"].map(null).astype(bool)
         here = here[true == (measured.scenarios == "null")]
     return here.merge(results.scenarios, on="scenario", how="left")
 
@@ -201,6 +206,8 @@ def _panels(
     others = [f for f in results.factors[1:] if here[f].astype(str).nunique() > 1]
     target = measured.target(estimand) if measured.target else None
     panels = []
+    # Plain objects: a large study has thousands of small parts.
+    here = here.reindex(columns=[*results.factors, *_READ]).astype({"method": object})
     for combination, part in split(here, others, results):
         words = [estimand.parameter] if several else []
         words += [f"{readable(f)} = {compact(v)}" for f, v in combination]
@@ -229,9 +236,14 @@ def _bands(measured: Measured, estimand: Estimand, n: int) -> tuple[Band, ...]:
 
 
 def _lines(part: pd.DataFrame, axis: Axis, results: Results) -> list[Line]:
+    names = [*results.factors[:1], *_READ]
+    records = [
+        dict(zip(names, row, strict=True))
+        for row in zip(*(part[name].tolist() for name in names), strict=True)
+    ]
     lines = []
     for number, method in enumerate(results.methods):
-        rows = part[(part["method"] == method) & part["value"].notna()].to_dict("records")
+        rows = [r for r in records if r["method"] == method and not math.isnan(r["value"])]
         dots = [
             Dot(
                 _place(row, number, axis, results),
@@ -255,7 +267,8 @@ def _on_axis(row: Mapping[Any, Any], results: Results) -> tuple[str, ...]:
 def _place(row: Mapping[Any, Any], number: int, axis: Axis, results: Results) -> float:
     if axis.names_methods:
         return float(number)
-    return axis.at[axis.labels.index(compact(row[results.factors[0]]))]
+    factor = results.factors[0]
+    return axis.at[results.filters.place(factor, row[factor])]
 
 
 def _interval(row: Mapping[Any, Any]) -> tuple[float, float, float]:
@@ -265,5 +278,5 @@ def _interval(row: Mapping[Any, Any]) -> tuple[float, float, float]:
 
 
 def _reference(row: Mapping[Any, Any]) -> float:
-    value = row.get("reference")
+    value = row["reference"]
     return math.nan if value is None else float(value)

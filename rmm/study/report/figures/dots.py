@@ -13,6 +13,9 @@ from rmm.study.report.figures.chart import DARK, DASHED, DOTTED, GREY, Key, Pen
 
 #: Where names stand beside their lines, in units of the distance between two levels.
 _ROOM_FOR_NAMES = 0.46
+#: A line with more values is drawn in one piece, and its axis names some of its levels only.
+MOST_DOTS = 60
+_MOST_TICKS = 9
 _EDGES = {"dotted": DOTTED, "dashed": DASHED}
 
 
@@ -91,7 +94,8 @@ class DotPanel:
         for number, line in enumerate(self.lines):
             shift = (number - (len(self.lines) - 1) / 2) * spread
             _draw_line(cell, line, shift, pen, axis)
-        cell.set_xticks(axis.at, _wrapped(axis.labels))
+        ticks = _ticks(axis)
+        cell.set_xticks([axis.at[i] for i in ticks], _wrapped([axis.labels[i] for i in ticks]))
         first, last = axis.at[0], axis.at[-1]
         room = 0.5 if axis.names_methods else _ROOM_FOR_NAMES * max(axis.step, (last - first) or 1)
         left = first - 0.15 * axis.step - (0.35 if axis.names_methods else 0)
@@ -166,8 +170,17 @@ def _wrapped(labels: Sequence[str]) -> list[str]:
     ]
 
 
+def _ticks(axis: Axis) -> Sequence[int]:
+    """Numbers of the levels that are named: all, or some at equal distances."""
+    count = len(axis.labels)
+    return range(count) if count <= MOST_DOTS else range(0, count, -(-count // _MOST_TICKS))
+
+
 def _draw_line(cell: Any, line: Line, shift: float, pen: Pen, axis: Axis) -> None:
     look = pen.looks[line.method]
+    if len(line.dots) > MOST_DOTS:
+        pen.tag(_draw_whole(cell, line.dots, shift, look, axis), line.where)
+        return
     if not axis.nominal and not axis.names_methods:
         for a, b in zip(line.dots, line.dots[1:], strict=False):
             made = cell.plot(
@@ -181,6 +194,23 @@ def _draw_line(cell: Any, line: Line, shift: float, pen: Pen, axis: Axis) -> Non
             pen.tag(made, (*line.where, *a.where, *b.where))
     for dot in line.dots:
         pen.tag(_draw_dot(cell, dot, dot.at + shift, look, axis), (*line.where, *dot.where))
+
+
+def _draw_whole(cell: Any, dots: Sequence[Dot], shift: float, look: Look, axis: Axis) -> list[Any]:
+    """All dots of a line as one path each for intervals, values and references."""
+    xs = [dot.at + shift for dot in dots]
+    gaps = [x for x in xs for _ in range(3)]
+    bars = [y for dot in dots for y in (dot.low, dot.high, math.nan)]
+    made = cell.plot(gaps, bars, color=look.colour, lw=0.6, alpha=0.5, zorder=3)
+    style = "none" if axis.nominal else look.line
+    values = [dot.value for dot in dots]
+    made += cell.plot(
+        xs, values, color=look.colour, marker=look.marker, ms=2.0, ls=style, lw=0.9, zorder=3
+    )
+    if any(math.isfinite(dot.reference) for dot in dots):
+        references = [dot.reference for dot in dots]
+        made += cell.plot(xs, references, color="black", lw=1.2, zorder=4)
+    return list(made)
 
 
 def _draw_dot(cell: Any, dot: Dot, x: float, look: Look, axis: Axis) -> list[Any]:

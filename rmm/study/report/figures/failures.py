@@ -49,14 +49,18 @@ class BarPanel:
 
 def endings(results: Results) -> list[Chart]:
     """The figure, if any fit failed or did not converge."""
-    fits = results.fits.merge(results.scenarios, on="scenario", how="left")
+    scenarios = results.scenarios.set_index("scenario", drop=False).to_dict("index")
+    cells = results.fits.groupby(["scenario", "method"], sort=False)["status"]
+    counts = cells.value_counts().unstack(fill_value=0)
+    totals = counts.sum(axis=1).to_dict()
     found: list[tuple[float, Bar]] = []
-    for (_, method), part in fits.groupby(["scenario", "method"], sort=False):
-        counts = part["status"].value_counts()
-        shares = [(s, 100 * float(counts.get(s, 0)) / len(part)) for s in STATUSES if s != "ok"]
+    rows: dict[Any, Any] = counts.to_dict("index")
+    for (scenario, method), ended in rows.items():
+        total = totals[scenario, method]
+        shares = [(s, 100 * float(ended.get(s, 0)) / total) for s in STATUSES if s != "ok"]
         shown = tuple((status, share) for status, share in shares if share > 0)
         if shown:
-            row = part.iloc[0].to_dict()
+            row = scenarios[scenario]
             place = words(results, row)
             where = (results.filters.method(str(method)), *results.filters.scenario(row))
             bar = Bar(f"{method}{', ' * bool(place)}{place}", shown, where)

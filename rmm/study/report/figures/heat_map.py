@@ -17,6 +17,8 @@ from rmm.study.report.figures.by_factor import MEASURED, Measured, rows_of
 from rmm.study.report.figures.chart import Chart, Pen
 
 _SHOWN = ("type1_error", "power", "bias")
+#: A map with more rows or columns has too many numbers to read.
+MOST_LEVELS = 40
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class HeatPanel:
 def heat_maps(results: Results) -> list[Chart]:
     """Of rejection and bias of the main estimand, in studies of just two factors."""
     if len(results.factors) != 2:
+        return []
+    if max(len(levels) for levels in results.filters.levels.values()) > MOST_LEVELS:
         return []
     made = [_chart(row, results) for row in MEASURED if row.name in _SHOWN]
     return [chart for chart in made if chart is not None]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Fewer scenarios than this are read more easily elsewhere.
 LEAST_SCENARIOS = 8
+#: A factor with more levels is named by its ends.
+MOST_NAMED = 20
 _STRIP, _STEP = 0.15, 0.07  # height of a factor's strip and of its steps, of the measure's
 
 
@@ -127,8 +129,8 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
 def _panel(
     rows: pd.DataFrame, factors: Sequence[str], results: Results, target: float | None
 ) -> NestedPanel:
-    places = {f: [compact(v) for v in results.filters.levels[f]] for f in factors}
-    numbers = {f: [places[f].index(compact(v)) for v in rows[f]] for f in factors}
+    filters = results.filters
+    numbers = {f: [filters.place(f, v) for v in rows[f]] for f in factors}
     order = dict(zip(rows["scenario"], zip(*numbers.values(), strict=True), strict=True))
     scenarios = sorted(order, key=lambda s: order[s])
     values = rows.pivot_table(index="scenario", columns="method", values="value")
@@ -139,7 +141,14 @@ def _panel(
         if m in values
     )
     strips = tuple(
-        Strip(f"{readable(f)}: {', '.join(places[f])}", tuple(order[s][i] for s in scenarios))
+        Strip(f"{readable(f)}: {_words(filters.levels[f])}", tuple(order[s][i] for s in scenarios))
         for i, f in enumerate(factors)
     )
     return NestedPanel(courses, strips, target)
+
+
+def _words(levels: Sequence[Any]) -> str:
+    """All levels; of many, the ends and the number."""
+    if len(levels) <= MOST_NAMED:
+        return ", ".join(map(compact, levels))
+    return f"{compact(levels[0])} to {compact(levels[-1])} ({len(levels)} levels)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,9 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
       "seconds", "ess_per_second")),
 )  # fmt: skip
 
+
+#: Columns of the performance that a cell may show.
+_READ = ("value", "mcse", "lower", "upper", "n", "n_failed", "n_not_converged")
 
 #: A larger share of failed and unconverged fits is marked.
 ALARM = 0.05
@@ -161,8 +165,11 @@ def _measure_table(
     heading: str,
     chosen: Sequence[tuple[str, float]],
 ) -> Table:
-    found = _by_address(rows)
-    decimals = {pair: _decimals(found, pair) for pair in chosen}
+    found = _by_address(rows[rows["measure"].isin([measure for measure, _ in chosen])])
+    of_pair: defaultdict[tuple[str, float | None], list[Mapping[str, Any]]] = defaultdict(list)
+    for key, scored in found.items():
+        of_pair[key[2:]].append(scored)
+    decimals = {pair: _decimals(of_pair[_key(pair)], pair) for pair in chosen}
     methods = [
         m for m in results.methods if section != "differences" or m != results.study.baseline
     ]
@@ -222,10 +229,16 @@ def _caption(results: Results, parameter: str) -> str:
 
 
 def _by_address(rows: pd.DataFrame) -> dict[tuple[Any, ...], dict[Any, Any]]:
-    return {
-        (r["scenario"], r["method"], r["measure"], _alpha_key(r["alpha"])): r
-        for r in rows.to_dict("records")
-    }
+    alphas = {alpha: _alpha_key(alpha) for alpha in rows["alpha"].dropna().unique()}
+    keys = zip(
+        rows["scenario"].tolist(),
+        rows["method"].tolist(),
+        rows["measure"].tolist(),
+        [alphas.get(alpha) for alpha in rows["alpha"].tolist()],
+        strict=True,
+    )
+    values = zip(*(rows[name].tolist() for name in _READ), strict=True)
+    return {key: dict(zip(_READ, row, strict=True)) for key, row in zip(keys, values, strict=True)}
 
 
 def _alpha_key(alpha: float) -> float | None:
@@ -236,8 +249,7 @@ def _key(pair: tuple[str, float]) -> tuple[str, float | None]:
     return pair[0], _alpha_key(pair[1])
 
 
-def _decimals(found: Mapping[tuple[Any, ...], Mapping[Any, Any]], pair: tuple[str, float]) -> int:
-    mine = [r for key, r in found.items() if key[2:] == _key(pair)]
+def _decimals(mine: Sequence[Mapping[str, Any]], pair: tuple[str, float]) -> int:
     most = MEASURES[pair[0]].digits_at_most
     return decimals_for([_error(r) for r in mine], [r["value"] for r in mine], most)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pandas.api.types import is_numeric_dtype
 
 from rmm.errors import printable
 from rmm.study.report.data.format_numbers import MINUS, MISSING
@@ -55,6 +58,7 @@ _LATEX = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=65536)
 def latex(text: str) -> str:
     r"""Text safe inside a LaTeX table; brackets are guarded, as they follow `\\`."""
     return "".join(_LATEX.get(c, c if c.isprintable() else " ") for c in text)
@@ -98,6 +102,10 @@ def performance_csv(results: Results) -> str:
     order = ["scenario", *factors]
     table = results.performance.merge(results.scenarios[order], on="scenario", how="left")
     columns = [*order, *(c for c in results.performance.columns if c != "scenario")]
-    table = table[columns].map(lambda v: no_formula(v) if isinstance(v, str) else v)
+    table = table[columns].copy()
+    for name in columns:
+        if not is_numeric_dtype(table[name]):
+            safe = {v: no_formula(v) for v in table[name].unique() if isinstance(v, str)}
+            table[name] = [safe.get(v, v) for v in table[name].tolist()]
     table.columns = table.columns.map(no_formula)
     return str(table.to_csv(index=False, lineterminator="\n"))
