@@ -144,6 +144,7 @@ def test_memory_here_is_known_or_unknown(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_hours_are_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SOON", 0)
     found = integrand()
     memory.check_time(found, 500, None)  # small: nothing to say
     monkeypatch.setattr(Pattern, "seconds", lambda self, dense: 60.0)
