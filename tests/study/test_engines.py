@@ -14,7 +14,6 @@ import yaml
 import rmm
 from rmm.design.prepare import prepare
 from rmm.errors import StudyError
-from rmm.formula.terms import Formula
 from rmm.study import Study, collect, load_study, plan, replay, run_batch, write_performance
 from rmm.study.evaluate.criteria.calibration import chi_square_p
 from rmm.study.methods import bayesian
@@ -419,10 +418,10 @@ def test_one_bad_candidate_spoils_a_choice(tmp_path: Path, monkeypatch: Any) -> 
     assert len(outcome.estimates) == 6
     original = bayesian.lay_out
 
-    def sometimes(formula: Formula, *args: Any, **keywords: Any) -> Any:
-        if "w ~ power" in formula.text:
+    def sometimes(plan: Any, *args: Any, **keywords: Any) -> Any:
+        if "w ~ power" in plan.formula.text:
             raise ValueError("no luck")
-        return original(formula, *args, **keywords)
+        return original(plan, *args, **keywords)
 
     monkeypatch.setattr(bayesian, "lay_out", sometimes)
     found = study(tmp_path, [choosing(), {"name": "agg", "kind": "aggregation"}])

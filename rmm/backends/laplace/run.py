@@ -206,5 +206,11 @@ def _intercept(model: LatentModel, found: Mapping[str, Array]) -> dict[str, Arra
 
 
 def available() -> Availability:
-    """It needs nothing beyond SciPy."""
-    return Availability(True, "laplace, part of rmm")
+    """It needs nothing beyond SciPy; without compiled kernels it is slower."""
+    found = chosen()
+    how = (
+        "computes in NumPy, which is slower (no compiled kernels: is there a C++ compiler?)"
+        if found == NUMPY
+        else f"compiled kernels ({found})"
+    )
+    return Availability(True, f"laplace, part of rmm; {how}")

@@ -12,6 +12,7 @@ from rmm.backends.laplace.kernels.library import Arrays
 from rmm.formula.expression import (
     Binary,
     Call,
+    Column,
     GroupSize,
     LogisticSize,
     Node,
@@ -74,6 +75,8 @@ class _Writer:
                 self.put(_NUMBER, len(self.numbers) - 1, more=1)
             case Parameter():
                 self.put(_PARAMETER, self.names.index(node.name), more=1)
+            case Column():
+                self.known(np.asarray(self.inputs[node.name], dtype=float))
             case _ if not has_parameters(node):
                 self.known(evaluate(node, self.inputs, self.start))
             case Unary():
