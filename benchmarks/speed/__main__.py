@@ -18,6 +18,8 @@ from benchmarks.speed.records import RESULTS, Records
 #: Data sets per round: the gaussian problem, and the others.
 DATA_SETS = {"gaussian": 40}
 OTHER_DATA_SETS = 10
+#: Where the rows of a checkout of the package are kept.
+Run = tuple[Records, Path]
 LME4_FAMILIES = ("gaussian", "binomial")
 #: Parts that are measured beside lme4 -> how their rows are called.
 PARTS = {"fits": "fit", "workflow": "workflow"}
@@ -25,52 +27,56 @@ PARTS = {"fits": "fit", "workflow": "workflow"}
 STUDIES = (100, 600)
 
 
-def measure_fits(kept: Records, rounds: int, with_lme4: bool) -> None:
+def measure_fits(runs: list[Run], rounds: int, with_lme4: bool) -> None:
     """Fit the same data sets by all programs, round by round; lme4 before and after ours."""
     for number in range(1, rounds + 1):
         for problem in PROBLEMS.values():
             count = DATA_SETS.get(problem.name, OTHER_DATA_SETS)
             numbers = ((number - 1) * count + 1, number * count)
-            measure_others(kept, "fit", problem, number, numbers, with_lme4)
+            measure_others(runs, "fit", problem, number, numbers, with_lme4)
             for weights in problem.weights:
-                words = ("study_fits", problem.name, weights, *numbers)
-                found = json.loads(machine.run_module(*words))
-                found["note"] += f"; {1000 * found.pop('simulating'):.1f} ms simulating"
-                kept.add("fit", problem.name, "rmm", weights, round=number, **found)
-            measure_others(kept, "fit", problem, number, numbers, with_lme4)
+                for kept, checkout in runs:
+                    words = ("study_fits", problem.name, weights, *numbers)
+                    found = json.loads(machine.run_module(*words, checkout=checkout))
+                    found["note"] += f"; {1000 * found.pop('simulating'):.1f} ms simulating"
+                    kept.add("fit", problem.name, "rmm", weights, round=number, **found)
+            measure_others(runs, "fit", problem, number, numbers, with_lme4)
 
 
 def measure_others(
-    kept: Records,
+    runs: list[Run],
     part: str,
     problem: Problem,
     number: int,
     numbers: tuple[int, int],
     with_lme4: bool,
 ) -> None:
-    """Fit the data sets with known weights by lme4 and SciPy."""
+    """Fit the data sets with known weights by lme4 and SciPy; all runs keep the rows."""
     if problem.family not in LME4_FAMILIES:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(problem.study(folder, numbers[1]), *numbers, folder)
+        programs = {}
         if with_lme4:
-            found = lme4.measure(problem.family, folder)
-            kept.add(part, problem.name, "lme4", "fixed", round=number, **found)
+            programs["lme4"] = lme4.measure(problem.family, folder)
         if problem.family == "gaussian" and part == "fit":
-            found = json.loads(machine.run_module("reml", folder))
-            kept.add(part, problem.name, "SciPy REML", "fixed", round=number, **found)
+            programs["SciPy REML"] = json.loads(machine.run_module("reml", folder))
+    for program, found in programs.items():
+        for kept, _ in runs:
+            kept.add(part, problem.name, program, "fixed", round=number, **found)
 
 
-def measure_workflow(kept: Records, few: int, many: int, with_lme4: bool) -> None:
+def measure_workflow(runs: list[Run], few: int, many: int, with_lme4: bool) -> None:
     """Run studies of the gaussian problem; lme4 before and after each of them."""
     problem = PROBLEMS["gaussian"]
     numbers = (1, DATA_SETS[problem.name])
     for weights in problem.weights:
-        measure_others(kept, "workflow", problem, 1, numbers, with_lme4)
-        found = workflow.measure(problem, weights, few, many)
-        kept.add("workflow", problem.name, "rmm", weights, round=1, **found)
-    measure_others(kept, "workflow", problem, 1, numbers, with_lme4)
+        measure_others(runs, "workflow", problem, 1, numbers, with_lme4)
+        for kept, checkout in runs:
+            found = workflow.measure(problem, weights, few, many, checkout)
+            kept.add("workflow", problem.name, "rmm", weights, round=1, **found)
+    measure_others(runs, "workflow", problem, 1, numbers, with_lme4)
 
 
 def measure_peers(name: str) -> None:
@@ -109,6 +115,11 @@ def main() -> None:
         "--name", default="speed_latest", help="name of the result files; default: speed_latest"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of fits; default: 3")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help="another checkout with its .venv, fitted in turn; its rows are kept as speed_before",
+    )
     parser.add_argument("--peers", action="store_true", help="add NumPyro and JAGS (20 minutes)")
     parser.add_argument(
         "--full",
@@ -130,13 +141,20 @@ def main() -> None:
     with_lme4 = lme4.available()
     versions = machine.versions(lme4.versions() if with_lme4 else ())
     measured = [part for option, part in PARTS.items() if option in parts]
-    kept = Records(RESULTS / f"{given.name}.csv", machine.commit(), versions, measured)
+    checkouts = {given.name: machine.ROOT}
+    if given.before:
+        checkouts = {"speed_before": given.before.resolve(), **checkouts}
+    runs = [
+        (Records(RESULTS / f"{name}.csv", machine.commit(path), versions, measured), path)
+        for name, path in checkouts.items()
+    ]
     if "fits" in parts:
         if not with_lme4:
             print(lme4.MISSING, "Its rows and all ratios are left out.", flush=True)
-        measure_fits(kept, given.rounds, with_lme4)
+        measure_fits(runs, given.rounds, with_lme4)
     if "workflow" in parts:
-        measure_workflow(kept, *STUDIES, with_lme4)
+        measure_workflow(runs, *STUDIES, with_lme4)
+    kept = runs[-1][0]
     if "growth" in parts:
         cases = growth.FULL if given.full else growth.SHORT
         growth.collect(cases, f"{given.name}_growth", kept.common)

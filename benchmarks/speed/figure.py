@@ -79,9 +79,7 @@ def draw(runs: dict[str, pd.DataFrame]) -> Any:
     )
     if tables:
         handles = [_handle(name) for name in tables]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=len(handles), frameon=False
-        )
+        axes[0].legend(handles=handles, loc="upper right", frameon=False)
     return figure
 
 

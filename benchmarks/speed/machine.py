@@ -25,10 +25,15 @@ def use_one_core() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def environment() -> dict[str, str]:
-    """Return the variables of child processes: this folder's package, bytecode, one thread."""
+def environment(checkout: Path = ROOT) -> dict[str, str]:
+    """Return the variables of child processes: a checkout's package, bytecode, one thread."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
+    return {**kept, **ONE_THREAD, "PYTHONPATH": f"{checkout}{os.pathsep}{ROOT}"}
+
+
+def python_of(checkout: Path) -> str:
+    """Return the Python of a checkout's own environment; of this one, the running Python."""
+    return sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
 
 
 def cpu_of_children() -> float:
@@ -37,21 +42,26 @@ def cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run_module(module: str, *words: object, python: str = sys.executable) -> str:
-    """Run a module of this benchmark in a process of its own and return its last line."""
-    command = [python, "-m", f"benchmarks.speed.{module}", *map(str, words)]
+def run_module(module: str, *words: object, checkout: Path = ROOT) -> str:
+    """Run a module of this benchmark, with the package of a checkout, and return its last line."""
+    command = [python_of(checkout), "-m", f"benchmarks.speed.{module}", *map(str, words)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=True
+        command,
+        cwd=checkout,
+        env=environment(checkout),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return done.stdout.splitlines()[-1]
 
 
-def commit() -> str:
+def commit(checkout: Path = ROOT) -> str:
     """Return the last commit that changed the package; a plus sign marks changes since then."""
     paths = ("--", "rmm", "workflow")
-    last = _output(["git", "log", "-1", "--abbrev=10", "--format=%h", *paths]) or "no git"
-    changed = _output(["git", "status", "--porcelain", *paths])
-    return last + ("+" if changed else "")
+    log = ["git", "log", "-1", "--abbrev=10", "--format=%h", *paths]
+    changed = _output(["git", "status", "--porcelain", *paths], checkout)
+    return (_output(log, checkout) or "no git") + ("+" if changed else "")
 
 
 def versions(others: Sequence[str] = ()) -> str:
@@ -67,6 +77,6 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def _output(command: list[str], checkout: Path) -> str:
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     return done.stdout.strip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.speed.machine import ROOT, cpu_of_children, environment
+from benchmarks.speed.machine import ROOT, cpu_of_children, environment, python_of
 from benchmarks.speed.problems import Problem
 
 BATCH = 500
@@ -27,26 +26,26 @@ class Cost:
 
 
 @contextmanager
-def project() -> Iterator[Path]:
-    """Yield a temporary copy of the project folder, as far as a study needs it."""
+def project(checkout: Path = ROOT) -> Iterator[Path]:
+    """Yield a temporary copy of a checkout, as far as a study needs it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in ("Snakefile", "pyproject.toml"):
-            shutil.copy(ROOT / file, folder)
+            shutil.copy(checkout / file, folder)
         for part in ("workflow", "config"):
-            shutil.copytree(ROOT / part, folder / part)
+            shutil.copytree(checkout / part, folder / part)
         yield folder
 
 
-def run_study(folder: Path, text: str, name: str, cores: int = 1) -> Cost:
-    """Run a study in a copy of the project, from data to report."""
+def run_study(folder: Path, text: str, name: str, cores: int = 1, checkout: Path = ROOT) -> Cost:
+    """Run a study in a copy of a checkout, from data to report."""
     (folder / "config" / "studies" / f"{name}.yaml").write_text(text)
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config"]
+    command = [python_of(checkout), "-m", "snakemake", "--cores", str(cores), "--config"]
     cpu, began = cpu_of_children(), time.perf_counter()
     done = subprocess.run(
         [*command, f"study={name}"],
         cwd=folder,
-        env=environment(),
+        env=environment(checkout),
         capture_output=True,
         text=True,
         check=False,
@@ -56,17 +55,20 @@ def run_study(folder: Path, text: str, name: str, cores: int = 1) -> Cost:
     return Cost(cpu_of_children() - cpu, time.perf_counter() - began)
 
 
-def measure(problem: Problem, weights: str, few: int, many: int) -> dict[str, object]:
+def measure(
+    problem: Problem, weights: str, few: int, many: int, checkout: Path = ROOT
+) -> dict[str, object]:
     """Return CPU seconds per fit of a study, and those of its start, measures and report.
 
     A study of `few` fits and one of `many` run; the difference belongs to the fits between them,
     with the start of one process for a batch of 500.
     """
     spent = []
-    with project() as folder:
+    with project(checkout) as folder:
         for fits in (few, many):
             text = problem.study_text(fits, BATCH, (weights,))
-            spent.append(run_study(folder, text, f"{problem.name}_{weights}_{fits}").cpu)
+            name = f"{problem.name}_{weights}_{fits}"
+            spent.append(run_study(folder, text, name, checkout=checkout).cpu)
     per_fit = (spent[1] - spent[0]) / (many - few)
     return {
         "fits": many - few,
