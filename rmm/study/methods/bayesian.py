@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 #: Effective draws per chain that laplace aims at in a study. The gate must not change the draws.
 _ESS_PER_CHAIN = 125
+#: Of a pilot fit; rmm.fit needs some.
+_PILOT_DRAWS = 10
 
 
 def fit_engine(task: Task) -> Outcome:
@@ -63,6 +66,35 @@ def fit_engine(task: Task) -> Outcome:
 
 def sampled(task: Task, formula: str, seed: int, monitor: str) -> Any:
     """The `rmm.Fit` of a formula with the method's settings."""
+    sampler, options = task.method.config["sampler"], _options(task.method)
+    warmup = sampler["warmup"]
+    if task.adaptation:
+        options["adaptation"] = {**task.adaptation, "warmup": sampler["pilot"]}
+    elif "pilot" in sampler:  # which failed
+        warmup = sampler["pilot"]
+    return _fit(task, formula, seed, monitor, warmup, sampler["draws"], options)
+
+
+def adapt(task: Task) -> dict[str, Any]:
+    """What the warm-up of a pilot fit adapts (`rmm.backends.base.Run.adaptation`)."""
+    warmup = task.method.config["sampler"]["pilot"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of convergence: its draws are not used
+        found = _fit(
+            task, task.formula, task.seed, "structural", warmup, _PILOT_DRAWS, _options(task.method)
+        )
+    return dict(found.run.adaptation)
+
+
+def _fit(
+    task: Task,
+    formula: str,
+    seed: int,
+    monitor: str,
+    warmup: int,
+    draws: int,
+    options: Mapping[str, Any],
+) -> Any:
     method, drawn = task.method, task.drawn
     sampler = method.config["sampler"]
     return rmm.fit(
@@ -72,15 +104,15 @@ def sampled(task: Task, formula: str, seed: int, monitor: str) -> Any:
         backend=method.backend,
         priors=method.priors(drawn.truth),
         chains=sampler["chains"],
-        warmup=sampler["warmup"],
-        draws=sampler["draws"],
+        warmup=warmup,
+        draws=draws,
         thin=sampler["thin"],
         seed=seed,
         cores=1,
         monitor=monitor,
         progress=False,
         timeout=sampler["timeout"],
-        **_options(method),
+        **options,
     )
 
 

@@ -9,8 +9,9 @@ from rmm.study.design.study import Study
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.run.checkpoint import Checkpoint
 from rmm.study.run.metadata import metadata_of
+from rmm.study.run.pilot import make_piloted_task
 from rmm.study.run.progress import UnderWay
-from rmm.study.run.replicate import make_task, outcome_rows
+from rmm.study.run.replicate import outcome_rows
 
 # -- one job ---------------------------------------------------------------------------------
 
@@ -66,7 +67,7 @@ def run_batch(
             )
         for replication in range(first, last + 1):
             if replication not in checkpoint.kept:
-                task = make_task(study, scenario, method, replication)
+                task = make_piloted_task(study, scenario, method, replication, Path(path).parent)
                 outcome = fit_task(task)
                 checkpoint.add(outcome_rows(study, scenario, task, replication, outcome))
                 under_way.count(outcome.status)
