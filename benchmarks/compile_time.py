@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import rmm
-from rmm.backends.stan.install import compiler, find_cmdstan
+from rmm.backends.stan.install import command_words, compiler, find_cmdstan
 from rmm.backends.stan.run import as_json
 
 FORMULA = "y ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n^exp(-b1*power)), RE = TRUE)"
@@ -64,7 +64,7 @@ def main() -> None:
         (work / "data.json").write_text(data)
         stanc = [str(home / "bin" / "stanc"), "--O1", "--o=program.hpp", "program.stan"]
         cpu_seconds(stanc, work)
-        gxx = [compiler(), *FLAGS]
+        gxx = [*command_words(compiler()), *FLAGS]
         plain = ["-I", str(home / "include")]
         own = ["-I", str(home / "own"), *plain]
         if not (home / "main.o").is_file():
@@ -80,9 +80,11 @@ def main() -> None:
         for way, (level, includes) in ways.items():
             compiling = [*gxx, level, *includes, "-x", "c++", "-c", "-o", "p.o", "program.hpp"]
             seconds = cpu_seconds(compiling, work)
-            link = [*gxx[:1], "-o", "program", "p.o", str(home / "main.o"), "-L", str(home / "lib")]
+            link = [*gxx, "-o", "program", "p.o", str(home / "main.o"), "-L", str(home / "lib")]
             link += [f"-Wl,-rpath,{home / 'lib'}", "-lsundials_cvodes", "-lsundials_idas"]
-            subprocess.run([*link, "-lsundials_kinsol", "-lsundials_nvecserial", "-ltbb"], cwd=work)
+            subprocess.run(
+                [*link, "-lsundials_kinsol", "-lsundials_nvecserial", "-ltbb"], cwd=work, check=True
+            )
             sample = ["./program", "id=1", "random", "seed=4", "data", "file=data.json", "output"]
             sample += ["file=o.csv", "sig_figs=12", "refresh=0", "method=sample"]
             sampling = cpu_seconds(sample, work)
