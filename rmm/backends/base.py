@@ -65,12 +65,16 @@ class Run:
         Wall-clock seconds of sampling (adaptation and warm-up included, compilation not).
     engine : mapping
         Name and versions of the engine, its settings and messages, for provenance.
+    adaptation : mapping
+        What warm-up adapted to the posterior, as an option `adaptation` of another fit takes it;
+        empty for most engines.
     """
 
     draws: Mapping[str, Array]
     sample_stats: Mapping[str, Array]
     seconds: float
     engine: Mapping[str, Any]
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ProgressListener(Protocol):

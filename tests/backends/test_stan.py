@@ -188,7 +188,8 @@ def test_options_reach_the_sampler() -> None:
         for delta in (0.6, 0.99)
     ]
     assert steps[0] > steps[1]
-    assert BACKEND.options == ("adapt_delta", "max_treedepth", "metric", "step_size")
+    names = ("adapt_delta", "max_treedepth", "metric", "step_size", "adaptation")
+    assert BACKEND.options == names
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 //
 // Speaks the part of CmdStan's command language that NUTS sampling needs and refuses the rest by
 // name. It writes the same CSV (configuration in `# key = value` comments), so that cmdstanpy
-// and everything else that reads CmdStan's output can read it. Two things go beyond CmdStan:
-// `output variables=a,b` writes only these variables, and the environment variable RMM_PARENT
-// (a process id) makes the program end when that process is gone.
+// and everything else that reads CmdStan's output can read it. Three things differ from CmdStan:
+// `output variables=a,b` writes only these variables; the environment variable RMM_PARENT
+// (a process id) makes the program end when that process is gone; and with `metric_file` warm-up
+// adapts the step size alone.
 //
 // It knows a model through stan::model::model_base only: compiled once, linked to every program.
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,8 +30,11 @@
 #include <stan/io/empty_var_context.hpp>
 #include <stan/io/json/json_data.hpp>
 #include <stan/model/model_base.hpp>
-#include <stan/services/sample/hmc_nuts_dense_e_adapt.hpp>
-#include <stan/services/sample/hmc_nuts_diag_e_adapt.hpp>
+#include <stan/mcmc/hmc/nuts/adapt_dense_e_nuts.hpp>
+#include <stan/mcmc/hmc/nuts/adapt_diag_e_nuts.hpp>
+#include <stan/services/util/create_rng.hpp>
+#include <stan/services/util/initialize.hpp>
+#include <stan/services/util/run_adaptive_sampler.hpp>
 #include <stan/version.hpp>
 
 // Defined by the C++ that stanc makes of a program.
@@ -40,6 +45,8 @@ namespace {
 
 constexpr int kUsage = 64;    // sysexits.h: EX_USAGE
 constexpr int kData = 65;     // EX_DATAERR
+constexpr int kSoftware = 70;  // EX_SOFTWARE: sampling failed
+constexpr int kConfig = 78;    // EX_CONFIG: no valid initial values
 constexpr int kOrphan = 75;   // the process that started this one is gone
 
 // One argument of the command language: its place in the CSV header and its default.
@@ -54,7 +61,7 @@ const std::vector<Argument> kArguments = {
     {"thin", "1", 2},           {"engaged", "1", 3},       {"gamma", "0.05", 3},
     {"delta", "0.8", 3},        {"kappa", "0.75", 3},      {"t0", "10", 3},
     {"init_buffer", "75", 3},   {"term_buffer", "50", 3},  {"window", "25", 3},
-    {"save_metric", "0", 3},    {"algorithm", "hmc", 2},   {"engine", "nuts", 4},
+    {"save_metric", "0", 3},    {"unmatched_warmup", "1000", 3}, {"algorithm", "hmc", 2},   {"engine", "nuts", 4},
     {"max_depth", "10", 5},     {"metric", "diag_e", 4},   {"metric_file", "", 4},
     {"stepsize", "1", 4},       {"stepsize_jitter", "0", 4},
     {"num_chains", "1", 2},     {"id", "1", 0},            {"data.file", "", 1},
@@ -67,7 +74,7 @@ const std::set<std::string> kSections = {"data", "random", "output", "sample",
 // The only value that these arguments may take here.
 const std::map<std::string, std::string> kFixed = {
     {"method", "sample"}, {"algorithm", "hmc"}, {"engine", "nuts"}, {"engaged", "1"},
-    {"num_chains", "1"},  {"metric_file", ""},  {"save_metric", "0"}};
+    {"num_chains", "1"},  {"save_metric", "0"}};
 
 struct Refused : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -249,6 +256,69 @@ std::unique_ptr<stan::io::var_context> read_inits(const Arguments& given, double
   return read_json(init);
 }
 
+// The inverse metric in `metric_file`, of one number per parameter (diag_e) or a matrix (dense_e);
+// empty without a file, and for a file of another number of parameters.
+Eigen::VectorXd read_metric(const Arguments& given, std::size_t size) {
+  const std::string& path = given.text("metric_file");
+  if (path.empty())
+    return {};
+  const auto file = read_json(path);
+  const auto values = file->vals_r("inv_metric");
+  if (values.size() != size) {
+    std::cout << path << " is for another number of parameters and is not used" << std::endl;
+    return {};
+  }
+  return Eigen::Map<const Eigen::VectorXd>(values.data(), values.size());
+}
+
+// What Stan's services hmc_nuts_diag_e_adapt and hmc_nuts_dense_e_adapt do, with one difference:
+// if a metric is given, warm-up adapts the step size alone. If the metric does not fit,
+// warm-up has `unmatched_warmup` iterations and adapts both.
+template <typename Sampler, typename Metric>
+int run_nuts(stan::model::model_base& model, const Arguments& given,
+             const stan::io::var_context& inits, double radius, const Metric* metric,
+             Metric unit, stan::callbacks::writer& draws) {
+  stan::callbacks::writer nowhere;
+  stan::callbacks::structured_writer no_metric;
+  stan::callbacks::stream_logger logger(std::cout, std::cout, std::cout, std::cerr, std::cerr);
+  ParentWatch watch;
+  const bool unmatched = metric == nullptr && !given.text("metric_file").empty();
+  const unsigned int warmup = given.count(unmatched ? "unmatched_warmup" : "num_warmup", 0);
+  const double step_size = unmatched ? 1 : given.number("stepsize");
+  stan::rng_t rng = stan::services::util::create_rng(given.count("random.seed", 0),
+                                                     given.count("id", 1));
+  int failed = kConfig;
+  try {
+    std::vector<double> start = stan::services::util::initialize(model, inits, rng, radius, true,
+                                                                 logger, nowhere);
+    failed = kSoftware;
+    Sampler sampler(model, rng);
+    sampler.set_metric(metric == nullptr ? unit : *metric);
+    sampler.set_nominal_stepsize(step_size);
+    sampler.set_stepsize_jitter(given.number("stepsize_jitter"));
+    sampler.set_max_depth(given.count("max_depth", 1));
+    auto& adaptation = sampler.get_stepsize_adaptation();
+    adaptation.set_mu(std::log(10 * step_size));
+    adaptation.set_delta(given.number("delta"));
+    adaptation.set_gamma(given.number("gamma"));
+    adaptation.set_kappa(given.number("kappa"));
+    adaptation.set_t0(given.number("t0"));
+    if (metric == nullptr)
+      sampler.set_window_params(warmup, given.count("init_buffer", 0),
+                                given.count("term_buffer", 0), given.count("window", 1), logger);
+    stan::services::util::run_adaptive_sampler(
+        sampler, model, start, warmup, given.count("num_samples", 0), given.count("thin", 1),
+        given.count("refresh", 0), given.count("save_warmup", 0) != 0, rng, watch, logger, draws,
+        nowhere, no_metric);
+  } catch (const Refused&) {
+    throw;
+  } catch (const std::exception& problem) {
+    logger.error(problem.what());
+    return failed;
+  }
+  return 0;
+}
+
 int sample(stan::model::model_base& model, const Arguments& given) {
   double radius = 2;
   const auto inits = read_inits(given, radius);
@@ -257,26 +327,23 @@ int sample(stan::model::model_base& model, const Arguments& given) {
     throw Refused("cannot write " + given.text("output.file"));
   given.write_header(out, model.model_name());
   CsvWriter draws(out, given.count("sig_figs", 1), given.text("variables"));
-  stan::callbacks::writer nowhere;
-  stan::callbacks::structured_writer no_metric;
-  stan::callbacks::stream_logger logger(std::cout, std::cout, std::cout, std::cerr, std::cerr);
-  ParentWatch watch;
-  const auto run = [&](auto service) {
-    return service(
-        model, *inits, given.count("random.seed", 0), given.count("id", 1), radius,
-        given.count("num_warmup", 0), given.count("num_samples", 0), given.count("thin", 1),
-        given.count("save_warmup", 0) != 0, given.count("refresh", 0), given.number("stepsize"),
-        given.number("stepsize_jitter"), given.count("max_depth", 1), given.number("delta"),
-        given.number("gamma"), given.number("kappa"), given.number("t0"),
-        given.count("init_buffer", 0), given.count("term_buffer", 0), given.count("window", 1),
-        watch, logger, nowhere, draws, nowhere, no_metric);
-  };
-  using stan::services::sample::hmc_nuts_dense_e_adapt;
-  using stan::services::sample::hmc_nuts_diag_e_adapt;
-  const bool dense = given.text("metric") == "dense_e";
-  const int code = dense
-      ? run([](auto&&... a) { return hmc_nuts_dense_e_adapt(a...); })
-      : run([](auto&&... a) { return hmc_nuts_diag_e_adapt(a...); });
+  const Eigen::Index size = model.num_params_r();
+  int code;
+  if (given.text("metric") == "dense_e") {
+    using Sampler = stan::mcmc::adapt_dense_e_nuts<stan::model::model_base, stan::rng_t>;
+    const Eigen::VectorXd values = read_metric(given, size * size);
+    const Eigen::MatrixXd metric = Eigen::Map<const Eigen::MatrixXd>(
+        values.data(), values.size() ? size : 0, values.size() ? size : 0);
+    code = run_nuts<Sampler, Eigen::MatrixXd>(model, given, *inits, radius,
+                                              values.size() ? &metric : nullptr,
+                                              Eigen::MatrixXd::Identity(size, size), draws);
+  } else {
+    using Sampler = stan::mcmc::adapt_diag_e_nuts<stan::model::model_base, stan::rng_t>;
+    const Eigen::VectorXd metric = read_metric(given, size);
+    code = run_nuts<Sampler, Eigen::VectorXd>(model, given, *inits, radius,
+                                              metric.size() ? &metric : nullptr,
+                                              Eigen::VectorXd::Ones(size), draws);
+  }
   out.flush();
   if (!out)
     throw Refused("could not write all of " + given.text("output.file") + " (disk full?)");

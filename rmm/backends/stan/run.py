@@ -8,13 +8,19 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings
+from rmm.backends.stan.adaptation import (
+    check_adaptation,
+    mean_adaptation,
+    metric_json,
+    read_adaptation,
+)
 from rmm.backends.stan.chains import Watch, failure, run_chains, sentences, watched
 from rmm.backends.stan.compile import (
     Maker,
@@ -22,6 +28,7 @@ from rmm.backends.stan.compile import (
     compile_program,
     maker,
     message_converter,
+    program_key,
     use_executables,
 )
 from rmm.backends.stan.install import (
@@ -84,19 +91,27 @@ class Options:
     max_treedepth: int = 10
     metric: str = "diag_e"
     step_size: float = 1.0
+    adaptation: Mapping[str, Any] | None = None
 
     def arguments(self) -> list[str]:
         """In CmdStan's command language."""
+        start = self.step_size if self.adaptation is None else self.adaptation["step_size"]
         return [
             "algorithm=hmc",
             "engine=nuts",
             f"max_depth={self.max_treedepth}",
             f"metric={_METRICS[self.metric]}",
-            f"stepsize={self.step_size:.17g}",
+            *([] if self.adaptation is None else ["metric_file=metric.json"]),
+            f"stepsize={start:.17g}",
             "adapt",
             "engaged=1",
             f"delta={self.adapt_delta:.17g}",
         ]
+
+    def facts(self) -> dict[str, Any]:
+        """For provenance."""
+        fields = {name: getattr(self, name) for name in OPTIONS if name != "adaptation"}
+        return fields if self.adaptation is None else {**fields, "adaptation": "given"}
 
 
 OPTIONS = tuple(Options.__dataclass_fields__)
@@ -134,6 +149,7 @@ def _read_options(given: Mapping[str, Any]) -> Options:
         ("metric", options.metric in _METRICS, "'diag' or 'dense'"),
         ("step_size", _is_number(options.step_size) and options.step_size > 0, "a number above 0"),
     ]
+    check_adaptation(options.adaptation)
     for name, right, allowed in rules:
         if not right:
             raise BackendError(
@@ -192,6 +208,7 @@ def run(
         )
     executable = compile_program(program)
     made_by = maker(executable)
+    options, settings = _start(options, settings, program, made_by)
     with tempfile.TemporaryDirectory(prefix="rmm-stan-") as name:
         folder = Path(name)
         commands = _commands(folder, executable, made_by, data, inits, settings, options, progress)
@@ -206,7 +223,27 @@ def run(
         ]
     engine = _provenance(tables, options, made_by, said)
     draws, statistics = _arrays(tables, program, settings.monitor)
-    return Run(draws=draws, sample_stats=statistics, seconds=seconds, engine=engine)
+    adapted = [table.adaptation for table in tables]
+    adaptation = mean_adaptation(program_key(program), _METRICS[options.metric], adapted)
+    return Run(draws, statistics, seconds, engine, adaptation)
+
+
+def _start(
+    options: Options, settings: Settings, program: str, made_by: Maker
+) -> tuple[Options, Settings]:
+    """Without an adaptation of another program or metric: then warm-up is as long as it says."""
+    given = options.adaptation
+    if given is None:
+        return options, settings
+    if not made_by.built:
+        raise BackendError(
+            "The option `adaptation` needs the Stan of the package httpstan, but the CmdStan in "
+            "CMDSTAN or ~/.cmdstan is used. Leave the option out, or unset CMDSTAN."
+        )
+    if (given["program"], given["metric"]) == (program_key(program), _METRICS[options.metric]):
+        return options, settings
+    warmup = int(given.get("warmup", settings.warmup))
+    return replace(options, adaptation=None), replace(settings, warmup=warmup)
 
 
 def _commands(
@@ -221,6 +258,11 @@ def _commands(
 ) -> list[list[str]]:
     """Write data and initial values; the command of each chain."""
     (folder / "data.json").write_text(as_json(data))
+    given = options.adaptation
+    arguments = options.arguments()
+    if given is not None:
+        (folder / "metric.json").write_text(metric_json(given))
+        arguments.append(f"unmatched_warmup={given.get('warmup', settings.warmup)}")
     iterations = settings.warmup + settings.draws * settings.thin
     commands = []
     for k in range(settings.chains):
@@ -235,7 +277,7 @@ def _commands(
             command += ["variables=" + ",".join(settings.monitor)]
         command += ["method=sample", f"num_samples={settings.draws * settings.thin}"]
         command += [f"num_warmup={settings.warmup}", f"thin={settings.thin}"]
-        commands.append(watched(command + options.arguments(), made_by.built))
+        commands.append(watched(command + arguments, made_by.built))
     return commands
 
 
@@ -254,11 +296,12 @@ def as_json(values: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """The CSV of one chain: column names, values (draw, column), seconds by phase."""
+    """The CSV of one chain: columns, values (draw, column), seconds by phase, adaptation."""
 
     columns: tuple[str, ...]
     values: Array
     seconds: Mapping[str, float]
+    adaptation: tuple[float, Array] | None
 
 
 def _read_chain(path: Path, index: int, settings: Settings, said: Sequence[str]) -> Table:
@@ -285,7 +328,8 @@ def _read_chain(path: Path, index: int, settings: Settings, said: Sequence[str])
     ]
     values = np.loadtxt(rows, delimiter=",", ndmin=2, usecols=wanted)
     seconds = re.findall(r"([\d.]+) seconds \((Warm-up|Sampling)\)", "\n".join(lines[-8:]))
-    return Table(tuple(names[i] for i in wanted), values, {k: float(v) for v, k in seconds})
+    columns = tuple(names[i] for i in wanted)
+    return Table(columns, values, {k: float(v) for v, k in seconds}, read_adaptation(text))
 
 
 def _provenance(
@@ -295,7 +339,7 @@ def _provenance(
         "name": "stan",
         "version": made_by.version,
         "source": "httpstan wheel" if made_by.built else "installed CmdStan",
-        "options": {field: getattr(options, field) for field in Options.__dataclass_fields__},
+        "options": options.facts(),
         "warmup_seconds": [table.seconds.get("Warm-up") for table in tables],
         "sampling_seconds": [table.seconds.get("Sampling") for table in tables],
         "messages": sentences([line for lines in said for line in lines]),

@@ -198,6 +198,12 @@ def _check_keys(
             "`log_likelihood: true` needs true values that are drawn from the priors of the fit.",
             f"Set `priors: {TRUTH}`, or leave `log_likelihood` out.",
         )
+    if "pilot" in plain.get("sampler", {}) and (backend != "stan" or "candidates" in kind.keys):
+        raise file_errors.about(
+            f"{key}.sampler.pilot",
+            f"`pilot` cannot be used with kind {kind.name} and backend {backend}.",
+            "It needs backend stan and kind mm, mmmm, aggregation or disaggregation.",
+        )
     _check_clusters(key, plain, kind, backend, file_errors)
 
 

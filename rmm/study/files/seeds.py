@@ -58,7 +58,7 @@ def generator(seed: int, content: str, *keys: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(sequence))
 
 
-def chain_seed(seed: int, scenario: str, replication: int, method: str) -> int:
+def chain_seed(seed: int, scenario: str, replication: int | str, method: str) -> int:
     """Seed, 0 <= seed < 2**31, of the chains of one fit; `scenario` and `method` are digests."""
     address = f"{seed}/{scenario}/{replication}/{method}"
     return int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) >> 1

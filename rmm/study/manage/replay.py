@@ -28,7 +28,8 @@ from rmm.study.files.parquet import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_t
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.task import Outcome, Task
 from rmm.study.run.batch_index import without_numbers
-from rmm.study.run.replicate import make_task, outcome_rows
+from rmm.study.run.pilot import make_piloted_task
+from rmm.study.run.replicate import outcome_rows
 
 _PACKAGES = ("numpy", "scipy", "statsmodels")
 #: What is said of the study's own estimates.
@@ -74,7 +75,12 @@ def keep_replay(
         raise StudyError(
             f"`replication` must be a whole number of at least 1, but is {replication}."
         )
-    task = make_task(study, scenario, method, replication)
+    batches = None
+    if results is not None:
+        batches = Path(results) / "estimates" / scenario.id / method.name
+    task = make_piloted_task(
+        study, scenario, method, replication, batches if batches and batches.is_dir() else None
+    )
     outcome = fit_task(task, keep=True)
     table = estimates_table(outcome_rows(study, scenario, task, replication, outcome), {})
     address = {

@@ -7,7 +7,7 @@ from rmm.simulation import SimulatedData
 from rmm.study.design.study import Study
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.task import Outcome
-from rmm.study.run.replicate import make_task
+from rmm.study.run.pilot import make_piloted_task
 
 # -- one job ---------------------------------------------------------------------------------
 
@@ -40,5 +40,5 @@ def replay(
         raise StudyError(
             f"`replication` must be a whole number of at least 1, but is {replication}."
         )
-    task = make_task(study, scenario, method, replication)
+    task = make_piloted_task(study, scenario, method, replication, None)
     return task.drawn.simulated(), fit_task(task, keep=True)

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 #: Effective draws per chain that laplace aims at in a study. The gate must not change the draws.
 _ESS_PER_CHAIN = 125
+#: Of a pilot fit; rmm.fit needs some.
+_PILOT_DRAWS = 10
 
 
 def fit_engine(task: Task) -> Outcome:
@@ -73,18 +75,44 @@ def fit_engine(task: Task) -> Outcome:
 
 def sampled(task: Task, formula: str, seed: int, monitor: str) -> Fit:
     """The fit of a formula with the method's settings: draws of `rmm.fit`, without warnings."""
-    method, sampler = task.method, task.method.config["sampler"]
-    model = lay_out_model(task, formula)
+    sampler, options = task.method.config["sampler"], _options(task.method)
+    warmup = sampler["warmup"]
+    if task.adaptation:
+        options["adaptation"] = {**task.adaptation, "warmup": sampler["pilot"]}
+    elif "pilot" in sampler:  # which failed
+        warmup = sampler["pilot"]
+    return _fit(task, formula, seed, monitor, warmup, sampler["draws"], options)
+
+
+def adapt(task: Task) -> dict[str, Any]:
+    """What the warm-up of a pilot fit adapts (`rmm.backends.base.Run.adaptation`)."""
+    warmup = task.method.config["sampler"]["pilot"]
+    options = _options(task.method)
+    found = _fit(task, task.formula, task.seed, "structural", warmup, _PILOT_DRAWS, options)
+    return dict(found.run.adaptation)
+
+
+def _fit(
+    task: Task,
+    formula: str,
+    seed: int,
+    monitor: str,
+    warmup: int,
+    draws: int,
+    options: Mapping[str, Any],
+) -> Fit:
+    sampler = task.method.config["sampler"]
     settings = Settings(
         chains=sampler["chains"],
-        warmup=sampler["warmup"],
-        draws=sampler["draws"],
+        warmup=warmup,
+        draws=draws,
         thin=sampler["thin"],
         seed=seed,
         cores=1,
         timeout=sampler["timeout"],
     )
-    return fit_model(model, method.backend, settings, monitor=monitor, options=_options(method))
+    model = lay_out_model(task, formula)
+    return fit_model(model, task.method.backend, settings, monitor=monitor, options=options)
 
 
 def lay_out_model(task: Task, formula: str) -> Model:

@@ -26,6 +26,8 @@ class Task:
     ----------
     candidates : mapping
         Formulas by name of a method that chooses among them; others have one `formula`.
+    adaptation : mapping
+        Step size and metric of the method's pilot fit; empty without a pilot, or if it failed.
     """
 
     method: Method
@@ -34,6 +36,7 @@ class Task:
     nulls: Mapping[str, float]
     seed: int
     candidates: Mapping[str, str] = field(default_factory=dict)
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

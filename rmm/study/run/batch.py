@@ -17,8 +17,9 @@ from rmm.study.methods.method import Method
 from rmm.study.run.batch_index import note_batch
 from rmm.study.run.checkpoint import Checkpoint
 from rmm.study.run.metadata import metadata_of
+from rmm.study.run.pilot import make_piloted_task
 from rmm.study.run.progress import UnderWay
-from rmm.study.run.replicate import draw_replication, make_task, outcome_rows
+from rmm.study.run.replicate import draw_replication, outcome_rows
 
 
 def _silent(line: str) -> None:
@@ -166,7 +167,8 @@ def _fit(
     began: float,
 ) -> None:
     """Fit one replication by one method."""
-    task = make_task(study, scenario, batch.method, replication, drawn)
+    folder = batch.checkpoint.path.parent
+    task = make_piloted_task(study, scenario, batch.method, replication, folder, drawn)
     outcome = fit_task(task)
     took = time.monotonic() - began
     batch.checkpoint.add(outcome_rows(study, scenario, task, replication, outcome), took)
