@@ -86,7 +86,8 @@ def job(file: Path, out: Path, script: str, **wildcards: str) -> None:
     facts = SimpleNamespace(
         log=[str(out.parent / "job.log")],
         config={"study": str(file), "size": "full"},
-        wildcards=SimpleNamespace(**wildcards),
+        wildcards=SimpleNamespace(**wildcards, get=wildcards.get),
+        params={},
         input=[],
         output=[str(out)],
     )
