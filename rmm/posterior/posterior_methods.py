@@ -17,8 +17,8 @@ from rmm.design.columns.outcome import outcome_parts
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.cross_validation import Refits, loo, waic
+from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
-from rmm.posterior.estimates import Estimates
 from rmm.posterior.prediction.conditional_effects import reference_groups
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels

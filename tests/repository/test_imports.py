@@ -58,7 +58,7 @@ def test_a_regression_needs_no_engine_and_an_engine_no_regression() -> None:
     """A job of a study imports what its own method needs."""
     fit = (
         "from rmm.study import load_study\n"
-        "from rmm.study.run.batch import make_task\n"
+        "from rmm.study.run.replicate import make_task\n"
         "from rmm.study.methods.fit_task import fit_task\n"
         f"study = {STUDY}\n"
         "task = make_task(study, study.scenarios[0], study.method({!r}), 1)\n"

@@ -227,7 +227,7 @@ def test_no_file_is_left_unused(path: Path) -> None:
     """Each file is named by another file: in its registry, or as a part of one."""
     if path.stem in ("__init__", "__main__"):
         return
-    scripts = (ROOT / "workflow").rglob("*.py")
+    scripts = [*(ROOT / "workflow").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]
     others = (other.read_text(encoding="utf-8") for other in (*MODULES, *scripts) if other != path)
     word = re.compile(rf"\b{path.stem}\b")
     assert any(word.search(text) for text in others), f"{named(path)} is named nowhere"

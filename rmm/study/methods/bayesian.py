@@ -30,7 +30,7 @@ from rmm.posterior.diagnostics.summary import (
     summary_columns,
     weighing,
 )
-from rmm.posterior.estimates import Estimates
+from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.fit import Fit
 from rmm.simulation import Drawn
 from rmm.simulation.memberships.structures import Memberships
@@ -39,7 +39,7 @@ from rmm.study.methods.layouts import LAYOUTS, parameter_of
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
-from rmm.tables.arrays import source_column, table_of_arrays
+from rmm.tables.array_table import source_column, table_of_arrays
 from rmm.tables.table import SourceColumn
 
 if TYPE_CHECKING:
