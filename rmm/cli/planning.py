@@ -25,9 +25,9 @@ examples:
   rmm study plan config/studies/quickstart.yaml --cores 8
   rmm study plan config/studies/quickstart.yaml --mcse 0.005 --measure rejection
   rmm study plan config/studies/quickstart.yaml --mcse 0.02 --measure bias --parameter "b_l1[x]"
-Without --mcse, the targets are those under the key `stopping` of the study file, and the options
---measure and --parameter are not used. With --mcse, or if the file has no such key, the options
---mcse, --measure and --parameter set the target.
+If you give --mcse, or if the study file has no key `stopping`, the options --mcse, --measure and
+--parameter set the target. Otherwise, the targets are those under `stopping`, and --measure and
+--parameter are not used.
 Times, rates and standard errors are estimated from the finished fits of the study.
 To get such fits, set `replications: 50` in the study file and run the study (a pilot). When you
 increase the number later, the finished fits are used again.

@@ -141,7 +141,7 @@ def add_study(commands: Any) -> None:
         below,
         "plan",
         "compute how many replications a study needs to reach a target Monte Carlo error, and "
-        "their time",
+        "how long these replications take",
         planning.PLAN,
         run_plan,
     )

@@ -284,7 +284,7 @@ def test_too_many_parameters_are_no_figure(coalitions: pd.DataFrame) -> None:
     without = faked("y ~ 1 + mm(id(pid, gid), RE=TRUE)", table, monitor="structural")
     with pytest.raises(rmm.PlotError, match='monitor="structural"'):
         without.plot("effects")
-    with pytest.raises(rmm.PlotError, match="has no variable, so it cannot be plotted"):
+    with pytest.raises(rmm.PlotError, match="uses no column of the data, so there is nothing"):
         fit.plot_weights()
 
 

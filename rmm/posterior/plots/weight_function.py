@@ -73,8 +73,8 @@ def _variable(fit: FitTables, block: int, variable: str | None) -> str:
     weight = fit.model.spec.members[block - 1].weight
     if not weight.variables:
         raise PlotError(
-            f"The weight function `{weight.text}` has no variable, so it cannot be plotted. Use "
-            'plot_weights("groups").'
+            f"The weight function `{weight.text}` uses no column of the data, so there is nothing "
+            'to plot the weights against. Plot the weights of the groups: plot_weights("groups").'
         )
     if variable is not None:
         check_name("a weight variable", variable, weight.variables)

@@ -52,11 +52,12 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
         ),
         *comment(
             f"2. {weights} The right singular vectors of diag(sqrt(q)) * W are also computed "
-            f"before sampling. They are called directions here. There are {n} of them."
+            f"before sampling. These {n} vectors are called directions below."
         ),
         *comment(
-            f"3. Stan samples the coordinates of {u} along the directions. In the approximation, "
-            "these coordinates are independent in the posterior, given all other parameters. If "
+            f"3. Stan samples the coordinates of {u} along the directions, standardised by their "
+            "posterior means and sds in the approximation, given all other parameters. There, the "
+            "coordinates are independent. If "
             "the approximation is poor, sampling is slower, but the posterior is the same."
         ),
         *(
@@ -89,8 +90,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
             *comment(
-                f"loading_l1{s}: increase of the mean of response_l1{s} if {nest.u} of the "
-                "direction's nesting unit increases by 1"
+                f"loading_l1{s}[d]: if {nest.u} of the nesting unit of direction d increases by 1, "
+                f"the mean of response_l1{s}[d] increases by loading_l1{s}[d]"
             ),
             f"vector[{n}] loading_l1{s};",
             f"vector[H{h}] information_l3{h};  // sum of q in each nesting unit",
@@ -127,9 +128,8 @@ def _effects(spec: ModelSpec, chosen: Marginalization, density: bool = True) -> 
     found = [
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, the prior sd of the part of response_l1{s} that "
-            f"comes from {part.u}, divided by the residual sd of response_l1{s}. This residual sd "
-            "is 1."
+            f"sd_ratio_l1{s}: for each direction, the prior sd of what {part.u} adds to "
+            f"response_l1{s}. It is a ratio because the residual sd of response_l1{s} is 1."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision (in the approximation)",

@@ -60,8 +60,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             f"array[{n}] int<lower=1, upper=H{h}> unit_l1{s};  // nesting unit of each direction",
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
             *comment(
-                f"loading_l1{s}: increase of the mean of basis_l1{s} * y if {nest.u} of the "
-                "direction's nesting unit increases by 1"
+                f"loading_l1{s}[d]: if {nest.u} of the nesting unit of direction d increases by 1, "
+                f"the mean of element d of basis_l1{s} * y increases by loading_l1{s}[d]"
             ),
             f"vector[{n}] loading_l1{s};",
             f"array[J] int<lower=1, upper=J> order_l3{h};  // groups, sorted by nesting unit",
@@ -115,9 +115,8 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
         f"vector[J] residual = (y - eta) / {sd};",
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
-            f"sd_ratio_l1{s}: for each direction, the prior sd of the part of projected_l1{s} that "
-            f"comes from {part.u}, divided by the residual sd of projected_l1{s}. This residual sd "
-            "is 1."
+            f"sd_ratio_l1{s}: for each direction, the prior sd of what {part.u} adds to "
+            f"projected_l1{s}. It is a ratio because the residual sd of projected_l1{s} is 1."
         ),
         f"vector[{n}] sd_ratio_l1{s} = {part.sigma} / {sd} * singular_l1{s};",
         f"// posterior precision of z_l1{s} divided by its prior precision",

@@ -51,9 +51,9 @@ RAW_FAMILIES = ("half_normal", "half_cauchy", "half_t")
 # of the prior, the posterior is skewed, which leaves two thirds of the effective draws.
 _FUNCTIONS = """\
   // Standard deviation as a function of an unconstrained parameter `raw`. Stan samples raw, because
-  // its posterior is usually close to normal. As raw increases, the sd increases exponentially
-  // until it is about soft * scale, then almost linearly until it is about scale, and then
-  // exponentially again. soft is at most 0.5.
+  // its posterior is usually close to normal. The sd increases with raw: exponentially while the sd
+  // is below about soft * scale, almost linearly while it is between soft * scale and scale, and
+  // exponentially above scale. soft is at most 0.5.
   real sd_from_raw(real raw, real scale, real soft) {
     return scale * sinh(soft * log1p_exp(raw / soft));
   }
