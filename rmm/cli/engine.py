@@ -113,9 +113,8 @@ def add_fit(commands: Any) -> None:
         action="append",
         metavar="TEXT",
         help="text that means a missing value, in all columns of a text file. Repeat the option to "
-        "give several texts. Empty cells are always missing values, too. Without this option, NA, "
-        "N/A, NaN, NULL, None, #N/A and a single dot are missing values, but only in columns of "
-        "numbers",
+        "give several texts. Empty cells are always missing values, too; default: NA, N/A, NaN, "
+        "NULL, None, #N/A and a single dot, all of them only in columns of numbers",
     )
     _number(fit, "--chains", "number of Markov chains", default=4)
     _number(

@@ -300,9 +300,10 @@ WEIBULL = Family(
 # The Poisson density of `event` is the same, but without the factor shape / t of each event.
 # 1 / t is constant and can be left out. One factor `shape` per event is still missing: together,
 # shape^n_events. The line with `tiny` multiplies the likelihood by it, because the density of
-# dgamma(n_events, shape) at `tiny` is proportional to shape^n_events * exp(-shape * tiny). The data
-# value `tiny` is so close to 0 that exp(-shape * tiny) is 1. n_events is the shape parameter of this
-# gamma distribution, and `shape`, the shape of the Weibull distribution, is its rate parameter.
+# dgamma(n_events, shape) at `tiny` is proportional to shape^n_events * exp(-shape * tiny). The
+# data value `tiny` is so close to 0 that exp(-shape * tiny) is 1. n_events is the shape parameter
+# of this gamma distribution, and `shape`, the shape of the Weibull distribution, is its rate
+# parameter.
 tiny ~ dgamma(n_events, shape)""",
     priors=_priors,
     classic_priors=_classic_priors,
