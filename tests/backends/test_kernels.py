@@ -293,3 +293,39 @@ def test_without_a_build_numpy_computes(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert fit.run.engine["kernels"] == NUMPY
     finally:
         builds.cache_clear()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("family", list(OUTCOMES))
+def test_the_effective_sample_size_says_how_far_means_spread(family: str) -> None:
+    """Posterior means of 50 seeds spread by at most sd / sqrt(ESS), ESS that of the weights.
+
+    Points are spread evenly, so that means may vary less. The ratio of variances is below the
+    1 - 1e-5 quantile of chi-square / df: false alarm rate 1e-5 for each parameter and family.
+    """
+    table = made_up_coalitions(60, 25)
+    table["leads"] = (table["gid"].str[-1] < "5").astype(int)
+    table["stratum"] = table["gid"].str[1:].astype(int) // 4
+    first = table.groupby("stratum")["gid"].transform("min")
+    table["chosen"] = (table["gid"] == first).astype(int)
+    weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
+    strata = " + strata(stratum)" if family == "condlogit" else ""
+    formula = f"{OUTCOMES[family]} ~ mm(id(pid, gid), vars(x), {weights}, RE = TRUE){strata}"
+    seeds, means, expected = 50, [], []
+    for seed in range(seeds):
+        fit = rmm.fit(
+            formula,
+            table,
+            family,
+            backend="laplace",
+            seed=seed,
+            ess=250,
+            draws=4000,
+            monitor="structural",
+            progress=False,
+        )
+        summary = fit.summary()
+        means.append(summary["mean"])
+        expected.append(summary["sd"] ** 2 / fit.run.engine["ess"])
+    spread = np.var(means, axis=0, ddof=1) / np.mean(expected, axis=0)
+    assert (spread < stats.chi2.ppf(1 - 1e-5, seeds - 1) / (seeds - 1)).all(), spread
