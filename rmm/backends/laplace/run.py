@@ -1,7 +1,7 @@
 """The fast engine of our own: latent vector integrated out, hyperparameters by importance.
 
-`latent_model` lays the model out; `integrand` integrates, `importance` proposes and
-weighs, `sampling` puts them together. Draws are independent, so that chains are mere shares of
+`latent_model` lays the model out; `marginal_likelihood` and `latent_draws` integrate and draw (or
+`kernels` does, compiled), `importance` proposes and weighs, `sampler` puts them together. Draws are independent, so that chains are mere shares of
 them; how good they are say `pareto_k` and the effective sample size in ``Fit.run.engine``.
 """
 
