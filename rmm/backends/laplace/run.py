@@ -1,8 +1,9 @@
 """The fast engine of our own: latent vector integrated out, hyperparameters by importance.
 
 `latent_model` lays the model out; `marginal_likelihood` and `latent_draws` integrate and draw (or
-`kernels` does, compiled), `importance` proposes and weighs, `sampler` puts them together. Draws are independent, so that chains are mere shares of
-them; how good they are say `pareto_k` and the effective sample size in ``Fit.run.engine``.
+`kernels` does, compiled), `importance` proposes and weighs, `sampler` puts them together. Draws are
+independent, so that chains are mere shares of them; how good they are say `pareto_k` and the
+effective sample size in ``Fit.run.engine``.
 """
 
 from __future__ import annotations
