@@ -13,12 +13,13 @@ import rmm
 from rmm.backends.laplace.hyperparameters import log_prior, prior_rows, to_values
 from rmm.backends.laplace.kernels import library as kernel_library
 from rmm.backends.laplace.kernels.integrals import CompiledIntegrals
-from rmm.backends.laplace.kernels.library import NUMPY, VARIABLE, builds, chosen, load
+from rmm.backends.laplace.kernels.library import NUMPY, VARIABLE, builds, chosen, load, running
 from rmm.backends.laplace.kernels.weight_program import weight_program
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
 from rmm.backends.laplace.latent_model import Hyperparameter
 from rmm.backends.laplace.marginal_likelihood import EXACTLY, Integrand
 from rmm.backends.laplace.pareto import smoothed_logs
+from rmm.backends.laplace.run import available
 from rmm.design.prepare import prepare
 from rmm.errors import BackendError
 from rmm.formula.prior_syntax import Prior
@@ -293,6 +294,22 @@ def test_without_a_build_numpy_computes(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert fit.run.engine["kernels"] == NUMPY
     finally:
         builds.cache_clear()
+
+
+def test_a_build_of_another_system_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "kernels_base.native").write_bytes(b"not a library")
+    monkeypatch.setenv(VARIABLE, "base")
+    monkeypatch.setattr(kernel_library, "_FOLDER", tmp_path)
+    for kept in (builds, load):
+        kept.cache_clear()
+    try:
+        assert running() == NUMPY
+        assert "computes in NumPy" in available().what
+    finally:
+        for kept in (builds, load):
+            kept.cache_clear()
 
 
 @pytest.mark.thorough

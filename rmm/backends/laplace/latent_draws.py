@@ -24,7 +24,7 @@ from rmm.backends.laplace.factorisation.factors import DenseFactors
 from rmm.backends.laplace.marginal_likelihood import Affine, Inner, Integrand
 from rmm.tables.read import Array
 
-_SHIFT_DRAWS = 8
+SHIFT_DRAWS = 8
 WIDER = 0.05  # times 2 / P is the squared relative widening: all dimensions together cost as much
 FARTHEST = 1.0  # times the root of P: a shift beyond is none
 # Rotations of a step, and the angle of one, which varies by a quarter. Of those tried with three
@@ -235,11 +235,11 @@ def mean_shift(
     good = np.flatnonzero(np.isfinite(inner.value))
     shift = np.zeros((S, P))
     for _ in range(rounds):
-        moved = around(integrand, inner, affine, rng, _SHIFT_DRAWS)
+        moved = around(integrand, inner, affine, rng, SHIFT_DRAWS)
         slope = np.zeros((S, P))
-        for m in range(_SHIFT_DRAWS):
+        for m in range(SHIFT_DRAWS):
             at = inner.mode + shift + moved[:, m]
-            slope += integrand.slope(affine, values, at) / _SHIFT_DRAWS
+            slope += integrand.slope(affine, values, at) / SHIFT_DRAWS
         for s in good:
             if np.isfinite(slope[s]).all():
                 shift[s] += inner.factors.solve(int(s), slope[s])

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 from rmm._version import __version__
 from rmm.backends.base import Availability, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyperparameters import to_values
-from rmm.backends.laplace.kernels.library import NUMPY, chosen
+from rmm.backends.laplace.kernels.library import NUMPY, running
 from rmm.backends.laplace.latent_model import LatentModel
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.backends.laplace.memory import check_memory, check_time
@@ -80,7 +80,7 @@ def run(
         engine={
             "name": "laplace",
             "version": __version__,
-            "kernels": chosen() if sampler.compiled is not None else NUMPY,
+            "kernels": running() if sampler.compiled is not None else NUMPY,
             "pareto_k": sample.pareto_k,
             "ess": sample.ess,
             "points": len(sample.theta),
@@ -208,9 +208,9 @@ def _intercept(model: LatentModel, found: Mapping[str, Array]) -> dict[str, Arra
 
 def available() -> Availability:
     """It needs nothing beyond SciPy; without compiled kernels it is slower."""
-    found = chosen()
+    found = running()
     how = (
-        "computes in NumPy, which is slower (no compiled kernels: is there a C++ compiler?)"
+        "computes in NumPy, which is slower (no compiled kernels for this machine)"
         if found == NUMPY
         else f"compiled kernels ({found})"
     )

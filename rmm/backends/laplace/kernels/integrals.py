@@ -15,13 +15,21 @@ from rmm.backends.laplace.kernels.library import (
     library,
     pointer,
 )
-from rmm.backends.laplace.kernels.model_arrays import KernelModel
-from rmm.backends.laplace.latent_draws import ANGLE, FARTHEST, LEAPS, VARIES, WIDER, Effort
+from rmm.backends.laplace.kernels.model_arrays import KernelModel, source_count
+from rmm.backends.laplace.latent_draws import (
+    ANGLE,
+    FARTHEST,
+    LEAPS,
+    SHIFT_DRAWS,
+    VARIES,
+    WIDER,
+    Effort,
+)
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array
 
-_SHIFT_PAIRS = 4
-_NUMBERS_AT_ONCE = 2_000_000  # of noise
+_SHIFT_PAIRS = SHIFT_DRAWS // 2  # of opposite noise
+_NUMBERS_AT_ONCE = 2_000_000  # of noise, or of sources
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
 _MOST_ROWS = 700  # of z, beyond which LAPACK is faster
 
@@ -191,8 +199,9 @@ class CompiledIntegrals:
 
     @property
     def at_once(self) -> int:
-        """Hyperparameter values whose noise fits into memory together."""
-        return max(1, _NUMBERS_AT_ONCE // max(1, 64 * self.integrand.size))
+        """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""
+        most = max(64 * self.integrand.size, source_count(self.integrand), 1)
+        return max(1, _NUMBERS_AT_ONCE // most)
 
 
 def _of(start: Start | None, rows: Array) -> Start | None:

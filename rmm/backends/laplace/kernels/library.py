@@ -127,7 +127,7 @@ def _features() -> frozenset[str]:
 
 @cache
 def load(name: str) -> ctypes.CDLL | None:
-    """A build by its name; None for ``numpy``, and for one of another version of the source.
+    """A build by its name; None for ``numpy``, and for one of another system or source.
 
     Raises
     ------
@@ -142,7 +142,10 @@ def load(name: str) -> ctypes.CDLL | None:
             f"{VARIABLE} is {name!r}, but the builds of the compiled kernels that exist here are "
             f"{', '.join([*known, NUMPY])}. Choose one of these, or unset the variable."
         )
-    found = ctypes.CDLL(str(known[name]))
+    try:
+        found = ctypes.CDLL(str(known[name]))
+    except OSError:  # built for another system
+        return None
     found.rmm_interface.restype = c_int64
     if found.rmm_interface() != _INTERFACE:
         return None
@@ -158,6 +161,11 @@ def chosen() -> str:
     """The build that fits take now: a name of `builds`, or ``numpy``."""
     asked = os.environ.get(VARIABLE)
     return asked or next(iter(builds()), NUMPY)
+
+
+def running() -> str:
+    """The build that computes: `chosen`, or ``numpy`` where it cannot be loaded."""
+    return chosen() if library() is not None else NUMPY
 
 
 def library() -> ctypes.CDLL | None:
