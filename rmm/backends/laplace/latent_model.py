@@ -270,14 +270,15 @@ def _hyperparameters(
 
 def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
     """Standard deviation -> what each of its elements may well be."""
-    half = 0.5 * spec.family.scale(design.outcome)[1]
+    sd = spec.family.scale(design.outcome)[1]
+    half = 0.5 * sd
     out = {p.name: np.array([half]) for p in spec.family.parameters if p.role == "sd"}
     for part, member in zip(spec.members, design.members, strict=True):
         out[part.sigma] = np.array([half / member.spread])
         sd_x = np.where(member.slope_scale > 0, member.slope_scale, 1.0)
         out[part.sigma_slope] = half / member.spread / sd_x
     out |= {nest.sigma: np.array([half]) for nest in spec.nestings}
-    return out | coefficient_units(spec, design)
+    return out | coefficient_units(spec, design, sd)
 
 
 def prior_of(name: str, index: int, priors: Resolved) -> Prior:

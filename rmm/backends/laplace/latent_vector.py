@@ -44,20 +44,16 @@ class Collected:
             (self.scale_of, scale_of),
             (self.location_of, location_of),
         ):
-            store.append(np.broadcast_to(value, (count,)))
+            store.append(value if np.ndim(value) else np.full(count, value))
         self.size += count
         return first
 
     def enter(self, rows: Array, columns: Array, values: Any, sources: Any = 0) -> None:
-        """Entries of A."""
-        shape = np.broadcast_shapes(np.shape(rows), np.shape(columns), np.shape(values))
-        for store, value in (
-            (self.rows, rows),
-            (self.columns, columns),
-            (self.values, values),
-            (self.sources, sources),
-        ):
-            store.append(np.broadcast_to(value, shape).ravel())
+        """Entries of A: rows and columns, and values and sources of each or of all of them."""
+        self.rows.append(rows)
+        self.columns.append(columns)
+        self.values.append(values if np.ndim(values) else np.full(len(rows), values))
+        self.sources.append(sources if np.ndim(sources) else np.full(len(rows), sources))
 
     def enter_matrix(self, first: int, X: Array) -> None:
         """Columns of known values, one row per group."""
@@ -65,9 +61,9 @@ class Collected:
         self.enter(rows, first + columns, X[rows, columns])
 
 
-def coefficient_units(spec: ModelSpec, design: Design) -> dict[str, Array]:
-    """Coefficients -> about the standard error of each of their elements."""
-    error = spec.family.scale(design.outcome)[1] / np.sqrt(design.J)
+def coefficient_units(spec: ModelSpec, design: Design, sd: float) -> dict[str, Array]:
+    """Coefficients -> about the standard error of each of their elements; `sd` of the outcome."""
+    error = sd / np.sqrt(design.J)
     scales = {"alpha": np.ones(1), "beta_l2": design.scale_l2}
     scales |= {p.b: m.b_scale for p, m in zip(spec.members, design.members, strict=True)}
     scales |= {p.b: n.scale for p, n in zip(spec.nestings, design.nestings, strict=True)}

@@ -127,9 +127,9 @@ class Integrand:
         ]
         candidate = (model.scale_of >= 0) & (model.location == 0) & self.exact
         self.private = find_private(all_rows, all_columns, candidate, model.groups)
-        self.kept = np.setdiff1d(np.arange(model.size), self.private.column)
+        self.kept = _others(model.size, self.private.column)
         self.size = len(self.kept)
-        self.slots = np.setdiff1d(np.arange(len(slots)), self.private.slots)
+        self.slots = _others(len(slots), self.private.slots)
         self.row = all_rows[self.slots]
         self.column = np.searchsorted(self.kept, all_columns[self.slots])
         self._plain = not model.weights and not model.features
@@ -468,3 +468,10 @@ def _log_prior(z: Array) -> Array:
 
 def _some(values: Values, keep: Array) -> dict[str, Array]:
     return {name: value[keep] for name, value in values.items()}
+
+
+def _others(count: int, places: Array) -> Array:
+    """All of `count` places but some, in order."""
+    kept = np.ones(count, dtype=bool)
+    kept[places] = False
+    return np.flatnonzero(kept)

@@ -86,12 +86,14 @@ class Sample:
 class _Drawn:
     """Latent vectors (S, M, columns) at the points of a mixture of proposals.
 
-    `ratio` (S, M) has the logs of p(y, z, theta) / q(z | theta).
+    `ratio` (S, M) has the logs of p(y, z, theta) / q(z | theta), `weighted` what they make: weights
+    (S, M), k^ and effective sample size of the hyperparameter values.
     """
 
     mixture: Mixture
     latent: Array
     ratio: Array
+    weighted: tuple[Array, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +133,10 @@ class Sampler:
         self.integrand = integrand
         self.compiled: CompiledIntegrals | None = integrals_of(integrand)
         self.columns = np.arange(integrand.model.size) if columns is None else columns
-        self.looked_at = np.isin(integrand.private.column, self.columns).any()
-        at = np.isin(integrand.kept, self.columns)
+        kept = np.zeros(integrand.model.size, dtype=bool)
+        kept[self.columns] = True
+        self.looked_at = kept[integrand.private.column].any()
+        at = kept[integrand.kept]
         self.from_z = np.flatnonzero(at)
         self.to_columns = np.searchsorted(self.columns, integrand.kept[at])
         self.hyper = integrand.model.hyper
@@ -279,7 +283,9 @@ class Sampler:
             if waiting:
                 proposal, count = waiting.pop(0), LEAST_POINTS // 2
                 continue
-            weights, k, ess = self._weighted(mixture, np.concatenate(ratios))
+            ratio = np.concatenate(ratios)
+            weighted = self._weighted(mixture, ratio)
+            weights, k, ess = weighted
             total = len(mixture.theta)
             if number and ((ess >= wanted and k <= pareto_k_limit(total)) or total >= most):
                 break
@@ -290,7 +296,7 @@ class Sampler:
                 proposal = around_one(mixture.theta, by_value, covariance, first, number)
             count = self._next_count(total, ess, wanted, adapted=number > 0)
             count = max(1, min(count, most - total))
-        return _Drawn(mixture, np.concatenate(latents), np.concatenate(ratios))
+        return _Drawn(mixture, np.concatenate(latents), ratio, weighted)
 
     def _next_count(self, total: int, ess: float, wanted: float, *, adapted: bool) -> int:
         """Points of the next round: as many as are missing, but not many more than there are.
@@ -305,7 +311,7 @@ class Sampler:
 
     def _sample(self, drawn: _Drawn) -> Sample:
         """The draws, weighted by the mixture of all proposals."""
-        weights, k, ess = self._weighted(drawn.mixture, drawn.ratio)
+        weights, k, ess = drawn.weighted
         variance = drawn.ratio.var(axis=1, ddof=1)
         return Sample(
             drawn.mixture.theta,
@@ -335,7 +341,7 @@ class Sampler:
         latent, ratio = drawn.latent.copy(), drawn.ratio.copy()
         latent[uneven], ratio[uneven] = self.draw(drawn.mixture.theta[uneven])
         self.effort = own
-        return replace(drawn, latent=latent, ratio=ratio)
+        return _Drawn(drawn.mixture, latent, ratio, self._weighted(drawn.mixture, ratio))
 
     def _pilot(self, proposal: Proposal) -> Array:
         """Some hyperparameter values of the posterior and its tails, by roots of rough weights."""
