@@ -664,6 +664,19 @@ def test_one_mode_is_found_once() -> None:
     assert other_modes(density, first, np.array([0, 2]), np.array([3.0, 3.0]), fold) == []
 
 
+@pytest.mark.parametrize("start", [0.0, 0.006, 0.05])
+def test_a_saddle_without_effects_is_no_mode(start: float) -> None:
+    """A density that is symmetric in a standard deviation is level at 0, and rises beside it."""
+
+    def density(theta: Array) -> Array:
+        below, above = (-0.5 * ((theta[:, 1] + m) / 0.3) ** 2 for m in (0.6, -0.6))
+        return np.asarray(np.logaddexp(below, above) - 0.5 * (theta[:, 0] - 1) ** 2)
+
+    mode = find_mode(density, np.array([[1.0, start]]), np.array([False, True]))
+    assert mode.centre == pytest.approx([1, 0.6], abs=0.01)
+    assert mode.covariance == pytest.approx(np.diag([1, 0.3**2]), rel=0.02, abs=1e-3)
+
+
 def test_a_mode_beyond_a_valley_is_found_unless_its_mass_is_negligible() -> None:
     """Normals at 0 and at -8 of weights 1 and e^-4, and e^-30."""
     fold = np.zeros(2, dtype=bool)

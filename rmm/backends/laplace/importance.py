@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -30,6 +30,7 @@ _DIFFERENCE = 0.02
 _NEWTON_STEPS, _HALVINGS = 100, 20
 _LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
+_OFF_SADDLES = np.array([0.1, 0.2, 0.4, 0.8])  # to both sides
 _WAY = 12  # points of the way from a start to the first mode
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
@@ -102,7 +103,10 @@ def find_mode(
 
     Derivatives are differences of values around a point, all computed at once. Directions in which
     the density does not curve down are climbed as if they did (Dennis and Schnabel 1996, Numerical
-    Methods for Unconstrained Optimization, 5.5).
+    Methods for Unconstrained Optimization, 5.5). Where it curves up it is no mode, but a saddle:
+    without effects, say, as the density is symmetric in a standard deviation that is folded at 0.
+    The search goes on beside it, along that direction (Nocedal and Wright 2006, Numerical
+    Optimization, 3.4).
 
     Parameters
     ----------
@@ -123,8 +127,15 @@ def find_mode(
     count = len(starts) + around.evaluations
     for _ in range(_NEWTON_STEPS):
         step, gain = around.step()
-        if gain < _LITTLE or (known is not None and _near(around.centre, known)):
+        if known is not None and _near(around.centre, known):
             break
+        if gain < _LITTLE:
+            higher = _beside_saddle(density, around, folded)
+            if higher is None:
+                break
+            around = higher
+            count += around.evaluations
+            continue
         length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
         for _ in range(_HALVINGS):
             tried = _Stencil.at(density, around.centre + length * step, folded)
@@ -138,6 +149,22 @@ def find_mode(
     if known is not None and _near(around.centre, known):
         return None
     return Mode(around.centre, around.covariance, count, around.height)
+
+
+def _beside_saddle(density: LogDensity, around: _Stencil, folded: Array) -> _Stencil | None:
+    """The best of some points along the direction in which the density curves up, if it is higher;
+    None at a mode.
+    """
+    points = around.upwards()
+    if points is None:
+        return None
+    heights = density(np.where(folded, np.abs(points), points))
+    heights = np.where(np.isfinite(heights), heights, -np.inf)
+    best = int(np.argmax(heights))
+    if not heights[best] > around.height + _LITTLE:
+        return None
+    found = _Stencil.at(density, points[best], folded)
+    return replace(found, evaluations=found.evaluations + len(heights))
 
 
 def _near(point: Array, mode: Mode) -> bool:
@@ -191,6 +218,14 @@ class _Stencil:
         along = vectors.T @ self.slope
         step = along / np.maximum(np.abs(values), _LEAST_CURVATURE * 10)
         return vectors @ step, float(step @ along)
+
+    def upwards(self) -> Array | None:
+        """Points along the direction in which the density curves up most; None if in none."""
+        values, vectors = self._curves
+        if values[0] > -_LEAST_CURVATURE * 10:
+            return None
+        lengths = np.concatenate([-_OFF_SADDLES, _OFF_SADDLES])[:, None]
+        return np.asarray(self.centre + lengths * vectors[:, 0])
 
     @property
     def covariance(self) -> Array:
