@@ -83,6 +83,7 @@ def without_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *kept: str) -
     monkeypatch.setenv("PATH", str(folder))
 
 
+@pytest.mark.stan
 def test_home_from_the_wheel(cache: Path) -> None:
     package = wheel()
     assert package is not None
@@ -97,6 +98,7 @@ def test_home_from_the_wheel(cache: Path) -> None:
     assert [p.name for p in cache.iterdir()] == [home.path.name], "something was left behind"
 
 
+@pytest.mark.stan
 def test_cmdstanpy_takes_the_home_for_cmdstan(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cmdstanpy = pytest.importorskip("cmdstanpy")
     home = find_cmdstan()
@@ -106,6 +108,7 @@ def test_cmdstanpy_takes_the_home_for_cmdstan(cache: Path, monkeypatch: pytest.M
     assert not find_cmdstan().built
 
 
+@pytest.mark.stan
 def test_headers_of_a_removed_wheel_are_found_again(cache: Path) -> None:
     link = find_cmdstan().path / "include"
     link.unlink()
@@ -245,6 +248,7 @@ def test_cmdstan_variable_that_leads_nowhere(cache: Path, monkeypatch: pytest.Mo
     assert not available().available
 
 
+@pytest.mark.stan
 def test_cache_that_cannot_be_written(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
