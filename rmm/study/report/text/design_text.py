@@ -46,8 +46,7 @@ def _settings(method: Method) -> str:
         return f"{config['errors']} errors" + (
             f", clusters: {', '.join(clusters)}" if clusters else ""
         )
-    sampler = {k: v for k, v in config["sampler"].items() if v != {}}
-    return ", ".join(f"{k} {compact(v)}" for k, v in sampler.items())
+    return ", ".join(f"{k} {compact(v)}" for k, v in method.sampler_settings.items())
 
 
 def truth_rows(results: Results) -> list[tuple[str, str]]:
