@@ -75,7 +75,9 @@ def read_pilot(
 
 
 def _address(study: Study, scenario: Scenario, method: Method) -> dict[str, Any]:
-    return {"seed": study.seed, "scenario": scenario.digest, "method": method.digest}
+    own = {"seed": study.seed, "scenario": scenario.digest, "method": method.digest}
+    # Chain lengths follow from the parameters of the gate; the digest is of the draws alone.
+    return {**own, "gate": method.config["gate"]} if "ess" in method.config["sampler"] else own
 
 
 def _adaptation(
