@@ -274,7 +274,7 @@ def test_mistakes_about_chain_lengths(
     [
         (
             {"gate": {"ess_per_chain": 150}},
-            r"sampler.ess \(method mm\)\n  The pilot fit aims at.*100 per chain.*requires 150.*\n.*than 300",
+            r"sampler.ess \(method mm\)\n  The pilot fit aims.*100 per.*requires 150.*\n.*than 300",
         ),
         (
             {"sampler": {**SIZED, "options": {"adapt": 300}}},
