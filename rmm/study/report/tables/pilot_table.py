@@ -17,7 +17,7 @@ _HEADS = (
     "Draws",
     "Aim: ESS",
     "Slowest parameter",
-    "its ESS in the pilot",
+    "ESS in the pilot",
 )
 _PLAIN = ("pilot", "warmup", "draws", "ess", "slowest", "pilot_ess")
 
@@ -44,7 +44,9 @@ def pilot_table(results: Results) -> list[Table]:
             "Per chain: draws of the pilot fit, and warm-up and draws of all other fits of the "
             "scenario. The pilot fit has a data set of its own. The draws are as many as give the "
             "slowest parameter of the gate the effective sample size (ESS, all chains) that the "
-            "study asks for, on the data of the pilot; other data sets need more or fewer.",
+            "study asks for, on the data of the pilot; other data sets need more or fewer. The warm-up "
+            "is at least ten times the iterations per effective draw of the slowest of all "
+            "structural parameters.",
             tuple((h, 1) for h in (*map(readable, results.factors), "Method", *_HEADS)),
             (*results.factors, "method", *_PLAIN),
             tuple(
@@ -80,5 +82,5 @@ def _row(
     numbers = (sampler["pilot"], warmup, draws, sampler["ess"])
     cells += [Cell(f"{n:,}" if isinstance(n, int) else compact(n), n, "count") for n in numbers]
     cells.append(Cell(slowest or message, slowest or message, "alarm" if message else "count"))
-    cells.append(Cell("" if ess is None else f"{ess:.0f}", ess, "count"))
+    cells.append(Cell("" if ess is None else f"{ess:,.0f}", ess, "count"))
     return tuple(cells)
