@@ -17,7 +17,7 @@ _FEW = 10
 #: Warm-up in iterations per effective draw of the slowest structural parameter. Sokal (1997,
 #: "Monte Carlo methods in statistical mechanics") discards 20 autocorrelation times of the
 #: exponential kind; with autocorrelation rho^k, n / ESS is about twice that time.
-_WARMUP = 10
+WARMUP = 10
 #: The least warm-up: its first half adapts, and a slice sampler of JAGS needs 50 iterations.
 LEAST_WARMUP = 120
 #: Chains are at most this many times as long as those of the pilot.
@@ -80,7 +80,7 @@ def chain_length(
     kept = chains * pilot
     slowest = min(gated, key=ess.__getitem__)
     draws = sampler["ess"] * kept / ess[slowest] / chains
-    warmup = _WARMUP * sampler["thin"] * kept / min(ess.values())
+    warmup = WARMUP * sampler["thin"] * kept / min(ess.values())
     return {
         "warmup": _tens(max(LEAST_WARMUP, warmup), pilot),
         "draws": _tens(draws, pilot),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmm.study.methods.pilot_fits import fit_length
+from rmm.study.methods.pilot_fits import LEAST_WARMUP, WARMUP, fit_length
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
@@ -44,9 +44,9 @@ def pilot_table(results: Results) -> list[Table]:
             "Per chain: draws of the pilot fit, and warm-up and draws of all other fits of the "
             "scenario. The pilot fit has a data set of its own. The draws are as many as give the "
             "slowest parameter of the gate the effective sample size (ESS, all chains) that the "
-            "study asks for, on the data of the pilot; other data sets need more or fewer. The warm-up "
-            "is at least ten times the iterations per effective draw of the slowest of all "
-            "structural parameters.",
+            "study asks for, on the data of the pilot; other data sets need more or fewer. The "
+            f"warm-up is {WARMUP} times the iterations per effective draw of the slowest of all "
+            f"structural parameters, and at least {LEAST_WARMUP}.",
             tuple((h, 1) for h in (*map(readable, results.factors), "Method", *_HEADS)),
             (*results.factors, "method", *_PLAIN),
             tuple(
