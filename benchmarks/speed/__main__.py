@@ -89,11 +89,14 @@ def measure_peers(name: str) -> None:
     peers_results.draw(found, RESULTS / f"{name}.png")
 
 
-def measure_replications(name: str) -> None:
-    """Run two studies on two cores, start to report."""
+def measure_replications(name: str, *, quick: bool = False) -> None:
+    """Run two studies on two cores, start to report; with `quick` the quick start alone."""
     from benchmarks.speed import replications
 
-    lines = [replications.many_fits(), replications.quick_start(), f"commit {machine.commit()}"]
+    studies = (
+        [replications.quick_start] if quick else [replications.many_fits, replications.quick_start]
+    )
+    lines = [*(run() for run in studies), f"commit {machine.commit()}"]
     print(*lines, sep="\n", flush=True)
     (RESULTS / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
@@ -128,14 +131,17 @@ def main() -> None:
     )
     parser.add_argument(
         "--only",
-        choices=("fits", "workflow", "growth", "peers", "replications", "show"),
+        choices=("fits", "workflow", "growth", "peers", "replications", "quickstart", "show"),
         help="run one part; `show` rebuilds table and figure from the kept rows",
     )
     given = parser.parse_args()
     parts = {"fits", "workflow", "growth"}
     parts |= ({"peers"} if given.peers else set()) | ({"replications"} if given.full else set())
     parts = {given.only} if given.only else parts
-    if "replications" in parts:  # on two cores
+    if "quickstart" in parts:  # on two cores
+        measure_replications(f"{given.name}_quickstart", quick=True)
+        return
+    if "replications" in parts:
         measure_replications(f"{given.name}_replications")
     machine.use_one_core()
     with_lme4 = lme4.available()

@@ -12,15 +12,17 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from rmm.study import load_study
 from rmm.study.evaluate.engine_agreement import (
     COLUMNS,
+    LEAST,
     TOO_FEW,
     confirmations,
     mean_difference,
     verdict,
 )
 from rmm.study.report import write_report
-from tests import invented
+from tests import ROOT, invented
 
 PAIR = [("fast", "slow")]
 
@@ -48,6 +50,23 @@ def rows(method: str, means: list[float], sd: float, **more: object) -> pd.DataF
 def frame(method: str, mean: np.ndarray, sd: np.ndarray, parameter: str) -> pd.DataFrame:
     """Usable fits of one parameter with the given means and standard deviations."""
     return rows(method, list(mean), 1.0, parameter=parameter).assign(sd=sd)
+
+
+def test_the_quick_start_with_stan_has_data_sets_of_the_quick_start() -> None:
+    quick, stan = (
+        load_study(ROOT / "config" / "studies" / f"{name}.yaml")
+        for name in ("quickstart", "quickstart_stan")
+    )
+    assert stan.seed == quick.seed
+    assert [s.digest for s in stan.scenarios] == [s.digest for s in quick.scenarios]
+    assert [s.fixed_digests for s in stan.scenarios] == [s.fixed_digests for s in quick.scenarios]
+    assert [m.digest for m in stan.methods[:4]] == [m.digest for m in quick.methods[:4]]
+    assert stan.estimands == quick.estimands
+    for study, engine in ((quick, "jags"), (stan, "stan")):
+        others = [m for m in study.methods if m.config.get("confirms")]
+        assert [m.config["confirms"] for m in others] == ["mm", "mmmm"]
+        assert {m.backend for m in others} == {engine}
+        assert min(m.replications or 0 for m in others) > LEAST
 
 
 def test_differences_are_those_of_pairs() -> None:

@@ -475,8 +475,8 @@ FROZEN: dict[str, tuple[str, str, dict[str, str]]] = {
             "disaggregation": "m7919344d4f",
             "mm": "mffaf120b69",
             "mmmm": "m5c02daa804",
-            "mm_jags": "m0738c63821",
-            "mmmm_jags": "mbd26c3e4cd",
+            "mm_jags": "m1e4bd9b237",
+            "mmmm_jags": "mb7c9daa954",
         },
     ),
     "closed_form_4_shared_members": (

@@ -20,6 +20,7 @@ from rmm.study.files import seeds
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.jobs import jobs_of
 from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
+from rmm.study.methods.method import CLASSICAL
 from rmm.study.run import progress
 from rmm.study.run.checkpoint import discard
 from rmm.study.run.provenance import begin_run, end_run
@@ -137,6 +138,15 @@ def rules_of_fits():
 
 
 RULES_OF_FITS = rules_of_fits()
+
+
+def fit_priority(methods):
+    """Priority of a job that fits several methods: long jobs come first, so that no core waits.
+
+    `fit`, the rule of engines that sample, has 3.
+    """
+    return 1 if all(METHODS[name].backend in CLASSICAL for name in methods) else 2
+
 
 # Memory and time that the profile, or the command, gives to `fit` are those of all of them.
 resources_of = workflow.resource_settings.overwrite_resources

@@ -30,6 +30,7 @@ rule fit:
         f"{FOLDER}/logs/fit/{{scenario}}/{{method}}/{{first}}-{{last}}.log",
     wildcard_constraints:
         scenario=RULES_OF_FITS[()],
+    priority: 3
     conda:
         "../envs/rmm.yaml"
     threads: 1
@@ -60,6 +61,7 @@ for METHODS_HERE, SCENARIOS_HERE in RULES_OF_FITS.items():
             f"{FOLDER}/logs/fit/{{scenario}}/{{first}}-{{last}}.log",
         wildcard_constraints:
             scenario=SCENARIOS_HERE,
+        priority: fit_priority(METHODS_HERE)
         conda:
             "../envs/rmm.yaml"
         threads: 1

@@ -15,7 +15,17 @@ from rmm.simulation.true_model import level3, parameter_names, term_columns
 from rmm.study.design.scenarios import Scenario
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
-from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, KINDS, TRUTH, Kind, Method, said
+from rmm.study.methods.method import (
+    CLASSICAL,
+    ENGINES,
+    FAKE,
+    KINDS,
+    PILOTED,
+    TRUTH,
+    Kind,
+    Method,
+    said,
+)
 from rmm.study.methods.regressions import (
     BY_FAMILY,
     REGRESSIONS,
@@ -198,13 +208,44 @@ def _check_keys(
             "`log_likelihood: true` needs true values that are drawn from the priors of the fit.",
             f"Set `priors: {TRUTH}`, or leave `log_likelihood` out.",
         )
-    if "pilot" in plain.get("sampler", {}) and (backend != "stan" or "candidates" in kind.keys):
-        raise file_errors.about(
-            f"{key}.sampler.pilot",
-            f"`pilot` cannot be used with kind {kind.name} and backend {backend}.",
-            "It needs backend stan and kind mm, mmmm, aggregation or disaggregation.",
-        )
+    _check_pilot(key, plain, kind, backend, file_errors)
     _check_clusters(key, plain, kind, backend, file_errors)
+
+
+def _check_pilot(
+    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, file_errors: StudyFileErrors
+) -> None:
+    """Stan's pilot adapts (`pilot`), that of JAGS determines chain lengths (`pilot` and `ess`)."""
+    sampler = plain.get("sampler", {})
+    if "ess" in sampler and backend != "jags":
+        advice = "It needs backend jags."
+        if backend == "laplace":
+            advice = "For laplace it is an option: `sampler: {options: {ess: 500}}`."
+        raise file_errors.about(
+            f"{key}.sampler.ess", f"`ess` cannot be used with backend {backend}.", advice
+        )
+    for name in ("pilot", "ess"):
+        if name in sampler and (backend not in PILOTED or "candidates" in kind.keys):
+            raise file_errors.about(
+                f"{key}.sampler.{name}",
+                f"`{name}` cannot be used with kind {kind.name} and backend {backend}.",
+                f"It needs backend {' or '.join(PILOTED)} and kind mm, mmmm, aggregation or "
+                "disaggregation.",
+            )
+    if backend == "jags" and ("pilot" in sampler) != ("ess" in sampler):
+        missing, given = ("pilot", "ess") if "ess" in sampler else ("ess", "pilot")
+        raise file_errors.about(
+            f"{key}.sampler.{given}",
+            f"`{given}` is given without `{missing}`. With backend jags they belong together.",
+            "Give both, such as `pilot: 1000` and `ess: 400`, or neither.",
+        )
+    for name in ("warmup", "draws"):
+        if name in sampler and "ess" in sampler:
+            raise file_errors.about(
+                f"{key}.sampler.{name}",
+                f"`{name}` is {sampler[name]}, but with `ess` the pilot fit determines it.",
+                f"Remove `{name}`, or remove `pilot` and `ess`.",
+            )
 
 
 def _check_clusters(

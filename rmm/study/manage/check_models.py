@@ -20,6 +20,7 @@ from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.methods.bayesian import lay_out_model
 from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH, said
+from rmm.study.methods.pilot_fits import LEAST_WARMUP
 from rmm.study.run.replicate import make_task
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def _option_errors(key: str, method: Method, file_errors: StudyFileErrors) -> It
 def _settings(engine: Backend, sampler: Mapping[str, Any]) -> Settings:
     own = {k: v for k, v in sampler["options"].items() if k in engine.options}
     counts = {k: sampler[k] for k in ("chains", "warmup", "draws", "thin")}
+    if "ess" in sampler:  # the warm-up of a fit is not known yet
+        counts["warmup"] = LEAST_WARMUP
     return Settings(**counts, options=own)
 
 
@@ -170,7 +173,20 @@ def _gate_errors(key: str, method: Method, file_errors: StudyFileErrors) -> Iter
             "There is only 1 chain. R-hat needs two chains, so no fit can pass the gate.",
             "Set 2 or more chains.",
         )
-    wanted, most = method.config["gate"]["ess_per_chain"], _most_ess(engine, sampler)
+    wanted = method.config["gate"]["ess_per_chain"]
+    if "ess" in sampler:
+        aimed = sampler["ess"] / sampler["chains"]
+        if wanted > aimed:
+            yield file_errors.about(
+                f"{key}.sampler.ess",
+                f"The pilot fit aims at an effective sample size of {aimed:g} per chain "
+                f"({sampler['ess']:g} in {sampler['chains']} chains), but the gate requires "
+                f"{wanted:g}.",
+                f"Give more than {wanted * sampler['chains']:g}, such as twice as much, or lower "
+                "gate.ess_per_chain.",
+            )
+        return
+    most = _most_ess(engine, sampler)
     if wanted > most:
         yield file_errors.about(
             f"{key}.gate.ess_per_chain",

@@ -18,6 +18,7 @@ from rmm.backends import find_backend
 from rmm.backends.base import Settings
 from rmm.design.plan import ModelPlan
 from rmm.design.prepare import Model, lay_out
+from rmm.errors import BackendError
 from rmm.families import find_family
 from rmm.fitting.pipeline import fit_model
 from rmm.formula.parse_formula import id_columns
@@ -36,6 +37,7 @@ from rmm.simulation import Drawn
 from rmm.simulation.memberships.structures import Memberships
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.layouts import LAYOUTS, parameter_of
+from rmm.study.methods.pilot_fits import chain_length, fit_length, pilot_length
 from rmm.study.methods.ranks import rank
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 #: Effective draws per chain that laplace aims at in a study. The gate must not change the draws.
 _ESS_PER_CHAIN = 125
-#: Of a pilot fit; rmm.fit needs some.
-_PILOT_DRAWS = 10
 
 
 def fit_engine(task: Task) -> Outcome:
@@ -76,20 +76,32 @@ def fit_engine(task: Task) -> Outcome:
 def sampled(task: Task, formula: str, seed: int, monitor: str) -> Fit:
     """The fit of a formula with the method's settings: draws of `rmm.fit`, without warnings."""
     sampler, options = task.method.config["sampler"], _options(task.method)
-    warmup = sampler["warmup"]
-    if task.adaptation:
+    length = fit_length(sampler, task.adaptation)
+    if task.adaptation and "ess" not in sampler:
         options["adaptation"] = {**task.adaptation, "warmup": sampler["pilot"]}
-    elif "pilot" in sampler:  # which failed
-        warmup = sampler["pilot"]
-    return _fit(task, formula, seed, monitor, warmup, sampler["draws"], options)
+    return _fit(task, formula, seed, monitor, length, options)
 
 
 def adapt(task: Task) -> dict[str, Any]:
-    """What the warm-up of a pilot fit adapts (`rmm.backends.base.Run.adaptation`)."""
-    warmup = task.method.config["sampler"]["pilot"]
-    options = _options(task.method)
-    found = _fit(task, task.formula, task.seed, "structural", warmup, _PILOT_DRAWS, options)
-    return dict(found.run.adaptation)
+    """What a pilot fit gives to all others: see `rmm.study.methods.pilot_fits`.
+
+    Raises
+    ------
+    BackendError
+        If chain lengths are wanted of a fit that does not pass the method's gate.
+    """
+    sampler = task.method.config["sampler"]
+    length, options = pilot_length(sampler), _options(task.method)
+    found = _fit(task, task.formula, task.seed, "structural", length, options)
+    if "ess" not in sampler:
+        return dict(found.run.adaptation)
+    table = structural_table(found)
+    if reason := unconverged(task, found, table):
+        raise BackendError(f"The pilot fit did not converge: {reason}.")
+    ess = dict(zip(table.names, _smallest_ess(table).tolist(), strict=True))
+    moving = {name: size for name, size in ess.items() if size > 0}
+    gated = [table.names[k] for k in _gated(task, table) if table.names[k] in moving]
+    return chain_length(moving, gated or list(moving), sampler)
 
 
 def _fit(
@@ -97,11 +109,11 @@ def _fit(
     formula: str,
     seed: int,
     monitor: str,
-    warmup: int,
-    draws: int,
+    length: tuple[int, int],
     options: Mapping[str, Any],
 ) -> Fit:
     sampler = task.method.config["sampler"]
+    warmup, draws = length
     settings = Settings(
         chains=sampler["chains"],
         warmup=warmup,
@@ -329,19 +341,29 @@ def unconverged(task: Task, result: Fit, table: Table) -> str:
     wanted, weighed = gate["ess_per_chain"] * chains, weighing(result.run)
     if weighed is not None:
         return _weights_problem(weighed, wanted, chains * result.settings.draws)
-    estimands = gate["parameters"] == "estimands"
-    kept = [k for k, name in enumerate(table.names) if not estimands or name in task.nulls]
+    kept = _gated(task, table)
     if not kept:
         return ""
     rhat = np.nan_to_num(table.columns["rhat"][kept], nan=np.inf, posinf=np.inf)
     if rhat.max() > gate["rhat"]:
         return f"R-hat {rhat.max():.3f} of {table.names[kept[int(rhat.argmax())]]}"
-    ess = np.fmin(table.columns["ess_bulk"][kept], table.columns["ess_tail"][kept])
-    ess = np.nan_to_num(ess, nan=0.0)
+    ess = _smallest_ess(table)[kept]
     if ess.min() < wanted:
         worst = table.names[kept[int(ess.argmin())]]
         return f"ESS {ess.min():.0f} of {worst}, {wanted:.0f} wanted"
     return ""
+
+
+def _gated(task: Task, table: Table) -> list[int]:
+    """Places of the parameters that the gate looks at."""
+    estimands = task.method.config["gate"]["parameters"] == "estimands"
+    return [k for k, name in enumerate(table.names) if not estimands or name in task.nulls]
+
+
+def _smallest_ess(table: Table) -> Array:
+    """Bulk or tail effective sample size, whichever is smaller, of each parameter."""
+    ess: Array = np.fmin(table.columns["ess_bulk"], table.columns["ess_tail"])
+    return np.nan_to_num(ess, nan=0.0)
 
 
 def _weights_problem(weighed: Weighing, wanted: float, kept: int) -> str:

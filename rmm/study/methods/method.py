@@ -29,6 +29,8 @@ ENGINES = ("jags", "stan", "laplace")
 COMPILED = ("stan",)
 #: Those whose fits take seconds: each has jobs of its own.
 SAMPLING = ("jags", "stan")
+#: Those whose studies can have pilot fits (`rmm.study.methods.pilot_fits`).
+PILOTED = ("stan", "jags")
 #: For tests of studies; no message names it.
 FAKE = "fake"
 
@@ -136,6 +138,13 @@ class Method:
     def shares_jobs(self) -> bool:
         """Whether a job fits it together with other methods of the same data sets."""
         return self.backend not in SAMPLING
+
+    @property
+    def sampler_settings(self) -> dict[str, Any]:
+        """Settings of the sampler that apply: with `ess` pilot fits determine chain lengths."""
+        sampler = self.config["sampler"]
+        ignored = ("warmup", "draws") if "ess" in sampler else ()
+        return {k: v for k, v in sampler.items() if v != {} and k not in ignored}
 
     def formula(self, recipe: Recipe) -> str:
         """Formula of the model in a scenario."""

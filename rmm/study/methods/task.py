@@ -27,7 +27,8 @@ class Task:
     candidates : mapping
         Formulas by name of a method that chooses among them; others have one `formula`.
     adaptation : mapping
-        Step size and metric of the method's pilot fit; empty without a pilot, or if it failed.
+        What the method's pilot fit found (`rmm.study.methods.pilot_fits`); empty without a pilot,
+        or if it failed.
     """
 
     method: Method

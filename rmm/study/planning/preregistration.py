@@ -159,8 +159,7 @@ def _settings(method: Method) -> str:
     if method.backend in CLASSICAL:
         clusters = ", ".join(config.get("cluster") or [])
         return f"{config['errors']} standard errors" + f" by {clusters}" * bool(clusters)
-    sampler = {k: v for k, v in config["sampler"].items() if v != {}}
-    words = ", ".join(f"{k} {v}" for k, v in sampler.items())
+    words = ", ".join(f"{k} {v}" for k, v in method.sampler_settings.items())
     return f"priors {config['priors']}; {words}"
 
 

@@ -14,6 +14,7 @@ from rmm.study.report.figures.registry import charts
 from rmm.study.report.page.page import render
 from rmm.study.report.tables.agreement_table import confirmation_table
 from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
+from rmm.study.report.tables.pilot_table import pilot_table
 from rmm.study.report.tables.table_files import performance_csv, write_table
 
 _OURS = '<meta name="generator" content="rmm">'
@@ -53,7 +54,12 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     figures, tables = _empty(target / "figures"), _empty(target / "tables")
     looks = looks_of(results.methods)
     drawn = [save(chart, looks, figures) for chart in charts(results)]
-    made = calibration_table(results) + measure_tables(results) + confirmation_table(results)
+    made = [
+        *calibration_table(results),
+        *measure_tables(results),
+        *confirmation_table(results),
+        *pilot_table(results),
+    ]
     for table in made:
         write_table(table, tables)
     (tables / "performance.csv").write_text(performance_csv(results), encoding="utf-8")

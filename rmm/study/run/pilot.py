@@ -1,4 +1,6 @@
-"""The pilot fit of a method in a scenario: its step size and metric start all other fits.
+"""The pilot fit of a method in a scenario: what it finds is used by all other fits.
+
+What that is, `rmm.study.methods.pilot_fits` says for each engine.
 
 Data and chains of the pilot have an address of their own, (study seed, scenario, method, "pilot"):
 no order of batches and no number of processes changes it. It is kept beside the batches as
@@ -57,40 +59,60 @@ def make_piloted_task(
     return replace(task, adaptation=_adaptation(study, scenario, method, folder))
 
 
+def read_pilot(
+    study: Study, scenario: Scenario, method: Method, folder: Path
+) -> tuple[Mapping[str, Any], str] | None:
+    """What a pilot fit found and why it failed, of a folder with the batches of its method.
+
+    Returns
+    -------
+    found : mapping
+        Empty if it failed.
+    message : str
+        Empty if it did not. None instead of both: there is no pilot fit of this study.
+    """
+    return _kept(folder / FILE, _address(study, scenario, method))
+
+
+def _address(study: Study, scenario: Scenario, method: Method) -> dict[str, Any]:
+    own = {"seed": study.seed, "scenario": scenario.digest, "method": method.digest}
+    # Chain lengths follow from the parameters of the gate; the digest is of the draws alone.
+    return {**own, "gate": method.config["gate"]} if "ess" in method.config["sampler"] else own
+
+
 def _adaptation(
     study: Study, scenario: Scenario, method: Method, folder: Path | None
 ) -> Mapping[str, Any]:
-    address = {"seed": study.seed, "scenario": scenario.digest, "method": method.digest}
     if folder is None:
         return _fitted(study, scenario, method)[0]
-    path = folder / FILE
+    address, path = _address(study, scenario, method), folder / FILE
     kept = _kept(path, address)
     if kept is None:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_name(f".{FILE}.lock")):
             kept = _kept(path, address)  # of another process that was first
             if kept is None:
-                kept, message = _fitted(study, scenario, method)
-                content = {"address": address, "adaptation": kept, "message": message}
+                kept = _fitted(study, scenario, method)
+                content = {"address": address, "adaptation": kept[0], "message": kept[1]}
                 text = json.dumps({**content, "sha256": seeds.digest(content)}, indent=1)
                 write_text(text + "\n", path)
-    return kept
+    return kept[0]
 
 
-def _kept(path: Path, address: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The adaptation in a file; None without a file of this address that is unaltered."""
+def _kept(path: Path, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
+    """Content of a file; None without one of this address that is unaltered."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         said = content.pop("sha256")
         valid = content["address"] == address and seeds.digest(content) == said
-        adaptation: Mapping[str, Any] = content["adaptation"]
+        found: tuple[Mapping[str, Any], str] = content["adaptation"], content["message"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return adaptation if valid else None
+    return found if valid else None
 
 
 def _fitted(study: Study, scenario: Scenario, method: Method) -> tuple[dict[str, Any], str]:
-    """Adaptation, or an empty one and why the pilot failed: then fits have its long warm-up."""
+    """What was found, or nothing and why the pilot failed: then fits are as long as it was."""
     # Late: reading a study file needs no libraries of fits.
     from rmm.study.methods.bayesian import adapt
 

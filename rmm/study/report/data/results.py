@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from rmm.study.measures.read_performance import read_performance
 from rmm.study.report.data.filters import Filters
 from rmm.study.report.data.labels import is_numeric
 from rmm.study.report.data.where_stopped import stopping_facts
+from rmm.study.run.pilot import read_pilot
 from rmm.study.run.provenance import last_run
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Results:
         What the batches say of the Python and the machines that ran them: `environment`.
     stopping : list of (what, how much)
         Where scenarios ended, in a study that stops at Monte Carlo errors.
+    pilots : mapping
+        (scenario, method) -> what its pilot fit found, and why it failed (`read_pilot`).
     """
 
     study: Study
@@ -66,6 +69,7 @@ class Results:
     performance: pd.DataFrame
     ran_on: Mapping[str, str] = field(default_factory=dict)
     stopping: Sequence[tuple[str, str]] = ()
+    pilots: Mapping[tuple[str, str], tuple[Mapping[str, Any], str]] = field(default_factory=dict)
 
     @cached_property
     def scenarios(self) -> pd.DataFrame:
@@ -173,7 +177,20 @@ def read_results(study: Study, folder: Path) -> Results:
     performance = read_performance(folder / names[1])
     order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
-    return Results(study, estimates, performance, _ran_on(folder), stopping_facts(folder))
+    stopping, pilots = stopping_facts(folder), _pilots(study, folder)
+    return Results(study, estimates, performance, _ran_on(folder), stopping, pilots)
+
+
+def _pilots(study: Study, folder: Path) -> dict[tuple[str, str], tuple[Mapping[str, Any], str]]:
+    """Pilot fits whose files are there."""
+    found: dict[tuple[str, str], tuple[Mapping[str, Any], str]] = {}
+    for scenario in study.scenarios:
+        for method in study.methods:
+            batches = folder / "estimates" / scenario.id / method.name
+            if "pilot" in method.config.get("sampler", {}):
+                pilot = read_pilot(study, scenario, method, batches)
+                found |= {} if pilot is None else {(scenario.id, method.name): pilot}
+    return found
 
 
 def _check_same_study(study: Study, folder: Path, estimates: pd.DataFrame) -> None:

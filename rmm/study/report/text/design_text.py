@@ -29,13 +29,22 @@ def method_rows(results: Results) -> list[dict[str, str]]:
         {
             "name": method.name,
             "kind": method.kind.name,
-            "what": DESCRIPTIONS[method.kind.name],
+            "what": DESCRIPTIONS[method.kind.name] + _confirms(method),
             "formula": results.study.formula_of(method),
             "backend": method.backend,
             "settings": _settings(method),
         }
         for method in results.study.methods
     ]
+
+
+def _confirms(method: Method) -> str:
+    """What a method confirms, and on how many data sets of a scenario."""
+    other, number = method.config.get("confirms"), method.replications
+    if other is None:
+        return ""
+    where = "" if number is None else f" on the first {number:,} data sets of each scenario"
+    return f"; confirms {other} by another engine{where}"
 
 
 def _settings(method: Method) -> str:
@@ -46,8 +55,9 @@ def _settings(method: Method) -> str:
         return f"{config['errors']} errors" + (
             f", clusters: {', '.join(clusters)}" if clusters else ""
         )
-    sampler = {k: v for k, v in config["sampler"].items() if v != {}}
-    return ", ".join(f"{k} {compact(v)}" for k, v in sampler.items())
+    settings = ", ".join(f"{k} {compact(v)}" for k, v in method.sampler_settings.items())
+    sized = "; pilot fits determine chain lengths, see “Convergence and time”"
+    return settings + (sized if "ess" in config["sampler"] else "")
 
 
 def truth_rows(results: Results) -> list[tuple[str, str]]:
