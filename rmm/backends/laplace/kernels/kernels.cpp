@@ -56,10 +56,11 @@ class Block {
           eta(m.groups), gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]),
           z(m.size), slope(m.size), step(m.size), tried(m.size), common(m.size) {
         if (m.family == COX) {
-            hazard.resize(m.groups);
-            total.resize(m.strata);
+            for (Vector *x : {&hazard, &share}) x->resize(m.groups);
+            for (Vector *x : {&total, &clock}) x->resize(m.strata);
+            for (Vector *x : {&amount, &pull}) x->resize(m.joints);
             left.resize(m.size);
-            for (Vector &row : step_rows) row.resize(m.size);
+            joint_row.assign((m.joints + 3) / 4 * 4, Vector(m.size, ZERO));
         }
     }
 
@@ -94,17 +95,23 @@ class Block {
     Lanes condlogit(Wanted wanted);
     Lanes cox(Wanted wanted);
     void shared_part();
-    void add_rows(int64_t stratum, const Vector &by, const double *also);
+    void join_steps();
+    void joint_rows();
+    void take_away();
+    void add_rows(int64_t stratum, const Vector &by, const Lanes *also);
     void precision();
     void factorise();
-    void forward(Vector &x) const;
+    void forward(Vector &x, int64_t taken) const;
+    void pull_along(int64_t q, Vector &x) const;
+    // Rows that are not in the factor but beside it.
+    int64_t taken() const { return m.dense ? 0 : m.joints; }
     void solve(Vector &x) const;
     Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
                 Wanted wanted);
-    Vector parameter;            // of one block's weights
-    Vector hazard, total, left;  // of cox: by group, by step, and rows of B added up
-    static constexpr int64_t STEPS_AT_ONCE = 4;
-    Vector step_rows[STEPS_AT_ONCE];
+    Vector parameter;  // of one block's weights
+    // Of cox: by group, by step, by joint step, and rows of B added up.
+    Vector hazard, share, total, clock, amount, pull, left;
+    std::vector<Vector> joint_row;
 };
 
 // ---- the affine map ----------------------------------------------------------------------------
@@ -231,8 +238,8 @@ void Block::precision() {
     for (int64_t p = 0; p < m.size; p++) cells[m.factor_start[p]] += 1.0;
 }
 
-// What one choice or one step of a baseline takes from the precision: c c' with c the sum of the
-// groups' rows of B, weighted by their probabilities (`shared` in families/base.py).
+// What one choice or one joint step of a baseline takes from the precision: c c' with c the sum of
+// the groups' rows of B, weighted by their probabilities (`shared` in families/base.py).
 void Block::shared_part() {
     if (m.family == CONDLOGIT) {
         const int32_t *cell = m.common_place;
@@ -247,26 +254,11 @@ void Block::shared_part() {
             }
         }
     } else if (m.family == COX) {
-        std::fill(left.begin(), left.end(), ZERO);
-        for (int64_t last = m.strata; last > 0; last -= STEPS_AT_ONCE) {
-            const int64_t count = std::min<int64_t>(STEPS_AT_ONCE, last);
-            for (int64_t i = 0; i < STEPS_AT_ONCE; i++) {
-                Vector &row = step_rows[i];
-                if (i >= count) {
-                    std::fill(row.begin(), row.end(), ZERO);
-                    continue;
-                }
-                const int64_t k = last - 1 - i;
-                common = left;
-                add_rows(k, hazard, m.known);
-                const Lanes amount = root(m.shape[k] / (total[k] * total[k]));
-                for (int64_t p = 0; p < m.size; p++) row[p] = amount * common[p];
-                common.swap(left);
-                add_rows(k, hazard, nullptr);
-                common.swap(left);
-            }
-            const Lanes *r0 = step_rows[0].data(), *r1 = step_rows[1].data();
-            const Lanes *r2 = step_rows[2].data(), *r3 = step_rows[3].data();
+        joint_rows();
+        if (!m.dense) return;  // `take_away`
+        for (int64_t k = 0; k < m.joints; k += 4) {
+            const Lanes *r0 = joint_row[k].data(), *r1 = joint_row[k + 1].data();
+            const Lanes *r2 = joint_row[k + 2].data(), *r3 = joint_row[k + 3].data();
             Lanes *cell = cells.data();
             for (int64_t a = 0; a < m.size; a++) {
                 const Lanes c0 = r0[a], c1 = r1[a], c2 = r2[a], c3 = r3[a];
@@ -277,8 +269,60 @@ void Block::shared_part() {
     }
 }
 
+// Cox: the share of its last joint step in which each group is at risk, what joint steps count, and
+// what they leave out of the diagonal (`_curvature` in families/cox.py).
+void Block::join_steps() {
+    for (int64_t q = 0; q < m.joints; q++) {
+        Lanes span = ZERO;
+        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++) {
+            clock[k] = span;
+            span += m.shape[k] / (total[k] * total[k]);
+        }
+        amount[q] = root(span);
+        const Lanes inverse = 1.0 / larger(span, all(TINY));
+        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++) {
+            const Lanes own = m.shape[k] / (total[k] * total[k]);
+            for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
+                const int64_t j = m.order[i];
+                share[j] = (clock[k] + own * m.known[j]) * inverse;
+                const Lanes squared = clock[k] + own * (m.known[j] * m.known[j]);
+                weight[j] -= hazard[j] * hazard[j] * (squared - share[j] * share[j] * span);
+            }
+        }
+    }
+}
+
+// Cox: the rows of which the products are taken from the precision.
+void Block::joint_rows() {
+    std::fill(left.begin(), left.end(), ZERO);
+    for (int64_t q = m.joints - 1; q >= 0; q--) {
+        Vector &row = joint_row[q];
+        common = left;
+        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++)
+            add_rows(k, hazard, share.data());
+        for (int64_t p = 0; p < m.size; p++) row[p] = amount[q] * common[p];
+        common.swap(left);
+        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++)
+            add_rows(k, hazard, nullptr);
+        common.swap(left);
+    }
+}
+
+// Cox, sparse factor L: with y the first row after L^-1, I - y y' is the square of I - (..) y y',
+// whose inverse is I + pull y y'. It is applied to the other rows, then the second is the first.
+// L times these matrices one after the other is a factor of the precision.
+void Block::take_away() {
+    for (int64_t q = 0; q < m.joints; q++) {
+        Vector &y = joint_row[q];
+        forward(y, q);
+        const Lanes rest = 1.0 - dot(y, y), kept = root(rest);
+        pull[q] = 1.0 / (kept + rest);
+        logdet += logarithm(rest);
+    }
+}
+
 // Adds the rows of B of the groups of a stratum to `common`, weighted.
-void Block::add_rows(int64_t stratum, const Vector &by, const double *also) {
+void Block::add_rows(int64_t stratum, const Vector &by, const Lanes *also) {
     for (int64_t i = m.stratum_start[stratum]; i < m.stratum_start[stratum + 1]; i++) {
         const int64_t j = m.order[i];
         const Lanes w = also ? also[j] * by[j] : by[j];
@@ -309,18 +353,27 @@ void Block::factorise() {
     }
 }
 
-// L^-1 x.
-void Block::forward(Vector &x) const {
+// L^-1 x, and `taken` of the matrices of `take_away`.
+void Block::forward(Vector &x, int64_t taken) const {
     for (int64_t k = 0; k < m.size; k++) {
         const int64_t first = m.factor_start[k];
         x[k] = x[k] / cells[first];
         for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
             x[m.factor_row[a]] -= cells[a] * x[k];
     }
+    for (int64_t q = 0; q < taken; q++) pull_along(q, x);
+}
+
+// x + pull y (y' x).
+void Block::pull_along(int64_t q, Vector &x) const {
+    const Vector &y = joint_row[q];
+    const Lanes much = pull[q] * dot(y, x);
+    for (int64_t p = 0; p < m.size; p++) x[p] += much * y[p];
 }
 
 // L'^-1 x: normal numbers become draws with the covariance of z.
 void Block::half_solve(Vector &x) const {
+    for (int64_t q = taken() - 1; q >= 0; q--) pull_along(q, x);
     for (int64_t k = m.size - 1; k >= 0; k--) {
         const int64_t first = m.factor_start[k], count = m.factor_start[k + 1] - first - 1;
         const Lanes *below = cells.data() + first + 1;
@@ -331,7 +384,7 @@ void Block::half_solve(Vector &x) const {
 }
 
 void Block::solve(Vector &x) const {
-    forward(x);
+    forward(x, taken());
     half_solve(x);
 }
 
@@ -435,6 +488,7 @@ Lanes Block::cox(Wanted wanted) {
         }
         before += here;
     }
+    if (wanted.weight) join_steps();
     return value;
 }
 
@@ -456,7 +510,7 @@ Lanes Block::normal() {
     back(z);
     precision();
     factorise();
-    forward(z);
+    forward(z, 0);
     value += 0.5 * dot(z, z) - 0.5 * logdet;
     half_solve(z);
     return value;
@@ -474,6 +528,7 @@ Lanes Block::newton(double gain) {
         precision();
         shared_part();
         factorise();
+        if (taken()) take_away();
         step = slope;
         solve(step);
         const Lanes rise = dot(step, slope);
@@ -543,7 +598,7 @@ Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vect
     if (force) {
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = -latent[p];
         back(*force);
-        forward(*force);
+        forward(*force, taken());
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = how.wider * (*force)[p] + noise[p];
     }
     const Lanes out = joint + 0.5 * dot(noise, noise) - 0.5 * logdet +
@@ -612,7 +667,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 2; }
+int64_t rmm_interface() { return 3; }
 
 int64_t rmm_lanes() { return W; }
 
