@@ -159,6 +159,37 @@ def test_derivatives_of_every_family(name: str) -> None:
         np.testing.assert_allclose(ours, hessian[s], atol=1e-7)
 
 
+def test_joint_steps_of_a_baseline_keep_the_curvature() -> None:
+    """Of 250 steps of cox, against the Hessian by differences of the exact gradient.
+
+    Weights of draws vary by half the sum of squares of what is too much: below .01. The diagonal is
+    right, and nothing is too little: the precision remains positive definite.
+    """
+    rng, J = np.random.default_rng(8), 300
+    family = find_family("cox")
+    eta = rng.normal(0, 1, (1, J))
+    time = rng.exponential(np.exp(-eta[0]))
+    outcome = family.read_outcome("y", (time, (rng.random(J) < 0.85).astype(float)), None)
+    assert len(outcome["ends"]) > 200
+    found: Curvature = family.curvature(eta, {}, outcome)
+    h, eye = 1e-4, np.eye(J)
+    up, down = (family.curvature(eta + sign * h * eye, {}, outcome) for sign in (1, -1))
+    exact = -(up.gradient - down.gradient) / (2 * h)
+    assert found.shared is not None
+    C = found.shared(0, eye)
+    assert len(C) <= 32
+    ours = np.diag(found.weight[0]) - C.T @ C
+    np.testing.assert_allclose(np.diag(ours), np.diag(exact), atol=1e-6)
+    B = np.zeros((J, 80))
+    B[np.arange(J), rng.integers(80, size=J)] = 0.6
+    B[np.arange(J), rng.integers(80, size=J)] += 0.4
+    ratio = np.linalg.eigvals(
+        np.linalg.solve(np.eye(80) + B.T @ ours @ B, np.eye(80) + B.T @ exact @ B)
+    )
+    assert 0.5 * np.sum((ratio.real - 1) ** 2) < 0.01
+    assert np.linalg.eigvalsh(ours).min() > -1e-6
+
+
 # -- factors -----------------------------------------------------------------------------------
 
 
