@@ -35,7 +35,7 @@ from benchmarks.speed.machine import cpu_of_children, run_module
 from rmm.backends.base import Settings
 from rmm.backends.jags import run as jags_backend
 
-FAMILIES = ("gaussian", "binomial", "condlogit", "weibull", "cox")
+FAMILIES = ("gaussian", "binomial", "weibull", "cox", "condlogit")
 #: Those of a short run; "jags" and "stan" are our other engines.
 PROGRAMS = ("bml style", "numpyro", "laplace")
 CHAINS = 4
@@ -45,7 +45,7 @@ REAL_GROUPS = coalition_table.GOVERNMENTS
 LENGTHS = {
     ("bml style", "weibull"): (1000, 4000),
     ("bml style", "condlogit"): (2000, 20_000),
-    ("bml style", "cox"): (20, 40),
+    ("bml style", "cox"): (10, 20),
     ("jags", "cox"): (250, 500),
     ("jags", "condlogit"): (500, 1000),
     **{("numpyro", family): (500, 500) for family in FAMILIES},
