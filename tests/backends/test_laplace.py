@@ -16,7 +16,13 @@ from rmm.backends.initial_values import initial_values
 from rmm.backends.laplace import fixed_design as fixed
 from rmm.backends.laplace.factorisation.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
-from rmm.backends.laplace.importance import Proposal, find_mode, other_modes, uniforms
+from rmm.backends.laplace.importance import (
+    Proposal,
+    _sobol,
+    find_mode,
+    other_modes,
+    uniforms,
+)
 from rmm.backends.laplace.latent_draws import Approximation, Effort, around, latent_draws
 from rmm.backends.laplace.latent_model import Hyperparameter, LatentModel, latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
@@ -157,6 +163,13 @@ def test_derivatives_of_every_family(name: str) -> None:
             C = found.shared(s, np.eye(24))
             ours = ours - C.T @ C
         np.testing.assert_allclose(ours, hessian[s], atol=1e-7)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 9, 16, 17])
+def test_sobol_points_are_scipys(dimension: int) -> None:
+    for power in (1, 3, 10):
+        known = stats.qmc.Sobol(dimension, scramble=False, bits=30).random_base2(power)
+        np.testing.assert_array_equal(_sobol(dimension, power) / 2**30, known)
 
 
 def test_joint_steps_of_a_baseline_keep_the_curvature() -> None:
