@@ -31,7 +31,7 @@ _TIED, _NEXT_TO_0 = float(np.sqrt(np.finfo(float).eps)), 1e-12
 _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
 _TINY = 1e-300
 # Steps of which the curvature consists, and groups at risk below which these are all short.
-_MOST_ROWS, _FEW = 32, 8
+_MOST_ROWS, _FEW = 24, 8
 
 
 def _read_outcome(
