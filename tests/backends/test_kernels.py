@@ -118,7 +118,7 @@ def many_effects(family: str) -> Integrand:
 @needs_kernels
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull", "cox"])
 def test_sparse_factors_give_the_integrals_of_numpy(family: str) -> None:
-    """Those of cox with the joint steps of the baseline beside the factor."""
+    """Those of cox with the merged steps of the baseline beside the factor."""
     model = many_effects(family)
     theta = points(model)
     with np.errstate(all="ignore"):

@@ -172,7 +172,7 @@ def test_sobol_points_are_scipys(dimension: int) -> None:
         np.testing.assert_array_equal(_sobol(dimension, power) / 2**30, known)
 
 
-def test_joint_steps_of_a_baseline_keep_the_curvature() -> None:
+def test_merged_steps_of_a_baseline_keep_the_curvature() -> None:
     """Of 250 steps of cox, against the Hessian by differences of the exact gradient.
 
     Weights of draws vary by half the sum of squares of what is too much: below .01. The diagonal is

@@ -58,9 +58,9 @@ class Block {
         if (m.family == COX) {
             for (Vector *x : {&hazard, &share}) x->resize(m.groups);
             for (Vector *x : {&total, &clock}) x->resize(m.strata);
-            for (Vector *x : {&amount, &pull}) x->resize(m.joints);
+            for (Vector *x : {&amount, &beta}) x->resize(m.merged);
             left.resize(m.size);
-            joint_row.assign((m.joints + 3) / 4 * 4, Vector(m.size, ZERO));
+            merged_row.assign((m.merged + 3) / 4 * 4, Vector(m.size, ZERO));
         }
     }
 
@@ -95,23 +95,23 @@ class Block {
     Lanes condlogit(Wanted wanted);
     Lanes cox(Wanted wanted);
     void shared_part();
-    void join_steps();
-    void joint_rows();
-    void take_away();
+    void merge_steps();
+    void sum_merged_rows();
+    void downdate();
     void add_rows(int64_t stratum, const Vector &by, const Lanes *also);
     void precision();
     void factorise();
-    void forward(Vector &x, int64_t taken) const;
-    void pull_along(int64_t q, Vector &x) const;
-    // Rows that are not in the factor but beside it.
-    int64_t taken() const { return m.dense ? 0 : m.joints; }
+    void forward(Vector &x, int64_t count) const;
+    void apply_downdate(int64_t q, Vector &x) const;
+    // Rows whose products are not in L.
+    int64_t downdates() const { return m.dense ? 0 : m.merged; }
     void solve(Vector &x) const;
     Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
                 Wanted wanted);
     Vector parameter;  // of one block's weights
-    // Of cox: by group, by step, by joint step, and rows of B added up.
-    Vector hazard, share, total, clock, amount, pull, left;
-    std::vector<Vector> joint_row;
+    // Cox: by group; by step; by merged step; sum of rows of B.
+    Vector hazard, share, total, clock, amount, beta, left;
+    std::vector<Vector> merged_row;
 };
 
 // ---- the affine map ----------------------------------------------------------------------------
@@ -238,8 +238,8 @@ void Block::precision() {
     for (int64_t p = 0; p < m.size; p++) cells[m.factor_start[p]] += 1.0;
 }
 
-// What one choice or one joint step of a baseline takes from the precision: c c' with c the sum of
-// the groups' rows of B, weighted by their probabilities (`shared` in families/base.py).
+// Subtracts c c' for each choice or merged step of a baseline, c being the sum of the groups' rows of
+// B, weighted by their probabilities (`shared` in families/base.py).
 void Block::shared_part() {
     if (m.family == CONDLOGIT) {
         const int32_t *cell = m.common_place;
@@ -254,11 +254,11 @@ void Block::shared_part() {
             }
         }
     } else if (m.family == COX) {
-        joint_rows();
-        if (!m.dense) return;  // `take_away`
-        for (int64_t k = 0; k < m.joints; k += 4) {
-            const Lanes *r0 = joint_row[k].data(), *r1 = joint_row[k + 1].data();
-            const Lanes *r2 = joint_row[k + 2].data(), *r3 = joint_row[k + 3].data();
+        sum_merged_rows();
+        if (!m.dense) return;  // c c' has no place in a sparse factor: see `downdate`
+        for (int64_t k = 0; k < m.merged; k += 4) {
+            const Lanes *r0 = merged_row[k].data(), *r1 = merged_row[k + 1].data();
+            const Lanes *r2 = merged_row[k + 2].data(), *r3 = merged_row[k + 3].data();
             Lanes *cell = cells.data();
             for (int64_t a = 0; a < m.size; a++) {
                 const Lanes c0 = r0[a], c1 = r1[a], c2 = r2[a], c3 = r3[a];
@@ -269,18 +269,18 @@ void Block::shared_part() {
     }
 }
 
-// Cox: the share of its last joint step in which each group is at risk, what joint steps count, and
-// what they leave out of the diagonal (`_curvature` in families/cox.py).
-void Block::join_steps() {
-    for (int64_t q = 0; q < m.joints; q++) {
+// Cox: each group's share of its last merged step, the factor of each merged step's row, and the
+// correction of the diagonal (`_curvature` in families/cox.py).
+void Block::merge_steps() {
+    for (int64_t q = 0; q < m.merged; q++) {
         Lanes span = ZERO;
-        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++) {
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++) {
             clock[k] = span;
             span += m.shape[k] / (total[k] * total[k]);
         }
         amount[q] = root(span);
         const Lanes inverse = 1.0 / larger(span, all(TINY));
-        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++) {
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++) {
             const Lanes own = m.shape[k] / (total[k] * total[k]);
             for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
                 const int64_t j = m.order[i];
@@ -292,31 +292,32 @@ void Block::join_steps() {
     }
 }
 
-// Cox: the rows of which the products are taken from the precision.
-void Block::joint_rows() {
+// Cox: the row c of each merged step.
+void Block::sum_merged_rows() {
     std::fill(left.begin(), left.end(), ZERO);
-    for (int64_t q = m.joints - 1; q >= 0; q--) {
-        Vector &row = joint_row[q];
+    for (int64_t q = m.merged - 1; q >= 0; q--) {
+        Vector &row = merged_row[q];
         common = left;
-        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++)
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
             add_rows(k, hazard, share.data());
         for (int64_t p = 0; p < m.size; p++) row[p] = amount[q] * common[p];
         common.swap(left);
-        for (int64_t k = m.joint_start[q]; k < m.joint_start[q + 1]; k++)
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
             add_rows(k, hazard, nullptr);
         common.swap(left);
     }
 }
 
-// Cox, sparse factor L: with y the first row after L^-1, I - y y' is the square of I - (..) y y',
-// whose inverse is I + pull y y'. It is applied to the other rows, then the second is the first.
-// L times these matrices one after the other is a factor of the precision.
-void Block::take_away() {
-    for (int64_t q = 0; q < m.joints; q++) {
-        Vector &y = joint_row[q];
+// Cox with a sparse factor L of the precision without its merged steps. With y = L^-1 c of the first
+// row, I - y y' is the square of a symmetric matrix with the inverse I + beta y y', beta =
+// (1 / sqrt(1 - y'y) - 1) / y'y. This inverse is applied to the other rows, of which the second then
+// has the part of the first, and so on: L times these square roots is a factor of the precision.
+void Block::downdate() {
+    for (int64_t q = 0; q < m.merged; q++) {
+        Vector &y = merged_row[q];
         forward(y, q);
         const Lanes rest = 1.0 - dot(y, y), kept = root(rest);
-        pull[q] = 1.0 / (kept + rest);
+        beta[q] = 1.0 / (kept + rest);
         logdet += logarithm(rest);
     }
 }
@@ -353,27 +354,27 @@ void Block::factorise() {
     }
 }
 
-// L^-1 x, and `taken` of the matrices of `take_away`.
-void Block::forward(Vector &x, int64_t taken) const {
+// L^-1 x, then the first `count` inverse factors of `downdate`.
+void Block::forward(Vector &x, int64_t count) const {
     for (int64_t k = 0; k < m.size; k++) {
         const int64_t first = m.factor_start[k];
         x[k] = x[k] / cells[first];
         for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
             x[m.factor_row[a]] -= cells[a] * x[k];
     }
-    for (int64_t q = 0; q < taken; q++) pull_along(q, x);
+    for (int64_t q = 0; q < count; q++) apply_downdate(q, x);
 }
 
-// x + pull y (y' x).
-void Block::pull_along(int64_t q, Vector &x) const {
-    const Vector &y = joint_row[q];
-    const Lanes much = pull[q] * dot(y, x);
+// x + beta y (y' x).
+void Block::apply_downdate(int64_t q, Vector &x) const {
+    const Vector &y = merged_row[q];
+    const Lanes much = beta[q] * dot(y, x);
     for (int64_t p = 0; p < m.size; p++) x[p] += much * y[p];
 }
 
 // L'^-1 x: normal numbers become draws with the covariance of z.
 void Block::half_solve(Vector &x) const {
-    for (int64_t q = taken() - 1; q >= 0; q--) pull_along(q, x);
+    for (int64_t q = downdates() - 1; q >= 0; q--) apply_downdate(q, x);
     for (int64_t k = m.size - 1; k >= 0; k--) {
         const int64_t first = m.factor_start[k], count = m.factor_start[k + 1] - first - 1;
         const Lanes *below = cells.data() + first + 1;
@@ -384,7 +385,7 @@ void Block::half_solve(Vector &x) const {
 }
 
 void Block::solve(Vector &x) const {
-    forward(x, taken());
+    forward(x, downdates());
     half_solve(x);
 }
 
@@ -488,7 +489,7 @@ Lanes Block::cox(Wanted wanted) {
         }
         before += here;
     }
-    if (wanted.weight) join_steps();
+    if (wanted.weight) merge_steps();
     return value;
 }
 
@@ -528,7 +529,7 @@ Lanes Block::newton(double gain) {
         precision();
         shared_part();
         factorise();
-        if (taken()) take_away();
+        if (downdates()) downdate();
         step = slope;
         solve(step);
         const Lanes rise = dot(step, slope);
@@ -598,7 +599,7 @@ Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vect
     if (force) {
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = -latent[p];
         back(*force);
-        forward(*force, taken());
+        forward(*force, downdates());
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = how.wider * (*force)[p] + noise[p];
     }
     const Lanes out = joint + 0.5 * dot(noise, noise) - 0.5 * logdet +

@@ -53,7 +53,7 @@ _TYPES: dict[str, Any] = {
     "hyper": PRIOR_ROW,
     **dict.fromkeys(("start", "terms", "shift_start", "private_start", "private_terms"), np.int64),
     **dict.fromkeys(("factor_start", "common_start", "stratum_start", "order"), np.int64),
-    "joint_start": np.int64,
+    "merged_start": np.int64,
     **dict.fromkeys(("weights", "scalar"), np.int64),
     **dict.fromkeys(("column", "source", "shift_source", "shift_scalar", "scale_of"), np.int32),
     **dict.fromkeys(("private_source", "private_scale_of", "factor_row", "place"), np.int32),
@@ -82,8 +82,8 @@ class ModelArrays(Arrays):
         ("strata", c_int64),
         *((n, c_void_p) for n in ("stratum_start", "order", "shape")),
         ("rate", c_double),
-        ("joints", c_int64),
-        ("joint_start", c_void_p),
+        ("merged", c_int64),
+        ("merged_start", c_void_p),
     )
 
 

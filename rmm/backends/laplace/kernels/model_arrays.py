@@ -232,8 +232,8 @@ class KernelModel:
             arrays["strata"] = count
             arrays["order"] = np.argsort(outcome.strata, kind="stable")
             arrays["stratum_start"] = starts(outcome.strata, count)
-        if outcome.joint is not None:
-            arrays["joints"], arrays["joint_start"] = len(outcome.joint) - 1, outcome.joint
+        if outcome.merged is not None:
+            arrays["merged"], arrays["merged_start"] = len(outcome.merged) - 1, outcome.merged
         if self._common is not None:
             start, element = self._common
             place = self.pattern.place[element]
@@ -306,10 +306,10 @@ def _pattern(
 ) -> Pattern:
     """The cells of the factor: sparse where that takes fewer operations.
 
-    Joint steps of a baseline are then beside the factor, and made independent of each other.
+    Merged steps of a baseline are not in a sparse factor, but orthogonalised beside it.
     """
-    size, joints = integrand.size, 0 if outcome.joint is None else len(outcome.joint) - 1
-    most = size**3 / _SPARSE_COSTS - size * joints**2
+    size, merged = integrand.size, 0 if outcome.merged is None else len(outcome.merged) - 1
+    most = size**3 / _SPARSE_COSTS - size * merged**2
     if size <= _SMALL or most <= 0:
         return dense_pattern(size)
     start, element = starts(integrand.row, integrand.model.groups), integrand.column
