@@ -152,6 +152,48 @@ def test_draws_beside_a_sparse_factor_have_the_density_that_is_said() -> None:
     np.testing.assert_allclose(weight, known, rtol=0, atol=1e-6)
 
 
+class Given:
+    """Stands for a generator: the arrays that it will give, in turn."""
+
+    def __init__(self, *arrays: np.ndarray[Any, Any]) -> None:
+        self.arrays = list(arrays)
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        found = self.arrays.pop(0)
+        assert found.shape == tuple(shape)
+        return found
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["estimated weights", "known weights", "nesting"])
+def test_effects_of_one_group_are_drawn_as_by_numpy(name: str) -> None:
+    """The same draws of the same normal numbers: one for each effect, one for each such group."""
+    table = made_up_coalitions(60, 25)
+    again = table["gid"].str[1:].astype(int) % 5 == 0  # whose first two members meet nobody else
+    alone = again & (table.groupby("gid").cumcount() < 2)
+    table.loc[alone, "pid"] = 100 + np.arange(int(alone.sum()))
+    model = Integrand(latent(prepare(FORMULAS[name], table)))
+    private = model.private
+    theta, M = points(model, 11), 4
+    rng = np.random.default_rng(6)
+    rows = np.unique(private.row)
+    assert len(rows) < len(private)
+    z = rng.normal(size=(len(theta), M, model.size))
+    noise = rng.normal(size=(len(theta), M, len(private) + len(rows)))
+    values = to_values(theta, model.model.hyper)
+    affine = model.affine(values, len(theta))
+    known = []
+    for m in range(M):
+        error = np.zeros((len(theta), model.model.groups))
+        error[:, rows] = noise[:, m, len(private) :]
+        given = Given(noise[:, m, : len(private)], error)
+        known.append(model.private_draws(values, affine, z[:, m], given))
+    for build in builds():
+        compiled = CompiledIntegrals(model, load(build))
+        found = compiled.private_draws(theta, z, Given(noise))
+        np.testing.assert_allclose(found, np.stack(known, axis=1), rtol=0, atol=1e-11)
+
+
 @needs_kernels
 def test_steps_beside_a_sparse_factor_estimate_the_same_integral() -> None:
     """log of the mean weight of cox, plain and in steps: |z| below 4.5 (false alarm rate 7e-6)."""

@@ -70,6 +70,7 @@ class Block {
     Lanes draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent);
     void centre(const Drawing &how, const int64_t *row);
     void half_solve(Vector &x) const;
+    void private_draw(const double *noise, int64_t stride, const int64_t *row, Vector &drawn);
 
     const Model &m;
     Lanes own, prior = ZERO, logdet = ZERO;
@@ -86,6 +87,7 @@ class Block {
         return of < 0 ? all(scale) : scale * scalar[of];
     }
     Lanes sum_of_terms(int64_t first, int64_t last, const int32_t *of, const double *factor) const;
+    Lanes private_factor(int64_t i) const;
     Lanes variance(int64_t group) const;
     void predictor(const Vector &at);
     void back(Vector &out) const;
@@ -196,16 +198,39 @@ void Block::load(const Batch &batch, const int64_t *row) {
     }
 }
 
+// What multiplies an effect that one group alone has.
+Lanes Block::private_factor(int64_t i) const {
+    return sum_of_terms(m.private_terms[i], m.private_terms[i + 1], m.private_source,
+                        m.private_factor) *
+           scaled(m.private_scale[i], m.private_scale_of[i]);
+}
+
 // Of a normal outcome, with the effects that the group has alone.
 Lanes Block::variance(int64_t group) const {
     Lanes sum = own * own;
     for (int64_t i = m.private_start[group]; i < m.private_start[group + 1]; i++) {
-        const Lanes b = sum_of_terms(m.private_terms[i], m.private_terms[i + 1], m.private_source,
-                                     m.private_factor) *
-                        scaled(m.private_scale[i], m.private_scale_of[i]);
+        const Lanes b = private_factor(i);
         sum += b * b;
     }
     return sum;
+}
+
+// Draws of the effects that one group alone has, given z (`Private.draw` in
+// single_group_effects.py). `noise` has a number for each of them, then one for each such group.
+void Block::private_draw(const double *noise, int64_t stride, const int64_t *row, Vector &drawn) {
+    const double *error = noise + m.private_start[m.groups];
+    for (int64_t j = 0; j < m.groups; j++) {
+        const int64_t first = m.private_start[j], last = m.private_start[j + 1];
+        if (first == last) continue;
+        Lanes missing = m.y[j] - offset[j] - own * rows(error++, stride, row);
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) missing -= B[s] * z[m.column[s]];
+        for (int64_t i = first; i < last; i++) {
+            drawn[i] = rows(noise + i, stride, row);
+            missing -= private_factor(i) * drawn[i];
+        }
+        missing /= variance(j);
+        for (int64_t i = first; i < last; i++) drawn[i] += private_factor(i) * missing;
+    }
 }
 
 void Block::predictor(const Vector &at) {
@@ -723,6 +748,30 @@ void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawin
             store(drawn, s, batch->count, how->draws * model->size, latent + i * model->size);
             for (int l = 0; l < W && s + l < batch->count; l++)
                 log_weight[(s + l) * how->draws + i] = weight[l];
+        }
+    }
+}
+
+// Draws (S, draws, privates) of the effects that one group alone has, given draws of z
+// (S, draws, size).
+void rmm_private_draws(const Model *model, const Batch *batch, int64_t draws, const double *z,
+                       const double *noise, double *drawn, int8_t *unweighed) {
+    Block block(*model);
+    const int64_t privates = model->private_start[model->groups];
+    int64_t normals = privates;
+    for (int64_t j = 0; j < model->groups; j++)
+        normals += model->private_start[j] < model->private_start[j + 1];
+    Vector found(privates);
+    int64_t row[W];
+    for (int64_t s = 0; s < batch->count; s += W) {
+        rows_from(s, batch->count, row);
+        block.load(*batch, row);
+        flag(block, s, batch->count, unweighed);
+        for (int64_t i = 0; i < draws; i++) {
+            for (int64_t p = 0; p < model->size; p++)
+                block.z[p] = rows(z + i * model->size + p, draws * model->size, row);
+            block.private_draw(noise + i * normals, draws * normals, row, found);
+            store(found, s, batch->count, draws * privates, drawn + i * privates);
         }
     }
 }

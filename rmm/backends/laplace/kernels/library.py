@@ -155,7 +155,8 @@ def load(name: str) -> ctypes.CDLL | None:
     pointers = [c_void_p] * 2
     found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 5]
     found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 4]
-    for function in (found.rmm_integrals, found.rmm_draws):
+    found.rmm_private_draws.argtypes = [*pointers, c_int64, *[c_void_p] * 4]
+    for function in (found.rmm_integrals, found.rmm_draws, found.rmm_private_draws):
         function.restype = None
     return found
 
