@@ -48,13 +48,44 @@ struct Wanted {
 };
 constexpr Wanted VALUE = {true, false}, SLOPE = {false, false}, CURVED = {true, true};
 
+// The entries of a sparse matrix by their other index than the one by which they are stored: those of
+// place k are `start[k]` to `start[k + 1]` - 1. Sums over them do not wait for each other, unlike
+// additions to places of which most are the same few.
+struct Transposed {
+    std::vector<int64_t> start;
+    std::vector<int32_t> entry, from;
+
+    // `count` entries, in `parts` from `first[i]` on, at `place`; the first `skip` of a part are left out.
+    Transposed(int64_t size, int64_t parts, const int64_t *first, const int32_t *place, int64_t skip)
+        : start(size + 1), entry(first[parts]), from(first[parts]) {
+        for (int64_t i = 0; i < parts; i++)
+            for (int64_t a = first[i] + skip; a < first[i + 1]; a++) start[place[a] + 1]++;
+        for (int64_t k = 0; k < size; k++) start[k + 1] += start[k];
+        std::vector<int64_t> next(start.begin(), start.end() - 1);
+        for (int64_t i = 0; i < parts; i++)
+            for (int64_t a = first[i] + skip; a < first[i + 1]; a++) {
+                const int64_t at = next[place[a]]++;
+                entry[at] = (int32_t)a;
+                from[at] = (int32_t)i;
+            }
+    }
+
+    // Sum of entries of place k times what x has where each comes from.
+    Lanes sum(int64_t k, const Vector &value, const Vector &x) const {
+        const int32_t *e = entry.data() + start[k], *f = from.data() + start[k];
+        return sum_of(start[k + 1] - start[k], [&](int64_t i) { return value[e[i]] * x[f[i]]; });
+    }
+};
+
 // W hyperparameter values of one model, and room for what is computed of them.
 class Block {
   public:
     explicit Block(const Model &model)
-        : m(model), source(m.sources), scalar(m.scalars), B(m.start[m.groups]), offset(m.groups),
-          eta(m.groups), gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]),
-          z(m.size), slope(m.size), step(m.size), tried(m.size), common(m.size) {
+        : m(model), by_element(m.size, m.groups, m.start, m.column, 0),
+          by_row(m.size, m.size, m.factor_start, m.factor_row, 1), source(m.sources),
+          scalar(m.scalars), B(m.start[m.groups]), offset(m.groups), eta(m.groups),
+          gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]), z(m.size),
+          slope(m.size), step(m.size), tried(m.size), common(m.size) {
         if (m.family == COX) {
             for (Vector *x : {&hazard, &share}) x->resize(m.groups);
             for (Vector *x : {&total, &clock}) x->resize(m.strata);
@@ -73,6 +104,7 @@ class Block {
     void private_draw(const double *noise, int64_t stride, const int64_t *row, Vector &drawn);
 
     const Model &m;
+    const Transposed by_element, by_row;  // slots, and cells of the factor below the diagonal
     Lanes own, prior = ZERO, logdet = ZERO;
     Whole usable;  // whether all weights are finite
     Vector source, scalar, B, offset, eta, gradient, weight, cells;
@@ -243,9 +275,7 @@ void Block::predictor(const Vector &at) {
 
 // Adds B' gradient.
 void Block::back(Vector &out) const {
-    for (int64_t j = 0; j < m.groups; j++)
-        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++)
-            out[m.column[s]] += B[s] * gradient[j];
+    for (int64_t p = 0; p < m.size; p++) out[p] += by_element.sum(p, B, gradient);
 }
 
 // ---- the precision I + B' diag(weight) B and its factor ----------------------------------------
@@ -381,12 +411,8 @@ void Block::factorise() {
 
 // L^-1 x, then the first `count` inverse factors of `downdate`.
 void Block::forward(Vector &x, int64_t count) const {
-    for (int64_t k = 0; k < m.size; k++) {
-        const int64_t first = m.factor_start[k];
-        x[k] = x[k] / cells[first];
-        for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
-            x[m.factor_row[a]] -= cells[a] * x[k];
-    }
+    for (int64_t k = 0; k < m.size; k++)
+        x[k] = (x[k] - by_row.sum(k, cells, x)) / cells[m.factor_start[k]];
     for (int64_t q = 0; q < count; q++) apply_downdate(q, x);
 }
 
