@@ -43,7 +43,7 @@ REAL_GROUPS = coalition_table.GOVERNMENTS
 # (warm-up, draws) per chain: long enough for an ESS of 100, if that takes less than some minutes.
 # Not so for bml style and cox, whose table takes most of a second an iteration.
 LENGTHS = {
-    ("bml style", "weibull"): (1000, 4000),
+    ("bml style", "weibull"): (2000, 8000),
     ("bml style", "condlogit"): (2000, 20_000),
     ("bml style", "cox"): (10, 20),
     ("jags", "cox"): (250, 500),
