@@ -22,7 +22,7 @@ from rmm.errors import BackendError
 from rmm.tables.read import Array
 
 _FOLDER = Path(__file__).parent
-_INTERFACE = 3  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 4  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
