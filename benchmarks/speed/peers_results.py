@@ -55,7 +55,7 @@ def as_markdown(table: pd.DataFrame) -> str:
     ]
     for row in table.to_dict("records"):
         k = "" if np.isnan(row["pareto_k"]) else f"{row['pareto_k']:.2f}"
-        mark = "" if row["at_most"] <= row["ess_per_cpu_second"] else r" \*"
+        mark = r" \*" if _above(row["at_most"], row["ess_per_cpu_second"]) else ""
         lines.append(
             f"| {row['groups']:,} | {row['family']} | {row['weights']} | {row['program']} "
             f"| {row['cpu_seconds']:.3g} | {row['min_ess']:.0f} ({row['of']}){mark} "
@@ -69,13 +69,18 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _above(value: float, other: float) -> bool:
+    """Whether a value is larger than another by more than the rounding of kept tables."""
+    return value > 1.001 * other
+
+
 def _ratio(row: dict[str, Any], program: str) -> str:
     """A ratio, and what it is at least where the program's own ESS is not reliable."""
     end = PEERS[program]
     ratio, least = row[f"ratio{end}"], row[f"at_least{end}"]
     if np.isnan(ratio) or row["program"] == program:
         return "" if np.isnan(ratio) else "1"
-    return f"{ratio:.3g}" + (f" (at least {least:.2g})" if least < ratio else "")
+    return f"{ratio:.3g}" + (f" (at least {least:.2g})" if _above(ratio, least) else "")
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
