@@ -41,10 +41,11 @@ PROGRAMS = ("bml style", "numpyro", "laplace")
 CHAINS = 4
 REAL_GROUPS = coalition_table.GOVERNMENTS
 # (warm-up, draws) per chain: long enough for an ESS of 100, if that takes less than some minutes.
-# Not so for bml style and cox, whose table takes most of a second an iteration.
+# Not so for bml style with cox, whose table takes most of a second an iteration, and with
+# condlogit: 32,000 draws had an ESS of 28.
 LENGTHS = {
     ("bml style", "weibull"): (2000, 8000),
-    ("bml style", "condlogit"): (2000, 20_000),
+    ("bml style", "condlogit"): (1000, 8000),
     ("bml style", "cox"): (10, 20),
     ("jags", "cox"): (250, 500),
     ("jags", "condlogit"): (500, 1000),
@@ -52,7 +53,7 @@ LENGTHS = {
 }
 USUAL = (1000, 2000)
 #: Of longer chains only the parameters that are counted are kept: all others would be gigabytes.
-MANY_DRAWS = 5000
+MANY_DRAWS = 4000
 #: From so many groups on JAGS's chains are this many times shorter, and some fits are left out:
 #: JAGS's table of a Cox model, laplace's dense factors of thousands of effects take hours.
 MANY, SHORTER = 2000, 4
