@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.speed.records import RESULTS
 
+#: What ratios are to, and how their columns end.
+PEERS = {"bml style": "", "numpyro": "_numpyro"}
 MARKS = {"bml style": "x", "jags": "o", "stan": "s", "numpyro": "^", "laplace": "D"}
 
 
@@ -24,35 +27,60 @@ def write(table: pd.DataFrame, name: str) -> None:
 
 
 def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """`ratio` to the program in bml's style, same data, family and weights, and `at_least`."""
+    """Ratios to the program in bml's style and to NumPyro, and what they are at least.
+
+    Same data, family and weights. Columns: `ratio`, `at_least`; `ratio_numpyro`,
+    `at_least_numpyro`.
+    """
     same = ["groups", "family", "weights"]
-    base = table[table["program"] == "bml style"].set_index(same)
     keys = pd.MultiIndex.from_frame(table[same])
     speed = table["ess_per_cpu_second"]
-    return table.assign(
-        ratio=speed / base["ess_per_cpu_second"].reindex(keys).to_numpy(),
-        at_least=speed / base["at_most"].reindex(keys).to_numpy(),
-    )
+    for program, end in PEERS.items():
+        base = table[table["program"] == program].set_index(same)
+        table = table.assign(
+            **{
+                f"ratio{end}": speed / base["ess_per_cpu_second"].reindex(keys).to_numpy(),
+                f"at_least{end}": speed / base["at_most"].reindex(keys).to_numpy(),
+            }
+        )
+    return table
 
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The table as it is quoted."""
     lines = [
         "| groups | family | weights | program | CPU s | min. ESS (of) | R-hat | Pareto k "
-        "| ESS / CPU s | ratio |",
-        "|--:|---|---|---|--:|--:|--:|--:|--:|--:|",
+        "| ESS / CPU s | to bml style | to numpyro |",
+        "|--:|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in table.to_dict("records"):
-        ratio = "" if np.isnan(row["ratio"]) else f"{row['ratio']:.3g}"
-        if ratio and row["at_least"] < row["ratio"] and row["program"] != "bml style":
-            ratio += f" (at least {row['at_least']:.2g})"
         k = "" if np.isnan(row["pareto_k"]) else f"{row['pareto_k']:.2f}"
+        mark = r" \*" if _above(row["at_most"], row["ess_per_cpu_second"]) else ""
         lines.append(
             f"| {row['groups']:,} | {row['family']} | {row['weights']} | {row['program']} "
-            f"| {row['cpu_seconds']:.1f} | {row['min_ess']:.0f} ({row['of']}) "
-            f"| {row['max_rhat']:.3f} | {k} | {row['ess_per_cpu_second']:.3g} | {ratio} |"
+            f"| {row['cpu_seconds']:.3g} | {row['min_ess']:.0f} ({row['of']}){mark} "
+            f"| {row['max_rhat']:.3f} | {k} | {row['ess_per_cpu_second']:.3g} "
+            f"| {_ratio(row, 'bml style')} | {_ratio(row, 'numpyro')} |"
         )
+    lines += [
+        "",
+        r"\* Too few for a reliable number, or R-hat above 1.1: see the ratios' lower bounds.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _above(value: float, other: float) -> bool:
+    """Whether a value is larger than another by more than the rounding of kept tables."""
+    return value > 1.001 * other
+
+
+def _ratio(row: dict[str, Any], program: str) -> str:
+    """A ratio, and what it is at least where the program's own ESS is not reliable."""
+    end = PEERS[program]
+    ratio, least = row[f"ratio{end}"], row[f"at_least{end}"]
+    if np.isnan(ratio) or row["program"] == program:
+        return "" if np.isnan(ratio) else "1"
+    return f"{ratio:.3g}" + (f" (at least {least:.2g})" if _above(ratio, least) else "")
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:

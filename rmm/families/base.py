@@ -88,6 +88,7 @@ class Curvature:
     shared : callable or None
         ``(s, rows) -> (K, P)``: for the (J, P) rows B of predictor s a matrix C such that minus
         the Hessian in B's coefficients is B' diag(weight) B - C'C. None: there is no such part.
+        An approximation for a baseline of many steps, with an exact diagonal and few rows of C.
     """
 
     value: Array
@@ -114,6 +115,8 @@ class KernelOutcome:
         Stratum of each group from 0; the last step in which it was at risk.
     shape : (steps,) array or None
         Shapes of the gamma distributions of a baseline's steps, and their prior `rate`.
+    merged : (merged steps + 1,) int array or None
+        First step of each group of steps that are merged for the curvature.
     """
 
     likelihood: int
@@ -123,6 +126,7 @@ class KernelOutcome:
     strata: Array | None = None
     shape: Array | None = None
     rate: float = 0.0
+    merged: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 from scipy import stats
@@ -15,7 +16,7 @@ from rmm.backends.laplace.kernels import library as kernel_library
 from rmm.backends.laplace.kernels.integrals import CompiledIntegrals
 from rmm.backends.laplace.kernels.library import NUMPY, VARIABLE, builds, chosen, load, running
 from rmm.backends.laplace.kernels.weight_program import weight_program
-from rmm.backends.laplace.latent_draws import Effort, latent_draws
+from rmm.backends.laplace.latent_draws import WIDER, Approximation, Effort, latent_draws
 from rmm.backends.laplace.latent_model import Hyperparameter
 from rmm.backends.laplace.marginal_likelihood import EXACTLY, Integrand
 from rmm.backends.laplace.pareto import smoothed_logs
@@ -92,6 +93,120 @@ def test_integrals_are_those_of_numpy_whatever_the_build(name: str, family: str)
     for other in found[1:]:
         np.testing.assert_array_equal(other.value, found[0].value)
         np.testing.assert_array_equal(other.mode, found[0].mode)
+
+
+def many_effects(family: str) -> Integrand:
+    """200 groups in 20 countries, each with 8 members of its own: factors are sparse."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for group in range(200):
+        country = group % 20
+        for member in rng.choice(8, int(rng.integers(2, 5)), replace=False):
+            rows.append((group, country, 8 * country + member, group // 4))
+    table = pd.DataFrame(rows, columns=["gid", "cid", "pid", "stratum"])
+    table["x"], table["s"] = rng.normal(size=(2, len(table)))
+    y, leads = rng.normal(size=200), rng.random(200) < 0.7
+    table["y"], table["leads"] = y[table["gid"]], leads[table["gid"]].astype(int)
+    table["chosen"] = (table["gid"] % 4 == 0).astype(int)
+    rest = "strata(stratum)" if family == "condlogit" else "hm(id = cid)"
+    weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
+    n = table.groupby("gid")["pid"].transform("size")
+    formula = f"{OUTCOMES[family]} ~ mm(id(pid, gid), vars(x), {weights}, RE = TRUE) + {rest}"
+    return Integrand(latent(prepare(formula, table.assign(n=n), family)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull", "cox"])
+def test_sparse_factors_give_the_integrals_of_numpy(family: str) -> None:
+    """Those of cox with the merged steps of the baseline beside the factor."""
+    model = many_effects(family)
+    theta = points(model)
+    with np.errstate(all="ignore"):
+        known = model.inner(to_values(theta, model.model.hyper), len(theta), None, EXACTLY)
+    for build in builds():
+        compiled = CompiledIntegrals(model, load(build))
+        assert not compiled.model.pattern.dense
+        found = compiled.integrals(theta, None, EXACTLY)
+        np.testing.assert_allclose(found.value, known.value, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(found.mode, known.mode, rtol=0, atol=1e-8)
+        if build == next(iter(builds())):
+            first = found
+        np.testing.assert_array_equal(found.value, first.value)
+
+
+@needs_kernels
+def test_draws_beside_a_sparse_factor_have_the_density_that_is_said() -> None:
+    """Weights of cox are log p(y, z | theta) - log q(z | theta), q by NumPy's dense factor."""
+    model = many_effects("cox")
+    theta = points(model)
+    values = to_values(theta, model.model.hyper)
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    z, weight = compiled.draws(theta, None, EXACTLY, np.random.default_rng(5), Effort(4, 0))
+    with np.errstate(all="ignore"):
+        inner = model.inner(values, len(theta), None, EXACTLY)
+        affine = model.affine(values, len(theta))
+    wider = 1 + np.sqrt(WIDER / model.size)
+    q = Approximation(model, values, affine, inner, inner.mode, wider)
+    moved = (z - inner.mode[:, None]) / wider
+    known = q.ratio(moved, q.joint(moved)) + log_prior(theta, model.model.hyper)[:, None]
+    np.testing.assert_allclose(weight, known, rtol=0, atol=1e-6)
+
+
+class Given:
+    """Stands for a generator: the arrays that it will give, in turn."""
+
+    def __init__(self, *arrays: np.ndarray[Any, Any]) -> None:
+        self.arrays = list(arrays)
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        found = self.arrays.pop(0)
+        assert found.shape == tuple(shape)
+        return found
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["estimated weights", "known weights", "nesting"])
+def test_effects_of_one_group_are_drawn_as_by_numpy(name: str) -> None:
+    """The same draws of the same normal numbers: one for each effect, one for each such group."""
+    table = made_up_coalitions(60, 25)
+    again = table["gid"].str[1:].astype(int) % 5 == 0  # whose first two members meet nobody else
+    alone = again & (table.groupby("gid").cumcount() < 2)
+    table.loc[alone, "pid"] = 100 + np.arange(int(alone.sum()))
+    model = Integrand(latent(prepare(FORMULAS[name], table)))
+    private = model.private
+    theta, M = points(model, 11), 4
+    rng = np.random.default_rng(6)
+    rows = np.unique(private.row)
+    assert len(rows) < len(private)
+    z = rng.normal(size=(len(theta), M, model.size))
+    noise = rng.normal(size=(len(theta), M, len(private) + len(rows)))
+    values = to_values(theta, model.model.hyper)
+    affine = model.affine(values, len(theta))
+    known = []
+    for m in range(M):
+        error = np.zeros((len(theta), model.model.groups))
+        error[:, rows] = noise[:, m, len(private) :]
+        given = Given(noise[:, m, : len(private)], error)
+        known.append(model.private_draws(values, affine, z[:, m], given))
+    for build in builds():
+        compiled = CompiledIntegrals(model, load(build))
+        found = compiled.private_draws(theta, z, Given(noise))
+        np.testing.assert_allclose(found, np.stack(known, axis=1), rtol=0, atol=1e-11)
+
+
+@needs_kernels
+def test_steps_beside_a_sparse_factor_estimate_the_same_integral() -> None:
+    """log of the mean weight of cox, plain and in steps: |z| below 4.5 (false alarm rate 7e-6)."""
+    model = many_effects("cox")
+    theta = np.tile(points(model, 1), (400, 1))
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    logs = [
+        compiled.draws(theta, None, EXACTLY, np.random.default_rng(5), effort)[1]
+        for effort in (Effort(4, 0), Effort(2, 1, 6))
+    ]
+    means = [np.exp(found - logs[0].max()).mean(axis=1) for found in logs]
+    error = np.sqrt(sum(m.var(ddof=1) / len(m) for m in means))
+    assert abs(means[0].mean() - means[1].mean()) < 4.5 * error
 
 
 @needs_kernels

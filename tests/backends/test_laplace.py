@@ -16,7 +16,13 @@ from rmm.backends.initial_values import initial_values
 from rmm.backends.laplace import fixed_design as fixed
 from rmm.backends.laplace.factorisation.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
-from rmm.backends.laplace.importance import Proposal, find_mode, other_modes, uniforms
+from rmm.backends.laplace.importance import (
+    Proposal,
+    _sobol,
+    find_mode,
+    other_modes,
+    uniforms,
+)
 from rmm.backends.laplace.latent_draws import Approximation, Effort, around, latent_draws
 from rmm.backends.laplace.latent_model import Hyperparameter, LatentModel, latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
@@ -157,6 +163,44 @@ def test_derivatives_of_every_family(name: str) -> None:
             C = found.shared(s, np.eye(24))
             ours = ours - C.T @ C
         np.testing.assert_allclose(ours, hessian[s], atol=1e-7)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 9, 16, 17])
+def test_sobol_points_are_scipys(dimension: int) -> None:
+    for power in (1, 3, 10):
+        known = stats.qmc.Sobol(dimension, scramble=False, bits=30).random_base2(power)
+        np.testing.assert_array_equal(_sobol(dimension, power) / 2**30, known)
+
+
+def test_merged_steps_of_a_baseline_keep_the_curvature() -> None:
+    """Of 250 steps of cox, against the Hessian by differences of the exact gradient.
+
+    Weights of draws vary by half the sum of squares of what is too much: below .01. The diagonal is
+    right, and nothing is too little: the precision remains positive definite.
+    """
+    rng, J = np.random.default_rng(8), 300
+    family = find_family("cox")
+    eta = rng.normal(0, 1, (1, J))
+    time = rng.exponential(np.exp(-eta[0]))
+    outcome = family.read_outcome("y", (time, (rng.random(J) < 0.85).astype(float)), None)
+    assert len(outcome["ends"]) > 200
+    found: Curvature = family.curvature(eta, {}, outcome)
+    h, eye = 1e-4, np.eye(J)
+    up, down = (family.curvature(eta + sign * h * eye, {}, outcome) for sign in (1, -1))
+    exact = -(up.gradient - down.gradient) / (2 * h)
+    assert found.shared is not None
+    C = found.shared(0, eye)
+    assert len(C) <= 24
+    ours = np.diag(found.weight[0]) - C.T @ C
+    np.testing.assert_allclose(np.diag(ours), np.diag(exact), atol=1e-6)
+    B = np.zeros((J, 80))
+    B[np.arange(J), rng.integers(80, size=J)] = 0.6
+    B[np.arange(J), rng.integers(80, size=J)] += 0.4
+    ratio = np.linalg.eigvals(
+        np.linalg.solve(np.eye(80) + B.T @ ours @ B, np.eye(80) + B.T @ exact @ B)
+    )
+    assert 0.5 * np.sum((ratio.real - 1) ** 2) < 0.01
+    assert np.linalg.eigvalsh(ours).min() > -1e-6
 
 
 # -- factors -----------------------------------------------------------------------------------

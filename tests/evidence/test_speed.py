@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.speed import figure, growth, lme4, numpyro_environment, records, reml, tables
+from benchmarks.speed import (
+    figure,
+    growth,
+    lme4,
+    numpyro_environment,
+    peers_results,
+    records,
+    reml,
+    tables,
+)
 from benchmarks.speed.problems import PROBLEMS, Problem, write_data
 from benchmarks.speed.study_fits import measure
 
@@ -189,3 +198,21 @@ def test_risk_sets_of_the_numpyro_program() -> None:
     for group, last in enumerate(found["last_at_risk"]):
         at_risk = set(found["latest_first"][: last + 1])
         assert at_risk == set(np.flatnonzero(time >= time[group]))
+
+
+def test_ratios_to_a_peer_whose_ess_is_unreliable_have_a_lower_bound() -> None:
+    """The peer's draws count as independent there: 240 of them in 10 s are at most 24 per s."""
+    common = {"groups": 628, "family": "cox", "weights": "estimated", "of": "sigma_l1"}
+    common |= {"cpu_seconds": 10.0, "max_rhat": 1.0, "pareto_k": np.nan}
+    rows = [
+        {"program": "bml style", "min_ess": 6.0, "ess_per_cpu_second": 0.6, "at_most": 24.0},
+        {"program": "numpyro", "min_ess": 400.0, "ess_per_cpu_second": 40.0, "at_most": 40.0},
+        {"program": "laplace", "min_ess": 4800.0, "ess_per_cpu_second": 480.0, "at_most": 480.0},
+    ]
+    found = peers_results.with_ratios(pd.DataFrame([common | row for row in rows]))
+    np.testing.assert_allclose(found["ratio"], [1, 66.666667, 800], rtol=1e-6)
+    np.testing.assert_allclose(found["at_least_numpyro"], [0.015, 1, 12])
+    lines = peers_results.as_markdown(found).splitlines()
+    assert r"6 (sigma_l1) \*" in lines[2]
+    assert lines[3].count("*") == 0
+    assert lines[4].endswith("| 800 (at least 20) | 12 |")

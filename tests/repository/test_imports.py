@@ -86,6 +86,15 @@ def test_a_job_of_an_engine_does_without_what_others_need(tmp_path: Path) -> Non
     assert job & {"statsmodels", "matplotlib", "snakemake", "polars", "pyjags"} == set()
 
 
+def test_a_fit_by_laplace_needs_no_scipy_stats() -> None:
+    assert "scipy.stats" not in imported(
+        "import rmm\n"
+        "from tests.coalitions import made_up_coalitions as table\n"
+        "text = 'y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)'\n"
+        "rmm.fit(text, table(), backend='laplace', progress=False).summary()"
+    )
+
+
 def late_imports(path: Path) -> list[tuple[int, str]]:
     """Line and text of the first of each run of imports that stand inside a function."""
     text = path.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ effective sample size in ``Fit.run.engine``.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,13 +152,15 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     """Parameters by name, (draws, *dims), of some places of the latent vector."""
     values = to_values(theta, model.hyper) if model.hyper else {}
     count = len(z)
-    scale = np.broadcast_to(model.scale[columns], z.shape).copy()
+    x = z * model.scale[columns]
     scale_of = model.scale_of[columns]
-    free = np.flatnonzero(scale_of >= 0)
     if model.hyper:
         scalars = np.column_stack([values[h.key][:, h.column] for h in model.hyper])
-        scale[:, free] *= scalars[:, scale_of[free]]
-    x = model.location[columns] + scale * z
+    ends = np.flatnonzero(np.diff(scale_of, prepend=-2, append=-2))
+    for first, last in itertools.pairwise(ends):  # runs of effects with one standard deviation
+        if scale_of[first] >= 0:
+            x[:, first:last] *= scalars[:, [scale_of[first]]]
+    x += model.location[columns]
     location_of = model.location_of[columns]
     sampled = np.flatnonzero(location_of >= 0)
     if len(sampled):

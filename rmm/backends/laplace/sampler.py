@@ -189,15 +189,23 @@ class Sampler:
             z, ratio[rows] = self._latent(theta[rows])
             latent[rows][:, :, self.to_columns] = z[:, :, self.from_z]
             if self.looked_at:
-                values = to_values(theta[rows], self.hyper)
-                affine = self.integrand.affine(values, len(z))
                 private = self.integrand.private.column
                 at = np.flatnonzero(np.isin(private, self.columns))
                 place = np.searchsorted(self.columns, private[at])
-                for m in range(M):
-                    own = self.integrand.private_draws(values, affine, z[:, m], self.private_rng)
-                    latent[rows][:, m, place] = own[:, at]
+                latent[rows][:, :, place] = self._private(theta[rows], z)[:, :, at]
         return latent, np.where(np.isnan(ratio), -np.inf, ratio)
+
+    def _private(self, theta: Array, z: Array) -> Array:
+        """(S, M, n) draws of the effects that one group alone has, given the others (S, M, P)."""
+        if self.compiled is not None:
+            return self.compiled.private_draws(theta, z, self.private_rng)
+        values = to_values(theta, self.hyper)
+        affine = self.integrand.affine(values, len(z))
+        draws = (
+            self.integrand.private_draws(values, affine, z[:, m], self.private_rng)
+            for m in range(z.shape[1])
+        )
+        return np.stack(list(draws), axis=1)
 
     def _latent(self, theta: Array) -> tuple[Array, Array]:
         """As `latent_draws`, with log priors."""

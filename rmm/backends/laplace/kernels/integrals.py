@@ -197,6 +197,34 @@ class CompiledIntegrals:
         )
         return latent, weight, bad
 
+    def private_draws(self, theta: Array, z: Array, rng: np.random.Generator) -> Array:
+        """As `Integrand.private_draws`, for (S, M, P) draws of z: (S, M, n)."""
+        private = self.integrand.private
+        normals = len(private) + len(np.unique(private.row))
+        noise = rng.standard_normal((*z.shape[:2], normals))
+        found, bad = self._private_draws(theta, z, noise, python=False)
+        if bad.any():
+            found[bad] = self._private_draws(theta[bad], z[bad], noise[bad], python=True)[0]
+        return found
+
+    def _private_draws(
+        self, theta: Array, z: Array, noise: Array, *, python: bool
+    ) -> tuple[Array, Array]:
+        batch = self._batch(theta, None, python=python)
+        ordered = np.ascontiguousarray(z[:, :, self.model.elimination])
+        found = np.empty((*z.shape[:2], len(self.integrand.private)))
+        bad = np.zeros(len(theta), dtype=bool)
+        self.kernels.rmm_private_draws(
+            self.model.address,
+            ctypes.addressof(batch),
+            z.shape[1],
+            pointer(ordered),
+            pointer(noise),
+            pointer(found),
+            pointer(bad),
+        )
+        return found, bad
+
     @property
     def at_once(self) -> int:
         """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""

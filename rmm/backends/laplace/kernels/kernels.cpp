@@ -48,18 +48,50 @@ struct Wanted {
 };
 constexpr Wanted VALUE = {true, false}, SLOPE = {false, false}, CURVED = {true, true};
 
+// The entries of a sparse matrix by their other index than the one by which they are stored: those of
+// place k are `start[k]` to `start[k + 1]` - 1. Sums over them do not wait for each other, unlike
+// additions to places of which most are the same few.
+struct Transposed {
+    std::vector<int64_t> start;
+    std::vector<int32_t> entry, from;
+
+    // `count` entries, in `parts` from `first[i]` on, at `place`; the first `skip` of a part are left out.
+    Transposed(int64_t size, int64_t parts, const int64_t *first, const int32_t *place, int64_t skip)
+        : start(size + 1), entry(first[parts]), from(first[parts]) {
+        for (int64_t i = 0; i < parts; i++)
+            for (int64_t a = first[i] + skip; a < first[i + 1]; a++) start[place[a] + 1]++;
+        for (int64_t k = 0; k < size; k++) start[k + 1] += start[k];
+        std::vector<int64_t> next(start.begin(), start.end() - 1);
+        for (int64_t i = 0; i < parts; i++)
+            for (int64_t a = first[i] + skip; a < first[i + 1]; a++) {
+                const int64_t at = next[place[a]]++;
+                entry[at] = (int32_t)a;
+                from[at] = (int32_t)i;
+            }
+    }
+
+    // Sum of entries of place k times what x has where each comes from.
+    Lanes sum(int64_t k, const Vector &value, const Vector &x) const {
+        const int32_t *e = entry.data() + start[k], *f = from.data() + start[k];
+        return sum_of(start[k + 1] - start[k], [&](int64_t i) { return value[e[i]] * x[f[i]]; });
+    }
+};
+
 // W hyperparameter values of one model, and room for what is computed of them.
 class Block {
   public:
     explicit Block(const Model &model)
-        : m(model), source(m.sources), scalar(m.scalars), B(m.start[m.groups]), offset(m.groups),
-          eta(m.groups), gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]),
-          z(m.size), slope(m.size), step(m.size), tried(m.size), common(m.size) {
+        : m(model), by_element(m.size, m.groups, m.start, m.column, 0),
+          by_row(m.size, m.size, m.factor_start, m.factor_row, 1), source(m.sources),
+          scalar(m.scalars), B(m.start[m.groups]), offset(m.groups), eta(m.groups),
+          gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]), z(m.size),
+          slope(m.size), step(m.size), tried(m.size), common(m.size) {
         if (m.family == COX) {
-            hazard.resize(m.groups);
-            total.resize(m.strata);
+            for (Vector *x : {&hazard, &share}) x->resize(m.groups);
+            for (Vector *x : {&total, &clock}) x->resize(m.strata);
+            for (Vector *x : {&amount, &beta}) x->resize(m.merged);
             left.resize(m.size);
-            for (Vector &row : step_rows) row.resize(m.size);
+            merged_row.assign((m.merged + 3) / 4 * 4, Vector(m.size, ZERO));
         }
     }
 
@@ -69,8 +101,10 @@ class Block {
     Lanes draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent);
     void centre(const Drawing &how, const int64_t *row);
     void half_solve(Vector &x) const;
+    void private_draw(const double *noise, int64_t stride, const int64_t *row, Vector &drawn);
 
     const Model &m;
+    const Transposed by_element, by_row;  // slots, and cells of the factor below the diagonal
     Lanes own, prior = ZERO, logdet = ZERO;
     Whole usable;  // whether all weights are finite
     Vector source, scalar, B, offset, eta, gradient, weight, cells;
@@ -85,6 +119,7 @@ class Block {
         return of < 0 ? all(scale) : scale * scalar[of];
     }
     Lanes sum_of_terms(int64_t first, int64_t last, const int32_t *of, const double *factor) const;
+    Lanes private_factor(int64_t i) const;
     Lanes variance(int64_t group) const;
     void predictor(const Vector &at);
     void back(Vector &out) const;
@@ -94,17 +129,23 @@ class Block {
     Lanes condlogit(Wanted wanted);
     Lanes cox(Wanted wanted);
     void shared_part();
-    void add_rows(int64_t stratum, const Vector &by, const double *also);
+    void merge_steps();
+    void sum_merged_rows();
+    void downdate();
+    void add_rows(int64_t stratum, const Vector &by, const Lanes *also);
     void precision();
     void factorise();
-    void forward(Vector &x) const;
+    void forward(Vector &x, int64_t count) const;
+    void apply_downdate(int64_t q, Vector &x) const;
+    // Rows whose products are not in L.
+    int64_t downdates() const { return m.dense ? 0 : m.merged; }
     void solve(Vector &x) const;
     Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
                 Wanted wanted);
-    Vector parameter;            // of one block's weights
-    Vector hazard, total, left;  // of cox: by group, by step, and rows of B added up
-    static constexpr int64_t STEPS_AT_ONCE = 4;
-    Vector step_rows[STEPS_AT_ONCE];
+    Vector parameter;  // of one block's weights
+    // Cox: by group; by step; by merged step; sum of rows of B.
+    Vector hazard, share, total, clock, amount, beta, left;
+    std::vector<Vector> merged_row;
 };
 
 // ---- the affine map ----------------------------------------------------------------------------
@@ -189,16 +230,39 @@ void Block::load(const Batch &batch, const int64_t *row) {
     }
 }
 
+// What multiplies an effect that one group alone has.
+Lanes Block::private_factor(int64_t i) const {
+    return sum_of_terms(m.private_terms[i], m.private_terms[i + 1], m.private_source,
+                        m.private_factor) *
+           scaled(m.private_scale[i], m.private_scale_of[i]);
+}
+
 // Of a normal outcome, with the effects that the group has alone.
 Lanes Block::variance(int64_t group) const {
     Lanes sum = own * own;
     for (int64_t i = m.private_start[group]; i < m.private_start[group + 1]; i++) {
-        const Lanes b = sum_of_terms(m.private_terms[i], m.private_terms[i + 1], m.private_source,
-                                     m.private_factor) *
-                        scaled(m.private_scale[i], m.private_scale_of[i]);
+        const Lanes b = private_factor(i);
         sum += b * b;
     }
     return sum;
+}
+
+// Draws of the effects that one group alone has, given z (`Private.draw` in
+// single_group_effects.py). `noise` has a number for each of them, then one for each such group.
+void Block::private_draw(const double *noise, int64_t stride, const int64_t *row, Vector &drawn) {
+    const double *error = noise + m.private_start[m.groups];
+    for (int64_t j = 0; j < m.groups; j++) {
+        const int64_t first = m.private_start[j], last = m.private_start[j + 1];
+        if (first == last) continue;
+        Lanes missing = m.y[j] - offset[j] - own * rows(error++, stride, row);
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) missing -= B[s] * z[m.column[s]];
+        for (int64_t i = first; i < last; i++) {
+            drawn[i] = rows(noise + i, stride, row);
+            missing -= private_factor(i) * drawn[i];
+        }
+        missing /= variance(j);
+        for (int64_t i = first; i < last; i++) drawn[i] += private_factor(i) * missing;
+    }
 }
 
 void Block::predictor(const Vector &at) {
@@ -211,9 +275,7 @@ void Block::predictor(const Vector &at) {
 
 // Adds B' gradient.
 void Block::back(Vector &out) const {
-    for (int64_t j = 0; j < m.groups; j++)
-        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++)
-            out[m.column[s]] += B[s] * gradient[j];
+    for (int64_t p = 0; p < m.size; p++) out[p] += by_element.sum(p, B, gradient);
 }
 
 // ---- the precision I + B' diag(weight) B and its factor ----------------------------------------
@@ -231,8 +293,8 @@ void Block::precision() {
     for (int64_t p = 0; p < m.size; p++) cells[m.factor_start[p]] += 1.0;
 }
 
-// What one choice or one step of a baseline takes from the precision: c c' with c the sum of the
-// groups' rows of B, weighted by their probabilities (`shared` in families/base.py).
+// Subtracts c c' for each choice or merged step of a baseline, c being the sum of the groups' rows of
+// B, weighted by their probabilities (`shared` in families/base.py).
 void Block::shared_part() {
     if (m.family == CONDLOGIT) {
         const int32_t *cell = m.common_place;
@@ -247,26 +309,11 @@ void Block::shared_part() {
             }
         }
     } else if (m.family == COX) {
-        std::fill(left.begin(), left.end(), ZERO);
-        for (int64_t last = m.strata; last > 0; last -= STEPS_AT_ONCE) {
-            const int64_t count = std::min<int64_t>(STEPS_AT_ONCE, last);
-            for (int64_t i = 0; i < STEPS_AT_ONCE; i++) {
-                Vector &row = step_rows[i];
-                if (i >= count) {
-                    std::fill(row.begin(), row.end(), ZERO);
-                    continue;
-                }
-                const int64_t k = last - 1 - i;
-                common = left;
-                add_rows(k, hazard, m.known);
-                const Lanes amount = root(m.shape[k] / (total[k] * total[k]));
-                for (int64_t p = 0; p < m.size; p++) row[p] = amount * common[p];
-                common.swap(left);
-                add_rows(k, hazard, nullptr);
-                common.swap(left);
-            }
-            const Lanes *r0 = step_rows[0].data(), *r1 = step_rows[1].data();
-            const Lanes *r2 = step_rows[2].data(), *r3 = step_rows[3].data();
+        sum_merged_rows();
+        if (!m.dense) return;  // c c' has no place in a sparse factor: see `downdate`
+        for (int64_t k = 0; k < m.merged; k += 4) {
+            const Lanes *r0 = merged_row[k].data(), *r1 = merged_row[k + 1].data();
+            const Lanes *r2 = merged_row[k + 2].data(), *r3 = merged_row[k + 3].data();
             Lanes *cell = cells.data();
             for (int64_t a = 0; a < m.size; a++) {
                 const Lanes c0 = r0[a], c1 = r1[a], c2 = r2[a], c3 = r3[a];
@@ -277,8 +324,61 @@ void Block::shared_part() {
     }
 }
 
+// Cox: each group's share of its last merged step, the factor of each merged step's row, and the
+// correction of the diagonal (`_curvature` in families/cox.py).
+void Block::merge_steps() {
+    for (int64_t q = 0; q < m.merged; q++) {
+        Lanes span = ZERO;
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++) {
+            clock[k] = span;
+            span += m.shape[k] / (total[k] * total[k]);
+        }
+        amount[q] = root(span);
+        const Lanes inverse = 1.0 / larger(span, all(TINY));
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++) {
+            const Lanes own = m.shape[k] / (total[k] * total[k]);
+            for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
+                const int64_t j = m.order[i];
+                share[j] = (clock[k] + own * m.known[j]) * inverse;
+                const Lanes squared = clock[k] + own * (m.known[j] * m.known[j]);
+                weight[j] -= hazard[j] * hazard[j] * (squared - share[j] * share[j] * span);
+            }
+        }
+    }
+}
+
+// Cox: the row c of each merged step.
+void Block::sum_merged_rows() {
+    std::fill(left.begin(), left.end(), ZERO);
+    for (int64_t q = m.merged - 1; q >= 0; q--) {
+        Vector &row = merged_row[q];
+        common = left;
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
+            add_rows(k, hazard, share.data());
+        for (int64_t p = 0; p < m.size; p++) row[p] = amount[q] * common[p];
+        common.swap(left);
+        for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
+            add_rows(k, hazard, nullptr);
+        common.swap(left);
+    }
+}
+
+// Cox with a sparse factor L of the precision without its merged steps. With y = L^-1 c of the first
+// row, I - y y' is the square of a symmetric matrix with the inverse I + beta y y', beta =
+// (1 / sqrt(1 - y'y) - 1) / y'y. This inverse is applied to the other rows, of which the second then
+// has the part of the first, and so on: L times these square roots is a factor of the precision.
+void Block::downdate() {
+    for (int64_t q = 0; q < m.merged; q++) {
+        Vector &y = merged_row[q];
+        forward(y, q);
+        const Lanes rest = 1.0 - dot(y, y), kept = root(rest);
+        beta[q] = 1.0 / (kept + rest);
+        logdet += logarithm(rest);
+    }
+}
+
 // Adds the rows of B of the groups of a stratum to `common`, weighted.
-void Block::add_rows(int64_t stratum, const Vector &by, const double *also) {
+void Block::add_rows(int64_t stratum, const Vector &by, const Lanes *also) {
     for (int64_t i = m.stratum_start[stratum]; i < m.stratum_start[stratum + 1]; i++) {
         const int64_t j = m.order[i];
         const Lanes w = also ? also[j] * by[j] : by[j];
@@ -309,18 +409,23 @@ void Block::factorise() {
     }
 }
 
-// L^-1 x.
-void Block::forward(Vector &x) const {
-    for (int64_t k = 0; k < m.size; k++) {
-        const int64_t first = m.factor_start[k];
-        x[k] = x[k] / cells[first];
-        for (int64_t a = first + 1; a < m.factor_start[k + 1]; a++)
-            x[m.factor_row[a]] -= cells[a] * x[k];
-    }
+// L^-1 x, then the first `count` inverse factors of `downdate`.
+void Block::forward(Vector &x, int64_t count) const {
+    for (int64_t k = 0; k < m.size; k++)
+        x[k] = (x[k] - by_row.sum(k, cells, x)) / cells[m.factor_start[k]];
+    for (int64_t q = 0; q < count; q++) apply_downdate(q, x);
+}
+
+// x + beta y (y' x).
+void Block::apply_downdate(int64_t q, Vector &x) const {
+    const Vector &y = merged_row[q];
+    const Lanes much = beta[q] * dot(y, x);
+    for (int64_t p = 0; p < m.size; p++) x[p] += much * y[p];
 }
 
 // L'^-1 x: normal numbers become draws with the covariance of z.
 void Block::half_solve(Vector &x) const {
+    for (int64_t q = downdates() - 1; q >= 0; q--) apply_downdate(q, x);
     for (int64_t k = m.size - 1; k >= 0; k--) {
         const int64_t first = m.factor_start[k], count = m.factor_start[k + 1] - first - 1;
         const Lanes *below = cells.data() + first + 1;
@@ -331,7 +436,7 @@ void Block::half_solve(Vector &x) const {
 }
 
 void Block::solve(Vector &x) const {
-    forward(x);
+    forward(x, downdates());
     half_solve(x);
 }
 
@@ -435,6 +540,7 @@ Lanes Block::cox(Wanted wanted) {
         }
         before += here;
     }
+    if (wanted.weight) merge_steps();
     return value;
 }
 
@@ -456,7 +562,7 @@ Lanes Block::normal() {
     back(z);
     precision();
     factorise();
-    forward(z);
+    forward(z, 0);
     value += 0.5 * dot(z, z) - 0.5 * logdet;
     half_solve(z);
     return value;
@@ -474,6 +580,7 @@ Lanes Block::newton(double gain) {
         precision();
         shared_part();
         factorise();
+        if (downdates()) downdate();
         step = slope;
         solve(step);
         const Lanes rise = dot(step, slope);
@@ -543,7 +650,7 @@ Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vect
     if (force) {
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = -latent[p];
         back(*force);
-        forward(*force);
+        forward(*force, downdates());
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = how.wider * (*force)[p] + noise[p];
     }
     const Lanes out = joint + 0.5 * dot(noise, noise) - 0.5 * logdet +
@@ -612,7 +719,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 2; }
+int64_t rmm_interface() { return 4; }
 
 int64_t rmm_lanes() { return W; }
 
@@ -667,6 +774,30 @@ void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawin
             store(drawn, s, batch->count, how->draws * model->size, latent + i * model->size);
             for (int l = 0; l < W && s + l < batch->count; l++)
                 log_weight[(s + l) * how->draws + i] = weight[l];
+        }
+    }
+}
+
+// Draws (S, draws, privates) of the effects that one group alone has, given draws of z
+// (S, draws, size).
+void rmm_private_draws(const Model *model, const Batch *batch, int64_t draws, const double *z,
+                       const double *noise, double *drawn, int8_t *unweighed) {
+    Block block(*model);
+    const int64_t privates = model->private_start[model->groups];
+    int64_t normals = privates;
+    for (int64_t j = 0; j < model->groups; j++)
+        normals += model->private_start[j] < model->private_start[j + 1];
+    Vector found(privates);
+    int64_t row[W];
+    for (int64_t s = 0; s < batch->count; s += W) {
+        rows_from(s, batch->count, row);
+        block.load(*batch, row);
+        flag(block, s, batch->count, unweighed);
+        for (int64_t i = 0; i < draws; i++) {
+            for (int64_t p = 0; p < model->size; p++)
+                block.z[p] = rows(z + i * model->size + p, draws * model->size, row);
+            block.private_draw(noise + i * normals, draws * normals, row, found);
+            store(found, s, batch->count, draws * privates, drawn + i * privates);
         }
     }
 }

@@ -83,6 +83,8 @@ struct Model {
     const int64_t *order;         // groups by stratum; by the last step that they were at risk in
     const double *shape;          // cox: (strata) shapes of the steps' gamma distributions,
     double rate;                  // and their prior rate
+    int64_t merged;               // cox: merged steps, of which the curvature consists
+    const int64_t *merged_start;  // (merged + 1) first step of each
 };
 
 // S hyperparameter values.

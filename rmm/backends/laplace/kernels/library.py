@@ -22,7 +22,7 @@ from rmm.errors import BackendError
 from rmm.tables.read import Array
 
 _FOLDER = Path(__file__).parent
-_INTERFACE = 2  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 4  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
@@ -53,6 +53,7 @@ _TYPES: dict[str, Any] = {
     "hyper": PRIOR_ROW,
     **dict.fromkeys(("start", "terms", "shift_start", "private_start", "private_terms"), np.int64),
     **dict.fromkeys(("factor_start", "common_start", "stratum_start", "order"), np.int64),
+    "merged_start": np.int64,
     **dict.fromkeys(("weights", "scalar"), np.int64),
     **dict.fromkeys(("column", "source", "shift_source", "shift_scalar", "scale_of"), np.int32),
     **dict.fromkeys(("private_source", "private_scale_of", "factor_row", "place"), np.int32),
@@ -81,6 +82,8 @@ class ModelArrays(Arrays):
         ("strata", c_int64),
         *((n, c_void_p) for n in ("stratum_start", "order", "shape")),
         ("rate", c_double),
+        ("merged", c_int64),
+        ("merged_start", c_void_p),
     )
 
 
@@ -152,7 +155,8 @@ def load(name: str) -> ctypes.CDLL | None:
     pointers = [c_void_p] * 2
     found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 5]
     found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 4]
-    for function in (found.rmm_integrals, found.rmm_draws):
+    found.rmm_private_draws.argtypes = [*pointers, c_int64, *[c_void_p] * 4]
+    for function in (found.rmm_integrals, found.rmm_draws, found.rmm_private_draws):
         function.restype = None
     return found
 

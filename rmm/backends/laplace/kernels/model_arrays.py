@@ -232,6 +232,8 @@ class KernelModel:
             arrays["strata"] = count
             arrays["order"] = np.argsort(outcome.strata, kind="stable")
             arrays["stratum_start"] = starts(outcome.strata, count)
+        if outcome.merged is not None:
+            arrays["merged"], arrays["merged_start"] = len(outcome.merged) - 1, outcome.merged
         if self._common is not None:
             start, element = self._common
             place = self.pattern.place[element]
@@ -302,15 +304,19 @@ def _common(integrand: Integrand, outcome: KernelOutcome) -> tuple[Array, Array]
 def _pattern(
     integrand: Integrand, outcome: KernelOutcome, common: tuple[Array, Array] | None
 ) -> Pattern:
-    """The cells of the factor: sparse where that takes fewer operations."""
-    size = integrand.size
-    if size <= _SMALL or outcome.shape is not None:
+    """The cells of the factor: sparse where that takes fewer operations.
+
+    Merged steps of a baseline are not in a sparse factor, but orthogonalised beside it.
+    """
+    size, merged = integrand.size, 0 if outcome.merged is None else len(outcome.merged) - 1
+    most = size**3 / _SPARSE_COSTS - size * merged**2
+    if size <= _SMALL or most <= 0:
         return dense_pattern(size)
     start, element = starts(integrand.row, integrand.model.groups), integrand.column
     if common is not None:
         start, element = common
     left, right = pairs(start)
-    found = factor_columns(size, element[left], element[right], size**3 / _SPARSE_COSTS)
+    found = factor_columns(size, element[left], element[right], most)
     if found is None:
         return dense_pattern(size)
     return Pattern(*found, dense=False)
