@@ -15,7 +15,12 @@ from rmm.backends.laplace.kernels.library import (
     library,
     pointer,
 )
-from rmm.backends.laplace.kernels.model_arrays import KernelModel, source_count
+from rmm.backends.laplace.kernels.model_arrays import (
+    KernelModel,
+    Symbolic,
+    source_count,
+    symbolic,
+)
 from rmm.backends.laplace.latent_draws import (
     ANGLE,
     FARTHEST,
@@ -30,8 +35,9 @@ from rmm.tables.read import Array
 
 _SHIFT_PAIRS = SHIFT_DRAWS // 2  # of opposite noise
 _NUMBERS_AT_ONCE = 2_000_000  # of noise, or of sources
+_WIDEST = 8  # lanes of any build: fewer values take as long (and draws are the same by all builds)
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
-_MOST_ROWS = 700  # of z, beyond which LAPACK is faster
+_MOST_ROWS = 700  # of z, beyond which dense factors are faster by LAPACK
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +69,13 @@ class CompiledIntegrals:
         The same in NumPy; it computes what the kernels do not: some weights, features.
     """
 
-    def __init__(self, integrand: Integrand, kernels: ctypes.CDLL) -> None:
+    def __init__(
+        self, integrand: Integrand, kernels: ctypes.CDLL, known: Symbolic | None = None
+    ) -> None:
+        """`known` is what `symbolic` returns for this integrand."""
         self.integrand = integrand
         self.kernels = kernels
-        self.model = KernelModel(integrand)
+        self.model = KernelModel(integrand, known)
 
     def _batch(self, theta: Array, start: Start | None, *, python: bool) -> BatchArrays:
         """Points (S, d) for the kernels; with `python`, weights are computed by NumPy."""
@@ -201,7 +210,7 @@ class CompiledIntegrals:
     def at_once(self) -> int:
         """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""
         most = max(64 * self.integrand.size, source_count(self.integrand), 1)
-        return max(1, _NUMBERS_AT_ONCE // most)
+        return max(_WIDEST, _NUMBERS_AT_ONCE // most)
 
 
 def _of(start: Start | None, rows: Array) -> Start | None:
@@ -211,16 +220,16 @@ def _of(start: Start | None, rows: Array) -> Start | None:
     return start[0][rows], start[1][rows]
 
 
-def covers(integrand: Integrand) -> bool:
-    """Whether the kernels compute this model, and faster than NumPy does."""
-    if integrand.model.family.kernel is None or not len(integrand.row):
-        return False
-    return 0 < integrand.size <= _MOST_ROWS
-
-
 def integrals_of(integrand: Integrand) -> CompiledIntegrals | None:
-    """The compiled integrals of a model; None where NumPy computes them."""
+    """The compiled integrals of a model; None where NumPy computes them, which is faster for
+    dense factors of many rows.
+    """
     kernels = library()
-    if kernels is None or not covers(integrand):
+    if kernels is None or integrand.model.family.kernel is None:
         return None
-    return CompiledIntegrals(integrand, kernels)
+    if not integrand.size or not len(integrand.row):
+        return None
+    known = symbolic(integrand)
+    if known.sparse is None and integrand.size > _MOST_ROWS:
+        return None
+    return CompiledIntegrals(integrand, kernels, known)

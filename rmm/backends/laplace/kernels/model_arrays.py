@@ -114,6 +114,33 @@ def dense_pattern(size: int) -> Pattern:
     return Pattern(np.arange(size), start, row, dense=True)
 
 
+@dataclass(frozen=True, eq=False)
+class Symbolic:
+    """What of a model's factor is known before any number.
+
+    Attributes
+    ----------
+    outcome : KernelOutcome
+    common : tuple or None
+        Of each stratum of a choice: first of its elements of z, and these elements.
+    sparse : Pattern or None
+        Cells of the factor; None where a dense one takes fewer operations.
+    """
+
+    outcome: KernelOutcome
+    common: tuple[Array, Array] | None
+    sparse: Pattern | None
+
+
+def symbolic(integrand: Integrand) -> Symbolic:
+    """The symbolic factorisation of a model whose family has kernels."""
+    model = integrand.model
+    assert model.family.kernel is not None  # see `integrals_of`
+    outcome = model.family.kernel(model.outcome)
+    common = _common(integrand, outcome)
+    return Symbolic(outcome, common, _sparse_pattern(integrand, outcome, common))
+
+
 class KernelModel:
     """The arrays of one model, and what Python needs to know of them.
 
@@ -127,15 +154,14 @@ class KernelModel:
     arrays : ModelArrays
     """
 
-    def __init__(self, integrand: Integrand) -> None:
-        model = integrand.model
-        assert model.family.kernel is not None  # see `covers`
-        outcome = model.family.kernel(model.outcome)
+    def __init__(self, integrand: Integrand, known: Symbolic | None = None) -> None:
+        """`known` is what `symbolic` returns for this integrand."""
+        found = known or symbolic(integrand)
         self.integrand = integrand
-        self._common = _common(integrand, outcome)
-        self.pattern = _pattern(integrand, outcome, self._common)
+        self._common = found.common
+        self.pattern = found.sparse or dense_pattern(integrand.size)
         self.programs = _programs(integrand)
-        self.arrays = ModelArrays(self._arrays(outcome))
+        self.arrays = ModelArrays(self._arrays(found.outcome))
 
     @property
     def address(self) -> int:
@@ -299,21 +325,19 @@ def _common(integrand: Integrand, outcome: KernelOutcome) -> tuple[Array, Array]
     return starts(stratum, count), element
 
 
-def _pattern(
+def _sparse_pattern(
     integrand: Integrand, outcome: KernelOutcome, common: tuple[Array, Array] | None
-) -> Pattern:
-    """The cells of the factor: sparse where that takes fewer operations."""
+) -> Pattern | None:
+    """The cells of the factor where sparse takes fewer operations."""
     size = integrand.size
     if size <= _SMALL or outcome.shape is not None:
-        return dense_pattern(size)
+        return None
     start, element = starts(integrand.row, integrand.model.groups), integrand.column
     if common is not None:
         start, element = common
     left, right = pairs(start)
     found = factor_columns(size, element[left], element[right], size**3 / _SPARSE_COSTS)
-    if found is None:
-        return dense_pattern(size)
-    return Pattern(*found, dense=False)
+    return None if found is None else Pattern(*found, dense=False)
 
 
 def _programs(integrand: Integrand) -> list[WeightProgram] | None:
