@@ -120,7 +120,7 @@ def formula(coefficients: int, family: str = "gaussian") -> str:
     return f"{OUTCOMES[family]} {model}"
 
 
-def measure(case: Case) -> dict[str, float]:
+def measure(case: Case) -> dict[str, float | bool]:
     """Fit once, after a small fit that loads the libraries."""
     given: dict[str, Any] = {"seed": 1, "monitor": "structural", "progress": False}
     given |= {"backend": "laplace", "family": case.family}
@@ -136,6 +136,7 @@ def measure(case: Case) -> dict[str, float]:
         "ess": float(fit.run.engine["ess"]),
         "pareto_k": float(fit.run.engine["pareto_k"]),
         "inner_variance": float(fit.run.engine["inner_variance"]),
+        "converged": bool(fit.converged),
         "integrals": float(fit.run.engine["integrals"]),
     }
 
@@ -147,8 +148,8 @@ def collect(cases: tuple[Case, ...], name: str, identity: dict[str, str]) -> pd.
         found = json.loads(run_module("growth", *astuple(case)))
         rows.append({**case.__dict__, **found, **identity})
         print(
-            f"growth    {case.family:10}{case.structure:10}{case.groups:7,} groups{case.members:7,} members "
-            f"{case.coefficients} coefficients {found['cpu_seconds']:9.2f} s "
+            f"growth    {case.family:10}{case.structure:10}{case.groups:7,} groups"
+            f"{case.members:7,} members {case.coefficients} coefficients {found['cpu_seconds']:9.2f} s "
             f"{found['memory_mb']:7.0f} MB",
             flush=True,
         )
@@ -157,9 +158,14 @@ def collect(cases: tuple[Case, ...], name: str, identity: dict[str, str]) -> pd.
 
 
 def exponent(table: pd.DataFrame, coefficients: int, family: str = "gaussian") -> float:
-    """Return the power of the number of groups that CPU time grows with, by least squares."""
+    """Return the power of the number of groups that CPU time grows with, by least squares.
+
+    NaN where fewer than two sizes were measured.
+    """
     rows = table[(table["structure"] == "nations") & (table["coefficients"] == coefficients)]
     rows = rows[rows["family"] == family]
+    if rows["groups"].nunique() < 2:
+        return float("nan")
     return linear_regression(np.log(rows["groups"]), np.log(rows["cpu_seconds"])).slope
 
 

@@ -100,8 +100,9 @@ def test_too_little_memory_is_said_before_the_start(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: free)
     monkeypatch.setattr(memory, "_LITTLE", 0)
+    model = integrand()
     with pytest.raises(BackendError, match=message):
-        memory.check_memory(integrand(), 15, kept, 10)
+        memory.check_memory(memory.need(model, 15, kept, 10), model, 15)
 
 
 def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +148,7 @@ def test_hours_are_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(memory, "SOON", 0)
     found = integrand()
     memory.check_time(found, 500, None)  # small: nothing to say
-    monkeypatch.setattr(Pattern, "seconds", lambda self, dense: 60.0)
+    monkeypatch.setattr(Pattern, "seconds", lambda self, dense: 600.0)
     with pytest.raises(BackendError, match=r"would need about \d+ hours for this model\. "):
         memory.check_time(found, 500, None)
     with pytest.raises(BackendError, match="the time limit is 30 s"):

@@ -10,6 +10,7 @@ Their error is known from the residuals of points that are left out of the fit.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,10 +68,8 @@ def interpolation(mode: Mode, count: int, seed: int) -> Interpolation:
     count, seed : int
     """
     d = len(mode.centre)
-    terms = _terms(d, _DEGREE)
-    if _POINTS_PER_TERM * len(terms) > _MOST_POINTS:
-        terms = _terms(d, _DEGREE - 1)
-    away = _SPREAD * special.ndtri(uniforms(_POINTS_PER_TERM * len(terms), d, seed))
+    terms = _terms(d)
+    away = _SPREAD * special.ndtri(uniforms(point_count(d), d, seed))
     length = np.sqrt(np.sum(away**2, axis=1))
     away *= np.minimum(1.0, _RADIUS / length)[:, None]
     weight = np.exp(-0.5 * (1 - 1 / _SPREAD**2) * np.sum(away**2, axis=1))
@@ -91,12 +90,19 @@ def interpolation(mode: Mode, count: int, seed: int) -> Interpolation:
     )
 
 
-def _terms(dimension: int, degree: int) -> list[tuple[int, ...]]:
-    """Factors of each term of a polynomial: (), (0,), (1,), ..., (0, 0), (0, 1), ..."""
-    powers = range(degree + 1)
+def point_count(dimension: int) -> int:
+    """N, which depends on the number of hyperparameters only."""
+    return _POINTS_PER_TERM * len(_terms(dimension))
+
+
+def _terms(dimension: int) -> list[tuple[int, ...]]:
+    """Factors of each term of the polynomials: (), (0,), (1,), ..., (0, 0), (0, 1), ..."""
+    degree = _DEGREE
+    if _POINTS_PER_TERM * math.comb(dimension + degree, degree) > _MOST_POINTS:
+        degree -= 1
     return [
         term
-        for power in powers
+        for power in range(degree + 1)
         for term in itertools.combinations_with_replacement(range(dimension), power)
     ]
 

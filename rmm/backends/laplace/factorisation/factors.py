@@ -20,7 +20,7 @@ from rmm.backends.laplace.factorisation.fill import factor_counts
 from rmm.tables.read import Array
 
 _SMALL = 100  # rows up to which dense factors are faster whatever the pattern
-SOON = 3_000  # rows from which a factor is not computed only to see what it takes
+SOON = 1_000  # rows from which a factor is not computed only to see what it takes
 _DENSE_SPEED = 1e10  # operations on dense factors in a second, about
 _SLOWER = 8.0  # an operation on sparse factors takes so much longer than one on dense ones
 

@@ -33,9 +33,10 @@ from rmm.backends.laplace.latent_draws import (
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array
 
+#: Lanes of any build. Fewer values at once take as long, and draws are the same by all builds.
+WIDEST = 8
 _SHIFT_PAIRS = SHIFT_DRAWS // 2  # of opposite noise
 _NUMBERS_AT_ONCE = 2_000_000  # of noise, or of sources
-_WIDEST = 8  # lanes of any build: fewer values take as long (and draws are the same by all builds)
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
 _MOST_ROWS = 700  # of z, beyond which dense factors are faster by LAPACK
 
@@ -210,7 +211,7 @@ class CompiledIntegrals:
     def at_once(self) -> int:
         """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""
         most = max(64 * self.integrand.size, source_count(self.integrand), 1)
-        return max(_WIDEST, _NUMBERS_AT_ONCE // most)
+        return max(WIDEST, _NUMBERS_AT_ONCE // most)
 
 
 def _of(start: Start | None, rows: Array) -> Start | None:
@@ -220,16 +221,28 @@ def _of(start: Start | None, rows: Array) -> Start | None:
     return start[0][rows], start[1][rows]
 
 
-def integrals_of(integrand: Integrand) -> CompiledIntegrals | None:
-    """The compiled integrals of a model; None where NumPy computes them, which is faster for
-    dense factors of many rows.
+def compiled_pattern(integrand: Integrand) -> Symbolic | None:
+    """The symbolic factorisation of a model that the kernels compute; None where NumPy does, which
+    is faster for dense factors of many rows.
     """
-    kernels = library()
-    if kernels is None or integrand.model.family.kernel is None:
+    if library() is None or integrand.model.family.kernel is None:
         return None
     if not integrand.size or not len(integrand.row):
         return None
     known = symbolic(integrand)
-    if known.sparse is None and integrand.size > _MOST_ROWS:
+    return None if known.sparse is None and integrand.size > _MOST_ROWS else known
+
+
+def integrals_of(integrand: Integrand, known: Symbolic | None) -> CompiledIntegrals | None:
+    """The compiled integrals of a model; None where NumPy computes them.
+
+    Parameters
+    ----------
+    integrand : Integrand
+    known : Symbolic or None
+        By `compiled_pattern`.
+    """
+    kernels = library()
+    if kernels is None or known is None:
         return None
     return CompiledIntegrals(integrand, kernels, known)

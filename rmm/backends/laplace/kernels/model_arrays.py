@@ -22,6 +22,8 @@ from rmm.families import KernelOutcome
 from rmm.tables.read import Array
 
 _SMALL = 60  # rows up to which dense factors are faster whatever the pattern
+_MOST_PRODUCTS = 1e8  # of a sparse factor: each has a place in memory
+_PRODUCTS_AT_ONCE = 1_000_000
 _SPARSE_COSTS = 6.0  # of the operations of a dense factor, for the places that are looked up
 
 
@@ -85,26 +87,46 @@ class Pattern:
         """Places of some cells, given by rows and columns in the order of the elimination."""
         if self.dense:
             return self.start[column] + row - column
-        size = len(self.place)
-        keys = np.repeat(np.arange(size), np.diff(self.start)) * size + self.row
-        return np.searchsorted(keys, column * size + row)
+        return np.searchsorted(self._keys, column * len(self.place) + row)
+
+    @cached_property
+    def _column(self) -> Array:
+        """(cells,) columns."""
+        return np.repeat(np.arange(len(self.place)), np.diff(self.start))
+
+    @cached_property
+    def _keys(self) -> Array:
+        """(cells,) places in the matrix, column by column."""
+        return self._column * len(self.place) + self.row
+
+    @property
+    def products(self) -> int:
+        """Products of two cells of a column below its diagonal, all columns together."""
+        below = np.diff(self.start) - 1
+        return int(np.sum(below * (below + 1)) // 2)
 
     @property
     def target(self) -> Array:
-        """Cell from which each product of two cells of a column is taken, column by column."""
-        column = np.repeat(np.arange(len(self.place)), np.diff(self.start))
-        below = np.flatnonzero(column != self.row)  # without the diagonal
-        upper, lower = _pairs_ahead(starts(column[below], len(self.place)))
-        return self.cells(self.row[below[lower]], self.row[below[upper]])
-
-
-def _pairs_ahead(start: Array) -> tuple[Array, Array]:
-    """Pairs (a, b), b >= a, of elements of one part, in the order of the parts, a and b."""
-    size = np.diff(start)
-    count = np.repeat(start[1:], size) - np.arange(start[-1])
-    left = np.repeat(np.arange(start[-1]), count)
-    step = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
-    return left, left + step
+        """Cell from which each product is taken, column by column."""
+        below = np.flatnonzero(self._column != self.row)
+        end = starts(self._column[below], len(self.place))[1:][self._column[below]]
+        count = end - np.arange(len(below))  # products of each cell with itself and those after it
+        found = np.empty(self.products, dtype=np.int32)
+        done = np.concatenate([[0], np.cumsum(count)])
+        first = 0
+        while first < len(below):
+            last = max(int(np.searchsorted(done, done[first] + _PRODUCTS_AT_ONCE)), first + 1)
+            last = min(last, len(below))
+            left = np.repeat(np.arange(first, last), count[first:last])
+            right = (
+                left
+                + np.arange(len(left))
+                - np.repeat(done[first:last] - done[first], count[first:last])
+            )
+            cells = self.cells(self.row[below[right]], self.row[below[left]])
+            found[done[first] : done[last]] = cells
+            first = last
+        return found
 
 
 def dense_pattern(size: int) -> Pattern:
@@ -336,7 +358,8 @@ def _sparse_pattern(
     if common is not None:
         start, element = common
     left, right = pairs(start)
-    found = factor_columns(size, element[left], element[right], size**3 / _SPARSE_COSTS)
+    most = min(size**3 / _SPARSE_COSTS, 2 * _MOST_PRODUCTS)
+    found = factor_columns(size, element[left], element[right], most)
     return None if found is None else Pattern(*found, dense=False)
 
 
