@@ -131,6 +131,12 @@ def main() -> None:
         choices=("fits", "workflow", "growth", "peers", "replications", "show"),
         help="run one part; `show` rebuilds table and figure from the kept rows",
     )
+    parser.add_argument(
+        "--family",
+        action="append",
+        choices=tuple(growth.OUTCOMES),
+        help="families whose growth is measured; default: all (can be repeated)",
+    )
     given = parser.parse_args()
     parts = {"fits", "workflow", "growth"}
     parts |= ({"peers"} if given.peers else set()) | ({"replications"} if given.full else set())
@@ -157,6 +163,7 @@ def main() -> None:
     kept = runs[-1][0]
     if "growth" in parts:
         cases = growth.FULL if given.full else growth.SHORT
+        cases = tuple(c for c in cases if not given.family or c.family in given.family)
         growth.collect(cases, f"{given.name}_growth", kept.common)
     if "peers" in parts:
         measure_peers(f"{given.name}_peers")

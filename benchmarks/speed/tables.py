@@ -91,10 +91,12 @@ def growth_table(table: pd.DataFrame) -> str:
         "|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for row in table.itertuples():
+        found = f"{row.cpu_seconds:.2f} | {row.memory_mb:.0f} | {'yes' if row.converged else 'no'}"
+        if pd.isna(row.cpu_seconds):
+            found = "refused: too large | |"
         lines.append(
             f"| {row.family} | {STRUCTURES[row.structure]} | {row.groups:,} | {row.members:,} | "
-            f"{row.coefficients} | {row.cpu_seconds:.2f} | {row.memory_mb:.0f} | "
-            f"{'yes' if row.converged else 'no'} |"
+            f"{row.coefficients} | {found} |"
         )
     powers = [
         "| family | weights known | weights estimated |",
