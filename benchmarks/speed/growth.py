@@ -110,7 +110,8 @@ def outcome_of(eta: Array, family: str, rng: np.random.Generator) -> dict[str, A
         utility = eta + rng.gumbel(size=len(eta))
         best = np.maximum.reduceat(utility, np.unique(stratum, return_index=True)[1])
         return {"chosen": (utility == best[stratum]).astype(int), "stratum": stratum}
-    time, end = np.exp(eta + rng.gumbel(size=len(eta)) / 1.5), rng.exponential(5, len(eta))
+    time = np.exp(eta + np.log(rng.exponential(size=len(eta))) / 1.5)  # Weibull of shape 1.5
+    end = rng.exponential(5, len(eta))
     return {"time": np.minimum(time, end), "event": (time <= end).astype(int)}
 
 
@@ -153,9 +154,9 @@ def collect(cases: tuple[Case, ...], name: str, identity: dict[str, str]) -> pd.
     for case in cases:
         found = json.loads(run_module("growth", *astuple(case)))
         rows.append({**case.__dict__, **found, **identity})
+        size = f"{case.groups:7,} groups{case.members:7,} members {case.coefficients} coefficients"
         print(
-            f"growth    {case.family:10}{case.structure:10}{case.groups:7,} groups"
-            f"{case.members:7,} members {case.coefficients} coefficients {found['cpu_seconds']:9.2f} s "
+            f"growth    {case.family:10}{case.structure:10}{size}{found['cpu_seconds']:9.2f} s "
             f"{found['memory_mb']:7.0f} MB",
             flush=True,
         )
