@@ -57,7 +57,7 @@ _REACH, _MOST_REACH = 2.0, 12.0
 _WIDE = 2.0  # units of a weight coefficient; the default prior's sd is 1
 # Polynomials in place of values: for so many rows, standard deviations from 0, and draws (of those
 # that are wanted), and with this error of the log posterior.
-_LARGE, _FROM_0, _MORE_DRAWS, _MOST_ERROR = 700, 6.0, 1.3, 0.02
+_LARGE, _FROM_0, _MORE_DRAWS, _MOST_ERROR = 700, 6.0, 1.6, 0.02
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
 
