@@ -664,6 +664,21 @@ def test_one_mode_is_found_once() -> None:
     assert other_modes(density, first, np.array([0, 2]), np.array([3.0, 3.0]), fold) == []
 
 
+def test_a_narrow_skew_mode_takes_few_values() -> None:
+    """Of 100,000 groups: differences of .02 are six standard deviations wide, and their slope is 0
+    beside the mode.
+    """
+    fold = np.zeros(2, dtype=bool)
+
+    def density(theta: Array) -> Array:
+        x, y = theta.T
+        return np.asarray(-1e5 * ((x - 1) ** 2 / 2 + (x - 1) ** 3 + (y - x) ** 2 / 2))
+
+    mode = find_mode(density, np.array([[0.9, 0.8]]), fold)
+    assert mode is not None and mode.evaluations < 80
+    assert mode.height > -0.5  # within a standard deviation
+
+
 def test_a_mode_beyond_a_valley_is_found_unless_its_mass_is_negligible() -> None:
     """Normals at 0 and at -8 of weights 1 and e^-4, and e^-30."""
     fold = np.zeros(2, dtype=bool)

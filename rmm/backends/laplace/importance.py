@@ -28,7 +28,7 @@ LogDensity = Callable[[Array], Array]
 _DF = 5.0
 _DIFFERENCE = 0.02
 _NEWTON_STEPS, _HALVINGS = 100, 20
-_LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
+_LITTLE, _UNSURE, _LONGEST, _AT_IT = 1e-3, 0.05, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
 _WAY = 12  # points of the way from a start to the first mode
 _BOTH_SIDES = 0.5  # units of a weight coefficient
@@ -126,7 +126,8 @@ def find_mode(
         if gain < _LITTLE or (known is not None and _near(around.centre, known)):
             break
         length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
-        for _ in range(_HALVINGS):
+        # With many groups differences are wide: a step of little gain may lead downhill.
+        for _ in range(_HALVINGS if gain > _UNSURE else 1):
             tried = _Stencil.at(density, around.centre + length * step, folded)
             count += tried.evaluations
             if tried.height > around.height:

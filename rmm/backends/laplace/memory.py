@@ -16,7 +16,7 @@ from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.errors import BackendError
 
 _NUMBER = 8  # bytes
-_PAIR_ARRAYS = 7  # of the pairs of slots, while their cells are found
+_PAIR_ARRAYS = 10  # of the pairs of slots, while their cells are found
 _DENSE_ARRAYS = 2  # of a factor that is computed in place, and what is taken away before
 # Of the kernels, per lane: predictor, gradient and others; latent vectors; noise of all steps.
 _GROUP_ARRAYS, _LATENT_ARRAYS, _NOISE_ARRAYS = 6, 15, 70
@@ -175,7 +175,7 @@ def _duration(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.2g} seconds"
 
 
 def _numpy_bytes(integrand: Integrand) -> int:
