@@ -164,7 +164,8 @@ def main() -> None:
     if "growth" in parts:
         cases = growth.FULL if given.full else growth.SHORT
         cases = tuple(c for c in cases if not given.family or c.family in given.family)
-        growth.collect(cases, f"{given.name}_growth", kept.common)
+        found = growth.collect(cases, f"{given.name}_growth", kept.common)
+        (RESULTS / f"{given.name}_growth.md").write_text(tables.growth_table(found))
     if "peers" in parts:
         measure_peers(f"{given.name}_peers")
     if kept.file.exists():
