@@ -68,7 +68,6 @@ def test_draws_are_wider_than_the_posterior_and_points_reach_farther() -> None:
 @pytest.fixture
 def numpy_sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     """Of a model of 400 groups of members who may meet anywhere, which counts as a large one."""
-    monkeypatch.setenv(VARIABLE, NUMPY)
     monkeypatch.setattr(laplace_sampler, "_LARGE", 0)
     return Sampler(
         Integrand(latent(prepare(FORMULA, made_up_coalitions(400, 40)))), 3, lambda: None

@@ -13,10 +13,11 @@ from scipy import integrate, special, stats
 
 import rmm
 from rmm.backends.initial_values import initial_values
-from rmm.backends.laplace import fixed_design as fixed
+from rmm.backends.laplace.factorisation import fixed_design as fixed
 from rmm.backends.laplace.factorisation.factors import DenseFactors, Pattern, SparseFactors
 from rmm.backends.laplace.hyperparameters import folded, from_values, log_prior, to_values
 from rmm.backends.laplace.importance import Proposal, find_mode, other_modes, uniforms
+from rmm.backends.laplace.kernels.integrals import compiled_pattern, integrals_of
 from rmm.backends.laplace.latent_draws import Approximation, Effort, around, latent_draws
 from rmm.backends.laplace.latent_model import Hyperparameter, LatentModel, latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
@@ -64,7 +65,9 @@ def latent(model: Model) -> LatentModel:
 
 
 def sampler(model: Model, seed: int = 1) -> Sampler:
-    return Sampler(Integrand(latent(model)), seed, lambda: None)
+    integrand = Integrand(latent(model))
+    compiled = integrals_of(integrand, compiled_pattern(integrand))
+    return Sampler(integrand, seed, lambda: None, compiled=compiled)
 
 
 def starts(model: Model) -> list[Any]:

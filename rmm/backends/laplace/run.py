@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 from rmm._version import __version__
 from rmm.backends.base import Availability, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyperparameters import to_values
-from rmm.backends.laplace.kernels.integrals import compiled_pattern
+from rmm.backends.laplace.kernels.integrals import compiled_pattern, integrals_of
 from rmm.backends.laplace.kernels.library import NUMPY, running
 from rmm.backends.laplace.latent_model import LatentModel
 from rmm.backends.laplace.marginal_likelihood import Integrand
@@ -69,7 +69,8 @@ def run(
         check_memory(with_factors(memory, integrand, known), integrand, len(columns))
         if known is None:
             check_time(integrand, wanted, settings.timeout)
-        sampler = Sampler(integrand, settings.seed, check, columns, known)
+        compiled = integrals_of(integrand, known)
+        sampler = Sampler(integrand, settings.seed, check, columns, compiled)
         sample = sampler.sample(inits, wanted)
         theta, z = sampler.resampled(sample, total)
         draws = _named(model, theta, z, columns)
@@ -85,7 +86,7 @@ def run(
         engine={
             "name": "laplace",
             "version": __version__,
-            "kernels": running() if sampler.compiled is not None else NUMPY,
+            "kernels": running() if compiled is not None else NUMPY,
             "pareto_k": sample.pareto_k,
             "ess": sample.ess,
             "points": len(sample.theta),

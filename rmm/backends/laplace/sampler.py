@@ -24,13 +24,7 @@ from rmm.backends.laplace.importance import (
     uniforms,
 )
 from rmm.backends.laplace.interpolation import interpolation
-from rmm.backends.laplace.kernels.integrals import (
-    CompiledIntegrals,
-    Integrals,
-    compiled_pattern,
-    integrals_of,
-)
-from rmm.backends.laplace.kernels.model_arrays import Symbolic
+from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Integrals
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
 from rmm.backends.laplace.marginal_likelihood import NEARLY, ROUGHLY, Inner, Integrand, Start
 from rmm.tables.read import Array
@@ -137,15 +131,14 @@ class Sampler:
         seed: int,
         check: Callable[[], None],
         columns: Array | None = None,
-        known: Symbolic | None = None,
+        compiled: CompiledIntegrals | None = None,
     ) -> None:
         """`columns` are the places of the latent vector that are kept: all of them by default.
 
-        `known` is what `compiled_pattern` returns, which is asked where it is not given.
+        Without `compiled` integrals NumPy computes.
         """
         self.integrand = integrand
-        known = known or compiled_pattern(integrand)
-        self.compiled: CompiledIntegrals | None = integrals_of(integrand, known)
+        self.compiled = compiled
         self.columns = np.arange(integrand.model.size) if columns is None else columns
         self.looked_at = np.isin(integrand.private.column, self.columns).any()
         at = np.isin(integrand.kept, self.columns)
