@@ -134,6 +134,12 @@ def main() -> None:
         choices=("fits", "workflow", "growth", "peers", "replications", "quickstart", "show"),
         help="run one part; `show` rebuilds table and figure from the kept rows",
     )
+    parser.add_argument(
+        "--family",
+        action="append",
+        choices=tuple(growth.OUTCOMES),
+        help="families whose growth is measured; default: all (can be repeated)",
+    )
     given = parser.parse_args()
     parts = {"fits", "workflow", "growth"}
     parts |= ({"peers"} if given.peers else set()) | ({"replications"} if given.full else set())
@@ -163,7 +169,9 @@ def main() -> None:
     kept = runs[-1][0]
     if "growth" in parts:
         cases = growth.FULL if given.full else growth.SHORT
-        growth.collect(cases, f"{given.name}_growth", kept.common)
+        cases = tuple(c for c in cases if not given.family or c.family in given.family)
+        found = growth.collect(cases, f"{given.name}_growth", kept.common)
+        (RESULTS / f"{given.name}_growth.md").write_text(tables.growth_table(found))
     if "peers" in parts:
         measure_peers(f"{given.name}_peers")
     if kept.file.exists():

@@ -1,9 +1,9 @@
 """How CPU time and memory of one fit grow with groups, members and weight coefficients.
 
-usage: python -m benchmarks.speed.growth STRUCTURE GROUPS MEMBERS SIZE COEFFICIENTS    (JSON)
+usage: python -m benchmarks.speed.growth FAMILY STRUCTURE GROUPS MEMBERS SIZE COEFFICIENTS    (JSON)
 
-Gaussian outcomes, backend laplace. In the structure `nations`, members meet in nations of 50 groups
-and 20 members; with `anywhere`, all members may meet, so that no factor of the matrix is sparse.
+All families, backend laplace. In the structure `nations`, members meet in nations of 50 groups and
+20 members; with `anywhere`, all members may meet, so that no factor of the matrix is sparse.
 Each fit is a process of its own; CPU seconds of all of `rmm.fit`, and peak memory of the process.
 """
 
@@ -24,14 +24,27 @@ import pandas as pd
 import rmm
 from benchmarks.speed.machine import run_module
 from benchmarks.speed.records import RESULTS
+from rmm.errors import BackendError
+from rmm.tables.read import Array
 
 NATION, NATION_MEMBERS = 50, 20
+STRATUM = 5  # groups of a choice
+OUTCOMES = {
+    "gaussian": "y ~ 1 +",
+    "binomial": "above ~ 1 +",
+    "weibull": "Surv(time, event) ~ 1 +",
+    "cox": "Surv(time, event) ~",
+    "condlogit": "chosen ~",
+}
+#: What is measured of each fit.
+FOUND = ("cpu_seconds", "memory_mb", "ess", "pareto_k", "inner_variance", "integrals")
 
 
 @dataclass(frozen=True)
 class Case:
     """One fit: `size` members per group, `coefficients` of estimated weights (0: known)."""
 
+    family: str
     structure: str
     groups: int
     members: int
@@ -39,21 +52,26 @@ class Case:
     coefficients: int
 
 
-def nations(groups: int, coefficients: int) -> Case:
+def nations(groups: int, coefficients: int, family: str = "gaussian") -> Case:
     """Return a case whose members meet in nations: four members for every ten groups."""
     members = max(1, groups // NATION) * NATION_MEMBERS
-    return Case("nations", groups, members, 3, coefficients)
+    return Case(family, "nations", groups, members, 3, coefficients)
 
 
 SHORT = (
-    *(nations(groups, k) for k in (0, 1) for groups in (628, 5_000, 20_000)),
+    *(
+        nations(groups, k, family)
+        for family in OUTCOMES
+        for k in (0, 1)
+        for groups in (1_000, 5_000, 20_000)
+    ),
     *(nations(5_000, k) for k in (2, 4)),
-    *(Case("anywhere", 2_000, members, 3, 1) for members in (100, 300, 1_000)),
+    *(Case("gaussian", "anywhere", 2_000, members, 3, 1) for members in (100, 300, 1_000)),
 )
 FULL = (
     *SHORT,
-    *(nations(50_000, k) for k in (0, 1)),
-    Case("anywhere", 20_000, 2_000, 5, 1),
+    *(nations(50_000, k, family) for family in OUTCOMES for k in (0, 1)),
+    Case("gaussian", "anywhere", 20_000, 2_000, 5, 1),
 )
 
 
@@ -74,32 +92,59 @@ def table_of(case: Case) -> pd.DataFrame:
     z = rng.normal(size=case.groups)
     weight = 1 / (1 + (case.size - 1) * np.exp(-s[0]))
     weight /= np.repeat(weight.reshape(-1, case.size).sum(axis=1), case.size)
-    y = 0.5 * z + np.bincount(group, weight * effect[member]) + rng.normal(size=case.groups)
-    columns = {"gid": group, "pid": member, "x": x[member], "z": z[group], "y": y[group]}
+    eta = 0.5 * z + np.bincount(group, weight * effect[member])
+    outcome = outcome_of(eta, case.family, rng)
+    columns = {"gid": group, "pid": member, "x": x[member], "z": z[group]}
+    columns |= {name: values[group] for name, values in outcome.items()}
     return pd.DataFrame(columns | {f"s{k + 1}": values for k, values in enumerate(s)})
 
 
-def formula(coefficients: int) -> str:
+def outcome_of(eta: Array, family: str, rng: np.random.Generator) -> dict[str, Array]:
+    """Return the columns of an outcome, one value per group."""
+    if family == "gaussian":
+        return {"y": eta + rng.normal(size=len(eta))}
+    if family == "binomial":
+        return {"above": (eta + rng.logistic(size=len(eta)) > 0).astype(int)}
+    if family == "condlogit":
+        stratum = np.arange(len(eta)) // STRATUM
+        utility = eta + rng.gumbel(size=len(eta))
+        best = np.maximum.reduceat(utility, np.unique(stratum, return_index=True)[1])
+        return {"chosen": (utility == best[stratum]).astype(int), "stratum": stratum}
+    time = np.exp(eta + np.log(rng.exponential(size=len(eta))) / 1.5)  # Weibull of shape 1.5
+    end = rng.exponential(5, len(eta))
+    return {"time": np.minimum(time, end), "event": (time <= end).astype(int)}
+
+
+def formula(coefficients: int, family: str = "gaussian") -> str:
     """Return the model with known weights, or with some coefficients in them."""
     terms = " + ".join(f"b{k}*s{k}" for k in range(1, coefficients + 1))
     weights = f"1/(1 + (n-1)*exp(-({terms})))" if terms else "1/n"
-    return f"y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ {weights}), RE = TRUE)"
+    strata = " + strata(stratum)" if family == "condlogit" else ""
+    model = f"z + mm(id(pid, gid), vars(x), fn(w ~ {weights}), RE = TRUE){strata}"
+    return f"{OUTCOMES[family]} {model}"
 
 
-def measure(case: Case) -> dict[str, float]:
-    """Fit once, after a small fit that loads the libraries."""
+def measure(case: Case) -> dict[str, float | bool]:
+    """Fit once, after a small fit that loads the libraries; NaN for a fit that is refused."""
     given: dict[str, Any] = {"seed": 1, "monitor": "structural", "progress": False}
-    given["backend"] = "laplace"
-    small = Case("anywhere", 60, 20, case.size, case.coefficients)
-    rmm.fit(formula(case.coefficients), table_of(small), **given)
+    given |= {"backend": "laplace", "family": case.family}
+    model = formula(case.coefficients, case.family)
+    small = Case(case.family, "anywhere", 60, 20, case.size, case.coefficients)
+    rmm.fit(model, table_of(small), **given)
     data = table_of(case)
     began = time.process_time()
-    fit = rmm.fit(formula(case.coefficients), data, **given)
+    try:
+        fit = rmm.fit(model, data, **given)
+    except BackendError:  # it would need more time or memory than there is
+        return dict.fromkeys(FOUND, float("nan")) | {"converged": False}
     return {
         "cpu_seconds": time.process_time() - began,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "ess": float(fit.run.engine["ess"]),
         "pareto_k": float(fit.run.engine["pareto_k"]),
+        "inner_variance": float(fit.run.engine["inner_variance"]),
+        "converged": bool(fit.converged),
+        "integrals": float(fit.run.engine["integrals"]),
     }
 
 
@@ -109,9 +154,9 @@ def collect(cases: tuple[Case, ...], name: str, identity: dict[str, str]) -> pd.
     for case in cases:
         found = json.loads(run_module("growth", *astuple(case)))
         rows.append({**case.__dict__, **found, **identity})
+        size = f"{case.groups:7,} groups{case.members:7,} members {case.coefficients} coefficients"
         print(
-            f"growth    {case.structure:10}{case.groups:7,} groups{case.members:7,} members "
-            f"{case.coefficients} coefficients {found['cpu_seconds']:9.2f} s "
+            f"growth    {case.family:10}{case.structure:10}{size}{found['cpu_seconds']:9.2f} s "
             f"{found['memory_mb']:7.0f} MB",
             flush=True,
         )
@@ -119,14 +164,20 @@ def collect(cases: tuple[Case, ...], name: str, identity: dict[str, str]) -> pd.
     return pd.DataFrame(rows)
 
 
-def exponent(table: pd.DataFrame, coefficients: int) -> float:
-    """Return the power of the number of groups that CPU time grows with, by least squares."""
+def exponent(table: pd.DataFrame, coefficients: int, family: str = "gaussian") -> float:
+    """Return the power of the number of groups that CPU time grows with, by least squares.
+
+    NaN where fewer than two sizes were measured.
+    """
     rows = table[(table["structure"] == "nations") & (table["coefficients"] == coefficients)]
+    rows = rows[(rows["family"] == family) & rows["cpu_seconds"].notna()]
+    if rows["groups"].nunique() < 2:
+        return float("nan")
     return linear_regression(np.log(rows["groups"]), np.log(rows["cpu_seconds"])).slope
 
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kind, *numbers = sys.argv[1:]
-        print(json.dumps(measure(Case(kind, *map(int, numbers)))))
+        family, structure, *numbers = sys.argv[1:]
+        print(json.dumps(measure(Case(family, structure, *map(int, numbers)))))

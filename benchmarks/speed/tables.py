@@ -86,19 +86,28 @@ def footer(runs: dict[str, pd.DataFrame]) -> str:
 def growth_table(table: pd.DataFrame) -> str:
     """Return CPU seconds and memory by size, and the powers that CPU time grows with."""
     lines = [
-        "| members meet | groups | members | weight coefficients | CPU s | memory, MB |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| family | members meet | groups | members | weight coefficients | CPU s | memory, MB "
+        "| converged |",
+        "|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for row in table.itertuples():
+        found = f"{row.cpu_seconds:.2f} | {row.memory_mb:.0f} | {'yes' if row.converged else 'no'}"
+        if pd.isna(row.cpu_seconds):
+            found = "refused: too large | |"
         lines.append(
-            f"| {STRUCTURES[row.structure]} | {row.groups:,} | {row.members:,} | "
-            f"{row.coefficients} | {row.cpu_seconds:.2f} | {row.memory_mb:.0f} |"
+            f"| {row.family} | {STRUCTURES[row.structure]} | {row.groups:,} | {row.members:,} | "
+            f"{row.coefficients} | {found} |"
         )
-    powers = ", ".join(
-        f"groups^{exponent(table, k):.2f} with {'known' if k == 0 else 'estimated'} weights"
-        for k in (0, 1)
-    )
-    return "\n".join(lines) + f"\n\nIn nations, CPU time grows as {powers}.\n"
+    powers = [
+        "| family | weights known | weights estimated |",
+        "|---|--:|--:|",
+        *(
+            f"| {family} | {exponent(table, 0, family):.2f} | {exponent(table, 1, family):.2f} |"
+            for family in dict.fromkeys(table["family"])
+        ),
+    ]
+    head = "In nations, the power of the number of groups with which CPU time grows:"
+    return "\n".join([*lines, "", head, "", *powers]) + "\n"
 
 
 def page_part(runs: dict[str, pd.DataFrame], growth: dict[str, pd.DataFrame]) -> str:

@@ -46,10 +46,10 @@ def _by_stratum(stratum: Array) -> dict[str, Any]:
 
 def _choice(y: Array, stratum: Array) -> dict[str, Array]:
     """(S,) chosen group of each stratum, and its place within the stratum; from 1."""
-    chosen = np.flatnonzero(y == 1)
-    chosen = chosen[np.argsort(stratum[chosen])]
-    before = [np.sum(stratum[:one] == stratum[one]) for one in chosen]
-    return {"chosen": chosen + 1, "place": np.array(before) + 1}
+    order = np.argsort(stratum, kind="stable")
+    first = np.searchsorted(stratum[order], np.arange(len(np.bincount(stratum))))
+    at = np.flatnonzero(y[order] == 1)  # one in each stratum
+    return {"chosen": order[at] + 1, "place": at - first + 1}
 
 
 def _new_outcome(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from rmm.backends.laplace import run as laplace
 from rmm.backends.laplace.factorisation import factors
 from rmm.backends.laplace.factorisation.factors import Pattern
 from rmm.backends.laplace.factorisation.fill import factor_counts
+from rmm.backends.laplace.kernels.model_arrays import symbolic
 from rmm.backends.laplace.latent_model import latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.design.prepare import prepare
@@ -100,8 +103,9 @@ def test_too_little_memory_is_said_before_the_start(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: free)
     monkeypatch.setattr(memory, "_LITTLE", 0)
+    model = integrand()
     with pytest.raises(BackendError, match=message):
-        memory.check_memory(integrand(), 15, kept, 10)
+        memory.check_memory(memory.need(model, 15, kept, 10), model, 15)
 
 
 def test_under_auto_such_a_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +151,7 @@ def test_hours_are_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(memory, "SOON", 0)
     found = integrand()
     memory.check_time(found, 500, None)  # small: nothing to say
-    monkeypatch.setattr(Pattern, "seconds", lambda self, dense: 60.0)
+    monkeypatch.setattr(Pattern, "seconds", lambda self, dense: 600.0)
     with pytest.raises(BackendError, match=r"would need about \d+ hours for this model\. "):
         memory.check_time(found, 500, None)
     with pytest.raises(BackendError, match="the time limit is 30 s"):
@@ -231,3 +235,66 @@ def test_what_is_advised_is_accepted() -> None:
     advised = int(said.rpartition("ess=")[2].rstrip("."))
     assert not fit.converged
     assert rmm.fit(FORMULA, table, ess=advised, **SHORT).converged
+
+
+PEAK = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import rmm
+from benchmarks.speed.growth import Case, formula, table_of
+from rmm.backends.laplace import run
+
+def status(field):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+case = Case("gaussian", sys.argv[1], *map(int, sys.argv[2:]))
+found, before, check, made = [], [], run.check_memory, run.Integrand
+
+def starting(model):
+    open("/proc/self/clear_refs", "w").write("5")  # peaks are counted from here on
+    before.append(status("VmRSS"))
+    return made(model)
+
+def checking(need, *others):
+    found.append(need.total)
+    return check(need, *others)
+
+run.Integrand, run.check_memory = starting, checking
+for one in (Case("gaussian", "anywhere", 60, 20, 3, case.coefficients), case):  # first: libraries
+    rmm.fit(formula(one.coefficients), table_of(one), monitor="structural", backend="laplace",
+            seed=1, progress=False)
+print(found[-1] / (status("VmHWM") - before[-1]))
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux knows peaks")
+@pytest.mark.parametrize(
+    "case", ["nations 20000 8000 3 1", "anywhere 50000 1500 3 0"], ids=["kernels", "LAPACK"]
+)
+def test_the_memory_that_is_counted_is_what_a_fit_takes(case: str) -> None:
+    """Peak memory of the engine is at most the need that was found, and at least a third of it."""
+    command = [sys.executable, "-c", PEAK, *case.split()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert 1 <= float(done.stdout) <= 3
+
+
+def test_factors_of_the_kernels_are_counted() -> None:
+    """At least the lanes of the cells, and more for what is not normal: noise of its draws."""
+    gaussian = integrand()
+    binomial = integrand_of("binomial")
+    found = {}
+    for name, model in (("gaussian", gaussian), ("binomial", binomial)):
+        known = symbolic(model)
+        found[name] = memory.with_factors(memory.Need(0, 0, 0), model, known).factors
+        cells = model.size * (model.size + 1) // 2
+        assert found[name] > 8 * 8 * (cells + len(model.row) + model.model.groups)
+    assert found["binomial"] > found["gaussian"]
+
+
+def integrand_of(family: str) -> Integrand:
+    table = made_up_coalitions(40, 12)
+    table["y"] = (table["y"] > table["y"].mean()).astype(int)
+    model = prepare(FORMULA, table, family)
+    return Integrand(latent_model(model.spec, model.design, model.priors))

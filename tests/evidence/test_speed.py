@@ -167,7 +167,7 @@ def test_fits_in_a_study_are_measured() -> None:
 
 
 def test_growth_uses_each_member_once_in_a_group() -> None:
-    for case in (growth.nations(628, 2), growth.Case("anywhere", 50, 10, 5, 0)):
+    for case in (growth.nations(628, 2), growth.Case("gaussian", "anywhere", 50, 10, 5, 0)):
         table = growth.table_of(case)
         assert table.groupby("gid")["pid"].nunique().eq(case.size).all()
         assert table["pid"].max() < case.members
@@ -178,18 +178,21 @@ def test_the_power_of_growth_is_that_of_the_rows() -> None:
     sizes = [(628, 240), (5_000, 2_000), (20_000, 8_000)]
     table = pd.DataFrame(
         [
-            ("nations", groups, members, 3, k, (1 + k) * (groups / 1000) ** (1 + k / 10), 200.0)
+            (
+                *("cox", "nations", groups, members, 3, k),
+                *((1 + k) * (groups / 1000) ** (1 + k / 10), 200.0, k == 0),
+            )
             for k in (0, 1)
             for groups, members in sizes
         ],
         columns=(
-            *("structure", "groups", "members", "size", "coefficients"),
-            *("cpu_seconds", "memory_mb"),
+            *("family", "structure", "groups", "members", "size", "coefficients"),
+            *("cpu_seconds", "memory_mb", "converged"),
         ),
     )
     text = tables.growth_table(table)
-    assert "groups^1.00 with known weights, groups^1.10 with estimated weights" in text
-    assert "| in nations of 20 | 5,000 | 2,000 | 0 | 5.00 | 200 |" in text
+    assert "| cox | 1.00 | 1.10 |" in text
+    assert "| cox | in nations of 20 | 5,000 | 2,000 | 0 | 5.00 | 200 | yes |" in text
 
 
 def test_risk_sets_of_the_numpyro_program() -> None:

@@ -27,7 +27,7 @@ LogDensity = Callable[[Array], Array]
 _DF = 5.0
 _DIFFERENCE = 0.02
 _NEWTON_STEPS, _HALVINGS = 100, 20
-_LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
+_LITTLE, _UNSURE, _LONGEST, _AT_IT = 1e-3, 0.05, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
 _OFF_SADDLES = np.array([0.1, 0.2, 0.4, 0.8])  # to both sides
 _WAY = 12  # points of the way from a start to the first mode
@@ -156,7 +156,8 @@ def find_mode(
             count += around.evaluations
             continue
         length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
-        for _ in range(_HALVINGS):
+        # With many groups differences are wide: a step of little gain may lead downhill.
+        for _ in range(_HALVINGS if gain > _UNSURE else 1):
             tried = _Stencil.at(density, around.centre + length * step, folded)
             count += tried.evaluations
             if tried.height > around.height:

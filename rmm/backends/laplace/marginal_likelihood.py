@@ -28,7 +28,7 @@ from rmm.backends.laplace.factorisation.factors import (
     largest,
     lower_pattern,
 )
-from rmm.backends.laplace.fixed_design import FixedMap
+from rmm.backends.laplace.factorisation.fixed_design import FixedMap
 from rmm.backends.laplace.latent_model import Feature, LatentModel
 from rmm.backends.laplace.single_group_effects import find_private, normal_curvature
 from rmm.families import Curvature

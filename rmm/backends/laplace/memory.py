@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from rmm.backends.laplace.factorisation.factors import SOON
+from rmm.backends.laplace.interpolation import point_count
+from rmm.backends.laplace.kernels.integrals import WIDEST
+from rmm.backends.laplace.kernels.model_arrays import Symbolic, source_count
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.errors import BackendError
 
 _NUMBER = 8  # bytes
 _PAIR_ARRAYS = 10  # of the pairs of slots, while their cells are found
-_DENSE_ARRAYS = 4  # a factor, the matrix, LAPACK's copy, what is taken away
+_DENSE_ARRAYS = 2  # of a factor that is computed in place, and what is taken away before
+# Of the kernels, per lane: predictor, gradient and others; latent vectors; noise of all steps.
+_GROUP_ARRAYS, _LATENT_ARRAYS, _NOISE_ARRAYS = 6, 15, 70
+_MODES = 512  # latent vectors of the pilot: modes, what multiplies them, and a copy of both
+_PLACE = 4  # bytes of the place of a product of two cells of a factor
+_CELL_ARRAYS = 6  # rows, columns and places of the cells
 _SPARSE_BYTES = 40  # of a number of a sparse factor: values and places, and a copy of both
 _LATENT_COPIES = 2  # draws are kept in rounds, which are joined in the end
 _KEPT_COPIES = 4  # of the draws that are resampled, while they get their scale and names
@@ -22,6 +30,7 @@ _ROUNDS = 2  # points are doubled until there are enough: about as many as draws
 _LITTLE = 100e6  # bytes that are always there
 _ANOTHER = 'Use backend="stan" or backend="jags"'
 _LONGEST = 6 * 3600.0  # seconds that nobody waits for without having said so
+_STENCILS = 10  # points at which the search for a mode computes derivatives
 _STEPS = 4  # of Newton's method for an outcome that is not normal
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -51,7 +60,7 @@ class Need:
 
 
 def need(integrand: Integrand, columns: int, kept: int, wanted: float) -> Need:
-    """What a fit takes at least.
+    """What a fit takes before its factors are known.
 
     Parameters
     ----------
@@ -70,12 +79,29 @@ def need(integrand: Integrand, columns: int, kept: int, wanted: float) -> Need:
     return Need(pairs, 0, draws)
 
 
-def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -> None:
+def with_factors(found: Need, integrand: Integrand, known: Symbolic | None) -> Need:
+    """The same with the factors.
+
+    Parameters
+    ----------
+    found : Need
+        By `need`.
+    integrand : Integrand
+    known : Symbolic or None
+        By `compiled_pattern`: None where NumPy computes.
+    """
+    factors = _numpy_bytes(integrand) if known is None else _kernel_bytes(integrand, known)
+    return replace(found, factors=factors)
+
+
+def check_memory(found: Need, integrand: Integrand, columns: int) -> None:
     """Raise `BackendError` where a fit would take more memory than there is.
 
     Parameters
     ----------
-    integrand, columns, kept, wanted
+    found : Need
+    integrand : Integrand
+    columns : int
         As for `need`.
 
     Raises
@@ -83,15 +109,10 @@ def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -
     BackendError
         It says how much is needed for what, how much there is, and what to do.
     """
-    found = need(integrand, columns, kept, wanted)
-    if found.total + _DENSE_ARRAYS * integrand.size**2 * _NUMBER < _LITTLE and not integrand.dense:
+    if found.total < _LITTLE:
         return
     free = available_memory()
-    if free is None:
-        return
-    if found.total <= free:  # else the pattern of the factors is too large to be looked at
-        found = Need(found.pairs, _factor_bytes(integrand), found.draws)
-    if found.total <= free:
+    if free is None or found.total <= free:
         return
     P = integrand.size
     parts = {
@@ -114,7 +135,7 @@ def check_memory(integrand: Integrand, columns: int, kept: int, wanted: float) -
 
 
 def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> None:
-    """Raise `BackendError` where a fit would take hours, or longer than its time limit.
+    """Raise `BackendError` where a fit by NumPy would take hours, or longer than its time limit.
 
     Parameters
     ----------
@@ -132,7 +153,11 @@ def check_time(integrand: Integrand, wanted: float, timeout: float | None) -> No
     if integrand.size <= SOON:
         return
     count = len(integrand.model.hyper)
-    integrals = 15 * (2 * count + 1) + 2 * count * (count + 1) + _ROUNDS * wanted
+    integrals = _STENCILS * (count * (count + 1) + 1)
+    if not integrand.exact or integrand.pairs[-1].is_sparse:
+        integrals += int(_ROUNDS * wanted)
+    else:
+        integrals += point_count(count)
     each = integrand.pairs[-1].seconds(dense=integrand.dense)
     seconds = each * integrals * (1 if integrand.exact else _STEPS)
     if seconds <= (_LONGEST if timeout is None else timeout):
@@ -150,17 +175,33 @@ def _duration(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.2g} seconds"
 
 
-def _factor_bytes(integrand: Integrand) -> int:
+def _numpy_bytes(integrand: Integrand) -> int:
     """Of the factors of one hyperparameter value, and of as many as are computed at once."""
     pattern = integrand.pairs[-1]
     dense = pattern.size**2 * _NUMBER
-    if integrand.dense or not pattern.is_sparse:
-        shared = 2 * integrand.model.groups * pattern.size * _NUMBER if integrand.dense else 0
-        return _DENSE_ARRAYS * dense + shared
-    return min(pattern.filled * _SPARSE_BYTES, _DENSE_ARRAYS * dense)
+    cells = len(pattern.row) * _CELL_ARRAYS * _NUMBER
+    if integrand.dense:
+        return _DENSE_ARRAYS * dense + 2 * integrand.model.groups * pattern.size * _NUMBER + cells
+    if not pattern.is_sparse:
+        return dense + cells
+    return min(pattern.filled * _SPARSE_BYTES, _DENSE_ARRAYS * dense) + cells
+
+
+def _kernel_bytes(integrand: Integrand, known: Symbolic) -> int:
+    """Of the factors and predictors of as many values as there are lanes, and of their noise."""
+    size, groups = integrand.size, integrand.model.groups
+    cells, products = size * (size + 1) // 2, 0
+    if known.sparse is not None:
+        cells, products = len(known.sparse.row), known.sparse.products
+    numbers = cells + len(integrand.row) + source_count(integrand)
+    numbers += _GROUP_ARRAYS * groups + _LATENT_ARRAYS * size
+    if not integrand.exact:
+        numbers += _NOISE_ARRAYS * size
+        numbers += _MODES * size // WIDEST
+    return WIDEST * numbers * _NUMBER + products * _PLACE + cells * _CELL_ARRAYS * _NUMBER
 
 
 def _size(count: int) -> str:

@@ -21,10 +21,11 @@ from threadpoolctl import ThreadpoolController
 from rmm._version import __version__
 from rmm.backends.base import Availability, ProgressListener, Run, Settings
 from rmm.backends.laplace.hyperparameters import to_values
+from rmm.backends.laplace.kernels.integrals import compiled_pattern, integrals_of
 from rmm.backends.laplace.kernels.library import NUMPY, running
 from rmm.backends.laplace.latent_model import LatentModel
 from rmm.backends.laplace.marginal_likelihood import Integrand
-from rmm.backends.laplace.memory import check_memory, check_time
+from rmm.backends.laplace.memory import check_memory, check_time, need, with_factors
 from rmm.backends.laplace.sampler import Sampler
 from rmm.errors import BackendError, BackendTimeout
 from rmm.tables.read import Array
@@ -63,9 +64,14 @@ def run(
     with _in_words(), np.errstate(all="ignore"), _threads().limit(limits=1):
         columns = _columns(model, settings.monitor)
         integrand = Integrand(model)
-        check_memory(integrand, len(columns), total, wanted)
-        check_time(integrand, wanted, settings.timeout)
-        sampler = Sampler(integrand, settings.seed, check, columns)
+        memory = need(integrand, len(columns), total, wanted)
+        check_memory(memory, integrand, len(columns))
+        known = compiled_pattern(integrand)
+        check_memory(with_factors(memory, integrand, known), integrand, len(columns))
+        if known is None:
+            check_time(integrand, wanted, settings.timeout)
+        compiled = integrals_of(integrand, known)
+        sampler = Sampler(integrand, settings.seed, check, columns, compiled)
         sample = sampler.sample(inits, wanted)
         theta, z = sampler.resampled(sample, total)
         draws = _named(model, theta, z, columns)
@@ -81,7 +87,7 @@ def run(
         engine={
             "name": "laplace",
             "version": __version__,
-            "kernels": running() if sampler.compiled is not None else NUMPY,
+            "kernels": running() if compiled is not None else NUMPY,
             "pareto_k": sample.pareto_k,
             "ess": sample.ess,
             "points": len(sample.theta),

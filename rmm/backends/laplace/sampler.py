@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.convergence import pareto_k_limit
+from rmm.backends.laplace.factorisation.factors import DenseFactors, Factors
 from rmm.backends.laplace.hyperparameters import folded, log_prior, starting_points, to_values
 from rmm.backends.laplace.importance import (
     Mixture,
@@ -22,7 +23,8 @@ from rmm.backends.laplace.importance import (
     systematic,
     uniforms,
 )
-from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Integrals, integrals_of
+from rmm.backends.laplace.interpolation import interpolation
+from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Integrals
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
 from rmm.backends.laplace.marginal_likelihood import NEARLY, ROUGHLY, Inner, Integrand, Start
 from rmm.tables.read import Array
@@ -47,6 +49,9 @@ _REAL = ("normal", "student_t")  # priors on both sides of 0
 # Prior sds, and units of a weight coefficient, at which searches for further modes start.
 _REACH, _MOST_REACH = 2.0, 12.0
 _WIDE = 2.0  # units of a weight coefficient; the default prior's sd is 1
+# Polynomials in place of values: for so many rows, standard deviations from 0, and draws (of those
+# that are wanted), and with this error of the log posterior.
+_LARGE, _FROM_0, _MORE_DRAWS, _MOST_ERROR = 700, 6.0, 1.6, 0.02
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
 
@@ -128,10 +133,14 @@ class Sampler:
         seed: int,
         check: Callable[[], None],
         columns: Array | None = None,
+        compiled: CompiledIntegrals | None = None,
     ) -> None:
-        """`columns` are the places of the latent vector that are kept: all of them by default."""
+        """`columns` are the places of the latent vector that are kept: all of them by default.
+
+        Without `compiled` integrals NumPy computes.
+        """
         self.integrand = integrand
-        self.compiled: CompiledIntegrals | None = integrals_of(integrand)
+        self.compiled = compiled
         self.columns = np.arange(integrand.model.size) if columns is None else columns
         kept = np.zeros(integrand.model.size, dtype=bool)
         kept[self.columns] = True
@@ -229,6 +238,10 @@ class Sampler:
         modes = self._modes(mode, fold)
         first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
         first += self._as_wide_as_priors(modes[0])
+        if len(first) == 1 and self._interpolates(modes[0]):
+            smooth = self._interpolated(modes[0], wanted)
+            if smooth is not None:
+                return smooth
         if not self.integrand.exact:
             self.effort = self._enough(self._pilot(first[0]))
         for _ in range(_TRIES - 1):
@@ -273,6 +286,63 @@ class Sampler:
         """Places of the weight coefficients with priors on both sides of 0."""
         real = [h.role == "weight" and h.prior.family in _REAL for h in self.hyper]
         return np.flatnonzero(real)
+
+    def _interpolates(self, mode: Mode) -> bool:
+        """Whether each value takes a large dense factor, and standard deviations are not near 0."""
+        integrand = self.integrand
+        if self.compiled is not None or not integrand.exact or self.looked_at:
+            return False
+        if integrand.size <= _LARGE or integrand.pairs[-1].is_sparse:
+            return False
+        sd = np.sqrt(np.diag(mode.covariance))
+        return bool((mode.centre > _FROM_0 * sd)[self.folded].all())
+
+    def _interpolated(self, mode: Mode, wanted: float) -> Sample | None:
+        """The draws of `interpolation`; None where the posterior is not smooth enough for it."""
+        grid = interpolation(mode, int(np.ceil(_MORE_DRAWS * wanted)), self.seed)
+        count, size = len(grid.draws), self.integrand.size
+        few = len(self.from_z) < min(count, size)
+        noise = self.rng.standard_normal((count, len(self.from_z) if few else size))
+        latent = np.zeros((count, _EXACT_DRAWS, len(self.columns)))
+        height = np.empty(len(grid.points))
+        for n in range(len(height)):
+            self._chunks(1)
+            theta = grid.points[[n]]
+            inner, prior = self._inner(theta)
+            assert isinstance(inner, Inner)
+            height[n] = (inner.value + prior)[0]
+            if not np.isfinite(height[n]):
+                return None
+            spread = self._spread(inner.factors, noise, few=few)
+            share = grid.operator[:, [n]]
+            centre = inner.mode[0, self.from_z]
+            for m, sign in enumerate((1, -1)):
+                latent[:, m, self.to_columns] += share * (centre + sign * spread)
+        weights, k = smoothed(grid.operator @ height - grid.log_proposal)
+        ess = float(1 / np.sum(weights**2))
+        if grid.error(height) > _MOST_ERROR or ess < wanted or k > pareto_k_limit(count):
+            return None
+        return Sample(
+            grid.draws,
+            latent,
+            np.repeat(weights[:, None] / _EXACT_DRAWS, _EXACT_DRAWS, axis=1),
+            np.zeros(count),
+            k,
+            ess,
+            self.evaluations,
+        )
+
+    def _spread(self, factors: Factors, noise: Array, *, few: bool) -> Array:
+        """(S, kept) of the covariance of the elements of z that are kept, by normal noise: as many
+        numbers as these elements if they are `few`, else as many as z has.
+        """
+        if not few:
+            assert isinstance(factors, DenseFactors)
+            return factors.half_solve(0, noise)[:, self.from_z]
+        kept = np.zeros((self.integrand.size, len(self.from_z)), order="F")
+        kept[self.from_z, np.arange(len(self.from_z))] = 1.0
+        covariance = factors.solve(0, kept)[self.from_z]
+        return np.asarray(noise @ np.linalg.cholesky(covariance).T)
 
     def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> _Drawn:
         """Draws of one proposal after the other, until their weights are good enough."""

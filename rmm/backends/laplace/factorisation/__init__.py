@@ -1,1 +1,1 @@
-"""Cholesky factors of the latent vector's precision."""
+"""The precision of the latent vector, and its Cholesky factors."""

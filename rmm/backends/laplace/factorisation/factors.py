@@ -20,7 +20,7 @@ from rmm.backends.laplace.factorisation.fill import factor_counts
 from rmm.tables.read import Array
 
 _SMALL = 100  # rows up to which dense factors are faster whatever the pattern
-SOON = 3_000  # rows from which a factor is not computed only to see what it takes
+SOON = 1_000  # rows from which a factor is not computed only to see what it takes
 _DENSE_SPEED = 1e10  # operations on dense factors in a second, about
 _SLOWER = 8.0  # an operation on sparse factors takes so much longer than one on dense ones
 
@@ -96,11 +96,12 @@ class Pattern:
 
 
 class DenseFactors:
-    """Lower Cholesky factors, (S, P, P)."""
+    """Lower Cholesky factors, (S, P, P), each in Fortran's order: LAPACK works in their place."""
 
     def __init__(self, pattern: Pattern, count: int) -> None:
         self.pattern = pattern
-        self.lower = np.zeros((count, pattern.size, pattern.size))
+        self.lower = np.zeros((count, pattern.size, pattern.size)).transpose(0, 2, 1)
+        self._cell = pattern.column * pattern.size + pattern.row  # in that order
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -119,15 +120,14 @@ class DenseFactors:
         """
         good = np.ones(len(at), dtype=bool)
         for i, s in enumerate(at):
-            H = np.zeros((self.pattern.size, self.pattern.size))
-            H[self.pattern.row, self.pattern.column] = values[i]
+            H = self.lower[s]
+            H[:] = 0.0
+            H.T.reshape(-1)[self._cell] = values[i]
             if less is not None:
                 C = less(i)
                 H -= C.T @ C
-            factor, failed = lapack.dpotrf(H, lower=1, clean=1)
+            failed = lapack.dpotrf(H, lower=1, clean=less is not None, overwrite_a=1)[1]
             good[i] = not failed
-            if not failed:
-                self.lower[s] = factor
         return good
 
     def logdet(self, at: Array) -> Array:

@@ -15,7 +15,12 @@ from rmm.backends.laplace.kernels.library import (
     library,
     pointer,
 )
-from rmm.backends.laplace.kernels.model_arrays import KernelModel, source_count
+from rmm.backends.laplace.kernels.model_arrays import (
+    KernelModel,
+    Symbolic,
+    source_count,
+    symbolic,
+)
 from rmm.backends.laplace.latent_draws import (
     ANGLE,
     FARTHEST,
@@ -28,10 +33,12 @@ from rmm.backends.laplace.latent_draws import (
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array
 
+#: Lanes of any build. Fewer values at once take as long, and draws are the same by all builds.
+WIDEST = 8
 _SHIFT_PAIRS = SHIFT_DRAWS // 2  # of opposite noise
 _NUMBERS_AT_ONCE = 2_000_000  # of noise, or of sources
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
-_MOST_ROWS = 700  # of z, beyond which LAPACK is faster
+_MOST_ROWS = 700  # of z, beyond which dense factors are faster by LAPACK
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +70,13 @@ class CompiledIntegrals:
         The same in NumPy; it computes what the kernels do not: some weights, features.
     """
 
-    def __init__(self, integrand: Integrand, kernels: ctypes.CDLL) -> None:
+    def __init__(
+        self, integrand: Integrand, kernels: ctypes.CDLL, known: Symbolic | None = None
+    ) -> None:
+        """`known` is what `symbolic` returns for this integrand."""
         self.integrand = integrand
         self.kernels = kernels
-        self.model = KernelModel(integrand)
+        self.model = KernelModel(integrand, known)
 
     def _batch(self, theta: Array, start: Start | None, *, python: bool) -> BatchArrays:
         """Points (S, d) for the kernels; with `python`, weights are computed by NumPy."""
@@ -229,7 +239,7 @@ class CompiledIntegrals:
     def at_once(self) -> int:
         """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""
         most = max(64 * self.integrand.size, source_count(self.integrand), 1)
-        return max(1, _NUMBERS_AT_ONCE // most)
+        return max(WIDEST, _NUMBERS_AT_ONCE // most)
 
 
 def _of(start: Start | None, rows: Array) -> Start | None:
@@ -239,16 +249,28 @@ def _of(start: Start | None, rows: Array) -> Start | None:
     return start[0][rows], start[1][rows]
 
 
-def covers(integrand: Integrand) -> bool:
-    """Whether the kernels compute this model, and faster than NumPy does."""
-    if integrand.model.family.kernel is None or not len(integrand.row):
-        return False
-    return 0 < integrand.size <= _MOST_ROWS
-
-
-def integrals_of(integrand: Integrand) -> CompiledIntegrals | None:
-    """The compiled integrals of a model; None where NumPy computes them."""
-    kernels = library()
-    if kernels is None or not covers(integrand):
+def compiled_pattern(integrand: Integrand) -> Symbolic | None:
+    """The symbolic factorisation of a model that the kernels compute; None where NumPy does, which
+    is faster for dense factors of many rows.
+    """
+    if library() is None or integrand.model.family.kernel is None:
         return None
-    return CompiledIntegrals(integrand, kernels)
+    if not integrand.size or not len(integrand.row):
+        return None
+    known = symbolic(integrand)
+    return None if known.sparse is None and integrand.size > _MOST_ROWS else known
+
+
+def integrals_of(integrand: Integrand, known: Symbolic | None) -> CompiledIntegrals | None:
+    """The compiled integrals of a model; None where NumPy computes them.
+
+    Parameters
+    ----------
+    integrand : Integrand
+    known : Symbolic or None
+        By `compiled_pattern`.
+    """
+    kernels = library()
+    if kernels is None or known is None:
+        return None
+    return CompiledIntegrals(integrand, kernels, known)

@@ -22,6 +22,8 @@ from rmm.families import KernelOutcome
 from rmm.tables.read import Array
 
 _SMALL = 60  # rows up to which dense factors are faster whatever the pattern
+_MOST_PRODUCTS = 1e8  # of a sparse factor: each has a place in memory
+_PRODUCTS_AT_ONCE = 1_000_000
 _SPARSE_COSTS = 6.0  # of the operations of a dense factor, for the places that are looked up
 
 
@@ -85,26 +87,46 @@ class Pattern:
         """Places of some cells, given by rows and columns in the order of the elimination."""
         if self.dense:
             return self.start[column] + row - column
-        size = len(self.place)
-        keys = np.repeat(np.arange(size), np.diff(self.start)) * size + self.row
-        return np.searchsorted(keys, column * size + row)
+        return np.searchsorted(self._keys, column * len(self.place) + row)
+
+    @cached_property
+    def _column(self) -> Array:
+        """(cells,) columns."""
+        return np.repeat(np.arange(len(self.place)), np.diff(self.start))
+
+    @cached_property
+    def _keys(self) -> Array:
+        """(cells,) places in the matrix, column by column."""
+        return self._column * len(self.place) + self.row
+
+    @property
+    def products(self) -> int:
+        """Products of two cells of a column below its diagonal, all columns together."""
+        below = np.diff(self.start) - 1
+        return int(np.sum(below * (below + 1)) // 2)
 
     @property
     def target(self) -> Array:
-        """Cell from which each product of two cells of a column is taken, column by column."""
-        column = np.repeat(np.arange(len(self.place)), np.diff(self.start))
-        below = np.flatnonzero(column != self.row)  # without the diagonal
-        upper, lower = _pairs_ahead(starts(column[below], len(self.place)))
-        return self.cells(self.row[below[lower]], self.row[below[upper]])
-
-
-def _pairs_ahead(start: Array) -> tuple[Array, Array]:
-    """Pairs (a, b), b >= a, of elements of one part, in the order of the parts, a and b."""
-    size = np.diff(start)
-    count = np.repeat(start[1:], size) - np.arange(start[-1])
-    left = np.repeat(np.arange(start[-1]), count)
-    step = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
-    return left, left + step
+        """Cell from which each product is taken, column by column."""
+        below = np.flatnonzero(self._column != self.row)
+        end = starts(self._column[below], len(self.place))[1:][self._column[below]]
+        count = end - np.arange(len(below))  # products of each cell with itself and those after it
+        found = np.empty(self.products, dtype=np.int32)
+        done = np.concatenate([[0], np.cumsum(count)])
+        first = 0
+        while first < len(below):
+            last = max(int(np.searchsorted(done, done[first] + _PRODUCTS_AT_ONCE)), first + 1)
+            last = min(last, len(below))
+            left = np.repeat(np.arange(first, last), count[first:last])
+            right = (
+                left
+                + np.arange(len(left))
+                - np.repeat(done[first:last] - done[first], count[first:last])
+            )
+            cells = self.cells(self.row[below[right]], self.row[below[left]])
+            found[done[first] : done[last]] = cells
+            first = last
+        return found
 
 
 def dense_pattern(size: int) -> Pattern:
@@ -112,6 +134,33 @@ def dense_pattern(size: int) -> Pattern:
     start = np.concatenate([[0], np.cumsum(np.arange(size, 0, -1))])
     row = np.arange(start[-1]) - np.repeat(start[:-1] - np.arange(size), np.diff(start))
     return Pattern(np.arange(size), start, row, dense=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Symbolic:
+    """What of a model's factor is known before any number.
+
+    Attributes
+    ----------
+    outcome : KernelOutcome
+    common : tuple or None
+        Of each stratum of a choice: first of its elements of z, and these elements.
+    sparse : Pattern or None
+        Cells of the factor; None where a dense one takes fewer operations.
+    """
+
+    outcome: KernelOutcome
+    common: tuple[Array, Array] | None
+    sparse: Pattern | None
+
+
+def symbolic(integrand: Integrand) -> Symbolic:
+    """The symbolic factorisation of a model whose family has kernels."""
+    model = integrand.model
+    assert model.family.kernel is not None  # see `integrals_of`
+    outcome = model.family.kernel(model.outcome)
+    common = _common(integrand, outcome)
+    return Symbolic(outcome, common, _sparse_pattern(integrand, outcome, common))
 
 
 class KernelModel:
@@ -127,15 +176,14 @@ class KernelModel:
     arrays : ModelArrays
     """
 
-    def __init__(self, integrand: Integrand) -> None:
-        model = integrand.model
-        assert model.family.kernel is not None  # see `covers`
-        outcome = model.family.kernel(model.outcome)
+    def __init__(self, integrand: Integrand, known: Symbolic | None = None) -> None:
+        """`known` is what `symbolic` returns for this integrand."""
+        found = known or symbolic(integrand)
         self.integrand = integrand
-        self._common = _common(integrand, outcome)
-        self.pattern = _pattern(integrand, outcome, self._common)
+        self._common = found.common
+        self.pattern = found.sparse or dense_pattern(integrand.size)
         self.programs = _programs(integrand)
-        self.arrays = ModelArrays(self._arrays(outcome))
+        self.arrays = ModelArrays(self._arrays(found.outcome))
 
     @property
     def address(self) -> int:
@@ -301,25 +349,23 @@ def _common(integrand: Integrand, outcome: KernelOutcome) -> tuple[Array, Array]
     return starts(stratum, count), element
 
 
-def _pattern(
+def _sparse_pattern(
     integrand: Integrand, outcome: KernelOutcome, common: tuple[Array, Array] | None
-) -> Pattern:
-    """The cells of the factor: sparse where that takes fewer operations.
+) -> Pattern | None:
+    """The cells of the factor where sparse takes fewer operations.
 
     Merged steps of a baseline are not in a sparse factor, but orthogonalised beside it.
     """
     size, merged = integrand.size, 0 if outcome.merged is None else len(outcome.merged) - 1
-    most = size**3 / _SPARSE_COSTS - size * merged**2
+    most = min(size**3 / _SPARSE_COSTS - size * merged**2, 2 * _MOST_PRODUCTS)
     if size <= _SMALL or most <= 0:
-        return dense_pattern(size)
+        return None
     start, element = starts(integrand.row, integrand.model.groups), integrand.column
     if common is not None:
         start, element = common
     left, right = pairs(start)
     found = factor_columns(size, element[left], element[right], most)
-    if found is None:
-        return dense_pattern(size)
-    return Pattern(*found, dense=False)
+    return None if found is None else Pattern(*found, dense=False)
 
 
 def _programs(integrand: Integrand) -> list[WeightProgram] | None:
