@@ -40,7 +40,7 @@ WITH_EXAMPLES = [
     "rmm.families",
     "rmm.fitting.pipeline",
     "rmm.formula.prior_syntax",
-    "rmm.posterior.compare",
+    "rmm.posterior.comparison.compare",
     "rmm.posterior.fit_tables",
     "rmm.posterior.posterior_methods",
     "rmm.posterior.prediction.predictive_checks",

@@ -299,6 +299,12 @@ def around(theta: Array, weights: Array, least: Array, folded: Array) -> Proposa
     return Proposal(mean, np.linalg.cholesky(spread * (_DF - 2) / _DF * 1.2), folded)
 
 
+def fitted_proposal(theta: Array, folded: Array) -> Proposal:
+    """A proposal by the mean and covariance of draws (S, d) of equal weights."""
+    d = theta.shape[1]
+    return around(theta, np.full(len(theta), 1 / len(theta)), np.zeros((d, d)), folded)
+
+
 def around_one(
     theta: Array, weights: Array, least: Array, modes: list[Proposal], number: int
 ) -> Proposal:

@@ -70,6 +70,8 @@ class Sample:
     inner_variance : float
         Of the log weights at one hyperparameter value: their weighted mean, or that over the upper
         tail of a standard deviation where it is larger; 0 where the integral is exact.
+    mixture : Mixture or None
+        Whose points `theta` are; None of a model without hyperparameters.
     """
 
     theta: Array
@@ -80,6 +82,7 @@ class Sample:
     ess: float
     evaluations: int
     inner_variance: float = 0.0
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +325,7 @@ class Sampler:
             ess,
             self.evaluations,
             self._unevenness(drawn.mixture.theta, weights.sum(axis=1), variance),
+            drawn.mixture,
         )
 
     def _with_better_tails(self, drawn: _Drawn, sample: Sample, effort: Effort) -> _Drawn:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rmm.arguments import readable
 from rmm.errors import DataError
-from rmm.posterior.cross_validation import check_comparable
+from rmm.posterior.comparison.cross_validation import check_comparable
 from rmm.posterior.fit import Fit
 
 if TYPE_CHECKING:
