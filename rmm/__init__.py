@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rmm.posterior.comparison.averaging import AverageFit, average
     from rmm.posterior.comparison.bayes_factors import bayes_factor
     from rmm.posterior.comparison.compare import compare
-    from rmm.posterior.comparison.prior_scales import evidence_curve
+    from rmm.posterior.comparison.scaled_priors import evidence_curve
     from rmm.posterior.fit import Fit
     from rmm.posterior.load import load
     from rmm.posterior.prior_draws import PriorPredictive, prior_predictive
@@ -50,7 +50,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "compare": ("rmm.posterior.comparison.compare", "compare"),
     "compare_weights": ("rmm.fitting.compare_weights", "compare_weights"),
     "bayes_factor": ("rmm.posterior.comparison.bayes_factors", "bayes_factor"),
-    "evidence_curve": ("rmm.posterior.comparison.prior_scales", "evidence_curve"),
+    "evidence_curve": ("rmm.posterior.comparison.scaled_priors", "evidence_curve"),
     "average": ("rmm.posterior.comparison.averaging", "average"),
     "AverageFit": ("rmm.posterior.comparison.averaging", "AverageFit"),
     "load": ("rmm.posterior.load", "load"),

@@ -26,12 +26,12 @@ from rmm.formula.replaced_weights import with_weights
 from rmm.posterior.comparison.averaging import AverageFit, average
 from rmm.posterior.comparison.bayes_factors import compared_priors, evidence_table
 from rmm.posterior.comparison.compare import compare
-from rmm.posterior.comparison.evidence import GOOD, evidence_of
 from rmm.posterior.comparison.outcome_scale import (
     contributions,
     typical_weights,
     weights_where,
 )
+from rmm.posterior.evidence.evidence import GOOD, evidence_of
 from rmm.posterior.fit import Fit
 from rmm.posterior.prediction.linear_predictor import (
     flat_draws,
@@ -77,9 +77,11 @@ class WeightComparison:
 
     def average(self, by: str = "stacking") -> AverageFit:
         """The candidates averaged; see `rmm.average`."""
-        column = {"stacking": "stacking", "evidence": "probability"}
-        weights = None if by not in column else dict(self.table[column[by]].items())
-        return average(self.fits, by, weights=weights)
+        column = {"stacking": "stacking", "evidence": "probability"}.get(by)
+        if column is None:
+            return average(self.fits, by)  # which says what is allowed
+        shares = self.table[column]
+        return average(self.fits, weights={str(name): float(shares[name]) for name in self.fits})
 
     def plot(self) -> Figure:
         """Evidence, stacking weights and the effect of members under each candidate.

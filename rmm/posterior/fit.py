@@ -14,7 +14,7 @@ from rmm.posterior.prior_draws import PriorPredictive, draw_prior_predictive
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rmm.posterior.comparison.evidence import Evidence
+    from rmm.posterior.evidence.evidence import Evidence
 
 
 @readable_methods(BackendError)
@@ -132,7 +132,7 @@ class Fit(FitTables):
     def log_evidence(self, seed: int | None = None) -> Evidence:
         """The log of the evidence p(y), the marginal likelihood, with its Monte Carlo error.
 
-        All normalising constants are in. See `rmm.posterior.comparison.evidence`; compare fits with
+        All normalising constants are in. See `rmm.posterior.evidence.evidence`; compare fits with
         `rmm.bayes_factor`.
 
         Parameters
@@ -142,7 +142,7 @@ class Fit(FitTables):
 
         Returns
         -------
-        rmm.posterior.comparison.evidence.Evidence
+        rmm.posterior.evidence.evidence.Evidence
             ``value``, ``mcse``, ``method``, ``pareto_k``; ``float()`` of it is the value.
 
         Raises
@@ -159,7 +159,7 @@ class Fit(FitTables):
             Names priors that are defaults scaled by the data.
         """
         # Late: a fit by itself does not need it.
-        from rmm.posterior.comparison.evidence import log_evidence
+        from rmm.posterior.evidence.evidence import log_evidence
 
         return log_evidence(self, self._seed(seed))
 

@@ -17,8 +17,8 @@ import rmm
 from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
 from rmm.errors import DataError, PriorError, SpecificationWarning
-from rmm.posterior.comparison.bridge import bridge
-from rmm.posterior.comparison.evidence import Evidence
+from rmm.posterior.evidence.bridge import bridge
+from rmm.posterior.evidence.evidence import Evidence
 from rmm.posterior.fit import Fit
 
 Array = np.ndarray[Any, Any]

@@ -16,8 +16,8 @@ import rmm
 from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
 from rmm.design.subset_groups import some_rows
-from rmm.posterior.comparison.cross_validation import Refits, without_unit
 from rmm.posterior.fit import Fit
+from rmm.posterior.prediction.cross_validation import Refits, without_unit
 from rmm.posterior.prediction.predict import log_likelihood
 from rmm.posterior.prediction.predictive_checks import kaplan_meier, survival
 from tests.coalitions import made_up_coalitions
@@ -156,7 +156,7 @@ def test_refits_that_do_not_mix_are_named(
     monkeypatch.setattr(Refits, "without", lambda self, unit: stuck if unit == 3 else fit.run)
     rough = fit.loo()
     monkeypatch.setattr(
-        "rmm.posterior.comparison.cross_validation._too_large", lambda result: np.array([1, 3])
+        "rmm.posterior.prediction.cross_validation._too_large", lambda result: np.array([1, 3])
     )
     third = rough.elpd_i["group"].to_numpy()[3]
     said = rf"1 of 2 refits .*without {third}\).*up to \d"
@@ -176,10 +176,10 @@ def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
         "y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, ess=4000, backend="laplace"
     )
     monkeypatch.setattr(
-        "rmm.posterior.comparison.cross_validation._too_large", lambda result: np.array([1, 3])
+        "rmm.posterior.prediction.cross_validation._too_large", lambda result: np.array([1, 3])
     )
     monkeypatch.setattr(
-        "rmm.posterior.comparison.cross_validation._rhat",
+        "rmm.posterior.prediction.cross_validation._rhat",
         lambda *given: pytest.fail("no chains here"),
     )
     with warnings.catch_warnings():

@@ -26,7 +26,9 @@ from rmm.tables.read import Array
 LogDensity = Callable[[Array], Array]
 
 _DF = 5.0
-_DIFFERENCE = 0.02
+_DIFFERENCE, _LEAST_DIFFERENCE = 0.02, 1e-6
+_SHORTER = 0.25  # by which differences are, where they reach beyond a narrow density
+_BEYOND, _WITHIN = 2.0, 0.03  # logs by which their ends are below the middle: too much, little
 _NEWTON_STEPS, _HALVINGS = 100, 20
 _LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
@@ -123,7 +125,7 @@ def find_mode(
             "The posterior is not finite at any initial value. Give initial values with `inits`."
         )
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
-    around = _Stencil.at(density, best, folded)
+    around = _Stencil.at(density, best, folded, np.full(len(best), _DIFFERENCE))
     count = len(starts) + around.evaluations
     for _ in range(_NEWTON_STEPS):
         step, gain = around.step()
@@ -138,7 +140,7 @@ def find_mode(
             continue
         length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
         for _ in range(_HALVINGS):
-            tried = _Stencil.at(density, around.centre + length * step, folded)
+            tried = _Stencil.at(density, around.centre + length * step, folded, around.reach)
             count += tried.evaluations
             if tried.height > around.height:
                 break
@@ -163,7 +165,7 @@ def _beside_saddle(density: LogDensity, around: _Stencil, folded: Array) -> _Ste
     best = int(np.argmax(heights))
     if not heights[best] > around.height + _LITTLE:
         return None
-    found = _Stencil.at(density, points[best], folded)
+    found = _Stencil.at(density, points[best], folded, around.reach)
     return replace(found, evaluations=found.evaluations + len(heights))
 
 
@@ -175,36 +177,48 @@ def _near(point: Array, mode: Mode) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Stencil:
-    """A log density at a point, and its first and second derivatives by differences."""
+    """A log density at a point, and its first and second derivatives by differences.
+
+    `reach` (d,) are the differences: as long as possible, for their rounding, but not beyond a
+    density that is narrower.
+    """
 
     centre: Array
     height: float
     slope: Array
     hessian: Array
     evaluations: int
+    reach: Array
 
     @classmethod
-    def at(cls, density: LogDensity, centre: Array, folded: Array) -> _Stencil:
-        """At the centre, h to both sides of it, and h away in both directions of each pair."""
-        d, h = len(centre), _DIFFERENCE
+    def at(cls, density: LogDensity, centre: Array, folded: Array, reach: Array) -> _Stencil:
+        """At the centre, to both sides of it, and in both directions of each pair."""
+        d, evaluations = len(centre), 0
         away, left, right = _around(d)
         centre = np.where(folded, np.abs(centre), centre)
-        points = centre + away
-        found = density(np.abs(points, out=points, where=folded))
-        height, above, below = found[0], found[1 : d + 1], found[d + 1 : 2 * d + 1]
-        ends = above + below - 2 * height
+        while True:
+            points = centre + away * reach
+            found = density(np.abs(points, out=points, where=folded))
+            evaluations += len(points)
+            height, above, below = found[0], found[1 : d + 1], found[d + 1 : 2 * d + 1]
+            ends = above + below - 2 * height
+            beyond = ~(ends > -2 * _BEYOND) & (reach > _LEAST_DIFFERENCE)
+            if not beyond.any() or not np.isfinite(height):
+                break
+            reach = np.where(beyond, _SHORTER * reach, reach)
         hessian = np.empty((d, d))
-        hessian.flat[:: d + 1] = ends / h**2
+        hessian.flat[:: d + 1] = ends / reach**2
         if d > 1:
             pairs = found[2 * d + 1 :].reshape(2, -1).sum(axis=0) - 2 * height
             hessian[left, right] = hessian[right, left] = (pairs - ends[left] - ends[right]) / (
-                2 * h**2
+                2 * reach[left] * reach[right]
             )
-        slope = (above - below) / (2 * h)
+        slope = (above - below) / (2 * reach)
         if not np.isfinite(found).all():
             slope = np.where(np.isfinite(slope), slope, 0.0)
             hessian = np.where(np.isfinite(hessian), hessian, 0.0)
-        return cls(centre, float(height), slope, hessian, len(points))
+        wider = np.where(ends > -2 * _WITHIN, np.minimum(reach / _SHORTER, _DIFFERENCE), reach)
+        return cls(centre, float(height), slope, hessian, evaluations, wider)
 
     @cached_property
     def _curves(self) -> tuple[Array, Array]:
@@ -236,8 +250,8 @@ class _Stencil:
 
 @lru_cache(maxsize=64)
 def _around(d: int) -> tuple[Array, Array, Array]:
-    """(d^2 + d + 1, d) differences of a stencil's points from its centre, and the pairs."""
-    eye = _DIFFERENCE * np.eye(d)
+    """(d^2 + d + 1, d) directions of a stencil's points from its centre, and the pairs."""
+    eye = np.eye(d)
     left, right = np.tril_indices(d, -1)
     pairs = eye[left] + eye[right]
     return np.concatenate([np.zeros((1, d)), eye, -eye, pairs, -pairs]), left, right

@@ -1,1 +1,1 @@
-"""Fits of the same outcomes compared: cross-validation, evidence, Bayes factors, averages."""
+"""Fits of the same outcomes compared: cross-validation, Bayes factors, averages."""

@@ -55,7 +55,12 @@ class AverageFit:
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
-        """Predictions of the mixture; the arguments are those of `rmm.Fit.predict`.
+        """Predictions of the mixture.
+
+        Parameters
+        ----------
+        newdata, kind, effects, draws, seed
+            As for `rmm.Fit.predict`.
 
         Returns
         -------
@@ -66,7 +71,12 @@ class AverageFit:
         return self._mixed("predict", draws, newdata, kind, effects=effects, seed=seed)
 
     def estimand(self, *arguments: Any, draws: bool = False, **named: Any) -> Any:
-        """An estimand of the mixture; the arguments are those of `rmm.Fit.estimand`.
+        """An estimand of the mixture.
+
+        Parameters
+        ----------
+        *arguments, draws, **named
+            As for `rmm.Fit.estimand`.
 
         Returns
         -------

@@ -15,10 +15,10 @@ from scipy.special import logsumexp
 from rmm.arguments import check_seed, readable
 from rmm.design.prepare import Model
 from rmm.errors import DataError, PriorError, SpecificationWarning, unknown_name
-from rmm.posterior.comparison.cross_validation import check_comparable
-from rmm.posterior.comparison.evidence import GOOD, Evidence, evidence_of, scaled_priors
 from rmm.posterior.comparison.outcome_scale import prior_table
+from rmm.posterior.evidence.evidence import GOOD, Evidence, evidence_of, scaled_priors
 from rmm.posterior.fit import Fit
+from rmm.posterior.prediction.cross_validation import check_comparable
 
 _ALIKE = 1.02  # ratio of two priors' widths that are the same but for rounding
 

@@ -31,7 +31,7 @@ def typical_weights(model: Model, index: int, part: MemberPart) -> Array:
 
 
 def weights_where(model: Model, index: int, part: MemberPart, value: float | None) -> Array:
-    """(M,) estimated weights where all coefficients have a value, or the centres of their priors."""
+    """(M,) estimated weights where all coefficients have a value, or their priors' centres."""
     draws = {}
     for other in model.spec.members:
         if other.estimated:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from rmm.posterior.plots.figure import Sheet, in_style
 from rmm.posterior.plots.style import RULE, looks_of
 
-if TYPE_CHECKING:
-    from rmm.posterior.comparison.prior_scales import EvidenceCurve
-
 
 @in_style
-def draw(curve: EvidenceCurve) -> Sheet:
+def draw(parameter: str, table: pd.DataFrame) -> Sheet:
     """A line per model: its log evidence less that of the first at the present prior."""
-    table = curve.table
     models = list(dict.fromkeys(table.columns.get_level_values(0)))
     scale = table.index.to_numpy(dtype=float)
     present = int(np.argmin(np.abs(np.log(scale))))
@@ -38,7 +33,7 @@ def draw(curve: EvidenceCurve) -> Sheet:
     cell.set_xscale("log")
     cell.set_xticks(scale, [f"{s:g}" for s in scale], minor=False)
     cell.minorticks_off()
-    cell.set_xlabel(f"scale of the prior of {curve.parameter}, relative to that of the fit")
+    cell.set_xlabel(f"scale of the prior of {parameter}, relative to that of the fit")
     cell.set_ylabel(f"log evidence less that of\n{models[0]} at 1")
     sheet.legend(loc="outside upper center", ncols=2, frameon=False)
     return sheet

@@ -2,9 +2,9 @@
 
 Meng and Wong (1996), "Simulating ratios of normalizing constants via a simple identity",
 Statistica Sinica 6, 831-860; Gronau and others (2017), "A tutorial on bridge sampling", Journal of
-Mathematical Psychology 81, 80-97. The error is that of Frühwirth-Schnatter (2004), The Econometrics Journal 7,
-143-167, as in equation 16 of Gronau and others: for independent draws of the proposal. Those here
-are Sobol points, which make it smaller.
+Mathematical Psychology 81, 80-97. The error is that of Frühwirth-Schnatter (2004), The
+Econometrics Journal 7, 143-167, as in equation 16 of Gronau and others: for independent draws of
+the proposal. Those here are Sobol points, which make it smaller.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from rmm.backends.laplace.importance import smoothed
 from rmm.backends.laplace.run import computing
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
-from rmm.posterior.comparison.bridge import bridge
-from rmm.posterior.comparison.integrated_posterior import IntegratedPosterior
+from rmm.posterior.evidence.bridge import bridge
+from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import reported_draws
 from rmm.design.subset_groups import some_groups, some_rows
 from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning, counted
-from rmm.posterior.comparison.psis import left_out
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
+from rmm.posterior.prediction.psis import left_out
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:

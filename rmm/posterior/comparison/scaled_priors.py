@@ -15,9 +15,9 @@ from rmm.design.prepare import Model
 from rmm.errors import DataError, PriorError, unknown_name
 from rmm.formula.prior_syntax import Prior
 from rmm.posterior.comparison.bayes_factors import check_fits
-from rmm.posterior.comparison.evidence import by_importance
-from rmm.posterior.comparison.integrated_posterior import IntegratedPosterior
 from rmm.posterior.comparison.outcome_scale import places
+from rmm.posterior.evidence.evidence import by_importance
+from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior
 from rmm.posterior.fit import Fit
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class EvidenceCurve:
         # Late: figures need matplotlib, the numbers do not.
         from rmm.posterior.plots.evidence_curve import draw
 
-        return draw(self)
+        return draw(self.parameter, self.table)
 
 
 @readable(DataError)
