@@ -71,7 +71,9 @@ def test_probabilities_of_models_are_shares_of_data_sets() -> None:
             continue
         expected = p[inside].mean()
         error = np.sqrt(np.mean(p[inside] * (1 - p[inside])) / inside.sum())
-        print(f"{one / 10:.1f}: {inside.sum()} data sets, {free[inside].mean():.3f}, {expected:.3f}")
+        print(
+            f"{one / 10:.1f}: {inside.sum()} data sets, {free[inside].mean():.3f}, {expected:.3f}"
+        )
         assert abs(free[inside].mean() - expected) <= 3 * error + 1e-9, f"bin {one}"
     # All together: squared errors are what the probabilities themselves expect.
     excess = (free - p) ** 2 - p * (1 - p)
