@@ -32,7 +32,7 @@ _BEYOND, _WITHIN = 2.0, 0.03  # logs by which their ends are below the middle: t
 _NEWTON_STEPS, _HALVINGS = 100, 20
 _LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
-_OFF_SADDLES = np.array([0.1, 0.2, 0.4, 0.8])  # to both sides
+_OFF_SADDLE, _LENGTHS = 0.8, 10  # the farthest point that is looked at, to both sides, of so many
 _WAY = 12  # points of the way from a start to the first mode
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
@@ -128,29 +128,31 @@ def find_mode(
     around = _Stencil.at(density, best, folded, np.full(len(best), _DIFFERENCE))
     count = len(starts) + around.evaluations
     for _ in range(_NEWTON_STEPS):
-        step, gain = around.step()
         if known is not None and _near(around.centre, known):
-            break
-        if gain < _LITTLE:
+            return None
+        step, gain = around.step()
+        higher = None if gain < _LITTLE else _along(density, around, step, folded)
+        if higher is None:
             higher = _beside_saddle(density, around, folded)
-            if higher is None:
-                break
-            around = higher
-            count += around.evaluations
-            continue
-        length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
-        for _ in range(_HALVINGS):
-            tried = _Stencil.at(density, around.centre + length * step, folded, around.reach)
-            count += tried.evaluations
-            if tried.height > around.height:
-                break
-            length *= 0.5
-        else:
+        if higher is None:
             break
-        around = tried
+        around = higher
+        count += around.evaluations
     if known is not None and _near(around.centre, known):
         return None
     return Mode(around.centre, around.covariance, count, around.height)
+
+
+def _along(density: LogDensity, around: _Stencil, step: Array, folded: Array) -> _Stencil | None:
+    """A higher point on the way of a step, which is halved until there is one; None if never."""
+    length, evaluations = min(1.0, _LONGEST / float(np.linalg.norm(step))), 0
+    for _ in range(_HALVINGS):
+        tried = _Stencil.at(density, around.centre + length * step, folded, around.reach)
+        evaluations += tried.evaluations
+        if tried.height > around.height:
+            return replace(tried, evaluations=evaluations)
+        length *= 0.5
+    return None
 
 
 def _beside_saddle(density: LogDensity, around: _Stencil, folded: Array) -> _Stencil | None:
@@ -238,7 +240,9 @@ class _Stencil:
         values, vectors = self._curves
         if values[0] > -_LEAST_CURVATURE * 10:
             return None
-        lengths = np.concatenate([-_OFF_SADDLES, _OFF_SADDLES])[:, None]
+        nearest = _SHORTER * float(np.abs(vectors[:, 0]) @ self.reach)
+        lengths = np.geomspace(nearest, _OFF_SADDLE, _LENGTHS)
+        lengths = np.concatenate([-lengths, lengths])[:, None]
         return np.asarray(self.centre + lengths * vectors[:, 0])
 
     @property
