@@ -27,8 +27,12 @@ from rmm.errors import (
 
 if TYPE_CHECKING:
     from rmm import datasets as datasets
+    from rmm.fitting.compare_weights import compare_weights
     from rmm.fitting.pipeline import fit, program, program_data
-    from rmm.posterior.compare import compare
+    from rmm.posterior.comparison.averaging import AverageFit, average
+    from rmm.posterior.comparison.bayes_factors import bayes_factor
+    from rmm.posterior.comparison.compare import compare
+    from rmm.posterior.comparison.scaled_priors import evidence_curve
     from rmm.posterior.fit import Fit
     from rmm.posterior.load import load
     from rmm.posterior.prior_draws import PriorPredictive, prior_predictive
@@ -43,7 +47,12 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "program_data": ("rmm.fitting.pipeline", "program_data"),
     "prior_predictive": ("rmm.posterior.prior_draws", "prior_predictive"),
     "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
-    "compare": ("rmm.posterior.compare", "compare"),
+    "compare": ("rmm.posterior.comparison.compare", "compare"),
+    "compare_weights": ("rmm.fitting.compare_weights", "compare_weights"),
+    "bayes_factor": ("rmm.posterior.comparison.bayes_factors", "bayes_factor"),
+    "evidence_curve": ("rmm.posterior.comparison.scaled_priors", "evidence_curve"),
+    "average": ("rmm.posterior.comparison.averaging", "average"),
+    "AverageFit": ("rmm.posterior.comparison.averaging", "AverageFit"),
     "load": ("rmm.posterior.load", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
@@ -65,6 +74,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "AverageFit",
     "BackendError",
     "ConvergenceWarning",
     "DataError",
@@ -78,7 +88,11 @@ __all__ = [
     "SimulatedData",
     "SpecificationWarning",
     "StudyError",
+    "average",
+    "bayes_factor",
     "compare",
+    "compare_weights",
+    "evidence_curve",
     "fit",
     "load",
     "prior_predictive",

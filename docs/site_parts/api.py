@@ -24,7 +24,7 @@ MORE = {
         "rmm.posterior.diagnostics.summary.Diagnostics",
         "rmm.posterior.variance_components.variance_components",
         "rmm.posterior.prediction.conditional_effects.reference_groups",
-        "rmm.posterior.cross_validation.waic",
+        "rmm.posterior.prediction.cross_validation.waic",
         "rmm.posterior.prediction.predictive_checks.statistics",
         "rmm.posterior.prediction.predictive_checks.survival",
     ),

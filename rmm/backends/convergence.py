@@ -61,6 +61,11 @@ def pareto_k_limit(points: int) -> float:
     return float(min(1 - 1 / np.log10(max(points, 11)), PARETO_K_LIMIT))
 
 
+def effective_size(draws: Array) -> float:
+    """Effective sample size of the mean of (chains, draws) of one variable."""
+    return float(_ess(split(np.asarray(draws, dtype=float)[None]))[0])
+
+
 def _some(draws: Array) -> dict[str, Array]:
     """As `convergence`, of as many variables as fit into memory at once."""
     values = np.ascontiguousarray(np.moveaxis(draws, 2, 0), dtype=float)

@@ -14,6 +14,8 @@ from rmm.posterior.prior_draws import PriorPredictive, draw_prior_predictive
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from rmm.posterior.evidence.evidence import Evidence
+
 
 @readable_methods(BackendError)
 @dataclass(frozen=True)
@@ -126,6 +128,40 @@ class Fit(FitTables):
         from rmm.posterior.plots import plot
 
         return plot(self, "plot_check", kind, options)
+
+    def log_evidence(self, seed: int | None = None) -> Evidence:
+        """The log of the evidence p(y), the marginal likelihood, with its Monte Carlo error.
+
+        All normalising constants are in. See `rmm.posterior.evidence.evidence`; compare fits with
+        `rmm.bayes_factor`.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Default: the fit's.
+
+        Returns
+        -------
+        rmm.posterior.evidence.evidence.Evidence
+            ``value``, ``mcse``, ``method``, ``pareto_k``; ``float()`` of it is the value.
+
+        Raises
+        ------
+        PriorError
+            If the fit is of a program of your own, whose priors are not known.
+        BackendError
+            If it cannot be trusted (Pareto's k of the weights), or the fast engine does not
+            cover the model, so that effects cannot be integrated out.
+
+        Warns
+        -----
+        SpecificationWarning
+            Names priors that are defaults scaled by the data.
+        """
+        # Late: a fit by itself does not need it.
+        from rmm.posterior.evidence.evidence import log_evidence
+
+        return log_evidence(self, self._seed(seed))
 
     def save(self, path: str | Path) -> Path:
         """Write everything into one NetCDF file; `rmm.load` reads it back.

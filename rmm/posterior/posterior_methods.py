@@ -16,10 +16,10 @@ from rmm.backends.base import Run, Settings
 from rmm.design.columns.outcome import outcome_parts
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
-from rmm.posterior.cross_validation import Refits, loo, waic
 from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
 from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.prediction.cross_validation import Refits, loo, waic
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check

@@ -408,7 +408,7 @@ def test_stans_compiler_accepts_every_way(table: pd.DataFrame) -> None:
 
 def test_a_model_without_some_groups_keeps_its_program(table: pd.DataFrame) -> None:
     """Refits of loo run the fit's program: data are for its strategy, whatever the sizes are."""
-    from rmm.posterior.cross_validation import without_unit
+    from rmm.posterior.prediction.cross_validation import without_unit
 
     model = quiet("y ~ " + NESTED, table, "gaussian")
     less = without_unit(model, 3)

@@ -739,6 +739,23 @@ def test_a_narrow_skew_mode_takes_few_values() -> None:
     assert mode.height > -0.5  # within a standard deviation
 
 
+@pytest.mark.parametrize("width", [1.0, 0.01, 3e-4])
+def test_a_narrow_density_has_its_own_curvature(width: float) -> None:
+    """Differences of derivatives shorten where they would reach beyond the density."""
+    rng = np.random.default_rng(2)
+    A = rng.normal(size=(3, 3))
+    covariance = width**2 * (A @ A.T + 0.1 * np.eye(3))
+    precision, centre = np.linalg.inv(covariance), np.array([0.7, -1.2, 0.4])
+
+    def density(theta: Array) -> Array:
+        away = theta - centre
+        return np.asarray(-0.5 * np.einsum("si,ij,sj->s", away, precision, away))
+
+    mode = find_mode(density, centre[None] + 0.5, np.zeros(3, dtype=bool))
+    assert mode.centre == pytest.approx(centre, abs=0.1 * width)
+    np.testing.assert_allclose(mode.covariance, covariance, rtol=0.01, atol=0.01 * width**2)
+
+
 def test_a_mode_beyond_a_valley_is_found_unless_its_mass_is_negligible() -> None:
     """Normals at 0 and at -8 of weights 1 and e^-4, and e^-30."""
     fold = np.zeros(2, dtype=bool)

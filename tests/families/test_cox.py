@@ -358,7 +358,7 @@ def test_loo_with_a_group_that_says_nothing() -> None:
     """Censored before the first event: its log likelihood is 0 in all draws."""
     import xarray
 
-    from rmm.posterior.cross_validation import loo
+    from rmm.posterior.prediction.cross_validation import loo
 
     eta = np.random.default_rng(8).normal(0, 0.3, (2, 200, len(TIME)))
     outcome = outcome_of("steps")

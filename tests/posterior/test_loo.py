@@ -16,10 +16,11 @@ import rmm
 from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
 from rmm.design.subset_groups import some_rows
-from rmm.posterior.cross_validation import Refits, without_unit
 from rmm.posterior.fit import Fit
+from rmm.posterior.prediction.cross_validation import Refits, without_unit
 from rmm.posterior.prediction.predict import log_likelihood
 from rmm.posterior.prediction.predictive_checks import kaplan_meier, survival
+from rmm.posterior.prediction.psis import left_out
 from tests.coalitions import made_up_coalitions
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TRUE) + hm(id=cid)"
@@ -156,7 +157,7 @@ def test_refits_that_do_not_mix_are_named(
     monkeypatch.setattr(Refits, "without", lambda self, unit: stuck if unit == 3 else fit.run)
     rough = fit.loo()
     monkeypatch.setattr(
-        "rmm.posterior.cross_validation._too_large", lambda result: np.array([1, 3])
+        "rmm.posterior.prediction.cross_validation._too_large", lambda result: np.array([1, 3])
     )
     third = rough.elpd_i["group"].to_numpy()[3]
     said = rf"1 of 2 refits .*without {third}\).*up to \d"
@@ -176,10 +177,11 @@ def test_refits_by_weighted_draws(monkeypatch: pytest.MonkeyPatch) -> None:
         "y ~ 1", pd.DataFrame({"y": y}), priors=priors, seed=1, ess=4000, backend="laplace"
     )
     monkeypatch.setattr(
-        "rmm.posterior.cross_validation._too_large", lambda result: np.array([1, 3])
+        "rmm.posterior.prediction.cross_validation._too_large", lambda result: np.array([1, 3])
     )
     monkeypatch.setattr(
-        "rmm.posterior.cross_validation._rhat", lambda *given: pytest.fail("no chains here")
+        "rmm.posterior.prediction.cross_validation._rhat",
+        lambda *given: pytest.fail("no chains here"),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error", rmm.ConvergenceWarning)
@@ -300,3 +302,39 @@ def test_a_family_must_say_what_is_left_without_a_unit(governments: pd.DataFrame
     model = replace(model, design=replace(model.design, outcome=outcome))
     with pytest.raises(rmm.BackendError, match="its `events` depends on all units"):
         without_unit(model, 3)
+
+
+def test_all_units_at_once_are_those_of_arviz(fit: rmm.Fit) -> None:
+    """The numbers of ArviZ, which takes units one by one."""
+    import arviz_stats
+
+    tree = fit._pointwise()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours, theirs = fit.loo(), arviz_stats.loo(tree, pointwise=True)
+    np.testing.assert_allclose(ours.elpd_i, theirs.elpd_i, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(ours.pareto_k, theirs.pareto_k, rtol=0, atol=1e-10)
+    for name in ("elpd", "se", "p", "good_k", "n_samples", "n_data_points", "warning"):
+        assert getattr(ours, name) == pytest.approx(getattr(theirs, name)), name
+
+
+@pytest.mark.parametrize("size", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("count", [200, 4000])
+def test_tails_are_smoothed_as_by_arviz(count: int, size: float) -> None:
+    from arviz_stats.base import array_stats
+
+    rng = np.random.default_rng(int(10 * size) + count)
+    values = size * rng.standard_t(5, (count, 7))
+    elpd, k = left_out(values, 0.8)
+    for unit in range(7):
+        logs, expected = array_stats.psislw(values[:, unit], r_eff=0.8, axis=-1)
+        assert k[unit] == pytest.approx(float(expected), abs=1e-10)
+        assert elpd[unit] == pytest.approx(logsumexp(logs + values[:, unit]), abs=1e-10)
+
+
+def test_a_unit_without_information_has_equal_weights() -> None:
+    values = np.random.default_rng(1).normal(size=(400, 2))
+    values[:, 1] = -3.0
+    elpd, k = left_out(values, 1.0)
+    assert elpd[1] == pytest.approx(-3)
+    assert k[1] == 0

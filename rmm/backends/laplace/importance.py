@@ -25,11 +25,13 @@ from rmm.tables.read import Array
 LogDensity = Callable[[Array], Array]
 
 _DF = 5.0
-_DIFFERENCE = 0.02
+_DIFFERENCE, _LEAST_DIFFERENCE = 0.02, 1e-6
+_SHORTER = 0.25  # by which differences are, where they reach beyond a narrow density
+_BEYOND, _WITHIN = 2.0, 0.03  # logs by which their ends are below the middle: too much, little
 _NEWTON_STEPS, _HALVINGS = 100, 20
-_LITTLE, _UNSURE, _LONGEST, _AT_IT = 1e-3, 0.05, 1.5, 0.5
+_LITTLE, _LONGEST, _AT_IT = 1e-3, 1.5, 0.5
 _LEAST_CURVATURE = 1e-3
-_OFF_SADDLES = np.array([0.1, 0.2, 0.4, 0.8])  # to both sides
+_OFF_SADDLE, _LENGTHS = 0.8, 10  # the farthest point that is looked at, to both sides, of so many
 _WAY = 12  # points of the way from a start to the first mode
 _BOTH_SIDES = 0.5  # units of a weight coefficient
 _NEAR = 1.0  # standard deviations between modes that are one
@@ -142,33 +144,34 @@ def find_mode(
             "The posterior is not finite at any initial value. Give initial values with `inits`."
         )
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
-    around = _Stencil.at(density, best, folded)
+    around = _Stencil.at(density, best, folded, np.full(len(best), _DIFFERENCE))
     count = len(starts) + around.evaluations
     for _ in range(_NEWTON_STEPS):
-        step, gain = around.step()
         if known is not None and _near(around.centre, known):
-            break
-        if gain < _LITTLE:
+            return None
+        step, gain = around.step()
+        higher = None if gain < _LITTLE else _along(density, around, step, folded)
+        if higher is None:
             higher = _beside_saddle(density, around, folded)
-            if higher is None:
-                break
-            around = higher
-            count += around.evaluations
-            continue
-        length = min(1.0, _LONGEST / float(np.linalg.norm(step)))
-        # With many groups differences are wide: a step of little gain may lead downhill.
-        for _ in range(_HALVINGS if gain > _UNSURE else 1):
-            tried = _Stencil.at(density, around.centre + length * step, folded)
-            count += tried.evaluations
-            if tried.height > around.height:
-                break
-            length *= 0.5
-        else:
+        if higher is None:
             break
-        around = tried
+        around = higher
+        count += around.evaluations
     if known is not None and _near(around.centre, known):
         return None
     return Mode(around.centre, around.covariance, count, around.height)
+
+
+def _along(density: LogDensity, around: _Stencil, step: Array, folded: Array) -> _Stencil | None:
+    """A higher point on the way of a step, which is halved until there is one; None if never."""
+    length, evaluations = min(1.0, _LONGEST / float(np.linalg.norm(step))), 0
+    for _ in range(_HALVINGS):
+        tried = _Stencil.at(density, around.centre + length * step, folded, around.reach)
+        evaluations += tried.evaluations
+        if tried.height > around.height:
+            return replace(tried, evaluations=evaluations)
+        length *= 0.5
+    return None
 
 
 def _beside_saddle(density: LogDensity, around: _Stencil, folded: Array) -> _Stencil | None:
@@ -183,7 +186,7 @@ def _beside_saddle(density: LogDensity, around: _Stencil, folded: Array) -> _Ste
     best = int(np.argmax(heights))
     if not heights[best] > around.height + _LITTLE:
         return None
-    found = _Stencil.at(density, points[best], folded)
+    found = _Stencil.at(density, points[best], folded, around.reach)
     return replace(found, evaluations=found.evaluations + len(heights))
 
 
@@ -195,36 +198,48 @@ def _near(point: Array, mode: Mode) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Stencil:
-    """A log density at a point, and its first and second derivatives by differences."""
+    """A log density at a point, and its first and second derivatives by differences.
+
+    `reach` (d,) are the differences: as long as possible, for their rounding, but not beyond a
+    density that is narrower.
+    """
 
     centre: Array
     height: float
     slope: Array
     hessian: Array
     evaluations: int
+    reach: Array
 
     @classmethod
-    def at(cls, density: LogDensity, centre: Array, folded: Array) -> _Stencil:
-        """At the centre, h to both sides of it, and h away in both directions of each pair."""
-        d, h = len(centre), _DIFFERENCE
+    def at(cls, density: LogDensity, centre: Array, folded: Array, reach: Array) -> _Stencil:
+        """At the centre, to both sides of it, and in both directions of each pair."""
+        d, evaluations = len(centre), 0
         away, left, right = _around(d)
         centre = np.where(folded, np.abs(centre), centre)
-        points = centre + away
-        found = density(np.abs(points, out=points, where=folded))
-        height, above, below = found[0], found[1 : d + 1], found[d + 1 : 2 * d + 1]
-        ends = above + below - 2 * height
+        while True:
+            points = centre + away * reach
+            found = density(np.abs(points, out=points, where=folded))
+            evaluations += len(points)
+            height, above, below = found[0], found[1 : d + 1], found[d + 1 : 2 * d + 1]
+            ends = above + below - 2 * height
+            beyond = ~(ends > -2 * _BEYOND) & (reach > _LEAST_DIFFERENCE)
+            if not beyond.any() or not np.isfinite(height):
+                break
+            reach = np.where(beyond, _SHORTER * reach, reach)
         hessian = np.empty((d, d))
-        hessian.flat[:: d + 1] = ends / h**2
+        hessian.flat[:: d + 1] = ends / reach**2
         if d > 1:
             pairs = found[2 * d + 1 :].reshape(2, -1).sum(axis=0) - 2 * height
             hessian[left, right] = hessian[right, left] = (pairs - ends[left] - ends[right]) / (
-                2 * h**2
+                2 * reach[left] * reach[right]
             )
-        slope = (above - below) / (2 * h)
+        slope = (above - below) / (2 * reach)
         if not np.isfinite(found).all():
             slope = np.where(np.isfinite(slope), slope, 0.0)
             hessian = np.where(np.isfinite(hessian), hessian, 0.0)
-        return cls(centre, float(height), slope, hessian, len(points))
+        wider = np.where(ends > -2 * _WITHIN, np.minimum(reach / _SHORTER, _DIFFERENCE), reach)
+        return cls(centre, float(height), slope, hessian, evaluations, wider)
 
     @cached_property
     def _curves(self) -> tuple[Array, Array]:
@@ -244,7 +259,9 @@ class _Stencil:
         values, vectors = self._curves
         if values[0] > -_LEAST_CURVATURE * 10:
             return None
-        lengths = np.concatenate([-_OFF_SADDLES, _OFF_SADDLES])[:, None]
+        nearest = _SHORTER * float(np.abs(vectors[:, 0]) @ self.reach)
+        lengths = np.geomspace(nearest, _OFF_SADDLE, _LENGTHS)
+        lengths = np.concatenate([-lengths, lengths])[:, None]
         return np.asarray(self.centre + lengths * vectors[:, 0])
 
     @property
@@ -256,8 +273,8 @@ class _Stencil:
 
 @lru_cache(maxsize=64)
 def _around(d: int) -> tuple[Array, Array, Array]:
-    """(d^2 + d + 1, d) differences of a stencil's points from its centre, and the pairs."""
-    eye = _DIFFERENCE * np.eye(d)
+    """(d^2 + d + 1, d) directions of a stencil's points from its centre, and the pairs."""
+    eye = np.eye(d)
     left, right = np.tril_indices(d, -1)
     pairs = eye[left] + eye[right]
     return np.concatenate([np.zeros((1, d)), eye, -eye, pairs, -pairs]), left, right
@@ -317,6 +334,12 @@ def around(theta: Array, weights: Array, least: Array, folded: Array) -> Proposa
     mean = weights @ theta
     spread = (theta - mean).T @ (weights[:, None] * (theta - mean)) + 0.1 * least
     return Proposal(mean, np.linalg.cholesky(spread * (_DF - 2) / _DF * 1.2), folded)
+
+
+def fitted_proposal(theta: Array, folded: Array) -> Proposal:
+    """A proposal by the mean and covariance of draws (S, d) of equal weights."""
+    d = theta.shape[1]
+    return around(theta, np.full(len(theta), 1 / len(theta)), np.zeros((d, d)), folded)
 
 
 def around_one(

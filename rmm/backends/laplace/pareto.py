@@ -10,6 +10,8 @@ six times.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rmm.tables.read import Array
@@ -38,31 +40,63 @@ def smoothed_logs(logs: Array) -> tuple[Array, float]:
     count = int(min(size / 5, 3 * np.sqrt(size)))
     order = np.argsort(logs)
     tail, cut = np.exp(logs[order[-count:]]), np.exp(logs[order[-count - 1]])
-    k, sigma = _fitted(tail - cut)
+    k, sigma = (float(found[0]) for found in fitted_tails((tail - cut)[None]))
     if not np.isfinite(k) or not sigma > 0:
         return logs, k
-    p = np.arange(0.5, count) / count
-    away = -np.log1p(-p) if k == 0 else np.expm1(-k * np.log1p(-p)) / k
-    logs[order[-count:]] = np.minimum(np.log(cut + sigma * away), 0.0)
+    logs[order[-count:]] = np.minimum(smooth_tail(k, sigma, cut, count), 0.0)
     return logs, k
 
 
-def _fitted(excess: Array) -> tuple[float, float]:
-    """Shape and scale of the generalised Pareto distribution of sorted excesses."""
-    count = len(excess)
-    quartile = excess[int(count / 4 + 0.5) - 1]
-    if quartile <= excess[0]:
-        return np.nan, np.nan
+def smooth_tail(k: Any, sigma: Any, cut: Any, count: int) -> Array:
+    """Logs of `count` quantiles of generalised Pareto distributions above a cut, in order.
+
+    Parameters
+    ----------
+    k, sigma : (n,) arrays or floats
+    cut : (n, 1) array or float
+    count : int
+
+    Returns
+    -------
+    (n, count) or (count,) array
+    """
+    k, sigma = (np.asarray(x)[..., None] for x in (k, sigma))
+    p = np.arange(0.5, count) / count
+    with np.errstate(all="ignore"):
+        away = np.where(k == 0, -np.log1p(-p), np.expm1(-k * np.log1p(-p)) / k)
+        return np.asarray(np.log(cut + sigma * away))
+
+
+def fitted_tails(excess: Array) -> tuple[Array, Array]:
+    """Shapes and scales of generalised Pareto distributions.
+
+    Parameters
+    ----------
+    excess : (n, count) array
+        Excesses over a cut, each row in ascending order.
+
+    Returns
+    -------
+    (n,) array, (n,) array
+        NaN for a row whose first quarter has no spread: it has no such distribution.
+    """
+    count = excess.shape[1]
+    quartile = excess[:, int(count / 4 + 0.5) - 1]
     candidates = 30 + int(count**0.5)
-    b = (1 - np.sqrt(candidates / (np.arange(candidates) + 0.5))) / (_PRIOR_B * quartile)
-    b += 1 / excess[-1]
-    k = np.log1p(-b[:, None] * excess).mean(axis=1)
-    profile = count * (np.log(-b / k) - k - 1)
-    weight = np.exp(profile - profile.max())
-    weight /= weight.sum()
-    weight[weight < _NEGLIGIBLE] = 0.0
-    b_mean = float(b @ weight / weight.sum())
-    shape = float(np.log1p(-b_mean * excess).mean())
-    scale = -shape / b_mean
+    with np.errstate(all="ignore"):
+        b = (1 - np.sqrt(candidates / (np.arange(candidates) + 0.5))) / (
+            _PRIOR_B * quartile[:, None]
+        )
+        b += 1 / excess[:, -1:]
+        k = np.log1p(-b[:, :, None] * excess[:, None, :]).mean(axis=2)
+        profile = count * (np.log(-b / k) - k - 1)
+        weight = np.exp(profile - profile.max(axis=1, keepdims=True))
+        weight /= weight.sum(axis=1, keepdims=True)
+        weight[weight < _NEGLIGIBLE] = 0.0
+        b_mean = (b * weight).sum(axis=1) / weight.sum(axis=1)
+        shape = np.log1p(-b_mean[:, None] * excess).mean(axis=1)
+        scale = -shape / b_mean
     shape = (count * shape + _PRIOR_K * _MIDDLE_K) / (count + _PRIOR_K)
-    return (np.inf if np.isnan(shape) else shape), scale
+    shape = np.where(np.isnan(shape), np.inf, shape)
+    none = quartile <= excess[:, 0]
+    return np.where(none, np.nan, shape), np.where(none, np.nan, scale)

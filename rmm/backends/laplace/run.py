@@ -60,8 +60,7 @@ def run(
 
     wanted, total = wanted_draws(settings), settings.chains * settings.draws
     model: LatentModel = data["model"]
-    # Matrices are small: threads would wait for each other longer than they work.
-    with _in_words(), np.errstate(all="ignore"), _threads().limit(limits=1):
+    with computing():
         columns = _columns(model, settings.monitor)
         integrand = Integrand(model)
         memory = need(integrand, len(columns), total, wanted)
@@ -103,10 +102,12 @@ _NUMERICAL = (np.linalg.LinAlgError, ArithmeticError, ValueError, IndexError, Ru
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
-    """Errors from inside numerical libraries as ours: what happened, and what to do."""
+def computing() -> Iterator[None]:
+    """One thread, no warnings of numbers, and errors from inside numerical libraries in words."""
     try:
-        yield
+        # Matrices are small: threads would wait for each other longer than they work.
+        with np.errstate(all="ignore"), _threads().limit(limits=1):
+            yield
     except MemoryError as error:
         raise BackendError(
             f"Backend 'laplace' ran out of memory{f' ({error})' * bool(str(error))}. Keep fewer "

@@ -75,6 +75,8 @@ class Sample:
     inner_variance : float
         Of the log weights at one hyperparameter value: their weighted mean, or that over the upper
         tail of a standard deviation where it is larger; 0 where the integral is exact.
+    mixture : Mixture or None
+        Whose points `theta` are; None of a model without hyperparameters.
     """
 
     theta: Array
@@ -85,6 +87,7 @@ class Sample:
     ess: float
     evaluations: int
     inner_variance: float = 0.0
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,8 +230,13 @@ class Sampler:
         z, weight = latent_draws(self.integrand, values, inner, affine, self.rng, effort)
         return z, weight + log_prior(theta, self.hyper)[:, None]
 
-    def sample(self, starts: Sequence[Mapping[str, Any]], wanted: float) -> Sample:
-        """Draw until the effective sample size is `wanted`, or the limit is reached."""
+    def sample(
+        self, starts: Sequence[Mapping[str, Any]], wanted: float, *, smooth: bool = True
+    ) -> Sample:
+        """Draw until the effective sample size is `wanted`, or the limit is reached.
+
+        `smooth` says whether a posterior that is dear to compute may be interpolated.
+        """
         if not self.hyper:
             return self._without_hyperparameters(wanted)
         points = starting_points(starts, self.hyper)
@@ -238,10 +246,10 @@ class Sampler:
         modes = self._modes(mode, fold)
         first = [Proposal(m.centre, np.linalg.cholesky(m.covariance * 1.2), fold) for m in modes]
         first += self._as_wide_as_priors(modes[0])
-        if len(first) == 1 and self._interpolates(modes[0]):
-            smooth = self._interpolated(modes[0], wanted)
-            if smooth is not None:
-                return smooth
+        if smooth and len(first) == 1 and self._interpolates(modes[0]):
+            interpolated = self._interpolated(modes[0], wanted)
+            if interpolated is not None:
+                return interpolated
         if not self.integrand.exact:
             self.effort = self._enough(self._pilot(first[0]))
         for _ in range(_TRIES - 1):
@@ -400,6 +408,7 @@ class Sampler:
             ess,
             self.evaluations,
             self._unevenness(drawn.mixture.theta, weights.sum(axis=1), variance),
+            drawn.mixture,
         )
 
     def _with_better_tails(self, drawn: _Drawn, sample: Sample, effort: Effort) -> _Drawn:

@@ -34,7 +34,7 @@ def fit_choice(task: Task) -> Outcome:
         elpd, and its standard error as sd. Not converged if any candidate is not.
     """
     # Here, as every study file is read with the names that a choice has, and few make one.
-    from rmm.posterior.cross_validation import check_comparable
+    from rmm.posterior.prediction.cross_validation import check_comparable
     from rmm.study.methods.bayesian import divergences, engine_version
 
     fits = {name: _fitted(task, name, text) for name, text in task.candidates.items()}

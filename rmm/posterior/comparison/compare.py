@@ -10,8 +10,8 @@ import pandas as pd
 
 from rmm.arguments import readable
 from rmm.errors import DataError
-from rmm.posterior.cross_validation import check_comparable
 from rmm.posterior.fit import Fit
+from rmm.posterior.prediction.cross_validation import check_comparable
 
 if TYPE_CHECKING:
     from typing import Any

@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 
 from rmm.backends import find_backend
 from rmm.backends.base import PreparedModel, Run, Settings
+from rmm.backends.convergence import effective_size, pareto_k_limit
 from rmm.backends.initial_values import initial_values
 from rmm.backends.progress_bar import progress_bar
 from rmm.backends.user_program import drawn_only
@@ -26,12 +27,12 @@ from rmm.design.subset_groups import some_groups, some_rows
 from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning, counted
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
+from rmm.posterior.prediction.psis import left_out
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:
     import xarray
 
-_SAME = 1e-9  # spread of a log likelihood that is none
 _NAMED = 8  # units that a message names
 _RHAT = 1.05  # of a refit's log likelihood of one unit
 
@@ -115,12 +116,7 @@ def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
     arviz_stats.ELPDData
         Pointwise. Units that were refitted have Pareto k 0, as in `arviz_stats.reloo`.
     """
-    # Late: a fit by itself does not need it.
-    import arviz_stats
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said below, with the units' names
-        result = arviz_stats.loo(_spread(tree), pointwise=True)
+    result = _smoothed(tree)
     bad = _too_large(result)
     if len(bad) == 0:
         return result
@@ -135,24 +131,41 @@ def _too_large(result: Any) -> Array:
     return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
 
 
-def _spread(tree: xarray.DataTree) -> xarray.DataTree:
-    """The tree, with a spread of 1e-9 where a unit's log likelihood is the same in all draws.
+def _smoothed(tree: xarray.DataTree) -> Any:
+    """PSIS-LOO of all units, as ArviZ keeps it."""
+    # Late: a fit by itself does not need it.
+    from arviz_stats.utils import ELPDDataLOO
 
-    Such units exist (Cox: censored before the first event). Their weights are equal and need no
-    smoothing, but ArviZ refuses to fit a tail without spread.
-    """
-    likelihood = tree["log_likelihood"].to_dataset()
-    name = next(iter(likelihood.data_vars))
-    values = likelihood[name].to_numpy()
-    same = np.ptp(values, axis=(0, 1)) < _SAME
-    if not same.any():
-        return tree
-    noise = _SAME * np.random.default_rng(0).standard_normal(values.shape)
-    out = tree.copy()
-    out["log_likelihood"] = likelihood.assign(
-        {name: likelihood[name].copy(data=values + np.where(same, noise, 0.0))}
+    each = flat_log_likelihood(tree)
+    elpd, k = left_out(each, _relative_size(tree["posterior"].to_dataset()))
+    p = logsumexp(each, axis=0) - np.log(len(each)) - elpd
+    limit = pareto_k_limit(len(each))
+    like = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))[0, 0]
+    like = like.drop_vars(["chain", "draw"], errors="ignore")
+    return ELPDDataLOO(
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(len(elpd) * np.var(elpd, ddof=1))),
+        p=float(p.sum()),
+        n_samples=len(each),
+        n_data_points=len(elpd),
+        scale="log",
+        warning=bool((~(k <= limit)).any()),
+        good_k=limit,
+        elpd_i=like.copy(data=elpd),
+        pareto_k=like.copy(data=k),
+        p_loo_i=like.copy(data=p),
     )
-    return out
+
+
+def _relative_size(posterior: xarray.Dataset) -> float:
+    """Effective sample size of means over the number of draws, averaged over the parameters."""
+    values = [v.transpose("chain", "draw", ...).to_numpy() for v in posterior.data_vars.values()]
+    chains, length = values[0].shape[:2]
+    if chains == 1:
+        return 1.0
+    flat = np.concatenate([v.reshape(chains, length, -1) for v in values], axis=2)
+    sizes = [effective_size(flat[:, :, i]) for i in range(flat.shape[2])]
+    return float(np.mean(sizes) / (chains * length))
 
 
 def _named(result: Any, units: Sequence[int] | Array) -> str:

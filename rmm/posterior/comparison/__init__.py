@@ -1,0 +1,1 @@
+"""Fits of the same outcomes compared: cross-validation, Bayes factors, averages."""

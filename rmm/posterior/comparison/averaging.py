@@ -1,0 +1,185 @@
+"""Fits averaged: draws of several models, each in proportion to its weight.
+
+By evidence the weights are posterior probabilities of the models (Hoeting, Madigan, Raftery and
+Volinsky 1999, Statistical Science 14, 382-417): right if one of them is. By stacking they are those
+of the best predictions of left-out groups (Yao, Vehtari, Simpson and Gelman 2018, Bayesian Analysis
+13, 917-1007): none needs to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray
+
+from rmm.arguments import readable, readable_methods
+from rmm.errors import DataError
+from rmm.posterior.comparison.bayes_factors import bayes_factor
+from rmm.posterior.comparison.compare import compare
+from rmm.posterior.fit import Fit
+from rmm.posterior.prediction.predict import table
+from rmm.tables.read import Array
+
+WAYS = ("stacking", "evidence")
+_LEAST = 1e-6  # weight of a model that is left out: no draw would be its own
+
+
+@readable_methods(DataError)
+@dataclass(frozen=True)
+class AverageFit:
+    """Several fits of the same outcomes, each with a weight.
+
+    Attributes
+    ----------
+    fits : mapping of str to Fit
+    weights : pandas.Series
+        Of the models, by name; they sum to one.
+    by : str
+        ``"stacking"``, ``"evidence"`` or ``"given"``.
+    """
+
+    fits: Mapping[str, Fit]
+    weights: pd.Series
+    by: str
+
+    def predict(
+        self,
+        newdata: Any = None,
+        kind: str = "mean",
+        *,
+        effects: str = "all",
+        draws: bool = False,
+        seed: int | None = None,
+    ) -> Any:
+        """Predictions of the mixture.
+
+        Parameters
+        ----------
+        newdata, kind, effects, draws, seed
+            As for `rmm.Fit.predict`.
+
+        Returns
+        -------
+        pandas.DataFrame or xarray.DataArray
+            One row per group, as of a fit; with `draws` an array (draw, group) whose coordinate
+            ``model`` says whose draw it is.
+        """
+        return self._mixed("predict", draws, newdata, kind, effects=effects, seed=seed)
+
+    def estimand(self, *arguments: Any, draws: bool = False, **named: Any) -> Any:
+        """An estimand of the mixture.
+
+        Parameters
+        ----------
+        *arguments, draws, **named
+            As for `rmm.Fit.estimand`.
+
+        Returns
+        -------
+        pandas.DataFrame or xarray.DataArray
+        """
+        return self._mixed("estimand", draws, *arguments, **named)
+
+    def _mixed(self, method: str, draws: bool, *arguments: Any, **named: Any) -> Any:
+        """Draws that a method of all fits gives, in proportion to the weights."""
+        parts, models = [], []
+        for name, share in self._shares().items():
+            found = getattr(self.fits[name], method)(*arguments, draws=True, **named)
+            flat = found.stack(sample=("chain", "draw")).transpose("sample", ...)
+            parts.append(flat.isel(sample=_some(flat.sizes["sample"], share)))
+            models += [name] * share
+        values = np.concatenate([part.to_numpy() for part in parts])
+        dims = parts[0].dims[1:]
+        coords = {dim: parts[0].coords[dim] for dim in dims if dim in parts[0].coords}
+        if draws:
+            coords |= {"draw": np.arange(len(values)), "model": ("draw", models)}
+            return xarray.DataArray(values, dims=("draw", *dims), coords=coords)
+        labels = parts[0].coords[dims[0]].to_numpy()
+        return table(labels, values).rename_axis(dims[0])
+
+    def _shares(self) -> dict[str, int]:
+        """Draws of each model: as many in all as the smallest of the fits has."""
+        fits = self.fits.values()
+        count = min(fit.settings.chains * fit.settings.draws for fit in fits)
+        exact = self.weights[self.weights > _LEAST] * count
+        whole = np.floor(exact).astype(int)
+        left = exact - whole
+        rest = round(exact.sum()) - int(whole.sum())
+        whole[left.sort_values(ascending=False, kind="stable").index[:rest]] += 1
+        return {str(name): int(one) for name, one in whole.items() if one > 0}
+
+    def __str__(self) -> str:
+        lines = [f"{name:40} {share:.3f}" for name, share in self.weights.items()]
+        return "\n".join([f"Average of {len(self.fits)} fits, weights by {self.by}", *lines])
+
+
+def _some(count: int, wanted: int) -> Array:
+    """Places of `wanted` of `count` draws, evenly spaced."""
+    return np.floor((np.arange(wanted) + 0.5) * count / wanted).astype(int)
+
+
+@readable(DataError)
+def average(
+    fits: Mapping[str, Fit],
+    by: str = "stacking",
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> AverageFit:
+    """Average fits: their draws are mixed, each in proportion to a weight.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Two or more, of the same outcomes of the same groups.
+    by : {"stacking", "evidence"}
+        How the weights are found.
+    weights : mapping of str to float, optional
+        Your own weights instead, in any proportion.
+
+    Returns
+    -------
+    AverageFit
+        It predicts, and has estimands, as a fit has.
+
+    Raises
+    ------
+    DataError
+        If the fits are not of the same outcomes.
+
+    Examples
+    --------
+    >>> import rmm
+    >>> data = {"y": [1.1, 1.9, 3.2, 3.8, 5.1, 6.0, 6.9, 8.2], "x": [1.0, 2, 3, 4, 5, 6, 7, 8]}
+    >>> fits = {f: rmm.fit(f, data, backend="laplace", seed=1) for f in ("y ~ 1", "y ~ 1 + x")}
+    >>> both = rmm.average(fits, weights={"y ~ 1": 1, "y ~ 1 + x": 3})
+    >>> both.weights["y ~ 1 + x"]
+    np.float64(0.75)
+    >>> list(both.predict({"x": [3.0]}).columns)
+    ['mean', 'sd', 'q2.5', 'median', 'q97.5']
+    """
+    if not isinstance(by, str) or by not in WAYS:
+        raise DataError(f"`by` must be one of {', '.join(WAYS)}, not {by!r}.")
+    if weights is not None:
+        found, by = _given(fits, weights), "given"
+    elif by == "evidence":
+        found = bayes_factor(fits).table["probability"]
+    else:
+        found = compare(fits)["weight"]
+    found = found.reindex(list(fits)).astype(float)
+    return AverageFit(dict(fits), found / found.sum(), by)
+
+
+def _given(fits: Any, weights: Mapping[str, float]) -> pd.Series:
+    """The user's weights, one for each fit."""
+    if not isinstance(weights, Mapping) or set(weights) != set(fits):
+        raise DataError(
+            f"`weights` must have a number for each of the fits ({', '.join(map(repr, fits))})."
+        )
+    found = pd.Series({name: float(value) for name, value in weights.items()})
+    if not (np.isfinite(found).all() and (found >= 0).all() and found.sum() > 0):
+        raise DataError("`weights` must be numbers of 0 or more, at least one of them above 0.")
+    return found

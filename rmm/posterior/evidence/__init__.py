@@ -1,0 +1,1 @@
+"""The evidence (marginal likelihood) of a fit."""

@@ -1,0 +1,107 @@
+"""log p(y, theta) of a fitted model: coefficients and effects are integrated out.
+
+theta are the hyperparameters on the scale on which the fast engine samples them
+(`rmm.backends.laplace.hyperparameters`). The integral is exact for normal outcomes; for others it
+is estimated at each theta by weighted draws of the latent vector, without bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from rmm.backends.initial_values import initial_values
+from rmm.backends.laplace.hyperparameters import from_values
+from rmm.backends.laplace.importance import Mixture, uniforms
+from rmm.backends.laplace.kernels.integrals import compiled_pattern, integrals_of
+from rmm.backends.laplace.latent_model import latent_model
+from rmm.backends.laplace.marginal_likelihood import Integrand
+from rmm.backends.laplace.sampler import Sampler
+from rmm.design.prepare import Model
+from rmm.tables.read import Array
+
+_STARTS = 4  # points at which the search for the mode may start
+_EFFECTIVE = 250.0  # draws after which proposals are good enough
+
+
+class IntegratedPosterior:
+    """The density of hyperparameters and outcomes of one model.
+
+    Parameters
+    ----------
+    model : Model
+    seed : int
+
+    Raises
+    ------
+    BackendError
+        If the fast engine does not cover the model.
+    """
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self.model, self.seed = model, seed
+        latent = latent_model(model.spec, model.design, model.priors)
+        integrand, nothing = Integrand(latent), np.arange(0)  # of the latent vector is kept
+        compiled = integrals_of(integrand, compiled_pattern(integrand))
+        self._sampler = Sampler(integrand, seed, lambda: None, nothing, compiled)
+        self.hyper = latent.hyper
+
+    def proposals(self) -> Mixture | None:
+        """Proposals that cover the posterior; None of a model without hyperparameters."""
+        starts = initial_values(self.model, _STARTS, self.seed)
+        return self._sampler.sample(starts, _EFFECTIVE, smooth=False).mixture
+
+    def log_density(self, theta: Array) -> Array:
+        """(S,) values at (S, d) points; of outcomes that are not normal with a random error."""
+        if self._sampler.integrand.exact:
+            return self._sampler.log_density(theta)
+        _, ratio = self._sampler.draw(theta)
+        return np.asarray(logsumexp(ratio, axis=1) - np.log(ratio.shape[1]))
+
+    def points_of(self, draws: Mapping[str, Array]) -> Array:
+        """(S, d) points of (S, ...) draws of structural parameters by name."""
+        given = dict(draws) | _at_centres(self.model, draws)
+        count = len(next(iter(draws.values())))
+        rows = [{h.name: np.atleast_1d(given[h.name][s]) for h in self.hyper} for s in range(count)]
+        return np.array([from_values(row, self.hyper) for row in rows]).reshape(count, -1)
+
+    def randomised(self, mixture: Mixture, points: int, number: int) -> Array:
+        """Log weights of about `points` fresh points of fixed proposals; their mean is p(y).
+
+        Points are Sobol's, shifted at random for each `number`; each proposal has a share of them,
+        and the density that divides is that of all (Owen and Zhou 2000, JASA 95, 135-143).
+        """
+        fresh, share = Mixture(), points / sum(mixture.counts)
+        for place, (proposal, count) in enumerate(
+            zip(mixture.proposals, mixture.counts, strict=True)
+        ):
+            entropy = [self.seed, _RANDOMISED, number, place]
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+            size = max(1, round(share * count))
+            fresh.add(proposal, proposal.draw(uniforms(size, len(self.hyper) + 1, seed)))
+        return np.asarray(self.log_density(fresh.theta) - fresh.log_density)
+
+
+_RANDOMISED = 0xE71DE
+
+
+def _at_centres(model: Model, draws: Mapping[str, Array]) -> dict[str, Any]:
+    """The intercept at the predictors' centres, and slopes: what priors are about."""
+    if "b_l2" not in draws:
+        return {}
+    b, spec, design = draws["b_l2"], model.spec, model.design
+    slopes = b[:, int(spec.intercept) :]
+    out: dict[str, Any] = {"beta_l2": slopes} if spec.terms else {}
+    if spec.intercept:
+        alpha = b[:, 0] + (slopes @ design.center_l2 if spec.terms else 0.0)
+        for part, member in zip(spec.members, design.members, strict=True):
+            if part.covariates:
+                alpha = alpha + draws[part.b] @ member.b_center
+        for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
+            if nest.covariates:
+                alpha = alpha + draws[nest.b] @ nesting.center
+        out["alpha"] = alpha
+    return out

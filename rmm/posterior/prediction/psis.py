@@ -1,0 +1,64 @@
+"""Leave-one-out densities of all units at once, by Pareto smoothed importance sampling.
+
+Vehtari, Gelman and Gabry (2017), Statistics and Computing 27, 1413-1432; smoothing and the fit of
+the tail as in Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72). The numbers are those of
+ArviZ, which takes some milliseconds for each unit: longer than the whole fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logsumexp
+
+from rmm.backends.laplace.pareto import fitted_tails, smooth_tail
+from rmm.tables.read import Array
+
+_AT_ONCE = 2_000_000  # numbers
+_FEW = 225  # effective draws up to which the tail is a fifth
+_SAME = 1e-9  # spread of a log likelihood that is none: equal weights, no tail
+
+
+def left_out(log_likelihood: Array, relative_size: float) -> tuple[Array, Array]:
+    """Log density of each unit given all others, and Pareto k of its weights.
+
+    Parameters
+    ----------
+    log_likelihood : (S, J) array
+        By draw and unit.
+    relative_size : float
+        Effective sample size of the draws over their number; it sets the length of the tail.
+
+    Returns
+    -------
+    (J,) array, (J,) array
+        k is 0 where the log likelihood of a unit is the same in all draws.
+    """
+    count, units = log_likelihood.shape
+    step = max(1, _AT_ONCE // count)
+    parts = [_some(log_likelihood[:, i : i + step], relative_size) for i in range(0, units, step)]
+    elpd, k = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return elpd, k
+
+
+def _some(log_likelihood: Array, relative_size: float) -> tuple[Array, Array]:
+    """As `left_out`, of as many units as fit into memory at once."""
+    values = np.ascontiguousarray(log_likelihood.T)
+    units, count = values.shape
+    tail = 3 * np.sqrt(count / relative_size) if count * relative_size > _FEW else count / 5
+    tail = min(int(tail), count - 1)
+    logs = values.min(axis=1, keepdims=True) - values  # the largest log weight is 0
+    order = np.argpartition(logs, count - tail - 1, axis=1)[:, count - tail - 1 :]
+    top = np.take_along_axis(logs, order, axis=1)
+    within = np.argsort(top, axis=1)
+    order, top = np.take_along_axis(order, within, axis=1), np.take_along_axis(top, within, axis=1)
+    spread = np.ptp(values, axis=1) >= _SAME
+    k = np.zeros(units)
+    if spread.any():
+        cut, largest = np.exp(top[spread, :1]), np.exp(top[spread, 1:])
+        k[spread], sigma = fitted_tails(largest - cut)
+        smoothed = smooth_tail(k[spread], sigma, cut, tail)
+        good = np.isfinite(k[spread]) & (sigma > 0)
+        top[spread, 1:] = np.where(good[:, None], np.minimum(smoothed, 0.0), top[spread, 1:])
+        np.put_along_axis(logs, order, top, axis=1)
+    elpd = logsumexp(logs + values, axis=1) - logsumexp(logs, axis=1)
+    return elpd, k
