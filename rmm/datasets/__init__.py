@@ -2,7 +2,7 @@
 
 >>> import rmm
 >>> rmm.datasets.names()
-['coalgov', 'coalgov_rmm', 'coalitions', 'schoolnets_edges', 'schoolnets_nodes']
+['coalgov', 'coalgov_rmm', 'coalitions', 'schoolnets_edges', 'schoolnets_nodes', 'wage1']
 >>> rmm.datasets.load("coalitions").shape
 (2130, 10)
 """
@@ -55,6 +55,8 @@ def load(name: str) -> pd.DataFrame:
         coalition governments of 29 countries, 1944 to 2014 (R package bml). ``"coalgov_rmm"``: an
         earlier version with simulated outcomes (R package rmm). ``"schoolnets_nodes"`` and
         ``"schoolnets_edges"``: pupils and whom they nominate as friends (R package rmm).
+        ``"wage1"``: office workers and the companies that they worked for in a year, one row per
+        worker (R package R2MLwiN).
 
     Returns
     -------

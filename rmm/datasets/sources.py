@@ -1,7 +1,7 @@
 """Where the published data sets are, and what they hold.
 
-No table is part of this package: each stays under its authors' licence (GPL-3), and is fetched
-from the repository in which they publish it, at a commit, so that it cannot change.
+No table is part of this package: each stays under its authors' licence (GPL), and is fetched from
+the repository in which they publish it, at a commit, so that it cannot change.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _BML = "https://github.com/benrosche/bml/raw/caeafc9eed0f62228674cd6f43befc2953faec8f/data/"
+_MLWIN = "https://github.com/cran/R2MLwiN/raw/9bda26b6184085b87956c9b85135b00f150ae852/data/"
 _RMM = "https://github.com/benrosche/rmm/raw/eee2f821538100525bb51dda6f4f5f7e80ef91ad/data/"
 
 
@@ -76,5 +77,16 @@ SOURCES: dict[str, Source] = {
         frame="edgedat",
         columns=("youthid_from", "youthid_to", "rank"),
         content="c14d86b4d31f8d3a3ebff99580b28f099f2ba5060c42fbf297a6395cc29475f9",
+    ),
+    "wage1": Source(
+        address=_MLWIN + "wage1.rda",
+        file="r2mlwin-wage1.rda",
+        frame="wage1",
+        columns=(
+            "id", "company", "company2", "company3", "company4", "age", "parttime", "sex", "cons",
+            "earnings", "logearn", "numjobs", "weight1", "weight2", "weight3", "weight4", "ew1",
+            "ew2", "ew3", "ew4", "age_40",
+        ),
+        content="17f4176264f70e32f2fcdf2590a7a967eb5ac32aef822088f3dda147c50cc111",
     ),
 }  # fmt: skip

@@ -27,6 +27,7 @@ PARQUETS = {
     "coalgov_rmm": "coalgov_rmm",
     "schoolnets_nodes": "schoolnets_nodes",
     "schoolnets_edges": "schoolnets_edges",
+    "wage1": "wage1_wide",
 }
 TABLE = pd.DataFrame(
     {
