@@ -80,8 +80,7 @@ class WeightComparison:
         column = {"stacking": "stacking", "evidence": "probability"}.get(by)
         if column is None:
             return average(self.fits, by)  # which says what is allowed
-        shares = self.table[column]
-        return average(self.fits, weights={str(name): float(shares[name]) for name in self.fits})
+        return AverageFit(self.fits, self.table[column].reindex(list(self.fits)), by)
 
     def plot(self) -> Figure:
         """Evidence, stacking weights and the effect of members under each candidate.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.coalitions import shared_file
 from tests.datasets.test_datasets import write
 
 EXAMPLES = ROOT / "docs" / "tutorials"
+sys.path.insert(0, str(ROOT / "docs"))
+from site_parts import pages  # noqa: E402
 
 
 def run(name: str) -> dict[str, Any]:
@@ -50,6 +53,24 @@ def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     fading = names["fading"]["mean"].to_numpy()
     assert (np.diff(fading) < 0).all()
     assert "b_w[b1]" in capsys.readouterr().out
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize(
+    ("page", "name", "file"),
+    [("which-weights", "coalgov", "coalgov_bml"), ("workers", "wage1", "wage1_wide")],
+)
+def test_pages_of_published_data_print_what_they_show(
+    page: str, name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, source = pd.read_parquet(shared_file("data", f"{file}.parquet")), SOURCES[name]
+    whole = table.select_dtypes("int64").columns  # floating-point numbers in R's file
+    frame = table.astype(dict.fromkeys(whole, float))
+    write(tmp_path / "cache" / "datasets" / source.file, **{source.frame: frame})
+    monkeypatch.setenv("RMM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "run").mkdir()
+    for block, printed, shown in pages.run(EXAMPLES / f"{page}.md", tmp_path / "run"):
+        assert shown is None or not pages.differences(printed, shown.code), block.code
 
 
 @pytest.mark.docs
