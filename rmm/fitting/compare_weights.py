@@ -90,7 +90,7 @@ class WeightComparison:
         matplotlib.figure.Figure
         """
         # Late: figures need matplotlib, the numbers do not.
-        from rmm.posterior.plots.weight_comparison import draw
+        from rmm.posterior.comparison.weights_figure import draw
 
         return draw(self.table)
 

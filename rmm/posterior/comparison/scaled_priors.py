@@ -61,7 +61,7 @@ class EvidenceCurve:
         matplotlib.figure.Figure
         """
         # Late: figures need matplotlib, the numbers do not.
-        from rmm.posterior.plots.evidence_curve import draw
+        from rmm.posterior.comparison.evidence_figure import draw
 
         return draw(self.parameter, self.table)
 
