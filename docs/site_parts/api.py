@@ -22,7 +22,7 @@ MORE = {
         "rmm.formula.prior_syntax.read_priors",
         "rmm.posterior.diagnostics.summary.summarise",
         "rmm.posterior.diagnostics.summary.Diagnostics",
-        "rmm.posterior.variance_components.variance_components",
+        "rmm.posterior.prediction.variance_components.variance_components",
         "rmm.posterior.prediction.conditional_effects.reference_groups",
         "rmm.posterior.cross_validation.waic",
         "rmm.posterior.prediction.predictive_checks.statistics",

@@ -27,7 +27,7 @@ from rmm.posterior.diagnostics.summary import (
     spread,
     summarise,
 )
-from rmm.posterior.fit_text import formatted, headline, remarks, unconverged
+from rmm.posterior.reporting.fit_text import formatted, headline, remarks, unconverged
 from rmm.posterior.posterior_methods import AfterFit
 from rmm.posterior.prediction.linear_predictor import flat_draws, weight_chunks
 

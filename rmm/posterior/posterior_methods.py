@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from rmm.posterior.prediction.conditional_effects import reference_groups
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check
-from rmm.posterior.variance_components import variance_components
+from rmm.posterior.prediction.variance_components import variance_components
+from rmm.posterior.prior_checks.power_scaling import PriorSensitivity, of_fit
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:
@@ -209,6 +210,51 @@ class AfterFit:
     def variance_components(self) -> pd.DataFrame:
         """Variances and shares per level; see `variance_components`."""
         return variance_components(self.model, self.run)
+
+    def prior_sensitivity(
+        self, priors: str | Sequence[str] | None = None, *, refit: bool = False
+    ) -> PriorSensitivity:
+        """How much each parameter depends on the priors and on the likelihood, by power scaling.
+
+        Kallioinen, Paananen, Bürkner and Vehtari (2024), Statistics and Computing 34, 57. Priors of
+        coefficients and hyperparameters are scaled, not the distribution of effects given their
+        standard deviation, which is part of the model. No engine runs (without `refit`).
+
+        Draws of backend ``"laplace"`` have been resampled by their weights, so that some are equal.
+        Estimates stay consistent; their errors, and the limit of Pareto k, are those of the
+        effective draws (``ess_bulk``), not of all.
+
+        Parameters
+        ----------
+        priors : str or sequence of str, optional
+            Scale the priors of these parameters alone (``"b_w"``, ``["b_l1[x]", "sigma_l1"]``);
+            default all.
+        refit : bool
+            Compute the means with weaker and stronger priors by two fits, not by weights.
+
+        Returns
+        -------
+        PriorSensitivity
+            Printed, it is a table; `table` is the data frame.
+
+        Raises
+        ------
+        PriorError
+            For unknown names, if no prior can be scaled, or the fit is of a program of your own.
+        BackendError
+            With fewer than 100 draws.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit(
+        ...     "y ~ 1 + x", data, priors={"b_l2[x]": "normal(0, 0.1)"}, backend="laplace", seed=1
+        ... )
+        >>> "b_l2[x]" in fit.prior_sensitivity().sensitive
+        True
+        """
+        return of_fit(self, priors, refit)
 
     def conditional_effects(
         self,

@@ -1,0 +1,1 @@
+"""What the priors decide: draws from them, their densities, and power scaling."""
