@@ -19,6 +19,7 @@ from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.cross_validation import Refits, loo, waic
 from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
+from rmm.posterior.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
 from rmm.posterior.prediction.conditional_effects import reference_groups
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
@@ -255,6 +256,46 @@ class AfterFit:
         True
         """
         return of_fit(self, priors, refit)
+
+    def hypothesis(self, *hypotheses: str | Sequence[str], prob: float = 0.95) -> Hypotheses:
+        """Probabilities and Bayes factors of hypotheses about parameters.
+
+        ``"b_l1[x] > 0.2"``: posterior probability, and the evidence ratio against the complement.
+        ``"b_w[b1] = 0"``: the Savage-Dickey density ratio, posterior over prior density at the
+        point; the posterior's is estimated by an exponential family of splines about a normal
+        distribution (`rmm.posterior.hypotheses.point_density`). ``"-0.1 < b_l1[x] < 0.1"``: a
+        region of practical equivalence (ROPE). All may be about linear combinations:
+        ``"2*b_l2[a] - b_l2[b] = 0"``.
+
+        Parameters
+        ----------
+        *hypotheses : str or sequence of str
+            Names as in ``fit.summary().index``.
+        prob : float
+            Probability of the interval, and of the highest density interval of a ROPE.
+
+        Returns
+        -------
+        Hypotheses
+            Printed, it is a table; `table` is the data frame.
+
+        Raises
+        ------
+        FormulaError
+            For a text that is no hypothesis; with a caret under the place.
+        BackendError
+            For a point, with fewer than 50 effective draws.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> found = fit.hypothesis("b_l2[x] > 0", "b_l2[x] = 0", "0.8 < b_l2[x] < 1.6")
+        >>> found.table.loc["b_l2[x] > 0", "probability"] > 0.95
+        np.True_
+        """
+        return hypotheses_of(self, hypotheses, prob)
 
     def conditional_effects(
         self,

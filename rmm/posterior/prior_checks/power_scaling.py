@@ -211,11 +211,9 @@ def _to_scale(
     """Labels of the priors that are scaled, and of those that are not, with the reason."""
     known = elements(model)
     why = {"fixed": "fixed value", "uniform": "flat prior: a power does not change it"}
-    left_out = {
-        _held_label(vector, label): why["fixed"]
-        for vector, held in _held(model).items()
-        for label in held
-    }
+    estimated = {one.label for one in known}
+    written = [f"{name}[{v}]" for name, own in model.recipe.labels.items() for v in own]
+    left_out = {label: why["fixed"] for label in written if label not in estimated}
     left_out |= {one.label: why[one.prior.family] for one in known if one.prior.family in why}
     labels = [one.label for one in known if one.label not in left_out]
     if priors is not None:
@@ -228,18 +226,6 @@ def _to_scale(
     if not labels:
         raise PriorError("No prior can be scaled: all of them are flat, or values are fixed.")
     return labels, left_out
-
-
-def _held(model: Model) -> dict[str, list[str]]:
-    """Coefficient vector -> labels that are held at a number."""
-    spec = model.spec
-    found = {"b_l2": spec.held}
-    found |= {p.b: p.held for p in spec.members} | {p.b: p.held for p in spec.nestings}
-    return {name: [label for label, _ in held] for name, held in found.items() if held}
-
-
-def _held_label(vector: str, label: str) -> str:
-    return f"{vector}[{label}]"
 
 
 def _named(name: object, labels: Sequence[str], left_out: Mapping[str, str]) -> list[str]:
