@@ -21,6 +21,7 @@ from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
 from rmm.posterior.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
 from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check
@@ -211,6 +212,13 @@ class AfterFit:
     def variance_components(self) -> pd.DataFrame:
         """Variances and shares per level; see `variance_components`."""
         return variance_components(self.model, self.run)
+
+    def r2(self) -> pd.DataFrame:
+        """Bayesian R2: marginal, of each kind of effects, and conditional.
+
+        See `rmm.posterior.prediction.explained_variance.explained_variance`.
+        """
+        return explained_variance(self.model, self.run)
 
     def prior_sensitivity(
         self, priors: str | Sequence[str] | None = None, *, refit: bool = False
