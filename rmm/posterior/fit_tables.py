@@ -170,7 +170,7 @@ class FitTables(AfterFit):
         >>> import rmm
         >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
         >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
-        >>> "If x is one unit higher, the outcome is" in fit.report().text
+        >>> "If x is one unit higher, the outcome changes by" in fit.report().text
         True
         """
         return write_report(

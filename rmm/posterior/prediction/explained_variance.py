@@ -8,7 +8,7 @@ import pandas as pd
 from rmm.backends.base import Run
 from rmm.design.prepare import Model
 from rmm.posterior.diagnostics.summary import spread
-from rmm.posterior.prediction.predict import predict
+from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
 from rmm.posterior.prediction.variance_components import RESIDUAL, component_draws
 from rmm.tables.read import Array
 
@@ -41,8 +41,9 @@ def explained_variance(model: Model, run: Run) -> pd.DataFrame:
         ``conditional`` (1 - V_residual / V); columns mean, sd, q2.5, median, q97.5.
     """
     parts = component_draws(model, run)
-    _, eta = predict(model, run, None, "linear", "none", 0)
-    fixed = _variance(eta, model)
+    effects = {p.name for p in model.spec.parameters if p.role == "effect"}
+    known = {n: v for n, v in flat_draws(run, model).items() if n not in effects}
+    fixed = _variance(eta_draws(model, layout_of(model), known), model)
     total = fixed + np.sum(list(parts.values()), axis=0)
     shares = {"marginal": fixed / total}
     shares |= {name: v / total for name, v in parts.items() if name != RESIDUAL}

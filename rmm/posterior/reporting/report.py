@@ -11,7 +11,7 @@ import pandas as pd
 
 from rmm._version import __version__
 from rmm.errors import counted
-from rmm.formula.terms import Term
+from rmm.formula.weights.weight_function import Column, value_columns
 from rmm.model.spec import INTERCEPT, MemberPart
 from rmm.posterior.diagnostics.contraction import mostly_prior
 from rmm.posterior.diagnostics.summary import Diagnostics, Weighing
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from rmm.design.prepare import Model
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-#: Family -> the outcome in a sentence, and what one unit of the linear predictor is.
+#: Family -> the outcome in a sentence, and what changes with the linear predictor.
 _OUTCOMES = {
-    "gaussian": ("a normal outcome", "the outcome is"),
-    "binomial": ("a binomial outcome (logit link)", "the log odds are"),
-    "condlogit": ("choices within strata (conditional logit)", "the log odds of a choice are"),
-    "weibull": ("durations (Weibull, accelerated failure time)", "log time is"),
-    "cox": ("durations (Cox proportional hazards)", "the log hazard is"),
+    "gaussian": ("a normal outcome", "the outcome changes"),
+    "binomial": ("a binomial outcome (logit link)", "the log odds change"),
+    "condlogit": ("choices within strata (conditional logit)", "the log odds of a choice change"),
+    "weibull": ("durations (Weibull, accelerated failure time)", "log time changes"),
+    "cox": ("durations (Cox proportional hazards)", "the log hazard changes"),
 }
 _CONSTRAINTS = {
     "group": "normalised to sum to 1 within groups",
@@ -139,6 +139,8 @@ def _data(subject: Subject, numbers: _Numbers) -> Iterator[str]:
     if units:
         text += f", nested in {' and '.join(units)}"
     yield f"{text}."
+    if subject.model.transform is not None:
+        yield f"Predictors were transformed (`{subject.model.transform}`)."
     if subject.model.dropped is not None:
         yield f"{subject.model.dropped}."
 
@@ -205,54 +207,42 @@ def _results(subject: Subject, numbers: _Numbers) -> Iterator[str]:
         form = f"{{:.{decimals_of(float(row['mcse_mean']))}f}}"
         source = f'fit.summary().loc["{name}"'
         mean, low, high = (
-            numbers.write(float(value), form, f'{source}, "{column}"]')
-            for column, value in (
-                ("mean", abs(row["mean"]) if _unit_term(subject, str(name)) else row["mean"]),
-                ("q2.5", row["q2.5"]),
-                ("q97.5", row["q97.5"]),
-            )
+            numbers.write(float(row[column]), form, f'{source}, "{column}"]')
+            for column in ("mean", "q2.5", "q97.5")
         )
         kind = "95% credible interval " if first else ""
         first = False
-        yield _sentence(subject, str(name), mean, row["mean"], f"({kind}{low} to {high})")
+        yield _sentence(subject, str(name), mean, f"({kind}{low} to {high})")
 
 
-def _sentence(subject: Subject, name: str, mean: str, value: float, interval: str) -> str:
+def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
     vector, _, element = name.partition("[")
     element = element[:-1]
-    term = _unit_term(subject, name)
-    if term:
+    if element in _plain_columns(subject, vector):
         change = _OUTCOMES[subject.model.spec.family.name][1]
-        side = "lower" if value < 0 else "higher"
         whom = " in all members of a group" if vector.startswith("b_l1") else ""
-        # The interval is that of the coefficient, whose sign the sentence has in words.
-        sign = f"coefficient {'-' if value < 0 else ''}{mean}, "
-        return (
-            f"If {term} is one unit higher{whom}, {change} {mean} {side} "
-            f"({sign}{interval[1:]}."
-        )
+        return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
     return f"{_called(subject, name, vector, element)} is {mean} {interval}."
 
 
-def _unit_term(subject: Subject, name: str) -> str:
-    """The column of a coefficient of a plain number, for which one unit means one unit."""
-    spec, vector = subject.model.spec, name.partition("[")[0]
-    element = name.partition("[")[2][:-1]
+def _plain_columns(subject: Subject, vector: str) -> list[str]:
+    """Columns whose coefficient alone says what one unit more of them does."""
+    spec = subject.model.spec
     if subject.model.transform is not None or spec.family.name not in _OUTCOMES:
-        return ""
-    terms: list[Term] = []
-    if vector == "b_l2":
-        terms = list(spec.terms)
+        return []
+    terms = list(spec.terms) if vector == "b_l2" else []
     for part in spec.members:
-        if vector == part.b:
-            terms += part.block.terms
+        terms += part.block.terms if vector == part.b else ()
     for nest in spec.nestings:
-        if vector == nest.b and nest.random:
-            terms += nest.terms
-    others = [t for t in terms if len(t.atoms) > 1 and element in [a.label for a in t.atoms]]
-    return element if element in [t.label for t in terms] and ":" not in element + "".join(
-        t.label for t in others
-    ) else ""
+        terms += nest.terms if vector == nest.b and nest.random else ()
+    used = [c for term in terms for atom in term.atoms for c in value_columns(atom.expression)]
+    return [
+        term.label
+        for term in terms
+        if len(term.atoms) == 1
+        and isinstance(term.atoms[0].expression, Column)
+        and used.count(term.label) == 1
+    ]
 
 
 def _called(subject: Subject, name: str, vector: str, element: str) -> str:

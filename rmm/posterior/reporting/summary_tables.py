@@ -82,7 +82,8 @@ def written(table: pd.DataFrame, to: str, sd: Mapping[str, float]) -> str:
     table : pandas.DataFrame
     to : {"latex", "markdown"}
     sd : mapping
-        Posterior sd of each row, which decides how many digits are shown.
+        Posterior sd of each row, which decides how many digits are shown. Effective sample sizes
+        are whole numbers.
 
     Raises
     ------
@@ -91,8 +92,10 @@ def written(table: pd.DataFrame, to: str, sd: Mapping[str, float]) -> str:
     """
     if to not in _WRITERS:
         raise BackendError(unknown_name(to, "a format of a summary", [*_WRITERS, None]))
-    extra = table if "sd" in table else table.assign(sd=pd.Series(sd))
-    return _WRITERS[to](formatted(extra)[[c for c in table if c in formatted(extra)]])
+    cells = formatted(table if "sd" in table else table.assign(sd=pd.Series(sd)))
+    for name in cells.columns.intersection(["ess_bulk", "ess_tail"]):
+        cells[name] = [f"{v:.0f}" for v in table[name]]
+    return _WRITERS[to](cells[[name for name in table if name in cells]])
 
 
 def _latex(cells: pd.DataFrame) -> str:
