@@ -27,11 +27,11 @@ from rmm.posterior.diagnostics.summary import (
     spread,
     summarise,
 )
+from rmm.posterior.posterior_methods import AfterFit
+from rmm.posterior.prediction.linear_predictor import flat_draws, weight_chunks
 from rmm.posterior.reporting.fit_text import formatted, headline, remarks, unconverged
 from rmm.posterior.reporting.report import Report, Subject, write_report
 from rmm.posterior.reporting.summary_tables import summary_table, written
-from rmm.posterior.posterior_methods import AfterFit
-from rmm.posterior.prediction.linear_predictor import flat_draws, weight_chunks
 
 if TYPE_CHECKING:
     pass

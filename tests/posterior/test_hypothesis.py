@@ -81,7 +81,7 @@ def test_errors_point_at_the_place(text: str, problem: str, place: int | None) -
 
 @pytest.mark.parametrize("text", ["", 3, "x" * 3000, "__import__('os') > 0"])
 def test_what_is_no_hypothesis(text: Any) -> None:
-    with pytest.raises(FormulaError, match="hypothesis|not a parameter"):
+    with pytest.raises(FormulaError, match=r"hypothesis|not a parameter"):
         parse_statement(text, NAMES)
 
 
@@ -98,7 +98,7 @@ LAWS: list[tuple[Any, float, tuple[float, float]]] = [
 
 @pytest.mark.parametrize(("law", "point", "support"), LAWS)
 def test_densities_and_their_errors(law: Any, point: float, support: tuple[float, float]) -> None:
-    """Of 1,000 draws: no bias beyond a fifth, and an error that is about the spread of estimates."""
+    """Of 1,000 draws: no bias beyond a fifth; the error is about the spread of estimates."""
     rng, errors, stated = np.random.default_rng(4), [], []
     for _ in range(60):
         found = density_at(law.rvs(1000, random_state=rng), point, 1000, support)
@@ -196,7 +196,9 @@ def log_evidence(table: pd.DataFrame, names: list[str], value: float = 0.0) -> f
     columns = {"b_l2[Intercept]": np.ones(N), "b_l2[x]": table["x"], "b_l2[z]": table["z"]}
     X = np.column_stack([columns[name] for name in names])
     cov = X @ np.diag([PRIOR[name] ** 2 for name in names]) @ X.T + np.eye(N)
-    return float(stats.multivariate_normal(np.zeros(N), cov).logpdf(table["y"] - value * table["x"]))
+    return float(
+        stats.multivariate_normal(np.zeros(N), cov).logpdf(table["y"] - value * table["x"])
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.6])
@@ -256,9 +258,7 @@ def test_chains_count_their_effective_draws(fit: rmm.Fit) -> None:
     for draws in (few, many):
         engine = {"name": "stan"}
         settings = replace(fit.settings, draws=draws["b_l2"].shape[1])
-        chains = replace(
-            fit, run=replace(fit.run, draws=draws, engine=engine), settings=settings
-        )
+        chains = replace(fit, run=replace(fit.run, draws=draws, engine=engine), settings=settings)
         errors.append(chains.hypothesis(*texts).table["log_bf_error"].to_numpy())
     np.testing.assert_allclose(errors[1], errors[0], rtol=0.3)
 

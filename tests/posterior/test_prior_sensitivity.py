@@ -243,9 +243,7 @@ def test_a_posterior_that_is_the_prior_is_flagged(coalitions: pd.DataFrame) -> N
     assert found.table.loc["b_w[b1]", "diagnosis"] == STRONG_PRIOR
     assert found.table.loc["sigma_l2", "diagnosis"] == NOT_SENSITIVE
     normal = np.random.default_rng(0).normal(size=(4, 5000))
-    tree = from_dict(
-        {"posterior": {"b": normal}, "log_prior": {"b": stats.norm.logpdf(normal)}}
-    )
+    tree = from_dict({"posterior": {"b": normal}, "log_prior": {"b": stats.norm.logpdf(normal)}})
     exact = float(psense(tree, group="prior")["b"])
     assert found.table.loc["b_w[b1]", "prior"] == pytest.approx(exact, rel=0.2)
 
@@ -273,7 +271,7 @@ def test_fixed_and_flat_priors_are_named_and_left_out(coalitions: pd.DataFrame) 
         "sigma_l1": "fixed value",
         "sigma_l2": "flat prior: a power does not change it",
     }
-    assert "Not scaled: b_w[b1] (fixed value)." in str(found)
+    assert "Not scaled (fixed value): b_l1[x], b_w[b1], sigma_l1." in str(found)
     # The row of a parameter with a flat prior is there: other priors may move it.
     assert list(found.table.index) == list(fit.summary().index)
 

@@ -101,7 +101,7 @@ def test_every_number_of_the_report_has_a_source(fit: rmm.Fit) -> None:
     """Each source, evaluated, is the value; the text shows it in this order."""
     report, at = fit.report(), 0
     for _, (shown, value, source) in report.numbers.iterrows():
-        found = eval(source, {"fit": fit, "np": np})
+        found = eval(source, {"fit": fit, "np": np})  # noqa: S307  (our own text)
         assert found == pytest.approx(value)
         if re.fullmatch(r"-?[\d,.]+", shown):
             step = 10.0 ** -len(shown.partition(".")[2]) if "." in shown else 1.0
@@ -112,7 +112,8 @@ def test_every_number_of_the_report_has_a_source(fit: rmm.Fit) -> None:
     for shown in report.numbers["shown"]:
         rest = rest.replace(shown, "", 1)
     # No other numbers than those of names, of the interval and of the version.
-    for known in ("rmm 0.1.0", "95%", fit.model.spec.members[0].weight.text, "b_w[b1]", "b1", "to 1"):
+    weight = fit.model.spec.members[0].weight.text
+    for known in ("rmm 0.1.0", "95%", weight, "b_w[b1]", "b1", "to 1"):
         rest = rest.replace(known, "")
     assert re.findall(r"(?<!_l)\d+", rest) == []
 
@@ -120,7 +121,8 @@ def test_every_number_of_the_report_has_a_source(fit: rmm.Fit) -> None:
 def test_sentences(fit: rmm.Fit) -> None:
     text, table = fit.report().text, fit.summary()
     mean = f"{table.loc['b_l1[x]', 'mean']:.2f}"
-    assert f"If x is one unit higher in all members of a group, the outcome changes by {mean}" in text
+    x = "If x is one unit higher in all members of a group, the outcome changes by"
+    assert f"{x} {mean}" in text
     assert "If z is one unit higher, the outcome changes by" in text
     assert "The coefficient b_l2[region=north] is" in text
     assert "normalised to sum to 1 within groups, with b_w[b1] estimated." in text

@@ -74,7 +74,9 @@ def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
     x = lower + 0.5 * unit if support == "interval" else 1.0
     z = (x - location) / scale
     added = (-0.5 * z**2, -(df + 1) / 2 * np.log1p(z**2 / max(df, 1e-300)), -scale * x, 0.0, -scale)
-    constant = float(LAWS[h.prior.family].log_density(np.array([x]), *values)[0]) - float(added[form])
+    constant = float(LAWS[h.prior.family].log_density(np.array([x]), *values)[0]) - float(
+        added[form]
+    )
     return _SUPPORTS.index(support), form, unit, lower, constant, location, scale, df
 
 

@@ -78,8 +78,7 @@ def stated_draws(model: Model, draws: Draws) -> dict[str, Array]:
     ----------
     model : Model
     draws : mapping
-        Structural parameter -> (S, *dims), as `rmm.posterior.prediction.linear_predictor.flat_draws`
-        gives them.
+        Structural parameter -> (S, *dims), as `flat_draws` gives them.
 
     Returns
     -------

@@ -90,7 +90,9 @@ class PriorSensitivity:
     def remarks(self) -> list[str]:
         """Sentences that the table needs: which priors were left out, and which means."""
         out = [f"Priors scaled: {', '.join(self.scaled)}."]
-        out += [f"Not scaled: {name} ({why})." for name, why in self.left_out.items()]
+        for why in dict.fromkeys(self.left_out.values()):
+            names = [name for name, own in self.left_out.items() if own == why]
+            out.append(f"Not scaled ({why}): {', '.join(names)}.")
         if self.table["likelihood"].isna().any():
             out.append(f"No likelihood sensitivity: {NO_EFFECTS}.")
         elif not self.k_likelihood <= self.k_limit:
@@ -205,9 +207,7 @@ def of_fit(fit: Fitted, priors: str | Sequence[str] | None, refit: bool) -> Prio
     return PriorSensitivity(table, tuple(scaled), left_out, limit, float(k_likelihood))
 
 
-def _to_scale(
-    model: Model, priors: str | Sequence[str] | None
-) -> tuple[list[str], dict[str, str]]:
+def _to_scale(model: Model, priors: str | Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     """Labels of the priors that are scaled, and of those that are not, with the reason."""
     known = elements(model)
     why = {"fixed": "fixed value", "uniform": "flat prior: a power does not change it"}

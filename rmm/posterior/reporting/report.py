@@ -256,7 +256,9 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
         return f"The standard deviation of the members' slopes of {element}"
     for part in spec.members:
         if vector == part.sigma:
-            what = "steps of the members' random walks" if part.walk else "random effects of members"
+            what = (
+                "steps of the members' random walks" if part.walk else "random effects of members"
+            )
             return f"The standard deviation of the {what}{_in_block(part.suffix)}"
     for nest in spec.nestings:
         if vector == nest.sigma:
