@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rmm.posterior.compare import compare
     from rmm.posterior.fit import Fit
     from rmm.posterior.load import load
-    from rmm.posterior.prior_checks.prior_draws import PriorPredictive, prior_predictive
+    from rmm.posterior.prior_draws import PriorPredictive, prior_predictive
     from rmm.simulation import SimulatedData, simulate
     from rmm.tables.wide_to_long import to_long
 
@@ -41,8 +41,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "Fit": ("rmm.posterior.fit", "Fit"),
     "program": ("rmm.fitting.pipeline", "program"),
     "program_data": ("rmm.fitting.pipeline", "program_data"),
-    "prior_predictive": ("rmm.posterior.prior_checks.prior_draws", "prior_predictive"),
-    "PriorPredictive": ("rmm.posterior.prior_checks.prior_draws", "PriorPredictive"),
+    "prior_predictive": ("rmm.posterior.prior_draws", "prior_predictive"),
+    "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
     "compare": ("rmm.posterior.compare", "compare"),
     "load": ("rmm.posterior.load", "load"),
     "simulate": ("rmm.simulation", "simulate"),

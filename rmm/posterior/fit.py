@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rmm.arguments import readable_methods
 from rmm.errors import BackendError, PriorError
 from rmm.posterior.fit_tables import FitTables
-from rmm.posterior.prior_checks.prior_draws import PriorPredictive, draw_prior_predictive
+from rmm.posterior.prior_draws import PriorPredictive, draw_prior_predictive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

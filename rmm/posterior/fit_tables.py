@@ -153,7 +153,7 @@ class FitTables(AfterFit):
         """
         rows = self._estimates.ordered[self._estimates.shown]
         table = summary_table(self._table, rows, prob, columns)
-        return table if to is None else written(table, to, self._table["sd"].to_dict())
+        return table if to is None else written(table, to, self._table["sd"])
 
     def report(self) -> Report:
         """A paragraph for a paper: data, model, priors, engine, checks and results.

@@ -19,14 +19,14 @@ from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.cross_validation import Refits, loo, waic
 from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
-from rmm.posterior.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
+from rmm.posterior.inference.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
+from rmm.posterior.inference.prior_checks.power_scaling import PriorSensitivity, of_fit
 from rmm.posterior.prediction.conditional_effects import reference_groups
 from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check
 from rmm.posterior.prediction.variance_components import variance_components
-from rmm.posterior.prior_checks.power_scaling import PriorSensitivity, of_fit
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:
@@ -271,9 +271,8 @@ class AfterFit:
         ``"b_l1[x] > 0.2"``: posterior probability, and the evidence ratio against the complement.
         ``"b_w[b1] = 0"``: the Savage-Dickey density ratio, posterior over prior density at the
         point; the posterior's is estimated by an exponential family of splines about a normal
-        distribution (`rmm.posterior.hypotheses.point_density`). ``"-0.1 < b_l1[x] < 0.1"``: a
-        region of practical equivalence (ROPE). All may be about linear combinations:
-        ``"2*b_l2[a] - b_l2[b] = 0"``.
+        distribution. ``"-0.1 < b_l1[x] < 0.1"``: a region of practical equivalence (ROPE). All may
+        be about linear combinations: ``"2*b_l2[a] - b_l2[b] = 0"``.
 
         Parameters
         ----------

@@ -14,7 +14,7 @@ import rmm
 from rmm.design.prepare import Model, prepare
 from rmm.design.priors.group_sizes import SizePower, reported_draws, sampled_draws, size_power
 from rmm.formula.weights.weight_function import parse_weights
-from rmm.posterior.prior_checks.prior_draws import draw_parameters
+from rmm.posterior.prior_draws import draw_parameters
 
 needs_jags = pytest.mark.skipif(
     importlib.util.find_spec("pyjags") is None, reason="pyjags is not installed"

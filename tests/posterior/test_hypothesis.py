@@ -16,10 +16,10 @@ from rmm.design.prepare import prepare
 from rmm.errors import BackendError, FormulaError
 from rmm.formula.prior_distributions import probability_up_to, quantile
 from rmm.formula.prior_syntax import Prior
-from rmm.posterior.hypotheses.point_density import density_at
-from rmm.posterior.hypotheses.prior_of_combination import combination_prior
-from rmm.posterior.hypotheses.statement import parse_statement
-from rmm.posterior.prior_checks.prior_draws import draw_parameters
+from rmm.posterior.inference.hypotheses.point_density import density_at
+from rmm.posterior.inference.hypotheses.prior_of_combination import combination_prior
+from rmm.posterior.inference.hypotheses.statement import parse_statement
+from rmm.posterior.prior_draws import draw_parameters
 
 NAMES = ["b_l1[x]", "b_l1[x:z]", "b_l2[a]", "b_l2[b c]", "b_w[b1]", "sigma_l1"]
 INF = math.inf

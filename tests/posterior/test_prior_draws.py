@@ -13,7 +13,7 @@ from scipy import stats
 import rmm
 from rmm.design.members.random_walks import Walk
 from rmm.design.prepare import prepare
-from rmm.posterior.prior_checks.prior_draws import draw_parameters
+from rmm.posterior.prior_draws import draw_parameters
 
 MEMBERS = "mm(id(m, g), vars(x1 + x2), fn(w ~ 1/n), RE = TRUE)"
 RIGHT = f"1 + z1 + z2 + {MEMBERS} + hm(id = unit)"

@@ -18,11 +18,11 @@ from rmm.design.prepare import prepare
 from rmm.errors import ConvergenceWarning, PriorError
 from rmm.formula.prior_distributions import LAWS, draw, log_density, quantile, support, to_power
 from rmm.formula.prior_syntax import Prior
+from rmm.posterior.inference.prior_checks.log_prior import log_priors, stated_draws, total_log_prior
+from rmm.posterior.inference.prior_checks.power_scaling import BOTH, NOT_SENSITIVE, STRONG_PRIOR
+from rmm.posterior.inference.prior_checks.refits import Refits
 from rmm.posterior.prediction.linear_predictor import flat_draws
-from rmm.posterior.prior_checks.log_prior import log_priors, stated_draws, total_log_prior
-from rmm.posterior.prior_checks.power_scaling import BOTH, NOT_SENSITIVE, STRONG_PRIOR
-from rmm.posterior.prior_checks.prior_draws import draw_parameters
-from rmm.posterior.prior_checks.refits import Refits
+from rmm.posterior.prior_draws import draw_parameters
 from tests.coalitions import made_up_coalitions
 
 PRIORS = [
@@ -183,7 +183,7 @@ def test_weights_agree_with_fits_at_changed_priors(name: str) -> None:
 
     Both errors are Monte Carlo errors: of the weighted mean, and of the refit.
     """
-    from rmm.posterior.prior_checks.power_scaling import _means
+    from rmm.posterior.inference.prior_checks.power_scaling import _means
 
     formula, family, priors, parameter = MODELS[name]
     fit = fitted(formula, family, priors, seen())

@@ -22,6 +22,8 @@ from rmm.posterior.reporting.summary_tables import decimals_of, latex_text, writ
 W = "fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))))"
 FORMULA = f"y ~ 1 + z + region + mm(id(pid, gid), vars(x), {W}, RE = TRUE) + hm(id = cid)"
 
+SD = pd.Series(dtype=float)  # not known
+
 
 @pytest.fixture(scope="module")
 def fit(coalitions: pd.DataFrame) -> rmm.Fit:
@@ -62,7 +64,7 @@ def test_latex(fit: rmm.Fit) -> None:
     row = next(line for line in lines if line.startswith("b\\_l1[x]"))
     mean, low, ess = fit.summary(0.9).loc["b_l1[x]", ["mean", "q5", "ess_bulk"]]
     assert row == rf"b\_l1[x] & {mean:.3f} & {low:.3f} & {ess:.0f} \\"
-    negative = written(pd.DataFrame({"mean": [-1.5]}, index=["b_l2[a & b]"]), "latex", {})
+    negative = written(pd.DataFrame({"mean": [-1.5]}, index=["b_l2[a & b]"]), "latex", SD)
     assert r"b\_l2[a \& b] & $-1.500$ \\" in negative
 
 
@@ -88,7 +90,7 @@ def test_markdown(fit: rmm.Fit) -> None:
     assert re.fullmatch(r"\| -+ \| -+: \| -+: \|", lines[1])
     assert len({len(line) for line in lines}) == 1
     assert len(lines) == 2 + len(fit.summary())
-    odd = written(pd.DataFrame({"mean": [1.0]}, index=["b_l2[a|`b`*_]"]), "markdown", {})
+    odd = written(pd.DataFrame({"mean": [1.0]}, index=["b_l2[a|`b`*_]"]), "markdown", SD)
     assert "`` b_l2[a\\|`b`*_] ``" in odd
 
 

@@ -44,7 +44,7 @@ WITH_EXAMPLES = [
     "rmm.posterior.fit_tables",
     "rmm.posterior.posterior_methods",
     "rmm.posterior.prediction.predictive_checks",
-    "rmm.posterior.prior_checks.prior_draws",
+    "rmm.posterior.prior_draws",
     "rmm.posterior.load",
     "rmm.simulation",
     "rmm.study.design.study",

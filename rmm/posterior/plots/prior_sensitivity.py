@@ -12,7 +12,6 @@ from rmm.errors import PlotError
 from rmm.posterior.plots import check_name
 from rmm.posterior.plots.figure import Sheet, in_style, shortened
 from rmm.posterior.plots.style import INK, LOOKS, RULE
-from rmm.posterior.prior_checks.power_scaling import THRESHOLD
 
 if TYPE_CHECKING:
     from rmm.posterior.fit_tables import FitTables
@@ -40,7 +39,8 @@ def draw(
     priors, refit
         See `rmm.Fit.prior_sensitivity`.
     """
-    table = fit.prior_sensitivity(priors, refit=refit).table
+    found = fit.prior_sensitivity(priors, refit=refit)
+    table = found.table
     names = _chosen([str(name) for name in table.index], parameters)
     table, sd = table.loc[names], fit.summary().loc[names, "sd"].to_numpy()
     sheet = Sheet(figsize=(7.2, _ROW * len(names) + 1.15), layout="constrained")
@@ -56,7 +56,7 @@ def draw(
     left.set_xlim(_LEAST / 1.3, max(1.5, 1.5 * largest))
     left.xaxis.set_major_locator(FixedLocator([0.001, 0.01, 0.1, 1, 10]))
     left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    left.axvline(THRESHOLD, color=RULE, lw=1.0, ls=(0, (4, 2)), zorder=0)
+    left.axvline(found.threshold, color=RULE, lw=1.0, ls=(0, (4, 2)), zorder=0)
     left.set_yticks(places, shortened(names, 30))
     left.set_ylim(len(names) - 0.4, -0.6)
     left.set_title("sensitivity (dashed: 0.05)", loc="left", fontweight="bold", color=INK)

@@ -74,14 +74,14 @@ def summary_table(
     return table[wanted].copy()
 
 
-def written(table: pd.DataFrame, to: str, sd: Mapping[str, float]) -> str:
+def written(table: pd.DataFrame, to: str, sd: pd.Series) -> str:
     """A summary as text.
 
     Parameters
     ----------
     table : pandas.DataFrame
     to : {"latex", "markdown"}
-    sd : mapping
+    sd : pandas.Series
         Posterior sd of each row, which decides how many digits are shown. Effective sample sizes
         are whole numbers.
 
@@ -92,7 +92,7 @@ def written(table: pd.DataFrame, to: str, sd: Mapping[str, float]) -> str:
     """
     if to not in _WRITERS:
         raise BackendError(unknown_name(to, "a format of a summary", [*_WRITERS, None]))
-    cells = formatted(table if "sd" in table else table.assign(sd=pd.Series(sd)))
+    cells = formatted(table if "sd" in table else table.assign(sd=sd))
     for name in cells.columns.intersection(["ess_bulk", "ess_tail"]):
         cells[name] = [f"{v:.0f}" for v in table[name]]
     return _WRITERS[to](cells[[name for name in table if name in cells]])

@@ -19,7 +19,7 @@ from rmm.errors import ConvergenceWarning, PriorError
 from rmm.formula.prior_distributions import to_power
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.draws import structural_draws
-from rmm.posterior.prior_checks.log_prior import elements
+from rmm.posterior.inference.prior_checks.log_prior import elements
 from rmm.tables.read import Array
 
 _RHAT = 1.05

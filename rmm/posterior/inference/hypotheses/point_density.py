@@ -112,12 +112,12 @@ def _is_beyond(z: Array, at: float, low: float, high: float) -> bool:
 
 def _basis(z: Array, count: int) -> Callable[[Array], Array]:
     """z, z^2 and natural cubic splines of (n,) points, as (n, K) array."""
-    knots = np.linspace(*np.quantile(z, _ENDS), count)
+    first, last = np.quantile(z, _ENDS)
+    knots = np.linspace(first, last, count)
 
     def columns(x: Array) -> Array:
         out = [x, x**2]
         if len(knots):
-            last = knots[-1]
             cubes = [np.maximum(x - k, 0.0) ** 3 for k in knots]
             slopes = [
                 (c - cubes[-1]) / (last - k) for c, k in zip(cubes[:-1], knots[:-1], strict=True)

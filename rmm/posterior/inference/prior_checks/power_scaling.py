@@ -24,10 +24,10 @@ from rmm.backends.laplace.pareto import smoothed_logs
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, PriorError, unknown_name
 from rmm.posterior.draw_estimates import Estimates
+from rmm.posterior.inference.prior_checks.log_prior import elements, log_priors
+from rmm.posterior.inference.prior_checks.refits import Refits
 from rmm.posterior.prediction.linear_predictor import flat_draws
 from rmm.posterior.prediction.predict import log_likelihood
-from rmm.posterior.prior_checks.log_prior import elements, log_priors
-from rmm.posterior.prior_checks.refits import Refits
 from rmm.tables.read import Array
 
 #: Powers between which sensitivities are derivatives, and above which a parameter is sensitive:
@@ -73,6 +73,8 @@ class PriorSensitivity:
         The largest k at which a mean is shown.
     k_likelihood : float
         Pareto k of the weights with the changed likelihood; NaN without effects.
+    threshold : float
+        From which a parameter is sensitive.
     """
 
     table: pd.DataFrame
@@ -80,6 +82,7 @@ class PriorSensitivity:
     left_out: Mapping[str, str] = field(default_factory=dict)
     k_limit: float = 0.7
     k_likelihood: float = float("nan")
+    threshold: float = THRESHOLD
 
     @property
     def sensitive(self) -> list[str]:
@@ -194,16 +197,14 @@ def of_fit(fit: Fitted, priors: str | Sequence[str] | None, refit: bool) -> Prio
     columns["k"] = np.maximum(*ks)
     if refit:
         refits = Refits(model, fit.settings, fit.backend)
-        means = [refits.means(scaled, power)[shown] for power in (WEAKER, STRONGER)]
+        means = tuple(refits.means(scaled, power)[shown] for power in (WEAKER, STRONGER))
         columns["k"] = np.zeros(len(labels))
     for name, mean in zip(("weaker", "stronger"), means, strict=True):
         columns[name] = np.where(columns["k"] <= limit, mean, np.nan)
-    columns["diagnosis"] = _diagnoses(columns)
-    order = ("prior", "likelihood", "diagnosis", "mean", "weaker", "stronger", "k")
-    order += ("prior_noise", "likelihood_noise")
-    table = pd.DataFrame(
-        {name: columns[name] for name in order}, index=pd.Index(labels, name="parameter")
-    )
+    order = ["prior", "likelihood", "mean", "weaker", "stronger", "k"]
+    order += ["prior_noise", "likelihood_noise"]
+    table = pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))[order]
+    table.insert(2, "diagnosis", _diagnoses(columns))
     return PriorSensitivity(table, tuple(scaled), left_out, limit, float(k_likelihood))
 
 

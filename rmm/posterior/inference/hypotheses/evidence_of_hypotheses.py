@@ -23,9 +23,12 @@ from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import size_changes
 from rmm.errors import FormulaError
 from rmm.posterior.draw_estimates import Estimates
-from rmm.posterior.hypotheses.point_density import density_at
-from rmm.posterior.hypotheses.prior_of_combination import CombinationPrior, combination_prior
-from rmm.posterior.hypotheses.statement import Statement, parse_statement
+from rmm.posterior.inference.hypotheses.point_density import density_at
+from rmm.posterior.inference.hypotheses.prior_of_combination import (
+    CombinationPrior,
+    combination_prior,
+)
+from rmm.posterior.inference.hypotheses.statement import Statement, parse_statement
 from rmm.tables.read import Array
 
 COLUMNS = (

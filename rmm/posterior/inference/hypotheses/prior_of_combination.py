@@ -16,7 +16,7 @@ from rmm.design.priors.group_sizes import moved_by_sizes, size_changes, size_pow
 from rmm.formula.prior_distributions import draw, log_density, probability_up_to, support, width
 from rmm.formula.prior_syntax import Prior
 from rmm.model.spec import INTERCEPT
-from rmm.posterior.prior_checks.log_prior import elements, slope_centres
+from rmm.posterior.inference.prior_checks.log_prior import elements, slope_centres
 from rmm.tables.read import Array
 
 _DRAWS, _SALT = 40_000, 0x5DD
@@ -85,7 +85,8 @@ def combination_prior(
     rng = np.random.default_rng([seed, _SALT])
     moved = moved_by_sizes(model.spec, model.design.members)
     # A power of the group size that changes the meaning of others is drawn once for all.
-    drawn, changes = {}, {}
+    drawn: dict[Place, Array] = {}
+    changes: dict[str, Array] = {}
     if not stated and any(known[label].name in moved for label in factors):
         drawn, changes = _size_powers(model, rng)
     sums: dict[Place, Array] = {}

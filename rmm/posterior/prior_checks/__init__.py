@@ -1,1 +1,0 @@
-"""What the priors decide: draws from them, their densities, and power scaling."""
