@@ -21,7 +21,7 @@ from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
 from rmm.posterior.inference.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
 from rmm.posterior.inference.prior_checks.power_scaling import PriorSensitivity, of_fit
-from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.prediction.effect_tables import effect_table
 from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
@@ -307,34 +307,45 @@ class AfterFit:
     def conditional_effects(
         self,
         variable: str,
+        by: str | None = None,
         *,
         values: Any = None,
+        by_values: Any = None,
         at: Mapping[str, Any] | None = None,
         points: int = 25,
         kind: str | None = None,
         effects: str = "none",
     ) -> pd.DataFrame:
-        """The expected outcome over one covariate, the others at their mean or base level.
+        """The expected outcome over one or two covariates, the others at mean or base level.
 
         Parameters
         ----------
         variable, values, at, points
             See `rmm.posterior.prediction.conditional_effects.reference_groups`.
-        kind : {"mean", "linear", "outcome"}, optional
+        by : str, optional
+            A second covariate, such as the other one of an interaction.
+        by_values : array-like, optional
+            Its values; default: all levels of a category, or the mean of a number and one standard
+            deviation below and above it.
+        kind : {"mean", "linear", "outcome", "weight"}, optional
             Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
-            the other choices.
+            the other choices. ``"weight"``: the weight of one member whose weight variable is
+            moved, the other members of its group at the reference.
         effects : {"none", "all"}
             ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
 
         Returns
         -------
         pandas.DataFrame
-            Index `variable`; columns mean, sd, q2.5, median, q97.5.
+            Index `variable`, or (`by`, `variable`); columns mean, sd, q2.5, median, q97.5.
+
+        Raises
+        ------
+        DataError
+            If a column is no predictor, or, with ``kind="weight"``, no weight variable.
         """
-        grid, groups = reference_groups(self.model, variable, values, at, points)
-        default = "linear" if self.model.spec.family.needs_strata else "mean"
-        found = self.predict(groups, kind or default, effects=effects)
-        return found.set_axis(pd.Index(grid, name=variable))
+        options = {"values": values, "at": at, "points": points}
+        return effect_table(self, variable, by, by_values, kind, effects, options)
 
     def check(self, kind: str = "auto", seed: int | None = None) -> pd.DataFrame:
         """A posterior predictive check as a table.

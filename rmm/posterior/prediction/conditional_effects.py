@@ -26,6 +26,8 @@ def reference_groups(
     values: Any = None,
     at: Mapping[str, Any] | None = None,
     points: int = 25,
+    *,
+    one_member: bool = False,
 ) -> tuple[Array, pd.DataFrame]:
     """One group per value of a covariate; everything else at its reference.
 
@@ -43,6 +45,8 @@ def reference_groups(
     at : mapping, optional
         Other columns held elsewhere than at their reference.
     points : int
+    one_member : bool
+        Move the covariate in the first member of each group alone, the first row of its group.
 
     Returns
     -------
@@ -86,7 +90,11 @@ def reference_groups(
         if column in ids:
             table[column] = ids[column]
         elif column == variable:
-            table[column] = pd.Series(np.repeat(grid, size)).astype(
+            moved = np.repeat(grid, size)
+            if one_member:
+                rest = bases.get(column, _reference(frame[column].dropna()))
+                moved = np.where(np.arange(len(moved)) % size == 0, moved, rest)
+            table[column] = pd.Series(moved).astype(
                 frame[column].dtype if numeric(frame[column].dropna()) is None else float
             )
         else:
@@ -94,6 +102,20 @@ def reference_groups(
             value = (at or {}).get(column, bases.get(column, _reference(place[column].dropna())))
             table[column] = pd.Series([value] * len(table), dtype=_dtype(frame[column]))
     return grid, table
+
+
+def few_values(model: Model, column: str) -> Array:
+    """Values of a second covariate: all levels, or the mean and one sd below and above it."""
+    values = model.grouped.frame[column].dropna()
+    grid = _grid(values, None, 3, column in _bases(model))
+    numbers = numeric(values)
+    if numbers is None or len(grid) != 3 or column in _bases(model):
+        return grid
+    if column not in _members(model.spec.formula):
+        numbers = numeric(model.grouped.group_frame[column].dropna())
+        assert numbers is not None
+    mean, sd = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
+    return np.array([mean - sd, mean, mean + sd])
 
 
 def _bases(model: Model) -> dict[str, Any]:

@@ -187,9 +187,10 @@ def _method(subject: Subject, numbers: _Numbers) -> Iterator[str]:
         ess = min(d.min_ess_bulk, d.min_ess_tail)
         smallest = "bulk" if ess == d.min_ess_bulk else "tail"
         size = numbers.write(ess, "{:,.0f}", f'fit.diagnostics()["min_ess_{smallest}"]')
+        diverging = f", {counted(d.divergences, 'divergence')}" if subject.backend == "stan" else ""
         engine = (
             f"{name}; {chains} of {draws} draws, largest R-hat {rhat}, smallest effective sample "
-            f"size {size}, {counted(d.divergences, 'divergence')})"
+            f"size {size}{diverging})"
         )
     yield f"We used rmm {__version__} with {priors}, and {engine}."
     if not d.converged:
