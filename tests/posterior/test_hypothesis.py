@@ -332,3 +332,19 @@ def test_coefficients_at_a_typical_size_are_nested_there(coalitions: pd.DataFram
     row = fit.hypothesis("b_l1[x] = 0").table.iloc[0]
     assert abs(row["log_bf"] - (nested - full)) < 4 * row["log_bf_error"]
     assert row["log_bf_error"] < 0.3
+
+
+def test_a_binomial_model_by_quadrature(table: pd.DataFrame) -> None:
+    """Both evidences on a grid of intercept and slope; the posterior is not normal."""
+    rows = table.head(25).assign(win=(table["y"] > 1.2).astype(int))
+    priors = {"b_l2[Intercept]": "normal(0, 1.5)", "b_l2[x]": "student_t(4, 0, 1)"}
+    fit = rmm.fit("win ~ 1 + x", rows, "binomial", priors=priors, backend="laplace", ess=4000)
+    a, b = np.linspace(-8, 8, 401), np.linspace(-10, 10, 501)
+    eta = a[:, None, None] + b[None, :, None] * rows["x"].to_numpy()
+    likelihood = np.exp(np.sum(np.where(rows["win"], eta, 0) - np.logaddexp(0, eta), axis=2))
+    weight = stats.norm(0, 1.5).pdf(a) * (a[1] - a[0])
+    full = weight @ likelihood @ stats.t(4).pdf(b) * (b[1] - b[0])
+    nested = weight @ likelihood[:, np.argmin(np.abs(b))]
+    row = fit.hypothesis("b_l2[x] = 0").table.iloc[0]
+    assert abs(row["log_bf"] - np.log(nested / full)) < 4 * row["log_bf_error"]
+    assert row["log_bf_error"] < 0.25
