@@ -7,7 +7,7 @@ itself does not need.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -67,9 +67,12 @@ def summary_table(
         )
     if columns is None:
         return table.copy()
-    wanted = [columns] if isinstance(columns, str) else list(columns)
+    wanted = [columns] if isinstance(columns, str) else columns
+    if not isinstance(wanted, Iterable) or isinstance(wanted, bytes | Mapping):
+        raise BackendError(f"`columns` must be names of columns, not {shortened(columns)}.")
+    wanted = list(wanted)
     for name in wanted:
-        if name not in table:
+        if name not in list(table.columns):
             raise BackendError(unknown_name(name, "a column of this summary", table.columns))
     return table[wanted].copy()
 
