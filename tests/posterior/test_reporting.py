@@ -138,7 +138,11 @@ def test_terms_whose_unit_depends_on_others_get_no_such_sentence(coalitions: pd.
     table = coalitions.drop_duplicates("gid")
     for formula in ("y ~ 1 + z + q + z:q", "y ~ 1 + z + I(z^2)"):
         text = rmm.fit(formula, table, backend="laplace", seed=1).report().text
+        assert "to 120 observations." in text
         assert "The coefficient b_l2[z] is" in text and "If z is one" not in text
+    for formula in ("vars(x), fn(w ~ exp(b1*s), c = 2)", "vars(x + softmax(x))"):
+        fit = rmm.fit(f"y ~ 1 + mm(id(pid, gid), {formula})", coalitions, backend="laplace", seed=1)
+        assert "The coefficient b_l1[x] is" in fit.report().text
 
 
 def test_a_fit_that_has_not_converged_is_honest(fit: rmm.Fit) -> None:

@@ -116,7 +116,9 @@ def _data(subject: Subject, numbers: _Numbers) -> Iterator[str]:
     spec, design = subject.model.spec, subject.model.design
     outcome = _OUTCOMES.get(spec.family.name, (f"family {spec.family.name}", ""))[0]
     kind = "multiple-membership model" if spec.members else "model"
-    groups = numbers.several(design.J, "group", "fit.model.design.J")
+    groups = numbers.several(
+        design.J, "group" if spec.members else "observation", "fit.model.design.J"
+    )
     text = f"We fitted a Bayesian {kind} of {outcome} to {groups}"
     blocks = []
     for i, member in enumerate(design.members):
@@ -133,7 +135,7 @@ def _data(subject: Subject, numbers: _Numbers) -> Iterator[str]:
         text += f", formed by {' and by '.join(blocks)}"
     units = [
         numbers.count(n.n_units, f"fit.model.design.nestings[{i}].n_units")
-        + f" units (`{part.block.unit}`)"
+        + f" units (`{part.block.unit}`{'' if part.random else ', with fixed effects'})"
         for i, (part, n) in enumerate(zip(spec.nestings, design.nestings, strict=True))
     ]
     if units:
@@ -232,11 +234,15 @@ def _plain_columns(subject: Subject, vector: str) -> list[str]:
     if subject.model.transform is not None or spec.family.name not in _OUTCOMES:
         return []
     terms = list(spec.terms) if vector == "b_l2" else []
+    used = []
     for part in spec.members:
-        terms += part.block.terms if vector == part.b else ()
+        if vector == part.b and part.weight.constraint == "group":  # weights sum to 1
+            terms += part.block.terms
+            features = [f.atom for f in part.block.features if f.atom is not None]
+            used += [c for atom in features for c in value_columns(atom.expression)]
     for nest in spec.nestings:
         terms += nest.terms if vector == nest.b and nest.random else ()
-    used = [c for term in terms for atom in term.atoms for c in value_columns(atom.expression)]
+    used += [c for term in terms for atom in term.atoms for c in value_columns(atom.expression)]
     return [
         term.label
         for term in terms
