@@ -9,7 +9,7 @@ from rmm.backends.base import Run
 from rmm.design.prepare import Model
 from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
-from rmm.posterior.prediction.variance_components import RESIDUAL, component_draws
+from rmm.posterior.prediction.variance_components import variance_draws
 from rmm.tables.read import Array
 
 
@@ -40,14 +40,14 @@ def explained_variance(model: Model, run: Run) -> pd.DataFrame:
         Rows ``marginal`` (V_fixed / V), one row per kind of effects (its variance over V),
         ``conditional`` (1 - V_residual / V); columns mean, sd, q2.5, median, q97.5.
     """
-    parts = component_draws(model, run)
+    parts = variance_draws(model, run)
     effects = {p.name for p in model.spec.parameters if p.role == "effect"}
     known = {n: v for n, v in flat_draws(run, model).items() if n not in effects}
     fixed = _variance(eta_draws(model, layout_of(model), known), model)
     total = fixed + np.sum(list(parts.values()), axis=0)
     shares = {"marginal": fixed / total}
-    shares |= {name: v / total for name, v in parts.items() if name != RESIDUAL}
-    shares["conditional"] = 1 - parts[RESIDUAL] / total
+    shares |= {name: v / total for name, v in parts.items() if name != "residual"}
+    shares["conditional"] = 1 - parts["residual"] / total
     table = pd.DataFrame(spread(np.column_stack(list(shares.values()))))
     return table.set_axis(pd.Index(list(shares), name="r2"), axis=0)
 

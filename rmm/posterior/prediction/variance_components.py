@@ -26,8 +26,6 @@ from rmm.posterior.prediction.linear_predictor import (
 )
 from rmm.tables.read import Array
 
-RESIDUAL = "residual"  # component of groups
-
 
 def variance_components(model: Model, run: Run) -> pd.DataFrame:
     """Variances and shares per level, by draw.
@@ -52,7 +50,7 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
         One row per component: variance, in squared units of the linear predictor, and share,
         each with mean, sd and quantiles.
     """
-    parts = component_draws(model, run)
+    parts = variance_draws(model, run)
     total = np.sum(list(parts.values()), axis=0)
     variance = spread(np.column_stack(list(parts.values())))
     share = spread(np.column_stack([v / total for v in parts.values()]))
@@ -65,8 +63,8 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
 
 
-def component_draws(model: Model, run: Run) -> dict[str, Array]:
-    """Component -> (S,) variance of `variance_components`; the last is `RESIDUAL`."""
+def variance_draws(model: Model, run: Run) -> dict[str, Array]:
+    """Component -> (S,) draws of its variance; see `variance_components`."""
     draws = flat_draws(run, model)
     parts: dict[str, Array] = {}
     squares = _sums_of_squares(model, draws)
@@ -82,7 +80,7 @@ def component_draws(model: Model, run: Run) -> dict[str, Array]:
     family = model.spec.family
     own = {p.name: need(draws, p.name, "the residual variance") for p in family.parameters}
     count = len(next(iter(draws.values())))
-    parts[RESIDUAL] = np.broadcast_to(np.asarray(family.residual_variance(own)), (count,))
+    parts["residual"] = np.broadcast_to(np.asarray(family.residual_variance(own)), (count,))
     return parts
 
 
