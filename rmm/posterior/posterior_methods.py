@@ -213,6 +213,73 @@ class AfterFit:
         """Variances and shares per level; see `variance_components`."""
         return variance_components(self.model, self.run)
 
+    def conditional_effects(
+        self,
+        variable: str,
+        by: str | None = None,
+        *,
+        values: Any = None,
+        by_values: Any = None,
+        at: Mapping[str, Any] | None = None,
+        points: int = 25,
+        kind: str | None = None,
+        effects: str = "none",
+    ) -> pd.DataFrame:
+        """The expected outcome over one or two covariates, the others at mean or base level.
+
+        Parameters
+        ----------
+        variable, values, at, points
+            See `rmm.posterior.prediction.conditional_effects.reference_groups`.
+        by : str, optional
+            A second covariate, such as the other one of an interaction.
+        by_values : array-like, optional
+            Its values; default: all levels of a category, or the mean of a number and one standard
+            deviation below and above it.
+        kind : {"mean", "linear", "outcome", "weight"}, optional
+            Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
+            the other choices. ``"weight"``: the weight of one member whose weight variable is
+            moved, the other members of its group at the reference.
+        effects : {"none", "all"}
+            ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `variable`, or (`by`, `variable`); columns mean, sd, q2.5, median, q97.5.
+
+        Raises
+        ------
+        DataError
+            If a column is no predictor, or, with ``kind="weight"``, no weight variable.
+        """
+        options = {"values": values, "at": at, "points": points}
+        return effect_table(self, variable, by, by_values, kind, effects, options)
+
+    def check(self, kind: str = "auto", seed: int | None = None) -> pd.DataFrame:
+        """A posterior predictive check as a table.
+
+        Parameters
+        ----------
+        kind : {"auto", "statistics", "survival"}
+            ``"statistics"``: mean, sd, least and greatest outcome, or the share of ones, in the
+            data and in replications; ``"survival"``: Kaplan-Meier curve and bands of replications.
+        seed : int, optional
+            Of the replications; default: the fit's.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `statistics` and `survival`.
+        """
+        grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
+        with warnings.catch_warnings():  # which label is 1 was reported by the fit
+            warnings.simplefilter("ignore", SpecificationWarning)
+            parts = outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
+        chosen = self._seed(seed)
+        _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
+        return check(kind, outcome.kind, parts, new)
+
     def r2(self) -> pd.DataFrame:
         """Bayesian R2: marginal, of each kind of effects, and conditional.
 
@@ -303,73 +370,6 @@ class AfterFit:
         np.True_
         """
         return hypotheses_of(self, hypotheses, prob)
-
-    def conditional_effects(
-        self,
-        variable: str,
-        by: str | None = None,
-        *,
-        values: Any = None,
-        by_values: Any = None,
-        at: Mapping[str, Any] | None = None,
-        points: int = 25,
-        kind: str | None = None,
-        effects: str = "none",
-    ) -> pd.DataFrame:
-        """The expected outcome over one or two covariates, the others at mean or base level.
-
-        Parameters
-        ----------
-        variable, values, at, points
-            See `rmm.posterior.prediction.conditional_effects.reference_groups`.
-        by : str, optional
-            A second covariate, such as the other one of an interaction.
-        by_values : array-like, optional
-            Its values; default: all levels of a category, or the mean of a number and one standard
-            deviation below and above it.
-        kind : {"mean", "linear", "outcome", "weight"}, optional
-            Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
-            the other choices. ``"weight"``: the weight of one member whose weight variable is
-            moved, the other members of its group at the reference.
-        effects : {"none", "all"}
-            ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index `variable`, or (`by`, `variable`); columns mean, sd, q2.5, median, q97.5.
-
-        Raises
-        ------
-        DataError
-            If a column is no predictor, or, with ``kind="weight"``, no weight variable.
-        """
-        options = {"values": values, "at": at, "points": points}
-        return effect_table(self, variable, by, by_values, kind, effects, options)
-
-    def check(self, kind: str = "auto", seed: int | None = None) -> pd.DataFrame:
-        """A posterior predictive check as a table.
-
-        Parameters
-        ----------
-        kind : {"auto", "statistics", "survival"}
-            ``"statistics"``: mean, sd, least and greatest outcome, or the share of ones, in the
-            data and in replications; ``"survival"``: Kaplan-Meier curve and bands of replications.
-        seed : int, optional
-            Of the replications; default: the fit's.
-
-        Returns
-        -------
-        pandas.DataFrame
-            See `statistics` and `survival`.
-        """
-        grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
-        with warnings.catch_warnings():  # which label is 1 was reported by the fit
-            warnings.simplefilter("ignore", SpecificationWarning)
-            parts = outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
-        chosen = self._seed(seed)
-        _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
-        return check(kind, outcome.kind, parts, new)
 
     def _array(self, values: Array, dim: str, labels: Array) -> xarray.DataArray:
         """(S, units) as (chain, draw, unit)."""

@@ -104,20 +104,6 @@ def reference_groups(
     return grid, table
 
 
-def few_values(model: Model, column: str) -> Array:
-    """Values of a second covariate: all levels, or the mean and one sd below and above it."""
-    values = model.grouped.frame[column].dropna()
-    grid = _grid(values, None, 3, column in base_levels(model))
-    numbers = numeric(values)
-    if numbers is None or len(grid) != 3 or column in base_levels(model):
-        return grid
-    if column not in _members(model.spec.formula):
-        numbers = numeric(model.grouped.group_frame[column].dropna())
-        assert numbers is not None
-    mean, sd = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
-    return np.array([mean - sd, mean, mean + sd])
-
-
 def base_levels(model: Model) -> dict[str, Any]:
     """Columns that `factor()` or `C()` takes as categories, and their base levels."""
     spec = model.spec
@@ -164,6 +150,20 @@ def _grid(column: pd.Series, values: Any, points: int, category: bool) -> Array:
     if len(different) <= 2 or category:
         return different
     return np.linspace(numbers.min(), numbers.max(), points)
+
+
+def few_values(model: Model, column: str) -> Array:
+    """Values of a second covariate: all levels, or the mean and one sd below and above it."""
+    values = model.grouped.frame[column].dropna()
+    grid = _grid(values, None, 3, column in base_levels(model))
+    numbers = numeric(values)
+    if numbers is None or len(grid) != 3 or column in base_levels(model):
+        return grid
+    if column not in _members(model.spec.formula):
+        numbers = numeric(model.grouped.group_frame[column].dropna())
+        assert numbers is not None
+    mean, sd = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
+    return np.array([mean - sd, mean, mean + sd])
 
 
 def _ids(model: Model, group: Array, size: int) -> dict[str, Any]:
