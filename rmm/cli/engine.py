@@ -170,7 +170,7 @@ def _number(parser: Any, name: str, what: str, default: int) -> None:
 def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     # Late: `rmm --help` needs no libraries.
-    from rmm.posterior.fit_text import formatted
+    from rmm.posterior.reporting.fit_text import formatted
     from rmm.posterior.save import check_folder
 
     if options.save:

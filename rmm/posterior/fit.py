@@ -43,9 +43,10 @@ class Fit(FitTables):
         ----------
         kind : str
             ``"draws"``: density and trace; ``"forest"``: estimates with intervals by level;
-            ``"effects"``: members or nesting units, sorted; ``"prior"``: prior and posterior.
+            ``"effects"``: members or nesting units, sorted; ``"prior"``: prior and posterior;
+            ``"sensitivity"``: sensitivity to the priors and to the likelihood.
         **options
-            Those of `rmm.posterior.plots.trace`, `.forest`, `.effects` or `.prior`, such as
+            Those of the `draw` of the plot's module in `rmm.posterior.plots`, such as
             ``parameters=["b_l1", "sigma_l1"]`` or ``top=20``.
 
         Returns

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,11 @@ from rmm.posterior.diagnostics.summary import (
     spread,
     summarise,
 )
-from rmm.posterior.fit_text import formatted, headline, remarks, unconverged
 from rmm.posterior.posterior_methods import AfterFit
 from rmm.posterior.prediction.linear_predictor import flat_draws, weight_chunks
+from rmm.posterior.reporting.fit_text import formatted, headline, remarks, unconverged
+from rmm.posterior.reporting.report import Report, Subject, write_report
+from rmm.posterior.reporting.summary_tables import summary_table, written
 
 if TYPE_CHECKING:
     pass
@@ -88,7 +90,22 @@ class FitTables(AfterFit):
             self._weighing,
         )
 
-    def summary(self) -> pd.DataFrame:
+    @overload
+    def summary(
+        self, prob: float = 0.95, columns: str | Sequence[str] | None = None, to: None = None
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def summary(
+        self, prob: float = 0.95, columns: str | Sequence[str] | None = None, *, to: str
+    ) -> str: ...
+
+    def summary(
+        self,
+        prob: float = 0.95,
+        columns: str | Sequence[str] | None = None,
+        to: str | None = None,
+    ) -> pd.DataFrame | str:
         """Structural parameters: mean, sd, quantiles, R-hat, ESS, MCSE and contraction.
 
         See `summarise`, and `contraction`: ``contraction`` is
@@ -103,6 +120,25 @@ class FitTables(AfterFit):
         Coefficients are on the scale of the linear predictor, of covariates as given (or after
         `transform=`); sigmas are standard deviations.
 
+        Parameters
+        ----------
+        prob : float
+            Probability of the interval: 0.9 gives the columns ``q5`` and ``q95``.
+        columns : str or sequence of str, optional
+            Columns, in their order; default all.
+        to : {"latex", "markdown"}, optional
+            Give text instead of a data frame: a ``tabular`` for the LaTeX package booktabs, or a
+            pipe table. Numbers have three decimals, or three digits where these would say nothing.
+
+        Returns
+        -------
+        pandas.DataFrame or str
+
+        Raises
+        ------
+        BackendError
+            For an unknown column or format, or a probability that is not between 0 and 1.
+
         Examples
         --------
         >>> import rmm
@@ -112,8 +148,42 @@ class FitTables(AfterFit):
         ['b_l2[Intercept]', 'b_l2[x]', 'sigma_l2']
         >>> 1.0 < fit.summary().loc["b_l2[x]", "mean"] < 1.4
         np.True_
+        >>> print(fit.summary(0.9, ["mean", "q5", "q95"], to="markdown").splitlines()[0])
+        | parameter         |  mean |     q5 |   q95 |
         """
-        return self._table.copy()
+        rows = self._estimates.ordered[self._estimates.shown]
+        table = summary_table(self._table, rows, prob, columns)
+        return table if to is None else written(table, to, self._table["sd"])
+
+    def report(self) -> Report:
+        """A paragraph for a paper: data, model, priors, engine, checks and results.
+
+        It is a draft to edit: names of columns stand for what they measure. Printed it is text;
+        `numbers` names the table from which each number comes.
+
+        Returns
+        -------
+        Report
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> "If x is one unit higher, the outcome changes by" in fit.report().text
+        True
+        """
+        return write_report(
+            Subject(
+                self.model,
+                self.backend,
+                self.settings,
+                self._table,
+                self._diagnostics,
+                self._weighing,
+                self.own_program,
+            )
+        )
 
     def diagnostics(self) -> dict[str, Any]:
         """What `converged` rests on, by name; see `rmm.posterior.diagnostics.summary.Diagnostics`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,15 @@ from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
-from rmm.posterior.prediction.conditional_effects import reference_groups
+from rmm.posterior.inference.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
+from rmm.posterior.inference.prior_checks.power_scaling import PriorSensitivity, of_fit
 from rmm.posterior.prediction.cross_validation import Refits, loo, waic
+from rmm.posterior.prediction.effect_tables import effect_table
+from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
 from rmm.posterior.prediction.predictive_checks import check
-from rmm.posterior.variance_components import variance_components
+from rmm.posterior.prediction.variance_components import variance_components
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:
@@ -213,34 +216,45 @@ class AfterFit:
     def conditional_effects(
         self,
         variable: str,
+        by: str | None = None,
         *,
         values: Any = None,
+        by_values: Any = None,
         at: Mapping[str, Any] | None = None,
         points: int = 25,
         kind: str | None = None,
         effects: str = "none",
     ) -> pd.DataFrame:
-        """The expected outcome over one covariate, the others at their mean or base level.
+        """The expected outcome over one or two covariates, the others at mean or base level.
 
         Parameters
         ----------
         variable, values, at, points
             See `rmm.posterior.prediction.conditional_effects.reference_groups`.
-        kind : {"mean", "linear", "outcome"}, optional
+        by : str, optional
+            A second covariate, such as the other one of an interaction.
+        by_values : array-like, optional
+            Its values; default: all levels of a category, or the mean of a number and one standard
+            deviation below and above it.
+        kind : {"mean", "linear", "outcome", "weight"}, optional
             Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
-            the other choices.
+            the other choices. ``"weight"``: the weight of one member whose weight variable is
+            moved, the other members of its group at the reference.
         effects : {"none", "all"}
             ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
 
         Returns
         -------
         pandas.DataFrame
-            Index `variable`; columns mean, sd, q2.5, median, q97.5.
+            Index `variable`, or (`by`, `variable`); columns mean, sd, q2.5, median, q97.5.
+
+        Raises
+        ------
+        DataError
+            If a column is no predictor, or, with ``kind="weight"``, no weight variable.
         """
-        grid, groups = reference_groups(self.model, variable, values, at, points)
-        default = "linear" if self.model.spec.family.needs_strata else "mean"
-        found = self.predict(groups, kind or default, effects=effects)
-        return found.set_axis(pd.Index(grid, name=variable))
+        options = {"values": values, "at": at, "points": points}
+        return effect_table(self, variable, by, by_values, kind, effects, options)
 
     def check(self, kind: str = "auto", seed: int | None = None) -> pd.DataFrame:
         """A posterior predictive check as a table.
@@ -265,6 +279,97 @@ class AfterFit:
         chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, parts, new)
+
+    def r2(self) -> pd.DataFrame:
+        """Bayesian R2: marginal, of each kind of effects, and conditional.
+
+        See `rmm.posterior.prediction.explained_variance.explained_variance`.
+        """
+        return explained_variance(self.model, self.run)
+
+    def prior_sensitivity(
+        self, priors: str | Sequence[str] | None = None, *, refit: bool = False
+    ) -> PriorSensitivity:
+        """How much each parameter depends on the priors and on the likelihood, by power scaling.
+
+        Kallioinen, Paananen, Bürkner and Vehtari (2024), Statistics and Computing 34, 57. Priors of
+        coefficients and hyperparameters are scaled, not the distribution of effects given their
+        standard deviation, which is part of the model. No engine runs (without `refit`).
+
+        Draws of backend ``"laplace"`` have been resampled by their weights, so that some are equal.
+        Estimates stay consistent; their errors, and the limit of Pareto k, are those of the
+        effective draws (``ess_bulk``), not of all.
+
+        Parameters
+        ----------
+        priors : str or sequence of str, optional
+            Scale the priors of these parameters alone (``"b_w"``, ``["b_l1[x]", "sigma_l1"]``);
+            default all.
+        refit : bool
+            Compute the means with weaker and stronger priors by two fits, not by weights.
+
+        Returns
+        -------
+        PriorSensitivity
+            Printed, it is a table; `table` is the data frame.
+
+        Raises
+        ------
+        PriorError
+            For unknown names, if no prior can be scaled, or the fit is of a program of your own.
+        BackendError
+            With fewer than 100 draws.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit(
+        ...     "y ~ 1 + x", data, priors={"b_l2[x]": "normal(0, 0.1)"}, backend="laplace", seed=1
+        ... )
+        >>> "b_l2[x]" in fit.prior_sensitivity().sensitive
+        True
+        """
+        return of_fit(self, priors, refit)
+
+    def hypothesis(self, *hypotheses: str | Sequence[str], prob: float = 0.95) -> Hypotheses:
+        """Probabilities and Bayes factors of hypotheses about parameters.
+
+        ``"b_l1[x] > 0.2"``: posterior probability, and the evidence ratio against the complement.
+        ``"b_w[b1] = 0"``: the Savage-Dickey density ratio, posterior over prior density at the
+        point; the posterior's is estimated by an exponential family of splines about a normal
+        distribution. ``"-0.1 < b_l1[x] < 0.1"``: a region of practical equivalence (ROPE). All may
+        be about linear combinations: ``"2*b_l2[a] - b_l2[b] = 0"``.
+
+        Parameters
+        ----------
+        *hypotheses : str or sequence of str
+            Names as in ``fit.summary().index``.
+        prob : float
+            Probability of the interval, and of the highest density interval of a ROPE.
+
+        Returns
+        -------
+        Hypotheses
+            Printed, it is a table; `table` is the data frame.
+
+        Raises
+        ------
+        FormulaError
+            For a text that is no hypothesis; with a caret under the place.
+        BackendError
+            For a point, with fewer than 50 effective draws.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> found = fit.hypothesis("b_l2[x] > 0", "b_l2[x] = 0", "0.8 < b_l2[x] < 1.6")
+        >>> found.table.loc["b_l2[x] > 0", "probability"] > 0.95
+        np.True_
+        """
+        return hypotheses_of(self, hypotheses, prob)
 
     def _array(self, values: Array, dim: str, labels: Array) -> xarray.DataArray:
         """(S, units) as (chain, draw, unit)."""

@@ -85,6 +85,8 @@ CALLS |= {
     "Fit.loo": (ONE.loo, {}),
     "Fit.conditional_effects": (ONE.conditional_effects, {"variable": "x"}),
     "Fit.check": (ONE.check, {}),
+    "Fit.summary": (ONE.summary, {}),
+    "Fit.prior_sensitivity": (ONE.prior_sensitivity, {}),
     "Fit.weights": (ONE.weights, {}),
     "Fit.member_effects": (ONE.member_effects, {}),
     "Fit.nesting_effects": (ONE.nesting_effects, {}),
@@ -192,9 +194,9 @@ def test_an_unknown_family_is_named(name: Any, hint: str) -> None:
         (lambda: ONE.predict(newdat=TABLE), BackendError, r"Fit.predict\(\) has no argument"),
         (lambda: ONE.weights(3.5), BackendError, "`block` must be a whole number"),
         (
-            lambda: ONE.summary(1),
+            lambda: ONE.report(1),
             BackendError,
-            r"Fit.summary\(\) takes no arguments, but was called with 1\.",
+            r"Fit.report\(\) takes no arguments, but was called with 1\.",
         ),
     ],
 )

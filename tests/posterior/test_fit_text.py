@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmm.posterior.fit_text import formatted
+from rmm.posterior.reporting.fit_text import formatted
 
 TABLE = pd.DataFrame(
     {

@@ -201,6 +201,29 @@ def test_priors_of_the_classic_set(coalitions: pd.DataFrame) -> None:
     assert y == pytest.approx(2 * stats.t(4, scale=2).pdf(x))
 
 
+def test_sensitivity_shows_the_table(coalitions: pd.DataFrame) -> None:
+    """Dots are where the table says; a mean that weights do not reach is named, not drawn."""
+    table = coalitions.drop_duplicates("gid")
+    priors = {"b_l2[z]": "normal(-0.5, 0.05)"}
+    fit = rmm.fit("y ~ 1 + z", table, priors=priors, backend="laplace", seed=1)
+    found = fit.prior_sensitivity().table
+    figure = fit.plot("sensitivity")
+    left, right = panels(figure)
+    assert tick_labels(left) == list(found.index)
+    likelihood, prior = (line.get_xdata() for line in left.lines[:2])
+    np.testing.assert_allclose(likelihood, found["likelihood"])
+    np.testing.assert_allclose(prior, found["prior"])
+    far = found.index[found["weaker"].isna()]
+    assert "b_l2[z]" in far
+    assert len([t for t in right.texts if "refit" in t.get_text()]) == len(far)
+    again = fit.plot("sensitivity", parameters="b_l2[z]", refit=True)
+    row = fit.prior_sensitivity(refit=True).table.loc["b_l2[z]"]
+    dots = [line for line in panels(again)[1].lines if line.get_marker() not in ("None", "")]
+    sd = fit.summary().loc["b_l2[z]", "sd"]
+    for line, column in zip(dots, ("weaker", "stronger"), strict=True):
+        np.testing.assert_allclose(line.get_xdata(), (row[column] - row["mean"]) / sd)
+
+
 def test_weights_over_their_variable(fit: rmm.Fit, coalitions: pd.DataFrame) -> None:
     figure = fit.plot_weights()
     sizes = coalitions.groupby("gid").size().value_counts().sort_index()

@@ -16,45 +16,11 @@ import numpy as np
 from scipy import special
 
 from rmm.backends.laplace.latent_model import Hyperparameter
-from rmm.formula.prior_distributions import quantile
+from rmm.formula.prior_distributions import LAWS, quantile
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 from rmm.tables.read import Array
 
 _FAR_OUT = 1e-6  # probability beyond which no search starts
-_HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
-
-
-def _normal(x: Array, location: float, scale: float) -> Array:
-    return -0.5 * ((x - location) / scale) ** 2 - (np.log(scale) + _HALF_LOG_2PI)
-
-
-def _student(x: Array, df: float, location: float, scale: float) -> Array:
-    constant = special.gammaln((df + 1) / 2) - special.gammaln(df / 2) - np.log(scale)
-    constant -= 0.5 * np.log(df * np.pi)
-    return constant - (df + 1) / 2 * np.log1p(((x - location) / scale) ** 2 / df)
-
-
-def _gamma(x: Array, shape: float, rate: float) -> Array:
-    constant = shape * np.log(rate) - special.gammaln(shape)
-    return constant + special.xlogy(shape - 1, x) - rate * x
-
-
-# Family of the prior language -> (values, hyperparameters in its order) -> log density, inside the
-# support. SciPy's distributions have the same and take ten times as long for a few values.
-_DENSITIES: dict[str, Callable[..., Array]] = {
-    "normal": _normal,
-    "student_t": _student,
-    "half_normal": lambda x, scale: np.log(2) + _normal(x, 0.0, scale),
-    "half_t": lambda x, df, scale: np.log(2) + _student(x, df, 0.0, scale),
-    "half_cauchy": lambda x, scale: np.log(2 / (np.pi * scale)) - np.log1p((x / scale) ** 2),
-    "exponential": lambda x, rate: np.log(rate) - rate * x,
-    "gamma": _gamma,
-    "uniform": lambda x, lower, upper: np.full(len(x), -np.log(upper - lower)),
-    # the precision 1 / x^2 is gamma
-    "precision_gamma": lambda x, shape, rate: (
-        _gamma(x**-2.0, shape, rate) + np.log(2) - 3 * np.log(x)
-    ),
-}
 
 
 @cache
@@ -108,7 +74,9 @@ def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
     x = lower + 0.5 * unit if support == "interval" else 1.0
     z = (x - location) / scale
     added = (-0.5 * z**2, -(df + 1) / 2 * np.log1p(z**2 / max(df, 1e-300)), -scale * x, 0.0, -scale)
-    constant = float(_DENSITIES[h.prior.family](np.array([x]), *values)[0]) - float(added[form])
+    constant = float(LAWS[h.prior.family].log_density(np.array([x]), *values)[0]) - float(
+        added[form]
+    )
     return _SUPPORTS.index(support), form, unit, lower, constant, location, scale, df
 
 
@@ -176,7 +144,7 @@ def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
     total = np.zeros(len(theta))
     for k, h in enumerate(hyper):
         t, value = theta[:, k], _value(theta[:, k], h)
-        total += _DENSITIES[h.prior.family](value, *h.prior.values)
+        total += LAWS[h.prior.family].log_density(value, *h.prior.values)
         support = _support(h.prior, h.role)
         if support == "folded":
             total += np.log(h.unit * np.cosh(t))

@@ -80,6 +80,20 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
     )
 
 
+def with_elements(
+    known: Resolved, spec: ModelSpec, elements: Mapping[str, Sequence[Prior]]
+) -> Resolved:
+    """The priors of a model with other elements; the units of weight coefficients stay."""
+    own = {name: list(priors) for name, priors in elements.items()}
+    of_priors = _as_data(spec, {name: list(priors) for name, priors in known.elements.items()})
+    rest = {name: value for name, value in known.data.items() if name not in of_priors}
+    return Resolved(
+        forms={name: form(tuple(priors)) for name, priors in own.items()},
+        data=_as_data(spec, own) | rest,
+        elements={name: tuple(priors) for name, priors in own.items()},
+    )
+
+
 def form(priors: tuple[Prior, ...]) -> tuple[str, ...]:
     """Families of the elements: one entry if they are all the same."""
     families = tuple(p.family for p in priors)
@@ -217,4 +231,5 @@ __all__ = [
     "read_priors",
     "resolve",
     "weakly_informative",
+    "with_elements",
 ]

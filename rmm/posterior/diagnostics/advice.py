@@ -302,7 +302,7 @@ def little_from_the_data(evidence: Evidence) -> str | None:
         f"{shown}{more}: mostly decided by the prior (contraction below {MOSTLY_PRIOR:g}: the "
         "posterior sd is more than 0.8 of the prior sd). With another prior, mean and interval "
         "would be different. Report the prior with them, and do not conclude that there is or is "
-        'not an effect; see fit.plot("prior").'
+        "not an effect; see fit.prior_sensitivity()."
     )
 
 

@@ -38,6 +38,11 @@ PLOTS: dict[str, Plot] = {
     "prior": Plot(
         "rmm.posterior.plots.prior_posterior", "plot", "prior and posterior of each parameter"
     ),
+    "sensitivity": Plot(
+        "rmm.posterior.plots.prior_sensitivity",
+        "plot",
+        "sensitivity to priors and likelihood; means with weaker and stronger priors",
+    ),
     "variable": Plot(
         "rmm.posterior.plots.weight_function", "plot_weights", "weights over a weight variable"
     ),

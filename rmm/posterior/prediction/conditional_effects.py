@@ -26,6 +26,8 @@ def reference_groups(
     values: Any = None,
     at: Mapping[str, Any] | None = None,
     points: int = 25,
+    *,
+    one_member: bool = False,
 ) -> tuple[Array, pd.DataFrame]:
     """One group per value of a covariate; everything else at its reference.
 
@@ -43,6 +45,8 @@ def reference_groups(
     at : mapping, optional
         Other columns held elsewhere than at their reference.
     points : int
+    one_member : bool
+        Move the covariate in the first member of each group alone, the first row of its group.
 
     Returns
     -------
@@ -64,14 +68,14 @@ def reference_groups(
             f"`points` must be a whole number between 1 and {_MOST_POINTS:,}, but is {points}."
         )
     formula, frame = model.spec.formula, model.grouped.frame
-    predictors = [*_outside(formula), *_members(formula)]
+    predictors = [*columns_outside(formula), *_members(formula)]
     for name in (variable, *(at or {})):
         if name not in predictors:
             raise DataError(
                 unknown_name(name, "a predictor of this model", predictors)
                 + " For weight variables use plot_weights()."
             )
-    bases = _bases(model)
+    bases = base_levels(model)
     grid = _grid(frame[variable].dropna(), values, points, variable in bases)
     if numeric(frame[variable].dropna()) is not None and grid.dtype.kind not in "biuf":
         raise DataError(f"`values` of `{variable}` must be numbers, not {shortened(grid[0])}.")
@@ -86,7 +90,11 @@ def reference_groups(
         if column in ids:
             table[column] = ids[column]
         elif column == variable:
-            table[column] = pd.Series(np.repeat(grid, size)).astype(
+            moved = np.repeat(grid, size)
+            if one_member:
+                rest = bases.get(column, _reference(frame[column].dropna()))
+                moved = np.where(np.arange(len(moved)) % size == 0, moved, rest)
+            table[column] = pd.Series(moved).astype(
                 frame[column].dtype if numeric(frame[column].dropna()) is None else float
             )
         else:
@@ -96,7 +104,7 @@ def reference_groups(
     return grid, table
 
 
-def _bases(model: Model) -> dict[str, Any]:
+def base_levels(model: Model) -> dict[str, Any]:
     """Columns that `factor()` or `C()` takes as categories, and their base levels."""
     spec = model.spec
     terms = [*spec.written, *(t for nest in spec.nestings for t in nest.terms)]
@@ -121,10 +129,11 @@ def _reference(column: pd.Series) -> Any:
     numbers = numeric(column)
     if numbers is not None:
         return float(np.mean(numbers))
-    return _levels(column)[0]
+    return levels_of(column)[0]
 
 
-def _levels(column: pd.Series) -> list[Any]:
+def levels_of(column: pd.Series) -> list[Any]:
+    """Levels of a column of text or categories, the base level of treatment contrasts first."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.remove_unused_categories().cat.categories)
     return sorted(column.unique())
@@ -136,11 +145,25 @@ def _grid(column: pd.Series, values: Any, points: int, category: bool) -> Array:
         return np.asarray(values)
     numbers = numeric(column)
     if numbers is None:
-        return np.asarray(_levels(column), dtype=object)
+        return np.asarray(levels_of(column), dtype=object)
     different = np.unique(numbers)
     if len(different) <= 2 or category:
         return different
     return np.linspace(numbers.min(), numbers.max(), points)
+
+
+def few_values(model: Model, column: str) -> Array:
+    """Values of a second covariate: all levels, or the mean and one sd below and above it."""
+    values = model.grouped.frame[column].dropna()
+    grid = _grid(values, None, 3, column in base_levels(model))
+    numbers = numeric(values)
+    if numbers is None or len(grid) != 3 or column in base_levels(model):
+        return grid
+    if column not in _members(model.spec.formula):
+        numbers = numeric(model.grouped.group_frame[column].dropna())
+        assert numbers is not None
+    mean, sd = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
+    return np.array([mean - sd, mean, mean + sd])
 
 
 def _ids(model: Model, group: Array, size: int) -> dict[str, Any]:
@@ -173,7 +196,8 @@ def _columns(terms: list[Term]) -> list[str]:
     return [c for t in terms for a in t.atoms for c in value_columns(a.expression)]
 
 
-def _outside(formula: Formula) -> list[str]:
+def columns_outside(formula: Formula) -> list[str]:
+    """Columns of the predictors outside `mm()`."""
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]

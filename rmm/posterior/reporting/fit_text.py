@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rmm.design.prepare import Model
 
 _PLAIN = (0.005, 1e6)  # sds that three decimals show
-_OWN_SCALE = ("mean", "sd", "q2.5", "median", "q97.5", "mcse_mean")  # in the parameter's unit
+_OWN_SCALE = ("mean", "sd", "median", "mcse_mean")  # in the parameter's unit, as quantiles are
 _ADVICE_LINES = 3  # of the warning; the diagnostics hold all
 _NOTHING_KNOWN = (
     "Increase `warmup` and `draws`, or choose a narrower prior for the parameter named above."
@@ -40,12 +40,16 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
     plain = (kept["sd"].isna() | (kept["sd"] == 0) | kept["sd"].between(*_PLAIN)).to_numpy()
     columns = {
         name: [
-            _decimals(v) if name not in _OWN_SCALE or normal else _digits(v)
+            _digits(v) if _in_own_unit(str(name)) and not normal else _decimals(v)
             for v, normal in zip(kept[name], plain, strict=True)
         ]
         for name in kept
     }
     return pd.DataFrame(columns, index=kept.index)
+
+
+def _in_own_unit(column: str) -> bool:
+    return column in _OWN_SCALE or column.startswith("q")
 
 
 def _decimals(value: float) -> str:

@@ -1,0 +1,1 @@
+"""What the draws say of priors and of hypotheses."""

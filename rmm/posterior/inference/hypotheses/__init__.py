@@ -1,0 +1,1 @@
+"""Hypotheses about parameters: their text, probabilities, and density ratios at a point."""

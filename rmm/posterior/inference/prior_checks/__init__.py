@@ -1,0 +1,1 @@
+"""What the priors decide: their densities at draws, and power scaling."""

@@ -1,0 +1,1 @@
+"""What is written about a fit: headline, remarks, tables for papers, a paragraph."""

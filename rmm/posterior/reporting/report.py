@@ -1,0 +1,293 @@
+"""A paragraph for a paper about a fit, and the table of each of its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rmm._version import __version__
+from rmm.errors import counted
+from rmm.formula.weights.weight_function import Column, value_columns
+from rmm.model.spec import INTERCEPT, MemberPart
+from rmm.posterior.diagnostics.contraction import mostly_prior
+from rmm.posterior.diagnostics.summary import Diagnostics, Weighing
+from rmm.posterior.reporting.summary_tables import decimals_of
+
+if TYPE_CHECKING:
+    from rmm.backends.base import Settings
+    from rmm.design.prepare import Model
+
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+#: Family -> the outcome in a sentence, and what changes with the linear predictor.
+_OUTCOMES = {
+    "gaussian": ("a normal outcome", "the outcome changes"),
+    "binomial": ("a binomial outcome (logit link)", "the log odds change"),
+    "condlogit": ("choices within strata (conditional logit)", "the log odds of a choice change"),
+    "weibull": ("durations (Weibull, accelerated failure time)", "log time changes"),
+    "cox": ("durations (Cox proportional hazards)", "the log hazard changes"),
+}
+_CONSTRAINTS = {
+    "group": "normalised to sum to 1 within groups",
+    "total": "normalised to sum to the number of groups",
+    "none": "not normalised",
+}
+_SETS = {"weakly_informative": "weakly informative priors", "rmm": "the priors of R's rmm"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report needs to know of a fit; `table` is its summary."""
+
+    model: Model
+    backend: str
+    settings: Settings
+    table: pd.DataFrame
+    diagnostics: Diagnostics
+    weighing: Weighing | None
+    own_program: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """A paragraph, and where its numbers come from.
+
+    Attributes
+    ----------
+    text : str
+    numbers : pandas.DataFrame
+        One row per number, in the order of the text: columns ``shown`` (as in the text), ``value``
+        and ``source`` (the Python expression, with `fit` for the fit).
+    """
+
+    text: str
+    numbers: pd.DataFrame
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass
+class _Numbers:
+    """Numbers as they are written, with their sources."""
+
+    rows: list[tuple[str, float, str]] = field(default_factory=list)
+
+    def write(self, value: float, form: str, source: str) -> str:
+        """The number as text; keeps its source."""
+        shown = form.format(value)
+        if shown.lstrip("-").strip("0.") == "":
+            shown = shown.lstrip("-")
+        self.rows.append((shown, float(value), source))
+        return shown
+
+    def count(self, value: int, source: str) -> str:
+        """A number of things: words up to ten."""
+        shown = _NUMBERS[value] if value < len(_NUMBERS) else f"{value:,}"
+        self.rows.append((shown, float(value), source))
+        return shown
+
+    def several(self, value: int, noun: str, source: str) -> str:
+        """``300 groups``; ``one group``."""
+        return f"{self.count(value, source)} {noun}{'' if value == 1 else 's'}"
+
+
+def write_report(subject: Subject) -> Report:
+    """The report of a fit."""
+    numbers = _Numbers()
+    sentences = [
+        *_data(subject, numbers),
+        *_weights(subject),
+        *_method(subject, numbers),
+        *_results(subject, numbers),
+        *_doubts(subject),
+    ]
+    table = pd.DataFrame(numbers.rows, columns=["shown", "value", "source"])
+    return Report(" ".join(sentences), table)
+
+
+def _data(subject: Subject, numbers: _Numbers) -> Iterator[str]:
+    spec, design = subject.model.spec, subject.model.design
+    outcome = _OUTCOMES.get(spec.family.name, (f"family {spec.family.name}", ""))[0]
+    kind = "multiple-membership model" if spec.members else "model"
+    groups = numbers.several(
+        design.J, "group" if spec.members else "observation", "fit.model.design.J"
+    )
+    text = f"We fitted a Bayesian {kind} of {outcome} to {groups}"
+    blocks = []
+    for i, member in enumerate(design.members):
+        source = f"fit.model.design.members[{i}]"
+        sizes = np.diff(member.start)
+        low, high = int(sizes.min()), int(sizes.max())
+        count = numbers.count(member.n_members, f"{source}.n_members")
+        least = numbers.count(low, f"np.diff({source}.start).min()")
+        most = "" if low == high else numbers.count(high, f"np.diff({source}.start).max()")
+        each = f"{least} to {most}" if most else least
+        noun = "member" if high == 1 else "members"
+        blocks.append(f"{count} different members ({each} {noun} per group)")
+    if blocks:
+        text += f", formed by {' and by '.join(blocks)}"
+    units = [
+        numbers.count(n.n_units, f"fit.model.design.nestings[{i}].n_units")
+        + f" units (`{part.block.unit}`{'' if part.random else ', with fixed effects'})"
+        for i, (part, n) in enumerate(zip(spec.nestings, design.nestings, strict=True))
+    ]
+    if units:
+        text += f", nested in {' and '.join(units)}"
+    yield f"{text}."
+    if subject.model.transform is not None:
+        yield f"Predictors were transformed (`{subject.model.transform}`)."
+    if subject.model.dropped is not None:
+        yield f"{subject.model.dropped}."
+
+
+def _weights(subject: Subject) -> Iterator[str]:
+    for part in subject.model.spec.members:
+        block = f" of block{part.suffix.replace('_', ' ', 1)}" if part.suffix else ""
+        weight = part.weight
+        yield (
+            f"The weights{block} are w = {weight.text}, {_CONSTRAINTS[weight.constraint]}"
+            f"{_of_weights(part)}."
+        )
+
+
+def _of_weights(part: MemberPart) -> str:
+    if not part.estimated:
+        return " and known"
+    names = [f"{part.b_w}[{name}]" for name in part.weight.parameters]
+    return f", with {' and '.join(names)} estimated"
+
+
+def _method(subject: Subject, numbers: _Numbers) -> Iterator[str]:
+    choice, settings = subject.model.choice, subject.settings
+    priors = _SETS[choice.base]
+    if choice.statements:
+        priors += f" and {'; '.join(s.text for s in choice.statements)}"
+    if subject.own_program:
+        priors = "the priors of a program of our own"
+    d, found = subject.diagnostics, subject.weighing
+    if found is not None:
+        k = numbers.write(found.pareto_k, "{:.2f}", 'fit.diagnostics()["pareto_k"]')
+        size = numbers.write(d.min_ess_bulk, "{:.0f}", 'fit.diagnostics()["min_ess_bulk"]')
+        engine = (
+            "a nested Laplace approximation with importance sampling (Pareto k = "
+            f"{k}, {size} effective draws)"
+        )
+    else:
+        name = {"stan": "Hamiltonian Monte Carlo (Stan", "jags": "Gibbs sampling (JAGS"}.get(
+            subject.backend, f"the engine {subject.backend} ("
+        )
+        chains = numbers.several(settings.chains, "chain", "fit.settings.chains")
+        draws = numbers.write(settings.draws, "{:,.0f}", "fit.settings.draws")
+        rhat = numbers.write(d.max_rhat, "{:.3f}", 'fit.diagnostics()["max_rhat"]')
+        ess = min(d.min_ess_bulk, d.min_ess_tail)
+        smallest = "bulk" if ess == d.min_ess_bulk else "tail"
+        size = numbers.write(ess, "{:,.0f}", f'fit.diagnostics()["min_ess_{smallest}"]')
+        diverging = f", {counted(d.divergences, 'divergence')}" if subject.backend == "stan" else ""
+        engine = (
+            f"{name}; {chains} of {draws} draws, largest R-hat {rhat}, smallest effective sample "
+            f"size {size}{diverging})"
+        )
+    yield f"We used rmm {__version__} with {priors}, and {engine}."
+    if not d.converged:
+        yield (
+            "The fit has NOT converged by these checks, so the following numbers are not reliable "
+            "and should not be reported."
+        )
+
+
+def _results(subject: Subject, numbers: _Numbers) -> Iterator[str]:
+    """One sentence per parameter of the summary; the first interval says what it is."""
+    first = True
+    for name in subject.table.index:
+        row = subject.table.loc[name]
+        form = f"{{:.{decimals_of(float(row['mcse_mean']))}f}}"
+        source = f'fit.summary().loc["{name}"'
+        mean, low, high = (
+            numbers.write(float(row[column]), form, f'{source}, "{column}"]')
+            for column in ("mean", "q2.5", "q97.5")
+        )
+        kind = "95% credible interval " if first else ""
+        first = False
+        yield _sentence(subject, str(name), mean, f"({kind}{low} to {high})")
+
+
+def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
+    vector, _, element = name.partition("[")
+    element = element[:-1]
+    if element in _plain_columns(subject, vector):
+        change = _OUTCOMES[subject.model.spec.family.name][1]
+        whom = " in all members of a group" if vector.startswith("b_l1") else ""
+        return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
+    return f"{_called(subject, name, vector, element)} is {mean} {interval}."
+
+
+def _plain_columns(subject: Subject, vector: str) -> list[str]:
+    """Columns whose coefficient alone says what one unit more of them does."""
+    spec = subject.model.spec
+    if subject.model.transform is not None or spec.family.name not in _OUTCOMES:
+        return []
+    terms = list(spec.terms) if vector == "b_l2" else []
+    used = []
+    for part in spec.members:
+        if vector == part.b and part.weight.constraint == "group":  # weights sum to 1
+            terms += part.block.terms
+            features = [f.atom for f in part.block.features if f.atom is not None]
+            used += [c for atom in features for c in value_columns(atom.expression)]
+    for nest in spec.nestings:
+        terms += nest.terms if vector == nest.b and nest.random else ()
+    used += [c for term in terms for atom in term.atoms for c in value_columns(atom.expression)]
+    return [
+        term.label
+        for term in terms
+        if len(term.atoms) == 1
+        and isinstance(term.atoms[0].expression, Column)
+        and used.count(term.label) == 1
+    ]
+
+
+def _called(subject: Subject, name: str, vector: str, element: str) -> str:
+    """The subject of a sentence about a parameter."""
+    spec = subject.model.spec
+    if vector == "b_l2" and element == INTERCEPT:
+        return "The intercept"
+    if vector.startswith("b_w"):
+        return f"The weight coefficient {element}"
+    if vector.startswith("sigma_slope_l1"):
+        return f"The standard deviation of the members' slopes of {element}"
+    for part in spec.members:
+        if vector == part.sigma:
+            what = (
+                "steps of the members' random walks" if part.walk else "random effects of members"
+            )
+            return f"The standard deviation of the {what}{_in_block(part.suffix)}"
+    for nest in spec.nestings:
+        if vector == nest.sigma:
+            return f"The standard deviation of the random effects of `{nest.block.unit}`"
+    if vector == spec.family.normal_sd:
+        return "The residual standard deviation (one residual per group)"
+    if vector == "shape":
+        return "The Weibull shape"
+    return f"The coefficient {name}"
+
+
+def _in_block(suffix: str) -> str:
+    return f" (block {suffix[1:]})" if suffix else ""
+
+
+def _doubts(subject: Subject) -> Iterator[str]:
+    if subject.own_program:
+        return
+    names = mostly_prior(subject.table)
+    if names:
+        verb = "is" if len(names) == 1 else "are"
+        yield (
+            f"{', '.join(names)} {verb} mostly decided by the prior (the posterior standard "
+            "deviation is more than 0.8 times that of the prior)."
+        )
