@@ -320,6 +320,15 @@ def test_a_prior_of_zero_scale_makes_the_models_one() -> None:
     )
 
 
+def test_savage_and_dickey_say_the_same_of_nested_models() -> None:
+    """1/n is exp(b1*share) where b1 = 0: the ratio of densities there is the Bayes factor."""
+    priors = (*PRIORS.items(), ("b_w", "normal(0, 1)"))
+    free = quietly(FORMULA.format(ESTIMATED), table(), priors=dict(priors), ess=4000, draws=4000)
+    found = free.hypothesis("b_w[b1] = 0").table.iloc[0]
+    nested = fitted("1/n").log_evidence().value - free.log_evidence().value
+    assert found["log_bf"] == pytest.approx(nested, abs=4 * found["log_bf_error"] + 0.05)
+
+
 def test_priors_are_shown_on_the_scale_of_the_outcome() -> None:
     priors = {**PRIORS, "b_l1": "normal(0, 2)"}
     fits = {"mean": fitted("1/n"), "sum": fitted("1, c = FALSE", tuple(priors.items()))}
