@@ -50,6 +50,21 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
         One row per component: variance, in squared units of the linear predictor, and share,
         each with mean, sd and quantiles.
     """
+    parts = variance_draws(model, run)
+    total = np.sum(list(parts.values()), axis=0)
+    variance = spread(np.column_stack(list(parts.values())))
+    share = spread(np.column_stack([v / total for v in parts.values()]))
+    table = pd.DataFrame(
+        {
+            **{("variance", k): v for k, v in variance.items()},
+            **{("share", k): v for k, v in share.items()},
+        }
+    )
+    return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
+
+
+def variance_draws(model: Model, run: Run) -> dict[str, Array]:
+    """Component -> (S,) draws of its variance; see `variance_components`."""
     draws = flat_draws(run, model)
     parts: dict[str, Array] = {}
     squares = _sums_of_squares(model, draws)
@@ -66,16 +81,7 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     own = {p.name: need(draws, p.name, "the residual variance") for p in family.parameters}
     count = len(next(iter(draws.values())))
     parts["residual"] = np.broadcast_to(np.asarray(family.residual_variance(own)), (count,))
-    total = np.sum(list(parts.values()), axis=0)
-    variance = spread(np.column_stack(list(parts.values())))
-    share = spread(np.column_stack([v / total for v in parts.values()]))
-    table = pd.DataFrame(
-        {
-            **{("variance", k): v for k, v in variance.items()},
-            **{("share", k): v for k, v in share.items()},
-        }
-    )
-    return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,14 @@ def reference_groups(
             f"`points` must be a whole number between 1 and {_MOST_POINTS:,}, but is {points}."
         )
     formula, frame = model.spec.formula, model.grouped.frame
-    predictors = [*_outside(formula), *_members(formula)]
+    predictors = [*columns_outside(formula), *_members(formula)]
     for name in (variable, *(at or {})):
         if name not in predictors:
             raise DataError(
                 unknown_name(name, "a predictor of this model", predictors)
                 + " For weight variables use plot_weights()."
             )
-    bases = _bases(model)
+    bases = base_levels(model)
     grid = _grid(frame[variable].dropna(), values, points, variable in bases)
     if numeric(frame[variable].dropna()) is not None and grid.dtype.kind not in "biuf":
         raise DataError(f"`values` of `{variable}` must be numbers, not {shortened(grid[0])}.")
@@ -96,7 +96,7 @@ def reference_groups(
     return grid, table
 
 
-def _bases(model: Model) -> dict[str, Any]:
+def base_levels(model: Model) -> dict[str, Any]:
     """Columns that `factor()` or `C()` takes as categories, and their base levels."""
     spec = model.spec
     terms = [*spec.written, *(t for nest in spec.nestings for t in nest.terms)]
@@ -121,10 +121,10 @@ def _reference(column: pd.Series) -> Any:
     numbers = numeric(column)
     if numbers is not None:
         return float(np.mean(numbers))
-    return _levels(column)[0]
+    return levels_of(column)[0]
 
 
-def _levels(column: pd.Series) -> list[Any]:
+def levels_of(column: pd.Series) -> list[Any]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.remove_unused_categories().cat.categories)
     return sorted(column.unique())
@@ -136,7 +136,7 @@ def _grid(column: pd.Series, values: Any, points: int, category: bool) -> Array:
         return np.asarray(values)
     numbers = numeric(column)
     if numbers is None:
-        return np.asarray(_levels(column), dtype=object)
+        return np.asarray(levels_of(column), dtype=object)
     different = np.unique(numbers)
     if len(different) <= 2 or category:
         return different
@@ -173,7 +173,7 @@ def _columns(terms: list[Term]) -> list[str]:
     return [c for t in terms for a in t.atoms for c in value_columns(a.expression)]
 
 
-def _outside(formula: Formula) -> list[str]:
+def columns_outside(formula: Formula) -> list[str]:
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
