@@ -73,7 +73,7 @@ def draw(
     if list(map(str, labels)) != list(map(str, others)):
         raise DataError("`before` and `after` must have the same groups.")
     means = one.mean(axis=1), two.mean(axis=1)
-    return Quantity(np.column_stack([*means, means[1] - means[0]]), _LABELS, "composition")
+    return Quantity(np.column_stack([*means, means[1] - means[0]]), _LABELS, "composition", main=2)
 
 
 def _tables(before: Any, after: Any, changes: tuple[Any, ...]) -> tuple[Any, Any]:

@@ -36,11 +36,29 @@ class Quantity:
         What the columns belong to; None for a single number.
     dim : str
         What the labels are: ``"group"``, ``"member"``, ``"component"``, ``"level"``, ...
+    main : int or None
+        The column that is the estimand where one number is wanted.
     """
 
     values: Array
     labels: Array | None = None
     dim: str = "estimand"
+    main: int | None = None
+
+    def number(self) -> Array:
+        """(S,) draws of the one number that it is.
+
+        Raises
+        ------
+        BackendError
+            If it has several.
+        """
+        if self.main is None and self.values.shape[1] > 1:
+            raise BackendError(
+                f"One number is wanted, but there is one for each {self.dim} "
+                f"({self.values.shape[1]:,} in all)."
+            )
+        return self.values[:, self.main or 0]
 
 
 @dataclass(frozen=True)
