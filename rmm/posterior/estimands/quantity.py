@@ -21,6 +21,7 @@ from rmm.posterior.prediction.linear_predictor import (
     weight_totals,
     weights_of,
 )
+from rmm.posterior.variance_components import variance_draws
 from rmm.tables.read import Array
 
 
@@ -87,6 +88,25 @@ class Source:
         """Sums of the raw weights over the fit's table; see `weight_totals`."""
         return weight_totals(self.model, self.draws)
 
+    @cached_property
+    def variances(self) -> dict[str, Array]:
+        """Component -> (S,) draws of its variance; see `variance_draws`."""
+        return variance_draws(self.model, self.run)
+
+    @cached_property
+    def _weights(self) -> dict[int, Array]:
+        """Weights of blocks that have been asked for: estimands of a study share them."""
+        return {}
+
+    def weights(self, index: int) -> Array:
+        """(S, M) weights of a block counted from 0; (1, M) where they are known."""
+        if index not in self._weights:
+            part = self.model.spec.members[index]
+            self._weights[index] = weights_of(
+                layout_of(self.model), index, part, self.draws, self.totals
+            )
+        return self._weights[index]
+
     def need(self, name: str, why: str) -> Array:
         """Draws of a parameter; a `BackendError` where the fit did not keep it."""
         return need(self.draws, name, why)
@@ -148,9 +168,7 @@ class Block:
         BackendError
             With `share`, if weights of a group sum to 0 in some draw.
         """
-        source = self.source
-        layout = layout_of(source.model)
-        w = weights_of(layout, self.index, self.part, source.draws, source.totals)
+        w = self.source.weights(self.index)
         if not share:
             return w
         sums = self.by_group(w)

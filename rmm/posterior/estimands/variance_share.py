@@ -6,7 +6,6 @@ import numpy as np
 
 from rmm.errors import BackendError, unknown_name
 from rmm.posterior.estimands.quantity import Quantity, Source
-from rmm.posterior.variance_components import variance_draws
 
 
 def draw(source: Source, *, component: str | None = None) -> Quantity:
@@ -18,7 +17,7 @@ def draw(source: Source, *, component: str | None = None) -> Quantity:
     component : str, optional
         One of them, such as ``"members"``, ``"nesting units"`` or ``"residual"``; default: all.
     """
-    parts = variance_draws(source.model, source.run)
+    parts = source.variances
     total = np.sum(list(parts.values()), axis=0)
     if component is None:
         shares = np.column_stack([v / total for v in parts.values()])
