@@ -84,9 +84,7 @@ def predictor(drawn: Drawn, w: Array, rows: Array | None = None, **moved: Array)
     z = moved.get("z", drawn.by_group("z"))
     each = w * (0.8 * x - 0.6 * s + u)
     intercept = drawn.truth.parameters.get("b_l2[Intercept]", 0.0)
-    return (
-        intercept + 0.5 * z + np.bincount(m.group, each) + drawn.effects["u_l3"][m.nesting]
-    )
+    return intercept + 0.5 * z + np.bincount(m.group, each) + drawn.effects["u_l3"][m.nesting]
 
 
 @pytest.mark.parametrize("c", ["TRUE", "2", "FALSE"])
@@ -201,8 +199,10 @@ def test_marginal_effects_of_durations(family: str, options: dict[str, Any], val
     more = {"baseline": {"shape": 1.2, "rate": 0.3}} if family == "cox" else {}
     drawn = simulated(recipe(family=family, **more))
     h = 1e-6
-    ends = [value(predictor(drawn, weights(drawn, "TRUE"), z=drawn.by_group("z") + s * h)).mean()
-            for s in (-1, 1)]
+    ends = [
+        value(predictor(drawn, weights(drawn, "TRUE"), z=drawn.by_group("z") + s * h)).mean()
+        for s in (-1, 1)
+    ]
     found = true_value(drawn, "marginal_effect", {"variable": "z", **options})
     assert found == pytest.approx((ends[1] - ends[0]) / (2 * h), rel=1e-5)
 

@@ -103,9 +103,7 @@ class Expected:
         """Labels (J,) and (S, J) of other groups; new members have effects from N(0, sigma^2)."""
         source = self.source
         new = lay_out(source.model, table)
-        layout, draws = of_new_groups(
-            source.model, dict(source.draws), new, "all", source.seed
-        )
+        layout, draws = of_new_groups(source.model, dict(source.draws), new, "all", source.seed)
         return layout.design.coords["group"], self._values(layout, draws)
 
     def _values(self, layout: Layout, draws: Draws) -> Array:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from rmm.errors import BackendError, DataError, unknown_name
+import numpy as np
+
+from rmm.errors import DataError, unknown_name
 from rmm.posterior.estimands.quantity import Block, Quantity, Source, averaged
 from rmm.tables.read import Array, numeric
-
-import numpy as np
 
 
 def draw(
     source: Source, *, by: str, block: int = 1, average: bool = True, share: bool = False
 ) -> Quantity:
-    """w of the member with the largest value of a column; of several that tie, their mean.
+    """W of the member with the largest value of a column; of several that tie, their mean.
 
     Parameters
     ----------

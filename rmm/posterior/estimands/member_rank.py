@@ -14,9 +14,7 @@ from rmm.tables.read import Array
 OF = ("effect", "contribution")
 
 
-def draw(
-    source: Source, *, of: str = "effect", member: Any = None, block: int = 1
-) -> Quantity:
+def draw(source: Source, *, of: str = "effect", member: Any = None, block: int = 1) -> Quantity:
     """Rank in each draw, 1 for the largest.
 
     Parameters

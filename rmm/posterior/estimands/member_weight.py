@@ -12,7 +12,7 @@ from rmm.posterior.estimands.quantity import Quantity, Source, averaged
 def draw(
     source: Source, *, member: Any, block: int = 1, average: bool = True, share: bool = False
 ) -> Quantity:
-    """w of one member, in the groups that it is in.
+    """W of one member, in the groups that it is in.
 
     Parameters
     ----------

@@ -125,6 +125,7 @@ def _reference(column: pd.Series) -> Any:
 
 
 def levels_of(column: pd.Series) -> list[Any]:
+    """Levels of a column of text or categories, the base level of treatment contrasts first."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.remove_unused_categories().cat.categories)
     return sorted(column.unique())
@@ -174,6 +175,7 @@ def _columns(terms: list[Term]) -> list[str]:
 
 
 def columns_outside(formula: Formula) -> list[str]:
+    """Columns of the predictors outside `mm()`."""
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]

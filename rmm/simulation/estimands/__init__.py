@@ -31,7 +31,7 @@ from rmm.simulation.estimands.true_weights import (
 from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
-    from rmm.simulation.data_sets import Drawn, Recipe
+    from rmm.simulation.data_sets import Drawn
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,4 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise RecipeError(option, unknown_name(option, f"an option of {name!r}", known))
     for option, default in known.items():
         if default is inspect.Parameter.empty and options.get(option) is None:
-            raise RecipeError(
-                option, f"`{option}` is missing.", f"The estimand {name} needs it."
-            )
+            raise RecipeError(option, f"`{option}` is missing.", f"The estimand {name} needs it.")

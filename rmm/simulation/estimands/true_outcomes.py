@@ -188,9 +188,7 @@ def contrast(
     return float(change[1] - change[0])
 
 
-def _of_one_group(
-    drawn: Drawn, group: int, rows: Array, members: Array, totals: Totals
-) -> Array:
+def _of_one_group(drawn: Drawn, group: int, rows: Array, members: Array, totals: Totals) -> Array:
     """(1,) linear predictor of one group with some members, each at the place of a row."""
     m = drawn.memberships
     alone = Memberships(
@@ -264,7 +262,9 @@ def _refuse_constants(truth: Truth, key: str, moved: Callable[[Node], bool]) -> 
         feature.label
         for block in truth.formula.members
         for feature in block.features
-        if feature.function == "threshold" and feature.value is None and feature.atom is not None
+        if feature.function == "threshold"
+        and feature.value is None
+        and feature.atom is not None
         and moved(feature.atom.expression)
     ]
     if found:

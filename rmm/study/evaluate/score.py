@@ -108,9 +108,7 @@ def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
     drawn = {s.id: bool(s.recipe.truth.priors) for s in scenarios}
     columns = (estimates[c] for c in ("scenario", "parameter", "truth"))
     return [
-        known[scenario].get(
-            name, own if drawn[scenario] or name in study.ready else float("nan")
-        )
+        known[scenario].get(name, own if drawn[scenario] or name in study.ready else float("nan"))
         for scenario, name, own in zip(*columns, strict=True)
     ]
 
