@@ -515,3 +515,46 @@ def test_options_of_true_values_are_those_of_estimates() -> None:
             assert option in theirs, (name, option)
             needed = default is inspect.Parameter.empty  # where an estimate may be of several
             assert needed or default == theirs[option], (name, option)
+
+
+# -- several kinds of members ------------------------------------------------------------------
+
+
+def test_kinds_of_members(governments: pd.DataFrame) -> None:
+    """Parties and ministers: a block has its own members, and some groups have no minister."""
+    rng = np.random.default_rng(8)
+    few = governments[governments["gid"] < "g030"]
+    groups = sorted(few["gid"].unique())[:25]
+    ministers = pd.DataFrame(
+        {
+            "gid": np.repeat(groups, 2),
+            "mid": np.concatenate([rng.choice(9, 2, replace=False) for _ in groups]),
+            "age": rng.normal(size=50),
+        }
+    )
+    first = few.groupby("gid")[["y", "z"]].first()
+    parties = few[["gid", "pid", "x", "s"]]
+    table = pd.concat([parties, ministers], ignore_index=True).join(first, on="gid")
+    formula = (
+        f"y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ {LOGISTIC}), RE = TRUE)"
+        " + mm(id(mid, gid), vars(age), fn(w ~ 1/n), RE = TRUE)"
+    )
+    fit = faked(formula, table)
+    found = fit.estimand("effective_members", block=2, average=False)
+    assert list(found.index) == groups
+    np.testing.assert_allclose(found["mean"], 2)
+    assert len(fit.estimand("effective_members", average=False)) == 30
+    b = posterior(fit)["b_l1_2"].to_numpy()[0]
+    # The mean over all groups, of which 25 of 30 have ministers; their weights sum to 1.
+    effect = flat(fit.estimand("marginal_effect", variable="age", draws=True))
+    np.testing.assert_allclose(effect, b * 25 / 30, rtol=1e-6)
+    one = flat(fit.estimand("marginal_effect", variable="age", member=3, block=2, draws=True))
+    np.testing.assert_allclose(one, b / 2, rtol=1e-6)
+    rows = table[table["gid"] == "g003"]
+    gone = rows["mid"].dropna().iloc[0]
+    new = rows[rows["mid"] != gone]
+    expected = flat(fit.predict(new, draws=True) - fit.predict(rows, draws=True))[0]
+    change = fit.estimand("contrast", group="g003", without=[gone], block=2, draws=True)
+    np.testing.assert_allclose(flat(change.sel(composition="change")), expected, atol=1e-12)
+    ranks = fit.estimand("rank", block=2)
+    assert sorted(ranks.index) == list(range(9))
