@@ -425,7 +425,7 @@ def test_ranks_are_those_of_plain_pandas(governments: pd.DataFrame, weights: str
 
 
 def test_a_mapping_of_a_study_file_is_the_same_call(fit: rmm.Fit) -> None:
-    spec = {"estimand": "largest_weight", "by": "s"}
+    spec = {"estimand": "largest_weight", "by": "s", "null": 0.5, "alpha": 0.1}
     assert fit.estimand(spec).equals(fit.estimand("largest_weight", by="s"))
     assert fit.estimand(spec, average=False).index.name == "group"
 

@@ -97,6 +97,10 @@ def estimate(source: Source, name: str, options: Mapping[str, Any]) -> Quantity:
     return ESTIMANDS[name].draw(source, **options)
 
 
+#: Keys of an entry of a study file that are no options of the estimand.
+_OF_STUDIES = ("estimand", "null", "alpha", "truth")
+
+
 def split_spec(name_or_spec: Any, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and options of ``estimand("rank", member="a")`` or of a study file's mapping.
 
@@ -112,7 +116,7 @@ def split_spec(name_or_spec: Any, options: Mapping[str, Any]) -> tuple[str, dict
             "The estimand must be a name, such as 'largest_weight', or a mapping as in a study "
             f"file, such as {{'estimand': 'largest_weight', 'by': 'x'}}. {_listed()}"
         )
-    rest = {k: v for k, v in name_or_spec.items() if k != "estimand"}
+    rest = {k: v for k, v in name_or_spec.items() if k not in _OF_STUDIES}
     return str(name_or_spec["estimand"]), {**rest, **options}
 
 
