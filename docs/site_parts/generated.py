@@ -25,6 +25,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "bases": language.bases,
     "prior-families": language.prior_families,
     "plots": language.plots,
+    "estimands": language.estimands,
     "warnings": warning_texts.warnings_table,
     "data-checks": data_checks.data_checks,
     "commands": command_line.commands,

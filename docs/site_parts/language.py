@@ -75,6 +75,17 @@ def prior_families() -> str:
     return table(("prior", "support"), rows)
 
 
+def estimands() -> str:
+    """Ready estimands, with their options."""
+    from rmm.posterior.estimands import ESTIMANDS
+
+    rows = []
+    for name, row in ESTIMANDS.items():
+        options = ", ".join(f"`{option}`" for option in row.options)
+        rows.append((f'`fit.estimand("{name}")`', row.shows, options))
+    return table(("call", "shows", "options"), rows)
+
+
 def plots() -> str:
     """Plots of a fit."""
     from rmm.posterior.plots import PLOTS

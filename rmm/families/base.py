@@ -178,6 +178,12 @@ class Family:
         ``(eta, values, outcome, rng) -> array``: what outcomes of new groups share with those of
         the fit, from the (S, J) predictor of the fit's groups; `draw` finds it as
         ``outcome["baseline"]``.
+    survival : callable or None
+        ``(eta, values, outcome, time) -> (S, J)`` probabilities of a duration beyond `time`;
+        `outcome` is the fit's, with the entry ``"baseline"`` where the family has one. Raises
+        `BackendError` for times that the data say nothing of. None: the outcome is no duration.
+    median : callable or None
+        ``(eta, values) -> (S, J)`` median duration.
     residual_variance : callable
         ``(values) -> (S,)`` on the scale of the linear predictor; a scalar where it is known.
     normal_sd : str
@@ -254,6 +260,8 @@ class Family:
     new_outcome: Callable[[Outcome, Parts | None, Array | None, int], dict[str, Any]] | None = None
     some_groups: Callable[[Outcome, Array], dict[str, Any]] | None = None
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
+    survival: Callable[[Array, Values, Outcome, float], Array] | None = None
+    median: Callable[[Array, Values], Array] | None = None
     observed: tuple[str, ...] = ("y",)
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
     prior_outcomes: bool = True

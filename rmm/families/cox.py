@@ -122,7 +122,7 @@ def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
 def _new_outcome(
     outcome: Outcome, parts: tuple[Array, ...] | None, strata: Array | None, count: int
 ) -> dict[str, Any]:
-    return {"ends": outcome["ends"]}
+    return {"ends": outcome["ends"], "smooth": "exposure" in outcome}
 
 
 def _interval_ends(label: str, time: Array, event: Array, intervals: int) -> Array:
@@ -306,7 +306,7 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
         )
     needed = rng.standard_exponential(eta.shape) * np.exp(-eta)
     out = np.full(eta.shape, np.inf)
-    smooth = "exposure" in outcome
+    smooth = outcome.get("smooth", "exposure" in outcome)
     for s, (wanted, known) in enumerate(zip(needed, baseline, strict=True)):
         place = np.searchsorted(known, wanted)
         inside = place < len(ends)
@@ -315,6 +315,29 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
         else:
             out[s, inside] = ends[place[inside]]
     return out
+
+
+def _baseline(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
+    return cumulative_hazard(eta, outcome, rng)[1]
+
+
+def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Array:
+    """P(T > time) = exp(-H(time) exp(eta)), with H of ``outcome["baseline"]``."""
+    ends, known = outcome["ends"], outcome["baseline"]
+    if time > ends[-1]:
+        raise BackendError(
+            f"The survival function at time {time:g} is not known: the baseline hazard of family "
+            f"'cox' ends at {ends[-1]:g}, the last time with data. Choose an earlier `time`."
+        )
+    if "exposure" in outcome:  # linear within intervals
+        at = int(np.searchsorted(ends, time))
+        left = 0.0 if at == 0 else known[:, at - 1]
+        share = (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
+        hazard = left + share * (known[:, at] - left)
+    else:
+        at = int(np.searchsorted(ends, time, side="right"))
+        hazard = np.zeros(len(eta)) if at == 0 else known[:, at - 1]
+    return np.asarray(np.exp(-hazard[:, None] * np.exp(eta)))
 
 
 def _residual_variance(values: Values) -> float:
@@ -426,6 +449,8 @@ def _family(intervals: int | None) -> Family:
         log_likelihood=_log_likelihood,
         mean=_mean,
         draw=_draw,
+        baseline=_baseline,
+        survival=_survival,
         new_outcome=_new_outcome,
         some_groups=_some_groups,
         residual_variance=_residual_variance,

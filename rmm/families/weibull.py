@@ -227,6 +227,15 @@ def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     return np.asarray(mean * gammainc(1 / shape, limit))
 
 
+def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Array:
+    return np.asarray(np.exp(-np.exp(values["shape"][:, None] * (np.log(time) - eta))))
+
+
+def _median(eta: Array, values: Values) -> Array:
+    """The time at which S(t) is 1/2."""
+    return np.asarray(np.exp(eta + np.log(np.log(2.0)) / values["shape"][:, None]))
+
+
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
     """Uncensored durations, cut at the upper limit where there is one."""
     log_z = np.log(rng.standard_exponential(eta.shape))
@@ -276,6 +285,8 @@ WEIBULL = Family(
     log_likelihood=_log_likelihood,
     mean=_mean,
     draw=_draw,
+    survival=_survival,
+    median=_median,
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     residual_variance=_residual_variance,

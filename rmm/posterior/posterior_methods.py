@@ -18,6 +18,8 @@ from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.draw_estimates import Estimates
 from rmm.posterior.draws import text_labels, to_datatree
+from rmm.posterior.estimands import as_array, as_table, estimate, split_spec
+from rmm.posterior.estimands.quantity import Source
 from rmm.posterior.inference.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
 from rmm.posterior.inference.prior_checks.power_scaling import PriorSensitivity, of_fit
 from rmm.posterior.prediction.cross_validation import Refits, loo, waic
@@ -212,6 +214,54 @@ class AfterFit:
     def variance_components(self) -> pd.DataFrame:
         """Variances and shares per level; see `variance_components`."""
         return variance_components(self.model, self.run)
+
+    def estimand(
+        self, name_or_spec: Any, *, draws: bool = False, seed: int | None = None, **options: Any
+    ) -> Any:
+        """A quantity on a scale that can be reported and compared between models.
+
+        Definitions, formulas and the options of each: page "Estimands" of the reference.
+
+        Parameters
+        ----------
+        name_or_spec : str or mapping
+            ``"largest_weight"``, ``"member_weight"``, ``"effective_members"``,
+            ``"variance_share"``, ``"marginal_effect"``, ``"contrast"`` or ``"rank"``; or name and
+            options as in a study file: ``{"estimand": "largest_weight", "by": "power"}``.
+        draws : bool
+            Whether to give all draws.
+        seed : int, optional
+            Of effects of new members and of baseline hazards; default: the fit's.
+        **options
+            Those of the estimand, such as ``by="power"``.
+
+        Returns
+        -------
+        pandas.DataFrame or xarray.DataArray
+            A row per group, member, component, ..., or one row: mean, sd, q2.5, median, q97.5.
+            With `draws` an array (chain, draw, ...).
+
+        Raises
+        ------
+        BackendError
+            For unknown names and options, and what the model or the family does not have.
+        DataError
+            For members, groups, columns and levels that the fit does not know.
+
+        Examples
+        --------
+        >>> import rmm
+        >>> data = {"y": [1.0, 2.0, 3.0, 4.0, 6.0], "x": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        >>> fit = rmm.fit("y ~ 1 + x", data, backend="laplace", seed=1)
+        >>> effect = fit.estimand("marginal_effect", variable="x")
+        >>> 1.0 < effect.loc["marginal_effect", "mean"] < 1.4
+        np.True_
+        """
+        name, chosen = split_spec(name_or_spec, options)
+        found = estimate(Source(self.model, self.run, self._seed(seed)), name, chosen)
+        if draws:
+            return as_array(name, found, next(iter(self.run.draws.values())).shape[0])
+        return as_table(name, found)
 
     def conditional_effects(
         self,

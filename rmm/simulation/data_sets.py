@@ -79,6 +79,8 @@ class Drawn:
     outcomes : mapping
         Outcome column -> (J,) array.
     truth : Truth
+    effects : mapping
+        True random effects by name: ``u_l1``, ``u_slope_l1[x]``, ``u_l3``.
     """
 
     memberships: Memberships
@@ -86,6 +88,7 @@ class Drawn:
     outcomes: Mapping[str, Array]
     truth: Truth
     eta: Array
+    effects: Mapping[str, Array]
 
     @property
     def outcome(self) -> Array:
@@ -292,5 +295,5 @@ def draw(recipe: Recipe, fixed: FixedPart, rng: np.random.Generator) -> Drawn:
         **draw_covariates(recipe.covariates, memberships, rng, once=False),
     }
     columns = finish_covariates(drawn, recipe.covariates, memberships)
-    eta, outcomes = draw_outcome(truth, memberships, columns, rng)
-    return Drawn(memberships, columns, outcomes, truth, eta)
+    eta, outcomes, effects = draw_outcome(truth, memberships, columns, rng)
+    return Drawn(memberships, columns, outcomes, truth, eta, effects)

@@ -19,6 +19,7 @@ from rmm.design.prepare import prepare, prepare_without_data
 from rmm.errors import BackendError, DataError, FormulaError
 from rmm.families import FAMILIES, Cox, find_family
 from rmm.families.cox import cumulative_hazard, log_marginal
+from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
 from rmm.simulation import simulate
 
 Array = np.ndarray[Any, Any]
@@ -194,6 +195,32 @@ def test_draws_have_the_survival_curve_of_the_baseline(kind: str) -> None:
         assert abs(np.mean(draws[:, 0] > end) - expected) < 4.5 * np.sqrt(0.5 / n)
     assert np.isinf(draws).any()
     assert draws[np.isfinite(draws)].max() <= ends[-1]
+
+
+@pytest.mark.parametrize("options", [{}, {"intervals": 6}], ids=["steps", "intervals"])
+def test_new_groups_survive_as_those_of_the_fit(options: dict[str, Any]) -> None:
+    """The same groups as new ones: 250 x 2,000 durations by another random stream.
+
+    The baseline of a draw is shared by all groups, so that shares of durations have an sd of about
+    that of S(t), .03, over sqrt(2,000) draws: .0007; five of them, twice, are below .005.
+    """
+    data = survival_data()
+    fit = rmm.fit(
+        "Surv(time, event) ~ z", data, "cox", backend="laplace", seed=3, draws=500, **options
+    )
+    one, two = (
+        fit.predict(table, "outcome", draws=True, seed=4).to_numpy() for table in (None, data)
+    )
+    model = fit.model
+    eta = eta_draws(model, layout_of(model), flat_draws(fit.run, model))
+    baseline = cumulative_hazard(eta, model.design.outcome, np.random.default_rng(8))[1]
+    outcome = {**model.design.outcome, "baseline": baseline}
+    assert model.spec.family.survival is not None
+    for time in np.quantile(data["time"], [0.2, 0.5, 0.8]):
+        assert np.mean(one > time) == pytest.approx(np.mean(two > time), abs=0.005)
+        # And as the survival function says, of which these are draws.
+        survival = model.spec.family.survival(eta, {}, outcome, float(time))
+        assert np.mean(one > time) == pytest.approx(survival.mean(), abs=0.005)
 
 
 def test_mean_is_the_relative_hazard() -> None:

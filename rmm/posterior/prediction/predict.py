@@ -72,7 +72,7 @@ def predict(
     if new is None:
         draws = _of_fit(model, draws, effects)
     else:
-        layout, draws = _of_new(model, draws, new, effects, seed)
+        layout, draws = of_new_groups(model, draws, new, effects, seed)
     if new is not None and kind == "outcome" and model.spec.family.baseline is not None:
         fitted = _of_fit(model, flat_draws(run, model), "all")
         values = _with_baseline(model, layout, draws, fitted, seed, totals)
@@ -169,10 +169,10 @@ def _of_fit(model: Model, draws: dict[str, Array], effects: str) -> dict[str, Ar
     return draws
 
 
-def _of_new(
+def of_new_groups(
     model: Model, draws: dict[str, Array], new: NewGroups, effects: str, seed: int
 ) -> tuple[Layout, dict[str, Array]]:
-    """New groups, and draws with the effects of their members and nesting units alone.
+    """The layout of new groups, and draws with the effects of their members and units alone.
 
     Units are numbered among themselves, so that nothing has the length of the fit's table.
     """

@@ -19,7 +19,11 @@ from rmm.simulation.outcomes.choices import (
     draw_choices,
 )
 from rmm.simulation.outcomes.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
-from rmm.simulation.outcomes.true_predictor import draw_effects, linear_predictor
+from rmm.simulation.outcomes.true_predictor import (
+    draw_all_effects,
+    draw_effects,
+    linear_predictor,
+)
 from rmm.simulation.recipe_errors import listed
 
 if TYPE_CHECKING:
@@ -64,8 +68,8 @@ def draw_outcome(
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
-) -> tuple[Array, dict[str, Array]]:
-    """(J,) linear predictor, and outcome column -> (J,) values.
+) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    """(J,) linear predictor, outcome column -> (J,) values, and random effects by name.
 
     Raises
     ------
@@ -81,8 +85,9 @@ def _drawn(
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
-) -> tuple[Array, dict[str, Array]]:
-    eta = linear_predictor(truth, memberships, columns, rng)
+) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    effects = draw_all_effects(truth, memberships, columns, rng)
+    eta = linear_predictor(truth, memberships, columns, effects)
     if not np.isfinite(eta).all():
         group = memberships.group_labels[int(np.argmin(np.isfinite(eta)))]
         weights = [part.block.weight.text for part in truth.spec.members]
@@ -100,7 +105,7 @@ def _drawn(
                 f"finite. The linear predictor of this group is {eta[bad]:.3g}. Make "
                 "the true parameters or the covariates smaller."
             )
-    return eta, dict(zip(truth.outcomes, drawn, strict=True))
+    return eta, dict(zip(truth.outcomes, drawn, strict=True)), effects
 
 
 def _gaussian(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:

@@ -1,4 +1,8 @@
-"""Weights, member parts and random effects -> linear predictor."""
+"""Weights, member parts and random effects -> linear predictor.
+
+Effects are drawn first, so that the predictor of the same units under other covariates, or in
+other groups, is the same function of other arguments.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +28,50 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def linear_predictor(
+def draw_all_effects(
     truth: Truth,
     memberships: Memberships,
     columns: Mapping[str, Column],
     rng: np.random.Generator,
+) -> dict[str, Array]:
+    """Random effects by name: (members,), (M,) of random walks, (units,) of nesting units."""
+    spec, b, out = truth.spec, truth.parameters, {}
+    for part in spec.members:
+        count = memberships.counts["member"]
+        if part.random and part.block.autoregressive is not False:
+            out[part.u] = _walks(part, truth, memberships, columns, rng)
+        elif part.random:
+            out[part.u] = draw_effects(part.u, b[part.sigma], count, truth, columns, rng)
+        for term in part.block.slopes:
+            sd = b[f"{part.sigma_slope}[{term.label}]"]
+            name = f"{part.u_slope}[{term.label}]"
+            out[name] = draw_effects(name, sd, count, truth, columns, rng)
+    for nesting in spec.nestings:
+        count = memberships.counts["nesting"]
+        out[nesting.u] = draw_effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
+    return out
+
+
+#: Suffix of a block whose weights sum to the number of groups -> (sum of raw weights, groups).
+type Totals = Mapping[str, tuple[float, int]]
+
+
+def linear_predictor(
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    effects: Mapping[str, Array],
+    totals: Totals | None = None,
 ) -> Array:
-    """(J,) x'b_l2 + sum over members of w (x'b_l1 + u) + z'b_l3 + v, random effects drawn."""
+    """(J,) x'b_l2 + sum over members of w (x'b_l1 + u) + z'b_l3 + v.
+
+    Parameters
+    ----------
+    effects : mapping
+        Of `draw_all_effects`.
+    totals : mapping, optional
+        Of `weight_totals` of the data set, where the groups are not all of it.
+    """
     spec, b = truth.spec, truth.parameters
     eta = np.full(memberships.counts["group"], b["b_l2[Intercept]"] if spec.intercept else 0.0)
     for term in spec.terms:
@@ -38,7 +79,7 @@ def linear_predictor(
     for fixed in spec.fixed:
         eta += fixed.value * _product(fixed.term, memberships, columns, "group")
     for part in spec.members:
-        eta += _member_part(part, truth, memberships, columns, rng)
+        eta += _member_part(part, truth, memberships, columns, effects, totals)
     for nesting in spec.nestings:
         assert memberships.nesting is not None
         # Means and standard deviations are those of the units, each once.
@@ -48,19 +89,18 @@ def linear_predictor(
             eta += b[f"{nesting.b}[{term.label}]"] * values
         for fixed in nesting.block.fixed:
             eta += fixed.value * _product(fixed.term, memberships, columns, "group", once)
-        count = memberships.counts["nesting"]
-        v = draw_effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
-        eta += v[memberships.nesting]
+        eta += effects[nesting.u][memberships.nesting]
     return eta
 
 
-def _member_part(
+def contributions(
     part: MemberPart,
     truth: Truth,
     memberships: Memberships,
     columns: Mapping[str, Column],
-    rng: np.random.Generator,
+    effects: Mapping[str, Array],
 ) -> Array:
+    """(M,) x'b_l1 + u of each membership, before it is weighted."""
     b, rows = truth.parameters, np.zeros(memberships.counts["membership"])
     for term in part.block.terms:
         slope = b[f"{part.b}[{term.label}]"]
@@ -69,16 +109,26 @@ def _member_part(
     for fixed in part.block.fixed:
         rows += fixed.value * _product(fixed.term, memberships, columns, "membership")
     if part.random and part.block.autoregressive is not False:
-        rows += _walks(part, truth, memberships, columns, rng)
+        rows += effects[part.u]
     elif part.random:
-        u = draw_effects(part.u, b[part.sigma], memberships.counts["member"], truth, columns, rng)
-        rows += u[memberships.member]
+        rows += effects[part.u][memberships.member]
     for term in part.block.slopes:
-        sd = b[f"{part.sigma_slope}[{term.label}]"]
-        name, count = f"{part.u_slope}[{term.label}]", memberships.counts["member"]
-        u = draw_effects(name, sd, count, truth, columns, rng)
+        u = effects[f"{part.u_slope}[{term.label}]"]
         rows += u[memberships.member] * _product(term, memberships, columns, "membership")
-    w = weights(part, b, memberships, columns)
+    return rows
+
+
+def _member_part(
+    part: MemberPart,
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    effects: Mapping[str, Array],
+    totals: Totals | None,
+) -> Array:
+    b = truth.parameters
+    rows = contributions(part, truth, memberships, columns, effects)
+    w = weights(part, b, memberships, columns, None if totals is None else totals.get(part.suffix))
     total = np.add.reduceat(w * rows, memberships.start[:-1])
     for feature in part.block.features:
         slope = b[f"{part.b}[{feature.label}]"]
@@ -141,20 +191,46 @@ def weights(
     parameters: Mapping[str, float],
     memberships: Memberships,
     columns: Mapping[str, Column],
+    total: tuple[float, int] | None = None,
 ) -> Array:
-    """(M,) true weights of one `mm()` block."""
+    """(M,) true weights of one `mm()` block; `total` is that of `weight_totals`."""
+    constraint = part.block.weight.constraint
+    # Weights that are not finite are found by `draw_outcome`, which can name the group.
+    with np.errstate(all="ignore"):
+        raw = _raw_weights(part, parameters, memberships, columns)
+        if constraint == "none":
+            return raw
+        if constraint == "total":
+            whole, groups = (raw.sum(), memberships.counts["group"]) if total is None else total
+            return raw * groups / whole
+        return raw / np.add.reduceat(raw, memberships.start[:-1])[memberships.group]
+
+
+def weight_totals(
+    truth: Truth, memberships: Memberships, columns: Mapping[str, Column]
+) -> dict[str, tuple[float, int]]:
+    """Sums of raw weights and numbers of groups of a data set, where weights sum to these."""
+    return {
+        part.suffix: (
+            float(_raw_weights(part, truth.parameters, memberships, columns).sum()),
+            memberships.counts["group"],
+        )
+        for part in truth.spec.members
+        if part.block.weight.constraint == "total"
+    }
+
+
+def _raw_weights(
+    part: MemberPart,
+    parameters: Mapping[str, float],
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+) -> Array:
     fn = part.block.weight
     values = {c: _column(c, columns, memberships, "membership") for c in fn.columns}
     b_w = {name: parameters[f"{part.b_w}[{name}]"] for name in fn.parameters}
-    # Weights that are not finite are found by `draw_outcome`, which can name the group.
-    with np.errstate(all="ignore"):
-        raw = np.asarray(evaluate(fn.expression, values, memberships.start, b_w), dtype=float)
-        raw = np.broadcast_to(raw, memberships.member.shape)
-        if fn.constraint == "none":
-            return raw
-        if fn.constraint == "total":
-            return raw * memberships.counts["group"] / raw.sum()
-        return raw / np.add.reduceat(raw, memberships.start[:-1])[memberships.group]
+    raw = np.asarray(evaluate(fn.expression, values, memberships.start, b_w), dtype=float)
+    return np.broadcast_to(raw, memberships.member.shape)
 
 
 def draw_effects(
@@ -170,6 +246,11 @@ def draw_effects(
     if name in truth.endogenous:
         z = truth.endogenous[name].latent(z, columns)
     return sd * shaped(z, truth.effects.get(name) or truth.effects.get(name.split("[")[0], {}))
+
+
+def term_rows(term: Term, memberships: Memberships, columns: Mapping[str, Column]) -> Array:
+    """(M,) values of a term."""
+    return _product(term, memberships, columns, "membership")
 
 
 def _product(

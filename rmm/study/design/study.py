@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rmm.errors import unknown_name
+from rmm.simulation import RecipeError
+from rmm.simulation.estimands import TRUE_ESTIMANDS, check_options
 from rmm.study.design.batch_size import SAMPLING_BATCH, automatic_batch
 from rmm.study.design.check_methods import build_methods
-from rmm.study.design.estimand import Estimand
+from rmm.study.design.estimand import Estimand, label_of, options_of
 from rmm.study.design.known_values import check_references
 from rmm.study.design.power_rule import Power, read_power
 from rmm.study.design.scenarios import Scenario, build_scenarios
@@ -190,6 +192,11 @@ class Study:
             return self.batch
         return SAMPLING_BATCH
 
+    @cached_property
+    def ready(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
+        """Ready estimands by their names in estimates: (estimand, options)."""
+        return {e.parameter: (e.ready, e.options) for e in self.estimands if e.ready}
+
     def truth_of(
         self, scenario: Scenario, parameters: Mapping[str, float] | None = None
     ) -> dict[str, float]:
@@ -310,6 +317,7 @@ def _load(
     names = [one["name"] for one in config["methods"]]
     baseline = config.get("baseline", names[0])
     _check_names(config, names, baseline, file_errors)
+    _check_entries(config["estimands"], file_errors)
     # What follows depends on what was checked so far: with some of it missing it would mislead.
     file_errors.raise_found()
     estimands = _read_estimands(config, scenarios, methods)
@@ -414,9 +422,36 @@ def _read_estimands(
         chosen = (name for name in _chosen(methods) if name.startswith("choice"))
         return tuple(Estimand(name, 0.0, (0.05,)) for name in dict.fromkeys([*known, *chosen]))
     return tuple(
-        Estimand(one["parameter"], one["null"], _levels(one["alpha"]), one.get("truth"))
+        Estimand(
+            label_of(one),
+            one["null"],
+            _levels(one["alpha"]),
+            one.get("truth"),
+            one.get("estimand", ""),
+            options_of(one) if "estimand" in one else {},
+        )
         for one in config["estimands"]
     )
+
+
+def _check_entries(entries: list[Mapping[str, Any]], file_errors: StudyFileErrors) -> None:
+    """Each names a parameter, or a ready estimand with its options; errors are collected."""
+    for index, one in enumerate(entries):
+        key = f"estimands[{index}]"
+        with file_errors.collecting():
+            if ("parameter" in one) == ("estimand" in one):
+                found = "Both are given." if "parameter" in one else "Neither is given."
+                raise file_errors.about(key, found, "Give either `parameter` or `estimand`.")
+            if "estimand" not in one:
+                for name in options_of(one):
+                    raise file_errors.about(
+                        f"{key}.{name}", f"`{name}` is an option of a ready `estimand`."
+                    )
+                continue
+            try:
+                check_options(one["estimand"], options_of(one))
+            except RecipeError as error:
+                raise file_errors.about(f"{key}.{error.key}", error.problem, error.advice) from None
 
 
 def _levels(alpha: Any) -> tuple[float, ...]:
@@ -449,7 +484,22 @@ def _check_estimands(
                     "Remove one of them.",
                 )
             names.append(estimand.parameter)
+            if estimand.ready:
+                _check_ready(key, estimand, scenarios, file_errors)
             if not estimand.has_truth(known) and estimand.parameter not in chosen:
                 key += ".truth" if estimand.truth is not None else ".parameter"
                 wanted = estimand.truth or estimand.parameter
                 raise file_errors.name(key, "a parameter of `truth`", wanted, [*known, *chosen])
+
+
+def _check_ready(
+    key: str, estimand: Estimand, scenarios: list[Scenario], file_errors: StudyFileErrors
+) -> None:
+    """A ready estimand has a true value in the data sets of every scenario."""
+    for scenario in scenarios:
+        try:
+            TRUE_ESTIMANDS[estimand.ready].check(scenario.recipe, **estimand.options)
+        except RecipeError as error:
+            words = ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
+            within = file_errors.within(f"scenario {words}") if words else file_errors
+            raise within.about(f"{key}.{error.key}", error.problem, error.advice) from None

@@ -99,7 +99,8 @@ def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
     """Truth of each row by the study file as it is now; the row's own where it was drawn.
 
     `truth` in the table says what it was at the fit, so that estimands can be changed without
-    fitting again; a truth that each data set draws from a prior is known there alone.
+    fitting again; a truth that each data set draws from a prior, or a ready estimand's, is known
+    there alone.
     """
     there = set(estimates["scenario"].unique())
     scenarios = [scenario for scenario in study.scenarios if scenario.id in there]
@@ -107,7 +108,7 @@ def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
     drawn = {s.id: bool(s.recipe.truth.priors) for s in scenarios}
     columns = (estimates[c] for c in ("scenario", "parameter", "truth"))
     return [
-        known[scenario].get(name, own if drawn[scenario] else float("nan"))
+        known[scenario].get(name, own if drawn[scenario] or name in study.ready else float("nan"))
         for scenario, name, own in zip(*columns, strict=True)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 import yaml
 
 from rmm.errors import StudyError
+from rmm.study.design.estimand import label_of
 from rmm.study.design.study import Study
 from rmm.study.manage.jobs import BATCH_FILE
 from rmm.study.run.metadata import check_metadata, differences, stored_metadata
 
 #: Lists of the study file whose entries have a name.
-_NAMED = {"methods": "name", "estimands": "parameter"}
+_NAMED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "methods": lambda entry: str(entry.get("name")),
+    "estimands": label_of,
+}
 
 
 @dataclass(frozen=True)
@@ -123,5 +127,5 @@ def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, name in _NAMED.items():
         entries = out.get(key)
         if isinstance(entries, (list, tuple)) and all(isinstance(e, Mapping) for e in entries):
-            out[key] = {str(entry.get(name)): dict(entry) for entry in entries}
+            out[key] = {name(entry): dict(entry) for entry in entries}
     return out

@@ -32,13 +32,16 @@ from rmm.posterior.diagnostics.summary import (
     weighing,
 )
 from rmm.posterior.draw_estimates import Estimates
+from rmm.posterior.estimands import estimate
+from rmm.posterior.estimands.quantity import Source
 from rmm.posterior.fit import Fit
 from rmm.simulation import Drawn
+from rmm.simulation.estimands import TRUE_ESTIMANDS
 from rmm.simulation.memberships.structures import Memberships
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.layouts import LAYOUTS, parameter_of
 from rmm.study.methods.pilot_fits import chain_length, fit_length, pilot_length
-from rmm.study.methods.ranks import rank
+from rmm.study.methods.ranks import rank, rank_among_ties
 from rmm.study.methods.task import INTERVALS, Outcome, Task, parsed
 from rmm.study.methods.true_log_likelihood import LOG_LIKELIHOOD, true_log_likelihood
 from rmm.tables.array_table import source_column, table_of_arrays
@@ -56,7 +59,8 @@ def fit_engine(task: Task) -> Outcome:
     """A Bayesian fit, with the draws of `rmm.fit`, as rows of estimates."""
     method = task.method
     formula, likelihood = parsed(task.formula), method.config["log_likelihood"]
-    result = sampled(task, task.formula, task.seed, "summary" if likelihood else "structural")
+    effects = likelihood or any(TRUE_ESTIMANDS[name].effects for name, _ in task.ready.values())
+    result = sampled(task, task.formula, task.seed, "summary" if effects else "structural")
     table = _estimates(result, task, formula)
     _check_levels(task, table.names)
     rows = table.rows(task)
@@ -266,6 +270,9 @@ class Table:
             rows.append({"parameter": name, **dict(zip(found, own, strict=True))})
             if name in truth.priors:
                 rows[-1]["rank"] = rank(self.draws[:, k], truth.parameters[name])
+            elif truth.priors and not np.isnan(task.truths.get(name, np.nan)):
+                found_rank = rank_among_ties(self.draws[:, k], task.truths[name], task.seed)
+                rows[-1]["rank"] = found_rank
         return rows
 
 
@@ -288,10 +295,14 @@ def _estimates(result: Fit, task: Task, formula: Formula) -> Table:
     table = structural_table(result, renamed)
     place = {name: k for k, name in enumerate(table.names)}
     squares = [n for n in task.nulls if n.endswith("^2") and n[:-2] in place]
-    if not squares:
-        return table
-    draws = table.draws[:, [place[n[:-2]] for n in squares]] ** 2
-    return _joined(table, _summary(tuple(squares), draws, result))
+    if squares:
+        draws = table.draws[:, [place[n[:-2]] for n in squares]] ** 2
+        table = _joined(table, _summary(tuple(squares), draws, result))
+    if task.ready and task.method.kind.layout not in LAYOUTS:
+        source = Source(result.model, result.run, task.seed)
+        numbers = [estimate(source, *one).number() for one in task.ready.values()]
+        table = _joined(table, _summary(tuple(task.ready), np.column_stack(numbers), result))
+    return table
 
 
 def structural_table(result: Fit, renamed: Mapping[str, str] | None = None) -> Table:

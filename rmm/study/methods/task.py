@@ -29,6 +29,10 @@ class Task:
     adaptation : mapping
         What the method's pilot fit found (`rmm.study.methods.pilot_fits`); empty without a pilot,
         or if it failed.
+    ready : mapping
+        Ready estimands by their names in estimates: (estimand, options).
+    truths : mapping
+        Their true values in this data set; NaN where it has no such member or group.
     """
 
     method: Method
@@ -38,6 +42,8 @@ class Task:
     seed: int
     candidates: Mapping[str, str] = field(default_factory=dict)
     adaptation: Mapping[str, Any] = field(default_factory=dict)
+    ready: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    truths: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

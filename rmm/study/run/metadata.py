@@ -54,8 +54,9 @@ def metadata_of(study: Study, scenario: str, method: str, first: int, last: int)
 
 
 def _variances(study: Study) -> list[str]:
-    """Estimands that fits compute only where they are asked for: ``sigma_l1^2``."""
-    return sorted(e.parameter for e in study.estimands if sd_of(e.parameter) is not None)
+    """Estimands that fits compute only where they are asked for: ``sigma_l1^2``, ready ones."""
+    asked = (e for e in study.estimands if e.ready or sd_of(e.parameter) is not None)
+    return sorted(e.parameter for e in asked)
 
 
 @lru_cache(maxsize=1024)

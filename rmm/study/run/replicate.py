@@ -9,6 +9,7 @@ from typing import Any
 from rmm._version import __version__
 from rmm.simulation import Drawn, Recipe, draw, draw_fixed
 from rmm.simulation.data_sets import FixedPart
+from rmm.simulation.estimands import true_value
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
@@ -29,13 +30,16 @@ def make_task(
 
     `drawn` has the data of the replication where they have been simulated for another method.
     """
+    drawn = drawn or draw_replication(study.seed, scenario, replication)
     return Task(
         method=method,
-        drawn=drawn or draw_replication(study.seed, scenario, replication),
+        drawn=drawn,
         formula=_formula(method, scenario.recipe),
         nulls={e.parameter: e.null for e in study.estimands},
         seed=seeds.chain_seed(study.seed, scenario.digest, replication, method.digest),
         candidates=_candidates(method, scenario.recipe),
+        ready=study.ready,
+        truths={n: true_value(drawn, *one) for n, one in study.ready.items()},
     )
 
 
@@ -68,7 +72,8 @@ def outcome_rows(
     study: Study, scenario: Scenario, task: Task, replication: int, outcome: Outcome
 ) -> list[dict[str, Any]]:
     """Rows of `results.ESTIMATES` for one fit; one per estimand where there are no estimates."""
-    truth = study.truth_of(scenario, task.drawn.truth.parameters)
+    known = study.truth_of(scenario, task.drawn.truth.parameters)
+    truth = {**task.truths, **known}
     common = {
         "scenario": scenario.id,
         "replication": replication,

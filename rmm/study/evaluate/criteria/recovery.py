@@ -3,7 +3,9 @@
 Posterior means are unbiased and credible intervals exact on average over the prior, whatever the
 size of the data, if truths are drawn from the prior of the fit; at one fixed truth neither holds
 in small data (a standard deviation's posterior is skew, a prior pulls). So studies that are judged
-here draw their truths (`truth.parameters` with priors, methods with `priors: truth`).
+here draw their truths (`truth.parameters` with priors, methods with `priors: truth`). Intervals of
+whole numbers, such as ranks of members, hold them more often than they say: only `calibration`
+judges them.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def _scores(
     frame = performance(
         estimates,
         measures=["bias", "coverage"],
-        parameters=[e.parameter for e in study.estimands],
+        parameters=[e.parameter for e in study.estimands if not e.whole],
         usable=(OK, NOT_CONVERGED),
     )
     frame = frame[frame["policy"] == PER_METHOD]

@@ -1,0 +1,86 @@
+"""Ranks of members: by their random effects, or by what they contribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmm.design.columns.predictors import take_out_held
+from rmm.errors import BackendError, unknown_name
+from rmm.posterior.estimands.quantity import Block, Quantity, Source
+from rmm.tables.read import Array
+
+OF = ("effect", "contribution")
+
+
+def draw(source: Source, *, of: str = "effect", member: Any = None, block: int = 1) -> Quantity:
+    """Rank in each draw, 1 for the largest.
+
+    Parameters
+    ----------
+    source : Source
+    of : {"effect", "contribution"}
+        The random effect u; or the mean over a member's groups of w (x'b + u), with random slopes
+        and `fix()` terms.
+    member : object, optional
+        Id of one member; default: all.
+    block : int
+
+    Raises
+    ------
+    BackendError
+        If the block has no such effects.
+    """
+    chosen = source.block(block)
+    if of not in OF:
+        raise BackendError(unknown_name(of, "a value of `of`", OF))
+    values = _effects(chosen) if of == "effect" else _contributions(chosen)
+    order = np.argsort(-values, axis=1, kind="stable")
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, np.arange(1.0, values.shape[1] + 1)[None, :], axis=1)
+    if member is None:
+        return Quantity(ranks, chosen.labels, "member")
+    return Quantity(ranks[:, [chosen.code(member)]])
+
+
+def _effects(chosen: Block) -> Array:
+    """(S, members) random effects."""
+    part = chosen.part
+    if not part.random:
+        raise BackendError(
+            "The members have no random effects to rank. Use of='contribution', or RE = TRUE in "
+            "mm()."
+        )
+    if part.walk:
+        raise BackendError(
+            "With `ar =` a member has an effect of its own in each group. Use of='contribution', "
+            "which averages over the member's groups."
+        )
+    return chosen.source.need(part.u, "the rank of members")
+
+
+def _contributions(chosen: Block) -> Array:
+    """(S, members) means over memberships of w (x'b + u)."""
+    part, member, source = chosen.part, chosen.member, chosen.source
+    encoded = source.model.recipe.codings.columns(source.model.grouped).members[chosen.index]
+    columns = take_out_held(encoded.terms, part.held)
+    known = encoded.fixed if columns.known is None else encoded.fixed + columns.known
+    each: Array = np.broadcast_to(known, (1, len(member.member)))
+    if part.block.terms and not part.all_held:
+        b = source.need(part.b, "the rank of members")[:, : len(columns.labels)]
+        each = each + b @ columns.values.T
+    if part.random:
+        each = each + source.need(part.u, "the rank of members")[:, member.effect]
+    if member.slopes is not None:
+        slopes = source.need(part.u_slope, "the rank of members")
+        for k, x in enumerate(member.slopes.values.T):
+            each = each + x * slopes[:, member.member, k]
+    if not (part.block.terms or part.effects or part.offset):
+        raise BackendError("The members contribute nothing: mm() has no covariates or effects.")
+    added = chosen.repeated(chosen.weights() * each)
+    out = np.zeros((len(added), member.n_members))
+    order = np.argsort(member.member, kind="stable")
+    first = np.searchsorted(member.member[order], np.arange(member.n_members))
+    out[:] = np.add.reduceat(added[:, order], first, axis=1)
+    return np.asarray(out / np.bincount(member.member, minlength=member.n_members))

@@ -1,0 +1,32 @@
+"""The weight of a named member."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmm.posterior.estimands.quantity import Quantity, Source, averaged
+
+
+def draw(
+    source: Source, *, member: Any, block: int = 1, average: bool = True, share: bool = False
+) -> Quantity:
+    """W of one member, in the groups that it is in.
+
+    Parameters
+    ----------
+    source : Source
+    member : object
+        Id of the member.
+    block : int
+    average : bool
+        Over its groups; otherwise one value per group.
+    share : bool
+        Whether to divide by the sum of the group's weights.
+    """
+    chosen = source.block(block)
+    rows = np.flatnonzero(chosen.member.member == chosen.code(member))
+    found = chosen.weights(share=share)[:, rows]
+    groups = chosen.groups[chosen.member.group[rows]]
+    return averaged(chosen.repeated(found), groups, average)

@@ -1,0 +1,89 @@
+"""True shares of the variance per level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.errors import unknown_name
+from rmm.simulation.outcomes.true_predictor import term_rows, weights
+from rmm.simulation.recipe_errors import RecipeError
+
+if TYPE_CHECKING:
+    from rmm.simulation.data_sets import Drawn, Recipe
+    from rmm.simulation.true_model import Truth
+
+Array = np.ndarray[Any, Any]
+_GUMBEL, _LOGISTIC = np.pi**2 / 6, np.pi**2 / 3
+
+#: Family -> variance of the outcome's own noise on the scale of the linear predictor.
+NOISE: dict[str, Callable[[Mapping[str, float]], float]] = {
+    "gaussian": lambda b: b["sigma_l2"] ** 2,
+    "binomial": lambda b: _LOGISTIC,
+    "condlogit": lambda b: _GUMBEL,
+    "weibull": lambda b: _GUMBEL / b["shape"] ** 2,
+    "cox": lambda b: _GUMBEL,
+}
+
+
+def variance_share(drawn: Drawn, *, component: str) -> float:
+    """Variance of one component over the sum of all."""
+    found = _variances(drawn)
+    return found[component] / sum(found.values())
+
+
+def check_share(recipe: Recipe, *, component: str) -> None:
+    """Check the component's name."""
+    known = _names(recipe.truth)
+    if component not in known:
+        raise RecipeError(
+            "component", unknown_name(component, "a variance component of the truth", known)
+        )
+
+
+def _names(truth: Truth) -> list[str]:
+    out = []
+    for part in truth.spec.members:
+        out += [f"members{part.suffix}"] * part.random
+        out += [f"members{part.suffix}, slope of {t.label}" for t in part.block.slopes]
+    out += [f"nesting units{nest.suffix}" for nest in truth.spec.nestings]
+    return [*out, "residual"]
+
+
+def _variances(drawn: Drawn) -> dict[str, float]:
+    truth, m, out = drawn.truth, drawn.memberships, {}
+    b = truth.parameters
+    for part in truth.spec.members:
+        w = weights(part, b, m, drawn.columns)
+
+        def spread(factor: Array | float, w: Array = w) -> float:
+            return float(np.add.reduceat(w**2 * factor, m.start[:-1]).mean())
+
+        if part.random:
+            steps = _steps(drawn, part.block.autoregressive)
+            out[f"members{part.suffix}"] = b[part.sigma] ** 2 * spread(steps)
+        for term in part.block.slopes:
+            sd = b[f"{part.sigma_slope}[{term.label}]"]
+            x = term_rows(term, m, drawn.columns)
+            out[f"members{part.suffix}, slope of {term.label}"] = sd**2 * spread(x**2)
+    for nest in truth.spec.nestings:
+        out[f"nesting units{nest.suffix}"] = b[nest.sigma] ** 2
+    out["residual"] = NOISE[truth.spec.family.name](b)
+    return out
+
+
+def _steps(drawn: Drawn, autoregressive: bool | str) -> Array | float:
+    """(M,) steps that a random walk has taken: how many groups of the member are not later."""
+    if autoregressive is False:
+        return 1.0
+    m = drawn.memberships
+    time = np.arange(m.counts["group"], dtype=float)
+    if isinstance(autoregressive, str):
+        time = drawn.by_group(autoregressive)
+    rows, out = time[m.group], np.empty(len(m.member))
+    for member in np.unique(m.member):
+        here = np.flatnonzero(m.member == member)
+        out[here[np.argsort(rows[here], kind="stable")]] = np.arange(1, len(here) + 1)
+    return out
