@@ -138,6 +138,28 @@ def test_average_mixes_draws_in_proportion() -> None:
         assert share == pytest.approx(found.weights[name], abs=0.001)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("largest_weight", {"by": "share"}),
+        ("effective_members", {}),
+        ("variance_share", {}),
+        ("marginal_effect", {"variable": "x"}),
+    ],
+)
+def test_average_has_the_estimands_of_its_fits(name: str, options: dict[str, Any]) -> None:
+    average = compared().average("evidence")
+    mixed = average.estimand(name, **options)
+    each = {k: fit.estimand(name, **options)["mean"] for k, fit in compared().fits.items()}
+    expected = sum(average.weights[k] * one for k, one in each.items())
+    np.testing.assert_allclose(mixed["mean"], expected, atol=0.02)
+    draws = average.estimand(name, draws=True, **options)
+    assert draws.dims[0] == "draw"
+    assert float(draws.to_numpy().reshape(draws.sizes["draw"], -1)[:, 0].mean()) == pytest.approx(
+        mixed["mean"].iloc[0]
+    )
+
+
 def test_average_of_given_weights_and_bad_ones() -> None:
     fits = {name: compared().fits[name] for name in ("mean", "share")}
     assert rmm.average(fits, weights={"mean": 1, "share": 3}).weights["share"] == 0.75

@@ -98,8 +98,9 @@ class AverageFit:
         if draws:
             coords |= {"draw": np.arange(len(values)), "model": ("draw", models)}
             return xarray.DataArray(values, dims=("draw", *dims), coords=coords)
-        labels = parts[0].coords[dims[0]].to_numpy()
-        return table(labels, values).rename_axis(dims[0])
+        if not dims:  # one number
+            return table(np.array([parts[0].name]), values[:, None]).rename_axis("estimand")
+        return table(parts[0].coords[dims[0]].to_numpy(), values).rename_axis(dims[0])
 
     def _shares(self) -> dict[str, int]:
         """Draws of each model: as many in all as the smallest of the fits has."""
