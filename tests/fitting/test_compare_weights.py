@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import rmm
 from rmm.errors import DataError, FormulaError, SpecificationWarning
@@ -158,6 +159,43 @@ def test_average_has_the_estimands_of_its_fits(name: str, options: dict[str, Any
     assert float(draws.to_numpy().reshape(draws.sizes["draw"], -1)[:, 0].mean()) == pytest.approx(
         mixed["mean"].iloc[0]
     )
+
+
+@pytest.mark.thorough
+def test_average_by_stacking_predicts_as_well_as_the_best() -> None:
+    """Log densities of new outcomes of new groups, over 30 tables whose weights are no candidate's.
+
+    Stacking is judged by its predictions: none of its models is true, so that intervals of the
+    average need not cover anything. It may lose little to the best candidate, whichever that is,
+    and gains on their mean.
+    """
+    scores = []
+    for seed in range(1, 31):
+        whole = table(seed=seed)
+        groups = whole["group"].unique()
+        rest, new = (whole[whole["group"].isin(g)] for g in (groups[:100], groups[100:]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = rmm.compare_weights(
+                FORMULA.format("1/n"), rest, ["1/n", "share == max(share)", "ilogit(share)"], seed=1
+            )
+            both = {**found.fits, "average": found.average("stacking")}
+            observed = new.groupby("group")["y"].first()
+            scores.append([_log_score(fit, new, observed) for fit in both.values()])
+    *single, average = np.array(scores).T
+    best = np.max(single, axis=0)
+    lost = best - average
+    assert lost.mean() < 0.01 + 3 * lost.std() / np.sqrt(len(lost))
+    gained = average - np.mean(single, axis=0)
+    assert gained.mean() > 3 * gained.std() / np.sqrt(len(gained))
+
+
+def _log_score(fit: Any, new: pd.DataFrame, observed: pd.Series) -> float:
+    """Mean log density of outcomes: kernel estimates of draws of the predictive distribution."""
+    draws = fit.predict(new, kind="outcome", draws=True, seed=1)
+    values = draws.transpose(..., "group").to_numpy().reshape(-1, len(observed))
+    laws = [stats.gaussian_kde(column) for column in values.T]
+    return float(np.mean([law.logpdf(y)[0] for law, y in zip(laws, observed, strict=True)]))
 
 
 def test_average_of_given_weights_and_bad_ones() -> None:
