@@ -68,6 +68,8 @@ class Run:
     adaptation : mapping
         What warm-up adapted to the posterior, as an option `adaptation` of another fit takes it;
         empty for most engines.
+    proposals : object or None
+        What laplace drew from, for the evidence of the fit; not saved, as it can be found again.
     """
 
     draws: Mapping[str, Array]
@@ -75,6 +77,7 @@ class Run:
     seconds: float
     engine: Mapping[str, Any]
     adaptation: Mapping[str, Any] = field(default_factory=dict)
+    proposals: Any = field(default=None, repr=False, compare=False)
 
 
 class ProgressListener(Protocol):

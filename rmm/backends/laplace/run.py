@@ -94,6 +94,7 @@ def run(
             "integrals": sample.evaluations,
             "messages": [],
         },
+        proposals=sampler.found(sample),
     )
 
 

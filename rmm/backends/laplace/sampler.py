@@ -91,6 +91,26 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class Proposals:
+    """What a sampler has found out about a posterior: enough to draw from it again.
+
+    Attributes
+    ----------
+    proposals : tuple of Proposal
+    counts : tuple of int
+        Points of each.
+    effort : Effort
+    modes : Modes or None
+        Where searches of the latent vector's mode start.
+    """
+
+    proposals: tuple[Proposal, ...]
+    counts: tuple[int, ...]
+    effort: Effort
+    modes: Modes | None
+
+
+@dataclass(frozen=True, eq=False)
 class _Drawn:
     """Latent vectors (S, M, columns) at the points of a mixture of proposals.
 
@@ -520,6 +540,14 @@ class Sampler:
             self.evaluations,
             self._unevenness(theta, weights.sum(axis=1), variance),
         )
+
+    def found(self, sample: Sample) -> Proposals | None:
+        """The proposals of a sample; None of a posterior that was not drawn from proposals."""
+        if sample.mixture is None:
+            return None
+        mixture = sample.mixture
+        counts = tuple(mixture.counts)
+        return Proposals(tuple(mixture.proposals), counts, self.effort, self.modes)
 
     def resampled(self, sample: Sample, count: int) -> tuple[Array, Array]:
         """(count, d) hyperparameters and (count, P) latent vectors of equal weights."""

@@ -9,7 +9,7 @@ of the best predictions of left-out groups (Yao, Vehtari, Simpson and Gelman 201
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from rmm.posterior.comparison.bayes_factors import bayes_factor
 from rmm.posterior.comparison.compare import compare
 from rmm.posterior.fit import Fit
 from rmm.posterior.prediction.predict import table
-from rmm.tables.read import Array
 
 WAYS = ("stacking", "evidence")
 _LEAST = 1e-6  # weight of a model that is left out: no draw would be its own
@@ -88,9 +87,9 @@ class AverageFit:
         """Draws that a method of all fits gives, in proportion to the weights."""
         parts, models = [], []
         for name, share in self._shares().items():
-            found = getattr(self.fits[name], method)(*arguments, draws=True, **named)
-            flat = found.stack(sample=("chain", "draw")).transpose("sample", ...)
-            parts.append(flat.isel(sample=_some(flat.sizes["sample"], share)))
+            some = _with_some_draws(self.fits[name], share)
+            found = getattr(some, method)(*arguments, draws=True, **named)
+            parts.append(found.isel(chain=0, drop=True).transpose("draw", ...))
             models += [name] * share
         values = np.concatenate([part.to_numpy() for part in parts])
         dims = parts[0].dims[1:]
@@ -118,9 +117,15 @@ class AverageFit:
         return "\n".join([f"Average of {len(self.fits)} fits, weights by {self.by}", *lines])
 
 
-def _some(count: int, wanted: int) -> Array:
-    """Places of `wanted` of `count` draws, evenly spaced."""
-    return np.floor((np.arange(wanted) + 0.5) * count / wanted).astype(int)
+def _with_some_draws(fit: Fit, wanted: int) -> Fit:
+    """The fit with evenly spaced draws of all its chains, as one chain."""
+    draws = {}
+    for name, values in fit.run.draws.items():
+        flat = values.reshape(-1, *values.shape[2:])
+        places = np.floor((np.arange(wanted) + 0.5) * len(flat) / wanted).astype(int)
+        draws[name] = flat[places][None]
+    settings = replace(fit.settings, chains=1, draws=wanted)
+    return replace(fit, run=replace(fit.run, draws=draws), settings=settings)
 
 
 @readable(DataError)

@@ -16,7 +16,7 @@ from rmm.errors import DataError, PriorError, unknown_name
 from rmm.formula.prior_syntax import Prior
 from rmm.posterior.comparison.bayes_factors import check_fits
 from rmm.posterior.comparison.outcome_scale import places
-from rmm.posterior.evidence.evidence import by_importance
+from rmm.posterior.evidence.evidence import by_importance, settings_of
 from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior
 from rmm.posterior.fit import Fit
 
@@ -113,7 +113,7 @@ def evidence_curve(
         own = seed if seed is not None else fit.settings.seed
         chosen = [place for _, place in _matching(parameter, known[name])]
         found = [
-            _evidence(with_scaled_prior(fit.model, chosen, c), own)
+            _evidence(with_scaled_prior(fit.model, chosen, c), fit, own)
             for c in (factors if chosen else factors[:1])
         ]
         found *= 1 if chosen else len(factors)
@@ -132,9 +132,11 @@ def _matching(parameter: str, known: Mapping[str, Any]) -> list[tuple[str, Any]]
     ]
 
 
-def _evidence(model: Model, seed: int) -> tuple[float, float]:
+def _evidence(model: Model, fit: Fit, seed: int) -> tuple[float, float]:
+    """The log evidence of a changed model, and its error."""
     with computing():
-        found = by_importance(IntegratedPosterior(model, seed))
+        posterior = IntegratedPosterior(model, seed)
+        found = by_importance(posterior, posterior.proposals(settings_of(fit)))
     return found.value, found.mcse
 
 

@@ -9,16 +9,18 @@ give its error. Of Stan's and JAGS's fits it is found by bridge sampling over th
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
 
+from rmm.backends.base import Settings
 from rmm.backends.convergence import pareto_k_limit
 from rmm.backends.laplace.hyperparameters import folded
 from rmm.backends.laplace.importance import smoothed
 from rmm.backends.laplace.run import computing
+from rmm.backends.laplace.sampler import Proposals
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
 from rmm.posterior.evidence.bridge import bridge
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from rmm.posterior.fit_tables import FitTables
 
 _RANDOMISATIONS = 8
-_FEWEST, _MOST = 128, 16_384  # points of a randomisation
+#: Points of a randomisation at first, where evidences are only compared and otherwise, and at most.
+_FEW, _MANY, _MOST = 64, 512, 16_384
 #: Error of the log that is aimed at: of an evidence, and of those that are only compared.
 PRECISE, GOOD = 0.01, 0.02
 
@@ -78,24 +81,40 @@ def evidence_of(fit: FitTables, seed: int, error: float = PRECISE) -> Evidence:
     with computing():
         posterior = IntegratedPosterior(fit.model, seed)
         if fit.backend == "laplace" or not posterior.hyper:
-            return by_importance(posterior, error)
+            known = posterior.proposals(settings_of(fit), fit.run.proposals)
+            return by_importance(posterior, known, error)
         return _by_bridge(posterior, fit, seed)
 
 
-def by_importance(posterior: IntegratedPosterior, wanted: float = PRECISE) -> Evidence:
+def settings_of(fit: FitTables) -> Settings:
+    """Of a fit by the fast engine: its own, or those of as many chains."""
+    own = fit.backend == "laplace"
+    return fit.settings if own else replace(fit.settings, options={})
+
+
+def by_importance(
+    posterior: IntegratedPosterior, known: Proposals | None, wanted: float = PRECISE
+) -> Evidence:
     """Mean weights of fresh points, in independent randomisations.
+
+    Parameters
+    ----------
+    posterior : IntegratedPosterior
+    known : Proposals or None
+        Of `IntegratedPosterior.proposals`.
+    wanted : float
+        Error of the log that is aimed at.
 
     Raises
     ------
     BackendError
         If Pareto's k of the weights is too large for their mean to be trusted.
     """
-    mixture = posterior.proposals()
-    if mixture is None:
+    if known is None:
         return _without_hyperparameters(posterior)
-    points = _FEWEST
+    points = _MANY if wanted < GOOD else _FEW
     while True:
-        logs = [posterior.randomised(mixture, points, number) for number in range(_RANDOMISATIONS)]
+        logs = [posterior.randomised(known, points, number) for number in range(_RANDOMISATIONS)]
         each = np.array([logsumexp(found) - np.log(len(found)) for found in logs])
         value, error = _mean(each)
         if error <= wanted or 2 * points > _MOST:
@@ -131,7 +150,7 @@ def _mean(logs: Array) -> tuple[float, float]:
 
 def _without_hyperparameters(posterior: IntegratedPosterior) -> Evidence:
     """The integral itself: exact, or the mean of independent estimates."""
-    logs = posterior.log_density(np.zeros((_FEWEST, 0)))
+    logs = posterior.log_density(np.zeros((_MANY, 0)))
     value, error = _mean(logs)
     return Evidence(value, error, "importance sampling", _tail(logs))
 
@@ -149,6 +168,7 @@ def _by_bridge(posterior: IntegratedPosterior, fit: FitTables, seed: int) -> Evi
     chains, length = next(iter(kept.values())).shape[:2]
     flat = {name: v.reshape(chains * length, *v.shape[2:]) for name, v in kept.items()}
     points = posterior.points_of(flat).reshape(chains, length, -1)
+    posterior.proposals(settings_of(fit))  # how many draws of effects an integral needs
     value, error = bridge(points, posterior.log_density, folded(posterior.hyper), seed)
     return Evidence(value, error, "bridge sampling")
 

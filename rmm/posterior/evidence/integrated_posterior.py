@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.laplace.hyperparameters import from_values
 from rmm.backends.laplace.importance import Mixture, uniforms
 from rmm.backends.laplace.kernels.integrals import compiled_pattern, integrals_of
 from rmm.backends.laplace.latent_model import latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
-from rmm.backends.laplace.sampler import Sampler
+from rmm.backends.laplace.run import wanted_draws
+from rmm.backends.laplace.sampler import Proposals, Sampler
 from rmm.design.prepare import Model
 from rmm.tables.read import Array
-
-_STARTS = 4  # points at which the search for the mode may start
-_EFFECTIVE = 250.0  # draws after which proposals are good enough
 
 
 class IntegratedPosterior:
@@ -49,10 +48,21 @@ class IntegratedPosterior:
         self._sampler = Sampler(integrand, seed, lambda: None, nothing, compiled)
         self.hyper = latent.hyper
 
-    def proposals(self) -> Mixture | None:
-        """Proposals that cover the posterior; None of a model without hyperparameters."""
-        starts = initial_values(self.model, _STARTS, self.seed)
-        return self._sampler.sample(starts, _EFFECTIVE, smooth=False).mixture
+    def proposals(self, settings: Settings, known: Proposals | None = None) -> Proposals | None:
+        """Proposals that cover the posterior; None of a model without hyperparameters.
+
+        `known` are those of the fit itself. Where they are not at hand they are found again, from
+        the settings of the fit: the same.
+        """
+        if not self.hyper:
+            return None
+        if known is None:
+            starts = initial_values(self.model, settings.chains, settings.seed)
+            sample = self._sampler.sample(starts, wanted_draws(settings), smooth=False)
+            known = self._sampler.found(sample)
+            assert known is not None
+        self._sampler.effort, self._sampler.modes = known.effort, known.modes
+        return known
 
     def log_density(self, theta: Array) -> Array:
         """(S,) values at (S, d) points; of outcomes that are not normal with a random error."""
@@ -68,20 +78,19 @@ class IntegratedPosterior:
         rows = [{h.name: np.atleast_1d(given[h.name][s]) for h in self.hyper} for s in range(count)]
         return np.array([from_values(row, self.hyper) for row in rows]).reshape(count, -1)
 
-    def randomised(self, mixture: Mixture, points: int, number: int) -> Array:
+    def randomised(self, known: Proposals, points: int, number: int) -> Array:
         """Log weights of about `points` fresh points of fixed proposals; their mean is p(y).
 
         Points are Sobol's, shifted at random for each `number`; each proposal has a share of them,
         and the density that divides is that of all (Owen and Zhou 2000, JASA 95, 135-143).
         """
-        fresh, share = Mixture(), points / sum(mixture.counts)
-        for place, (proposal, count) in enumerate(
-            zip(mixture.proposals, mixture.counts, strict=True)
-        ):
+        fresh, share = Mixture(), points / sum(known.counts)
+        for place, (proposal, count) in enumerate(zip(known.proposals, known.counts, strict=True)):
             entropy = [self.seed, _RANDOMISED, number, place]
             seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
             size = max(1, round(share * count))
             fresh.add(proposal, proposal.draw(uniforms(size, len(self.hyper) + 1, seed)))
+        self._sampler.rng = np.random.default_rng([self.seed, _RANDOMISED, number])
         return np.asarray(self.log_density(fresh.theta) - fresh.log_density)
 
 
