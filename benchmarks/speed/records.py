@@ -44,7 +44,8 @@ class Records:
         self.common = {"commit": commit, "versions": versions}
         self.rows: list[dict[str, Any]] = []
         if file.exists():
-            earlier = pd.read_csv(file, keep_default_na=False)
+            # A commit may consist of digits only.
+            earlier = pd.read_csv(file, keep_default_na=False, dtype={"commit": str})
             keep = (earlier["commit"] == commit) & ~earlier["part"].isin(set(parts))
             self.rows = earlier[keep].to_dict("records")
 
@@ -69,7 +70,7 @@ def heading(name: str) -> str:
 
 def read(name: str) -> pd.DataFrame:
     """Return the kept rows of a run."""
-    return pd.read_csv(RESULTS / f"{name}.csv")
+    return pd.read_csv(RESULTS / f"{name}.csv", dtype={"commit": str})
 
 
 def kept_runs() -> dict[str, pd.DataFrame]:
@@ -80,7 +81,11 @@ def kept_runs() -> dict[str, pd.DataFrame]:
 def growth_of(names: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Return the kept rows of growing data, of the runs that have measured them."""
     files = {name: RESULTS / f"{name}_growth.csv" for name in names}
-    return {name: pd.read_csv(file) for name, file in files.items() if file.exists()}
+    return {
+        name: pd.read_csv(file, dtype={"commit": str})
+        for name, file in files.items()
+        if file.exists()
+    }
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:

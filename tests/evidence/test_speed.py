@@ -70,12 +70,13 @@ def test_lme4_beside_the_workflow_is_its_unit() -> None:
     assert rows["fit", "rmm", "gaussian"] == pytest.approx(3)
 
 
-def test_rows_of_other_parts_and_of_the_same_commit_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("commit", ["abc", "4021263589"])
+def test_rows_of_other_parts_and_of_the_same_commit_stay(commit: str, tmp_path: Path) -> None:
     file = tmp_path / "run.csv"
-    first = records.Records(file, "abc", "v", ["fit", "workflow"])
+    first = records.Records(file, commit, "v", ["fit", "workflow"])
     first.add("fit", "gaussian", "rmm", "fixed", cpu_seconds=1.0)
     first.add("workflow", "gaussian", "rmm", "fixed", cpu_seconds=2.0)
-    again = records.Records(file, "abc", "v", ["workflow"])
+    again = records.Records(file, commit, "v", ["workflow"])
     again.add("workflow", "gaussian", "rmm", "fixed", cpu_seconds=3.0)
     assert pd.read_csv(file)["cpu_seconds"].tolist() == [1, 3]
     assert records.Records(file, "other", "v", []).rows == []
