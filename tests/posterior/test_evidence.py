@@ -166,6 +166,35 @@ def test_draws_of_an_exact_posterior_by_bridge_and_a_density_written_here() -> N
     assert value == pytest.approx(fit.log_evidence().value, abs=4 * max(error, 0.05))
 
 
+@pytest.mark.jags
+def test_draws_of_jags_by_bridge_and_a_density_written_here() -> None:
+    """A logistic regression: both coefficients are bridged, and the truth is a sum over a grid."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=25)
+    outcome, _, log_p = _written_here("binomial", x, rng)
+    priors = ["b_l2[x] ~ student_t(5, 0, 1)", "b_l2[Intercept] ~ normal(0, 1)"]
+    fit = quietly(
+        "y ~ 1 + x",
+        pd.DataFrame(outcome | {"x": x}),
+        family="binomial",
+        priors=priors,
+        backend="jags",
+        draws=2000,
+    )
+
+    def density(theta: Array) -> Array:
+        a, b = theta.T
+        return np.asarray(log_p(b, a) + stats.t(5).logpdf(b) + stats.norm.logpdf(a))
+
+    value, error = bridge(fit.run.draws["b_l2"], density, np.zeros(2, dtype=bool), 1)
+    grid = np.linspace(-6, 6, 601)
+    points = np.array(np.meshgrid(grid, grid)).reshape(2, -1).T
+    truth = logsumexp(density(points)) + 2 * np.log(grid[1] - grid[0])
+    assert error < 0.05
+    assert value == pytest.approx(truth, abs=4 * error)
+    assert fit.log_evidence().value == pytest.approx(truth, abs=0.05)
+
+
 @pytest.mark.thorough
 @pytest.mark.stan
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull", "cox", "condlogit"])
