@@ -24,6 +24,7 @@ from rmm.posterior.fit import Fit
 from rmm.posterior.prediction.predict import table
 
 WAYS = ("stacking", "evidence")
+_ENOUGH = 1000  # draws of laplace for leave-one-out densities
 _LEAST = 1e-6  # weight of a model that is left out: no draw would be its own
 
 
@@ -174,9 +175,21 @@ def average(
     elif by == "evidence":
         found = bayes_factor(fits).table["probability"]
     else:
-        found = compare(fits)["weight"]
+        found = compare(_without_copies(fits))["weight"]
     found = found.reindex(list(fits)).astype(float)
     return AverageFit(dict(fits), found / found.sum(), by)
+
+
+def _without_copies(fits: Any) -> Any:
+    """Fits of laplace with fewer draws: more are only copies of its few hundred effective ones."""
+    if not isinstance(fits, Mapping) or not all(isinstance(fit, Fit) for fit in fits.values()):
+        return fits  # `compare` says what is wrong
+    return {
+        name: _with_some_draws(fit, _ENOUGH)
+        if fit.backend == "laplace" and fit.settings.chains * fit.settings.draws > _ENOUGH
+        else fit
+        for name, fit in fits.items()
+    }
 
 
 def _given(fits: Any, weights: Mapping[str, float]) -> pd.Series:
