@@ -56,6 +56,7 @@ _WIDE = 2.0  # units of a weight coefficient; the default prior's sd is 1
 _LARGE, _FROM_0, _MORE_DRAWS, _MOST_ERROR = 700, 6.0, 1.6, 0.02
 # Chains in place of weighted draws of z: for so many elements, draws for each hyperparameter value,
 # and at which the mode is searched.
+_LARGER = 0.6
 _MANY, _CHAIN_DRAWS, _MODE_DRAWS = 1000, 2, 8
 _LOCAL_K = 0.5  # from which a further proposal is a local one
 
@@ -392,7 +393,7 @@ class Sampler:
             return np.where(np.isnan(out), -np.inf, out)
 
         mode = find_mode(density, mode.centre[None], self.folded) or mode
-        if not chains.move(mode.centre):
+        if not chains.move(self._towards_large_effects(mode)):
             return None
         self.chains, self.effort = chains, Effort(_CHAIN_DRAWS, shifts=0)
         first = [Proposal(mode.centre, np.linalg.cholesky(mode.covariance * 1.2), self.folded)]
@@ -402,6 +403,12 @@ class Sampler:
         k_limit = pareto_k_limit(len(sample.theta))
         even = sample.inner_variance <= _TAIL_VARIANCE and sample.pareto_k <= k_limit
         return sample if even else None
+
+    def _towards_large_effects(self, mode: Mode) -> Array:
+        """(d,) beside the mode, on the side on which log densities of effects change faster."""
+        upwards = self.folded / np.sqrt(np.diag(mode.covariance))
+        length = float(np.sqrt(upwards @ mode.covariance @ upwards))
+        return mode.centre + _LARGER * (mode.covariance @ upwards) / max(length, 1e-300)
 
     def _rounds(self, first: list[Proposal], covariance: Array, wanted: float) -> _Drawn:
         """Draws of one proposal after the other, until their weights are good enough."""

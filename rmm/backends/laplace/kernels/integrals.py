@@ -74,12 +74,15 @@ class Motion:
     angle : (steps,)
         Of each of the `leaps` rotations of a step.
     leaps : int
+    shift_noise : (pairs, P)
+        Standard normal: by which the mean of the normal approximation is found.
     """
 
     speed: Array
     log_uniform: Array
     angle: Array
     leaps: int
+    shift_noise: Array
 
 
 class CompiledIntegrals:
@@ -171,12 +174,20 @@ class CompiledIntegrals:
         effort: Effort,
     ) -> Draws:
         """As `latent_draws`, with log priors: (S, M, P) draws of z, (S, M) logs of weights."""
-        return self._all_draws(theta, start, gain, self._noise(len(theta), rng, effort), effort)
+        noise = self._noise(len(theta), rng, effort)
+        return self._all_draws(theta, start, gain, noise, self._how(effort))
 
-    def draws_of(self, theta: Array, start: Start | None, gain: float, noise: Array) -> Draws:
-        """As `draws`, about the mode and of noise (S, M, P) that is given, as `chains` has it."""
-        effort = Effort(noise.shape[1], shifts=0)
-        return self._all_draws(theta, start, gain, {"noise": noise}, effort, opposite=1)
+    def draws_of(
+        self, theta: Array, start: Start | None, gain: float, noise: Array, shift_noise: Array
+    ) -> Draws:
+        """As `draws`, of noise (S, M, P) that is given, as `chains` has it.
+
+        The normal approximation is moved to the mean once, with noise (pairs, P) for all.
+        """
+        how = self._how(Effort(noise.shape[1], shifts=1))
+        how |= {"opposite": 1, "pairs": len(shift_noise)}
+        shifts = np.broadcast_to(shift_noise, (len(theta), 1, *shift_noise.shape))
+        return self._all_draws(theta, start, gain, {"noise": noise, "shift_noise": shifts}, how)
 
     def _all_draws(
         self,
@@ -184,11 +195,9 @@ class CompiledIntegrals:
         start: Start | None,
         gain: float,
         noise: dict[str, Array],
-        effort: Effort,
-        opposite: int = 2,
+        how: dict[str, Any],
     ) -> Draws:
         """The draws, those whose weights the kernels do not compute by NumPy's."""
-        how = self._how(effort) | {"opposite": opposite}
         latent, weight, bad = self._draws(theta, start, gain, how | noise, python=False)
         if bad.any():
             part = how | {n: a if n == "angle" else a[bad] for n, a in noise.items()}
@@ -217,6 +226,7 @@ class CompiledIntegrals:
             "pairs": _SHIFT_PAIRS,
             "steps": effort.steps,
             "leaps": LEAPS,
+            "opposite": 2,
             "wider": 1.0 + np.sqrt(WIDER / max(self.integrand.size, 1)),
             "farthest": FARTHEST,
         }
@@ -261,8 +271,11 @@ class CompiledIntegrals:
             The share of steps that moved.
         """
         count, steps, P = motion.speed.shape
-        how = self._how(Effort(1, shifts=0, steps=steps))
+        how = self._how(Effort(1, shifts=1, steps=steps))
         how |= {"opposite": 1, "leaps": motion.leaps, "noise": motion.speed}
+        how |= {"pairs": len(motion.shift_noise)}
+        shifts = np.broadcast_to(motion.shift_noise, (count, 1, *motion.shift_noise.shape))
+        how |= {"shift_noise": shifts}
         how |= {"log_uniform": motion.log_uniform, "angle": motion.angle}
         drawing = DrawingArrays(how)
         batch = self._batch(np.repeat(theta[None], count, axis=0), start, python=False)

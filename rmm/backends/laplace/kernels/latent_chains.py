@@ -31,7 +31,8 @@ _VARIES = 0.1  # of the angle of a rotation
 _LEAST_LEAPS, _MOST_LEAPS, _MORE_LEAPS = 2, 32, 1.4
 _MOVES = 0.75  # share of the steps that move, below which rotations are made shorter
 _TRIED, _FORGOTTEN = 8, 8  # steps by which moves are counted, and that forget the start
-_NUMBERS_AT_ONCE = 2_000_000
+_SHIFT_PAIRS = 4
+_STEPS = 16  # that are made at once
 
 
 class LatentChains:
@@ -48,6 +49,7 @@ class LatentChains:
         self.compiled, self.theta, self.start, self.rng = compiled, theta, start, rng
         self.size = compiled.integrand.size
         self.state = rng.standard_normal((_CHAINS, self.size))
+        self.shift_noise = rng.standard_normal((_SHIFT_PAIRS, self.size))
         self.leaps = _LEAST_LEAPS
         integrand = compiled.integrand
         effects = integrand.model.scale_of[integrand.kept[compiled.model.elimination]] >= 0
@@ -72,7 +74,7 @@ class LatentChains:
     def draw(self, count: int) -> tuple[Array, Array]:
         """(count, P) draws of e, and (count,) logs of p(y, z | theta0) / q(z | theta0)."""
         while sum(map(len, self._waiting_ratio)) < count:
-            states, ratio, _ = self._run(max(1, _NUMBERS_AT_ONCE // (_CHAINS * self.size)))
+            states, ratio, _ = self._run(_STEPS)
             self._looked_at.append(
                 np.concatenate([ratio[:, :, None], states[:, :, self._coefficients]], axis=2)
             )
@@ -100,7 +102,7 @@ class LatentChains:
         ratio : (S, M)
             Of the same draws.
         """
-        latent, weight = self.compiled.draws_of(theta, self.start, EXACTLY, noise)
+        latent, weight = self.compiled.draws_of(theta, self.start, EXACTLY, noise, self.shift_noise)
         return latent, weight - ratio
 
     def _run(self, steps: int) -> tuple[Array, Array, float]:
@@ -109,6 +111,7 @@ class LatentChains:
             np.log(self.rng.random((_CHAINS, steps))),
             np.pi / 2 / self.leaps * self.rng.uniform(1 - _VARIES, 1 + _VARIES, steps),
             self.leaps,
+            self.shift_noise,
         )
         found = self.compiled.chains(self.theta, self.start, EXACTLY, self.state, motion)
         self.state = found[0][:, -1]
