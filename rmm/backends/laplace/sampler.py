@@ -28,7 +28,14 @@ from rmm.backends.laplace.interpolation import interpolation
 from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Integrals
 from rmm.backends.laplace.kernels.latent_chains import LatentChains
 from rmm.backends.laplace.latent_draws import Effort, latent_draws
-from rmm.backends.laplace.marginal_likelihood import NEARLY, ROUGHLY, Inner, Integrand, Start
+from rmm.backends.laplace.marginal_likelihood import (
+    EXACTLY,
+    NEARLY,
+    ROUGHLY,
+    Inner,
+    Integrand,
+    Start,
+)
 from rmm.tables.read import Array
 
 LEAST_POINTS, MOST_POINTS = 256, 8192
@@ -387,8 +394,8 @@ class Sampler:
             out = np.full(len(theta), -np.inf)
             for rows in self._chunks(len(theta)):
                 count = len(theta[rows])
-                same = np.repeat(noise[None], count, axis=0)
-                logs = chains.weights(theta[rows], same, np.repeat(ratio[None], count, axis=0))[1]
+                noises, ratios = (np.repeat(x[None], count, axis=0) for x in (noise, ratio))
+                logs = chains.weights(theta[rows], noises, ratios, EXACTLY)[1]
                 out[rows] = special.logsumexp(logs, axis=1)
             return np.where(np.isnan(out), -np.inf, out)
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from rmm.backends.convergence import convergence
 from rmm.backends.laplace.kernels.integrals import WIDEST, CompiledIntegrals, Motion
-from rmm.backends.laplace.marginal_likelihood import EXACTLY, Start
+from rmm.backends.laplace.marginal_likelihood import EXACTLY, NEARLY, Start
 from rmm.tables.read import Array
 
 _CHAINS = WIDEST  # as many as any build computes at once
@@ -54,7 +54,8 @@ class LatentChains:
         integrand = compiled.integrand
         effects = integrand.model.scale_of[integrand.kept[compiled.model.elimination]] >= 0
         self._coefficients = np.flatnonzero(~effects)
-        self._forget()
+        self._noise, self._ratio = np.zeros((0, self.size)), np.zeros(0)
+        self._looked_at: list[Array] = []
 
     def settle(self) -> bool:
         """Whether steps move; their rotations are made as short as that takes."""
@@ -67,23 +68,26 @@ class LatentChains:
 
     def move(self, theta: Array) -> bool:
         """Go on at another value near by; as `settle`."""
-        self.theta = theta
+        found = self.compiled.integrals(theta[None], self.start, EXACTLY)
+        if not np.isfinite(found.value).all():
+            return False
+        self.theta, self.start = theta, (found.mode[0], found.scale[0])
         self._forget()
         return self.settle()
 
     def draw(self, count: int) -> tuple[Array, Array]:
         """(count, P) draws of e, and (count,) logs of p(y, z | theta0) / q(z | theta0)."""
-        while sum(map(len, self._waiting_ratio)) < count:
+        while len(self._ratio) < count:
             states, ratio, _ = self._run(_STEPS)
-            self._looked_at.append(
-                np.concatenate([ratio[:, :, None], states[:, :, self._coefficients]], axis=2)
-            )
+            looked_at = [ratio[:, :, None], states[:, :, self._coefficients]]
+            self._looked_at.append(np.concatenate(looked_at, axis=2))
             # Neighbours are of different chains.
-            self._waiting.append(np.swapaxes(states, 0, 1).reshape(-1, self.size))
-            self._waiting_ratio.append(ratio.T.ravel())
-        noise, ratio = np.concatenate(self._waiting), np.concatenate(self._waiting_ratio)
-        self._waiting, self._waiting_ratio = [noise[count:]], [ratio[count:]]
-        return noise[:count], ratio[:count]
+            states = np.swapaxes(states, 0, 1).reshape(-1, self.size)
+            self._noise = np.concatenate([self._noise, states])
+            self._ratio = np.concatenate([self._ratio, ratio.T.ravel()])
+        noise, ratio = self._noise[:count], self._ratio[:count]
+        self._noise, self._ratio = self._noise[count:], self._ratio[count:]
+        return noise, ratio
 
     def ess(self) -> float:
         """The least effective sample size of what `draw` has drawn: of the log density and of the
@@ -92,8 +96,11 @@ class LatentChains:
         found = convergence(np.concatenate(self._looked_at, axis=1))["ess_bulk"]
         return float(np.min(found))
 
-    def weights(self, theta: Array, noise: Array, ratio: Array) -> tuple[Array, Array]:
-        """Latent vectors T(e; theta) (S, M, P) of draws, and logs of their weights (S, M).
+    def weights(
+        self, theta: Array, noise: Array, ratio: Array, gain: float = NEARLY
+    ) -> tuple[Array, Array]:
+        """Latent vectors T(e; theta) (S, M, P) of draws, and logs of their weights (S, M), the
+        prior of theta in them.
 
         Parameters
         ----------
@@ -101,8 +108,10 @@ class LatentChains:
         noise : (S, M, P)
         ratio : (S, M)
             Of the same draws.
+        gain : float
+            How near the mode T is centred; all are exact, but only the mode itself is smooth.
         """
-        latent, weight = self.compiled.draws_of(theta, self.start, EXACTLY, noise, self.shift_noise)
+        latent, weight = self.compiled.draws_of(theta, self.start, gain, noise, self.shift_noise)
         return latent, weight - ratio
 
     def _run(self, steps: int) -> tuple[Array, Array, float]:
@@ -118,6 +127,6 @@ class LatentChains:
         return found
 
     def _forget(self) -> None:
-        self._waiting: list[Array] = []
-        self._waiting_ratio: list[Array] = []
-        self._looked_at: list[Array] = []
+        """What was drawn at another value is not given out."""
+        self._noise, self._ratio = np.zeros((0, self.size)), np.zeros(0)
+        self._looked_at = []
