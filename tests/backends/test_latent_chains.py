@@ -19,6 +19,7 @@ from rmm.backends.laplace.kernels.library import builds, load
 from rmm.backends.laplace.latent_draws import ANGLE, LEAPS, WIDER, Approximation, Effort
 from rmm.backends.laplace.marginal_likelihood import EXACTLY, Start
 from rmm.design.prepare import prepare
+from rmm.errors import ConvergenceWarning
 from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior
 from tests.backends.test_kernels import integrand, many_effects, points
 
@@ -267,3 +268,27 @@ def test_where_chains_do_not_do_weights_are_those_of_all_of_z(
     ours, other = fit.summary(), known.summary()
     error = np.hypot(ours["mcse_mean"], other["mcse_mean"])
     assert (np.abs(ours["mean"] - other["mean"]) < 5 * error).all()
+
+
+def test_chains_that_remember_draw_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of an eighth of a right angle in place of one: the run is repeated with more draws of z
+    for each point, and the effective size that is reported is that of the chains.
+    """
+    efforts = []
+
+    class Counted(Effort):
+        def __init__(self, draws: int, shifts: int, steps: int = 1) -> None:
+            efforts.append(draws)
+            super().__init__(draws, shifts, steps)
+
+    monkeypatch.setattr(laplace_sampler, "_MANY", 0)
+    monkeypatch.setattr(laplace_sampler, "Effort", Counted)
+    text = formula(1, "binomial")
+    fast = rmm.fit(text, small_table(), family="binomial", **GIVEN)
+    assert efforts[1:] == [2] and fast.run.engine["ess"] >= 500
+    efforts.clear()
+    monkeypatch.setattr(latent_chains, "_TURN", np.pi / 16)
+    with pytest.warns(ConvergenceWarning, match="effective draws, 400 needed"):
+        slow = rmm.fit(text, small_table(), family="binomial", **GIVEN)
+    assert efforts[1:] == [2, 4, 8]
+    assert slow.run.engine["ess"] < 100

@@ -27,7 +27,7 @@ from rmm.backends.laplace.marginal_likelihood import EXACTLY, NEARLY, Start
 from rmm.tables.read import Array
 
 _CHAINS = WIDEST  # as many as any build computes at once
-_VARIES = 0.1  # of the angle of a rotation
+_TURN, _VARIES = np.pi / 2, 0.1  # of all rotations of a step; by chance as much more or less
 _LEAST_LEAPS, _MOST_LEAPS, _MORE_LEAPS = 2, 32, 1.4
 _MOVES = 0.75  # share of the steps that move, below which rotations are made shorter
 _TRIED, _FORGOTTEN = 8, 8  # steps by which moves are counted, and that forget the start
@@ -118,7 +118,7 @@ class LatentChains:
         motion = Motion(
             self.rng.standard_normal((_CHAINS, steps, self.size)),
             np.log(self.rng.random((_CHAINS, steps))),
-            np.pi / 2 / self.leaps * self.rng.uniform(1 - _VARIES, 1 + _VARIES, steps),
+            _TURN / self.leaps * self.rng.uniform(1 - _VARIES, 1 + _VARIES, steps),
             self.leaps,
             self.shift_noise,
         )
