@@ -75,9 +75,9 @@ FULL = (
 )
 
 
-def table_of(case: Case) -> pd.DataFrame:
+def table_of(case: Case, seed: int = 1) -> pd.DataFrame:
     """Return memberships with an outcome whose weights depend on s1."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     number = np.arange(case.groups)
     if case.structure == "nations":
         last = case.members // NATION_MEMBERS - 1

@@ -38,6 +38,7 @@ WIDEST = 8
 _SHIFT_PAIRS = SHIFT_DRAWS // 2  # of opposite noise
 _NUMBERS_AT_ONCE = 2_000_000  # of noise, or of sources
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
+Draws = tuple[Array, Array]
 _MOST_ROWS = 700  # of z, beyond which dense factors are faster by LAPACK
 
 
@@ -59,6 +60,29 @@ class Integrals:
     prior: Array
     mode: Array
     scale: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What moves C chains in some steps of Hamiltonian Monte Carlo.
+
+    Attributes
+    ----------
+    speed : (C, steps, P)
+        Standard normal.
+    log_uniform : (C, steps)
+    angle : (steps,)
+        Of each of the `leaps` rotations of a step.
+    leaps : int
+    shift_noise : (pairs, P)
+        Standard normal: by which the mean of the normal approximation is found.
+    """
+
+    speed: Array
+    log_uniform: Array
+    angle: Array
+    leaps: int
+    shift_noise: Array
 
 
 class CompiledIntegrals:
@@ -148,13 +172,36 @@ class CompiledIntegrals:
         gain: float,
         rng: np.random.Generator,
         effort: Effort,
-    ) -> tuple[Array, Array]:
+    ) -> Draws:
         """As `latent_draws`, with log priors: (S, M, P) draws of z, (S, M) logs of weights."""
         noise = self._noise(len(theta), rng, effort)
-        latent, weight, bad = self._draws(theta, start, gain, noise, effort, python=False)
+        return self._all_draws(theta, start, gain, noise, self._how(effort))
+
+    def draws_of(
+        self, theta: Array, start: Start | None, gain: float, noise: Array, shift_noise: Array
+    ) -> Draws:
+        """As `draws`, of noise (S, M, P) that is given, as `chains` has it.
+
+        The normal approximation is moved to the mean once, with noise (pairs, P) for all.
+        """
+        how = self._how(Effort(noise.shape[1], shifts=1))
+        how |= {"opposite": 1, "pairs": len(shift_noise)}
+        shifts = np.broadcast_to(shift_noise, (len(theta), 1, *shift_noise.shape))
+        return self._all_draws(theta, start, gain, {"noise": noise, "shift_noise": shifts}, how)
+
+    def _all_draws(
+        self,
+        theta: Array,
+        start: Start | None,
+        gain: float,
+        noise: dict[str, Array],
+        how: dict[str, Any],
+    ) -> Draws:
+        """The draws, those whose weights the kernels do not compute by NumPy's."""
+        latent, weight, bad = self._draws(theta, start, gain, how | noise, python=False)
         if bad.any():
-            part = {n: a if n == "angle" else a[bad] for n, a in noise.items()}
-            again = self._draws(theta[bad], _of(start, bad), gain, part, effort, python=True)
+            part = how | {n: a if n == "angle" else a[bad] for n, a in noise.items()}
+            again = self._draws(theta[bad], _of(start, bad), gain, part, python=True)
             latent[bad], weight[bad] = again[:2]
         weight = np.where(weight > _NOTHING, weight, -np.inf)
         if not self.model.pattern.dense:
@@ -172,27 +219,23 @@ class CompiledIntegrals:
             "angle": ANGLE * rng.uniform(1 - VARIES, 1 + VARIES, steps),
         }
 
-    def _draws(
-        self,
-        theta: Array,
-        start: Start | None,
-        gain: float,
-        noise: dict[str, Array],
-        effort: Effort,
-        *,
-        python: bool,
-    ) -> tuple[Array, Array, Array]:
-        P, M, count = self.integrand.size, effort.draws, len(theta)
-        how: dict[str, Any] = {
-            "draws": M,
+    def _how(self, effort: Effort) -> dict[str, Any]:
+        return {
+            "draws": effort.draws,
             "shifts": effort.shifts,
             "pairs": _SHIFT_PAIRS,
             "steps": effort.steps,
             "leaps": LEAPS,
-            "wider": 1.0 + np.sqrt(WIDER / max(P, 1)),
+            "opposite": 2,
+            "wider": 1.0 + np.sqrt(WIDER / max(self.integrand.size, 1)),
             "farthest": FARTHEST,
         }
-        drawing = DrawingArrays(how | noise)
+
+    def _draws(
+        self, theta: Array, start: Start | None, gain: float, how: dict[str, Any], *, python: bool
+    ) -> tuple[Array, Array, Array]:
+        P, M, count = self.integrand.size, how["draws"], len(theta)
+        drawing = DrawingArrays(how)
         batch = self._batch(theta, start, python=python)
         latent, weight = np.empty((count, M, P)), np.empty((count, M))
         bad = np.zeros(count, dtype=bool)
@@ -206,6 +249,49 @@ class CompiledIntegrals:
             pointer(bad),
         )
         return latent, weight, bad
+
+    def chains(
+        self, theta: Array, start: Start | None, gain: float, state: Array, motion: Motion
+    ) -> tuple[Array, Array, float]:
+        """Steps of chains of z at one hyperparameter value (d,).
+
+        Parameters
+        ----------
+        state : (C, P)
+            Where they are, as noise of which the normal approximation makes z: standard normal if
+            the posterior is.
+        motion : Motion
+
+        Returns
+        -------
+        states : (C, steps, P)
+        ratios : (C, steps)
+            log p(y, z | theta) - log q(z | theta), without the prior of theta.
+        float
+            The share of steps that moved.
+        """
+        count, steps, P = motion.speed.shape
+        how = self._how(Effort(1, shifts=1, steps=steps))
+        how |= {"opposite": 1, "leaps": motion.leaps, "noise": motion.speed}
+        how |= {"pairs": len(motion.shift_noise)}
+        shifts = np.broadcast_to(motion.shift_noise, (count, 1, *motion.shift_noise.shape))
+        how |= {"shift_noise": shifts}
+        how |= {"log_uniform": motion.log_uniform, "angle": motion.angle}
+        drawing = DrawingArrays(how)
+        batch = self._batch(np.repeat(theta[None], count, axis=0), start, python=False)
+        states, ratios = np.empty((count, steps, P)), np.empty((count, steps))
+        moves, state = np.zeros(count, dtype=np.int64), np.ascontiguousarray(state)
+        self.kernels.rmm_chains(
+            self.model.address,
+            ctypes.addressof(batch),
+            gain,
+            ctypes.addressof(drawing),
+            pointer(state),
+            pointer(states),
+            pointer(ratios),
+            pointer(moves),
+        )
+        return states, ratios, float(moves.sum()) / (count * steps)
 
     def private_draws(self, theta: Array, z: Array, rng: np.random.Generator) -> Array:
         """As `Integrand.private_draws`, for (S, M, P) draws of z: (S, M, n)."""

@@ -77,6 +77,17 @@ struct Transposed {
     }
 };
 
+// Where a draw is, in the coordinates of the noise, and room for its next step.
+struct State {
+    explicit State(int64_t size)
+        : x(size), force(size), latent(size), speed(size), there(size), push(size), found(size) {}
+
+    Vector x, force, latent;
+    Lanes here;    // log p - log q
+    Vector speed;  // of the next step
+    Vector there, push, found;
+};
+
 // W hyperparameter values of one model, and room for what is computed of them.
 class Block {
   public:
@@ -101,6 +112,9 @@ class Block {
     Lanes draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent);
     void centre(const Drawing &how, const int64_t *row);
     void half_solve(Vector &x) const;
+    Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
+                Wanted wanted);
+    void walk(const Drawing &how, double power, double angle, Lanes log_uniform, State &s);
     void private_draw(const double *noise, int64_t stride, const int64_t *row, Vector &drawn);
 
     const Model &m;
@@ -140,8 +154,6 @@ class Block {
     // Rows whose products are not in L.
     int64_t downdates() const { return m.dense ? 0 : m.merged; }
     void solve(Vector &x) const;
-    Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
-                Wanted wanted);
     Vector parameter;  // of one block's weights
     // Cox: by group; by step; by merged step; sum of rows of B.
     Vector hazard, share, total, clock, amount, beta, left;
@@ -658,44 +670,52 @@ Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vect
     return where(finite(out), out, all(-1e300));
 }
 
-// Draw `number` of the latent vector; the log of its weight. Draws come in pairs of opposite noise.
-Lanes Block::draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent) {
-    const int64_t stride = (how.draws / 2) * how.steps * m.size;
-    const double *noise = how.noise + (number / 2) * how.steps * m.size;
-    const double sign = number % 2 ? -1.0 : 1.0;
-    Vector x(m.size), force(m.size), speed(m.size), there(m.size), push(m.size), found(m.size);
-    for (int64_t p = 0; p < m.size; p++) x[p] = sign * rows(noise + p, stride, row);
-    Lanes here = ratio(how, x, latent, how.steps > 1 ? &force : nullptr, VALUE);
-    Lanes log_weight = here / (double)how.steps;
-    for (int64_t k = 1; k < how.steps; k++) {
-        const double power = (double)k / how.steps, angle = how.angle[k];
-        const double cosine = std::cos(angle), sine = std::sin(angle), kick = 0.5 * angle * power;
-        for (int64_t p = 0; p < m.size; p++)
-            speed[p] = sign * rows(noise + k * m.size + p, stride, row);
-        Lanes energy = 0.5 * (dot(x, x) + dot(speed, speed)) - power * here;
-        there = x;
-        push = force;
-        Lanes moved = here;
-        for (int64_t leap = 0; leap < how.leaps; leap++) {
-            for (int64_t p = 0; p < m.size; p++) {
-                const Lanes v = speed[p] + kick * push[p], from = there[p];
-                there[p] = cosine * from + sine * v;
-                speed[p] = cosine * v - sine * from;
-            }
-            moved = ratio(how, there, found, &push, leap + 1 < how.leaps ? SLOPE : VALUE);
-            for (int64_t p = 0; p < m.size; p++) speed[p] += kick * push[p];
-        }
-        energy -= 0.5 * (dot(there, there) + dot(speed, speed)) - power * moved;
-        const double *uniform = how.log_uniform + number * how.steps + k;
-        const Whole taken = rows(uniform, how.draws * how.steps, row) < energy;
-        here = where(taken, moved, here);
+// A step of Hamiltonian Monte Carlo that leaves q^(1 - power) p^power as it is, from speeds that are
+// given; the value and the force where it is are known.
+void Block::walk(const Drawing &how, double power, double angle, Lanes log_uniform, State &s) {
+    const double cosine = std::cos(angle), sine = std::sin(angle), kick = 0.5 * angle * power;
+    Lanes energy = 0.5 * (dot(s.x, s.x) + dot(s.speed, s.speed)) - power * s.here;
+    s.there = s.x;
+    s.push = s.force;
+    Lanes moved = s.here;
+    for (int64_t leap = 0; leap < how.leaps; leap++) {
         for (int64_t p = 0; p < m.size; p++) {
-            x[p] = where(taken, there[p], x[p]);
-            force[p] = where(taken, push[p], force[p]);
-            latent[p] = where(taken, found[p], latent[p]);
+            const Lanes v = s.speed[p] + kick * s.push[p], from = s.there[p];
+            s.there[p] = cosine * from + sine * v;
+            s.speed[p] = cosine * v - sine * from;
         }
-        log_weight += here / (double)how.steps;
+        moved = ratio(how, s.there, s.found, &s.push, leap + 1 < how.leaps ? SLOPE : VALUE);
+        for (int64_t p = 0; p < m.size; p++) s.speed[p] += kick * s.push[p];
     }
+    energy -= 0.5 * (dot(s.there, s.there) + dot(s.speed, s.speed)) - power * moved;
+    const Whole taken = log_uniform < energy;
+    s.here = where(taken, moved, s.here);
+    for (int64_t p = 0; p < m.size; p++) {
+        s.x[p] = where(taken, s.there[p], s.x[p]);
+        s.force[p] = where(taken, s.push[p], s.force[p]);
+        s.latent[p] = where(taken, s.found[p], s.latent[p]);
+    }
+}
+
+// Draw `number` of the latent vector; the log of its weight. Draws come in pairs of opposite noise,
+// unless each has its own.
+Lanes Block::draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent) {
+    const int64_t stride = (how.draws / how.opposite) * how.steps * m.size;
+    const double *noise = how.noise + (number / how.opposite) * how.steps * m.size;
+    const double sign = number % how.opposite ? -1.0 : 1.0;
+    State s(m.size);
+    for (int64_t p = 0; p < m.size; p++) s.x[p] = sign * rows(noise + p, stride, row);
+    s.here = ratio(how, s.x, s.latent, how.steps > 1 ? &s.force : nullptr, VALUE);
+    Lanes log_weight = s.here / (double)how.steps;
+    for (int64_t k = 1; k < how.steps; k++) {
+        for (int64_t p = 0; p < m.size; p++)
+            s.speed[p] = sign * rows(noise + k * m.size + p, stride, row);
+        const double *uniform = how.log_uniform + number * how.steps + k;
+        const Lanes drawn = rows(uniform, how.draws * how.steps, row);
+        walk(how, (double)k / how.steps, how.angle[k], drawn, s);
+        log_weight += s.here / (double)how.steps;
+    }
+    latent = s.latent;
     return log_weight;
 }
 
@@ -719,7 +739,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 4; }
+int64_t rmm_interface() { return 5; }
 
 int64_t rmm_lanes() { return W; }
 
@@ -774,6 +794,35 @@ void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawin
             store(drawn, s, batch->count, how->draws * model->size, latent + i * model->size);
             for (int l = 0; l < W && s + l < batch->count; l++)
                 log_weight[(s + l) * how->draws + i] = weight[l];
+        }
+    }
+}
+
+// Chains, one per row, of steps that leave p(z | y, theta) as it is: states (S, steps, size) in the
+// coordinates of the noise from `start` (S, size) on, log p - log q there, and how many moved.
+void rmm_chains(const Model *model, const Batch *batch, double gain, const Drawing *how,
+                const double *start, double *states, double *ratios, int64_t *moves) {
+    Block block(*model);
+    State state(model->size);
+    const int64_t size = model->size, steps = how->steps;
+    int64_t row[W];
+    for (int64_t s = 0; s < batch->count; s += W) {
+        rows_from(s, batch->count, row);
+        block.load(*batch, row);
+        block.newton(gain);
+        block.centre(*how, row);
+        for (int64_t p = 0; p < size; p++) state.x[p] = rows(start + p, size, row);
+        state.here = block.ratio(*how, state.x, state.latent, &state.force, VALUE);
+        for (int64_t k = 0; k < steps; k++) {
+            for (int64_t p = 0; p < size; p++)
+                state.speed[p] = rows(how->noise + k * size + p, steps * size, row);
+            const Lanes drawn = rows(how->log_uniform + k, steps, row), before = state.here;
+            block.walk(*how, 1.0, how->angle[k], drawn, state);
+            store(state.x, s, batch->count, steps * size, states + k * size);
+            for (int l = 0; l < W && s + l < batch->count; l++) {
+                ratios[(s + l) * steps + k] = state.here[l];
+                moves[s + l] += state.here[l] != before[l];
+            }
         }
     }
 }

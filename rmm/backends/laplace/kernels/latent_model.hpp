@@ -100,9 +100,10 @@ struct Batch {
 // How latent vectors are drawn: see `Effort` in latent_draws.py.
 struct Drawing {
     int64_t draws, shifts, pairs, steps, leaps;
+    int64_t opposite;            // draws that share a row of noise: 2 of opposite sign, or 1
     double wider, farthest;
     const double *shift_noise;   // (S, shifts, pairs, size) standard normal
-    const double *noise;         // (S, draws / 2, steps, size) standard normal
+    const double *noise;         // (S, draws / opposite, steps, size) standard normal
     const double *log_uniform;   // (S, draws, steps)
     const double *angle;         // (steps)
 };

@@ -22,7 +22,7 @@ from rmm.errors import BackendError
 from rmm.tables.read import Array
 
 _FOLDER = Path(__file__).parent
-_INTERFACE = 4  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 5  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
@@ -104,7 +104,7 @@ class DrawingArrays(Arrays):
     """`Drawing` of latent_model.hpp."""
 
     _fields_ = (
-        *((n, c_int64) for n in ("draws", "shifts", "pairs", "steps", "leaps")),
+        *((n, c_int64) for n in ("draws", "shifts", "pairs", "steps", "leaps", "opposite")),
         *((n, c_double) for n in ("wider", "farthest")),
         *((n, c_void_p) for n in ("shift_noise", "noise", "log_uniform", "angle")),
     )
@@ -155,9 +155,10 @@ def load(name: str) -> ctypes.CDLL | None:
     pointers = [c_void_p] * 2
     found.rmm_integrals.argtypes = [*pointers, c_double, *[c_void_p] * 5]
     found.rmm_draws.argtypes = [*pointers, c_double, *[c_void_p] * 4]
+    found.rmm_chains.argtypes = [*pointers, c_double, *[c_void_p] * 5]
     found.rmm_private_draws.argtypes = [*pointers, c_int64, *[c_void_p] * 4]
-    for function in (found.rmm_integrals, found.rmm_draws, found.rmm_private_draws):
-        function.restype = None
+    for name in ("integrals", "draws", "chains", "private_draws"):
+        getattr(found, f"rmm_{name}").restype = None
     return found
 
 
