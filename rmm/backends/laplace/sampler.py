@@ -424,7 +424,8 @@ class Sampler:
         mode = find_mode(density, mode.centre[None], self.folded) or mode
         first = [Proposal(mode.centre, np.linalg.cholesky(mode.covariance * 1.2), self.folded)]
         for draws in _CHAIN_DRAWS:
-            if not chains.move(self._with_large_effects(mode)):
+            sd = np.sqrt(np.diag(mode.covariance))
+            if not chains.move(self._with_large_effects(mode), sd):
                 return None
             self.chains, self.effort = chains, Effort(draws, shifts=0)
             sample = self._sample(self._rounds(first, mode.covariance, wanted))

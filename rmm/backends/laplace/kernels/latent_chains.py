@@ -54,6 +54,7 @@ class LatentChains:
         integrand = compiled.integrand
         effects = integrand.model.scale_of[integrand.kept[compiled.model.elimination]] >= 0
         self._coefficients = np.flatnonzero(~effects)
+        self._slope = np.zeros((len(theta), self.size))
         self._noise, self._ratio = np.zeros((0, self.size)), np.zeros(0)
         self._looked_at: list[Array] = []
 
@@ -66,12 +67,15 @@ class LatentChains:
             self.leaps = int(np.ceil(_MORE_LEAPS * self.leaps))
         return False
 
-    def move(self, theta: Array) -> bool:
-        """Go on at another value near by; as `settle`."""
+    def move(self, theta: Array, sd: Array) -> bool:
+        """Go on at another value near by; as `settle`. `sd` (d,) is how far others will be."""
         found = self.compiled.integrals(theta[None], self.start, EXACTLY)
         if not np.isfinite(found.value).all():
             return False
         self.theta, self.start = theta, (found.mode[0], found.scale[0])
+        ends = self.compiled.integrals(theta + np.diag(sd), self.start, EXACTLY)
+        slope = (ends.mode - self.start[0]) / sd[:, None]
+        self._slope = np.where(np.isfinite(slope), slope, 0.0)
         self._forget()
         return self.settle()
 
@@ -111,8 +115,14 @@ class LatentChains:
         gain : float
             How near the mode T is centred; all are exact, but only the mode itself is smooth.
         """
-        latent, weight = self.compiled.draws_of(theta, self.start, gain, noise, self.shift_noise)
+        start = self._near(theta)
+        latent, weight = self.compiled.draws_of(theta, start, gain, noise, self.shift_noise)
         return latent, weight - ratio
+
+    def _near(self, theta: Array) -> Start:
+        """Where searches for the modes at (S, d) values start: on the line that modes follow."""
+        mode = self.start[0] + (theta - self.theta) @ self._slope
+        return mode, np.full(mode.shape, np.inf)  # as large as the mode may be there
 
     def _run(self, steps: int) -> tuple[Array, Array, float]:
         motion = Motion(
