@@ -10,6 +10,7 @@ import pytest
 
 import rmm
 from benchmarks.speed.growth import formula, nations, table_of
+from rmm.backends.base import Settings
 from rmm.backends.laplace import sampler as laplace_sampler
 from rmm.backends.laplace.hyperparameters import log_prior, to_values
 from rmm.backends.laplace.kernels import latent_chains
@@ -245,7 +246,7 @@ def test_few_effects_and_evidence_have_weights_of_all_of_z(
     assert not started
     monkeypatch.setattr(laplace_sampler, "_MANY", 0)
     posterior = IntegratedPosterior(prepare(text, small_table(), "binomial"), 1)
-    assert posterior.proposals() is not None
+    assert posterior.proposals(Settings()) is not None
     assert not started
     rmm.fit(text, small_table(), family="binomial", **GIVEN)
     assert started == [1]
