@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -369,6 +370,16 @@ def test_priors_are_shown_on_the_scale_of_the_outcome() -> None:
     text = str(found)
     assert "normal(0, 2)" in text
     assert "Part of the Bayes factor" in text
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_a_saved_fit_has_the_same_evidence(family: str, tmp_path: Path) -> None:
+    """Proposals are not saved: they are found again, and are the same."""
+    formula, data, priors = example(family)
+    fit = quietly(formula, data, family=family, priors=priors)
+    again = rmm.load(fit.save(tmp_path / "fit.nc"))
+    assert again.run.proposals is None and fit.run.proposals is not None
+    assert again.log_evidence() == fit.log_evidence()
 
 
 def test_default_priors_are_named() -> None:
