@@ -143,7 +143,7 @@ class Fit(FitTables):
 
         Returns
         -------
-        rmm.posterior.evidence.evidence.Evidence
+        Evidence
             ``value``, ``mcse``, ``method``, ``pareto_k``; ``float()`` of it is the value.
 
         Raises
