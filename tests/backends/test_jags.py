@@ -333,6 +333,70 @@ def test_a_crash_is_an_error_and_the_next_fit_works(no_workers: None, number: in
     assert np.isfinite(fit().draws["alpha"]).all()
 
 
+@pytest.mark.parametrize("values", [1, 5_000_000])
+def test_a_worker_without_memory_says_so(
+    no_workers: None, monkeypatch: pytest.MonkeyPatch, values: int
+) -> None:
+    """Too little for a sampler, and too little to even read the job."""
+    resource = pytest.importorskip("resource", reason="limits of memory need a POSIX system")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("the limits of another process can be set on Linux only")
+    acquire = jags_pool.acquire
+
+    def starved(count: int) -> list[jags_pool.Worker]:
+        workers = acquire(count)
+        for worker in workers:
+            resource.prlimit(worker.process.pid, resource.RLIMIT_AS, (4096, 4096))
+        return workers
+
+    monkeypatch.setattr(jags_pool, "acquire", starved)
+    program = f"data {{ m <- mean(z) }}\n{SMALL}"
+    settings = Settings(chains=1, warmup=10, draws=1_000_000, monitor=("mu",), timeout=60)
+    with pytest.raises(BackendError, match=r"JAGS ran out of memory[\s\S]*Monitor fewer variables"):
+        jags.run(program, {"y": 0.5, "z": np.ones(values)}, [{}], settings)
+    assert workers_of(os.getpid()) == []
+    monkeypatch.undo()
+    assert np.isfinite(fit().draws["alpha"]).all()
+
+
+@pytest.mark.parametrize("where", ["unpack", "run_chain", "pack"])
+def test_memory_may_end_anywhere_in_a_worker(where: str, tmp_path: Path) -> None:
+    """Reading the job, running it, sending the answer: even that of the failure."""
+    script = tmp_path / "starved.py"
+    script.write_text(
+        "from rmm.backends.jags import worker\n"
+        "def starved(*given):\n    raise MemoryError\n"
+        "hello = worker.pack({'kind': 'hello', 'version': '4'})\n"
+        "worker.load_engine, worker.describe = (lambda: None), (lambda engine: {})\n"
+        f"worker.{where} = starved\n"
+        "pack = worker.pack\n"
+        "worker.pack = lambda header, arrays=None: (\n"
+        "    hello if header['kind'] == 'hello' else pack(header, arrays))\n"
+        "worker._run()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    worker = jags_pool.Worker(process, (tmp_path / "errors").open("w+b"))
+    try:
+        jags_pool._greet(worker)
+        worker.send({"program": SMALL}, {})
+        if where == "pack":
+            with pytest.raises(BackendError, match="JAGS ran out of memory"):
+                worker.receive()
+        else:
+            [(header, _)] = worker.receive()
+            assert header["kind"] == "error"
+            assert "MemoryError" in header["message"]
+    finally:
+        process.kill()
+        process.wait()
+        worker.close()
+
+
 def test_a_worker_that_died_while_idle_is_replaced(no_workers: None) -> None:
     fit()
     for worker in jags_pool._idle:

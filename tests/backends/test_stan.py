@@ -21,6 +21,7 @@ import pytest
 
 from rmm.backends.base import Run, Settings
 from rmm.backends.stan.backend import BACKEND
+from rmm.backends.stan.chains import failure
 from rmm.backends.stan.compile import maker
 from rmm.backends.stan.install import installed_cmdstan
 from rmm.backends.stan.run import as_json, available, compile_program, run
@@ -235,6 +236,13 @@ def test_failures_quote_stan(changes: dict[str, Any], message: str) -> None:
     assert "Traceback" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert samplers(os.getpid()) == []
+
+
+def test_too_little_memory_is_named() -> None:
+    said = ["terminate called after throwing an instance of 'std::bad_alloc'"]
+    message = failure(1, "signal SIGABRT", said)
+    assert message.startswith("Stan failed in chain 2 (signal SIGABRT):\n    terminate")
+    assert "Stan ran out of memory. Keep fewer draws" in message
 
 
 def test_messages_name_lines_of_the_users_text() -> None:

@@ -280,7 +280,7 @@ def _translated(header: Mapping[str, Any], program: str, settings: Settings) -> 
     """The error that says in our words what JAGS said, and quotes it."""
     said, stage = _sentence(header["message"]), header["stage"]
     chain = header["job"] + 1
-    if re.search(r"bad_alloc|MemoryError|[Uu]nable to allocate", said):
+    if re.search(jags_pool.NO_MEMORY_WORDS, said):
         return BackendError(
             f"JAGS ran out of memory in chain {chain}. Its message: {said}\n{jags_pool.LESS_MEMORY}"
         )

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -42,6 +43,8 @@ _FRAME = struct.Struct(">4sIQ")
 _MAGIC = b"rmm1"
 _PARENT_POLL = 2.0
 _REPORT_EVERY = 0.2
+#: Exit status where memory did not even suffice to read a job or to send a message.
+NO_MEMORY = 86
 
 
 # ---- frames: a JSON header and NumPy arrays, never pickle -----------------------------------
@@ -299,6 +302,13 @@ def _read_exactly(stream: BinaryIO, count: int) -> bytes | None:
 
 def _listen(stream: BinaryIO, jobs: queue.SimpleQueue[bytes]) -> None:
     """Queue the jobs; end the process, busy or not, when the parent is gone."""
+    try:
+        _queue_jobs(stream, jobs)
+    except MemoryError:
+        os._exit(NO_MEMORY)
+
+
+def _queue_jobs(stream: BinaryIO, jobs: queue.SimpleQueue[bytes]) -> None:
     while True:
         start = _read_exactly(stream, _FRAME.size)
         length = frame_length(start) if start else None
@@ -319,7 +329,7 @@ def _serve(
     engine: types.ModuleType, jobs: queue.SimpleQueue[bytes], send: Callable[..., None]
 ) -> None:
     while True:
-        job, arrays = unpack(jobs.get())
+        frame = jobs.get()
         last = time.monotonic()
 
         def report(done: int) -> None:
@@ -328,15 +338,24 @@ def _serve(
                 last = time.monotonic()
                 send({"kind": "progress", "done": done})
 
+        # Reading the job and packing the answer can fail for want of memory as JAGS itself can.
         try:
-            facts, draws = run_chain(engine, job, arrays, report)
+            send(*_answer(engine, frame, report))
         except Refusal as refusal:
             send({"kind": "error", "stage": refusal.stage, "message": str(refusal)})
+        except BrokenPipeError:
+            raise
         except Exception as error:  # noqa: BLE001 - else a bug here would have no message
             message = f"{type(error).__name__}: {error}"
             send({"kind": "error", "stage": "worker", "message": message})
-        else:
-            send({"kind": "result", **facts}, draws)
+
+
+def _answer(
+    engine: types.ModuleType, frame: bytes, report: Callable[[int], None]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    job, arrays = unpack(frame)
+    facts, draws = run_chain(engine, job, arrays, report)
+    return {"kind": "result", **facts}, draws
 
 
 def main() -> None:
@@ -361,11 +380,27 @@ def main() -> None:
         send({"kind": "unavailable", "message": str(error)})
         return
     send({"kind": "hello", **hello})
-    try:
+    with contextlib.suppress(BrokenPipeError):
         _serve(engine, jobs, send)
-    except BrokenPipeError:
-        os._exit(0)
+
+
+def _run() -> None:
+    """`main`, then the end of the process without Python's own shutdown.
+
+    A thread that reads standard input holds a lock that the shutdown wants: it would abort, and
+    the abort would be all that the parent hears of the reason.
+    """
+    status = 0
+    try:
+        main()
+    except MemoryError:
+        status = NO_MEMORY
+    except BaseException:  # noqa: BLE001 - whatever it was, the parent reads it
+        traceback.print_exc()
+        sys.stderr.flush()
+        status = 1
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    _run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -30,6 +31,8 @@ _READ = 1 << 20
 # A worker is replaced after so many chains, so that memory lost inside JAGS cannot pile up.
 _CHAINS_PER_WORKER = 2000
 LESS_MEMORY = "Monitor fewer variables, keep fewer draws, or use fewer cores."
+#: How Python, NumPy and C++ say that they ran out of memory.
+NO_MEMORY_WORDS = r"bad_alloc|MemoryError|[Uu]nable to allocate"
 REMEDY = "Install pyjags, which brings JAGS along: pip install pyjags (Python 3.12 or newer)."
 
 
@@ -82,6 +85,8 @@ class Worker:
             code = 0
         self.errors.seek(0)
         said = self.errors.read()[-600:].decode(errors="replace").strip()
+        if code == wire.NO_MEMORY or re.search(NO_MEMORY_WORDS, said):
+            return BackendError(f"JAGS ran out of memory. {LESS_MEMORY}")
         lines = [f"The JAGS process ended {_how(code)} during a fit."]
         lines += [f"Its last output was: {said}"] if said else []
         if code == -signal.SIGKILL:

@@ -84,6 +84,8 @@ def failure(index: int, how: str, lines: Sequence[str]) -> str:
     message += (
         ":\n" + "\n".join("    " + line for line in said) if said else " and printed no message."
     )
+    if any("bad_alloc" in line for line in lines):
+        message += "\nStan ran out of memory. Keep fewer draws, or use fewer cores."
     if "SIGKILL" in how:
         message += (
             "\nThe process was killed. Most often the reason is that the machine or the job has "
