@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -274,9 +275,16 @@ print(found[-1] / (status("VmHWM") - before[-1]))
     "case", ["nations 20000 8000 3 1", "anywhere 50000 1500 3 0"], ids=["kernels", "LAPACK"]
 )
 def test_the_memory_that_is_counted_is_what_a_fit_takes(case: str) -> None:
-    """Peak memory of the engine is at most the need that was found, and at least a third of it."""
+    """Peak memory of the engine is at most the need that was found, and at least a third of it.
+
+    Without huge pages, and with arrays given back as soon as they are free: what these add depends
+    on what else the machine does.
+    """
     command = [sys.executable, "-c", PEAK, *case.split()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    steady = {"NUMPY_MADVISE_HUGEPAGE": "0", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **steady}
+    )
     assert 1 <= float(done.stdout) <= 3
 
 

@@ -38,7 +38,7 @@ template <typename Term> inline Lanes sum_of(int64_t count, Term term) {
     return (a + b) + (c + d);
 }
 
-Lanes dot(const Vector &x, const Vector &y) {
+template <typename Number> Lanes dot(const std::vector<Number> &x, const Vector &y) {
     return sum_of((int64_t)x.size(), [&](int64_t i) { return x[i] * y[i]; });
 }
 
@@ -71,10 +71,18 @@ struct Transposed {
     }
 
     // Sum of entries of place k times what x has where each comes from.
-    Lanes sum(int64_t k, const Vector &value, const Vector &x) const {
+    template <typename Number>
+    Lanes sum(int64_t k, const std::vector<Number> &value, const Vector &x) const {
         const int32_t *e = entry.data() + start[k], *f = from.data() + start[k];
         return sum_of(start[k + 1] - start[k], [&](int64_t i) { return value[e[i]] * x[f[i]]; });
     }
+};
+
+// The matrices of W hyperparameter values or, in an eighth of the memory, of one for all lanes.
+template <typename Number> struct Matrices {
+    std::vector<Number> B, cells;  // cells of the factor L
+    // Cox: (size, merged) the merged steps' rows, and (merged, merged) R of `downdate`.
+    std::vector<Number> merged_rows, R;
 };
 
 // Where a draw is, in the coordinates of the noise, and room for its next step.
@@ -94,15 +102,18 @@ class Block {
     explicit Block(const Model &model)
         : m(model), by_element(m.size, m.groups, m.start, m.column, 0),
           by_row(m.size, m.size, m.factor_start, m.factor_row, 1), source(m.sources),
-          scalar(m.scalars), B(m.start[m.groups]), offset(m.groups), eta(m.groups),
-          gradient(m.groups), weight(m.groups), cells(m.factor_start[m.size]), z(m.size),
-          slope(m.size), step(m.size), tried(m.size), common(m.size) {
+          scalar(m.scalars), offset(m.groups), eta(m.groups), gradient(m.groups), weight(m.groups),
+          z(m.size), slope(m.size), step(m.size), tried(m.size), common(m.size),
+          B(each.B), cells(each.cells), merged_rows(each.merged_rows), R(each.R) {
+        B.resize(m.start[m.groups]);
+        cells.resize(m.factor_start[m.size]);
         if (m.family == COX) {
             for (Vector *x : {&hazard, &share}) x->resize(m.groups);
             for (Vector *x : {&total, &clock}) x->resize(m.strata);
-            for (Vector *x : {&amount, &beta}) x->resize(m.merged);
+            amount.resize(m.merged);
             left.resize(m.size);
-            merged_row.assign((m.merged + 3) / 4 * 4, Vector(m.size, ZERO));
+            merged_rows.resize(m.size * m.merged);
+            R.resize(m.merged * m.merged);
         }
     }
 
@@ -111,7 +122,8 @@ class Block {
     Lanes newton(double gain);
     Lanes draw(const Drawing &how, const int64_t *row, int64_t number, Vector &latent);
     void centre(const Drawing &how, const int64_t *row);
-    void half_solve(Vector &x) const;
+    void make_alike();
+    void half_solve(Vector &x) const { alike ? half_solve(same, x) : half_solve(each, x); }
     Lanes ratio(const Drawing &how, const Vector &noise, Vector &latent, Vector *force,
                 Wanted wanted);
     void walk(const Drawing &how, double power, double angle, Lanes log_uniform, State &s);
@@ -121,9 +133,10 @@ class Block {
     const Transposed by_element, by_row;  // slots, and cells of the factor below the diagonal
     Lanes own, prior = ZERO, logdet = ZERO;
     Whole usable;  // whether all weights are finite
-    Vector source, scalar, B, offset, eta, gradient, weight, cells;
+    Vector source, scalar, offset, eta, gradient, weight;
     Vector z, slope, step, tried, common;
     Vector middle;  // of the draws
+    bool alike = false;  // whether all lanes are of one value, and `same` is used
 
     Lanes element_scale(int64_t p) const { return scaled(m.scale[p], m.scale_of[p]); }
 
@@ -135,8 +148,8 @@ class Block {
     Lanes sum_of_terms(int64_t first, int64_t last, const int32_t *of, const double *factor) const;
     Lanes private_factor(int64_t i) const;
     Lanes variance(int64_t group) const;
-    void predictor(const Vector &at);
-    void back(Vector &out) const;
+    void predictor(const Vector &at) { alike ? predictor(same, at) : predictor(each, at); }
+    void back(Vector &out) const { alike ? back(same, out) : back(each, out); }
     Lanes likelihood(Wanted wanted);
     Lanes binomial(Wanted wanted);
     Lanes weibull(Wanted wanted);
@@ -149,15 +162,22 @@ class Block {
     void add_rows(int64_t stratum, const Vector &by, const Lanes *also);
     void precision();
     void factorise();
-    void forward(Vector &x, int64_t count) const;
-    void apply_downdate(int64_t q, Vector &x) const;
-    // Rows whose products are not in L.
-    int64_t downdates() const { return m.dense ? 0 : m.merged; }
+    void forward(Vector &x) const { alike ? forward(same, x) : forward(each, x); }
+    template <typename Number> void predictor(const Matrices<Number> &of, const Vector &at);
+    template <typename Number> void back(const Matrices<Number> &of, Vector &out) const;
+    template <typename Number> void forward(const Matrices<Number> &of, Vector &x) const;
+    template <typename Number> void half_solve(const Matrices<Number> &of, Vector &x) const;
+    template <typename Number>
+    void apply_downdate(const Matrices<Number> &of, Vector &x, bool transposed) const;
+    // Whether there are rows whose products are not in L.
+    bool downdated() const { return !m.dense && m.merged; }
     void solve(Vector &x) const;
     Vector parameter;  // of one block's weights
     // Cox: by group; by step; by merged step; sum of rows of B.
-    Vector hazard, share, total, clock, amount, beta, left;
-    std::vector<Vector> merged_row;
+    Vector hazard, share, total, clock, amount, left;
+    Matrices<Lanes> each;
+    Matrices<double> same;
+    Vector &B, &cells, &merged_rows, &R;  // of `each`
 };
 
 // ---- the affine map ----------------------------------------------------------------------------
@@ -277,17 +297,17 @@ void Block::private_draw(const double *noise, int64_t stride, const int64_t *row
     }
 }
 
-void Block::predictor(const Vector &at) {
+template <typename Number> void Block::predictor(const Matrices<Number> &of, const Vector &at) {
     for (int64_t j = 0; j < m.groups; j++) {
         Lanes sum = offset[j];
-        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) sum += B[s] * at[m.column[s]];
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) sum += of.B[s] * at[m.column[s]];
         eta[j] = sum;
     }
 }
 
 // Adds B' gradient.
-void Block::back(Vector &out) const {
-    for (int64_t p = 0; p < m.size; p++) out[p] += by_element.sum(p, B, gradient);
+template <typename Number> void Block::back(const Matrices<Number> &of, Vector &out) const {
+    for (int64_t p = 0; p < m.size; p++) out[p] += by_element.sum(p, of.B, gradient);
 }
 
 // ---- the precision I + B' diag(weight) B and its factor ----------------------------------------
@@ -323,14 +343,12 @@ void Block::shared_part() {
     } else if (m.family == COX) {
         sum_merged_rows();
         if (!m.dense) return;  // c c' has no place in a sparse factor: see `downdate`
-        for (int64_t k = 0; k < m.merged; k += 4) {
-            const Lanes *r0 = merged_row[k].data(), *r1 = merged_row[k + 1].data();
-            const Lanes *r2 = merged_row[k + 2].data(), *r3 = merged_row[k + 3].data();
-            Lanes *cell = cells.data();
-            for (int64_t a = 0; a < m.size; a++) {
-                const Lanes c0 = r0[a], c1 = r1[a], c2 = r2[a], c3 = r3[a];
-                for (int64_t b = a; b < m.size; b++)
-                    *cell++ -= (c0 * r0[b] + c1 * r1[b]) + (c2 * r2[b] + c3 * r3[b]);
+        Lanes *cell = cells.data();
+        for (int64_t a = 0; a < m.size; a++) {
+            const Lanes *x = merged_rows.data() + a * m.merged;
+            for (int64_t b = a; b < m.size; b++) {
+                const Lanes *y = merged_rows.data() + b * m.merged;
+                *cell++ -= sum_of(m.merged, [&](int64_t q) { return x[q] * y[q]; });
             }
         }
     }
@@ -359,15 +377,14 @@ void Block::merge_steps() {
     }
 }
 
-// Cox: the row c of each merged step.
+// Cox: the row c of each merged step, one element of all rows beside the next.
 void Block::sum_merged_rows() {
     std::fill(left.begin(), left.end(), ZERO);
     for (int64_t q = m.merged - 1; q >= 0; q--) {
-        Vector &row = merged_row[q];
         common = left;
         for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
             add_rows(k, hazard, share.data());
-        for (int64_t p = 0; p < m.size; p++) row[p] = amount[q] * common[p];
+        for (int64_t p = 0; p < m.size; p++) merged_rows[p * m.merged + q] = amount[q] * common[p];
         common.swap(left);
         for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
             add_rows(k, hazard, nullptr);
@@ -375,17 +392,34 @@ void Block::sum_merged_rows() {
     }
 }
 
-// Cox with a sparse factor L of the precision without its merged steps. With y = L^-1 c of the first
-// row, I - y y' is the square of a symmetric matrix with the inverse I + beta y y', beta =
-// (1 / sqrt(1 - y'y) - 1) / y'y. This inverse is applied to the other rows, of which the second then
-// has the part of the first, and so on: L times these square roots is a factor of the precision.
+// Cox with a sparse factor L of the precision without its merged steps, whose rows are C. With
+// Y = L^-1 C and R R' = I - Y'Y, F = I + Y R'^-1 (I + R)^-1 Y' has F F' = (I - Y Y')^-1, which is to be
+// applied between L'^-1 and L^-1: the product has S + S' + S Y'Y S' = (R R')^-1 for S = R'^-1 (I + R)^-1.
 void Block::downdate() {
-    for (int64_t q = 0; q < m.merged; q++) {
-        Vector &y = merged_row[q];
-        forward(y, q);
-        const Lanes rest = 1.0 - dot(y, y), kept = root(rest);
-        beta[q] = 1.0 / (kept + rest);
-        logdet += logarithm(rest);
+    const int64_t Q = m.merged;
+    for (int64_t k = 0; k < m.size; k++) {
+        Lanes *x = merged_rows.data() + k * Q;
+        for (int64_t i = by_row.start[k]; i < by_row.start[k + 1]; i++) {
+            const Lanes cell = cells[by_row.entry[i]], *y = merged_rows.data() + by_row.from[i] * Q;
+            for (int64_t q = 0; q < Q; q++) x[q] -= cell * y[q];
+        }
+        const Lanes inverse = 1.0 / cells[m.factor_start[k]];
+        for (int64_t q = 0; q < Q; q++) x[q] *= inverse;
+    }
+    std::fill(R.begin(), R.end(), ZERO);
+    for (int64_t a = 0; a < Q; a++) R[a * Q + a] = all(1.0);
+    for (int64_t k = 0; k < m.size; k++) {
+        const Lanes *x = merged_rows.data() + k * Q;
+        for (int64_t a = 0; a < Q; a++)
+            for (int64_t b = 0; b <= a; b++) R[a * Q + b] -= x[a] * x[b];
+    }
+    for (int64_t a = 0; a < Q; a++) {
+        for (int64_t b = 0; b <= a; b++) {
+            const Lanes *x = R.data() + a * Q, *y = R.data() + b * Q;
+            const Lanes rest = x[b] - sum_of(b, [&](int64_t q) { return x[q] * y[q]; });
+            if (a == b) logdet += logarithm(rest);
+            R[a * Q + b] = a == b ? root(rest) : rest / y[b];
+        }
     }
 }
 
@@ -421,34 +455,69 @@ void Block::factorise() {
     }
 }
 
-// L^-1 x, then the first `count` inverse factors of `downdate`.
-void Block::forward(Vector &x, int64_t count) const {
+// F' L^-1 x, with F of `downdate`.
+template <typename Number> void Block::forward(const Matrices<Number> &of, Vector &x) const {
     for (int64_t k = 0; k < m.size; k++)
-        x[k] = (x[k] - by_row.sum(k, cells, x)) / cells[m.factor_start[k]];
-    for (int64_t q = 0; q < count; q++) apply_downdate(q, x);
+        x[k] = (x[k] - by_row.sum(k, of.cells, x)) / of.cells[m.factor_start[k]];
+    if (downdated()) apply_downdate(of, x, true);
 }
 
-// x + beta y (y' x).
-void Block::apply_downdate(int64_t q, Vector &x) const {
-    const Vector &y = merged_row[q];
-    const Lanes much = beta[q] * dot(y, x);
-    for (int64_t p = 0; p < m.size; p++) x[p] += much * y[p];
-}
-
-// L'^-1 x: normal numbers become draws with the covariance of z.
-void Block::half_solve(Vector &x) const {
-    for (int64_t q = downdates() - 1; q >= 0; q--) apply_downdate(q, x);
-    for (int64_t k = m.size - 1; k >= 0; k--) {
-        const int64_t first = m.factor_start[k], count = m.factor_start[k + 1] - first - 1;
-        const Lanes *below = cells.data() + first + 1;
-        const int32_t *at = m.factor_row + first + 1;
-        const Lanes sum = sum_of(count, [&](int64_t a) { return below[a] * x[at[a]]; });
-        x[k] = (x[k] - sum) / cells[first];
+// F x, or F' x.
+template <typename Number>
+void Block::apply_downdate(const Matrices<Number> &of, Vector &x, bool transposed) const {
+    const int64_t Q = m.merged;
+    Vector t(Q, ZERO);
+    for (int64_t k = 0; k < m.size; k++) {
+        const Number *y = of.merged_rows.data() + k * Q;
+        for (int64_t q = 0; q < Q; q++) t[q] += y[q] * x[k];
+    }
+    const double one = transposed ? 0.0 : 1.0;  // of I + R: in the first step, or in the second
+    for (int64_t a = 0; a < Q; a++) {
+        const Number *row = of.R.data() + a * Q;
+        for (int64_t b = 0; b < a; b++) t[a] -= row[b] * t[b];
+        t[a] /= one + row[a];
+    }
+    for (int64_t a = Q - 1; a >= 0; a--) {
+        const Number *row = of.R.data() + a * Q;
+        t[a] /= (1.0 - one) + row[a];
+        for (int64_t b = 0; b < a; b++) t[b] -= row[b] * t[a];
+    }
+    for (int64_t k = 0; k < m.size; k++) {
+        const Number *y = of.merged_rows.data() + k * Q;
+        x[k] += sum_of(Q, [&](int64_t q) { return y[q] * t[q]; });
     }
 }
 
+// L'^-1 F x: normal numbers become draws with the covariance of z.
+template <typename Number> void Block::half_solve(const Matrices<Number> &of, Vector &x) const {
+    if (downdated()) apply_downdate(of, x, false);
+    for (int64_t k = m.size - 1; k >= 0; k--) {
+        const int64_t first = m.factor_start[k], count = m.factor_start[k + 1] - first - 1;
+        const Number *below = of.cells.data() + first + 1;
+        const int32_t *at = m.factor_row + first + 1;
+        const Lanes sum = sum_of(count, [&](int64_t a) { return below[a] * x[at[a]]; });
+        x[k] = (x[k] - sum) / of.cells[first];
+    }
+}
+
+std::vector<double> first_lanes(const Vector &x) {
+    std::vector<double> out(x.size());
+    for (size_t i = 0; i < x.size(); i++) out[i] = x[i][0];
+    return out;
+}
+
+// All lanes have the same hyperparameter values: draws read its matrices from an eighth of the
+// memory, which is what large models wait for.
+void Block::make_alike() {
+    same.B = first_lanes(B);
+    same.cells = first_lanes(cells);
+    same.merged_rows = first_lanes(merged_rows);
+    same.R = first_lanes(R);
+    alike = true;
+}
+
 void Block::solve(Vector &x) const {
-    forward(x, downdates());
+    forward(x);
     half_solve(x);
 }
 
@@ -574,7 +643,7 @@ Lanes Block::normal() {
     back(z);
     precision();
     factorise();
-    forward(z, 0);
+    forward(z);
     value += 0.5 * dot(z, z) - 0.5 * logdet;
     half_solve(z);
     return value;
@@ -592,7 +661,7 @@ Lanes Block::newton(double gain) {
         precision();
         shared_part();
         factorise();
-        if (downdates()) downdate();
+        if (downdated()) downdate();
         step = slope;
         solve(step);
         const Lanes rise = dot(step, slope);
@@ -662,7 +731,7 @@ Lanes Block::ratio(const Drawing &how, const Vector &noise, Vector &latent, Vect
     if (force) {
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = -latent[p];
         back(*force);
-        forward(*force, downdates());
+        forward(*force);
         for (int64_t p = 0; p < m.size; p++) (*force)[p] = how.wider * (*force)[p] + noise[p];
     }
     const Lanes out = joint + 0.5 * dot(noise, noise) - 0.5 * logdet +
@@ -798,7 +867,7 @@ void rmm_draws(const Model *model, const Batch *batch, double gain, const Drawin
     }
 }
 
-// Chains, one per row, of steps that leave p(z | y, theta) as it is: states (S, steps, size) in the
+// Chains, one per row, all rows of one value, of steps that leave p(z | y, theta) as it is: states (S, steps, size) in the
 // coordinates of the noise from `start` (S, size) on, log p - log q there, and how many moved.
 void rmm_chains(const Model *model, const Batch *batch, double gain, const Drawing *how,
                 const double *start, double *states, double *ratios, int64_t *moves) {
@@ -808,9 +877,11 @@ void rmm_chains(const Model *model, const Batch *batch, double gain, const Drawi
     int64_t row[W];
     for (int64_t s = 0; s < batch->count; s += W) {
         rows_from(s, batch->count, row);
+        block.alike = false;
         block.load(*batch, row);
         block.newton(gain);
         block.centre(*how, row);
+        block.make_alike();
         for (int64_t p = 0; p < size; p++) state.x[p] = rows(start + p, size, row);
         state.here = block.ratio(*how, state.x, state.latent, &state.force, VALUE);
         for (int64_t k = 0; k < steps; k++) {
