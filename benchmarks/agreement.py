@@ -1,6 +1,7 @@
 """The fast engine beside long runs of Stan: every model of the parity studies, on their data.
 
-Usage: python benchmarks/agreement.py [--families gaussian,...] [--draws 2500] [--out FOLDER]
+Usage: python benchmarks/agreement.py [--families gaussian,...] [--draws 2500] [--name agreement]
+       python benchmarks/agreement.py --kept [--name agreement_numpy]    (Stan's runs of last time)
 
 Stan has 8 chains, laplace is fitted 8 times with other seeds: what they differ by among themselves
 is their Monte Carlo error, whatever its causes. For each structural parameter the averages are
@@ -8,12 +9,15 @@ compared: means in posterior standard deviations, ratios of standard deviations,
 quantiles in standard deviations. Wanted: at most .05, 5% and .1, plus two Monte Carlo standard
 errors; how many hold without that allowance is said too. Fits of laplace that say that they have
 not converged (Pareto k above .7) are left out and counted; where most are, nothing is wanted.
-Writes agreement.csv and agreement.txt.
+Writes NAME.csv and NAME.txt, and what Stan's chains gave (agreement_stan.csv): with --kept they
+are compared with another path of the engine, or another version, without running Stan again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import time
 import warnings
@@ -48,8 +52,10 @@ def models(study: Study) -> list[Method]:
     return [method for method in study.methods if method.backend == "stan"]
 
 
-def compare(family: str, name: str, draws: int) -> list[dict[str, Any]]:
-    """A row per structural parameter of one model."""
+def compare(
+    family: str, name: str, draws: int, kept: pd.DataFrame | None
+) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """A row per structural parameter of one model, and what Stan's chains gave."""
     study = load_study(ROOT / "config" / "studies" / f"parity_{family}.yaml", root=ROOT)
     method = study.method(name)
     options = dict(method.config["sampler"]["options"])
@@ -59,14 +65,15 @@ def compare(family: str, name: str, draws: int) -> list[dict[str, Any]]:
     short = {**given, "chains": 4, "draws": RESAMPLED, "options": {"ess": effective}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        stan = _fit(study, method, "stan", long, 0)
+        stan = _kept(kept, study, method)
+        if stan is None:
+            stan = _of_stan(_fit(study, method, "stan", long, 0), study, method)
         laplace = [_fit(study, method, "laplace", short, seed) for seed in range(1, RUNS + 1)]
     k = np.array([fit.run.engine["pareto_k"] for fit in laplace])
     trusted = [fit for fit, one in zip(laplace, k, strict=True) if one <= PARETO_K_LIMIT]
-    whole = stan.summary()
     rows = []
-    for label, chains in _parameters(stan).items():
-        theirs = _statistics(chains)
+    for label, chains in stan.groupby("parameter", sort=False):
+        theirs = chains[list(WANTED)].to_numpy()
         used = trusted if len(trusted) > 1 else laplace
         ours = np.concatenate([_statistics(_parameters(f)[label].reshape(1, -1)) for f in used])
         rows.append(
@@ -75,13 +82,45 @@ def compare(family: str, name: str, draws: int) -> list[dict[str, Any]]:
                 "model": name.removesuffix("_stan"),
                 "parameter": label,
                 **_differences(ours, theirs),
-                "stan_ess": whole.loc[label, "ess_tail"],
-                "stan_converged": stan.converged,
+                "stan_ess": chains["ess"].iloc[0],
+                "stan_converged": chains["converged"].iloc[0],
                 "trusted": len(trusted),
                 "max_k": k.max(),
             }
         )
-    return rows
+    return rows, stan
+
+
+def _model_key(study: Study, method: Method) -> str:
+    """Of the data and the model: kept runs of another one are not compared."""
+    model = {k: v for k, v in method.config.items() if k not in ("name", "backend", "sampler")}
+    text = json.dumps([study.scenarios[0].digest, model], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _of_stan(fit: Any, study: Study, method: Method) -> pd.DataFrame:
+    """A row per parameter and chain."""
+    tails = fit.summary()["ess_tail"]
+    parts = [
+        pd.DataFrame(_statistics(chains), columns=list(WANTED)).assign(
+            model=_model_key(study, method),
+            parameter=label,
+            ess=tails[label],
+            converged=fit.converged,
+        )
+        for label, chains in _parameters(fit).items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _kept(kept: pd.DataFrame | None, study: Study, method: Method) -> pd.DataFrame | None:
+    """The chains of a model that were kept; None where Stan is to run."""
+    if kept is None:
+        return None
+    found = kept[kept["model"] == _model_key(study, method)]
+    if found.empty:
+        sys.exit(f"No run of Stan is kept for {method.name}: run without --kept.")
+    return found
 
 
 def _fit(study: Study, method: Method, backend: str, sampler: Any, seed: int) -> Any:
@@ -151,7 +190,8 @@ def main() -> int:
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--draws", type=int, default=2500, help="of each chain of Stan")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--name", default="agreement", help="of the files of results")
+    parser.add_argument("--kept", action="store_true", help="compare with the kept runs of Stan")
     given = parser.parse_args()
     jobs = [
         (family, method.name)
@@ -160,22 +200,27 @@ def main() -> int:
             load_study(ROOT / "config" / "studies" / f"parity_{family}.yaml", root=ROOT)
         )
     ]
-    given.out.mkdir(parents=True, exist_ok=True)
+    kept = pd.read_csv(OUT / "agreement_stan.csv") if given.kept else None
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    stan: list[pd.DataFrame] = []
     began = time.monotonic()
     with ProcessPoolExecutor(given.workers) as pool:
         # The dearest first, so that it does not run alone at the end.
         order = sorted(jobs, key=lambda job: job not in FEWER)
-        waiting = {pool.submit(compare, *job, given.draws): job for job in order}
+        waiting = {pool.submit(compare, *job, given.draws, kept): job for job in order}
         for number, future in enumerate(as_completed(waiting), start=1):
             job = waiting[future]
-            found[job] = future.result()
+            found[job], chains = future.result()
+            stan.append(chains)
             minutes = (time.monotonic() - began) / 60
             print(f"{number} of {len(jobs)}, {minutes:.0f} min: {' '.join(job)}", flush=True)
             table = pd.DataFrame([row for one in jobs for row in found.get(one, [])])
-            table.to_csv(given.out / "agreement.csv", index=False, float_format="%.6g")
+            table.to_csv(OUT / f"{given.name}.csv", index=False, float_format="%.6g")
+            if kept is None:
+                every = pd.concat(stan, ignore_index=True)
+                every.to_csv(OUT / "agreement_stan.csv", index=False, float_format="%.8g")
     text = report(table)
-    (given.out / "agreement.txt").write_text(text)
+    (OUT / f"{given.name}.txt").write_text(text)
     print(text)
     return 0 if table.loc[table["trusted"] > RUNS / 2, "agrees"].all() else 1
 

@@ -184,10 +184,8 @@ class CompiledIntegrals:
 
         The normal approximation is moved to the mean once, with noise (pairs, P) for all.
         """
-        how = self._how(Effort(noise.shape[1], shifts=1))
-        how |= {"opposite": 1, "pairs": len(shift_noise)}
-        shifts = np.broadcast_to(shift_noise, (len(theta), 1, *shift_noise.shape))
-        return self._all_draws(theta, start, gain, {"noise": noise, "shift_noise": shifts}, how)
+        how = self._how(Effort(noise.shape[1], shifts=1)) | _same_shifts(shift_noise)
+        return self._all_draws(theta, start, gain, {"noise": noise}, how)
 
     def _all_draws(
         self,
@@ -224,6 +222,7 @@ class CompiledIntegrals:
             "draws": effort.draws,
             "shifts": effort.shifts,
             "pairs": _SHIFT_PAIRS,
+            "shift_stride": effort.shifts * _SHIFT_PAIRS * self.integrand.size,
             "steps": effort.steps,
             "leaps": LEAPS,
             "opposite": 2,
@@ -272,10 +271,7 @@ class CompiledIntegrals:
         """
         count, steps, P = motion.speed.shape
         how = self._how(Effort(1, shifts=1, steps=steps))
-        how |= {"opposite": 1, "leaps": motion.leaps, "noise": motion.speed}
-        how |= {"pairs": len(motion.shift_noise)}
-        shifts = np.broadcast_to(motion.shift_noise, (count, 1, *motion.shift_noise.shape))
-        how |= {"shift_noise": shifts}
+        how |= _same_shifts(motion.shift_noise) | {"leaps": motion.leaps, "noise": motion.speed}
         how |= {"log_uniform": motion.log_uniform, "angle": motion.angle}
         drawing = DrawingArrays(how)
         batch = self._batch(np.repeat(theta[None], count, axis=0), start, python=False)
@@ -326,6 +322,11 @@ class CompiledIntegrals:
         """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""
         most = max(64 * self.integrand.size, source_count(self.integrand), 1)
         return max(WIDEST, _NUMBERS_AT_ONCE // most)
+
+
+def _same_shifts(noise: Array) -> dict[str, Any]:
+    """One shift, with noise (pairs, P) for all hyperparameter values, and draws with their own."""
+    return {"opposite": 1, "pairs": len(noise), "shift_stride": 0, "shift_noise": noise}
 
 
 def _of(start: Start | None, rows: Array) -> Start | None:

@@ -692,12 +692,14 @@ Lanes Block::newton(double gain) {
 // `middle`: the mode moved to the mean of the best normal approximation.
 void Block::centre(const Drawing &how, const int64_t *row) {
     Vector shift(m.size, ZERO), x(m.size);
-    const int64_t pairs = how.pairs, stride = how.shifts * pairs * m.size;
+    const int64_t pairs = how.pairs;
+    const double share = 1 / (2.0 * pairs);
     for (int64_t r = 0; r < how.shifts; r++) {
         std::fill(step.begin(), step.end(), ZERO);
         for (int64_t i = 0; i < pairs; i++) {
             const double *noise = how.shift_noise + (r * pairs + i) * m.size;
-            for (int64_t p = 0; p < m.size; p++) x[p] = rows(noise + p, stride, row);
+            for (int64_t p = 0; p < m.size; p++)
+                x[p] = how.shift_stride ? rows(noise + p, how.shift_stride, row) : all(noise[p]);
             half_solve(x);
             for (double sign : {1.0, -1.0}) {
                 for (int64_t p = 0; p < m.size; p++) tried[p] = z[p] + shift[p] + sign * x[p];
@@ -705,7 +707,7 @@ void Block::centre(const Drawing &how, const int64_t *row) {
                 likelihood(SLOPE);
                 for (int64_t p = 0; p < m.size; p++) slope[p] = -tried[p];
                 back(slope);
-                for (int64_t p = 0; p < m.size; p++) step[p] += slope[p] / (2.0 * pairs);
+                for (int64_t p = 0; p < m.size; p++) step[p] += share * slope[p];
             }
         }
         solve(step);
@@ -808,7 +810,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 5; }
+int64_t rmm_interface() { return 6; }
 
 int64_t rmm_lanes() { return W; }
 

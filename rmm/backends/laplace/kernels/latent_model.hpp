@@ -101,8 +101,9 @@ struct Batch {
 struct Drawing {
     int64_t draws, shifts, pairs, steps, leaps;
     int64_t opposite;            // draws that share a row of noise: 2 of opposite sign, or 1
+    int64_t shift_stride;        // of the rows of shift_noise; 0 if all have the same
     double wider, farthest;
-    const double *shift_noise;   // (S, shifts, pairs, size) standard normal
+    const double *shift_noise;   // (S or 1, shifts, pairs, size) standard normal
     const double *noise;         // (S, draws / opposite, steps, size) standard normal
     const double *log_uniform;   // (S, draws, steps)
     const double *angle;         // (steps)

@@ -22,7 +22,7 @@ from rmm.errors import BackendError
 from rmm.tables.read import Array
 
 _FOLDER = Path(__file__).parent
-_INTERFACE = 5  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 6  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
@@ -105,6 +105,7 @@ class DrawingArrays(Arrays):
 
     _fields_ = (
         *((n, c_int64) for n in ("draws", "shifts", "pairs", "steps", "leaps", "opposite")),
+        ("shift_stride", c_int64),
         *((n, c_double) for n in ("wider", "farthest")),
         *((n, c_void_p) for n in ("shift_noise", "noise", "log_uniform", "angle")),
     )
