@@ -149,15 +149,16 @@ def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Tar
 def _method_facts(study: Study, pace: Pace, number: int | None, cores: int) -> dict[str, Any]:
     """Time of one method: with its own cap, where that is below the recommended number."""
     cap = study.method(pace.method).replications
-    wanted = study.replications if number is None else number
-    each = min(wanted, cap or wanted)
-    hours, uncertain = pace.hours(each * len(study.scenarios), cores)
+    wanted = [number or scenario.replications for scenario in study.scenarios]
+    sizes = [min(count, cap or count) for count in wanted]
+    hours, uncertain = pace.hours(sum(sizes), cores)
     return {
         "method": pace.method,
         "pilot_fits": pace.fits,
         "seconds_per_fit": pace.seconds,
-        "replications": each,
-        "capped": each < wanted,
+        "replications": max(sizes),
+        "fits": sum(sizes),
+        "capped": sizes != wanted,
         "hours": hours,
         "uncertain": uncertain / hours if hours > 0 else math.nan,
     }
@@ -206,12 +207,35 @@ def _plan_lines(
             f"Recommended: {number:,} replications per scenario, including a margin for the "
             f"uncertainty of the pilot. The study file has {study.replications:,}: {more}."
         ]
+    lines += _missing_lines(study, found)
     lines += [
         "",
         f"Time for these replications (scenarios: {len(study.scenarios):,}, cores: "
         f"{facts['cores']}):",
     ]
     return lines + _time_lines(facts["methods"])
+
+
+def _missing_lines(study: Study, found: Sequence[Need]) -> list[str]:
+    """Methods that fit fewer replications of a scenario than a target needs there."""
+    scenarios = {scenario.id: scenario for scenario in study.scenarios}
+    worst: dict[str, tuple[Need, int]] = {}
+    for need in found:
+        fits = study.replications_of(scenarios[need.scenario], study.method(need.method))
+        known = worst.get(need.method)
+        if need.needed is None or need.needed <= fits:
+            continue
+        if known is None or need.needed > (known[0].needed or 0):
+            worst[need.method] = (need, fits)
+    if not worst:
+        return ["With the replications of the study file, every method reaches every target."]
+    lines = ["With the replications of the study file, these methods miss a target:"]
+    for need, fits in worst.values():
+        lines += [
+            f"    {need.method}: {fits:,} of {need.needed:,} replications for {need.measure} of "
+            f"{need.parameter} (scenario {need.scenario})"
+        ]
+    return lines
 
 
 _HEAD = ("target", "mcse", "method", "pilot fits", "needed", "upper limit", "worst case")
@@ -239,13 +263,14 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     # Late: `rmm --help` needs no libraries.
     from rmm.study.run.progress import words
 
-    rows = [("method", "replications", "s per fit", "pilot fits", "time", "uncertainty")]
+    rows = [("method", "replications", "fits", "s per fit", "pilot fits", "time", "uncertainty")]
     for one in methods:
         timed = one["pilot_fits"] > 0
         rows.append(
             (
                 one["method"],
                 f"{one['replications']:,}",
+                f"{one['fits']:,}",
                 f"{one['seconds_per_fit']:.3g}" if timed else "-",
                 f"{one['pilot_fits']:,}",
                 words(3600 * one["hours"]) if timed else "not timed",
@@ -256,8 +281,10 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
     total = sum(one["hours"] for one in known)
     spread = math.sqrt(sum((one["hours"] * one["uncertain"]) ** 2 for one in known))
     share = f"±{spread / total:.0%}" if total and math.isfinite(spread) else "-"
-    rows.append(("total of timed methods", "", "", "", words(3600 * total), share))
-    return table_lines(rows, " rrrrr")
+    name = "total" if len(known) == len(methods) else "total of timed methods"
+    fits = sum(one["fits"] for one in known)
+    rows.append((name, "", f"{fits:,}", "", "", words(3600 * total), share))
+    return table_lines(rows, " rrrrrr")
 
 
 # -- power -----------------------------------------------------------------------------------

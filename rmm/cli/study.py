@@ -126,14 +126,14 @@ def add_study(commands: Any) -> None:
         help="folder with the results of one study, such as results/quickstart. Check whether "
         "these results were computed from this study file",
     )
-    preregister = command(
+    preregister = _study_command(
         below,
         "preregister",
         "write a protocol of the study, before any fit is run",
         _PREREGISTER,
         run_preregister,
+        _RESULTS,
     )
-    preregister.add_argument("file", metavar="FILE", help="study file (.yaml)")
     preregister.add_argument(
         "--out", metavar="PATH", help="file to write; default: print the protocol"
     )
@@ -341,10 +341,20 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
 def run_preregister(options: argparse.Namespace) -> int:
     """`rmm study preregister`: the protocol of a study."""
     # Late: `rmm --help` needs no libraries.
+    from rmm.study import status
     from rmm.study.files.parquet import write_text
-    from rmm.study.planning.preregistration import protocol
+    from rmm.study.planning.preregistration import protocol, unanswered
 
-    text = protocol(_study(options))
+    study = _study(options)
+    finished = sum(status(study, _folder(study, options))["fits"].values())
+    text = protocol(study, finished)
+    if finished:
+        print(
+            f"{finished:,} fits of this study have been run; the protocol says so.", file=sys.stderr
+        )
+    if missing := unanswered(study):
+        keys = ", ".join(f"preregistration.{key}" for key in missing)
+        print(f"The protocol says `not stated` where the file lacks: {keys}.", file=sys.stderr)
     if options.out:
         write_text(text, Path(options.out))
         print(options.out)

@@ -26,6 +26,8 @@ from rmm.fitting.engine_choice import ORDER
 from rmm.formula.prior_syntax import PRIOR_SETS, read_priors
 from rmm.tables.text_values import MISSING_NUMBERS
 from tests import ROOT
+from tests.kills import load as load_kills
+from tests.kills import whole
 
 COMMANDS = (
     ["doctor"],
@@ -348,3 +350,26 @@ def test_tables_are_whole_and_plain_in_a_pipe() -> None:
     lines = table_lines([("name", "n", "note"), ("x", "7", long), ("longer", "12", "-")], " r")
     assert lines == ["name     n  note", f"x        7  {long.strip()}", "longer  12  -"]
     assert table_lines([("a", "b"), ("", "do: c")], head=False) == ["a  b", "   do: c"]
+
+
+def test_plan_names_methods_that_miss_a_target(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One method has fewer replications than the study; hours are those of all fits."""
+    methods = [
+        {"name": "agg", "kind": "aggregation", "backend": "ols"},
+        {"name": "few", "kind": "disaggregation", "backend": "ols", "replications": 5},
+    ]
+    study = load_kills(tmp_path, methods=methods)
+    whole(study, tmp_path / study.name)
+    asked = ["study", "plan", str(study.file), "--results", str(tmp_path), "--mcse"]
+    assert main([*asked, "0.05"]) == 0
+    said = capsys.readouterr().out
+    needed = re.search(r"(?m)^rejection of b_l1\[x\] +0\.05 +few \(fits 5\) +5 +(\d+) ", said)
+    assert needed and int(needed[1]) > 5
+    assert f"    few: 5 of {needed[1]} replications for rejection of b_l1[x]" in said
+    fits = {m: int(n) for m, n in re.findall(r"(?m)^(agg|few) +\d+ +(\d+) ", said)}
+    total = re.search(r"(?m)^total +(\d+) ", said)
+    assert total and fits["few"] == 5 and int(total[1]) == fits["agg"] + 5
+    assert main([*asked, "0.5"]) == 0
+    assert "every method reaches every target" in capsys.readouterr().out

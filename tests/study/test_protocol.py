@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from rmm.cli import main
+from rmm.errors import StudyError
 from rmm.study import load_study
 from rmm.study.files.parquet import STATUSES
 from rmm.study.measures.measures import MEASURES
 from rmm.study.measures.performance import POLICIES
-from rmm.study.planning.preregistration import protocol
+from rmm.study.planning.preregistration import QUESTIONS, protocol
 from tests import ROOT
+from tests.kills import load as load_kills
+from tests.kills import whole
 
 QUICKSTART = ROOT / "config/studies/quickstart.yaml"
 
@@ -48,6 +51,7 @@ def test_parts_stand_in_the_order_of_ademp(text: str) -> None:
         "What counts as converged",
         "Failures",
         "Known values and criteria",
+        "Before the study",
         "Versions",
     ]
 
@@ -118,7 +122,7 @@ def test_shipped_studies_have_protocols(file: Path, capsys: pytest.CaptureFixtur
     if code == 2 and "shared/data" in captured.err:
         pytest.skip("the study's data are not beside the project")
     assert code == 0
-    assert captured.out.count("\n## ") == 11
+    assert captured.out.count("\n## ") == 12
 
 
 def test_a_file_that_does_not_check_is_refused_and_nothing_is_written(
@@ -154,3 +158,46 @@ def test_names_of_the_file_are_text(tmp_path: Path) -> None:
     assert "\\# no heading" in text
     rows = cells(section(text, "Data-generating mechanisms").partition("Factors;")[2])
     assert rows == [["a\\|b\\`c", "`membership.overlap`", "0.4, 0.7, 1.0"]]
+
+
+@pytest.mark.parametrize(
+    ("aims", "said"),
+    [
+        (None, "is missing"),
+        (" ... ", r"is '\.\.\.': a text that is still to be written"),
+        ("TODO", "is 'TODO'"),
+        ("The research question of this study, in one or two\n sentences.", "is 'The research"),
+    ],
+)
+def test_a_protocol_needs_a_research_question(tmp_path: Path, aims: str | None, said: str) -> None:
+    study = load_kills(tmp_path, **({} if aims is None else {"aims": aims}))
+    with pytest.raises(StudyError, match=rf"(?s)aims.*research question {said}"):
+        protocol(study)
+
+
+def test_a_new_file_has_the_aims_that_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "new.yaml"
+    assert main(["study", "new", str(file), "--groups", "60", "--members", "20"]) == 0
+    with pytest.raises(StudyError, match="still to be written"):
+        protocol(load_study(file))
+
+
+def test_answers_stand_in_the_protocol_and_missing_ones_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"expected": "<b>Least squares</b> rejects too often.", "pilot": " "}
+    study = load_kills(tmp_path, aims="Does it reject?", preregistration=given)
+    said = section(protocol(study), "Before the study")
+    assert r"&lt;b&gt;Least squares&lt;/b&gt; rejects too often." in said
+    assert "What was run before: not stated (key `preregistration.pilot`)." in said
+    assert len(said.strip().splitlines()) == len(QUESTIONS)
+    found = ["study", "preregister", str(study.file), "--results", str(tmp_path)]
+    assert main(found) == 0
+    out, err = capsys.readouterr()
+    assert "when its results folder had no fits" in out
+    assert "preregistration.rationale" in err and "preregistration.expected" not in err
+    whole(study, tmp_path / study.name)
+    assert main(found) == 0
+    out, err = capsys.readouterr()
+    assert "when 12 of its fits had been run: not in advance" in out
+    assert "12 fits of this study have been run" in err

@@ -297,6 +297,18 @@ def test_status_counts(tmp_path: Path) -> None:
     assert found["seconds_left"]["dis"] is None
 
 
+def test_status_counts_what_is_asked_for_now(tmp_path: Path) -> None:
+    """A file may hold more than a lowered number of replications, or of one method's."""
+    study, out = load(tmp_path), tmp_path / "out"
+    run(study, out)
+    both = len(study.scenarios) * len(study.methods)
+    assert status(study, out)["fits"] == {"ok": len(study.scenarios) * (12 + 7)}
+    fewer = load(tmp_path, lambda config: config.update(replications=3))
+    found = status(fewer, out)
+    assert (found["fits"], found["missing"]) == ({"ok": 3 * both}, [])
+    assert found["seconds"] < status(study, out)["seconds"]
+
+
 def test_replay_is_the_same_fit(tmp_path: Path) -> None:
     study = load(tmp_path)
     estimates, _ = run(study, tmp_path / "out")

@@ -77,6 +77,34 @@ def plan(study: Study, folder: str | Path | None = None, *, to_maximum: bool = F
     return sorted(jobs, key=lambda j: (j.scenario, j.method, j.first))
 
 
+def replications_asked(
+    study: Study, folder: str | Path | None = None
+) -> dict[tuple[str, str], int]:
+    """Replications that a study asks for now, by scenario and method.
+
+    With `stopping`, those up to where each scenario ends, or up to its next decision.
+
+    Parameters
+    ----------
+    study : Study
+    folder : path, optional
+        The study's results.
+
+    Returns
+    -------
+    dict
+        (scenario id, method name) -> number.
+    """
+    asked = {}
+    for scenario in study.scenarios:
+        stage = scenario.replications
+        if study.stopping is not None:
+            stage = standing_of(study, scenario, folder).replications
+        for method in study.methods:
+            asked[scenario.id, method.name] = min(stage, study.replications_of(scenario, method))
+    return asked
+
+
 def jobs_of(
     study: Study, scenario: Scenario, stage: int, folder: str | Path | None = None
 ) -> list[Job]:

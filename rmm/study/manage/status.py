@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.study.design.study import Study
-from rmm.study.manage.jobs import Job, plan, standing_of
+from rmm.study.manage.jobs import Job, plan, replications_asked, standing_of
 from rmm.study.run.batch_index import BatchIndex, BatchSummary
 from rmm.study.run.progress import run_started
 
@@ -58,22 +58,23 @@ def status(study: Study, folder: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        jobs, done, missing (list of Job), fits (status -> number of fits in finished files),
-        reasons (list of Reason, the most frequent first), seconds (of these fits), seconds_left
-        (missing replications at the mean of each method, on one core; None for a method without
-        a finished fit), rate (fits per second of the running, or last, run; None where nothing
-        is known of one), time_left (seconds until all are done at this rate, or None) and, with
-        `stopping`, standings (where each scenario stands; jobs are then those up to its next
-        decision).
+        jobs, done, missing (list of Job), fits (status -> number of finished fits that the study
+        asks for now: files may hold more), reasons (list of Reason, the most frequent first),
+        seconds (of these fits), seconds_left (missing replications at the mean of each method, on
+        one core; None for a method without a finished fit), rate (fits per second of the running,
+        or last, run; None where nothing is known of one), time_left (seconds until all are done
+        at this rate, or None) and, with `stopping`, standings (where each scenario stands; jobs are
+        then those up to its next decision).
     """
     folder = Path(folder)
     jobs = plan(study, folder)
+    asked = replications_asked(study, folder)
     index = BatchIndex(folder)
     missing: list[Job] = []
     done: list[tuple[Job, str]] = []
     tally = _Tally()
     for job in jobs:
-        batch = index.batch(job.path)
+        batch = index.batch(job.path, asked[job.scenario, job.method])
         if batch is None:
             missing.append(job)
             continue

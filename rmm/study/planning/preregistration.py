@@ -25,23 +25,47 @@ from rmm.study.design.scenarios import PARTS
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
 from rmm.study.files.environment import running_on
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.method import CLASSICAL, Method
 
+#: Keys of `preregistration`, and what each answers (Siepe and others 2024, ADEMP-PreReg).
+QUESTIONS = {
+    "rationale": "Why these factors and levels",
+    "expected": "Expected results",
+    "smallest_difference": "The smallest difference that matters",
+    "nonconvergence": "Fits that fail or do not converge",
+    "pilot": "What was run before",
+    "seen": "Who has seen which data and results",
+}
+#: Words that stand for a text that is still to be written.
+_TO_BE_WRITTEN = re.compile(r"^\W*(todo|tbd|fixme|to be (written|done|decided))\b", re.IGNORECASE)
+#: The aims of a new study file (`rmm study new`).
+PLACEHOLDER = "The research question of this study, in one or two sentences."
 
-def protocol(study: Study) -> str:
+
+def protocol(study: Study, finished: int = 0) -> str:
     """The document. The same study file and the same versions give the same text.
 
     Parameters
     ----------
     study : Study
         As `load_study` gives it: checked, with all defaults said.
+    finished : int
+        Fits of this study that have been run.
 
     Returns
     -------
     str
         Markdown; names and free text of the file are escaped.
+
+    Raises
+    ------
+    StudyError
+        If the file states no aims, or those of a new file.
     """
+    _check_aims(study)
+    answers = study.config["preregistration"]
     environment = Environment(
         loader=PackageLoader("rmm.study.planning", "."),
         undefined=StrictUndefined,
@@ -67,8 +91,29 @@ def protocol(study: Study) -> str:
         fits=sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods),
         scenario_heads=("scenario", *map(_cell, study.factors)),
         scenarios=_scenarios(study),
+        finished=finished,
+        questions=[(QUESTIONS[key], key, answers.get(key)) for key in QUESTIONS],
         gates=[(method.name, _gate(method)) for method in study.methods],
         versions=_versions(study),
+    )
+
+
+def unanswered(study: Study) -> list[str]:
+    """Keys below `preregistration` that a study file does not have."""
+    found = study.config["preregistration"]
+    return [key for key in QUESTIONS if not str(found.get(key, "")).strip()]
+
+
+def _check_aims(study: Study) -> None:
+    aims = " ".join((study.config["aims"] or "").split())
+    letters = re.sub(r"\W", "", aims)
+    if letters and aims != PLACEHOLDER and not _TO_BE_WRITTEN.match(aims):
+        return
+    found = f"is {aims!r}: a text that is still to be written" if aims else "is missing"
+    raise StudyFileErrors(study.file).about(
+        "aims",
+        f"The research question {found}.",
+        "A protocol fixes the question in advance. State it under `aims`.",
     )
 
 

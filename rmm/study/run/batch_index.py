@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rmm.study.files.parquet import OK, read_batches
 from rmm.study.run.metadata import stored_metadata
@@ -139,13 +140,17 @@ class BatchIndex:
             return found
         return dict(stored_metadata(f"{self._root}/{path}", changed))
 
-    def batch(self, path: str) -> tuple[Mapping[str, str], BatchSummary] | None:
+    def batch(
+        self, path: str, asked: int | None = None
+    ) -> tuple[Mapping[str, str], BatchSummary] | None:
         """Metadata and summary of a batch file; a file that the index lacks is read, and noted.
 
         Parameters
         ----------
         path : str
             Below the results folder.
+        asked : int, optional
+            The last replication that counts; a file with further ones is read.
 
         Returns
         -------
@@ -169,7 +174,11 @@ class BatchIndex:
             entry = _entry(path, size, changed, metadata, summarise_batch(table))
             self._known[path] = entry
             self._new.append(entry)
-        return entry["metadata"], entry["summary"]
+        metadata, summary = entry["metadata"], entry["summary"]
+        if asked is not None and int(metadata.get("last", 0)) > asked:
+            table = read_batches([self.folder / path], ("scenario", "method", *_COUNTED))
+            summary = summarise_batch(table.filter(pc.less_equal(table["replication"], asked)))
+        return metadata, summary
 
     def save(self) -> None:
         """Append the entries of files that were read; nothing where that is impossible."""
