@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import new, planning
+from rmm.cli import looking, new, planning
 from rmm.cli.common import command, plain
 from rmm.errors import StudyError
 
@@ -137,6 +137,15 @@ def add_study(commands: Any) -> None:
     preregister.add_argument(
         "--out", metavar="PATH", help="file to write; default: print the protocol"
     )
+    look = command(
+        below,
+        "look",
+        "simulate some data sets and describe them, beside what the study file asks for",
+        looking.LOOK,
+        run_look,
+    )
+    look.add_argument("file", metavar="FILE", help="study file (.yaml)")
+    looking.look_options(look)
     plan = _study_command(
         below,
         "plan",
@@ -227,7 +236,7 @@ def add_study(commands: Any) -> None:
     replay.add_argument(
         "--out", required=True, metavar="FOLDER", help="folder to write the files to"
     )
-    for each in (check, plan, power, search, status):
+    for each in (check, look, plan, power, search, status):
         each.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -361,6 +370,11 @@ def run_preregister(options: argparse.Namespace) -> int:
     else:
         print(text, end="")
     return 0
+
+
+def run_look(options: argparse.Namespace) -> int:
+    """`rmm study look`."""
+    return looking.run_look(_study(options), options)
 
 
 def run_plan(options: argparse.Namespace) -> int:

@@ -30,7 +30,8 @@ NOISE: dict[str, Callable[[Mapping[str, float]], float]] = {
 
 def variance_share(drawn: Drawn, *, component: str) -> float:
     """Variance of one component over the sum of all."""
-    found = _variances(drawn)
+    variances = expected_variances(drawn).values()
+    found = dict(zip(_names(drawn.truth), variances, strict=True))
     return found[component] / sum(found.values())
 
 
@@ -52,7 +53,19 @@ def _names(truth: Truth) -> list[str]:
     return [*out, "residual"]
 
 
-def _variances(drawn: Drawn) -> dict[str, float]:
+def expected_variances(drawn: Drawn) -> dict[str, float]:
+    """What each kind of effect adds to the variance of a group, on average over the groups.
+
+    Parameters
+    ----------
+    drawn : Drawn
+
+    Returns
+    -------
+    dict
+        Name of the effects as in `Drawn.effects`, and ``residual`` -> variance on the scale of the
+        linear predictor, given memberships, covariates and parameters.
+    """
     truth, m, out = drawn.truth, drawn.memberships, {}
     b = truth.parameters
     for part in truth.spec.members:
@@ -63,13 +76,13 @@ def _variances(drawn: Drawn) -> dict[str, float]:
 
         if part.random:
             steps = _steps(drawn, part.block.autoregressive)
-            out[f"members{part.suffix}"] = b[part.sigma] ** 2 * spread(steps)
+            out[part.u] = b[part.sigma] ** 2 * spread(steps)
         for term in part.block.slopes:
             sd = b[f"{part.sigma_slope}[{term.label}]"]
             x = term_rows(term, m, drawn.columns)
-            out[f"members{part.suffix}, slope of {term.label}"] = sd**2 * spread(x**2)
+            out[f"{part.u_slope}[{term.label}]"] = sd**2 * spread(x**2)
     for nest in truth.spec.nestings:
-        out[f"nesting units{nest.suffix}"] = b[nest.sigma] ** 2
+        out[nest.u] = b[nest.sigma] ** 2
     out["residual"] = NOISE[truth.spec.family.name](b)
     return out
 
