@@ -267,7 +267,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
     ),
     "factor with path and levels": (
         ("vary/overlap/levels", {"a": {"membership.overlap": 0}}),
-        r"vary\.overlap\n.*\n  Give either `path` and `values`, or `levels`",
+        r"vary\.overlap\n.*\n  Give either `path` and `values`, or `path` and `range`, or `levels`",
     ),
     "exclude an unknown factor": (("exclude", [{"lap": 1}]), r"exclude\[0\]\.lap\n.*Did you mean"),
     "exclude an unknown level": (

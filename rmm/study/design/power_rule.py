@@ -81,6 +81,12 @@ def read_power(
             "measures", "`rejection` is missing. A power study needs it: it is the power."
         )
     _check_size(said["size"], config["vary"], file_errors)
+    if said.get("search") and config["design"]["kind"] != "full":
+        raise file_errors.about(
+            "design",
+            "`power.search` tries sizes that are no levels.",
+            "Set `kind: full`, or remove `power.search`.",
+        )
     return Power(
         said["parameter"],
         said["alpha"],

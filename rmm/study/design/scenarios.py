@@ -1,12 +1,9 @@
-"""Factors -> scenarios: the full grid of their levels, less what is excluded."""
+"""Factors -> scenarios: combinations of their levels, less what is excluded."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import itertools
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +12,13 @@ from typing import Any
 from rmm.errors import RmmError
 from rmm.simulation import STRUCTURES, Recipe, prepare
 from rmm.simulation.schema import schema
+from rmm.study.design.combinations import Factors, combinations, full_size
+from rmm.study.design.levels_of_factors import HEADS, Level, Range, levels_of, split_path
 from rmm.study.files import seeds
 from rmm.study.files.checked_yaml import check, with_defaults, without_defaults
 from rmm.study.files.messages import StudyFileErrors
 
 PARTS = ("membership", "covariates", "truth")
-_HEADS = (*PARTS, "replications")
 #: Cells of the grid of factors: more are a mistake, each is checked by itself.
 MOST_SCENARIOS = 20_000
 
@@ -65,15 +63,6 @@ class Scenario:
         return ", ".join(str(level) for level in self.factors.values()) or self.id
 
 
-@dataclass(frozen=True)
-class Level:
-    """One level of a factor: what it is called, and what it sets."""
-
-    name: Any
-    patch: Mapping[str, Any]
-    key: str
-
-
 def build_scenarios(
     config: Mapping[str, Any], root: Path, file_errors: StudyFileErrors, only: str | None = None
 ) -> list[Scenario]:
@@ -90,14 +79,15 @@ def build_scenarios(
     only : str, optional
         Check this scenario alone (an id), or none if it is empty; default: all.
     """
-    factors = {n: _levels(n, f, config, file_errors) for n, f in config.get("vary", {}).items()}
+    factors = {n: levels_of(n, f, config, file_errors) for n, f in config.get("vary", {}).items()}
     excluded = _excluded(config, factors, file_errors)
-    cells = math.prod(len(levels) for levels in factors.values())
-    if cells > MOST_SCENARIOS:
+    design = with_defaults(config.get("design", {}), schema()["properties"]["design"])
+    cells = full_size(factors)
+    if cells > MOST_SCENARIOS and design["kind"] in ("full", "fraction"):
         found = f"The study has {cells:,} scenarios; at most {MOST_SCENARIOS:,} are allowed."
         raise file_errors.about("vary", found)
     scenarios: dict[str, Scenario] = {}
-    for levels in itertools.product(*factors.values()):
+    for levels in combinations(factors, design, config["seed"], file_errors):
         named = dict(zip(factors, (level.name for level in levels), strict=True))
         if any(all(named[k] == v for k, v in entry.items()) for entry in excluded):
             continue
@@ -120,81 +110,16 @@ def _words(factors: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {v}" for k, v in factors.items()) or "the only one"
 
 
-def _levels(
-    name: str, factor: Mapping[str, Any], config: Mapping[str, Any], file_errors: StudyFileErrors
-) -> list[Level]:
-    key = f"vary.{name}"
-    simple, labelled = "path" in factor or "values" in factor, "levels" in factor
-    if simple == labelled or (simple and not {"path", "values"} <= set(factor)):
-        raise file_errors.about(
-            key,
-            f"The factor has the keys {', '.join(factor)}.",
-            "Give either `path` and `values`, or `levels`.",
-        )
-    if name == "scenario":
-        raise file_errors.about(
-            key, "A factor cannot be called `scenario`.", "Give it another name."
-        )
-    if simple:
-        _check_path(factor["path"], f"{key}.path", config, file_errors)
-        return [
-            Level(_label(value), {factor["path"]: value}, f"{key}.values[{i}]")
-            for i, value in enumerate(factor["values"])
-        ]
-    for label, patch in factor["levels"].items():
-        for path in patch:
-            _check_path(path, f"{key}.levels.{label}", config, file_errors)
-    return [Level(n, p, f"{key}.levels.{n}") for n, p in factor["levels"].items()]
-
-
-def _label(value: Any) -> Any:
-    """A level as a cell of a table: lists and mappings as text."""
-    return value if isinstance(value, (int, float, str, bool)) else seeds.canonical(value)
-
-
-def split_path(path: str) -> list[str]:
-    """Parts of a dotted path; dots inside brackets do not part: truth.parameters.b_l1[a.b]."""
-    return re.findall(r"(?:[^.\[]|\[[^\]]*\])+", path)
-
-
-def _check_path(
-    path: str, key: str, config: Mapping[str, Any], file_errors: StudyFileErrors
-) -> None:
-    parts = split_path(path)
-    if not parts or parts[0] not in _HEADS:
-        raise file_errors.name(key, "a path that starts with an allowed key", path, _HEADS)
-    value: Any = config
-    for depth, part in enumerate(parts[:-1]):
-        inner = value.get(part)
-        if not isinstance(inner, Mapping):
-            known = [k for k, v in value.items() if isinstance(v, Mapping)]
-            known = [k for k in known if depth or k in _HEADS]
-            raise file_errors.name(f"{key} {path!r}", "a key that contains other keys", part, known)
-        value = inner
-    rule = _rule(parts[:-1])
-    known = [*rule.get("properties", {}), *value]
-    if parts[-1] not in known and not isinstance(rule.get("additionalProperties"), dict):
-        raise file_errors.name(f"{key} {path!r}", "a key that is allowed here", parts[-1], known)
-
-
-def _rule(parts: list[str]) -> Mapping[str, Any]:
-    rule: Mapping[str, Any] = schema()
-    for part in parts:
-        rule = rule.get("properties", {}).get(part) or rule.get("additionalProperties") or {}
-        if "$ref" in rule:
-            rule = schema()["$defs"][rule["$ref"].rsplit("/", 1)[1]]
-    return rule
-
-
 def _excluded(
-    config: Mapping[str, Any], factors: Mapping[str, list[Level]], file_errors: StudyFileErrors
+    config: Mapping[str, Any], factors: Factors, file_errors: StudyFileErrors
 ) -> list[Mapping[str, Any]]:
     for index, entry in enumerate(config.get("exclude", [])):
         for name, value in entry.items():
             key = f"exclude[{index}].{name}"
             if name not in factors:
                 raise file_errors.name(key, "a factor of `vary`", name, list(factors))
-            names = [level.name for level in factors[name]]
+            one = factors[name]
+            names = [] if isinstance(one, Range) else [level.name for level in one]
             if value not in names:
                 raise file_errors.name(key, f"a level of {name}", value, names)
     return list(config.get("exclude", []))
@@ -209,7 +134,7 @@ def _scenario(
     only: str | None,
 ) -> Scenario:
     file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
-    whole = {k: copy.deepcopy(config[k]) for k in _HEADS if k in config}
+    whole = {k: copy.deepcopy(config[k]) for k in HEADS if k in config}
     for level in levels:
         for path, value in level.patch.items():
             _put(whole, split_path(path), copy.deepcopy(value))

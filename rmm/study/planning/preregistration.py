@@ -80,6 +80,7 @@ def protocol(study: Study, finished: int = 0) -> str:
         table=_table,
         truths=_truths(study),
         count=_count(study),
+        design=_design(study),
         factors=_factors(study),
         settings=_yaml({part: study.config[part] for part in PARTS if study.config.get(part)}),
         data_file=_data_file(study),
@@ -124,6 +125,16 @@ def _data_file(study: Study) -> str | None:
     """The file that empirical memberships come from: its name is not enough."""
     file = study.config["membership"].get("file")
     return str(file) if file and (study.root / file).is_file() else None
+
+
+def _design(study: Study) -> str:
+    said = study.config["design"]
+    return {
+        "full": "their full grid",
+        "fraction": f"a fraction of their grid (reduction {said.get('reduction')})",
+        "latin_hypercube": f"a Latin hypercube of {said.get('size')} points",
+        "list": "the list of combinations",
+    }[said["kind"]]
 
 
 def _count(study: Study) -> str:
