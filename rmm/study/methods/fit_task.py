@@ -11,7 +11,8 @@ from rmm.errors import BackendTimeout, RmmError
 from rmm.study.files.end_signals import leave_if_ended
 from rmm.study.files.parquet import FAILED, TIMEOUT
 from rmm.study.methods.fit_regression import fit_regression
-from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE
+from rmm.study.methods.fit_reml import fit_reml
+from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, REML
 from rmm.study.methods.model_choice import fit_choice
 from rmm.study.methods.task import Outcome, Task
 
@@ -63,6 +64,7 @@ def _fit_engine(task: Task) -> Outcome:
 #: Backend -> how one task is fitted.
 BACKENDS: dict[str, Callable[[Task], Outcome]] = {
     **dict.fromkeys(CLASSICAL, fit_regression),
+    REML: fit_reml,
     **dict.fromkeys((*ENGINES, FAKE), _fit_engine),
 }
 #: Kinds that fit more than one model.

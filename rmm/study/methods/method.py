@@ -19,8 +19,10 @@ from rmm.study.files.checked_yaml import without_defaults
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
 
-#: Backends that are regressions without member effects.
-CLASSICAL = (*REGRESSIONS, BY_FAMILY)
+#: Backend of models with member effects and known weights, by restricted maximum likelihood.
+REML = "reml"
+#: Frequentist backends: regressions without member effects, and REML.
+CLASSICAL = (*REGRESSIONS, BY_FAMILY, REML)
 #: Value of a method's `priors`: those of the truth.
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
@@ -83,7 +85,7 @@ def _candidates(truth: Formula, config: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in found.items())
 
 
-_ANY = (*CLASSICAL, *ENGINES)
+_ANY = (*REGRESSIONS, BY_FAMILY, *ENGINES)
 _MODEL = ("formula",)
 KINDS: dict[str, Kind] = {
     "aggregation": Kind(
@@ -91,7 +93,13 @@ KINDS: dict[str, Kind] = {
     ),
     "disaggregation": Kind("disaggregation", "memberships", _ANY, _flat, _MODEL, by_family=True),
     "adjusted_means": Kind("adjusted_means", "adjusted", ("ols",), _flat, _MODEL, errors="robust"),
-    "mm": Kind("mm", "members", ENGINES, _conventional, ("formula", "weights", "log_likelihood")),
+    "mm": Kind(
+        "mm",
+        "members",
+        (*ENGINES, REML),
+        _conventional,
+        ("formula", "weights", "log_likelihood"),
+    ),
     "mmmm": Kind("mmmm", "members", ENGINES, _estimated, ("formula", "weights", "log_likelihood")),
     "choice": Kind("choice", "members", ENGINES, _candidates, ("candidates",)),
 }

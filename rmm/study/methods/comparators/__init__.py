@@ -1,0 +1,1 @@
+"""Frequentist comparators that a referee asks for: numerics, without studies."""
