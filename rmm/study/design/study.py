@@ -363,6 +363,11 @@ def _check_names(
     with file_errors.collecting():
         if baseline not in names:
             raise file_errors.name("baseline", "a method of this study", baseline, names)
+    for index, one in enumerate(config["estimands"]):
+        with file_errors.collecting():
+            if one.get("baseline", baseline) not in names:
+                key = f"estimands[{index}].baseline"
+                raise file_errors.name(key, "a method of this study", one["baseline"], names)
     for index, measure in enumerate(config["measures"]):
         with file_errors.collecting():
             if measure not in MEASURES:
@@ -429,6 +434,7 @@ def _read_estimands(
             one.get("truth"),
             one.get("estimand", ""),
             options_of(one) if "estimand" in one else {},
+            one.get("baseline", ""),
         )
         for one in config["estimands"]
     )

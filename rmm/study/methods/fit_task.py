@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from rmm.errors import BackendTimeout, RmmError
 from rmm.study.files.end_signals import leave_if_ended
-from rmm.study.files.parquet import FAILED, TIMEOUT
+from rmm.study.files.parquet import FAILED, OK, TIMEOUT
 from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.fit_reml import fit_reml
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, REML
 from rmm.study.methods.model_choice import fit_choice
+from rmm.study.methods.rescale import rescaled
 from rmm.study.methods.task import Outcome, Task
 
 _MESSAGE = 500  # characters of an error that are kept
@@ -28,19 +29,36 @@ def fit_task(task: Task, *, keep: bool = False) -> Outcome:
         Whether the fitted object stays in the outcome (for a replay).
     """
     started = time.perf_counter()
+    outcome = _attempt(task)
+    if outcome.status != OK and task.fallback is not None:
+        outcome = _answered(task, outcome, _attempt(task.fallback))
+    outcome = replace(outcome, seconds=time.perf_counter() - started)
+    return outcome if keep else replace(outcome, fit=None)
+
+
+def _attempt(task: Task) -> Outcome:
+    """One fit by one engine."""
     try:
         with warnings.catch_warnings():
             # Convergence is a status here, and 10,000 warnings are no information.
             warnings.simplefilter("ignore")
-            outcome = _fit_of(task)(task)
+            return rescaled(_fit_of(task), task)
     except BackendTimeout as error:
         leave_if_ended()
-        outcome = Outcome(TIMEOUT, message=_short(error))
+        return Outcome(TIMEOUT, message=_short(error))
     except Exception as error:  # noqa: BLE001  one method's error must not stop the others
         leave_if_ended()
-        outcome = Outcome(FAILED, message=_short(error))
-    outcome = replace(outcome, seconds=time.perf_counter() - started)
-    return outcome if keep else replace(outcome, fit=None)
+        return Outcome(FAILED, message=_short(error))
+
+
+def _answered(task: Task, first: Outcome, second: Outcome) -> Outcome:
+    """The outcome of the fallback if it is usable, else that of the first engine."""
+    assert task.fallback is not None
+    why = f"{task.method.backend}: {first.message}"
+    if second.status == OK:
+        return replace(second, message=why[:_MESSAGE], backend=task.fallback.method.backend)
+    both = f"{why}; {task.fallback.method.backend}: {second.message}"
+    return replace(first, message=both[:_MESSAGE])
 
 
 def _fit_of(task: Task) -> Callable[[Task], Outcome]:

@@ -40,7 +40,17 @@ def make_task(
         candidates=_candidates(method, scenario.recipe),
         ready=study.ready,
         truths={n: true_value(drawn, *one) for n, one in study.ready.items()},
+        fallback=_fallback(study, scenario, method, replication, drawn),
     )
+
+
+def _fallback(
+    study: Study, scenario: Scenario, method: Method, replication: int, drawn: Drawn
+) -> Task | None:
+    """The task of the method's other engine, with the seed of a method of its own."""
+    if method.fallback is None:
+        return None
+    return make_task(study, scenario, method.fallback, replication, drawn)
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +88,7 @@ def outcome_rows(
         "scenario": scenario.id,
         "replication": replication,
         "method": task.method.name,
-        "backend": task.method.backend,
+        "backend": outcome.backend or task.method.backend,
         "divergences": outcome.divergences,
         "seconds": outcome.seconds,
         "status": outcome.status,

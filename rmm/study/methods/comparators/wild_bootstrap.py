@@ -134,7 +134,8 @@ class _Test:
     def result(self, b: float, null: float, levels: Sequence[float]) -> Bootstrapped:
         """Its test, and the values that are not rejected."""
         bounds = [
-            (b - self._end(1 - level, 1.0), b - self._end(1 - level, -1.0)) for level in levels
+            (float(b - self._end(1 - level, 1.0)), float(b - self._end(1 - level, -1.0)))
+            for level in levels
         ]
         return Bootstrapped(self.p_value(b - null), bounds)
 
