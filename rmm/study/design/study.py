@@ -365,7 +365,7 @@ def _check_names(
             raise file_errors.name("baseline", "a method of this study", baseline, names)
     for index, one in enumerate(config["estimands"]):
         with file_errors.collecting():
-            if one.get("baseline", baseline) not in names:
+            if one.get("baseline", names[0]) not in names:
                 key = f"estimands[{index}].baseline"
                 raise file_errors.name(key, "a method of this study", one["baseline"], names)
     for index, measure in enumerate(config["measures"]):

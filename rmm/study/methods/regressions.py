@@ -303,5 +303,7 @@ def regression_of(backend: str, family: str) -> Regression:
 
 
 def default_regression(family: str) -> str | None:
-    """The regression of a family: the first on its parameters' scale, if there is one."""
-    return next((name for name, row in REGRESSIONS.items() if row.estimates(family)), None)
+    """The regression of a family: the first on its parameters' scale that needs no clusters."""
+    rows = REGRESSIONS.items()
+    found = (n for n, row in rows if row.estimates(family) and "classical" in row.errors)
+    return next(found, None)

@@ -44,6 +44,8 @@ _SHOWN = [
     "lower99", "upper99", "p_value", "rank", "ess_bulk", "seconds",
 ]  # fmt: skip
 STATUSES = ("ok", "not_converged", "failed", "timeout")
+#: What a usable fit is called that the method's fallback has made.
+FALLBACK = "fallback"
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,19 @@ class Results:
 
     @cached_property
     def fits(self) -> pd.DataFrame:
-        """One row per fit: scenario, replication, method, status, seconds, message."""
+        """One row per fit: scenario, replication, method, status, seconds, message, answer.
+
+        `answer` is the status, or `FALLBACK` of a usable fit by the method's other engine.
+        """
         wanted = [*FIT, "status", "seconds", "message", "backend"]
         columns = [c for c in wanted if c in self.estimates.columns]
         once = self.estimates[columns].drop_duplicates(FIT).reset_index(drop=True)
-        return once.astype({c: "str" for c in columns if once[c].dtype == "category"})
+        once = once.astype({c: "str" for c in columns if once[c].dtype == "category"})
+        other = {m.name: m.fallback.backend for m in self.study.methods if m.fallback is not None}
+        if not other or "backend" not in columns:
+            return once.assign(answer=once["status"])
+        fell_back = (once["backend"] == once["method"].map(other)) & (once["status"] == "ok")
+        return once.assign(answer=once["status"].mask(fell_back, FALLBACK))
 
     def truth(self, scenario: str, parameter: str) -> float:
         """True value of a parameter in a scenario; nan where none is known, or it is drawn."""

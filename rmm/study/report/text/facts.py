@@ -17,7 +17,7 @@ from rmm.study.report.data.format_numbers import (
     uncertainty,
 )
 from rmm.study.report.data.levels import words
-from rmm.study.report.data.results import STATUSES, Results
+from rmm.study.report.data.results import FALLBACK, STATUSES, Results
 
 #: Columns of the estimates that say where they come from.
 _PROVENANCE = {"rmm_version": "rmm", "engine": "Engines", "backend": "Backends"}
@@ -63,9 +63,11 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
     for method in results.methods:
         mine = results.fits[results.fits["method"] == method]
         counts = mine["status"].value_counts()
+        fell_back = int((mine["answer"] == FALLBACK).sum())
         rows.append(
             {
                 "method": method,
+                "fallback": f"{fell_back:,}" if results.study.method(method).fallback else "",
                 "classes": results.filters.method(method),
                 "fits": f"{len(mine):,}",
                 **{s: f"{int(counts.get(s, 0)):,}" for s in STATUSES},
