@@ -10,9 +10,9 @@ from scipy import special
 
 from rmm.formula.terms import Formula
 from rmm.study.files.parquet import OK
-from rmm.study.methods import maximum_likelihood
-from rmm.study.methods.comparators.shared_member_errors import SharedMembers
-from rmm.study.methods.comparators.wild_bootstrap import wild_bootstrap
+from rmm.study.methods.frequentist import maximum_likelihood
+from rmm.study.methods.frequentist.shared_member_errors import SharedMembers
+from rmm.study.methods.frequentist.wild_bootstrap import wild_bootstrap
 from rmm.study.methods.layouts import LAYOUTS, Flat
 from rmm.study.methods.regressions import (
     CLUSTERED,

@@ -1,7 +1,7 @@
 """A multiple-membership model with known weights by restricted maximum likelihood.
 
 This is what users of lme4 do: the weights are given, the coefficients are tested by z or t. The
-arrays are those of `rmm.fit`, the numerics `comparators.restricted_likelihood`.
+arrays are those of `rmm.fit`, the numerics `frequentist.restricted_likelihood`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.study.files.parquet import OK
-from rmm.study.methods.comparators.restricted_likelihood import Restricted, restricted_maximum
+from rmm.study.methods.frequentist.restricted_likelihood import Restricted, restricted_maximum
 from rmm.study.methods.fit_regression import estimate_rows
-from rmm.study.methods.maximum_likelihood import check_rank
+from rmm.study.methods.frequentist.maximum_likelihood import check_rank
 from rmm.study.methods.task import Outcome, Task
 
 if TYPE_CHECKING:

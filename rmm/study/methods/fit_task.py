@@ -13,8 +13,8 @@ from rmm.study.files.parquet import FAILED, OK, TIMEOUT
 from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.fit_reml import fit_reml
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, REML
-from rmm.study.methods.model_choice import fit_choice
-from rmm.study.methods.rescale import rescaled
+from rmm.study.methods.model_choice import fit_average, fit_choice
+from rmm.study.methods.scales import rescaled
 from rmm.study.methods.task import Outcome, Task
 
 _MESSAGE = 500  # characters of an error that are kept
@@ -86,4 +86,4 @@ BACKENDS: dict[str, Callable[[Task], Outcome]] = {
     **dict.fromkeys((*ENGINES, FAKE), _fit_engine),
 }
 #: Kinds that fit more than one model.
-_KINDS: dict[str, Callable[[Task], Outcome]] = {"choice": fit_choice}
+_KINDS: dict[str, Callable[[Task], Outcome]] = {"choice": fit_choice, "average": fit_average}

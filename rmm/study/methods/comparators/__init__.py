@@ -1,1 +1,0 @@
-"""Frequentist comparators that a referee asks for: numerics, without studies."""
