@@ -104,7 +104,9 @@ def test_an_engine_that_cannot_start_is_replaced_too(
 
 
 def test_jobs_and_programs_are_those_of_the_slowest_engine(tmp_path: Path) -> None:
-    one, two = study(tmp_path, method(EASY, backend="stan"), {**method(EASY), "name": "two"}).methods
+    one, two = study(
+        tmp_path, method(EASY, backend="stan"), {**method(EASY), "name": "two"}
+    ).methods
     assert (one.compiled, one.shares_jobs) == (True, False)
     assert (two.compiled, two.shares_jobs) == (False, True)
     assert [m.backend for m in one.attempts] == ["laplace", "stan"]

@@ -102,7 +102,7 @@ SCENARIOS = pd.DataFrame({"scenario": ["s1", "s2"], "groups": [50, 100]})
 def results(folder: Path, *parts: list[dict[str, Any]]) -> Results:
     estimates = pd.DataFrame([row for part in parts for row in part])
     methods = list(dict.fromkeys(estimates["method"]))
-    study = invent_study(folder, SCENARIOS, {m: "mm" for m in methods})
+    study = invent_study(folder, SCENARIOS, dict.fromkeys(methods, "mm"))
     frame = performance(estimates, measures=["rejection", "coverage", "bias", "convergence"])
     return Results(study, estimates, frame)
 
@@ -197,7 +197,9 @@ def test_fits_of_the_fallback_are_counted_and_drawn(invented: Results) -> None:
 def test_the_page_shows_all_of_it(invented: Results, tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
-    invented.estimates.assign(ess_bulk=np.nan, rmm_version="0").to_parquet(folder / "estimates.parquet")
+    invented.estimates.assign(ess_bulk=np.nan, rmm_version="0").to_parquet(
+        folder / "estimates.parquet"
+    )
     invented.performance.to_parquet(folder / "performance.parquet")
     page = write_report(invented.study, folder).read_text()
     assert "every lost fit rejects" in page

@@ -184,7 +184,11 @@ NOTE = "Note. Method one: the estimates of backend ols are not on the scale"
 @pytest.mark.parametrize(
     ("method", "family", "better"),
     [
-        ({"kind": "aggregation", "backend": "ols"}, "binomial", "on the scale of the truth: glm, gee."),
+        (
+            {"kind": "aggregation", "backend": "ols"},
+            "binomial",
+            "on the scale of the truth: glm, gee.",
+        ),
         (
             {"kind": "disaggregation", "backend": "ols"},
             "binomial",

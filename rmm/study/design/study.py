@@ -466,7 +466,9 @@ def _levels(alpha: Any) -> tuple[float, ...]:
 
 def _chosen(methods: list[Method]) -> list[str]:
     """Parameters of methods that choose among candidates."""
-    return [n for m in methods for n in choice_parameters(m.kind.name, m.config.get("candidates", {}))]
+    return [
+        n for m in methods for n in choice_parameters(m.kind.name, m.config.get("candidates", {}))
+    ]
 
 
 def _check_estimands(

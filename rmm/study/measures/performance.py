@@ -274,7 +274,9 @@ class _Scorer:
                             yield self.one(row, scenario, method, parameter, policy, alpha)
             for alpha in self.levels(parameter):
                 for row in rows:
-                    if row.hits is not None and (row.by_alpha or alpha == self.levels(parameter)[0]):
+                    if row.hits is not None and (
+                        row.by_alpha or alpha == self.levels(parameter)[0]
+                    ):
                         yield from self.bounds(row, scenario, method, parameter, alpha)
 
     def has(self, row: Measure, scenario: str, method: str, parameter: str) -> bool:
@@ -320,9 +322,7 @@ class _Scorer:
         base = self.base_of(parameter)
         if method == base:
             return False
-        mine, theirs = (
-            self.other_scales.get((scenario, m, parameter), "") for m in (method, base)
-        )
+        mine, theirs = (self.other_scales.get((scenario, m, parameter), "") for m in (method, base))
         return mine == theirs or row.name not in ON_TRUE_SCALE | ON_COMMON_SCALE
 
     def bounds(

@@ -71,9 +71,7 @@ def _problem(regression: Regression, task: Task, formula: Formula, flat: Flat) -
     )
 
 
-def _bootstrapped(
-    rows: list[dict[str, Any]], problem: Problem, task: Task
-) -> list[dict[str, Any]]:
+def _bootstrapped(rows: list[dict[str, Any]], problem: Problem, task: Task) -> list[dict[str, Any]]:
     """The rows with tests and intervals of the wild cluster bootstrap."""
     assert problem.clusters is not None, "checked with the study file"
     found = wild_bootstrap(

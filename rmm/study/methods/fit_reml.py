@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.study.files.parquet import OK
-from rmm.study.methods.frequentist.restricted_likelihood import Restricted, restricted_maximum
 from rmm.study.methods.fit_regression import estimate_rows
 from rmm.study.methods.frequentist.maximum_likelihood import check_rank
+from rmm.study.methods.frequentist.restricted_likelihood import Restricted, restricted_maximum
 from rmm.study.methods.task import Outcome, Task
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class _Effect:
 def _coefficients(model: Model) -> tuple[list[str], Array, Array]:
     """Names, (J, p) columns, and the number of units at the level of each coefficient."""
     design, spec = model.design, model.spec
-    names, columns, units = [], [], []
+    names: list[str] = []
+    columns: list[Array] = []
+    units: list[int] = []
 
     def add(name: str, labels: Array, values: Array, count: int) -> None:
         names.extend(f"{name}[{label}]" for label in labels)
@@ -133,9 +135,7 @@ def _plugged_in(
     return points | {n: float(estimate(source, *one).number()[0]) for n, one in task.ready.items()}
 
 
-def _one_draw(
-    model: Model, names: list[str], found: Restricted, effects: list[_Effect]
-) -> Run:
+def _one_draw(model: Model, names: list[str], found: Restricted, effects: list[_Effect]) -> Run:
     """The estimates as the only draw of a run."""
     # Late: reading a study file needs no libraries of fits.
     from rmm.backends.base import Run

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from rmm.errors import BackendTimeout, RmmError
 from rmm.study.files.end_signals import leave_if_ended
@@ -14,9 +15,12 @@ from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.fit_reml import fit_reml
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, REML
 from rmm.study.methods.model_choice import fit_average, fit_choice
-from rmm.study.methods.scales import rescaled
+from rmm.study.methods.scales import RESCALED
 from rmm.study.methods.task import Outcome, Task
 
+#: Columns of estimates in units of the estimate.
+_UNITS = ("mean", "median", "sd", "lower", "upper", "lower90", "upper90", "lower99", "upper99",
+          "mcse", "null")  # fmt: skip
 _MESSAGE = 500  # characters of an error that are kept
 
 
@@ -42,7 +46,7 @@ def _attempt(task: Task) -> Outcome:
         with warnings.catch_warnings():
             # Convergence is a status here, and 10,000 warnings are no information.
             warnings.simplefilter("ignore")
-            return rescaled(_fit_of(task), task)
+            return _rescaled(_fit_of(task), task)
     except BackendTimeout as error:
         leave_if_ended()
         return Outcome(TIMEOUT, message=_short(error))
@@ -59,6 +63,33 @@ def _answered(task: Task, first: Outcome, second: Outcome) -> Outcome:
         return replace(second, message=why[:_MESSAGE], backend=task.fallback.method.backend)
     both = f"{why}; {task.fallback.method.backend}: {second.message}"
     return replace(first, message=both[:_MESSAGE])
+
+
+def _rescaled(fit: Callable[[Task], Outcome], task: Task) -> Outcome:
+    """Fit, and multiply coefficients of member covariates by M / G if the method says `rescale`.
+
+    For G groups with M memberships; `rmm.study.methods.scales` has the reason. The test is of the
+    same null value, on the scale of the truth.
+    """
+    if task.method.config.get("rescale") != RESCALED:
+        return fit(task)
+    memberships = task.drawn.memberships
+    factor = memberships.counts["membership"] / memberships.counts["group"]
+    nulls = {n: v / factor if _of_members(n) else v for n, v in task.nulls.items()}
+    outcome = fit(replace(task, nulls=nulls))
+    return replace(outcome, estimates=tuple(_times(row, factor) for row in outcome.estimates))
+
+
+def _of_members(parameter: str) -> bool:
+    """Whether it is a coefficient of a member covariate."""
+    return parameter.partition("[")[0].startswith("b_l1")
+
+
+def _times(row: Mapping[str, Any], factor: float) -> Mapping[str, Any]:
+    if not _of_members(row["parameter"]):
+        return row
+    known = {k: row[k] * factor for k in _UNITS if row.get(k) is not None}
+    return {**row, **known}
 
 
 def _fit_of(task: Task) -> Callable[[Task], Outcome]:

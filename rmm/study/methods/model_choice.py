@@ -112,9 +112,7 @@ def _best(scores: Mapping[str, Any]) -> tuple[dict[str, float], str]:
     return elpd, max(elpd, key=lambda name: elpd[name])
 
 
-def _outcome(
-    task: Task, fits: Mapping[str, Any], rows: list[dict[str, Any]], note: str
-) -> Outcome:
+def _outcome(task: Task, fits: Mapping[str, Any], rows: list[dict[str, Any]], note: str) -> Outcome:
     """Rows of all candidates together; `note` is the message of a usable fit."""
     # Late: reading a study file needs no libraries of fits.
     from rmm.study.methods.bayesian import divergences, engine_version

@@ -16,9 +16,9 @@ import numpy as np
 from rmm.formula.terms import Formula
 from rmm.simulation import Drawn
 from rmm.study.methods.frequentist import maximum_likelihood
+from rmm.study.methods.frequentist.maximum_likelihood import Maximum
 from rmm.study.methods.frequentist.shared_member_errors import SharedMembers
 from rmm.study.methods.layouts import Flat, parameter_of
-from rmm.study.methods.frequentist.maximum_likelihood import Maximum
 
 Array = np.ndarray[Any, Any]
 UNITS = ("group", "member", "nesting")

@@ -8,12 +8,10 @@ memberships, because that is the mean weight of a membership (b/n for groups of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from rmm.formula.weights.weight_function import WeightFunction
-from rmm.study.methods.task import Outcome, Task
 
 #: Change of the outcome per unit of the (weighted) mean of the members.
 MEAN = "mean of the members"
@@ -48,37 +46,3 @@ def of_summary(weight: WeightFunction, config: Mapping[str, Any]) -> str:
 def of_members(weight: WeightFunction, config: Mapping[str, Any]) -> str:
     """One row per membership."""
     return MEAN if config.get("rescale") == RESCALED else MEMBER
-
-
-# -- estimates about one member, made comparable ------------------------------------------
-
-#: Columns of estimates in units of the estimate.
-_UNITS = ("mean", "median", "sd", "lower", "upper", "lower90", "upper90", "lower99", "upper99",
-          "mcse", "null")  # fmt: skip
-
-
-def rescaled(fit: Callable[[Task], Outcome], task: Task) -> Outcome:
-    """Fit, and multiply coefficients of member covariates by M / G if the method says `rescale`.
-
-    For G groups with M memberships; the reason is above. The test is of the
-    same null value, on the scale of the truth.
-    """
-    if task.method.config.get("rescale") != RESCALED:
-        return fit(task)
-    memberships = task.drawn.memberships
-    factor = memberships.counts["membership"] / memberships.counts["group"]
-    nulls = {n: v / factor if _of_members(n) else v for n, v in task.nulls.items()}
-    outcome = fit(replace(task, nulls=nulls))
-    return replace(outcome, estimates=tuple(_times(row, factor) for row in outcome.estimates))
-
-
-def _of_members(parameter: str) -> bool:
-    """Whether it is a coefficient of a member covariate."""
-    return parameter.partition("[")[0].startswith("b_l1")
-
-
-def _times(row: Mapping[str, Any], factor: float) -> Mapping[str, Any]:
-    if not _of_members(row["parameter"]):
-        return row
-    known = {k: row[k] * factor for k in _UNITS if row.get(k) is not None}
-    return {**row, **known}

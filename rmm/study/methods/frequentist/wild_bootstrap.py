@@ -104,7 +104,9 @@ class _Test:
     below: Array
 
     @staticmethod
-    def of(X: Array, codes: Array, inverse: Array, residual: Array, k: int, weights: Array) -> _Test:
+    def of(
+        X: Array, codes: Array, inverse: Array, residual: Array, k: int, weights: Array
+    ) -> _Test:
         a = X @ inverse[:, k]
         imposed = a / inverse[k, k]
 

@@ -116,9 +116,7 @@ def _by_level(
     levels = results.filters.levels[factor]
     places = [results.filters.place(factor, value) for value in levels]
     at = tuple(float(place) for place in places)
-    axis = Axis(
-        readable(factor), at, tuple(map(compact, levels)), nominal=not is_numeric(levels)
-    )
+    axis = Axis(readable(factor), at, tuple(map(compact, levels)), nominal=not is_numeric(levels))
     shares = fits.groupby([factor, "method"], sort=False)["lost"].agg(["mean", "size"])
     lines = []
     for method in methods:

@@ -13,7 +13,7 @@ from rmm.study.report.data.results import Results
 from rmm.study.report.tables.measure_tables import MEASURES, Cell, Table
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _POLICIES = {
     PER_METHOD: "usable fits",
@@ -79,9 +79,7 @@ def _row(
     )
 
 
-def _table(
-    results: Results, body: list[tuple[Cell, ...]], where: list[tuple[str, ...]]
-) -> Table:
+def _table(results: Results, body: list[tuple[Cell, ...]], where: list[tuple[str, ...]]) -> Table:
     heads = [*(readable(f) for f in results.factors), "Method", "Parameter", "Rate", "lost, %"]
     return Table(
         "bounds",
