@@ -192,6 +192,20 @@ class Study:
             return self.batch
         return SAMPLING_BATCH
 
+    def baseline_of(self, parameter: str) -> str:
+        """The method that paired measures of an estimand compare with.
+
+        Parameters
+        ----------
+        parameter : str
+
+        Returns
+        -------
+        str
+        """
+        own = {e.parameter: e.baseline for e in self.estimands}
+        return own.get(parameter) or self.baseline
+
     @cached_property
     def ready(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Ready estimands by their names in estimates: (estimand, options)."""

@@ -79,7 +79,7 @@ def _scored(
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=study.measures,
         parameters=[e.parameter for e in study.estimands],
-        baseline={e.parameter: e.baseline or study.baseline for e in study.estimands},
+        baseline={e.parameter: study.baseline_of(e.parameter) for e in study.estimands},
         null_scenarios=null,
         untested=[e.parameter for e in study.estimands if not e.tested],
         having=having,

@@ -73,6 +73,11 @@ class Outcome:
     fit: Any = field(default=None, repr=False)
 
 
+def answering(task: Task, outcome: Outcome) -> Task:
+    """The task that gave an outcome: the method's own, or that of its fallback."""
+    return task.fallback if outcome.backend and task.fallback is not None else task
+
+
 @lru_cache(maxsize=256)
 def parsed(text: str) -> Formula:
     """A formula, parsed once per process."""

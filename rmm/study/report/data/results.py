@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
+from rmm.study.design.scale_notes import other_scales
 from rmm.study.files.environment import FACTS
 from rmm.study.measures.read_performance import read_performance
 from rmm.study.report.data.filters import Filters
@@ -154,6 +155,14 @@ class Results:
     @cached_property
     def _truths(self) -> dict[str, dict[str, float]]:
         return {s.id: self.study.truth_of(s) for s in self.study.scenarios}
+
+    def other_scales(self, parameter: str) -> dict[str, str]:
+        """Method -> scale of its estimates of a parameter, where it is not that of the truth."""
+        return {m: scale for (_, m, p), scale in self._scales.items() if p == parameter}
+
+    @cached_property
+    def _scales(self) -> dict[tuple[str, str, str], str]:
+        return other_scales(self.study)
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""
