@@ -19,7 +19,7 @@ from rmm.simulation.true_model import Truth
 from rmm.study.files.checked_yaml import without_defaults
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
-from rmm.study.methods.scales import of_means, of_members, of_summary, of_weights
+from rmm.study.methods.coefficient_scales import of_means, of_members, of_summary, of_weights
 
 #: Backend of models with member effects and known weights, by restricted maximum likelihood.
 REML = "reml"
@@ -61,7 +61,7 @@ class Kind:
         Standard errors that a regression has by default.
     scale : callable
         ``(weights of a block, method settings) -> text``: what a coefficient of a member covariate
-        is about; see `rmm.study.methods.scales`.
+        is about; see `rmm.study.methods.coefficient_scales`.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Sentences where fits that are not usable decide a verdict: bounds of rates over all fits.
 
-White, Pham, Quartagno & Morris (2023), International Journal of Epidemiology 52; Pawel, Bartos,
-Siepe & Lohmann (2026), The American Statistician 80, 31-48.
+White, Pham, Quartagno & Morris (2023), International Journal of Epidemiology 53, dyad134; Pawel,
+Bartoš, Siepe & Lohmann (2026), The American Statistician 80, 31-48.
 """
 
 from __future__ import annotations
