@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from rmm.model.spec import MemberPart, build_spec
 from rmm.simulation.true_model import level3
+from rmm.study.methods.coefficient_scales import MEAN, MEMBER, RESCALED, of_weights
 from rmm.study.methods.layouts import LAYOUTS
 from rmm.study.methods.regressions import REGRESSIONS
-from rmm.study.methods.coefficient_scales import MEAN, MEMBER, RESCALED, of_weights
 from rmm.study.methods.task import parsed
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import Any
 from rmm.errors import BackendTimeout, RmmError
 from rmm.study.files.end_signals import leave_if_ended
 from rmm.study.files.parquet import FAILED, OK, TIMEOUT
+from rmm.study.methods.coefficient_scales import RESCALED
 from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.fit_reml import fit_reml
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, REML
 from rmm.study.methods.model_choice import fit_average, fit_choice
-from rmm.study.methods.coefficient_scales import RESCALED
 from rmm.study.methods.task import Outcome, Task
 
 #: Columns of estimates in units of the estimate.
@@ -68,8 +68,8 @@ def _answered(task: Task, first: Outcome, second: Outcome) -> Outcome:
 def _rescaled(fit: Callable[[Task], Outcome], task: Task) -> Outcome:
     """Fit, and multiply coefficients of member covariates by M / G if the method says `rescale`.
 
-    For G groups with M memberships; `rmm.study.methods.coefficient_scales` has the reason. The test is of the
-    same null value, on the scale of the truth.
+    For G groups with M memberships; `rmm.study.methods.coefficient_scales` has the reason. The test
+    is of the same null value, on the scale of the truth.
     """
     if task.method.config.get("rescale") != RESCALED:
         return fit(task)

@@ -17,9 +17,9 @@ from rmm.simulation import Recipe
 from rmm.simulation.schema import schema
 from rmm.simulation.true_model import Truth
 from rmm.study.files.checked_yaml import without_defaults
+from rmm.study.methods.coefficient_scales import of_means, of_members, of_summary, of_weights
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
-from rmm.study.methods.coefficient_scales import of_means, of_members, of_summary, of_weights
 
 #: Backend of models with member effects and known weights, by restricted maximum likelihood.
 REML = "reml"
