@@ -11,6 +11,7 @@ import yaml
 
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
+from rmm.study.evaluate.engine_agreement import study_confirmations
 from rmm.study.files.parquet import RUN_COLUMNS
 from rmm.study.manage.check_models import check_models
 from rmm.study.methods.fit_task import fit_task
@@ -141,3 +142,16 @@ def test_regressions_have_no_fallback(tmp_path: Path) -> None:
     ols = {"name": "one", "kind": "aggregation", "backend": "ols", "fallback": {"backend": "stan"}}
     with pytest.raises(StudyError, match="`fallback` cannot be used with backend ols"):
         study(tmp_path, ols)
+
+
+def test_fits_by_a_fallback_do_not_confirm_the_first_engine(tmp_path: Path) -> None:
+    """Of three data sets the fallback has answered one: it is dropped from the comparison."""
+    other = {"backend": "fake", "sampler": FAKE, "gate": EASY}
+    confirming = {"name": "other", "kind": "mm", **other, "confirms": "one"}
+    found = study(tmp_path, method(PASSED, **other), confirming)
+    rows = pd.concat([estimates(found, tmp_path, name) for name in ("one", "other")])
+    (row,) = study_confirmations(found, rows)
+    assert (row["asked"], row["n"]) == (3, 3)
+    answered = (rows["method"] == "one") & (rows["replication"] == 2)
+    (row,) = study_confirmations(found, rows.assign(backend=rows["backend"].mask(answered, "fake")))
+    assert (row["asked"], row["n"]) == (3, 2)

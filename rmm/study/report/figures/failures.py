@@ -11,7 +11,7 @@ from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import FALLBACK, STATUSES, Results
-from rmm.study.report.figures.chart import HATCHES, MOST_PANELS, Chart, Key, Pen, method_keys
+from rmm.study.report.figures.chart import HATCHES, MOST_PANELS, Chart, Key, Pen
 from rmm.study.report.figures.dots import Axis, Dot, DotPanel, Line, limits
 
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ def who_fails_where(results: Results) -> list[Chart]:
             tuple(panels),
             "",
             "Share of data sets",
-            method_keys(losing),
         )
     ]
 
