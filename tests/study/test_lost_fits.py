@@ -195,14 +195,20 @@ def test_fits_of_the_fallback_are_counted_and_drawn(invented: Results) -> None:
 
 @pytest.mark.thorough
 def test_the_page_shows_all_of_it(invented: Results, tmp_path: Path) -> None:
+    lossy, safe = invented.study.methods
+    lossy = replace(lossy, fallback=replace(safe, backend="stan"))
+    study = replace(invented.study, methods=(lossy, safe))
     folder = tmp_path / "results"
     folder.mkdir()
-    invented.estimates.assign(ess_bulk=np.nan, rmm_version="0").to_parquet(
-        folder / "estimates.parquet"
-    )
+    estimates = invented.estimates.assign(ess_bulk=np.nan, rmm_version="0")
+    place = (estimates["method"] == "lossy") & (estimates["replication"] <= 30)
+    estimates.loc[place, "backend"] = "stan"
+    estimates.to_parquet(folder / "estimates.parquet")
     invented.performance.to_parquet(folder / "performance.parquet")
-    page = write_report(invented.study, folder).read_text()
+    page = write_report(study, folder).read_text()
     assert "every lost fit rejects" in page
+    assert "of these by fallback" in page
+    assert "usable by the fallback" in page
     assert 'id="who_fails_where"' in page
     assert 'id="bounds"' in page
     assert (folder / "report" / "tables" / "bounds.csv").is_file()

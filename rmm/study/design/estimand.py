@@ -90,6 +90,8 @@ def label_of(entry: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "/".join(f"{name}:{_text(value[name])}" for name in sorted(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "+".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
