@@ -18,7 +18,7 @@ from rmm.study.report.data.results import FALLBACK, Results
 from rmm.study.report.figures.dots import DotPanel
 from rmm.study.report.figures.failures import endings, who_fails_where
 from rmm.study.report.tables.bounds_table import bounds_table
-from rmm.study.report.text.facts import fit_rows
+from rmm.study.report.text.facts import fit_rows, messages
 from rmm.study.report.text.lost_fits import lost_fit_findings
 from tests.invented import invent_study
 
@@ -186,6 +186,11 @@ def test_fits_of_the_fallback_are_counted_and_drawn(invented: Results) -> None:
     assert [(row["method"], row["ok"], row["fallback"]) for row in fit_rows(found)] == [
         ("lossy", "360", "30"),
         ("safe", "398", ""),
+    ]
+    why = estimates["message"].mask(place & (estimates["scenario"] == "s2"), "laplace: <k>")
+    said = messages(Results(study, estimates.assign(message=why), invented.performance))
+    assert [(m["count"], m["method"], m["status"], m["message"]) for m in said] == [
+        ("30", "lossy", "ok, by the fallback", "laplace: <k>")
     ]
     (chart,) = endings(found)
     bars = {bar.label: dict(bar.shares) for panel in chart.panels for bar in panel.bars}  # type: ignore[attr-defined]

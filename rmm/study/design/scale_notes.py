@@ -77,8 +77,8 @@ def _other_weights(
 
 
 def _own_parts(scenario: Scenario, method: Method, part: MemberPart) -> Iterator[MemberPart]:
-    """The block of the same name in each model that a method fits."""
-    if method.kind.layout in LAYOUTS:
+    """The block of the same name in each model that a method fits; none of other kinds."""
+    if method.kind.layout != "members":
         return
     recipe = scenario.recipe
     for text in method.formulas(recipe).values():
