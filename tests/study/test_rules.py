@@ -476,7 +476,7 @@ FROZEN: dict[str, tuple[str, str, dict[str, str]]] = {
         "cb5747fcb63a4c91",
         {
             "aggregation": "md2aeeb4de4",
-            "disaggregation": "m7919344d4f",
+            "disaggregation": "m6055dc3c75",
             "mm": "mffaf120b69",
             "mmmm": "m5c02daa804",
             "mm_jags": "m1e4bd9b237",
