@@ -173,12 +173,12 @@ def test_coefficients_of_other_weight_functions_are_not_compared(tmp_path: Path)
     (key,) = other_scales(found)
     assert key[1:] == ("m0", "b_w[b1]")
     (note,) = scale_notes(found)
-    assert "Method m0: b_w[b1] is on another scale (weights exp(b1*power))" in note
+    assert "Method m0: the scale of b_w[b1] is not that of the truth, but weights exp(b1*po" in note
 
 
 def test_notes_say_what_to_do(tmp_path: Path) -> None:
     (note,) = scale_notes(study(tmp_path, DISAGGREGATION))
-    assert "b_l1[x] is on another scale (one member) than the truth (mean of the members)" in note
+    assert "the scale of b_l1[x] is not that of the truth, but one member. So bias" in note
     assert "`rescale: members` multiplies estimates by the mean number of members" in note
 
 

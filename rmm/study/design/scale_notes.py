@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rmm.model.spec import MemberPart, build_spec
 from rmm.simulation.true_model import level3
-from rmm.study.methods.coefficient_scales import MEAN, MEMBER, RESCALED, of_weights
+from rmm.study.methods.coefficient_scales import MEMBER, RESCALED, of_weights
 from rmm.study.methods.layouts import LAYOUTS
 from rmm.study.methods.regressions import REGRESSIONS
 from rmm.study.methods.task import parsed
@@ -114,11 +114,9 @@ def _note(method: Method, scale: str, parameters: list[str], families: list[str]
         advice = (
             f"`rescale: {RESCALED}` multiplies estimates by the mean number of members of a group."
         )
-    of_truth = MEAN if scale == MEMBER else "that of the truth"
     return (
-        f"Method {method.name}: {', '.join(parameters)} is on another scale ({scale}) than the "
-        f"truth ({of_truth}), so its bias, mean squared error, coverage and width are not "
-        f"computed. {advice}"
+        f"Method {method.name}: the scale of {', '.join(parameters)} is not that of the truth, but "
+        f"{scale}. So bias, mean squared error, coverage and width are not computed. {advice}"
     )
 
 
