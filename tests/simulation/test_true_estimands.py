@@ -237,7 +237,21 @@ def test_contrasts(c: str) -> None:
     swap = [labels[0], m.member_labels[other]]
     found = true_value(drawn, "contrast", {**place, "swap": swap})
     assert found == pytest.approx(part(every, outside) - before)
-    for absent in ({"without": [99]}, {"swap": [99, labels[0]]}, {"without": labels}):
+    joins = {"member": [int(m.member_labels[other])], "x": [0.4], "power": [1.5], "s": [-0.3]}
+    found = true_value(drawn, "contrast", {**place, "without": [labels[1]], "joins": joins})
+    stay = np.arange(4) != 1
+    raw = 1 / (1 + 3 * np.exp(-0.7 * np.append(power[stay], 1.5)))
+    w = {"TRUE": raw / raw.sum(), "2": raw * 40 / whole.sum(), "FALSE": raw}[c]
+    values = 0.8 * np.append(x[members[stay]], 0.4) - 0.6 * np.append(s[stay], -0.3)
+    after = float(w @ (values + u[np.append(members[stay], other)]))
+    assert found == pytest.approx(after - before)
+    for absent in (
+        {"without": [99]},
+        {"swap": [99, labels[0]]},
+        {"without": labels},
+        {"joins": {**joins, "member": [99]}},
+        {"joins": {**joins, "member": [labels[0]]}},  # is there already
+    ):
         assert np.isnan(true_value(drawn, "contrast", {**place, **absent}))
     assert np.isnan(true_value(drawn, "contrast", {"group": 999, "without": [labels[0]]}))
 
@@ -278,6 +292,13 @@ def test_unknown_names_and_options() -> None:
         ("marginal_effect", {"variable": "x", "values": [1]}, "There are 1 values"),
         ("contrast", {"group": 1}, "Nothing changes in the group"),
         ("contrast", {"group": 1, "swap": [1]}, "There are 1 members"),
+        ("contrast", {"group": 1, "joins": {"member": [1], "x": [0]}}, "`s` is missing"),
+        ("contrast", {"group": 1, "joins": {"z": [1]}}, "'z' is not a column of members"),
+        (
+            "contrast",
+            {"group": 1, "joins": {"member": [1, 2], "x": [0], "power": [0], "s": [0]}},
+            "member has 2, x has 1",
+        ),
         ("rank", {"member": 1, "of": "weight"}, "'weight' is not a value of `of`"),
     ],
 )

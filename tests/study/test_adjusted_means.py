@@ -14,8 +14,8 @@ import yaml
 from rmm.errors import StudyError
 from rmm.study import Study, load_study
 from rmm.study.manage.replay_fit import replay
-from rmm.study.methods.adjusted_means import adjusted_means
 from rmm.study.methods.fit_task import fit_task
+from rmm.study.methods.frequentist.adjusted_means import adjusted_means
 from rmm.study.run.replicate import make_task
 from tests import ROOT
 

@@ -30,6 +30,7 @@ READY: list[dict[str, Any]] = [
     {"estimand": "variance_share", "component": "members"},
     {"estimand": "marginal_effect", "variable": "x"},
     {"estimand": "contrast", "group": 12, "without": [4]},
+    {"estimand": "contrast", "group": 12, "joins": {"member": [3], "x": [0.5], "power": [1.0]}},
     {"estimand": "rank", "member": 4},
 ]
 NAMES = [
@@ -38,6 +39,7 @@ NAMES = [
     "variance_share[component=members]",
     "marginal_effect[variable=x]",
     "contrast[group=12, without=4]",
+    "contrast[group=12, joins=member:3/power:1/x:0.5]",
     "rank[member=4]",
 ]
 

@@ -102,6 +102,10 @@ class AverageFit:
             return table(np.array([parts[0].name]), values[:, None]).rename_axis("estimand")
         return table(parts[0].coords[dims[0]].to_numpy(), values).rename_axis(dims[0])
 
+    def parts(self) -> list[Fit]:
+        """The fits with as many evenly spaced draws, as one chain, as their weights give them."""
+        return [_with_some_draws(self.fits[name], n) for name, n in self._shares().items()]
+
     def _shares(self) -> dict[str, int]:
         """Draws of each model: as many in all as the smallest of the fits has."""
         fits = self.fits.values()

@@ -98,7 +98,7 @@ def estimate(source: Source, name: str, options: Mapping[str, Any]) -> Quantity:
 
 
 #: Keys of an entry of a study file that are no options of the estimand.
-_OF_STUDIES = ("estimand", "null", "alpha", "truth")
+_OF_STUDIES = ("estimand", "baseline", "null", "alpha", "truth")
 
 
 def split_spec(name_or_spec: Any, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

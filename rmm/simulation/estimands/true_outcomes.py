@@ -160,6 +160,7 @@ def contrast(
     group: Any,
     without: Sequence[Any] | None = None,
     swap: Sequence[Any] | None = None,
+    joins: Mapping[str, Sequence[Any]] | None = None,
     scale: str | None = None,
     time: float | None = None,
     block: int = 1,
@@ -174,34 +175,55 @@ def contrast(
     kept = np.ones(len(rows), dtype=bool)
     for label in without or ():
         kept &= members != member_code(m, label)
-    if kept.all() == (without is not None) or not kept.any():
+    if kept.all() == (without is not None) or not (kept.any() or joins):
         return float("nan")
     if swap is not None:
         one, two = (member_code(m, label) for label in swap)
         if one is None or two is None or one not in members[kept]:
             return float("nan")
         members = np.where(members == one, two, np.where(members == two, one, members))
+    new = [member_code(m, label) for label in (joins or {}).get(m.names.member, ())]
+    if None in new or set(new) & set(members[kept].tolist()):
+        return float("nan")
+    given = {k: v for k, v in (joins or {}).items() if k != m.names.member}
     totals = weight_totals(drawn.truth, m, drawn.columns)
     before = _of_one_group(drawn, places[0], rows, m.member[rows], totals)
-    after = _of_one_group(drawn, places[0], rows[kept], members[kept], totals)
+    joined = np.append(members[kept], np.array(new, dtype=members.dtype))
+    after = _of_one_group(drawn, places[0], rows[kept], joined, totals, given)
     change = [_expected(drawn, eta, scale, time)[0] for eta in (before, after)]
     return float(change[1] - change[0])
 
 
-def _of_one_group(drawn: Drawn, group: int, rows: Array, members: Array, totals: Totals) -> Array:
-    """(1,) linear predictor of one group with some members, each at the place of a row."""
+def _of_one_group(
+    drawn: Drawn,
+    group: int,
+    rows: Array,
+    members: Array,
+    totals: Totals,
+    given: Mapping[str, Sequence[Any]] | None = None,
+) -> Array:
+    """(1,) linear predictor of one group with some members, each at the place of a row.
+
+    The last members have no row: they join, with the values that are `given`.
+    """
     m = drawn.memberships
     alone = Memberships(
         names=m.names,
         member=members,
-        group=np.zeros(len(rows), dtype=np.int64),
-        start=np.array([0, len(rows)]),
+        group=np.zeros(len(members), dtype=np.int64),
+        start=np.array([0, len(members)]),
         nesting=None if m.nesting is None else m.nesting[[group]],
         member_labels=m.member_labels,
         group_labels=m.group_labels[[group]],
         nesting_labels=m.nesting_labels,
     )
     columns = {name: _of_rows(c, group, rows) for name, c in drawn.columns.items()}
+    for name, values in (given or {}).items():
+        own = columns[name].values
+        if columns[name].level == "member":
+            own = own[members[: len(rows)]]
+        both = np.append(own, np.asarray(values, dtype=float))
+        columns[name] = replace(columns[name], values=both, level="membership")
     return linear_predictor(drawn.truth, alone, columns, drawn.effects, totals)
 
 
@@ -218,20 +240,42 @@ def check_contrast(
     group: Any,
     without: Sequence[Any] | None = None,
     swap: Sequence[Any] | None = None,
+    joins: Mapping[str, Sequence[Any]] | None = None,
     scale: str | None = None,
     time: float | None = None,
     block: int = 1,
 ) -> None:
     """Check the scale, and that a group alone has the predictor that it has in the data set."""
     part_of(recipe.truth, block)
-    if without is None and swap is None:
-        raise RecipeError("group", "Nothing changes in the group.", "Give `without` or `swap`.")
+    if without is None and swap is None and joins is None:
+        raise RecipeError(
+            "group", "Nothing changes in the group.", "Give `without`, `swap` or `joins`."
+        )
+    if joins is not None:
+        _check_joins(recipe, joins)
     if swap is not None and len(swap) != 2:
         raise RecipeError("swap", f"There are {len(swap)} members.", "Give two.")
     _check_scale(recipe.truth, scale, time)
     if any(part.walk for part in recipe.truth.spec.members):
         raise RecipeError("group", "A contrast is not available with `ar =`.")
     _refuse_constants(recipe.truth, "group", lambda node: True)
+
+
+def _check_joins(recipe: Recipe, joins: Mapping[str, Sequence[Any]]) -> None:
+    """A value of each member who joins for every covariate of members in the truth."""
+    used = {c for node in _expressions(recipe.truth) for c in leaf_columns(node)}
+    needed = [n for n, level in recipe.levels.items() if n in used and level in _FINE]
+    allowed = [recipe.names.member, *needed]
+    for name in joins:
+        if name not in allowed:
+            raise RecipeError("joins", unknown_name(name, "a column of members", allowed))
+    for name in allowed:
+        if name not in joins:
+            raise RecipeError("joins", f"`{name}` is missing.", f"Needed: {listed(allowed)}.")
+    sizes = {name: len(values) for name, values in joins.items()}
+    if len(set(sizes.values())) > 1 or 0 in sizes.values():
+        found = ", ".join(f"{name} has {n}" for name, n in sizes.items())
+        raise RecipeError("joins", f"{found} values.", "Give one value per member who joins.")
 
 
 # -- what is not available -------------------------------------------------------------------

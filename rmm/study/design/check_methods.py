@@ -21,6 +21,7 @@ from rmm.study.methods.method import (
     FAKE,
     KINDS,
     PILOTED,
+    REML,
     TRUTH,
     Kind,
     Method,
@@ -28,6 +29,7 @@ from rmm.study.methods.method import (
 )
 from rmm.study.methods.regressions import (
     BY_FAMILY,
+    CLUSTERED,
     REGRESSIONS,
     UNITS,
     default_regression,
@@ -39,8 +41,28 @@ if TYPE_CHECKING:
     pass
 
 #: Keys that belong to some kinds, or to one sort of backend.
-_KIND_KEYS = ("formula", "summary", "weights", "log_likelihood", "candidates")
-_BACKEND_KEYS = {"errors": True, "cluster": True, "priors": False, "sampler": False, "gate": False}
+_KIND_KEYS = (
+    "formula",
+    "summary",
+    "weights",
+    "log_likelihood",
+    "candidates",
+    "by",
+    "rescale",
+    "fallback",
+)
+_WITHOUT_MEMBERS = (*REGRESSIONS, BY_FAMILY)
+_BACKEND_KEYS = {
+    "errors": _WITHOUT_MEMBERS,
+    "cluster": _WITHOUT_MEMBERS,
+    "bootstrap_draws": ("ols",),
+    "correlation": ("gee",),
+    "tests": (REML,),
+    "priors": ENGINES,
+    "sampler": ENGINES,
+    "gate": ENGINES,
+    "fallback": ENGINES,
+}
 
 
 def build_methods(
@@ -106,7 +128,7 @@ def _check_confirms(
         raise file_errors.name(
             key, f"the name of another method of kind {method.kind.name}", wanted, list(others)
         )
-    for name in ("weights", "formula", "candidates", "priors", "backend"):
+    for name in ("weights", "formula", "candidates", "by", "priors", "backend"):
         mine, theirs = (m.config.get(name) for m in (method, others[wanted]))
         if (mine == theirs) == (name == "backend"):
             needed = "must be different" if name == "backend" else "must be the same"
@@ -137,19 +159,34 @@ def _method(
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
     content = said(config, kind)
     _check_keys(key, content, kind, backend, file_errors)
+    return _of_config(config, kind, _fallback(config, kind))
+
+
+def _fallback(config: Mapping[str, Any], kind: Kind) -> Method | None:
+    """The method's model by the other engine, as a method of its own would have it."""
+    other = config.get("fallback")
+    if other is None:
+        return None
+    own = {k: v for k, v in config.items() if k not in ("fallback", "confirms")}
+    return _of_config({**own, **other}, kind, None)
+
+
+def _of_config(config: Mapping[str, Any], kind: Kind, fallback: Method | None) -> Method:
+    content = said(config, kind)
     for name in ("name", "replications", "confirms"):
         content.pop(name, None)
-    # A longer time limit or another gate must not change the draws of the fits that finish.
-    sampled = {k: v for k, v in content.items() if k != "gate"}
+    # A longer time limit, another gate or a fallback must not change the draws of fits that finish.
+    sampled = {k: v for k, v in content.items() if k not in ("gate", "fallback")}
     sampled["sampler"] = {k: v for k, v in content.get("sampler", {}).items() if k != "timeout"}
     return Method(
-        name=one["name"],
+        name=config["name"],
         kind=kind,
-        backend=backend,
+        backend=config["backend"],
         id=seeds.short_id("m", content),
         digest=seeds.digest(sampled),
         config=config,
-        replications=one.get("replications"),
+        replications=config.get("replications"),
+        fallback=fallback,
     )
 
 
@@ -191,13 +228,16 @@ def _check_keys(
             raise file_errors.about(
                 f"{key}.{name}", found, f"Kinds that can have `{name}`: {having}."
             )
-    for name, classical in _BACKEND_KEYS.items():
-        if plain.get(name) and classical != (backend in CLASSICAL):
-            other = ", ".join(CLASSICAL if classical else ENGINES)
+    for name, having_it in _BACKEND_KEYS.items():
+        if plain.get(name) and backend not in (*having_it, *(FAKE,) * (having_it is ENGINES)):
             found = f"`{name}` cannot be used with backend {backend}."
             raise file_errors.about(
-                f"{key}.{name}", found, f"Backends that can have `{name}`: {other}."
+                f"{key}.{name}", found, f"Backends that can have `{name}`: {', '.join(having_it)}."
             )
+    if plain.get("rescale") and plain.get("summary", "mean") != "sum" and kind.by_family:
+        _check_rescale(key, plain, kind, file_errors)
+    if plain.get("fallback"):
+        _check_fallback(f"{key}.fallback", plain["fallback"], kind, backend, file_errors)
     if "candidates" in kind.keys and "candidates" not in plain:
         raise file_errors.about(
             f"{key}.candidates", "`candidates` is missing.", "Give two or more candidates."
@@ -209,7 +249,59 @@ def _check_keys(
             f"Set `priors: {TRUTH}`, or leave `log_likelihood` out.",
         )
     _check_pilot(key, plain, kind, backend, file_errors)
+    _check_errors(key, plain, kind, backend, file_errors)
     _check_clusters(key, plain, kind, backend, file_errors)
+
+
+def _check_rescale(
+    key: str, plain: Mapping[str, Any], kind: Kind, file_errors: StudyFileErrors
+) -> None:
+    """Only coefficients that are about one member can be rescaled."""
+    if kind.layout == "groups":
+        summary = plain.get("summary", "mean")
+        raise file_errors.about(
+            f"{key}.rescale",
+            f"`rescale` cannot be used with `summary: {summary}`: its coefficients are not about "
+            "one member.",
+            "Use `summary: sum`, or leave `rescale` out.",
+        )
+
+
+def _check_errors(
+    key: str, plain: Mapping[str, Any], kind: Kind, backend: str, file_errors: StudyFileErrors
+) -> None:
+    """A regression has some kinds of standard errors; BY_FAMILY is checked with each family."""
+    errors = plain.get("errors", kind.errors)
+    if backend in REGRESSIONS and errors not in REGRESSIONS[backend].errors:
+        raise file_errors.about(
+            f"{key}.errors",
+            f"`errors: {errors}` cannot be used with backend {backend}.",
+            f"Allowed: {', '.join(REGRESSIONS[backend].errors)}.",
+        )
+    if errors != "bootstrap" and "bootstrap_draws" in plain:
+        raise file_errors.about(
+            f"{key}.bootstrap_draws",
+            f"`bootstrap_draws` cannot be used with `errors: {errors}`.",
+            "It needs `errors: bootstrap`.",
+        )
+
+
+def _check_fallback(
+    key: str, given: Mapping[str, Any], kind: Kind, backend: str, file_errors: StudyFileErrors
+) -> None:
+    """Another engine; its settings are checked as those of a method."""
+    allowed = [name for name in (*ENGINES, FAKE) if name in (*kind.backends, FAKE)]
+    allowed = [name for name in allowed if name != backend]
+    if given["backend"] not in allowed:
+        shown = [name for name in allowed if name != FAKE]
+        what = "another engine for this method"
+        raise file_errors.name(f"{key}.backend", what, given["backend"], shown)
+    if "pilot" in given.get("sampler", {}) or "ess" in given.get("sampler", {}):
+        raise file_errors.about(
+            f"{key}.sampler",
+            "A fallback has no pilot fit: it fits few data sets.",
+            "Give `warmup` and `draws` instead of `pilot` and `ess`.",
+        )
 
 
 def _check_pilot(
@@ -251,13 +343,21 @@ def _check_pilot(
 def _check_clusters(
     key: str, plain: Mapping[str, Any], kind: Kind, backend: str, file_errors: StudyFileErrors
 ) -> None:
-    if (plain.get("errors") == "cluster") != ("cluster" in plain):
+    if (plain.get("errors") in CLUSTERED) != ("cluster" in plain):
+        errors = plain["errors"] if plain.get("errors") in CLUSTERED else "cluster"
         raise file_errors.about(
             f"{key}.cluster",
-            "`errors: cluster` and `cluster` must be given together.",
-            "Give both, such as `errors: cluster` and `cluster: [group]`, or neither.",
+            f"`errors: {errors}` and `cluster` must be given together.",
+            f"Give both, such as `errors: {errors}` and `cluster: [group]`, or neither.",
         )
     units = plain.get("cluster", [])
+    if len(units) > 1 and (backend == "gee" or plain["errors"] == "bootstrap"):
+        what = "backend gee" if backend == "gee" else "`errors: bootstrap`"
+        raise file_errors.about(
+            f"{key}.cluster",
+            f"Two units are given, but {what} has one kind of clusters.",
+            f"Allowed: one of {', '.join(UNITS)}.",
+        )
     for unit in units:
         if kind.layout in ("groups", "adjusted") and unit != "nesting":
             raise file_errors.about(
@@ -376,7 +476,9 @@ def _check_family(
 ) -> None:
     """A regression takes some kinds of outcomes, and some families; a stratum has one choice."""
     family = scenario.recipe.truth.spec.family
-    if method.backend in CLASSICAL:
+    if method.backend == REML:
+        _check_reml(key, method, formula, family.name, file_errors)
+    elif method.backend in CLASSICAL:
         _check_regression(key, method, formula, family.name, file_errors)
     elif family.needs_strata and method.kind.layout == "memberships":
         allowed = ", ".join(n for n, r in REGRESSIONS.items() if family.name in r.families)
@@ -407,6 +509,13 @@ def _check_regression(
         found = f"The backend is {backend!r}"
         raise _no_regression(_beside(key, "backend"), found, family, method.kind, file_errors)
     regression = regression_of(backend, family)
+    errors = method.config["errors"]
+    if errors not in regression.errors:
+        raise file_errors.about(
+            _beside(key, "errors"),
+            f"`errors: {errors}` cannot be used with the regression of family {family}.",
+            f"Allowed: {', '.join(regression.errors)}.",
+        )
     for unit in method.config.get("cluster", []):
         if unit not in regression.clusters:
             allowed_units = f"Allowed: [{', '.join(regression.clusters)}]."
@@ -429,6 +538,35 @@ def _check_regression(
             f"The outcome `{outcome.label}` cannot be used with backend {backend}.",
             f"Allowed: {allowed_kinds}.",
         )
+
+
+def _check_reml(
+    key: str, method: Method, formula: Formula, family: str, file_errors: StudyFileErrors
+) -> None:
+    """REML is of the gaussian model, whose weights are known."""
+    if family != "gaussian":
+        allowed = ", ".join(n for n in ENGINES if n in method.kind.backends)
+        raise file_errors.about(
+            _beside(key, "backend"),
+            f"Backend {REML} cannot be used with family {family}.",
+            f"Allowed: {allowed}.",
+        )
+    for block in formula.members:
+        what = (
+            "weights with parameters"
+            if block.weight.parameters
+            else "random walks (ar =)"
+            if block.autoregressive is not False
+            else "features with a number to estimate"
+            if any(f.parameter is not None for f in block.features)
+            else ""
+        )
+        if what:
+            raise file_errors.about(
+                key,
+                f"{what[0].upper()}{what[1:]} cannot be used with backend {REML}.",
+                f"Use known weights, or backend {', '.join(ENGINES)}.",
+            )
 
 
 def _check_drawn_priors(

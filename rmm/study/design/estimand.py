@@ -9,7 +9,7 @@ from typing import Any
 from rmm.simulation.estimands import TRUE_ESTIMANDS
 
 #: Keys of an estimand in a study file that are not options of a ready one.
-_COMMON = ("parameter", "estimand", "null", "alpha", "truth")
+_COMMON = ("parameter", "estimand", "baseline", "null", "alpha", "truth")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Estimand:
         set; "" for a parameter. Its name is then `label_of`.
     options : mapping
         Of the ready estimand.
+    baseline : str
+        Method that paired measures compare with; "": that of the study.
     """
 
     parameter: str
@@ -31,6 +33,7 @@ class Estimand:
     truth: float | str | None = None
     ready: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str = ""
 
     @property
     def tested(self) -> bool:
@@ -87,6 +90,8 @@ def label_of(entry: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "/".join(f"{name}:{_text(value[name])}" for name in sorted(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "+".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

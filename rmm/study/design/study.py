@@ -192,6 +192,20 @@ class Study:
             return self.batch
         return SAMPLING_BATCH
 
+    def baseline_of(self, parameter: str) -> str:
+        """The method that paired measures of an estimand compare with.
+
+        Parameters
+        ----------
+        parameter : str
+
+        Returns
+        -------
+        str
+        """
+        own = {e.parameter: e.baseline for e in self.estimands}
+        return own.get(parameter) or self.baseline
+
     @cached_property
     def ready(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Ready estimands by their names in estimates: (estimand, options)."""
@@ -363,6 +377,11 @@ def _check_names(
     with file_errors.collecting():
         if baseline not in names:
             raise file_errors.name("baseline", "a method of this study", baseline, names)
+    for index, one in enumerate(config["estimands"]):
+        with file_errors.collecting():
+            if one.get("baseline", names[0]) not in names:
+                key = f"estimands[{index}].baseline"
+                raise file_errors.name(key, "a method of this study", one["baseline"], names)
     for index, measure in enumerate(config["measures"]):
         with file_errors.collecting():
             if measure not in MEASURES:
@@ -429,6 +448,7 @@ def _read_estimands(
             one.get("truth"),
             one.get("estimand", ""),
             options_of(one) if "estimand" in one else {},
+            one.get("baseline", ""),
         )
         for one in config["estimands"]
     )
@@ -460,7 +480,9 @@ def _levels(alpha: Any) -> tuple[float, ...]:
 
 def _chosen(methods: list[Method]) -> list[str]:
     """Parameters of methods that choose among candidates."""
-    return [n for m in methods for n in choice_parameters(m.config.get("candidates", {}))]
+    return [
+        n for m in methods for n in choice_parameters(m.kind.name, m.config.get("candidates", {}))
+    ]
 
 
 def _check_estimands(

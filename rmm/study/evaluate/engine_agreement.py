@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rmm.study.files.parquet import OK
+from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.measures.measure_values import rate_of
 
 if TYPE_CHECKING:
@@ -114,10 +114,21 @@ def study_confirmations(study: Study, estimates: pd.DataFrame) -> list[dict[Any,
         return []
     nulls = {e.parameter: e.null for e in study.estimands}
     untested = [e.parameter for e in study.estimands if not e.tested]
-    found = confirmations(estimates, pairs, nulls, untested).to_dict("records")
+    own = _without_fallbacks(study, estimates)
+    found = confirmations(own, pairs, nulls, untested).to_dict("records")
     order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
     place = {name: i for i, name in enumerate(nulls)}
     return sorted(found, key=lambda r: (order[r["scenario"]], place[r["parameter"]]))
+
+
+def _without_fallbacks(study: Study, estimates: pd.DataFrame) -> pd.DataFrame:
+    """Fits by a fallback count as not usable: they say nothing of the engine that is confirmed."""
+    other = {m.name: m.fallback.backend for m in study.methods if m.fallback is not None}
+    if not other:
+        return estimates
+    theirs = estimates["method"].astype(str).map(other) == estimates["backend"].astype(str)
+    status = estimates["status"].astype(str)
+    return estimates.assign(status=status.mask(theirs & (status == OK), NOT_CONVERGED))
 
 
 def confirmations(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rmm.study.design.closed_forms import CLOSED_FORMS
 from rmm.study.design.known_values import holds
+from rmm.study.design.scale_notes import other_scales
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
@@ -78,11 +79,12 @@ def _scored(
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=study.measures,
         parameters=[e.parameter for e in study.estimands],
-        baseline=study.baseline,
+        baseline={e.parameter: study.baseline_of(e.parameter) for e in study.estimands},
         null_scenarios=null,
         untested=[e.parameter for e in study.estimands if not e.tested],
         having=having,
         scenarios=scenarios,
+        other_scales=other_scales(study),
     )
 
 

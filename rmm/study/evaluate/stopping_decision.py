@@ -136,7 +136,7 @@ def aims_at(
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=list(dict.fromkeys(t.measure for t in targets)),
         parameters=parameters,
-        baseline=study.baseline,
+        baseline={p: study.baseline_of(p) for p in parameters},
     )
     scores = scores[scores["policy"] == PER_METHOD]
     return tuple(aim for target in targets for aim in _aims(target, scores, study, caps, stage))
@@ -147,10 +147,11 @@ def _aims(
 ) -> Iterable[Aim]:
     pair = MEASURES[target.measure].of == "pair"
     mine = scores[(scores["measure"] == target.measure) & (scores["parameter"] == target.parameter)]
+    base = study.baseline_of(target.parameter)
     for method in target.methods:
-        if pair and method == study.baseline:
+        if pair and method == base:
             continue
-        capped = stage >= min(caps[method], caps[study.baseline] if pair else caps[method])
+        capped = stage >= min(caps[method], caps[base] if pair else caps[method])
         for row in mine[mine["method"] == method].to_dict("records"):
             error = usable_error(target.measure, row["value"], row["mcse"], row["n"])
             yield Aim(

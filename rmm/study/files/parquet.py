@@ -75,7 +75,9 @@ PERFORMANCE = pa.schema(
         pa.field("parameter", pa.string(), nullable=False),  # "" for convergence and seconds
         pa.field("measure", pa.string(), nullable=False),
         ("alpha", pa.float64()),
-        pa.field("policy", pa.string(), nullable=False),  # per_method | complete_case
+        pa.field(
+            "policy", pa.string(), nullable=False
+        ),  # per_method | complete_case | lower_bound | upper_bound
         ("value", pa.float64()),
         ("mcse", pa.float64()),  # null for rates of 0 and 1
         ("lower", pa.float64()),  # 95% Monte Carlo interval; Wilson's for rates

@@ -52,18 +52,22 @@ def check_models(study: Study) -> None:
 def model_errors(study: Study) -> Iterator[StudyError]:
     """What `check_models` reports, one error each."""
     for index, method in enumerate(study.methods):
-        if method.backend in CLASSICAL:
-            continue
-        file_errors, key = StudyFileErrors(study.file, f"method {method.name}"), f"methods[{index}]"
-        problems = [
-            *_option_errors(key, method, file_errors),
-            *_gate_errors(key, method, file_errors),
-        ]
-        yield from problems
-        for place in _places(method, study):
-            error = _built(study, method, place)
-            if error is not None:
-                yield _located(key, place, error, study, file_errors)
+        file_errors = StudyFileErrors(study.file, f"method {method.name}")
+        for one, key in zip(method.attempts, ("", ".fallback"), strict=False):
+            if one.backend not in CLASSICAL:
+                yield from _attempt_errors(f"methods[{index}]{key}", one, study, file_errors)
+
+
+def _attempt_errors(
+    key: str, method: Method, study: Study, file_errors: StudyFileErrors
+) -> Iterator[StudyError]:
+    """Mistakes of a method, or of its fallback."""
+    yield from _option_errors(key, method, file_errors)
+    yield from _gate_errors(key, method, file_errors)
+    for place in _places(method, study):
+        error = _built(study, method, place)
+        if error is not None:
+            yield _located(key, place, error, study, file_errors)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from rmm.posterior.fit import Fit
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_table, write_text
 from rmm.study.methods.fit_task import fit_task
-from rmm.study.methods.task import Outcome, Task
+from rmm.study.methods.task import Outcome, Task, answering
 from rmm.study.run.batch_index import without_numbers
 from rmm.study.run.pilot import make_piloted_task
 from rmm.study.run.replicate import outcome_rows
@@ -127,10 +127,11 @@ def _keep_fits(outcome: Outcome, folder: Path) -> None:
 
 def _facts(task: Task, outcome: Outcome) -> dict[str, Any]:
     """How it was run, and what became of it."""
+    fitted = answering(task, outcome)
     return {
         "formulas": dict(task.candidates) or task.formula,
-        "backend": task.method.backend,
-        "chain_seed": task.seed,
+        "backend": fitted.method.backend,
+        "chain_seed": fitted.seed,
         "versions": {
             "rmm": __version__,
             "python": platform.python_version(),

@@ -152,16 +152,36 @@ def relative_error_se(s: Sample) -> Value:
     return known_to(100 * (se / sd - 1), 100 * se / sd * float(np.sqrt(spread)))
 
 
-def coverage(s: Sample) -> Value:
-    """Share of intervals that hold the truth."""
-    return _proportion(inside(s, s.truth))
+def share(hits: Callable[[Sample], Array]) -> Callable[[Sample], Value]:
+    """The share of fits that are hits: 1 or 0, nan where it is not known; none may count."""
+    return lambda s: _proportion(hits(s))
 
 
-def be_coverage(s: Sample) -> Value:
-    """Bias-eliminated coverage: share of intervals that hold mean(T)."""
-    if s.n == 0:
-        return NONE
-    return _proportion(inside(s, s.truth + s.errors.mean()))
+def bounds(hits: Array, lost: int) -> tuple[Value, Value]:
+    """The rate if no lost fit were a hit, and if all were (Pawel et al. 2026).
+
+    Parameters
+    ----------
+    hits : (m,) array
+        Of the usable fits that count.
+    lost : int
+        Fits that are not usable.
+    """
+    n = len(hits) + lost
+    if n == 0 or np.isnan(hits).any():
+        return NONE, NONE
+    found = float(hits.sum())
+    return rate_of(found / n, n), rate_of((found + lost) / n, n)
+
+
+def covers(s: Sample) -> Array:
+    """Whether intervals hold the truth."""
+    return inside(s, s.truth)
+
+
+def covers_mean(s: Sample) -> Array:
+    """Whether intervals hold mean(T), so that bias does not count."""
+    return inside(s, s.truth + (s.errors.mean() if s.n else NAN))
 
 
 def inside(s: Sample, value: Array) -> Array:
@@ -171,9 +191,9 @@ def inside(s: Sample, value: Array) -> Array:
     return held
 
 
-def rejection(s: Sample) -> Value:
-    """Share of tests that reject: Type-I error where theta is the null value, else power."""
-    return _proportion(s.significant)
+def rejects(s: Sample) -> Array:
+    """Whether tests reject the null value."""
+    return s.significant
 
 
 def interval_width(s: Sample) -> Value:
@@ -181,13 +201,12 @@ def interval_width(s: Sample) -> Value:
     return _mean(s.upper - s.lower)
 
 
-def type_s(s: Sample) -> Value:
-    """Share of wrong signs among significant estimates (Gelman & Carlin 2014)."""
-    hits = s.significant == 1
+def wrong_signs(s: Sample) -> Array:
+    """Whether significant estimates have the wrong sign (Gelman & Carlin 2014)."""
     if s.n == 0 or (s.truth == s.null).any():
-        return NONE
+        return np.array([NAN])
     wrong = np.sign(s.estimate - s.null) != np.sign(s.truth - s.null)
-    return _proportion(wrong[hits].astype(float))
+    return np.asarray(wrong[s.significant == 1].astype(float))
 
 
 def exaggeration(s: Sample) -> Value:
@@ -225,19 +244,23 @@ def relative_precision(base: Sample, s: Sample) -> Value:
     return known_to(100 * (ratio - 1), error)
 
 
+def below_null_quantile(null: Sample, s: Sample) -> Array:
+    """Whether p < r, r the alpha quantile of p in the null scenario; nan where the null holds."""
+    if null.n == 0 or s.n == 0 or (s.truth == s.null).any() or np.isnan(null.p_value).any():
+        return np.array([NAN])
+    below = (s.p_value < np.quantile(null.p_value, s.alpha)).astype(float)
+    below[np.isnan(s.p_value)] = NAN
+    return below
+
+
 def size_adjusted_power(null: Sample, s: Sample) -> Value:
     """P(p < r), r the alpha quantile of p in the null scenario; none where the null holds."""
-    if null.n == 0 or s.n == 0 or (s.truth == s.null).any():
-        return NONE
-    if np.isnan(null.p_value).any() or np.isnan(s.p_value).any():
-        return NONE
-    limit = np.quantile(null.p_value, s.alpha)
-    return _proportion((s.p_value < limit).astype(float))
+    return _proportion(below_null_quantile(null, s))
 
 
-def selection(s: Sample) -> Value:
-    """Share of fits in which a candidate was chosen (its estimate is 1, else 0)."""
-    return _proportion(s.estimate)
+def chosen(s: Sample) -> Array:
+    """Whether a candidate was chosen: its estimate is 1, else 0."""
+    return s.estimate
 
 
 def difference(per_fit: Callable[[Sample], Array]) -> Callable[[Sample, Sample], Value]:

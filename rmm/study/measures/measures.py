@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rmm.study.measures.measure_values import (
+    Array,
     Value,
-    be_coverage,
+    below_null_quantile,
     bias,
+    chosen,
     contraction,
-    coverage,
+    covers,
+    covers_mean,
     difference,
     empirical_se,
     ess_per_second,
@@ -27,14 +30,14 @@ from rmm.study.measures.measure_values import (
     model_se,
     mse,
     rate_difference,
-    rejection,
+    rejects,
     relative_bias,
     relative_error_se,
     relative_precision,
     rmse,
-    selection,
+    share,
     size_adjusted_power,
-    type_s,
+    wrong_signs,
 )
 
 
@@ -61,6 +64,9 @@ class Measure:
         Whether it is about tests of the null value.
     rate : bool
         Whether it is a share of fits or data sets, which has a Wilson interval.
+    hits : callable or None
+        Of rates of usable fits: sample or samples -> 1 or 0 of each fit that counts, for the
+        bounds of what fits that are not usable could change.
     """
 
     name: str
@@ -71,6 +77,7 @@ class Measure:
     prefix: str = ""
     tests: bool = False
     rate: bool = False
+    hits: Callable[..., Array] | None = None
 
 
 _ROWS = (
@@ -134,8 +141,9 @@ _ROWS = (
         ),
         True,
         "sample",
-        coverage,
+        share(covers),
         rate=True,
+        hits=covers,
     ),
     Measure(
         "be_coverage",
@@ -146,8 +154,9 @@ _ROWS = (
         ),
         True,
         "sample",
-        be_coverage,
+        share(covers_mean),
         rate=True,
+        hits=covers_mean,
     ),
     Measure(
         "rejection",
@@ -158,9 +167,10 @@ _ROWS = (
         ),
         True,
         "sample",
-        rejection,
+        share(rejects),
         tests=True,
         rate=True,
+        hits=rejects,
     ),
     Measure(
         "interval_width",
@@ -178,9 +188,10 @@ _ROWS = (
         ),
         True,
         "sample",
-        type_s,
+        share(wrong_signs),
         tests=True,
         rate=True,
+        hits=wrong_signs,
     ),
     Measure(
         "exaggeration",
@@ -206,6 +217,7 @@ _ROWS = (
         size_adjusted_power,
         tests=True,
         rate=True,
+        hits=below_null_quantile,
     ),
     Measure(
         "difference_bias",
@@ -272,9 +284,10 @@ _ROWS = (
         ),
         False,
         "sample",
-        selection,
+        share(chosen),
         prefix="choice[",
         rate=True,
+        hits=chosen,
     ),
     Measure(
         "contraction",
@@ -319,3 +332,24 @@ MEASURES: dict[str, Measure] = {row.name: row for row in _ROWS}
 
 #: Measures that are shares of fits: they have Wilson intervals.
 RATES = tuple(row.name for row in _ROWS if row.rate)
+
+#: Measures that compare estimates with the truth, or have their unit: a method whose estimates are
+#: on another scale than the truth has none of them.
+ON_TRUE_SCALE = frozenset(
+    {
+        "bias",
+        "relative_bias",
+        "empirical_se",
+        "mse",
+        "rmse",
+        "model_se",
+        "coverage",
+        "interval_width",
+        "exaggeration",
+        "difference_bias",
+        "difference_mse",
+        "difference_coverage",
+    }
+)
+#: Measures that compare two methods, which need a common scale.
+ON_COMMON_SCALE = frozenset({"relative_precision", "difference_width"})

@@ -13,11 +13,14 @@ from scipy import special
 
 from rmm.errors import StudyError, unknown_name
 from rmm.study.files.parquet import FAILED, NOT_CONVERGED, OK, TIMEOUT
-from rmm.study.measures.measure_values import NAN, NONE, Sample, known_to, rate_of
-from rmm.study.measures.measures import MEASURES, Measure
+from rmm.study.measures.measure_values import NAN, NONE, Sample, bounds, known_to, rate_of
+from rmm.study.measures.measures import MEASURES, ON_COMMON_SCALE, ON_TRUE_SCALE, Measure
 
 Array = np.ndarray[Any, Any]
 PER_METHOD, COMPLETE_CASE = "per_method", "complete_case"
+#: Bounds of rates over all fits: no fit that is not usable is a hit (a rejection, a covered truth,
+#: ...), or all of them are.
+LOWER, UPPER = "lower_bound", "upper_bound"
 POLICIES = (PER_METHOD, COMPLETE_CASE)
 _STORED = {0.05: "", 0.1: "90", 0.01: "99"}  # alpha -> suffix of the interval's columns
 _NEEDED = ("replication", "method", "mean", "sd")
@@ -41,7 +44,7 @@ def performance(
     alpha: float | Sequence[float] | Mapping[str, Sequence[float]] = 0.05,
     measures: Sequence[str] | None = None,
     parameters: Sequence[str] | None = None,
-    baseline: str | None = None,
+    baseline: str | Mapping[str, str] | None = None,
     truth: float | None = None,
     null_scenarios: Mapping[tuple[str, str], str] | None = None,
     usable: Sequence[str] = (OK,),
@@ -49,6 +52,7 @@ def performance(
     untested: Collection[str] = (),
     having: Collection[tuple[str, str]] | None = None,
     scenarios: Collection[str] | None = None,
+    other_scales: Mapping[tuple[str, str, str], str] | None = None,
 ) -> pd.DataFrame:
     """Score a table of estimates.
 
@@ -64,7 +68,7 @@ def performance(
     alpha : float, sequence, or mapping of parameter -> sequence
         Levels of tests and intervals.
     measures, parameters : sequence of str, optional; all by default
-    baseline : str, optional
+    baseline : str, or mapping of parameter -> str, optional
         Method that paired measures compare with; the first in the table by default.
     truth : float, optional
         The truth, where the table has no such column.
@@ -80,6 +84,10 @@ def performance(
         What each method estimates (`estimated`), where the table is part of a larger one.
     scenarios : collection of str, optional
         Those that are scored, not only compared with; all by default.
+    other_scales : mapping, optional
+        (scenario, method, parameter) -> scale of estimates that are not on that of the truth. They
+        have no measures of `measures.ON_TRUE_SCALE`, and are compared only with methods on the
+        same scale.
 
     Returns
     -------
@@ -89,8 +97,10 @@ def performance(
         rates, which have no mcse at 0 and 1, and value -+ 1.96 mcse for others. Two policies:
         ``per_method`` takes all usable fits of each method, ``complete_case`` leaves out the
         replications in which a method that has the parameter has a fit that is not usable; a
-        method that was not to fit a replication takes nothing from the others. A method without
-        usable fits has value nan, never 0.
+        method that was not to fit a replication takes nothing from the others. Rates have two
+        more rows, ``lower_bound`` and ``upper_bound``: all fits count, and of those that are not
+        usable none or all are hits (Pawel, Bartos, Siepe & Lohmann 2026, The American
+        Statistician 80, 31-48). A method without usable fits has value nan, never 0.
 
     Raises
     ------
@@ -118,6 +128,7 @@ def performance(
         baseline=baseline or str(table["method"].iloc[0]),
         null_scenarios=null_scenarios or {},
         untested=untested,
+        other_scales=other_scales or {},
     )
     return pd.DataFrame([*scorer.scored(), *_of_fits(cells, rows)], columns=_COLUMNS)
 
@@ -235,9 +246,10 @@ class _Scorer:
     cells: _Cells
     rows: Sequence[Measure]
     alpha: float | Sequence[float] | Mapping[str, Sequence[float]]
-    baseline: str
+    baseline: str | Mapping[str, str]
     null_scenarios: Mapping[tuple[str, str], str]
     untested: Collection[str]
+    other_scales: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     _samples: dict[tuple[str, str, str, str, float], Sample] = field(default_factory=dict)
     _pairs: dict[tuple[str, str, str, str, float], tuple[Sample, Sample]] = field(
         default_factory=dict
@@ -254,15 +266,38 @@ class _Scorer:
         for scenario, method, parameter in self.cells.usable:
             if scenario not in self.cells.scored:
                 continue
+            rows = [row for row in self.rows if self.has(row, scenario, method, parameter)]
             for policy in POLICIES:
                 for number, alpha in enumerate(self.levels(parameter)):
-                    for row in self.rows:
-                        if not parameter.startswith(row.prefix):
-                            continue
-                        if row.tests and parameter in self.untested:
-                            continue
-                        if row.of != "fits" and (row.by_alpha or number == 0):
+                    for row in rows:
+                        if row.by_alpha or number == 0:
                             yield self.one(row, scenario, method, parameter, policy, alpha)
+            for alpha in self.levels(parameter):
+                for row in rows:
+                    if row.hits is not None and (
+                        row.by_alpha or alpha == self.levels(parameter)[0]
+                    ):
+                        yield from self.bounds(row, scenario, method, parameter, alpha)
+
+    def has(self, row: Measure, scenario: str, method: str, parameter: str) -> bool:
+        """Whether a measure has a meaning for the estimates of a method."""
+        if row.of == "fits" or not parameter.startswith(row.prefix):
+            return False
+        if row.tests and parameter in self.untested:
+            return False
+        scale = self.other_scales.get((scenario, method, parameter), "")
+        if row.name in ON_TRUE_SCALE or (row.tests and scale and self._tests_a_value(parameter)):
+            return not scale
+        return True
+
+    def _tests_a_value(self, parameter: str) -> bool:
+        """Whether a null value is not 0, so that its test depends on the scale."""
+        tables = (t for (_, _, p), t in self.cells.usable.items() if p == parameter)
+        return any((table["null"].to_numpy(dtype=float) != 0).any() for table in tables)
+
+    def base_of(self, parameter: str) -> str:
+        """The method that paired measures of a parameter compare with."""
+        return self.baseline if isinstance(self.baseline, str) else self.baseline[parameter]
 
     def one(
         self, row: Measure, scenario: str, method: str, parameter: str, policy: str, alpha: float
@@ -272,7 +307,7 @@ class _Scorer:
         assert row.compute is not None
         if row.of == "sample":
             value = row.compute(s)
-        elif row.of == "pair" and method != self.baseline:
+        elif row.of == "pair" and self.comparable(row, scenario, method, parameter):
             base, s = self.pair(scenario, method, parameter, policy, alpha)
             value = row.compute(base, s) if s.n else NONE
         elif row.of == "null" and (scenario, parameter) in self.null_scenarios:
@@ -282,6 +317,33 @@ class _Scorer:
         level = alpha if row.by_alpha else NAN
         return (scenario, method, parameter, row.name, level, policy, *value, s.n, *counts)
 
+    def comparable(self, row: Measure, scenario: str, method: str, parameter: str) -> bool:
+        """Whether a method can be compared with the baseline."""
+        base = self.base_of(parameter)
+        if method == base:
+            return False
+        mine, theirs = (self.other_scales.get((scenario, m, parameter), "") for m in (method, base))
+        return mine == theirs or row.name not in ON_TRUE_SCALE | ON_COMMON_SCALE
+
+    def bounds(
+        self, row: Measure, scenario: str, method: str, parameter: str, alpha: float
+    ) -> Iterator[tuple[Any, ...]]:
+        """Rows of the bounds of a rate over all fits."""
+        assert row.hits is not None
+        samples = [self.sample(scenario, method, parameter, PER_METHOD, alpha)]
+        if row.of == "null":
+            if (scenario, parameter) not in self.null_scenarios:
+                return
+            null = self.null_scenarios[scenario, parameter]
+            samples.insert(0, self.sample(null, method, parameter, PER_METHOD, alpha))
+        hits = row.hits(*samples)
+        lost = len(self.cells.fits[scenario, method]) - samples[-1].n
+        counts = self.cells.counts[scenario, method]
+        level = alpha if row.by_alpha else NAN
+        for policy, value in zip((LOWER, UPPER), bounds(hits, lost), strict=True):
+            n = len(hits) + lost
+            yield (scenario, method, parameter, row.name, level, policy, *value, n, *counts)
+
     def pair(
         self, scenario: str, method: str, parameter: str, policy: str, alpha: float
     ) -> tuple[Sample, Sample]:
@@ -289,7 +351,7 @@ class _Scorer:
         key = (scenario, method, parameter, policy, alpha)
         if key not in self._pairs:
             s = self.sample(*key)
-            base = self.sample(scenario, self.baseline, parameter, policy, alpha)
+            base = self.sample(scenario, self.base_of(parameter), parameter, policy, alpha)
             _, left, right = np.intersect1d(base.replication, s.replication, return_indices=True)
             self._pairs[key] = base.take(left), s.take(right)
         return self._pairs[key]

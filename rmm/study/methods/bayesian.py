@@ -327,6 +327,14 @@ def _summary(names: tuple[str, ...], draws: Array, result: Fit) -> Table:
     return Table(names, draws, ordered, columns)
 
 
+def table_of_draws(names: tuple[str, ...], draws: Array) -> Table:
+    """A table of independent draws (S, names), without diagnostics of chains."""
+    unknown = np.full(len(names), np.nan)
+    columns = dict.fromkeys(_COLUMNS.values(), unknown)
+    moments = {"mean": draws.mean(0), "median": np.median(draws, 0), "sd": draws.std(0, ddof=1)}
+    return Table(names, draws, ascending(draws), {**columns, **moments})
+
+
 def _joined(one: Table, other: Table) -> Table:
     return Table(
         one.names + other.names,

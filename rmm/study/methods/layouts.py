@@ -12,7 +12,7 @@ from rmm.formula.terms import Formula, Term
 from rmm.formula.weights.weight_function import Column, evaluate, leaf_columns
 from rmm.simulation import Drawn
 from rmm.simulation.true_model import Truth, term_columns
-from rmm.study.methods.adjusted_means import adjusted_means
+from rmm.study.methods.frequentist.adjusted_means import adjusted_means
 
 Array = np.ndarray[Any, Any]
 _FINE = ("member", "membership")

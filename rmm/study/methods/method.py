@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmm.formula.terms import Formula
+from rmm.formula.weights.weight_function import WeightFunction
 from rmm.simulation import Recipe
 from rmm.simulation.schema import schema
 from rmm.simulation.true_model import Truth
 from rmm.study.files.checked_yaml import without_defaults
+from rmm.study.methods.coefficient_scales import of_means, of_members, of_summary, of_weights
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
 
-#: Backends that are regressions without member effects.
-CLASSICAL = (*REGRESSIONS, BY_FAMILY)
+#: Backend of models with member effects and known weights, by restricted maximum likelihood.
+REML = "reml"
+#: Frequentist backends: regressions without member effects, and REML.
+CLASSICAL = (*REGRESSIONS, BY_FAMILY, REML)
 #: Value of a method's `priors`: those of the truth.
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
@@ -55,6 +59,9 @@ class Kind:
         Whether the default backend is the regression of the truth's family.
     errors : str
         Standard errors that a regression has by default.
+    scale : callable
+        ``(weights of a block, method settings) -> text``: what a coefficient of a member covariate
+        is about; see `rmm.study.methods.coefficient_scales`.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Kind:
     keys: tuple[str, ...]
     by_family: bool = False
     errors: str = "classical"
+    scale: Callable[[WeightFunction, Mapping[str, Any]], str] = of_weights
 
 
 def _flat(truth: Formula, config: Mapping[str, Any]) -> str:
@@ -83,17 +91,35 @@ def _candidates(truth: Formula, config: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in found.items())
 
 
-_ANY = (*CLASSICAL, *ENGINES)
+_ANY = (*REGRESSIONS, BY_FAMILY, *ENGINES)
 _MODEL = ("formula",)
+_SAMPLED = (*_MODEL, "weights", "log_likelihood")
 KINDS: dict[str, Kind] = {
     "aggregation": Kind(
-        "aggregation", "groups", _ANY, _flat, ("formula", "summary"), by_family=True
+        "aggregation",
+        "groups",
+        _ANY,
+        _flat,
+        (*_MODEL, "summary", "rescale", "fallback"),
+        by_family=True,
+        scale=of_summary,
     ),
-    "disaggregation": Kind("disaggregation", "memberships", _ANY, _flat, _MODEL, by_family=True),
-    "adjusted_means": Kind("adjusted_means", "adjusted", ("ols",), _flat, _MODEL, errors="robust"),
-    "mm": Kind("mm", "members", ENGINES, _conventional, ("formula", "weights", "log_likelihood")),
-    "mmmm": Kind("mmmm", "members", ENGINES, _estimated, ("formula", "weights", "log_likelihood")),
+    "disaggregation": Kind(
+        "disaggregation",
+        "memberships",
+        _ANY,
+        _flat,
+        (*_MODEL, "rescale", "fallback"),
+        by_family=True,
+        scale=of_members,
+    ),
+    "adjusted_means": Kind(
+        "adjusted_means", "adjusted", ("ols",), _flat, _MODEL, errors="robust", scale=of_means
+    ),
+    "mm": Kind("mm", "members", (*ENGINES, REML), _conventional, (*_SAMPLED, "fallback")),
+    "mmmm": Kind("mmmm", "members", ENGINES, _estimated, (*_SAMPLED, "fallback")),
     "choice": Kind("choice", "members", ENGINES, _candidates, ("candidates",)),
+    "average": Kind("average", "members", ENGINES, _candidates, ("candidates", "by")),
 }
 
 
@@ -119,6 +145,9 @@ class Method:
         The method as in the study file, defaults said.
     replications : int or None
         How many of a scenario's data sets it fits; None means all.
+    fallback : Method or None
+        The same model by another engine, for data sets whose fit is not usable: its fits are those
+        of a method of its own.
     """
 
     name: str
@@ -128,16 +157,22 @@ class Method:
     digest: str
     config: Mapping[str, Any]
     replications: int | None
+    fallback: Method | None = None
+
+    @property
+    def attempts(self) -> tuple[Method, ...]:
+        """The method, and its fallback."""
+        return (self,) if self.fallback is None else (self, self.fallback)
 
     @property
     def compiled(self) -> bool:
         """Whether its programs are compiled before they run."""
-        return self.backend in COMPILED
+        return any(one.backend in COMPILED for one in self.attempts)
 
     @property
     def shares_jobs(self) -> bool:
         """Whether a job fits it together with other methods of the same data sets."""
-        return self.backend not in SAMPLING
+        return not any(one.backend in SAMPLING for one in self.attempts)
 
     @property
     def sampler_settings(self) -> dict[str, Any]:

@@ -15,12 +15,17 @@ import numpy as np
 
 from rmm.formula.terms import Formula
 from rmm.simulation import Drawn
-from rmm.study.methods import maximum_likelihood
+from rmm.study.methods.frequentist import maximum_likelihood
+from rmm.study.methods.frequentist.maximum_likelihood import Maximum
+from rmm.study.methods.frequentist.shared_member_errors import SharedMembers
 from rmm.study.methods.layouts import Flat, parameter_of
-from rmm.study.methods.maximum_likelihood import Maximum
 
 Array = np.ndarray[Any, Any]
 UNITS = ("group", "member", "nesting")
+#: Kinds of standard errors.
+ERRORS = ("classical", "robust", "cluster", "shared_members", "bootstrap")
+#: Those with clusters.
+CLUSTERED = ("cluster", "bootstrap")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +43,14 @@ class Problem:
     strata : (N,) int array or None
         Choice sets.
     errors : str
-        ``classical``, ``robust`` or ``cluster``.
+        One of `ERRORS`.
     clusters : (N, 1) or (N, 2) int array or None
+    shared : SharedMembers or None
+        Which rows depend on each other, for ``shared_members``.
+    correlation : str
+        Working correlation of `gee` within clusters.
+    family : str
+        Of the truth.
     """
 
     outcome: Array
@@ -49,6 +60,9 @@ class Problem:
     strata: Array | None
     errors: str
     clusters: Array | None
+    shared: SharedMembers | None = None
+    correlation: str = "exchangeable"
+    family: str = "gaussian"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +96,8 @@ class Regression:
         Parameters besides the coefficients, estimated on the log scale.
     clusters : tuple of str
         Units by which errors can be clustered.
+    errors : tuple of str
+        Kinds of standard errors that it has.
     intercept : bool
         Whether the model has one.
     """
@@ -94,6 +110,7 @@ class Regression:
     clusters: tuple[str, ...] = UNITS
     intercept: bool = True
     scale: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ("classical", "robust", "cluster", "shared_members")
 
     def estimates(self, family: str) -> bool:
         """Whether its estimates are on the scale of a family's parameters."""
@@ -110,7 +127,8 @@ def _least_squares(problem: Problem) -> Estimates:
     from statsmodels.regression.linear_model import OLS
 
     keywords = _keywords(problem, _HC3, {"use_t": True})
-    return _of_statsmodels(OLS(problem.outcome - problem.offset, problem.matrix).fit(**keywords))
+    result = OLS(problem.outcome - problem.offset, problem.matrix).fit(**keywords)
+    return _of_statsmodels(result, problem, lambda: problem.matrix * result.resid[:, None])
 
 
 def _logistic(problem: Problem) -> Estimates:
@@ -132,7 +150,7 @@ def _logistic(problem: Problem) -> Estimates:
         raise ValueError("iteratively reweighted least squares has not converged")
     # Where some of the outcomes are separated, the iterations stop on the way to infinity.
     maximum_likelihood.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
-    return _of_statsmodels(result)
+    return _of_statsmodels(result, problem, lambda: model.score_obs(result.params))
 
 
 def _keywords(
@@ -148,9 +166,49 @@ def _keywords(
     return {}
 
 
-def _of_statsmodels(result: Any) -> Estimates:
+def _of_statsmodels(
+    result: Any, problem: Problem, scores: Callable[[], Array] | None = None
+) -> Estimates:
     mean, sd = np.asarray(result.params), np.asarray(result.bse)
+    if problem.shared is not None and scores is not None:
+        sd = _sds(problem.shared.covariance(scores(), np.asarray(result.normalized_cov_params)))
     return Estimates(mean, sd, float(result.df_resid), result)
+
+
+def _sds(covariance: Array) -> Array:
+    """Standard errors; NaN where a variance is negative."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.diag(covariance)))
+
+
+def _estimating_equations(problem: Problem) -> Estimates:
+    """GEE of Liang & Zeger (1986), Biometrika 73, with their robust errors."""
+    # Late: the extra `study` may be absent.
+    from statsmodels.genmod.cov_struct import Exchangeable, Independence
+    from statsmodels.genmod.families import Binomial, Gaussian
+    from statsmodels.genmod.generalized_estimating_equations import GEE
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning
+
+    assert problem.clusters is not None, "checked with the study file"
+    binary = problem.family == "binomial"
+    structure = Exchangeable() if problem.correlation == "exchangeable" else Independence()
+    model = GEE(
+        problem.outcome,
+        problem.matrix,
+        groups=problem.clusters[:, 0],
+        family=Binomial() if binary else Gaussian(),
+        cov_struct=structure,
+        offset=problem.offset,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            result = model.fit(maxiter=100)
+        except (ConvergenceWarning, np.linalg.LinAlgError) as found:
+            raise ValueError(f"the estimating equations have not converged: {found}") from found
+    if binary:
+        maximum_likelihood.check_finite(result.cov_naive, problem.matrix, problem.names)
+    return _of_statsmodels(result, problem)
 
 
 def _weibull(problem: Problem) -> Estimates:
@@ -178,10 +236,11 @@ def _of_maximum(found: Maximum, problem: Problem) -> Estimates:
     clusters = problem.clusters
     if clusters is not None and found.first is not None:
         clusters = _by_stratum(clusters, problem.strata, found.first)
-    covariance = maximum_likelihood.sandwich(found, problem.errors, clusters)
-    with np.errstate(invalid="ignore"):
-        sd = np.sqrt(np.diag(covariance))
-    return Estimates(found.params, sd, float("inf"), found.result)
+    if problem.shared is not None:
+        covariance = problem.shared.covariance(found.scores(), found.inverse)
+    else:
+        covariance = maximum_likelihood.sandwich(found, problem.errors, clusters)
+    return Estimates(found.params, _sds(covariance), float("inf"), found.result)
 
 
 def _by_stratum(clusters: Array, strata: Array | None, first: Array) -> Array:
@@ -207,7 +266,9 @@ def _regressors(
 
 
 REGRESSIONS: dict[str, Regression] = {
-    "ols": Regression(_least_squares, ("plain",), (), student=True, scale=("gaussian",)),
+    "ols": Regression(
+        _least_squares, ("plain",), (), student=True, scale=("gaussian",), errors=ERRORS
+    ),
     "glm": Regression(_logistic, ("plain", "cbind"), ("binomial",), student=False),
     "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
     "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),
@@ -219,6 +280,14 @@ REGRESSIONS: dict[str, Regression] = {
         student=False,
         clusters=("nesting",),
         intercept=False,
+        errors=("classical", "robust", "cluster"),
+    ),
+    "gee": Regression(
+        _estimating_equations,
+        ("plain",),
+        ("gaussian", "binomial"),
+        student=False,
+        errors=("cluster",),
     ),
 }
 
@@ -234,5 +303,7 @@ def regression_of(backend: str, family: str) -> Regression:
 
 
 def default_regression(family: str) -> str | None:
-    """The regression of a family: the first on its parameters' scale, if there is one."""
-    return next((name for name, row in REGRESSIONS.items() if row.estimates(family)), None)
+    """The regression of a family: the first on its parameters' scale that needs no clusters."""
+    rows = REGRESSIONS.items()
+    found = (n for n, row in rows if row.estimates(family) and "classical" in row.errors)
+    return next(found, None)

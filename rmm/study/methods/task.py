@@ -33,6 +33,8 @@ class Task:
         Ready estimands by their names in estimates: (estimand, options).
     truths : mapping
         Their true values in this data set; NaN where it has no such member or group.
+    fallback : Task, optional
+        The same by the method's other engine, where this fit is not usable.
     """
 
     method: Method
@@ -44,6 +46,7 @@ class Task:
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     ready: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     truths: Mapping[str, float] = field(default_factory=dict)
+    fallback: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Outcome:
         ok, not_converged, failed or timeout.
     estimates : tuple of dict
         Columns of `results.ESTIMATES` that depend on the parameter, one entry per parameter.
+    backend : str
+        The fallback, where it answered; empty: the method's own.
     """
 
     status: str
@@ -64,7 +69,13 @@ class Outcome:
     divergences: int | None = None
     engine: str = ""
     seconds: float = 0.0
+    backend: str = ""
     fit: Any = field(default=None, repr=False)
+
+
+def answering(task: Task, outcome: Outcome) -> Task:
+    """The task that gave an outcome: the method's own, or that of its fallback."""
+    return task.fallback if outcome.backend and task.fallback is not None else task
 
 
 @lru_cache(maxsize=256)

@@ -27,7 +27,7 @@ from rmm.study.files import seeds
 from rmm.study.files.environment import running_on
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.measures.measures import MEASURES
-from rmm.study.methods.method import CLASSICAL, Method
+from rmm.study.methods.method import CLASSICAL, REML, Method
 
 #: Keys of `preregistration`, and what each answers (Siepe and others 2024, ADEMP-PreReg).
 QUESTIONS = {
@@ -212,11 +212,15 @@ def _methods(study: Study) -> list[tuple[str, ...]]:
 
 def _settings(method: Method) -> str:
     config = method.config
+    scaled = "; coefficients of members times the mean size of groups" * ("rescale" in config)
+    if method.backend == REML:
+        return f"{config['tests']} tests"
     if method.backend in CLASSICAL:
         clusters = ", ".join(config.get("cluster") or [])
-        return f"{config['errors']} standard errors" + f" by {clusters}" * bool(clusters)
-    words = ", ".join(f"{k} {v}" for k, v in method.sampler_settings.items())
-    return f"priors {config['priors']}; {words}"
+        return f"{config['errors']} standard errors" + f" by {clusters}" * bool(clusters) + scaled
+    words = [", ".join(f"{k} {v}" for k, v in m.sampler_settings.items()) for m in method.attempts]
+    other = f"; fallback {method.fallback.backend}: {words[1]}" if method.fallback else ""
+    return f"priors {config['priors']}; {words[0]}{other}{scaled}"
 
 
 def _measures(study: Study) -> list[tuple[str, ...]]:
@@ -252,7 +256,14 @@ def _scenarios(study: Study) -> list[tuple[str, ...]]:
 
 
 def _gate(method: Method) -> str:
-    """When a fit of a method counts as converged."""
+    """When a fit of a method counts as converged; what its fallback is for."""
+    if method.fallback is not None:
+        first, second = map(_own_gate, method.attempts)
+        return f"{first} If not, {method.fallback.backend} fits the data set: {second}"
+    return _own_gate(method)
+
+
+def _own_gate(method: Method) -> str:
     if method.backend in CLASSICAL:
         return (
             "no sampler; an error of the regression (collinear regressors, separation, an estimate "
@@ -281,7 +292,8 @@ def _versions(study: Study) -> list[tuple[str, str]]:
 
 
 def _engines(study: Study) -> list[tuple[str, str]]:
-    names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
+    attempts = [one for method in study.methods for one in method.attempts]
+    names = dict.fromkeys(m.backend for m in attempts if m.backend not in CLASSICAL)
     return [(f"Engine {name}", find_backend(name).available().what) for name in names]
 
 

@@ -120,7 +120,7 @@ def needs(study: Study, pilot: pd.DataFrame, targets: Sequence[Target]) -> list[
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=list(dict.fromkeys(t.measure for t in targets)),
         parameters=list(dict.fromkeys(t.parameter for t in targets)),
-        baseline=study.baseline,
+        baseline={t.parameter: study.baseline_of(t.parameter) for t in targets},
     )
     scores = scores[scores["policy"] == PER_METHOD]
     fits = pilot.drop_duplicates(["scenario", "method", "replication"])

@@ -13,6 +13,7 @@ from rmm.study.report.figures.chart import save
 from rmm.study.report.figures.registry import charts
 from rmm.study.report.page.page import render
 from rmm.study.report.tables.agreement_table import confirmation_table
+from rmm.study.report.tables.bounds_table import bounds_table
 from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
 from rmm.study.report.tables.pilot_table import pilot_table
 from rmm.study.report.tables.table_files import performance_csv, write_table
@@ -57,6 +58,7 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     made = [
         *calibration_table(results),
         *measure_tables(results),
+        *bounds_table(results),
         *confirmation_table(results),
         *pilot_table(results),
     ]

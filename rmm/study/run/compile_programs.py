@@ -13,7 +13,7 @@ from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import write_text
 from rmm.study.methods.bayesian import engine_data
-from rmm.study.methods.method import Method
+from rmm.study.methods.method import COMPILED, Method
 from rmm.study.methods.task import parsed
 from rmm.study.run.replicate import make_task
 
@@ -34,8 +34,9 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
         If the engine is missing or refuses a program.
     """
     method = study.method(method_name)
-    compiler = _compiler(method)
-    made = compiler.compile(_programs(study, method, study.scenarios))
+    compiled = _compiled(method)
+    compiler = _compiler(compiled)
+    made = compiler.compile(_programs(study, compiled, study.scenarios))
     facts = {
         "method": method.id,
         "processors": sorted({compiler.processor(path) for path in made}),
@@ -61,7 +62,7 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     BackendError
         If executables cannot run here, and cannot be compiled here.
     """
-    method = study.method(method_name)
+    method = _compiled(study.method(method_name))
     compiler = _compiler(method)
     unfit = compiler.use(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
     if not unfit:
@@ -75,6 +76,11 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
         "Set RMM_CACHE to a folder that all nodes share, and no processor compiles twice.",
     ]
     return "\n".join(lines)
+
+
+def _compiled(method: Method) -> Method:
+    """The method, or its fallback: the one whose programs are compiled."""
+    return next(one for one in method.attempts if one.backend in COMPILED)
 
 
 def _compiler(method: Method) -> Compiler:

@@ -96,7 +96,8 @@ def last_run(folder: Path) -> dict[str, Any]:
 
 
 def _engines(study: Study) -> dict[str, str]:
-    names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
+    attempts = [one for method in study.methods for one in method.attempts]
+    names = dict.fromkeys(m.backend for m in attempts if m.backend not in CLASSICAL)
     return {name: find_backend(name).available().what for name in names}
 
 

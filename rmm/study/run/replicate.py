@@ -14,7 +14,7 @@ from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
 from rmm.study.methods.method import Method
-from rmm.study.methods.task import Outcome, Task
+from rmm.study.methods.task import Outcome, Task, answering
 
 # -- one job ---------------------------------------------------------------------------------
 
@@ -40,7 +40,17 @@ def make_task(
         candidates=_candidates(method, scenario.recipe),
         ready=study.ready,
         truths={n: true_value(drawn, *one) for n, one in study.ready.items()},
+        fallback=_fallback(study, scenario, method, replication, drawn),
     )
+
+
+def _fallback(
+    study: Study, scenario: Scenario, method: Method, replication: int, drawn: Drawn
+) -> Task | None:
+    """The task of the method's other engine, with the seed of a method of its own."""
+    if method.fallback is None:
+        return None
+    return make_task(study, scenario, method.fallback, replication, drawn)
 
 
 @lru_cache(maxsize=256)
@@ -74,16 +84,17 @@ def outcome_rows(
     """Rows of `results.ESTIMATES` for one fit; one per estimand where there are no estimates."""
     known = study.truth_of(scenario, task.drawn.truth.parameters)
     truth = {**task.truths, **known}
+    fitted = answering(task, outcome)
     common = {
         "scenario": scenario.id,
         "replication": replication,
         "method": task.method.name,
-        "backend": task.method.backend,
+        "backend": fitted.method.backend,
         "divergences": outcome.divergences,
         "seconds": outcome.seconds,
         "status": outcome.status,
         "message": outcome.message or None,
-        "seed": task.seed,
+        "seed": fitted.seed,
         "method_id": task.method.id,
         "rmm_version": __version__,
         "engine": outcome.engine or None,

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
+from rmm.study.design.scale_notes import other_scales
 from rmm.study.files.environment import FACTS
 from rmm.study.measures.read_performance import read_performance
 from rmm.study.report.data.filters import Filters
@@ -44,6 +45,8 @@ _SHOWN = [
     "lower99", "upper99", "p_value", "rank", "ess_bulk", "seconds",
 ]  # fmt: skip
 STATUSES = ("ok", "not_converged", "failed", "timeout")
+#: What a usable fit is called that the method's fallback has made.
+FALLBACK = "fallback"
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,19 @@ class Results:
 
     @cached_property
     def fits(self) -> pd.DataFrame:
-        """One row per fit: scenario, replication, method, status, seconds, message."""
+        """One row per fit: scenario, replication, method, status, seconds, message, answer.
+
+        `answer` is the status, or `FALLBACK` of a usable fit by the method's other engine.
+        """
         wanted = [*FIT, "status", "seconds", "message", "backend"]
         columns = [c for c in wanted if c in self.estimates.columns]
         once = self.estimates[columns].drop_duplicates(FIT).reset_index(drop=True)
-        return once.astype({c: "str" for c in columns if once[c].dtype == "category"})
+        once = once.astype({c: "str" for c in columns if once[c].dtype == "category"})
+        other = {m.name: m.fallback.backend for m in self.study.methods if m.fallback is not None}
+        if not other or "backend" not in columns:
+            return once.assign(answer=once["status"])
+        fell_back = (once["backend"] == once["method"].map(other)) & (once["status"] == "ok")
+        return once.assign(answer=once["status"].mask(fell_back, FALLBACK))
 
     def truth(self, scenario: str, parameter: str) -> float:
         """True value of a parameter in a scenario; nan where none is known, or it is drawn."""
@@ -144,6 +155,14 @@ class Results:
     @cached_property
     def _truths(self) -> dict[str, dict[str, float]]:
         return {s.id: self.study.truth_of(s) for s in self.study.scenarios}
+
+    def other_scales(self, parameter: str) -> dict[str, str]:
+        """Method -> scale of its estimates of a parameter, where it is not that of the truth."""
+        return {m: scale for (_, m, p), scale in self._scales.items() if p == parameter}
+
+    @cached_property
+    def _scales(self) -> dict[tuple[str, str, str], str]:
+        return other_scales(self.study)
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""

@@ -227,6 +227,7 @@ HATCHES: dict[str, dict[str, Any]] = {
     "not_converged": {"facecolor": "#ffffff", "edgecolor": "#333333", "hatch": "////", "lw": 0.6},
     "failed": {"facecolor": "#333333", "edgecolor": "#333333", "lw": 0.6},
     "timeout": {"facecolor": "#bbbbbb", "edgecolor": "#333333", "lw": 0.6},
+    "fallback": {"facecolor": "#ffffff", "edgecolor": "#333333", "hatch": "....", "lw": 0.6},
 }
 
 

@@ -1,17 +1,29 @@
-"""Failed and unconverged fits: their share by method and scenario, the worst first."""
+"""Failed and unconverged fits: their share by method and scenario, and by the levels of factors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from rmm.study.measures.proportions import wilson
+from rmm.study.report.data.format_numbers import compact
+from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import words
-from rmm.study.report.data.results import STATUSES, Results
-from rmm.study.report.figures.chart import HATCHES, Chart, Key, Pen
+from rmm.study.report.data.results import FALLBACK, STATUSES, Results
+from rmm.study.report.figures.chart import HATCHES, MOST_PANELS, Chart, Key, Pen
+from rmm.study.report.figures.dots import Axis, Dot, DotPanel, Line, limits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_BARS = 24
-_WORDS = {"not_converged": "not converged", "failed": "failed", "timeout": "over the time limit"}
+_WORDS = {
+    "not_converged": "not converged",
+    "failed": "failed",
+    "timeout": "over the time limit",
+    FALLBACK: "usable by the fallback",
+}
 
 
 @dataclass(frozen=True)
@@ -50,29 +62,81 @@ class BarPanel:
 def endings(results: Results) -> list[Chart]:
     """The figure, if any fit failed or did not converge."""
     scenarios = results.scenarios.set_index("scenario", drop=False).to_dict("index")
-    cells = results.fits.groupby(["scenario", "method"], sort=False)["status"]
+    cells = results.fits.groupby(["scenario", "method"], sort=False)["answer"]
     counts = cells.value_counts().unstack(fill_value=0)
     totals = counts.sum(axis=1).to_dict()
     found: list[tuple[float, Bar]] = []
     rows: dict[Any, Any] = counts.to_dict("index")
     for (scenario, method), ended in rows.items():
         total = totals[scenario, method]
-        shares = [(s, 100 * float(ended.get(s, 0)) / total) for s in STATUSES if s != "ok"]
+        shares = [(s, 100 * float(ended.get(s, 0)) / total) for s in (*STATUSES[1:], FALLBACK)]
         shown = tuple((status, share) for status, share in shares if share > 0)
         if shown:
             row = scenarios[scenario]
             place = words(results, row)
             where = (results.filters.method(str(method)), *results.filters.scenario(row))
             bar = Bar(f"{method}{', ' * bool(place)}{place}", shown, where)
-            found.append((sum(share for _, share in shown), bar))
+            lost = sum(share for status, share in shown if status != FALLBACK)
+            found.append((lost, bar))
     if not found:
         return []
     worst = [bar for _, bar in sorted(found, key=lambda pair: (-pair[0], pair[1].label))]
     return [_chart(worst)]
 
 
+def who_fails_where(results: Results) -> list[Chart]:
+    """Share of lost fits by the levels of each factor, of the methods that lose any."""
+    fits = results.fits.merge(results.scenarios, on="scenario", how="left")
+    fits["lost"] = fits["status"] != "ok"
+    losing = [m for m in results.methods if fits.loc[fits["method"] == m, "lost"].any()]
+    if not losing or not results.factors:
+        return []
+    panels = [_by_level(results, fits, factor, losing) for factor in results.factors]
+    common = limits(panels, whole_unit=True)
+    panels = [replace(panel, limits=common) for panel in panels[:MOST_PANELS]]
+    return [
+        Chart(
+            "who_fails_where",
+            "Who fails where",
+            "Share of the data sets without a usable fit (failed, not converged or over the time "
+            "limit, after any fallback) by the levels of each factor, over all levels of the "
+            "others, with 95% Monte Carlo intervals (Wilson).",
+            "computation",
+            tuple(panels),
+            "",
+            "Share of data sets",
+        )
+    ]
+
+
+def _by_level(
+    results: Results, fits: pd.DataFrame, factor: str, methods: Sequence[str]
+) -> DotPanel:
+    levels = results.filters.levels[factor]
+    places = [results.filters.place(factor, value) for value in levels]
+    at = tuple(float(place) for place in places)
+    axis = Axis(readable(factor), at, tuple(map(compact, levels)), nominal=not is_numeric(levels))
+    shares = fits.groupby([factor, "method"], sort=False)["lost"].agg(["mean", "size"])
+    lines = []
+    for method in methods:
+        dots = []
+        for place, level in zip(at, levels, strict=True):
+            if (level, method) in shares.index:
+                share, n = map(float, shares.loc[(level, method)])
+                where = (
+                    (results.filters.level(factor, level),)
+                    if factor in results.filters.chosen_by
+                    else ()
+                )
+                dots.append(Dot(place, share, *wilson(share, n), where=where))
+        lines.append(Line(method, tuple(dots), (results.filters.method(method),)))
+    return DotPanel(readable(factor), tuple(lines), axis)
+
+
 def _chart(bars: Sequence[Bar]) -> Chart:
     caption = "Per cent of the fits of a method in a scenario, the worst first."
+    if any(status == FALLBACK for bar in bars for status, _ in bar.shares):
+        caption += " Dotted: the first engine failed, and the fallback’s fit is used."
     if len(bars) > MOST_BARS:
         caption += f" The first {MOST_BARS} of {len(bars)}; the tables hold all."
     kept = tuple(bars[:MOST_BARS])

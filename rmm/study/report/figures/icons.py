@@ -20,6 +20,8 @@ _KINDS = {
     'stroke="#333"/>',
     "failed": '<rect x="3" y="2" width="22" height="10" fill="#333"/>',
     "timeout": '<rect x="3" y="2" width="22" height="10" fill="#bbb" stroke="#333"/>',
+    "fallback": '<path d="M3 2h22v10h-22z" fill="none" stroke="#333"/><path d="M6 5h17M6 9h17" '
+    'stroke="#333" stroke-width="1.6" stroke-dasharray="1.6 3"/>',
 }
 _MARKERS = {
     "o": '<circle cx="16" cy="7" r="3.6"/>',

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.by_factor import by_factor
 from rmm.study.report.figures.chart import Chart
-from rmm.study.report.figures.failures import endings
+from rmm.study.report.figures.failures import endings, who_fails_where
 from rmm.study.report.figures.heat_map import heat_maps
 from rmm.study.report.figures.nested_loop import nested_loops
 from rmm.study.report.figures.power_figures import power_curves
@@ -29,6 +29,7 @@ FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
     "calibration": rank_plots,
     "runtime": runtime,
     "endings": endings,
+    "who_fails_where": who_fails_where,
 }
 
 

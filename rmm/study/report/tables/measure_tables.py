@@ -133,7 +133,7 @@ def measure_tables(results: Results, policy: str = "per_method") -> list[Table]:
         rows = results.performance
         rows = rows[(rows["policy"] == policy) & _belongs(rows["parameter"], parameter)]
         for section, words, measures in GROUPS:
-            heading = words.replace("{baseline}", results.study.baseline)
+            heading = words.replace("{baseline}", results.study.baseline_of(parameter))
             chosen = _with_numbers(rows, measures)
             if chosen:
                 tables.append(_measure_table(results, rows, parameter, section, heading, chosen))
@@ -171,7 +171,9 @@ def _measure_table(
         of_pair[key[2:]].append(scored)
     decimals = {pair: _decimals(of_pair[_key(pair)], pair) for pair in chosen}
     methods = [
-        m for m in results.methods if section != "differences" or m != results.study.baseline
+        m
+        for m in results.methods
+        if section != "differences" or m != results.study.baseline_of(parameter)
     ]
     body, where = [], []
     for record in results.scenarios.to_dict("records"):
@@ -225,6 +227,9 @@ def _caption(results: Results, parameter: str) -> str:
     if known:
         values = ", ".join(compact(float(t)) for t in known)
         text = f"True value {values}. {text}"
+    scales = [f"{m} ({scale})" for m, scale in results.other_scales(parameter).items()]
+    if scales:
+        text += f" On another scale than the truth, and not compared with it: {', '.join(scales)}."
     return text
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rmm.study.methods.method import CLASSICAL, Method
+from rmm.study.methods.method import CLASSICAL, REML, Method
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "mm": "multiple membership, weights given",
     "mmmm": "multiple membership, weights estimated",
     "choice": "candidates, the largest leave-one-out elpd is chosen",
+    "average": "candidates combined by stacking, evidence or selection",
 }
 
 
@@ -50,14 +51,18 @@ def _confirms(method: Method) -> str:
 def _settings(method: Method) -> str:
     """What matters for the kind of backend: standard errors, or the sampler."""
     config = method.config
+    scaled = "; coefficients of members × mean size of groups" * ("rescale" in config)
+    if method.backend == REML:
+        return f"{config['tests']} tests"
     if method.backend in CLASSICAL:
-        clusters = config.get("cluster") or []
-        return f"{config['errors']} errors" + (
-            f", clusters: {', '.join(clusters)}" if clusters else ""
-        )
+        clusters = ", ".join(config.get("cluster") or [])
+        errors = f"{config['errors'].replace('_', ' ')} errors"
+        return errors + f", clusters: {clusters}" * bool(clusters) + scaled
     settings = ", ".join(f"{k} {compact(v)}" for k, v in method.sampler_settings.items())
     sized = "; pilot fits determine chain lengths, see “Convergence and time”"
-    return settings + (sized if "ess" in config["sampler"] else "")
+    other = f"; fallback: {method.fallback.backend}" if method.fallback else ""
+    by = f"; by {config['by']}" if method.kind.name == "average" else ""
+    return settings + sized * ("ess" in config["sampler"]) + by + other + scaled
 
 
 def truth_rows(results: Results) -> list[tuple[str, str]]:

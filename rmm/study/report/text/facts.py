@@ -17,7 +17,7 @@ from rmm.study.report.data.format_numbers import (
     uncertainty,
 )
 from rmm.study.report.data.levels import words
-from rmm.study.report.data.results import STATUSES, Results
+from rmm.study.report.data.results import FALLBACK, STATUSES, Results
 
 #: Columns of the estimates that say where they come from.
 _PROVENANCE = {"rmm_version": "rmm", "engine": "Engines", "backend": "Backends"}
@@ -63,9 +63,11 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
     for method in results.methods:
         mine = results.fits[results.fits["method"] == method]
         counts = mine["status"].value_counts()
+        fell_back = int((mine["answer"] == FALLBACK).sum())
         rows.append(
             {
                 "method": method,
+                "fallback": f"{fell_back:,}" if results.study.method(method).fallback else "",
                 "classes": results.filters.method(method),
                 "fits": f"{len(mine):,}",
                 **{s: f"{int(counts.get(s, 0)):,}" for s in STATUSES},
@@ -77,17 +79,22 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
 
 
 def messages(results: Results, most: int = 12) -> list[dict[str, str]]:
-    """The most frequent messages of failed and unconverged fits, with one to replay."""
+    """The most frequent messages of failed and unconverged fits, with one to replay.
+
+    Fits by a fallback say why the first engine did not answer.
+    """
     fits = results.fits
-    bad = fits[(fits["status"] != "ok") & fits["message"].notna() & (fits["message"] != "")]
+    bad = fits[(fits["answer"] != "ok") & fits["message"].notna() & (fits["message"] != "")]
     rows = []
-    for (method, status, message), part in bad.groupby(["method", "status", "message"]):
+    for (method, status, message), part in bad.groupby(["method", "answer", "message"]):
         first = part.sort_values(["scenario", "replication"]).iloc[0]
         rows.append(
             {
                 "method": str(method),
                 "classes": results.filters.method(str(method)),
-                "status": str(status).replace("_", " "),
+                "status": "ok, by the fallback"
+                if status == FALLBACK
+                else str(status).replace("_", " "),
                 "count": f"{len(part):,}",
                 "message": str(message),
                 "address": f"{first['scenario']}, replication {first['replication']}",

@@ -19,6 +19,7 @@ from rmm.study.report.data.labels import is_numeric, readable
 from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.rank_ecdf import rank_table
+from rmm.study.report.text.lost_fits import lost_fit_findings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ _TOO_FEW = f"fewer than {FEW} usable data sets, too few for a verdict"
 
 
 def findings(results: Results) -> list[tuple[str, str]]:
-    """(method, what it does) in sentences: calibration, Type-I error, power, bias, coverage."""
+    """(method, what it does): calibration, Type-I error, power, bias, coverage, lost fits."""
     said = _calibration(results)
     for estimand in results.study.estimands:
         rows = _rejections(results, estimand)
@@ -37,6 +38,7 @@ def findings(results: Results) -> list[tuple[str, str]]:
         power = rows.loc[[not n for n in null]]
         said += _each(results, power, lambda r, e=estimand: _power(results, e, r))
         said += _estimates(results, estimand)
+        said += lost_fit_findings(results, estimand)
     return [(m, " It ".join(words)) for m in results.methods if (words := _of_method(said, m))]
 
 

@@ -1,0 +1,1 @@
+"""Numerics of frequentist methods; they know nothing of studies."""
