@@ -15,8 +15,8 @@ import yaml
 
 from rmm.study import Study, load_study
 from rmm.study.design.estimand import Estimand
-from rmm.study.measures.performance import performance
 from rmm.study.methods.method import KINDS
+from rmm.study.performance import performance
 
 Factors = Mapping[str, Sequence[Any]]
 

@@ -14,7 +14,7 @@ from rmm.cli import main
 from rmm.study import load_study
 from rmm.study.files.parquet import STATUSES
 from rmm.study.measures.measures import MEASURES
-from rmm.study.measures.performance import POLICIES
+from rmm.study.measures.score_cells import POLICIES
 from rmm.study.planning.preregistration import protocol
 from tests import ROOT
 

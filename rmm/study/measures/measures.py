@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rmm.study.measures.forecast_scores import crps, interval_score
 from rmm.study.measures.measure_values import (
     Value,
     be_coverage,
@@ -35,6 +36,15 @@ from rmm.study.measures.measure_values import (
     selection,
     size_adjusted_power,
     type_s,
+)
+from rmm.study.measures.robust_values import (
+    mean_absolute_error,
+    mean_variance,
+    median,
+    median_bias,
+    median_variance,
+    trimmed_bias,
+    winsorised_bias,
 )
 
 
@@ -61,6 +71,9 @@ class Measure:
         Whether it is about tests of the null value.
     rate : bool
         Whether it is a share of fits or data sets, which has a Wilson interval.
+    needs : tuple of str
+        Attributes of `Sample` that a fit must have beside its estimate. Fits that lack one, such
+        as a standard error, are left out, and do not count in n.
     """
 
     name: str
@@ -71,17 +84,22 @@ class Measure:
     prefix: str = ""
     tests: bool = False
     rate: bool = False
+    needs: tuple[str, ...] = ()
 
+
+#: Monte Carlo error of a median.
+MEDIAN = "of Maritz & Jarrett (1978), Biometrika 65"
 
 _ROWS = (
     Measure("mean", ("Mean estimate", "mean(T)", "S / √n"), False, "sample", mean),
-    Measure("bias", ("Bias", "mean(T − θ)", "S / √n"), False, "sample", bias),
+    Measure("bias", ("Bias", "mean(T − θ)", "S / √n"), False, "sample", bias, needs=("truth",)),
     Measure(
         "relative_bias",
         ("Relative bias; none at θ = 0", "mean((T − θ) / θ)", "sd((T − θ) / θ) / √n"),
         False,
         "sample",
         relative_bias,
+        needs=("truth",),
     ),
     Measure(
         "empirical_se",
@@ -91,10 +109,20 @@ _ROWS = (
         empirical_se,
     ),
     Measure(
-        "mse", ("Mean squared error", "mean((T − θ)²)", "sd((T − θ)²) / √n"), False, "sample", mse
+        "mse",
+        ("Mean squared error", "mean((T − θ)²)", "sd((T − θ)²) / √n"),
+        False,
+        "sample",
+        mse,
+        needs=("truth",),
     ),
     Measure(
-        "rmse", ("Root mean squared error", "√MSE", "MCSE(MSE) / (2 √MSE)"), False, "sample", rmse
+        "rmse",
+        ("Root mean squared error", "√MSE", "MCSE(MSE) / (2 √MSE)"),
+        False,
+        "sample",
+        rmse,
+        needs=("truth",),
     ),
     Measure(
         "model_se",
@@ -102,6 +130,7 @@ _ROWS = (
         False,
         "sample",
         model_se,
+        needs=("variance",),
     ),
     Measure(
         "relative_error_se",
@@ -113,6 +142,7 @@ _ROWS = (
         False,
         "sample",
         relative_error_se,
+        needs=("variance",),
     ),
     Measure(
         "relative_precision",
@@ -136,6 +166,7 @@ _ROWS = (
         "sample",
         coverage,
         rate=True,
+        needs=("lower", "upper", "truth"),
     ),
     Measure(
         "be_coverage",
@@ -148,6 +179,7 @@ _ROWS = (
         "sample",
         be_coverage,
         rate=True,
+        needs=("lower", "upper"),
     ),
     Measure(
         "rejection",
@@ -161,6 +193,7 @@ _ROWS = (
         rejection,
         tests=True,
         rate=True,
+        needs=("significant",),
     ),
     Measure(
         "interval_width",
@@ -168,6 +201,7 @@ _ROWS = (
         True,
         "sample",
         interval_width,
+        needs=("lower", "upper"),
     ),
     Measure(
         "type_s",
@@ -181,6 +215,7 @@ _ROWS = (
         type_s,
         tests=True,
         rate=True,
+        needs=("significant", "truth"),
     ),
     Measure(
         "exaggeration",
@@ -193,6 +228,7 @@ _ROWS = (
         "sample",
         exaggeration,
         tests=True,
+        needs=("significant", "truth"),
     ),
     Measure(
         "size_adjusted_power",
@@ -206,6 +242,7 @@ _ROWS = (
         size_adjusted_power,
         tests=True,
         rate=True,
+        needs=("p_value",),
     ),
     Measure(
         "difference_bias",
@@ -217,6 +254,7 @@ _ROWS = (
         False,
         "pair",
         difference(lambda s: s.errors),
+        needs=("truth",),
     ),
     Measure(
         "difference_mse",
@@ -228,6 +266,7 @@ _ROWS = (
         False,
         "pair",
         difference(lambda s: s.errors**2),
+        needs=("truth",),
     ),
     Measure(
         "difference_coverage",
@@ -239,6 +278,7 @@ _ROWS = (
         True,
         "pair",
         rate_difference(lambda s: inside(s, s.truth)),
+        needs=("lower", "upper", "truth"),
     ),
     Measure(
         "difference_rejection",
@@ -251,6 +291,7 @@ _ROWS = (
         "pair",
         rate_difference(lambda s: s.significant),
         tests=True,
+        needs=("significant",),
     ),
     Measure(
         "difference_width",
@@ -262,6 +303,89 @@ _ROWS = (
         True,
         "pair",
         difference(lambda s: s.upper - s.lower),
+        needs=("lower", "upper"),
+    ),
+    Measure("median", ("Median estimate", "median(T)", MEDIAN), False, "sample", median),
+    Measure(
+        "median_bias",
+        ("Median bias", "median(T − θ)", MEDIAN),
+        False,
+        "sample",
+        median_bias,
+        needs=("truth",),
+    ),
+    Measure(
+        "trimmed_bias",
+        (
+            "Trimmed bias: without the 10% lowest and the 10% highest errors",
+            "mean of the other T − θ",
+            "sd of the winsorised errors / (0.8 √n)",
+        ),
+        False,
+        "sample",
+        trimmed_bias,
+        needs=("truth",),
+    ),
+    Measure(
+        "winsorised_bias",
+        (
+            "Winsorised bias: the 10% lowest and highest errors replaced by the next one",
+            "mean of the winsorised errors",
+            "sd of the winsorised errors / √n · (n − 1) / (h − 1), h errors not replaced",
+        ),
+        False,
+        "sample",
+        winsorised_bias,
+        needs=("truth",),
+    ),
+    Measure(
+        "mean_absolute_error",
+        ("Mean absolute error", "mean |T − θ|", "sd |T − θ| / √n"),
+        False,
+        "sample",
+        mean_absolute_error,
+        needs=("truth",),
+    ),
+    Measure(
+        "mean_variance",
+        ("Mean squared standard error", "mean(V)", "sd(V) / √n"),
+        False,
+        "sample",
+        mean_variance,
+        needs=("variance",),
+    ),
+    Measure(
+        "median_variance",
+        ("Median squared standard error", "median(V)", MEDIAN),
+        False,
+        "sample",
+        median_variance,
+        needs=("variance",),
+    ),
+    Measure(
+        "interval_score",
+        (
+            "Interval score (Gneiting & Raftery 2007); smaller is better",
+            "mean of upper − lower + (2/α) · distance of θ from the interval",
+            "sd / √n",
+        ),
+        True,
+        "sample",
+        interval_score,
+        needs=("lower", "upper", "truth"),
+    ),
+    Measure(
+        "crps",
+        (
+            "Continuous ranked probability score of the normal (or t) distribution with mean T "
+            "and scale √V (Gneiting & Raftery 2007); smaller is better",
+            "mean of ∫ (F(x) − 1{θ ≤ x})² dx",
+            "sd / √n",
+        ),
+        False,
+        "sample",
+        crps,
+        needs=("variance", "truth"),
     ),
     Measure(
         "selection",
@@ -287,6 +411,7 @@ _ROWS = (
         False,
         "sample",
         contraction,
+        needs=("contraction",),
     ),
     Measure(
         "ess_per_second",
@@ -298,6 +423,7 @@ _ROWS = (
         False,
         "sample",
         ess_per_second,
+        needs=("ess", "seconds"),
     ),
     Measure(
         "convergence",
