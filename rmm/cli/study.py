@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study new|check|plan|status|report|replay` and more."""
+"""`rmm simulate` and `rmm study new|check|plan|status|score|report|replay` and more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import new, planning
+from rmm.cli import new, planning, score_command
 from rmm.cli.common import command, plain
 from rmm.errors import StudyError
 
@@ -181,6 +181,14 @@ def add_study(commands: Any) -> None:
         _STATUS,
         run_status,
     )
+    score = command(
+        below,
+        "score",
+        "score any table of estimates: bias, coverage and more, with Monte Carlo errors",
+        score_command.SCORE,
+        score_command.run_score,
+    )
+    score_command.score_options(score)
     judge = command(
         below,
         "judge",

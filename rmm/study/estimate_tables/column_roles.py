@@ -127,6 +127,8 @@ def check_columns(columns: TableColumns, frame: pd.DataFrame) -> None:
 def no_column(name: str, argument: str, there: Sequence[str]) -> str:
     """Sentences about a column that a table does not have."""
     near = did_you_mean(name, there, most=3)
+    if "{" in name:
+        near = " In braces there can only be {method} or {parameter}."
     prefixed = [c for c in there if c.startswith(f"{name}_") or c.endswith(f"_{name}")]
     if len(prefixed) > 1:
         pattern = f"{name}_{{method}}" if prefixed[0].startswith(name) else f"{{method}}_{name}"

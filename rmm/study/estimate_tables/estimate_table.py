@@ -291,7 +291,7 @@ def _assembled(
     if "truth" in out:
         cell = scenario.codes * len(parameters) + parameter.codes
         check_truths(out["truth"].to_numpy(), cell[order], found.describe)
-    notes += _notes(found)
+    notes += _notes(found, frame)
     out["scenario"] = out["scenario"].astype(str)
     return EstimateTable(**{**vars(found), "notes": tuple(notes)})
 
@@ -307,15 +307,20 @@ def _names(labels: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def _notes(table: EstimateTable) -> list[str]:
-    """What a user should know of a valid table."""
+def _notes(table: EstimateTable, given: pd.DataFrame) -> list[str]:
+    """What a user should know of a valid table; `given` holds its columns as they were."""
     notes = []
     frame = table.frame
     if table.replications is None:
+        columns = _like_replications(table, given)
         notes.append(
-            "The table has no column of replications, so that each row is a data set of its own: "
-            "pairs of methods are not compared, and complete cases are not scored. If it has one, "
-            "name it: `replication`."
+            "No column of replications is named, so that each row is a data set of its own: "
+            "methods are not compared on the same data, and complete cases are not scored."
+            + (
+                f" It may be `{columns[0]}`: then give replication={columns[0]!r}."
+                if columns
+                else ""
+            )
         )
     else:
         notes += _absent_rows(table)
@@ -327,6 +332,24 @@ def _notes(table: EstimateTable) -> list[str]:
     if table.columns.se is None and table.columns.variance is None:
         notes.append("No standard errors are given (`se`): measures that need them are missing.")
     return notes
+
+
+def _like_replications(table: EstimateTable, given: pd.DataFrame) -> list[str]:
+    """Columns that are not used and whose values occur once in each cell, and in several cells."""
+    used = {name for names in table.columns.named().values() for name in names}
+    frame = table.frame
+    cell = frame.groupby(["scenario", "method", "parameter"], sort=False).ngroup().to_numpy()
+    rows = given.index.get_indexer(pd.Index(frame["row"])) if given.index.is_unique else None
+    found = []
+    for name in given.columns:
+        if name in used or rows is None or pd.api.types.is_float_dtype(given[name].dtype):
+            continue
+        values = given[name].iloc[rows]
+        if not values.isna().any() and values.nunique() < len(values):
+            key = pd.DataFrame({"cell": cell, "value": values.astype(str).to_numpy()})
+            if not key.duplicated().any():
+                found.append(str(name))
+    return found
 
 
 def _absent_rows(table: EstimateTable) -> list[str]:

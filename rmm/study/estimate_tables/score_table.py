@@ -64,6 +64,9 @@ def score_table(table: EstimateTable, options: ScoreOptions) -> pd.DataFrame:
         scored = scored[(scored["policy"] == PER_METHOD) & ~scored["measure"].isin(paired)]
     scored = scored.assign(n_outliers=_counts(table, outliers, scored))
     out = _with_labels(scored.reset_index(drop=True), table)
+    columns = table.columns.method or ()
+    out.attrs["method_columns"] = list(columns) if len(columns) > 1 else []
+    out.attrs["has_parameters"] = table.columns.parameter is not None
     out.attrs["notes"] = list(table.notes)
     out.attrs["outliers"] = _named(table, outliers)
     return out

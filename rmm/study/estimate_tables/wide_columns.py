@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import StudyError
-from rmm.study.estimate_tables.column_roles import TableColumns
+from rmm.study.estimate_tables.column_roles import TableColumns, no_column
 
 #: What may stand in the name of a column for the label that differs between columns.
 PLACES = ("method", "parameter")
@@ -32,6 +32,10 @@ def stack(frame: pd.DataFrame, columns: TableColumns) -> tuple[pd.DataFrame, Tab
         If no column has a name of the form, one of them lacks its counterpart, or a name can be
         read in two ways.
     """
+    for argument, names in columns.named().items():
+        for name in names:
+            if not _PLACE.search(name) and name not in frame.columns:
+                raise StudyError(no_column(name, argument, list(frame.columns)))
     patterns = {
         argument: names[0]
         for argument, names in columns.named().items()

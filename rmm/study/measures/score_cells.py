@@ -216,12 +216,9 @@ def _cells(
         by_parameter = {(str(s), str(m), str(p)): _counts(g) for (s, m, p), g in groups}
         # A fit has the worst status of its parameters.
         each = table.sort_values("status", key=lambda c: c == OK, kind="stable")
-    fits = {
-        (str(s), str(m)): g
-        for (s, m), g in each.drop_duplicates(["scenario", "method", "replication"]).groupby(
-            ["scenario", "method"], sort=False
-        )
-    }
+    once = each.drop_duplicates(["scenario", "method", "replication"])
+    once = once.sort_index() if rules.status_by_parameter else once
+    fits = {(str(s), str(m)): g for (s, m), g in once.groupby(["scenario", "method"], sort=False)}
     methods = list(dict.fromkeys(table["method"]))
     kept = table[table["status"].isin(list(usable)) & table["mean"].notna()]
     cut = {
