@@ -50,25 +50,43 @@ def table_options(parser: Any) -> None:
     """Options that say what the columns of a table hold, and how it is scored."""
     columns = parser.add_argument_group("columns of the table")
     for name, metavar, text in (
-        ("by", "COLUMN", "factors; each combination of their values is a scenario"),
-        ("method", "COLUMN", "method; with several columns, each combination is a method"),
+        (
+            "by",
+            "COLUMN",
+            "factors; each combination of values is a scenario; default: `scenario`, if there",
+        ),
+        (
+            "method",
+            "COLUMN",
+            "method; with several columns, each combination is one; default: `method`, if there",
+        ),
     ):
         columns.add_argument(f"--{name}", nargs="+", metavar=metavar, help=text)
     for name, text in (
-        ("parameter", "parameter (estimand)"),
-        ("replication", "number or name of the simulated data set"),
+        ("parameter", "parameter (estimand); default: `parameter`, if there"),
+        (
+            "replication",
+            "number or name of the simulated data set; default: `replication`, if there; else "
+            "methods are not compared on the same data",
+        ),
         ("estimate", "estimate; default: `mean`"),
-        ("se", "standard error"),
-        ("variance", "squared standard error, instead of --se"),
-        ("lower", "lower bound of the interval"),
-        ("upper", "upper bound of the interval"),
-        ("p-value", "p value"),
-        ("status", "how the fit ended: ok, not_converged, failed or timeout"),
+        ("se", "standard error; default: none"),
+        ("variance", "squared standard error, instead of --se; default: none"),
+        ("lower", "lower bound of the interval; default: from estimate, --se and --df"),
+        ("upper", "upper bound of the interval; default: from estimate, --se and --df"),
+        ("p-value", "p value; default: none"),
+        (
+            "status",
+            "how the fit ended: ok, not_converged, failed or timeout; default: `status`, if there",
+        ),
     ):
         columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
     for name, text in (
-        ("df", "degrees of freedom: a column or a number"),
-        ("truth", "true value: a number, a column, or PARAMETER=NUMBER for each parameter"),
+        ("df", "degrees of freedom: a column or a number; default: none, normal intervals"),
+        (
+            "truth",
+            "true value: a number, a column, or PARAMETER=NUMBER for each parameter; default: none",
+        ),
         ("null", "value that is tested, as --truth; default: 0"),
     ):
         columns.add_argument(f"--{name}", nargs="+", metavar="VALUE", help=text)
@@ -76,10 +94,15 @@ def table_options(parser: Any) -> None:
         "--statuses",
         nargs="+",
         metavar="WORD=STATUS",
-        help="what other words in the column of statuses mean, such as converged=ok error=failed",
+        help="what other words in the column of statuses mean, such as converged=ok error=failed; "
+        "default: none",
     )
     columns.add_argument(
-        "--na", nargs="*", metavar="TEXT", help="texts in a text file that mean a missing value"
+        "--na",
+        nargs="*",
+        metavar="TEXT",
+        help="texts in a text file that mean a missing value; default: the empty cell, and NA "
+        "and the like in columns of numbers",
     )
     scoring = parser.add_argument_group("how it is scored")
     scoring.add_argument(
@@ -123,7 +146,7 @@ def table_options(parser: Any) -> None:
         const="robust",
         metavar="HOW",
         help="leave out outliers, found by medians and interquartile ranges (robust, the default) "
-        "or by means and standard deviations (sd). Without --dropbig they are only counted",
+        "or by means and standard deviations (sd); default: they are only counted",
     )
     scoring.add_argument(
         "--max-estimate",
@@ -156,7 +179,9 @@ def score_options(parser: Any) -> None:
         help="what is printed: per_method (all usable fits of each method) or complete_case "
         "(replications in which all methods have a usable fit); default: %(default)s",
     )
-    output.add_argument("--out", "--output", metavar="PATH", help="file to write: .csv or .parquet")
+    output.add_argument(
+        "--out", "--output", metavar="PATH", help="file to write: .csv or .parquet; default: none"
+    )
     output.add_argument("--json", action="store_true", help="print all results as JSON")
 
 

@@ -35,6 +35,7 @@ COMMANDS = (
     ["study", "plan"],
     ["study", "status"],
     ["study", "report"],
+    ["study", "score"],
     ["study", "replay"],
     ["study", "preregister"],
 )

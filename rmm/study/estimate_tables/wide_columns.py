@@ -26,6 +26,8 @@ def is_wide(columns: TableColumns) -> bool:
 def stack(frame: pd.DataFrame, columns: TableColumns) -> tuple[pd.DataFrame, TableColumns]:
     """A long table, and its columns; the index holds the rows of the wide one.
 
+    A column of the long table is called by the pattern of those that it holds.
+
     Raises
     ------
     StudyError
@@ -52,15 +54,14 @@ def stack(frame: pd.DataFrame, columns: TableColumns) -> tuple[pd.DataFrame, Tab
             )
     found = _columns_of(frame, patterns)
     combinations = _combinations(patterns, found)
-    new: dict[str, Any] = {argument: f"{{{argument}}}" for argument in patterns}
     parts = []
     for combination in combinations:
         part = frame.drop(columns=[c for of in found.values() for c in of.values()])
         for place, label in zip(labels, combination, strict=True):
             part[f"{{{place}}}"] = label
-        for argument, name in new.items():
-            key = _key(patterns[argument], labels, combination)
-            part[name] = frame[found[argument][key]]
+        for argument, pattern in patterns.items():
+            key = _key(pattern, labels, combination)
+            part[pattern] = frame[found[argument][key]]
         parts.append(part)
     long = pd.concat(parts)
     for place in labels:
@@ -68,7 +69,7 @@ def stack(frame: pd.DataFrame, columns: TableColumns) -> tuple[pd.DataFrame, Tab
     chosen: dict[str, Any] = {
         place: (f"{{{place}}}",) if place == "method" else f"{{{place}}}" for place in labels
     }
-    return long, replace(columns, **new, **chosen)
+    return long, replace(columns, **chosen)
 
 
 def _columns_of(
