@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,76 @@ _COUNTS = {
     "n_not_converged": "not converged",
     "n_outliers": "outliers",
 }
+
+
+def report_options(parser: Any) -> None:
+    """Options of `rmm study report` that are about tables of estimates."""
+    parser.add_argument(
+        "--figure",
+        metavar="NAME",
+        help="of a table: write this figure only, to the file --out; default: the whole report",
+    )
+    table_options(parser)
+
+
+def run_table_report(options: argparse.Namespace) -> int:
+    """`rmm study report TABLE`."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.estimate_tables.score_table import read_table_of
+    from rmm.study.estimate_tables.table_options import split_arguments
+    from rmm.study.report import write_table_figure, write_table_report
+    from rmm.study.report.data.table_results import table_results
+
+    columns, scoring = split_arguments(arguments_of(options))
+    name = Path(options.file).stem
+    results = table_results(read_table_of(options.file, columns, scoring), scoring, name)
+    if options.figure is None:
+        out = Path(options.out or f"{name}-report")
+        print(write_table_report(results, out, _again(options)))
+    elif options.out is None:
+        raise StudyError(
+            f"--figure needs a file, such as --out {options.figure}.svg (or .html, .pdf, .png)."
+        )
+    else:
+        print(write_table_figure(results, options.figure, options.out))
+    return 0
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The command with the options that were given."""
+    parts = ["rmm", "study", "report", str(options.file)]
+    for name in _TABLE_OPTIONS:
+        given = getattr(options, name)
+        values = given if isinstance(given, list) else [given]
+        if given is not None and given != _DEFAULT.get(name):
+            parts += [
+                f"--{name.replace('_', '-')}",
+                *(f"{v:g}" if isinstance(v, float) else v for v in values),
+            ]
+    return shlex.join(map(str, parts))
+
+
+def given_table_options(options: argparse.Namespace) -> list[str]:
+    """Options of tables that were given, as they are written."""
+    given = [n for n in _TABLE_OPTIONS if getattr(options, n) not in (None, _DEFAULT.get(n))]
+    return [f"--{name.replace('_', '-')}" for name in (*given, *["figure"] * bool(options.figure))]
+
+
+_DEFAULT: dict[str, Any] = {
+    "alpha": [0.05],
+    "test": "auto",
+    "mcse": "normal",
+    "missing_se": "keep",
+    "max_estimate": 10.0,
+    "max_se": 100.0,
+}
+_PLAIN = (
+    "by", "method", "parameter", "replication", "estimate", "se", "variance", "lower", "upper",
+    "p_value", "status", "na", "alpha", "baseline", "parameters", "test", "mcse", "missing_se",
+    "dropbig", "max_estimate", "max_se",
+)  # fmt: skip
+_VALUES = ("df", "truth", "null")
+_TABLE_OPTIONS = (*_PLAIN, *_VALUES, "statuses")
 
 
 def table_options(parser: Any) -> None:
@@ -240,13 +311,8 @@ def scored(options: argparse.Namespace, measures: Sequence[str] | None) -> pd.Da
 
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `performance` from the options of `table_options`."""
-    plain_ones = (
-        "by", "method", "parameter", "replication", "estimate", "se", "variance", "lower",
-        "upper", "p_value", "status", "na", "alpha", "baseline", "parameters", "test", "mcse",
-        "missing_se", "dropbig", "max_estimate", "max_se",
-    )  # fmt: skip
-    found = {name: getattr(options, name) for name in plain_ones}
-    found |= {name: _value(getattr(options, name), name) for name in ("df", "truth", "null")}
+    found = {name: getattr(options, name) for name in _PLAIN}
+    found |= {name: _value(getattr(options, name), name) for name in _VALUES}
     return found | {"statuses": _pairs(options.statuses, "statuses")}
 
 

@@ -154,42 +154,9 @@ def performance(
     0      bias    0.1  0.115  3
     1  coverage    1.0    NaN  3
     """
+    arguments = {name: value for name, value in locals().items() if name != "table"}
     # Late: `rmm.study` is imported where no tables are read.
-    from rmm.study.estimate_tables.score_table import ScoreOptions, read_and_score
-    from rmm.study.estimate_tables.table_options import columns_given
+    from rmm.study.estimate_tables.score_table import read_and_score
+    from rmm.study.estimate_tables.table_options import split_arguments
 
-    named = columns_given(
-        by=by,
-        method=method,
-        parameter=parameter,
-        replication=replication,
-        estimate=estimate,
-        se=se,
-        variance=variance,
-        lower=lower,
-        upper=upper,
-        df=df,
-        p_value=p_value,
-        truth=truth,
-        null=null,
-        status=status,
-        columns=columns or {},
-    )
-    options = ScoreOptions(
-        statuses=statuses or {},
-        na=na,
-        alpha=alpha,
-        measures=measures,
-        parameters=parameters,
-        baseline=baseline,
-        test=test,
-        mcse=mcse,
-        missing_se=missing_se,
-        dropbig=dropbig,
-        max_estimate=max_estimate,
-        max_se=max_se,
-        usable=tuple(usable),
-        untested=tuple(untested),
-        null_scenarios=null_scenarios or {},
-    )
-    return read_and_score(table, named, options)[0]
+    return read_and_score(table, *split_arguments(arguments))[0]

@@ -153,12 +153,18 @@ def _read_all_labels(
         if argument in ("by", "method"):
             found[argument] = combine(parts) if parts else _single(frame, (ALL,))
         elif argument == "parameter":
-            found[argument] = parts[0] if parts else _single(frame, THETA)
+            found[argument] = parts[0] if parts else _single(frame, _only_parameter(columns))
         elif parts:
             found[argument] = parts[0]
         else:
             found[argument] = Labels(np.arange(len(frame)), tuple(range(1, len(frame) + 1)))
     return found
+
+
+def _only_parameter(columns: TableColumns) -> str:
+    """What the parameter is called in a table without names: as the column of its estimates."""
+    name = columns.estimate or DEFAULTS["estimate"]
+    return THETA if name == DEFAULTS["estimate"] or "{" in name else name
 
 
 def _single(frame: pd.DataFrame, label: Any) -> Labels:

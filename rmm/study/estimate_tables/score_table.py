@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,13 @@ def read_and_score(
     table: Any, columns: TableColumns, options: ScoreOptions
 ) -> tuple[pd.DataFrame, EstimateTable]:
     """Performance as of `rmm.study.performance.performance`, and the table that was read."""
-    read = read_estimate_table(
+    read = read_table_of(table, columns, options)
+    return labelled(score_table(read, options), read), read
+
+
+def read_table_of(table: Any, columns: TableColumns, options: ScoreOptions) -> EstimateTable:
+    """Read and check a table as its options say."""
+    return read_estimate_table(
         table,
         columns,
         statuses=options.statuses,
@@ -36,11 +43,31 @@ def read_and_score(
         alpha=options.levels()[0],
         na=options.na,
     )
-    return score_table(read, options), read
 
 
-def score_table(table: EstimateTable, options: ScoreOptions) -> pd.DataFrame:
-    """Performance of a table that was read; parameters as of `read_and_score`."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A scored table.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        Estimates in the layout of studies, without those left out as outliers.
+    performance : pandas.DataFrame
+        As of a study, and `n_outliers`: scenarios, methods and parameters as in the frame.
+    outliers : list of str
+        Descriptions of outliers; of many, of the first.
+    outlier_count : int
+    """
+
+    frame: pd.DataFrame
+    performance: pd.DataFrame
+    outliers: list[str]
+    outlier_count: int
+
+
+def score_table(table: EstimateTable, options: ScoreOptions) -> Scored:
+    """Score a table that was read; options as of `read_and_score`."""
     parameters = _known(options.parameters, table.parameters, "parameters", "a parameter")
     untested = _known(options.untested, table.parameters, "untested", "a parameter")
     outliers = _outliers(table, options)
@@ -63,12 +90,18 @@ def score_table(table: EstimateTable, options: ScoreOptions) -> pd.DataFrame:
         paired = [name for name, measure in MEASURES.items() if measure.of == "pair"]
         scored = scored[(scored["policy"] == PER_METHOD) & ~scored["measure"].isin(paired)]
     scored = scored.assign(n_outliers=_counts(table, outliers, scored))
-    out = _with_labels(scored.reset_index(drop=True), table)
+    performance = scored.reset_index(drop=True)
+    return Scored(frame, performance, _named(table, outliers), int(outliers.sum()))
+
+
+def labelled(scored: Scored, table: EstimateTable) -> pd.DataFrame:
+    """The performance as `rmm.study.performance.performance` returns it."""
+    out = _with_labels(scored.performance, table)
     columns = table.columns.method or ()
     out.attrs["method_columns"] = list(columns) if len(columns) > 1 else []
     out.attrs["has_parameters"] = table.columns.parameter is not None
     out.attrs["notes"] = list(table.notes)
-    out.attrs["outliers"] = _named(table, outliers)
+    out.attrs["outliers"] = scored.outliers
     return out
 
 

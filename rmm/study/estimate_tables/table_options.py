@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,22 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "missing_se": ("keep", "fail"),
     "dropbig": tuple(SCALES),
 }
+
+
+def split_arguments(arguments: Mapping[str, Any]) -> tuple[TableColumns, ScoreOptions]:
+    """Columns and options from the arguments of `rmm.study.performance.performance`."""
+    named = {f.name for f in fields(TableColumns)} - {"further"}
+    columns = {name: arguments.get(name) for name in named}
+    known = {f.name for f in fields(ScoreOptions)}
+    options = {k: v for k, v in arguments.items() if k in known}
+    for name in ("usable", "untested"):
+        if name in options:
+            options[name] = tuple(options[name])
+    for name in ("statuses", "null_scenarios"):
+        if name in options:
+            options[name] = options[name] or {}
+    given = columns_given(columns=arguments.get("columns") or {}, **columns)
+    return given, ScoreOptions(**options)
 
 
 def columns_given(*, columns: Mapping[str, str], **arguments: Any) -> TableColumns:

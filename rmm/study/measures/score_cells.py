@@ -380,6 +380,16 @@ def bounds_of(alpha: float) -> tuple[str, str]:
     return f"lower{suffix}", f"upper{suffix}"
 
 
+def interval_of(table: pd.DataFrame, alpha: float) -> tuple[Array, Array]:
+    """(rows,) bounds of the intervals that a table of estimates is scored with."""
+    full = _with_defaults(table)
+    estimate, sd, df = (full[n].to_numpy(dtype=float, na_value=np.nan) for n in _OF_INTERVALS)
+    return _interval(full, estimate, sd, df, alpha)
+
+
+_OF_INTERVALS = ("mean", "sd", "df")
+
+
 def _interval(
     table: pd.DataFrame, estimate: Array, sd: Array, df: Array, alpha: float
 ) -> tuple[Array, Array]:

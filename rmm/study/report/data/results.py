@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ from rmm.study.run.provenance import last_run
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rmm.study.design.estimand import Estimand
     from rmm.study.design.study import Study
 
 #: One row per fit; every other row of a fit repeats these.
@@ -46,13 +47,47 @@ _SHOWN = [
 STATUSES = ("ok", "not_converged", "failed", "timeout")
 
 
+class Described(Protocol):
+    """What figures and tables know of what was studied: a study, or a table of estimates."""
+
+    @property
+    def name(self) -> str:
+        """A short name."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Settings, among them those of the report."""
+
+    @property
+    def scenarios(self) -> Sequence[Any]:
+        """Scenarios, each with an `id`."""
+
+    @property
+    def methods(self) -> Sequence[Any]:
+        """Methods, each with a `name`."""
+
+    @property
+    def estimands(self) -> Sequence[Estimand]:
+        """Parameters; the first is the main one."""
+
+    @property
+    def baseline(self) -> str:
+        """The method that others are compared with."""
+
+    def truth_of(self, scenario: Any) -> Mapping[str, float]:
+        """True values of a scenario by parameter."""
+
+    def scenario_columns(self) -> Mapping[str, Sequence[Any]]:
+        """`scenario` and the factors, a value for each scenario."""
+
+
 @dataclass(frozen=True)
 class Results:
-    """A finished study: its description, and what its fits gave.
+    """What was studied, and what its fits gave.
 
     Attributes
     ----------
-    study : Study
+    study : Study, or the description of a table of estimates
         What was studied.
     estimates, performance : pandas.DataFrame
         As written by collection.
@@ -64,7 +99,7 @@ class Results:
         (scenario, method) -> what its pilot fit found, and why it failed (`read_pilot`).
     """
 
-    study: Study
+    study: Described
     estimates: pd.DataFrame
     performance: pd.DataFrame
     ran_on: Mapping[str, str] = field(default_factory=dict)
@@ -142,7 +177,7 @@ class Results:
         return self._truths[scenario].get(parameter, math.nan)
 
     @cached_property
-    def _truths(self) -> dict[str, dict[str, float]]:
+    def _truths(self) -> dict[str, Mapping[str, float]]:
         return {s.id: self.study.truth_of(s) for s in self.study.scenarios}
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
@@ -156,7 +191,14 @@ class Results:
         return {(str(measure), str(policy)): rows for (measure, policy), rows in groups}
 
 
-def read_results(study: Study, folder: Path) -> Results:
+@dataclass(frozen=True)
+class StudyResults(Results):
+    """Results of a study file."""
+
+    study: Study
+
+
+def read_results(study: Study, folder: Path) -> StudyResults:
     """Read the results of a study.
 
     Raises
@@ -178,7 +220,7 @@ def read_results(study: Study, folder: Path) -> Results:
     order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
     stopping, pilots = stopping_facts(folder), _pilots(study, folder)
-    return Results(study, estimates, performance, _ran_on(folder), stopping, pilots)
+    return StudyResults(study, estimates, performance, _ran_on(folder), stopping, pilots)
 
 
 def _pilots(study: Study, folder: Path) -> dict[tuple[str, str], tuple[Mapping[str, Any], str]]:

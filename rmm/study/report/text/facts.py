@@ -17,13 +17,13 @@ from rmm.study.report.data.format_numbers import (
     uncertainty,
 )
 from rmm.study.report.data.levels import words
-from rmm.study.report.data.results import STATUSES, Results
+from rmm.study.report.data.results import STATUSES, Results, StudyResults
 
 #: Columns of the estimates that say where they come from.
 _PROVENANCE = {"rmm_version": "rmm", "engine": "Engines", "backend": "Backends"}
 
 
-def run_facts(results: Results) -> list[tuple[str, str]]:
+def run_facts(results: StudyResults) -> list[tuple[str, str]]:
     """What was run, as (what, how much)."""
     fits = results.fits
     counts = fits["status"].value_counts()
