@@ -71,6 +71,8 @@ def score_table(table: EstimateTable, options: ScoreOptions) -> Scored:
     parameters = _known(options.parameters, table.parameters, "parameters", "a parameter")
     untested = _known(options.untested, table.parameters, "untested", "a parameter")
     outliers = _outliers(table, options)
+    if parameters:
+        outliers &= table.frame["parameter"].isin(parameters).to_numpy()
     frame = table.frame
     if options.dropbig is not None:
         frame = frame.assign(mean=frame["mean"].mask(outliers), sd=frame["sd"].mask(outliers))

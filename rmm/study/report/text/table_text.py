@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rmm.errors import counted
 from rmm.study.estimate_tables.column_roles import CONSTANTS
 from rmm.study.report.data.format_numbers import compact
@@ -51,8 +53,12 @@ def _columns(results: TableResults) -> str:
     """Which column was used for what."""
     used = results.table.columns
     parts = [f"{_WORDS.get(a, a)}: {', '.join(names)}" for a, names in used.named().items()]
-    given = {name: getattr(used, name) for name in CONSTANTS}
-    parts += [f"{n}: {v}" for n, v in given.items() if isinstance(v, int | float)]
+    for name in CONSTANTS:
+        given = getattr(used, name)
+        if isinstance(given, Mapping):
+            parts.append(f"{name}: {', '.join(f'{p} = {v:g}' for p, v in given.items())}")
+        elif isinstance(given, int | float):
+            parts.append(f"{name}: {given:g}")
     return "; ".join(parts)
 
 

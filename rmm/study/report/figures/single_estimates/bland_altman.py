@@ -5,7 +5,8 @@ Bland & Altman (1986), The Lancet 327, 307-310.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,20 +62,9 @@ def bland_altman(results: Results) -> list[Chart]:
     """Differences of each method from the baseline; none with one method or without pairs."""
     scenarios = list(usable_estimates(results))
     base = results.study.baseline
-    made = [
-        panel
-        for methods in scenarios
-        for reference in methods
-        if reference.method == base
-        for one in methods
-        if one.method != base and (panel := _panel(reference, one)) is not None
-    ]
-    if not made:
+    panels = tuple(panel for methods in scenarios for panel in _panels(methods, base))
+    if not panels:
         return []
-    limits = (limits_of([p.x for p in made]), limits_of([p.y for p in made]))
-    panels = tuple(
-        DifferencePanel(**{**vars(panel), "limits": limits}) for panel in made[:MOST_PANELS]
-    )
     return [
         Chart(
             "bland_altman",
@@ -83,7 +73,7 @@ def bland_altman(results: Results) -> list[Chart]:
             "difference. Dashed: ± 1.96 standard deviations of the differences."
             + shown_words(results, len(scenarios)),
             "differences",
-            panels,
+            panels[:MOST_PANELS],
             "Mean of both estimates",
             f"Estimate − estimate of {base}",
             (Key("line", "mean difference"), Key("dashed", "95% of differences")),
@@ -91,6 +81,19 @@ def bland_altman(results: Results) -> list[Chart]:
             3,
         )
     ]
+
+
+def _panels(methods: Sequence[Estimates], base: str) -> list[DifferencePanel]:
+    """The methods of one scenario but the baseline, on the same axes."""
+    reference = next((one for one in methods if one.method == base), None)
+    if reference is None:
+        return []
+    others = [one for one in methods if one.method != base]
+    made = [panel for one in others if (panel := _panel(reference, one)) is not None]
+    if not made:
+        return []
+    limits = (limits_of([p.x for p in made]), limits_of([p.y for p in made]))
+    return [replace(panel, limits=limits) for panel in made]
 
 
 def _panel(base: Estimates, one: Estimates) -> DifferencePanel | None:

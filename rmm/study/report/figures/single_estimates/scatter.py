@@ -48,11 +48,10 @@ class ScatterPanel:
 def scatters(results: Results) -> list[Chart]:
     """The scatter of the main estimand; none without standard errors."""
     scenarios = list(usable_estimates(results))
-    every = [one for methods in scenarios for one in methods if np.isfinite(one.se).any()]
-    if not every:
+    with_se = [[one for one in methods if np.isfinite(one.se).any()] for methods in scenarios]
+    panels = tuple(panel for methods in with_se if methods for panel in _panels(methods))
+    if not panels:
         return []
-    limits = (limits_of([e.estimate for e in every]), limits_of([e.se for e in every]))
-    panels = tuple(_panel(one, limits) for one in every[:MOST_PANELS])
     return [
         Chart(
             "scatter",
@@ -60,19 +59,22 @@ def scatters(results: Results) -> list[Chart]:
             "Each point is a data set. Vertical line: true value. Points far from all others are "
             "outside the axes." + shown_words(results, len(scenarios)),
             "estimates",
-            panels,
+            panels[:MOST_PANELS],
             "Estimate",
             "Standard error",
-            (Key("line", "true value"),) if np.isfinite(every[0].truth) else (),
+            (Key("line", "true value"),) if np.isfinite(panels[0].truth) else (),
             (3.3, 2.75),
             3,
         )
     ]
 
 
-def _panel(one: Estimates, limits: Any) -> ScatterPanel:
-    kept = thinned(one.estimate)
-    title = title_of([one.method, one.place])
-    return ScatterPanel(
-        title, one.estimate[kept], one.se[kept], one.truth, one.method, one.where, limits
-    )
+def _panels(methods: list[Estimates]) -> list[ScatterPanel]:
+    """The methods of one scenario, on the same axes."""
+    limits = (limits_of([m.estimate for m in methods]), limits_of([m.se for m in methods]))
+    panels = []
+    for one in methods:
+        kept = thinned(one.estimate)
+        x, y, title = one.estimate[kept], one.se[kept], title_of([one.method, one.place])
+        panels.append(ScatterPanel(title, x, y, one.truth, one.method, one.where, limits))
+    return panels
