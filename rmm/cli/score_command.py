@@ -296,6 +296,7 @@ def _write_parquet(found: pd.DataFrame, out: Path) -> None:
     # Late: `rmm --help` needs no libraries.
     import pyarrow as pa
 
+    # Late: as pyarrow.
     from rmm.study.files.parquet import write_parquet
 
     write_parquet(pa.Table.from_pandas(found, preserve_index=False), out)

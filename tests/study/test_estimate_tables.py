@@ -365,6 +365,17 @@ def test_pairs_are_complete_pairs_with_their_count() -> None:
     assert complete["n"].tolist() == [2, 2]
 
 
+def test_a_method_without_a_parameter_takes_nothing_from_the_others() -> None:
+    """Cox models have no shape: their rows of it are empty, and count as failed."""
+    table = a_table()
+    table.loc[(table["model"] == "cox") & (table["par"] == "z"), "b"] = np.nan
+    found = score(table, measures=["bias"])
+    z = found[(found["parameter"] == "z") & (found["size"] == 50) & (found["law"] == "exp")]
+    z = z.set_index(["method", "policy"])
+    assert z.loc[("cox", "per_method"), ["n", "n_failed"]].tolist() == [0, 12]
+    assert z["n"].to_dict()["ph", "complete_case"] == 12
+
+
 def test_without_replications_nothing_is_paired() -> None:
     table = a_table().drop(columns="i").assign(data_set=np.tile(np.arange(12), 16))
     found = score(table, replication=None)

@@ -85,7 +85,6 @@ def score_table(table: EstimateTable, options: ScoreOptions) -> Scored:
         null_scenarios=_null_scenarios(table, options.null_scenarios),
         usable=options.usable,
         untested=untested,
-        having=set(frame[["method", "parameter"]].itertuples(index=False, name=None)),
         rules=Rules(options.test, options.mcse, status_by_parameter=True),
     )
     if table.replications is None:

@@ -88,7 +88,7 @@ class Measure:
 
 
 #: Monte Carlo error of a median.
-MEDIAN = "of Maritz & Jarrett (1978), Biometrika 65"
+MEDIAN = "sd of the medians of bootstrap samples, by its formula (Maritz & Jarrett 1978)"
 
 _ROWS = (
     Measure("mean", ("Mean estimate", "mean(T)", "S / √n"), False, "sample", mean),

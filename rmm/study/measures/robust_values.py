@@ -23,7 +23,7 @@ CUT = 0.1
 
 
 def median_of(values: Array) -> Value:
-    """A median; its error is that of Maritz & Jarrett (1978), Biometrika 65, 194-196.
+    """A median; its error is that of Maritz & Jarrett (1978), JASA 73, 194-196.
 
     The square of the error is the variance of the median of a bootstrap sample, which is the k-th
     of n values with the probability of an interval of the beta((n + 1) / 2, (n + 1) / 2)

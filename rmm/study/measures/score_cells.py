@@ -87,7 +87,8 @@ def score_estimates(
     alpha, measures, parameters, baseline, null_scenarios, usable, untested
         As of `performance`.
     having : collection of (method, parameter), optional
-        What each method estimates (`estimated`), where the table is part of a larger one.
+        What each method estimates (`estimated`), where the table is part of a larger one. Others
+        are scored only if `rules.status_by_parameter`, and take nothing from complete cases.
     scenarios : collection of str, optional
         Those that are scored, not only compared with; all by default.
     rules : Rules
@@ -161,6 +162,7 @@ class _Cells:
 
     usable: Mapping[tuple[str, str, str], pd.DataFrame]
     fits: Mapping[tuple[str, str], pd.DataFrame]
+    having: Collection[tuple[str, str]]
     methods: Sequence[str]
     parameters: Sequence[str]
     scored: Collection[str]
@@ -226,11 +228,14 @@ def _cells(
         for (s, m, p), g in kept.groupby(["scenario", "method", "parameter"], sort=False)
     }
     empty = table.iloc[:0]
+    shown = having
+    if rules.status_by_parameter:
+        shown = set(table[["method", "parameter"]].itertuples(index=False, name=None))
     whole = {
-        (s, m, p): cut.get((s, m, p), empty) for s, m in fits for p in known if (m, p) in having
+        (s, m, p): cut.get((s, m, p), empty) for s, m in fits for p in known if (m, p) in shown
     }
     scored = set(scenarios) if scenarios is not None else {s for s, _ in fits}
-    return _Cells(whole, fits, methods, known, scored, by_parameter)
+    return _Cells(whole, fits, having, methods, known, scored, by_parameter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +337,7 @@ class _Scorer:
         tried, lost = np.array([], dtype=int), np.array([], dtype=int)
         for method in self.cells.methods:
             found = self.cells.usable.get((scenario, method, parameter))
-            if found is not None:
+            if found is not None and (method, parameter) in self.cells.having:
                 fits = self.cells.fits[scenario, method]["replication"].to_numpy()
                 tried = np.union1d(tried, fits)
                 lost = np.union1d(lost, np.setdiff1d(fits, found["replication"].to_numpy()))
