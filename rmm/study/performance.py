@@ -135,7 +135,8 @@ def performance(
         `n_failed`; a method without usable fits has value nan, never 0. Two policies:
         ``per_method`` takes all usable fits of each method, and for paired measures all complete
         pairs; ``complete_case`` leaves out the replications in which any method has a fit that is
-        not usable, apart from methods without any estimate of the parameter. ``attrs["notes"]`` and ``attrs["outliers"]`` are lists of sentences.
+        not usable, apart from methods without any estimate of the parameter. ``attrs["notes"]``
+        and ``attrs["outliers"]`` are lists of sentences.
 
     Raises
     ------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from rmm.errors import StudyError
 from rmm.study import performance
 from rmm.study.estimate_tables.label_columns import natural
 from rmm.study.estimate_tables.outliers import find_outliers
+from tests.invented import write_study
 
 NAMES: dict[str, Any] = {
     "by": ["size", "law"],
@@ -479,6 +483,42 @@ def test_standard_errors_can_be_outliers() -> None:
     assert not find_outliers(np.append(np.zeros(50), 1), np.ones(51), cell, "robust", 10, 100).any()
 
 
+# -- anything in a column ---------------------------------------------------------------------
+
+ODD: tuple[list[Any], ...] = (
+    [1.0, np.nan], [None, "a"], [True, False], [np.inf, 1.0], [-1.0, 1e300], ["", "x"], [1, "a"],
+    [{"a": 1}], [[1, 2]], [2**70, 1], [pd.NA, 1], ["1", "2"], [1 + 2j], ["\u00fc", "u\u0308"],
+    [datetime.date(2020, 1, 1)], [pd.Timestamp("2020")], [Decimal("1.5")], [b"a"], [1e308, 1e-320],
+    ["ok", "failed"], [pd.Interval(0, 1)],
+)  # fmt: skip
+ROLES = {
+    "by": "g", "method": "m", "parameter": "p", "replication": "i", "estimate": "b", "se": "s",
+    "lower": "lo", "upper": "hi", "df": "nu", "p_value": "pv", "truth": "t", "status": "st",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.filterwarnings("error")
+def test_odd_values_in_any_column_are_scored_or_refused(seed: int) -> None:
+    """No other error than ours, and no warning of NumPy."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 9))
+    table = pd.DataFrame(
+        {
+            "g": rng.integers(0, 2, n), "m": rng.choice(["a", "b"], n), "p": "x", "i": range(n),
+            "b": rng.normal(size=n), "s": rng.gamma(1, size=n), "lo": -1.0, "hi": 1.0, "nu": 4.0,
+            "pv": rng.random(n), "t": 0.0, "st": "ok",
+        }
+    )  # fmt: skip
+    for column in rng.choice(table.columns, rng.integers(1, 3), replace=False):
+        pool = ODD[rng.integers(len(ODD))]
+        table[column] = pd.Series([pool[rng.integers(len(pool))] for _ in range(n)], dtype=object)
+    for mcse in ("normal", "robust"):
+        with contextlib.suppress(StudyError):
+            found = performance(table, **ROLES, mcse=mcse, dropbig="robust")
+            assert len(found)
+
+
 # -- errors ----------------------------------------------------------------------------------
 
 
@@ -579,6 +619,19 @@ def test_size_adjusted_power_by_labels_of_scenarios() -> None:
     assert set(there["value"]) == {1.0}
     assert set(there["size"]) == {250} and set(there["law"]) == {"exp"}
     assert set(there["parameter"]) == {"x"}
+
+
+def test_estimates_of_a_study_are_scored_as_by_the_study(tmp_path: Path) -> None:
+    """`rmm study score results/NAME/estimates.parquet`, with its failed and unconverged fits."""
+    factors = {"overlap": [0.0, 1.0], "group_size": [3, 5]}
+    invented = write_study(tmp_path / "study", factors, ("aggregation", "mm"), 40)
+    study = pd.read_parquet(invented.folder / "performance.parquet")
+    table = performance(invented.folder / "estimates.parquet", baseline="aggregation")
+    keys = ["scenario", "method", "parameter", "measure", "alpha", "policy"]
+    both = study.merge(table, on=keys, suffixes=("", "_table"))
+    assert len(both) == len(study) == len(table)
+    for column in ("value", "mcse", "lower", "upper", "n", "n_failed", "n_not_converged"):
+        np.testing.assert_allclose(both[column], both[f"{column}_table"], rtol=1e-12)
 
 
 def test_null_values_by_parameter() -> None:

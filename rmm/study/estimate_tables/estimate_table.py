@@ -209,6 +209,8 @@ def _check_keys(frame: pd.DataFrame, columns: TableColumns, labels: Mapping[str,
 
 
 def _differ(one: Any, other: Any) -> bool:
+    if not pd.api.types.is_scalar(one) or not pd.api.types.is_scalar(other):
+        return repr(one) != repr(other)
     if pd.isna(one) or pd.isna(other):
         return bool(pd.isna(one) != pd.isna(other))
     return bool(one != other)
@@ -351,10 +353,10 @@ def _like_replications(table: EstimateTable, given: pd.DataFrame) -> list[str]:
         if name in used or rows is None or pd.api.types.is_float_dtype(given[name].dtype):
             continue
         values = given[name].iloc[rows]
-        if not values.isna().any() and values.nunique() < len(values):
-            key = pd.DataFrame({"cell": cell, "value": values.astype(str).to_numpy()})
-            if not key.duplicated().any():
-                found.append(str(name))
+        texts = values.astype(str).to_numpy()
+        several = not values.isna().any() and len(set(texts)) < len(texts)
+        if several and not pd.DataFrame({"cell": cell, "value": texts}).duplicated().any():
+            found.append(str(name))
     return found
 
 

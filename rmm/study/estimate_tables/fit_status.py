@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ def read_status(column: pd.Series, words: Mapping[Any, str], estimate: Array) ->
             raise StudyError(
                 f"`statuses`: {word!r} -> " + unknown_name(status, "a status", STATUSES)
             )
-    values = np.asarray(column.astype(object))
+    values = np.empty(len(column), dtype=object)
+    values[:] = [v if isinstance(v, Hashable) else repr(v) for v in column]
     missing = np.array(pd.isna(values), dtype=bool)
     lost = missing & ~np.isnan(estimate)
     if lost.any():

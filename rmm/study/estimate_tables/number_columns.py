@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,13 @@ def read_numbers(column: pd.Series, argument: str) -> Array:
     if values is None and column.isna().all():
         values = np.full(len(column), np.nan)
     if values is None:
+        several = [v for v in column if not isinstance(v, Hashable)]
+        if several:
+            found = f"values of type {type(several[0]).__name__}"
+        else:
+            found = describe_column(column.dropna())
         raise StudyError(
-            f"Column `{column.name}` (`{argument}`) contains {describe_column(column.dropna())}, "
+            f"Column `{column.name}` (`{argument}`) contains {found}, "
             "but must contain numbers. Convert the column, or name another one."
         )
     limits = RANGES.get(argument)

@@ -66,6 +66,8 @@ class Scored:
     outlier_count: int
 
 
+# Squares of estimates such as 1e200 are infinite, and measures with them not known.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def score_table(table: EstimateTable, options: ScoreOptions) -> Scored:
     """Score a table that was read; options as of `read_and_score`."""
     parameters = _known(options.parameters, table.parameters, "parameters", "a parameter")
@@ -232,6 +234,7 @@ _TAKEN = (
 def _column(values: list[Any]) -> Any:
     """Labels in one type: whole numbers stay whole where one is missing."""
     there = [v for v in values if v is not None]
-    if len(there) < len(values) and there and all(type(v) is int for v in there):
+    whole = bool(there) and all(type(v) is int and abs(v) < 2**63 for v in there)
+    if whole and len(there) < len(values):
         return pd.array(values, dtype="Int64")
     return values

@@ -148,11 +148,12 @@ def _spread_variance(s: Sample) -> float:
 
     1 / (2 (n - 1)) for normal estimates; (k - 1) / (4 n) by their kurtosis k, which is n^-1 times
     the sum of their fourth powers in units of S (White 2010; Joshi & Pustejovsky, simhelpers).
+    Of few estimates k may be below 1: then it is not known.
     """
     if s.normal:
         return 1 / (2 * (s.n - 1))
-    z = _standardised(s)
-    return float(np.mean(z**4) - 1) / (4 * s.n)
+    excess = float(np.mean(_standardised(s) ** 4)) - 1
+    return excess / (4 * s.n) if excess > 0 else NAN
 
 
 def _standardised(s: Sample) -> Array:
