@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -404,7 +403,7 @@ def _block_lines(block: pd.DataFrame) -> list[str]:
 
 def _cells(part: pd.DataFrame, methods: Sequence[Any], used: Mapping[Any, int]) -> Iterator[str]:
     # Late: `rmm --help` needs no libraries.
-    from rmm.study.report.data.format_numbers import decimals_for, uncertainty
+    from rmm.study.report.data.format_numbers import decimals_for, fixed, uncertainty
 
     width = (part["upper"] - part["lower"]) / 4  # as a Monte Carlo error, where there is none
     decimals = decimals_for(part["mcse"].fillna(width), part["value"], 6)
@@ -416,4 +415,5 @@ def _cells(part: pd.DataFrame, methods: Sequence[Any], used: Mapping[Any, int]) 
             continue
         error = uncertainty(row["mcse"], row["lower"], row["upper"], decimals)
         own = f" n {int(row['n']):,}" if row["n"] != used[method] else ""
-        yield re.sub("\N{MINUS SIGN}", "-", f"{row['value']:.{decimals}f} {error}{own}".strip())
+        text = f"{fixed(row['value'], decimals)} {error}{own}".strip()
+        yield text.replace("\N{MINUS SIGN}", "-")
