@@ -106,11 +106,12 @@ _DEFAULT: dict[str, Any] = {
     "missing_se": "keep",
     "max_estimate": 10.0,
     "max_se": 100.0,
+    "usable": ["ok"],
 }
 _PLAIN = (
     "by", "method", "parameter", "replication", "estimate", "se", "variance", "lower", "upper",
     "p_value", "status", "na", "alpha", "baseline", "parameters", "test", "mcse", "missing_se",
-    "dropbig", "max_estimate", "max_se",
+    "dropbig", "max_estimate", "max_se", "usable",
 )  # fmt: skip
 _VALUES = ("df", "truth", "null")
 _TABLE_OPTIONS = (*_PLAIN, *_VALUES, "statuses")
@@ -188,6 +189,13 @@ def table_options(parser: Any) -> None:
     )
     scoring.add_argument(
         "--parameters", nargs="+", metavar="NAME", help="parameters to score; default: all"
+    )
+    scoring.add_argument(
+        "--usable",
+        nargs="+",
+        default=["ok"],
+        metavar="STATUS",
+        help="statuses of fits that count, such as ok not_converged; default: ok",
     )
     scoring.add_argument(
         "--test",

@@ -139,6 +139,19 @@ def test_the_policy_that_is_printed(table: Path, capsys: pytest.CaptureFixture[s
     assert used(text) == ["18", "18"]
 
 
+def test_statuses_on_the_command_line(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.read_csv(table).assign(end="fine")
+    rows.loc[rows["i"] == 3, "end"] = "slow"
+    rows.to_csv(table, index=False)
+    words = ["--status", "end", "--statuses", "fine=ok", "slow=not_converged"]
+    few = run(capsys, table, *COLUMNS, *words, "--measures", "bias")
+    assert "not converged 1 1" in " ".join(few.split())
+    every = run(
+        capsys, table, *COLUMNS, *words, "--measures", "bias", "--usable", "ok", "not_converged"
+    )
+    assert few != every and "fits used 20 20" in " ".join(every.split())
+
+
 def test_outliers_are_named(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = pd.read_csv(table)
     rows.loc[5, "b"] = 1e5

@@ -394,6 +394,14 @@ def test_without_replications_nothing_is_paired() -> None:
     )
 
 
+def test_columns_that_are_used_without_being_named_are_told() -> None:
+    table = a_table().rename(columns={"model": "method"}).assign(status="ok")
+    found = score(table, method=None)
+    assert found.attrs["notes"] == [
+        "Used by their names, as no other column is given: `method`, `status`."
+    ]
+
+
 def test_absent_rows_are_told() -> None:
     found = score(a_table().drop(index=[0, 1]))
     assert "2 rows are absent: method cox has no row for 2 replications" in found.attrs["notes"][0]

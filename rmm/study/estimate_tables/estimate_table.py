@@ -127,7 +127,7 @@ def read_estimate_table(
         frame = read_table(table, ids=columns.labels, na=na)
         if is_wide(columns):
             frame, columns = stack(frame, columns)
-        columns = columns.with_defaults(frame.columns)
+        given, columns = columns, columns.with_defaults(frame.columns)
         check_columns(columns, frame)
         used = [name for names in columns.named().values() for name in names]
         ids = [n for a in _KEY for n in columns.named().get(a, ())]
@@ -138,7 +138,19 @@ def read_estimate_table(
     _check_keys(frame, columns, labels)
     numbers = _read_all_numbers(frame, columns, labels["parameter"], level)
     status, notes = _read_statuses(frame, columns, numbers, statuses, usable, se_needed)
+    notes = [*_columns_by_default(given, columns), *notes]
     return _assembled(frame, columns, labels, numbers, status, notes)
+
+
+def _columns_by_default(given: TableColumns, used: TableColumns) -> list[str]:
+    """A note on columns that are used for what they are called, in a table of another layout."""
+    named = [f"`{n[0]}`" for argument, n in used.named().items() if argument not in given.named()]
+    if given.estimate is None or not named:
+        return []
+    return [
+        f"Used by {'its name' if len(named) == 1 else 'their names'}, as no other column is "
+        f"given: {', '.join(named)}."
+    ]
 
 
 def _read_all_labels(
