@@ -110,8 +110,8 @@ _DEFAULT: dict[str, Any] = {
 }
 _PLAIN = (
     "by", "method", "parameter", "replication", "estimate", "se", "variance", "lower", "upper",
-    "p_value", "status", "na", "alpha", "baseline", "parameters", "test", "mcse", "missing_se",
-    "dropbig", "max_estimate", "max_se", "usable",
+    "p_value", "status", "na", "alpha", "baseline", "methods", "parameters", "test", "mcse",
+    "missing_se", "dropbig", "max_estimate", "max_se", "usable",
 )  # fmt: skip
 _VALUES = ("df", "truth", "null")
 _TABLE_OPTIONS = (*_PLAIN, *_VALUES, "statuses")
@@ -186,6 +186,9 @@ def table_options(parser: Any) -> None:
     )
     scoring.add_argument(
         "--baseline", metavar="METHOD", help="method to compare with; default: the first"
+    )
+    scoring.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="methods to score; default: all"
     )
     scoring.add_argument(
         "--parameters", nargs="+", metavar="NAME", help="parameters to score; default: all"

@@ -31,6 +31,7 @@ def performance(
     na: Sequence[str] | None = None,
     alpha: float | Sequence[float] | Mapping[Any, Sequence[float]] = 0.05,
     measures: Sequence[str] | None = None,
+    methods: Sequence[Any] | None = None,
     parameters: Sequence[Any] | None = None,
     baseline: Any = None,
     test: str = "auto",
@@ -92,7 +93,7 @@ def performance(
         Texts that mean a missing value in a text file.
     alpha : float, sequence, or mapping of parameter to sequence
         Levels of tests, and one minus levels of intervals.
-    measures, parameters : sequence, optional
+    measures, methods, parameters : sequence, optional
         What is scored; all by default. Names of measures: reference page "Performance measures".
     baseline : label, optional
         Method that paired measures compare with. Default: the first in the order of labels.

@@ -270,6 +270,26 @@ def test_several_columns_make_a_method() -> None:
         assert set(there["method"]) == {"cox, log"}  # on the same, odd, replications
 
 
+def test_a_column_has_one_use() -> None:
+    """`method` as a factor is not the method, too."""
+    table = a_table().rename(columns={"law": "method"})
+    found = score(table, by=["size", "method"])
+    assert set(found["factor.method"]) == {"exp", "weibull"}
+    assert set(found["method"]) == {"cox", "ph"}
+
+
+def test_some_methods_and_parameters() -> None:
+    table = a_table().assign(model=lambda t: t["model"].map({"cox": 1, "ph": 2}))
+    every = score(table)
+    for chosen in ([2], ["2"]):
+        found = score(table, methods=chosen, parameters=["z"])
+        assert set(found["method"]) == {2} and set(found["parameter"]) == {"z", ""}
+        key = ["size", "law", "method", "parameter", "measure", "policy"]
+        one = ["bias", "coverage", "mse"]
+        left, right = (t[t["measure"].isin(one)].set_index(key)["value"] for t in (found, every))
+        assert left.to_numpy() == pytest.approx(right.reindex(left.index).to_numpy())
+
+
 def test_labels_keep_their_type_and_natural_order() -> None:
     table = a_table().assign(model=lambda t: t["model"].map({"cox": "m10", "ph": "m9"}))
     found = score(table)
@@ -561,6 +581,8 @@ def test_columns_that_are_refused(change: dict[str, Any], message: str) -> None:
         ({"by": ["size"]}, r"have the same key.*add it to `by`.*by=\['size', 'law'\]"),
         ({"method": "law"}, "`law` is used twice"),
         ({"baseline": "cux"}, "`baseline`: 'cux' is not a method. Did you mean 'cox'"),
+        ({"methods": ["ph", "cux"]}, "`methods`: 'cux' is not a method. Did you mean 'cox'"),
+        ({"methods": ["ph"], "baseline": "cox"}, "`baseline`: 'cox' is not a method. Allowed: ph"),
         ({"parameters": ["w"]}, "`parameters`: 'w' is not a parameter. Allowed: x, z"),
         ({"parameters": "x"}, "`parameters` must be a list"),
         ({"measures": ["biass"]}, "'biass' is not a measure. Did you mean 'bias'"),

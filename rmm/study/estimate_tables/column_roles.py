@@ -89,8 +89,9 @@ class TableColumns:
         return [name for argument in LABELS[:-1] for name in names[argument]]
 
     def with_defaults(self, there: Iterable[str]) -> TableColumns:
-        """With the default columns that a table has."""
-        known, own = set(there), self.estimate is None
+        """With the default columns that a table has and that are not used otherwise."""
+        used = {name for names in self.named().values() for name in names}
+        known, own = set(there) - used, self.estimate is None
         found: dict[str, Any] = {}
         for argument, name in DEFAULTS.items():
             usual = own or argument in LABELS

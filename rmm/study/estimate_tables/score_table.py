@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ def read_and_score(
 
 
 def read_table_of(table: Any, columns: TableColumns, options: ScoreOptions) -> EstimateTable:
-    """Read and check a table as its options say."""
-    return read_estimate_table(
+    """Read and check a table as its options say; of some methods, if they are named."""
+    read = read_estimate_table(
         table,
         columns,
         statuses=options.statuses,
@@ -43,6 +43,12 @@ def read_table_of(table: Any, columns: TableColumns, options: ScoreOptions) -> E
         alpha=options.levels()[0],
         na=options.na,
     )
+    chosen = _known(options.methods, read.methods, "methods", "a method")
+    if not chosen:
+        return read
+    frame = read.frame[read.frame["method"].isin(chosen)].reset_index(drop=True)
+    methods = {name: label for name, label in read.methods.items() if name in chosen}
+    return replace(read, frame=frame, methods=methods)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +121,7 @@ def _known(
     found = []
     labels = list(names.values())
     for label in given or ():
-        meant = find(label, labels)
+        meant = names[label] if isinstance(label, str) and label in names else find(label, labels)
         if meant is None:
             shown = [method_name(one) for one in labels]
             raise StudyError(f"`{argument}`: " + unknown_name(label, kind, shown))
@@ -127,8 +133,6 @@ def baseline_of(table: EstimateTable, given: Any) -> str:
     """The baseline's name in the frame: the first in the order of labels by default."""
     if given is None:
         return next(iter(table.methods))
-    if isinstance(given, str) and given in table.methods:
-        return given
     label = tuple(given) if isinstance(given, list) else given
     return _known([label], table.methods, "baseline", "a method")[0]
 

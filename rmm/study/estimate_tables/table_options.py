@@ -27,6 +27,7 @@ class ScoreOptions:
     na: Sequence[str] | None = None
     alpha: Any = 0.05
     measures: Sequence[str] | None = None
+    methods: Sequence[Any] | None = None
     parameters: Sequence[Any] | None = None
     baseline: Any = None
     test: str = "auto"
@@ -50,7 +51,7 @@ class ScoreOptions:
         for name in ("max_estimate", "max_se"):
             if not getattr(self, name) > 0:
                 raise StudyError(f"`{name}` must be above 0, not {getattr(self, name)!r}.")
-        for name in ("measures", "parameters"):
+        for name in ("measures", "methods", "parameters"):
             if isinstance(getattr(self, name), str):
                 raise StudyError(f"`{name}` must be a list, such as [{getattr(self, name)!r}].")
         measures_named(self.measures)
