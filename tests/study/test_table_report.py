@@ -187,6 +187,9 @@ def test_the_report_is_one_page_with_files(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="(?!#)', text), "nothing is loaded"
     scores = pd.read_csv(tmp_path / "out" / "tables" / "performance.csv")
     assert set(scores["measure"]) >= {"bias", "crps", "median_bias"}
+    robust = pd.read_csv(tmp_path / "out" / "tables" / "b_scores.csv")
+    wanted = scores[(scores["measure"] == "crps") & (scores["policy"] == "per_method")]
+    assert robust["crps"].to_numpy() == pytest.approx(wanted["value"].to_numpy())
     again = write_table_report(results, tmp_path / "out", "rmm study report t.csv --truth 0.5")
     assert again.read_text(encoding="utf-8") == text
     (tmp_path / "mine" / "figures").mkdir(parents=True)

@@ -14,7 +14,13 @@ from rmm.study.report.figures.chart import FORMATS, draw_panels, save, save_whol
 from rmm.study.report.figures.registry import charts, table_charts
 from rmm.study.report.page.page import render, render_figure, render_table
 from rmm.study.report.tables.agreement_table import confirmation_table
-from rmm.study.report.tables.measure_tables import Table, calibration_table, measure_tables
+from rmm.study.report.tables.measure_tables import (
+    GROUPS,
+    ROBUST,
+    Table,
+    calibration_table,
+    measure_tables,
+)
 from rmm.study.report.tables.pilot_table import pilot_table
 from rmm.study.report.tables.table_files import performance_csv, write_table
 
@@ -93,7 +99,7 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
     figures, tables = _empty(target / "figures"), _empty(target / "tables")
     looks = looks_of(results.methods)
     drawn = [save(chart, looks, figures) for chart in table_charts(results)]
-    made = measure_tables(results)
+    made = measure_tables(results, groups=(*GROUPS, *ROBUST))
     _write_tables(results, made, tables)
     page = render_table(results, drawn, made, looks, command)
     return _write_page(page, target / "index.html")
