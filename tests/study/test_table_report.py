@@ -154,6 +154,15 @@ def test_zip_plots_at_other_levels_and_by_df() -> None:
     assert sorted(widths) == pytest.approx(sorted(2 * 1.475884 * rows["s"]))
 
 
+def test_figures_show_the_fits_that_count() -> None:
+    table = a_table(sizes=1).assign(status="ok")
+    table.loc[table["i"] < 10, "status"] = "not_converged"
+    for usable, count in ((["ok"], 30), (["ok", "not_converged"], 39)):
+        made = table_charts(results_of(table, usable=usable))
+        assert len(named(made, "scatter").panels[0].x) == count
+        assert len(named(made, "zip").panels[0].intervals) == count
+
+
 def test_figures_without_what_they_need_are_left_out() -> None:
     table = a_table(replications=5, sizes=1).drop(columns="s")
     names = {chart.name for chart in table_charts(results_of(table, se=None, truth=None))}

@@ -97,6 +97,8 @@ class Results:
         Where scenarios ended, in a study that stops at Monte Carlo errors.
     pilots : mapping
         (scenario, method) -> what its pilot fit found, and why it failed (`read_pilot`).
+    usable : tuple of str
+        Statuses of fits that count.
     """
 
     study: Described
@@ -105,6 +107,7 @@ class Results:
     ran_on: Mapping[str, str] = field(default_factory=dict)
     stopping: Sequence[tuple[str, str]] = ()
     pilots: Mapping[tuple[str, str], tuple[Mapping[str, Any], str]] = field(default_factory=dict)
+    usable: tuple[str, ...] = ("ok",)
 
     @cached_property
     def scenarios(self) -> pd.DataFrame:

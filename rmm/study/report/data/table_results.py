@@ -82,7 +82,15 @@ def table_results(table: EstimateTable, options: ScoreOptions, name: str) -> Tab
     missing = {c: np.nan for c in (*_EMPTY, "truth") if c not in estimates}
     estimates = estimates.assign(**missing).astype({"message": object, "backend": object})
     shown = scored.performance.assign(reference=np.nan)
-    return TableResults(described, estimates, shown, table=table, scored=scored, options=options)
+    return TableResults(
+        described,
+        estimates,
+        shown,
+        usable=options.usable,
+        table=table,
+        scored=scored,
+        options=options,
+    )
 
 
 def _described(

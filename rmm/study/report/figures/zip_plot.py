@@ -78,7 +78,8 @@ def zips(results: Results) -> list[Chart]:
     table = results.estimates
     if bounds[0] not in table or table[bounds[0]].isna().all():
         return []
-    usable = table[(table["status"] == "ok") & (table["parameter"] == estimand.parameter)]
+    counted = table["status"].isin(results.usable)
+    usable = table[counted & (table["parameter"] == estimand.parameter)]
     usable = usable.dropna(subset=["truth", "mean", "sd", *bounds])
     scenarios = shown_scenarios(results, estimand)
     panels = [

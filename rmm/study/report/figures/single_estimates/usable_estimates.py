@@ -47,7 +47,8 @@ def usable_estimates(results: Results) -> Iterator[list[Estimates]]:
     """The methods of each scenario that is shown; those without usable fits are left out."""
     estimand = results.study.estimands[0]
     table = results.estimates
-    rows = table[(table["status"] == "ok") & (table["parameter"] == estimand.parameter)]
+    counted = table["status"].isin(results.usable)
+    rows = table[counted & (table["parameter"] == estimand.parameter)]
     rows = rows[rows["mean"].notna()]
     for scenario in shown_scenarios(results, estimand):
         here = rows[rows["scenario"].astype(str) == scenario]
