@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import plain, table_lines
+from rmm.cli.score_options import add_table_options, arguments_of, command_again
 from rmm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def report_options(parser: Any) -> None:
         metavar="NAME",
         help="of a table: write this figure only, to the file --out; default: the whole report",
     )
-    table_options(parser)
+    add_table_options(parser)
 
 
 def run_table_report(options: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def run_table_report(options: argparse.Namespace) -> int:
     results = table_results(read_table_of(options.file, columns, scoring), scoring, name)
     if options.figure is None:
         out = Path(options.out or f"{name}-report")
-        print(write_table_report(results, out, _again(options)))
+        print(write_table_report(results, out, command_again(options)))
     elif options.out is None:
         raise StudyError(
             f"--figure needs a file, such as --out {options.figure}.svg (or .html, .pdf, .png)."
@@ -79,173 +79,10 @@ def run_table_report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _again(options: argparse.Namespace) -> str:
-    """The command with the options that were given."""
-    parts = ["rmm", "study", "report", str(options.file)]
-    for name in _TABLE_OPTIONS:
-        given = getattr(options, name)
-        values = given if isinstance(given, list) else [given]
-        if given is not None and given != _DEFAULT.get(name):
-            parts += [
-                f"--{name.replace('_', '-')}",
-                *(f"{v:g}" if isinstance(v, float) else v for v in values),
-            ]
-    return shlex.join(map(str, parts))
-
-
-def given_table_options(options: argparse.Namespace) -> list[str]:
-    """Options of tables that were given, as they are written."""
-    given = [n for n in _TABLE_OPTIONS if getattr(options, n) not in (None, _DEFAULT.get(n))]
-    return [f"--{name.replace('_', '-')}" for name in (*given, *["figure"] * bool(options.figure))]
-
-
-_DEFAULT: dict[str, Any] = {
-    "alpha": [0.05],
-    "test": "auto",
-    "mcse": "normal",
-    "missing_se": "keep",
-    "max_estimate": 10.0,
-    "max_se": 100.0,
-    "usable": ["ok"],
-}
-_PLAIN = (
-    "by", "method", "parameter", "replication", "estimate", "se", "variance", "lower", "upper",
-    "p_value", "status", "na", "alpha", "baseline", "methods", "parameters", "test", "mcse",
-    "missing_se", "dropbig", "max_estimate", "max_se", "usable",
-)  # fmt: skip
-_VALUES = ("df", "truth", "null")
-_TABLE_OPTIONS = (*_PLAIN, *_VALUES, "statuses")
-
-
-def table_options(parser: Any) -> None:
-    """Options that say what the columns of a table hold, and how it is scored."""
-    columns = parser.add_argument_group("columns of the table")
-    for name, metavar, text in (
-        (
-            "by",
-            "COLUMN",
-            "factors; each combination of values is a scenario; default: `scenario`, if there",
-        ),
-        (
-            "method",
-            "COLUMN",
-            "method; with several columns, each combination is one; default: `method`, if there",
-        ),
-    ):
-        columns.add_argument(f"--{name}", nargs="+", metavar=metavar, help=text)
-    for name, text in (
-        ("parameter", "parameter (estimand); default: `parameter`, if there"),
-        (
-            "replication",
-            "number or name of the simulated data set; default: `replication`, if there; else "
-            "methods are not compared on the same data",
-        ),
-        ("estimate", "estimate; default: `mean`"),
-        ("se", "standard error; default: none"),
-        ("variance", "squared standard error, instead of --se; default: none"),
-        ("lower", "lower bound of the interval; default: from estimate, --se and --df"),
-        ("upper", "upper bound of the interval; default: from estimate, --se and --df"),
-        ("p-value", "p value; default: none"),
-        (
-            "status",
-            "how the fit ended: ok, not_converged, failed or timeout; default: `status`, if there",
-        ),
-    ):
-        columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    for name, text in (
-        ("df", "degrees of freedom: a column or a number; default: none, normal intervals"),
-        (
-            "truth",
-            "true value: a number, a column, or PARAMETER=NUMBER for each parameter; default: none",
-        ),
-        ("null", "value that is tested, as --truth; default: 0"),
-    ):
-        columns.add_argument(f"--{name}", nargs="+", metavar="VALUE", help=text)
-    columns.add_argument(
-        "--statuses",
-        nargs="+",
-        metavar="WORD=STATUS",
-        help="what other words in the column of statuses mean, such as converged=ok error=failed; "
-        "default: none",
-    )
-    columns.add_argument(
-        "--na",
-        nargs="*",
-        metavar="TEXT",
-        help="texts in a text file that mean a missing value; default: the empty cell, and NA "
-        "and the like in columns of numbers",
-    )
-    scoring = parser.add_argument_group("how it is scored")
-    scoring.add_argument(
-        "--alpha",
-        nargs="+",
-        type=float,
-        default=[0.05],
-        metavar="LEVEL",
-        help="level of tests, and one minus the level of intervals; default: 0.05",
-    )
-    scoring.add_argument(
-        "--baseline", metavar="METHOD", help="method to compare with; default: the first"
-    )
-    scoring.add_argument(
-        "--methods", nargs="+", metavar="NAME", help="methods to score; default: all"
-    )
-    scoring.add_argument(
-        "--parameters", nargs="+", metavar="NAME", help="parameters to score; default: all"
-    )
-    scoring.add_argument(
-        "--usable",
-        nargs="+",
-        default=["ok"],
-        metavar="STATUS",
-        help="statuses of fits that count, such as ok not_converged; default: ok",
-    )
-    scoring.add_argument(
-        "--test",
-        default="auto",
-        metavar="HOW",
-        help="test of the null value by p (value), interval, z or t; default: by the p value if "
-        "there is one, else by the interval",
-    )
-    scoring.add_argument(
-        "--mcse",
-        default="normal",
-        metavar="HOW",
-        help="Monte Carlo errors of empirical standard errors: normal (estimates are normal) or "
-        "robust (by their kurtosis); default: %(default)s",
-    )
-    scoring.add_argument(
-        "--missing-se",
-        default="keep",
-        metavar="HOW",
-        help="an estimate without standard error: keep (for measures that need none) or fail "
-        "(failed fit); default: %(default)s",
-    )
-    scoring.add_argument(
-        "--dropbig",
-        nargs="?",
-        const="robust",
-        metavar="HOW",
-        help="leave out outliers, found by medians and interquartile ranges (robust, the default) "
-        "or by means and standard deviations (sd); default: they are only counted",
-    )
-    scoring.add_argument(
-        "--max-estimate",
-        type=float,
-        default=10.0,
-        metavar="X",
-        help="an estimate farther than X of these units from the others is an outlier; default: 10",
-    )
-    scoring.add_argument(
-        "--max-se", type=float, default=100.0, metavar="X", help="same for standard errors; "
-        "default: 100",
-    )  # fmt: skip
-
-
 def score_options(parser: Any) -> None:
     """Options of `rmm study score`."""
     parser.add_argument("table", metavar="TABLE", help=".csv, .parquet, .dta, .rda and others")
-    table_options(parser)
+    add_table_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--measures",
@@ -269,7 +106,6 @@ def score_options(parser: Any) -> None:
 def run_score(options: argparse.Namespace) -> int:
     """`rmm study score`."""
     # Late: `rmm --help` needs no libraries.
-    from rmm.study.files.parquet import write_text
     from rmm.study.measures.score_cells import POLICIES, measures_named
 
     if options.policy not in POLICIES:
@@ -280,14 +116,19 @@ def run_score(options: argparse.Namespace) -> int:
     named = options.measures if options.measures != ["all"] else None
     measures_named(named)
     found = scored(options, named)
-    if out is not None and out.suffix == ".csv":
-        write_text(found.to_csv(index=False, lineterminator="\n"), out)
-    elif out is not None:
-        _write_parquet(found, out)
+    if out is not None:
+        _write(found, out)
     if options.json:
         rows = found.astype(object).where(found.notna(), None).to_dict("records")
         print(json.dumps(plain({**found.attrs, "rows": rows}), indent=2))
         return 0
+    _print_all(found, options)
+    if out is not None:
+        print(f"written to {out}")
+    return 0
+
+
+def _print_all(found: pd.DataFrame, options: argparse.Namespace) -> None:
     shown = found[found["policy"] == options.policy]
     if options.measures is None:
         shown = shown[shown["measure"].isin(PRINTED)]
@@ -297,19 +138,24 @@ def run_score(options: argparse.Namespace) -> int:
     if found.attrs["outliers"]:
         print("Left out as outliers:" if options.dropbig else "Outliers, which are not left out:")
         print(*(f"    {line}" for line in found.attrs["outliers"]), sep="\n")
-    if out is not None:
-        print(f"written to {out}")
-    return 0
 
 
-def _write_parquet(found: pd.DataFrame, out: Path) -> None:
+def _write(found: pd.DataFrame, out: Path) -> None:
     # Late: `rmm --help` needs no libraries.
     import pyarrow as pa
 
     # Late: as pyarrow.
-    from rmm.study.files.parquet import write_parquet
+    from rmm.study.files.parquet import write_parquet, write_text
 
-    write_parquet(pa.Table.from_pandas(found, preserve_index=False), out)
+    # Late: as pyarrow.
+    from rmm.study.report.tables.table_files import no_formula
+
+    if out.suffix == ".parquet":
+        write_parquet(pa.Table.from_pandas(found, preserve_index=False), out)
+        return
+    safe = found.map(lambda cell: no_formula(cell) if isinstance(cell, str) else cell)
+    safe.columns = safe.columns.map(no_formula)
+    write_text(safe.to_csv(index=False, lineterminator="\n"), out)
 
 
 def scored(options: argparse.Namespace, measures: Sequence[str] | None) -> pd.DataFrame:
@@ -318,45 +164,6 @@ def scored(options: argparse.Namespace, measures: Sequence[str] | None) -> pd.Da
     from rmm.study.performance import performance
 
     return performance(options.table, **arguments_of(options), measures=measures)
-
-
-def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `performance` from the options of `table_options`."""
-    found = {name: getattr(options, name) for name in _PLAIN}
-    found |= {name: _value(getattr(options, name), name) for name in _VALUES}
-    return found | {"statuses": _pairs(options.statuses, "statuses")}
-
-
-def _value(given: Sequence[str] | None, name: str) -> Any:
-    """A number, a column, or numbers of parameters."""
-    if given is None:
-        return None
-    if len(given) == 1:
-        number = _number(given[0])
-        if number is not None:
-            return number
-        if "=" not in given[0] or _number(given[0].rpartition("=")[2]) is None:
-            return given[0]
-    values = {key: _number(text) for key, text in _pairs(given, name).items()}
-    for key, value in values.items():
-        if value is None:
-            raise StudyError(f"--{name}: the value of {key} is not a number.")
-    return values
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _pairs(given: Sequence[str] | None, name: str) -> dict[str, str]:
-    pairs = [one.rpartition("=") for one in given or ()]
-    wrong = [f"{a}{b}{c}" for a, b, c in pairs if not a]
-    if wrong:
-        raise StudyError(f"--{name}: {wrong[0]!r} must have the form NAME=VALUE.")
-    return {a: c for a, _, c in pairs}
 
 
 def _print_scores(found: pd.DataFrame, policy: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.cli import new, planning, score_command
 from rmm.cli.common import command, plain
+from rmm.cli.score_options import given_table_options
 from rmm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -514,7 +515,7 @@ def run_report(options: argparse.Namespace) -> int:
     """`rmm study report`."""
     if Path(options.file).suffix.lower() not in (".yaml", ".yml"):
         return score_command.run_table_report(options)
-    wrong = score_command.given_table_options(options)
+    wrong = given_table_options(options)
     if wrong:
         raise StudyError(
             f"{wrong[0]} is an option of tables of estimates, but {options.file} is a study file."

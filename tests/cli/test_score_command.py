@@ -188,3 +188,17 @@ def test_errors_are_messages(
 
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "this file does not exist" in refused(capsys, "no.csv", "--estimate", "b")
+
+
+def test_labels_in_csv_files_are_no_formulas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    rows = {"i": [1, 2], "m": "=1+1", "@g": ["-a", "-a"], "b": [0.5, -0.5]}
+    pd.DataFrame(rows).to_csv(table, index=False)
+    columns = ["--by", "@g", "--method", "m", "--replication", "i", "--estimate", "b"]
+    run(capsys, table, *columns, "--truth", 0, "--out", out)
+    found = pd.read_csv(out)
+    assert found.columns[0] == "'@g"
+    assert set(found["'@g"]) == {"'-a"} and set(found["method"]) == {"'=1+1"}
+    assert found["value"].min() < 0.5
