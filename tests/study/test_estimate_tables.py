@@ -630,6 +630,20 @@ def test_a_missing_truth_is_an_error_in_a_cell_that_has_one() -> None:
         score(table, truth="t")
 
 
+def test_only_parameters_that_are_scored_need_a_truth() -> None:
+    found = score(a_table(), truth={"x": 1.0}, parameters=["x"])
+    same(found, score(a_table(), parameters=["x"]))
+
+
+def test_scores_can_be_written_as_parquet(tmp_path: Path) -> None:
+    """With the notes, which pandas keeps in the file."""
+    found = score(a_table().assign(par=lambda t: t["par"].map({"x": 1, "z": 2})), truth=0)
+    found.to_parquet(tmp_path / "scores.parquet")
+    again = pd.read_parquet(tmp_path / "scores.parquet")
+    same(again, found)
+    assert again.attrs == found.attrs
+
+
 def test_the_text_na_is_a_label_only_if_said(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     table = a_table().assign(model=lambda t: t["model"].replace("ph", "NA"))

@@ -97,6 +97,7 @@ def read_estimate_table(
     usable: Sequence[str] = (OK,),
     se_needed: bool = False,
     alpha: float = 0.05,
+    parameters: Sequence[Any] | None = None,
     na: Sequence[str] | None = None,
 ) -> EstimateTable:
     """Read and check a table of estimates; parameters as of `rmm.study.performance.performance`.
@@ -113,6 +114,8 @@ def read_estimate_table(
         Whether a fit without standard error has failed.
     alpha : float
         One minus the level of the intervals in the columns that are named for them.
+    parameters : sequence, optional
+        Parameters that are scored; all by default.
     na : sequence of str, optional
         Texts that mean a missing value in a text file.
 
@@ -136,7 +139,7 @@ def read_estimate_table(
         raise StudyError(str(error)) from None
     labels = _read_all_labels(frame, columns, from_text=is_text_file(table) and na is None)
     _check_keys(frame, columns, labels)
-    numbers = _read_all_numbers(frame, columns, labels["parameter"], level)
+    numbers = _read_all_numbers(frame, columns, labels["parameter"], level, parameters)
     status, notes = _read_statuses(frame, columns, numbers, statuses, usable, se_needed)
     notes = [*_columns_by_default(given, columns), *notes]
     return _assembled(frame, columns, labels, numbers, status, notes)
@@ -229,7 +232,11 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def _read_all_numbers(
-    frame: pd.DataFrame, columns: TableColumns, parameters: Labels, alpha: float
+    frame: pd.DataFrame,
+    columns: TableColumns,
+    parameters: Labels,
+    alpha: float,
+    wanted: Sequence[Any] | None,
 ) -> dict[str, Array]:
     """Columns of numbers by their names in the layout of studies."""
     low, high = bounds_of(alpha)
@@ -242,7 +249,7 @@ def _read_all_numbers(
         if isinstance(given, str):
             values = read_numbers(frame[given], argument)
         else:
-            values = constant_values(given, argument, parameters.codes, parameters.labels)
+            values = constant_values(given, argument, parameters.codes, parameters.labels, wanted)
         found[names[argument]] = np.sqrt(values) if argument == "variance" else values
     for ours, name in columns.further.items():
         found[ours] = read_numbers(frame[name], ours)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,13 @@ def check_bounds(lower: pd.Series, upper: pd.Series, low: Array, high: Array) ->
         )
 
 
-def constant_values(given: Any, argument: str, parameters: Array, labels: tuple[Any, ...]) -> Array:
+def constant_values(
+    given: Any,
+    argument: str,
+    parameters: Array,
+    labels: tuple[Any, ...],
+    wanted: Sequence[Any] | None,
+) -> Array:
     """(rows,) values of an argument that is a number, or maps each parameter to one.
 
     Parameters
@@ -88,6 +94,8 @@ def constant_values(given: Any, argument: str, parameters: Array, labels: tuple[
         Codes of the rows' parameters.
     labels : tuple
         Labels of the parameters.
+    wanted : sequence or None
+        Parameters that are scored and so need a value; None: all.
     """
     if not isinstance(given, Mapping):
         return np.full(len(parameters), _number(given, argument))
@@ -97,7 +105,9 @@ def constant_values(given: Any, argument: str, parameters: Array, labels: tuple[
         if str(name) not in written:
             raise StudyError(f"`{argument}`: " + unknown_name(name, "a parameter", labels))
         found[written[str(name)]] = _number(value, argument)
-    lacking = [label for label, value in zip(labels, found, strict=True) if np.isnan(value)]
+    needed = set(map(str, labels if wanted is None else wanted))
+    pairs = zip(labels, found, strict=True)
+    lacking = [label for label, value in pairs if np.isnan(value) and str(label) in needed]
     if lacking and argument != "null":
         raise StudyError(
             f"`{argument}` has no value for the parameter {lacking[0]!r}. Give one for each of: "

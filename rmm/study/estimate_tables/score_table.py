@@ -41,6 +41,7 @@ def read_table_of(table: Any, columns: TableColumns, options: ScoreOptions) -> E
         usable=options.usable,
         se_needed=options.missing_se == "fail",
         alpha=options.levels()[0],
+        parameters=options.parameters,
         na=options.na,
     )
     chosen = _known(options.methods, read.methods, "methods", "a method")
