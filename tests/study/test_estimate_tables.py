@@ -177,7 +177,8 @@ def test_a_row_that_is_there_twice_is_an_error(table: pd.DataFrame, data: st.Dat
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "dta", "txt.gz"])
 def test_files_are_read_alike(tmp_path: Path, ending: str) -> None:
-    table, path = a_table(), tmp_path / f"t.{ending}"
+    """Levels of a factor as numbers, also where they are no whole ones."""
+    table, path = a_table().assign(size=lambda t: t["size"] / 100), tmp_path / f"t.{ending}"
     table.loc[3, "b"] = np.nan
     write = {
         "csv": lambda: table.to_csv(path, index=False),
@@ -186,7 +187,25 @@ def test_files_are_read_alike(tmp_path: Path, ending: str) -> None:
         "txt.gz": lambda: table.to_csv(path, index=False, sep="\t"),
     }
     write[ending]()
-    same(score(path), score(table))
+    found = score(path)
+    same(found, score(table))
+    assert found["size"].dtype == float and set(found["size"]) == {0.5, 2.5}
+
+
+def test_labels_of_methods_in_a_text_file_stay_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    table = a_table().assign(model=lambda t: t["model"].map({"cox": "1.1", "ph": "1.10"}))
+    table.to_csv(path, index=False)
+    assert list(dict.fromkeys(score(path)["method"])) == ["1.1", "1.10"]
+
+
+def test_a_factor_can_be_the_true_value() -> None:
+    """As in simhelpers: the mean difference is varied, and estimated."""
+    table = a_table().assign(size=lambda t: t["size"] / 100)
+    found = score(table, truth="size", measures=["bias"])
+    mean = score(table, measures=["mean"])
+    wanted = mean["value"] - mean["size"]
+    np.testing.assert_allclose(found["value"], wanted, atol=1e-12)
 
 
 def test_frames_of_other_libraries_are_read_alike() -> None:

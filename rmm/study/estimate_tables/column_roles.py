@@ -83,10 +83,14 @@ class TableColumns:
         return found | {name: (column,) for name, column in self.further.items()}
 
     @property
-    def labels(self) -> list[str]:
-        """Columns of labels, by default names where none is given."""
-        names = {a: (DEFAULTS[a],) for a in LABELS[:-1]} | self.named()
-        return [name for argument in LABELS[:-1] for name in names[argument]]
+    def ids(self) -> list[str]:
+        """Columns of methods, parameters and replications, by default names where none is given.
+
+        In text files, their labels are whole numbers or texts: 1.1 and 1.10 differ. Levels of
+        factors are numbers if they can be.
+        """
+        names = {a: (DEFAULTS[a],) for a in LABELS[1:-1]} | self.named()
+        return [name for argument in LABELS[1:-1] for name in names[argument]]
 
     def with_defaults(self, there: Iterable[str]) -> TableColumns:
         """With the default columns that a table has and that are not used otherwise."""
@@ -111,8 +115,8 @@ def check_columns(columns: TableColumns, frame: pd.DataFrame) -> None:
         for name in names:
             if name not in frame.columns:
                 raise StudyError(no_column(name, argument, list(frame.columns)))
-            both = {argument, used.get(name, argument)}
-            if name in used and both & set(LABELS):
+            # A factor may be the true value, too.
+            if name in used and {argument, used[name]} <= set(LABELS):
                 raise StudyError(
                     f"Column `{name}` is used twice: as `{used[name]}` and as `{argument}`. "
                     "Give each a column of its own."

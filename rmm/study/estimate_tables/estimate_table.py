@@ -127,7 +127,7 @@ def read_estimate_table(
     # Bounds in the columns of the layout of studies are of 95% intervals.
     level = alpha if columns.lower is not None else 0.05
     try:
-        frame = read_table(table, ids=columns.labels, na=na)
+        frame = read_table(table, ids=columns.ids, na=na)
         if is_wide(columns):
             frame, columns = stack(frame, columns)
         given, columns = columns, columns.with_defaults(frame.columns)
