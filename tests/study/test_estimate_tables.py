@@ -297,6 +297,31 @@ def test_a_column_has_one_use() -> None:
     assert set(found["method"]) == {"cox", "ph"}
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet", "dta"])
+def test_a_part_of_a_method_may_be_empty(tmp_path: Path, ending: str) -> None:
+    """MIsim2 of rsimsum: m1 and m2 are MI and T, MI and LOGT, or CC and an empty text."""
+    names = {"a": ("CC", ""), "b": ("MI", "LOGT"), "c": ("MI", "T")}
+    rng = np.random.default_rng(5)
+    long = pd.DataFrame({"i": np.tile(np.arange(20), 3), "m": np.repeat(["a", "b", "c"], 20)})
+    long = long.assign(b=rng.normal(size=60), s=1.0)
+    parts = pd.DataFrame([names[m] for m in long["m"]], columns=["m1", "m2"])
+    table, path = long.join(parts), tmp_path / f"t.{ending}"
+    write = {
+        "csv": lambda: table.to_csv(path, index=False),
+        "parquet": lambda: table.to_parquet(path),
+        "dta": lambda: table.to_stata(path, write_index=False),
+    }
+    write[ending]()
+    columns = {"replication": "i", "estimate": "b", "se": "s", "truth": 0}
+    found = performance(path, method=["m1", "m2"], baseline="CC", **columns)
+    assert list(dict.fromkeys(found["method"])) == ["CC", "MI, LOGT", "MI, T"]
+    wanted = performance(long, method="m", **columns)
+    np.testing.assert_array_equal(found["value"], wanted["value"])
+    table.loc[[3, 4], ["m1", "m2"]] = ""
+    with pytest.raises(StudyError, match="has 2 missing labels; the first is in row 4 "):
+        performance(table, method=["m1", "m2"], **columns)
+
+
 def test_some_methods_and_parameters() -> None:
     table = a_table().assign(model=lambda t: t["model"].map({"cox": 1, "ph": 2}))
     every = score(table)

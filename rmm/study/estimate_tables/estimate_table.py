@@ -17,7 +17,7 @@ from rmm.study.estimate_tables.column_roles import (
     check_columns,
 )
 from rmm.study.estimate_tables.fit_status import fail_without_numbers, read_status
-from rmm.study.estimate_tables.label_columns import Labels, combine, read_labels
+from rmm.study.estimate_tables.label_columns import Labels, blank_parts, combine, read_labels
 from rmm.study.estimate_tables.number_columns import (
     Array,
     check_bounds,
@@ -85,8 +85,10 @@ class EstimateTable:
 
 
 def method_name(label: Any) -> str:
-    """A method's label as text; those of several columns with commas."""
-    return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
+    """A method's label as text; those of several columns with commas, without empty parts."""
+    if not isinstance(label, tuple):
+        return str(label)
+    return ", ".join(str(part) for part in label if part != "")
 
 
 def read_estimate_table(
@@ -137,7 +139,7 @@ def read_estimate_table(
         frame = simplify_columns(frame, used, ids)
     except DataError as error:
         raise StudyError(str(error)) from None
-    labels = _read_all_labels(frame, columns, from_text=is_text_file(table) and na is None)
+    labels = _read_all_labels(frame, columns, text_file=is_text_file(table), na=na)
     _check_keys(frame, columns, labels)
     numbers = _read_all_numbers(frame, columns, labels["parameter"], level, parameters)
     status, notes = _read_statuses(frame, columns, numbers, statuses, usable, se_needed)
@@ -157,14 +159,20 @@ def _columns_by_default(given: TableColumns, used: TableColumns) -> list[str]:
 
 
 def _read_all_labels(
-    frame: pd.DataFrame, columns: TableColumns, *, from_text: bool
+    frame: pd.DataFrame, columns: TableColumns, *, text_file: bool, na: Sequence[str] | None
 ) -> dict[str, Labels]:
     """Labels of the scenarios, methods, parameters and replications; tuples for the first two."""
     named = columns.named()
     found: dict[str, Labels] = {}
     for argument in _KEY:
         names = named.get(argument, ())
-        parts = [read_labels(frame[name], argument, from_text=from_text) for name in names]
+        blanks: Sequence[Array | None] = [None] * len(names)
+        if argument == "method" and len(names) > 1:
+            blanks = blank_parts([frame[name] for name in names], text_file)
+        parts = [
+            read_labels(frame[name], argument, from_text=text_file and na is None, blank=blank)
+            for name, blank in zip(names, blanks, strict=True)
+        ]
         if argument in ("by", "method"):
             found[argument] = combine(parts) if parts else _single(frame, (ALL,))
         elif argument == "parameter":

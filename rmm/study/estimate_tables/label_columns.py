@@ -35,7 +35,9 @@ class Labels:
     labels: tuple[Any, ...]
 
 
-def read_labels(column: pd.Series, argument: str, *, from_text: bool = False) -> Labels:
+def read_labels(
+    column: pd.Series, argument: str, *, from_text: bool = False, blank: Array | None = None
+) -> Labels:
     """Labels of a column.
 
     Parameters
@@ -46,6 +48,8 @@ def read_labels(column: pd.Series, argument: str, *, from_text: bool = False) ->
         What it is in the call: by, method, parameter, replication.
     from_text : bool
         Whether it is from a text file without codes for missing values.
+    blank : (rows,) bool array, optional
+        Rows in which an empty text is a label.
 
     Raises
     ------
@@ -53,8 +57,11 @@ def read_labels(column: pd.Series, argument: str, *, from_text: bool = False) ->
         If labels are missing, or differ in blanks only.
     """
     categorical = isinstance(column.dtype, pd.CategoricalDtype)
-    values = np.asarray(column.astype(object))
-    _check_complete(column, values, argument, from_text)
+    values = np.array(column.astype(object))
+    if blank is not None and blank.any():
+        values[blank] = ""
+        column, categorical = pd.Series(values, index=column.index, name=column.name), False
+    _check_complete(column, values, argument, from_text, blank)
     codes, different = pd.factorize(values)
     texts = [v for v in different if isinstance(v, str)]
     alike = look_alike(texts)
@@ -86,9 +93,28 @@ def natural(value: Any) -> tuple[Any, ...]:
     return (0, value)
 
 
-def _check_complete(column: pd.Series, values: Array, argument: str, from_text: bool) -> None:
+def blank_parts(columns: Sequence[pd.Series], text_file: bool) -> list[Array]:
+    """Rows in which a part of a label of several columns is empty, and another is not.
+
+    A method may have no second part: the columns `m1`, `m2` of MIsim2 in rsimsum are MI and T, or
+    CC and an empty text, which is an empty cell in a text file.
+    """
+    empty = []
+    for column in columns:
+        values = np.asarray(column.astype(object))
+        texts = np.array([isinstance(v, str) and not v.strip() for v in values], dtype=bool)
+        empty.append(texts | pd.isna(values) if text_file else texts)
+    every = np.logical_and.reduce(empty)
+    return [one & ~every for one in empty]
+
+
+def _check_complete(
+    column: pd.Series, values: Array, argument: str, from_text: bool, allowed: Array | None
+) -> None:
     blank = np.array([isinstance(v, str) and not v.strip() for v in values])
     missing = pd.isna(values) | blank
+    if allowed is not None:
+        missing &= ~allowed
     if missing.any():
         raise StudyError(
             f"Column `{column.name}` (`{argument}`) has "
