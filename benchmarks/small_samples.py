@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 import rmm
-from rmm.study.measures.performance import performance
+from rmm.study.performance import performance
 
 RESULT = Path(__file__).parent / "results" / "small_samples.csv"
 KEYS = ["case", "design", "priors", "parameter"]
@@ -108,7 +108,7 @@ DESIGNS = (
 
 
 def fits(design: Design, count: int) -> Iterator[dict[str, Any]]:
-    """A row per fit and parameter, as `rmm.study.measures.performance` takes them."""
+    """A row per fit and parameter, as `rmm.study.performance` takes them."""
     for number in range(1, count + 1):
         simulated = rmm.simulate(
             design.formula,

@@ -191,7 +191,10 @@ class BackendTimeout(BackendError):
 
 
 class StudyError(RmmError):
-    """A study file is wrong; the message names the file, the key path and what is allowed."""
+    """A study file or a table of estimates is wrong.
+
+    The message names the file, the key path or the column, and what is allowed.
+    """
 
     #: Line of the file; 0 where it is not known.
     line = 0

@@ -15,7 +15,7 @@ import yaml
 
 from rmm.study import Study, load_study
 from rmm.study.design.estimand import Estimand
-from rmm.study.measures.performance import performance
+from rmm.study.measures.score_cells import score_estimates
 from rmm.study.methods.method import KINDS
 
 Factors = Mapping[str, Sequence[Any]]
@@ -159,7 +159,7 @@ def write_study(
     scenarios = scenario_frame(factors)
     study = invent_study(folder, scenarios, methods, parameter, truth, **config)
     estimates = estimate_frame(scenarios, methods, replications, parameter, truth, ranks)
-    scored = performance(
+    scored = score_estimates(
         estimates, alpha={parameter: (0.05,)}, parameters=[parameter], baseline=methods[0]
     )
     estimates.to_parquet(folder / "estimates.parquet")

@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study new|check|plan|status|report|replay` and more."""
+"""`rmm simulate` and `rmm study new|check|plan|status|score|report|replay` and more."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import looking, new, planning
+from rmm.cli import looking, new, planning, score_command
 from rmm.cli.common import command, plain
+from rmm.cli.score_options import given_table_options
 from rmm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ _REPORT = """\
 examples:
   rmm study report config/studies/quickstart.yaml
   rmm study report config/studies/quickstart.yaml --out elsewhere/
-The report is written from the results in the study's folder, without new fits. Snakemake also
-writes it at the end of every run.
+  rmm study report MIsim.csv --method method --replication dataset --estimate b --se se --truth 0.5
+  rmm study report MIsim.csv --method method --replication dataset --estimate b --se se \\
+      --truth 0.5 --figure zip --out zip.svg
+The report of a study is written from the results in the study's folder, without new fits. Snakemake
+also writes it at the end of every run. The report of a table of estimates takes the options of
+`rmm study score`. Its figures: coverage, power and bias (dots with intervals), zip, density,
+scatter, bland_altman, running, and for studies with many scenarios nested_bias and heat_bias.
 """
 _JUDGE = """\
 examples:
@@ -190,6 +196,14 @@ def add_study(commands: Any) -> None:
         _STATUS,
         run_status,
     )
+    score = command(
+        below,
+        "score",
+        "score any table of estimates: bias, coverage and more, with Monte Carlo errors",
+        score_command.SCORE,
+        score_command.run_score,
+    )
+    score_command.score_options(score)
     judge = command(
         below,
         "judge",
@@ -210,14 +224,23 @@ def add_study(commands: Any) -> None:
         help="check this criterion only; default: all criteria of the study file",
     )
     judge.add_argument("--out", metavar="PATH", help="also write the printed text to this file")
-    report = _study_command(
-        below, "report", "write the HTML report of a study again", _REPORT, run_report
+    report = command(
+        below,
+        "report",
+        "write the HTML report of a study again, or that of any table of estimates",
+        _REPORT,
+        run_report,
     )
+    report.add_argument("file", metavar="FILE", help="study file (.yaml), or table of estimates")
+    report.add_argument("--results", default="results", metavar="FOLDER", help=_RESULTS)
     report.add_argument(
         "--out",
-        metavar="FOLDER",
-        help="folder for the report; default: results/NAME/report",
+        "--output",
+        metavar="PATH",
+        help="folder for the report, or file of a figure; default: results/NAME/report, and "
+        "TABLE-report for a table",
     )
+    score_command.report_options(report)
     replay = _study_command(
         below,
         "replay",
@@ -514,6 +537,13 @@ def run_judge(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """`rmm study report`."""
+    if Path(options.file).suffix.lower() not in (".yaml", ".yml"):
+        return score_command.run_table_report(options)
+    wrong = given_table_options(options)
+    if wrong:
+        raise StudyError(
+            f"{wrong[0]} is an option of tables of estimates, but {options.file} is a study file."
+        )
     # Late: `rmm --help` needs no libraries.
     from rmm.study.report import write_report
 

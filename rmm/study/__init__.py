@@ -18,17 +18,20 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
     keep_replay(study, scenario_id, replication, method_name, folder)   # the same, as files
 
-    performance(estimates, ...)                   # scores any table of estimates
+    performance(table, ...)                       # scores any table of estimates
     judge(study, folder)                          # are the criteria met that the study names?
 
-Packages, each of which imports only those before it: `files`, `design`, `methods`, `run`,
-`evaluate`, `manage`, `planning`, `report`.
+Packages, each of which imports only those before it: `files`, `measures`, `estimate_tables`,
+`methods`, `design`, `run`, `evaluate`, `manage`, `planning`, `report`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Not late, as `rmm.study.performance` would then be the module of this name and not the function.
+from rmm.study.performance import performance
 
 if TYPE_CHECKING:
     from rmm.study.design.study import Study, load_study
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from rmm.study.manage.replay import keep_replay
     from rmm.study.manage.replay_fit import replay
     from rmm.study.manage.status import status
-    from rmm.study.measures.performance import performance
     from rmm.study.run.batch import run_batch
 
 _LAZY = {
@@ -49,7 +51,6 @@ _LAZY = {
     "judge": "rmm.study.evaluate.criteria.judge",
     "keep_replay": "rmm.study.manage.replay",
     "load_study": "rmm.study.design.study",
-    "performance": "rmm.study.measures.performance",
     "plan": "rmm.study.manage.jobs",
     "replay": "rmm.study.manage.replay_fit",
     "run_batch": "rmm.study.run.batch",

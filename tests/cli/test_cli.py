@@ -37,6 +37,7 @@ COMMANDS = (
     ["study", "plan"],
     ["study", "status"],
     ["study", "report"],
+    ["study", "score"],
     ["study", "replay"],
     ["study", "preregister"],
 )

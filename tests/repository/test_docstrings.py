@@ -51,7 +51,7 @@ WITH_EXAMPLES = [
     "rmm.posterior.load",
     "rmm.simulation",
     "rmm.study.design.study",
-    "rmm.study.measures.performance",
+    "rmm.study.performance",
     "rmm.tables.wide_to_long",
 ]
 ERRORS = {

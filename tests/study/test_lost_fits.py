@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from rmm.study.measures.measures import MEASURES
-from rmm.study.measures.performance import LOWER, PER_METHOD, UPPER, performance
 from rmm.study.measures.proportions import wilson
+from rmm.study.measures.score_cells import LOWER, PER_METHOD, UPPER, score_estimates
+from rmm.study.performance import performance
 from rmm.study.report import write_report
 from rmm.study.report.data.results import FALLBACK, Results
 from rmm.study.report.figures.dots import DotPanel
@@ -72,7 +73,7 @@ def test_bounds_of_signs_and_size_adjusted_power() -> None:
     rows = pd.DataFrame(fits("a", 10, 40, 5)).assign(truth=1.0)
     rows.loc[:1, "mean"] = -3.0
     both = pd.concat([null, rows])
-    frame = performance(both, null_scenarios={("s1", "b_l1[x]"): "s0"}, scenarios=["s1"])
+    frame = score_estimates(both, null_scenarios={("s1", "b_l1[x]"): "s0"}, scenarios=["s1"])
     assert value(frame, "type_s", PER_METHOD) == pytest.approx(2 / 10)
     assert value(frame, "type_s", LOWER) == pytest.approx(2 / 15)
     assert value(frame, "type_s", UPPER) == pytest.approx(7 / 15)

@@ -15,7 +15,7 @@ from rmm.errors import StudyError
 from rmm.study import load_study
 from rmm.study.files.parquet import STATUSES
 from rmm.study.measures.measures import MEASURES
-from rmm.study.measures.performance import POLICIES
+from rmm.study.measures.score_cells import POLICIES
 from rmm.study.planning.preregistration import QUESTIONS, protocol
 from tests import ROOT
 from tests.kills import load as load_kills

@@ -36,9 +36,10 @@ from rmm.study import (
 from rmm.study.files import seeds
 from rmm.study.files.parquet import RUN_COLUMNS
 from rmm.study.measures.measures import RATES
-from rmm.study.measures.performance import LOWER, UPPER, performance
+from rmm.study.measures.score_cells import LOWER, UPPER
 from rmm.study.methods import fit_task as fitting
 from rmm.study.methods.task import Outcome, Task
+from rmm.study.performance import performance
 from rmm.study.run.metadata import method_content
 from rmm.study.run.replicate import make_task
 from tests import ROOT

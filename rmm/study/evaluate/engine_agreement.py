@@ -146,7 +146,7 @@ def confirmations(
     pairs : iterable of (str, str)
         (method, the one that confirms it).
     nulls : mapping
-        Estimand -> its null value, tested at 5% as in `rmm.study.measures.performance`.
+        Estimand -> its null value, tested at 5% as in `rmm.study.performance`.
     untested : iterable of str
         Estimands that have no test.
 

@@ -130,7 +130,7 @@ def power_curves(study: Study, scores: pd.DataFrame) -> list[PowerCurve]:
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns of `rmm.study.measures.performance`; rejections of all usable fits per method count.
+        Columns of `rmm.study.performance`; rejections of all usable fits per method count.
     """
     power = power_of(study)
     factors = {s.id: s.factors for s in study.scenarios if not at_null(study, s)}

@@ -16,7 +16,7 @@ from rmm.study.design.study import Study
 from rmm.study.files import seeds
 from rmm.study.files.estimates import EstimatesFile
 from rmm.study.files.parquet import performance_table, write_parquet
-from rmm.study.measures.performance import having_of, performance
+from rmm.study.measures.score_cells import having_of, score_estimates
 from rmm.study.run.replicate import draw_replication
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _scored(
     having: Collection[tuple[str, str]] | None = None,
     scenarios: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    return performance(
+    return score_estimates(
         estimates.assign(truth=current_truth(study, estimates)),
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=study.measures,

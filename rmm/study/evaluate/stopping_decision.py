@@ -12,7 +12,7 @@ import pyarrow as pa
 from rmm.study.design.stopping_rule import Target
 from rmm.study.evaluate.score import current_truth
 from rmm.study.measures.measures import MEASURES
-from rmm.study.measures.performance import PER_METHOD, performance
+from rmm.study.measures.score_cells import PER_METHOD, score_estimates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def aims_at(
     part = estimates[estimates["replication"] <= estimates["method"].map(caps).clip(upper=stage)]
     part = part.assign(truth=current_truth(study, part))
     parameters = list(dict.fromkeys(t.parameter for t in targets))
-    scores = performance(
+    scores = score_estimates(
         part,
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=list(dict.fromkeys(t.measure for t in targets)),

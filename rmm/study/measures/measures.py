@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rmm.study.measures.forecast_scores import crps, interval_score
 from rmm.study.measures.measure_values import (
     Array,
     Value,
@@ -38,6 +39,15 @@ from rmm.study.measures.measure_values import (
     share,
     size_adjusted_power,
     wrong_signs,
+)
+from rmm.study.measures.robust_values import (
+    mean_absolute_error,
+    mean_variance,
+    median,
+    median_bias,
+    median_variance,
+    trimmed_bias,
+    winsorised_bias,
 )
 
 
@@ -67,6 +77,9 @@ class Measure:
     hits : callable or None
         Of rates of usable fits: sample or samples -> 1 or 0 of each fit that counts, for the
         bounds of what fits that are not usable could change.
+    needs : tuple of str
+        Attributes of `Sample` that a fit must have beside its estimate. Fits that lack one, such
+        as a standard error, are left out, and do not count in n.
     """
 
     name: str
@@ -78,17 +91,22 @@ class Measure:
     tests: bool = False
     rate: bool = False
     hits: Callable[..., Array] | None = None
+    needs: tuple[str, ...] = ()
 
+
+#: Monte Carlo error of a median.
+MEDIAN = "sd of the medians of bootstrap samples, by its formula (Maritz & Jarrett 1978)"
 
 _ROWS = (
     Measure("mean", ("Mean estimate", "mean(T)", "S / √n"), False, "sample", mean),
-    Measure("bias", ("Bias", "mean(T − θ)", "S / √n"), False, "sample", bias),
+    Measure("bias", ("Bias", "mean(T − θ)", "S / √n"), False, "sample", bias, needs=("truth",)),
     Measure(
         "relative_bias",
         ("Relative bias; none at θ = 0", "mean((T − θ) / θ)", "sd((T − θ) / θ) / √n"),
         False,
         "sample",
         relative_bias,
+        needs=("truth",),
     ),
     Measure(
         "empirical_se",
@@ -98,10 +116,20 @@ _ROWS = (
         empirical_se,
     ),
     Measure(
-        "mse", ("Mean squared error", "mean((T − θ)²)", "sd((T − θ)²) / √n"), False, "sample", mse
+        "mse",
+        ("Mean squared error", "mean((T − θ)²)", "sd((T − θ)²) / √n"),
+        False,
+        "sample",
+        mse,
+        needs=("truth",),
     ),
     Measure(
-        "rmse", ("Root mean squared error", "√MSE", "MCSE(MSE) / (2 √MSE)"), False, "sample", rmse
+        "rmse",
+        ("Root mean squared error", "√MSE", "MCSE(MSE) / (2 √MSE)"),
+        False,
+        "sample",
+        rmse,
+        needs=("truth",),
     ),
     Measure(
         "model_se",
@@ -109,6 +137,7 @@ _ROWS = (
         False,
         "sample",
         model_se,
+        needs=("variance",),
     ),
     Measure(
         "relative_error_se",
@@ -120,6 +149,7 @@ _ROWS = (
         False,
         "sample",
         relative_error_se,
+        needs=("variance",),
     ),
     Measure(
         "relative_precision",
@@ -144,6 +174,7 @@ _ROWS = (
         share(covers),
         rate=True,
         hits=covers,
+        needs=("lower", "upper", "truth"),
     ),
     Measure(
         "be_coverage",
@@ -157,6 +188,7 @@ _ROWS = (
         share(covers_mean),
         rate=True,
         hits=covers_mean,
+        needs=("lower", "upper"),
     ),
     Measure(
         "rejection",
@@ -171,6 +203,7 @@ _ROWS = (
         tests=True,
         rate=True,
         hits=rejects,
+        needs=("significant",),
     ),
     Measure(
         "interval_width",
@@ -178,6 +211,7 @@ _ROWS = (
         True,
         "sample",
         interval_width,
+        needs=("lower", "upper"),
     ),
     Measure(
         "type_s",
@@ -192,6 +226,7 @@ _ROWS = (
         tests=True,
         rate=True,
         hits=wrong_signs,
+        needs=("significant", "truth"),
     ),
     Measure(
         "exaggeration",
@@ -204,6 +239,7 @@ _ROWS = (
         "sample",
         exaggeration,
         tests=True,
+        needs=("significant", "truth"),
     ),
     Measure(
         "size_adjusted_power",
@@ -218,6 +254,7 @@ _ROWS = (
         tests=True,
         rate=True,
         hits=below_null_quantile,
+        needs=("p_value",),
     ),
     Measure(
         "difference_bias",
@@ -229,6 +266,7 @@ _ROWS = (
         False,
         "pair",
         difference(lambda s: s.errors),
+        needs=("truth",),
     ),
     Measure(
         "difference_mse",
@@ -240,6 +278,7 @@ _ROWS = (
         False,
         "pair",
         difference(lambda s: s.errors**2),
+        needs=("truth",),
     ),
     Measure(
         "difference_coverage",
@@ -251,6 +290,7 @@ _ROWS = (
         True,
         "pair",
         rate_difference(lambda s: inside(s, s.truth)),
+        needs=("lower", "upper", "truth"),
     ),
     Measure(
         "difference_rejection",
@@ -263,6 +303,7 @@ _ROWS = (
         "pair",
         rate_difference(lambda s: s.significant),
         tests=True,
+        needs=("significant",),
     ),
     Measure(
         "difference_width",
@@ -274,6 +315,89 @@ _ROWS = (
         True,
         "pair",
         difference(lambda s: s.upper - s.lower),
+        needs=("lower", "upper"),
+    ),
+    Measure("median", ("Median estimate", "median(T)", MEDIAN), False, "sample", median),
+    Measure(
+        "median_bias",
+        ("Median bias", "median(T − θ)", MEDIAN),
+        False,
+        "sample",
+        median_bias,
+        needs=("truth",),
+    ),
+    Measure(
+        "trimmed_bias",
+        (
+            "Trimmed bias: without the 10% lowest and the 10% highest errors",
+            "mean of the other T − θ",
+            "sd of the winsorised errors / (0.8 √n)",
+        ),
+        False,
+        "sample",
+        trimmed_bias,
+        needs=("truth",),
+    ),
+    Measure(
+        "winsorised_bias",
+        (
+            "Winsorised bias: the 10% lowest and highest errors replaced by the next one",
+            "mean of the winsorised errors",
+            "sd of the winsorised errors / √n · (n − 1) / (h − 1), h errors not replaced",
+        ),
+        False,
+        "sample",
+        winsorised_bias,
+        needs=("truth",),
+    ),
+    Measure(
+        "mean_absolute_error",
+        ("Mean absolute error", "mean |T − θ|", "sd |T − θ| / √n"),
+        False,
+        "sample",
+        mean_absolute_error,
+        needs=("truth",),
+    ),
+    Measure(
+        "mean_variance",
+        ("Mean squared standard error", "mean(V)", "sd(V) / √n"),
+        False,
+        "sample",
+        mean_variance,
+        needs=("variance",),
+    ),
+    Measure(
+        "median_variance",
+        ("Median squared standard error", "median(V)", MEDIAN),
+        False,
+        "sample",
+        median_variance,
+        needs=("variance",),
+    ),
+    Measure(
+        "interval_score",
+        (
+            "Interval score (Gneiting & Raftery 2007); smaller is better",
+            "mean of upper − lower + (2/α) · distance of θ from the interval",
+            "sd / √n",
+        ),
+        True,
+        "sample",
+        interval_score,
+        needs=("lower", "upper", "truth"),
+    ),
+    Measure(
+        "crps",
+        (
+            "Continuous ranked probability score of the normal (or t) distribution with mean T "
+            "and scale √V (Gneiting & Raftery 2007); smaller is better",
+            "mean of ∫ (F(x) − 1{θ ≤ x})² dx",
+            "sd / √n",
+        ),
+        False,
+        "sample",
+        crps,
+        needs=("variance", "truth"),
     ),
     Measure(
         "selection",
@@ -300,6 +424,7 @@ _ROWS = (
         False,
         "sample",
         contraction,
+        needs=("contraction",),
     ),
     Measure(
         "ess_per_second",
@@ -311,6 +436,7 @@ _ROWS = (
         False,
         "sample",
         ess_per_second,
+        needs=("ess", "seconds"),
     ),
     Measure(
         "convergence",
@@ -346,6 +472,14 @@ ON_TRUE_SCALE = frozenset(
         "coverage",
         "interval_width",
         "exaggeration",
+        "median_bias",
+        "trimmed_bias",
+        "winsorised_bias",
+        "mean_absolute_error",
+        "mean_variance",
+        "median_variance",
+        "interval_score",
+        "crps",
         "difference_bias",
         "difference_mse",
         "difference_coverage",

@@ -16,8 +16,8 @@ from rmm.study.evaluate.score import current_truth
 from rmm.study.evaluate.stopping_decision import PROPORTIONS, usable_error
 from rmm.study.files.parquet import read_batches
 from rmm.study.manage.jobs import plan
-from rmm.study.measures.performance import PER_METHOD, performance
 from rmm.study.measures.proportions import wilson
+from rmm.study.measures.score_cells import PER_METHOD, score_estimates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def needs(study: Study, pilot: pd.DataFrame, targets: Sequence[Target]) -> list[
     """What every target needs per scenario and method, by a pilot."""
     if pilot.empty:
         return []
-    scores = performance(
+    scores = score_estimates(
         pilot.assign(truth=current_truth(study, pilot)),
         alpha={e.parameter: e.alpha for e in study.estimands},
         measures=list(dict.fromkeys(t.measure for t in targets)),

@@ -26,7 +26,7 @@ from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.files.parquet import read_batches, write_text
 from rmm.study.manage.jobs import Job, method_jobs
-from rmm.study.measures.performance import performance
+from rmm.study.measures.score_cells import score_estimates
 from rmm.study.planning.size_search import Found, Round, search_size, shown
 from rmm.study.run.batch import run_batch
 from rmm.study.run.progress import words
@@ -192,7 +192,7 @@ class _Fits:
         power = power_of(self.study)
         table = read_batches([self.folder / job.path for job in jobs]).to_pandas()
         table = table[table["replication"] <= count]
-        scores = performance(
+        scores = score_estimates(
             table, alpha=power.alpha, measures=["rejection"], parameters=[power.parameter]
         )
         row = scores[scores["policy"] == "per_method"].iloc[0]

@@ -5,22 +5,35 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from rmm.errors import StudyError
+from rmm.errors import StudyError, unknown_name
 from rmm.posterior.plots.style import looks_of
 from rmm.study.design.study import Study
 from rmm.study.report.data.results import Results, read_results
-from rmm.study.report.figures.chart import save
-from rmm.study.report.figures.registry import charts
-from rmm.study.report.page.page import render
+from rmm.study.report.data.table_results import TableResults
+from rmm.study.report.figures.chart import FORMATS, draw_panels, save, save_whole
+from rmm.study.report.figures.registry import charts, table_charts
+from rmm.study.report.page.page import render, render_figure, render_table
 from rmm.study.report.tables.agreement_table import confirmation_table
 from rmm.study.report.tables.bounds_table import bounds_table
-from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
+from rmm.study.report.tables.measure_tables import (
+    GROUPS,
+    ROBUST,
+    Table,
+    calibration_table,
+    measure_tables,
+)
 from rmm.study.report.tables.pilot_table import pilot_table
 from rmm.study.report.tables.table_files import performance_csv, write_table
 
 _OURS = '<meta name="generator" content="rmm">'
 
-__all__ = ["Results", "read_results", "write_report"]
+__all__ = [
+    "Results",
+    "read_results",
+    "write_report",
+    "write_table_figure",
+    "write_table_report",
+]
 
 
 def write_report(study: Study, folder: str | Path, out: str | Path | None = None) -> Path:
@@ -62,14 +75,80 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
         *confirmation_table(results),
         *pilot_table(results),
     ]
+    _write_tables(results, made, tables)
+    return _write_page(render(results, drawn, made, looks), target / "index.html")
+
+
+def write_table_report(results: TableResults, out: str | Path, command: str) -> Path:
+    """Write the report of a table of estimates; files as of `write_report`.
+
+    Parameters
+    ----------
+    results : TableResults
+        As `table_results` gives it.
+    out : path
+        A folder. An older report there is replaced.
+    command : str
+        The command that writes the report, for the page.
+
+    Raises
+    ------
+    StudyError
+        If `out` has folders `figures` or `tables` that are no report's.
+    """
+    target = Path(out)
+    _check_ours(target)
+    figures, tables = _empty(target / "figures"), _empty(target / "tables")
+    looks = looks_of(results.methods)
+    drawn = [save(chart, looks, figures) for chart in table_charts(results)]
+    made = measure_tables(results, groups=(*GROUPS, *ROBUST))
+    _write_tables(results, made, tables)
+    page = render_table(results, drawn, made, looks, command)
+    return _write_page(page, target / "index.html")
+
+
+def write_table_figure(results: TableResults, name: str, out: str | Path) -> Path:
+    """Write one figure of a table of estimates.
+
+    Parameters
+    ----------
+    results : TableResults
+    name : str
+        Of the figure, as `rmm.study.report.figures.registry.table_charts` names it.
+    out : path
+        Ends in .html, .svg, .pdf or .png.
+
+    Raises
+    ------
+    StudyError
+        If the table has no such figure, or `out` another ending.
+    """
+    path, looks = Path(out), looks_of(results.methods)
+    if path.suffix not in (".html", *FORMATS):
+        raise StudyError(
+            f"The file of a figure must end in .html, {', '.join(FORMATS)}, not {str(out)!r}."
+        )
+    found = {chart.name: chart for chart in table_charts(results)}
+    if name not in found:
+        raise StudyError(unknown_name(name, "a figure of this table", found))
+    if path.suffix == ".html":
+        page = render_figure(results, draw_panels(found[name], looks), looks)
+        return _write_page(page, path)
+    save_whole(found[name], looks, path)
+    return path
+
+
+def _write_tables(results: Results, made: list[Table], folder: Path) -> None:
     for table in made:
-        write_table(table, tables)
-    (tables / "performance.csv").write_text(performance_csv(results), encoding="utf-8")
-    index = target / "index.html"
-    partial = index.with_suffix(".partial")
-    partial.write_text(render(results, drawn, made, looks), encoding="utf-8")
-    partial.replace(index)
-    return index
+        write_table(table, folder)
+    (folder / "performance.csv").write_text(performance_csv(results), encoding="utf-8")
+
+
+def _write_page(text: str, path: Path) -> Path:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path
 
 
 def _check_ours(target: Path) -> None:

@@ -18,7 +18,7 @@ from scipy import stats
 
 from rmm.study.evaluate.criteria.verdict import Verdict, broken, fit_notes
 from rmm.study.files.parquet import NOT_CONVERGED, OK
-from rmm.study.measures.performance import PER_METHOD, performance
+from rmm.study.measures.score_cells import PER_METHOD, score_estimates
 from rmm.study.methods.method import CLASSICAL
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ _Score = tuple[float, float, int]
 def _scores(
     study: Study, estimates: pd.DataFrame
 ) -> list[tuple[tuple[str, str, str], dict[str, _Score]]]:
-    frame = performance(
+    frame = score_estimates(
         estimates,
         measures=["bias", "coverage"],
         parameters=[e.parameter for e in study.estimands if not e.whole],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -25,6 +25,7 @@ from rmm.study.run.provenance import last_run
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rmm.study.design.estimand import Estimand
     from rmm.study.design.study import Study
 
 #: One row per fit; every other row of a fit repeats these.
@@ -49,13 +50,50 @@ STATUSES = ("ok", "not_converged", "failed", "timeout")
 FALLBACK = "fallback"
 
 
+class Described(Protocol):
+    """What figures and tables know of what was studied: a study, or a table of estimates."""
+
+    @property
+    def name(self) -> str:
+        """A short name."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Settings, among them those of the report."""
+
+    @property
+    def scenarios(self) -> Sequence[Any]:
+        """Scenarios, each with an `id`."""
+
+    @property
+    def methods(self) -> Sequence[Any]:
+        """Methods, each with a `name` and a `fallback`, or None."""
+
+    @property
+    def estimands(self) -> Sequence[Estimand]:
+        """Parameters; the first is the main one."""
+
+    @property
+    def baseline(self) -> str:
+        """The method that others are compared with."""
+
+    def baseline_of(self, parameter: str) -> str:
+        """The method that paired measures of a parameter compare with."""
+
+    def truth_of(self, scenario: Any) -> Mapping[str, float]:
+        """True values of a scenario by parameter."""
+
+    def scenario_columns(self) -> Mapping[str, Sequence[Any]]:
+        """`scenario` and the factors, a value for each scenario."""
+
+
 @dataclass(frozen=True)
 class Results:
-    """A finished study: its description, and what its fits gave.
+    """What was studied, and what its fits gave.
 
     Attributes
     ----------
-    study : Study
+    study : Study, or the description of a table of estimates
         What was studied.
     estimates, performance : pandas.DataFrame
         As written by collection.
@@ -65,14 +103,17 @@ class Results:
         Where scenarios ended, in a study that stops at Monte Carlo errors.
     pilots : mapping
         (scenario, method) -> what its pilot fit found, and why it failed (`read_pilot`).
+    usable : tuple of str
+        Statuses of fits that count.
     """
 
-    study: Study
+    study: Described
     estimates: pd.DataFrame
     performance: pd.DataFrame
     ran_on: Mapping[str, str] = field(default_factory=dict)
     stopping: Sequence[tuple[str, str]] = ()
     pilots: Mapping[tuple[str, str], tuple[Mapping[str, Any], str]] = field(default_factory=dict)
+    usable: tuple[str, ...] = ("ok",)
 
     @cached_property
     def scenarios(self) -> pd.DataFrame:
@@ -153,16 +194,17 @@ class Results:
         return self._truths[scenario].get(parameter, math.nan)
 
     @cached_property
-    def _truths(self) -> dict[str, dict[str, float]]:
+    def _truths(self) -> dict[str, Mapping[str, float]]:
         return {s.id: self.study.truth_of(s) for s in self.study.scenarios}
 
     def other_scales(self, parameter: str) -> dict[str, str]:
         """Method -> scale of its estimates of a parameter, where it is not that of the truth."""
-        return {m: scale for (_, m, p), scale in self._scales.items() if p == parameter}
+        return {m: scale for (_, m, p), scale in self.scales.items() if p == parameter}
 
     @cached_property
-    def _scales(self) -> dict[tuple[str, str, str], str]:
-        return other_scales(self.study)
+    def scales(self) -> dict[tuple[str, str, str], str]:
+        """(scenario, method, parameter) -> scale that is not that of the truth."""
+        return {}
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""
@@ -175,7 +217,19 @@ class Results:
         return {(str(measure), str(policy)): rows for (measure, policy), rows in groups}
 
 
-def read_results(study: Study, folder: Path) -> Results:
+@dataclass(frozen=True)
+class StudyResults(Results):
+    """Results of a study file."""
+
+    study: Study
+
+    @cached_property
+    def scales(self) -> dict[tuple[str, str, str], str]:
+        """(scenario, method, parameter) -> scale that is not that of the truth."""
+        return other_scales(self.study)
+
+
+def read_results(study: Study, folder: Path) -> StudyResults:
     """Read the results of a study.
 
     Raises
@@ -197,7 +251,7 @@ def read_results(study: Study, folder: Path) -> Results:
     order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
     performance = performance.sort_values("scenario", key=lambda s: s.map(order), kind="stable")
     stopping, pilots = stopping_facts(folder), _pilots(study, folder)
-    return Results(study, estimates, performance, _ran_on(folder), stopping, pilots)
+    return StudyResults(study, estimates, performance, _ran_on(folder), stopping, pilots)
 
 
 def _pilots(study: Study, folder: Path) -> dict[tuple[str, str], tuple[Mapping[str, Any], str]]:

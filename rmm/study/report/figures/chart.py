@@ -13,7 +13,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,16 +124,49 @@ def save(chart: Chart, looks: Mapping[str, Look], folder: Path) -> Drawn:
 
     The same chart gives the same bytes: no dates, and ids derived from the chart's name.
     """
+    save_whole(chart, looks, *(folder / f"{chart.name}{ending}" for ending in (".svg", ".pdf")))
+    return draw_panels(chart, looks)
+
+
+def save_whole(chart: Chart, looks: Mapping[str, Look], *paths: Path) -> None:
+    """Write a chart with its legend into files, each in the format of its ending: `FORMATS`."""
     matplotlib.use("Agg")
-    salt = hashlib.sha256(chart.name.encode()).hexdigest()[:8]
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": _salt(chart)}):
         figure = draw(chart, Pen(looks))
-        figure.draw_without_rendering()  # places everything, once for both files
+        figure.draw_without_rendering()  # places everything, once for all files
         figure.set_layout_engine("none")
-        (folder / f"{chart.name}.svg").write_text(_svg(figure), encoding="utf-8")
-        figure.savefig(
-            folder / f"{chart.name}.pdf", metadata={"CreationDate": None, "Producer": None}
-        )
+        for path in paths:
+            FORMATS[path.suffix](figure, path)
+
+
+def _salt(chart: Chart) -> str:
+    return hashlib.sha256(chart.name.encode()).hexdigest()[:8]
+
+
+def _write_svg(figure: Any, path: Path) -> None:
+    path.write_text(_svg(figure), encoding="utf-8")
+
+
+def _write_pdf(figure: Any, path: Path) -> None:
+    figure.savefig(path, metadata={"CreationDate": None, "Producer": None})
+
+
+def _write_png(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=200, metadata={"Software": None})
+
+
+#: Ending -> how a figure is written.
+FORMATS: dict[str, Callable[[Any, Path], None]] = {
+    ".svg": _write_svg,
+    ".pdf": _write_pdf,
+    ".png": _write_png,
+}
+
+
+def draw_panels(chart: Chart, looks: Mapping[str, Look]) -> Drawn:
+    """The panels of a chart for the page."""
+    matplotlib.use("Agg")
+    salt = _salt(chart)
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": "none"}):
         panels = [
             (

@@ -15,7 +15,7 @@ from rmm.study.evaluate import power as evaluate
 from rmm.study.evaluate.power import PowerCurve
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
-from rmm.study.report.data.results import Results
+from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.figures.chart import MOST_PANELS, Chart, Key, Pen, method_keys
 
 CAPTION = (
@@ -53,6 +53,8 @@ class PowerPanel:
 
 def power_curves(results: Results) -> list[Chart]:
     """Power curves, a panel per combination of the other factors; none where no power is asked."""
+    if not isinstance(results, StudyResults):
+        return []
     power = results.study.power
     curves = evaluate.power_curves(results.study, results.performance) if power else []
     if power is None or not curves:

@@ -17,6 +17,10 @@ from rmm.study.report.figures.nested_loop import nested_loops
 from rmm.study.report.figures.power_figures import power_curves
 from rmm.study.report.figures.rank_ecdf import rank_plots
 from rmm.study.report.figures.runtime import runtime
+from rmm.study.report.figures.single_estimates.bland_altman import bland_altman
+from rmm.study.report.figures.single_estimates.density import densities
+from rmm.study.report.figures.single_estimates.running import running
+from rmm.study.report.figures.single_estimates.scatter import scatters
 from rmm.study.report.figures.zip_plot import zips
 
 #: Name -> charts of a study, none where they would say nothing. The first chart is the headline.
@@ -32,6 +36,14 @@ FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
     "who_fails_where": who_fails_where,
 }
 
+#: Figures of single estimates, which reports of tables have, too.
+TABLE_FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
+    "density": densities,
+    "scatter": scatters,
+    "bland_altman": bland_altman,
+    "running": running,
+}
+
 
 def charts(results: Results) -> list[Chart]:
     """All figures that this study has numbers for; a calibration study opens with its ranks."""
@@ -39,3 +51,8 @@ def charts(results: Results) -> list[Chart]:
     ranks = [chart for chart in made if chart.section == "calibration"]
     tests = any(chart.name in ("type1_error", "power") for chart in made)
     return made if tests or not ranks else ranks + [c for c in made if c not in ranks]
+
+
+def table_charts(results: Results) -> list[Chart]:
+    """All figures that a table of estimates has numbers for."""
+    return [*charts(results), *(c for figure in TABLE_FIGURES.values() for c in figure(results))]

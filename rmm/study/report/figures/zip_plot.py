@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.estimand import Estimand
+from rmm.study.measures.score_cells import bounds_of
 from rmm.study.report.data.format_numbers import rate
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import Results
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 #: Intervals drawn of one method; of more, every so-manyth by centile.
 MOST_INTERVALS = 400
-_BOUNDS = {0.05: ("lower", "upper"), 0.1: ("lower90", "upper90"), 0.01: ("lower99", "upper99")}
 
 
 @dataclass(frozen=True, order=True)
@@ -74,13 +74,14 @@ class ZipPanel:
 def zips(results: Results) -> list[Chart]:
     """The zip plot of the main estimand."""
     estimand = results.study.estimands[0]
-    bounds = _BOUNDS.get(estimand.alpha[0])
+    bounds = bounds_of(estimand.alpha[0])
     table = results.estimates
-    if bounds is None or table[bounds[0]].isna().all():
+    if bounds[0] not in table or table[bounds[0]].isna().all():
         return []
-    usable = table[(table["status"] == "ok") & (table["parameter"] == estimand.parameter)]
+    counted = table["status"].isin(results.usable)
+    usable = table[counted & (table["parameter"] == estimand.parameter)]
     usable = usable.dropna(subset=["truth", "mean", "sd", *bounds])
-    scenarios = _scenarios(results, estimand)
+    scenarios = shown_scenarios(results, estimand)
     panels = [
         panel
         for scenario in scenarios
@@ -122,7 +123,7 @@ def _chart(results: Results, estimand: Estimand, panels: Sequence[ZipPanel], sho
     )
 
 
-def _scenarios(results: Results, estimand: Estimand) -> list[str]:
+def shown_scenarios(results: Results, estimand: Estimand) -> list[str]:
     """All scenarios if there is room, else those of lowest and highest coverage."""
     every = [str(s) for s in results.scenarios["scenario"]]
     room = MOST_PANELS // len(results.methods)
@@ -154,7 +155,7 @@ def _panel(
     rows = usable[(usable["scenario"] == scenario) & (usable["method"] == method)]
     if rows.empty:
         return None
-    lower, upper = _BOUNDS[estimand.alpha[0]]
+    lower, upper = bounds_of(estimand.alpha[0])
     z = ((rows["mean"] - rows["truth"]) / rows["sd"]).abs().rank(method="first")
     every = sorted(
         Interval(100 * float(r) / len(rows), float(low), float(high))

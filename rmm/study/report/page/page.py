@@ -6,11 +6,14 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from rmm._version import __version__
 from rmm.posterior.plots.style import Look
-from rmm.study.report.data.results import Results
+from rmm.study.report.data.results import Results, StudyResults
+from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import Drawn
 from rmm.study.report.figures.icons import Icons
 from rmm.study.report.page.sections import LONG, sections
@@ -18,30 +21,21 @@ from rmm.study.report.tables.measure_tables import Table
 from rmm.study.report.text import design_text as design
 from rmm.study.report.text import facts as words
 from rmm.study.report.text.findings import findings
+from rmm.study.report.text.table_text import has_truths, outlier_heading, table_facts
 
 
 def render(
-    results: Results, drawn: Sequence[Drawn], tables: Sequence[Table], looks: Mapping[str, Look]
+    results: StudyResults,
+    drawn: Sequence[Drawn],
+    tables: Sequence[Table],
+    looks: Mapping[str, Look],
 ) -> str:
     """The page as HTML. All labels are escaped; nothing in it asks for another file."""
-    environment = Environment(
-        loader=PackageLoader("rmm.study.report.page", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = _text("filter.js")
     known = words.reference_rows(results)
-    return environment.get_template("page.html.j2").render(
-        results=results,
+    return _template("page.html.j2").render(
+        **_common(results, drawn, tables, looks),
         study=results.study,
         title=results.study.config.get("title") or results.study.name,
-        css=_text("page.css") + results.filters.css + "\n",
-        script=script,
-        policy=_policy(script),
-        icons=Icons(looks),
-        groups=results.filters.groups,
         findings=findings(results),
         facts=words.run_facts(results),
         fits=words.fit_rows(results),
@@ -54,10 +48,72 @@ def render(
         factors=design.factor_rows(results),
         scenarios=design.scenario_rows(results),
         blocks=design.blocks(results),
-        figures=drawn,
-        sections=sections(drawn, tables),
-        long=LONG,
     )
+
+
+def render_table(
+    results: TableResults,
+    drawn: Sequence[Drawn],
+    tables: Sequence[Table],
+    looks: Mapping[str, Look],
+    command: str,
+) -> str:
+    """The page of a table of estimates; `command` writes it again."""
+    return _template("table_page.html.j2").render(
+        **_common(results, drawn, tables, looks),
+        title=results.study.name,
+        findings=findings(results) if has_truths(results) else [],
+        policy_note=words.policy_note(results),
+        facts=table_facts(results),
+        fits=words.fit_rows(results),
+        notes=results.table.notes,
+        outliers=results.scored.outliers,
+        outlier_heading=outlier_heading(results),
+        command=command,
+        version=__version__,
+    )
+
+
+def render_figure(results: Results, drawn: Drawn, looks: Mapping[str, Look]) -> str:
+    """A page with one figure."""
+    return _template("figure_page.html.j2").render(
+        **_common(results, [drawn], [], looks, files_beside=False), title=drawn.chart.title
+    )
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=PackageLoader("rmm.study.report.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def _common(
+    results: Results,
+    drawn: Sequence[Drawn],
+    tables: Sequence[Table],
+    looks: Mapping[str, Look],
+    *,
+    files_beside: bool = True,
+) -> dict[str, Any]:
+    """What all pages show: style, script, filters, figures and tables."""
+    script = _text("filter.js")
+    return {
+        "results": results,
+        "css": _text("page.css") + results.filters.css + "\n",
+        "script": script,
+        "policy": _policy(script),
+        "icons": Icons(looks),
+        "groups": results.filters.groups,
+        "figures": drawn,
+        "sections": sections(drawn, tables),
+        "long": LONG,
+        "files": files_beside,
+    }
 
 
 def _text(name: str) -> str:

@@ -12,6 +12,7 @@ SECTIONS: dict[str, str] = {
     "calibration": "Calibration",
     "tests": "Tests and intervals",
     "estimates": "Estimates and standard errors",
+    "scores": "Robust measures and proper scores",
     "differences": "Differences between methods",
     "confirmation": "Confirmed by another engine",
     "computation": "Convergence and time",

@@ -24,7 +24,7 @@ from rmm.study.report.data.format_numbers import (
     uncertainty,
 )
 from rmm.study.report.data.labels import readable
-from rmm.study.report.data.results import Results
+from rmm.study.report.data.results import StudyResults
 from rmm.study.report.tables.measure_tables import Cell, Table
 
 #: Column -> (heading, most digits).
@@ -32,7 +32,7 @@ _SHOWN = {"shift": ("Difference of means, in sds", 3), "sd_ratio": ("Ratio of sd
 _RATES = {"rejections": "Rejects", "confirming_rejections": "(confirming)"}
 
 
-def confirmation_table(results: Results) -> list[Table]:
+def confirmation_table(results: StudyResults) -> list[Table]:
     """One row per scenario, estimand and pair; no table where no method confirms another."""
     found = study_confirmations(results.study, results.estimates)
     if not found:
@@ -77,7 +77,7 @@ def confirmation_table(results: Results) -> list[Table]:
 
 
 def _row(
-    results: Results,
+    results: StudyResults,
     record: Mapping[Any, Any],
     row: Mapping[Any, Any],
     decimals: Mapping[str, int],

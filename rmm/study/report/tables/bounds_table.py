@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.measures.measures import MEASURES as REGISTRY
-from rmm.study.measures.performance import COMPLETE_CASE, LOWER, PER_METHOD, UPPER
+from rmm.study.measures.score_cells import COMPLETE_CASE, LOWER, PER_METHOD, UPPER
 from rmm.study.report.data.format_numbers import compact, fixed
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results

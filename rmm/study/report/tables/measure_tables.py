@@ -52,6 +52,15 @@ MEASURES: dict[str, Measure] = {
     "seconds": Measure("Seconds per fit", 2),
     "contraction": Measure("Contraction of the prior"),
     "ess_per_second": Measure("ESS per second", 1),
+    "median": Measure("Median estimate"),
+    "median_bias": Measure("Median bias"),
+    "trimmed_bias": Measure("Trimmed bias"),
+    "winsorised_bias": Measure("Winsorised bias"),
+    "mean_absolute_error": Measure("Mean absolute error"),
+    "mean_variance": Measure("Mean SE²"),
+    "median_variance": Measure("Median SE²"),
+    "interval_score": Measure("Interval score"),
+    "crps": Measure("CRPS"),
 }
 
 #: Columns of the tables of one parameter: (part of the report, heading, measures).
@@ -126,13 +135,25 @@ class Table:
         return sum(c.kind.split()[0] in ("factor", "method") for c in self.rows[0])
 
 
-def measure_tables(results: Results, policy: str = "per_method") -> list[Table]:
+#: Further columns in reports of tables of estimates.
+ROBUST: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("scores", "Robust measures and proper scores",
+     ("median_bias", "trimmed_bias", "winsorised_bias", "mean_absolute_error", "median_variance",
+      "interval_score", "crps")),
+)  # fmt: skip
+
+
+def measure_tables(
+    results: Results,
+    policy: str = "per_method",
+    groups: Sequence[tuple[str, str, tuple[str, ...]]] = GROUPS,
+) -> list[Table]:
     """One table per parameter and group of measures; a measure without numbers is left out."""
     tables = []
     for parameter in results.parameters:
         rows = results.performance
         rows = rows[(rows["policy"] == policy) & _belongs(rows["parameter"], parameter)]
-        for section, words, measures in GROUPS:
+        for section, words, measures in groups:
             heading = words.replace("{baseline}", results.study.baseline_of(parameter))
             chosen = _with_numbers(rows, measures)
             if chosen:

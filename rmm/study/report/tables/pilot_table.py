@@ -8,7 +8,7 @@ from typing import Any
 from rmm.study.methods.pilot_fits import LEAST_WARMUP, WARMUP, fit_length
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
-from rmm.study.report.data.results import Results
+from rmm.study.report.data.results import StudyResults
 from rmm.study.report.tables.measure_tables import Cell, Table
 
 _HEADS = (
@@ -22,7 +22,7 @@ _HEADS = (
 _PLAIN = ("pilot", "warmup", "draws", "ess", "slowest", "pilot_ess")
 
 
-def pilot_table(results: Results) -> list[Table]:
+def pilot_table(results: StudyResults) -> list[Table]:
     """One row per scenario and method with `ess`; no table without such methods."""
     methods = {
         m.name: m.config["sampler"] for m in results.study.methods if _sizes_chains(m.config)
@@ -68,7 +68,7 @@ def _sizes_chains(config: Mapping[str, Any]) -> bool:
 
 
 def _row(
-    results: Results,
+    results: StudyResults,
     record: Mapping[Any, Any],
     name: str,
     sampler: Mapping[str, Any],

@@ -10,7 +10,7 @@ import yaml
 from rmm.study.methods.method import CLASSICAL, REML, Method
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
-from rmm.study.report.data.results import Results
+from rmm.study.report.data.results import StudyResults
 
 #: Kind of method -> its description.
 DESCRIPTIONS = {
@@ -24,7 +24,7 @@ DESCRIPTIONS = {
 }
 
 
-def method_rows(results: Results) -> list[dict[str, str]]:
+def method_rows(results: StudyResults) -> list[dict[str, str]]:
     """One row per method: name, what it is, formula, backend and its settings."""
     return [
         {
@@ -65,7 +65,7 @@ def _settings(method: Method) -> str:
     return settings + sized * ("ess" in config["sampler"]) + by + other + scaled
 
 
-def truth_rows(results: Results) -> list[tuple[str, str]]:
+def truth_rows(results: StudyResults) -> list[tuple[str, str]]:
     """True parameter values; priors they are drawn from; what a factor sets is said to vary."""
     varied = _varied(results)
     return [
@@ -78,7 +78,7 @@ def _true_value(value: Any) -> str:
     return f"drawn from {value['prior']}" if isinstance(value, Mapping) else compact(value)
 
 
-def _varied(results: Results) -> set[str]:
+def _varied(results: StudyResults) -> set[str]:
     """Parameters of the truth that a factor sets."""
     paths: list[str] = []
     for factor in results.study.config["vary"].values():
@@ -88,7 +88,7 @@ def _varied(results: Results) -> set[str]:
     return {path.removeprefix(start) for path in paths if path.startswith(start)}
 
 
-def factor_rows(results: Results) -> list[dict[str, str]]:
+def factor_rows(results: StudyResults) -> list[dict[str, str]]:
     """One row per factor: its name, what it sets in the study file, its levels."""
     rows = []
     for factor in results.factors:
@@ -99,7 +99,7 @@ def factor_rows(results: Results) -> list[dict[str, str]]:
     return rows
 
 
-def scenario_rows(results: Results) -> list[dict[str, Any]]:
+def scenario_rows(results: StudyResults) -> list[dict[str, Any]]:
     """One row per scenario: its id, its levels, and the classes of its filters."""
     return [
         {
@@ -111,7 +111,7 @@ def scenario_rows(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def blocks(results: Results) -> list[tuple[str, str]]:
+def blocks(results: StudyResults) -> list[tuple[str, str]]:
     """Parts of the study file that describe the simulated data, as YAML."""
     shown = []
     for key in ("membership", "covariates", "truth", "vary", "exclude"):

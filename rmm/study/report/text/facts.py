@@ -17,13 +17,13 @@ from rmm.study.report.data.format_numbers import (
     uncertainty,
 )
 from rmm.study.report.data.levels import words
-from rmm.study.report.data.results import FALLBACK, STATUSES, Results
+from rmm.study.report.data.results import FALLBACK, STATUSES, Results, StudyResults
 
 #: Columns of the estimates that say where they come from.
 _PROVENANCE = {"rmm_version": "rmm", "engine": "Engines", "backend": "Backends"}
 
 
-def run_facts(results: Results) -> list[tuple[str, str]]:
+def run_facts(results: StudyResults) -> list[tuple[str, str]]:
     """What was run, as (what, how much)."""
     fits = results.fits
     counts = fits["status"].value_counts()
@@ -59,6 +59,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
 
 def fit_rows(results: Results) -> list[dict[str, str]]:
     """One row per method: fits by status and their time."""
+    fallbacks = {method.name for method in results.study.methods if method.fallback}
     rows = []
     for method in results.methods:
         mine = results.fits[results.fits["method"] == method]
@@ -67,7 +68,7 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
         rows.append(
             {
                 "method": method,
-                "fallback": f"{fell_back:,}" if results.study.method(method).fallback else "",
+                "fallback": f"{fell_back:,}" if method in fallbacks else "",
                 "classes": results.filters.method(method),
                 "fits": f"{len(mine):,}",
                 **{s: f"{int(counts.get(s, 0)):,}" for s in STATUSES},

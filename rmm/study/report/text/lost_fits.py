@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.estimand import Estimand
-from rmm.study.measures.performance import LOWER, PER_METHOD, UPPER
 from rmm.study.measures.proportions import acceptance_band
+from rmm.study.measures.score_cells import LOWER, PER_METHOD, UPPER
 from rmm.study.report.data.format_numbers import FEW, rate
 from rmm.study.report.data.levels import is_null, words
 from rmm.study.report.data.results import Results

@@ -1,4 +1,4 @@
-"""Estimates -> performance: every measure with its Monte Carlo error and its n."""
+"""Estimates -> performance: every measure of every cell, with its Monte Carlo error and its n."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rmm.errors import StudyError, unknown_name
 from rmm.study.files.parquet import FAILED, NOT_CONVERGED, OK, TIMEOUT
 from rmm.study.measures.measure_values import NAN, NONE, Sample, bounds, known_to, rate_of
 from rmm.study.measures.measures import MEASURES, ON_COMMON_SCALE, ON_TRUE_SCALE, Measure
+from rmm.study.measures.significance import TESTS, Evidence
 
 Array = np.ndarray[Any, Any]
 PER_METHOD, COMPLETE_CASE = "per_method", "complete_case"
@@ -22,14 +23,14 @@ PER_METHOD, COMPLETE_CASE = "per_method", "complete_case"
 #: ...), or all of them are.
 LOWER, UPPER = "lower_bound", "upper_bound"
 POLICIES = (PER_METHOD, COMPLETE_CASE)
-_STORED = {0.05: "", 0.1: "90", 0.01: "99"}  # alpha -> suffix of the interval's columns
-_NEEDED = ("replication", "method", "mean", "sd")
+_NEEDED = ("replication", "method", "mean")
 _DEFAULTS: dict[str, Any] = {
     "scenario": "all",
     "parameter": "theta",
     "null": 0.0,
     "status": OK,
     "truth": NAN,
+    "sd": NAN,
     "p_value": NAN,
     "df": NAN,
     "ess_bulk": NAN,
@@ -38,89 +39,85 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def performance(
+@dataclass(frozen=True)
+class Rules:
+    """How tests, Monte Carlo errors and counts are made.
+
+    Attributes
+    ----------
+    test : str
+        A name in `TESTS`: auto takes the p value, and the interval where there is none.
+    mcse : str
+        ``"normal"`` or ``"robust"``: whether Monte Carlo errors of spreads suppose normality.
+    status_by_parameter : bool
+        Whether rows of a fit may have statuses of their own, as a table may lack the estimate of
+        one parameter; in a study all parameters of a fit have one status.
+    """
+
+    test: str = "auto"
+    mcse: str = "normal"
+    status_by_parameter: bool = False
+
+
+DEFAULT_RULES = Rules()
+
+
+def score_estimates(
     estimates: pd.DataFrame,
     *,
     alpha: float | Sequence[float] | Mapping[str, Sequence[float]] = 0.05,
     measures: Sequence[str] | None = None,
     parameters: Sequence[str] | None = None,
     baseline: str | Mapping[str, str] | None = None,
-    truth: float | None = None,
     null_scenarios: Mapping[tuple[str, str], str] | None = None,
     usable: Sequence[str] = (OK,),
-    columns: Mapping[str, str] | None = None,
     untested: Collection[str] = (),
     having: Collection[tuple[str, str]] | None = None,
     scenarios: Collection[str] | None = None,
     other_scales: Mapping[tuple[str, str, str], str] | None = None,
+    rules: Rules = DEFAULT_RULES,
 ) -> pd.DataFrame:
-    """Score a table of estimates.
+    """Score estimates that are in the layout of studies.
 
-    Formulas of measures and their Monte Carlo errors, with sources: `measures`, mostly
-    Morris, White and Crowther (2019), Statistics in Medicine 38, 2074-2102, table 6.
+    `rmm.study.performance.performance` documents what is common to both, and reads and checks
+    tables of any layout first.
 
     Parameters
     ----------
     estimates : pandas.DataFrame
         One row per fit and parameter, columns as `rmm.study.files.parquet.ESTIMATES`. Only
-        replication, method, mean and sd are needed: without intervals they are mean -+ z sd,
-        without p_value a test rejects where the interval excludes the null.
-    alpha : float, sequence, or mapping of parameter -> sequence
-        Levels of tests and intervals.
-    measures, parameters : sequence of str, optional; all by default
+        replication, method and mean are needed. No two rows are of the same scenario, method,
+        parameter and replication.
+    alpha, measures, parameters, null_scenarios, usable, untested
+        As of `performance`.
     baseline : str, or mapping of parameter -> str, optional
         Method that paired measures compare with; the first in the table by default.
-    truth : float, optional
-        The truth, where the table has no such column.
-    null_scenarios : mapping, optional
-        (scenario, parameter) -> scenario where only that parameter differs, at its null.
-    usable : sequence of str
-        Statuses of fits that count.
-    columns : mapping, optional
-        Our name -> name in the table, such as ``{"mean": "b", "sd": "se"}``.
-    untested : collection of str
-        Parameters without measures of tests, such as variances, which are never 0.
     having : collection of (method, parameter), optional
-        What each method estimates (`estimated`), where the table is part of a larger one.
+        What each method estimates (`estimated`), where the table is part of a larger one. Others
+        are scored only if `rules.status_by_parameter`, and take nothing from complete cases.
     scenarios : collection of str, optional
         Those that are scored, not only compared with; all by default.
     other_scales : mapping, optional
         (scenario, method, parameter) -> scale of estimates that are not on that of the truth. They
         have no measures of `measures.ON_TRUE_SCALE`, and are compared only with methods on the
         same scale.
+    rules : Rules
+        How tests, Monte Carlo errors and counts are made.
 
     Returns
     -------
     pandas.DataFrame
-        scenario, method, parameter, measure, alpha, policy, value, mcse, lower, upper, n,
-        n_failed, n_not_converged. `lower` and `upper` are a 95% Monte Carlo interval: Wilson's for
-        rates, which have no mcse at 0 and 1, and value -+ 1.96 mcse for others. Two policies:
-        ``per_method`` takes all usable fits of each method, ``complete_case`` leaves out the
-        replications in which a method that has the parameter has a fit that is not usable; a
-        method that was not to fit a replication takes nothing from the others. Rates have two
-        more rows, ``lower_bound`` and ``upper_bound``: all fits count, and of those that are not
-        usable none or all are hits (Pawel, Bartos, Siepe & Lohmann 2026, The American
-        Statistician 80, 31-48). A method without usable fits has value nan, never 0.
+        As of `performance`.
 
     Raises
     ------
     StudyError
         If a column is missing or a measure is not known.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"replication": [1, 2, 3], "method": "ols", "parameter": "b",
-    ...                       "mean": [0.9, 1.1, 1.3], "sd": 0.1})
-    >>> performance(table, truth=1.0, measures=["bias"]).query("policy == 'per_method'")[
-    ...     ["method", "parameter", "measure", "value", "mcse"]].round(3)
-      method parameter measure  value   mcse
-    0    ols         b    bias    0.1  0.115
     """
-    table = _prepared(estimates, truth, columns or {})
-    rows = _rows(measures)
+    table = _with_defaults(estimates)
+    rows = measures_named(measures)
     having = estimated(table) if having is None else having
-    cells = _cells(table, usable, parameters, having, scenarios)
+    cells = _cells(table, usable, parameters, having, scenarios, rules)
     scorer = _Scorer(
         cells=cells,
         rows=rows,
@@ -129,11 +126,13 @@ def performance(
         null_scenarios=null_scenarios or {},
         untested=untested,
         other_scales=other_scales or {},
+        rules=rules,
     )
     return pd.DataFrame([*scorer.scored(), *_of_fits(cells, rows)], columns=_COLUMNS)
 
 
-def _rows(measures: Sequence[str] | None) -> list[Measure]:
+def measures_named(measures: Sequence[str] | None) -> list[Measure]:
+    """Measures by their names, all for None; `StudyError` for a name that is none."""
     names = list(measures or MEASURES)
     unknown = [n for n in names if n not in MEASURES]
     if unknown:
@@ -158,20 +157,14 @@ _COLUMNS = [
 ]
 
 
-def _prepared(
-    estimates: pd.DataFrame, truth: float | None, columns: Mapping[str, str]
-) -> pd.DataFrame:
-    table = estimates.rename(columns={theirs: ours for ours, theirs in columns.items()})
-    missing = [c for c in _NEEDED if c not in table]
-    if missing or len(table) == 0:
+def _with_defaults(estimates: pd.DataFrame) -> pd.DataFrame:
+    missing = [c for c in _NEEDED if c not in estimates]
+    if missing or len(estimates) == 0:
         raise StudyError(
             f"The table of estimates has no {f'column {missing[0]!r}' if missing else 'rows'}.\n"
             f"  Its columns are: {', '.join(map(str, estimates.columns))}."
         )
-    table = table.assign(**{c: v for c, v in _DEFAULTS.items() if c not in table})
-    if truth is not None:
-        table["truth"] = truth
-    return table
+    return estimates.assign(**{c: v for c, v in _DEFAULTS.items() if c not in estimates})
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,14 +173,21 @@ class _Cells:
 
     usable: Mapping[tuple[str, str, str], pd.DataFrame]
     fits: Mapping[tuple[str, str], pd.DataFrame]
+    having: Collection[tuple[str, str]]
     methods: Sequence[str]
     parameters: Sequence[str]
     scored: Collection[str]
+    #: (scenario, method, parameter) -> failed and not converged, where fits have no one status.
+    by_parameter: Mapping[tuple[str, str, str], tuple[int, int]]
 
     @cached_property
     def counts(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(scenario, method) -> fits that failed, fits that did not converge."""
         return {key: _counts(fits["status"]) for key, fits in self.fits.items()}
+
+    def counts_of(self, scenario: str, method: str, parameter: str) -> tuple[int, int]:
+        """Fits that failed and that did not converge, as far as this parameter is concerned."""
+        return self.by_parameter.get((scenario, method, parameter), self.counts[scenario, method])
 
 
 def _counts(status: pd.Series[str]) -> tuple[int, int]:
@@ -219,14 +219,19 @@ def _cells(
     parameters: Sequence[str] | None,
     having: Collection[tuple[str, str]],
     scenarios: Collection[str] | None,
+    rules: Rules,
 ) -> _Cells:
     known = list(parameters) if parameters is not None else list(dict.fromkeys(table["parameter"]))
-    fits = {
-        (str(s), str(m)): g
-        for (s, m), g in table.drop_duplicates(["scenario", "method", "replication"]).groupby(
-            ["scenario", "method"], sort=False
-        )
-    }
+    by_parameter: dict[tuple[str, str, str], tuple[int, int]] = {}
+    each = table
+    if rules.status_by_parameter:
+        groups = table.groupby(["scenario", "method", "parameter"], sort=False)["status"]
+        by_parameter = {(str(s), str(m), str(p)): _counts(g) for (s, m, p), g in groups}
+        # A fit has the worst status of its parameters.
+        each = table.sort_values("status", key=lambda c: c == OK, kind="stable")
+    once = each.drop_duplicates(["scenario", "method", "replication"])
+    once = once.sort_index() if rules.status_by_parameter else once
+    fits = {(str(s), str(m)): g for (s, m), g in once.groupby(["scenario", "method"], sort=False)}
     methods = list(dict.fromkeys(table["method"]))
     kept = table[table["status"].isin(list(usable)) & table["mean"].notna()]
     cut = {
@@ -234,11 +239,14 @@ def _cells(
         for (s, m, p), g in kept.groupby(["scenario", "method", "parameter"], sort=False)
     }
     empty = table.iloc[:0]
+    shown = having
+    if rules.status_by_parameter:
+        shown = set(table[["method", "parameter"]].itertuples(index=False, name=None))
     whole = {
-        (s, m, p): cut.get((s, m, p), empty) for s, m in fits for p in known if (m, p) in having
+        (s, m, p): cut.get((s, m, p), empty) for s, m in fits for p in known if (m, p) in shown
     }
     scored = set(scenarios) if scenarios is not None else {s for s, _ in fits}
-    return _Cells(whole, fits, methods, known, scored)
+    return _Cells(whole, fits, having, methods, known, scored, by_parameter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +257,8 @@ class _Scorer:
     baseline: str | Mapping[str, str]
     null_scenarios: Mapping[tuple[str, str], str]
     untested: Collection[str]
-    other_scales: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    other_scales: Mapping[tuple[str, str, str], str]
+    rules: Rules
     _samples: dict[tuple[str, str, str, str, float], Sample] = field(default_factory=dict)
     _pairs: dict[tuple[str, str, str, str, float], tuple[Sample, Sample]] = field(
         default_factory=dict
@@ -306,14 +315,18 @@ class _Scorer:
         value = NONE
         assert row.compute is not None
         if row.of == "sample":
+            s = _known(s, row)
             value = row.compute(s)
         elif row.of == "pair" and self.comparable(row, scenario, method, parameter):
             base, s = self.pair(scenario, method, parameter, policy, alpha)
+            both = base.knows(row.needs) & s.knows(row.needs)
+            base, s = (base, s) if both.all() else (base.take(both), s.take(both))
             value = row.compute(base, s) if s.n else NONE
         elif row.of == "null" and (scenario, parameter) in self.null_scenarios:
             null = self.null_scenarios[scenario, parameter]
-            value = row.compute(self.sample(null, method, parameter, policy, alpha), s)
-        counts = self.cells.counts[scenario, method]
+            beside, s = self.sample(null, method, parameter, policy, alpha), _known(s, row)
+            value = row.compute(_known(beside, row), s)
+        counts = self.cells.counts_of(scenario, method, parameter)
         level = alpha if row.by_alpha else NAN
         return (scenario, method, parameter, row.name, level, policy, *value, s.n, *counts)
 
@@ -330,15 +343,16 @@ class _Scorer:
     ) -> Iterator[tuple[Any, ...]]:
         """Rows of the bounds of a rate over all fits."""
         assert row.hits is not None
-        samples = [self.sample(scenario, method, parameter, PER_METHOD, alpha)]
+        samples = [_known(self.sample(scenario, method, parameter, PER_METHOD, alpha), row)]
         if row.of == "null":
             if (scenario, parameter) not in self.null_scenarios:
                 return
             null = self.null_scenarios[scenario, parameter]
-            samples.insert(0, self.sample(null, method, parameter, PER_METHOD, alpha))
+            beside = self.sample(null, method, parameter, PER_METHOD, alpha)
+            samples.insert(0, _known(beside, row))
         hits = row.hits(*samples)
         lost = len(self.cells.fits[scenario, method]) - samples[-1].n
-        counts = self.cells.counts[scenario, method]
+        counts = self.cells.counts_of(scenario, method, parameter)
         level = alpha if row.by_alpha else NAN
         for policy, value in zip((LOWER, UPPER), bounds(hits, lost), strict=True):
             n = len(hits) + lost
@@ -371,7 +385,7 @@ class _Scorer:
         if found is None:
             found = next(iter(self.cells.usable.values())).iloc[:0]
         if policy == PER_METHOD:
-            return _sample(found, alpha)
+            return _sample(found, alpha, self.rules)
         sample = self.sample(scenario, method, parameter, PER_METHOD, alpha)
         common = self.complete(scenario, parameter)
         return sample.take(np.flatnonzero(np.isin(sample.replication, common)))
@@ -386,22 +400,26 @@ class _Scorer:
         tried, lost = np.array([], dtype=int), np.array([], dtype=int)
         for method in self.cells.methods:
             found = self.cells.usable.get((scenario, method, parameter))
-            if found is not None:
+            if found is not None and (method, parameter) in self.cells.having:
                 fits = self.cells.fits[scenario, method]["replication"].to_numpy()
                 tried = np.union1d(tried, fits)
                 lost = np.union1d(lost, np.setdiff1d(fits, found["replication"].to_numpy()))
         return np.setdiff1d(tried, lost)
 
 
-def _sample(table: pd.DataFrame, alpha: float) -> Sample:
+def _known(sample: Sample, row: Measure) -> Sample:
+    """The fits that have what a measure needs."""
+    known = sample.knows(row.needs)
+    return sample if known.all() else sample.take(known)
+
+
+def _sample(table: pd.DataFrame, alpha: float, rules: Rules) -> Sample:
     def column(name: str) -> Array:
         return table[name].to_numpy(dtype=float, na_value=np.nan)
 
-    estimate, sd, null = column("mean"), column("sd"), column("null")
-    lower, upper = _interval(table, estimate, sd, column("df"), alpha)
+    estimate, sd, null, df = (column(name) for name in ("mean", "sd", "null", "df"))
+    lower, upper = _interval(table, estimate, sd, df, alpha)
     p = column("p_value")
-    by_interval = ((lower > null) | (upper < null)).astype(float)
-    by_interval[np.isnan(lower)] = NAN
     return Sample(
         replication=table["replication"].to_numpy(),
         estimate=estimate,
@@ -411,25 +429,45 @@ def _sample(table: pd.DataFrame, alpha: float) -> Sample:
         lower=lower,
         upper=upper,
         p_value=p,
-        significant=np.where(np.isnan(p), by_interval, (p < alpha).astype(float)),
+        significant=TESTS[rules.test](
+            Evidence(estimate - null, sd, df, lower - null, upper - null, p, alpha)
+        ),
         ess=column("ess_bulk"),
         contraction=column("contraction"),
         seconds=column("seconds"),
+        df=df,
         alpha=alpha,
+        normal=rules.mcse == "normal",
     )
+
+
+def bounds_of(alpha: float) -> tuple[str, str]:
+    """Names of the columns that hold the bounds of intervals at a level."""
+    level = 100 * (1 - alpha)
+    suffix = "" if abs(alpha - 0.05) < 1e-10 else f"{level:.10g}"
+    return f"lower{suffix}", f"upper{suffix}"
+
+
+def interval_of(table: pd.DataFrame, alpha: float) -> tuple[Array, Array]:
+    """(rows,) bounds of the intervals that a table of estimates is scored with."""
+    full = _with_defaults(table)
+    estimate, sd, df = (full[n].to_numpy(dtype=float, na_value=np.nan) for n in _OF_INTERVALS)
+    return _interval(full, estimate, sd, df, alpha)
+
+
+_OF_INTERVALS = ("mean", "sd", "df")
 
 
 def _interval(
     table: pd.DataFrame, estimate: Array, sd: Array, df: Array, alpha: float
 ) -> tuple[Array, Array]:
     """Stored bounds; else mean -+ t sd where df is known; normal where nothing is stored."""
-    suffix = _STORED.get(round(alpha, 10))
-    if suffix is not None and f"lower{suffix}" in table and f"upper{suffix}" in table:
-        names = (f"lower{suffix}", f"upper{suffix}")
+    names = bounds_of(alpha)
+    if all(name in table for name in names):
         low, high = (table[n].to_numpy(dtype=float, na_value=np.nan) for n in names)
         return low, high
     half = special.stdtrit(df, 1 - alpha / 2) * sd
-    if "lower" not in table:
+    if not any(str(name).startswith("lower") for name in table):
         half = np.where(np.isnan(df), special.ndtri(1 - alpha / 2) * sd, half)
     return estimate - half, estimate + half
 

@@ -1,0 +1,1 @@
+"""Figures of the estimates of single data sets."""
