@@ -15,12 +15,15 @@ from typing import Any
 from rmm.errors import RmmError
 from rmm.simulation import STRUCTURES, Recipe, prepare
 from rmm.simulation.schema import schema
+from rmm.study.design.own_content import own_address, own_content, own_data
 from rmm.study.files import seeds
 from rmm.study.files.checked_yaml import check, with_defaults, without_defaults
 from rmm.study.files.messages import StudyFileErrors
+from rmm.study.own.given_data import given_recipe
+from rmm.study.own.own_data import OwnData
 
 PARTS = ("membership", "covariates", "truth")
-_HEADS = (*PARTS, "replications")
+_HEADS = (*PARTS, "data", "replications")
 #: Cells of the grid of factors: more are a mistake, each is checked by itself.
 MOST_SCENARIOS = 20_000
 
@@ -44,6 +47,8 @@ class Scenario:
         on the rest, so scenarios that differ in the truth alone share the drawn design.
     prepare : callable
         Returns the recipe; it is made at the first call.
+    own : OwnData or None
+        The user's function that draws its data; None where they are simulated from the truth.
     """
 
     id: str
@@ -53,6 +58,12 @@ class Scenario:
     digest: str
     fixed_digests: Mapping[str, str]
     prepare: Callable[[], Recipe] = field(repr=False)
+    own: OwnData | None = None
+
+    @property
+    def truth_varies(self) -> bool:
+        """Whether each data set has true values of its own."""
+        return self.own is not None or bool(self.recipe.truth.priors)
 
     @property
     def recipe(self) -> Recipe:
@@ -75,7 +86,11 @@ class Level:
 
 
 def build_scenarios(
-    config: Mapping[str, Any], root: Path, file_errors: StudyFileErrors, only: str | None = None
+    config: Mapping[str, Any],
+    root: Path,
+    file_errors: StudyFileErrors,
+    only: str | None = None,
+    allow_code: bool = False,
 ) -> list[Scenario]:
     """All valid scenarios of a study, each checked as far as it can be without drawing.
 
@@ -89,6 +104,8 @@ def build_scenarios(
         Folder that relative paths start from.
     only : str, optional
         Check this scenario alone (an id), or none if it is empty; default: all.
+    allow_code : bool
+        Whether a user's function that draws the data may run.
     """
     factors = {n: _levels(n, f, config, file_errors) for n, f in config.get("vary", {}).items()}
     excluded = _excluded(config, factors, file_errors)
@@ -102,7 +119,7 @@ def build_scenarios(
         if any(all(named[k] == v for k, v in entry.items()) for entry in excluded):
             continue
         with file_errors.collecting():
-            scenario = _scenario(config, named, levels, root, file_errors, only)
+            scenario = _scenario(config, named, levels, root, file_errors, only, allow_code)
             if scenario.id in scenarios:
                 raise file_errors.about(
                     "vary",
@@ -207,6 +224,7 @@ def _scenario(
     root: Path,
     file_errors: StudyFileErrors,
     only: str | None,
+    allow_code: bool,
 ) -> Scenario:
     file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
     whole = {k: copy.deepcopy(config[k]) for k in _HEADS if k in config}
@@ -215,12 +233,20 @@ def _scenario(
             _put(whole, split_path(path), copy.deepcopy(value))
     if only is None:
         _check_parts(whole, file_errors)
-    rules = schema()["properties"]
-    content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
-    prepared = functools.cache(functools.partial(prepare, content, root))
+    own = None
+    if "data" in whole:
+        content = own_content(whole["data"])
+        own = own_data(content["data"], config, allow_code, file_errors)
+        prepared = functools.cache(functools.partial(given_recipe, content["data"]))
+        address = own_address(whole["data"], own)
+    else:
+        rules = schema()["properties"]
+        content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
+        prepared = functools.cache(functools.partial(prepare, content, root))
+        address = {}
     if only is None:
         _check_recipe(prepared, file_errors)
-    address = _address(content, root)
+    address = address or _address(content, root)
     scenario_id = seeds.short_id("s", address)
     if scenario_id == only:
         _check_parts(whole, file_errors)
@@ -231,8 +257,9 @@ def _scenario(
         content=content,
         replications=whole["replications"],
         digest=seeds.digest(address),
-        fixed_digests=_fixed_digests(address),
+        fixed_digests={} if own else _fixed_digests(address),
         prepare=prepared,
+        own=own,
     )
 
 

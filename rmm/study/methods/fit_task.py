@@ -13,6 +13,7 @@ from rmm.study.files.parquet import FAILED, TIMEOUT
 from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE
 from rmm.study.methods.model_choice import fit_choice
+from rmm.study.methods.own_methods import fit_external, fit_python, fit_rscript
 from rmm.study.methods.task import Outcome, Task
 
 _MESSAGE = 500  # characters of an error that are kept
@@ -34,10 +35,10 @@ def fit_task(task: Task, *, keep: bool = False) -> Outcome:
             outcome = _fit_of(task)(task)
     except BackendTimeout as error:
         leave_if_ended()
-        outcome = Outcome(TIMEOUT, message=_short(error))
+        outcome = Outcome(TIMEOUT, message=short(error))
     except Exception as error:  # noqa: BLE001  one method's error must not stop the others
         leave_if_ended()
-        outcome = Outcome(FAILED, message=_short(error))
+        outcome = Outcome(FAILED, message=short(error))
     outcome = replace(outcome, seconds=time.perf_counter() - started)
     return outcome if keep else replace(outcome, fit=None)
 
@@ -46,7 +47,8 @@ def _fit_of(task: Task) -> Callable[[Task], Outcome]:
     return _KINDS.get(task.method.kind.name) or BACKENDS[task.method.backend]
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """An error as a message of a row."""
     text = " ".join(str(error).split()) or "no message"
     name = "" if isinstance(error, RmmError) else f"{type(error).__name__}: "
     return (name + text)[:_MESSAGE]
@@ -64,6 +66,9 @@ def _fit_engine(task: Task) -> Outcome:
 BACKENDS: dict[str, Callable[[Task], Outcome]] = {
     **dict.fromkeys(CLASSICAL, fit_regression),
     **dict.fromkeys((*ENGINES, FAKE), _fit_engine),
+    "python": fit_python,
+    "rscript": fit_rscript,
+    "external": fit_external,
 }
 #: Kinds that fit more than one model.
 _KINDS: dict[str, Callable[[Task], Outcome]] = {"choice": fit_choice}

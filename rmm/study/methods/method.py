@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rmm.formula.terms import Formula
@@ -18,6 +19,7 @@ from rmm.simulation.true_model import Truth
 from rmm.study.files.checked_yaml import without_defaults
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
+from rmm.study.own.named_code import NamedCode
 
 #: Backends that are regressions without member effects.
 CLASSICAL = (*REGRESSIONS, BY_FAMILY)
@@ -33,6 +35,10 @@ SAMPLING = ("jags", "stan")
 PILOTED = ("stan", "jags")
 #: For tests of studies; no message names it.
 FAKE = "fake"
+#: Backends of a user's own methods, each of a kind of this name (`rmm.study.own`).
+OWN = ("python", "rscript", "external")
+#: Backends that are no engine: no priors, draws or gate.
+WITHOUT_ENGINE = (*CLASSICAL, *OWN)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class Kind:
         Whether the default backend is the regression of the truth's family.
     errors : str
         Standard errors that a regression has by default.
+    source : str
+        Key that names the file of a user's own method.
     """
 
     name: str
@@ -64,6 +72,12 @@ class Kind:
     keys: tuple[str, ...]
     by_family: bool = False
     errors: str = "classical"
+    source: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a method of the user's, which has no formula."""
+        return bool(self.source)
 
 
 def _flat(truth: Formula, config: Mapping[str, Any]) -> str:
@@ -83,6 +97,15 @@ def _candidates(truth: Formula, config: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in found.items())
 
 
+def _source(truth: Formula, config: Mapping[str, Any]) -> str:
+    return str(config[KINDS[config["kind"]].source])
+
+
+def _own(name: str, source: str, *keys: str) -> Kind:
+    return Kind(name, "own", (name,), _source, (source, "estimands", *keys), source=source)
+
+
+_CALLED = ("arguments", "layout", "summary", "timeout")
 _ANY = (*CLASSICAL, *ENGINES)
 _MODEL = ("formula",)
 KINDS: dict[str, Kind] = {
@@ -94,6 +117,9 @@ KINDS: dict[str, Kind] = {
     "mm": Kind("mm", "members", ENGINES, _conventional, ("formula", "weights", "log_likelihood")),
     "mmmm": Kind("mmmm", "members", ENGINES, _estimated, ("formula", "weights", "log_likelihood")),
     "choice": Kind("choice", "members", ENGINES, _candidates, ("candidates",)),
+    "python": _own("python", "function", *_CALLED),
+    "rscript": _own("rscript", "script", *_CALLED),
+    "external": _own("external", "estimates"),
 }
 
 
@@ -119,6 +145,10 @@ class Method:
         The method as in the study file, defaults said.
     replications : int or None
         How many of a scenario's data sets it fits; None means all.
+    code : NamedCode or None
+        The user's function or script that fits it.
+    table : Path or None
+        Table of another program's estimates.
     """
 
     name: str
@@ -128,6 +158,8 @@ class Method:
     digest: str
     config: Mapping[str, Any]
     replications: int | None
+    code: NamedCode | None = None
+    table: Path | None = None
 
     @property
     def compiled(self) -> bool:

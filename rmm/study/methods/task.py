@@ -33,6 +33,10 @@ class Task:
         Ready estimands by their names in estimates: (estimand, options).
     truths : mapping
         Their true values in this data set; NaN where it has no such member or group.
+    scenario, replication : str, int
+        Where the data are from.
+    factors : mapping
+        Levels of the scenario's factors that do not set the truth.
     """
 
     method: Method
@@ -44,6 +48,9 @@ class Task:
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     ready: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     truths: Mapping[str, float] = field(default_factory=dict)
+    scenario: str = ""
+    replication: int = 0
+    factors: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
