@@ -18,6 +18,7 @@ from rmm.study import load_study, plan
 from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
 from rmm.study.manage.check_models import check_models
+from rmm.study.manage.check_own import check_allowed
 from rmm.study.manage.jobs import jobs_of
 from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
 from rmm.study.methods.method import CLASSICAL
@@ -82,7 +83,7 @@ def checked(call, *arguments, **more):
 
 # Every job on a cluster reads this file: only the run itself checks the study and plans it.
 load = load_study if workflow.is_main_process else load_checked
-STUDY = checked(load, config["study"], size=config["size"])
+STUDY = checked(load, config["study"], size=config["size"], allow_code=config["allow_code"])
 FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
 
 
@@ -127,6 +128,7 @@ def rules_of_fits():
         known = list(METHODS)
         together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
+    checked(check_allowed, STUDY)  # code of the user's, which no job may start without
     checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
     if REPEATS_FITS:  # by this name, so one method a job

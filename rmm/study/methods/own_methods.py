@@ -21,6 +21,8 @@ from rmm.study.own.rscript import run_script
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rmm.study.methods.method import Method
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -79,6 +81,14 @@ def wanted_names(task: Task) -> list[str]:
 def allowed_names(task: Task) -> list[str]:
     """Names that its estimates may have: estimands, and parameters of the truth."""
     return list(dict.fromkeys([*task.nulls, *task.drawn.truth.parameters]))
+
+
+def own_settings(method: Method) -> str:
+    """What matters of an own method, in words: arguments, layout, its file's SHA-256."""
+    config = method.config
+    words = [f"{k} = {v}" for k, v in config["arguments"].items()]
+    words += [f"layout {config['layout']}"] if method.code is not None else []
+    return "; ".join([*words, f"SHA-256 {config['sha256'][:12]}"])
 
 
 # -- what the code gets ------------------------------------------------------------------------

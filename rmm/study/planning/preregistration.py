@@ -26,7 +26,8 @@ from rmm.study.design.study import Study
 from rmm.study.files import seeds
 from rmm.study.files.environment import running_on
 from rmm.study.measures.measures import MEASURES
-from rmm.study.methods.method import CLASSICAL, Method
+from rmm.study.methods.method import CLASSICAL, WITHOUT_ENGINE, Method
+from rmm.study.methods.own_methods import own_settings
 
 
 def protocol(study: Study) -> str:
@@ -57,7 +58,7 @@ def protocol(study: Study) -> str:
         truths=_truths(study),
         count=_count(study),
         factors=_factors(study),
-        settings=_yaml({part: study.config[part] for part in PARTS if study.config.get(part)}),
+        settings=_yaml({part: study.config[part] for part in _parts(study)}),
         data_file=_data_file(study),
         estimands=_estimands(study),
         methods=_methods(study),
@@ -73,6 +74,11 @@ def protocol(study: Study) -> str:
 
 
 # -- data-generating mechanisms --------------------------------------------------------------
+
+
+def _parts(study: Study) -> list[str]:
+    """Keys that describe the data."""
+    return ["data"] if "data" in study.config else [p for p in PARTS if study.config.get(p)]
 
 
 def _data_file(study: Study) -> str | None:
@@ -156,6 +162,8 @@ def _methods(study: Study) -> list[tuple[str, ...]]:
 
 def _settings(method: Method) -> str:
     config = method.config
+    if method.kind.own:
+        return own_settings(method)
     if method.backend in CLASSICAL:
         clusters = ", ".join(config.get("cluster") or [])
         return f"{config['errors']} standard errors" + f" by {clusters}" * bool(clusters)
@@ -197,6 +205,10 @@ def _scenarios(study: Study) -> list[tuple[str, ...]]:
 
 def _gate(method: Method) -> str:
     """When a fit of a method counts as converged."""
+    if method.kind.own:
+        return (
+            "as it says itself; an exception, a missing estimate or an unusable answer is `failed`."
+        )
     if method.backend in CLASSICAL:
         return (
             "no sampler; an error of the regression (collinear regressors, separation, an estimate "
@@ -225,7 +237,7 @@ def _versions(study: Study) -> list[tuple[str, str]]:
 
 
 def _engines(study: Study) -> list[tuple[str, str]]:
-    names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
+    names = dict.fromkeys(m.backend for m in study.methods if m.backend not in WITHOUT_ENGINE)
     return [(f"Engine {name}", find_backend(name).available().what) for name in names]
 
 

@@ -18,7 +18,7 @@ from rmm.errors import BackendError
 from rmm.study.files import seeds
 from rmm.study.files.environment import now
 from rmm.study.files.parquet import write_text
-from rmm.study.methods.method import CLASSICAL
+from rmm.study.methods.method import WITHOUT_ENGINE
 
 if TYPE_CHECKING:
     from rmm.study.design.study import Study
@@ -96,7 +96,7 @@ def last_run(folder: Path) -> dict[str, Any]:
 
 
 def _engines(study: Study) -> dict[str, str]:
-    names = dict.fromkeys(m.backend for m in study.methods if m.backend not in CLASSICAL)
+    names = dict.fromkeys(m.backend for m in study.methods if m.backend not in WITHOUT_ENGINE)
     return {name: find_backend(name).available().what for name in names}
 
 

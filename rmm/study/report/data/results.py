@@ -143,7 +143,15 @@ class Results:
 
     @cached_property
     def _truths(self) -> dict[str, dict[str, float]]:
-        return {s.id: self.study.truth_of(s) for s in self.study.scenarios}
+        found = {s.id: self.study.truth_of(s) for s in self.study.scenarios}
+        own = [s.id for s in self.study.scenarios if s.own is not None]
+        if own:  # a user's function says it with each data set; it may be the same in all
+            rows = self.estimates[["scenario", "parameter", "truth"]].dropna().drop_duplicates()
+            once = rows.drop_duplicates(["scenario", "parameter"], keep=False)
+            for scenario, name, value in once.itertuples(index=False, name=None):
+                if scenario in own:
+                    found[scenario].setdefault(name, float(value))
+        return found
 
     def measure(self, measure: str, policy: str = "per_method") -> pd.DataFrame:
         """Rows of one measure under one policy."""
