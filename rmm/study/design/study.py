@@ -30,6 +30,8 @@ from rmm.study.methods.method import Method
 from rmm.study.methods.model_choice import choice_parameters
 from rmm.study.own.named_code import NamedCode
 
+#: What the code of a data function is for.
+DATA = "the data"
 #: Fits of a study: more are a mistake.
 MOST_FITS = 10_000_000
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
@@ -198,7 +200,7 @@ class Study:
     def code(self) -> dict[str, NamedCode]:
         """Code of the user's that fits of the study run, by what it is for."""
         own = next((s.own for s in self.scenarios if s.own is not None), None)
-        drawn = {} if own is None else {"the data": own.code}
+        drawn = {} if own is None else {DATA: own.code}
         return drawn | {f"method {m.name}": m.code for m in self.methods if m.code is not None}
 
     @cached_property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rmm.errors import BackendError, BackendTimeout, RmmError, StudyError
 from rmm.simulation import Drawn
 from rmm.study.design.check_methods import check_columns_known
+from rmm.study.design.study import DATA
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.files.parquet import FAILED
 from rmm.study.methods.own_methods import (
@@ -45,15 +46,22 @@ _TWICE = 2.0  # seconds of a call that is made a second time
 _SEED = {"entropy": [0], "spawn_key": []}
 
 
-def check_allowed(study: Study) -> None:
+def check_allowed(study: Study, *, only_data: bool = False) -> None:
     """Refuse a study whose code may not run, before its first job.
+
+    Parameters
+    ----------
+    study : Study
+    only_data : bool
+        Whether data sets are drawn, and nothing is fitted.
 
     Raises
     ------
     StudyError
         It lists the code, and says how to allow it.
     """
-    refused = {what: code for what, code in study.code.items() if not code.allowed}
+    asked = study.code if not only_data else {k: c for k, c in study.code.items() if k == DATA}
+    refused = {what: code for what, code in asked.items() if not code.allowed}
     if refused:
         lines = "".join(f"  {line}\n" for line in code_lines(refused))
         raise StudyError(
