@@ -290,7 +290,6 @@ def run_check(options: argparse.Namespace) -> int:
     from rmm.study import plan
     from rmm.study.design.scale_notes import scale_notes
     from rmm.study.manage.check_models import check_models
-    from rmm.study.manage.check_own import may_run
 
     study = _study(options)
     if options.against:
@@ -308,7 +307,7 @@ def run_check(options: argparse.Namespace) -> int:
         "jobs": len(jobs),
         "notes": notes,
         "code": {what: code.written for what, code in study.code.items()},
-        "code_was_run": bool(study.code) and may_run(study),
+        "code_was_run": bool(study.code) and study.code_allowed,
     }
     if options.json:
         print(json.dumps(plain(facts), indent=2))
@@ -336,16 +335,15 @@ def run_check(options: argparse.Namespace) -> int:
 def _print_code(study: Study) -> None:
     """Which code of the user's fits of a study run, and whether it was tried."""
     # Late: `rmm --help` needs no libraries.
-    from rmm.study.manage.check_own import code_lines, may_run
+    from rmm.study.manage.check_own import code_lines
     from rmm.study.own.named_code import ALLOW
 
     if not study.code:
         return
-    allowed = may_run(study)
     print("This study runs code:")
     for line in code_lines(study.code):
         print(f"    {line}")
-    if allowed:
+    if study.code_allowed:
         print("The code was run on the first data sets, and its answers can be used.")
     else:
         print(

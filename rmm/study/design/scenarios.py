@@ -245,12 +245,12 @@ def _scenario(
         prepared = functools.cache(functools.partial(prepare, content, root))
         address = {}
     if only is None:
-        _check_recipe(prepared, file_errors)
+        _check_recipe(prepared, "data" if own else "truth", file_errors)
     address = address or _address(content, root)
     scenario_id = seeds.short_id("s", address)
     if scenario_id == only:
         _check_parts(whole, file_errors)
-        _check_recipe(prepared, file_errors)
+        _check_recipe(prepared, "data" if own else "truth", file_errors)
     return Scenario(
         id=scenario_id,
         factors=dict(named),
@@ -268,11 +268,11 @@ def _check_parts(whole: Mapping[str, Any], file_errors: StudyFileErrors) -> None
         check(value, file_errors, part)
 
 
-def _check_recipe(prepared: Callable[[], Recipe], file_errors: StudyFileErrors) -> None:
+def _check_recipe(prepared: Callable[[], Recipe], part: str, file_errors: StudyFileErrors) -> None:
     try:
         prepared()
     except RmmError as error:
-        raise file_errors.convert("truth.formula", error) from error
+        raise file_errors.convert(f"{part}.formula", error) from error
 
 
 def _fixed_digests(address: Mapping[str, Any]) -> dict[str, str]:

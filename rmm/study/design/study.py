@@ -203,6 +203,11 @@ class Study:
         drawn = {} if own is None else {DATA: own.code}
         return drawn | {f"method {m.name}": m.code for m in self.methods if m.code is not None}
 
+    @property
+    def code_allowed(self) -> bool:
+        """Whether all code that the file names may run."""
+        return all(code.allowed for code in self.code.values())
+
     @cached_property
     def ready(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Ready estimands by their names in estimates: (estimand, options)."""

@@ -18,7 +18,7 @@ from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
-from rmm.study.manage.check_own import may_run, own_errors
+from rmm.study.manage.check_own import own_errors
 from rmm.study.methods.bayesian import lay_out_model
 from rmm.study.methods.method import FAKE, TRUTH, WITHOUT_ENGINE, said
 from rmm.study.methods.pilot_fits import LEAST_WARMUP
@@ -52,7 +52,7 @@ def check_models(study: Study, *, tables: bool = True) -> None:
         All mistakes, one after the other, each with its key path.
     """
     found = list(dict.fromkeys(str(error) for error in own_errors(study, tables=tables)))
-    if not found and (may_run(study) or not any(s.own for s in study.scenarios)):
+    if not found and (study.code_allowed or not any(s.own for s in study.scenarios)):
         found = list(dict.fromkeys(str(error) for error in model_errors(study)))
     end_all()
     if found:

@@ -75,11 +75,6 @@ def code_lines(code: Mapping[str, NamedCode]) -> list[str]:
     return [f"{what}: {one.written}" for what, one in code.items()]
 
 
-def may_run(study: Study) -> bool:
-    """Whether all code that a study names is allowed."""
-    return all(code.allowed for code in study.code.values())
-
-
 def own_errors(study: Study, *, tables: bool = True) -> Iterator[StudyError]:
     """What is wrong with own data, methods and tables of estimates, one error each.
 
@@ -98,7 +93,7 @@ def _errors(study: Study, tables: bool) -> Iterator[StudyError]:
     file_errors = StudyFileErrors(study.file)
     if tables:
         yield from _table_errors(study, file_errors)
-    if not study.code or not may_run(study):
+    if not study.code or not study.code_allowed:
         return
     drawn: dict[str, Drawn] = {}
     for scenario in study.scenarios:
