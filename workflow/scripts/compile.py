@@ -8,5 +8,5 @@ from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
     file, size = snakemake.config["study"], snakemake.config["size"]
-    study = load_checked(file, size=size, allow_code=snakemake.config["allow_code"])
+    study = load_checked(file, size=size, allow_code=snakemake.config.get("allow_code", False))
     compile_method(study, snakemake.wildcards.method, Path(snakemake.output[0]))

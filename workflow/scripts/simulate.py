@@ -9,7 +9,7 @@ from rmm.study.run.log import logged
 with logged(snakemake.log[0]):
     wildcards = snakemake.wildcards
     file, size = snakemake.config["study"], snakemake.config["size"]
-    allowed = snakemake.config["allow_code"]
+    allowed = snakemake.config.get("allow_code", False)
     study = load_checked(file, wildcards.scenario, size=size, allow_code=allowed)
     first, last = int(wildcards.first), int(wildcards.last)
     write_data(study, wildcards.scenario, first, last, Path(snakemake.output[0]))

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.backends.child_processes import end_group, ending
 from rmm.errors import BackendError, BackendTimeout
 from rmm.study.own.named_code import NamedCode
 from rmm.study.own.output_tail import Tail
@@ -80,6 +79,7 @@ class OwnProcess:
         return self._receive(deadline, timeout)
 
     def _receive(self, deadline: float, limit: float) -> tuple[dict[str, Any], Any]:
+        # Late: reading a study file needs no pandas.
         from rmm.study.own import own_process as wire
 
         assert self._process.stdout is not None
@@ -103,6 +103,9 @@ class OwnProcess:
                 self._buffer += data
 
     def _death(self) -> BackendError:
+        # Late: reading a study file needs no engines.
+        from rmm.backends.child_processes import ending
+
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         how = ending(self._process.returncode or 0)
@@ -112,6 +115,9 @@ class OwnProcess:
 
     def end(self) -> None:
         """End the process and all that it started."""
+        # Late: reading a study file needs no engines.
+        from rmm.backends.child_processes import end_group
+
         end_group(self._process)
         for stream in (self._process.stdin, self._process.stderr):
             with contextlib.suppress(OSError):

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.backends.child_processes import end_group, ending, start_group
 from rmm.errors import BackendError, BackendTimeout, DataError
 from rmm.study.own.named_code import NamedCode
 from rmm.study.own.output_tail import Tail
@@ -74,6 +73,9 @@ def _word(value: Any) -> str:
 
 def _run(code: NamedCode, command: list[str]) -> None:
     """Run a command to its end, or to the time limit."""
+    # Late: reading a study file needs no engines.
+    from rmm.backends.child_processes import end_group, ending, start_group
+
     process = start_group(command, code.path.parent)
     said = Tail(process.stdout)
     try:
