@@ -25,7 +25,7 @@ from rmm.study.methods.layouts import LAYOUTS
 from rmm.study.methods.own_methods import scenario_facts, tables_of
 from rmm.study.methods.task import parsed
 from rmm.study.own import process_pool
-from rmm.study.own.answers import AnswerError, rows_of_answer
+from rmm.study.own.answers import rows_of_answer
 from rmm.study.own.given_data import given_data, given_recipe
 from rmm.study.planning.preregistration import protocol
 from rmm.study.run.replicate import draw_replication, make_task
@@ -459,15 +459,15 @@ def test_an_interval_of_the_method_is_kept_as_it_is() -> None:
     ],
 )
 def test_answers_that_cannot_be_used(fields: dict[str, Any], says: str) -> None:
-    with pytest.raises(AnswerError, match=says):
+    with pytest.raises(BackendError, match=says):
         answer(fields)
 
 
 def test_estimands_that_are_unknown_missing_or_twice() -> None:
     one = {"parameter": X, "estimate": 1}
-    with pytest.raises(AnswerError, match="two estimates are called"):
+    with pytest.raises(BackendError, match="two estimates are called"):
         rows_of_answer([one, one], [X], [X], {})
-    with pytest.raises(AnswerError, match=r"no estimate of b was returned.*`estimands`"):
+    with pytest.raises(BackendError, match=r"no estimate of b was returned.*`estimands`"):
         rows_of_answer([one], [X, "b"], [X, "b"], {})
 
 

@@ -25,11 +25,10 @@ from rmm.study.methods.own_methods import (
     wanted_names,
 )
 from rmm.study.methods.task import Task, parsed
-from rmm.study.own.answers import AnswerError, rows_of_answer, status_of
+from rmm.study.own.answers import rows_of_answer, status_of
 from rmm.study.own.estimates_file import check_table
 from rmm.study.own.given_data import GivenData
 from rmm.study.own.named_code import ALLOW, NamedCode
-from rmm.study.own.own_data import NoData
 from rmm.study.own.process_pool import call, end_all
 from rmm.study.own.rscript import installed
 from rmm.study.run.replicate import draw_replication, make_task
@@ -147,7 +146,7 @@ def _first_data(
             began = time.monotonic()
             drawn = draw_replication(study.seed, scenario, replication)
             quick = time.monotonic() - began < _TWICE
-        except (NoData, BackendError) as error:
+        except BackendError as error:
             problem = error
             continue
         given = quick and isinstance(drawn, GivenData)
@@ -221,7 +220,7 @@ def _method_errors(
             return
         try:
             drawn = draw_replication(study.seed, scenario, replication + 1)
-        except NoData:
+        except BackendError:
             break
     yield file_errors.about(key, f"A trial on the first data sets failed: {problem}")
 
@@ -243,7 +242,7 @@ def _answer_problem(task: Task, rows: Sequence[Mapping[str, Any]], said: Mapping
     try:
         if status_of(said)[0] != FAILED:
             rows_of_answer(rows, allowed_names(task), wanted_names(task), task.nulls)
-    except AnswerError as error:
+    except BackendError as error:
         return str(error)
     return ""
 

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmm.errors import StudyError
+from rmm.errors import BackendError, StudyError
 from rmm.study.design.study import Study
 from rmm.study.files.parquet import readable_file, write_parquet
 from rmm.study.manage.jobs import BATCH_FILE, Job, gaps
 from rmm.study.own.given_data import GivenData
-from rmm.study.own.own_data import NoData
 from rmm.study.own.process_pool import end_all
 from rmm.study.run.replicate import draw_replication
 
@@ -122,7 +121,7 @@ def write_data(study: Study, scenario_id: str, first: int, last: int, path: str 
         for replication in range(first, last + 1):
             try:
                 drawn = draw_replication(study.seed, scenario, replication)
-            except NoData:
+            except BackendError:
                 continue
             frames = drawn.tables if isinstance(drawn, GivenData) else {"data": drawn.frame()}
             _add(tables, frames, replication)

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy import special
 
-from rmm.errors import RmmError, unknown_name
+from rmm.errors import BackendError, unknown_name
 from rmm.study.files.parquet import OK, STATUSES
 
 #: What users may write -> column of `rmm.study.files.parquet.ESTIMATES`.
@@ -35,10 +35,6 @@ SAID = ("status", "message")
 _LEVELS = (("", 0.95), ("90", 0.90), ("99", 0.99))
 
 
-class AnswerError(RmmError):
-    """An answer that cannot be used; the fit is a failed one."""
-
-
 def rows_of_answer(
     rows: Sequence[Mapping[str, Any]],
     allowed: Collection[str],
@@ -60,17 +56,17 @@ def rows_of_answer(
 
     Raises
     ------
-    AnswerError
+    BackendError
     """
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         name = _name(row, allowed)
         if name in found:
-            raise AnswerError(f"two estimates are called {name!r}")
+            raise BackendError(f"two estimates are called {name!r}")
         found[name] = {"parameter": name, **_complete(name, _fields(name, row), nulls)}
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise AnswerError(
+        raise BackendError(
             f"no estimate of {', '.join(missing)} was returned (returned: "
             f"{', '.join(found) or 'none'}). If the method does not estimate it, list what it "
             "does under `estimands` of the method"
@@ -90,21 +86,21 @@ def status_of(said: Mapping[str, Any]) -> tuple[str, str]:
 
     Raises
     ------
-    AnswerError
+    BackendError
     """
     other = [name for name in said if name not in SAID]
     if other:
-        raise AnswerError(unknown_name(other[0], "a key beside the estimates", SAID))
+        raise BackendError(unknown_name(other[0], "a key beside the estimates", SAID))
     status = str(said.get("status") or OK)
     if status not in STATUSES:
-        raise AnswerError(unknown_name(status, "a status", STATUSES))
+        raise BackendError(unknown_name(status, "a status", STATUSES))
     return status, str(said.get("message") or "")
 
 
 def _name(row: Mapping[str, Any], allowed: Collection[str]) -> str:
     problem = unknown_estimands([row], allowed)
     if problem:
-        raise AnswerError(problem)
+        raise BackendError(problem)
     return str(row["parameter"])
 
 
@@ -115,13 +111,13 @@ def _fields(name: str, row: Mapping[str, Any]) -> dict[str, float]:
         if key == "parameter":
             continue
         if key not in FIELDS:
-            raise AnswerError(f"{name}: {unknown_name(key, 'a field of an estimate', FIELDS)}")
+            raise BackendError(f"{name}: {unknown_name(key, 'a field of an estimate', FIELDS)}")
         if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
         if not isinstance(value, int | float):
-            raise AnswerError(f"{name}: {key} is {value!r}, not a number")
+            raise BackendError(f"{name}: {key} is {value!r}, not a number")
         if FIELDS[key] in out:
-            raise AnswerError(f"{name}: {key} is given twice, under two names")
+            raise BackendError(f"{name}: {key} is given twice, under two names")
         out[FIELDS[key]] = float(value)
     return out
 
@@ -146,22 +142,22 @@ def _complete(name: str, row: dict[str, float], nulls: Mapping[str, float]) -> d
 def _check(name: str, row: Mapping[str, float]) -> None:
     """Values that no estimate can have."""
     if "mean" not in row:
-        raise AnswerError(f"{name}: the estimate is missing")
+        raise BackendError(f"{name}: the estimate is missing")
     unbounded = ("df", *(f"{end}{label}" for end in ("lower", "upper") for label, _ in _LEVELS))
     for key, value in row.items():
         if not math.isfinite(value) and key not in unbounded:
-            raise AnswerError(f"{name}: {_said(key)} is {value}, not a finite number")
+            raise BackendError(f"{name}: {_said(key)} is {value}, not a finite number")
     for key in ("sd", "df"):
         if key in row and not row[key] > 0:
-            raise AnswerError(f"{name}: {_said(key)} is {row[key]:g}; it must be above 0")
+            raise BackendError(f"{name}: {_said(key)} is {row[key]:g}; it must be above 0")
     if "p_value" in row and not 0 <= row["p_value"] <= 1:
-        raise AnswerError(f"{name}: p is {row['p_value']:g}; it must be between 0 and 1")
+        raise BackendError(f"{name}: p is {row['p_value']:g}; it must be between 0 and 1")
     for label, level in _LEVELS:
         ends = row.get(f"lower{label}"), row.get(f"upper{label}")
         if None in ends and ends != (None, None):
-            raise AnswerError(f"{name}: the {level:.0%} interval has one bound only")
+            raise BackendError(f"{name}: the {level:.0%} interval has one bound only")
         if ends[0] is not None and ends[1] is not None and not ends[0] <= ends[1]:
-            raise AnswerError(
+            raise BackendError(
                 f"{name}: the {level:.0%} interval ends ({ends[1]:g}) below its start ({ends[0]:g})"
             )
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from rmm.errors import BackendError, BackendTimeout, RmmError, StudyError
 from rmm.simulation import Recipe
-from rmm.study.own.answers import AnswerError
 from rmm.study.own.given_data import GivenData, given_data
 from rmm.study.own.named_code import NamedCode
 from rmm.study.own.process_pool import call
@@ -30,14 +29,6 @@ class OwnData:
     estimands: tuple[str, ...]
 
 
-class NoData(RmmError):
-    """A data set could not be drawn: every method has a failed fit there."""
-
-
-class LateData(NoData):
-    """A data set was not drawn within its time limit."""
-
-
 def draw_own(own: OwnData, recipe: Recipe, seed: Mapping[str, Any]) -> GivenData:
     """One data set of a user's function.
 
@@ -53,30 +44,33 @@ def draw_own(own: OwnData, recipe: Recipe, seed: Mapping[str, Any]) -> GivenData
     ------
     StudyError
         If the code may not run.
-    NoData
-        If it raises an exception, takes too long, or returns what cannot be used.
+    BackendTimeout, BackendError
+        If it takes too long, raises an exception, or returns what cannot be used: every method
+        has a failed fit of this data set.
     """
     try:
         header, tables = call(own.code, "data", seed)
         truth = _true_values(own, header["truth"])
         return given_data(recipe, tables, truth)
     except BackendTimeout as error:
-        raise LateData(f"The data set was not drawn: {error}") from None
-    except (BackendError, AnswerError) as error:
-        raise NoData(f"The data set was not drawn: {error}") from None
+        raise BackendTimeout(f"The data set was not drawn: {error}") from None
+    except BackendError as error:
+        raise BackendError(f"The data set was not drawn: {error}") from None
     except StudyError:
         raise
     except RmmError as error:
-        raise NoData(f"{own.code.written} returned data that cannot be used: {error}") from None
+        raise BackendError(
+            f"{own.code.written} returned data that cannot be used: {error}"
+        ) from None
 
 
 def _true_values(own: OwnData, truth: Mapping[str, Any]) -> dict[str, float]:
     for name, value in truth.items():
         if not isinstance(value, int | float) or value != value:
-            raise AnswerError(f"the true value of {name} is {value!r}, not a number")
+            raise BackendError(f"the true value of {name} is {value!r}, not a number")
     missing = [name for name in own.estimands if name not in truth]
     if missing:
-        raise AnswerError(
+        raise BackendError(
             f"{own.code.written} returned no true value of {', '.join(missing)} (returned: "
             f"{', '.join(truth) or 'none'})"
         )

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmm.errors import BackendError, BackendTimeout
 from rmm.simulation import Drawn
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
@@ -16,7 +17,6 @@ from rmm.study.files.parquet import FAILED, TIMEOUT, metadata_in
 from rmm.study.methods.fit_task import fit_task, short
 from rmm.study.methods.method import Method
 from rmm.study.methods.task import Outcome
-from rmm.study.own.own_data import LateData, NoData
 from rmm.study.own.process_pool import end_all
 from rmm.study.run.batch_index import note_batch
 from rmm.study.run.checkpoint import Checkpoint
@@ -168,9 +168,9 @@ def _drawn(study: Study, scenario: Scenario, replication: int) -> Drawn | Outcom
     began = time.perf_counter()
     try:
         return draw_replication(study.seed, scenario, replication)
-    except NoData as error:
+    except BackendError as error:
         leave_if_ended()
-        status = TIMEOUT if isinstance(error, LateData) else FAILED
+        status = TIMEOUT if isinstance(error, BackendTimeout) else FAILED
         return Outcome(status, message=short(error), seconds=time.perf_counter() - began)
 
 

@@ -78,7 +78,7 @@ def draw_replication(seed: int, scenario: Scenario, replication: int) -> Drawn:
     ------
     StudyError
         If a user's function draws them, which may not run.
-    NoData
+    BackendError
         If it has failed.
     """
     return draw_data(seed, scenario, replication)
