@@ -136,7 +136,8 @@ def rules_of_fits():
     checked(check_allowed, STUDY, only_data=ONLY_DATA)  # code of the user's
     if ONLY_DATA:
         return {(): "(?!)"}
-    if not ASKED.dryrun:
+    # Not where another run may be at work in these folders: this one will end at its lock.
+    if not ASKED.dryrun and not any(Path(".snakemake/locks").glob("*")):
         for line in checked(set_aside, STUDY, FOLDER):
             print(line, file=sys.stderr)
     checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
