@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rmm.study.manage.check_models import check_models
 from rmm.study.manage.kept_data import missing_data, write_data
 from rmm.study.manage.set_aside import set_aside
 from rmm.study.methods.layouts import LAYOUTS
-from rmm.study.methods.own_methods import scenario_facts, tables_of
+from rmm.study.methods.own_methods import python_answer, scenario_facts, tables_of
 from rmm.study.methods.task import parsed
 from rmm.study.own import process_pool
 from rmm.study.own.answers import rows_of_answer
@@ -645,6 +646,29 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     assert process._process.wait(timeout=60) != 0
     with pytest.raises(ProcessLookupError, match=r".*"):
         os.kill(number, 0)
+
+
+def test_a_python_with_a_relative_path_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the workflow, where it is relative to the folder of the run."""
+    monkeypatch.chdir(Path(sys.executable).parents[1])
+    study = load(tmp_path, own("good"))
+    monkeypatch.setattr(sys, "executable", os.path.relpath(sys.executable))
+    assert fitted(study, tmp_path, "good", 1, 1)["status"].item() == "ok"
+
+
+def test_a_running_process_needs_permission_too(tmp_path: Path) -> None:
+    task = make_task(load(tmp_path, own("good")), *_first(load(tmp_path, own("good"))))
+    python_answer(task)
+    refused = load_study(tmp_path / "mine.yaml")
+    with pytest.raises(StudyError, match="has not been allowed to run"):
+        python_answer(make_task(refused, *_first(refused)))
+    process_pool.end_all()
+
+
+def _first(study: Study) -> tuple[Any, Any, int]:
+    return study.scenarios[0], study.methods[0], 1
 
 
 def test_a_file_that_cannot_be_imported_says_why(tmp_path: Path) -> None:

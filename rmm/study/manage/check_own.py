@@ -117,7 +117,8 @@ def _errors(study: Study, tables: bool) -> Iterator[StudyError]:
 
 def _table_errors(study: Study, file_errors: StudyFileErrors) -> Iterator[StudyError]:
     scenarios = {s.id: s.replications for s in study.scenarios}
-    names = dict.fromkeys(n for s in study.scenarios for n in s.recipe.truth.names)
+    simulated = [s for s in study.scenarios if s.own is None]
+    names = dict.fromkeys(n for s in simulated for n in s.recipe.truth.names)
     names |= dict.fromkeys(e.parameter for e in study.estimands)
     for index, method in enumerate(study.methods):
         if method.table is None:

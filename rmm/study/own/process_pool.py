@@ -139,8 +139,9 @@ def _start(code: NamedCode) -> subprocess.Popen[bytes]:
     # Hashes of text, and so the order of sets, are the same in every process.
     single = {**dict.fromkeys(_SINGLE, "1"), "PYTHONHASHSEED": "0"}
     program = Path(wire.__file__).resolve()
+    python = os.path.abspath(sys.executable)  # the workflow's is relative to this folder
     return subprocess.Popen(
-        [sys.executable, "-P", str(program), str(code.path), code.name, code.sha256],
+        [python, "-P", str(program), str(code.path), code.name, code.sha256],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -152,7 +153,7 @@ def _start(code: NamedCode) -> subprocess.Popen[bytes]:
 
 _running: dict[tuple[str, str, str], OwnProcess] = {}
 #: Files that could not be imported, and why.
-_broken: dict[tuple[str, str, str], str] = {}
+_broken: dict[tuple[str, str, str], BackendError] = {}
 
 
 def call(
@@ -187,9 +188,10 @@ def call(
         If the code may not run.
     BackendTimeout, BackendError
     """
+    code.check_allowed()
     key = (str(code.path), code.name, code.sha256)
     if key in _broken:
-        raise BackendError(_broken[key])
+        raise type(_broken[key])(str(_broken[key]))
     process = _running.pop(key, None) or _started(code, key)
     header = {"what": what, "seed": seed, "arguments": dict(code.arguments)}
     if scenario is not None:
@@ -209,10 +211,8 @@ def _started(code: NamedCode, key: tuple[str, str, str]) -> OwnProcess:
     """A new process; a file that cannot be imported is not tried again by the next fit."""
     try:
         return OwnProcess(code)
-    except BackendTimeout:
-        raise
     except BackendError as error:
-        _broken[key] = str(error)
+        _broken[key] = error
         raise
 
 

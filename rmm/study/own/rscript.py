@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -63,7 +64,7 @@ def run_script(
         answers = folder / "answers.csv"
         words = [f"{key}={_word(value)}" for key, value in code.arguments.items()]
         files = [str(code.path), str(folder / "data.csv"), str(answers), str(seed)]
-        _run(code, [program, "--vanilla", *files, *words])
+        _run(code, [os.path.abspath(program), "--vanilla", *files, *words])
         return _read(code, answers)
 
 
