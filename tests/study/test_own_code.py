@@ -29,6 +29,7 @@ from rmm.study.own import process_pool
 from rmm.study.own.answers import rows_of_answer
 from rmm.study.own.given_data import given_data, given_recipe
 from rmm.study.planning.preregistration import protocol
+from rmm.study.planning.size_search_fits import scenario_at
 from rmm.study.run.replicate import draw_replication, make_task
 from tests.projects import STUDY
 
@@ -550,6 +551,17 @@ def test_what_a_method_gets(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(frame, task.drawn.frame())
     expected = frame.groupby("group", as_index=False)[["y", "x"]].mean()
     pd.testing.assert_frame_equal(table[["group", "y", "x"]], expected, check_dtype=False)
+
+
+def test_a_search_simulates_other_sizes(tmp_path: Path) -> None:
+    """A size that the study has is the same scenario."""
+    vary = {"groups": {"path": "data.arguments.groups", "values": [20, 30]}}
+    data = drawn_by("draw", arguments={"groups": 20}, formula=FORMULA)
+    power = {"parameter": X, "size": "groups", "search": {"low": 10, "high": 90}}
+    study = load(tmp_path, own("slope"), data=data, vary=vary, power=power)
+    assert scenario_at(study, 30, {}).id == study.scenarios[1].id
+    other = scenario_at(study, 55, {})
+    assert len(draw_replication(1, other, 1).outcome) == 55
 
 
 def test_a_protocol_of_own_code(tmp_path: Path) -> None:

@@ -227,7 +227,8 @@ def _scenario(
     allow_code: bool,
 ) -> Scenario:
     file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
-    whole = {k: copy.deepcopy(config[k]) for k in _HEADS if k in config}
+    heads = ("data", "replications") if "data" in config else _HEADS
+    whole = {k: copy.deepcopy(config[k]) for k in heads if k in config}
     for level in levels:
         for path, value in level.patch.items():
             _put(whole, split_path(path), copy.deepcopy(value))
