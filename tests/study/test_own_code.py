@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from rmm.study.methods.task import parsed
 from rmm.study.own import process_pool
 from rmm.study.own.answers import rows_of_answer
 from rmm.study.own.given_data import given_data, given_recipe
+from rmm.study.own.rscript import installed
 from rmm.study.planning.preregistration import protocol
 from rmm.study.planning.size_search_fits import scenario_at
 from rmm.study.run.replicate import draw_replication, make_task
@@ -694,3 +696,51 @@ def test_a_file_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
     assert code is not None
     with pytest.raises(BackendError, match="cannot be loaded"):
         process_pool.OwnProcess(code)
+
+
+# -- R -------------------------------------------------------------------------------------------
+
+R = """\
+args <- commandArgs(TRUE)
+data <- read.csv(args[1])
+what <- sub("what=", "", args[4])
+if (what == "stop") stop("singular fit")
+if (what == "sleep") Sys.sleep(60)
+set.seed(as.integer(args[3]))
+answer <- data.frame(parameter = "b_l1[x]", estimate = mean(data$y), se = 2, df = 5, message = what)
+if (what != "nothing") write.csv(answer, args[2], row.names = FALSE)
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not installed(), reason="there is no Rscript")
+def test_r_scripts_and_how_they_fail(tmp_path: Path) -> None:
+    """An argument reaches the script as it is: no shell reads it."""
+    (tmp_path / "mine.R").write_text(R)
+    shell = f"fine; touch {tmp_path}/trace"
+    expected = {
+        shell: ("ok", re.escape(shell)),
+        "stop": ("failed", "mine.R ended with exit status 1: .*singular fit"),
+        "sleep": ("timeout", "mine.R did not finish within 5 s"),
+        "nothing": ("failed", "mine.R wrote no estimates"),
+    }
+    r = {"kind": "rscript", "script": "mine.R", "timeout": 5}
+    methods = [{"name": f"m{i}", "arguments": {"what": w}, **r} for i, w in enumerate(expected)]
+    study = load(tmp_path, *methods)
+    data = draw_replication(study.seed, study.scenarios[0], 1).frame()
+    for method, (status_, says) in zip(study.methods, expected.values(), strict=True):
+        row = fitted(study, tmp_path, method.name, 1, 1).iloc[0]
+        assert row["status"] == status_ and re.search(says, row["message"])
+        if status_ == "ok":  # CSV has all digits
+            assert (row["mean"], row["sd"], row["df"]) == (pytest.approx(data["y"].mean()), 2, 5)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_without_r_a_script_is_an_error_of_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.R").write_text(R)
+    study = load(tmp_path, {"name": "r", "kind": "rscript", "script": "mine.R"})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StudyError, match=r"methods\[0\]\.script.*\n.*Rscript is not installed"):
+        check_models(study)
