@@ -10,6 +10,7 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/plan.smk"
+include: "workflow/rules/data.smk"
 include: "workflow/rules/fit.smk"
 include: "workflow/rules/stop.smk"
 include: "workflow/rules/collect.smk"
@@ -20,3 +21,4 @@ rule all:
     default_target: True
     input:
         f"{FOLDER}/report/index.html",
+        DATA,

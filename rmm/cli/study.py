@@ -44,6 +44,8 @@ The command prints the id of every scenario and the number of fits. It runs no f
 simulates data and checks that the model, priors and options of every method work with these data.
 If the study file has mistakes, the exit code is 2, and each message names the key. For example,
 `methods[0].kind` is the key `kind` of the first method (methods are counted from 0).
+If the file names functions or scripts of yours, they run only with --allow-code, on the first data
+sets. Without it, the command prints which they are.
 With --against, the command prints whether the results in that folder were computed from this study
 file, and what differs. The exit code is 0 if there are no differences, and 1 if there are.
 """
@@ -107,6 +109,7 @@ def add_simulate(commands: Any) -> None:
     )
     simulate.add_argument("file", metavar="FILE", help="study file (.yaml)")
     _add_address(simulate)
+    _add_permission(simulate)
     simulate.add_argument(
         "--out", required=True, metavar="PATH", help="file to write: .csv or .parquet"
     )
@@ -261,6 +264,8 @@ def add_study(commands: Any) -> None:
     )
     for each in (check, look, plan, power, search, status):
         each.add_argument("--json", action="store_true", help="print the result as JSON")
+    for each in (check, search, replay):
+        _add_permission(each)
 
 
 def _study_command(
@@ -275,6 +280,14 @@ def _study_command(
         help=results,
     )
     return parser
+
+
+def _add_permission(parser: Any) -> None:
+    parser.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="let functions and scripts that the study file names run, with your rights",
+    )
 
 
 def _add_address(parser: Any) -> None:
@@ -296,7 +309,7 @@ def _study(options: argparse.Namespace) -> Study:
     # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
 
-    return load_study(Path(options.file))
+    return load_study(Path(options.file), allow_code=getattr(options, "allow_code", False))
 
 
 def _folder(study: Study, options: argparse.Namespace) -> Path:
@@ -325,6 +338,8 @@ def run_check(options: argparse.Namespace) -> int:
         "fits": dict(fits),
         "jobs": len(jobs),
         "notes": notes,
+        "code": {what: code.written for what, code in study.code.items()},
+        "code_was_run": bool(study.code) and study.code_allowed,
     }
     if options.json:
         print(json.dumps(plain(facts), indent=2))
@@ -345,7 +360,28 @@ def run_check(options: argparse.Namespace) -> int:
         )
     for note in notes:
         print(f"Note. {note}")
+    _print_code(study)
     return 0
+
+
+def _print_code(study: Study) -> None:
+    """Which code of the user's fits of a study run, and whether it was tried."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.manage.check_own import code_lines
+    from rmm.study.own.named_code import ALLOW
+
+    if not study.code:
+        return
+    print("This study runs code:")
+    for line in code_lines(study.code):
+        print(f"    {line}")
+    if study.code_allowed:
+        print("The code was run on the first data sets, and its answers can be used.")
+    else:
+        print(
+            "None of it was run, so neither its answers nor the columns of its data were checked. "
+            f"Read the code, then allow it with {ALLOW}."
+        )
 
 
 def _check_against(study: Study, folder: Path, as_json: bool) -> int:

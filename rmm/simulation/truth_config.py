@@ -64,7 +64,7 @@ def prepare_truth(
     check_name("truth.family", "a family that can be simulated", family, OUTCOMES)
     options = _options(config, family)
     formula = parse_formula(config["formula"])
-    outcomes = _outcomes(formula, family)
+    outcomes = outcome_columns(formula, family)
     _check_formula(formula, family, levels, names)
     spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
     parameters, priors = _check_parameters(config["parameters"], spec)
@@ -95,8 +95,14 @@ def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     return given
 
 
-def _outcomes(formula: Formula, family: str) -> tuple[str, ...]:
-    """Names of the outcome columns."""
+def outcome_columns(formula: Formula, family: str) -> tuple[str, ...]:
+    """Names of the outcome columns.
+
+    Raises
+    ------
+    RecipeError
+        About ``truth.formula``, if they are not plain names of the family's kind of outcome.
+    """
     kinds, outcome = OUTCOMES[family].kinds, formula.outcome
     expressions = [part.expression for part in outcome.parts]
     names = tuple(e.name for e in expressions if isinstance(e, Column))

@@ -202,6 +202,6 @@ def test_every_measure_of_a_scale_exists() -> None:
     assert not ON_TRUE_SCALE & ON_COMMON_SCALE
     # A ratio, a sign or a test of 0 has no scale; every other measure of estimates is listed.
     free = {"mean", "median", "relative_error_se", "be_coverage", "rejection", "type_s",
-            "selection", "size_adjusted_power", "difference_rejection", "contraction", "ess_per_second",
-            "convergence", "seconds"}  # fmt: skip
+            "selection", "size_adjusted_power", "difference_rejection", "contraction",
+            "ess_per_second", "convergence", "seconds"}  # fmt: skip
     assert set(itertools.chain(free, ON_TRUE_SCALE, ON_COMMON_SCALE)) == set(MEASURES)

@@ -18,7 +18,10 @@ from rmm.study import load_study, plan
 from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
 from rmm.study.manage.check_models import check_models
+from rmm.study.manage.check_own import check_allowed
 from rmm.study.manage.jobs import jobs_of
+from rmm.study.manage.kept_data import missing_data
+from rmm.study.manage.set_aside import set_aside
 from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
 from rmm.study.methods.method import CLASSICAL
 from rmm.study.run import progress
@@ -70,6 +73,8 @@ def study_file(named):
 
 
 config["study"] = study_file(config["study"]).as_posix()
+# Snakemake reads `true` on a command line as text.
+config["allow_code"] = str(config["allow_code"]).lower() == "true"
 
 
 def checked(call, *arguments, **more):
@@ -82,7 +87,7 @@ def checked(call, *arguments, **more):
 
 # Every job on a cluster reads this file: only the run itself checks the study and plans it.
 load = load_study if workflow.is_main_process else load_checked
-STUDY = checked(load, config["study"], size=config["size"])
+STUDY = checked(load, config["study"], size=config["size"], allow_code=config["allow_code"])
 FOLDER = (Path(config["results"]) / STUDY.name).as_posix()
 
 
@@ -108,6 +113,7 @@ METHODS = {method.name: method for method in STUDY.methods}
 
 # Snakemake's settings of the graph are not known yet when this file is read.
 ASKED = parse_args(sys.argv[1:])[1]
+ONLY_DATA = set(ASKED.targets) == {"simulate"}
 REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
 
 
@@ -127,6 +133,13 @@ def rules_of_fits():
         known = list(METHODS)
         together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
+    checked(check_allowed, STUDY, only_data=ONLY_DATA)  # code of the user's
+    if ONLY_DATA:
+        return {(): "(?!)"}
+    # Not where another run may be at work in these folders: this one will end at its lock.
+    if not ASKED.dryrun and not any(Path(".snakemake/locks").glob("*")):
+        for line in checked(set_aside, STUDY, FOLDER):
+            print(line, file=sys.stderr)
     checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
     if REPEATS_FITS:  # by this name, so one method a job
@@ -223,9 +236,10 @@ onstart:
     OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     if REPEATS_FITS:  # what killed batches have left, too
         discard(FOLDER, unfinished=True)
-    watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
-    watch.begin()
-    RUN.append(progress.follow(watch))
+    if not ONLY_DATA:
+        watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
+        watch.begin()
+        RUN.append(progress.follow(watch))
     RUN.append(functools.partial(end_run, checked(begin_run, STUDY, Path(FOLDER))))
 
 

@@ -7,5 +7,6 @@ from rmm.study.run.compile_programs import compile_method
 from rmm.study.run.log import logged
 
 with logged(snakemake.log[0]):
-    study = load_checked(snakemake.config["study"], size=snakemake.config["size"])
+    file, size = snakemake.config["study"], snakemake.config["size"]
+    study = load_checked(file, size=size, allow_code=snakemake.config.get("allow_code", False))
     compile_method(study, snakemake.wildcards.method, Path(snakemake.output[0]))

@@ -256,6 +256,12 @@ def _from_table(name: str, one: Mapping[str, Any], memberships: Memberships) -> 
     return Column(level, _by_unit((memberships.columns[wanted] - mean) / sd, level, memberships))
 
 
+def column_of_rows(values: Array, memberships: Memberships) -> Column:
+    """A covariate from its (M,) values, at the coarsest level within whose units it is constant."""
+    level = _coarsest(values, memberships)
+    return Column(level, _by_unit(values, level, memberships))
+
+
 def _coarsest(values: Array, memberships: Memberships) -> str:
     """The level within whose units the values are constant."""
     levels = ("nesting", "group") if memberships.nesting is not None else ("group",)

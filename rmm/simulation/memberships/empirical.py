@@ -105,11 +105,27 @@ RESAMPLED: dict[str, tuple[str, _Resample]] = {
 
 
 def _read_empirical(config: Mapping[str, Any], root: Path) -> Memberships:
-    from rmm.tables.read import codes  # pandas, which synthetic memberships do without
-
     names = IdNames(config["member"], config["group"], config["nesting"])
     ids = [name for name in (names.member, names.group, names.nesting) if name is not None]
-    frame = read_file("membership.file", config["file"], root, ids)
+    return memberships_of(read_file("membership.file", config["file"], root, ids), names)
+
+
+def memberships_of(frame: Any, names: IdNames) -> Memberships:
+    """The memberships of a table with one row for each, and its numeric columns.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    names : IdNames
+        Its columns of ids.
+
+    Raises
+    ------
+    RecipeError
+        If an id is missing, a group has a member twice, or two nesting units.
+    """
+    from rmm.tables.read import codes  # pandas, which synthetic memberships do without
+
     for role in ("member", "group", "nesting"):
         column = getattr(names, role)
         if column is not None:

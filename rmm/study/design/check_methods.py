@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import RmmError, StudyError, counted
@@ -12,6 +12,12 @@ from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import TableCall, walk
 from rmm.model.spec import build_spec
 from rmm.simulation.true_model import level3, parameter_names, term_columns
+from rmm.study.design.check_own_methods import (
+    Source,
+    check_own_method,
+    meaning_of,
+    read_source,
+)
 from rmm.study.design.scenarios import Scenario
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
@@ -38,7 +44,7 @@ from rmm.study.methods.regressions import (
 from rmm.study.methods.true_log_likelihood import DENSITIES
 
 if TYPE_CHECKING:
-    pass
+    from rmm.simulation import Recipe
 
 #: Keys that belong to some kinds, or to one sort of backend.
 _KIND_KEYS = (
@@ -50,6 +56,7 @@ _KIND_KEYS = (
     "by",
     "rescale",
     "fallback",
+    *("function", "script", "estimates", "arguments", "layout", "estimands", "timeout"),
 )
 _WITHOUT_MEMBERS = (*REGRESSIONS, BY_FAMILY)
 _BACKEND_KEYS = {
@@ -70,6 +77,7 @@ def build_methods(
     scenarios: list[Scenario],
     file_errors: StudyFileErrors,
     only: tuple[str, tuple[str, ...]] | None = None,
+    allow_code: bool = False,
 ) -> list[Method]:
     """The methods of a study, checked against every scenario; errors are collected.
 
@@ -79,6 +87,8 @@ def build_methods(
         The study file with defaults said.
     only : (scenario, methods), optional
         Check this method alone, in this scenario; default: all.
+    allow_code : bool
+        Whether code of the user's may run.
     """
     checked = [s for s in scenarios if only is None or s.id == only[0]]
     methods: dict[int, Method] = {}
@@ -91,7 +101,7 @@ def build_methods(
                     f"Two methods have the name {one['name']!r}.",
                     "Give each method its own name.",
                 )
-            method = _method(key, one, scenarios, file_errors)
+            method = _method(key, one, scenarios, file_errors, allow_code)
             methods[index] = method
             if only is None or method.name in only[1]:
                 _check_formulas(key, method, checked, file_errors)
@@ -106,6 +116,16 @@ def _check_formulas(
     key: str, method: Method, scenarios: list[Scenario], file_errors: StudyFileErrors
 ) -> None:
     """Check the formulas of a method, one that the file states in every scenario."""
+    if method.kind.own:
+        check_own_method(key, method, scenarios, file_errors)
+        return
+    for scenario in scenarios:
+        if scenario.own is not None and not scenario.content["truth"]["formula"]:
+            raise file_errors.about(
+                f"{key}.kind",
+                f"A method of kind {method.kind.name} needs a model, but `data` has no `formula`.",
+                "Give `data` a `formula` that names the outcome and, in mm(), the ids.",
+            )
     checked: set[tuple[str, str]] = set()
     written = method.config.get("formula") or method.config.get("candidates")
     for scenario in scenarios:
@@ -140,7 +160,11 @@ def _check_confirms(
 
 
 def _method(
-    key: str, one: Mapping[str, Any], scenarios: list[Scenario], file_errors: StudyFileErrors
+    key: str,
+    one: Mapping[str, Any],
+    scenarios: list[Scenario],
+    file_errors: StudyFileErrors,
+    allow_code: bool,
 ) -> Method:
     if one["kind"] not in KINDS:
         raise file_errors.name(f"{key}.kind", "a kind of method", one["kind"], list(KINDS))
@@ -159,7 +183,12 @@ def _method(
     config = {**one, "backend": backend, "errors": one.get("errors", kind.errors)}
     content = said(config, kind)
     _check_keys(key, content, kind, backend, file_errors)
-    return _of_config(config, kind, _fallback(config, kind))
+    source = Source(None, None, "")
+    if kind.own:
+        source = read_source(key, config, file_errors, allow_code)
+        config = {**config, "sha256": source.sha256}
+    found = _of_config(config, kind, _fallback(config, kind))
+    return replace(found, code=source.code, table=source.table)
 
 
 def _fallback(config: Mapping[str, Any], kind: Kind) -> Method | None:
@@ -176,7 +205,7 @@ def _of_config(config: Mapping[str, Any], kind: Kind, fallback: Method | None) -
     for name in ("name", "replications", "confirms"):
         content.pop(name, None)
     # A longer time limit, another gate or a fallback must not change the draws of fits that finish.
-    sampled = {k: v for k, v in content.items() if k not in ("gate", "fallback")}
+    sampled = {k: v for k, v in content.items() if k not in ("gate", "fallback", "timeout")}
     sampled["sampler"] = {k: v for k, v in content.get("sampler", {}).items() if k != "timeout"}
     return Method(
         name=config["name"],
@@ -238,6 +267,10 @@ def _check_keys(
         _check_rescale(key, plain, kind, file_errors)
     if plain.get("fallback"):
         _check_fallback(f"{key}.fallback", plain["fallback"], kind, backend, file_errors)
+    if kind.own and kind.source not in plain:
+        raise file_errors.about(
+            f"{key}.{kind.source}", f"`{kind.source}` is missing.", meaning_of(kind.source)
+        )
     if "candidates" in kind.keys and "candidates" not in plain:
         raise file_errors.about(
             f"{key}.candidates", "`candidates` is missing.", "Give two or more candidates."
@@ -410,15 +443,31 @@ def _check_formula(
 def _check_columns(
     key: str, formula: Formula, scenario: Scenario, file_errors: StudyFileErrors
 ) -> None:
-    recipe = scenario.recipe
+    if scenario.own is None:  # other columns are known once data have been drawn
+        check_columns_known(key, formula, scenario.recipe, scenario.recipe.levels, file_errors)
+
+
+def check_columns_known(
+    key: str,
+    formula: Formula,
+    recipe: Recipe,
+    levels: Mapping[str, str],
+    file_errors: StudyFileErrors,
+) -> None:
+    """Check the columns that a formula uses against those of the data, with their levels.
+
+    Raises
+    ------
+    StudyError
+    """
     columns = {c for t in _terms(formula) for c in term_columns(t)}
     columns |= {c for b in formula.members for c in b.weight.variables}
     if formula.strata is not None and formula.strata != recipe.names.nesting:
         columns.add(formula.strata)
     for column in sorted(columns):
-        if column not in recipe.levels:
-            raise file_errors.name(key, "a covariate of this study", column, list(recipe.levels))
-    allowed = [*recipe.levels, *(i for i in astuple(recipe.names) if i is not None)]
+        if column not in levels:
+            raise file_errors.name(key, "a covariate of this study", column, list(levels))
+    allowed = [*levels, *(i for i in astuple(recipe.names) if i is not None)]
     for column in _within(formula):
         if column not in allowed:
             raise file_errors.name(key, "a column that `within =` can name", column, allowed)

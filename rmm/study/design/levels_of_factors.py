@@ -13,7 +13,7 @@ from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 
 #: Keys of a study file that a factor can set.
-HEADS = ("membership", "covariates", "truth", "replications")
+HEADS = ("membership", "covariates", "truth", "data", "replications")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from rmm.simulation import STRUCTURES, Recipe, prepare
 from rmm.simulation.schema import schema
 from rmm.study.design.combinations import Factors, combinations, full_size
 from rmm.study.design.levels_of_factors import HEADS, Level, Range, levels_of, split_path
+from rmm.study.design.own_content import own_address, own_content, own_data
 from rmm.study.files import seeds
 from rmm.study.files.checked_yaml import check, with_defaults, without_defaults
 from rmm.study.files.messages import StudyFileErrors
+from rmm.study.own.given_data import given_recipe
+from rmm.study.own.own_data import OwnData
 
 PARTS = ("membership", "covariates", "truth")
 #: Cells of the grid of factors: more are a mistake, each is checked by itself.
@@ -42,6 +45,8 @@ class Scenario:
         on the rest, so scenarios that differ in the truth alone share the drawn design.
     prepare : callable
         Returns the recipe; it is made at the first call.
+    own : OwnData or None
+        The user's function that draws its data; None where they are simulated from the truth.
     """
 
     id: str
@@ -51,6 +56,12 @@ class Scenario:
     digest: str
     fixed_digests: Mapping[str, str]
     prepare: Callable[[], Recipe] = field(repr=False)
+    own: OwnData | None = None
+
+    @property
+    def truth_varies(self) -> bool:
+        """Whether each data set has true values of its own."""
+        return self.own is not None or bool(self.recipe.truth.priors)
 
     @property
     def recipe(self) -> Recipe:
@@ -64,7 +75,11 @@ class Scenario:
 
 
 def build_scenarios(
-    config: Mapping[str, Any], root: Path, file_errors: StudyFileErrors, only: str | None = None
+    config: Mapping[str, Any],
+    root: Path,
+    file_errors: StudyFileErrors,
+    only: str | None = None,
+    allow_code: bool = False,
 ) -> list[Scenario]:
     """All valid scenarios of a study, each checked as far as it can be without drawing.
 
@@ -78,6 +93,8 @@ def build_scenarios(
         Folder that relative paths start from.
     only : str, optional
         Check this scenario alone (an id), or none if it is empty; default: all.
+    allow_code : bool
+        Whether a user's function that draws the data may run.
     """
     factors = {n: levels_of(n, f, config, file_errors) for n, f in config.get("vary", {}).items()}
     excluded = _excluded(config, factors, file_errors)
@@ -92,7 +109,7 @@ def build_scenarios(
         if any(all(named[k] == v for k, v in entry.items()) for entry in excluded):
             continue
         with file_errors.collecting():
-            scenario = _scenario(config, named, levels, root, file_errors, only)
+            scenario = _scenario(config, named, levels, root, file_errors, only, allow_code)
             if scenario.id in scenarios:
                 raise file_errors.about(
                     "vary",
@@ -132,32 +149,43 @@ def _scenario(
     root: Path,
     file_errors: StudyFileErrors,
     only: str | None,
+    allow_code: bool,
 ) -> Scenario:
     file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
-    whole = {k: copy.deepcopy(config[k]) for k in HEADS if k in config}
+    heads = ("data", "replications") if "data" in config else HEADS
+    whole = {k: copy.deepcopy(config[k]) for k in heads if k in config}
     for level in levels:
         for path, value in level.patch.items():
             _put(whole, split_path(path), copy.deepcopy(value))
     if only is None:
         _check_parts(whole, file_errors)
-    rules = schema()["properties"]
-    content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
-    prepared = functools.cache(functools.partial(prepare, content, root))
+    own = None
+    if "data" in whole:
+        content = own_content(whole["data"])
+        own = own_data(content["data"], config, allow_code, file_errors)
+        prepared = functools.cache(functools.partial(given_recipe, content["data"]))
+        address = own_address(whole["data"], own)
+    else:
+        rules = schema()["properties"]
+        content = {p: with_defaults(whole.get(p, {}), rules[p]) for p in PARTS}
+        prepared = functools.cache(functools.partial(prepare, content, root))
+        address = {}
     if only is None:
-        _check_recipe(prepared, file_errors)
-    address = _address(content, root)
+        _check_recipe(prepared, "data" if own else "truth", file_errors)
+    address = address or _address(content, root)
     scenario_id = seeds.short_id("s", address)
     if scenario_id == only:
         _check_parts(whole, file_errors)
-        _check_recipe(prepared, file_errors)
+        _check_recipe(prepared, "data" if own else "truth", file_errors)
     return Scenario(
         id=scenario_id,
         factors=dict(named),
         content=content,
         replications=whole["replications"],
         digest=seeds.digest(address),
-        fixed_digests=_fixed_digests(address),
+        fixed_digests={} if own else _fixed_digests(address),
         prepare=prepared,
+        own=own,
     )
 
 
@@ -166,11 +194,11 @@ def _check_parts(whole: Mapping[str, Any], file_errors: StudyFileErrors) -> None
         check(value, file_errors, part)
 
 
-def _check_recipe(prepared: Callable[[], Recipe], file_errors: StudyFileErrors) -> None:
+def _check_recipe(prepared: Callable[[], Recipe], part: str, file_errors: StudyFileErrors) -> None:
     try:
         prepared()
     except RmmError as error:
-        raise file_errors.convert("truth.formula", error) from error
+        raise file_errors.convert(f"{part}.formula", error) from error
 
 
 def _fixed_digests(address: Mapping[str, Any]) -> dict[str, str]:

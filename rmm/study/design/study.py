@@ -19,6 +19,7 @@ from rmm.study.design.batch_size import SAMPLING_BATCH, automatic_batch
 from rmm.study.design.check_methods import build_methods
 from rmm.study.design.estimand import Estimand, label_of, options_of
 from rmm.study.design.known_values import check_references
+from rmm.study.design.own_content import check_parts, collect_missing, own_content
 from rmm.study.design.power_rule import Power, read_power
 from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.stopping_rule import Stopping, read_stopping
@@ -27,7 +28,10 @@ from rmm.study.files.messages import StudyFileErrors
 from rmm.study.measures.measures import MEASURES
 from rmm.study.methods.method import Method
 from rmm.study.methods.model_choice import choice_parameters
+from rmm.study.own.named_code import NamedCode
 
+#: What the code of a data function is for.
+DATA = "the data"
 #: Fits of a study: more are a mistake.
 MOST_FITS = 10_000_000
 _ROOT_MARKS = ("pyproject.toml", "Snakefile")
@@ -207,6 +211,18 @@ class Study:
         return own.get(parameter) or self.baseline
 
     @cached_property
+    def code(self) -> dict[str, NamedCode]:
+        """Code of the user's that fits of the study run, by what it is for."""
+        own = next((s.own for s in self.scenarios if s.own is not None), None)
+        drawn = {} if own is None else {DATA: own.code}
+        return drawn | {f"method {m.name}": m.code for m in self.methods if m.code is not None}
+
+    @property
+    def code_allowed(self) -> bool:
+        """Whether all code that the file names may run."""
+        return all(code.allowed for code in self.code.values())
+
+    @cached_property
     def ready(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Ready estimands by their names in estimates: (estimand, options)."""
         return {e.parameter: (e.ready, e.options) for e in self.estimands if e.ready}
@@ -250,7 +266,13 @@ SIZES = ("full", "smoke")
 _SIZES = "`full` is the complete study, `smoke` the first few replications of each scenario."
 
 
-def load_study(path: str | Path, *, root: str | Path | None = None, size: str = "full") -> Study:
+def load_study(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    size: str = "full",
+    allow_code: bool = False,
+) -> Study:
     """Read and check a study file.
 
     Parameters
@@ -260,6 +282,8 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
         Folder that relative paths in the file start from; found by itself otherwise.
     size : {"full", "smoke"}
         ``"smoke"``: the first few replications (key `smoke`) under the name ``NAME_smoke``.
+    allow_code : bool
+        Whether functions and scripts that the file names may run. Reading the file runs none.
 
     Returns
     -------
@@ -276,7 +300,7 @@ def load_study(path: str | Path, *, root: str | Path | None = None, size: str = 
     Traceback (most recent call last):
     rmm.errors.StudyError: ...no_such_study.yaml...
     """
-    return _load(Path(path), root, size, None)
+    return _load(Path(path), root, size, None, allow_code)
 
 
 def load_checked(
@@ -286,6 +310,7 @@ def load_checked(
     *,
     root: str | Path | None = None,
     size: str = "full",
+    allow_code: bool = False,
 ) -> Study:
     """Read a study file that `load_study` has checked before, as jobs of a workflow do.
 
@@ -294,7 +319,7 @@ def load_checked(
 
     Parameters
     ----------
-    path, root, size
+    path, root, size, allow_code
         As for `load_study`.
     scenario : str
         Id of the scenario that the job fits.
@@ -311,23 +336,32 @@ def load_checked(
     StudyError
     """
     methods = (method,) if isinstance(method, str) else tuple(method)
-    return _load(Path(path), root, size, (scenario, methods))
+    return _load(Path(path), root, size, (scenario, methods), allow_code)
 
 
 def _load(
-    file: Path, root: str | Path | None, size: str, only: tuple[str, tuple[str, ...]] | None
+    file: Path,
+    root: str | Path | None,
+    size: str,
+    only: tuple[str, tuple[str, ...]] | None,
+    allow_code: bool,
 ) -> Study:
     """Read a study file; check all scenarios and methods, or `only` a scenario and its methods."""
     _check_file_name(file, StudyFileErrors(file))
     raw, lines = read_yaml(file)
     file_errors = StudyFileErrors(file, lines=lines)
+    collect_missing(raw, file_errors)
     check(raw, file_errors)
+    check_parts(raw, file_errors)
+    file_errors.raise_found()
     folder = Path(root) if root is not None else _find_root(file)
     config = with_defaults(raw)
+    if "data" in raw:
+        config |= {k: v for k, v in own_content(raw["data"]).items() if k != "data"}
     scenarios: list[Scenario] = []
     with file_errors.collecting():
-        scenarios = build_scenarios(raw, folder, file_errors, only and only[0])
-    methods = build_methods(config, scenarios, file_errors, only)
+        scenarios = build_scenarios(raw, folder, file_errors, only and only[0], allow_code)
+    methods = build_methods(config, scenarios, file_errors, only, allow_code)
     names = [one["name"] for one in config["methods"]]
     baseline = config.get("baseline", names[0])
     _check_names(config, names, baseline, file_errors)
@@ -508,7 +542,8 @@ def _check_estimands(
             names.append(estimand.parameter)
             if estimand.ready:
                 _check_ready(key, estimand, scenarios, file_errors)
-            if not estimand.has_truth(known) and estimand.parameter not in chosen:
+            returned = any(s.own for s in scenarios)  # true values are those of the function
+            if not (returned or estimand.has_truth(known) or estimand.parameter in chosen):
                 key += ".truth" if estimand.truth is not None else ".parameter"
                 wanted = estimand.truth or estimand.parameter
                 raise file_errors.name(key, "a parameter of `truth`", wanted, [*known, *chosen])

@@ -107,7 +107,7 @@ def current_truth(study: Study, estimates: pd.DataFrame) -> list[float]:
     there = set(estimates["scenario"].unique())
     scenarios = [scenario for scenario in study.scenarios if scenario.id in there]
     known = {s.id: study.truth_of(s) for s in scenarios}
-    drawn = {s.id: bool(s.recipe.truth.priors) for s in scenarios}
+    drawn = {s.id: s.truth_varies for s in scenarios}
     columns = (estimates[c] for c in ("scenario", "parameter", "truth"))
     return [
         known[scenario].get(name, own if drawn[scenario] or name in study.ready else float("nan"))

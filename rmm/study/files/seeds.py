@@ -54,8 +54,13 @@ def generator(seed: int, content: str, *keys: int | str) -> np.random.Generator:
     *keys : int or str
         Replication, or the name of a part that is drawn once.
     """
-    sequence = np.random.SeedSequence(entropy=_entropy(seed, content), spawn_key=_spawn(keys))
+    sequence = np.random.SeedSequence(**words(seed, content, *keys))
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def words(seed: int, content: str, *keys: int | str) -> dict[str, Any]:
+    """``entropy`` and ``spawn_key`` of the `numpy.random.SeedSequence` of `generator`."""
+    return {"entropy": _entropy(seed, content), "spawn_key": _spawn(keys)}
 
 
 def chain_seed(seed: int, scenario: str, replication: int | str, method: str) -> int:

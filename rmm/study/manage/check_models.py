@@ -18,9 +18,11 @@ from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
+from rmm.study.manage.check_own import own_errors
 from rmm.study.methods.bayesian import lay_out_model
-from rmm.study.methods.method import CLASSICAL, FAKE, TRUTH, said
+from rmm.study.methods.method import FAKE, TRUTH, WITHOUT_ENGINE, said
 from rmm.study.methods.pilot_fits import LEAST_WARMUP
+from rmm.study.own.process_pool import end_all
 from rmm.study.run.replicate import make_task
 
 if TYPE_CHECKING:
@@ -32,19 +34,27 @@ if TYPE_CHECKING:
 _DATA_SETS = 3
 
 
-def check_models(study: Study) -> None:
+def check_models(study: Study, *, tables: bool = True) -> None:
     """Check priors, sampler options and gates of every method against its models.
+
+    Own methods and data are tried on the first data sets, if their code is allowed to run; models
+    that need data which a function draws are checked only then.
 
     Parameters
     ----------
     study : Study
+    tables : bool
+        Whether tables of other programs' estimates must be there.
 
     Raises
     ------
     StudyError
         All mistakes, one after the other, each with its key path.
     """
-    found = list(dict.fromkeys(str(error) for error in model_errors(study)))
+    found = list(dict.fromkeys(str(error) for error in own_errors(study, tables=tables)))
+    if not found and (study.code_allowed or not any(s.own for s in study.scenarios)):
+        found = list(dict.fromkeys(str(error) for error in model_errors(study)))
+    end_all()
     if found:
         raise StudyError("\n".join(found))
 
@@ -54,7 +64,7 @@ def model_errors(study: Study) -> Iterator[StudyError]:
     for index, method in enumerate(study.methods):
         file_errors = StudyFileErrors(study.file, f"method {method.name}")
         for one, key in zip(method.attempts, ("", ".fallback"), strict=False):
-            if one.backend not in CLASSICAL:
+            if one.backend not in WITHOUT_ENGINE:
                 yield from _attempt_errors(f"methods[{index}]{key}", one, study, file_errors)
 
 

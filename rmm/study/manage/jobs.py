@@ -129,12 +129,12 @@ def method_jobs(
 ) -> list[Job]:
     """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`."""
     existing = [j for j in _existing(study, scenario, method, folder) if j.first <= wanted]
-    gaps = _gaps(existing, wanted, study.batch_of(method), ends)
-    jobs = [Job(scenario.id, method.name, first, last) for first, last in gaps]
+    found = gaps(existing, wanted, study.batch_of(method), ends)
+    jobs = [Job(scenario.id, method.name, first, last) for first, last in found]
     return sorted(existing + jobs, key=lambda j: j.first)
 
 
-def _gaps(
+def gaps(
     existing: Sequence[Job], wanted: int, batch: int, ends: Collection[int]
 ) -> Iterator[tuple[int, int]]:
     """Runs of replications that no file covers; one ends at each multiple of `batch`, and at

@@ -16,6 +16,7 @@ from rmm.study.methods.fit_regression import fit_regression
 from rmm.study.methods.fit_reml import fit_reml
 from rmm.study.methods.method import CLASSICAL, ENGINES, FAKE, REML
 from rmm.study.methods.model_choice import fit_average, fit_choice
+from rmm.study.methods.own_methods import fit_external, fit_python, fit_rscript
 from rmm.study.methods.task import Outcome, Task
 
 #: Columns of estimates in units of the estimate.
@@ -49,10 +50,10 @@ def _attempt(task: Task) -> Outcome:
             return _rescaled(_fit_of(task), task)
     except BackendTimeout as error:
         leave_if_ended()
-        return Outcome(TIMEOUT, message=_short(error))
+        return Outcome(TIMEOUT, message=short(error))
     except Exception as error:  # noqa: BLE001  one method's error must not stop the others
         leave_if_ended()
-        return Outcome(FAILED, message=_short(error))
+        return Outcome(FAILED, message=short(error))
 
 
 def _answered(task: Task, first: Outcome, second: Outcome) -> Outcome:
@@ -96,7 +97,8 @@ def _fit_of(task: Task) -> Callable[[Task], Outcome]:
     return _KINDS.get(task.method.kind.name) or BACKENDS[task.method.backend]
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """An error as a message of a row."""
     text = " ".join(str(error).split()) or "no message"
     name = "" if isinstance(error, RmmError) else f"{type(error).__name__}: "
     return (name + text)[:_MESSAGE]
@@ -115,6 +117,9 @@ BACKENDS: dict[str, Callable[[Task], Outcome]] = {
     **dict.fromkeys(CLASSICAL, fit_regression),
     REML: fit_reml,
     **dict.fromkeys((*ENGINES, FAKE), _fit_engine),
+    "python": fit_python,
+    "rscript": fit_rscript,
+    "external": fit_external,
 }
 #: Kinds that fit more than one model.
 _KINDS: dict[str, Callable[[Task], Outcome]] = {"choice": fit_choice, "average": fit_average}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rmm.formula.terms import Formula
@@ -20,6 +21,7 @@ from rmm.study.files.checked_yaml import without_defaults
 from rmm.study.methods.coefficient_scales import of_means, of_members, of_summary, of_weights
 from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
+from rmm.study.own.named_code import NamedCode
 
 #: Backend of models with member effects and known weights, by restricted maximum likelihood.
 REML = "reml"
@@ -37,6 +39,10 @@ SAMPLING = ("jags", "stan")
 PILOTED = ("stan", "jags")
 #: For tests of studies; no message names it.
 FAKE = "fake"
+#: Backends of a user's own methods, each of a kind of this name (`rmm.study.own`).
+OWN = ("python", "rscript", "external")
+#: Backends that are no engine: no priors, draws or gate.
+WITHOUT_ENGINE = (*CLASSICAL, *OWN)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Kind:
     scale : callable
         ``(weights of a block, method settings) -> text``: what a coefficient of a member covariate
         is about; see `rmm.study.methods.coefficient_scales`.
+    source : str
+        Key that names the file of a user's own method.
     """
 
     name: str
@@ -72,6 +80,12 @@ class Kind:
     by_family: bool = False
     errors: str = "classical"
     scale: Callable[[WeightFunction, Mapping[str, Any]], str] = of_weights
+    source: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a method of the user's, which has no formula."""
+        return bool(self.source)
 
 
 def _flat(truth: Formula, config: Mapping[str, Any]) -> str:
@@ -91,6 +105,15 @@ def _candidates(truth: Formula, config: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in found.items())
 
 
+def _source(truth: Formula, config: Mapping[str, Any]) -> str:
+    return str(config[KINDS[config["kind"]].source])
+
+
+def _own(name: str, source: str, *keys: str) -> Kind:
+    return Kind(name, "own", (name,), _source, (source, "estimands", *keys), source=source)
+
+
+_CALLED = ("arguments", "layout", "summary", "timeout")
 _ANY = (*REGRESSIONS, BY_FAMILY, *ENGINES)
 _MODEL = ("formula",)
 _SAMPLED = (*_MODEL, "weights", "log_likelihood")
@@ -120,6 +143,9 @@ KINDS: dict[str, Kind] = {
     "mmmm": Kind("mmmm", "members", ENGINES, _estimated, (*_SAMPLED, "fallback")),
     "choice": Kind("choice", "members", ENGINES, _candidates, ("candidates",)),
     "average": Kind("average", "members", ENGINES, _candidates, ("candidates", "by")),
+    "python": _own("python", "function", *_CALLED),
+    "rscript": _own("rscript", "script", *_CALLED),
+    "external": _own("external", "estimates"),
 }
 
 
@@ -148,6 +174,10 @@ class Method:
     fallback : Method or None
         The same model by another engine, for data sets whose fit is not usable: its fits are those
         of a method of its own.
+    code : NamedCode or None
+        The user's function or script that fits it.
+    table : Path or None
+        Table of another program's estimates.
     """
 
     name: str
@@ -158,6 +188,8 @@ class Method:
     config: Mapping[str, Any]
     replications: int | None
     fallback: Method | None = None
+    code: NamedCode | None = None
+    table: Path | None = None
 
     @property
     def attempts(self) -> tuple[Method, ...]:

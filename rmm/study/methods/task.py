@@ -35,6 +35,10 @@ class Task:
         Their true values in this data set; NaN where it has no such member or group.
     fallback : Task, optional
         The same by the method's other engine, where this fit is not usable.
+    scenario, replication : str, int
+        Where the data are from.
+    factors : mapping
+        Levels of the scenario's factors that do not set the truth.
     """
 
     method: Method
@@ -47,6 +51,9 @@ class Task:
     ready: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     truths: Mapping[str, float] = field(default_factory=dict)
     fallback: Task | None = None
+    scenario: str = ""
+    replication: int = 0
+    factors: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

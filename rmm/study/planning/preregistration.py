@@ -27,7 +27,8 @@ from rmm.study.files import seeds
 from rmm.study.files.environment import running_on
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.measures.measures import MEASURES
-from rmm.study.methods.method import CLASSICAL, REML, Method
+from rmm.study.methods.method import CLASSICAL, REML, WITHOUT_ENGINE, Method
+from rmm.study.methods.own_methods import own_settings
 
 #: Keys of `preregistration`, and what each answers (Siepe and others 2024, ADEMP-PreReg).
 QUESTIONS = {
@@ -82,7 +83,7 @@ def protocol(study: Study, finished: int = 0) -> str:
         count=_count(study),
         design=_design(study),
         factors=_factors(study),
-        settings=_yaml({part: study.config[part] for part in PARTS if study.config.get(part)}),
+        settings=_yaml({part: study.config[part] for part in _parts(study)}),
         data_file=_data_file(study),
         estimands=_estimands(study),
         methods=_methods(study),
@@ -119,6 +120,11 @@ def _check_aims(study: Study) -> None:
 
 
 # -- data-generating mechanisms --------------------------------------------------------------
+
+
+def _parts(study: Study) -> list[str]:
+    """Keys that describe the data."""
+    return ["data"] if "data" in study.config else [p for p in PARTS if study.config.get(p)]
 
 
 def _data_file(study: Study) -> str | None:
@@ -212,6 +218,8 @@ def _methods(study: Study) -> list[tuple[str, ...]]:
 
 def _settings(method: Method) -> str:
     config = method.config
+    if method.kind.own:
+        return own_settings(method)
     scaled = "; coefficients of members times the mean size of groups" * ("rescale" in config)
     if method.backend == REML:
         return f"{config['tests']} tests"
@@ -264,6 +272,11 @@ def _gate(method: Method) -> str:
 
 
 def _own_gate(method: Method) -> str:
+    """When a fit of a method counts as converged."""
+    if method.kind.own:
+        return (
+            "as it says itself; an exception, a missing estimate or an unusable answer is `failed`."
+        )
     if method.backend in CLASSICAL:
         return (
             "no sampler; an error of the regression (collinear regressors, separation, an estimate "
@@ -293,7 +306,7 @@ def _versions(study: Study) -> list[tuple[str, str]]:
 
 def _engines(study: Study) -> list[tuple[str, str]]:
     attempts = [one for method in study.methods for one in method.attempts]
-    names = dict.fromkeys(m.backend for m in attempts if m.backend not in CLASSICAL)
+    names = dict.fromkeys(m.backend for m in attempts if m.backend not in WITHOUT_ENGINE)
     return [(f"Engine {name}", find_backend(name).available().what) for name in names]
 
 

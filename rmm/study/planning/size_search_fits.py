@@ -217,7 +217,8 @@ def _scenarios_at(study: Study, size: int) -> dict[str, Scenario]:
     config = copy.deepcopy(dict(study.config))
     config["vary"][name]["values"] = [size]
     config["exclude"] = [e for e in config["exclude"] if name not in e]
-    found = build_scenarios(config, study.root, StudyFileErrors(study.file, f"{name} = {size}"))
+    file_errors = StudyFileErrors(study.file, f"{name} = {size}")
+    found = build_scenarios(config, study.root, file_errors, allow_code=study.code_allowed)
     return {seeds.canonical({k: v for k, v in s.factors.items() if k != name}): s for s in found}
 
 
@@ -226,9 +227,9 @@ def _scenarios_at(study: Study, size: int) -> dict[str, Scenario]:
 _STUDY: Study | None = None
 
 
-def _begin(file: Path, root: Path) -> None:
+def _begin(file: Path, root: Path, allow_code: bool) -> None:
     global _STUDY
-    _STUDY = load_checked(file, root=root)
+    _STUDY = load_checked(file, root=root, allow_code=allow_code)
 
 
 def _work(folder: Path, size: int, setting: Mapping[str, Any], job: Job) -> None:
@@ -242,8 +243,9 @@ def _processes(study: Study, cores: int) -> Iterator[Executor]:
     os.environ.update({name: "1" for name in _THREADS if kept[name] is None})
     context = multiprocessing.get_context("spawn")
     try:
+        arguments = (study.file, study.root, study.code_allowed)
         with ProcessPoolExecutor(
-            cores, mp_context=context, initializer=_begin, initargs=(study.file, study.root)
+            cores, mp_context=context, initializer=_begin, initargs=arguments
         ) as executor:
             yield executor
     finally:

@@ -8,18 +8,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmm.errors import BackendError, BackendTimeout
 from rmm.simulation import Drawn
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
-from rmm.study.files.parquet import metadata_in
-from rmm.study.methods.fit_task import fit_task
+from rmm.study.files.end_signals import leave_if_ended
+from rmm.study.files.parquet import FAILED, TIMEOUT, metadata_in
+from rmm.study.methods.fit_task import fit_task, short
 from rmm.study.methods.method import Method
+from rmm.study.methods.task import Outcome
+from rmm.study.own.process_pool import end_all
 from rmm.study.run.batch_index import note_batch
 from rmm.study.run.checkpoint import Checkpoint
 from rmm.study.run.metadata import metadata_of
 from rmm.study.run.pilot import make_piloted_task
 from rmm.study.run.progress import UnderWay
-from rmm.study.run.replicate import draw_replication, outcome_rows
+from rmm.study.run.replicate import draw_replication, outcome_rows, rows_without_data
 
 
 def _silent(line: str) -> None:
@@ -100,6 +104,7 @@ def run_batches(
     """
     scenario = study.scenario(scenario_id)
     with ExitStack() as stack:
+        stack.callback(end_all)  # processes of users' functions do not outlive the batch
         batches = [
             _begin(
                 stack,
@@ -118,7 +123,7 @@ def run_batches(
                 if replication in batch.checkpoint.kept:
                     continue
                 began = time.monotonic()
-                drawn = drawn or draw_replication(study.seed, scenario, replication)
+                drawn = drawn or _drawn(study, scenario, replication)
                 _fit(study, scenario, batch, replication, drawn, began)
         for batch in batches:
             table = batch.checkpoint.finish(until_collected=until_collected)
@@ -158,18 +163,34 @@ def _begin(
     return _Batch(method, checkpoint, under_way)
 
 
+def _drawn(study: Study, scenario: Scenario, replication: int) -> Drawn | Outcome:
+    """The data of a replication; where a user's function fails, the outcome of all its fits."""
+    began = time.perf_counter()
+    try:
+        return draw_replication(study.seed, scenario, replication)
+    except BackendError as error:
+        leave_if_ended()
+        status = TIMEOUT if isinstance(error, BackendTimeout) else FAILED
+        return Outcome(status, message=short(error), seconds=time.perf_counter() - began)
+
+
 def _fit(
     study: Study,
     scenario: Scenario,
     batch: _Batch,
     replication: int,
-    drawn: Drawn,
+    drawn: Drawn | Outcome,
     began: float,
 ) -> None:
     """Fit one replication by one method."""
     folder = batch.checkpoint.path.parent
-    task = make_piloted_task(study, scenario, batch.method, replication, folder, drawn)
-    outcome = fit_task(task)
+    if isinstance(drawn, Outcome):
+        outcome = drawn
+        rows = rows_without_data(study, scenario, batch.method, replication, outcome)
+    else:
+        task = make_piloted_task(study, scenario, batch.method, replication, folder, drawn)
+        outcome = fit_task(task)
+        rows = outcome_rows(study, scenario, task, replication, outcome)
     took = time.monotonic() - began
-    batch.checkpoint.add(outcome_rows(study, scenario, task, replication, outcome), took)
+    batch.checkpoint.add(rows, took)
     batch.under_way.count(outcome.status, took)

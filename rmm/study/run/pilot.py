@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from rmm.errors import BackendTimeout, StudyError
-from rmm.simulation import Drawn, draw
+from rmm.simulation import Drawn
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
@@ -26,7 +26,7 @@ from rmm.study.files.end_signals import leave_if_ended
 from rmm.study.files.parquet import write_text
 from rmm.study.methods.method import Method
 from rmm.study.methods.task import Task
-from rmm.study.run.replicate import fixed_part, make_task
+from rmm.study.run.replicate import draw_data, make_task
 
 _ADDRESS = "pilot"
 FILE = "pilot.json"
@@ -116,10 +116,9 @@ def _fitted(study: Study, scenario: Scenario, method: Method) -> tuple[dict[str,
     # Late: reading a study file needs no libraries of fits.
     from rmm.study.methods.bayesian import adapt
 
-    rng = seeds.generator(study.seed, scenario.digest, _ADDRESS, method.digest)
+    drawn = draw_data(study.seed, scenario, _ADDRESS, method.digest)
     task = replace(
-        make_task(study, scenario, method, 1),
-        drawn=draw(scenario.recipe, fixed_part(study.seed, scenario), rng),
+        make_task(study, scenario, method, 1, drawn),
         seed=seeds.chain_seed(study.seed, scenario.digest, _ADDRESS, method.digest),
     )
     try:

@@ -18,7 +18,8 @@ from rmm.errors import BackendError
 from rmm.study.files import seeds
 from rmm.study.files.environment import now
 from rmm.study.files.parquet import write_text
-from rmm.study.methods.method import CLASSICAL
+from rmm.study.methods.method import WITHOUT_ENGINE
+from rmm.study.own.rscript import PROGRAM
 
 if TYPE_CHECKING:
     from rmm.study.design.study import Study
@@ -49,7 +50,8 @@ def provenance(study: Study) -> dict[str, Any]:
         study, seed, digest (of the resolved study file), rmm, commit (with ``+changes`` where
         files differ from it; None outside a checkout), lock (SHA-256 of requirements.lock; None
         without one), python, system, processor, cores, packages (name -> version), engines
-        (backend of the study -> what it says of itself), compiler (the first line of its
+        (backend of the study -> what it says of itself), code (what the user's code is for ->
+        its name and the SHA-256 of its file), compiler (the first line of its
         ``--version``; None without one).
     """
     lock = study.root / _LOCK
@@ -66,6 +68,7 @@ def provenance(study: Study) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "engines": _engines(study),
+        "code": {what: f"{c.written} {c.sha256}" for what, c in study.code.items()},
         "compiler": compiler(),
     }
 
@@ -97,8 +100,11 @@ def last_run(folder: Path) -> dict[str, Any]:
 
 def _engines(study: Study) -> dict[str, str]:
     attempts = [one for method in study.methods for one in method.attempts]
-    names = dict.fromkeys(m.backend for m in attempts if m.backend not in CLASSICAL)
-    return {name: find_backend(name).available().what for name in names}
+    names = dict.fromkeys(m.backend for m in attempts if m.backend not in WITHOUT_ENGINE)
+    found = {name: find_backend(name).available().what for name in names}
+    if any(m.backend == "rscript" for m in study.methods):
+        found["rscript"] = _said(PROGRAM, "--version") or "not installed"
+    return found
 
 
 def compiler() -> str | None:

@@ -15,6 +15,7 @@ from rmm.study.design.study import Study
 from rmm.study.files import seeds
 from rmm.study.methods.method import Method
 from rmm.study.methods.task import Outcome, Task, answering
+from rmm.study.own.own_data import draw_own
 
 # -- one job ---------------------------------------------------------------------------------
 
@@ -31,6 +32,7 @@ def make_task(
     `drawn` has the data of the replication where they have been simulated for another method.
     """
     drawn = drawn or draw_replication(study.seed, scenario, replication)
+    own = method.kind.own
     return Task(
         method=method,
         drawn=drawn,
@@ -41,6 +43,9 @@ def make_task(
         ready=study.ready,
         truths={n: true_value(drawn, *one) for n, one in study.ready.items()},
         fallback=_fallback(study, scenario, method, replication, drawn),
+        scenario=scenario.id,
+        replication=replication,
+        factors=_open_factors(study, scenario) if own else {},
     )
 
 
@@ -51,6 +56,17 @@ def _fallback(
     if method.fallback is None:
         return None
     return make_task(study, scenario, method.fallback, replication, drawn)
+
+
+def _open_factors(study: Study, scenario: Scenario) -> dict[str, Any]:
+    """Levels of the factors that set neither the truth nor arguments of a data function."""
+    found = {}
+    for name, factor in study.config["vary"].items():
+        levels = factor.get("levels", {"": {factor.get("path", ""): None}})
+        paths = [path for sets in levels.values() for path in sets]
+        if all(path.startswith(("membership", "covariates")) for path in paths):
+            found[name] = scenario.factors[name]
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -66,8 +82,23 @@ def _candidates(method: Method, recipe: Recipe) -> Mapping[str, str]:
 
 
 def draw_replication(seed: int, scenario: Scenario, replication: int) -> Drawn:
-    """The data of one replication of a scenario."""
-    rng = seeds.generator(seed, scenario.digest, replication)
+    """The data of one replication of a scenario.
+
+    Raises
+    ------
+    StudyError
+        If a user's function draws them, which may not run.
+    BackendError
+        If it has failed.
+    """
+    return draw_data(seed, scenario, replication)
+
+
+def draw_data(seed: int, scenario: Scenario, *keys: int | str) -> Drawn:
+    """The data of an address in a scenario: a replication, or a part of its own."""
+    if scenario.own is not None:
+        return draw_own(scenario.own, scenario.recipe, seeds.words(seed, scenario.digest, *keys))
+    rng = seeds.generator(seed, scenario.digest, *keys)
     return draw(scenario.recipe, fixed_part(seed, scenario), rng)
 
 
@@ -85,17 +116,41 @@ def outcome_rows(
     known = study.truth_of(scenario, task.drawn.truth.parameters)
     truth = {**task.truths, **known}
     fitted = answering(task, outcome)
+    fit = fitted.method.backend, fitted.seed
+    return _rows(study, scenario, task.method, replication, outcome, fit, truth)
+
+
+def rows_without_data(
+    study: Study, scenario: Scenario, method: Method, replication: int, outcome: Outcome
+) -> list[dict[str, Any]]:
+    """Rows of a fit whose data set could not be drawn."""
+    seed = seeds.chain_seed(study.seed, scenario.digest, replication, method.digest)
+    fit = method.backend, seed
+    return _rows(study, scenario, method, replication, outcome, fit, study.truth_of(scenario))
+
+
+def _rows(
+    study: Study,
+    scenario: Scenario,
+    method: Method,
+    replication: int,
+    outcome: Outcome,
+    fit: tuple[str, int],
+    truth: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """`fit` has the backend that answered and its seed."""
+    backend, seed = fit
     common = {
         "scenario": scenario.id,
         "replication": replication,
-        "method": task.method.name,
-        "backend": fitted.method.backend,
+        "method": method.name,
+        "backend": backend,
         "divergences": outcome.divergences,
         "seconds": outcome.seconds,
         "status": outcome.status,
         "message": outcome.message or None,
-        "seed": fitted.seed,
-        "method_id": task.method.id,
+        "seed": seed,
+        "method_id": method.id,
         "rmm_version": __version__,
         "engine": outcome.engine or None,
     }

@@ -13,7 +13,7 @@ from rmm.study.design.study import Study
 from rmm.study.evaluate.criteria.verdict import Verdict, fit_notes
 from rmm.study.files import seeds
 from rmm.study.files.parquet import OK
-from rmm.study.methods.method import CLASSICAL, Method
+from rmm.study.methods.method import WITHOUT_ENGINE, Method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def pairs(study: Study) -> list[tuple[Method, Method]]:
     """Methods of the same model and priors on two engines."""
     models: dict[str, list[Method]] = {}
     for method in study.methods:
-        if method.backend not in CLASSICAL:
+        if method.backend not in WITHOUT_ENGINE:
             model = {k: v for k, v in method.config.items() if k not in _OWN}
             models.setdefault(seeds.digest(model), []).append(method)
     return [
@@ -54,7 +54,7 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
     chance = 2 * stats.norm.sf(settings["mcse"]) * len(table)
     largest = f"; largest: {table['z'].abs().max():.2f}" if len(table) else ""
     notes = (
-        *fit_notes(estimates[~estimates["backend"].isin(CLASSICAL)]),
+        *fit_notes(estimates[~estimates["backend"].isin(WITHOUT_ENGINE)]),
         f"Wanted: posterior means within {settings['mcse']:g} combined Monte Carlo errors"
         f"{largest}; standard deviations within a factor of {settings['sd_ratio']:g}; both fits "
         "converged.",

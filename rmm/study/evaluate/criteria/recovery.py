@@ -19,7 +19,7 @@ from scipy import stats
 from rmm.study.evaluate.criteria.verdict import Verdict, broken, fit_notes
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.measures.score_cells import PER_METHOD, score_estimates
-from rmm.study.methods.method import CLASSICAL
+from rmm.study.methods.method import WITHOUT_ENGINE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
         ``bias``: largest bias in Monte Carlo errors; ``coverage``: smallest and largest;
         ``methods``: those that are judged, all if empty.
     """
-    wanted = [m.name for m in study.methods if m.backend not in CLASSICAL]
+    wanted = [m.name for m in study.methods if m.backend not in WITHOUT_ENGINE]
     wanted = list(settings["methods"]) or wanted
     bayesian = estimates[estimates["method"].isin(wanted)]
     low, high = settings["coverage"]

@@ -224,6 +224,18 @@ class StudyResults(Results):
     study: Study
 
     @cached_property
+    def _truths(self) -> dict[str, Mapping[str, float]]:
+        found = {s.id: dict(self.study.truth_of(s)) for s in self.study.scenarios}
+        own = [s.id for s in self.study.scenarios if s.own is not None]
+        if own:  # a user's function says it with each data set; it may be the same in all
+            rows = self.estimates[["scenario", "parameter", "truth"]].dropna().drop_duplicates()
+            once = rows.drop_duplicates(["scenario", "parameter"], keep=False)
+            for scenario, name, value in once.itertuples(index=False, name=None):
+                if scenario in own:
+                    found[scenario].setdefault(name, float(value))
+        return dict(found)
+
+    @cached_property
     def scales(self) -> dict[tuple[str, str, str], str]:
         """(scenario, method, parameter) -> scale that is not that of the truth."""
         return other_scales(self.study)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from rmm.study.methods.method import CLASSICAL, REML, Method
+from rmm.study.methods.own_methods import own_settings
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import StudyResults
@@ -19,6 +20,9 @@ DESCRIPTIONS = {
     "adjusted_means": "one row per group, Croon and van Veldhoven’s adjusted means",
     "mm": "multiple membership, weights given",
     "mmmm": "multiple membership, weights estimated",
+    "python": "a Python function of the study's author",
+    "rscript": "an R script of the study's author",
+    "external": "estimates of another program",
     "choice": "candidates, the largest leave-one-out elpd is chosen",
     "average": "candidates combined by stacking, evidence or selection",
 }
@@ -51,6 +55,8 @@ def _confirms(method: Method) -> str:
 def _settings(method: Method) -> str:
     """What matters for the kind of backend: standard errors, or the sampler."""
     config = method.config
+    if method.kind.own:
+        return own_settings(method)
     scaled = "; coefficients of members × mean size of groups" * ("rescale" in config)
     if method.backend == REML:
         return f"{config['tests']} tests"
@@ -114,8 +120,11 @@ def scenario_rows(results: StudyResults) -> list[dict[str, Any]]:
 def blocks(results: StudyResults) -> list[tuple[str, str]]:
     """Parts of the study file that describe the simulated data, as YAML."""
     shown = []
-    for key in ("membership", "covariates", "truth", "vary", "exclude"):
+    own = "data" in results.study.config
+    for key in ("data", "membership", "covariates", "truth", "vary", "exclude"):
         part: Any = results.study.config.get(key)
+        if own and key == "truth":
+            continue  # the model of the methods, shown under `data`
         if isinstance(part, Mapping | list) and part:
             text = yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=96)
             shown.append((key, text))
