@@ -10,7 +10,7 @@ import numpy as np
 
 from rmm.backends.laplace.factorisation.factors import SOON
 from rmm.backends.laplace.interpolation import point_count
-from rmm.backends.laplace.kernels.integrals import WIDEST
+from rmm.backends.laplace.kernels.library import WIDEST
 from rmm.backends.laplace.kernels.model_arrays import Symbolic, source_count
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.errors import BackendError

@@ -86,7 +86,7 @@ def run(
         engine={
             "name": "laplace",
             "version": __version__,
-            "kernels": running() if compiled is not None else NUMPY,
+            "kernels": NUMPY if compiled is None else compiled.kernels.build,
             "pareto_k": sample.pareto_k,
             "ess": sample.ess,
             "points": len(sample.theta),

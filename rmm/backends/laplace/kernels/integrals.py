@@ -10,6 +10,7 @@ import numpy as np
 
 from rmm.backends.laplace.hyperparameters import to_values
 from rmm.backends.laplace.kernels.library import (
+    WIDEST,
     BatchArrays,
     DrawingArrays,
     library,
@@ -33,8 +34,6 @@ from rmm.backends.laplace.latent_draws import (
 from rmm.backends.laplace.marginal_likelihood import Integrand, Start
 from rmm.tables.read import Array
 
-#: Lanes of any build. Fewer values at once take as long, and draws are the same by all builds.
-WIDEST = 8
 _SHIFT_PAIRS = SHIFT_DRAWS // 2  # of opposite noise
 _NUMBERS_AT_ONCE = 2_000_000  # of noise, or of sources
 _NOTHING = -1e290  # logs of weights that are not above it are those of a density of 0
@@ -317,10 +316,11 @@ class CompiledIntegrals:
         )
         return found, bad
 
-    @property
-    def at_once(self) -> int:
-        """Hyperparameter values whose noise, and sources if Python makes them, fit into memory."""
-        most = max(64 * self.integrand.size, source_count(self.integrand), 1)
+    def at_once(self, numbers: int) -> int:
+        """Hyperparameter values whose noise and draws, and sources if Python makes them, fit into
+        memory; `numbers` are those of a value for each element of z.
+        """
+        most = max(numbers * self.integrand.size, source_count(self.integrand), 1)
         return max(WIDEST, _NUMBERS_AT_ONCE // most)
 
 
@@ -357,7 +357,12 @@ def integrals_of(integrand: Integrand, known: Symbolic | None) -> CompiledIntegr
     known : Symbolic or None
         By `compiled_pattern`.
     """
-    kernels = library()
-    if kernels is None or known is None:
+    if known is None:
+        return None
+    cells = integrand.size * (integrand.size + 1) // 2
+    if known.sparse is not None:
+        cells = len(known.sparse.row)
+    kernels = library(cells + len(integrand.row))
+    if kernels is None:
         return None
     return CompiledIntegrals(integrand, kernels, known)

@@ -22,7 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from rmm.backends.convergence import convergence
-from rmm.backends.laplace.kernels.integrals import WIDEST, CompiledIntegrals, Motion
+from rmm.backends.laplace.kernels.integrals import CompiledIntegrals, Motion
+from rmm.backends.laplace.kernels.library import WIDEST
 from rmm.backends.laplace.marginal_likelihood import EXACTLY, NEARLY, Start
 from rmm.tables.read import Array
 

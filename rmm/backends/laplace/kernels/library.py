@@ -22,6 +22,9 @@ from rmm.errors import BackendError
 from rmm.tables.read import Array
 
 _FOLDER = Path(__file__).parent
+#: Lanes of any build. Fewer values at once take as long, and draws are the same by all builds.
+WIDEST = 8
+_CACHE = 16e6  # bytes that a processor's own cache may hold
 _INTERFACE = 6  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
@@ -150,6 +153,7 @@ def load(name: str) -> ctypes.CDLL | None:
         found = ctypes.CDLL(str(known[name]))
     except OSError:  # built for another system
         return None
+    found.build = name  # type: ignore[attr-defined]
     found.rmm_interface.restype = c_int64
     if found.rmm_interface() != _INTERFACE:
         return None
@@ -174,8 +178,16 @@ def running() -> str:
     return chosen() if library() is not None else NUMPY
 
 
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None: then the engine computes in NumPy."""
+def library(numbers: int = 0) -> ctypes.CDLL | None:
+    """The compiled kernels, or None: then the engine computes in NumPy.
+
+    Large models wait for memory, not for the processor: one whose `numbers` per lane do not fit
+    into its cache in eight lanes is computed in four, unless a build is asked for. All builds give
+    the same numbers.
+    """
+    large = WIDEST * numbers * 8 > _CACHE
+    if large and not os.environ.get(VARIABLE) and "avx2" in builds():
+        return load("avx2") or load(chosen())
     return load(chosen())
 
 
