@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from rmm.errors import StudyError
 
 if TYPE_CHECKING:
     from rmm.study import Study
-    from rmm.study.planning.mechanism import Fact, Mechanism
+    from rmm.study.planning.mechanism import Mechanism
 
 LOOK = """\
 examples:
@@ -68,42 +68,26 @@ def _facts(found: Mechanism) -> dict[str, Any]:
 
 def _table(found: Mechanism, labels: dict[str, str]) -> list[str]:
     """A row per property: a column per scenario, or ranges over many of them."""
-    names = list(dict.fromkeys(fact.what for fact in found.facts))
-    by_name = {name: [f for f in found.facts if f.what == name] for name in names}
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.planning.mechanism import number, span
+
+    by_name = found.by_property()
+    rows: list[tuple[str, ...]]
     if len(labels) > _COLUMNS:
-        rows: list[tuple[str, ...]] = [("", "asked for", "mean over data sets")]
-        rows += [(name, *_ranges(facts)) for name, facts in by_name.items()]
+        rows = [("", "asked for", "mean over data sets")]
+        for name, facts in by_name.items():
+            rows.append((name, span(f.target for f in facts), span(f.mean for f in facts)))
         note = f"Smallest and largest of {len(labels):,} scenarios; --scenario ID shows one."
         return [*table_lines(rows), "", note]
     rows = [("", "asked for", *labels.values())]
     for name, facts in by_name.items():
-        own = {fact.scenario: _mean(fact, found.limit) for fact in facts}
-        rows.append((name, _span([f.target for f in facts]), *(own.get(s, "-") for s in labels)))
+        own = {f.scenario: number(f.mean) + "!" * (f.distance() > found.limit) for f in facts}
+        rows.append((name, span(f.target for f in facts), *(own.get(s, "-") for s in labels)))
     return table_lines(rows, "  " + "r" * len(labels))
-
-
-def _ranges(facts: Sequence[Fact]) -> tuple[str, str]:
-    return _span([fact.target for fact in facts]), _span([fact.mean for fact in facts])
-
-
-def _mean(fact: Fact, limit: float) -> str:
-    return _number(fact.mean) + "!" * (fact.distance() > limit)
 
 
 def _label(factors: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {level}" for name, level in factors.items())
-
-
-def _number(value: float) -> str:
-    """Three digits, and not more than three decimals."""
-    return f"{round(value, 3):.3g}"
-
-
-def _span(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return " to ".join(dict.fromkeys(map(_number, (min(known), max(known)))))
 
 
 def _marked(found: Mechanism, labels: dict[str, str]) -> list[str]:

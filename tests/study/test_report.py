@@ -159,6 +159,13 @@ def test_report_is_one_page_that_needs_no_network(page: Path) -> None:
     assert "@import" not in text and "url(http" not in text
 
 
+def test_simulated_data_stand_beside_what_is_asked_for(page: Path) -> None:
+    text = page.read_text()
+    part = text.partition("beside what the study file asks for</h3>")[2].partition("<h3>")[0]
+    assert "10 data sets of each scenario" in part
+    assert re.search(r"<td>groups</td><td class=\"r\">\d+[^<]*</td><td class=\"r\">\d+", part)
+
+
 def test_the_only_script_is_the_one_that_the_policy_names(page: Path) -> None:
     text = page.read_text()
     (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)

@@ -28,12 +28,15 @@ class Combination:
         Keys of `design` that it takes; all are required.
     ranges : bool
         Whether factors may have a `range` instead of levels.
+    words : str
+        What the scenarios are.
     cells : callable
         ``(factors, design, seed, file_errors) -> cells``.
     """
 
     needs: tuple[str, ...]
     ranges: bool
+    words: str
     cells: Callable[[Factors, Mapping[str, Any], int, StudyFileErrors], Cells]
 
 
@@ -180,8 +183,10 @@ def _levels(factor: Sequence[Level] | Range) -> Sequence[Level]:
 
 #: Kind of design -> how its combinations are found.
 COMBINATIONS: dict[str, Combination] = {
-    "full": Combination((), False, _full),
-    "list": Combination(("scenarios",), False, _listed),
-    "fraction": Combination(("reduction",), False, _fraction),
-    "latin_hypercube": Combination(("size",), True, _latin_hypercube),
+    "full": Combination((), False, "all combinations of levels", _full),
+    "list": Combination(("scenarios",), False, "listed combinations of levels", _listed),
+    "fraction": Combination(
+        ("reduction",), False, "a balanced fraction of the combinations of levels", _fraction
+    ),
+    "latin_hypercube": Combination(("size",), True, "a Latin hypercube", _latin_hypercube),
 }

@@ -7,7 +7,7 @@ squares of the true parts of the linear predictor; the expected ones are those o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from rmm.simulation.memberships.synthetic import SYNTHETIC
 from rmm.simulation.outcomes.true_predictor import linear_predictor
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
+from rmm.study.files.messages import StudyFileErrors
 from rmm.study.run.replicate import draw_replication
 
 Array = np.ndarray[Any, Any]
@@ -90,6 +91,13 @@ class Mechanism:
         """Facts that are farther from their targets than chance explains."""
         return [fact for fact in self.facts if fact.distance() > self.limit]
 
+    def by_property(self) -> dict[str, list[Fact]]:
+        """What is said -> the facts of the scenarios, in order."""
+        found: dict[str, list[Fact]] = {}
+        for fact in self.facts:
+            found.setdefault(fact.what, []).append(fact)
+        return found
+
 
 def look(study: Study, draws: int = DRAWS, only: str | None = None) -> Mechanism:
     """Draw data sets of every scenario and describe them.
@@ -112,11 +120,29 @@ def look(study: Study, draws: int = DRAWS, only: str | None = None) -> Mechanism
     StudyError, DataError
         If there is no such scenario, or a data set cannot be drawn.
     """
+    if "data" in study.config:
+        raise StudyFileErrors(study.file).about(
+            "data",
+            "A function of the study's author draws the data, and rmm knows no targets for them.",
+            "Look at data sets with `rmm simulate` or `keep: data`.",
+        )
     scenarios = study.scenarios if only is None else [study.scenario(only)]
     facts = tuple(fact for scenario in scenarios for fact in _facts(study, scenario, draws))
     compared = sum(fact.target is not None and not fact.once for fact in facts)
     tail = _FALSE_ALARMS / max(compared, 1) / 2
     return Mechanism(facts, float(special.stdtrit(draws - 1, 1 - tail)))
+
+
+def number(value: float) -> str:
+    """Three digits, and not more than three decimals."""
+    return f"{round(value, 3):.3g}"
+
+
+def span(values: Iterable[float | None]) -> str:
+    """The smallest and the largest of some numbers in words; - if none is known."""
+    known = [value for value in values if value is not None]
+    ends = (min(known), max(known)) if known else ()
+    return " to ".join(dict.fromkeys(map(number, ends))) or "-"
 
 
 def _facts(study: Study, scenario: Scenario, draws: int) -> Iterator[Fact]:

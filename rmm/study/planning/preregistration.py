@@ -21,6 +21,7 @@ from rmm._version import __version__
 from rmm.backends import find_backend
 from rmm.backends.convergence import PARETO_K_LIMIT
 from rmm.posterior.diagnostics.summary import INNER_LIMIT
+from rmm.study.design.combinations import COMBINATIONS
 from rmm.study.design.scenarios import PARTS
 from rmm.study.design.study import Study
 from rmm.study.files import seeds
@@ -81,7 +82,7 @@ def protocol(study: Study, finished: int = 0) -> str:
         table=_table,
         truths=_truths(study),
         count=_count(study),
-        design=_design(study),
+        design=COMBINATIONS[study.config["design"]["kind"]].words,
         factors=_factors(study),
         settings=_yaml({part: study.config[part] for part in _parts(study)}),
         data_file=_data_file(study),
@@ -131,16 +132,6 @@ def _data_file(study: Study) -> str | None:
     """The file that empirical memberships come from: its name is not enough."""
     file = study.config["membership"].get("file")
     return str(file) if file and (study.root / file).is_file() else None
-
-
-def _design(study: Study) -> str:
-    said = study.config["design"]
-    return {
-        "full": "their full grid",
-        "fraction": f"a fraction of their grid (reduction {said.get('reduction')})",
-        "latin_hypercube": f"a Latin hypercube of {said.get('size')} points",
-        "list": "the list of combinations",
-    }[said["kind"]]
 
 
 def _count(study: Study) -> str:

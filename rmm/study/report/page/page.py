@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from rmm._version import __version__
 from rmm.posterior.plots.style import Look
+from rmm.study.design.combinations import COMBINATIONS
 from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import Drawn
@@ -48,6 +49,8 @@ def render(
         factors=design.factor_rows(results),
         scenarios=design.scenario_rows(results),
         blocks=design.blocks(results),
+        realised=design.realised(results),
+        design=COMBINATIONS[results.study.config["design"]["kind"]].words,
     )
 
 

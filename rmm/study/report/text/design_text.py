@@ -9,6 +9,7 @@ import yaml
 
 from rmm.study.methods.method import CLASSICAL, REML, Method
 from rmm.study.methods.own_methods import own_settings
+from rmm.study.planning.mechanism import look, number, span
 from rmm.study.report.data.format_numbers import compact
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import StudyResults
@@ -115,6 +116,31 @@ def scenario_rows(results: StudyResults) -> list[dict[str, Any]]:
         }
         for row in results.scenarios.to_dict("records")
     ]
+
+
+#: Scenarios beyond which a report does not simulate data to describe them, and data sets of each.
+_FEW_SCENARIOS, _DRAWS = 100, 10
+
+
+def realised(results: StudyResults) -> dict[str, Any] | None:
+    """What simulated data are like beside what the file asks for; None of many scenarios, and of
+    data that a function of the author draws.
+    """
+    study = results.study
+    if "data" in study.config or len(study.scenarios) > _FEW_SCENARIOS:
+        return None
+    found = look(study, _DRAWS)
+    return {
+        "draws": _DRAWS,
+        "rows": [
+            (what, span(f.target for f in facts), span(f.mean for f in facts))
+            for what, facts in found.by_property().items()
+        ],
+        "off": [
+            f"{f.what} in {f.scenario}: {number(f.mean)} instead of {number(f.target or 0)}"
+            for f in found.off()
+        ],
+    }
 
 
 def blocks(results: StudyResults) -> list[tuple[str, str]]:
