@@ -373,6 +373,24 @@ def test_a_failure_is_a_row_and_stops_nothing(tmp_path: Path) -> None:
     assert not process_pool._running
 
 
+def test_too_little_memory_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little to read the call: the system's limit for the process, not a message."""
+    resource = pytest.importorskip("resource", reason="limits of memory need a POSIX system")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("the limits of another process can be set on Linux only")
+    study, start = load(tmp_path, own("good"), replications=2), process_pool.OwnProcess.__init__
+
+    def starved(self: process_pool.OwnProcess, code: Any) -> None:
+        start(self, code)
+        resource.prlimit(self._process.pid, resource.RLIMIT_AS, (4096, 4096))
+
+    monkeypatch.setattr(process_pool.OwnProcess, "__init__", starved)
+    process_pool.end_all()
+    rows = fitted(study, tmp_path, "good", 1, 2)
+    assert (rows["status"] == "failed").all()
+    assert rows["message"].str.contains("ran out of memory|MemoryError|ArrowMemoryError").all()
+
+
 @pytest.mark.thorough
 def test_data_that_cannot_be_drawn_fail_every_method(tmp_path: Path) -> None:
     methods = (own("slope"), {"name": "ols", "kind": "aggregation"})

@@ -33,6 +33,8 @@ import pyarrow as pa
 
 _FRAME = struct.Struct(">4sIQ")
 _MAGIC = b"rmmo"
+#: Exit status where memory did not even suffice to read a call or to send an answer.
+NO_MEMORY = 86
 #: Rows of the answer of a method; more are a mistake.
 _MOST_ROWS = 10_000
 
@@ -257,6 +259,13 @@ def data_answer(found: Any) -> Message:
 
 def _read_messages(source: BinaryIO, calls: queue.SimpleQueue[bytes]) -> None:
     """Hand over calls; the end of input is the end of this process and of all it started."""
+    try:
+        _hand_over(source, calls)
+    except MemoryError:
+        os._exit(NO_MEMORY)
+
+
+def _hand_over(source: BinaryIO, calls: queue.SimpleQueue[bytes]) -> None:
     while True:
         start = source.read(_FRAME.size)
         length = message_length(start) if start else None
@@ -305,5 +314,19 @@ def main(arguments: Sequence[str]) -> None:
         answers.flush()
 
 
+def _run() -> None:
+    """`main`, then the end without Python's own shutdown: it may abort, as a thread still reads."""
+    status = 0
+    try:
+        main(sys.argv[1:])
+    except MemoryError:
+        status = NO_MEMORY
+    except BaseException:  # noqa: BLE001  whatever it was, the parent reads it
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    _run()

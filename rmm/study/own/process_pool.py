@@ -108,6 +108,11 @@ class OwnProcess:
 
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
+        # Late: reading a study file needs no pandas.
+        from rmm.study.own.own_process import NO_MEMORY
+
+        if self._process.returncode == NO_MEMORY:
+            return BackendError(f"The process of {self.code.written} ran out of memory.")
         how = ending(self._process.returncode or 0)
         said = self._said.text()
         last = f" Its last output was: {said}" if said else ""
