@@ -12,7 +12,14 @@ from benchmarks.speed.records import RESULTS
 
 #: What ratios are to, and how their columns end.
 PEERS = {"bml style": "", "numpyro": "_numpyro"}
-MARKS = {"bml style": "x", "jags": "o", "stan": "s", "numpyro": "^", "laplace": "D", "laplace, ess=4000": "*"}
+MARKS = {
+    "bml style": "x",
+    "jags": "o",
+    "stan": "s",
+    "numpyro": "^",
+    "laplace": "D",
+    "laplace, ess=4000": "*",
+}
 
 
 def write(table: pd.DataFrame, name: str) -> None:
