@@ -99,7 +99,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(7, 0.5 * len(models) + 1.3), layout="constrained")
     axes = figure.subplots()
     for program, mark in MARKS.items():
-        rows = table[(table["program"] == program)]
+        rows = table[table["program"] == program]
+        if rows.empty:
+            continue
         place = [models.index(m) for m in rows[columns].itertuples(index=False, name=None)]
         axes.plot(rows["ess_per_cpu_second"], place, mark, label=program)
     axes.set_yticks(range(len(models)), [f"{n:,} groups, {f}, {w} weights" for n, f, w in models])
@@ -107,5 +109,5 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axes.margins(y=0.3 / max(1, len(models) - 1))
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(MARKS), frameon=False)
     figure.savefig(path, dpi=150)

@@ -203,7 +203,7 @@ def call(
         header["scenario"] = scenario
     try:
         answer = process.call(header, tables or {}, code.timeout if timeout is None else timeout)
-    except BaseException:  # it is dead, late, or this job is told to end
+    except BaseException:  # the process died or is late, or this job has to end
         process.end()
         raise
     _running[key] = process
