@@ -5,9 +5,9 @@ usage: python -m benchmarks.speed.peers PROGRAM FAMILY fixed|estimated GROUPS   
 Every fit is a process of its own. The measure is the smallest bulk ESS over b_l1, sigma_l1 and b_w,
 divided by CPU seconds: warm-up included, compilation of the model excluded. Of laplace they are
 those of all of `rmm.fit` at its default settings (about 500 effective draws, so that a large share
-is what every fit costs once) and with ess=4000, the mean of some seeds. Its ESS is that of its weights: its
-resampled draws would seem to be worth more. All programs have the same posterior (priors="rmm",
-with b_w ~ normal(0, 1), since the vague prior leaves b_w without one).
+is what every fit costs once) and with ess=4000, the mean of some seeds. Its ESS is that of its
+weights: its resampled draws would seem to be worth more. All programs have the same posterior
+(priors="rmm", with b_w ~ normal(0, 1), since the vague prior leaves b_w without one).
 
 If a program has not converged (R-hat above 1.1), or its ESS is below 100, this number only shows
 that it is slow. Ratios to it stand beside what they are at least: had each of its draws been
