@@ -17,12 +17,18 @@ from rmm.design.columns.outcome import outcome_parts
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, SpecificationWarning
 from rmm.posterior.draw_estimates import Estimates
-from rmm.posterior.draws import text_labels, to_datatree
+from rmm.posterior.draws import structural_draws, text_labels, to_datatree
 from rmm.posterior.estimands import as_array, as_table, estimate, split_spec
 from rmm.posterior.estimands.quantity import Source
 from rmm.posterior.inference.hypotheses.evidence_of_hypotheses import Hypotheses, hypotheses_of
 from rmm.posterior.inference.prior_checks.power_scaling import PriorSensitivity, of_fit
-from rmm.posterior.prediction.cross_validation import Refits, loo, waic
+from rmm.posterior.prediction.cross_validation import (
+    Pointwise,
+    Refits,
+    loo,
+    relative_size,
+    waic,
+)
 from rmm.posterior.prediction.effect_tables import effect_table
 from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
@@ -165,15 +171,13 @@ class AfterFit:
         self.draws["posterior_predictive"] = xarray.DataTree(xarray.Dataset({"y": found}))
         return found
 
-    def _pointwise(self) -> xarray.DataTree:
-        """Structural parameters and the log likelihood, for ArviZ."""
-        posterior = self.draws["posterior"].to_dataset()
-        names = [p.name for p in self.model.spec.parameters if p.structural]
-        return xarray.DataTree.from_dict(
-            {
-                "posterior": posterior[[n for n in names if n in posterior]],
-                "log_likelihood": xarray.Dataset({"y": self.log_likelihood()}),
-            }
+    def _pointwise(self) -> Pointwise:
+        """The log likelihood, and how dependent the draws of structural parameters are."""
+        return Pointwise(
+            log_likelihood(self.model, self.run),
+            self.model.spec.family.unit,
+            text_labels(unit_labels(self.model)),
+            relative_size(structural_draws(self.run, self.model).values),
         )
 
     def loo(self, *, refit: bool = False) -> Any:

@@ -383,25 +383,15 @@ def test_engines_agree_on_a_mixed_model(kind: str) -> None:
 
 def test_loo_with_a_group_that_says_nothing() -> None:
     """Censored before the first event: its log likelihood is 0 in all draws."""
-    import xarray
-
-    from rmm.posterior.prediction.cross_validation import loo
+    from rmm.posterior.prediction.cross_validation import Pointwise, loo
 
     eta = np.random.default_rng(8).normal(0, 0.3, (2, 200, len(TIME)))
     outcome = outcome_of("steps")
     values = np.array([COX.log_likelihood(e, {}, outcome) for e in eta])
     assert (values[..., 5] == 0).all()
-    dims = ("chain", "draw", "group")
-    tree = xarray.DataTree.from_dict(
-        {
-            "posterior": xarray.Dataset({"b": (dims[:2], eta[..., 0])}),
-            "log_likelihood": xarray.Dataset(
-                {"y": (dims, values)}, coords={"group": np.arange(len(TIME))}
-            ),
-        }
-    )
+    each = Pointwise(values.reshape(-1, len(TIME)), "group", np.arange(len(TIME)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rmm.SpecificationWarning)
-        result = loo(tree, None)
+        result = loo(each, None)
     assert np.isfinite(result.elpd)
     assert abs(float(result.elpd_i[5])) < 1e-8

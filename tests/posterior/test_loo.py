@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -21,6 +22,7 @@ from rmm.posterior.prediction.cross_validation import Refits, without_unit
 from rmm.posterior.prediction.predict import log_likelihood
 from rmm.posterior.prediction.predictive_checks import kaplan_meier, survival
 from rmm.posterior.prediction.psis import left_out
+from rmm.tables.read import Array
 from tests.coalitions import made_up_coalitions
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-(b1*s))), RE=TRUE) + hm(id=cid)"
@@ -308,7 +310,14 @@ def test_all_units_at_once_are_those_of_arviz(fit: rmm.Fit) -> None:
     """The numbers of ArviZ, which takes units one by one."""
     import arviz_stats
 
-    tree = fit._pointwise()
+    posterior = fit.draws["posterior"].to_dataset()
+    names = [p.name for p in fit.model.spec.parameters if p.structural]
+    tree = xarray.DataTree.from_dict(
+        {
+            "posterior": posterior[[name for name in names if name in posterior]],
+            "log_likelihood": xarray.Dataset({"y": fit.log_likelihood()}),
+        }
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours, theirs = fit.loo(), arviz_stats.loo(tree, pointwise=True)
@@ -325,16 +334,40 @@ def test_tails_are_smoothed_as_by_arviz(count: int, size: float) -> None:
 
     rng = np.random.default_rng(int(10 * size) + count)
     values = size * rng.standard_t(5, (count, 7))
-    elpd, k = left_out(values, 0.8)
+    elpd, lpd, k = left_out(values, 0.8)
+    np.testing.assert_allclose(lpd, logsumexp(values, axis=0) - np.log(count), rtol=1e-12)
     for unit in range(7):
         logs, expected = array_stats.psislw(values[:, unit], r_eff=0.8, axis=-1)
         assert k[unit] == pytest.approx(float(expected), abs=1e-10)
         assert elpd[unit] == pytest.approx(logsumexp(logs + values[:, unit]), abs=1e-10)
 
 
+@pytest.mark.parametrize("far", [800.0, 3000.0])
+def test_densities_beyond_all_numbers_are_as_by_logarithms(far: float) -> None:
+    """Log likelihoods that differ by more than the exponents of doubles have room for."""
+    values = np.random.default_rng(2).normal(size=(400, 3))
+    values[:5, 0] -= far
+    values[5:, 1] -= far
+    elpd, lpd, k = left_out(values, 1.0)
+    for unit in range(3):
+        logs, expected = psislw_of(values[:, unit])
+        assert k[unit] == pytest.approx(expected, abs=1e-10, nan_ok=True)
+        assert elpd[unit] == pytest.approx(logsumexp(logs + values[:, unit]), rel=1e-10, abs=1e-10)
+    np.testing.assert_allclose(lpd, logsumexp(values, axis=0) - np.log(400), rtol=1e-12)
+
+
+def psislw_of(values: Array) -> tuple[Array, float]:
+    """ArviZ's log weights and k."""
+    from arviz_stats.base import array_stats
+
+    logs, k = array_stats.psislw(values, r_eff=1.0, axis=-1)
+    return np.asarray(logs), float(k)
+
+
 def test_a_unit_without_information_has_equal_weights() -> None:
     values = np.random.default_rng(1).normal(size=(400, 2))
     values[:, 1] = -3.0
-    elpd, k = left_out(values, 1.0)
+    elpd, lpd, k = left_out(values, 1.0)
     assert elpd[1] == pytest.approx(-3)
+    assert lpd[1] == pytest.approx(-3)
     assert k[1] == 0

@@ -11,7 +11,7 @@ effective sample size are the diagnostics (Vehtari et al. 2024, JMLR 25).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -395,8 +395,18 @@ class Mixture:
     @property
     def log_density(self) -> Array:
         """(S,) log density of the mixture, each proposal by its number of points."""
-        share = np.log(np.array(self.counts) / sum(self.counts))
-        return np.logaddexp.reduce(np.array(self._each) + share[:, None])
+        return _mixed(np.array(self._each), self.counts)
+
+
+def mixture_density(proposals: Sequence[Proposal], counts: Sequence[int], theta: Array) -> Array:
+    """(S,) log density at (S, d) points of a mixture, each proposal by its number of points."""
+    return _mixed(np.array([proposal.log_density(theta) for proposal in proposals]), counts)
+
+
+def _mixed(each: Array, counts: Sequence[int]) -> Array:
+    """(S,) log density of a mixture of (proposals, S) log densities."""
+    share = np.log(np.array(counts) / sum(counts))
+    return np.asarray(np.logaddexp.reduce(each + share[:, None]))
 
 
 def uniforms(count: int, dimension: int, seed: int) -> Array:

@@ -16,6 +16,8 @@ import numpy as np
 
 from rmm.tables.read import Array
 
+_TOGETHER = 4  # values of a product, each between 1e-70 and 1e70
+_AT_ONCE = 40_000  # numbers
 _PRIOR_B, _PRIOR_K, _MIDDLE_K = 3, 10, 0.5
 _NEGLIGIBLE = 10 * np.finfo(float).eps
 
@@ -88,7 +90,7 @@ def fitted_tails(excess: Array) -> tuple[Array, Array]:
             _PRIOR_B * quartile[:, None]
         )
         b += 1 / excess[:, -1:]
-        k = np.log1p(-b[:, :, None] * excess[:, None, :]).mean(axis=2)
+        k = _mean_logs(b, excess)
         profile = count * (np.log(-b / k) - k - 1)
         weight = np.exp(profile - profile.max(axis=1, keepdims=True))
         weight /= weight.sum(axis=1, keepdims=True)
@@ -100,3 +102,23 @@ def fitted_tails(excess: Array) -> tuple[Array, Array]:
     shape = np.where(np.isnan(shape), np.inf, shape)
     none = quartile <= excess[:, 0]
     return np.where(none, np.nan, shape), np.where(none, np.nan, scale)
+
+
+def _mean_logs(factor: Array, excess: Array) -> Array:
+    """(n, candidates) means of log(1 - factor * excess) over the excesses of each row.
+
+    Logarithms are of products of a few values, some rows at a time: a quarter of the logarithms,
+    of arrays that stay near the processor.
+    """
+    count = excess.shape[1]
+    length, step = count // _TOGETHER, max(1, _AT_ONCE // (factor.shape[1] * count))
+    means = np.empty_like(factor)
+    for first in range(0, len(factor), step):
+        some = slice(first, first + step)
+        values = 1 - factor[some, :, None] * excess[some, None, :]
+        product = values[..., :length].copy()
+        for part in range(1, _TOGETHER):
+            product *= values[..., part * length : (part + 1) * length]
+        rest = np.log(values[..., _TOGETHER * length :]).sum(axis=-1)
+        means[some] = (np.log(product).sum(axis=-1) + rest) / count
+    return means

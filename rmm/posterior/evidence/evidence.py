@@ -114,18 +114,17 @@ def by_importance(
         return _without_hyperparameters(posterior)
     points = _MANY if wanted < GOOD else _FEW
     while True:
-        logs = [posterior.randomised(known, points, number) for number in range(_RANDOMISATIONS)]
-        each = np.array([logsumexp(found) - np.log(len(found)) for found in logs])
+        logs = posterior.randomised(known, points, _RANDOMISATIONS)
+        each = logsumexp(logs, axis=1) - np.log(logs.shape[1])
         value, error = _mean(each)
         if error <= wanted or 2 * points > _MOST:
             break
         points *= 2
-    everything = np.concatenate(logs)
-    k, limit = _tail(everything), pareto_k_limit(len(everything))
+    k, limit = _tail(logs.ravel()), pareto_k_limit(logs.size)
     if not k <= limit:
         raise BackendError(
             f"The evidence of this model cannot be trusted: Pareto k of its importance weights is "
-            f"{k:.2f} (with {len(everything):,} points, at most {limit:.2f} is allowed). Fit with "
+            f"{k:.2f} (with {logs.size:,} points, at most {limit:.2f} is allowed). Fit with "
             'backend="stan" and ask for the evidence of that fit.'
         )
     return Evidence(value, error, "importance sampling", k)

@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from rmm.backends.base import Settings
 from rmm.backends.initial_values import initial_values
 from rmm.backends.laplace.hyperparameters import from_values
-from rmm.backends.laplace.importance import Mixture, uniforms
+from rmm.backends.laplace.importance import mixture_density, uniforms
 from rmm.backends.laplace.kernels.integrals import compiled_pattern, integrals_of
 from rmm.backends.laplace.latent_model import latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
@@ -78,20 +78,32 @@ class IntegratedPosterior:
         rows = [{h.name: np.atleast_1d(given[h.name][s]) for h in self.hyper} for s in range(count)]
         return np.array([from_values(row, self.hyper) for row in rows]).reshape(count, -1)
 
-    def randomised(self, known: Proposals, points: int, number: int) -> Array:
-        """Log weights of about `points` fresh points of fixed proposals; their mean is p(y).
+    def randomised(self, known: Proposals, points: int, times: int) -> Array:
+        """Log weights (times, n) of about `points` fresh points of fixed proposals; their mean in
+        each row is p(y).
 
-        Points are Sobol's, shifted at random for each `number`; each proposal has a share of them,
-        and the density that divides is that of all (Owen and Zhou 2000, JASA 95, 135-143).
+        Points are Sobol's, shifted at random for each row; each proposal has a share of them, and
+        the density that divides is that of all (Owen and Zhou 2000, JASA 95, 135-143).
         """
-        fresh, share = Mixture(), points / sum(known.counts)
-        for place, (proposal, count) in enumerate(zip(known.proposals, known.counts, strict=True)):
-            entropy = [self.seed, _RANDOMISED, number, place]
-            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-            size = max(1, round(share * count))
-            fresh.add(proposal, proposal.draw(uniforms(size, len(self.hyper) + 1, seed)))
-        self._sampler.rng = np.random.default_rng([self.seed, _RANDOMISED, number])
-        return np.asarray(self.log_density(fresh.theta) - fresh.log_density)
+        share = points / sum(known.counts)
+        sizes = [max(1, round(share * count)) for count in known.counts]
+        fresh = np.concatenate(
+            [
+                [proposal.draw(self._uniforms(size, k, place)) for k in range(times)]
+                for place, (proposal, size) in enumerate(zip(known.proposals, sizes, strict=True))
+            ],
+            axis=1,
+        )
+        theta = fresh.reshape(-1, fresh.shape[2])  # of all rows at once: a few large calls
+        self._sampler.rng = np.random.default_rng([self.seed, _RANDOMISED])
+        logs = self.log_density(theta) - mixture_density(known.proposals, sizes, theta)
+        return np.asarray(logs.reshape(times, -1))
+
+    def _uniforms(self, size: int, row: int, place: int) -> Array:
+        """Points of the unit cube for one proposal in one row."""
+        entropy = [self.seed, _RANDOMISED, row, place]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return uniforms(size, len(self.hyper) + 1, seed)
 
 
 _RANDOMISED = 0xE71DE

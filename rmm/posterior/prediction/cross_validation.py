@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -29,9 +29,6 @@ from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
 from rmm.posterior.prediction.psis import left_out
 from rmm.tables.read import Array
-
-if TYPE_CHECKING:
-    import xarray
 
 _NAMED = 8  # units that a message names
 _RHAT = 1.05  # of a refit's log likelihood of one unit
@@ -101,13 +98,41 @@ def unit_codes(model: Model) -> Array:
     return strata.code
 
 
-def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
+@dataclass(frozen=True)
+class Pointwise:
+    """What cross-validation needs of a fit.
+
+    Attributes
+    ----------
+    values : (S, units) array
+        Log likelihood by draw and unit.
+    unit : str
+        ``group`` or ``stratum``.
+    labels : (units,) array
+        Of the units.
+    relative_size : float
+        Effective sample size of means over the number of draws; see `relative_size`.
+    """
+
+    values: Array
+    unit: str
+    labels: Array
+    relative_size: float = 1.0
+
+    def of_units(self, values: Array) -> Any:
+        """(units,) values with their labels, as ArviZ keeps them."""
+        # Late: a fit by itself does not need it.
+        from xarray import DataArray
+
+        return DataArray(values, dims=(self.unit,), coords={self.unit: self.labels})
+
+
+def loo(each: Pointwise, refits: Refits | None) -> Any:
     """PSIS-LOO with `refits` of the units whose Pareto k is too large.
 
     Parameters
     ----------
-    tree : xarray.DataTree
-        With groups ``posterior`` and ``log_likelihood``.
+    each : Pointwise
     refits : Refits or None
         None: a warning names the units instead.
 
@@ -116,14 +141,14 @@ def loo(tree: xarray.DataTree, refits: Refits | None) -> Any:
     arviz_stats.ELPDData
         Pointwise. Units that were refitted have Pareto k 0, as in `arviz_stats.reloo`.
     """
-    result = _smoothed(tree)
+    result = _smoothed(each)
     bad = _too_large(result)
     if len(bad) == 0:
         return result
     if refits is None:
         _warn_of_pareto(result, bad)
         return result
-    return _refitted(result, tree, refits, bad)
+    return _refitted(result, each.values, refits, bad)
 
 
 def _too_large(result: Any) -> Array:
@@ -131,40 +156,40 @@ def _too_large(result: Any) -> Array:
     return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
 
 
-def _smoothed(tree: xarray.DataTree) -> Any:
+def _smoothed(each: Pointwise) -> Any:
     """PSIS-LOO of all units, as ArviZ keeps it."""
     # Late: a fit by itself does not need it.
     from arviz_stats.utils import ELPDDataLOO
 
-    each = flat_log_likelihood(tree)
-    elpd, k = left_out(each, _relative_size(tree["posterior"].to_dataset()))
-    p = logsumexp(each, axis=0) - np.log(len(each)) - elpd
-    limit = pareto_k_limit(len(each))
-    like = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))[0, 0]
-    like = like.drop_vars(["chain", "draw"], errors="ignore")
+    count = len(each.values)
+    elpd, lpd, k = left_out(each.values, each.relative_size)
+    limit = pareto_k_limit(count)
     return ELPDDataLOO(
         elpd=float(elpd.sum()),
         se=float(np.sqrt(len(elpd) * np.var(elpd, ddof=1))),
-        p=float(p.sum()),
-        n_samples=len(each),
+        p=float((lpd - elpd).sum()),
+        n_samples=count,
         n_data_points=len(elpd),
         scale="log",
         warning=bool((~(k <= limit)).any()),
         good_k=limit,
-        elpd_i=like.copy(data=elpd),
-        pareto_k=like.copy(data=k),
-        p_loo_i=like.copy(data=p),
+        elpd_i=each.of_units(elpd),
+        pareto_k=each.of_units(k),
+        p_loo_i=each.of_units(lpd - elpd),
     )
 
 
-def _relative_size(posterior: xarray.Dataset) -> float:
-    """Effective sample size of means over the number of draws, averaged over the parameters."""
-    values = [v.transpose("chain", "draw", ...).to_numpy() for v in posterior.data_vars.values()]
-    chains, length = values[0].shape[:2]
-    if chains == 1:
+def relative_size(draws: Array) -> float:
+    """Effective sample size of means over the number of draws, averaged over the parameters.
+
+    Parameters
+    ----------
+    draws : (chains, draws, parameters) array
+    """
+    chains, length, count = draws.shape
+    if chains == 1 or not count:
         return 1.0
-    flat = np.concatenate([v.reshape(chains, length, -1) for v in values], axis=2)
-    sizes = [effective_size(flat[:, :, i]) for i in range(flat.shape[2])]
+    sizes = [effective_size(draws[:, :, i]) for i in range(count)]
     return float(np.mean(sizes) / (chains * length))
 
 
@@ -186,10 +211,9 @@ def _warn_of_pareto(result: Any, bad: Array) -> None:
     )
 
 
-def _refitted(result: Any, tree: xarray.DataTree, refits: Refits, bad: Array) -> Any:
+def _refitted(result: Any, together: Array, refits: Refits, bad: Array) -> Any:
     """Exact values of some units: log mean p(y_i | draws without i)."""
-    together = flat_log_likelihood(tree)
-    elpd, p = result.elpd_i.to_numpy().copy(), result.p_loo_i
+    elpd = result.elpd_i.to_numpy().copy()
     everything = logsumexp(together, axis=0) - np.log(len(together))
     p, mixed, doubts = everything - elpd, {}, {}
     with progress_bar(None, "loo: refits") as listener:
@@ -257,13 +281,7 @@ def _warn_of_weights(result: Any, doubts: Mapping[int, str]) -> None:
     )
 
 
-def flat_log_likelihood(tree: xarray.DataTree) -> Array:
-    """(S, units)."""
-    values = next(iter(tree["log_likelihood"].to_dataset().data_vars.values())).to_numpy()
-    return np.asarray(values.reshape(-1, values.shape[-1]))
-
-
-def waic(tree: xarray.DataTree) -> Any:
+def waic(each: Pointwise) -> Any:
     """The widely applicable information criterion, on the scale of elpd.
 
     elpd = sum (lpd_i - p_i), lpd_i = log mean p(y_i | draws), p_i = var log p(y_i | draws):
@@ -271,8 +289,7 @@ def waic(tree: xarray.DataTree) -> Any:
 
     Parameters
     ----------
-    tree : xarray.DataTree
-        With the group ``log_likelihood``, (chain, draw, unit).
+    each : Pointwise
 
     Returns
     -------
@@ -281,9 +298,9 @@ def waic(tree: xarray.DataTree) -> Any:
     # Late: a fit by itself does not need it.
     from arviz_stats.utils import ELPDData
 
-    each = flat_log_likelihood(tree)
-    lpd = logsumexp(each, axis=0) - np.log(len(each))
-    p = each.var(axis=0, ddof=1)
+    values = each.values
+    lpd = logsumexp(values, axis=0) - np.log(len(values))
+    p = values.var(axis=0, ddof=1)
     elpd = lpd - p
     if (p > 0.4).any():
         warnings.warn(
@@ -292,17 +309,16 @@ def waic(tree: xarray.DataTree) -> Any:
             SpecificationWarning,
             stacklevel=4,
         )
-    like = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))[0, 0]
     return ELPDData(
         elpd=float(elpd.sum()),
         se=float(np.sqrt(len(p) * np.var(elpd, ddof=1))),
         p=float(p.sum()),
-        n_samples=len(each),
+        n_samples=len(values),
         n_data_points=len(p),
         scale="log",
         warning=bool((p > 0.4).any()),
         good_k=np.nan,
-        elpd_i=like.drop_vars(["chain", "draw"], errors="ignore").copy(data=elpd),
+        elpd_i=each.of_units(elpd),
     )
 
 

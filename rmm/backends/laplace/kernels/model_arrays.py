@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from rmm.tables.read import Array
 _SMALL = 60  # rows up to which dense factors are faster whatever the pattern
 _MOST_PRODUCTS = 1e8  # of a sparse factor: each has a place in memory
 _PRODUCTS_AT_ONCE = 1_000_000
+_REMEMBERED = 1_000_000  # bytes of elements up to which a pattern is kept for the next fit
 _SPARSE_COSTS = 6.0  # of the operations of a dense factor, for the places that are looked up
 
 
@@ -363,6 +364,19 @@ def _sparse_pattern(
     start, element = starts(integrand.row, integrand.model.groups), integrand.column
     if common is not None:
         start, element = common
+    if element.nbytes > _REMEMBERED:
+        return _pattern_of(size, most, start, element)
+    return _remembered_pattern(size, most, *(x.astype(int).tobytes() for x in (start, element)))
+
+
+@lru_cache(maxsize=8)
+def _remembered_pattern(size: int, most: float, start: bytes, element: bytes) -> Pattern | None:
+    """As `_pattern_of`: fits of several weight functions, and their evidence, have one pattern."""
+    return _pattern_of(size, most, np.frombuffer(start, int), np.frombuffer(element, int))
+
+
+def _pattern_of(size: int, most: float, start: Array, element: Array) -> Pattern | None:
+    """The cells of the factor of a matrix that joins the elements of each group (or stratum)."""
     left, right = pairs(start)
     found = factor_columns(size, element[left], element[right], most)
     return None if found is None else Pattern(*found, dense=False)
