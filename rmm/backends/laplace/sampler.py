@@ -226,8 +226,9 @@ class Sampler:
     def _chunks(self, count: int) -> list[slice]:
         self.check()
         self.evaluations += count
-        size = self.integrand.at_once
-        if self.compiled is not None:
+        if self.compiled is None:
+            size = self.integrand.at_once
+        else:
             few = self.integrand.exact or self.chains is not None
             size = self.compiled.at_once(2 * self.effort.draws if few else _MOST_STEPS)
         return [slice(i, min(i + size, count)) for i in range(0, count, size)]
