@@ -10,6 +10,8 @@ import pandas as pd
 
 from benchmarks.speed.records import RESULTS
 
+#: R-hat up to which, and ESS from which, a number can be trusted.
+CONVERGED, RELIABLE = 1.1, 100
 #: What ratios are to, and how their columns end.
 PEERS = {"bml style": "", "numpyro": "_numpyro"}
 MARKS = {
@@ -62,7 +64,8 @@ def as_markdown(table: pd.DataFrame) -> str:
     ]
     for row in table.to_dict("records"):
         k = "" if np.isnan(row["pareto_k"]) else f"{row['pareto_k']:.2f}"
-        mark = r" \*" if _above(row["at_most"], row["ess_per_cpu_second"]) else ""
+        doubtful = row["max_rhat"] > CONVERGED or row["min_ess"] < RELIABLE
+        mark = r" \*" if doubtful else ""
         lines.append(
             f"| {row['groups']:,} | {row['family']} | {row['weights']} | {row['program']} "
             f"| {row['cpu_seconds']:.3g} | {row['min_ess']:.0f} ({row['of']}){mark} "
