@@ -111,14 +111,6 @@ def test_regressions_have_no_such_rows(tmp_path: Path) -> None:
     assert "b_l1[x]" in table.index
 
 
-def test_a_data_set_without_the_member_has_a_fit_that_failed(tmp_path: Path) -> None:
-    found = study(tmp_path, [{"estimand": "member_weight", "member": 77}])
-    table = rows_of(found)
-    assert table["status"].tolist() == ["failed"]
-    assert "77 is not a member" in table["message"].iloc[0]
-    assert np.isnan(table["truth"].iloc[0])
-
-
 def test_performance_of_a_study(tmp_path: Path) -> None:
     """Each data set has its own truth; what cannot be 0 is not tested."""
     found = study(tmp_path, READY, measures=["bias", "coverage", "rejection"])
@@ -207,3 +199,41 @@ def test_ranks_among_ties_are_uniform() -> None:
     assert stats.chisquare(np.bincount(np.array(plain) // 10, minlength=10)).pvalue < 1e-9
     without = rng.normal(size=1 + KEPT)
     assert rank_among_ties(without[1:], without[0], 1) == rank(without[1:], without[0])
+
+
+@pytest.mark.parametrize(
+    ("estimand", "words"),
+    [
+        ({"estimand": "contrast", "group": 12, "without": [3]}, "group 12 has members: "),
+        ({"estimand": "contrast", "group": 912, "without": [3]}, "groups are: 1, 2, "),
+        ({"estimand": "member_weight", "member": "Greens"}, "members are: 1, 2, "),
+        ({"estimand": "rank", "member": "Greens"}, "members are: 1, 2, "),
+    ],
+)
+def test_members_and_groups_that_no_data_set_has_are_found_before_the_first_fit(
+    estimand: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError, match=r"estimands\[1\]") as found:
+        check_models(study(tmp_path, [{"estimand": "effective_members"}, estimand]))
+    assert "has no value in the first 3 data sets" in str(found.value)
+    assert words in str(found.value)
+
+
+def test_a_data_set_without_the_member_loses_no_other_row(tmp_path: Path) -> None:
+    """Memberships drawn anew: some data sets have no member 4, and their fits answer the rest."""
+    drawn = {"kind": "synthetic", "groups": 12, "members": 40, "size": 2, "units": 3}
+    drawn |= {"within": False, "redraw": True}
+    many = study(tmp_path, [{"estimand": "member_weight", "member": 4}, READY[1]], membership=drawn)
+    without = 0
+    for replication in range(1, 7):
+        task = make_task(many, many.scenarios[0], many.methods[0], replication)
+        outcome = fit_task(task)
+        assert outcome.status == "ok", outcome.message
+        rows = outcome_rows(many, many.scenarios[0], task, replication, outcome)
+        names = {row["parameter"] for row in rows}
+        assert "effective_members" in names
+        m = task.drawn.memberships
+        there = 4 in m.member_labels[np.unique(m.member)]
+        assert ("member_weight[member=4]" in names) == there
+        without += not there
+    assert 0 < without < 6

@@ -16,6 +16,7 @@ from rmm.backends import find_backend
 from rmm.backends.base import Backend, Settings
 from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
+from rmm.simulation.estimands import true_value
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.manage.check_own import own_errors
@@ -23,15 +24,17 @@ from rmm.study.methods.bayesian import lay_out_model
 from rmm.study.methods.method import FAKE, TRUTH, WITHOUT_ENGINE, said
 from rmm.study.methods.pilot_fits import LEAST_WARMUP
 from rmm.study.own.process_pool import end_all
-from rmm.study.run.replicate import make_task
+from rmm.study.run.replicate import draw_replication, make_task
 
 if TYPE_CHECKING:
+    from rmm.simulation import Drawn
     from rmm.study.design.scenarios import Scenario
     from rmm.study.design.study import Study
     from rmm.study.methods.method import Method
 
 #: Data sets of which one must be usable: a single one may have a constant outcome by chance.
 _DATA_SETS = 3
+_NAMED = 20  # ids in a message
 
 
 def check_models(study: Study, *, tables: bool = True) -> None:
@@ -53,10 +56,57 @@ def check_models(study: Study, *, tables: bool = True) -> None:
     """
     found = list(dict.fromkeys(str(error) for error in own_errors(study, tables=tables)))
     if not found and (study.code_allowed or not any(s.own for s in study.scenarios)):
-        found = list(dict.fromkeys(str(error) for error in model_errors(study)))
+        found = [str(error) for error in (*estimand_errors(study), *model_errors(study))]
+        found = list(dict.fromkeys(found))
     end_all()
     if found:
         raise StudyError("\n".join(found))
+
+
+def estimand_errors(study: Study) -> Iterator[StudyError]:
+    """Ready estimands of members or groups that the simulated data do not have, one error each."""
+    for index, estimand in enumerate(study.estimands):
+        if not {"member", "group"} & set(estimand.options):
+            continue
+        for scenario in _with_own_memberships(study):
+            draws = (draw_replication(study.seed, scenario, k + 1) for k in range(_DATA_SETS))
+            drawn = list(draws)
+            if all(math.isnan(true_value(d, estimand.ready, estimand.options)) for d in drawn):
+                file_errors = StudyFileErrors(study.file)
+                yield file_errors.about(
+                    f"estimands[{index}]",
+                    f"{estimand.parameter} has no value in the first {_DATA_SETS} data sets.",
+                    _members_in(drawn[0], estimand.options),
+                )
+
+
+def _with_own_memberships(study: Study) -> list[Scenario]:
+    """One scenario for each design of memberships."""
+    found: dict[str, Scenario] = {}
+    for scenario in study.scenarios:
+        if scenario.own is None:
+            found.setdefault(seeds.canonical(scenario.content["membership"]), scenario)
+    return list(found.values())
+
+
+def _members_in(drawn: Drawn, options: Mapping[str, Any]) -> str:
+    """Which members, or which groups, an estimand could be about."""
+    m = drawn.memberships
+    if "group" not in options:
+        return (
+            f"In the first of them, members are: {_some(m.member_labels[sorted(set(m.member))])}."
+        )
+    groups = [str(label) for label in m.group_labels]
+    if str(options["group"]) not in groups:
+        return f"In the first of them, groups are: {_some(m.group_labels)}."
+    inside = m.member_labels[m.member[m.group == groups.index(str(options["group"]))]]
+    return f"In the first of them, group {options['group']} has members: {_some(inside)}."
+
+
+def _some(labels: Any) -> str:
+    """The first of some ids, as text."""
+    known = [str(label) for label in labels]
+    return ", ".join(known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
 
 
 def model_errors(study: Study) -> Iterator[StudyError]:

@@ -33,6 +33,10 @@ def make_task(
     """
     drawn = drawn or draw_replication(study.seed, scenario, replication)
     own = method.kind.own
+    truths = {name: true_value(drawn, *one) for name, one in study.ready.items()}
+    # A data set without the member or group of an estimand has no value of it that could be
+    # estimated; its other rows are not lost with it.
+    asked = {name: one for name, one in study.ready.items() if truths[name] == truths[name]}
     return Task(
         method=method,
         drawn=drawn,
@@ -40,8 +44,8 @@ def make_task(
         nulls={e.parameter: e.null for e in study.estimands},
         seed=seeds.chain_seed(study.seed, scenario.digest, replication, method.digest),
         candidates=_candidates(method, scenario.recipe),
-        ready=study.ready,
-        truths={n: true_value(drawn, *one) for n, one in study.ready.items()},
+        ready=asked,
+        truths=truths,
         fallback=_fallback(study, scenario, method, replication, drawn),
         scenario=scenario.id,
         replication=replication,
