@@ -42,6 +42,8 @@ DEFAULTS: dict[str, Any] = {
 _OUTCOMES = {
     "gaussian": ("y", "sigma_l2: 1\t# residual sd (one residual per group)"),
     "binomial": ("y", ""),
+    "poisson": ("y", ""),
+    "negbinomial": ("y", "shape: 2\t# variance: mean + mean^2 / shape"),
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
 _THERE = "{path}: this file exists already. Give another name."

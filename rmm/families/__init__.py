@@ -11,10 +11,13 @@ from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
 from rmm.families.gaussian import GAUSSIAN
+from rmm.families.negbinomial import NEGBINOMIAL
+from rmm.families.poisson import POISSON
 from rmm.families.weibull import WEIBULL
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX)
+    family.name: family
+    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL)
 }
 
 #: What R's packages and other programs call the families, without capitals and spaces.
@@ -28,6 +31,10 @@ SYNONYMS: dict[str, str] = {
     "conditionallogit": "condlogit",
     "clogit": "condlogit",
     "coxph": "cox",
+    "count": "poisson",
+    "negativebinomial": "negbinomial",
+    "negbin": "negbinomial",
+    "nb2": "negbinomial",
 }
 
 

@@ -185,7 +185,8 @@ class Family:
     median : callable or None
         ``(eta, values) -> (S, J)`` median duration.
     residual_variance : callable
-        ``(values) -> (S,)`` on the scale of the linear predictor; a scalar where it is known.
+        ``(values, outcome) -> (S,)`` on the scale of the linear predictor; a scalar where it is
+        known.
     normal_sd : str
         Name of the sd of an outcome `y` that is normal given the linear predictor; "" otherwise.
     working : callable or None
@@ -221,6 +222,14 @@ class Family:
     needs_strata : bool
     binary : bool
         Whether a plain outcome is 0 or 1, so that two labels can be read as these.
+    in_words : tuple of str
+        The outcome in a sentence, and what changes with the linear predictor: for reports.
+    like_residual : str
+        Warning of effects that are one per group, ``{which}``, where the outcome's own variation
+        looks like them; "" where it does not, or is `normal_sd`.
+    separated : str
+        What of the outcome ``{label}`` is separated where the likelihood has no maximum; "" where
+        this is not looked at.
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
     option_names : tuple of str
@@ -241,7 +250,7 @@ class Family:
     log_likelihood: Callable[[Array, Values, Outcome], Array]
     mean: Callable[[Array, Values, Outcome], Array]
     draw: Callable[[Array, Values, Outcome, np.random.Generator], Array]
-    residual_variance: Callable[[Values], Array | float]
+    residual_variance: Callable[[Values, Outcome], Array | float]
     stan_data: str
     stan_model: str
     jags_model: str
@@ -268,6 +277,9 @@ class Family:
     unit: str = "group"
     needs_strata: bool = False
     binary: bool = False
+    in_words: tuple[str, str] = ("an outcome", "the linear predictor changes")
+    like_residual: str = ""
+    separated: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
     for_outcome: Callable[[str], Family] | None = None

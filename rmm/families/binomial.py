@@ -134,7 +134,7 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
     return rng.binomial(_trials(outcome), expit(eta))
 
 
-def _residual_variance(values: Values) -> float:
+def _residual_variance(values: Values, outcome: Outcome) -> float:
     """Variance of the standard logistic distribution, pi^2/3."""
     return float(np.pi**2 / 3)
 
@@ -177,6 +177,14 @@ BINOMIAL = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    in_words=("a binomial outcome (logit link)", "the log odds change"),
+    like_residual=(
+        "With a 0/1 outcome, such effects cannot be separated from chance. The data can estimate "
+        "the coefficients (b_*) only relative to the total spread. The posterior of {which} is "
+        "mostly its prior, and all coefficients grow with {which}. Predicted probabilities are not"
+        " affected."
+    ),
+    separated="the zeros and ones of `{label}` are separated in all or some groups",
     working=_working,
     curvature=_curvature,
     kernel=_kernel,

@@ -116,7 +116,7 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
     return out
 
 
-def _residual_variance(values: Values) -> float:
+def _residual_variance(values: Values, outcome: Outcome) -> float:
     """Variance of the standard Gumbel distribution, pi^2/6."""
     return float(np.pi**2 / 6)
 
@@ -134,6 +134,14 @@ CONDLOGIT = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    in_words=("choices within strata (conditional logit)", "the log odds of a choice change"),
+    like_residual=(
+        "With choices, such effects cannot be separated from chance. The data can estimate the "
+        "coefficients (b_*) only relative to the total spread. The posterior of {which} is mostly "
+        "its prior, and all coefficients grow with {which}. Predicted probabilities are not "
+        "affected."
+    ),
+    separated="the choices of `{label}` are separated",
     curvature=_curvature,
     kernel=_kernel,
     stan_data="int<lower=1> S;  // number of strata\n"

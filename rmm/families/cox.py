@@ -340,7 +340,7 @@ def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Arra
     return np.asarray(np.exp(-hazard[:, None] * np.exp(eta)))
 
 
-def _residual_variance(values: Values) -> float:
+def _residual_variance(values: Values, outcome: Outcome) -> float:
     """Variance of the log cumulative hazard at the event, a standard Gumbel's pi^2/6."""
     return float(np.pi**2 / 6)
 
@@ -454,6 +454,13 @@ def _family(intervals: int | None) -> Family:
         new_outcome=_new_outcome,
         some_groups=_some_groups,
         residual_variance=_residual_variance,
+        in_words=("durations (Cox proportional hazards)", "the log hazard changes"),
+        like_residual=(
+            "Only the assumption of proportional hazards separates them from the baseline hazard. "
+            "The posterior of {which} is mostly its prior, and all coefficients (b_*) grow with "
+            "{which}."
+        ),
+        separated="the order of all or some events of `{label}` is determined",
         working=_working,
         curvature=_curvature,
         kernel=_kernel,

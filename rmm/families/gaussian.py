@@ -62,7 +62,7 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
     return eta + values["sigma_l2"][:, None] * rng.standard_normal(eta.shape)
 
 
-def _residual_variance(values: Values) -> Array:
+def _residual_variance(values: Values, outcome: Outcome) -> Array:
     return values["sigma_l2"] ** 2
 
 
@@ -78,6 +78,7 @@ GAUSSIAN = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    in_words=("a normal outcome", "the outcome changes"),
     normal_sd="sigma_l2",
     curvature=_curvature,
     kernel=_kernel,

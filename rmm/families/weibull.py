@@ -243,7 +243,7 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
     return np.minimum(times, outcome.get("upper", np.inf))
 
 
-def _residual_variance(values: Values) -> Array:
+def _residual_variance(values: Values, outcome: Outcome) -> Array:
     """Variance of log T given eta, pi^2 / (6 shape^2)."""
     return np.asarray(_LOG_SD**2 / values["shape"] ** 2)
 
@@ -290,6 +290,13 @@ WEIBULL = Family(
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     residual_variance=_residual_variance,
+    in_words=("durations (Weibull, accelerated failure time)", "log time changes"),
+    like_residual=(
+        "Only the form of the Weibull distribution separates them from the residual (shape). How "
+        "the variance of log durations is divided between {which} and shape depends mostly on the "
+        "priors. Coefficients (b_*) are hardly affected."
+    ),
+    separated="groups of `{label}` without an event are separated from those with one",
     working=_working,
     curvature=_curvature,
     kernel=_kernel,

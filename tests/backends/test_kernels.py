@@ -34,6 +34,8 @@ OUTCOMES = {
     "weibull": "Surv(abs(y) + 0.1, leads)",
     "cox": "Surv(abs(y) + 0.1, leads)",
     "condlogit": "chosen",
+    "poisson": "count",
+    "negbinomial": "count",
 }
 CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
 
@@ -49,6 +51,7 @@ def integrand(name: str, family: str) -> Integrand:
     table["stratum"] = table["gid"].str[1:].astype(int) // 4
     first = table.groupby("stratum")["gid"].transform("min")
     table["chosen"] = (table["gid"] == first).astype(int)
+    table["count"] = (3 * table["y"].abs()).astype(int)
     formula = FORMULAS[name].replace("y ~", f"{OUTCOMES[family]} ~")
     if family in ("cox", "condlogit"):
         formula = formula.replace("~ 1 +", "~")
@@ -107,6 +110,7 @@ def many_effects(family: str) -> Integrand:
     table["x"], table["s"] = rng.normal(size=(2, len(table)))
     y, leads = rng.normal(size=200), rng.random(200) < 0.7
     table["y"], table["leads"] = y[table["gid"]], leads[table["gid"]].astype(int)
+    table["count"] = (3 * table["y"].abs()).astype(int)
     table["chosen"] = (table["gid"] % 4 == 0).astype(int)
     rest = "strata(stratum)" if family == "condlogit" else "hm(id = cid)"
     weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
@@ -116,7 +120,9 @@ def many_effects(family: str) -> Integrand:
 
 
 @needs_kernels
-@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull", "cox"])
+@pytest.mark.parametrize(
+    "family", ["gaussian", "binomial", "weibull", "cox", "poisson", "negbinomial"]
+)
 def test_sparse_factors_give_the_integrals_of_numpy(family: str) -> None:
     """Those of cox with the merged steps of the baseline beside the factor."""
     model = many_effects(family)

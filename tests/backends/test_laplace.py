@@ -137,6 +137,8 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "condlogit": (chosen,),
         "weibull": (time, event),
         "cox": (time, event),
+        "poisson": (rng.poisson(3.0, J),),
+        "negbinomial": (rng.poisson(3.0, J),),
     }
     found = find_family(family, {"intervals": 3} if option else {})
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
@@ -145,7 +147,17 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["gaussian", "binomial", "condlogit", "weibull", "cox", "cox:intervals"]
+    "name",
+    [
+        "gaussian",
+        "binomial",
+        "condlogit",
+        "weibull",
+        "cox",
+        "cox:intervals",
+        "poisson",
+        "negbinomial",
+    ],
 )
 def test_derivatives_of_every_family(name: str) -> None:
     """Gradients and Hessians of the log likelihood, by differences."""

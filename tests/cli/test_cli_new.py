@@ -19,7 +19,7 @@ from rmm.cli.new import BACKENDS, DEFAULTS
 from rmm.study import load_study
 
 
-@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull"])
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull", "poisson", "negbinomial"])
 def test_a_new_study_is_in_order(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,7 +35,9 @@ def test_a_new_study_is_in_order(
     assert content["truth"]["parameters"]["b_l1[x]"] == 0.3
     assert content["membership"]["members"] == 25
     confirming = [m for m in content["methods"] if m.get("confirms") == "mmmm"]
-    assert [m["backend"] for m in confirming] == ["stan" if family == "weibull" else "jags"]
+    assert [m["backend"] for m in confirming] == [
+        "jags" if family in ("gaussian", "binomial") else "stan"
+    ]
     assert confirming[0]["replications"] < content["replications"]
     assert f"rmm study check {path}" in capsys.readouterr().out
 

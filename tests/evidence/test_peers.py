@@ -213,7 +213,7 @@ def test_point_14_residual_variances_are_those_of_the_family() -> None:
         "cox": np.pi**2 / 6,
     }
     for name, variance in expected.items():
-        found = np.asarray(find_family(name).residual_variance(values), dtype=float)
+        found = np.asarray(find_family(name).residual_variance(values, {}), dtype=float)
         assert found == pytest.approx(variance), name
 
 

@@ -68,7 +68,7 @@ def test_far_tails_keep_their_likelihood() -> None:
 def test_scale_is_the_logit_of_the_share_and_bounded() -> None:
     outcome = FAMILY.read_outcome("y", (np.array([0.0, 1.0, 1.0]), np.array([2.0, 3.0, 2.0])), None)
     assert FAMILY.scale(outcome) == pytest.approx((np.log(2.5 / 7.5), 1.0))
-    assert FAMILY.residual_variance({}) == pytest.approx(stats.logistic.var())
+    assert FAMILY.residual_variance({}, {}) == pytest.approx(stats.logistic.var())
 
 
 @pytest.mark.parametrize("kind", ["plain", "cbind"])

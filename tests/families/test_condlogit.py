@@ -92,7 +92,7 @@ def test_constants_of_strata_cancel_however_large() -> None:
     np.testing.assert_allclose(
         FAMILY.log_likelihood(eta + shift, {}, outcome), FAMILY.log_likelihood(eta, {}, outcome)
     )
-    assert FAMILY.residual_variance({}) == pytest.approx(stats.gumbel_r.var())
+    assert FAMILY.residual_variance({}, {}) == pytest.approx(stats.gumbel_r.var())
 
 
 def test_golden_texts(table: pd.DataFrame) -> None:

@@ -238,7 +238,7 @@ def test_new_groups_need_the_baseline_of_the_fit() -> None:
 
 def test_point_14_residual_variance_is_that_of_the_log_cumulative_hazard() -> None:
     values = np.log(np.random.default_rng(6).standard_exponential(200_000))
-    assert COX.residual_variance({}) == pytest.approx(np.pi**2 / 6)
+    assert COX.residual_variance({}, {}) == pytest.approx(np.pi**2 / 6)
     assert values.var() == pytest.approx(np.pi**2 / 6, rel=0.02)
 
 

@@ -90,7 +90,7 @@ def test_point_14_residual_variance_is_that_of_log_time() -> None:
     shape = np.full(n, 2.3)
     outcome = outcome_of([1.0, 2.0], [1, 1])
     log_t = np.log(WEIBULL.draw(np.zeros((n, 1)), {"shape": shape}, outcome, rng))
-    variance = WEIBULL.residual_variance({"shape": np.array([2.3])})
+    variance = WEIBULL.residual_variance({"shape": np.array([2.3])}, {})
     np.testing.assert_allclose(variance, np.pi**2 / (6 * 2.3**2))
     np.testing.assert_allclose(log_t.var(), variance[0], rtol=0.02)  # 4 standard errors
 

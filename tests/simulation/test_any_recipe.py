@@ -107,6 +107,8 @@ options = {
         "censoring": optional(time=positive, rate=positive),
         "baseline": optional(shape=positive, rate=positive),
     },
+    "poisson": {},
+    "negbinomial": {},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -115,6 +117,8 @@ OUTCOMES = {
     "condlogit": "y",
     "weibull": "Surv(y, e)",
     "cox": "Surv(y, e)",
+    "poisson": "y",
+    "negbinomial": "y",
 }
 
 

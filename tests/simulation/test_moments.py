@@ -34,6 +34,8 @@ OUTCOMES = {
     "condlogit": "y",
     "weibull": "Surv(y, e)",
     "cox": "Surv(y, e)",
+    "poisson": "y",
+    "negbinomial": "y",
 }
 
 
@@ -42,7 +44,11 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
     intercept = family not in ("condlogit", "cox")
     values = {"b_l2[z]": -0.5, "b_l1[x]": 0.6, "b_w[b1]": 0.4}
     values |= {"b_l2[Intercept]": 0.3} if intercept else {}
-    values |= {"gaussian": {"sigma_l2": 1.5}, "weibull": {"shape": 1.7}}.get(family, {})
+    values |= {
+        "gaussian": {"sigma_l2": 1.5},
+        "weibull": {"shape": 1.7},
+        "negbinomial": {"shape": 1.7},
+    }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
     data = simulate(
         f"{OUTCOMES[family]} ~ {int(intercept)} + z + mm(id(member, group), vars(x), "
@@ -83,6 +89,14 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
         p = special.expit(eta)
         for direction in (np.ones_like(eta), eta):
             assert abs(score(y, p, direction, (p * (1 - p) * direction**2).sum())) < 4.5
+    elif family in ("poisson", "negbinomial"):
+        mean = np.exp(eta)
+        variance = mean + mean**2 / 1.7 * (family == "negbinomial")
+        for direction in (np.ones_like(eta), eta):
+            assert abs(score(y, mean, direction, (variance * direction**2).sum())) < 4.5
+        # Squared residuals are as large as the variance says; a count's kurtosis is below 12 here.
+        ratio = ((y - mean) ** 2 / variance).mean()
+        assert abs(ratio - 1) < 4.5 * np.sqrt(11 / len(y))
     elif family == "condlogit":
         odds = pd.Series(np.exp(eta)).groupby(strata)
         p = (np.exp(eta) / odds.transform("sum")).to_numpy()

@@ -29,7 +29,8 @@ TRUTH = {
 
 def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **more: Any) -> Any:
     y = "Surv(t, e)" if family in ("weibull", "cox") else "y"
-    own = {"gaussian": {"sigma_l2": 1.1}, "weibull": {"shape": 1.5}}.get(family, {})
+    own = {"gaussian": {"sigma_l2": 1.1}}.get(family, {})
+    own |= {"shape": 1.5} if family in ("weibull", "negbinomial") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
     if family == "cox":
         formula = formula.replace("1 + z", "z")
@@ -193,9 +194,14 @@ def test_marginal_effect_through_the_weights() -> None:
         ("weibull", {"time": 2}, lambda eta: np.exp(-((2 / np.exp(eta)) ** 1.5))),
         ("cox", {"time": 2}, lambda eta: np.exp(-0.3 * 2**1.2 * np.exp(eta))),
         ("cox", {"scale": "linear"}, lambda eta: eta),
+        ("poisson", {}, np.exp),
+        ("negbinomial", {}, np.exp),
+        ("poisson", {"scale": "linear"}, lambda eta: eta),
     ],
 )
-def test_marginal_effects_of_durations(family: str, options: dict[str, Any], value: Any) -> None:
+def test_marginal_effects_of_durations_and_counts(
+    family: str, options: dict[str, Any], value: Any
+) -> None:
     more = {"baseline": {"shape": 1.2, "rate": 0.3}} if family == "cox" else {}
     drawn = simulated(recipe(family=family, **more))
     h = 1e-6

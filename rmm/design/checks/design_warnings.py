@@ -211,33 +211,7 @@ def _like_a_residual(look: Look, found: Unidentified) -> str:
     names = [n for n in found.names if n != RESIDUAL]
     which = " and ".join(names)
     start = f"{which}: these effects act like a residual of the groups{_why(look, found)}. "
-    return start + _RESIDUALS[look.model.spec.family.name].format(which=which)
-
-
-#: Family -> what effects that are one per group mean in it.
-_RESIDUALS = {
-    "binomial": (
-        "With a 0/1 outcome, such effects cannot be separated from chance. The data can estimate "
-        "the coefficients (b_*) only relative to the total spread. The posterior of {which} is "
-        "mostly its prior, and all coefficients grow with {which}. Predicted probabilities are not "
-        "affected."
-    ),
-    "condlogit": (
-        "With choices, such effects cannot be separated from chance. The data can estimate the "
-        "coefficients (b_*) only relative to the total spread. The posterior of {which} is mostly "
-        "its prior, and all coefficients grow with {which}. Predicted probabilities are not "
-        "affected."
-    ),
-    "cox": (
-        "Only the assumption of proportional hazards separates them from the baseline hazard. The "
-        "posterior of {which} is mostly its prior, and all coefficients (b_*) grow with {which}."
-    ),
-    "weibull": (
-        "Only the form of the Weibull distribution separates them from the residual (shape). How "
-        "the variance of log durations is divided between {which} and shape depends mostly on the "
-        "priors. Coefficients (b_*) are hardly affected."
-    ),
-}
+    return start + look.model.spec.family.like_residual.format(which=which)
 
 
 # ---- outcomes ---------------------------------------------------------------------------------
@@ -249,21 +223,13 @@ def separation(look: Look) -> Iterator[str]:
     names = separating(model.spec.family, model.design, look.fixed)
     if names:
         label, one = model.spec.formula.outcome.label, len(names) == 1
-        what = _SEPARATED[model.spec.family.name].format(label=label)
+        what = model.spec.family.separated.format(label=label)
         yield (
             f"{_listed(names)}: {what} by {'its variable' if one else 'their variables'}, so the "
             f"likelihood has no maximum in {'this coefficient' if one else 'these coefficients'}. "
             "The data determine only the sign. The size depends on the prior and on the spread of "
             "random effects. Report the prior, and compare the results with another prior."
         )
-
-
-_SEPARATED = {
-    "binomial": "the zeros and ones of `{label}` are separated in all or some groups",
-    "condlogit": "the choices of `{label}` are separated",
-    "cox": "the order of all or some events of `{label}` is determined",
-    "weibull": "groups of `{label}` without an event are separated from those with one",
-}
 
 
 def few_events(look: Look) -> Iterator[str]:

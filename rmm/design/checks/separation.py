@@ -191,9 +191,17 @@ def _cox(values: Array, outcome: Outcome) -> Cone:
     return Cone(rising, values[:0], (np.where(event, at_risk[at], 0) - events[at]) @ x, steps)
 
 
+def _counts(values: Array, outcome: Outcome) -> Cone:
+    """A mean of 0 is never reached: groups without a count can fall, the others stand still."""
+    zero = np.asarray(outcome["y"]) == 0
+    return Cone(-values[zero], values[~zero], -values[zero].sum(axis=0))
+
+
 _CONES: Mapping[str, Callable[[Array, Outcome], Cone]] = {
     "binomial": _binomial,
     "condlogit": _condlogit,
     "cox": _cox,
+    "negbinomial": _counts,
+    "poisson": _counts,
     "weibull": _weibull,
 }

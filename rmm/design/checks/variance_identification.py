@@ -212,7 +212,8 @@ def _pairs(component: Component, groups: int) -> float:
 
 def _has_residual(spec: ModelSpec, design: Design) -> bool:
     """Whether effects of single groups are, or look like, a residual: not with several trials."""
-    return bool(np.all(np.asarray(design.outcome.get("trials", 1)) == 1))
+    looks = bool(spec.family.normal_sd or spec.family.like_residual)
+    return looks and bool(np.all(np.asarray(design.outcome.get("trials", 1)) == 1))
 
 
 def _basis(spec: ModelSpec, fixed: FixedEffects, strata: Array | None) -> Array:

@@ -19,16 +19,19 @@ Array = np.ndarray[Any, Any]
 Check = Callable[..., None]
 _MOST_BINS, _LEAST_IN_BIN = 10, 10
 _BAND = (0.025, 0.975)
+_MOST_STEPS = 40  # of counts
 
 
 @in_style
 def draw(fit: FitTables, replications: int = 50, seed: int | None = None) -> Sheet:
     """Outcomes that the model draws for the groups of the fit, against the observed ones.
 
-    A number: densities of `replications` replicated outcomes and of the observed one. 0/1 and
-    counts, and choices: observed shares over predicted probabilities in bins of as many groups,
-    with the interval in which 95% of replicated shares lie. Durations: Kaplan-Meier curve of the
-    observed ones, in the band of 95% of the replicated curves (whose durations are not censored).
+    A number: densities of `replications` replicated outcomes and of the observed one. Counts:
+    number of groups with each count, with the interval in which 95% of replicated numbers lie. 0/1,
+    successes of trials, and choices: observed shares over predicted probabilities in bins of as
+    many groups, with the interval in which 95% of replicated shares lie. Durations: Kaplan-Meier
+    curve of the observed ones, in the band of 95% of the replicated curves (whose durations are not
+    censored).
 
     Parameters
     ----------
@@ -80,6 +83,49 @@ def _densities(cell: Any, fit: FitTables, replicated: Array, replications: int) 
     cell.set_ylim(bottom=0)
     cell.spines["left"].set_visible(False)
     cell.set_xlabel(_label(fit))
+
+
+# ---- counts ----------------------------------------------------------------------------------
+
+
+def _counts(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
+    table = frequencies(np.asarray(fit.model.design.outcome["y"]), replicated)
+    middle = (table["first"] + table["last"]) / 2
+    cell.vlines(middle, table["low"], table["high"], color=FILL, lw=6, label="95% of replications")
+    cell.plot(middle, table["observed"], "o", color=INK, ms=4.5, label="observed")
+    cell.set_ylim(bottom=0)
+    cell.set_xlabel(_label(fit))
+    wide = int((table["last"] - table["first"])[0]) + 1
+    cell.set_ylabel("groups" if wide == 1 else f"groups, in steps of {wide}")
+
+
+def frequencies(observed: Array, replicated: Array) -> dict[str, Array]:
+    """How many groups have each count, or a count in each of at most 40 equal steps.
+
+    Parameters
+    ----------
+    observed : (J,) array
+    replicated : (S, J) array
+
+    Returns
+    -------
+    dict
+        Per step: ``first`` and ``last`` count, number of groups ``observed``, and ``low`` and
+        ``high``, between which 95% of replicated numbers lie. Replicated counts beyond the last
+        step are in none.
+    """
+    largest = int(max(observed.max(), np.quantile(replicated.max(axis=1), 0.5)))
+    wide = -(-(largest + 1) // _MOST_STEPS)
+    first = np.arange(0, largest + 1, wide)
+    steps = len(first)
+
+    def groups(values: Array) -> Array:
+        step = np.minimum(values // wide, steps).astype(int)
+        return np.bincount(step, minlength=steps + 1)[:steps]
+
+    low, high = np.quantile([groups(one) for one in replicated], _BAND, axis=0)
+    last = first + wide - 1
+    return {"first": first, "last": last, "observed": groups(observed), "low": low, "high": high}
 
 
 # ---- shares ----------------------------------------------------------------------------------
@@ -176,4 +222,6 @@ def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) 
 CHECKS: Mapping[str, Check] = {
     "binomial": _shares,
     "condlogit": _shares,
+    "poisson": _counts,
+    "negbinomial": _counts,
 }

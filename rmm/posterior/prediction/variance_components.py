@@ -80,7 +80,8 @@ def variance_draws(model: Model, run: Run) -> dict[str, Array]:
     family = model.spec.family
     own = {p.name: need(draws, p.name, "the residual variance") for p in family.parameters}
     count = len(next(iter(draws.values())))
-    parts["residual"] = np.broadcast_to(np.asarray(family.residual_variance(own)), (count,))
+    residual = family.residual_variance(own, model.design.outcome)
+    parts["residual"] = np.broadcast_to(np.asarray(residual), (count,))
     return parts
 
 

@@ -22,14 +22,7 @@ if TYPE_CHECKING:
     from rmm.design.prepare import Model
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-#: Family -> the outcome in a sentence, and what changes with the linear predictor.
-_OUTCOMES = {
-    "gaussian": ("a normal outcome", "the outcome changes"),
-    "binomial": ("a binomial outcome (logit link)", "the log odds change"),
-    "condlogit": ("choices within strata (conditional logit)", "the log odds of a choice change"),
-    "weibull": ("durations (Weibull, accelerated failure time)", "log time changes"),
-    "cox": ("durations (Cox proportional hazards)", "the log hazard changes"),
-}
+_SHAPES = {"weibull": "Weibull", "negbinomial": "negative binomial"}
 _CONSTRAINTS = {
     "group": "normalised to sum to 1 within groups",
     "total": "normalised to sum to the number of groups",
@@ -114,7 +107,7 @@ def write_report(subject: Subject) -> Report:
 
 def _data(subject: Subject, numbers: _Numbers) -> Iterator[str]:
     spec, design = subject.model.spec, subject.model.design
-    outcome = _OUTCOMES.get(spec.family.name, (f"family {spec.family.name}", ""))[0]
+    outcome = spec.family.in_words[0]
     kind = "multiple-membership model" if spec.members else "model"
     groups = numbers.several(
         design.J, "group" if spec.members else "observation", "fit.model.design.J"
@@ -222,7 +215,7 @@ def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
     vector, _, element = name.partition("[")
     element = element[:-1]
     if element in _plain_columns(subject, vector):
-        change = _OUTCOMES[subject.model.spec.family.name][1]
+        change = subject.model.spec.family.in_words[1]
         whom = " in all members of a group" if vector.startswith("b_l1") else ""
         return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
     return f"{_called(subject, name, vector, element)} is {mean} {interval}."
@@ -231,7 +224,7 @@ def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
 def _plain_columns(subject: Subject, vector: str) -> list[str]:
     """Columns whose coefficient alone says what one unit more of them does."""
     spec = subject.model.spec
-    if subject.model.transform is not None or spec.family.name not in _OUTCOMES:
+    if subject.model.transform is not None:
         return []
     terms = list(spec.terms) if vector == "b_l2" else []
     used = []
@@ -273,7 +266,7 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     if vector == spec.family.normal_sd:
         return "The residual standard deviation (one residual per group)"
     if vector == "shape":
-        return "The Weibull shape"
+        return f"The shape of the {_SHAPES[spec.family.name]} distribution"
     return f"The coefficient {name}"
 
 

@@ -49,6 +49,10 @@ def _cox_survival(eta: Array, truth: Truth, time: float | None) -> Array:
     return np.exp(-hazard * np.exp(eta))
 
 
+def _count(eta: Array, truth: Truth, time: float | None) -> Array:
+    return np.exp(eta)
+
+
 def _linear(eta: Array, truth: Truth, time: float | None) -> Array:
     return eta
 
@@ -67,6 +71,8 @@ EXPECTED: dict[str, dict[str, Scale]] = {
         "linear": _linear,
     },
     "cox": {"survival": _cox_survival, "linear": _linear},
+    "poisson": {"mean": _count, "linear": _linear},
+    "negbinomial": {"mean": _count, "linear": _linear},
 }
 
 

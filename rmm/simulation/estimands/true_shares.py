@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 _GUMBEL, _LOGISTIC = np.pi**2 / 6, np.pi**2 / 3
 
-#: Family -> variance of the outcome's own noise on the scale of the linear predictor.
-NOISE: dict[str, Callable[[Mapping[str, float]], float]] = {
-    "gaussian": lambda b: b["sigma_l2"] ** 2,
-    "binomial": lambda b: _LOGISTIC,
-    "condlogit": lambda b: _GUMBEL,
-    "weibull": lambda b: _GUMBEL / b["shape"] ** 2,
-    "cox": lambda b: _GUMBEL,
+#: Family -> variance of the outcome's own noise on the scale of the linear predictor, from the true
+#: parameters and the mean outcome of the data set.
+NOISE: dict[str, Callable[[Mapping[str, float], float], float]] = {
+    "gaussian": lambda b, mean: b["sigma_l2"] ** 2,
+    "binomial": lambda b, mean: _LOGISTIC,
+    "condlogit": lambda b, mean: _GUMBEL,
+    "weibull": lambda b, mean: _GUMBEL / b["shape"] ** 2,
+    "cox": lambda b, mean: _GUMBEL,
+    # Variance of the log of a log-normal variable with the mean and variance of the count.
+    "poisson": lambda b, mean: np.log(1 + 1 / mean),
+    "negbinomial": lambda b, mean: np.log(1 + 1 / mean + 1 / b["shape"]),
 }
 
 
@@ -83,7 +87,7 @@ def expected_variances(drawn: Drawn) -> dict[str, float]:
             out[f"{part.u_slope}[{term.label}]"] = sd**2 * spread(x**2)
     for nest in truth.spec.nestings:
         out[nest.u] = b[nest.sigma] ** 2
-    out["residual"] = NOISE[truth.spec.family.name](b)
+    out["residual"] = float(NOISE[truth.spec.family.name](b, float(np.mean(drawn.outcome))))
     return out
 
 

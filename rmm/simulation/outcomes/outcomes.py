@@ -18,6 +18,7 @@ from rmm.simulation.outcomes.choices import (
     draw_binomial,
     draw_choices,
 )
+from rmm.simulation.outcomes.counts import draw_negative_binomial, draw_poisson
 from rmm.simulation.outcomes.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
 from rmm.simulation.outcomes.true_predictor import (
     draw_all_effects,
@@ -139,6 +140,14 @@ def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array,
     return draw_cox(eta, options.get("baseline"), options.get("censoring"), rng)
 
 
+def _poisson(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    return draw_poisson(eta, rng)
+
+
+def _negbinomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    return draw_negative_binomial(eta, setting.truth.parameters["shape"], rng)
+
+
 #: Family -> how its outcomes are drawn.
 OUTCOMES: dict[str, OutcomeModel] = {
     "gaussian": OutcomeModel(("plain",), _gaussian),
@@ -146,4 +155,6 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "condlogit": OutcomeModel(("plain",), _condlogit),
     "weibull": OutcomeModel(("surv",), _weibull, SURVIVAL_KEYS["weibull"], check_survival),
     "cox": OutcomeModel(("surv",), _cox, SURVIVAL_KEYS["cox"], check_survival),
+    "poisson": OutcomeModel(("plain",), _poisson),
+    "negbinomial": OutcomeModel(("plain",), _negbinomial),
 }

@@ -117,6 +117,8 @@ class Regression:
         return family in (self.scale or self.families)
 
 
+_LEAST_ALPHA = 1e-6  # 1 / shape, below which there is no overdispersion to estimate
+
 # statsmodels knows HC3 for least squares; for GLM it would silently give HC0.
 _HC3: dict[str, Any] = {"cov_type": "HC3", "use_t": True}
 _HC0: dict[str, Any] = {"cov_type": "HC0"}
@@ -131,15 +133,19 @@ def _least_squares(problem: Problem) -> Estimates:
     return _of_statsmodels(result, problem, lambda: problem.matrix * result.resid[:, None])
 
 
-def _logistic(problem: Problem) -> Estimates:
-    """Maximum likelihood; complete separation, where it has no maximum, is a failed fit."""
+def _generalised(problem: Problem) -> Estimates:
+    """Logistic or Poisson regression by maximum likelihood.
+
+    Complete separation, where there is no maximum, is a failed fit.
+    """
     # Late: the extra `study` may be absent.
-    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.families import Binomial, Poisson
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     keywords = _keywords(problem, _HC0, {})
-    model = GLM(problem.outcome, problem.matrix, family=Binomial(), offset=problem.offset)
+    family = Poisson() if problem.family == "poisson" else Binomial()
+    model = GLM(problem.outcome, problem.matrix, family=family, offset=problem.offset)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
         try:
@@ -151,6 +157,28 @@ def _logistic(problem: Problem) -> Estimates:
     # Where some of the outcomes are separated, the iterations stop on the way to infinity.
     maximum_likelihood.check_finite(result.normalized_cov_params, problem.matrix, problem.names)
     return _of_statsmodels(result, problem, lambda: model.score_obs(result.params))
+
+
+def _negative_binomial(problem: Problem) -> Estimates:
+    """Maximum likelihood of Cameron & Trivedi's NB2; statsmodels has alpha = 1 / shape."""
+    # Late: the extra `study` may be absent.
+    from statsmodels.discrete.discrete_model import NegativeBinomial
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning
+
+    keywords = _keywords(problem, _HC0, {})
+    model = NegativeBinomial(problem.outcome, problem.matrix, offset=problem.offset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        warnings.simplefilter("error", HessianInversionWarning)
+        try:
+            result = model.fit(disp=0, maxiter=500, **keywords)
+        except (ConvergenceWarning, HessianInversionWarning, np.linalg.LinAlgError) as found:
+            raise ValueError(f"the likelihood has no maximum that was found: {found}") from found
+    mean, sd = np.array(result.params), np.array(result.bse)
+    if not mean[-1] > _LEAST_ALPHA:
+        raise ValueError("the counts vary no more than those of a Poisson distribution")
+    mean[-1], sd[-1] = -np.log(mean[-1]), sd[-1] / mean[-1]  # log shape
+    return Estimates(mean, sd, float("inf"), result)
 
 
 def _keywords(
@@ -269,7 +297,15 @@ REGRESSIONS: dict[str, Regression] = {
     "ols": Regression(
         _least_squares, ("plain",), (), student=True, scale=("gaussian",), errors=ERRORS
     ),
-    "glm": Regression(_logistic, ("plain", "cbind"), ("binomial",), student=False),
+    "glm": Regression(_generalised, ("plain", "cbind"), ("binomial", "poisson"), student=False),
+    "negbin_ml": Regression(
+        _negative_binomial,
+        ("plain",),
+        ("negbinomial",),
+        student=False,
+        positive=("shape",),
+        errors=("classical", "robust", "cluster"),
+    ),
     "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
     "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),
     # A stratum's rows share one choice: only clusters that hold whole strata make sense.

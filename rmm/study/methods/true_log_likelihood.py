@@ -66,10 +66,30 @@ def _condlogit(drawn: Drawn) -> Array:
     return np.concatenate([p[c] for p, c in zip(each, chosen, strict=True)])
 
 
+def _poisson(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    return np.asarray(stats.poisson.logpmf(drawn.outcome, np.exp(drawn.eta)))
+
+
+def _negbinomial(drawn: Drawn) -> Array:
+    """Failures before `shape` successes."""
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    shape = drawn.truth.parameters["shape"]
+    return np.asarray(
+        stats.nbinom.logpmf(drawn.outcome, shape, shape / (shape + np.exp(drawn.eta)))
+    )
+
+
 #: Family -> log densities. Cox is missing: a fit puts a prior of its own on the baseline.
 DENSITIES: dict[str, Callable[[Drawn], Array]] = {
     "gaussian": _gaussian,
     "binomial": _binomial,
     "weibull": _weibull,
     "condlogit": _condlogit,
+    "poisson": _poisson,
+    "negbinomial": _negbinomial,
 }

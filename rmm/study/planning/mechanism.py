@@ -292,7 +292,7 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
         )
         for name, u in drawn.effects.items()
     }
-    noise = NOISE[truth.spec.family.name](truth.parameters)
+    noise = NOISE[truth.spec.family.name](truth.parameters, float(np.mean(drawn.outcome)))
     rest = sum(squares.values()) + noise
     signal = float(covariates.var())
     yield "variance explained by covariates", signal / (signal + rest), None, False
@@ -322,6 +322,12 @@ def _of_choices(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]
     yield "share of successes", float(outcome[0].sum() / np.sum(trials)), None, False
 
 
+def _of_counts(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]:
+    yield "mean count", float(outcome[0].mean()), None, False
+    yield "share of zeros", float(np.mean(outcome[0] == 0)), None, False
+    yield "variance of the counts", float(outcome[0].var(ddof=1)), None, False
+
+
 def _of_durations(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]:
     censored = (said.get("censoring") or {}).get("share")
     yield "median duration", float(np.median(outcome[0])), None, False
@@ -335,4 +341,6 @@ OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] 
     "condlogit": _of_choices,
     "weibull": _of_durations,
     "cox": _of_durations,
+    "poisson": _of_counts,
+    "negbinomial": _of_counts,
 }

@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL };
 
 using Vector = std::vector<Lanes>;
 
@@ -132,6 +132,8 @@ class Block {
     const Model &m;
     const Transposed by_element, by_row;  // slots, and cells of the factor below the diagonal
     Lanes own, prior = ZERO, logdet = ZERO;
+    Lanes known_ways = ZERO;  // negbinomial, see `ways`
+    bool ways_known = false;
     Whole usable;  // whether all weights are finite
     Vector source, scalar, offset, eta, gradient, weight;
     Vector z, slope, step, tried, common;
@@ -155,6 +157,9 @@ class Block {
     Lanes weibull(Wanted wanted);
     Lanes condlogit(Wanted wanted);
     Lanes cox(Wanted wanted);
+    Lanes poisson(Wanted wanted);
+    Lanes negbinomial(Wanted wanted);
+    Lanes ways();
     void shared_part();
     void merge_steps();
     void sum_merged_rows();
@@ -224,6 +229,7 @@ void Block::load(const Batch &batch, const int64_t *row) {
     for (int64_t k = 0; k < m.scalars; k++)
         scalar[k] = transformed(m.hyper[k], rows(batch.theta + k, m.scalars, row));
     own = m.own < 0 ? all(m.own_value) : scalar[m.own];
+    ways_known = false;
     usable = ~Whole{};
     source[0] = all(1.0);
     if (batch.sources) {
@@ -528,6 +534,8 @@ Lanes Block::likelihood(Wanted wanted) {
     case BINOMIAL: return binomial(wanted);
     case WEIBULL: return weibull(wanted);
     case CONDLOGIT: return condlogit(wanted);
+    case POISSON: return poisson(wanted);
+    case NEGBINOMIAL: return negbinomial(wanted);
     default: return cox(wanted);
     }
 }
@@ -565,6 +573,45 @@ Lanes Block::weibull(Wanted wanted) {
         if (wanted.weight) weight[j] = own * own * hazard;
     }
     return value;
+}
+
+Lanes Block::poisson(Wanted wanted) {
+    Lanes value = all(m.constant);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes mean = exponential(eta[j]);
+        if (wanted.value) value += m.y[j] * eta[j] - mean;
+        gradient[j] = m.y[j] - mean;
+        if (wanted.weight) weight[j] = mean;
+    }
+    return value;
+}
+
+// Failures before `own` successes: odds eta - log(own).
+Lanes Block::negbinomial(Wanted wanted) {
+    const Lanes log_shape = logarithm(own);
+    Lanes value = wanted.value ? all(m.constant) + ways() : ZERO;
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes odds = eta[j] - log_shape, size = larger(odds, -odds);
+        const Lanes small = exponential(-size), above = 1.0 / (1.0 + small);
+        const Lanes p = where(odds > ZERO, above, small * above), trials = m.y[j] + own;
+        gradient[j] = m.y[j] - trials * p;
+        if (wanted.weight) weight[j] = trials * small * above * above;
+        if (!wanted.value) continue;
+        value += m.y[j] * odds - trials * (larger(odds, ZERO) + logarithm(1.0 + small));
+    }
+    return value;
+}
+
+// Sum over groups of log gamma(y + own) - log gamma(own), once for each value of `own`.
+Lanes Block::ways() {
+    if (!ways_known) {
+        const Lanes none = log_gamma(own);
+        known_ways = ZERO;
+        for (int64_t j = 0; j < m.groups; j++)
+            if (m.y[j] > 0) known_ways += log_gamma(m.y[j] + own) - none;
+        ways_known = true;
+    }
+    return known_ways;
 }
 
 Lanes Block::condlogit(Wanted wanted) {

@@ -60,6 +60,21 @@ inline Lanes exponential(Lanes x) {
     return x == x ? scaled : x;
 }
 
+inline Lanes logarithm(Lanes x);
+
+// log gamma(x), x > 0: Stirling's series at x + n >= 8, less log(x (x + 1) ... (x + n - 1)).
+inline Lanes log_gamma(Lanes x) {
+    Lanes product = all(1.0);
+    for (int i = 0; i < 8; i++) {
+        product = x < all(8.0) ? product * x : product;
+        x = x < all(8.0) ? x + 1.0 : x;
+    }
+    const Lanes r = 1.0 / x, q = r * r;
+    const Lanes series = r * (1.0 / 12 - q * (1.0 / 360 - q * (1.0 / 1260 - q * (1.0 / 1680 -
+                         q * (1.0 / 1188 - q * (691.0 / 360360))))));
+    return (x - 0.5) * logarithm(x) - x + 0.91893853320467274178 + series - logarithm(product);
+}
+
 // log(x): x = m 2^k with m between sqrt(1/2) and sqrt(2), log m = 2 artanh((m - 1) / (m + 1)).
 // Below the smallest normal number x is 0.
 inline Lanes logarithm(Lanes x) {
