@@ -120,6 +120,11 @@ POISSON = Family(
     kernel=_kernel,
     stan_data="array[J] int<lower=0> y;  // count of each group",
     stan_model="y ~ poisson_log(eta);",
+    # The glm module of JAGS knows a log link where it sees one. Its auxiliary mixtures for counts
+    # have another posterior: of 240 counts with a mean of 4.6 the intercept was off by a quarter of
+    # its sd. Behind the product it sees none, and each parameter is sampled by itself.
+    jags_block=False,
     jags_standard_effects=True,
-    jags_model="y[j] ~ dpois(mu[j])\nlog(mu[j]) <- eta[j]",
+    jags_model="y[j] ~ dpois(mu[j])\nmu[j] <- 1 * exp(eta[j])  # the 1 keeps JAGS from a sampler "
+    "that is not exact",
 )
