@@ -99,7 +99,8 @@ def simulate(
         Name -> ``{"level": "member", ...}``; ``"endogenous": {"u_l1": 0.5}`` correlates one with
         random effects of the same units.
     family : str
-        ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``.
+        ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
+        ``"negbinomial"``.
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
         ``residual`` of family gaussian; normal if not said.
