@@ -49,7 +49,7 @@ html_sidebars = {"index": [], "benchmarks": []}  # pages without siblings
 html_theme_options = {
     "logo": {"text": "rmm"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
