@@ -78,8 +78,29 @@ def schools(name: str) -> pd.DataFrame:
 
 
 def _distances(found: pd.DataFrame) -> pd.DataFrame:
+    """Differences in errors of both sides; a coverage has the error of the published one."""
     both = found["mcse"] * np.sqrt(1 + found["n"] / REPLICATIONS)
+    p = found["reference"]
+    binomial = np.sqrt((p * (1 - p)).clip(lower=0) * (1 / found["n"] + 1 / REPLICATIONS))
+    both = both.where(found["measure"] != "coverage", binomial)
     return found.assign(distance=(found["value"] - found["reference"]) / both)
+
+
+def intercepts() -> pd.DataFrame:
+    """Mean intercepts of the null model, theirs and ours, in errors of their own from the truth."""
+    keys = ["scenario", "method", "icc", "mobility"]
+    found = measured(SCHOOLS)
+    found = found[found["parameter"] == "b_l2[Intercept]"].set_index(keys)
+    means, biases, sds = (found[found["measure"] == m] for m in ("mean", "bias", "empirical_se"))
+    error = sds["reference"] / np.sqrt(REPLICATIONS)
+    truth = means["value"] - biases["value"]
+    table = means[["value", "mcse", "reference"]].assign(
+        truth=truth,
+        reference_mcse=error,
+        theirs=(means["reference"] - truth) / error,
+        ours=biases["value"] / means["mcse"],
+    )
+    return table.reset_index()
 
 
 def fits(model: str = "", kind: str = "") -> pd.DataFrame:
@@ -127,9 +148,11 @@ def summary() -> str:
     rows = []
     for name, found in entries.items():
         size = found["distance"].abs()
-        rows.append([name, str(len(size)), *(str(int((size > k).sum())) for k in (2, 3))])
-        rows[-1].append(f"{size.max():.1f}")
-    return table(["entry", "numbers", "beyond 2", "beyond 3", "largest"], rows)
+        repeated = f"{found['n'].min():,.0f}" if "n" in found else ""
+        beyond = (str(int((size > k).sum())) for k in (2, 3))
+        rows.append([name, repeated, str(len(size)), *beyond, f"{size.max():.1f}"])
+    head = ["entry", "our replications", "numbers", "beyond 2", "beyond 3", "largest"]
+    return table(head, rows)
 
 
 def closed_form_table() -> str:
@@ -227,6 +250,26 @@ def disagreements_table() -> str:
     ]
     head = ["model", "analysis", "parameter", "measure", "ICC", "movers"]
     return table([*head, "published", "ours", "difference"], rows)
+
+
+def intercepts_table() -> str:
+    """Intercepts of the multiple-membership model, from the truth."""
+    found = intercepts()
+    found = found[found["method"] == "multiple_membership"].sort_values(["icc", "mobility"])
+    rows = [
+        [
+            row.icc,
+            f"{row.mobility:.0%}",
+            _number(row.truth, 3),
+            _with_error(row.reference, row.reference_mcse, 4),
+            _distance(row.theirs),
+            _with_error(row.value, row.mcse, 4),
+            _distance(row.ours),
+        ]
+        for row in found.itertuples()
+    ]
+    head = ["ICC", "movers", "truth", "published", "from the truth", "ours", "from the truth"]
+    return table(head, rows)
 
 
 MODELS = {
@@ -334,6 +377,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "schools-variance": lambda: schools_table(SCHOOLS, "sigma_l1^2", "mean"),
     "schools-covariates": lambda: schools_table(COVARIATES, "sigma_l1_1^2", "mean"),
     "schools-disagreements": disagreements_table,
+    "schools-intercepts": intercepts_table,
     "schools-all": lambda: all_schools_tables(SCHOOLS),
     "schools-all-covariates": lambda: all_schools_tables(COVARIATES),
     "coalitions": posteriors_table,
