@@ -132,8 +132,8 @@ def _distance(value: float) -> str:
     return "" if np.isnan(value) else f"{value:+.1f}".replace("-", "−")
 
 
-def _digits(values: pd.Series) -> int:
-    return 2 if values.abs().max() > 9 else 3
+def _digits(value: float) -> int:
+    return 2 if value > 9 else 3
 
 
 def summary() -> str:
@@ -193,9 +193,9 @@ def schools_table(name: str, parameter: str, measure: str) -> str:
     found = schools(name)
     found = found[(found["parameter"] == parameter) & (found["measure"] == measure)]
     keys = ["icc", "mobility"]
-    digits = _digits(found["value"])
     rows = []
     for key, cells in found.groupby(keys, sort=True):
+        digits = _digits(cells["value"].max())
         row = [str(key[0]), f"{key[1]:.0%}"]
         for method in METHODS:
             one = cells[cells["method"] == method].iloc[0]

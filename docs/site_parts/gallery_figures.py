@@ -95,7 +95,7 @@ def first_school() -> Any:
         ("sigma_l1^2", "mean", "school variance\nestimate / truth"),
         ("sigma_l2^2", "coverage", "residual variance\ncoverage of 95% intervals"),
     )
-    for line, (parameter, measure, label) in zip(axes, rows, strict=True):
+    for place, (line, (parameter, measure, label)) in enumerate(zip(axes, rows, strict=True)):
         for cell, (icc, residual) in zip(line, TRUE.items(), strict=True):
             truth = 1.0 if measure == "coverage" or parameter != "sigma_l2^2" else residual
             here = found[
@@ -108,9 +108,9 @@ def first_school() -> Any:
                 values = (one[c] / truth for c in ("reference", "value", "mcse"))
                 _pair(cell, 100 * one["mobility"] + shift, *values, looks[method])
             cell.axhline(0.95 if measure == "coverage" else 1, color=RULE, lw=0.8, zorder=0)
-            if line is axes[0]:
+            if place == 0:
                 cell.set_title(f"intraclass correlation {icc}")
-            if line is axes[-1]:
+            if place == len(rows) - 1:
                 cell.set_xlabel("students who move, per cent")
                 cell.set_xticks([0, 25, 50])
         line[0].set_ylabel(label)
