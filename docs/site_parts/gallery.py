@@ -27,7 +27,7 @@ REPLICATIONS = 1000
 CROON, SCHOOLS = "croon_van_veldhoven", "first_membership_only"
 COVARIATES = "first_membership_only_covariates"
 #: Per cent biases that Croon & van Veldhoven (2007) print of their simulation of one cell.
-PRINTED_CELL = {"error_sd": 3, "n": 10, "correlation": 0.3}
+PRINTED_CELL = {"error_sd": 3, "members": 10, "correlation": 0.3}
 PRINTED = {
     ("aggregation", "b_l2[z]"): 15.3,
     ("aggregation", "b_l1[x]"): -50.4,
@@ -157,7 +157,7 @@ def summary() -> str:
 
 def closed_form_table() -> str:
     """Both coefficients of every cell."""
-    found = closed_forms().set_index(["correlation", "error_sd", "n", "parameter"])
+    found = closed_forms().set_index(["correlation", "error_sd", "members", "parameter"])
     rows = []
     for key in found.index.droplevel("parameter").unique():
         cells = [f"{key[0]:g}", f"{key[1] ** 2:g}", f"{key[2]:g}"]

@@ -59,7 +59,7 @@ def _key(
 
 def croon() -> Any:
     """Bias of both coefficients in every cell, in per cent."""
-    keys = ["correlation", "error_sd", "n"]
+    keys = ["correlation", "error_sd", "members"]
     forms = closed_forms().sort_values(keys)
     found = measured(CROON).sort_values(keys)
     found = found[(found["method"] == "adjusted") & (found["measure"] == "relative_bias")]
