@@ -148,7 +148,8 @@ def summary() -> str:
     rows = []
     for name, found in entries.items():
         size = found["distance"].abs()
-        repeated = f"{found['n'].min():,.0f}" if "n" in found else ""
+        counts = found.filter(["n", "n_failed", "n_not_converged"]).sum(axis=1)
+        repeated = f"{counts.max():,.0f}" if "n" in found else ""
         beyond = (str(int((size > k).sum())) for k in (2, 3))
         rows.append([name, repeated, str(len(size)), *beyond, f"{size.max():.1f}"])
     head = ["entry", "our replications", "numbers", "beyond 2", "beyond 3", "largest"]
@@ -159,7 +160,7 @@ def closed_form_table() -> str:
     """Both coefficients of every cell."""
     found = closed_forms().set_index(["correlation", "error_sd", "members", "parameter"])
     rows = []
-    for key in found.index.droplevel("parameter").unique():
+    for key in sorted(found.index.droplevel("parameter").unique()):
         cells = [f"{key[0]:g}", f"{key[1] ** 2:g}", f"{key[2]:g}"]
         for parameter in ("b_l2[z]", "b_l1[x]"):
             row = found.loc[(*key, parameter)]
