@@ -368,7 +368,7 @@ def workers_table() -> str:
     return table([*head, "posterior mean − REML, in sds"], rows)
 
 
-#: By the name in the page's `<!-- table: NAME -->`.
+#: By the name in the page's `<!-- table NAME -->`.
 TABLES: dict[str, Callable[[], str]] = {
     "summary": summary,
     "croon": closed_form_table,
@@ -386,7 +386,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coalitions-averages": averages_table,
     "workers": workers_table,
 }
-_TABLE = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n.*?<!-- end of table -->", re.DOTALL)
+_TABLE = re.compile(r"<!-- table (?P<name>[a-z-]+) -->\n.*?<!-- end of table -->", re.DOTALL)
 
 
 def with_tables(text: str) -> str:
@@ -394,7 +394,7 @@ def with_tables(text: str) -> str:
 
     def one(found: re.Match[str]) -> str:
         name = found["name"]
-        return f"<!-- table: {name} -->\n\n{TABLES[name]()}\n\n<!-- end of table -->"
+        return f"<!-- table {name} -->\n\n{TABLES[name]()}\n\n<!-- end of table -->"
 
     return _TABLE.sub(one, text)
 

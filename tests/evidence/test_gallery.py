@@ -29,7 +29,7 @@ STUDIES = (gallery.SCHOOLS, gallery.COVARIATES)
 
 
 def test_the_tables_of_the_page_are_those_of_the_kept_results() -> None:
-    assert set(re.findall(r"<!-- table: ([a-z-]+) -->", PAGE)) == set(gallery.TABLES)
+    assert set(re.findall(r"<!-- table ([a-z-]+) -->", PAGE)) == set(gallery.TABLES)
     assert gallery.with_tables(PAGE) == PAGE, (
         "PYTHONPATH=docs .venv/bin/python -m site_parts.gallery"
     )
