@@ -112,7 +112,7 @@ def fill(folder: Path, once: Path) -> None:
         for name in ("mean", "median", "sd", "lower", "upper", "lower90", "upper90"):
             columns[name] = pc.multiply(table[name], rng.uniform(0.9, 1.1, count))
         facts = {
-            **metadata_of(study, job.scenario, job.method, job.first, job.last),
+            **metadata_of(study, job.scenario, study.method(job.method), job.first, job.last),
             **ran,
             "started": "2026-01-01T00:00:00Z",
             "ended": "2026-01-01T00:00:10Z",

@@ -135,7 +135,7 @@ def make(study: Study, folder: Path) -> None:
                 "seconds": 0.01, "status": "ok" if rng.uniform() > 0.01 else "not_converged",
                 "seed": replication, "rmm_version": "0",
             })  # fmt: skip
-        address = (job.scenario, job.method, job.first, job.last)
+        address = (job.scenario, study.method(job.method), job.first, job.last)
         write_parquet(estimates_table(rows, metadata_of(study, *address)), folder / job.path)
 
 

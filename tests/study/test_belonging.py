@@ -46,7 +46,7 @@ def results(tmp_path: Path) -> Path:
     """Batches without rows: what they belong to stands in their metadata."""
     made = study(tmp_path / "made")
     for job in plan(made):
-        facts = metadata_of(made, job.scenario, job.method, job.first, job.last)
+        facts = metadata_of(made, job.scenario, made.method(job.method), job.first, job.last)
         write_parquet(estimates_table([], facts), tmp_path / "results" / job.path)
     write_design(made, tmp_path / "results")
     return tmp_path / "results"

@@ -254,7 +254,7 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         r"vary\.overlap\.path 'covariates\.w\.icc'\n  'w' is not a key that contains other keys",
     ),
     "vary path outside scenarios": (
-        ("vary/overlap/path", "methods.agg"),
+        ("vary/overlap/path", "estimands.0"),
         r"vary\.overlap\.path\n.*not a path that starts with an allowed key",
     ),
     "vary value of a wrong type": (

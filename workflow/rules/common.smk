@@ -117,6 +117,11 @@ ONLY_DATA = set(ASKED.targets) == {"simulate"}
 REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
 
 
+def method_of(wildcards, name=None):
+    """The method of a job with the settings that it has in its scenario."""
+    return STUDY.method_in(STUDY.scenario(wildcards.scenario), name or wildcards.method)
+
+
 def fit_rule(methods):
     """Name of what fits several methods in one process: `fit_` and their numbers."""
     return "fit_" + "_".join(str(list(METHODS).index(name)) for name in methods)
@@ -178,7 +183,7 @@ wildcard_constraints:
 
 def compiled(wildcards):
     """The marker of the compiled programs, for methods that have some."""
-    if METHODS[wildcards.method].compiled:
+    if STUDY.compiles(wildcards.method):
         return [f"{FOLDER}/programs/{wildcards.method}.json"]
     return []
 

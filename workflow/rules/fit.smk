@@ -10,7 +10,7 @@ rule compile:
         "../envs/rmm.yaml"
     threads: 1
     params:
-        method_id=lambda wildcards: METHODS[wildcards.method].id,
+        method_id=lambda wildcards: "+".join(m.id for m in STUDY.versions_of(wildcards.method)),
     message:
         "Compiling the programs of {wildcards.method}"
     script:
@@ -35,7 +35,7 @@ rule fit:
         "../envs/rmm.yaml"
     threads: 1
     params:
-        method_id=lambda wildcards: METHODS[wildcards.method].id,
+        method_id=lambda wildcards: method_of(wildcards).id,
         seed=STUDY.seed,
     message:
         "{wildcards.method}, {wildcards.scenario}, replications {wildcards.first}-{wildcards.last}"
@@ -67,7 +67,7 @@ for METHODS_HERE, SCENARIOS_HERE in RULES_OF_FITS.items():
         threads: 1
         params:
             methods=METHODS_HERE,
-            ids=[METHODS[name].id for name in METHODS_HERE],
+            ids=lambda wildcards, names=METHODS_HERE: [method_of(wildcards, n).id for n in names],
             seed=STUDY.seed,
         message:
             (

@@ -11,6 +11,7 @@ from rmm.formula.parse_formula import parse_formula
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import TableCall, walk
 from rmm.model.spec import build_spec
+from rmm.simulation.schema import schema
 from rmm.simulation.true_model import level3, parameter_names, term_columns
 from rmm.study.design.check_own_methods import (
     Source,
@@ -18,8 +19,9 @@ from rmm.study.design.check_own_methods import (
     meaning_of,
     read_source,
 )
-from rmm.study.design.scenarios import Scenario
+from rmm.study.design.scenarios import Scenario, addresses_of
 from rmm.study.files import seeds
+from rmm.study.files.checked_yaml import with_defaults
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.methods.method import (
     CLASSICAL,
@@ -90,7 +92,7 @@ def build_methods(
     allow_code : bool
         Whether code of the user's may run.
     """
-    checked = [s for s in scenarios if only is None or s.id == only[0]]
+    checked = _checked(scenarios, only)
     methods: dict[int, Method] = {}
     for index, one in enumerate(config["methods"]):
         key = f"methods[{index}]"
@@ -104,12 +106,75 @@ def build_methods(
             method = _method(key, one, scenarios, file_errors, allow_code)
             methods[index] = method
             if only is None or method.name in only[1]:
-                _check_formulas(key, method, checked, file_errors)
+                unchanged = [s for s in checked if method.name not in s.settings]
+                _check_formulas(key, method, unchanged, file_errors)
     valid = list(methods.values())
     for index, method in methods.items():
         with file_errors.collecting():
             _check_confirms(f"methods[{index}].confirms", method, valid, file_errors)
     return valid
+
+
+#: Name of a method and canonical changes of its settings -> the method with these settings.
+Versions = dict[tuple[str, str], Method]
+
+
+def build_versions(
+    config: Mapping[str, Any],
+    scenarios: list[Scenario],
+    methods: list[Method],
+    file_errors: StudyFileErrors,
+    only: tuple[str, tuple[str, ...]] | None = None,
+    allow_code: bool = False,
+) -> Versions:
+    """Methods with the settings that factors give them, checked as others; errors are collected.
+
+    Parameters
+    ----------
+    config, scenarios, only, allow_code
+        As for `build_methods`.
+    methods : list of Method
+        As they are under `methods`.
+    """
+    rule = schema()["$defs"]["method"]
+    indices = {one["name"]: index for index, one in enumerate(config["methods"])}
+    found: Versions = {}
+    for scenario in scenarios:
+        for name, settings in scenario.settings.items():
+            place = version_key(scenario, name)
+            if place in found:
+                continue
+            key = f"methods[{indices[name]}]"
+            within = file_errors.within(f"scenario {words_of(scenario)}")
+            with within.collecting():
+                entry = with_defaults(dict(settings.entry), rule)
+                found[place] = _method(key, entry, scenarios, within, allow_code)
+    for scenario in _checked(scenarios, only) if any(s.settings for s in scenarios) else ():
+        within = file_errors.within(f"scenario {words_of(scenario)}")
+        here = [found.get(version_key(scenario, m.name), m) for m in methods]
+        for method in here:
+            if method.name in scenario.settings and (only is None or method.name in only[1]):
+                key = f"methods[{indices[method.name]}]"
+                with within.collecting():
+                    _check_formulas(key, method, [scenario], within)
+                    _check_confirms(f"{key}.confirms", method, here, within)
+    return found
+
+
+def version_key(scenario: Scenario, name: str) -> tuple[str, str]:
+    """Key of `Versions`."""
+    settings = scenario.settings.get(name)
+    return name, seeds.canonical(settings.changes if settings else {})
+
+
+def words_of(scenario: Scenario) -> str:
+    """Levels of the factors of a scenario, as in messages."""
+    return ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
+
+
+def _checked(scenarios: list[Scenario], only: tuple[str, tuple[str, ...]] | None) -> list[Scenario]:
+    """Scenarios in which methods are checked."""
+    return [s for s in scenarios if only is None or only[0] in addresses_of(s)]
 
 
 def _check_formulas(

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmm.simulation.schema import schema
+from rmm.study.design.method_settings import METHODS, check_method_path, is_of_method, name_in
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 
-#: Keys of a study file that a factor can set.
+#: Keys of a study file that a factor can set and that make up its data, or their number.
 HEADS = ("membership", "covariates", "truth", "data", "replications")
 
 
@@ -65,12 +66,23 @@ def split_path(path: str) -> list[str]:
     return re.findall(r"(?:[^.\[]|\[[^\]]*\])+", path)
 
 
+def method_path(path: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Name of the method, and parts of the key in it, of a path such as methods.mmmm.priors."""
+    name = name_in(path, [str(one.get("name")) for one in config.get(METHODS, [])])
+    return name, split_path(path.removeprefix(f"{METHODS}.{name}.")) if name else []
+
+
 def _check_path(
     path: str, key: str, config: Mapping[str, Any], file_errors: StudyFileErrors
 ) -> None:
+    if is_of_method(path):
+        _, inside = method_path(path, config)
+        check_method_path(path, inside, key, config.get(METHODS, []), file_errors)
+        return
     parts = split_path(path)
     if not parts or parts[0] not in HEADS:
-        raise file_errors.name(key, "a path that starts with an allowed key", path, HEADS)
+        allowed = (*HEADS, f"{METHODS}.NAME")
+        raise file_errors.name(key, "a path that starts with an allowed key", path, allowed)
     value: Any = config
     for depth, part in enumerate(parts[:-1]):
         inner = value.get(part)

@@ -29,7 +29,7 @@ def other_scales(study: Study) -> dict[tuple[str, str, str], str]:
     for scenario in study.scenarios:
         for method in study.methods:
             for estimand in study.estimands:
-                scale = other_scale(scenario, method, estimand)
+                scale = other_scale(scenario, study.method_in(scenario, method.name), estimand)
                 if scale:
                     found[scenario.id, method.name, estimand.parameter] = scale
     return found
@@ -94,7 +94,7 @@ def scale_notes(study: Study) -> list[str]:
     for scenario in study.scenarios:
         for method in study.methods:
             for estimand in study.estimands:
-                scale = other_scale(scenario, method, estimand)
+                scale = other_scale(scenario, study.method_in(scenario, method.name), estimand)
                 if scale:
                     names = found.setdefault((method.name, scale), [])
                     names += [] if estimand.parameter in names else [estimand.parameter]

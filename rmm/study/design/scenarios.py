@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,21 @@ from rmm.errors import RmmError
 from rmm.simulation import STRUCTURES, Recipe, prepare
 from rmm.simulation.schema import schema
 from rmm.study.design.combinations import Factors, combinations, full_size
-from rmm.study.design.levels_of_factors import HEADS, Level, Range, levels_of, split_path
+from rmm.study.design.levels_of_factors import (
+    HEADS,
+    Level,
+    Range,
+    levels_of,
+    method_path,
+    split_path,
+)
+from rmm.study.design.method_settings import (
+    METHODS,
+    MethodSettings,
+    is_of_method,
+    patched,
+    settings_between,
+)
 from rmm.study.design.own_content import own_address, own_content, own_data
 from rmm.study.files import seeds
 from rmm.study.files.checked_yaml import check, with_defaults, without_defaults
@@ -33,7 +47,8 @@ class Scenario:
     Attributes
     ----------
     id : str
-        ``s`` and 10 hexadecimal digits of the hash of its content.
+        ``s`` and 10 hexadecimal digits of the hash of its content, and of the keys of methods
+        that its factors change.
     factors : mapping
         Factor -> level, as in ``scenarios.parquet``.
     content : mapping
@@ -47,6 +62,8 @@ class Scenario:
         Returns the recipe; it is made at the first call.
     own : OwnData or None
         The user's function that draws its data; None where they are simulated from the truth.
+    settings : mapping
+        Name of a method -> its settings, where a factor makes them differ from `methods`.
     """
 
     id: str
@@ -57,6 +74,22 @@ class Scenario:
     fixed_digests: Mapping[str, str]
     prepare: Callable[[], Recipe] = field(repr=False)
     own: OwnData | None = None
+    settings: Mapping[str, MethodSettings] = field(default_factory=dict)
+
+    @property
+    def data_id(self) -> str:
+        """The id of its data; scenarios that differ only in keys of methods share it."""
+        return scenario_id(self.digest, {})
+
+    def with_settings(self, name: str) -> Scenario:
+        """The scenario in which one method alone has these settings: the others do not matter.
+
+        Its id is the address of the method's fits. An empty name gives that of the data.
+        """
+        kept = {name: self.settings[name]} if name in self.settings else {}
+        if len(kept) == len(self.settings):
+            return self
+        return replace(self, id=scenario_id(self.digest, kept), settings=kept)
 
     @property
     def truth_varies(self) -> bool:
@@ -72,6 +105,14 @@ class Scenario:
     def label(self) -> str:
         """Its factor levels in words; its id where there are no factors."""
         return ", ".join(str(level) for level in self.factors.values()) or self.id
+
+
+def scenario_id(digest: str, settings: Mapping[str, MethodSettings]) -> str:
+    """Id of a scenario by the address of its data and the settings of methods."""
+    if not settings:
+        return f"s{digest[:10]}"
+    changes = {name: one.changes for name, one in settings.items()}
+    return seeds.short_id("s", {"data": digest, METHODS: changes})
 
 
 def build_scenarios(
@@ -154,9 +195,20 @@ def _scenario(
     file_errors = file_errors.within(f"scenario {_words(named)}" if named else "")
     heads = ("data", "replications") if "data" in config else HEADS
     whole = {k: copy.deepcopy(config[k]) for k in heads if k in config}
+    of_methods = []
     for level in levels:
         for path, value in level.patch.items():
-            _put(whole, split_path(path), copy.deepcopy(value))
+            if is_of_method(path):
+                of_methods.append((*method_path(path, config), value))
+            else:
+                _put(whole, split_path(path), copy.deepcopy(value))
+    settings: dict[str, MethodSettings] = {}
+    if of_methods:
+        entries = patched(config[METHODS], of_methods)
+        settings = settings_between(config[METHODS], entries)
+        if only is None and settings:  # of a checked study: with the digest of its own code
+            written = [{k: v for k, v in one.items() if k != "sha256"} for one in entries]
+            _check_parts({METHODS: written}, file_errors)
     if only is None:
         _check_parts(whole, file_errors)
     own = None
@@ -173,20 +225,27 @@ def _scenario(
     if only is None:
         _check_recipe(prepared, "data" if own else "truth", file_errors)
     address = address or _address(content, root)
-    scenario_id = seeds.short_id("s", address)
-    if scenario_id == only:
-        _check_parts(whole, file_errors)
-        _check_recipe(prepared, "data" if own else "truth", file_errors)
-    return Scenario(
-        id=scenario_id,
+    digest = seeds.digest(address)
+    scenario = Scenario(
+        id=scenario_id(digest, settings),
         factors=dict(named),
         content=content,
         replications=whole["replications"],
-        digest=seeds.digest(address),
+        digest=digest,
         fixed_digests={} if own else _fixed_digests(address),
         prepare=prepared,
         own=own,
+        settings=settings,
     )
+    if only in addresses_of(scenario):
+        _check_parts(whole, file_errors)
+        _check_recipe(prepared, "data" if own else "truth", file_errors)
+    return scenario
+
+
+def addresses_of(scenario: Scenario) -> set[str]:
+    """Ids under which there are data or fits of a scenario."""
+    return {scenario.id, *(scenario.with_settings(name).id for name in ("", *scenario.settings))}
 
 
 def _check_parts(whole: Mapping[str, Any], file_errors: StudyFileErrors) -> None:

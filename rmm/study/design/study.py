@@ -16,7 +16,12 @@ from rmm.errors import unknown_name
 from rmm.simulation import RecipeError
 from rmm.simulation.estimands import TRUE_ESTIMANDS, check_options
 from rmm.study.design.batch_size import SAMPLING_BATCH, automatic_batch
-from rmm.study.design.check_methods import build_methods
+from rmm.study.design.check_methods import (
+    Versions,
+    build_methods,
+    build_versions,
+    version_key,
+)
 from rmm.study.design.estimand import Estimand, label_of, options_of
 from rmm.study.design.known_values import check_references
 from rmm.study.design.own_content import check_parts, collect_missing, own_content
@@ -59,6 +64,7 @@ class Study:
         Replications of a job by methods that share jobs; see `batch_of`.
     scenarios : tuple of Scenario
     methods : tuple of Method
+        With the settings under `methods`; factors may change these: see `method_in`.
     estimands : tuple of Estimand
     measures : tuple of str
         Names of `rmm.study.measures.measures.MEASURES`.
@@ -90,6 +96,7 @@ class Study:
     criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stopping: Stopping | None = None
     power: Power | None = None
+    versions: Versions = field(default_factory=dict)
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -119,7 +126,9 @@ class Study:
         -------
         str
         """
-        return "; ".join(dict.fromkeys(method.formula(s.recipe) for s in self.scenarios))
+        name = method.name
+        formulas = (self.method_in(s, name).formula(s.recipe) for s in self.scenarios)
+        return "; ".join(dict.fromkeys(formulas))
 
     def scenario(self, scenario_id: str) -> Scenario:
         """The scenario of an id.
@@ -137,12 +146,138 @@ class Study:
         StudyError
             For an unknown one; it lists the known ones.
         """
-        found = {s.id: s for s in self.scenarios}
-        if scenario_id not in found:
+        if scenario_id not in self._addresses:
+            known = [s.id for s in self.scenarios]
             raise StudyFileErrors(self.file).name(
-                "scenario", "a scenario of this study", scenario_id, list(found)
+                "scenario", "a scenario of this study", scenario_id, known
             )
-        return found[scenario_id]
+        return self._addresses[scenario_id]
+
+    @cached_property
+    def _addresses(self) -> dict[str, Scenario]:
+        """Scenarios by id; further ones under whose ids there are data or fits of several."""
+        found = {s.id: s for s in self.scenarios}
+        for scenario in self.scenarios:
+            for name in ("", *scenario.settings):
+                one = scenario.with_settings(name)
+                found.setdefault(one.id, one)
+        return found
+
+    def fitted_in(self, scenario: Scenario, name: str) -> Scenario:
+        """The scenario under whose id the fits of a method are, with `method_in` the same.
+
+        Scenarios that differ only in keys of other methods share these fits.
+
+        Parameters
+        ----------
+        scenario : Scenario
+        name : str
+            Of the method; empty for that of the data.
+
+        Returns
+        -------
+        Scenario
+        """
+        found = scenario.with_settings(name)
+        return scenario if found is scenario else self._addresses.get(found.id, found)
+
+    def method_in(self, scenario: Scenario, name: str) -> Method:
+        """The method of a name with the settings that it has in a scenario.
+
+        Parameters
+        ----------
+        scenario : Scenario
+        name : str
+
+        Returns
+        -------
+        Method
+
+        Raises
+        ------
+        StudyError
+            For an unknown one; it lists the known ones.
+        """
+        method = self.method(name)
+        return self.versions[version_key(scenario, name)] if name in scenario.settings else method
+
+    def versions_of(self, name: str) -> dict[Method, list[Scenario]]:
+        """A method with each of its settings, and the scenarios in which it has them.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        dict
+        """
+        found: dict[Method, list[Scenario]] = {}
+        for scenario in self.scenarios:
+            found.setdefault(self.method_in(scenario, name), []).append(scenario)
+        return found
+
+    def sharers(self, fitted: Scenario, name: str) -> list[Scenario]:
+        """The scenarios whose fits by a method are those of `fitted`, as `fitted_in` has it.
+
+        Parameters
+        ----------
+        fitted : Scenario
+        name : str
+
+        Returns
+        -------
+        list of Scenario
+        """
+        return self._sharers.get((fitted.id, name), [fitted])
+
+    def varied_keys(self, name: str) -> list[str]:
+        """Keys of a method that factors change, such as ``priors`` and ``sampler.draws``.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        list of str
+        """
+        changed = (s.settings[name].changes for s in self.scenarios if name in s.settings)
+        return list(dict.fromkeys(key for changes in changed for key in changes))
+
+    def compiles(self, name: str) -> bool:
+        """Whether programs of a method are compiled before they run, in some scenario.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bool
+        """
+        return any(method.compiled for method in self.versions_of(name))
+
+    @cached_property
+    def _sharers(self) -> dict[tuple[str, str], list[Scenario]]:
+        found: dict[tuple[str, str], list[Scenario]] = {}
+        if any(s.settings for s in self.scenarios):
+            for scenario in self.scenarios:
+                for name in ("", *self._by_name):
+                    place = (self.fitted_in(scenario, name).id, name)
+                    found.setdefault(place, []).append(scenario)
+        return found
+
+    @cached_property
+    def fits(self) -> dict[tuple[str, str], int]:
+        """(Id of `fitted_in`, method) -> fits; what scenarios share is counted once."""
+        found: dict[tuple[str, str], int] = {}
+        for scenario in self.scenarios:
+            for method in self.methods:
+                place = (self.fitted_in(scenario, method.name).id, method.name)
+                count = self.replications_of(scenario, method)
+                found[place] = max(count, found.get(place, 0))
+        return found
 
     def method(self, name: str) -> Method:
         """The method of a name.
@@ -160,12 +295,15 @@ class Study:
         StudyError
             For an unknown one; it lists the known ones.
         """
-        found = {m.name: m for m in self.methods}
-        if name not in found:
+        if name not in self._by_name:
             raise StudyFileErrors(self.file).name(
-                "method", "a method of this study", name, list(found)
+                "method", "a method of this study", name, list(self._by_name)
             )
-        return found[name]
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Method]:
+        return {m.name: m for m in self.methods}
 
     def replications_of(self, scenario: Scenario, method: Method) -> int:
         """Data sets of a scenario that a method fits: the first so many.
@@ -362,6 +500,7 @@ def _load(
     with file_errors.collecting():
         scenarios = build_scenarios(raw, folder, file_errors, only and only[0], allow_code)
     methods = build_methods(config, scenarios, file_errors, only, allow_code)
+    versions = build_versions(config, scenarios, methods, file_errors, only, allow_code)
     names = [one["name"] for one in config["methods"]]
     baseline = config.get("baseline", names[0])
     _check_names(config, names, baseline, file_errors)
@@ -399,6 +538,7 @@ def _load(
         criteria=config["criteria"],
         stopping=stopping,
         power=power,
+        versions=versions,
     )
     _check_amount(study, file_errors)
     return study if size == "full" else _smoke(study)
@@ -429,7 +569,7 @@ def _check_names(
 
 def _check_amount(study: Study, file_errors: StudyFileErrors) -> None:
     """Jobs are planned in memory, all of them."""
-    fits = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
+    fits = sum(study.fits.values())
     if fits > MOST_FITS:
         found = f"The study has {fits:,} fits in all; at most {MOST_FITS:,} are allowed."
         raise file_errors.about("replications", found)

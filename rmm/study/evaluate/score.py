@@ -145,7 +145,7 @@ def _values(
             for v in one["values"]
             if all(scenario.factors[f] == level for f, level in v["where"].items())
         ]
-    if not holds(one, scenario):
+    if not holds(one, scenario) or one["method"] in scenario.settings:
         return []
     form = CLOSED_FORMS[one["closed_form"]]
     alphas = [a for e in study.estimands if e.parameter == one["parameter"] for a in e.alpha]
@@ -173,7 +173,8 @@ def null_scenarios(study: Study) -> dict[tuple[str, str], str]:
         rest: dict[str, str] = {}
         for scenario in study.scenarios:
             if name in scenario.content["truth"]["parameters"]:
-                rest[scenario.id] = seeds.digest(_without(scenario.content, name))
+                settings = {m: one.changes for m, one in scenario.settings.items()}
+                rest[scenario.id] = seeds.digest([_without(scenario.content, name), settings])
                 if scenario.content["truth"]["parameters"][name] == estimand.null:
                     at_null[rest[scenario.id]] = scenario.id
         for scenario_id, key in rest.items():

@@ -129,6 +129,7 @@ def aims_at(
     targets = study.stopping.targets
     caps = {m.name: study.replications_of(scenario, m) for m in study.methods}
     part = estimates[estimates["replication"] <= estimates["method"].map(caps).clip(upper=stage)]
+    part = part.assign(scenario=scenario.id)  # fits may be shared with another one
     part = part.assign(truth=current_truth(study, part))
     parameters = list(dict.fromkeys(t.parameter for t in targets))
     scores = score_estimates(

@@ -256,6 +256,13 @@ def read_batches(paths: Sequence[Path], columns: Sequence[str] | None = None) ->
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
 
 
+def of_scenario(table: pa.Table, scenario: str) -> pa.Table:
+    """The same estimates as those of another scenario, which has the same fits."""
+    place = table.schema.get_field_index("scenario")
+    ids = pa.array([scenario] * len(table), pa.string())
+    return table.set_column(place, table.schema.field(place), ids)
+
+
 def metadata_in(table: pa.Table) -> dict[str, str]:
     """The metadata that a table of estimates was written with."""
     found = table.schema.metadata or {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from rmm.backends.base import Backend, Settings
 from rmm.errors import BackendError, DataError, PriorError, RmmError, StudyError
 from rmm.families import family_options
 from rmm.simulation.estimands import true_value
+from rmm.study.design.check_methods import words_of
 from rmm.study.files import seeds
 from rmm.study.files.messages import StudyFileErrors
 from rmm.study.manage.check_own import own_errors
@@ -112,19 +113,28 @@ def _some(labels: Any) -> str:
 def model_errors(study: Study) -> Iterator[StudyError]:
     """What `check_models` reports, one error each."""
     for index, method in enumerate(study.methods):
-        file_errors = StudyFileErrors(study.file, f"method {method.name}")
-        for one, key in zip(method.attempts, ("", ".fallback"), strict=False):
-            if one.backend not in WITHOUT_ENGINE:
-                yield from _attempt_errors(f"methods[{index}]{key}", one, study, file_errors)
+        for version, scenarios in study.versions_of(method.name).items():
+            words = f"method {method.name}"
+            if version is not method:
+                words += f", scenario {words_of(scenarios[0])}"
+            file_errors = StudyFileErrors(study.file, words)
+            for one, end in zip(version.attempts, ("", ".fallback"), strict=False):
+                if one.backend not in WITHOUT_ENGINE:
+                    key = f"methods[{index}]{end}"
+                    yield from _attempt_errors(key, one, study, scenarios, file_errors)
 
 
 def _attempt_errors(
-    key: str, method: Method, study: Study, file_errors: StudyFileErrors
+    key: str,
+    method: Method,
+    study: Study,
+    scenarios: Sequence[Scenario],
+    file_errors: StudyFileErrors,
 ) -> Iterator[StudyError]:
-    """Mistakes of a method, or of its fallback."""
+    """Mistakes of a method, or of its fallback, in the scenarios where it has these settings."""
     yield from _option_errors(key, method, file_errors)
     yield from _gate_errors(key, method, file_errors)
-    for place in _places(method, study):
+    for place in _places(method, scenarios):
         error = _built(study, method, place)
         if error is not None:
             yield _located(key, place, error, study, file_errors)
@@ -139,10 +149,10 @@ class _Place:
     scenario: Scenario
 
 
-def _places(method: Method, study: Study) -> list[_Place]:
+def _places(method: Method, scenarios: Sequence[Scenario]) -> list[_Place]:
     """One scenario for each model that differs in what priors and engine depend on."""
     found: dict[Any, _Place] = {}
-    for scenario in study.scenarios:
+    for scenario in scenarios:
         recipe = scenario.recipe
         for name, text in method.formulas(recipe).items():
             priors = recipe.truth.priors if method.config["priors"] == TRUTH else {}
@@ -184,7 +194,7 @@ def _located(
     key = f"{key}.{names.get(type(error), fallback)}"
     if len(study.scenarios) > 1:
         words = ", ".join(f"{k} = {v}" for k, v in place.scenario.factors.items())
-        context = f"{file_errors.context}, scenario {words}"
+        context = f"{file_errors.context.partition(', scenario ')[0]}, scenario {words}"
         file_errors = file_errors.within(context)
     return file_errors.convert(key, error)
 

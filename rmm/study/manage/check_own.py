@@ -106,17 +106,16 @@ def _errors(study: Study, tables: bool) -> Iterator[StudyError]:
         yield from _column_errors(study, scenario, found, file_errors)
     first = study.scenarios[0]
     for index, method in enumerate(study.methods):
-        if method.code is not None:
+        for version in study.versions_of(method.name) if method.code is not None else ():
             within = file_errors.within(f"method {method.name}")
             key = f"methods[{index}].{method.kind.source}"
-            yield from _method_errors(study, first, method, drawn[first.id], key, within)
+            yield from _method_errors(study, first, version, drawn[first.id], key, within)
 
 
 # -- tables ------------------------------------------------------------------------------------
 
 
 def _table_errors(study: Study, file_errors: StudyFileErrors) -> Iterator[StudyError]:
-    scenarios = {s.id: s.replications for s in study.scenarios}
     simulated = [s for s in study.scenarios if s.own is None]
     names = dict.fromkeys(n for s in simulated for n in s.recipe.truth.names)
     names |= dict.fromkeys(e.parameter for e in study.estimands)
@@ -125,6 +124,7 @@ def _table_errors(study: Study, file_errors: StudyFileErrors) -> Iterator[StudyE
             continue
         try:
             key = f"methods[{index}].estimates"
+            scenarios = {place: n for (place, name), n in study.fits.items() if name == method.name}
             check_table(key, method.table, scenarios, list(names), file_errors)
         except StudyError as error:
             yield error
@@ -182,7 +182,8 @@ def _column_errors(
     for index, method in enumerate(study.methods):
         if method.kind.own:
             continue
-        for name, text in method.formulas(scenario.recipe).items():
+        settled = study.method_in(scenario, method.name)
+        for name, text in settled.formulas(scenario.recipe).items():
             key = f"methods[{index}]." + (f"candidates.{name}" if name else "formula")
             within = file_errors.within(f"method {method.name}")
             try:

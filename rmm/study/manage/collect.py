@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from rmm.study.files.environment import together
 from rmm.study.files.parquet import (
     ESTIMATES,
     ESTIMATES_ORDER,
+    of_scenario,
     read_batches,
     read_estimates,
     write_groups,
@@ -95,8 +96,9 @@ def _sources(study: Study, paths: Iterable[Path]) -> tuple[list[_Source], dict[s
         stored = stored_metadata(str(path), path.stat().st_mtime_ns if path.exists() else 0)
         if not stored:
             read_estimates(path)  # says what is wrong with it
-        check_metadata(study, path, stored)
         metadata = dict(stored)
+        fitted = study.scenario(metadata["scenario"])
+        check_metadata(study, study.method_in(fitted, metadata["method"]), path, stored)
         said.append(metadata)
         found.append(
             _Source(
@@ -116,7 +118,13 @@ def _ended(study: Study, sources: Sequence[_Source]) -> dict[str, Standing]:
         return {}
     ended = {}
     for scenario in study.scenarios:
-        here = read_batches([source.path for source in sources if source.scenario == scenario.id])
+        here = read_batches(
+            [
+                one.path
+                for one in sources
+                if one.scenario == study.fitted_in(scenario, one.method).id
+            ]
+        )
         ended[scenario.id] = standing(study, scenario, here.to_pandas())
         if not ended[scenario.id].decided:
             raise StudyError(
@@ -139,9 +147,11 @@ def _wanted(
         (s.id, m.name): _count(study, s, m, ended) for s in study.scenarios for m in study.methods
     }
     found, taken = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for source in sources:
-        cell = (source.scenario, source.method)
+    for scenario, source in _by_scenario(study, sources):
+        cell = (scenario, source.method)
         table, _ = read_estimates(source.path)
+        if scenario != source.scenario:
+            table = of_scenario(table, scenario)
         number = table["replication"]
         kept = table.filter(
             pc.and_(pc.less_equal(number, wanted.get(cell, 0)), pc.greater(number, taken[cell]))
@@ -156,6 +166,16 @@ def _wanted(
                 f"{found[scenario, method]} of {count} replications are finished. Run the study "
                 "again; finished fits are kept."
             )
+
+
+def _by_scenario(study: Study, sources: Sequence[_Source]) -> list[tuple[str, _Source]]:
+    """Sources with the scenarios whose fits they have, in the order of the rows of all."""
+    pairs = [
+        (scenario.id, source)
+        for source in sources
+        for scenario in study.sharers(study.scenario(source.scenario), source.method)
+    ]
+    return sorted(pairs, key=lambda pair: (pair[0], *astuple(pair[1])[1:]))
 
 
 def _count(study: Study, scenario: Scenario, method: Any, ended: Mapping[str, Standing]) -> int:

@@ -65,7 +65,7 @@ def compare(study: Study, folder: Path) -> Belonging:
             f"{folder} has no results: there are no files of estimates below estimates/.\n"
             "  Give the folder of a study that has run, such as results/NAME."
         )
-    scenarios = {scenario.id for scenario in study.scenarios}
+    scenarios = {scenario for scenario, _ in study.fits}
     methods = {method.name for method in study.methods}
     refused: dict[str, str] = {}
     not_in_file: Counter[str] = Counter()
@@ -78,7 +78,9 @@ def compare(study: Study, folder: Path) -> Belonging:
             not_in_file[f"scenario {scenario}"] += 1
         elif method not in methods:
             not_in_file[f"method {method}"] += 1
-        elif problem := _problem(study, path):
+        elif (scenario, method) not in study.fits:
+            not_in_file[f"scenario {scenario} by method {method}"] += 1
+        elif problem := _problem(study, path, scenario, method):
             refused.setdefault(_kind_of(problem, path, method), problem)
         else:
             batches += 1
@@ -88,13 +90,14 @@ def compare(study: Study, folder: Path) -> Belonging:
         f"{folder} has {n:,} batches of {what}, which {study.file} does not have."
         for what, n in not_in_file.items()
     ]
-    asked = sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods)
+    asked = sum(study.fits.values())
     return Belonging(batches, fits, asked, (*refused.values(), *unknown), _changed(study, folder))
 
 
-def _problem(study: Study, path: Path) -> str | None:
+def _problem(study: Study, path: Path, scenario: str, name: str) -> str | None:
+    method = study.method_in(study.scenario(scenario), name)
     try:
-        check_metadata(study, path, stored_metadata(str(path), path.stat().st_mtime_ns))
+        check_metadata(study, method, path, stored_metadata(str(path), path.stat().st_mtime_ns))
     except StudyError as error:
         return str(error)
     return None

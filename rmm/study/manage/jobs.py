@@ -74,13 +74,14 @@ def plan(study: Study, folder: str | Path | None = None, *, to_maximum: bool = F
         if study.stopping is not None and not to_maximum:
             stage = standing_of(study, scenario, folder).replications
         jobs += jobs_of(study, scenario, stage, folder)
-    return sorted(jobs, key=lambda j: (j.scenario, j.method, j.first))
+    # Scenarios that differ in another method have a method's jobs in common.
+    return sorted(set(jobs), key=lambda j: (j.scenario, j.method, j.first))
 
 
 def replications_asked(
     study: Study, folder: str | Path | None = None
 ) -> dict[tuple[str, str], int]:
-    """Replications that a study asks for now, by scenario and method.
+    """Replications that a study asks for now, by the scenario of the fits and method.
 
     With `stopping`, those up to where each scenario ends, or up to its next decision.
 
@@ -93,15 +94,17 @@ def replications_asked(
     Returns
     -------
     dict
-        (scenario id, method name) -> number.
+        (id of `Study.fitted_in`, method name) -> number.
     """
-    asked = {}
+    asked: dict[tuple[str, str], int] = {}
     for scenario in study.scenarios:
         stage = scenario.replications
         if study.stopping is not None:
             stage = standing_of(study, scenario, folder).replications
         for method in study.methods:
-            asked[scenario.id, method.name] = min(stage, study.replications_of(scenario, method))
+            place = (study.fitted_in(scenario, method.name).id, method.name)
+            count = min(stage, study.replications_of(scenario, method))
+            asked[place] = max(count, asked.get(place, 0))
     return asked
 
 
@@ -109,14 +112,22 @@ def jobs_of(
     study: Study, scenario: Scenario, stage: int, folder: str | Path | None = None
 ) -> list[Job]:
     """Jobs of the first `stage` replications of a scenario, by all methods."""
-    ends: tuple[int, ...] = ()
-    if study.stopping is not None:
-        ends = study.stopping.stages(scenario.replications)
     jobs: list[Job] = []
     for method in study.methods:
         wanted = min(stage, study.replications_of(scenario, method))
-        jobs += method_jobs(study, scenario, method, wanted, folder, ends)
+        fitted = study.fitted_in(scenario, method.name)
+        settled = study.method_in(scenario, method.name)
+        ends = _ends(study, fitted, method.name)
+        jobs += method_jobs(study, fitted, settled, wanted, folder, ends)
     return jobs
+
+
+def _ends(study: Study, fitted: Scenario, name: str) -> set[int]:
+    """Where jobs of a method end, so that all scenarios that share them cut them alike."""
+    sizes = {s.replications for s in study.sharers(fitted, name)}
+    if study.stopping is not None:
+        return {end for size in sizes for end in study.stopping.stages(size)}
+    return sizes if len(sizes) > 1 else set()
 
 
 def method_jobs(
@@ -127,7 +138,10 @@ def method_jobs(
     folder: str | Path | None = None,
     ends: Collection[int] = (),
 ) -> list[Job]:
-    """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`."""
+    """Jobs of the first `wanted` replications of a scenario and method; none crosses `ends`.
+
+    `scenario` is the one in which the fits are (`Study.fitted_in`).
+    """
     existing = [j for j in _existing(study, scenario, method, folder) if j.first <= wanted]
     found = gaps(existing, wanted, study.batch_of(method), ends)
     jobs = [Job(scenario.id, method.name, first, last) for first, last in found]
@@ -177,7 +191,7 @@ def _existing(
         stored = index.metadata(f"{inside}/{name}")
         settings = tuple((key, stored[key]) for key in SETTINGS if key in stored)
         if not stored or settings not in checked:
-            check_metadata(study, Path(folder) / inside / name, stored.items())
+            check_metadata(study, method, Path(folder) / inside / name, stored.items())
             checked.add(settings)
         found.append(job)
         taken = job.last

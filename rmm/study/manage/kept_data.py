@@ -70,10 +70,14 @@ def missing_data(study: Study, folder: str | Path) -> list[DataJob]:
         If a file there was made with another seed.
     """
     found = []
-    for scenario in study.scenarios:
-        here = _existing(study, scenario.id, Path(folder))
-        for first, last in gaps(here, scenario.replications, TOGETHER, ()):
-            found.append(DataJob(scenario.id, first, last))
+    sizes: dict[str, int] = {}
+    for scenario in study.scenarios:  # those that differ in keys of methods have the same data
+        known = sizes.get(scenario.data_id, 0)
+        sizes[scenario.data_id] = max(known, scenario.replications)
+    for scenario_id, size in sizes.items():
+        here = _existing(study, scenario_id, Path(folder))
+        for first, last in gaps(here, size, TOGETHER, ()):
+            found.append(DataJob(scenario_id, first, last))
     return found
 
 

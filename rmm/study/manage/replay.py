@@ -70,7 +70,9 @@ def keep_replay(
     StudyError
         For an unknown scenario or method, or a replication below 1.
     """
-    scenario, method = study.scenario(scenario_id), study.method(method_name)
+    asked = study.scenario(scenario_id)
+    scenario = study.fitted_in(asked, method_name)
+    method = study.method_in(asked, method_name)
     if replication < 1:
         raise StudyError(
             f"`replication` must be a whole number of at least 1, but is {replication}."
@@ -86,8 +88,8 @@ def keep_replay(
     address = {
         "study": study.name,
         "seed": study.seed,
-        "scenario": scenario.id,
-        "factors": dict(scenario.factors),
+        "scenario": asked.id,
+        "factors": dict(asked.factors),
         "replication": replication,
         "method": method.name,
         "method_id": method.id,

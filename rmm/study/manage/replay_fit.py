@@ -35,7 +35,9 @@ def replay(
     StudyError
         For an unknown scenario or method, or a replication below 1.
     """
-    scenario, method = study.scenario(scenario_id), study.method(method_name)
+    scenario = study.scenario(scenario_id)
+    method = study.method_in(scenario, method_name)
+    scenario = study.fitted_in(scenario, method_name)
     if replication < 1:
         raise StudyError(
             f"`replication` must be a whole number of at least 1, but is {replication}."

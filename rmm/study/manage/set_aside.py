@@ -51,9 +51,10 @@ def set_aside(study: Study, folder: str | Path) -> list[str]:
 
 def _moved(study: Study, method: Method, folder: Path) -> Iterator[int]:
     """Fits in each folder of a scenario that was moved."""
-    for scenario in study.scenarios:
+    fitted = {place for place, name in study.fits if name == method.name}
+    for scenario in map(study.scenario, sorted(fitted)):
         here = folder / "estimates" / scenario.id / method.name
-        wanted = metadata_of(study, scenario.id, method.name, 1, 1)
+        wanted = metadata_of(study, scenario.id, study.method_in(scenario, method.name), 1, 1)
         old, fits = "", 0
         for path in sorted(here.glob("*.parquet")):
             stored = dict(stored_metadata(str(path), path.stat().st_mtime_ns))

@@ -42,14 +42,22 @@ def shared_jobs(study: Study, jobs: Iterable[Job]) -> dict[Methods, list[Job]]:
     together: defaultdict[tuple[str, int, int], list[str]] = defaultdict(list)
     found: defaultdict[Methods, list[Job]] = defaultdict(list)
     jobs = list(jobs)
-    sharing = {method.name for method in study.methods if method.shares_jobs}
+    sharing = {
+        (scenario, name)
+        for scenario, name in {(job.scenario, job.method) for job in jobs}
+        if study.method_in(study.scenario(scenario), name).shares_jobs
+    }
     for job in jobs:
-        if job.method in sharing:
+        if (job.scenario, job.method) in sharing:
             together[job.scenario, job.first, job.last].append(job.method)
     order = {method.name: number for number, method in enumerate(study.methods)}
     for job in jobs:
         names = together.get((job.scenario, job.first, job.last), [])
-        key = sorted(names, key=order.__getitem__) if job.method in sharing else [job.method]
+        key = (
+            sorted(names, key=order.__getitem__)
+            if (job.scenario, job.method) in sharing
+            else [job.method]
+        )
         found[tuple(key)].append(job)
     return dict(found)
 

@@ -91,7 +91,7 @@ def protocol(study: Study, finished: int = 0) -> str:
         measures=_measures(study),
         replication_heads=heads,
         replications=replications,
-        fits=sum(study.replications_of(s, m) for s in study.scenarios for m in study.methods),
+        fits=sum(study.fits.values()),
         scenario_heads=("scenario", *map(_cell, study.factors)),
         scenarios=_scenarios(study),
         finished=finished,
@@ -200,11 +200,16 @@ def _methods(study: Study) -> list[tuple[str, ...]]:
             _code(method.kind.name),
             _code(study.formula_of(method)),
             _code(method.backend),
-            _cell(_settings(method)),
+            _cell(_settings(method) + _varied_keys(study, method)),
             f"`{method.id}`",
         )
         for method in study.methods
     ]
+
+
+def _varied_keys(study: Study, method: Method) -> str:
+    keys = study.varied_keys(method.name)
+    return f"; factors change {', '.join(keys)}" if keys else ""
 
 
 def _settings(method: Method) -> str:

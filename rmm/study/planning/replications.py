@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from scipy import special
 
 from rmm.study.design.stopping_rule import Target
 from rmm.study.design.study import Study
 from rmm.study.evaluate.score import current_truth
 from rmm.study.evaluate.stopping_decision import PROPORTIONS, usable_error
-from rmm.study.files.parquet import read_batches
+from rmm.study.files.parquet import ESTIMATES, of_scenario, read_batches
 from rmm.study.manage.jobs import plan
 from rmm.study.measures.proportions import wilson
 from rmm.study.measures.score_cells import PER_METHOD, score_estimates
@@ -94,8 +95,14 @@ def read_pilot(study: Study, folder: Path) -> pd.DataFrame:
     StudyError
         If they were made with another version of the study file.
     """
-    paths = [folder / job.path for job in plan(study, folder, to_maximum=True)]
-    return read_batches([path for path in paths if path.is_file()]).to_pandas()
+    tables = [ESTIMATES.empty_table()]
+    for job in plan(study, folder, to_maximum=True):
+        path = folder / job.path
+        if path.is_file():
+            table = read_batches([path])
+            for scenario in study.sharers(study.scenario(job.scenario), job.method):
+                tables.append(of_scenario(table, scenario.id))
+    return pa.concat_tables(tables).to_pandas()
 
 
 def paces(study: Study, pilot: pd.DataFrame) -> list[Pace]:
@@ -167,6 +174,47 @@ def _most(target: Target, value: float, n: int, fits: float) -> float:
     return fits * (n - 1) / float(special.chdtri(n - 1, 0.95))
 
 
+@dataclass(frozen=True)
+class ScenarioNeed:
+    """Replications of one scenario, and the target that asks for most.
+
+    Attributes
+    ----------
+    number : int or None
+        Replications with which all targets are reached there; None where one has no pilot.
+    deciding : Need
+        The target and method that ask for most, or one without a usable pilot fit.
+    """
+
+    scenario: str
+    number: int | None
+    deciding: Need
+
+
+def by_scenario(found: Sequence[Need], batch: int) -> list[ScenarioNeed]:
+    """Replications of each scenario by its hardest target, in the order of the needs.
+
+    As `recommended`, for each scenario by itself. A study with these targets under `stopping` ends
+    a scenario at about this number.
+    """
+    groups: dict[str, list[Need]] = {}
+    for need in found:
+        groups.setdefault(need.scenario, []).append(need)
+    return [
+        ScenarioNeed(
+            scenario,
+            recommended(needs, batch),
+            max(needs, key=lambda n: math.inf if n.up_to is None else _at_most(n)),
+        )
+        for scenario, needs in groups.items()
+    ]
+
+
+def _at_most(need: Need) -> float:
+    """Replications of one target, with a margin for the pilot, at most those of the worst case."""
+    return min(need.up_to or 0, need.worst or math.inf)
+
+
 def recommended(found: Sequence[Need], batch: int) -> int | None:
     """Replications with which all targets are reached, as far as the pilot can tell.
 
@@ -175,6 +223,6 @@ def recommended(found: Sequence[Need], batch: int) -> int | None:
     """
     if not found or any(need.up_to is None for need in found):
         return None
-    most = max(min(n.up_to or 0, n.worst or math.inf) for n in found)
+    most = max(map(_at_most, found))
     unit = min(batch, 50)
     return math.ceil(most / unit) * unit

@@ -173,7 +173,9 @@ class _Fits:
     def _jobs(self, size: int, count: int) -> list[Job]:
         scenario = scenario_at(self.study, size, self.setting)
         cut = replace(self.study, batch=max(1, math.ceil(count / self.cores)))
-        return method_jobs(cut, scenario, self.study.method(self.method), count, self.folder)
+        settled = self.study.method_in(scenario, self.method)
+        fitted = scenario.with_settings(self.method)
+        return method_jobs(cut, fitted, settled, count, self.folder)
 
     def _run(self, missing: list[tuple[int, Job]]) -> None:
         if self.executor is None:

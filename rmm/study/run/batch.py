@@ -110,7 +110,7 @@ def run_batches(
                 stack,
                 study,
                 scenario_id,
-                study.method(name),
+                study.method_in(scenario, name),
                 (first, last),
                 Path(path),
                 say if say is None or len(paths) == 1 else _named(name, say),
@@ -151,7 +151,7 @@ def _begin(
 ) -> _Batch:
     """Take up what earlier runs have left of a batch; an exception later writes what there is."""
     first, last = ends
-    metadata = metadata_of(study, scenario_id, method.name, first, last)
+    metadata = metadata_of(study, scenario_id, method, first, last)
     under_way = UnderWay(path, last - first + 1, say)
     checkpoint = stack.enter_context(Checkpoint(path, metadata, say or _silent, under_way.facts))
     under_way.take_up(checkpoint.statuses, checkpoint.seconds)

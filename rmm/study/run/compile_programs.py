@@ -33,12 +33,14 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
     ProgramError, BackendError
         If the engine is missing or refuses a program.
     """
-    method = study.method(method_name)
-    compiled = _compiled(method)
-    compiler = _compiler(compiled)
-    made = compiler.compile(_programs(study, compiled, study.scenarios))
+    versions = {m: s for m, s in study.versions_of(method_name).items() if m.compiled}
+    compiler = _compiler(_compiled(next(iter(versions))))
+    texts: dict[str, None] = {}
+    for method, scenarios in versions.items():
+        texts |= dict.fromkeys(_programs(study, _compiled(method), scenarios))
+    made = compiler.compile(list(texts))
     facts = {
-        "method": method.id,
+        "method": study.method(method_name).id,
         "processors": sorted({compiler.processor(path) for path in made}),
         "programs": [str(path) for path in made],
     }
@@ -62,12 +64,16 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     BackendError
         If executables cannot run here, and cannot be compiled here.
     """
-    method = _compiled(study.method(method_name))
+    scenario = study.scenario(scenario_id)
+    settled = study.method_in(scenario, method_name)
+    if not settled.compiled:
+        return ""
+    method = _compiled(settled)
     compiler = _compiler(method)
     unfit = compiler.use(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
     if not unfit:
         return ""
-    made = compiler.compile(_programs(study, method, [study.scenario(scenario_id)]))
+    made = compiler.compile(_programs(study, method, [scenario]))
     lines = [
         f"These executables of {marker} cannot run on this {compiler.this_processor()} processor:",
         *(f"    {path}{'' if path.is_file() else ' (not there)'}" for path in unfit),

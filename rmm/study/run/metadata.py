@@ -37,15 +37,17 @@ _SAID = {
 SETTINGS = ("scenario", "method", *_SAID, "variances", "content")
 
 
-def metadata_of(study: Study, scenario: str, method: str, first: int, last: int) -> dict[str, str]:
-    """What is kept in the file of a batch."""
+def metadata_of(
+    study: Study, scenario: str, method: Method, first: int, last: int
+) -> dict[str, str]:
+    """What is kept in the file of a batch; the method has the settings of the scenario."""
     nulls = {e.parameter: e.null for e in study.estimands if e.null}
     return {
         "seed": str(study.seed),
         "scenario": scenario,
-        "method": method,
-        "method_id": study.method(method).id,
-        "content": _content(study.method(method)),
+        "method": method.name,
+        "method_id": method.id,
+        "content": _content(method),
         "nulls": seeds.canonical(nulls),
         "variances": seeds.canonical(_variances(study)),
         "first": str(first),
@@ -87,8 +89,10 @@ def stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
     )
 
 
-def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) -> None:
-    """Refuse results that another version of the study file made.
+def check_metadata(
+    study: Study, method: Method, path: Path, stored: Iterable[tuple[str, str]]
+) -> None:
+    """Refuse results of a method that another version of the study file made.
 
     Raises
     ------
@@ -101,10 +105,9 @@ def check_metadata(study: Study, path: Path, stored: Iterable[tuple[str, str]]) 
             f"{path} is not a complete file of estimates.\n"
             "  Delete it and run the study again: only this batch is recomputed."
         )
-    address = (found["scenario"], found["method"], int(found["first"]), int(found["last"]))
-    wanted = metadata_of(study, *address)
+    ends = int(found["first"]), int(found["last"])
+    wanted = metadata_of(study, found["scenario"], method, *ends)
     if changed_source(found, wanted):
-        method = study.method(found["method"])
         raise StudyError(
             f"{path} was made with another version of {method.config[method.kind.source]}.\n"
             "  Run the study: it makes these fits again, and keeps the old ones in the folder "

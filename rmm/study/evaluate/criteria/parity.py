@@ -28,7 +28,8 @@ def pairs(study: Study) -> list[tuple[Method, Method]]:
     models: dict[str, list[Method]] = {}
     for method in study.methods:
         if method.backend not in WITHOUT_ENGINE:
-            model = {k: v for k, v in method.config.items() if k not in _OWN}
+            settled = dict.fromkeys(study.method_in(s, method.name) for s in study.scenarios)
+            model = [{k: v for k, v in m.config.items() if k not in _OWN} for m in settled]
             models.setdefault(seeds.digest(model), []).append(method)
     return [
         pair

@@ -270,11 +270,12 @@ def _pilots(study: Study, folder: Path) -> dict[tuple[str, str], tuple[Mapping[s
     """Pilot fits whose files are there."""
     found: dict[tuple[str, str], tuple[Mapping[str, Any], str]] = {}
     for scenario in study.scenarios:
-        for method in study.methods:
-            batches = folder / "estimates" / scenario.id / method.name
+        for name in (method.name for method in study.methods):
+            method, fitted = study.method_in(scenario, name), study.fitted_in(scenario, name)
+            batches = folder / "estimates" / fitted.id / name
             if "pilot" in method.config.get("sampler", {}):
                 pilot = read_pilot(study, scenario, method, batches)
-                found |= {} if pilot is None else {(scenario.id, method.name): pilot}
+                found |= {} if pilot is None else {(scenario.id, name): pilot}
     return found
 
 

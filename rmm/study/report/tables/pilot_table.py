@@ -24,15 +24,13 @@ _PLAIN = ("pilot", "warmup", "draws", "ess", "slowest", "pilot_ess")
 
 def pilot_table(results: StudyResults) -> list[Table]:
     """One row per scenario and method with `ess`; no table without such methods."""
-    methods = {
-        m.name: m.config["sampler"] for m in results.study.methods if _sizes_chains(m.config)
-    }
     records = results.scenarios.to_dict("records")
     asked = [
-        (record, name)
+        (record, method.name)
         for record in records
-        for name in methods
-        if (record["scenario"], name) in results.pilots
+        for method in results.study.methods
+        if (record["scenario"], method.name) in results.pilots
+        and _sizes_chains(_config(results, record, method.name))
     ]
     if not asked:
         return []
@@ -51,7 +49,11 @@ def pilot_table(results: StudyResults) -> list[Table]:
             (*results.factors, "method", *_PLAIN),
             tuple(
                 _row(
-                    results, record, name, methods[name], *results.pilots[record["scenario"], name]
+                    results,
+                    record,
+                    name,
+                    _config(results, record, name)["sampler"],
+                    *results.pilots[record["scenario"], name],
                 )
                 for record, name in asked
             ),
@@ -61,6 +63,11 @@ def pilot_table(results: StudyResults) -> list[Table]:
             ),
         )
     ]
+
+
+def _config(results: StudyResults, record: Mapping[Any, Any], name: str) -> Mapping[str, Any]:
+    """Settings of a method in a scenario."""
+    return results.study.method_in(results.study.scenario(record["scenario"]), name).config
 
 
 def _sizes_chains(config: Mapping[str, Any]) -> bool:

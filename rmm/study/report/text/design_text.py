@@ -38,10 +38,16 @@ def method_rows(results: StudyResults) -> list[dict[str, str]]:
             "what": DESCRIPTIONS[method.kind.name] + _confirms(method),
             "formula": results.study.formula_of(method),
             "backend": method.backend,
-            "settings": _settings(method),
+            "settings": _settings(method) + _varied_keys(results, method),
         }
         for method in results.study.methods
     ]
+
+
+def _varied_keys(results: StudyResults, method: Method) -> str:
+    """Keys that factors change; the settings are those under `methods`."""
+    keys = results.study.varied_keys(method.name)
+    return f"; factors change {', '.join(keys)}" if keys else ""
 
 
 def _confirms(method: Method) -> str:
