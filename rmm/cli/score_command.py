@@ -101,6 +101,14 @@ def score_options(parser: Any) -> None:
         "--out", "--output", metavar="PATH", help="file to write: .csv or .parquet; default: none"
     )
     output.add_argument("--json", action="store_true", help="print all results as JSON")
+    output.add_argument(
+        "--joint",
+        nargs=2,
+        metavar="METHOD",
+        help="instead of the measures: in how many data sets both of two methods cover and reject, "
+        "one alone, or neither; --measures can be coverage, be_coverage and rejection; default: no "
+        "methods",
+    )
 
 
 def run_score(options: argparse.Namespace) -> int:
@@ -113,6 +121,8 @@ def run_score(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else None
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise StudyError(f"--out must be a file that ends in .csv or .parquet, not {str(out)!r}.")
+    if options.joint:
+        return _run_joint(options, out)
     named = options.measures if options.measures != ["all"] else None
     measures_named(named)
     found = scored(options, named)
@@ -126,6 +136,54 @@ def run_score(options: argparse.Namespace) -> int:
     if out is not None:
         print(f"written to {out}")
     return 0
+
+
+def _run_joint(options: argparse.Namespace, out: Path | None) -> int:
+    """`rmm study score --joint A B`."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.estimate_tables.joint_table import joint_outcomes
+    from rmm.study.estimate_tables.table_options import argument_names
+
+    arguments = {k: v for k, v in arguments_of(options).items() if k in argument_names()}
+    measures = options.measures or ["coverage", "rejection"]
+    found = joint_outcomes(options.table, *options.joint, measures=measures, **arguments)
+    if out is not None:
+        _write(found, out)
+    if options.json:
+        rows = found.astype(object).where(found.notna(), None).to_dict("records")
+        print(json.dumps(plain({"rows": rows}), indent=2))
+        return 0
+    _print_joint(found, arguments["parameter"] is not None)
+    if out is not None:
+        print(f"written to {out}")
+    return 0
+
+
+def _print_joint(found: pd.DataFrame, parameters: bool) -> None:
+    """A block for each scenario and parameter: measures down, outcomes across."""
+    factors = list(found.columns[: found.columns.get_loc("parameter")])
+    found.attrs |= {"has_parameters": parameters}
+    for key, block in found.groupby([*factors, "parameter"], sort=False):
+        first, second = block["first"].iloc[0], block["second"].iloc[0]
+        print(_heading(factors, key, found))
+        heads = ["", "both", f"only {first}", f"only {second}", "neither", "data sets", "p"]
+        lines = [heads, *_joint_cells(block)]
+        print(*(f"    {line}" for line in table_lines(lines, "lrrrrrr")), "", sep="\n")
+
+
+def _joint_cells(block: pd.DataFrame) -> Iterator[list[str]]:
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.report.data.format_numbers import MISSING, p_text, uncertainty
+
+    for (measure, alpha), part in block.groupby(["measure", "alpha"], sort=False):
+        several = block.loc[block["measure"] == measure, "alpha"].nunique() > 1
+        name = f"{measure}, alpha {alpha:g}" if several else str(measure)
+        shares = [
+            f"{row['share']:.3f} {uncertainty(row['mcse'], row['lower'], row['upper'], 3)}".strip()
+            for row in part.to_dict("records")
+        ]
+        row = part.iloc[0]
+        yield [name, *shares, f"{int(row['n']):,}", p_text(row["p_value"]).replace(MISSING, "-")]
 
 
 def _print_all(found: pd.DataFrame, options: argparse.Namespace) -> None:

@@ -51,6 +51,7 @@ WITH_EXAMPLES = [
     "rmm.posterior.load",
     "rmm.simulation",
     "rmm.study.design.study",
+    "rmm.study.estimate_tables.joint_table",
     "rmm.study.performance",
     "rmm.tables.wide_to_long",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ def read_table_of(table: Any, columns: TableColumns, options: ScoreOptions) -> E
         parameters=options.parameters,
         na=options.na,
     )
-    chosen = _known(options.methods, read.methods, "methods", "a method")
+    chosen = known_labels(options.methods, read.methods, "methods", "a method")
     if not chosen:
         return read
     frame = read.frame[read.frame["method"].isin(chosen)].reset_index(drop=True)
@@ -77,17 +77,15 @@ class Scored:
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def score_table(table: EstimateTable, options: ScoreOptions) -> Scored:
     """Score a table that was read; options as of `read_and_score`."""
-    parameters = _known(options.parameters, table.parameters, "parameters", "a parameter")
-    untested = _known(options.untested, table.parameters, "untested", "a parameter")
+    parameters = known_labels(options.parameters, table.parameters, "parameters", "a parameter")
+    untested = known_labels(options.untested, table.parameters, "untested", "a parameter")
     outliers = _outliers(table, options)
     if parameters:
         outliers &= table.frame["parameter"].isin(parameters).to_numpy()
-    frame = table.frame
-    if options.dropbig is not None:
-        frame = frame.assign(mean=frame["mean"].mask(outliers), sd=frame["sd"].mask(outliers))
+    frame = _without(table, outliers, options)
     scored = score_estimates(
         frame,
-        alpha=_alphas(options, table),
+        alpha=known_alphas(options, table),
         measures=options.measures,
         parameters=parameters or None,
         baseline=baseline_of(table, options.baseline),
@@ -104,6 +102,20 @@ def score_table(table: EstimateTable, options: ScoreOptions) -> Scored:
     return Scored(frame, performance, _named(table, outliers), int(outliers.sum()))
 
 
+def without_outliers(table: EstimateTable, options: ScoreOptions) -> pd.DataFrame:
+    """Estimates in the layout of studies; outliers are missing if `dropbig` says so."""
+    return _without(table, _outliers(table, options), options)
+
+
+def _without(
+    table: EstimateTable, outliers: np.ndarray[Any, Any], options: ScoreOptions
+) -> pd.DataFrame:
+    frame = table.frame
+    if options.dropbig is None:
+        return frame
+    return frame.assign(mean=frame["mean"].mask(outliers), sd=frame["sd"].mask(outliers))
+
+
 def labelled(scored: Scored, table: EstimateTable) -> pd.DataFrame:
     """The performance as `rmm.study.performance.performance` returns it."""
     out = _with_labels(scored.performance, table)
@@ -115,7 +127,7 @@ def labelled(scored: Scored, table: EstimateTable) -> pd.DataFrame:
     return out
 
 
-def _known(
+def known_labels(
     given: Sequence[Any] | None, names: Mapping[str, Any], argument: str, kind: str
 ) -> list[str]:
     """Names in the frame of labels that a user wrote."""
@@ -135,13 +147,13 @@ def baseline_of(table: EstimateTable, given: Any) -> str:
     if given is None:
         return next(iter(table.methods))
     label = tuple(given) if isinstance(given, list) else given
-    return _known([label], table.methods, "baseline", "a method")[0]
+    return known_labels([label], table.methods, "baseline", "a method")[0]
 
 
-def _alphas(options: ScoreOptions, table: EstimateTable) -> Any:
+def known_alphas(options: ScoreOptions, table: EstimateTable) -> Any:
     if not isinstance(options.alpha, Mapping):
         return options.levels()
-    names = _known(list(options.alpha), table.parameters, "alpha", "a parameter")
+    names = known_labels(list(options.alpha), table.parameters, "alpha", "a parameter")
     levels = [np.atleast_1d(a).tolist() for a in options.alpha.values()]
     return dict(zip(names, levels, strict=True))
 
@@ -164,7 +176,7 @@ def _null_scenarios(table: EstimateTable, given: Mapping[Any, Any]) -> dict[tupl
                 f"`null_scenarios` must map (scenario, parameter) to a scenario, but has the key "
                 f"{key!r}."
             )
-        parameter = _known([key[1]], table.parameters, "null_scenarios", "a parameter")[0]
+        parameter = known_labels([key[1]], table.parameters, "null_scenarios", "a parameter")[0]
         found[scenario(key[0]), parameter] = scenario(beside)
     return found
 
@@ -210,23 +222,45 @@ def _named(table: EstimateTable, outliers: np.ndarray[Any, Any]) -> list[str]:
 
 def _with_labels(scored: pd.DataFrame, table: EstimateTable) -> pd.DataFrame:
     """The performance with the user's columns of scenarios and methods."""
-    number = scored["scenario"].astype(int)
-    labels: dict[str, Any] = {}
-    for place, name in enumerate(table.columns.by or ("scenario",)):
-        values = [table.scenarios[i][place] for i in number]
-        labels[f"factor.{name}" if name in _TAKEN else name] = _column(values)
+    labels = _scenario_labels(scored, table, _TAKEN)
     several = table.columns.method if len(table.columns.method or ()) > 1 else ()
     for place, name in enumerate(several or ()):
         values = [table.methods[m][place] for m in scored["method"]]
         labels[f"method.{name}" if name in _TAKEN or name in labels else name] = _column(values)
-    label = table.methods if not several else {name: name for name in table.methods}
-    labels["method"] = _column([label[m] for m in scored["method"]])
+    labels["method"] = _method_labels(scored["method"], table)
     named = {**table.parameters, "": ""}
     if not all(isinstance(p, str) for p in table.parameters.values()):
         named[""] = None
     labels["parameter"] = _column([named[p] for p in scored["parameter"]])
     rest = scored.drop(columns=["scenario", "method", "parameter"])
     return pd.concat([pd.DataFrame(labels, index=scored.index), rest], axis=1)
+
+
+def _scenario_labels(
+    rows: pd.DataFrame, table: EstimateTable, taken: Sequence[str]
+) -> dict[str, Any]:
+    """The user's columns of scenarios, by their names in a table with the columns `taken`."""
+    labels: dict[str, Any] = {}
+    for place, name in enumerate(table.columns.by or ("scenario",)):
+        values = [table.scenarios[int(i)][place] for i in rows["scenario"]]
+        labels[f"factor.{name}" if name in taken else name] = _column(values)
+    return labels
+
+
+def _method_labels(names: Iterable[str], table: EstimateTable) -> Any:
+    """The user's labels of methods; where several columns make one, its name."""
+    several = len(table.columns.method or ()) > 1
+    return _column([name if several else table.methods[name] for name in names])
+
+
+def labelled_pairs(rows: pd.DataFrame, table: EstimateTable) -> pd.DataFrame:
+    """Rows about pairs of methods, `first` and `second`, with the user's labels."""
+    rest = rows.drop(columns=["scenario"])
+    labels = _scenario_labels(rows, table, tuple(rest.columns))
+    parameters = _column([table.parameters[p] for p in rows["parameter"]])
+    named = {name: _method_labels(rows[name], table) for name in ("first", "second")}
+    rest = rest.assign(parameter=parameters, **named)
+    return pd.concat([pd.DataFrame(labels, index=rows.index), rest], axis=1)
 
 
 #: Columns of the performance: a factor of this name is called `factor.NAME`.

@@ -78,6 +78,16 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Arguments of `performance` that are about what it scores and compares.
+_OF_SCORES = ("measures", "methods", "baseline", "mcse", "null_scenarios")
+
+
+def argument_names() -> list[str]:
+    """Arguments of `performance` that say what a table holds and which fits count."""
+    named = [f.name for f in fields(TableColumns) if f.name != "further"]
+    return [*named, "columns", *(f.name for f in fields(ScoreOptions) if f.name not in _OF_SCORES)]
+
+
 def split_arguments(arguments: Mapping[str, Any]) -> tuple[TableColumns, ScoreOptions]:
     """Columns and options from the arguments of `rmm.study.performance.performance`."""
     named = {f.name for f in fields(TableColumns)} - {"further"}

@@ -131,6 +131,66 @@ def score_estimates(
     return pd.DataFrame([*scorer.scored(), *_of_fits(cells, rows)], columns=_COLUMNS)
 
 
+def usable_samples(
+    estimates: pd.DataFrame,
+    parameter: str,
+    alpha: float,
+    usable: Sequence[str] = (OK,),
+    rules: Rules = DEFAULT_RULES,
+) -> dict[tuple[str, str], Sample]:
+    """(scenario, method) -> its usable fits of a parameter, as `score_estimates` takes them."""
+    table = _with_defaults(estimates)
+    cells = _cells(table, usable, [parameter], estimated(table), None, rules)
+    return {(s, m): _sample(found, alpha, rules) for (s, m, _), found in cells.usable.items()}
+
+
+def paired_samples(
+    estimates: pd.DataFrame,
+    first: str,
+    second: str,
+    rows: Sequence[Measure],
+    *,
+    alpha: float | Sequence[float] | Mapping[str, Sequence[float]] = 0.05,
+    parameters: Sequence[str] | None = None,
+    usable: Sequence[str] = (OK,),
+    untested: Collection[str] = (),
+    other_scales: Mapping[tuple[str, str, str], str] | None = None,
+    rules: Rules = DEFAULT_RULES,
+) -> Iterator[tuple[tuple[str, str, Measure, float], Sample, Sample, int]]:
+    """Usable fits of two methods on the data sets that both have, for measures that both have.
+
+    Parameters
+    ----------
+    estimates : pandas.DataFrame
+        As of `score_estimates`, as are the other arguments.
+    first, second : str
+        Methods.
+    rows : sequence of Measure
+        Of ``"sample"``.
+
+    Yields
+    ------
+    (scenario, parameter, measure, alpha), first, second, tried
+        Fits without what the measure needs are left out; `tried` counts the data sets that either
+        method has fitted.
+    """
+    table = _with_defaults(estimates)
+    cells = _cells(table, usable, parameters, estimated(table), None, rules)
+    scorer = _Scorer(cells, rows, alpha, first, {}, untested, other_scales or {}, rules)
+    for scenario, method, parameter in cells.usable:
+        if method != second or (scenario, first, parameter) not in cells.usable:
+            continue
+        fits = [cells.fits[scenario, m]["replication"].to_numpy() for m in (first, second)]
+        tried = len(np.union1d(*fits))
+        for row in rows:
+            if not all(scorer.has(row, scenario, m, parameter) for m in (first, second)):
+                continue
+            for level in scorer.levels(parameter):
+                one, other = scorer.pair(scenario, second, parameter, PER_METHOD, level)
+                both = one.knows(row.needs) & other.knows(row.needs)
+                yield (scenario, parameter, row, level), one.take(both), other.take(both), tried
+
+
 def measures_named(measures: Sequence[str] | None) -> list[Measure]:
     """Measures by their names, all for None; `StudyError` for a name that is none."""
     names = list(measures or MEASURES)

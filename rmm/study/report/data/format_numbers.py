@@ -63,6 +63,15 @@ def uncertainty(mcse: float, lower: float, upper: float, decimals: int) -> str:
     return f"[{fixed(lower, decimals)}, {fixed(upper, decimals)}]"
 
 
+def p_text(p: float) -> str:
+    """A p value with two significant digits, none below .0001: .034, .00052, <.0001."""
+    if math.isnan(p):
+        return MISSING
+    if p < 1e-4:
+        return "<.0001"
+    return rate(p, max(2, 1 - math.floor(math.log10(p))))
+
+
 def compact(value: object) -> str:
     """A factor level or setting as short as it can be told from others."""
     if isinstance(value, bool):
