@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,15 @@ examples:
   rmm study plan config/studies/quickstart.yaml --cores 8
   rmm study plan config/studies/quickstart.yaml --mcse 0.005 --measure rejection
   rmm study plan config/studies/quickstart.yaml --mcse 0.02 --measure bias --parameter "b_l1[x]"
-If you give --mcse, or if the study file has no key `stopping`, the options --mcse, --measure and
---parameter set the target. Otherwise, the targets are those under `stopping`, and --measure and
---parameter are not used.
+  rmm study plan config/studies/quickstart.yaml --target coverage "b_l1[x]" 0.01 \
+      --target bias "b_l1[x]" 0.02
+If you give --target, these are the targets. If you give --mcse, or if the study file has no key
+`stopping`, the options --mcse, --measure and --parameter set the target. Otherwise, the targets are
+those under `stopping`, and --measure and --parameter are not used.
 Times, rates and standard errors are estimated from the finished fits of the study.
+With several targets (--target, or `stopping`), the command prints the replications that each
+scenario needs by its hardest target, and which target that is. With these targets under `stopping`,
+a run ends each scenario there by itself.
 To get such fits, set `replications: 50` in the study file and run the study (a pilot). When you
 increase the number later, the finished fits are used again.
 """
@@ -77,6 +82,14 @@ def plan_options(parser: Any) -> None:
         help="parameter to which --mcse applies; default: all estimands of the study file",
     )
     parser.add_argument(
+        "--target",
+        nargs=3,
+        action="append",
+        metavar=("MEASURE", "PARAMETER", "ERROR"),
+        help="a measure, a parameter, and their Monte Carlo standard error to reach; can be given "
+        "several times; default: the targets in the study file, or --mcse",
+    )
+    parser.add_argument(
         "--rate",
         type=float,
         default=0.05,
@@ -106,9 +119,12 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
     pilot = planning.read_pilot(study, folder)
     found = planning.needs(study, pilot, targets)
     number = planning.recommended(found, study.batch)
-    methods = [
-        _method_facts(study, pace, number, options.cores) for pace in planning.paces(study, pilot)
-    ]
+    each = planning.by_scenario(found, study.batch)
+    paces = planning.paces(study, pilot)
+    alike = {scenario.id: number or scenario.replications for scenario in study.scenarios}
+    own = alike | {one.scenario: one.number for one in each if one.number is not None}
+    methods = [_method_facts(study, pace, alike, options.cores) for pace in paces]
+    apart = [_method_facts(study, pace, own, options.cores) for pace in paces]
     facts = {
         "mcse": mcse,
         "rate": options.rate,
@@ -119,7 +135,9 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
         "replications": study.replications,
         "recommended": number,
         "needs": [asdict(need) for need in found],
+        "by_scenario": [asdict(one) for one in each],
         "methods": methods,
+        "methods_by_scenario": apart,
     }
     if options.json:
         print(json.dumps(plain(facts), indent=2))
@@ -133,6 +151,8 @@ def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Tar
     from rmm.study.design.stopping_rule import Target, check_target
     from rmm.study.files.messages import StudyFileErrors
 
+    if options.target:
+        return [_target(study, one) for one in options.target]
     if options.mcse is None and study.stopping is not None:
         return list(study.stopping.targets)
     names = tuple(m.name for m in study.methods)
@@ -146,10 +166,38 @@ def _targets(study: Study, options: argparse.Namespace, mcse: float) -> list[Tar
     return [Target(options.measure, parameter, names, mcse) for parameter in wanted]
 
 
-def _method_facts(study: Study, pace: Pace, number: int | None, cores: int) -> dict[str, Any]:
-    """Time of one method: with its own cap, where that is below the recommended number."""
+def _target(study: Study, words: Sequence[str]) -> Target:
+    """A target of the option --target."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.design.stopping_rule import Target, check_target
+    from rmm.study.files.messages import StudyFileErrors
+
+    measure, parameter, error = words
+    try:
+        mcse = float(error)
+    except ValueError:
+        mcse = math.nan
+    if not mcse > 0:
+        raise StudyError(f"--target: the error must be a number above 0, not {error!r}.")
+    names = tuple(m.name for m in study.methods)
+    one = {"measure": measure, "parameter": parameter, "methods": []}
+    check_target("--target", one, study.estimands, names, StudyFileErrors(study.file))
+    return Target(measure, parameter, names, mcse)
+
+
+def _method_facts(
+    study: Study, pace: Pace, numbers: Mapping[str, int], cores: int
+) -> dict[str, Any]:
+    """Time of one method with some replications of each scenario, or its own cap if that is less.
+
+    Fits that scenarios share are counted once.
+    """
     cap = study.method(pace.method).replications
-    wanted = [number or scenario.replications for scenario in study.scenarios]
+    asked: dict[str, int] = {}
+    for scenario in study.scenarios:
+        place = study.fitted_in(scenario, pace.method).id
+        asked[place] = max(numbers[scenario.id], asked.get(place, 0))
+    wanted = list(asked.values())
     sizes = [min(count, cap or count) for count in wanted]
     hours, uncertain = pace.hours(sum(sizes), cores)
     return {
@@ -208,6 +256,7 @@ def _plan_lines(
             f"uncertainty of the pilot. The study file has {study.replications:,}: {more}."
         ]
     lines += _missing_lines(study, found)
+    lines += _scenario_lines(facts, study)
     lines += [
         "",
         f"Time for these replications (scenarios: {len(study.scenarios):,}, cores: "
@@ -235,6 +284,46 @@ def _missing_lines(study: Study, found: Sequence[Need]) -> list[str]:
             f"    {need.method}: {fits:,} of {need.needed:,} replications for {need.measure} of "
             f"{need.parameter} (scenario {need.scenario})"
         ]
+    return lines
+
+
+#: Scenarios that are printed; --json has all.
+_MOST_SCENARIOS = 40
+
+
+def _scenario_lines(facts: dict[str, Any], study: Study) -> list[str]:
+    """Replications by scenario, which target decides, and what that saves."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.run.progress import words
+
+    each = facts["by_scenario"]
+    if len(each) < 2:
+        return []
+    labels = {scenario.id: scenario.label for scenario in study.scenarios}
+    rows = [("scenario", "levels", "replications", "decided by")]
+    for one in each[:_MOST_SCENARIOS]:
+        need = one["deciding"]
+        target = f"{need['measure']} of {need['parameter']}, mcse {need['target']:g}"
+        number = "no pilot" if one["number"] is None else f"{one['number']:,}"
+        rows.append(
+            (one["scenario"], labels[one["scenario"]], number, f"{target}: {need['method']}")
+        )
+    lines = ["", "Replications that each scenario needs, by its hardest target:"]
+    lines += table_lines(rows, "llrl")
+    if len(each) > _MOST_SCENARIOS:
+        lines += [f"    and {len(each) - _MOST_SCENARIOS:,} more scenarios (all with --json)"]
+    same, apart = (facts[name] for name in ("methods", "methods_by_scenario"))
+    if all(one["pilot_fits"] for one in same) and facts["recommended"] is not None:
+        fits, hours = (
+            [sum(one[name] for one in every) for every in (apart, same)]
+            for name in ("fits", "hours")
+        )
+        lines += [
+            f"With these numbers: {fits[0]:,} fits, {words(3600 * hours[0])}; with the largest "
+            f"number in every scenario: {fits[1]:,} fits, {words(3600 * hours[1])}."
+        ]
+    if study.stopping is None:
+        lines += ["To run them so, give the targets under `stopping` in the study file."]
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -38,6 +39,7 @@ COMMANDS = (
     ["study", "status"],
     ["study", "report"],
     ["study", "score"],
+    ["study", "explain"],
     ["study", "replay"],
     ["study", "preregister"],
 )
@@ -374,3 +376,47 @@ def test_plan_names_methods_that_miss_a_target(
     assert total and fits["few"] == 5 and int(total[1]) == fits["agg"] + 5
     assert main([*asked, "0.5"]) == 0
     assert "every method reaches every target" in capsys.readouterr().out
+
+
+def test_plan_gives_each_scenario_what_its_hardest_target_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two targets: the numbers are those of S^2 / mcse^2 and p (1 - p) / mcse^2, by hand."""
+    from rmm.study import plan, run_batch
+
+    study = load_kills(
+        tmp_path,
+        methods=[{"name": "agg", "kind": "aggregation", "backend": "ols"}],
+        replications=40,
+        vary={"sd": {"path": "truth.parameters.sigma_l2", "values": [0.5, 3.0]}},
+    )
+    folder = tmp_path / study.name
+    for job in plan(study):
+        run_batch(study, job.scenario, job.method, job.first, job.last, folder / job.path)
+    asked = ["study", "plan", str(study.file), "--results", str(tmp_path)]
+    asked += ["--target", "bias", "b_l1[x]", "0.15", "--target", "coverage", "b_l1[x]", "0.05"]
+    assert main([*asked, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [t["deciding"]["measure"] for t in facts["by_scenario"]] == ["coverage", "bias"]
+    for one in facts["by_scenario"]:
+        needs = [n for n in facts["needs"] if n["scenario"] == one["scenario"]]
+        most = max(min(n["up_to"], n["worst"] or n["up_to"]) for n in needs)
+        assert most <= one["number"] < most + 50
+        rate = next(n for n in needs if n["measure"] == "coverage")
+        assert rate["worst"] == 100  # .25 / .05^2
+        bias = next(n for n in needs if n["measure"] == "bias")
+        paths = folder.glob(f"estimates/{one['scenario']}/agg/*.parquet")
+        rows = pd.concat(map(pd.read_parquet, paths)).query("parameter == 'b_l1[x]'")
+        assert bias["needed"] == math.ceil(round(rows["mean"].var() / 0.15**2, 6))
+    few, many = (one["number"] for one in facts["by_scenario"])
+    assert few < many
+    assert facts["methods_by_scenario"][0]["fits"] == few + many
+    assert facts["methods"][0]["fits"] == 2 * many
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"(?m)3\.0 +{many:,} +bias of b_l1\[x\], mcse 0\.15: agg$", said)
+    assert f"With these numbers: {few + many:,} fits" in said
+    assert main([*asked[:5], "--target", "bias", "b_l1[x]", "much"]) == 2
+    assert "--target: the error must be a number above 0, not 'much'" in capsys.readouterr().err
+    assert main([*asked[:5], "--target", "bia", "b_l1[x]", "0.1"]) == 2
+    assert "'bia' is not a measure that can be a stopping target" in capsys.readouterr().err
