@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import looking, new, planning, score_command
+from rmm.cli import explaining, looking, new, planning, score_command
 from rmm.cli.common import command, plain
 from rmm.cli.score_options import given_table_options
 from rmm.errors import StudyError
@@ -207,6 +207,14 @@ def add_study(commands: Any) -> None:
         score_command.run_score,
     )
     score_command.score_options(score)
+    explain = command(
+        below,
+        "explain",
+        "print which factors explain the differences of measures between scenarios",
+        explaining.EXPLAIN,
+        run_explain,
+    )
+    explaining.explain_options(explain)
     judge = command(
         below,
         "judge",
@@ -588,6 +596,19 @@ def run_report(options: argparse.Namespace) -> int:
     page = write_report(study, _folder(study, options), out)
     print(page)
     return 0
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """`rmm study explain`."""
+
+    def read_study() -> Any:
+        # Late: `rmm --help` needs no libraries.
+        from rmm.study.report import read_results
+
+        study = _study(options)
+        return read_results(study, _folder(study, options))
+
+    return explaining.run_explain(options, read_study)
 
 
 def run_simulate(options: argparse.Namespace) -> int:

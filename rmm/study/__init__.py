@@ -19,6 +19,9 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     keep_replay(study, scenario_id, replication, method_name, folder)   # the same, as files
 
     performance(table, ...)                       # scores any table of estimates
+    joint_outcomes(table, first, second, ...)     # who covers or rejects where the other does not
+    variance_shares(scores, factors, ...)         # which factors explain the differences
+    response_surface(scores, x, y, measure, ...)  # a measure as a function of two factors
     judge(study, folder)                          # are the criteria met that the study names?
 
 Packages, each of which imports only those before it: `files`, `measures`, `estimate_tables`,
@@ -35,6 +38,7 @@ from rmm.study.performance import performance
 
 if TYPE_CHECKING:
     from rmm.study.design.study import Study, load_study
+    from rmm.study.estimate_tables.joint_table import joint_outcomes
     from rmm.study.evaluate.criteria.judge import judge
     from rmm.study.evaluate.score import write_performance
     from rmm.study.manage.collect import collect, write_design
@@ -42,19 +46,23 @@ if TYPE_CHECKING:
     from rmm.study.manage.replay import keep_replay
     from rmm.study.manage.replay_fit import replay
     from rmm.study.manage.status import status
+    from rmm.study.measures.explain_scores import response_surface, variance_shares
     from rmm.study.run.batch import run_batch
 
 _LAZY = {
     "Job": "rmm.study.manage.jobs",
     "Study": "rmm.study.design.study",
     "collect": "rmm.study.manage.collect",
+    "joint_outcomes": "rmm.study.estimate_tables.joint_table",
     "judge": "rmm.study.evaluate.criteria.judge",
     "keep_replay": "rmm.study.manage.replay",
     "load_study": "rmm.study.design.study",
     "plan": "rmm.study.manage.jobs",
     "replay": "rmm.study.manage.replay_fit",
+    "response_surface": "rmm.study.measures.explain_scores",
     "run_batch": "rmm.study.run.batch",
     "status": "rmm.study.manage.status",
+    "variance_shares": "rmm.study.measures.explain_scores",
     "write_design": "rmm.study.manage.collect",
     "write_performance": "rmm.study.evaluate.score",
 }
@@ -70,14 +78,17 @@ __all__ = [
     "Job",
     "Study",
     "collect",
+    "joint_outcomes",
     "judge",
     "keep_replay",
     "load_study",
     "performance",
     "plan",
     "replay",
+    "response_surface",
     "run_batch",
     "status",
+    "variance_shares",
     "write_design",
     "write_performance",
 ]

@@ -222,6 +222,13 @@ def test_the_protocol_and_the_report_say_which_keys_vary(tmp_path: Path) -> None
     assert "factors change priors" in page and "the same data sets by two methods" in page
 
 
+def test_the_size_of_a_power_curve_is_no_key_of_a_method(tmp_path: Path) -> None:
+    vary = {"draws": {"path": "methods.m.m.sampler.draws", "values": [200, 300]}}
+    power = {"parameter": "b_l1[x]", "size": "draws"}
+    with pytest.raises(StudyError, match=r"(?s)vary\.draws\.path.*varies a key of a method"):
+        load(tmp_path, vary=vary, power=power)
+
+
 def test_levels_that_change_nothing_are_the_same_scenario(tmp_path: Path) -> None:
     factor = {"path": "methods.agg.errors", "values": ["classical", "robust"]}
     study = load(tmp_path, vary={"errors": factor})

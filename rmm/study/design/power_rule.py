@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rmm.study.design.method_settings import is_of_method
 from rmm.study.files.messages import StudyFileErrors
 
 if TYPE_CHECKING:
@@ -106,10 +107,12 @@ def _check_size(name: str, factors: Mapping[str, Any], file_errors: StudyFileErr
             f"vary.{name}",
             "power.size names this factor, which has `levels`; `path` and `values` are needed.",
         )
-    if factors[name]["path"] == "replications":
+    path = factors[name]["path"]
+    if path == "replications" or is_of_method(path):
+        what = "a key of a method" if is_of_method(path) else "the number of replications"
         raise file_errors.about(
             f"vary.{name}.path",
-            "power.size names this factor, which varies the number of replications.",
+            f"power.size names this factor, which varies {what}.",
             "Vary a size of the data, such as membership.groups.",
         )
     for index, value in enumerate(values):

@@ -78,6 +78,8 @@ class Study:
         When a scenario has enough replications, `replications` being the most.
     power : Power or None
         What a power study asks.
+    versions : mapping
+        Methods with settings that factors give them; see `method_in`.
     """
 
     name: str

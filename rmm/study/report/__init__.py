@@ -15,6 +15,8 @@ from rmm.study.report.figures.registry import charts, table_charts
 from rmm.study.report.page.page import render, render_figure, render_table
 from rmm.study.report.tables.agreement_table import confirmation_table
 from rmm.study.report.tables.bounds_table import bounds_table
+from rmm.study.report.tables.explained_table import explained_table
+from rmm.study.report.tables.joint_outcome_table import joint_outcome_table
 from rmm.study.report.tables.measure_tables import (
     GROUPS,
     ROBUST,
@@ -71,6 +73,8 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     made = [
         *calibration_table(results),
         *measure_tables(results),
+        *joint_outcome_table(results),
+        *explained_table(results),
         *bounds_table(results),
         *confirmation_table(results),
         *pilot_table(results),
@@ -102,6 +106,8 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
     looks = looks_of(results.methods)
     drawn = [save(chart, looks, figures) for chart in table_charts(results)]
     made = measure_tables(results, groups=(*GROUPS, *ROBUST))
+    made += joint_outcome_table(results)
+    made += explained_table(results)
     _write_tables(results, made, tables)
     page = render_table(results, drawn, made, looks, command)
     return _write_page(page, target / "index.html")

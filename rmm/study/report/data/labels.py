@@ -14,6 +14,11 @@ def readable(factor: str) -> str:
     return factor.rsplit(".", 1)[-1].replace("_", " ")
 
 
+def source_label(source: str) -> str:
+    """`overlap x groups`, an interaction of factors, in the words of a report."""
+    return " × ".join(readable(part) for part in source.split(" x "))
+
+
 def is_numeric(levels: Sequence[Any]) -> bool:
     """Whether the levels of a factor are numbers, so that lines between them mean something."""
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from rmm.study.report.data.results import Results
 from rmm.study.report.figures.by_factor import by_factor
 from rmm.study.report.figures.chart import Chart
+from rmm.study.report.figures.factor_shares import factor_shares
 from rmm.study.report.figures.failures import endings, who_fails_where
 from rmm.study.report.figures.heat_map import heat_maps
 from rmm.study.report.figures.nested_loop import nested_loops
@@ -21,6 +22,7 @@ from rmm.study.report.figures.single_estimates.bland_altman import bland_altman
 from rmm.study.report.figures.single_estimates.density import densities
 from rmm.study.report.figures.single_estimates.running import running
 from rmm.study.report.figures.single_estimates.scatter import scatters
+from rmm.study.report.figures.surfaces import surfaces
 from rmm.study.report.figures.zip_plot import zips
 
 #: Name -> charts of a study, none where they would say nothing. The first chart is the headline.
@@ -29,6 +31,8 @@ FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
     "power_curves": power_curves,
     "nested_loops": nested_loops,
     "heat_maps": heat_maps,
+    "surfaces": surfaces,
+    "factor_shares": factor_shares,
     "zips": zips,
     "calibration": rank_plots,
     "runtime": runtime,

@@ -14,6 +14,7 @@ SECTIONS: dict[str, str] = {
     "estimates": "Estimates and standard errors",
     "scores": "Robust measures and proper scores",
     "differences": "Differences between methods",
+    "factors": "Differences between scenarios",
     "confirmation": "Confirmed by another engine",
     "computation": "Convergence and time",
 }
