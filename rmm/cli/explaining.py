@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,8 @@ An analysis of variance of the measures over the scenarios. The command prints w
 differences between scenarios each factor and each pair of factors explains, with a Monte Carlo
 standard error in parentheses. The Monte Carlo noise is subtracted from all shares, and has a row of
 its own. Shares are estimated without bias, so that a share of nothing can be below 0.
-With --surface, the command fits a smooth surface over two numeric factors, and prints its values.
+With --surface, the command fits a smooth surface over two numeric factors, and prints its values:
+one surface for each combination of levels of the other factors.
 """
 _MEASURES = ("bias", "coverage", "rejection")
 _GRID = 5
@@ -169,8 +170,11 @@ def _run_surface(results: Results, options: argparse.Namespace, estimand: str) -
     check_columns(scores, options.surface)
     factors: tuple[str, str] = (options.surface[0], options.surface[1])
     facts = []
-    for (method, _, measure, alpha), cell in cells_of(scores, options.measures, PER_METHOD):
-        surface = surface_of(cell, *factors, measure)
+    others = [name for name in results.factors if name not in factors]
+    cells = cells_of(scores, options.measures, PER_METHOD)
+    parts = ((key, levels, part) for key, cell in cells for levels, part in _apart(cell, others))
+    for (method, _, measure, alpha), levels, part in parts:
+        surface = surface_of(part, *factors, measure)
         x, y = (np.linspace(*ends, _GRID) for ends in surface.bounds)
         value, error = surface.at(*np.meshgrid(x, y))
         facts.append(
@@ -178,6 +182,7 @@ def _run_surface(results: Results, options: argparse.Namespace, estimand: str) -
                 "method": method,
                 "measure": measure,
                 "alpha": alpha,
+                "levels": levels,
                 "degree": surface.degree,
                 "lack_of_fit": surface.lack_of_fit,
                 "inflation": surface.inflation,
@@ -195,6 +200,18 @@ def _run_surface(results: Results, options: argparse.Namespace, estimand: str) -
     return 0
 
 
+def _apart(
+    cell: pd.DataFrame, others: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Rows of each combination of levels of the other factors."""
+    if not others:
+        yield {}, cell
+        return
+    for levels, part in cell.groupby(list(others), sort=False):
+        values = levels if isinstance(levels, tuple) else (levels,)
+        yield dict(zip(others, values, strict=True)), part.reset_index(drop=True)
+
+
 def _surface_lines(
     facts: dict[str, Any],
     factors: tuple[str, str],
@@ -208,9 +225,10 @@ def _surface_lines(
 
     degree = {1: "plane", 2: "quadratic", 3: "cubic"}[facts["degree"]]
     p = "" if facts["lack_of_fit"] != facts["lack_of_fit"] else p_text(facts["lack_of_fit"])
+    levels = "".join(f", {name} = {level}" for name, level in facts["levels"].items())
     yield (
-        f"{facts['measure']}, {facts['method']}: {degree} surface of {facts['scenarios']:,} "
-        f"scenarios" + f", lack of fit p {p}" * bool(p)
+        f"{facts['measure']}, {facts['method']}{levels}: {degree} surface of "
+        f"{facts['scenarios']:,} scenarios" + f", lack of fit p {p}" * bool(p)
     )
     if facts["inflation"] > 1:
         yield (

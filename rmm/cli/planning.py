@@ -119,7 +119,9 @@ def run_plan(study: Study, folder: Path, options: argparse.Namespace) -> int:
     pilot = planning.read_pilot(study, folder)
     found = planning.needs(study, pilot, targets)
     number = planning.recommended(found, study.batch)
+    places = {scenario.id: place for place, scenario in enumerate(study.scenarios)}
     each = planning.by_scenario(found, study.batch)
+    each.sort(key=lambda one: places[one.scenario])
     paces = planning.paces(study, pilot)
     alike = {scenario.id: number or scenario.replications for scenario in study.scenarios}
     own = alike | {one.scenario: one.number for one in each if one.number is not None}
@@ -300,7 +302,7 @@ def _scenario_lines(facts: dict[str, Any], study: Study) -> list[str]:
     if len(each) < 2:
         return []
     labels = {scenario.id: scenario.label for scenario in study.scenarios}
-    rows = [("scenario", "levels", "replications", "decided by")]
+    rows = [("scenario", ", ".join(study.factors), "replications", "decided by")]
     for one in each[:_MOST_SCENARIOS]:
         need = one["deciding"]
         target = f"{need['measure']} of {need['parameter']}, mcse {need['target']:g}"

@@ -114,7 +114,8 @@ def response_surface(
     Parameters
     ----------
     scores : pandas.DataFrame
-        As of `variance_shares`; other factors are averaged over, so select their levels first.
+        As of `variance_shares`. Select one level of each other factor first: the rows are taken
+        as scenarios with data sets of their own.
     x, y : str
         Columns of two numeric factors with 3 levels or more each.
     measure : str

@@ -56,8 +56,8 @@ def _row(row: dict[Any, Any]) -> tuple[Cell, ...]:
     df = MISSING if row["source"] == NOISE else f"{int(row['df'])}"
     return (
         Cell(str(row["method"]), row["method"], "method"),
-        Cell(name, row["measure"], "text"),
-        Cell(source, row["source"], "text"),
+        Cell(name, row["measure"], "factor"),
+        Cell(source, row["source"], "factor"),
         Cell(df, int(row["df"]), "count"),
         Cell(fixed(100 * row["share"], 1), row["share"], "number"),
         Cell(error, row["share_mcse"], "error"),

@@ -20,7 +20,8 @@ _CAPTION = (
     "Shares of the data sets of which both methods have a usable fit. First: {baseline}; second: "
     "the method of the row. In parentheses: Monte Carlo standard errors; in brackets: 95% "
     "intervals (Wilson) of shares of 0 and 1. p: McNemar’s exact test that both have the same "
-    "rate (no p if they never differ). Other pairs and estimands: `rmm.study.joint_outcomes`."
+    "rate (no p if they never differ). Other pairs and estimands: rmm.study.joint_outcomes in "
+    "Python."
 )
 
 
@@ -106,7 +107,7 @@ def _row(
     outcomes: list[dict[Any, Any]],
 ) -> tuple[Cell, ...]:
     cells = [Cell(compact(record[f]), record[f], "factor") for f in results.factors]
-    cells += [Cell(method, method, "method"), Cell(name, name, "text")]
+    cells += [Cell(method, method, "method"), Cell(name, name, "factor")]
     for row in outcomes:
         error = uncertainty(row["mcse"], row["lower"], row["upper"], 3)
         cells += [Cell(fixed(row["share"], 3), row["share"], "number")]
