@@ -161,6 +161,7 @@ def _run_surface(results: Results, options: argparse.Namespace, estimand: str) -
     # Late: `rmm --help` needs no libraries.
     import numpy as np
 
+    # Late: as numpy.
     from rmm.study.measures.explain_scores import cells_of, check_columns, surface_of
     from rmm.study.measures.score_cells import PER_METHOD, measures_named
 
