@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rmm.study import Study, load_study
 from rmm.study.design.scale_notes import scale_notes
 from rmm.study.manage.replay_fit import replay
 from rmm.study.methods.fit_task import fit_task
-from rmm.study.methods.regressions import REGRESSIONS, default_regression
+from rmm.study.methods.regressions import REGRESSIONS, Problem, default_regression
 from rmm.study.run.replicate import make_task
 
 FORMULA = "{outcome} ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)"
@@ -242,7 +243,44 @@ def test_every_family_has_the_regression_on_its_own_scale() -> None:
         "condlogit": "clogit",
         "weibull": "weibull_ml",
         "cox": "phreg",
+        "poisson": "glm",
+        "negbinomial": "negbin_ml",
     }
+
+
+def test_regressions_of_counts_are_those_of_statsmodels() -> None:
+    """With an offset; the shape on the log scale, by the delta method."""
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(3)
+    X = np.column_stack([np.ones(400), rng.normal(size=400)])
+    offset = rng.normal(size=400)
+    mean = np.exp(X @ [0.5, 0.3] + offset)
+    for name, y in (
+        ("glm", rng.poisson(mean)),
+        ("negbin_ml", rng.negative_binomial(2.0, 2 / (2 + mean))),
+    ):
+        family = "poisson" if name == "glm" else "negbinomial"
+        problem = Problem(y.astype(float), X, ["a", "b"], offset, None, "classical", None)
+        found = REGRESSIONS[name].fit(replace(problem, family=family))
+        if name == "glm":
+            known = sm.GLM(y, X, family=sm.families.Poisson(), offset=offset).fit()
+            np.testing.assert_allclose(found.mean, known.params, rtol=1e-9)
+            np.testing.assert_allclose(found.sd, known.bse, rtol=1e-9)
+        else:
+            known = sm.NegativeBinomial(y, X, offset=offset).fit(disp=0, maxiter=500)
+            np.testing.assert_allclose(found.mean[:2], known.params[:2], rtol=1e-6)
+            np.testing.assert_allclose(np.exp(-found.mean[2]), known.params[2], rtol=1e-6)
+            np.testing.assert_allclose(found.sd[2], known.bse[2] / known.params[2], rtol=1e-6)
+            assert abs(found.mean[2] - np.log(2)) < 4 * found.sd[2]
+
+
+def test_counts_without_overdispersion_are_a_failed_fit() -> None:
+    X = np.ones((200, 1))
+    y = np.random.default_rng(1).binomial(20, 0.5, 200).astype(float)
+    problem = Problem(y, X, ["a"], np.zeros(200), None, "classical", None, family="negbinomial")
+    with pytest.raises(ValueError, match=r"no more than those of a Poisson|no maximum"):
+        REGRESSIONS["negbin_ml"].fit(problem)
 
 
 @pytest.mark.parametrize(
