@@ -164,7 +164,7 @@ def test_families_have_rs_names(name: str, family: str) -> None:
     ("name", "hint"),
     [
         ("weibul", "Did you mean 'weibull'"),
-        ("poisson", "'poisson' is not a family.*Allowed: gaussian, "),
+        ("gamma", "'gamma' is not a family.*Allowed: gaussian, "),
         (3, "3 is not a family.*Allowed: gaussian, "),
     ],
 )
