@@ -32,7 +32,9 @@ _READ = 1 << 20
 _CHAINS_PER_WORKER = 2000
 LESS_MEMORY = "Monitor fewer variables, keep fewer draws, or use fewer cores."
 #: How Python, NumPy, C++ and the parser of JAGS programs say that they ran out of memory.
-NO_MEMORY_WORDS = r"bad_alloc|MemoryError|[Uu]nable to allocate|out of dynamic memory|memory exhausted"
+NO_MEMORY_WORDS = (
+    r"bad_alloc|MemoryError|[Uu]nable to allocate|out of dynamic memory|memory exhausted"
+)
 REMEDY = "Install pyjags, which brings JAGS along: pip install pyjags (Python 3.12 or newer)."
 
 
