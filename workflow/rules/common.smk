@@ -21,7 +21,7 @@ from rmm.study.manage.check_models import check_models
 from rmm.study.manage.check_own import check_allowed
 from rmm.study.manage.jobs import jobs_of
 from rmm.study.manage.kept_data import missing_data
-from rmm.study.manage.set_aside import mark_outdated, set_aside
+from rmm.study.manage.set_aside import set_aside
 from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
 from rmm.study.methods.method import CLASSICAL
 from rmm.study.run import progress
@@ -145,7 +145,6 @@ def rules_of_fits():
     if not ASKED.dryrun and not any(Path(".snakemake/locks").glob("*")):
         for line in checked(set_aside, STUDY, FOLDER):
             print(line, file=sys.stderr)
-        checked(mark_outdated, STUDY, FOLDER)
     checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
     if REPEATS_FITS:  # by this name, so one method a job

@@ -1,21 +1,13 @@
-"""What is out of date in a results folder by its content, whatever Snakemake's records say.
-
-Fits by code, or from a table, whose file has changed: kept elsewhere, and made again. Tables that an
-earlier version of the study file has left: collected and scored again.
-"""
+"""Fits by code, or from a table, whose file has changed: kept elsewhere, and made again."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from rmm.study.design.study import Study
-from rmm.study.files import seeds
 from rmm.study.manage.jobs import BATCH_FILE
 from rmm.study.run.metadata import changed_source, metadata_of, stored_metadata
 
@@ -55,38 +47,6 @@ def set_aside(study: Study, folder: str | Path) -> list[str]:
     if lines:
         (folder / "estimates.parquet").unlink(missing_ok=True)  # it is collected again
     return lines
-
-
-def mark_outdated(study: Study, folder: str | Path) -> bool:
-    """Let the tables of an earlier version of the study file be made again, its fits be kept.
-
-    Snakemake's records, which are not copied with a results folder, need not know of the change:
-    more replications, other estimands. `config.yaml` in the folder does.
-
-    Parameters
-    ----------
-    study : Study
-    folder : path
-        Its results.
-
-    Returns
-    -------
-    bool
-        Whether there was such a table.
-    """
-    kept, table = Path(folder) / "config.yaml", Path(folder) / "estimates.parquet"
-    try:
-        earlier = seeds.digest(yaml.safe_load(kept.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return False
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, yaml.YAMLError):
-        earlier = ""  # damaged: written again
-    if earlier == seeds.digest(study.config):
-        return False
-    kept.unlink()
-    if table.is_file():
-        os.utime(table, (0, 0))  # older than any batch; nothing that was computed is lost
-    return True
 
 
 def _moved(study: Study, method: Method, folder: Path) -> Iterator[int]:
