@@ -1,4 +1,4 @@
-"""Tables and figure of docs/studies/honest-errors.md from the kept measures of three studies.
+"""Tables and figure of docs/studies/honest-errors.md from the kept measures of four studies.
 
 usage: .venv/bin/python benchmarks/flagship_errors.py
 
@@ -34,12 +34,10 @@ KEPT = ROOT / "results" / "reference"
 FIGURE = ROOT / "docs" / "figures" / "honest_errors.svg"
 PAGE = ROOT / "docs" / "studies" / "honest-errors.md"
 
-SYNTHETIC, COALITIONS, SCHOOLS = (
-    "honest_errors",
-    "honest_errors_coalitions",
-    "honest_errors_schools",
-)
-STUDIES = {SYNTHETIC: "synthetic", COALITIONS: "coalitions", SCHOOLS: "schools"}
+SYNTHETIC, RULE = "honest_errors", "honest_errors_rule"
+COALITIONS, SCHOOLS = "honest_errors_coalitions", "honest_errors_schools"
+#: Studies of the rule of thumb -> their words.
+STUDIES = {RULE: "synthetic", COALITIONS: "coalitions", SCHOOLS: "schools"}
 #: Method -> its words, in the order of tables.
 METHODS = {
     "least_squares": "least squares on averages",
@@ -73,8 +71,13 @@ def measured(study: str, measure: str, folder: Path = KEPT) -> pd.DataFrame:
 
 def rates_at_null(folder: Path = KEPT) -> pd.DataFrame:
     """Rejection rates of a true null hypothesis: all studies, scenarios and methods."""
-    found = pd.concat([measured(study, "rejection", folder) for study in STUDIES])
-    return found[found["effect"] == 0].reset_index(drop=True)
+    found = pd.concat([measured(study, "rejection", folder) for study in (SYNTHETIC, *STUDIES)])
+    return found[found["effect"].isin([0, np.nan])].reset_index(drop=True)
+
+
+def on_line(rates: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the line of designs over numbers of members."""
+    return rates[(rates[list(LINE)] == pd.Series(LINE)).all(axis=1)]
 
 
 # -- the rule of thumb -------------------------------------------------------------------------
@@ -99,7 +102,7 @@ def rule(name: str) -> pd.DataFrame:
     study = load_study(ROOT / "config" / "studies" / f"{name}.yaml")
     rows = []
     for scenario in study.scenarios:
-        draws = _DRAWS if name == SYNTHETIC else 1
+        draws = _DRAWS if name == RULE else 1
         found = [effect_of(study.seed, scenario, r) for r in range(1, draws + 1)]
         simple = [SharedMembersEffect(0, e.icc, 1 + e.icc * ratio) for e, ratio in found]
         rows.append(
@@ -119,7 +122,7 @@ def rule(name: str) -> pd.DataFrame:
 def rule_and_rates(folder: Path = KEPT) -> pd.DataFrame:
     """Rates of least squares at the null hypothesis, beside those of the rule."""
     rates = rates_at_null(folder)
-    rates = rates[rates["method"] == "least_squares"]
+    rates = rates[(rates["method"] == "least_squares") & (rates["study"] != SYNTHETIC)]
     rules = pd.concat([rule(name).assign(study=name) for name in STUDIES])
     return rates.merge(rules, on=["study", "scenario"])
 
@@ -158,7 +161,7 @@ def methods_table(columns: dict[str, dict[str, str]]) -> str:
 def members_table(folder: Path = KEPT) -> str:
     """Type-I error over numbers of members, and in the real designs."""
     rates = rates_at_null(folder)
-    line = rates[(rates[list(LINE)] == pd.Series(LINE)).all(axis=1)]
+    line = on_line(rates)
     columns = {
         f"{int(members)} members": column(rows) for members, rows in line.groupby("members")
     }
@@ -171,7 +174,7 @@ def other_designs_table(folder: Path = KEPT) -> str:
     """Type-I error in the other synthetic designs."""
     rates = rates_at_null(folder)
     rates = rates[rates["study"] == SYNTHETIC]
-    others = rates[~(rates[list(LINE)] == pd.Series(LINE)).all(axis=1)]
+    others = rates.drop(on_line(rates).index)
     columns = {}
     for key, rows in others.groupby(["members", "groups", "activity", "sd"], sort=False):
         members, groups, activity, sd = key
@@ -196,8 +199,8 @@ def power_table(folder: Path = KEPT) -> str:
 
 def design_words(row: Any) -> str:
     """A scenario in a few words."""
-    if row.study != SYNTHETIC:
-        return STUDIES[row.study]
+    if row.study != RULE:
+        return f"{STUDIES[row.study]}, sd {row.sd:g}"
     return (
         f"{int(row.members)} members, {int(row.groups)} groups, activity {row.activity:g}, "
         f"sd {row.sd:g}"
@@ -268,7 +271,7 @@ def draw(folder: Path = KEPT) -> Any:
     figure = Figure(figsize=(10.4, 4.3), layout="constrained")
     axes = figure.subplots(1, 3)
     rates = rates_at_null(folder)
-    line = rates[(rates[list(LINE)] == pd.Series(LINE)).all(axis=1)]
+    line = on_line(rates)
     looks = looks_of(list(METHODS))
     for one, (heading, methods) in zip(axes, PANELS, strict=False):
         _band(one, int(line[line["method"].isin(methods)]["n"].min()))

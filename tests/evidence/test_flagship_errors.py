@@ -50,7 +50,7 @@ def test_the_figure_shows_the_kept_results(flagship: ModuleType, real: None) -> 
         round(float(y), 6) for axes in figure.axes for line in axes.lines for y in line.get_ydata()
     }
     rates = flagship.rates_at_null()
-    line = rates[(rates[list(flagship.LINE)] == pd.Series(flagship.LINE)).all(axis=1)]
+    line = flagship.on_line(rates)
     methods = {method for _, methods in flagship.PANELS for method in methods}
     line = line[line["method"].isin(methods)]
     assert len(line) == 5 * len(methods)
