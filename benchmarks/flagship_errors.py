@@ -120,9 +120,13 @@ def rule(name: str) -> pd.DataFrame:
 
 
 def rule_and_rates(folder: Path = KEPT) -> pd.DataFrame:
-    """Rates of least squares at the null hypothesis, beside those of the rule."""
+    """Rates of least squares, and of errors clustered by member, beside those of the rule."""
     rates = rates_at_null(folder)
-    rates = rates[(rates["method"] == "least_squares") & (rates["study"] != SYNTHETIC)]
+    rates = rates[rates["study"] != SYNTHETIC]
+    clustered = rates[rates["method"] == "cluster_member"].set_index(["study", "scenario"])
+    rates = rates[rates["method"] == "least_squares"].join(
+        clustered[["value", "mcse"]].add_prefix("member_"), on=["study", "scenario"]
+    )
     rules = pd.concat([rule(name).assign(study=name) for name in STUDIES])
     return rates.merge(rules, on=["study", "scenario"])
 
@@ -159,41 +163,32 @@ def methods_table(columns: dict[str, dict[str, str]]) -> str:
 
 
 def members_table(folder: Path = KEPT) -> str:
-    """Type-I error over numbers of members, and in the real designs."""
+    """Type-I error over numbers of members, with skewed activity, and in the real designs."""
     rates = rates_at_null(folder)
-    line = on_line(rates)
     columns = {
-        f"{int(members)} members": column(rows) for members, rows in line.groupby("members")
+        f"{int(members)} members": column(rows)
+        for members, rows in on_line(rates).groupby("members")
     }
+    skewed = rates[(rates["study"] == SYNTHETIC) & (rates["activity"] == 1)]
+    for members, rows in skewed.groupby("members"):
+        columns[f"{int(members)}, skewed activity"] = column(rows)
     for study in (COALITIONS, SCHOOLS):
         columns[STUDIES[study]] = column(rates[rates["study"] == study])
     return methods_table(columns)
 
 
-def other_designs_table(folder: Path = KEPT) -> str:
-    """Type-I error in the other synthetic designs."""
-    rates = rates_at_null(folder)
-    rates = rates[rates["study"] == SYNTHETIC]
-    others = rates.drop(on_line(rates).index)
-    columns = {}
-    for key, rows in others.groupby(["members", "groups", "activity", "sd"], sort=False):
-        members, groups, activity, sd = key
-        words = f"{int(members)} members, {int(groups)} groups, "
-        columns[f"{words}activity {activity:g}, sd {sd:g}"] = column(rows)
-    return methods_table(columns)
-
-
 def power_table(folder: Path = KEPT) -> str:
-    """Size-adjusted power, and in brackets its Monte Carlo error."""
+    """Power and size-adjusted power, and in brackets their Monte Carlo errors."""
     columns = {}
     for study in (SYNTHETIC, COALITIONS):
-        found = measured(study, "size_adjusted_power", folder)
-        found = found[found["effect"] != 0]
-        if study == COALITIONS:
-            columns["coalitions"] = column(found)
-            continue
-        for key, rows in found.groupby(["members", "activity"], sort=False):
-            columns[f"{int(key[0])} members, activity {key[1]:g}"] = column(rows)
+        for measure, words in (("rejection", "power"), ("size_adjusted_power", "size-adjusted")):
+            found = measured(study, measure, folder)
+            rows = found[found["effect"] != 0]
+            members = int(rows["members"].iloc[0]) if study == SYNTHETIC else 0
+            name = f"{members} members" if members else "coalitions"
+                "coalitions" if study == COALITIONS else f"{int(rows['members'].iloc[0])} members"
+            )
+            columns[f"{name}: {words}"] = column(rows)
     return methods_table(columns)
 
 
@@ -210,10 +205,12 @@ def design_words(row: Any) -> str:
 def rule_table(folder: Path = KEPT) -> str:
     """The rule beside simulated rates."""
     lines = [
-        "| design | ICC | G/M | effective members | design effect | by the rule | by G/M | simulated |",
-        "|---|---|---|---|---|---|---|---|",
+        "| design | ICC | G/M | effective members | design effect | rule | short form | "
+        "least squares | clustered by member |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rule_and_rates(folder).itertuples():
+    found = rule_and_rates(folder)
+    for row in found.sort_values(["members", "groups", "activity", "sd"]).itertuples():
         cells = [
             design_words(row),
             f"{row.icc:.2f}".removeprefix("0"),
@@ -223,6 +220,7 @@ def rule_table(folder: Path = KEPT) -> str:
             number(row.size, np.nan),
             number(row.simple, np.nan),
             number(row.value, row.mcse),
+            number(row.member_value, row.member_mcse),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -231,7 +229,6 @@ def rule_table(folder: Path = KEPT) -> str:
 #: Tables of the page by name.
 TABLES: dict[str, Callable[[], str]] = {
     "members": members_table,
-    "other designs": other_designs_table,
     "power": power_table,
     "rule": rule_table,
 }

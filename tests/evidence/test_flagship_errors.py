@@ -36,9 +36,7 @@ def real() -> None:
         shared_file("data", f"{name}.parquet")
 
 
-def test_tables_of_the_page_are_those_of_the_kept_results(
-    flagship: ModuleType, real: None
-) -> None:
+def test_tables_of_the_page_are_those_of_the_kept_results(flagship: ModuleType, real: None) -> None:
     text = flagship.PAGE.read_text(encoding="utf-8")
     assert flagship.with_tables(text) == text
 
