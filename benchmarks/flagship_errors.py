@@ -186,8 +186,6 @@ def power_table(folder: Path = KEPT) -> str:
             rows = found[found["effect"] != 0]
             members = int(rows["members"].iloc[0]) if study == SYNTHETIC else 0
             name = f"{members} members" if members else "coalitions"
-                "coalitions" if study == COALITIONS else f"{int(rows['members'].iloc[0])} members"
-            )
             columns[f"{name}: {words}"] = column(rows)
     return methods_table(columns)
 
