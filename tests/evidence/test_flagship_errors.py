@@ -51,7 +51,7 @@ def test_the_figure_shows_the_kept_results(flagship: ModuleType, real: None) -> 
     line = flagship.on_line(rates)
     methods = {method for _, methods in flagship.PANELS for method in methods}
     line = line[line["method"].isin(methods)]
-    assert len(line) == 5 * len(methods)
+    assert len(line) == 4 * len(methods)
     assert {round(v, 6) for v in line["value"]} <= shown
     assert {round(v, 6) for v in flagship.rule_and_rates()["value"]} <= shown
     assert "../figures/honest_errors.svg" in flagship.PAGE.read_text(encoding="utf-8")
