@@ -54,10 +54,10 @@ def test_means_and_medians_of_variances(estimates: Any) -> None:
     assert score(estimates, "mean_absolute_error") == pytest.approx(np.abs(estimates - 2).mean())
 
 
-@pytest.mark.parametrize("df", [np.nan, 1.5, 3.0, 40.0])
+@pytest.mark.parametrize("df", [np.nan, 1.5, 3.0, 40.0, np.inf])
 @pytest.mark.parametrize("error", [-3.0, 0.0, 0.4])
 def test_crps_is_the_integral_that_defines_it(df: float, error: float) -> None:
-    law = stats.norm(0, 0.7) if np.isnan(df) else stats.t(df, 0, 0.7)
+    law = stats.t(df, 0, 0.7) if np.isfinite(df) else stats.norm(0, 0.7)
     below = integrate.quad(lambda x: law.cdf(x) ** 2, -np.inf, error)[0]
     above = integrate.quad(lambda x: law.sf(x) ** 2, error, np.inf)[0]
     found = crps_of(np.array([error]), np.array([0.7]), np.array([df]))[0]

@@ -84,6 +84,67 @@ def shared_members_size(
     return float(2 * special.ndtr(special.ndtri(alpha / 2) * ratio))
 
 
+@dataclass(frozen=True)
+class SharedMembersEffect:
+    """How much shared members inflate the variance of a slope of least squares on group means.
+
+    Attributes
+    ----------
+    effective_members : float
+        Number of members, equally active and in many groups, who would inflate it as much.
+    icc : float
+        Share of the members' effects in the variance of the outcomes.
+    design_effect : float
+        True variance of the slope over the variance that least squares estimates.
+    """
+
+    effective_members: float
+    icc: float
+    design_effect: float
+
+    def size(self, alpha: float = 0.05) -> float:
+        """Type-I error of a test at level alpha that ignores the members."""
+        z = special.ndtri(alpha / 2) / np.sqrt(self.design_effect)
+        return float(2 * special.ndtr(z))
+
+
+def shared_members_effect(shares: Any, sd_ratio: float) -> SharedMembersEffect:
+    """Design effect of shared members for a covariate that is independent between members.
+
+    `shared_members_size` for a drawn covariate, with expectations of numerator and denominator
+    over the covariate: with W the weights after their column means are subtracted, C = WW' and
+    r the ratio of standard deviations, it is (1 + r^2 tr(C^2)/tr(C)) / (1 + r^2 tr(C)/(G - 1)).
+    This is Moulton's 1 + (m - 1) icc (1986, Journal of Econometrics 32, 385-397) with (G - 1)/K
+    in the place of his m units per cluster, where K = tr(C)^2/tr(C^2) is the effective number of
+    members.
+
+    Parameters
+    ----------
+    shares : (G, K) array or sparse array
+        Weights of the members in each group, 0 for other members; rows sum to 1.
+    sd_ratio : float
+        sd of the members' effects over that of the residuals.
+
+    Returns
+    -------
+    SharedMembersEffect
+    """
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import sparse
+
+    rows = sparse.csr_array(shares)
+    groups = rows.shape[0]
+    mean = np.asarray(rows.sum(axis=0)).ravel() / groups
+    # Traces of the centred matrix from those of the sparse one.
+    total = float((rows.data**2).sum() - groups * mean @ mean)
+    square = float(((rows.T @ rows).data ** 2).sum())
+    square += float((groups * mean @ mean) ** 2 - 2 * groups * np.sum((rows @ mean) ** 2))
+    between = sd_ratio**2 * total / (groups - 1)
+    icc = between / (1 + between)
+    effective = total**2 / square
+    return SharedMembersEffect(effective, icc, 1 + icc * ((groups - 1) / effective - 1))
+
+
 # -- from a scenario -------------------------------------------------------------------------
 
 

@@ -33,12 +33,12 @@ def crps_of(error: Array, scale: Array, df: Array) -> Array:
     Parameters
     ----------
     error, scale, df : (n,) arrays
-        Value minus centre; scale, 0 for all probability at the centre; degrees of freedom, nan for
-        a normal distribution.
+        Value minus centre; scale, 0 for all probability at the centre; degrees of freedom, nan or
+        infinite for a normal distribution.
     """
     safe = np.where(scale > 0, scale, 1.0)
     z = error / safe
-    score = np.where(np.isnan(df), _crps_normal(z), _crps_t(z, df)) * safe
+    score = np.where(np.isfinite(df), _crps_t(z, df), _crps_normal(z)) * safe
     return np.where(scale == 0, np.abs(error), score)
 
 
@@ -48,7 +48,7 @@ def _crps_normal(z: Array) -> Array:
 
 
 def _crps_t(z: Array, df: Array) -> Array:
-    nu = np.where(df > 1, df, np.nan)
+    nu = np.where((df > 1) & np.isfinite(df), df, np.nan)
     density = np.exp(
         special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - (nu + 1) / 2 * np.log1p(z**2 / nu)
     ) / np.sqrt(nu * np.pi)

@@ -98,7 +98,9 @@ class DotPanel:
         cell.set_xticks([axis.at[i] for i in ticks], _wrapped([axis.labels[i] for i in ticks]))
         first, last = axis.at[0], axis.at[-1]
         room = 0.5 if axis.names_methods else _ROOM_FOR_NAMES * max(axis.step, (last - first) or 1)
-        left = first - 0.15 * axis.step - (0.35 if axis.names_methods else 0)
+        # Lines of many methods are wider apart than the usual margin.
+        widest = (len(self.lines) - 1) / 2 * spread + 0.04 * axis.step
+        left = first - max(0.15 * axis.step, widest) - (0.35 if axis.names_methods else 0)
         cell.set_xlim(left, last + room)
         # Bands end where the names begin.
         self._background(cell, (last + 0.08 * axis.step - left) / (last + room - left))
