@@ -83,6 +83,8 @@ def test_other_methods_have_their_own_weights(tmp_path: Path) -> None:
 
 
 def test_drawn_coefficients_are_not_known(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"true value of b_w\[b1\], which is not a number") as error:
+    with pytest.raises(
+        StudyError, match=r"true value of b_w\[b1\], which is not a number"
+    ) as error:
         study(tmp_path, "w ~ exp(b1*power)", {"prior": "normal(0, 1)"}, KNOWN)
     assert "methods[0].weights" in str(error.value)

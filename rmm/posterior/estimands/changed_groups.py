@@ -88,16 +88,25 @@ class Expected:
             baseline = _baseline(source)
         return Expected(source, chosen, time, baseline)
 
-    def of_fit(self, table: pd.DataFrame) -> Array:
+    @property
+    def linear(self) -> bool:
+        """Whether expectations are linear predictors, of which equal parts cancel."""
+        family = self.source.model.spec.family
+        return self.scale == "linear" or (self.scale == "mean" and bool(family.normal_sd))
+
+    def of_fit(self, table: pd.DataFrame, *, effects: bool = True) -> Array:
         """(S, J) of the groups of the fit with other covariates; members and groups are the same.
 
-        Random effects are the members' own, those of random walks too.
+        Random effects are the members' own, those of random walks too; `effects` says whether they
+        are included.
         """
-        model = self.source.model
+        model, draws = self.source.model, self.source.draws
         for parameter in model.spec.parameters:
-            if parameter.role == "effect":
+            if parameter.role == "effect" and effects:
                 self.source.need(parameter.name, "this estimand")
-        return self._values(lay_out(_without_last(model), table).layout, self.source.draws)
+            elif parameter.role == "effect":
+                draws = {name: values for name, values in draws.items() if name != parameter.name}
+        return self._values(lay_out(_without_last(model), table).layout, draws)
 
     def of_new(self, table: pd.DataFrame) -> tuple[Array, Array]:
         """Labels (J,) and (S, J) of other groups; new members have effects from N(0, sigma^2)."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rmm.errors import DataError, unknown_name
 from rmm.formula.parse_formula import columns_of, id_columns
+from rmm.formula.terms import Formula
 from rmm.formula.weights.weight_function import leaf_columns
 from rmm.posterior.estimands.changed_groups import Expected, table_of
 from rmm.posterior.estimands.quantity import Quantity, Source
@@ -68,9 +69,11 @@ def draw(
         rows = (table[chosen.part.block.member] == chosen.labels[code]).to_numpy()
         groups = chosen.member.group[chosen.member.member == code]
     expected = Expected.of(source, scale, time)
+    effects = not (expected.linear and _effects_cancel(formula, variable))
 
     def mean(column: pd.Series) -> Array:
-        return expected.of_fit(table.assign(**{variable: column}))[:, groups].mean(axis=1)
+        moved = expected.of_fit(table.assign(**{variable: column}), effects=effects)
+        return moved[:, groups].mean(axis=1)
 
     column = table[variable]
     if values is not None:
@@ -94,6 +97,20 @@ def draw(
     at_base = mean(_set(column, rows, base))
     changes = [mean(_set(column, rows, level)) - at_base for level in others]
     return Quantity(np.column_stack(changes), np.array(others, dtype=object), "level")
+
+
+def _effects_cancel(formula: Formula, variable: str) -> bool:
+    """Whether random effects add the same to a linear predictor whatever the variable is.
+
+    They do not where weights, random slopes or the order of a random walk depend on it.
+    """
+    for block in formula.members:
+        slopes = {
+            c for term in block.slopes for atom in term.atoms for c in leaf_columns(atom.expression)
+        }
+        if variable in {*block.weight.columns, *slopes, block.autoregressive}:
+            return False
+    return True
 
 
 def _check_variable(source: Source, variable: str) -> None:

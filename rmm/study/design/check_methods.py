@@ -203,9 +203,7 @@ def _check_formulas(
                 checked.add((name, text))
 
 
-def _check_true_weights(
-    key: str, scenarios: list[Scenario], file_errors: StudyFileErrors
-) -> None:
+def _check_true_weights(key: str, scenarios: list[Scenario], file_errors: StudyFileErrors) -> None:
     """`weights: truth` needs coefficients of weights that are the same in all data sets."""
     for scenario in scenarios:
         truth = scenario.recipe.truth
