@@ -503,7 +503,21 @@ def test_models_without_what_is_asked_for(governments: pd.DataFrame) -> None:
         fixed.estimand("rank")
     structural = faked(FORMULA.format(y="y", w="1/n", c="TRUE"), governments, monitor="structural")
     with pytest.raises(rmm.BackendError, match="kept no draws of the random effects"):
-        structural.estimand("marginal_effect", variable="x")
+        structural.estimand("contrast", group="g003", without=[1])
+
+
+@pytest.mark.parametrize("weights", ["1/n", "exp(b1*s)"])
+def test_effects_that_cancel_are_not_needed(governments: pd.DataFrame, weights: str) -> None:
+    """Of an identity link the marginal effect is the coefficient, where weights are of others."""
+    formula = FORMULA.format(y="y", w=weights, c="TRUE")
+    structural = faked(formula, governments, monitor="structural")
+    found = structural.estimand("marginal_effect", variable="x", draws=True).to_numpy()
+    place = structural.model.design.coords["covariate_l1"].tolist().index("x")
+    wanted = structural.run.draws["b_l1"][..., place]
+    np.testing.assert_allclose(found.ravel(), wanted.ravel(), rtol=1e-6, atol=1e-8)
+    if weights != "1/n":
+        with pytest.raises(rmm.BackendError, match="kept no draws of the random effects"):
+            structural.estimand("marginal_effect", variable="s")
 
 
 def test_options_of_true_values_are_those_of_estimates() -> None:
