@@ -227,8 +227,8 @@ def draw_needed(folder: Path = KEPT) -> Any:
     for place, (_, rows) in enumerate(found):
         at = [groups.index(g) for g in rows["groups"]]
         ratio[place, at], weight[place, at] = rows["ratio"], rows["weight"]
-    _cells(left, np.log2(ratio), ratio, "PuOr", (-1.0, 1.0))
-    _cells(right, np.log2(weight / BOUND), weight, "PuOr", (-2.0, 2.0))
+    _cells(left, np.log2(ratio), ratio, "PuOr_r", (-1.0, 1.0))
+    _cells(right, np.log2(weight / BOUND), weight, "PuOr_r", (-2.0, 2.0))
     for number, axes in enumerate((left, right)):
         for place, (_, rows) in enumerate(found):
             _mark(axes, place, groups_needed(rows)[number].groups, groups)
@@ -237,11 +237,11 @@ def draw_needed(folder: Path = KEPT) -> Any:
     left.set_yticks(range(len(found)), labels)
     left.set_title(
         "error of the marginal effect: estimated / equal weights\n"
-        "orange, below 1: estimated weights pay; line: from here on"
+        "purple, below 1: estimated weights pay; mark: from here on"
     )
     right.set_title(
         "error of the weight of the largest member, estimated\n"
-        f"orange, below {BOUND:g}: known well enough; line: from here on"
+        f"purple, below {BOUND:g}: known well enough; mark: from here on"
     )
     return figure
 
@@ -264,11 +264,10 @@ def _cells(
     for (row, column), value in np.ndenumerate(numbers):
         if not np.isnan(value):
             dark = abs(colours[row, column]) > 0.7 * limits[1]
-            text = f"{value:.2f}" if value >= 0.1 else f"{value:.3f}".lstrip("0")
             axes.text(
                 column,
-                row,
-                text.replace("0.", ".", 1) if text.startswith("0.") else text,
+                row - 0.08,
+                cell_text(value),
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -280,12 +279,18 @@ def _cells(
         spine.set_visible(False)
 
 
+def cell_text(value: float) -> str:
+    """Two digits, three below .1, without the leading zero."""
+    text = f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+    return text.removeprefix("0")
+
+
 def _mark(axes: Any, row: int, value: float, groups: Sequence[float]) -> None:
-    """A line where a crossing is, between the middles of two cells; none without a crossing."""
+    """A mark below the numbers where a crossing is, between the middles of two cells."""
     if value == 0 or np.isinf(value):
         return
     at = float(np.interp(np.log(value), np.log(groups), range(len(groups))))
-    axes.plot([at, at], [row - 0.45, row + 0.45], color=INK, lw=2.5, solid_capstyle="butt")
+    axes.plot(at, row + 0.32, "^", color=INK, ms=5, mec="white", mew=0.6)
 
 
 # -- the wrong weight function -----------------------------------------------------------------
@@ -358,7 +363,7 @@ def draw_wrong(folder: Path = KEPT) -> Any:
     """Regret, coverage and selection rate: truths by methods."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(11.4, 3.8), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True, width_ratios=(7, 7, 5))
     cost, cover = regret(folder)[0] + 1, wrong_measure("coverage", folder=folder)[0]
     rates = selection_rates(folder)[0]
@@ -373,8 +378,8 @@ def draw_wrong(folder: Path = KEPT) -> Any:
     names = {**FUNCTIONS, **COMBINED}
     for one, table, title in zip(axes, (cost, cover, rates), titles, strict=True):
         one.set_title(title)
-        labels = [names[m].replace(" ", "\n", 1) for m in table.columns]
-        one.set_xticks(range(len(labels)), labels, fontsize=7)
+        labels = [names[m] for m in table.columns]
+        one.set_xticks(range(len(labels)), labels, rotation=35, ha="right", rotation_mode="anchor")
         for place, truth in enumerate(table.index):
             at = list(table.columns).index(truth)
             box = mpl.patches.Rectangle((at - 0.5, place - 0.5), 1, 1, fill=False, ec=INK, lw=1.5)

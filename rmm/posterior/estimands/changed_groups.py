@@ -90,23 +90,20 @@ class Expected:
 
     @property
     def linear(self) -> bool:
-        """Whether expectations are linear predictors, of which equal parts cancel."""
-        family = self.source.model.spec.family
-        return self.scale == "linear" or (self.scale == "mean" and bool(family.normal_sd))
+        """Whether expectations are linear predictors."""
+        normal = bool(self.source.model.spec.family.normal_sd)
+        return self.scale == "linear" or (self.scale == "mean" and normal)
 
-    def of_fit(self, table: pd.DataFrame, *, effects: bool = True) -> Array:
+    def of_fit(self, table: pd.DataFrame) -> Array:
         """(S, J) of the groups of the fit with other covariates; members and groups are the same.
 
-        Random effects are the members' own, those of random walks too; `effects` says whether they
-        are included.
+        Random effects are the members' own, those of random walks too.
         """
-        model, draws = self.source.model, self.source.draws
+        model = self.source.model
         for parameter in model.spec.parameters:
-            if parameter.role == "effect" and effects:
+            if parameter.role == "effect":
                 self.source.need(parameter.name, "this estimand")
-            elif parameter.role == "effect":
-                draws = {name: values for name, values in draws.items() if name != parameter.name}
-        return self._values(lay_out(_without_last(model), table).layout, draws)
+        return self._values(lay_out(_without_last(model), table).layout, self.source.draws)
 
     def of_new(self, table: pd.DataFrame) -> tuple[Array, Array]:
         """Labels (J,) and (S, J) of other groups; new members have effects from N(0, sigma^2)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 
 from rmm.errors import DataError, unknown_name
 from rmm.formula.parse_formula import columns_of, id_columns
-from rmm.formula.terms import Formula
 from rmm.formula.weights.weight_function import leaf_columns
 from rmm.posterior.estimands.changed_groups import Expected, table_of
 from rmm.posterior.estimands.quantity import Quantity, Source
@@ -69,11 +69,13 @@ def draw(
         rows = (table[chosen.part.block.member] == chosen.labels[code]).to_numpy()
         groups = chosen.member.group[chosen.member.member == code]
     expected = Expected.of(source, scale, time)
-    effects = not (expected.linear and _effects_cancel(formula, variable))
+    if member is None and values is None and expected.linear:
+        slope = _own_slope(source, variable)
+        if slope is not None:
+            return Quantity(slope[:, None])
 
     def mean(column: pd.Series) -> Array:
-        moved = expected.of_fit(table.assign(**{variable: column}), effects=effects)
-        return moved[:, groups].mean(axis=1)
+        return expected.of_fit(table.assign(**{variable: column}))[:, groups].mean(axis=1)
 
     column = table[variable]
     if values is not None:
@@ -99,18 +101,27 @@ def draw(
     return Quantity(np.column_stack(changes), np.array(others, dtype=object), "level")
 
 
-def _effects_cancel(formula: Formula, variable: str) -> bool:
-    """Whether random effects add the same to a linear predictor whatever the variable is.
+def _own_slope(source: Source, variable: str) -> Array | None:
+    """Draws of the derivative of a linear predictor in a number that members have one slope of.
 
-    They do not where weights, random slopes or the order of a random walk depend on it.
+    It is the slope times the sum of the weights, averaged over groups. None where the formula
+    uses the column elsewhere too, such as in interactions or weights.
     """
-    for block in formula.members:
-        slopes = {
-            c for term in block.slopes for atom in term.atoms for c in leaf_columns(atom.expression)
-        }
-        if variable in {*block.weight.columns, *slopes, block.autoregressive}:
-            return False
-    return True
+    spec, design = source.model.spec, source.model.design
+    formula = spec.formula
+    for place, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
+        labels = design.coords[f"covariate_l1{part.suffix}"].tolist() if part.columns else []
+        if variable not in labels:
+            continue
+        others = tuple(term for term in part.block.terms if term.label != variable)
+        blocks = [replace(b, terms=others) if b is part.block else b for b in formula.members]
+        if variable in columns_of(replace(formula, members=tuple(blocks))):
+            return None
+        slope = source.need(part.b, "this estimand")[:, labels.index(variable)]
+        if part.block.weight.constraint == "group":
+            return np.asarray(slope * np.mean(np.diff(member.start) > 0))
+        return np.asarray(slope * source.weights(place).sum(axis=1) / design.J)
+    return None
 
 
 def _check_variable(source: Source, variable: str) -> None:
