@@ -303,7 +303,7 @@ def wrong_measure(
     table = measured(WRONG, measure, parameter, folder)
     order = [*FUNCTIONS, *COMBINED]
     values, errors = (
-        table.pivot(index="truth", columns="method", values=name).reindex(
+        table.pivot(index="function", columns="method", values=name).reindex(
             index=list(FUNCTIONS), columns=[m for m in order if m in set(table["method"])]
         )
         for name in ("value", "mcse")

@@ -195,7 +195,12 @@ def test_estimated_weights_pay_on_a_fresh_seed(fresh: Fresh, flagship: ModuleTyp
 @pytest.mark.slow
 def test_wrong_functions_cost_on_a_fresh_seed(fresh: Fresh, flagship: ModuleType) -> None:
     """No comparison with what is right: each difference is beyond 5 errors in the kept results."""
-    folder = fresh("wrong_weight_function", replications=40)
+    folder = fresh(
+        "wrong_weight_function",
+        replications=40,
+        methods=[*flagship.FUNCTIONS, "selection"],
+        design={"kind": "list", "scenarios": [{"function": truth} for truth in dict(COSTS)]},
+    )
     cost, error = flagship.regret(folder)
     rates, _ = flagship.selection_rates(folder)
     for truth, method in COSTS:
