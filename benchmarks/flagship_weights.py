@@ -320,9 +320,9 @@ def regret(folder: Path = KEPT) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     mse, _ = wrong_measure("mse", folder=folder)
     difference, error = wrong_measure("difference_mse", folder=folder)
-    baseline = next(m for m in mse.columns if m not in difference.columns)
+    difference, error = difference.reindex(columns=mse.columns), error.reindex(columns=mse.columns)
+    baseline = difference.columns[difference.isna().all()]
     difference[baseline], error[baseline] = 0.0, 0.0
-    difference, error = difference[mse.columns], error[mse.columns]
     values, errors = mse.copy(), mse.copy()
     for truth in FUNCTIONS:
         right = mse.loc[truth, truth]
