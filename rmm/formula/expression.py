@@ -210,6 +210,8 @@ def precedence(node: Node) -> int:
             return PRECEDENCE[node.op]
         case Unary():
             return 4
+        case Number() if node.value < 0:  # in place of a parameter
+            return 4
     return _ATOMIC
 
 

@@ -19,6 +19,7 @@ from scipy import special
 import rmm
 from rmm.posterior.estimands import ESTIMANDS
 from rmm.posterior.estimands.changed_groups import Expected, table_of
+from rmm.posterior.estimands.marginal_effect import _own_slope
 from rmm.posterior.estimands.quantity import Source
 from rmm.simulation.estimands import TRUE_ESTIMANDS
 from tests.coalitions import made_up_coalitions
@@ -503,7 +504,36 @@ def test_models_without_what_is_asked_for(governments: pd.DataFrame) -> None:
         fixed.estimand("rank")
     structural = faked(FORMULA.format(y="y", w="1/n", c="TRUE"), governments, monitor="structural")
     with pytest.raises(rmm.BackendError, match="kept no draws of the random effects"):
-        structural.estimand("marginal_effect", variable="x")
+        structural.estimand("contrast", group="g003", without=[1])
+
+
+@pytest.mark.parametrize("constraint", ["TRUE", "2", "FALSE"])
+@pytest.mark.parametrize("weights", ["1/n", "exp(b1*s)"])
+def test_own_slopes_are_differences_of_predictions(
+    governments: pd.DataFrame, weights: str, constraint: str
+) -> None:
+    """The slope of a covariate of members alone, and the general calculation beside it."""
+    formula = FORMULA.format(y="y", w=weights, c=constraint)
+    fit, h = faked(formula, governments), 1e-4
+    moved = [{"x": governments["x"] + sign * h} for sign in (-1, 1)]
+    expected = difference(fit, governments, *moved).mean(axis=1) / (2 * h)
+    found = flat(fit.estimand("marginal_effect", variable="x", draws=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+    assert _own_slope(Source(fit.model, fit.run), "x") is not None
+    for name in ("s", "z", "region"):  # in weights, an interaction, a factor
+        assert _own_slope(Source(fit.model, fit.run), name) is None
+    # A variable of the formula and of the weights has no slope of its own.
+    both = faked(formula.replace(weights, "exp(b1*x)"), governments)
+    assert _own_slope(Source(both.model, both.run), "x") is None
+
+
+def test_own_slopes_need_no_effects(governments: pd.DataFrame) -> None:
+    structural = faked(FORMULA.format(y="y", w="1/n", c="TRUE"), governments, monitor="structural")
+    found = flat(structural.estimand("marginal_effect", variable="x", draws=True))
+    place = structural.model.design.coords["covariate_l1"].tolist().index("x")
+    np.testing.assert_allclose(found.ravel(), structural.run.draws["b_l1"][..., place].ravel())
+    with pytest.raises(rmm.BackendError, match="kept no draws of the random effects"):
+        structural.estimand("marginal_effect", variable="z")
 
 
 def test_options_of_true_values_are_those_of_estimates() -> None:

@@ -88,6 +88,12 @@ class Expected:
             baseline = _baseline(source)
         return Expected(source, chosen, time, baseline)
 
+    @property
+    def linear(self) -> bool:
+        """Whether expectations are linear predictors."""
+        normal = bool(self.source.model.spec.family.normal_sd)
+        return self.scale == "linear" or (self.scale == "mean" and normal)
+
     def of_fit(self, table: pd.DataFrame) -> Array:
         """(S, J) of the groups of the fit with other covariates; members and groups are the same.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,10 @@ def draw(
         rows = (table[chosen.part.block.member] == chosen.labels[code]).to_numpy()
         groups = chosen.member.group[chosen.member.member == code]
     expected = Expected.of(source, scale, time)
+    if member is None and values is None and expected.linear:
+        slope = _own_slope(source, variable)
+        if slope is not None:
+            return Quantity(slope[:, None])
 
     def mean(column: pd.Series) -> Array:
         return expected.of_fit(table.assign(**{variable: column}))[:, groups].mean(axis=1)
@@ -94,6 +99,29 @@ def draw(
     at_base = mean(_set(column, rows, base))
     changes = [mean(_set(column, rows, level)) - at_base for level in others]
     return Quantity(np.column_stack(changes), np.array(others, dtype=object), "level")
+
+
+def _own_slope(source: Source, variable: str) -> Array | None:
+    """Draws of the derivative of a linear predictor in a number that members have one slope of.
+
+    It is the slope times the sum of the weights, averaged over groups. None where the formula
+    uses the column elsewhere too, such as in interactions or weights.
+    """
+    spec, design = source.model.spec, source.model.design
+    formula = spec.formula
+    for place, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
+        labels = design.coords[f"covariate_l1{part.suffix}"].tolist() if part.columns else []
+        if variable not in labels:
+            continue
+        others = tuple(term for term in part.block.terms if term.label != variable)
+        blocks = [replace(b, terms=others) if b is part.block else b for b in formula.members]
+        if variable in columns_of(replace(formula, members=tuple(blocks))):
+            return None
+        slope = source.need(part.b, "this estimand")[:, labels.index(variable)]
+        if part.block.weight.constraint == "group":
+            return np.asarray(slope * np.mean(np.diff(member.start) > 0))
+        return np.asarray(slope * source.weights(place).sum(axis=1) / design.J)
+    return None
 
 
 def _check_variable(source: Source, variable: str) -> None:

@@ -191,6 +191,8 @@ def _check_formulas(
                 f"A method of kind {method.kind.name} needs a model, but `data` has no `formula`.",
                 "Give `data` a `formula` that names the outcome and, in mm(), the ids.",
             )
+    if method.kind.name == "mm" and method.config.get("weights") == TRUTH:
+        _check_true_weights(f"{key}.weights", scenarios, file_errors)
     checked: set[tuple[str, str]] = set()
     written = method.config.get("formula") or method.config.get("candidates")
     for scenario in scenarios:
@@ -199,6 +201,22 @@ def _check_formulas(
                 place = f"{key}.candidates.{name}" if name else f"{key}.formula"
                 _check_formula(place, method, text, scenario, file_errors)
                 checked.add((name, text))
+
+
+def _check_true_weights(key: str, scenarios: list[Scenario], file_errors: StudyFileErrors) -> None:
+    """`weights: truth` needs coefficients of weights that are the same in all data sets."""
+    for scenario in scenarios:
+        truth = scenario.recipe.truth
+        for part in truth.spec.members:
+            for name in part.block.weight.parameters:
+                parameter = f"{part.b_w}[{name}]"
+                if parameter not in truth.parameters:
+                    raise file_errors.about(
+                        key,
+                        f"`weights: {TRUTH}` needs the true value of {parameter}, which is not a "
+                        "number in the study file.",
+                        "Give it one under truth.parameters, or use kind mmmm.",
+                    )
 
 
 def _check_confirms(

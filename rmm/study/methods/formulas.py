@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rmm.formula.terms import FixedTerm, Formula, MemberBlock, NestingBlock, Term
+from rmm.simulation.true_model import Truth
 
 _CONSTRAINTS = {"group": "TRUE", "total": "2", "none": "FALSE"}
 _MEAN = "1/n"
@@ -46,6 +47,19 @@ def member_formula(truth: Formula, *, weights: str | None, estimated: bool) -> s
         parts.append(_member_text(block, written))
     parts += [_nesting_text(block) for block in truth.nestings]
     return _joined(truth, parts)
+
+
+def true_weights_formula(truth: Truth) -> str:
+    """The truth with member random effects and its own weights, at their true coefficients."""
+    parts = _plain_parts(truth.formula, (), ())
+    for part in truth.spec.members:
+        weight = part.block.weight
+        for name in weight.parameters:
+            weight = weight.with_fixed(name, truth.parameters[f"{part.b_w}[{name}]"])
+        constraint = _CONSTRAINTS[weight.constraint]
+        parts.append(_member_text(part.block, f"w ~ {weight.text}, c = {constraint}"))
+    parts += [_nesting_text(block) for block in truth.formula.nestings]
+    return _joined(truth.formula, parts)
 
 
 def candidate_formulas(truth: Formula, candidates: Mapping[str, str]) -> dict[str, str]:

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmm.formula.terms import Formula
 from rmm.formula.weights.weight_function import WeightFunction
 from rmm.simulation import Recipe
 from rmm.simulation.schema import schema
 from rmm.simulation.true_model import Truth
 from rmm.study.files.checked_yaml import without_defaults
 from rmm.study.methods.coefficient_scales import of_means, of_members, of_summary, of_weights
-from rmm.study.methods.formulas import candidate_formulas, flat_formula, member_formula
+from rmm.study.methods.formulas import (
+    candidate_formulas,
+    flat_formula,
+    member_formula,
+    true_weights_formula,
+)
 from rmm.study.methods.regressions import BY_FAMILY, REGRESSIONS
 from rmm.study.own.named_code import NamedCode
 
@@ -27,7 +31,7 @@ from rmm.study.own.named_code import NamedCode
 REML = "reml"
 #: Frequentist backends: regressions without member effects, and REML.
 CLASSICAL = (*REGRESSIONS, BY_FAMILY, REML)
-#: Value of a method's `priors`: those of the truth.
+#: Value of a method's `priors` and, for kind mm, of its `weights`: those of the truth.
 TRUTH = "truth"
 #: Backends that run through `rmm.fit`.
 ENGINES = ("jags", "stan", "laplace")
@@ -75,7 +79,7 @@ class Kind:
     name: str
     layout: str
     backends: tuple[str, ...]
-    formula: Callable[[Formula, Mapping[str, Any]], str]
+    formula: Callable[[Truth, Mapping[str, Any]], str]
     keys: tuple[str, ...]
     by_family: bool = False
     errors: str = "classical"
@@ -88,24 +92,26 @@ class Kind:
         return bool(self.source)
 
 
-def _flat(truth: Formula, config: Mapping[str, Any]) -> str:
-    return flat_formula(truth, nesting=config["backend"] not in CLASSICAL)
+def _flat(truth: Truth, config: Mapping[str, Any]) -> str:
+    return flat_formula(truth.formula, nesting=config["backend"] not in CLASSICAL)
 
 
-def _conventional(truth: Formula, config: Mapping[str, Any]) -> str:
-    return member_formula(truth, weights=config.get("weights"), estimated=False)
+def _conventional(truth: Truth, config: Mapping[str, Any]) -> str:
+    if config.get("weights") == TRUTH:
+        return true_weights_formula(truth)
+    return member_formula(truth.formula, weights=config.get("weights"), estimated=False)
 
 
-def _estimated(truth: Formula, config: Mapping[str, Any]) -> str:
-    return member_formula(truth, weights=config.get("weights"), estimated=True)
+def _estimated(truth: Truth, config: Mapping[str, Any]) -> str:
+    return member_formula(truth.formula, weights=config.get("weights"), estimated=True)
 
 
-def _candidates(truth: Formula, config: Mapping[str, Any]) -> str:
-    found = candidate_formulas(truth, config["candidates"])
+def _candidates(truth: Truth, config: Mapping[str, Any]) -> str:
+    found = candidate_formulas(truth.formula, config["candidates"])
     return "; ".join(f"{name}: {text}" for name, text in found.items())
 
 
-def _source(truth: Formula, config: Mapping[str, Any]) -> str:
+def _source(truth: Truth, config: Mapping[str, Any]) -> str:
     return str(config[KINDS[config["kind"]].source])
 
 
@@ -216,7 +222,7 @@ class Method:
     def formula(self, recipe: Recipe) -> str:
         """Formula of the model in a scenario."""
         written = self.config.get("formula")
-        return str(written) if written else self.kind.formula(recipe.truth.formula, self.config)
+        return str(written) if written else self.kind.formula(recipe.truth, self.config)
 
     def candidates(self, recipe: Recipe) -> dict[str, str]:
         """Formulas by name of a method that chooses among them; none for others."""

@@ -33,7 +33,7 @@ def make_task(
     """
     drawn = drawn or draw_replication(study.seed, scenario, replication)
     own = method.kind.own
-    truths = {name: true_value(drawn, *one) for name, one in study.ready.items()}
+    truths = _truths(study, drawn)
     # A data set without the member or group of an estimand has no value of it that could be
     # estimated; its other rows are not lost with it.
     asked = {name: one for name, one in study.ready.items() if truths[name] == truths[name]}
@@ -51,6 +51,12 @@ def make_task(
         replication=replication,
         factors=_open_factors(study, scenario) if own else {},
     )
+
+
+@lru_cache(maxsize=1)
+def _truths(study: Study, drawn: Drawn) -> Mapping[str, float]:
+    """True values of ready estimands, found once for all methods of a data set."""
+    return {name: true_value(drawn, *one) for name, one in study.ready.items()}
 
 
 def _fallback(
