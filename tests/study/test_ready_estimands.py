@@ -220,7 +220,7 @@ def test_members_and_groups_that_no_data_set_has_are_found_before_the_first_fit(
 
 
 def test_a_data_set_without_the_member_loses_no_other_row(tmp_path: Path) -> None:
-    """Memberships drawn anew: some data sets have no member 4, and their fits answer the rest."""
+    """Memberships differ between data sets; where member 4 is missing, the fit answers the rest."""
     drawn = {"kind": "synthetic", "groups": 12, "members": 40, "size": 2, "units": 3}
     drawn |= {"within": False, "redraw": True}
     many = study(tmp_path, [{"estimand": "member_weight", "member": 4}, READY[1]], membership=drawn)

@@ -209,7 +209,7 @@ def _nesting_effects(nest: NestingPart, nesting: Nesting, draws: Draws) -> Array
 def group_totals(values: Array, start: Array) -> Array:
     """(S, J) sums over the memberships of each group of (S, M) values; 0 where it has none."""
     shape = (len(start) - 1, values.shape[1])
-    # Four times as fast as `reduceat`, which starts anew at each group of each draw.
+    # A sparse product is four times as fast as `reduceat` on short groups.
     sums = csr_matrix((np.ones(shape[1]), np.arange(shape[1]), start), shape=shape)
     return np.asarray((sums @ values.T).T)
 
