@@ -44,20 +44,25 @@ needs_kernels = pytest.mark.skipif(
 )
 
 
-def integrand(name: str, family: str) -> Integrand:
-    """The integrals of one of the formulas of test_laplace.py for one family."""
+def outcomes() -> pd.DataFrame:
+    """60 groups with an outcome of each family."""
     table = made_up_coalitions(60, 25)
     table["leads"] = (table["gid"].str[-1] < "5").astype(int)
     table["stratum"] = table["gid"].str[1:].astype(int) // 4
     first = table.groupby("stratum")["gid"].transform("min")
     table["chosen"] = (table["gid"] == first).astype(int)
     table["count"] = (3 * table["y"].abs()).astype(int)
+    return table
+
+
+def integrand(name: str, family: str) -> Integrand:
+    """The integrals of one of the formulas of test_laplace.py for one family."""
     formula = FORMULAS[name].replace("y ~", f"{OUTCOMES[family]} ~")
     if family in ("cox", "condlogit"):
         formula = formula.replace("~ 1 +", "~")
     if family == "condlogit":
         formula += " + strata(stratum)"
-    return Integrand(latent(prepare(formula, table, family)))
+    return Integrand(latent(prepare(formula, outcomes(), family)))
 
 
 def points(model: Integrand, count: int = 11) -> np.ndarray[Any, Any]:
@@ -441,11 +446,7 @@ def test_the_effective_sample_size_says_how_far_means_spread(family: str) -> Non
     Points are spread evenly, so that means may vary less. The ratio of variances is below the
     1 - 1e-5 quantile of chi-square / df: false alarm rate 1e-5 for each parameter and family.
     """
-    table = made_up_coalitions(60, 25)
-    table["leads"] = (table["gid"].str[-1] < "5").astype(int)
-    table["stratum"] = table["gid"].str[1:].astype(int) // 4
-    first = table.groupby("stratum")["gid"].transform("min")
-    table["chosen"] = (table["gid"] == first).astype(int)
+    table = outcomes()
     weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
     strata = " + strata(stratum)" if family == "condlogit" else ""
     formula = f"{OUTCOMES[family]} ~ mm(id(pid, gid), vars(x), {weights}, RE = TRUE){strata}"

@@ -51,7 +51,8 @@ class Share:
         Mean square over the scenarios that the source explains, noise subtracted, and its Monte
         Carlo standard error; of `TOTAL` with noise. It can be below 0 by chance.
     share, share_mcse : float
-        The variance divided by that of `TOTAL`; shares add up to 1.
+        The variance divided by that of `TOTAL`; shares add up to 1. Errors are NaN where no
+        measure has an error above 0, as rates of 0 and 1 only: nothing is known about noise then.
     p_value : float
         Of the hypothesis that the source explains nothing.
     """
@@ -167,7 +168,7 @@ def _share(
     share = explained / whole if whole > 0 else math.nan
     variance = own + share**2 * spread - 2 * share * joint
     # A share of an almost constant measure: its error cannot be below that of the sum itself.
-    error = math.sqrt(max(variance, 0.0)) / whole if whole > 0 else math.nan
+    error = math.sqrt(np.maximum(variance, 0.0)) / whole if whole > 0 else math.nan
     df = round(form.identity * n + float(form.weights.sum()))
     p = _p_value(raw, form, broad) if name in bases or name == REST else math.nan
     return Share(name, df, explained / n, math.sqrt(own) / n, share, error, p)
@@ -249,7 +250,9 @@ def _trace_of_two(one: _Form, other: _Form, S: Any) -> float:
 
 
 def _covariance(one: _Form, other: _Form, y: Array, S: Any) -> float:
-    """Estimate of cov(y'Ay, y'By); a variance is at least that of noise alone."""
+    """Estimate of cov(y'Ay, y'By); a variance is at least that of noise alone. NaN if S is 0."""
+    if not S.count_nonzero():
+        return math.nan
     noise = 2 * _trace_of_two(one, other, S)
     found = 4 * float(one.times(y) @ (S @ other.times(y))) - noise
     return max(found, noise) if one is other else found

@@ -52,7 +52,7 @@ def _row(row: dict[Any, Any]) -> tuple[Cell, ...]:
     name = label if alpha != alpha else f"{label}, α = {alpha:g}"
     source = source_label(row["source"])
     sd = max(float(row["variance"]), 0.0) ** 0.5
-    error = "" if row["source"] == TOTAL else f"({fixed(100 * row['share_mcse'], 1)})"
+    error = "" if row["source"] == TOTAL else f"({_error(100 * row['share_mcse'])})"
     df = MISSING if row["source"] == NOISE else f"{int(row['df'])}"
     return (
         Cell(str(row["method"]), row["method"], "method"),
@@ -64,3 +64,8 @@ def _row(row: dict[Any, Any]) -> tuple[Cell, ...]:
         Cell(fixed(sd, 4), sd, "count"),
         Cell(p_text(row["p_value"]), row["p_value"], "count"),
     )
+
+
+def _error(percent: float) -> str:
+    """A Monte Carlo error with one decimal, never a zero."""
+    return "<0.1" if percent < 0.05 else fixed(percent, 1)
