@@ -14,7 +14,6 @@ import pandas as pd
 
 from rmm.arguments import readable_methods
 from rmm.backends.base import Run, Settings
-from rmm.design.identifiability import always_together
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning, counted
 from rmm.model.spec import MemberPart
@@ -198,24 +197,11 @@ class FitTables(AfterFit):
         return {
             **vars(self._diagnostics),
             "seconds": self.run.seconds,
-            "always_together": self._together_sets,
+            "always_together": self._evidence.together,
             "advice": list(self._advice.values()),
             "contraction_of_quartiles": by_quartiles(self._contraction),
             "dropped": None if dropped is None else vars(dropped),
         }
-
-    @cached_property
-    def _together_sets(self) -> dict[str, list[list[Any]]]:
-        return {
-            part.u: self._together(i)
-            for i, part in enumerate(self.model.spec.members)
-            if part.random
-        }
-
-    def _together(self, index: int) -> list[list[Any]]:
-        units = self.model.grouped.members[index]
-        sets = always_together(units.code, units.group)
-        return [[units.labels[code] for code in members] for members in sets]
 
     @property
     def converged(self) -> bool:
@@ -373,7 +359,6 @@ class FitTables(AfterFit):
             self.settings,
             self._everything,
             self._diagnostics,
-            self._together_sets,
             0 if weighed is None else weighed.points,
         )
 
@@ -412,7 +397,7 @@ class FitTables(AfterFit):
         return headline(self.model, self.backend, self.settings, self._diagnostics, self.run.engine)
 
     def _remarks(self) -> str:
-        return remarks(self.model, self._together_sets, self._table, self._contraction)
+        return remarks(self.model, self._evidence.together, self._table, self._contraction)
 
     def __repr__(self) -> str:
         return str(self)

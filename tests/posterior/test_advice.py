@@ -97,7 +97,7 @@ def one(base: rmm.Fit, rule: str, draws: Arrays, **how: Any) -> str:
 def replace_evidence(fit: rmm.Fit) -> Any:
     from rmm.posterior.diagnostics.advice import Evidence
 
-    return Evidence(fit.model, fit.backend, fit.settings, fit._everything, fit._diagnostics, {})
+    return Evidence(fit.model, fit.backend, fit.settings, fit._everything, fit._diagnostics)
 
 
 def test_flat_tail(base: rmm.Fit) -> None:

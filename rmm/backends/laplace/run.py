@@ -157,10 +157,11 @@ def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
 
 
 def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[str, Array]:
-    """Parameters by name, (draws, *dims), of some places of the latent vector."""
+    """Parameters by name, (draws, *dims), of some places of the latent vector; changes `z`."""
     values = to_values(theta, model.hyper) if model.hyper else {}
     count = len(z)
-    x = z * model.scale[columns]
+    x = z
+    x *= model.scale[columns]
     scale_of = model.scale_of[columns]
     if model.hyper:
         scalars = np.column_stack([values[h.key][:, h.column] for h in model.hyper])

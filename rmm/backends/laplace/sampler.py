@@ -186,6 +186,8 @@ class Sampler:
         at = kept[integrand.kept]
         self.from_z = np.flatnonzero(at)
         self.to_columns = np.searchsorted(self.columns, integrand.kept[at])
+        everything = np.arange(len(self.columns))
+        self.as_z = np.array_equal(self.from_z, everything) and len(everything) == integrand.size
         self.hyper = integrand.model.hyper
         self.folded = folded(self.hyper)
         self.check = check
@@ -239,6 +241,9 @@ class Sampler:
         latent, ratio = np.zeros((S, M, P)), np.full((S, M), -np.inf)
         for rows in self._chunks(S):
             z, ratio[rows] = self._latent(theta[rows])
+            if self.as_z:
+                latent[rows] = z
+                continue
             latent[rows][:, :, self.to_columns] = z[:, :, self.from_z]
             if self.looked_at:
                 private = self.integrand.private.column

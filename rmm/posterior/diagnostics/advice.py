@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 
 from rmm.backends import find_backend
 from rmm.backends.base import Settings
+from rmm.design import identifiability
 from rmm.design.prepare import Model
 from rmm.model.spec import MemberPart
 from rmm.posterior.diagnostics.contraction import MOSTLY_PRIOR, mostly_prior
@@ -46,8 +48,6 @@ class Evidence:
     table : pandas.DataFrame
         Summary of all structural parameters.
     diagnostics : Diagnostics
-    together : mapping
-        Name of member effects -> sets of members (labels) that are always together.
     points : int
         Points that have weights, where draws have been weighted.
     """
@@ -57,8 +57,17 @@ class Evidence:
     settings: Settings
     table: pd.DataFrame
     diagnostics: Diagnostics
-    together: Mapping[str, list[list[Any]]]
     points: int = 0
+
+    @cached_property  # few rules look at it, and none where a fit has converged
+    def together(self) -> dict[str, list[list[Any]]]:
+        """Name of member effects -> sets of members (labels) that are always together."""
+        found: dict[str, list[list[Any]]] = {}
+        for part, units in zip(self.model.spec.members, self.model.grouped.members, strict=True):
+            if part.random:
+                sets = identifiability.always_together(units.code, units.group)
+                found[part.u] = [[units.labels[code] for code in members] for members in sets]
+        return found
 
     @property
     def wanted(self) -> int:
