@@ -9,15 +9,16 @@ from ../shared/data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import flagship_pages
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from flagship_pages import FIGURES, KEPT, PAGES, ROOT
 from scipy import sparse
 
 from rmm.posterior.plots.style import INK, SETTINGS, looks_of
@@ -29,10 +30,8 @@ from rmm.study.run.replicate import draw_replication
 
 mpl.use("Agg")
 
-ROOT = Path(__file__).resolve().parents[1]
-KEPT = ROOT / "results" / "reference"
-FIGURE = ROOT / "docs" / "figures" / "honest_errors.svg"
-PAGE = ROOT / "docs" / "studies" / "honest-errors.md"
+FIGURE = FIGURES / "honest_errors.svg"
+PAGE = PAGES / "honest-errors.md"
 
 SYNTHETIC, RULE = "honest_errors", "honest_errors_rule"
 COALITIONS, SCHOOLS = "honest_errors_coalitions", "honest_errors_schools"
@@ -61,12 +60,8 @@ _DRAWS = 20  # of memberships, for the mean of the rule
 
 
 def measured(study: str, measure: str, folder: Path = KEPT) -> pd.DataFrame:
-    """Rows of one measure over the usable fits of each method, with the factors of scenarios."""
-    table = pd.read_parquet(folder / study / "performance.parquet")
-    table = table[(table["measure"] == measure) & (table["parameter"] == PARAMETER)]
-    table = table[table["policy"] == "per_method"]
-    found = pd.read_parquet(folder / study / "scenarios.parquet").merge(table, on="scenario")
-    return found.assign(study=study)
+    """Rows of one measure of the slope, with the factors of the scenarios."""
+    return flagship_pages.measured(study, measure, PARAMETER, folder).assign(study=study)
 
 
 def rates_at_null(folder: Path = KEPT) -> pd.DataFrame:
@@ -232,18 +227,6 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def with_tables(text: str) -> str:
-    """The text of the page with its tables written between their marks."""
-    for name, write in TABLES.items():
-        mark = re.escape(f"<!-- table: {name} -->")
-        pattern = re.compile(rf"({mark}\n).*?(<!-- end of table -->)", re.DOTALL)
-        table = write()
-        text, found = pattern.subn(lambda m, t=table: f"{m[1]}\n{t}\n\n{m[2]}", text)
-        if found != 1:
-            raise ValueError(f"{PAGE.name} has {found} tables of the name {name!r}, not one")
-    return text
-
-
 # -- figure ------------------------------------------------------------------------------------
 
 #: Panels over the members: heading, largest rate, methods.
@@ -349,8 +332,7 @@ def main() -> None:
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": "honest errors"}):
         draw().savefig(FIGURE, metadata={"Date": None, "Creator": None})
     print(FIGURE)
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    print(PAGE)
+    flagship_pages.write_tables(PAGE, TABLES)
 
 
 if __name__ == "__main__":

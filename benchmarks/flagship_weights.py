@@ -9,24 +9,20 @@ marks, `<!-- table: NAME -->` and `<!-- end of table -->`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flagship_pages
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from flagship_pages import FIGURES, KEPT, PAGES, measured
 
 from rmm.posterior.plots.style import INK, SETTINGS
 
 mpl.use("Agg")
-
-ROOT = Path(__file__).resolve().parents[1]
-KEPT = ROOT / "results" / "reference"
-FIGURES = ROOT / "docs" / "figures"
-PAGES = ROOT / "docs" / "studies"
 
 PAY, WRONG = "estimated_weights", "wrong_weight_function"
 EFFECT, LARGEST = "marginal_effect[variable=x]", "largest_weight[by=power]"
@@ -44,19 +40,6 @@ FUNCTIONS = {
 }
 COMBINED = {"selection": "selection", "stacking": "stacking"}
 _DRAWS = 4000  # of crossings, for their Monte Carlo errors
-
-
-def measured(study: str, measure: str, parameter: str, folder: Path = KEPT) -> pd.DataFrame:
-    """Rows of one measure, each method with its usable fits, with the factors of the scenarios."""
-    table = pd.read_parquet(folder / study / "performance.parquet")
-    table = table[
-        (table["measure"] == measure)
-        & (table["parameter"] == parameter)
-        & (table["policy"] == "per_method")
-        & (table["alpha"].isna() | ((table["alpha"] - 0.05).abs() < 1e-9))
-    ]
-    scenarios = pd.read_parquet(folder / study / "scenarios.parquet")
-    return scenarios.merge(table, on="scenario")
 
 
 # -- when do estimated weights pay? ------------------------------------------------------------
@@ -405,17 +388,6 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
 DRAWINGS: dict[str, Callable[[], Any]] = {PAY: draw_needed, WRONG: draw_wrong}
 
 
-def with_tables(page: str, text: str) -> str:
-    """The text of a page with its tables written between their marks."""
-    for name, write in TABLES[page].items():
-        mark = re.escape(f"<!-- table: {name} -->")
-        pattern = re.compile(rf"({mark}\n).*?(<!-- end of table -->)", re.DOTALL)
-        text, found = pattern.subn(lambda m: f"{m[1]}\n{write()}\n\n{m[2]}", text)  # noqa: B023
-        if found != 1:
-            raise ValueError(f"{page} has {found} tables of the name {name!r}, not one")
-    return text
-
-
 def main() -> None:
     """Draw the figures and write the tables."""
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": "flagship"}):
@@ -423,10 +395,8 @@ def main() -> None:
             out = FIGURES / f"{name}.svg"
             draw().savefig(out, metadata={"Date": None, "Creator": None})
             print(out)
-    for name in TABLES:
-        page = PAGES / name
-        page.write_text(with_tables(name, page.read_text(encoding="utf-8")), encoding="utf-8")
-        print(page)
+    for name, tables in TABLES.items():
+        flagship_pages.write_tables(PAGES / name, tables)
 
 
 if __name__ == "__main__":

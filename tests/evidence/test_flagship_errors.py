@@ -12,11 +12,10 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from rmm.study import collect, load_study, plan, run_batch, write_design, write_performance
 from tests import ROOT
 from tests.coalitions import shared_file
+from tests.evidence import fresh_study
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def real() -> None:
 
 def test_tables_of_the_page_are_those_of_the_kept_results(flagship: ModuleType, real: None) -> None:
     text = flagship.PAGE.read_text(encoding="utf-8")
-    assert flagship.with_tables(text) == text
+    assert flagship.flagship_pages.with_tables(text, flagship.TABLES) == text
 
 
 def test_the_figure_shows_the_kept_results(flagship: ModuleType, real: None) -> None:
@@ -85,20 +84,9 @@ def test_the_answers_hold_on_a_fresh_seed(flagship: ModuleType, tmp_path: Path) 
 
 def fresh(flagship: ModuleType, folder: Path, scenarios: list[dict[str, float]]) -> pd.DataFrame:
     """Rejection rates of scenarios with another seed."""
-    file = folder / f"{flagship.SYNTHETIC}.yaml"
-    config = yaml.safe_load((ROOT / "config" / "studies" / file.name).read_text())
-    config |= {"seed": config["seed"] + 1, "replications": 300, "batch": 300}
-    config["design"] = {"kind": "list", "scenarios": scenarios}
-    slow = ("gee", "wild_bootstrap", "reml_z")
+    design = {"kind": "list", "scenarios": scenarios}
+    config = fresh_study.config_of(flagship.SYNTHETIC, replications=300, batch=300, design=design)
+    slow = ("wild_bootstrap", "reml_z")
     config["methods"] = [m for m in config["methods"] if m["name"] not in slow]
-    for method in config["methods"]:
-        method.pop("replications", None)
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
-    study, paths, out = load_study(file), [], folder / flagship.SYNTHETIC
-    for job in plan(study):
-        paths.append(out / job.path)
-        run_batch(study, job.scenario, job.method, job.first, job.last, paths[-1])
-    collect(study, paths, out / "estimates.parquet")
-    write_performance(study, out / "estimates.parquet", out / "performance.parquet")
-    write_design(study, out)
+    fresh_study.run(flagship.SYNTHETIC, config, folder)
     return flagship.measured(flagship.SYNTHETIC, "rejection", folder)

@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from rmm.study import (
-    collect,
-    load_study,
-    plan,
-    run_batch,
-    write_design,
-    write_performance,
-)
 from tests import ROOT
+from tests.evidence import fresh_study
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +37,7 @@ def flagship() -> ModuleType:
 @pytest.mark.parametrize("page", ["estimated-weights.md", "wrong-weight-function.md"])
 def test_tables_of_the_pages_are_those_of_the_kept_results(page: str, flagship: ModuleType) -> None:
     text = (flagship.PAGES / page).read_text(encoding="utf-8")
-    assert flagship.with_tables(page, text) == text
+    assert flagship.flagship_pages.with_tables(text, flagship.TABLES[page]) == text
 
 
 @pytest.mark.parametrize("study", ["estimated_weights", "wrong_weight_function"])
@@ -149,28 +141,16 @@ def fresh(tmp_path: Path) -> Fresh:
     """A study of config/studies with another seed and fewer data sets: a folder like KEPT."""
 
     def run(name: str, **changes: Any) -> Path:
-        config = yaml.safe_load((ROOT / "config" / "studies" / f"{name}.yaml").read_text())
         keep = changes.pop("methods", None)
-        config |= {"seed": config["seed"] + 1, "batch": 1000, **changes}
+        config = fresh_study.config_of(name, batch=1000, **changes)
         config["methods"] = [m for m in config["methods"] if keep is None or m["name"] in keep]
-        for method in config["methods"]:
-            method.pop("replications", None)
-        methods = {m["name"]: m for m in config["methods"]}
-        averaged = any(m["kind"] == "average" for m in methods.values())
+        averaged = any(m["kind"] == "average" for m in config["methods"])
         config["estimands"] = [
             e
             for e in config["estimands"]
             if averaged or not str(e.get("parameter")).startswith("weight[")
         ]
-        file, folder = tmp_path / f"{name}.yaml", tmp_path / name
-        file.write_text(yaml.safe_dump(config, sort_keys=False))
-        study, paths = load_study(file), []
-        for job in plan(study):
-            paths.append(folder / job.path)
-            run_batch(study, job.scenario, job.method, job.first, job.last, paths[-1])
-        collect(study, paths, folder / "estimates.parquet")
-        write_performance(study, folder / "estimates.parquet", folder / "performance.parquet")
-        write_design(study, folder)
+        fresh_study.run(name, config, tmp_path)
         return tmp_path
 
     return run
