@@ -234,6 +234,15 @@ def test_a_value_does_not_depend_on_its_neighbours(family: str) -> None:
 
 
 @needs_kernels
+def test_draws_without_a_partner_are_refused() -> None:
+    """Draws share noise in pairs: the kernels would read beyond the noise of an odd number."""
+    model = integrand("estimated weights", "binomial")
+    compiled = CompiledIntegrals(model, load(next(iter(builds()))))
+    with pytest.raises(ValueError, match="come in pairs; 3 is an odd number"):
+        compiled.draws(points(model, 1), None, EXACTLY, np.random.default_rng(2), Effort(3, 0))
+
+
+@needs_kernels
 @pytest.mark.parametrize("family", list(OUTCOMES))
 @pytest.mark.parametrize("effort", [Effort(2, 0), Effort(4, 2), Effort(4, 2, 4)], ids=str)
 def test_weights_of_draws_have_the_mean_of_numpys(family: str, effort: Effort) -> None:

@@ -233,6 +233,8 @@ class CompiledIntegrals:
         self, theta: Array, start: Start | None, gain: float, how: dict[str, Any], *, python: bool
     ) -> tuple[Array, Array, Array]:
         P, M, count = self.integrand.size, how["draws"], len(theta)
+        if M % how["opposite"]:  # the kernels would read beyond the noise
+            raise ValueError(f"Latent draws come in pairs; {M} is an odd number of them.")
         drawing = DrawingArrays(how)
         batch = self._batch(theta, start, python=python)
         latent, weight = np.empty((count, M, P)), np.empty((count, M))
