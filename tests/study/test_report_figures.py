@@ -23,7 +23,6 @@ from rmm.study.report.figures.runtime import runtime
 from rmm.study.report.figures.zip_plot import MOST_INTERVALS, zips
 from rmm.study.report.page.sections import SECTIONS
 from rmm.study.report.tables.measure_tables import calibration_table, measure_tables
-from rmm.study.report.text.findings import findings
 from tests.invented import write_study
 
 METHODS = ("aggregation", "mm", "mmmm")
@@ -182,19 +181,6 @@ def test_calibration_is_shown_and_said(results: Results) -> None:
         assert steps.difference[9] == pytest.approx((ranks <= 9).mean() - 0.1)
     (shown,) = calibration_table(results)
     assert len(shown.rows) == 27
-    said = dict(findings(results))
-    assert all("calibration" in said[method] for method in METHODS)
-
-
-def test_biased_ranks_are_found(tmp_path: Path) -> None:
-    study, folder = write_study(tmp_path / "study", {}, ("good", "bad"), 200, ranks=True)
-    table = pd.read_parquet(folder / "estimates.parquet")
-    bad = table["method"] == "bad"
-    table.loc[bad, "rank"] = table.loc[bad, "rank"] // 2
-    table.to_parquet(folder / "estimates.parquet")
-    said = dict(findings(read_results(study, folder)))
-    assert "shows no deviation from calibration" in said["good"]
-    assert "deviates from calibration" in said["bad"]
 
 
 def test_a_measure_on_other_fits_says_its_n(results: Results) -> None:

@@ -12,6 +12,7 @@ from rmm.study.report.data.results import Results, read_results
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import FORMATS, draw_panels, save, save_whole
 from rmm.study.report.figures.registry import charts, table_charts
+from rmm.study.report.front.front import front
 from rmm.study.report.page.page import render, render_figure, render_table
 from rmm.study.report.tables.agreement_table import confirmation_table
 from rmm.study.report.tables.bounds_table import bounds_table
@@ -26,6 +27,7 @@ from rmm.study.report.tables.measure_tables import (
 )
 from rmm.study.report.tables.pilot_table import pilot_table
 from rmm.study.report.tables.table_files import performance_csv, write_table
+from rmm.study.report.text.table_text import has_truths
 
 _OURS = '<meta name="generator" content="rmm">'
 
@@ -80,7 +82,8 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
         *pilot_table(results),
     ]
     _write_tables(results, made, tables)
-    return _write_page(render(results, drawn, made, looks), target / "index.html")
+    page = render(results, drawn, made, looks, front(results, figures))
+    return _write_page(page, target / "index.html")
 
 
 def write_table_report(results: TableResults, out: str | Path, command: str) -> Path:
@@ -109,7 +112,8 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
     made += joint_outcome_table(results)
     made += explained_table(results)
     _write_tables(results, made, tables)
-    page = render_table(results, drawn, made, looks, command)
+    opens = front(results, figures) if has_truths(results) else None
+    page = render_table(results, drawn, made, looks, command, opens)
     return _write_page(page, target / "index.html")
 
 

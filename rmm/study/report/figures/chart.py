@@ -13,7 +13,8 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,6 +162,21 @@ FORMATS: dict[str, Callable[[Any, Path], None]] = {
     ".pdf": _write_pdf,
     ".png": _write_png,
 }
+
+
+@contextmanager
+def drawing(salt: str, *, text: bool = False) -> Iterator[None]:
+    """Settings of all figures of a report; with `text`, letters stay text, as pages want it."""
+    matplotlib.use("Agg")
+    letters = "none" if text else SETTINGS["svg.fonttype"]
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": letters}):
+        yield
+
+
+def inline(figure: Any, label: str, salt: str) -> str:
+    """The SVG of a whole figure for the page."""
+    with drawing(salt, text=True):
+        return _inline(_svg(figure), label, salt)
 
 
 def draw_panels(chart: Chart, looks: Mapping[str, Look]) -> Drawn:

@@ -1,7 +1,17 @@
 "use strict";
 // What readers choose becomes classes of the body (the rules are in the page's style), and the
 // part of the address after #, so that a view can be sent to others. Without this, all is shown.
+// A part that an address or a link points into is opened first.
 (() => {
+  const open = (element) => {
+    for (let at = element; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  };
+  const openTarget = () => {
+    const text = location.hash.slice(1);
+    if (text && !text.includes("=")) open(document.getElementById(decodeURIComponent(text)));
+  };
+  window.addEventListener("hashchange", openTarget);
+  openTarget();
   const bar = document.getElementById("filter");
   if (!bar) return;
   const boxes = [...bar.querySelectorAll("input")];
@@ -32,6 +42,7 @@
 
   const go = () => {
     const target = at && document.getElementById(at);
+    open(target);
     if (target) target.scrollIntoView();
   };
 

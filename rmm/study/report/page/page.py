@@ -17,12 +17,13 @@ from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import Drawn
 from rmm.study.report.figures.icons import Icons
+from rmm.study.report.front.front import Front
 from rmm.study.report.page.sections import LONG, sections
 from rmm.study.report.tables.measure_tables import Table
 from rmm.study.report.text import design_text as design
 from rmm.study.report.text import facts as words
-from rmm.study.report.text.findings import findings
-from rmm.study.report.text.table_text import has_truths, outlier_heading, table_facts
+from rmm.study.report.text.lost_fits import lost_fit_findings
+from rmm.study.report.text.table_text import outlier_heading, table_facts
 
 
 def render(
@@ -30,6 +31,7 @@ def render(
     drawn: Sequence[Drawn],
     tables: Sequence[Table],
     looks: Mapping[str, Look],
+    front: Front,
 ) -> str:
     """The page as HTML. All labels are escaped; nothing in it asks for another file."""
     known = words.reference_rows(results)
@@ -37,7 +39,8 @@ def render(
         **_common(results, drawn, tables, looks),
         study=results.study,
         title=results.study.config.get("title") or results.study.name,
-        findings=findings(results),
+        front=front,
+        lost=lost_fits(results),
         facts=words.run_facts(results),
         fits=words.fit_rows(results),
         messages=words.messages(results),
@@ -60,12 +63,14 @@ def render_table(
     tables: Sequence[Table],
     looks: Mapping[str, Look],
     command: str,
+    front: Front | None,
 ) -> str:
     """The page of a table of estimates; `command` writes it again."""
     return _template("table_page.html.j2").render(
         **_common(results, drawn, tables, looks),
         title=results.study.name,
-        findings=findings(results) if has_truths(results) else [],
+        front=front,
+        lost=lost_fits(results) if front else [],
         policy_note=words.policy_note(results),
         facts=table_facts(results),
         fits=words.fit_rows(results),
@@ -75,6 +80,12 @@ def render_table(
         command=command,
         version=__version__,
     )
+
+
+def lost_fits(results: Results) -> list[tuple[str, str]]:
+    """Sentences on methods whose lost fits decide a verdict, of all estimands."""
+    estimands = results.study.estimands
+    return [said for estimand in estimands for said in lost_fit_findings(results, estimand)]
 
 
 def render_figure(results: Results, drawn: Drawn, looks: Mapping[str, Look]) -> str:

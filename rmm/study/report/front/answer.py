@@ -1,0 +1,392 @@
+"""The answer of a study in one or two sentences, and why, in at most three more.
+
+Sentences speak of methods in groups by verdict, and name scenarios in the words of the factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rmm.errors import counted
+from rmm.study.evaluate.power import PowerCurve, power_curves
+from rmm.study.report.data.format_numbers import MINUS, compact, fixed
+from rmm.study.report.data.labels import readable
+from rmm.study.report.data.results import StudyResults
+from rmm.study.report.figures.rank_ecdf import rank_table
+from rmm.study.report.front.question import (
+    CALIBRATION,
+    NULL,
+    POWER,
+    RECOVERY,
+    Question,
+    by_method,
+)
+from rmm.study.report.front.verdicts import JUDGED, SHOWN, Judged, Verdict, keeps_level
+from rmm.study.report.text.facts import reference_rows
+
+
+def percent(share: float, n: int = 0) -> str:
+    """A share in per cent, with two decimals from 10,000 data sets on."""
+    return f"{fixed(100 * share, 2 if n >= 10_000 else 1)}%"
+
+
+def answer(question: Question) -> list[str]:
+    """One or two sentences."""
+    known = _closed_forms(question)
+    said = known or _ANSWERS[question.kind](question)
+    return said or ["The study has no numbers that answer its question yet."]
+
+
+# -- Type I error ----------------------------------------------------------------------------------
+
+
+def _null_effect(question: Question) -> list[str]:
+    estimand = question.estimand
+    scenarios = question.null_scenarios(estimand)
+    every = by_method(question.rejections(estimand, scenarios))
+    judged = {m: [one for one in found if _judged(one)] for m, found in every.items()}
+    judged = {m: found for m, found in judged.items() if found}
+    if not judged:
+        most = max((one.n for found in every.values() for one in found), default=0)
+        return [_too_few(most)]
+    bad = [m for m, found in judged.items() if any(o.verdict is Verdict.HIGH for o in found)]
+    good = [m for m in judged if m not in bad]
+    said = [_false_positives(question, bad, judged, scenarios)] if bad else []
+    return said + _level_kept(question, good, judged, estimand.alpha[0])
+
+
+def _judged(one: Judged) -> bool:
+    return one.verdict not in (Verdict.FEW, Verdict.NONE)
+
+
+def _too_few(most: int) -> str:
+    return (
+        f"There are too few data sets for an answer: {most:,} at most for a scenario and method, "
+        f"where {JUDGED} are needed."
+    )
+
+
+def _worst(found: Sequence[Judged]) -> Judged:
+    return max(found, key=lambda one: one.value)
+
+
+def _false_positives(
+    question: Question, bad: Sequence[str], judged: dict[str, list[Judged]], scenarios: Any
+) -> str:
+    worst = {m: _worst(judged[m]) for m in bad}
+    places = {one.scenario for one in worst.values()}
+    place = question.place(next(iter(places)), scenarios) if len(places) == 1 else ""
+    where = f"With {place}, " if place else "In the worst scenario of each, " * (len(places) > 1)
+    what = (
+        f"an effect of {question.labels.parameter(question.estimand.parameter)} that is not there"
+    )
+    ordered = sorted(bad, key=lambda m: -worst[m].value)
+    if len(bad) <= 2:
+        parts = [f"{question.labels.method(m)} {{}}{_rate(worst[m])}" for m in ordered]
+        parts[0] = parts[0].replace("{}", f"found {what} in ")
+        said = " of data sets, and ".join(p.replace("{}", "in ") for p in parts)
+        said += " of data sets" * (len(bad) == 1)
+    else:
+        low, high = worst[ordered[-1]], worst[ordered[0]]
+        said = f"{question.named(bad)} found {what} in {_span(low, high)} of data sets"
+    return _sentence(where + said)
+
+
+def _rate(one: Judged) -> str:
+    """A rate; of 0 and 1 what it may be, as it has no error there."""
+    if one.value == 0:
+        return f"{percent(0)} (at most {percent(one.high)})"
+    if one.value == 1:
+        return f"{percent(1)} (at least {percent(one.low)})"
+    return percent(one.value, one.n)
+
+
+def _span(low: Judged, high: Judged) -> str:
+    ends = [_rate(low), _rate(high)]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def _sentence(text: str) -> str:
+    """A sentence: words of ours begin with a capital, names of methods stay as they are."""
+    first = text.split()[0].rstrip(",")
+    return f"{text[:1].upper()}{text[1:]}." if first in _STARTS else f"{text}."
+
+
+def _level_kept(
+    question: Question, good: Sequence[str], judged: dict[str, list[Judged]], level: float
+) -> list[str]:
+    """Methods that keep the level, and those of which nothing else is known.
+
+    Borderline ones, 1 in 20 by chance, are in neither group.
+    """
+    calm = [m for m in good if all(o.verdict is not Verdict.BORDERLINE for o in judged[m])]
+    kept = [m for m in calm if keeps_level(judged[m], level)]
+    unknown = [m for m in calm if m not in kept]
+    if not calm:
+        return ["No method clearly kept the level."] if len(judged) > 1 else []
+    where = " in every scenario" if len(judged[calm[0]]) > 1 else ""
+    percent_level, parts = f"{100 * level:g}%", []
+    if kept:
+        parts.append(
+            f"{question.named(kept)} kept the {percent_level} level{where} ({_range(judged, kept)})"
+        )
+    if unknown:
+        who = question.named(unknown)
+        parts.append(
+            f"no deviation from {'it' if kept else f'the {percent_level} level'} was found for "
+            f"{_lower(who)} ({_range(judged, unknown)})"
+        )
+    return [_sentence("; ".join(parts))]
+
+
+def _range(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
+    rates = sorted((one for m in methods for one in judged[m]), key=lambda one: one.value)
+    return _span(rates[0], rates[-1])
+
+
+# -- power, recovery, calibration, known values ----------------------------------------------------
+
+
+def _power(question: Question) -> list[str]:
+    results = question.results
+    assert isinstance(results, StudyResults)
+    power = results.study.power
+    curves = power_curves(results.study, results.performance) if power else []
+    curves = [c for c in curves if c.method in question.methods]
+    if power is None or not curves:
+        return _recovery(question)
+    said = [_size_words(question, curve, power.target, power.size) for curve in curves]
+    found = [words for words in said if words]
+    if found:
+        return [_sentence("; ".join(found[:3]))]
+    top = max((p for c in curves for p in c.points if p.n), key=lambda p: p.power)
+    name = readable(power.size)
+    return [
+        _sentence(
+            f"No method reached {100 * power.target:g}% power with the {name} that were studied: "
+            f"the largest power was {percent(top.power, top.n)}, with {top.size:,} {name}"
+        )
+    ]
+
+
+def _size_words(question: Question, curve: PowerCurve, target: float, name: str) -> str:
+    size = curve.size(target)
+    first, last = size.studied
+    if curve.curve is None or not curve.curve.trusted or not first <= size.value <= last:
+        return ""
+    low, high = (max(first, size.low), min(size.high, last))
+    where = ", ".join(question.labels.level(f, v) for f, v in curve.setting.items())
+    return (
+        f"{question.labels.method(curve.method)} needed about {size.value:,.0f} {readable(name)} "
+        f"for {100 * target:g}% power (95% interval {low:,.0f} to {high:,.0f})"
+        + f" with {where}"
+        * bool(where)
+    )
+
+
+def _recovery(question: Question) -> list[str]:
+    estimand = question.estimand
+    biases, covers = by_method(question.biases(estimand)), by_method(question.coverages(estimand))
+    if not covers and not biases:
+        return []
+    names = [m for m in question.methods if m in covers or m in biases]
+    judged = [m for m in names if any(_judged(o) for o in [*covers.get(m, []), *biases.get(m, [])])]
+    if not judged:
+        most = max(one.n for found in (*covers.values(), *biases.values()) for one in found)
+        return [_too_few(most)]
+    bad = [
+        m
+        for m in judged
+        if any(o.verdict is Verdict.LOW for o in covers.get(m, []))
+        or any(o.verdict.fault for o in biases.get(m, []))
+    ]
+    good = [m for m in judged if m not in bad]
+    what = question.labels.parameter(estimand.parameter)
+    said = []
+    for methods, heading in ((good, ""), (bad, "")):
+        if methods:
+            said.append(_recovered(question, methods, biases, covers, what, heading))
+    return said[:2]
+
+
+def _recovered(
+    question: Question,
+    methods: Sequence[str],
+    biases: dict[str, list[Judged]],
+    covers: dict[str, list[Judged]],
+    what: str,
+    heading: str,
+) -> str:
+    """What a group of methods does: the largest bias, and the range of coverage."""
+    parts = []
+    size = max((abs(o.value) for m in methods for o in biases.get(m, []) if _judged(o)), default=-1)
+    if size >= 0:
+        parts.append(f"was off by at most {size:.2g} of its standard deviations")
+    rates = sorted(
+        (o for m in methods for o in covers.get(m, []) if _judged(o)), key=lambda o: o.value
+    )
+    if rates:
+        level = 100 * (1 - question.estimand.alpha[0])
+        parts.append(
+            f"its {level:g}% intervals held the true value in {_span(rates[0], rates[-1])} of data "
+            "sets"
+        )
+    return _sentence(f"{heading}by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
+
+
+def _lower(words: str) -> str:
+    """Words within a sentence: names that we gave begin small."""
+    first = words.split()[0]
+    return f"{words[0].lower()}{words[1:]}" if first in _OURS else words
+
+
+_OURS = ("All", "Multiple-membership", "Regressions")
+_STARTS = ("with", "by", "no", "in")
+
+
+def _calibration(question: Question) -> list[str]:
+    tests = rank_table(question.results)
+    tests = [t for t in tests if t["method"] in question.methods and t["n"] >= SHOWN]
+    if not tests:
+        return []
+    worst = min(tests, key=lambda t: t["p"])
+    adjusted = min(1.0, worst["p"] * len(tests))
+    what = f"{question.labels.method(worst['method'])}, {worst['parameter']}"
+    heading = f"{counted(len(tests), 'test')} of the ranks of true values"
+    if adjusted > 0.05:
+        return [
+            f"No deviation from calibration was found in {heading} (smallest adjusted p = "
+            f"{adjusted:.2g})."
+        ]
+    far = sum(t["p"] * len(tests) <= 0.05 for t in tests)
+    return [
+        f"In {far} of {heading}, posteriors deviated from calibration: most of all {what} "
+        f"(adjusted p = {adjusted:.2g})."
+    ]
+
+
+def _closed_forms(question: Question) -> list[str]:
+    """Known values beside ours, where the study file asks for them."""
+    rows = [r for r in reference_rows(question.results) if r["difference"] not in ("", "–")]
+    if not rows:
+        return []
+    distances = [abs(float(r["difference"].replace(MINUS, "-"))) for r in rows]
+    far = sum(bool(r["far"]) for r in rows)
+    if not far:
+        return [
+            f"All {len(rows)} simulated values agree with what is known: the largest difference is "
+            f"{max(distances):.1f} Monte Carlo standard errors."
+        ]
+    return [
+        f"{far} of {len(rows)} simulated values differ from what is known by more than 3 Monte "
+        f"Carlo standard errors, the farthest by {max(distances):.1f}."
+    ]
+
+
+_ANSWERS: dict[str, Callable[[Question], list[str]]] = {
+    NULL: _null_effect,
+    POWER: _power,
+    RECOVERY: _recovery,
+    CALIBRATION: _calibration,
+}
+
+
+# -- why -------------------------------------------------------------------------------------------
+
+
+def reasons(question: Question) -> list[tuple[str, str]]:
+    """(heading, sentence): why methods fail, what else fails, what the weights say."""
+    said = [*_standard_errors(question), *_other_intervals(question), *_weights(question)]
+    return said[:3]
+
+
+def _standard_errors(question: Question) -> list[tuple[str, str]]:
+    """Methods that find too much, and report standard errors that are too small."""
+    if question.kind != NULL:
+        return []
+    estimand = question.estimand
+    scenarios = question.null_scenarios(estimand)
+    rates = by_method(question.rejections(estimand, scenarios))
+    errors = {(o.method, o.scenario): o for o in question.errors_of_se(estimand, scenarios)}
+    found = []
+    for method, every in rates.items():
+        high = [o for o in every if o.verdict is Verdict.HIGH]
+        if high and (error := errors.get((method, _worst(high).scenario))):
+            found.append(error)
+    small = [one for one in found if one.verdict is Verdict.LOW]
+    if not small:
+        return []
+    what = question.labels.parameter(estimand.parameter)
+    ends = sorted(round(-o.value) for o in small)
+    much = f"{ends[0]}%" if ends[0] == ends[-1] else f"{ends[0]}% to {ends[-1]}%"
+    who = question.named([o.method for o in small])
+    return [
+        (
+            "Why",
+            f"the standard errors of {what} that {_lower(who)} reported were {much} too small "
+            "where most false positives were found.",
+        )
+    ]
+
+
+def _other_intervals(question: Question) -> list[tuple[str, str]]:
+    """Intervals of further estimands that hold the truth too rarely."""
+    said = []
+    for estimand in question.results.study.estimands[1:]:
+        low = [o for o in question.coverages(estimand) if o.verdict is Verdict.LOW]
+        if not low:
+            continue
+        methods = list(by_method(low))
+        ends = sorted(low, key=lambda o: o.value)
+        name = question.labels.parameter(estimand.parameter)
+        said.append(
+            (
+                f"{name[:1].upper()}{name[1:]}" if name.startswith("the ") else name,
+                f"{100 * (1 - estimand.alpha[0]):g}% intervals by "
+                f"{_lower(question.named(methods))} held the true value in only "
+                f"{_span(ends[0], ends[-1])} of data sets.",
+            )
+        )
+    return said
+
+
+def _weights(question: Question) -> list[tuple[str, str]]:
+    """What is estimated of weight coefficients, and whether it is more than their prior."""
+    for estimand in question.results.study.estimands:
+        if not estimand.parameter.startswith("b_w"):
+            continue
+        means = question.values("mean", estimand)
+        method = next((row["method"] for row in means if row["n"] >= SHOWN), None)
+        rows = [row for row in means if row["method"] == method]
+        truths = {question.results.truth(str(r["scenario"]), estimand.parameter) for r in rows}
+        if not rows or len(truths) != 1 or len(rows) > 4:
+            continue
+        (truth,) = truths
+        places = [question.place(str(r["scenario"])) for r in rows]
+        values = ", ".join(
+            fixed(float(r["value"]), 2) + (f" ({place})" if place else "")
+            for r, place in zip(rows, places, strict=True)
+        )
+        prior = [
+            r
+            for r in question.values("contraction", estimand)
+            if r["method"] == method and float(r["value"]) < _MOSTLY_PRIOR
+        ]
+        note = (
+            f" In {len(prior)} of {len(rows)} scenarios it was little more than the prior."
+            if prior
+            else ""
+        )
+        name = question.labels.parameter(estimand.parameter)
+        return [
+            (
+                "Weights",
+                f"{name} (true value {compact(truth)}) was estimated at {values} on average by "
+                f"{question.labels.method(str(method))}.{note}",
+            )
+        ]
+    return []
+
+
+_MOSTLY_PRIOR = 0.36  # contraction at which a posterior sd is .8 of its prior's

@@ -1,0 +1,217 @@
+"""Figure 1: a number of each method as a dot with its interval, a facet for each scenario."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from rmm.study.measures.proportions import acceptance_band
+from rmm.study.report.data.format_numbers import fixed
+from rmm.study.report.figures.chart import FORMATS, drawing, inline
+from rmm.study.report.front.question import NULL, POWER, Question
+from rmm.study.report.front.verdicts import Judged, Verdict
+
+#: More facets or methods are another figure.
+MOST_FACETS, MOST_METHODS, COLUMNS = 8, 14, 4
+#: Values stand beside dots if there are no more of them.
+MOST_VALUES = 24
+#: Kind of method -> colour: regressions warm, membership models cool; 4.6:1 on white at least.
+COLOURS = {
+    "aggregation": "#B85C00",
+    "disaggregation": "#8F3B8C",
+    "adjusted_means": "#8A5A00",
+    "mm": "#0B6E99",
+    "mmmm": "#0A7A55",
+    "average": "#3D5A98",
+    "choice": "#3D5A98",
+}
+OTHER, FAULT, RULE, BAND = "#444444", "#A33200", "#6C757D", "#E4E7EB"
+
+
+@dataclass(frozen=True)
+class DotFigure:
+    """The figure in two widths.
+
+    Attributes
+    ----------
+    title, caption : str
+    wide, narrow : str
+        SVG for pages; `narrow` has its facets below each other.
+    """
+
+    title: str
+    caption: str
+    wide: str
+    narrow: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is drawn: dots by scenario, in shown units, beside a target and its band."""
+
+    question: Question
+    found: Sequence[Judged]
+    scenarios: Sequence[str]
+    x: str
+    factor: float
+    target: float
+    decimals: int
+    zero: bool
+
+    def band(self, scenario: str) -> tuple[float, float] | None:
+        """Where 95% of correct methods are, with the fewest data sets of a facet."""
+        if self.question.kind != NULL:
+            return None
+        n = min(o.n for o in self.found if o.scenario == scenario)
+        low, high = acceptance_band(self.question.estimand.alpha[0], n)
+        return self.factor * low, self.factor * high
+
+
+def dot_figure(question: Question, folder: Path) -> DotFigure | None:
+    """The figure, its files in a folder; None where another figure shows more."""
+    plan = _plan(question)
+    if plan is None or len(plan.scenarios) > MOST_FACETS or len(question.methods) > MOST_METHODS:
+        return None
+    wide, narrow = (_draw(plan, columns) for columns in (min(COLUMNS, len(plan.scenarios)), 1))
+    with drawing("figure_1"):
+        for ending in (".svg", ".pdf"):
+            FORMATS[ending](wide, folder / f"figure_1{ending}")
+    title = _title(plan)
+    return DotFigure(
+        title,
+        _caption(plan),
+        *(inline(f, title, salt) for f, salt in ((wide, "f1w"), (narrow, "f1n"))),
+    )
+
+
+def _plan(question: Question) -> _Plan | None:
+    estimand = question.estimand
+    what = question.labels.parameter(estimand.parameter)
+    if question.kind == NULL:
+        scenarios = question.null_scenarios(estimand)
+        found = question.rejections(estimand, scenarios)
+        x, factor, target, zero = (
+            "Data sets with a false positive (%)",
+            100.0,
+            estimand.alpha[0],
+            True,
+        )
+        decimals = 1
+    elif question.kind == POWER:
+        return None  # curves show more
+    else:
+        found = question.biases(estimand)
+        scenarios = list(dict.fromkeys(o.scenario for o in found))
+        x, factor, target, zero = f"Bias of {what}, in standard deviations", 1.0, 0.0, False
+        decimals = 2
+    found = [one for one in found if one.shown]
+    scenarios = [s for s in scenarios if any(o.scenario == s for o in found)]
+    if not found:
+        return None
+    return _Plan(question, found, scenarios, x, factor, factor * target, decimals, zero)
+
+
+def _title(plan: _Plan) -> str:
+    question = plan.question
+    bad = [
+        m for m in question.methods if any(o.method == m and o.verdict.fault for o in plan.found)
+    ]
+    what = question.labels.parameter(question.estimand.parameter)
+    if question.kind == NULL:
+        if not bad:
+            return f"No method found effects of {what} too often"
+        return f"{question.named(bad)} found effects of {what} that are not there"
+    return f"Bias of {what}, by method"
+
+
+def _caption(plan: _Plan) -> str:
+    question = plan.question
+    counts = sorted({o.n for o in plan.found})
+    n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    if question.kind == NULL:
+        level = 100 * question.estimand.alpha[0]
+        return (
+            f"Share of data sets in which a {level:g}% test rejects "
+            f"{question.estimand.parameter} = {question.estimand.null:g}, which is true. "
+            "Bars: 95% Monte Carlo intervals (Wilson). "
+            f"Line: {level:g}%. Grey: where 95% of correct tests would be with as many data sets. "
+            f"{n} usable data sets per scenario and method."
+        )
+    return (
+        "Mean estimate less the true value, divided by the standard deviation of the estimates. "
+        f"Bars: 95% Monte Carlo intervals. {n} usable data sets per scenario and method."
+    )
+
+
+def _draw(plan: _Plan, columns: int) -> Any:
+    """Facets beside or below each other; methods are named once per row of facets."""
+    methods = [m for m in plan.question.methods if any(o.method == m for o in plan.found)]
+    rows = math.ceil(len(plan.scenarios) / columns)
+    height = 0.34 * len(methods) + 0.55
+    width = 8.6 if columns > 1 or len(plan.scenarios) == 1 else 3.9
+    with drawing("figure_1"):
+        figure = Figure(figsize=(width, rows * height + 0.35), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        cells = [cell for row in grid for cell in row]
+        for number, (cell, scenario) in enumerate(zip(cells, plan.scenarios, strict=False)):
+            _facet(cell, plan, scenario, methods, named=number % columns == 0)
+        for cell in cells[len(plan.scenarios) :]:
+            cell.set_visible(False)
+        _limits(cells[0], plan)
+        figure.supxlabel(plan.x, fontsize=9)
+    return figure
+
+
+def _facet(cell: Any, plan: _Plan, scenario: str, methods: Sequence[str], *, named: bool) -> None:
+    """One scenario."""
+    question = plan.question
+    band = plan.band(scenario)
+    if band is not None:
+        cell.axvspan(*band, color=BAND, lw=0, zorder=0)
+    cell.axvline(plan.target, color=RULE, lw=1.0, zorder=1)
+    few = len(plan.found) <= MOST_VALUES
+    for place, method in enumerate(methods):
+        one = next((o for o in plan.found if (o.method, o.scenario) == (method, scenario)), None)
+        if one is None:
+            continue
+        colour = COLOURS.get(question.kind_of(method), OTHER)
+        value, low, high = (plan.factor * v for v in (one.value, one.low, one.high))
+        cell.plot([low, high], [place, place], color=colour, lw=1.8, zorder=3)
+        cell.plot([value], [place], "o", color=colour, ms=5.5, zorder=4)
+        if few:
+            fault = one.verdict in (Verdict.HIGH, Verdict.LOW)
+            cell.annotate(
+                fixed(value, plan.decimals),
+                (max(high, value), place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=FAULT if fault else "#222222",
+                fontweight="bold" if fault else "normal",
+                annotation_clip=False,
+            )
+    title = question.place(scenario, plan.scenarios)
+    cell.set_title(title, fontsize=9, fontweight="bold", loc="left", wrap=True)
+    cell.set_ylim(len(methods) - 0.4, -0.6)
+    cell.set_yticks(range(len(methods)), [question.labels.method(m) for m in methods])
+    cell.tick_params(axis="y", length=0, labelleft=named)
+    if named:
+        for label, method in zip(cell.get_yticklabels(), methods, strict=True):
+            label.set_color(COLOURS.get(question.kind_of(method), OTHER))
+            label.set_fontweight("bold")
+    for side in ("left", "top", "right"):
+        cell.spines[side].set_visible(False)
+
+
+def _limits(cell: Any, plan: _Plan) -> None:
+    """The same axis in all facets, with room for the numbers beside the dots."""
+    ends = [plan.factor * e for o in plan.found for e in (o.low, o.high)] + [plan.target]
+    low, high = min(ends), max(ends)
+    room = 0.16 * (high - low if high > low else 1.0)
+    cell.set_xlim(0 if plan.zero else low - room, high + room)

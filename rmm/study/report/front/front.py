@@ -1,0 +1,69 @@
+"""The first screen, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rmm._version import __version__
+from rmm.errors import counted
+from rmm.study.report.data.format_numbers import duration
+from rmm.study.report.data.results import Results
+from rmm.study.report.front.answer import answer, reasons
+from rmm.study.report.front.cautions import cautions
+from rmm.study.report.front.dot_figure import DotFigure, dot_figure
+from rmm.study.report.front.glance import MOST_COLUMNS, Glance, glance
+from rmm.study.report.front.question import Question
+
+
+@dataclass(frozen=True)
+class Front:
+    """What stands on the first screen.
+
+    Attributes
+    ----------
+    masthead : str
+        The size of the study in a line.
+    answer : tuple of str
+        One or two sentences.
+    figure : DotFigure or None
+        None where another figure of the report opens it.
+    reasons : tuple of (heading, sentence)
+    table : Glance
+    cautions : tuple of str
+    """
+
+    masthead: str
+    answer: tuple[str, ...]
+    figure: DotFigure | None
+    reasons: tuple[tuple[str, str], ...]
+    table: Glance
+    cautions: tuple[str, ...]
+    most_columns: int = MOST_COLUMNS
+
+
+def front(results: Results, figures: Path) -> Front:
+    """The first screen of a report, the files of its figure in a folder."""
+    question = Question(results)
+    return Front(
+        _masthead(results),
+        tuple(answer(question)),
+        dot_figure(question, figures),
+        tuple(reasons(question)),
+        glance(question),
+        tuple(cautions(question)),
+    )
+
+
+def _masthead(results: Results) -> str:
+    fits = results.fits
+    most = int(fits.groupby(["scenario", "method"])["replication"].nunique().max())
+    parts = [
+        "Simulation study",
+        f"{counted(len(results.scenarios), 'scenario')} × up to {most:,} data sets",
+        f"{len(fits):,} fits",
+    ]
+    seconds = float(fits["seconds"].sum())
+    if seconds > 0:
+        parts[-1] += f", {duration(seconds)} of computing"
+    return " · ".join([*parts, f"rmm {__version__}"])
