@@ -64,6 +64,12 @@ def visit(browser: Any, page: Path, width: int = 1280, address: str = "") -> Non
     browser.get(page.as_uri() + address)
 
 
+def open_parts(browser: Any) -> None:
+    """Open the parts below the first screen, as a reader does."""
+    for summary in browser.find_elements("css selector", "details.part > summary"):
+        summary.click()
+
+
 def requests(browser: Any) -> list[str]:
     """Addresses that the page has asked for since the last visit."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -131,6 +137,7 @@ def test_every_figure_is_there_and_has_a_size(browser: Any, page: Path, width: i
 @pytest.mark.thorough
 def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None:
     visit(browser, page)
+    open_parts(browser)
     rows, zips = shown(browser, "#b_l1_x_tests tbody tr"), shown(browser, "#zip .panel")
     assert rows == 27
     lines = shown(browser, "#type1_error svg .m1")
@@ -148,6 +155,7 @@ def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None
 @pytest.mark.thorough
 def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Path) -> None:
     visit(browser, page)
+    open_parts(browser)
     dots = shown(browser, "#bias svg .f0-1")
     tick(browser, "group_size:5")
     assert shown(browser, "#bias .panel") == 2
@@ -165,13 +173,14 @@ def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Pa
 @pytest.mark.thorough
 def test_the_address_restores_what_was_chosen(browser: Any, page: Path) -> None:
     visit(browser, page)
+    open_parts(browser)
     tick(browser, "method:aggregation")
     tick(browser, "overlap:0")
     browser.find_element("css selector", "nav a[href='#estimates']").click()
     address = "#" + browser.current_url.partition("#")[2]
     chosen = parse_qs(address[1:])
     assert chosen == {"at": ["estimates"], "hide": ["method:aggregation", "overlap:0"]}
-    visit(browser, page, 1280, address)
+    visit(browser, page, 1280, address)  # it opens the part that it points into
     assert shown(browser, "#b_l1_x_tests tbody tr") == 12
     assert shown(browser, "#type1_error svg .m0") == 0
     place = "return document.getElementById('estimates').getBoundingClientRect().top"
@@ -187,6 +196,7 @@ def test_without_javascript_everything_is_shown(browser: Any, page: Path) -> Non
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         visit(browser, page, 1280, "#hide=method%3Amm")
+        open_parts(browser)
         form = browser.find_element("id", "filter")
         assert not form.is_displayed()
         rows = browser.find_elements("css selector", "#b_l1_x_tests tbody tr")
@@ -227,6 +237,7 @@ def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> Non
     )
     hostile = write_report(*invented)
     visit(browser, hostile)
+    open_parts(browser)
     assert browser.get_log("browser") == []
     assert len(browser.find_elements("tag name", "script")) == 1
     assert browser.find_elements("css selector", "img, iframe, [onerror], [onload]") == []
@@ -236,5 +247,36 @@ def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> Non
     assert shown(browser, table) == 18
     address = "#" + browser.current_url.partition("#")[2]
     visit(browser, hostile, 400, address)
+    open_parts(browser)
     assert shown(browser, table) == 18
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width", [400, 1280, 1920])
+def test_nothing_of_the_first_screen_is_cut_off(browser: Any, page: Path, width: int) -> None:
+    """Every box lies in the window, none hides what is in it; all closed it is short."""
+    visit(browser, page, width)
+    cut = browser.execute_script(
+        "return [...document.querySelectorAll('header *, #answer *, #figure_1 figcaption, "
+        "#figure_1 svg, .reasons *, .glance *, #care *, summary *')]"
+        ".filter(e => e.getClientRects().length && !e.closest('.hear')"
+        " && getComputedStyle(e).display !== 'inline')"
+        ".filter(e => { const r = e.getBoundingClientRect();"
+        " return r.left < -1 || r.right > window.innerWidth + 1"
+        " || e.clientWidth && e.scrollWidth > e.clientWidth + 1; }).map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 40))"
+    )
+    assert cut == []
+    if width == 1280:
+        assert browser.execute_script("return document.documentElement.scrollHeight") < 3000
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_first_screen_has_the_figure_of_its_width(
+    browser: Any, page: Path, tmp_path: Path, width: int
+) -> None:
+    few = write_report(*write_study(tmp_path / "few", {"overlap": [0.0, 1.0]}, METHODS, 120))
+    visit(browser, few, width)
+    assert shown(browser, "#figure_1 svg") == 1
+    assert shown(browser, "#figure_1 .only-wide svg") == (width > 768)

@@ -65,8 +65,8 @@
     show();
     history.replaceState(null, "", address());
   });
-  document.querySelector("nav").addEventListener("click", (event) => {
-    const link = event.target.closest("a");
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("nav a");
     if (!link || !hidden().length) return;
     event.preventDefault();
     at = link.hash.slice(1);
