@@ -264,7 +264,8 @@ def test_nothing_of_the_first_screen_is_cut_off(browser: Any, page: Path, width:
         " && getComputedStyle(e).display !== 'inline')"
         ".filter(e => { const r = e.getBoundingClientRect();"
         " return r.left < -1 || r.right > window.innerWidth + 1"
-        " || e.clientWidth && e.scrollWidth > e.clientWidth + 1; }).map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 40))"
+        " || e.clientWidth && e.scrollWidth > e.clientWidth + 1; })"
+        ".map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 40))"
     )
     assert cut == []
     if width == 1280:
