@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from rmm.study import load_study
 from rmm.study.measures.score_cells import score_estimates
 from rmm.study.report import read_results, write_report
 from rmm.study.report.data.labels import Labels
@@ -21,8 +22,9 @@ from rmm.study.report.front.answer import answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import dot_figure
 from rmm.study.report.front.glance import EMPTY, Glance, glance
-from rmm.study.report.front.question import CALIBRATION, NULL, RECOVERY, Question
+from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 from rmm.study.report.front.verdicts import Verdict, judged_deviation, judged_rate, keeps_level
+from tests import ROOT
 from tests.invented import Invented, invent_study, scenario_frame
 
 KINDS = {"avg": "aggregation", "copy": "disaggregation", "mm": "mm", "mmmm": "mmmm"}
@@ -409,3 +411,64 @@ def test_the_answer_stands_before_everything_else(tmp_path: Path) -> None:
     assert places == sorted(places)
     assert "With all members shared, Averaging found" in page
     assert '<details class="part" id="numbers">' in page
+
+
+# -- power -----------------------------------------------------------------------------------------
+
+
+def a_power_study(folder: Path, rate: Any, n: int = 500) -> Question:
+    """config/studies/power_weights.yaml with exact rejection rates rate(effect, groups)."""
+    study = load_study(ROOT / "config" / "studies" / "power_weights.yaml")
+    table = pd.DataFrame(study.scenario_columns())
+    frames = []
+    for record in table.to_dict("records"):
+        share = rate(record["effect"], record["groups"])
+        here = table[table["scenario"] == record["scenario"]]
+        one = estimates_of(here, {"mmmm": (share,)}, n, record["effect"])
+        rejects = np.arange(n) < round(share * n)
+        one = one.assign(mean=np.where(rejects, 0.25, 0.05), parameter="b_w[b1]")
+        for suffix, width in (("", 1.96), ("90", 1.645), ("99", 2.576)):
+            one[f"lower{suffix}"] = one["mean"] - width * one["sd"]
+            one[f"upper{suffix}"] = one["mean"] + width * one["sd"]
+        frames += [one, one[one["replication"] <= 10].assign(method="mmmm_stan")]
+    estimates = pd.concat(frames, ignore_index=True)
+    scored = score_estimates(
+        estimates, alpha={"b_w[b1]": (0.05,)}, parameters=["b_w[b1]"], baseline="mmmm"
+    )
+    folder.mkdir()
+    estimates.to_parquet(folder / "estimates.parquet")
+    scored.to_parquet(folder / "performance.parquet")
+    return question_of(Invented(study, folder))
+
+
+def test_power_says_how_many_groups_are_needed(tmp_path: Path) -> None:
+    """Power by a probit curve over the root of the size, which is .8 at 100 groups if b_w is 1."""
+
+    def rate(effect: float, groups: float) -> float:
+        if effect == 0:
+            return 0.05
+        need = 100 / effect**2
+        return float(stats.norm.cdf(stats.norm.ppf(0.8) + 0.25 * (groups**0.5 - need**0.5)))
+
+    question = a_power_study(tmp_path / "study", rate)
+    assert question.kind == POWER
+    size, level = answer(question)
+    pattern = r"mmmm needed about (\d+) groups for 80% power [^;]* with effect ([\d.]+\d|\d)"
+    needed = {float(effect): int(groups) for groups, effect in re.findall(pattern, size)}
+    assert needed == {1.0: pytest.approx(100, abs=15), 0.5: pytest.approx(400, abs=15)}
+    assert level == "mmmm kept the 5% level in every scenario (5.0%)."
+    assert dot_figure(question, tmp_path) is None
+    table = glance(question)
+    assert table.groups[0] == ("False positives for b_w[b1], %", 4)
+    (lowest,) = (c for c in table.columns if c.group == "Power, %")
+    assert lowest.cells[0].text.removesuffix("*") == f"{100 * round(rate(0.5, 50) * 500) / 500:.1f}"
+
+
+def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:
+    question = a_power_study(
+        tmp_path / "study", lambda effect, groups: 0.05 + effect * groups / 2000
+    )
+    assert answer(question)[0] == (
+        "No method reached 80% power with the groups that were studied: the largest power was "
+        "25.0%, with 400 groups."
+    )

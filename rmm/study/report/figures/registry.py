@@ -50,11 +50,14 @@ TABLE_FIGURES: dict[str, Callable[[Results], list[Chart]]] = {
 
 
 def charts(results: Results) -> list[Chart]:
-    """All figures that this study has numbers for; a calibration study opens with its ranks."""
+    """All figures that this study has numbers for; one of power opens with its curves, one of
+    calibration with its ranks.
+    """
     made = [chart for figure in FIGURES.values() for chart in figure(results)]
-    ranks = [chart for chart in made if chart.section == "calibration"]
-    tests = any(chart.name in ("type1_error", "power") for chart in made)
-    return made if tests or not ranks else ranks + [c for c in made if c not in ranks]
+    first = [chart for chart in made if chart.name == "power_curves"]
+    if not first and not any(chart.name in ("type1_error", "power") for chart in made):
+        first = [chart for chart in made if chart.section == "calibration"]
+    return first + [chart for chart in made if chart not in first]
 
 
 def table_charts(results: Results) -> list[Chart]:

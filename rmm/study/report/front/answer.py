@@ -158,15 +158,20 @@ def _power(question: Question) -> list[str]:
         return _recovery(question)
     said = [_size_words(question, curve, power.target, power.size) for curve in curves]
     found = [words for words in said if words]
+    level = _null_effect(question)[:1] if question.null_scenarios(question.estimand) else []
     if found:
-        return [_sentence("; ".join(found[:3]))]
-    top = max((p for c in curves for p in c.points if p.n), key=lambda p: p.power)
+        return [_sentence("; ".join(found[:3])), *level]
+    points = [p for c in curves for p in c.points if p.n]
+    if max((p.n for p in points), default=0) < JUDGED:
+        return [_too_few(max((p.n for p in points), default=0))]
+    top = max(points, key=lambda p: p.power)
     name = readable(power.size)
     return [
         _sentence(
             f"No method reached {100 * power.target:g}% power with the {name} that were studied: "
             f"the largest power was {percent(top.power, top.n)}, with {top.size:,} {name}"
-        )
+        ),
+        *level,
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.format_numbers import MISSING, fixed
-from rmm.study.report.front.question import NULL, Question, by_method
+from rmm.study.report.front.question import CALIBRATION, Question, by_method
 from rmm.study.report.front.verdicts import SHOWN, Judged, Verdict
 from rmm.study.report.text.design_text import DESCRIPTIONS
 
@@ -89,7 +89,7 @@ def glance(question: Question) -> Glance:
     columns: list[Column] = []
     estimands = list(question.results.study.estimands[:MOST_ESTIMANDS])
     null = question.null_scenarios(question.estimand)
-    if question.kind == NULL:
+    if null and question.kind != CALIBRATION:
         columns += _false_positives(question, question.estimand, null)
     else:
         columns += _worst_column(

@@ -50,10 +50,9 @@ class Question:
         """What is asked: by the first estimand, its true values, and what the file asks for."""
         if rank_table(self.results):
             return CALIBRATION
-        if self.null_scenarios(self.estimand):
-            return NULL
-        asks = isinstance(self.results, StudyResults) and self.results.study.power
-        return POWER if asks else RECOVERY
+        if isinstance(self.results, StudyResults) and self.results.study.power:
+            return POWER
+        return NULL if self.null_scenarios(self.estimand) else RECOVERY
 
     @cached_property
     def methods(self) -> list[str]:
