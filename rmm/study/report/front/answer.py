@@ -208,11 +208,9 @@ def _recovery(question: Question) -> list[str]:
     ]
     good = [m for m in judged if m not in bad]
     what = question.labels.parameter(estimand.parameter)
-    said = []
-    for methods, heading in ((good, ""), (bad, "")):
-        if methods:
-            said.append(_recovered(question, methods, biases, covers, what, heading))
-    return said[:2]
+    return [
+        _recovered(question, methods, biases, covers, what) for methods in (good, bad) if methods
+    ]
 
 
 def _recovered(
@@ -221,7 +219,6 @@ def _recovered(
     biases: dict[str, list[Judged]],
     covers: dict[str, list[Judged]],
     what: str,
-    heading: str,
 ) -> str:
     """What a group of methods does: the largest bias, and the range of coverage."""
     parts = []
@@ -237,7 +234,7 @@ def _recovered(
             f"its {level:g}% intervals held the true value in {_span(rates[0], rates[-1])} of data "
             "sets"
         )
-    return _sentence(f"{heading}by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
+    return _sentence(f"by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
 
 
 def _lower(words: str) -> str:

@@ -12,7 +12,7 @@ from rmm.study.report.data.results import Results
 from rmm.study.report.front.answer import answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import DotFigure, dot_figure
-from rmm.study.report.front.glance import MOST_COLUMNS, Glance, glance
+from rmm.study.report.front.glance import Glance, glance
 from rmm.study.report.front.question import Question
 
 
@@ -39,7 +39,6 @@ class Front:
     reasons: tuple[tuple[str, str], ...]
     table: Glance
     cautions: tuple[str, ...]
-    most_columns: int = MOST_COLUMNS
 
 
 def front(results: Results, figures: Path) -> Front:

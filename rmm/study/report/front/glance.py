@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.format_numbers import MISSING, fixed
 from rmm.study.report.front.question import CALIBRATION, Question, by_method
-from rmm.study.report.front.verdicts import SHOWN, Judged, Verdict
+from rmm.study.report.front.verdicts import Judged, Verdict
 from rmm.study.report.text.design_text import DESCRIPTIONS
 
 #: Scenarios that have a column each; of more, the worst one is shown.
@@ -243,9 +243,3 @@ def _used(question: Question) -> Column:
         usable = int(mine["status"].isin(question.results.usable).sum())
         cells.append(Cell(f"{usable:,} of {len(mine):,}"))
     return Column("Fits used", "", "of those run", tuple(cells))
-
-
-def too_few(question: Question) -> bool:
-    """Whether some method has fewer data sets than can be shown."""
-    per = question.results.fits.groupby(["scenario", "method"]).size()
-    return bool(len(per)) and int(per.min()) < SHOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,13 @@ from rmm.study.report.data.labels import Labels
 from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.figures.rank_ecdf import rank_table
-from rmm.study.report.front.verdicts import RELEVANT, Judged, judged_deviation, judged_rate
+from rmm.study.report.front.verdicts import (
+    RELEVANT,
+    Judged,
+    Verdict,
+    judged_deviation,
+    judged_rate,
+)
 
 #: Kinds of questions.
 CALIBRATION, NULL, POWER, RECOVERY = "calibration", "null effect", "power", "recovery"
@@ -78,16 +84,16 @@ class Question:
 
     def named(self, methods: Sequence[str]) -> str:
         """Methods in words: a family by its name, up to four by theirs, or their number."""
+        if 2 < len(methods) == len(self.methods):
+            return f"All {len(methods)} methods"
         left, words = list(methods), []
         for family, kinds in FAMILIES.items():
             every = [m for m in self.methods if self.kind_of(m) in kinds]
             if len(every) > 1 and set(every) <= set(left):
-                words.append(family)
+                words.append(family.lower() if words else family)
                 left = [m for m in left if m not in every]
         words += [self.labels.method(m) for m in left]
         if len(words) > 4 or len(left) > 3:
-            if len(methods) == len(self.methods):
-                return f"All {len(methods)} methods"
             return f"{len(methods)} of {len(self.methods)} methods"
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
@@ -141,10 +147,9 @@ class Question:
 
     def powers(self, estimand: Estimand) -> list[Judged]:
         """Rates of a test whose null hypothesis is false: not judged."""
-        return [
-            judged_rate(row, float(row["value"]))
-            for row in self._of("rejection", estimand, self.other_scenarios(estimand))
-        ]
+        rows = self._of("rejection", estimand, self.other_scenarios(estimand))
+        rates = (judged_rate(row, float(row["value"])) for row in rows)
+        return [replace(one, verdict=Verdict.NONE) for one in rates]
 
     def biases(self, estimand: Estimand) -> list[Judged]:
         """Biases in standard deviations of the estimates."""
