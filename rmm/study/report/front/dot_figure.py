@@ -77,7 +77,8 @@ def dot_figure(question: Question, folder: Path) -> DotFigure | None:
     plan = _plan(question)
     if plan is None or len(plan.scenarios) > MOST_FACETS or len(question.methods) > MOST_METHODS:
         return None
-    wide, narrow = (_draw(plan, columns) for columns in (min(COLUMNS, len(plan.scenarios)), 1))
+    rows = math.ceil(len(plan.scenarios) / COLUMNS)
+    wide, narrow = (_draw(plan, n) for n in (math.ceil(len(plan.scenarios) / rows), 1))
     with drawing("figure_1"):
         for ending in (".svg", ".pdf"):
             FORMATS[ending](wide, folder / f"figure_1{ending}")
@@ -196,8 +197,8 @@ def _facet(cell: Any, plan: _Plan, scenario: str, methods: Sequence[str], *, nam
                 fontweight="bold" if fault else "normal",
                 annotation_clip=False,
             )
-    title = question.place(scenario, plan.scenarios)
-    cell.set_title(title, fontsize=9, fontweight="bold", loc="left", wrap=True)
+    title = question.place(scenario, plan.scenarios).replace(", ", ",\n")
+    cell.set_title(title, fontsize=9, fontweight="bold", loc="left")
     cell.set_ylim(len(methods) - 0.4, -0.6)
     cell.set_yticks(range(len(methods)), [question.labels.method(m) for m in methods])
     cell.tick_params(axis="y", length=0, labelleft=named)

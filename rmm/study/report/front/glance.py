@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.format_numbers import MISSING, fixed
@@ -103,7 +103,8 @@ def glance(question: Question) -> Glance:
     where = null or [str(s) for s in question.results.scenarios["scenario"]]
     what = question.labels.short(question.estimand.parameter)
     errors = question.errors_of_se(question.estimand, where)
-    columns += _worst_column(question, "Error of SE", f"{what}, %", errors, decimals=0)
+    # Standard errors that are too large make no false positives.
+    columns += _worst_column(question, "Error of SE", f"{what}, %", errors, decimals=0, safe=1)
     columns += _power(question, estimands)
     columns.append(_used(question))
     many = len(question.results.scenarios) > 1
@@ -189,9 +190,14 @@ def _marked(text: str, verdict: Verdict) -> Cell:
 
 
 def _worst_column(
-    question: Question, group: str, heading: str, found: Sequence[Judged], decimals: int = 2
+    question: Question,
+    group: str,
+    heading: str,
+    found: Sequence[Judged],
+    decimals: int = 2,
+    safe: int = 0,
 ) -> list[Column]:
-    """Of each method the number that is farthest from 0."""
+    """Of each method the number that is farthest from 0; those above (`safe` 1) are no faults."""
     every = by_method([one for one in found if one.shown])
     if not every:
         return []
@@ -203,7 +209,8 @@ def _worst_column(
             continue
         worst = max(mine, key=lambda one: (one.verdict.fault, abs(one.value)))
         sign = "+" if worst.value > 0 else ""
-        cells.append(_marked(f"{sign}{fixed(worst.value, decimals)}", worst.verdict))
+        cell = _marked(f"{sign}{fixed(worst.value, decimals)}", worst.verdict)
+        cells.append(replace(cell, fault=cell.fault and not safe * worst.value > 0))
     return [Column(group, heading, "target 0", tuple(cells))]
 
 

@@ -86,7 +86,8 @@ class Question:
         """Methods in words: a family by its name, up to four by theirs, or their number."""
         if 2 < len(methods) == len(self.methods):
             return f"All {len(methods)} methods"
-        left, words = list(methods), []
+        left: list[str] = list(methods)
+        words: list[str] = []
         for family, kinds in FAMILIES.items():
             every = [m for m in self.methods if self.kind_of(m) in kinds]
             if len(every) > 1 and set(every) <= set(left):
