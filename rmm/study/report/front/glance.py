@@ -208,8 +208,9 @@ def _worst_column(
             cells.append(EMPTY)
             continue
         worst = max(mine, key=lambda one: (one.verdict.fault, abs(one.value)))
-        sign = "+" if worst.value > 0 else ""
-        cell = _marked(f"{sign}{fixed(worst.value, decimals)}", worst.verdict)
+        text = fixed(worst.value, decimals)
+        sign = "+" if worst.value > 0 and float(text) else ""
+        cell = _marked(f"{sign}{text}", worst.verdict)
         cells.append(replace(cell, fault=cell.fault and not safe * worst.value > 0))
     return [Column(group, heading, "target 0", tuple(cells))]
 
