@@ -1,4 +1,4 @@
-"""The command line: `rmm doctor`, `rmm fit`, `rmm simulate`, `rmm study ...`.
+"""The command line: `rmm doctor`, `rmm look`, `rmm fit`, `rmm simulate`, `rmm study ...`.
 
 Exit codes: 0 done, 1 done but not all is well (a broken backend, a study with failed fits),
 2 bad input, with a message of a few lines on stderr and no traceback.
@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmm._version import __version__
-from rmm.cli import completion, engine, study
+from rmm.cli import completion, engine, look_command, study
 from rmm.errors import RmmError
 
 _EXAMPLES = """\
 examples:
   rmm doctor
+  rmm look coalitions.csv --id party,government
   rmm fit coalitions.csv "y ~ 1 + majority + mm(id(party, government), vars(finance), RE=TRUE)"
   rmm study check config/studies/quickstart.yaml
 `rmm COMMAND --help` lists the options of a command, with examples.
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         engine.add_doctor,
+        look_command.add_look,
         engine.add_fit,
         study.add_simulate,
         study.add_study,
