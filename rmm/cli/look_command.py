@@ -79,7 +79,8 @@ def run_look(options: argparse.Namespace) -> int:
         print(seen)
     if options.out:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-        seen.plot().savefig(options.out, dpi=150)
+        undated = {"Date": None} if options.out.lower().endswith(".svg") else None
+        seen.plot().savefig(options.out, dpi=150, metadata=undated)
         if not options.json:
             print(f"\nPicture: {options.out}")
     return 0

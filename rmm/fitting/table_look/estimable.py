@@ -30,6 +30,7 @@ YES, PARTLY, NO = "yes", "partly", "no"
 _FEW = 10  # members or groups: a standard deviation of so few units is mostly prior
 _SHOWN = 6  # names in a sentence
 _LEVELS = 10  # categories with more of them are rather names of units than covariates
+_UNITS = 5  # nesting units, at least
 _OUTCOME = "outcome and covariates of groups"
 _MODEL = "y ~ 1 + mm(id(m, g), fn(w ~ 1/n), RE = TRUE)"
 
@@ -218,7 +219,7 @@ def nesting_units(seen: Seen) -> Iterator[Answer]:
     found = [
         v
         for v in seen.named(GROUP, BOTH)
-        if v.kind == "category" and not v.missing and v.different <= groups / 2
+        if v.kind == "category" and not v.missing and _UNITS <= v.different <= groups / 2
     ]
     if found:
         shown = ", ".join(f"`{v.name}` ({v.different:,} units)" for v in found[:_SHOWN])

@@ -19,6 +19,7 @@ from rmm.tables.read import Array
 _LABELLED = 40  # groups and members with names beside them
 _DRAWN, _TOGETHER = 2000, 700  # groups and members in all, and in one set, that are drawn as points
 _STEPS = 120
+_VECTORS = 200  # points up to which a picture has them as such; with more it is a megabyte
 
 
 @in_style
@@ -60,14 +61,15 @@ def _points(cell: Any, seen: MembershipFacts) -> None:
     member, group = every[groups:][there[groups:]], every[:groups][there[:groups]]
     ends = np.stack([every[seen.group], every[groups + seen.member]], axis=1)
     ends = ends[there[seen.group]]
-    cell.add_collection(
-        LineCollection(list(ends), colors=RULE, linewidths=0.5, alpha=0.6, zorder=1)
-    )
-    size = float(np.clip(2500 / len(place), 4, 60))
+    lines = LineCollection(list(ends), colors=RULE, linewidths=0.5, alpha=0.6, zorder=1)
+    cell.add_collection(lines)
+    many = len(place) > _VECTORS
+    lines.set_rasterized(many)
+    points: dict[str, Any] = {"s": float(np.clip(2500 / len(place), 4, 60)), "rasterized": many}
     colour = LOOKS[0].colour
-    cell.scatter(*member.T, s=size, marker="o", c=colour, lw=0, zorder=2, label="member")
+    cell.scatter(*member.T, marker="o", c=colour, lw=0, zorder=2, label="member", **points)
     cell.scatter(
-        *group.T, s=size, marker="s", c=FILL, edgecolors=INK, lw=0.6, zorder=3, label="group"
+        *group.T, marker="s", c=FILL, edgecolors=INK, lw=0.6, zorder=3, label="group", **points
     )
     if len(every) <= _LABELLED:
         for at, label in zip(every, [*seen.groups, *seen.members], strict=True):
