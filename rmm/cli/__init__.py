@@ -29,7 +29,10 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    given, more = _split(list(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(given)
+    if more:
+        options.snakemake = more
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -51,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rmm: interrupted", file=sys.stderr)
         return 130
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of `rmm study run`, and from after ``--`` those of Snakemake."""
+    if arguments[:2] != ["study", "run"] or "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
 
 
 def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

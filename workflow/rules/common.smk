@@ -59,7 +59,8 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
     path = os.getenv("PATH")
-    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow.basedir}/workflow/slurm:{path}")
+    ours = Path(workflow.source_path("../slurm/sbatch")).parent
+    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{ours}:{path}")
 
 validate(config, "../schemas/config.schema.yaml")
 
