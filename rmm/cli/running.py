@@ -8,13 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import command
 from rmm.errors import StudyError, how_to_install
+
+if TYPE_CHECKING:
+    from rmm.study import Study
 
 _INIT = """\
 examples:
@@ -174,6 +177,8 @@ def run_study(options: argparse.Namespace) -> int:
         defaults = read_yaml(Path("config/config.yaml"))[0]
     size = str({**defaults, **settings}.get("size", "full"))
     study = load_study(path, size=size, allow_code=options.allow_code)
+    for line in missing_engines(study):
+        print(line, file=sys.stderr)
     folder = Path(str({**defaults, **settings}.get("results", "results"))) / study.name
     pairs = [f"{key}={value}" for key, value in settings.items()]
     start = ["--snakefile", str(snakefile())]
@@ -187,6 +192,24 @@ def run_study(options: argparse.Namespace) -> int:
     if code or options.snakemake:
         return code
     return _tell(folder / "report" / "index.html", _written(folder) == before)
+
+
+def missing_engines(study: Study) -> Iterator[str]:
+    """A line for each engine of a study that does not run here: all its fits will fail."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.backends import BACKENDS, find_backend
+
+    methods: dict[str, list[str]] = {}
+    for method in study.methods:
+        if method.backend in BACKENDS:
+            methods.setdefault(str(method.backend), []).append(method.name)
+    for backend, names in methods.items():
+        found = find_backend(backend).available()
+        if not found.available:
+            yield (
+                f"Note: the engine {backend} does not run here ({found.what}), so all fits of "
+                f"{', '.join(names)} will fail. To repair it: {found.remedy}"
+            )
 
 
 def snakemake_options(cores: str | None, own: Sequence[str], settings: Sequence[str]) -> list[str]:

@@ -135,7 +135,9 @@ def rules_of_fits():
     are. A job on a cluster finds its methods in the name, and plans nothing.
     """
     if not workflow.is_main_process:
-        names = [name.split("_")[1:] for name in ASKED.allowed_rules or ()]
+        # Where another workflow uses this one as a module, names may have a prefix.
+        names = [re.sub(r"^.*fit(?=_\d)", "fit", name) for name in ASKED.allowed_rules or ()]
+        names = [name.split("_")[1:] for name in names]
         known = list(METHODS)
         together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
