@@ -12,7 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import explaining, looking, new, planning, running, score_command
+from rmm.cli import explaining, looking, new, planning, run_command, score_command
 from rmm.cli.common import command, plain
 from rmm.cli.score_options import given_table_options
 from rmm.errors import StudyError, counted
@@ -126,7 +126,7 @@ def add_study(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     below = study.add_subparsers(required=True, metavar="COMMAND")
-    running.add_init(below)
+    run_command.add_init(below)
     new.add_new(below)
     check = _study_command(
         below, "check", "check a study file and count its fits", _CHECK, run_check, _CHECKED
@@ -137,7 +137,7 @@ def add_study(commands: Any) -> None:
         help="folder with the results of one study, such as results/quickstart. Check whether "
         "these results were computed from this study file",
     )
-    running.add_run(below)
+    run_command.add_run(below)
     preregister = _study_command(
         below,
         "preregister",
@@ -320,7 +320,7 @@ def _study(options: argparse.Namespace) -> Study:
     # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
 
-    file = running.find_study_file(options.file)
+    file = run_command.find_study_file(options.file)
     return load_study(file, allow_code=getattr(options, "allow_code", False))
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rmm.backends import fake
-from rmm.cli.running import environment_with_cache
+from rmm.cli.run_command import environment_with_cache
 from rmm.errors import BackendError, StudyError
 from rmm.study import Study, status
 from rmm.study.run import checkpoint as checkpoints

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from rmm.backends.base import Availability
-from rmm.cli import main, running
+from rmm.cli import main, run_command
 from rmm.study import load_study, snakefile
 from rmm.study.files import workflow_files
 from tests import ROOT
@@ -50,7 +50,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                 report.touch()
         return 0
 
-    monkeypatch.setattr(running, "_wait", wait)
+    monkeypatch.setattr(run_command, "_wait", wait)
     return found
 
 
@@ -115,7 +115,7 @@ def test_snakemake_gets_the_study_and_the_options(
     ],
 )
 def test_options_of_snakemake(cores: str | None, own: list[str], found: list[str]) -> None:
-    assert running.snakemake_options(cores, own, ["a=1"]) == found
+    assert run_command.snakemake_options(cores, own, ["a=1"]) == found
 
 
 def test_what_comes_after_dashes_is_snakemakes(folder: Path, called: list[list[str]]) -> None:
@@ -168,7 +168,7 @@ def test_an_engine_that_is_missing_is_named_before_the_run(
     monkeypatch.setattr(
         "rmm.backends.find_backend", lambda name: SimpleNamespace(available=lambda: absent)
     )
-    notes = list(running.missing_engines(load_study("tiny.yaml")))
+    notes = list(run_command.missing_engines(load_study("tiny.yaml")))
     assert notes == [
         "Note: the engine jags does not run here (pyjags is not installed), so all fits of one, "
         "two will fail. To repair it: pip install pyjags"
@@ -178,7 +178,7 @@ def test_an_engine_that_is_missing_is_named_before_the_run(
 def test_without_snakemake_it_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(running.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(run_command.util, "find_spec", lambda name: None)
     assert main(["study", "run", "tiny.yaml"]) == 2
     assert "needs the package snakemake" in capsys.readouterr().err
 
@@ -187,7 +187,7 @@ def test_a_failed_run_has_its_exit_code(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codes = iter([0, 1])
-    monkeypatch.setattr(running, "_wait", lambda *_: next(codes))
+    monkeypatch.setattr(run_command, "_wait", lambda *_: next(codes))
     assert main(["study", "run", "tiny.yaml"]) == 1
     assert "Report" not in capsys.readouterr().out
 
@@ -204,7 +204,7 @@ def test_an_interrupted_program_may_end_by_itself(tmp_path: Path) -> None:
         "time.sleep(60)\n"
     )
     outer = (
-        "import os, sys\nfrom rmm.cli.running import _wait\n"
+        "import os, sys\nfrom rmm.cli.run_command import _wait\n"
         f"sys.exit(_wait([sys.executable, '-c', {code!r}], dict(os.environ)))"
     )
     run = subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT, start_new_session=True)
