@@ -48,11 +48,8 @@ from rmm.study import snakefile
 
 include: snakefile()
 """
-#: File of the project -> file of the workflow (or of its configuration) that it is a copy of.
-_COPIES = {
-    "profiles/default/config.yaml": "profiles/default/config.yaml",
-    "profiles/slurm/config.yaml": "profiles/slurm/config.yaml",
-}
+#: Files of the workflow, and of its configuration, that a project gets copies of.
+_PROFILES = ("profiles/default/config.yaml", "profiles/slurm/config.yaml")
 _CONFIGS = ("config.yaml", "studies/quickstart.yaml")
 #: Options of Snakemake that say how many jobs run at the same time, or that a profile may say it.
 _CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile", "--executor", "-e")
@@ -108,7 +105,7 @@ def run_init(options: argparse.Namespace) -> int:
 
     folder, workflow, config = Path(options.folder), workflow_folder(), config_folder()
     texts = {"Snakefile": _SNAKEFILE}
-    texts |= {to: (workflow / of).read_text("utf-8") for to, of in _COPIES.items()}
+    texts |= {name: (workflow / name).read_text("utf-8") for name in _PROFILES}
     texts |= {f"config/{name}": (config / name).read_text("utf-8") for name in _CONFIGS}
     there = [name for name in texts if (folder / name).exists()]
     if there:

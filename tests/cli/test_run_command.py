@@ -328,3 +328,21 @@ def test_the_workflow_has_no_lint_and_runs_with_options(folder: Path) -> None:
     assert main(["study", "run", "tiny", "--cores", "2"]) == 0
     assert Path("results/tiny/report/index.html").is_file()
     assert "Nothing to be done" in snakemake("-n", "--cores", "1", "--config", "study=tiny")
+
+
+@pytest.mark.thorough
+def test_a_project_finds_the_commands_of_slurm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the workflow come before the cluster's own, wherever the Snakefile is."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "sbatch").write_text("#!/bin/sh\n")
+    (folder / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("RMM_SLURM_PATH", raising=False)
+    assert main(["study", "init", "p"]) == 0
+    with Path("p/Snakefile").open("a") as file:
+        file.write('import os\nprint("FOUND", os.environ["PATH"].split(":")[:2])\n')
+    os.chdir("p")
+    said = snakemake("-n", "--cores", "1", "--config", "study=../tiny.yaml")
+    assert f"FOUND {[str(ROOT / 'workflow' / 'slurm'), str(folder / 'bin')]}" in said

@@ -17,6 +17,7 @@ from rmm.errors import RmmError
 from rmm.study import load_study, plan
 from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
+from rmm.study.files.workflow_files import workflow_folder
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.check_own import check_allowed
 from rmm.study.manage.jobs import jobs_of
@@ -59,8 +60,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
     path = os.getenv("PATH")
-    ours = Path(workflow.source_path("../slurm/sbatch")).parent
-    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{ours}:{path}")
+    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow_folder() / 'slurm'}:{path}")
 
 validate(config, "../schemas/config.schema.yaml")
 
