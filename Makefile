@@ -41,11 +41,11 @@ $(ENV): requirements.lock requirements-uv.lock pyproject.toml tools/set-up CMake
 env: $(ENV) ## set up .venv from the lock (PYTHON=/path/to/python3.13 to choose)
 
 study: $(ENV) ## run a study: STUDY=quickstart CORES=all SIZE=full (or smoke)
-	@tools/run-study "$(STUDY)" "$(CORES)" "$(SIZE)"
+	@.venv/bin/rmm study run "$(STUDY)" --cores "$(CORES)" --size "$(SIZE)"
 
 smoke: $(ENV) ## every study of config/studies at its smoke size (long: compiles all programs)
 	@$(TOGETHER) sh -c 'for file in config/studies/*.yaml; do \
-		tools/run-study "$$file" "$(CORES)" smoke || exit 1; done'
+		.venv/bin/rmm study run "$$file" --cores "$(CORES)" --size smoke || exit 1; done'
 
 test: $(ENV) ## the short tests, five minutes on two cores (PYTEST_ARGS=...)
 	$(PYTEST) $(PYTEST_ARGS)
@@ -61,12 +61,12 @@ lint: $(ENV) ## style, types, layers
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
-	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakefmt --check workflow
 
 format: $(ENV) ## rewrite the files as `make lint` wants them
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	.venv/bin/snakefmt Snakefile workflow
+	.venv/bin/snakefmt workflow
 
 calibration: $(ENV) ## simulation-based calibration of every family; ENGINE=laplace for one engine (long)
 	@$(TOGETHER) tools/judge-studies calibration "$(CORES)" "$(ENGINE)"

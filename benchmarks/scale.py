@@ -75,8 +75,7 @@ class Cost:
 def place(folder: Path, scenarios: int, replications: int = REPLICATIONS) -> Path:
     """A copy of the workflow with the study `scale`; its results folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("Snakefile", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
     for name in ("workflow", "config"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     effects = [round(i / 100, 2) for i in range(scenarios)]

@@ -96,10 +96,10 @@ def workflow(roots: tuple[Path, Path], folder: Path) -> Iterator[str]:
     for number, root in enumerate(roots):
         here = folder / str(number)
         results = place(here, 5, 100)
-        for name in ("workflow", "Snakefile"):
-            source = root / name
-            shutil.rmtree(here / name) if source.is_dir() else (here / name).unlink()
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, here / name)
+        shutil.rmtree(here / "workflow")
+        shutil.copytree(root / "workflow", here / "workflow")
+        if (root / "Snakefile").is_file():  # of an older checkout
+            shutil.copy(root / "Snakefile", here)
         file = here / "config" / "studies" / "scale.yaml"
         text = file.read_text()
         file.write_text(text[: text.index("methods:")] + FITS + '  - {parameter: "b_l1[x]"}\n')

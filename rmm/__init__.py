@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rmm import datasets as datasets
     from rmm.fitting.compare_weights import compare_weights
     from rmm.fitting.pipeline import fit, program, program_data
+    from rmm.fitting.table_look.look import TableLook, look
     from rmm.posterior.comparison.averaging import AverageFit, average
     from rmm.posterior.comparison.bayes_factors import bayes_factor
     from rmm.posterior.comparison.compare import compare
@@ -54,6 +55,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "average": ("rmm.posterior.comparison.averaging", "average"),
     "AverageFit": ("rmm.posterior.comparison.averaging", "AverageFit"),
     "load": ("rmm.posterior.load", "load"),
+    "look": ("rmm.fitting.table_look.look", "look"),
+    "TableLook": ("rmm.fitting.table_look.look", "TableLook"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
     "to_long": ("rmm.tables.wide_to_long", "to_long"),
@@ -88,6 +91,7 @@ __all__ = [
     "SimulatedData",
     "SpecificationWarning",
     "StudyError",
+    "TableLook",
     "average",
     "bayes_factor",
     "compare",
@@ -95,6 +99,7 @@ __all__ = [
     "evidence_curve",
     "fit",
     "load",
+    "look",
     "prior_predictive",
     "program",
     "program_data",

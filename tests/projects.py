@@ -58,10 +58,9 @@ class Project:
         self.file = folder / "config" / "studies" / "tiny.yaml"
         self.results = (results or folder / "results") / "tiny"
         self.file.parent.mkdir(parents=True)
-        for name in ("Snakefile", "pyproject.toml", "config/config.yaml"):
+        for name in ("pyproject.toml", "config/config.yaml"):
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / "workflow", folder / "workflow")
-        (folder / "profiles").symlink_to("workflow/profiles")
         self.file.write_text(yaml.safe_dump({**STUDY, **study}, sort_keys=False))
 
     def command(self, *more: str) -> list[str]:

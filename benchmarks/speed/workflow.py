@@ -30,8 +30,9 @@ def project(checkout: Path = ROOT) -> Iterator[Path]:
     """Yield a temporary copy of a checkout, as far as a study needs it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file in ("Snakefile", "pyproject.toml"):
-            shutil.copy(checkout / file, folder)
+        for file in ("Snakefile", "pyproject.toml"):  # older checkouts have the first here
+            if (checkout / file).is_file():
+                shutil.copy(checkout / file, folder)
         for part in ("workflow", "config"):
             shutil.copytree(checkout / part, folder / part)
         yield folder

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LENT = ("Snakefile", "config", "workflow")  # copied into the folder of a page
+LENT = ("config", "workflow")  # copied into the folder of a page
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<key>[a-z ]+): (?P<value>.*?) -->\n+)?"

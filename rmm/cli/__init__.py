@@ -1,4 +1,4 @@
-"""The command line: `rmm doctor`, `rmm fit`, `rmm simulate`, `rmm study ...`.
+"""The command line: `rmm doctor`, `rmm look`, `rmm fit`, `rmm simulate`, `rmm study ...`.
 
 Exit codes: 0 done, 1 done but not all is well (a broken backend, a study with failed fits),
 2 bad input, with a message of a few lines on stderr and no traceback.
@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmm._version import __version__
-from rmm.cli import completion, engine, study
+from rmm.cli import completion, engine, look_command, study
 from rmm.errors import RmmError
 
 _EXAMPLES = """\
 examples:
   rmm doctor
+  rmm look coalitions.csv --id party,government
   rmm fit coalitions.csv "y ~ 1 + majority + mm(id(party, government), vars(finance), RE=TRUE)"
   rmm study check config/studies/quickstart.yaml
 `rmm COMMAND --help` lists the options of a command, with examples.
@@ -28,7 +29,10 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    given, more = _split(list(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(given)
+    if more:
+        options.snakemake = more
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -52,6 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of `rmm study run`, and from after ``--`` those of Snakemake."""
+    if arguments[:2] != ["study", "run"] or "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
+
+
 def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """A warning as one paragraph, without the place in the source that raised it."""
     print(f"rmm: warning: {message}", file=sys.stderr)
@@ -69,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         engine.add_doctor,
+        look_command.add_look,
         engine.add_fit,
         study.add_simulate,
         study.add_study,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import rmm
-from rmm.cli.common import command, plain, table_lines
+from rmm.cli.common import command, plain
+from rmm.tables.printed_table import table_lines
 
 _FIT = """\
 examples:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli.common import plain, table_lines
+from rmm.cli.common import plain
 from rmm.cli.score_options import add_table_options, arguments_of, given_table_options
 from rmm.errors import StudyError
+from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli.common import plain, table_lines
+from rmm.cli.common import plain
 from rmm.errors import StudyError
+from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
     from rmm.study import Study

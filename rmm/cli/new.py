@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rmm.cli.common import command
@@ -133,10 +134,9 @@ def run_new(options: argparse.Namespace) -> int:
         path.unlink()
         raise
     print(
-        f"{path} was written, and it is valid. Edit it as you like. Then run, in the project's "
-        f"folder:\n    rmm study check {path}\n"
-        "    snakemake --cores 2 --workflow-profile workflow/profiles/default --config "
-        f"study={path}"
+        f"{path} was written, and it is valid. Edit it as you like. Then:\n"
+        f"    rmm study check {quote(str(path))}\n"
+        f"    rmm study run {quote(str(path))} --cores 2"
     )
     return 0
 

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli.common import plain, table_lines
+from rmm.cli.common import plain
 from rmm.errors import StudyError
+from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
     from rmm.study import Study

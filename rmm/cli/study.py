@@ -1,4 +1,4 @@
-"""`rmm simulate` and `rmm study new|check|plan|status|score|report|replay` and more."""
+"""`rmm simulate` and `rmm study new|check|run|status|score|report|replay` and more."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli import explaining, looking, new, planning, score_command
+from rmm.cli import explaining, looking, new, planning, run_command, score_command
 from rmm.cli.common import command, plain
 from rmm.cli.score_options import given_table_options
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 
 if TYPE_CHECKING:
     from rmm.study import Study
@@ -31,10 +32,9 @@ and memberships, and the percentage of members that are in more than one group.
 _STUDY = """\
 examples:
   rmm study new mine.yaml
-  rmm study check config/studies/quickstart.yaml
-  snakemake --cores 4 --config study=config/studies/quickstart.yaml    # runs the study
-  rmm study status config/studies/quickstart.yaml
-The program Snakemake runs studies: there is no command `rmm study run`.
+  rmm study check mine.yaml
+  rmm study run mine.yaml --cores 4
+  rmm study status mine.yaml
 """
 _CHECK = """\
 examples:
@@ -53,8 +53,9 @@ _STATUS = """\
 examples:
   rmm study status config/studies/quickstart.yaml
   rmm study status config/studies/quickstart.yaml --json
-The command counts the fits of the finished jobs in results/NAME. Snakemake runs several fits in
-each job. Until a job is finished, all its fits are counted as missing.
+The command counts the fits of the finished jobs in results/NAME of the present folder, or in
+FOLDER/NAME with --results FOLDER. Snakemake runs several fits in each job. Until a job is finished,
+all its fits are counted as missing.
 """
 _PREREGISTER = """\
 examples:
@@ -125,6 +126,7 @@ def add_study(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     below = study.add_subparsers(required=True, metavar="COMMAND")
+    run_command.add_init(below)
     new.add_new(below)
     check = _study_command(
         below, "check", "check a study file and count its fits", _CHECK, run_check, _CHECKED
@@ -135,6 +137,7 @@ def add_study(commands: Any) -> None:
         help="folder with the results of one study, such as results/quickstart. Check whether "
         "these results were computed from this study file",
     )
+    run_command.add_run(below)
     preregister = _study_command(
         below,
         "preregister",
@@ -317,7 +320,8 @@ def _study(options: argparse.Namespace) -> Study:
     # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
 
-    return load_study(Path(options.file), allow_code=getattr(options, "allow_code", False))
+    file = run_command.find_study_file(options.file)
+    return load_study(file, allow_code=getattr(options, "allow_code", False))
 
 
 def _folder(study: Study, options: argparse.Namespace) -> Path:
@@ -466,12 +470,15 @@ def run_status(options: argparse.Namespace) -> int:
     """`rmm study status`: counts from the finished batches."""
     # Late: `rmm --help` needs no libraries.
     from rmm.study import status
+    from rmm.study.manage.status import other_batches
 
     study = _study(options)
     folder = _folder(study, options)
     found = status(study, folder)
     facts = {
         "study": study.name,
+        "folder": str(folder.resolve()),
+        "of_other_versions": other_batches(study, folder),
         "jobs": found["jobs"],
         "jobs_done": found["done"],
         "fits_done": sum(found["fits"].values()),
@@ -502,6 +509,8 @@ def run_status(options: argparse.Namespace) -> int:
         print(json.dumps(plain(facts), indent=2))
     else:
         _print_status(facts, folder)
+        for line in _other_results(study, folder, facts["of_other_versions"], options.file):
+            print(f"    {line}")
     return 0
 
 
@@ -520,7 +529,7 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     by_status = ", ".join(
         f"{n:,} {s.replace('_', ' ')}" for s, n in facts["fits_by_status"].items()
     )
-    print(f"{facts['study']} in {folder}")
+    print(f"{facts['study']} in {folder.resolve()}")
     print(f"    done:    {done:,} of {done + missing:,} fits{f' ({by_status})' * bool(done)}")
     until = " until the next check of the targets" * ("stopping" in facts)
     print(f"    missing: {missing:,} fits{until}")
@@ -548,6 +557,25 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
     )
     for scenario, standing in facts.get("stopping", {}).items():
         print(f"    {scenario}: {standing['words']}")
+
+
+def _other_results(study: Study, folder: Path, others: int, file: str) -> Iterator[str]:
+    """Where results may be, if there are none; and results of other versions."""
+    if not folder.is_dir():
+        yield (
+            "This folder does not exist: the study was not run here. `rmm study run "
+            f"{quote(file)}` runs it. If it was run elsewhere, name the folder that contains "
+            f"{study.name}/ with --results."
+        )
+    if others:
+        yield (
+            f"The folder has {counted(others, 'more batch', 'more batches')} of scenarios and "
+            f"methods that {file} does not have, such as those of an earlier version. They are not "
+            "counted."
+        )
+    smoke = folder.with_name(f"{folder.name}_smoke")
+    if smoke.is_dir():
+        yield f"Results of size smoke are in {smoke.resolve()}."
 
 
 def _print_some(heading: str, lines: list[str], most: int = 10) -> None:

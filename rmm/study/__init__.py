@@ -15,6 +15,7 @@ What workflow scripts (and the command line) call, all statistical, none knows S
     collect(study, paths, folder / "estimates.parquet")    # refuses results of another study
     write_performance(study, folder / "estimates.parquet", folder / "performance.parquet")
     status(study, folder)                         # dict: jobs, done, missing, fits by status
+    snakefile()                                   # path of the Snakefile, for other workflows
     replay(study, scenario_id, replication, method_name)   # -> (SimulatedData, fit or estimates)
     keep_replay(study, scenario_id, replication, method_name, folder)   # the same, as files
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from rmm.study.estimate_tables.joint_table import joint_outcomes
     from rmm.study.evaluate.criteria.judge import judge
     from rmm.study.evaluate.score import write_performance
+    from rmm.study.files.workflow_files import snakefile
     from rmm.study.manage.collect import collect, write_design
     from rmm.study.manage.jobs import Job, plan
     from rmm.study.manage.replay import keep_replay
@@ -61,6 +63,7 @@ _LAZY = {
     "replay": "rmm.study.manage.replay_fit",
     "response_surface": "rmm.study.measures.explain_scores",
     "run_batch": "rmm.study.run.batch",
+    "snakefile": "rmm.study.files.workflow_files",
     "status": "rmm.study.manage.status",
     "variance_shares": "rmm.study.measures.explain_scores",
     "write_design": "rmm.study.manage.collect",
@@ -87,6 +90,7 @@ __all__ = [
     "replay",
     "response_surface",
     "run_batch",
+    "snakefile",
     "status",
     "variance_shares",
     "write_design",

@@ -19,12 +19,13 @@ import pytest
 
 import rmm
 from rmm.cli import main, parser
-from rmm.cli.common import plain, table_lines
+from rmm.cli.common import plain
 from rmm.cli.study import _estimate
 from rmm.errors import BackendError, FormulaError
 from rmm.families import FAMILIES
 from rmm.fitting.engine_choice import ORDER
 from rmm.formula.prior_syntax import PRIOR_SETS, read_priors
+from rmm.tables.printed_table import table_lines
 from rmm.tables.text_values import MISSING_NUMBERS
 from tests import ROOT
 from tests.kills import load as load_kills
@@ -33,6 +34,7 @@ from tests.kills import whole
 COMMANDS = (
     ["doctor"],
     ["fit"],
+    ["look"],
     ["simulate"],
     ["study", "check"],
     ["study", "plan"],

@@ -39,6 +39,7 @@ WITH_EXAMPLES = [
     "rmm.datasets",
     "rmm.families",
     "rmm.fitting.pipeline",
+    "rmm.fitting.table_look.look",
     "rmm.formula.prior_syntax",
     "rmm.formula.replaced_weights",
     "rmm.posterior.comparison.averaging",

@@ -16,8 +16,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import ROOT
+from tests.projects import STUDY
 
 pytestmark = pytest.mark.packaging
 
@@ -37,7 +39,9 @@ for backend in ("jags", "stan"):
 """
 
 
-def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, cwd: Path = ROOT, timeout: int = 800
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CMDSTAN")}
     return subprocess.run(
         [str(part) for part in command],
@@ -45,7 +49,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
         env=environment,
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=timeout,
     )
 
 
@@ -80,7 +84,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     assert "rmm/py.typed" in package
     kernels = {name for name in package if name.endswith(".native")}
     source = {name for name in tracked("rmm") if name.endswith((".cpp", ".hpp"))}
-    assert package - kernels == tracked("rmm") - source
+    workflow = {f"rmm/{name}" for name in tracked("workflow") if "study.schema" not in name}
+    workflow |= {
+        f"rmm/workflow/config/{name}" for name in ("config.yaml", "studies/quickstart.yaml")
+    }
+    assert package - kernels == tracked("rmm") - source | workflow
     if shutil.which("g++"):
         assert "rmm/backends/laplace/kernels/kernels_base.native" in kernels
     assert any(name.endswith("/licenses/LICENSE") for name in names)
@@ -89,7 +97,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
 def test_the_sdist_can_be_worked_with_and_holds_no_results(built: Path) -> None:
     with tarfile.open(only(built, "*.tar.gz")) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert tracked("rmm") | tracked("tests") | {"Makefile", "requirements.lock"} <= names
+    files = ("Makefile", "requirements.lock", "workflow/Snakefile", "config/config.yaml")
+    assert tracked("rmm") | tracked("tests") | {*files} <= names
     kept = {"results", "results/.gitkeep"}
     assert not [n for n in names - kept if n.startswith(("results/", ".ci/", ".venv/"))]
     assert not [name for name in names if name.endswith((".parquet", ".rda", ".pyc"))]
@@ -112,3 +121,29 @@ def test_the_wheel_works_in_an_empty_environment(built: Path, tmp_path: Path) ->
     assert help_text.returncode == 0, help_text.stderr
     check = run(python, "-m", "pip", "check", cwd=tmp_path)
     assert check.returncode == 0, check.stdout
+
+
+@pytest.mark.timeout(2400)
+def test_a_study_runs_from_the_wheel(built: Path, tmp_path: Path) -> None:
+    """Without a clone; the names of environment, project and study have blanks."""
+    folder = tmp_path / "somebody's folder (ä)"
+    venv.create(folder / "my env", with_pip=True)
+    programs = folder / "my env" / "bin"
+    wheel = f"{only(built, '*.whl')}[study]"
+    done = run(programs / "python", "-m", "pip", "install", "-q", wheel, cwd=folder, timeout=1500)
+    assert done.returncode == 0, done.stderr
+    made = run(programs / "rmm", "study", "init", "a project", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    project = folder / "a project"
+    (project / "my study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    ran = run(programs / "rmm", "study", "run", "my study.yaml", "--cores", "2", cwd=project)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Report: results/my study/report/index.html" in ran.stdout
+    assert (project / "results" / "my study" / "report" / "index.html").is_file()
+    again = run(programs / "snakemake", "-n", "--config", "study=my study.yaml", cwd=project)
+    assert again.returncode == 0, again.stderr
+    assert "Nothing to be done" in again.stdout + again.stderr
+    linted = run(programs / "snakemake", "--lint", cwd=project)
+    assert "in a good condition" in linted.stdout + linted.stderr
+    asked = run(programs / "rmm", "study", "status", "my study.yaml", cwd=project)
+    assert "done:    6 of 6 fits" in asked.stdout, asked.stdout

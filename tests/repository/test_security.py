@@ -84,7 +84,7 @@ def test_no_source_evaluates_or_unpickles() -> None:
 
 def test_no_shell_command_holds_anything_unquoted() -> None:
     """Snakemake puts wildcards and paths into `shell:` texts: each must ask for quotes."""
-    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+    files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
     commands = [
         c
         for f in files

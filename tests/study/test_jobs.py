@@ -158,7 +158,7 @@ def test_methods_know_which_engines_compile() -> None:
 
 
 def test_the_workflow_names_no_engine() -> None:
-    files = [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
+    files = [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
     files += (ROOT / "workflow").rglob("*.py")
     engine = re.compile(rf"\b({'|'.join(BACKENDS)})\b", re.IGNORECASE)
     assert len(files) > 10

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rmm.backends import fake
+from rmm.cli.run_command import environment_with_cache
 from rmm.errors import BackendError, StudyError
 from rmm.study import Study, status
 from rmm.study.run import checkpoint as checkpoints
@@ -270,32 +270,28 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_make_study_needs_no_cache_that_can_be_written(read_only: Path, tmp_path: Path) -> None:
+def test_a_run_needs_no_cache_that_can_be_written(
+    read_only: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """What Snakemake caches goes elsewhere; where Stan's programs are looked for stays."""
-    project = Project(tmp_path / "p")
-    (project.folder / "tools").mkdir()
-    shutil.copy(ROOT / "tools" / "run-study", project.folder / "tools")
-    python = project.folder / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    report = project.results / "report" / "index.html"
-    python.write_text(
-        f'#!/bin/sh\nmkdir -p "{report.parent}"; touch "{report}"\n'
-        'touch "$XDG_CACHE_HOME/proof" && echo "$XDG_CACHE_HOME and $RMM_CACHE"\n'
-    )
-    python.chmod(0o755)
-    run = [str(project.folder / "tools" / "run-study"), "tiny", "2"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RMM_CACHE", raising=False)
     for cache in (read_only, tmp_path / "writable"):
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-        environment.pop("RMM_CACHE", None)
-        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        here = project.folder / ".snakemake" / "cache"
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        found = environment_with_cache()
+        said = capsys.readouterr().out
         if cache == read_only:
-            assert f"{cache} cannot be written" in done.stdout
-            assert f"{here} and {cache / 'rmm'}" in done.stdout
+            assert f"{cache} cannot be written" in said
+            assert found["XDG_CACHE_HOME"] == str(tmp_path / ".snakemake" / "cache")
+            assert found["RMM_CACHE"] == str(cache / "rmm")
         else:
-            assert "cannot be written" not in done.stdout
-            assert f"{cache} and \n" in done.stdout
+            assert said == ""
+            assert found["XDG_CACHE_HOME"] == str(cache)
+            assert "RMM_CACHE" not in found
+        (Path(found["XDG_CACHE_HOME"]) / "proof").touch()
 
 
 @pytest.mark.thorough

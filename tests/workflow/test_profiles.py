@@ -21,7 +21,7 @@ DEFAULT, SLURM = (
     yaml.safe_load((WORKFLOW / "profiles" / name / "config.yaml").read_text())
     for name in ("default", "slurm")
 )
-RULES = "\n".join(p.read_text() for p in [ROOT / "Snakefile", *WORKFLOW.glob("rules/*.smk")])
+RULES = "\n".join(p.read_text() for p in [WORKFLOW / "Snakefile", *WORKFLOW.glob("rules/*.smk")])
 
 
 def rules() -> set[str]:

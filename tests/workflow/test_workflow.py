@@ -57,11 +57,9 @@ def folder(tmp_path: Path) -> Path:
 
 def lay_out(folder: Path, study: str) -> Path:
     """The workflow without results, and a study named `tiny`."""
-    for name in ("Snakefile", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
     for name in ("workflow", "config"):
         shutil.copytree(ROOT / name, folder / name, symlinks=False)
-    (folder / "profiles").symlink_to("workflow/profiles")
     (folder / "config" / "studies" / "tiny.yaml").write_text(study)
     return folder
 

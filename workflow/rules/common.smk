@@ -17,6 +17,7 @@ from rmm.errors import RmmError
 from rmm.study import load_study, plan
 from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
+from rmm.study.files.workflow_files import workflow_folder
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.check_own import check_allowed
 from rmm.study.manage.jobs import jobs_of
@@ -59,7 +60,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
     path = os.getenv("PATH")
-    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow.basedir}/workflow/slurm:{path}")
+    os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow_folder() / 'slurm'}:{path}")
 
 validate(config, "../schemas/config.schema.yaml")
 
@@ -134,7 +135,9 @@ def rules_of_fits():
     are. A job on a cluster finds its methods in the name, and plans nothing.
     """
     if not workflow.is_main_process:
-        names = [name.split("_")[1:] for name in ASKED.allowed_rules or ()]
+        # Where another workflow uses this one as a module, names may have a prefix.
+        names = [re.sub(r"^.*fit(?=_\d)", "fit", name) for name in ASKED.allowed_rules or ()]
+        names = [name.split("_")[1:] for name in names]
         known = list(METHODS)
         together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}

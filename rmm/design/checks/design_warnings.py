@@ -89,12 +89,12 @@ def groups_of_one(look: Look) -> Iterator[str]:
                 f"`{block.member}`). Every weight is therefore 1, and this mm() is an ordinary "
                 "regression. If your groups have more members, add the missing rows: the table "
                 "needs one row per membership, not one row per group."
-                + _listed_in_cells(units.labels)
+                + listed_in_cells(units.labels)
             )
             return
 
 
-def _listed_in_cells(labels: Array) -> str:
+def listed_in_cells(labels: Array) -> str:
     """A sentence where ids look like lists of several members, who stand in other cells too."""
     texts = [label for label in labels if isinstance(label, str)]
     for separator in _SEPARATORS:

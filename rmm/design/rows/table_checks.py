@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -56,11 +56,7 @@ def check_table(
     """
     formula, categories = grouped.formula, _categories(grouped)
     ids = set(id_columns(formula))
-    for name in sorted({*ids, *(c for c, _ in categories)}):
-        texts = _texts(table[name])
-        _warn_of_labels(table[name], texts, from_text)
-        if in_memory:
-            _warn_of_written_missing(table[name], texts, {"None"} if name in ids else set())
+    _check_labels({*ids, *(c for c, _ in categories)}, ids, table, from_text, in_memory)
     for name in sorted(ids):
         _warn_of_decimals(table[name])
     for name, units in categories:
@@ -70,6 +66,32 @@ def check_table(
         if len(members.code) > 1 and int(np.diff(members.start).max()) == 1:
             wide |= _warn_of_wide(block, table, formula)
     return wide
+
+
+def check_ids(
+    table: Table, ids: Collection[str], *, from_text: bool, in_memory: bool = False
+) -> None:
+    """Warn of ids that may not mean what they seem to mean; parameters as `check_table`.
+
+    Warns
+    -----
+    SpecificationWarning
+        If ids differ in blanks or in their Unicode form only, are decimal numbers, or are texts
+        such as NA.
+    """
+    _check_labels(ids, ids, table, from_text, in_memory)
+    for name in sorted(ids):
+        _warn_of_decimals(table[name])
+
+
+def _check_labels(
+    names: Collection[str], ids: Collection[str], table: Table, from_text: bool, in_memory: bool
+) -> None:
+    for name in sorted(names):
+        texts = _texts(table[name])
+        _warn_of_labels(table[name], texts, from_text)
+        if in_memory:
+            _warn_of_written_missing(table[name], texts, {"None"} if name in ids else set())
 
 
 def _texts(column: TableColumn) -> list[str]:
@@ -191,7 +213,7 @@ def _warn_of_many_levels(name: str, levels: int, units: int) -> None:
 
 def _warn_of_wide(block: MemberBlock, table: Table, formula: Formula) -> bool:
     """All groups of one member, and other columns that hold members too."""
-    others = _siblings(block.member, table.names)
+    others = numbered_alike(block.member, table.names)
     others = others or _same_labels(block, table, formula)
     if not others:
         return False
@@ -211,13 +233,13 @@ def _warn_of_wide(block: MemberBlock, table: Table, formula: Formula) -> bool:
     return True
 
 
-def _siblings(name: str, names: list[str]) -> list[str]:
-    """Columns that are named like one but for a number: party1, party2; id_1_x, id_2_x."""
-    found = []
-    for place in re.finditer(r"\d+", name):
-        before, after = re.escape(name[: place.start()]), re.escape(name[place.end() :])
-        pattern = re.compile(rf"{before}\d+{after}")
-        found += [other for other in names if other != name and pattern.fullmatch(other)]
+def numbered_alike(name: str, names: Iterable[str]) -> list[str]:
+    """Columns that are named like one but for a number: party1, party2; id_1_x, id_2_x; id, id2."""
+    patterns = [
+        rf"{re.escape(name[: place.start()])}\d+{re.escape(name[place.end() :])}"
+        for place in re.finditer(r"\d+", name)
+    ] or [rf"{re.escape(name)}[_.]?\d+"]
+    found = [o for pattern in patterns for o in names if o != name and re.fullmatch(pattern, o)]
     return list(dict.fromkeys(found))
 
 

@@ -130,3 +130,19 @@ def _rate(folder: Path, done: Iterable[tuple[Job, str]]) -> float | None:
             last = max(last, ended)
     seconds = (datetime.fromisoformat(last) - datetime.fromisoformat(started)).total_seconds()
     return fits / max(seconds, 1.0) if fits else None
+
+
+def other_batches(study: Study, folder: str | Path) -> int:
+    """Number of finished batches of scenarios and methods that a study does not have.
+
+    Parameters
+    ----------
+    study : Study
+    folder : path
+        Its results.
+    """
+    scenarios, methods = {s.id for s in study.scenarios}, {m.name for m in study.methods}
+    return sum(
+        path.parts[-3] not in scenarios or path.parts[-2] not in methods
+        for path in Path(folder, "estimates").glob("*/*/*.parquet")
+    )

@@ -1,0 +1,289 @@
+"""`rmm study init` and `rmm study run`: Snakemake runs a study with the package's own workflow."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmm.cli.common import command
+from rmm.errors import StudyError, how_to_install
+
+if TYPE_CHECKING:
+    from rmm.study import Study
+
+_INIT = """\
+examples:
+  rmm study init "my study"
+  cd "my study"
+  rmm study run quickstart --cores 2
+The folder gets a small study (config/studies/quickstart.yaml), the settings of the workflow
+(config/config.yaml), profiles for one machine and for Slurm (profiles/), and a Snakefile, so that
+Snakemake can also be called directly. No existing file is changed. You do not need such a folder:
+`rmm study run FILE` works in any folder.
+"""
+_RUN = """\
+examples:
+  rmm study run mine.yaml --cores 4
+  rmm study run quickstart                      # the file config/studies/quickstart.yaml
+  rmm study run mine.yaml --size smoke          # a few replications, to try it
+  rmm study run mine.yaml -- --dry-run          # options of Snakemake come after --
+  rmm study run mine.yaml -- --workflow-profile profiles/slurm
+Snakemake runs the study in the present folder: results go to results/NAME, and the last lines show
+the path of the report. If a run was interrupted, use the same command again: finished fits are
+kept. `rmm study status FILE` counts them.
+"""
+_SNAKEFILE = """\
+# Snakemake reads this file: snakemake --cores 2 --config study=quickstart
+# The rules are those of the installed package rmm. Rules of your own can follow.
+from rmm.study import snakefile
+
+
+include: snakefile()
+"""
+#: Files of the workflow, and of its configuration, that a project gets copies of.
+_PROFILES = ("profiles/default/config.yaml", "profiles/slurm/config.yaml")
+_CONFIGS = ("config.yaml", "studies/quickstart.yaml")
+#: Options of Snakemake that say how many jobs run at the same time, or that a profile may say it.
+_CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile", "--executor", "-e")
+
+
+def add_init(commands: Any) -> None:
+    """Declare `rmm study init`."""
+    what = "make a project folder with a small study"
+    init = command(commands, "init", what, _INIT, run_init)
+    init.add_argument("folder", metavar="FOLDER", help="folder to make")
+
+
+def add_run(commands: Any) -> None:
+    """Declare `rmm study run`."""
+    run = command(commands, "run", "run a study, or resume it", _RUN, run_study)
+    run.usage = f"{run.prog} FILE [options] [-- OPTIONS OF SNAKEMAKE]"
+    run.add_argument(
+        "file",
+        metavar="FILE",
+        help="study file (.yaml), or the name of a file in config/studies, such as quickstart",
+    )
+    run.add_argument(
+        "--cores",
+        metavar="N",
+        help="fits that run at the same time: a number, or all; default: all, or what the options "
+        "of Snakemake say",
+    )
+    run.add_argument(
+        "--size",
+        choices=("full", "smoke"),
+        metavar="SIZE",
+        help="full or smoke: a few replications, in results/NAME_smoke; default: that of "
+        "config/config.yaml if there is one, otherwise full",
+    )
+    run.add_argument(
+        "--results",
+        metavar="FOLDER",
+        help="folder for the results of all studies; default: that of config/config.yaml if there "
+        "is one, otherwise results",
+    )
+    run.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="let functions and scripts that the study file names run, with your rights",
+    )
+    run.set_defaults(snakemake=[])
+
+
+def run_init(options: argparse.Namespace) -> int:
+    """`rmm study init`: write the files of a project, and say what comes next."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.files.workflow_files import config_folder, workflow_folder
+
+    folder, workflow, config = Path(options.folder), workflow_folder(), config_folder()
+    texts = {"Snakefile": _SNAKEFILE}
+    texts |= {name: (workflow / name).read_text("utf-8") for name in _PROFILES}
+    texts |= {f"config/{name}": (config / name).read_text("utf-8") for name in _CONFIGS}
+    there = [name for name in texts if (folder / name).exists()]
+    if there:
+        raise StudyError(
+            f"{folder / there[0]}: this file exists already, and nothing was written. Give another "
+            "folder."
+        )
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    print(f"{folder} has a study, {Path('config') / _CONFIGS[1]}. Next:")
+    if folder.resolve() != Path.cwd():
+        print(f"    cd {shlex.quote(str(folder))}")
+    print("    rmm study run quickstart --cores 2")
+    return 0
+
+
+def find_study_file(named: str) -> Path:
+    """The study file of a path, or of a name: ``quickstart`` is config/studies/quickstart.yaml.
+
+    Raises
+    ------
+    StudyError
+        If there is no such file.
+    """
+    path = Path(named)
+    if path.suffix or path.exists() or len(path.parts) > 1:  # no name: its readers check it
+        return path
+    path = Path("config", "studies", f"{named}.yaml")
+    if path.is_file():
+        return path
+    known = sorted(p.stem for p in Path("config", "studies").glob("*.yaml"))
+    if known:
+        hint = f"Studies in config/studies: {', '.join(known)}."
+    else:
+        hint = (
+            "`rmm study new NAME.yaml` writes a study file, `rmm study init FOLDER` makes a folder "
+            "with a small study."
+        )
+    raise StudyError(f"There is no study file {path} in {Path.cwd()}. {hint}")
+
+
+def run_study(options: argparse.Namespace) -> int:
+    """`rmm study run`: Snakemake on one study; the path of its report."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study import load_study
+    from rmm.study.files.checked_yaml import read_yaml
+    from rmm.study.files.workflow_files import snakefile, workflow_folder
+
+    if util.find_spec("snakemake") is None:
+        raise StudyError(
+            "rmm study run needs the package snakemake, which is not installed. "
+            f"{how_to_install('snakemake', 'study')}"
+        )
+    path = find_study_file(options.file)
+    if any(word.split("=")[0] in ("--directory", "-d") for word in options.snakemake):
+        path = path.resolve()  # Snakemake reads it from there
+    settings: dict[str, Any] = {"study": path.as_posix()}
+    chosen = {"size": options.size, "results": options.results}
+    settings |= {key: value for key, value in chosen.items() if value is not None}
+    settings |= {"allow_code": "true"} if options.allow_code else {}
+    defaults: Mapping[str, Any] = {}
+    if Path("config/config.yaml").is_file():
+        defaults = read_yaml(Path("config/config.yaml"))[0]
+    size = str({**defaults, **settings}.get("size", "full"))
+    study = load_study(path, size=size, allow_code=options.allow_code)
+    for line in missing_engines(study):
+        print(line, file=sys.stderr)
+    folder = Path(str({**defaults, **settings}.get("results", "results"))) / study.name
+    pairs = [f"{key}={value}" for key, value in settings.items()]
+    start = ["--snakefile", str(snakefile())]
+    environment = environment_with_cache()
+    unlock = [sys.executable, str(workflow_folder() / "scripts" / "unlock.py")]
+    if code := _wait([*unlock, *start, "--config", *pairs], environment):
+        return code
+    before = _written(folder)
+    words = snakemake_options(options.cores, options.snakemake, pairs)
+    code = _wait([sys.executable, "-m", "snakemake", *start, *words], environment)
+    if code or options.snakemake:
+        return code
+    return _tell(folder / "report" / "index.html", _written(folder) == before)
+
+
+def missing_engines(study: Study) -> Iterator[str]:
+    """A line for each engine of a study that does not run here: all its fits will fail."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.backends import BACKENDS, find_backend
+
+    methods: dict[str, list[str]] = {}
+    for method in study.methods:
+        if method.backend in BACKENDS:
+            methods.setdefault(str(method.backend), []).append(method.name)
+    for backend, names in methods.items():
+        found = find_backend(backend).available()
+        if not found.available:
+            yield (
+                f"Note: the engine {backend} does not run here ({found.what}), so all fits of "
+                f"{', '.join(names)} will fail. To repair it: {found.remedy}"
+            )
+
+
+def snakemake_options(cores: str | None, own: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Options of Snakemake: the user's, with our settings where they have `--config`.
+
+    Parameters
+    ----------
+    cores : str or None
+        Of `--cores`; by default all, unless the user's options say it.
+    own : sequence of str
+        The user's, from after ``--``.
+    settings : sequence of str
+        ``KEY=VALUE`` for `--config`.
+    """
+    words = list(own)
+    said = any(word.split("=")[0] in _CORES or word[:2] in ("-c", "-j") for word in words)
+    first = ["--cores", cores or "all"] if cores or not said else []
+    for name in ("--config", "-C"):
+        if name in words:  # the last one of several counts
+            place = words.index(name) + 1
+            return [*first, *words[:place], *settings, *words[place:]]
+    return [*first, *words, "--config", *settings]
+
+
+def environment_with_cache() -> dict[str, str]:
+    """Environment variables, with a cache that Snakemake can write to: without, it does not start.
+
+    Compiled Stan programs may well be in one that is read-only, so these stay where they are.
+    """
+    environment = dict(os.environ)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    own = cache / "snakemake"
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        writable = os.access(own, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        here = Path.cwd() / ".snakemake" / "cache"
+        here.mkdir(parents=True, exist_ok=True)
+        print(f"{cache} cannot be written; Snakemake keeps its cache in .snakemake/cache.")
+        environment.setdefault("RMM_CACHE", str(cache / "rmm"))
+        environment["XDG_CACHE_HOME"] = str(here)
+    return environment
+
+
+def _wait(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program to its end; its exit code.
+
+    Ctrl-C reaches it as it reaches us, and it ends by itself; a SIGTERM for us is passed on.
+    """
+    sys.stdout.flush()
+    child = subprocess.Popen(words, env=environment)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ended = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        code = child.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, ended)
+    return code if code >= 0 else 128 - code
+
+
+def _written(folder: Path) -> dict[Path, int]:
+    """Files of results, without logs, and when they were written."""
+    return {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and "logs" not in path.relative_to(folder).parts
+    }
+
+
+def _tell(report: Path, unchanged: bool) -> int:
+    """Say where the report is."""
+    if not report.is_file():
+        raise StudyError(f"The study has run, but wrote no {report}.")
+    if unchanged:
+        print(f"Nothing to do: the study {report.parents[1].name!r} is complete and up to date.")
+    print(f"Report: {report}\n        {report.resolve().as_uri()}")
+    return 0

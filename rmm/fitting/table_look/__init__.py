@@ -1,0 +1,1 @@
+"""What a table holds before a model is chosen: `rmm.look`."""
