@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rmm.posterior.comparison.averaging import AverageFit, average
     from rmm.posterior.comparison.bayes_factors import bayes_factor
     from rmm.posterior.comparison.compare import compare
+    from rmm.posterior.comparison.pooling import PooledFit, pool
     from rmm.posterior.comparison.scaled_priors import evidence_curve
     from rmm.posterior.fit import Fit
     from rmm.posterior.load import load
@@ -53,6 +54,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "evidence_curve": ("rmm.posterior.comparison.scaled_priors", "evidence_curve"),
     "average": ("rmm.posterior.comparison.averaging", "average"),
     "AverageFit": ("rmm.posterior.comparison.averaging", "AverageFit"),
+    "pool": ("rmm.posterior.comparison.pooling", "pool"),
+    "PooledFit": ("rmm.posterior.comparison.pooling", "PooledFit"),
     "load": ("rmm.posterior.load", "load"),
     "simulate": ("rmm.simulation", "simulate"),
     "SimulatedData": ("rmm.simulation", "SimulatedData"),
@@ -81,6 +84,7 @@ __all__ = [
     "Fit",
     "FormulaError",
     "PlotError",
+    "PooledFit",
     "PriorError",
     "PriorPredictive",
     "ProgramError",
@@ -95,6 +99,7 @@ __all__ = [
     "evidence_curve",
     "fit",
     "load",
+    "pool",
     "prior_predictive",
     "program",
     "program_data",
