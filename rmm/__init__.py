@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rmm.posterior.comparison.averaging import AverageFit, average
     from rmm.posterior.comparison.bayes_factors import bayes_factor
     from rmm.posterior.comparison.compare import compare
+    from rmm.posterior.comparison.pooling import PooledFit, pool
     from rmm.posterior.comparison.scaled_priors import evidence_curve
     from rmm.posterior.fit import Fit
     from rmm.posterior.load import load
@@ -54,6 +55,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "evidence_curve": ("rmm.posterior.comparison.scaled_priors", "evidence_curve"),
     "average": ("rmm.posterior.comparison.averaging", "average"),
     "AverageFit": ("rmm.posterior.comparison.averaging", "AverageFit"),
+    "pool": ("rmm.posterior.comparison.pooling", "pool"),
+    "PooledFit": ("rmm.posterior.comparison.pooling", "PooledFit"),
     "load": ("rmm.posterior.load", "load"),
     "look": ("rmm.fitting.table_look.look", "look"),
     "TableLook": ("rmm.fitting.table_look.look", "TableLook"),
@@ -84,6 +87,7 @@ __all__ = [
     "Fit",
     "FormulaError",
     "PlotError",
+    "PooledFit",
     "PriorError",
     "PriorPredictive",
     "ProgramError",
@@ -100,6 +104,7 @@ __all__ = [
     "fit",
     "load",
     "look",
+    "pool",
     "prior_predictive",
     "program",
     "program_data",

@@ -108,7 +108,7 @@ _FUNCTIONS = (
     "exp", "log", "sqrt", "pow", "ilogit", "round", "floor", "abs", "min", "max", "mean", "sd",
     "quantile", "median", "mode", "first", "offset", "I", "fix", "strata", "variance", "herfindahl",
     "softmax", "threshold", "entropy", "id", "vars", "fn", "mm", "hm", "mmc", "mmw", "re", "Surv",
-    "cbind", "unknown", "center", "scale", "factor", "C", "poly", "c", "centre",
+    "cbind", "unknown", "center", "scale", "factor", "C", "poly", "ns", "c", "centre",
 )  # fmt: skip
 
 names = st.sampled_from(_NAMES)
@@ -225,14 +225,15 @@ _outcomes = st.sampled_from(
 _plain_terms = st.sampled_from(
     ("1", "0", "z", "q", "region", "z*q", "I(z^2)", "log(abs(z))", "z:region", "(z + q)^2", "-1",
      "fix(q, 0.5)", "offset(z)", "dec", "- z", "`z`", "exp(z)", "I(z > 0)", "scale(z)",
-     "center(z)*q", "factor(dec)", "poly(z, 2)", "region:dec", "region:factor(q > 0)",
-     "center(z, within = cid)", 'C(region, base = "north")', "scale(log(abs(z)))")
+     "center(z)*q", "factor(dec)", "poly(z, 2)", "ns(z, 3)", "region:dec", "region:factor(q > 0)",
+     "center(z, within = cid)", 'C(region, base = "north")', "scale(log(abs(z)))",
+     "poly(z, 2, raw = TRUE)")
 )  # fmt: skip
 _plain_variables = st.lists(
     st.sampled_from(("x", "s", "lead", "x*s", "I(x^2)", "fix(s, 1)", "variance(x)", "softmax(x)",
                      "herfindahl()", "threshold(x, 0.5)", "log(abs(x))", "x:lead",
                      "center(x, within = group)", "scale(x)*s",
-                     "factor(lead)", "poly(s, 3)", "center(x, within = pid)")),
+                     "factor(lead)", "poly(s, 3)", "ns(s, knots = 0)", "center(x, within = pid)")),
     min_size=1, max_size=3,
 ).map(" + ".join)  # fmt: skip
 _plain_parts = st.one_of(

@@ -1,7 +1,8 @@
-"""Predictors of several columns: `factor(x)`, `C(x, base = "b")`, `poly(x, 2)`.
+"""Predictors of several columns: `factor(x)`, `C(x, base = "b")`, `poly(x, 2)`, `ns(x, 4)`.
 
-A basis turns the values of one expression into columns. What it takes from a table, levels or
-the numbers of polynomials, is kept: new tables are coded as the table of the fit was.
+A basis turns the values of one expression into columns. What it takes from a table, levels, the
+numbers of polynomials or the knots of splines, is kept: new tables are coded as the table of the
+fit was.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rmm.errors import DataError, counted
 
 Array = np.ndarray[Any, Any]
 MAX_DEGREE = 20  # of poly(): beyond it columns are noise of rounding
+MAX_DF = 50  # of ns(): beyond it a curve is no smooth summary of a covariate
 _SHOWN = 12  # levels in a message
 
 
@@ -113,12 +115,7 @@ class Polynomial:
         """
         if self.constants is not None:
             return self
-        different = len(np.unique(values))
-        if different <= self.degree:
-            raise DataError(
-                f"`{label}` needs more than {counted(self.degree, 'different value')}, but there "
-                f"{'is' if different == 1 else 'are'} only {different}."
-            )
+        _check_different(label, values, self.degree)
         mean = float(np.mean(values))
         most = float(np.max(np.abs(values - mean)))
         x, alpha, squares = (values - mean) / most, list[float](), [1.0, float(len(values))]
@@ -144,7 +141,120 @@ class Polynomial:
         return np.column_stack(out)
 
 
-type Basis = Categories | Polynomial
+@dataclass(frozen=True)
+class Powers:
+    """x, x^2, ..., x^degree: R's `poly(x, degree, raw = TRUE)`. Nothing is taken from a table."""
+
+    degree: int
+
+    def settled(self, label: str, values: Array) -> Powers:
+        """The same.
+
+        Raises
+        ------
+        DataError
+            If the column has too few different values.
+        """
+        _check_different(label, values, self.degree)
+        return self
+
+    def columns(self, label: str, values: Array) -> Array:
+        """(N, degree) columns.
+
+        Raises
+        ------
+        DataError
+            If a power is beyond the numbers of the computer.
+        """
+        with np.errstate(over="ignore"):
+            powers = values[:, None] ** np.arange(1, self.degree + 1)
+        if not np.isfinite(powers).all():
+            raise DataError(
+                f"`{label}`: powers of values as large as {np.abs(values).max():g} cannot be "
+                "computed. Divide the column by a constant, or leave out `raw = TRUE`."
+            )
+        return powers
+
+
+@dataclass(frozen=True)
+class NaturalSpline:
+    """Cubic splines that are linear beyond the range of the data, as R's `splines::ns()`.
+
+    B-splines of degree 3 (de Boor 1978, A Practical Guide to Splines), without the first of them,
+    which a constant replaces, and orthogonal to what has a second derivative at the ends of the
+    range: Hastie (1992), in Chambers and Hastie (eds.), Statistical Models in S, section 7.4.
+    Their combinations come from the same QR factorisation as in R, so that columns and
+    coefficients are R's. They are computed on (x - low) / (high - low), which changes neither.
+
+    Attributes
+    ----------
+    df : int or None
+        Number of columns. The knots are then the `df` - 1 quantiles that divide the values into
+        parts of equal size.
+    knots : tuple of float, or None
+        Inside the range; None before a table is known.
+    ends : (float, float) or None
+        The range, beyond which the columns are linear; None before a table is known.
+    """
+
+    df: int | None = None
+    knots: tuple[float, ...] | None = None
+    ends: tuple[float, float] | None = None
+
+    def settled(self, label: str, values: Array) -> NaturalSpline:
+        """With the knots of a column.
+
+        Raises
+        ------
+        DataError
+            If it has too few different values, knots coincide, or are not inside its range.
+        """
+        if self.ends is not None:
+            return self
+        _check_different(label, values, self.df or len(self.knots or ()) + 1)
+        ends = float(np.min(values)), float(np.max(values))
+        if self.knots is None:
+            shares = np.linspace(0, 1, (self.df or 1) + 1)[1:-1]
+            knots = tuple(float(knot) for knot in np.quantile(values, shares))
+        else:
+            knots = self.knots
+        if (np.diff([ends[0], *knots, ends[1]]) <= 0).any():
+            shown = ", ".join(f"{knot:g}" for knot in knots)
+            raise DataError(
+                f"The knots of `{label}` are {shown}, and the column is from {ends[0]:g} to "
+                f"{ends[1]:g}. Knots must increase, inside of this range. "
+                + ("Write them yourself: knots = c(...)." if self.df else "Correct them.")
+            )
+        return replace(self, knots=knots, ends=ends)
+
+    def columns(self, label: str, values: Array) -> Array:
+        """(N, df) columns."""
+        from scipy.interpolate import BSpline  # late: most models have no splines
+
+        settled = self.settled(label, values)
+        assert settled.ends is not None and settled.knots is not None
+        low, high = settled.ends
+        x = (values - low) / (high - low)
+        knots = [(knot - low) / (high - low) for knot in settled.knots]
+        splines = BSpline(np.array([*[0.0] * 4, *knots, *[1.0] * 4]), np.eye(len(knots) + 4), 3)
+        inside = np.clip(x, 0.0, 1.0)
+        line = (x - inside)[:, None] * splines.derivative()(inside)
+        bends = splines.derivative(2)(np.array([0.0, 1.0]))[:, 1:]
+        straight = np.linalg.qr(bends.T, mode="complete")[0][:, 2:]
+        return np.asarray((splines(inside) + line)[:, 1:] @ straight)
+
+
+def _check_different(label: str, values: Array, count: int) -> None:
+    different = len(np.unique(values))
+    if different <= count:
+        raise DataError(
+            f"`{label}` needs more than {counted(count, 'different value')}, but there "
+            f"{'is' if different == 1 else 'are'} only {different}."
+        )
+
+
+type Curve = Polynomial | Powers | NaturalSpline
+type Basis = Categories | Curve
 
 
 @dataclass(frozen=True)
@@ -172,7 +282,15 @@ BASES: dict[str, BasisFunction] = {
     ),
     "poly": BasisFunction(
         "poly(x, 2)",
-        "poly(x, 2): a column and its degree",
-        "orthogonal polynomials of degree 1 to 2, as in R: columns `poly(x, 2)1`, `poly(x, 2)2`",
+        "poly(x, 2) or poly(x, 2, raw = TRUE): a column and its degree",
+        "orthogonal polynomials of degree 1 to 2, as in R: columns `poly(x, 2)1`, `poly(x, 2)2`; "
+        "x and x^2 with `poly(x, 2, raw = TRUE)`",
+    ),
+    "ns": BasisFunction(
+        "ns(x, 4)",
+        "ns(x, 4): a column and the number of its coefficients; or ns(x, knots = c(10, 20))",
+        "natural cubic splines with 4 columns `ns(x, 4)1`, ..., as in R: knots at the quartiles "
+        "(in general at 1/4, 2/4, 3/4 of the values), linear beyond the range of the fit's table; "
+        "`ns(x, knots = c(10, 20))` with given knots",
     ),
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from rmm.errors import FormulaError, counted
 from rmm.formula import parser as syntax
-from rmm.formula.column_bases import BASES, MAX_DEGREE, Categories, Polynomial
+from rmm.formula.column_bases import BASES, Categories
 from rmm.formula.expression import (
     Column,
     describe,
@@ -20,6 +20,7 @@ from rmm.formula.expression import (
 from rmm.formula.expression_reader import MAX_DEPTH, Reader, advice_on_function
 from rmm.formula.features import FEATURES, Feature
 from rmm.formula.functions import AGGREGATES, COMPARISONS, FUNCTIONS, TABLE_FUNCTIONS
+from rmm.formula.read_basis import read_basis
 from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, Term
 from rmm.formula.weights.evaluate import evaluate
 
@@ -103,8 +104,10 @@ def read_fix(tree: syntax.Call, text: str) -> FixedTerm:
             tree.arguments[0].value,
             "Write one fix() for each term.",
         )
-    if any(isinstance(a.basis, Polynomial) for a in terms[0].atoms):
-        reader.fail("`poly()` has several coefficients.", tree, "Fix single terms: fix(I(x^2), 1).")
+    for atom in terms[0].atoms:
+        if atom.basis is not None and not isinstance(atom.basis, Categories):
+            found = f"`{atom.label}` has several coefficients."
+            reader.fail(found, tree, "Fix single terms: fix(I(x^2), 1).")
     return FixedTerm(terms[0], constant(tree.arguments[1].value, text))
 
 
@@ -199,7 +202,7 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
     """`I(...)`, a function such as `log(x)`, or a basis such as `factor(x)`."""
     name = tree.function
     if name in BASES:
-        atom = _basis(tree, reader)
+        atom = read_basis(tree, reader)
     elif name == "I":
         if len(tree.arguments) != 1 or tree.arguments[0].keyword is not None:
             reader.fail("`I()` needs one expression: I(x^2).", tree)
@@ -235,49 +238,6 @@ def _called(tree: syntax.Call, reader: Reader) -> Atom:
     if not leaf_columns(atom.expression):
         reader.fail(f"`{atom.label}` contains no column.", tree)
     return atom
-
-
-def _basis(tree: syntax.Call, reader: Reader) -> Atom:
-    """`factor(x)`, `C(x, base = "b")` or `poly(x, 2)`."""
-    name, usage = tree.function, f"Write {BASES[tree.function].usage}."
-    if not tree.arguments or tree.arguments[0].keyword is not None:
-        reader.fail(f"`{name}()` needs a column.", tree, usage)
-    expression = reader.read(tree.arguments[0].value)
-    rest, written = tree.arguments[1:], [describe(expression)]
-    if name == "poly":
-        degree = rest[0].value if len(rest) == 1 and rest[0].keyword in (None, "degree") else None
-        value = degree.value if isinstance(degree, syntax.Literal) else None
-        if not isinstance(value, float) or value not in range(1, MAX_DEGREE + 1):
-            reader.fail(f"`poly()` needs a degree from 1 to {MAX_DEGREE}.", tree, usage)
-        written.append(f"{value:g}")
-        return Atom(f"poly({', '.join(written)})", expression, Polynomial(int(value)))
-    base, levels = None, None
-    for argument in rest:
-        match argument.keyword:
-            case "base" if base is None:
-                base = _level(argument.value, reader, usage)
-            case "levels" if levels is None:
-                levels = _levels(argument.value, reader, usage)
-            case _:
-                reader.fail(f"`{name}()` does not have this argument.", argument.value, usage)
-        written.append(f"{argument.keyword} = {syntax.source(reader.text, argument.value)}")
-    label = f"{name}({', '.join(written)})"
-    return Atom(label, expression, Categories(base, levels))
-
-
-def _level(tree: syntax.Syntax, reader: Reader, usage: str) -> str | float | bool:
-    if isinstance(tree, syntax.Literal) and tree.value is not None:
-        return tree.value
-    reader.fail("A level must be a text in quotes or a number.", tree, usage)
-
-
-def _levels(tree: syntax.Syntax, reader: Reader, usage: str) -> tuple[str | float | bool, ...]:
-    if not isinstance(tree, syntax.Call) or tree.function != "c":
-        reader.fail("Levels must be written as c(...).", tree, usage)
-    found = tuple(_level(a.value, reader, usage) for a in tree.arguments)
-    if len(set(found)) < max(2, len(found)):
-        reader.fail("There must be at least two levels, and each only once.", tree, usage)
-    return found
 
 
 def _products(left: list[Term], right: list[Term]) -> list[Term]:

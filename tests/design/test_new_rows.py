@@ -41,6 +41,9 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 EFFECTS = "mm(id(pid, gid), RE=TRUE)"
 OWN = {
     "categories": f"y ~ 1 + z*region + factor(dec) + poly(g, 3) + {EFFECTS}",
+    "curves": "y ~ 1 + ns(g, 3)*region + poly(o, 2, raw = TRUE)"
+    " + mm(id(pid, gid), vars(ns(s, 3) + poly(x, 2)), fn(w ~ 1/n), RE=re(1 + ns(s, 3)))"
+    " + hm(id=cid, vars=vars(ns(q, 2)))",
     "given levels": f'y ~ 1 + C(region, base="west") + fix(side, 0.3) + {EFFECTS}',
     "absent combinations": f"y ~ 1 + region:rev + z + {EFFECTS}",
     "cannot include an intercept": "y ~ 0 + mm(id(pid, gid), vars(kind), fn(w ~ 1/n), RE=TRUE)",
@@ -269,7 +272,7 @@ def test_new_groups_have_the_arrays_of_a_table_that_holds_them(name: str, fitted
     What a fit takes from all rows (centres, scales, totals, levels) is compared by predictions.
     """
     case = CASES[name]
-    if any(word in case.formula for word in ("poly(", "center(", "scale(", "c=2", "threshold(")):
+    if any(word in case.formula for word in (*SCALED, "ns(", "c=2", "threshold(")):
         pytest.skip("its columns depend on all rows of a fit")
     if case.transform is not None or case.table != "governments":
         pytest.skip("its columns depend on all rows of a fit")
@@ -310,10 +313,13 @@ SCALED = ("poly(", "center(", "scale(")
         name
         for name, case in CASES.items()
         if case.transform is not None or any(word in case.formula for word in SCALED)
+        if "ns(" not in case.formula
     ],
 )
 def test_new_groups_have_the_constants_of_the_fit(name: str, fitted: Any) -> None:
     """Centres, scales and polynomials: in a fit of both tables they are others.
+
+    Splines of other knots are no combinations of ours: tests/posterior/test_curve_effects.py.
 
     Columns of that fit are linear combinations of a constant and the columns of ours. The
     combinations that give ours in the groups of the fit must give them in new groups too.

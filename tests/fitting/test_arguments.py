@@ -80,6 +80,7 @@ def small_fit() -> rmm.Fit:
 ONE = small_fit()
 CALLS |= {
     "compare, two fits": (rmm.compare, {"fits": {"a": ONE, "b": ONE}}),
+    "pool": (rmm.pool, {"fits": [ONE, ONE]}),
     "Fit.predict": (ONE.predict, {}),
     "Fit.posterior_predictive": (ONE.posterior_predictive, {}),
     "Fit.loo": (ONE.loo, {}),

@@ -156,7 +156,8 @@ def test_forms_are_recognised_around_them() -> None:
         ),
         ("standardize(x)", r"Did you mean `scale`\?"),
         ("ln(x)", r"Did you mean `log`\?"),
-        ("ns(x, 3)", r"Splines and smooths are not available"),
+        ("ns(x, 3)", r"`ns\(\)` makes several columns, so it cannot be used inside"),
+        ("s(x)", r"This smooth is not available\. Natural splines are: ns\(x, 4\)"),
         (
             "log1p(x)",
             r"(?s)Write log\(1 \+ x\).*Allowed: exp, .* center, scale\. Group aggregates: min,",
@@ -173,7 +174,10 @@ def test_messages_of_weights(text: str, message: str) -> None:
     [
         ("y ~ Scale(budget)", r"(?s)Did you mean `scale`\?.*Allowed: mm, hm, .* center"),
         ("y ~ demean(budget)", r"Did you mean `center`\?"),
-        ("y ~ bs(budget)", r"(?s)Splines and smooths are not available.*\^\^"),
+        (
+            "y ~ bs(budget)",
+            r"(?s)This smooth is not available. Natural splines are: ns\(x, 4\).*\^\^",
+        ),
         ("y ~ center(budget, within = group)", r"is outside mm\(\), where a group has only one"),
         (
             f"y ~ center(budget, within = crew) + {MM.format('born', '1/n')}",

@@ -45,6 +45,7 @@ WITH_EXAMPLES = [
     "rmm.posterior.comparison.averaging",
     "rmm.posterior.comparison.bayes_factors",
     "rmm.posterior.comparison.compare",
+    "rmm.posterior.comparison.pooling",
     "rmm.posterior.fit_tables",
     "rmm.posterior.posterior_methods",
     "rmm.posterior.prediction.predictive_checks",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError, counted
-from rmm.formula.column_bases import Categories, Polynomial
+from rmm.formula.column_bases import Categories
 from rmm.formula.expression import with_table_constants
 from rmm.formula.terms import Atom, Term
 from rmm.formula.weights.weight_function import (
@@ -65,7 +65,7 @@ class AtomCoding:
     Attributes
     ----------
     atom : Atom
-        Holds the levels of a category and the constants of a polynomial.
+        Holds the levels of a category, the constants of a polynomial, the knots of a spline.
     labels : tuple of str
         Of its columns; those of all levels of a category, base first.
     category : bool
@@ -336,10 +336,9 @@ def _code_atom(
         coding = AtomCoding(replace(atom, basis=basis), labels, category=True)
         return coding, _dummies(code, len(levels))
     values = _numbers(atom, table)
-    several = isinstance(atom.basis, Polynomial)
-    labels = (
-        tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1])) if several else (atom.label,)
-    )
+    labels = (atom.label,)
+    if atom.basis is not None:
+        labels = tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1]))
     moves = tuple(_move(column[rows], transform) for column in values.T)
     coding = AtomCoding(atom, labels, category=False, moves=moves)
     return coding, coding.moved(values)
@@ -395,9 +394,9 @@ def _dummies(code: Array, levels: int) -> Array:
 def _numbers(atom: Atom, table: Table) -> Array:
     """(N, K) columns of numbers, before they are moved."""
     values = atom_values(atom, table)
-    if isinstance(atom.basis, Polynomial):
-        return atom.basis.columns(atom.label, values)
-    return values[:, None]
+    if atom.basis is None or isinstance(atom.basis, Categories):
+        return values[:, None]
+    return atom.basis.columns(atom.label, values)
 
 
 def input_columns(label: str, expression: Node, table: Table) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from rmm.design.columns.encode import atom_values, code_category, input_columns
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.errors import DataError, FormulaError, counted
-from rmm.formula.column_bases import Categories, Polynomial
+from rmm.formula.column_bases import Categories
 from rmm.formula.expression import (
     OWN_GROUP,
     Node,
@@ -181,11 +181,11 @@ class _Rows:
         atom = replace(atom, expression=self.node(atom.expression))
         if isinstance(atom.basis, Categories):
             return replace(atom, basis=code_category(atom, self.table)[1])
-        if isinstance(atom.basis, Polynomial):
-            once = slice(None) if self.once is None else self.once
-            values = atom_values(atom, self.table)[once]
-            return replace(atom, basis=atom.basis.settled(atom.label, values))
-        return atom
+        if atom.basis is None:
+            return atom
+        once = slice(None) if self.once is None else self.once
+        values = atom_values(atom, self.table)[once]
+        return replace(atom, basis=atom.basis.settled(atom.label, values))
 
     def term(self, term: Term) -> Term:
         return replace(term, atoms=self.atoms(term.atoms))

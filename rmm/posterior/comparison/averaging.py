@@ -86,21 +86,11 @@ class AverageFit:
 
     def _mixed(self, method: str, draws: bool, *arguments: Any, **named: Any) -> Any:
         """Draws that a method of all fits gives, in proportion to the weights."""
-        parts, models = [], []
+        parts = {}
         for name, share in self._shares().items():
             some = _with_some_draws(self.fits[name], share)
-            found = getattr(some, method)(*arguments, draws=True, **named)
-            parts.append(found.isel(chain=0, drop=True).transpose("draw", ...))
-            models += [name] * share
-        values = np.concatenate([part.to_numpy() for part in parts])
-        dims = parts[0].dims[1:]
-        coords = {dim: parts[0].coords[dim] for dim in dims if dim in parts[0].coords}
-        if draws:
-            coords |= {"draw": np.arange(len(values)), "model": ("draw", models)}
-            return xarray.DataArray(values, dims=("draw", *dims), coords=coords)
-        if not dims:  # one number
-            return table(np.array([parts[0].name]), values[:, None]).rename_axis("estimand")
-        return table(parts[0].coords[dims[0]].to_numpy(), values).rename_axis(dims[0])
+            parts[name] = getattr(some, method)(*arguments, draws=True, **named)
+        return mixture(parts, "model", draws)
 
     def parts(self) -> list[Fit]:
         """The fits with as many evenly spaced draws, as one chain, as their weights give them."""
@@ -120,6 +110,36 @@ class AverageFit:
     def __str__(self) -> str:
         lines = [f"{name:40} {share:.3f}" for name, share in self.weights.items()]
         return "\n".join([f"Average of {len(self.fits)} fits, weights by {self.by}", *lines])
+
+
+def mixture(parts: Mapping[Any, xarray.DataArray], kind: str, draws: bool) -> Any:
+    """Draws of several fits, one below the other, or a table of their mixture.
+
+    Parameters
+    ----------
+    parts : mapping of xarray.DataArray
+        Fit -> its draws (chain, draw, ...), with the same labels.
+    kind : str
+        Name of the coordinate that says whose draw it is.
+    draws : bool
+        Whether to give all draws.
+    """
+    first = next(iter(parts.values()))
+    dims = [str(dim) for dim in first.dims if dim not in ("chain", "draw")]
+    coords = {dim: first.coords[dim] for dim in dims if dim in first.coords}
+    flat = []
+    for part in parts.values():
+        same = part.sel(coords).transpose("chain", "draw", *dims).to_numpy()
+        flat.append(same.reshape(-1, *same.shape[2:]))
+    values = np.concatenate(flat)
+    if draws:
+        whose = [name for name, part in zip(parts, flat, strict=True) for _ in range(len(part))]
+        every = {**coords, "draw": np.arange(len(values)), kind: ("draw", whose)}
+        return xarray.DataArray(values, dims=("draw", *dims), coords=every)
+    if not dims:  # one number
+        return table(np.array([first.name]), values[:, None]).rename_axis("estimand")
+    rows = table(first.coords[dims[0]].to_numpy(), values)
+    return rows.rename_axis(dims[0])
 
 
 def _with_some_draws(fit: Fit, wanted: int) -> Fit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,11 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
         One row per component: variance, in squared units of the linear predictor, and share,
         each with mean, sd and quantiles.
     """
-    parts = variance_draws(model, run)
+    return variance_table(variance_draws(model, run))
+
+
+def variance_table(parts: Mapping[str, Array]) -> pd.DataFrame:
+    """The table of `variance_components`, of draws (S,) of the variance of each component."""
     total = np.sum(list(parts.values()), axis=0)
     variance = spread(np.column_stack(list(parts.values())))
     share = spread(np.column_stack([v / total for v in parts.values()]))
