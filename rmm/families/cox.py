@@ -390,19 +390,13 @@ class _Clock:
         return np.asarray(squared - end.share**2 * self.span[:, end.own])
 
     def difference_between(self, entry: _Moment, end: _Moment) -> Array:
-        """The same of groups that enter late: their first merged step may be their last."""
-        a, g, h = self.amount[:, entry.at], entry.step_share, end.step_share
-        span, run = self.span[:, entry.own], self.clock[:, entry.at] + self.amount[:, entry.at]
-        opened = a * (1 - g) ** 2
-        before = span - run + opened - (1 - entry.share) ** 2 * span
-        apart = self.difference(end) + before
-        squared = np.where(
-            entry.at < end.at,
-            self.clock[:, end.at] - run + opened + self.amount[:, end.at] * h**2,
-            a * (h - g) ** 2,
-        )
-        together = squared - (end.share - entry.share) ** 2 * span
-        return np.where(entry.own < end.own, apart, together)
+        """The same of groups that enter late."""
+        # (end - entry)^2 = end^2 - 2 end entry + entry^2 in each step.
+        g, x, span = entry.step_share, entry.share, self.span[:, entry.own]
+        h = np.where(entry.at < end.at, 1.0, end.step_share)
+        share = np.where(entry.own < end.own, 1.0, end.share)
+        squared = self.amount[:, entry.at] * (g**2 - 2 * h * g) - self.clock[:, entry.at]
+        return np.asarray(self.difference(end) + squared + (2 * share - x) * x * span)
 
 
 def _merged_steps(outcome: Outcome) -> Array:
