@@ -35,6 +35,7 @@ from rmm.formula.prior_syntax import Prior
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 _TINY = 1e-12
 ROUNDING = 1e-12  # of a duration
+_STATUS_CODES = 10  # more distinct values are no codes of a status
 # Normal approximations: a cumulative hazard of 0 has no logarithm, an sd(log t) of 0 no shape.
 LEAST_HAZARD, _LEAST_SD = 1e-3, 0.1
 
@@ -258,9 +259,7 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
 
 
 def _kernel(outcome: Outcome) -> KernelOutcome:
-    return KernelOutcome(
-        2, outcome["event"], outcome["log_t"], entry=outcome.get("log_before")
-    )
+    return KernelOutcome(2, outcome["event"], outcome["log_t"], entry=outcome.get("log_before"))
 
 
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
@@ -336,6 +335,7 @@ def _classic_priors(outcome: Outcome) -> dict[str, Prior]:
 
 _EXAMPLE = _read_outcome("Surv(t, e)", (np.array([1.0, 2.0]), np.array([1.0, 1.0])), None)
 
+
 def _for_outcome(kind: str) -> Family:
     return _SPELLS if kind == "spell" else WEIBULL
 
@@ -405,8 +405,8 @@ _SPELLS = replace(
 int<lower=0> n_late;  // number of groups that enter after time 0,
 array[n_late] int<lower=1, upper=J> late;  // these groups,
 vector[n_late] log_entry;  // and the logs of their entries""",
-    stan_model="""// Weibull likelihood, with survival function exp(-(t / exp(eta))^shape), given that the
-// group had no event before its entry
+    stan_model="""// Weibull likelihood, with survival function exp(-(t / exp(eta))^shape),
+// given that the group had no event before its entry
 {
   vector[J] log_cum_hazard = shape * (log_t - eta);
   target += n_events * log(shape) + dot_product(event, log_cum_hazard - log_t)
@@ -415,8 +415,8 @@ vector[n_late] log_entry;  // and the logs of their entries""",
     jags_model="""event[j] ~ dpois(run[j])  # 1: event, 0: censored; Poisson form, see below
 log(run[j]) <- shape * (log_t[j] - eta[j]) + log(observed[j])
 observed[j] <- 1 - pow(before[j], shape)""",
-    jags_outside="""# The outcome is a duration t of a group that is observed from its entry on, and before = entry / t.
-# The cumulative hazard at t is (t / exp(eta))^shape. The group was observed while the share
+    jags_outside="""# The outcome is a duration t of a group that is observed from its entry on.
+# before is entry / t. The cumulative hazard at t is (t / exp(eta))^shape. The group was observed while the share
 # `observed` of it was run: run = observed * (t / exp(eta))^shape.
 # The likelihood is exp(-run) if t is censored, and otherwise
 # (shape / t) * (run / observed) * exp(-run).

@@ -178,7 +178,9 @@ class Outcome:
         """Readable name of the outcome."""
         labels = [part.label for part in self.parts]
         if self.kind == "spell":
-            labels[2:] = [f"{n} = {x}" for n, x in zip(("entry", "upper"), labels[2:], strict=False)]
+            labels[2:] = [
+                f"{n} = {x}" for n, x in zip(("entry", "upper"), labels[2:], strict=False)
+            ]
         inside = ", ".join(labels)
         return inside if self.kind == "plain" else f"{_WRITTEN[self.kind]}({inside})"
 

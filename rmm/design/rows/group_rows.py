@@ -243,17 +243,15 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
     raise _outcome_varies(column, labels[first], block, spells=len(formula.outcome.parts) > 2)
 
 
-def _outcome_varies(
-    column: TableColumn, label: object, block: MemberBlock, *, spells: bool
-) -> DataError:
-    name, group = column.name, block.group
+def _outcome_varies(column: str, label: object, block: MemberBlock, *, spells: bool) -> DataError:
+    group = block.group
     split = (
         f" If the rows of a group are several spells, each spell is a group of its own: give every "
         f"spell an id, such as data['spell'] = data['{group}'].astype(str) + ' from ' + "
         f"data['start'].astype(str), and write id({block.member}, spell)."
     )
     return DataError(
-        f"The outcome `{name}` varies within group {quoted(label)} (column `{group}`). The "
+        f"The outcome `{column}` varies within group {quoted(label)} (column `{group}`). The "
         "outcome is measured on groups, so it must be the same in all rows of a group. "
         f"Check the outcome and the ids in id(member, group).{split if spells else ''}"
     )

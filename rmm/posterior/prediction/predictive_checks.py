@@ -120,9 +120,7 @@ def survival(
     return pd.DataFrame(columns, index=pd.Index(grid, name="time"))
 
 
-def kaplan_meier(
-    time: Array, event: Array, grid: Array, entry: Array | None = None
-) -> Array:
+def kaplan_meier(time: Array, event: Array, grid: Array, entry: Array | None = None) -> Array:
     """S(t) = product over event times up to t of 1 - d/n (Kaplan and Meier 1958).
 
     With entries those are at risk at t who entered before it (Klein & Moeschberger 2003, 4.6).

@@ -106,7 +106,8 @@ def _third_column(model: Model) -> list[str]:
     if "entry" in known:
         late = int((known["entry"] > 0).sum())
         lines.append(
-            f"{outcome.label}: {late} of {model.design.J} groups enter after time 0 (delayed entry)."
+            f"{outcome.label}: {late} of {model.design.J} groups enter after time 0 "
+            "(delayed entry)."
         )
     if outcome.reading == "values":
         labels = {part.label for part in outcome.parts}
