@@ -96,7 +96,7 @@ def _refuse_single_risks(label: str, outcome: dict[str, Any]) -> None:
     raise DataError(
         f"In `{label}` no other group is at risk at the time of any event: every group enters "
         "after the others have ended, so no two can be compared. Family 'cox' learns only from "
-        "such comparisons. Check that the start and the end count from the same event for each group "
+        "such comparisons. Check that start and end count from the same event for each group "
         "(its own beginning), not from a date."
     )
 

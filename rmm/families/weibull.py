@@ -416,7 +416,8 @@ vector[n_late] log_entry;  // and the logs of their entries""",
 log(run[j]) <- shape * (log_t[j] - eta[j]) + log(observed[j])
 observed[j] <- 1 - pow(before[j], shape)""",
     jags_outside="""# The outcome is a duration t of a group that is observed from its entry on.
-# before is entry / t. The cumulative hazard at t is (t / exp(eta))^shape. The group was observed while the share
+# before is entry / t.
+# The cumulative hazard at t is (t / exp(eta))^shape. The group was observed while the share
 # `observed` of it was run: run = observed * (t / exp(eta))^shape.
 # The likelihood is exp(-run) if t is censored, and otherwise
 # (shape / t) * (run / observed) * exp(-run).
