@@ -327,11 +327,12 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     clock -= clock[:, first][:, merged]
     clock_of = _Clock(merged, clock, amount, span)
     end = clock_of.place(at, outcome["share"])
+    entry: _Moment | None = None
+    difference = clock_of.difference(end)
     if "entry" in outcome:
         entry = clock_of.place(outcome["enter_at"] - 1, outcome["enter_share"])
-        left_out = hazard**2 * clock_of.difference_between(entry, end)
-    else:
-        entry, left_out = None, hazard**2 * clock_of.difference(end)
+        difference = clock_of.difference_between(entry, end)
+    left_out = hazard**2 * difference
 
     def shared(s: int, rows: Array) -> Array:
         place = np.arange(len(first))[:, None]
