@@ -112,8 +112,16 @@ def declared_names(text: str) -> list[str]:
     return [found[1] for found in map(_DECLARED.match, lines) if found]
 
 
-def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -> None:
-    """Stan's `lp__` differs from the density written here by one constant at all draws."""
+def check_stan_density(
+    model: Model,
+    log_likelihood: Callable[..., float],
+    own: Callable[[Mapping[str, Any]], float] | None = None,
+) -> None:
+    """Stan's `lp__` differs from the density written here by one constant at all draws.
+
+    With `own`, the log prior of the family's own parameters, the log likelihood gets these, too.
+    """
+    names = [] if own is None else [p.name for p in model.spec.family.parameters]
     spec, forms = model.spec, model.priors.forms
     settings = Settings(chains=1, warmup=100, draws=25, seed=3, cores=1)
     starts = [
@@ -123,7 +131,12 @@ def check_stan_density(model: Model, log_likelihood: Callable[[Array], float]) -
     fitted = run(text, values, starts, settings)
     draws = [{k: v[0, i] for k, v in fitted.draws.items()} for i in range(25)]
     ours = np.array(
-        [mixed_log_prior(model, d) + log_likelihood(mixed_eta(model, d)) for d in draws]
+        [
+            mixed_log_prior(model, d)
+            + (0.0 if own is None else own(d))
+            + log_likelihood(mixed_eta(model, d), *(float(d[n]) for n in names))
+            for d in draws
+        ]
     )
     theirs = fitted.sample_stats["lp"][0]
     assert np.ptp(ours) > 1, "the draws differ"

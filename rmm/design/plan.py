@@ -63,6 +63,7 @@ class ModelPlan:
             tuple(term.label for term in levelled.terms),
             tuple((nest.unit, _labels(nest.terms)) for nest in levelled.nestings),
             tuple(levels.items()),
+            levelled.outcome.label,
         )
         if key not in self._specs:
             _keep(self._specs, key, build_spec(levelled, self.family, levels))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.design.columns.encode import TRANSFORMS
+from rmm.design.columns.outcome import with_third_column_read
 from rmm.design.columns.predictor_levels import without_what_cancels
 from rmm.design.columns.predictors import (
     coefficient_labels,
@@ -157,6 +158,7 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
     FormulaError, DataError, PriorError
     """
     grouped = without_what_cancels(group_table(plan.formula, table))
+    grouped = with_third_column_read(grouped)
     spec = plan.spec(grouped)
     codings, encoded = encode_predictors(spec, grouped, transform=plan.transform)
     labels = coefficient_labels(spec, encoded)

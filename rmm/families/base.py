@@ -117,6 +117,11 @@ class KernelOutcome:
         Shapes of the gamma distributions of a baseline's steps, and their prior `rate`.
     merged : (merged steps + 1,) int array or None
         First step of each group of steps that are merged for the curvature.
+    entry : (J,) array or None
+        Of groups that enter late: log of the entry's share of the duration; share of the step of
+        the entry that was over.
+    entered : (J,) int array or None
+        Step of the entry.
     """
 
     likelihood: int
@@ -127,6 +132,8 @@ class KernelOutcome:
     shape: Array | None = None
     rate: float = 0.0
     merged: Array | None = None
+    entry: Array | None = None
+    entered: Array | None = None
 
 
 @dataclass(frozen=True)

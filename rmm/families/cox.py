@@ -9,14 +9,20 @@ S_k = sum over groups of exposure e_jk times exp(eta_j), so Stan has the baselin
 
     log m(y) = sum over events of eta_j - sum over k of (c dH*_k + d_k) log(c + S_k) + constant.
 
+With delayed entry (left truncation) a group is at risk in the steps after its entry: e_jk is the
+share of step k that lies between its entry and its end, and a group that enters at the time of an
+event is not at risk there (Andersen & Gill 1982, "Cox's regression model for counting processes").
+
 JAGS samples the increments, with the same posterior. Its likelihood is that of a Poisson count
 per group, 0 or 1, with mean exp(eta_j) H(t_j), times (own increment / H(t_j)) per event. Whatever
-is constant goes into the baseline, so there is no intercept.
+is constant goes into the baseline, so there is no intercept. H(t_j) is less H(entry) where groups
+enter late.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -32,27 +38,67 @@ _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
 _TINY = 1e-300
 # Steps of which the curvature consists at most, and groups at risk below which these are all short.
 _MERGED, _FEW = 24, 8
+# With late entries: most merged steps, and how often groups at risk leave or enter in `_MERGED`.
+_MOST_MERGED, _USUAL_TURNOVER = 96, 4.0
 
 
 def _read_outcome(
-    label: str, parts: tuple[Array, ...], strata: Array | None, *, intervals: int | None
+    label: str,
+    parts: tuple[Array, ...],
+    strata: Array | None,
+    *,
+    intervals: int | None,
+    entry: bool = False,
 ) -> dict[str, Any]:
-    tied = (tie_times(np.asarray(parts[0], dtype=float)), *parts[1:])
-    out = read_survival(label, tied, zero=intervals is None)
+    timed = [np.asarray(part, dtype=float) for part in parts]
+    if entry:  # a group does not enter before an event at the same time but for rounding
+        timed[0], timed[2] = np.split(tie_times(np.concatenate([timed[0], timed[2]])), 2)
+    else:
+        timed[0] = tie_times(timed[0])
+    out = read_survival(label, tuple(timed), zero=intervals is None, entry=entry)
     out.pop("upper", None)
     time, event = out["time"], out["event"]
     if intervals is None:
         ends = np.unique(time[event == 1])
-        at = np.searchsorted(ends, time, side="right") - 1  # last event time not after the group's
-        share = (at >= 0).astype(float)
-        at = np.maximum(at, 0)
     else:
         ends = _interval_ends(label, time, event, intervals)
-        at = np.minimum(np.searchsorted(ends, time), len(ends) - 1)
-        share = (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
-    guess = event.sum() / (time.sum() or len(time)) * _widths(ends)
+    steps = intervals is None
+    at, share = _place(time, ends, steps=steps)
+    total = (time - out.get("entry", 0.0)).sum()
+    guess = event.sum() / (total or len(time)) * _widths(ends)
     out |= {"at": at + 1, "share": share, "ends": ends, "prior_dH": _RATE * guess}
-    return _with_steps(out, smooth=intervals is not None)
+    if entry:
+        enter_at, enter_share = _place(out["entry"], ends, steps=steps)
+        out |= {"enter_at": enter_at + 1, "enter_share": enter_share}
+    out = _with_steps(out, smooth=not steps)
+    if entry:
+        _refuse_single_risks(label, out)
+    return out
+
+
+def _place(time: Array, ends: Array, *, steps: bool) -> tuple[Array, Array]:
+    """Last step of the baseline that had begun by each time, and the share of it that was over.
+
+    A baseline of `steps` jumps at their ends: the share is 1, or 0 before the first step.
+    """
+    if steps:
+        at = np.searchsorted(ends, time, side="right") - 1
+        return np.maximum(at, 0), (at >= 0).astype(float)
+    at = np.minimum(np.searchsorted(ends, time), len(ends) - 1)
+    return at, (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
+
+
+def _refuse_single_risks(label: str, outcome: dict[str, Any]) -> None:
+    """Raise `DataError` where no group is ever at risk at the time of another group's event."""
+    at_risk = _risk(np.zeros((1, len(outcome["time"]))), {**outcome, "rate_dH": 0.0})[1][0]
+    if "exposure" in outcome or (np.round(at_risk) > outcome["counts"]).any():
+        return
+    raise DataError(
+        f"In `{label}` no other group is at risk at the time of any event: every group enters "
+        "after the others have ended, so no two can be compared. Family 'cox' learns only from "
+        "such comparisons. Check that start and end count from the same event for each group "
+        "(its own beginning), not from a date."
+    )
 
 
 def tie_times(time: Array) -> Array:
@@ -102,17 +148,30 @@ def _with_steps(known: dict[str, Any], *, smooth: bool) -> dict[str, Any]:
         "seen": seen + 1,
         "one": np.ones(len(seen), dtype=np.int64),
     }
+    if "entry" in known:
+        entered = np.where(known["enter_at"] - 1 == at, known["enter_share"], 0.0)
+        out["own_share"] = (known["share"] - entered)[seen]
     if smooth:
         number = np.arange(steps)[:, None]
-        return {**out, "exposure": (number < at) + (number == at) * known["share"]}
+        exposure = (number < at) + (number == at) * known["share"]
+        if "entry" in known:
+            enter = known["enter_at"] - 1
+            exposure = exposure - (number < enter) - (number == enter) * known["enter_share"]
+        return {**out, "exposure": exposure}
     order = np.argsort(-time, kind="stable")
     at_risk = np.searchsorted(-time[order], -known["ends"], side="right")
-    return {**out, "by_time": order + 1, "at_risk": at_risk}
+    out |= {"by_time": order + 1, "at_risk": at_risk}
+    if "entry" in known:
+        order = np.argsort(-known["entry"], kind="stable")
+        waiting = np.searchsorted(-known["entry"][order], -known["ends"], side="right")
+        out |= {"by_entry": order + 1, "waiting": waiting + 1}
+    return out
 
 
 def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
     """The outcome of some groups over the same steps, less those at which none is at risk."""
-    known = {name: outcome[name][groups] for name in ("time", "event", "at", "share")}
+    names = ("time", "event", "at", "share", "entry", "enter_at", "enter_share")
+    known = {name: outcome[name][groups] for name in names if name in outcome}
     smooth = "exposure" in outcome
     last = len(outcome["ends"]) if smooth else int(known["at"].max())
     known |= {name: outcome[name][:last] for name in ("ends", "prior_dH")}
@@ -122,7 +181,10 @@ def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
 def _new_outcome(
     outcome: Outcome, parts: tuple[Array, ...] | None, strata: Array | None, count: int
 ) -> dict[str, Any]:
-    return {"ends": outcome["ends"], "smooth": "exposure" in outcome}
+    known = {"ends": outcome["ends"], "smooth": "exposure" in outcome}
+    if "entry" not in outcome or parts is None:
+        return known
+    return {**known, "entry": np.asarray(parts[2], dtype=float)}
 
 
 def _interval_ends(label: str, time: Array, event: Array, intervals: int) -> Array:
@@ -151,7 +213,22 @@ def _risk(eta: Array, outcome: Outcome) -> tuple[Array, Array]:
         total = hazard @ outcome["exposure"].T
     else:
         total = np.cumsum(hazard[:, outcome["by_time"] - 1], axis=1)[:, outcome["at_risk"] - 1]
+        if "entry" in outcome:
+            waiting = np.cumsum(hazard[:, outcome["by_entry"] - 1], axis=1)
+            waiting = np.pad(waiting, [(0, 0), (1, 0)])[:, outcome["waiting"] - 1]
+            # At least those who have their event, whatever the rounding of the difference.
+            total = np.maximum(total - waiting, _own_risk(hazard, outcome))
     return top, outcome["rate_dH"] * np.exp(-top) + total
+
+
+def _own_risk(hazard: Array, outcome: Outcome) -> Array:
+    """(S, K) sums of the hazards of those who have their event in each step."""
+    seen = np.flatnonzero(outcome["event"])
+    order = seen[np.argsort(outcome["at"][seen], kind="stable")]
+    out = np.zeros((len(hazard), len(outcome["ends"])))
+    step, first = np.unique(outcome["at"][order] - 1, return_index=True)
+    out[:, step] = np.add.reduceat(hazard[:, order], first, axis=1)
+    return out
 
 
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
@@ -167,7 +244,9 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     least = outcome["rate_dH"] * np.exp(-top) / total  # what is left where one group is all
     shape, out = outcome["shape_dH"], np.zeros(eta.shape)
     for k in range(len(shape)):
-        exposure = np.where(at > k, 1.0, np.where(at == k, outcome["share"], 0.0))
+        exposure = _run_of(k, at, outcome["share"])
+        if "entry" in outcome:
+            exposure = exposure - _run_of(k, outcome["enter_at"] - 1, outcome["enter_share"])
         risk = np.flatnonzero(exposure)
         x = exposure[risk] * hazard[:, risk] / total[:, [k]]
         left = np.log(np.maximum(1 - x, least[:, [k]]))
@@ -178,6 +257,11 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     if "exposure" in outcome:
         out[:, event] -= np.log(np.diff(outcome["ends"], prepend=0.0)[k])
     return out
+
+
+def _run_of(k: int, at: Array, share: Array) -> Array:
+    """(J,) share of step k that is over where the last step begun is `at`."""
+    return np.where(at > k, 1.0, np.where(at == k, share, 0.0))
 
 
 def log_marginal(eta: Array, outcome: Outcome) -> Array:
@@ -198,6 +282,7 @@ def _constant(outcome: Outcome) -> float:
 
 
 def _kernel(outcome: Outcome) -> KernelOutcome:
+    late = "entry" in outcome
     return KernelOutcome(
         4,
         outcome["event"],
@@ -207,6 +292,8 @@ def _kernel(outcome: Outcome) -> KernelOutcome:
         outcome["shape_dH"],
         outcome["rate_dH"],
         np.append(_merged_steps(outcome), len(outcome["shape_dH"])),
+        entry=outcome["enter_share"] if late else None,
+        entered=outcome["enter_at"] - 1 if late else None,
     )
 
 
@@ -218,7 +305,8 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     random walk at two times. More than `_MERGED` steps are merged to at most as many, and the walk
     is interpolated between their ends (Williams & Seeger 2001, "Using the Nystroem method to speed
     up kernel machines", NIPS 13): a group is at risk in a merged step for its share of the sum of
-    a_k there. The diagonal stays exact: `weight` contains the difference.
+    a_k there. The diagonal stays exact: `weight` contains the difference. What a group that enters
+    late has at its end, less what it would have had at its entry, is its own.
     """
     top, total = _risk(eta, outcome)
     hazard, shape, at = np.exp(eta - top), outcome["shape_dH"], outcome["at"] - 1
@@ -226,39 +314,118 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     if "exposure" in outcome:
         expected = hazard * (each @ outcome["exposure"])
     else:
-        expected = hazard * np.cumsum(each, axis=1)[:, at] * outcome["share"]
+        run = np.cumsum(each, axis=1)
+        expected = run[:, at] * outcome["share"]
+        if "entry" in outcome:
+            expected = expected - run[:, outcome["enter_at"] - 1] * outcome["enter_share"]
+        expected = hazard * expected
     first = _merged_steps(outcome)
     merged = np.repeat(np.arange(len(first)), np.diff(first, append=len(shape)))
     amount = each / total
     span = np.add.reduceat(amount, first, axis=1)
     clock = np.cumsum(amount, axis=1) - amount
     clock -= clock[:, first][:, merged]
-    own, run = merged[at], clock[:, at] + amount[:, at] * outcome["share"]
-    share = run / np.maximum(span, _TINY)[:, own]
-    squared = clock[:, at] + amount[:, at] * outcome["share"] ** 2
-    left_out = hazard**2 * (squared - share**2 * span[:, own])
+    clock_of = _Clock(merged, clock, amount, span)
+    end = clock_of.place(at, outcome["share"])
+    entry: _Moment | None = None
+    difference = clock_of.difference(end)
+    if "entry" in outcome:
+        entry = clock_of.place(outcome["enter_at"] - 1, outcome["enter_share"])
+        difference = clock_of.difference_between(entry, end)
+    left_out = hazard**2 * difference
 
     def shared(s: int, rows: Array) -> Array:
         place = np.arange(len(first))[:, None]
-        at_risk = (place < own) + (place == own) * share[s]
+        at_risk = end.run(place, s)
+        if entry is not None:
+            at_risk = at_risk - entry.run(place, s)
         return np.asarray((at_risk * hazard[s]) @ rows * np.sqrt(span[s])[:, None])
 
     value = log_marginal(eta, outcome)
     return Curvature(value, outcome["event"] - expected, expected - left_out, shared)
 
 
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """Where J groups are on the steps of a baseline: at their ends, or at their entries.
+
+    Attributes
+    ----------
+    at : (J,) int array
+        Step.
+    step_share : (J,) array
+        Share of it that is over.
+    own : (J,) int array
+        Merged step.
+    share : (S, J) array
+        Share of the merged step's sum of a_k that is over.
+    """
+
+    at: Array
+    step_share: Array
+    own: Array
+    share: Array
+
+    def run(self, place: Array, s: int) -> Array:
+        """(merged steps, J) share of each merged step that is over."""
+        return np.asarray((place < self.own) + (place == self.own) * self.share[s])
+
+
+@dataclass(frozen=True, eq=False)
+class _Clock:
+    """The sums of a_k: `clock` (S, K) within merged steps, `amount` (S, K), `span` of each."""
+
+    merged: Array
+    clock: Array
+    amount: Array
+    span: Array
+
+    def place(self, at: Array, step_share: Array) -> _Moment:
+        """The moments of groups from their steps and the shares of these that are over."""
+        own, run = self.merged[at], self.clock[:, at] + self.amount[:, at] * step_share
+        return _Moment(at, step_share, own, run / np.maximum(self.span, _TINY)[:, own])
+
+    def difference(self, end: _Moment) -> Array:
+        """(S, J) sum of a_k e_jk^2, less that of the merged steps, of groups that enter at 0."""
+        squared = self.clock[:, end.at] + self.amount[:, end.at] * end.step_share**2
+        return np.asarray(squared - end.share**2 * self.span[:, end.own])
+
+    def difference_between(self, entry: _Moment, end: _Moment) -> Array:
+        """The same of groups that enter late."""
+        # (end - entry)^2 = end^2 - 2 end entry + entry^2 in each step.
+        g, x, span = entry.step_share, entry.share, self.span[:, entry.own]
+        h = np.where(entry.at < end.at, 1.0, end.step_share)
+        share = np.where(entry.own < end.own, 1.0, end.share)
+        squared = self.amount[:, entry.at] * (g**2 - 2 * h * g) - self.clock[:, entry.at]
+        return np.asarray(self.difference(end) + squared + (2 * share - x) * x * span)
+
+
 def _merged_steps(outcome: Outcome) -> Array:
     """First step of each merged step: at most `_MERGED`, short where few groups are at risk.
 
-    The error grows with the share of the groups at risk that leave within a merged step.
+    The error grows with the share of the groups at risk that leave within a merged step, or enter.
     """
     steps = len(outcome["shape_dH"])
     if steps <= _MERGED:
         return np.arange(steps)
     leave = np.bincount(outcome["at"] - 1, minlength=steps)
+    if "entry" in outcome:
+        return _merged_by_turnover(outcome, leave)
     at_risk = np.cumsum(leave[::-1])[::-1]
     length = np.log1p(at_risk / _FEW)
     return np.unique(np.floor(_MERGED * (1 - length / length[0])), return_index=True)[1]
+
+
+def _merged_by_turnover(outcome: Outcome, leave: Array) -> Array:
+    """The same where groups enter late: as long as equal shares of those at risk come and go.
+
+    Where all groups are replaced several times, there are more merged steps.
+    """
+    enter = np.bincount(outcome["enter_at"] - (outcome["enter_share"] < 1), minlength=len(leave))
+    at_risk = leave[::-1].cumsum()[::-1] - (enter.sum() - np.cumsum(enter[: len(leave)]))
+    turnover = np.cumsum((leave + np.append(0, enter[1 : len(leave)])) / (at_risk + _FEW))
+    most = _MERGED * np.clip(turnover[-1] / _USUAL_TURNOVER, 1, _MOST_MERGED / _MERGED)
+    return np.unique(np.floor(most * turnover / turnover[-1] * (1 - 1e-9)), return_index=True)[1]
 
 
 def cumulative_hazard(
@@ -290,7 +457,7 @@ def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
 
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
-    """Event times; infinite where the event comes after the last time that the baseline knows.
+    """Event times after the entry; infinite where they are beyond what the baseline knows.
 
     ``outcome["baseline"]``, (S, K) draws of `cumulative_hazard`, serves groups that are not those
     of the fit.
@@ -307,6 +474,8 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
     needed = rng.standard_exponential(eta.shape) * np.exp(-eta)
     out = np.full(eta.shape, np.inf)
     smooth = outcome.get("smooth", "exposure" in outcome)
+    if "entry" in outcome:
+        needed += _hazard_at(outcome["entry"], ends, baseline, smooth=smooth)
     for s, (wanted, known) in enumerate(zip(needed, baseline, strict=True)):
         place = np.searchsorted(known, wanted)
         inside = place < len(ends)
@@ -315,6 +484,13 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
         else:
             out[s, inside] = ends[place[inside]]
     return out
+
+
+def _hazard_at(time: Array, ends: Array, baseline: Array, *, smooth: bool) -> Array:
+    """(S, J) cumulative baseline hazard at J times; after the last step it is known no further."""
+    at, share = _place(np.minimum(time, ends[-1]), ends, steps=not smooth)
+    before = np.pad(baseline, [(0, 0), (1, 0)])
+    return np.asarray(before[:, at] + share * (before[:, at + 1] - before[:, at]))
 
 
 def _baseline(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
@@ -328,6 +504,14 @@ def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Arra
         raise BackendError(
             f"The survival function at time {time:g} is not known: the baseline hazard of family "
             f"'cox' ends at {ends[-1]:g}, the last time with data. Choose an earlier `time`."
+        )
+    first = float(np.min(outcome.get("entry", 0.0)))
+    if time <= first and first > 0:
+        raise BackendError(
+            f"The survival function at time {time:g} is not known: all groups enter at "
+            f"{first:g} or later, so the data contain no information on earlier events. Choose a "
+            "later `time`; the survival function is that of groups without an event until "
+            f"{first:g}."
         )
     if "exposure" in outcome:  # linear within intervals
         at = int(np.searchsorted(ends, time))
@@ -351,6 +535,9 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
     steps = outcome["counts"] / total[0] * np.exp(-top[0])
     at = outcome["at"] - 1
     hazard = np.cumsum(steps)[at] - (1 - outcome["share"]) * steps[at]
+    if "entry" in outcome:
+        enter = outcome["enter_at"] - 1
+        hazard -= np.cumsum(steps)[enter] - (1 - outcome["enter_share"]) * steps[enter]
     hazard = np.maximum(hazard, LEAST_HAZARD)  # 0 before the first event
     log_mean, weight = poisson_working(outcome["event"], hazard)
     return log_mean - np.log(hazard), weight
@@ -424,6 +611,61 @@ _STAN_MODEL = """// likelihood, with the gamma-distributed steps of the baseline
 }}"""
 
 
+_JAGS_SPELLS = _JAGS_MODEL.replace(
+    "cum_hazard[j] <- cum_dH[at[j]] + share[j] * dH[at[j]]",
+    "# run since the group entered; almost 0, not 0, where no event was in between\n"
+    "cum_hazard[j] <- cum_dH[at[j]] + share[j] * dH[at[j]]\n"
+    "  - (cum_dH[enter_at[j]] + enter_share[j] * dH[enter_at[j]]) + 1.0E-44",
+)
+_JAGS_SPELLS_OUTSIDE = _JAGS_OUTSIDE.replace(
+    "# Group j leaves in step at[j]; share[j] is the share of that step in which it was at risk.",
+    "# Group j leaves in step at[j], of which the share share[j] is over then; it enters in step\n"
+    "# enter_at[j], of which the share enter_share[j] is over then.",
+).replace(
+    "one[e] ~ dbern(share[seen[e]] * dH[at[seen[e]]] / cum_hazard[seen[e]])",
+    "one[e] ~ dbern(min(1, own_share[e] * dH[at[seen[e]]] / cum_hazard[seen[e]]))",
+)
+
+
+@cache
+def _spells(intervals: int | None) -> Family:
+    """The family with delayed entry."""
+    family = _family(intervals)
+    data, risk = family.stan_data, family.stan_model
+    if intervals is None:
+        data = data.replace(
+            "// groups at risk in each step",
+            "// groups that have not ended before each step\n"
+            "array[J] int<lower=1, upper=J> by_entry;  // groups, latest entry first\n"
+            "array[K_time] int<lower=1, upper=J + 1> waiting;  // 1 + groups that enter later",
+        )
+        risk = risk.replace(
+            "[at_risk];",
+            "[at_risk]\n    - append_row(0, cumulative_sum(exp(eta[by_entry] - top)))[waiting];",
+        )
+    return replace(
+        family,
+        read_outcome=partial(_read_outcome, intervals=intervals, entry=True),
+        observed=("time", "event", "entry"),
+        stan_data=data,
+        stan_model=risk,
+        jags_model=_JAGS_SPELLS,
+        jags_outside=_JAGS_SPELLS_OUTSIDE,
+        example=_read_outcome(
+            "Surv(t, e, entry = s)",
+            (np.array([1.0, 2.0]), np.array([1.0, 1.0]), np.array([0.0, 0.5])),
+            None,
+            intervals=intervals and 1,
+            entry=True,
+        ),
+    )
+
+
+def _for_outcome(kind: str, *, intervals: int | None) -> Family:
+    return _spells(intervals) if kind == "spell" else _family(intervals)
+
+
+@cache
 def _family(intervals: int | None) -> Family:
     if intervals is None:
         data = _STAN_DATA.format(
@@ -440,7 +682,7 @@ def _family(intervals: int | None) -> Family:
         risk = "vector[K_time] risk = exposure * exp(eta - top);"
     return Family(
         name="cox",
-        outcome_kinds=("surv",),
+        outcome_kinds=("surv", "spell"),
         intercept=False,
         parameters=(),
         read_outcome=partial(_read_outcome, intervals=intervals),
@@ -475,6 +717,7 @@ def _family(intervals: int | None) -> Family:
         options={} if intervals is None else {"intervals": intervals},
         option_names=("intervals",),
         configure=Cox,
+        for_outcome=partial(_for_outcome, intervals=intervals),
     )
 
 

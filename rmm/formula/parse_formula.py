@@ -15,11 +15,10 @@ from rmm.formula.mm_hm import read_member_block, read_nesting_block
 from rmm.formula.term_expansion import expand, ordered, read_fix, refuse_both, summands, without
 from rmm.formula.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
 
-#: Keywords of other packages' survival outcomes with delayed entry or intervals.
-_LATE = frozenset(
-    ("time2", "type", "origin", "start", "stop", "entry", "enter", "exit", "start_time", "tstart",
-     "tstop", "truncation", "left", "ltrunc", "trunc", "time0", "lower")
-)  # fmt: skip
+_SURV = (
+    "Surv(time, event), Surv(time, event, upper = limit), Surv(start, stop, event) or "
+    "Surv(stop, event, entry = start)"
+)
 _EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
 
 
@@ -62,28 +61,45 @@ def _outcome(tree: syntax.Syntax, text: str) -> Outcome:
     reader = Reader(text)
     if not isinstance(tree, syntax.Call) or tree.function not in ("Surv", "cbind"):
         return Outcome("plain", (_expression(tree, reader),))
-    wanted = {
-        "Surv": ((2, 3), "Surv(time, event) or Surv(time, event, upper)"),
-        "cbind": ((2,), "cbind(successes, failures)"),
-    }
-    counts, usage = wanted[tree.function]
+    if tree.function == "Surv":
+        return _survival(tree, reader)
     keywords = [a.keyword for a in tree.arguments if a.keyword]
-    if tree.function == "Surv" and (len(tree.arguments) > 3 or _LATE.intersection(keywords)):
+    if keywords or len(tree.arguments) != 2:
+        _refuse_arguments(tree, keywords, "cbind(successes, failures)", reader)
+    return Outcome("cbind", tuple(_expression(a.value, reader) for a in tree.arguments))
+
+
+def _survival(tree: syntax.Call, reader: Reader) -> Outcome:
+    """`Surv()`: what its third argument is, is known from its name, or later from its values."""
+    plain = [a for a in tree.arguments if a.keyword is None]
+    named = {a.keyword: a for a in tree.arguments if a.keyword is not None}
+    strange = [name for name in named if name not in ("entry", "upper")]
+    count = len(plain) + len(named)
+    if strange or len(named) < len(tree.arguments) - len(plain) or len(plain) not in (2, 3):
+        _refuse_arguments(tree, strange, _SURV, reader)
+    if len(plain) == 3 and named:
         reader.fail(
-            "Delayed entry (left truncation) and interval censoring are not available.",
+            f"`Surv()` has {count} arguments, of which only some have names.",
             tree,
-            "Write Surv(time, event) or Surv(time, event, upper). Every group must be observed "
-            "from its time 0; `upper` is the longest duration that a group could have had.",
+            f"Name each after the second: Surv(stop, event, entry = start, upper = limit), or "
+            f"write {_SURV}.",
         )
-    if keywords or len(tree.arguments) not in counts:
-        reader.fail(
-            f"`{tree.function}()` has {counted(len(tree.arguments), 'argument')}"
-            + (f", one of them with the name `{keywords[0]} =`." if keywords else "."),
-            tree,
-            f"Write {usage}.",
-        )
-    parts = tuple(_expression(a.value, reader) for a in tree.arguments)
-    return Outcome(tree.function.lower(), parts)
+    parts = [_expression(a.value, reader) for a in plain]
+    parts += [_expression(named[n].value, reader) for n in ("entry", "upper") if n in named]
+    if len(plain) == 3:
+        return Outcome("surv", tuple(parts), "open")
+    return Outcome("spell" if "entry" in named else "surv", tuple(parts))
+
+
+def _refuse_arguments(
+    tree: syntax.Call, keywords: list[str], usage: str, reader: Reader
+) -> NoReturn:
+    reader.fail(
+        f"`{tree.function}()` has {counted(len(tree.arguments), 'argument')}"
+        + (f", one of them with the name `{keywords[0]} =`." if keywords else "."),
+        tree,
+        f"Write {usage}.",
+    )
 
 
 def _expression(tree: syntax.Syntax, reader: Reader) -> Atom:

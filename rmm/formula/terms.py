@@ -149,7 +149,7 @@ class NestingBlock:
 
 
 #: Kind of outcome -> the function that users write.
-_WRITTEN = {"surv": "Surv", "cbind": "cbind"}
+_WRITTEN = {"surv": "Surv", "spell": "Surv", "cbind": "cbind"}
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,29 @@ class Outcome:
     Attributes
     ----------
     kind : str
-        ``"plain"`` (one expression), ``"surv"`` (`Surv(t, event[, upper])`) or
-        ``"cbind"`` (`cbind(successes, failures)`).
+        ``"plain"`` (one expression), ``"surv"`` (`Surv(time, event[, upper])`), ``"spell"``
+        (`Surv(stop, event, entry = start)`: delayed entry) or ``"cbind"``
+        (`cbind(successes, failures)`).
     parts : tuple of Atom
+        Of a spell: stop, event, entry and, where it is given, the upper limit.
+    reading : str
+        How the meaning of the third column of `Surv(a, b, c)` is known: ``"written"``, ``"open"``
+        until the data are there, then ``"values"``.
     """
 
     kind: str
     parts: tuple[Atom, ...]
+    reading: str = "written"
 
     @property
     def label(self) -> str:
         """Readable name of the outcome."""
-        inside = ", ".join(part.label for part in self.parts)
+        labels = [part.label for part in self.parts]
+        if self.kind == "spell":
+            labels[2:] = [
+                f"{n} = {x}" for n, x in zip(("entry", "upper"), labels[2:], strict=False)
+            ]
+        inside = ", ".join(labels)
         return inside if self.kind == "plain" else f"{_WRITTEN[self.kind]}({inside})"
 
 

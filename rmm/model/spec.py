@@ -395,6 +395,16 @@ def _suffixes(names: list[str | None]) -> list[str]:
 
 
 def _check_family(formula: Formula, family: Family) -> None:
+    if formula.outcome.reading == "open" and formula.outcome.kind in family.outcome_kinds:
+        first, second, third = (part.label for part in formula.outcome.parts)
+        raise FormulaError(
+            f"Without data it is not known what the third column of `{formula.outcome.label}` is.",
+            formula.text,
+            0,
+            len(formula.text.split("~")[0].rstrip()),
+            hint=f"Write Surv({first}, {second}, upper = {third}) for an upper limit, and "
+            f"Surv({second}, {third}, entry = {first}) for a start, an end and an event.",
+        )
     if formula.outcome.kind not in family.outcome_kinds:
         raise FormulaError(
             f"The outcome `{formula.outcome.label}` cannot be used with family {family.name!r}.",
@@ -435,5 +445,6 @@ def _check_kinds(formula: Formula, block: MemberBlock) -> None:
 _KIND_WORDS = {
     "plain": "one column, such as `y ~ ...`",
     "surv": "`Surv(time, event)`",
+    "spell": "`Surv(stop, event, entry = start)`",
     "cbind": "`cbind(successes, failures)`",
 }

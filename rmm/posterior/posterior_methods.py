@@ -33,7 +33,7 @@ from rmm.posterior.prediction.effect_tables import effect_table
 from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
 from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
-from rmm.posterior.prediction.predictive_checks import check
+from rmm.posterior.prediction.predictive_checks import check, in_order_of_predictions
 from rmm.posterior.prediction.variance_components import variance_components
 from rmm.tables.read import Array
 
@@ -332,7 +332,7 @@ class AfterFit:
             parts = outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
         chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
-        return check(kind, outcome.kind, parts, new)
+        return check(kind, outcome.kind, in_order_of_predictions(self.model, parts), new)
 
     def r2(self) -> pd.DataFrame:
         """Bayesian R2: marginal, of each kind of effects, and conditional.

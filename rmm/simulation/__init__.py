@@ -74,6 +74,7 @@ def simulate(
     effects: Mapping[str, Mapping[str, Any]] | None = None,
     trials: int | None = None,
     censoring: Mapping[str, float] | None = None,
+    entry: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
     seed: int | None = None,
     root: str | Path = ".",
@@ -109,6 +110,10 @@ def simulate(
     censoring : mapping, optional
         weibull and cox: ``{"time": 10}`` (administrative), ``{"rate": 0.1}`` (random,
         exponential), both, or ``{"share": 0.3}``; none if not said.
+    entry : mapping, optional
+        weibull and cox with ``Surv(time, event, entry = start)``: ``{"time": 2, "share": 0.5}``,
+        half of the groups enter late, uniformly between 0 and 2; ``"rate"`` instead of ``"time"``
+        for exponential entries. Groups that fail before they enter are never seen.
     baseline : mapping, optional
         cox: ``{"shape": 1, "rate": 1}``, the hazard rate * shape * t^(shape - 1) at a linear
         predictor of 0.
@@ -133,6 +138,7 @@ def simulate(
         "effects": effects,
         "trials": trials,
         "censoring": censoring,
+        "entry": entry,
         "baseline": baseline,
     }
     truth = {key: value for key, value in truth.items() if value is not None}

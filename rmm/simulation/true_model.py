@@ -30,7 +30,8 @@ class Truth:
     Attributes
     ----------
     outcomes : tuple of str
-        Names of the outcome columns: one, or two for ``Surv(time, event)``.
+        Names of the outcome columns: one, two for ``Surv(time, event)``, three with an
+        entry.
     parameters : mapping
         True values, by name (``b_l1[x]``), in the order of the model: those that are the same in
         every data set, and after `drawn` all of them.

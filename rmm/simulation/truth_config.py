@@ -31,6 +31,7 @@ _COMMON = ("formula", "family", "parameters", "effects")
 _PATTERNS = {
     "plain": ("y", 1),
     "surv": ("Surv(time, event)", 2),
+    "spell": ("Surv(time, event, entry = start)", 3),
     "cbind": ("cbind(successes, failures)", 2),
 }
 
@@ -65,6 +66,7 @@ def prepare_truth(
     options = _options(config, family)
     formula = parse_formula(config["formula"])
     outcomes = outcome_columns(formula, family)
+    _check_entry(formula, options)
     _check_formula(formula, family, levels, names)
     spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
     parameters, priors = _check_parameters(config["parameters"], spec)
@@ -93,6 +95,20 @@ def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:
             raise RecipeError(f"truth.{name}", unknown_name(name, kind, [*_COMMON, *keys]))
     OUTCOMES[family].check(given)
     return given
+
+
+def _check_entry(formula: Formula, options: Mapping[str, Any]) -> None:
+    """The formula names the column of the entries if there are any."""
+    named = formula.outcome.kind == "spell"
+    if named == ("entry" in options):
+        return
+    raise RecipeError(
+        "truth.entry",
+        f"The outcome is {formula.outcome.label!r}, but "
+        + ("there is no `entry`." if named else "`entry` is given."),
+        "Groups that enter late need both: `entry`, such as {time: 2}, and the outcome "
+        "Surv(time, event, entry = start).",
+    )
 
 
 def outcome_columns(formula: Formula, family: str) -> tuple[str, ...]:

@@ -37,7 +37,15 @@ OUTCOMES = {
     "poisson": "count",
     "negbinomial": "count",
 }
-CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
+#: Delayed entry, of which each half of the groups enters at 0 or late.
+SPELLS = {
+    "weibull": "Surv(abs(y) + 0.1, leads, entry = (abs(y) + 0.1)*late)",
+    "cox": "Surv(abs(y) + 0.1, leads, entry = (abs(y) + 0.1)*late)",
+}
+CASES = [
+    *((name, family, OUTCOMES[family]) for name in FORMULAS for family in OUTCOMES),
+    *(("estimated weights", family, outcome) for family, outcome in SPELLS.items()),
+]
 
 needs_kernels = pytest.mark.skipif(
     not builds(), reason="the kernels were not compiled: there was no C++ compiler"
@@ -52,12 +60,14 @@ def outcomes() -> pd.DataFrame:
     first = table.groupby("stratum")["gid"].transform("min")
     table["chosen"] = (table["gid"] == first).astype(int)
     table["count"] = (3 * table["y"].abs()).astype(int)
+    number = table["gid"].str[1:].astype(int)
+    table["late"] = np.where(number % 2 == 0, 0, 0.15 + 0.8 * (number % 7) / 7)
     return table
 
 
-def integrand(name: str, family: str) -> Integrand:
+def integrand(name: str, family: str, outcome: str | None = None) -> Integrand:
     """The integrals of one of the formulas of test_laplace.py for one family."""
-    formula = FORMULAS[name].replace("y ~", f"{OUTCOMES[family]} ~")
+    formula = FORMULAS[name].replace("y ~", f"{outcome or OUTCOMES[family]} ~")
     if family in ("cox", "condlogit"):
         formula = formula.replace("~ 1 +", "~")
     if family == "condlogit":
@@ -82,10 +92,12 @@ def test_there_are_kernels_where_a_compiler_is() -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize(("name", "family"), CASES)
-def test_integrals_are_those_of_numpy_whatever_the_build(name: str, family: str) -> None:
+@pytest.mark.parametrize(("name", "family", "outcome"), CASES)
+def test_integrals_are_those_of_numpy_whatever_the_build(
+    name: str, family: str, outcome: str
+) -> None:
     """Values within 1e-9, modes within 1e-8; all builds give the same bits."""
-    model = integrand(name, family)
+    model = integrand(name, family, outcome)
     theta = points(model)
     values = to_values(theta, model.model.hyper)
     with np.errstate(all="ignore"):
@@ -103,7 +115,7 @@ def test_integrals_are_those_of_numpy_whatever_the_build(name: str, family: str)
         np.testing.assert_array_equal(other.mode, found[0].mode)
 
 
-def many_effects(family: str) -> Integrand:
+def many_effects(family: str, outcome: str | None = None) -> Integrand:
     """200 groups in 20 countries, each with 8 members of its own: factors are sparse."""
     rng = np.random.default_rng(7)
     rows = []
@@ -117,20 +129,26 @@ def many_effects(family: str) -> Integrand:
     table["y"], table["leads"] = y[table["gid"]], leads[table["gid"]].astype(int)
     table["count"] = (3 * table["y"].abs()).astype(int)
     table["chosen"] = (table["gid"] % 4 == 0).astype(int)
+    table["late"] = np.where(table["gid"] % 2 == 0, 0, 0.15 + 0.8 * (table["gid"] % 7) / 7)
     rest = "strata(stratum)" if family == "condlogit" else "hm(id = cid)"
     weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
     n = table.groupby("gid")["pid"].transform("size")
-    formula = f"{OUTCOMES[family]} ~ mm(id(pid, gid), vars(x), {weights}, RE = TRUE) + {rest}"
+    left = outcome or OUTCOMES[family]
+    formula = f"{left} ~ mm(id(pid, gid), vars(x), {weights}, RE = TRUE) + {rest}"
     return Integrand(latent(prepare(formula, table.assign(n=n), family)))
 
 
 @needs_kernels
 @pytest.mark.parametrize(
-    "family", ["gaussian", "binomial", "weibull", "cox", "poisson", "negbinomial"]
+    ("family", "outcome"),
+    [
+        *((f, OUTCOMES[f]) for f in OUTCOMES if f != "condlogit"),
+        *SPELLS.items(),
+    ],
 )
-def test_sparse_factors_give_the_integrals_of_numpy(family: str) -> None:
+def test_sparse_factors_give_the_integrals_of_numpy(family: str, outcome: str) -> None:
     """Those of cox with the merged steps of the baseline beside the factor."""
-    model = many_effects(family)
+    model = many_effects(family, outcome)
     theta = points(model)
     with np.errstate(all="ignore"):
         known = model.inner(to_values(theta, model.model.hyper), len(theta), None, EXACTLY)

@@ -1,4 +1,4 @@
-"""Durations as they come: rounding, zeros, and starts in place of durations."""
+"""Durations as they come: rounding, zeros, and upper limits."""
 
 from __future__ import annotations
 
@@ -98,45 +98,9 @@ def test_an_upper_limit_equal_to_the_duration_but_for_rounding() -> None:
     assert (out["upper"] >= time).all()
 
 
-# ---- delayed entry -------------------------------------------------------------------------------
+# ---- upper limits --------------------------------------------------------------------------------
 
-START, STOP, EVENT = [0.0, 2.0, 1.5, 3.0], [4.0, 5.0, 2.5, 7.0], [1, 0, 1, 1]
-
-
-@pytest.mark.parametrize("family", [WEIBULL, COX, Cox(intervals=2)])
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [
-        ((START, STOP, EVENT), r"start, the end and the event.*not available.*a different model"),
-        ((START, STOP, [2, 1, 2, 2]), "start, the end and the event"),
-        (([0, 0, 0, 0], STOP, EVENT), "All starts are 0 here.*leave the start out"),
-        ((STOP, EVENT, START), r"longest duration.*a time of entry\. Delayed entry"),
-        ((STOP, EVENT, [1, 0, 1, 1]), "longest duration.*the third column is an event"),
-        ((START[1:], [2.25, 1.5, 4.75]), "positive|look like times.*Delayed entry"),
-    ],
-)
-def test_delayed_entry_is_not_available_and_no_recoding_is_advised(
-    family: Any, parts: tuple[Any, ...], message: str
-) -> None:
-    with pytest.raises(rmm.DataError, match=message) as caught:
-        read(family, *parts)
-    assert "Recode" not in str(caught.value) and "I(" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "outcome",
-    [
-        "Surv(time=a, time2=b, event=c)",
-        "Surv(a, b, c, type='counting')",
-        "Surv(b, c, entry=a)",
-        "Surv(a, b, c, d)",
-        "Surv(a, b, type='interval2')",
-    ],
-)
-def test_other_spellings_of_delayed_entry(outcome: str) -> None:
-    table = pd.DataFrame({"a": START, "b": STOP, "c": EVENT, "d": EVENT, "z": [1.0, 2, 3, 4]})
-    with pytest.raises(rmm.FormulaError, match=r"Delayed entry .left truncation. and interval"):
-        prepare(f"{outcome} ~ z", table, "weibull")
+STOP, EVENT = [4.0, 5.0, 2.5, 7.0], [1, 0, 1, 1]
 
 
 def test_upper_limits_stay() -> None:
@@ -149,6 +113,6 @@ def test_upper_limits_stay() -> None:
         rmm.DataError,
         match=r"event of .* must be 1 .*2 groups .* such as 2\. Recode it, .*I\(status == 2\)",
     ):
-        prepare("Surv(t, e, up) ~ z", short, "weibull")
+        prepare("Surv(t, e, upper = up) ~ z", short, "weibull")
     with pytest.raises(rmm.DataError, match=r"Recode it, for example I\(status == 2\)"):
         prepare("Surv(t, e) ~ z", table.assign(e=[1, 2, 0, 1]), "weibull")

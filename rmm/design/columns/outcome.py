@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from rmm.design.columns.encode import atom_values
-from rmm.errors import DataError, SpecificationWarning
+from rmm.design.rows.group_rows import Grouped
+from rmm.errors import DataError, SpecificationWarning, counted
 from rmm.families import Family
+from rmm.families.weibull import ROUNDING
 from rmm.formula.terms import Atom, Outcome
 from rmm.formula.weights.weight_function import Column
 from rmm.tables.read import Array, describe_column
@@ -64,10 +67,106 @@ def outcome_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array
             atom,
             table,
             any_two=family.binary and outcome.kind == "plain",
-            words=outcome.kind == "surv" and place == 1,
+            words=outcome.kind in ("surv", "spell") and place == 1,
         )
         for place, atom in enumerate(outcome.parts)
     )
+
+
+def with_third_column_read(grouped: Grouped) -> Grouped:
+    """Decide by the values what `Surv(a, b, c)` is: an upper limit, or a start, an end, an event.
+
+    It is Surv(time, event, upper) where b is an event (0 or 1) and c is never below a; it is
+    Surv(start, stop, event) where c is an event and a is always below b.
+
+    Parameters
+    ----------
+    grouped : Grouped
+
+    Returns
+    -------
+    Grouped
+        With the formula of the outcome that was found; the same where nothing was open.
+
+    Raises
+    ------
+    DataError
+        If the values fit both readings, or neither.
+    """
+    outcome = grouped.formula.outcome
+    if outcome.reading != "open":
+        return grouped
+    first, second, third = outcome.parts
+    table = grouped.first_rows
+    is_event = {part.label: _is_event(part, table) for part in (second, third)}
+    limit = is_event[second.label] and _never_above(first, third, table, equal=True)
+    spell = is_event[third.label] and _never_above(first, second, table, equal=False)
+    if limit == spell:
+        raise DataError(_undecided(outcome, is_event, table, both=limit))
+    found = replace(outcome, reading="values")
+    if spell:
+        found = replace(found, kind="spell", parts=(second, third, first))
+    return replace(grouped, formula=replace(grouped.formula, outcome=found))
+
+
+def _undecided(outcome: Outcome, is_event: dict[str, bool], table: Table, *, both: bool) -> str:
+    """Both spellings, and what speaks against each."""
+    first, second, third = outcome.parts
+    spellings = (
+        f"Surv({first.label}, {second.label}, upper = {third.label}), or "
+        f"Surv({second.label}, {third.label}, entry = {first.label})"
+    )
+    if both:
+        return (
+            f"The values of `{outcome.label}` fit two readings: time, event and upper limit, and "
+            f"start, end and event. Write {spellings}."
+        )
+    problems = [
+        f"`{second.label}` is not an event (0 or 1)"
+        if not is_event[second.label]
+        else f"the limit `{third.label}` is below the duration `{first.label}` in "
+        + _how_often(_not_below(third, first, table, equal=True)),
+        f"`{third.label}` is not an event (0 or 1)"
+        if not is_event[third.label]
+        else f"the start `{first.label}` is not below the end `{second.label}` in "
+        + _how_often(_not_below(second, first, table, equal=False)),
+    ]
+    return (
+        f"`{outcome.label}` can be read neither as time, event and upper limit ({problems[0]}) nor "
+        f"as start, end and event ({problems[1]}). Correct the data, or write which is which: "
+        f"{spellings}. If the columns are the end, the event and the start, in this order, write "
+        f"Surv({first.label}, {second.label}, entry = {third.label})."
+    )
+
+
+def _how_often(wrong: Array) -> str:
+    return counted(int(wrong.sum()), "group")
+
+
+def _is_event(atom: Atom, table: Table) -> bool:
+    """Whether a part is 0 or 1, or a text with two values (see `_part`)."""
+    node = atom.expression
+    if isinstance(node, Column) and table[node.name].numbers is None:
+        return table[node.name].series.nunique() <= 2
+    return bool(np.isin(atom_values(atom, table), (0, 1)).all())
+
+
+def _never_above(one: Atom, other: Atom, table: Table, *, equal: bool) -> bool:
+    """Whether one part is below another in all groups, or equal to it."""
+    if any(_is_text(part, table) for part in (one, other)):
+        return False
+    return not _not_below(other, one, table, equal=equal).any()
+
+
+def _not_below(high: Atom, low: Atom, table: Table, *, equal: bool) -> Array:
+    """(J,) whether `low` is above `high` (by more than rounding), or reaches it."""
+    above, below = atom_values(high, table), atom_values(low, table)
+    return above < below * (1 - ROUNDING) if equal else above <= below
+
+
+def _is_text(atom: Atom, table: Table) -> bool:
+    node = atom.expression
+    return isinstance(node, Column) and table[node.name].numbers is None
 
 
 def _part(atom: Atom, table: Table, *, any_two: bool, words: bool) -> Array:

@@ -240,14 +240,20 @@ def _oriented_block(block: MemberBlock, formula: Formula, table: Table) -> Membe
         )
         return replace(block, member=block.group, group=block.member)
     column, first = next((c, f) for c, f in bad.items() if f is not None)
-    raise _outcome_varies(column, labels[first], block.group)
+    raise _outcome_varies(column, labels[first], block, spells=len(formula.outcome.parts) > 2)
 
 
-def _outcome_varies(column: str, label: object, group: str) -> DataError:
+def _outcome_varies(column: str, label: object, block: MemberBlock, *, spells: bool) -> DataError:
+    group = block.group
+    split = (
+        f" If the rows of a group are several spells, each spell is a group of its own: give every "
+        f"spell an id, such as data['spell'] = data['{group}'].astype(str) + ' from ' + "
+        f"data['start'].astype(str), and write id({block.member}, spell)."
+    )
     return DataError(
         f"The outcome `{column}` varies within group {quoted(label)} (column `{group}`). The "
         "outcome is measured on groups, so it must be the same in all rows of a group. "
-        "Check the outcome and the ids in id(member, group)."
+        f"Check the outcome and the ids in id(member, group).{split if spells else ''}"
     )
 
 
@@ -366,7 +372,8 @@ def _check_outcomes(grouped: Grouped) -> None:
     for column in _outcome_columns(formula) if formula.kinds else ():
         bad = table[column].varying(grouped.groups.code)
         if bad is not None:
-            raise _outcome_varies(column, grouped.groups.labels[bad], formula.members[0].group)
+            label, block = grouped.groups.labels[bad], formula.members[0]
+            raise _outcome_varies(column, label, block, spells=len(formula.outcome.parts) > 2)
 
 
 def _check_constant(formula: Formula, table: Table, groups: Units) -> None:

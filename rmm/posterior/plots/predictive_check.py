@@ -10,7 +10,7 @@ import numpy as np
 from rmm.errors import PlotError
 from rmm.posterior.plots.figure import Sheet, density, in_style
 from rmm.posterior.plots.style import FILL, INK, LOOKS, RULE
-from rmm.posterior.prediction.predictive_checks import survival
+from rmm.posterior.prediction.predictive_checks import in_order_of_predictions, survival
 
 if TYPE_CHECKING:
     from rmm.posterior.fit_tables import FitTables
@@ -196,7 +196,10 @@ def calibration(
 
 def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
     outcome = fit.model.design.outcome
-    table = survival(outcome["time"], outcome["event"], replicated, points=300)
+    names = [name for name in ("time", "event", "entry") if name in outcome]
+    parts = in_order_of_predictions(fit.model, [outcome[name] for name in names])
+    time, event, *entry = parts
+    table = survival(time, event, replicated, points=300, entry=entry[0] if entry else None)
     time = table.index.to_numpy()
     cell.fill_between(
         time, table["q2.5"], table["q97.5"], color=FILL, lw=0, label="95% of replications"

@@ -83,9 +83,9 @@ def _outcome_columns(formula: Formula) -> set[str]:
 
 
 def _parts_for_new(formula: Formula) -> tuple[Atom | None, ...]:
-    """Parts of the outcome that predictions use: upper limits and numbers of trials."""
+    """Parts of the outcome that predictions use: entries, upper limits, numbers of trials."""
     parts = formula.outcome.parts
-    if formula.outcome.kind == "surv":
+    if formula.outcome.kind in ("surv", "spell"):
         return (None, None, *parts[2:])
     return parts if formula.outcome.kind == "cbind" else (None,)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ import pandas as pd
 from rmm.errors import DataError, unknown_name
 from rmm.posterior.diagnostics.summary import QUANTILES, spread
 from rmm.tables.read import Array
+
+if TYPE_CHECKING:
+    from rmm.design.prepare import Model
 
 STATISTICS: Mapping[str, Callable[[Array], Array]] = {
     "mean": lambda y: y.mean(axis=-1),
@@ -54,11 +58,30 @@ def statistics(observed: Array, replicated: Array) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic")
 
 
-def survival(time: Array, event: Array, replicated: Array, points: int = 100) -> pd.DataFrame:
+def in_order_of_predictions(model: Model, parts: Sequence[Array]) -> tuple[Array, ...]:
+    """(J,) arrays over the groups of a fit in the order of `Fit.predict`.
+
+    Without members the groups are rows, in the user's order.
+    """
+    if model.spec.members:
+        return tuple(parts)
+    order = np.argsort(model.design.coords["group"].astype(int), kind="stable")
+    return tuple(part[order] for part in parts)
+
+
+def survival(
+    time: Array,
+    event: Array,
+    replicated: Array,
+    points: int = 100,
+    entry: Array | None = None,
+) -> pd.DataFrame:
     """Kaplan-Meier curve of the data, and survival curves of replications with bands.
 
     Replications are not censored, so that theirs is the share that is longer; the data's is the
     product-limit estimate, which censoring that does not depend on the outcome leaves unbiased.
+    With entries, replications last beyond them and are at risk from then on, and end where the
+    data of their group are censored: a spell says nothing of the time after its end.
 
     Parameters
     ----------
@@ -67,6 +90,8 @@ def survival(time: Array, event: Array, replicated: Array, points: int = 100) ->
     replicated : (S, J) array
     points : int
         Of the grid, from 0 to the longest time, in the unit of `time`.
+    entry : (J,) array, optional
+        Times from which groups are at risk.
 
     Returns
     -------
@@ -74,13 +99,19 @@ def survival(time: Array, event: Array, replicated: Array, points: int = 100) ->
         Index ``time``; columns observed, mean, q2.5, median, q97.5.
     """
     grid = np.linspace(0.0, float(time.max()), points)
-    ordered = np.sort(replicated, axis=1)
-    longer = np.array(
-        [1.0 - np.searchsorted(row, grid, side="right") / len(row) for row in ordered]
-    )
+    if entry is None:
+        ordered = np.sort(replicated, axis=1)
+        longer = np.array(
+            [1.0 - np.searchsorted(row, grid, side="right") / len(row) for row in ordered]
+        )
+    else:
+        end = np.where(event == 1, np.inf, time)
+        longer = np.array(
+            [kaplan_meier(np.minimum(row, end), row <= end, grid, entry) for row in replicated]
+        )
     low, median, high = np.quantile(longer, QUANTILES, axis=0)
     columns = {
-        "observed": kaplan_meier(time, event, grid),
+        "observed": kaplan_meier(time, event, grid, entry),
         "mean": longer.mean(axis=0),
         "q2.5": low,
         "median": median,
@@ -89,10 +120,15 @@ def survival(time: Array, event: Array, replicated: Array, points: int = 100) ->
     return pd.DataFrame(columns, index=pd.Index(grid, name="time"))
 
 
-def kaplan_meier(time: Array, event: Array, grid: Array) -> Array:
-    """S(t) = product over event times up to t of 1 - d/n (Kaplan and Meier 1958)."""
+def kaplan_meier(time: Array, event: Array, grid: Array, entry: Array | None = None) -> Array:
+    """S(t) = product over event times up to t of 1 - d/n (Kaplan and Meier 1958).
+
+    With entries those are at risk at t who entered before it (Klein & Moeschberger 2003, 4.6).
+    """
     times = np.unique(time[event == 1])
     at_risk = len(time) - np.searchsorted(np.sort(time), times, side="left")
+    if entry is not None:
+        at_risk = at_risk - (len(time) - np.searchsorted(np.sort(entry), times, side="left"))
     ends = np.searchsorted(np.sort(time[event == 1]), times, side="right")
     deaths = np.diff(np.concatenate([[0], ends]))
     steps = np.concatenate([[1.0], np.cumprod(1.0 - deaths / at_risk)])
@@ -110,14 +146,15 @@ def check(
         For a kind that is unknown or does not fit the outcome.
     """
     if kind == "auto":
-        kind = "survival" if outcome_kind == "surv" else "statistics"
+        kind = "survival" if outcome_kind in ("surv", "spell") else "statistics"
     if kind not in ("statistics", "survival"):
         raise DataError(unknown_name(kind, "a kind of check", ("auto", "statistics", "survival")))
-    if (kind == "survival") != (outcome_kind == "surv"):
+    if (kind == "survival") != (outcome_kind in ("surv", "spell")):
         raise DataError(
             f'The check {kind!r} cannot be used with this outcome. Use "survival" for censored '
             'durations, and "statistics" for all other outcomes.'
         )
     if kind == "survival":
-        return survival(parts[0], parts[1], replicated)
+        entry = parts[2] if outcome_kind == "spell" else None
+        return survival(parts[0], parts[1], replicated, entry=entry)
     return statistics(parts[0], replicated)

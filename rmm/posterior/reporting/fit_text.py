@@ -99,6 +99,27 @@ def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[st
     return f"{why}.\n" + "\n".join(f"* {line}" for line in lines)
 
 
+def _third_column(model: Model) -> list[str]:
+    """What the third column of `Surv()` is, and how many groups enter late."""
+    outcome, known = model.spec.formula.outcome, model.design.outcome
+    lines = []
+    if "entry" in known:
+        late = int((known["entry"] > 0).sum())
+        lines.append(
+            f"{outcome.label}: {late} of {model.design.J} groups enter after time 0 "
+            "(delayed entry)."
+        )
+    if outcome.reading == "values":
+        labels = {part.label for part in outcome.parts}
+        what = (
+            "its columns are a start, an end and an event"
+            if outcome.kind == "spell"
+            else "its columns are a time, an event and an upper limit"
+        )
+        lines.append(f"`Surv()` has {len(labels)} columns without names; by their values {what}.")
+    return lines
+
+
 def remarks(
     model: Model,
     together: Mapping[str, list[list[Any]]],
@@ -118,6 +139,7 @@ def remarks(
         Of `rmm.posterior.diagnostics.contraction.contraction`.
     """
     lines = [] if model.dropped is None else [f"{model.dropped}."]
+    lines += _third_column(model)
     for name, sets in together.items():
         if sets:
             lines.append(

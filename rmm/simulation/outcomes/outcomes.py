@@ -132,12 +132,17 @@ def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[
 
 def _weibull(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
     truth = setting.truth
-    return draw_weibull(eta, truth.parameters["shape"], truth.options.get("censoring"), rng)
+    options = truth.options
+    return draw_weibull(
+        eta, truth.parameters["shape"], options.get("censoring"), rng, options.get("entry")
+    )
 
 
 def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
     options = setting.truth.options
-    return draw_cox(eta, options.get("baseline"), options.get("censoring"), rng)
+    return draw_cox(
+        eta, options.get("baseline"), options.get("censoring"), rng, options.get("entry")
+    )
 
 
 def _poisson(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
@@ -148,13 +153,14 @@ def _negbinomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tupl
     return draw_negative_binomial(eta, setting.truth.parameters["shape"], rng)
 
 
+_TIMES = ("surv", "spell")
 #: Family -> how its outcomes are drawn.
 OUTCOMES: dict[str, OutcomeModel] = {
     "gaussian": OutcomeModel(("plain",), _gaussian),
     "binomial": OutcomeModel(("plain", "cbind"), _binomial, BINOMIAL_KEYS, check_binomial),
     "condlogit": OutcomeModel(("plain",), _condlogit),
-    "weibull": OutcomeModel(("surv",), _weibull, SURVIVAL_KEYS["weibull"], check_survival),
-    "cox": OutcomeModel(("surv",), _cox, SURVIVAL_KEYS["cox"], check_survival),
+    "weibull": OutcomeModel(_TIMES, _weibull, SURVIVAL_KEYS["weibull"], check_survival),
+    "cox": OutcomeModel(_TIMES, _cox, SURVIVAL_KEYS["cox"], check_survival),
     "poisson": OutcomeModel(("plain",), _poisson),
     "negbinomial": OutcomeModel(("plain",), _negbinomial),
 }

@@ -1,4 +1,9 @@
-"""Survival times with right censoring, drawn by inversion of the cumulative hazard."""
+"""Survival times with right censoring, drawn by inversion of the cumulative hazard.
+
+With delayed entry a group is seen only if it lasts beyond its entry. Covariates, members and the
+time of entry of a group stay; its duration is drawn from those beyond the entry, as if groups were
+drawn until one is seen.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +17,27 @@ from rmm.simulation.recipe_errors import RecipeError, check_keys
 Array = np.ndarray[Any, Any]
 
 #: Family -> keys of its truth besides the common ones.
-SURVIVAL_KEYS = {"weibull": ("censoring",), "cox": ("censoring", "baseline")}
+SURVIVAL_KEYS = {"weibull": ("censoring", "entry"), "cox": ("censoring", "baseline", "entry")}
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 _LOG_RATES = (-60.0, 60.0)  # of censoring, relative to 1 over the mean time
 
 
 def check_survival(options: Mapping[str, Any]) -> None:
-    """Check `censoring` and `baseline`.
+    """Check `censoring`, `baseline` and `entry`.
 
     Raises
     ------
     RecipeError
     """
-    for key in ("baseline", "censoring"):
+    for key in ("baseline", "censoring", "entry"):
         one = options.get(key, {})
         check_keys(f"truth.{key}", one, (), _ALLOWED[key])
         for name, value in one.items():
             if not _positive(value):
                 allowed = "Allowed: a positive number."
                 raise RecipeError(f"truth.{key}.{name}", f"The value is {value!r}.", allowed)
+    _check_entry(options.get("entry"), options.get("censoring", {}))
     censoring = options.get("censoring", {})
     if "share" in censoring:
         if censoring["share"] >= 1:
@@ -48,7 +54,36 @@ def check_survival(options: Mapping[str, Any]) -> None:
             )
 
 
-_ALLOWED = {"baseline": ("shape", "rate"), "censoring": ("time", "rate", "share")}
+def _check_entry(entry: Mapping[str, float] | None, censoring: Mapping[str, float]) -> None:
+    if entry is None:
+        return
+    if entry.get("share", 1) > 1:
+        raise RecipeError(
+            "truth.entry.share",
+            f"The value is {entry['share']:g}.",
+            "Allowed: a number above 0, up to 1.",
+        )
+    if ("time" in entry) == ("rate" in entry):
+        raise RecipeError(
+            "truth.entry",
+            "Both `time` and `rate` are given."
+            if "time" in entry
+            else "Neither `time` nor `rate` is given.",
+            "Give `time` for entries uniform between 0 and it, or `rate` for exponential ones.",
+        )
+    if "time" in censoring and not entry.get("time", np.inf) <= censoring["time"]:
+        raise RecipeError(
+            "truth.entry",
+            f"Groups could enter after the end of observation, {censoring['time']:g}.",
+            "Set `entry.time` to at most `censoring.time`.",
+        )
+
+
+_ALLOWED = {
+    "baseline": ("shape", "rate"),
+    "censoring": ("time", "rate", "share"),
+    "entry": ("share", "time", "rate"),
+}
 
 
 def _positive(value: Any) -> bool:
@@ -57,10 +92,14 @@ def _positive(value: Any) -> bool:
 
 
 def draw_weibull(
-    eta: Array, shape: float, censoring: Mapping[str, float] | None, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """(J,) times and events with S(t) = exp(-(t / exp(eta))^shape)."""
-    return _drawn(np.exp(eta), shape, censoring or {}, rng)
+    eta: Array,
+    shape: float,
+    censoring: Mapping[str, float] | None,
+    rng: np.random.Generator,
+    entry: Mapping[str, float] | None = None,
+) -> tuple[Array, ...]:
+    """(J,) times, events and, with `entry`, entries; S(t) = exp(-(t / exp(eta))^shape)."""
+    return _drawn(np.exp(eta), shape, censoring or {}, rng, entry)
 
 
 def draw_cox(
@@ -68,42 +107,72 @@ def draw_cox(
     baseline: Mapping[str, float] | None,
     censoring: Mapping[str, float] | None,
     rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    """(J,) times and events with S(t) = exp(-rate t^shape exp(eta))."""
+    entry: Mapping[str, float] | None = None,
+) -> tuple[Array, ...]:
+    """(J,) times, events and, with `entry`, entries; S(t) = exp(-rate t^shape exp(eta))."""
     shape, rate = ((baseline or {}).get(name, 1.0) for name in ("shape", "rate"))
-    return _drawn(np.exp(-(eta + np.log(rate)) / shape), shape, censoring or {}, rng)
+    return _drawn(np.exp(-(eta + np.log(rate)) / shape), shape, censoring or {}, rng, entry)
 
 
 def _drawn(
-    scale: Array, shape: float, censoring: Mapping[str, float], rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Times min(T, C) and whether T came first, T Weibull and C exponential cut at `time`."""
-    times = scale * rng.standard_exponential(len(scale)) ** (1 / shape)
+    scale: Array,
+    shape: float,
+    censoring: Mapping[str, float],
+    rng: np.random.Generator,
+    entry: Mapping[str, float] | None,
+) -> tuple[Array, ...]:
+    """Times min(T, C) and whether T came first, T Weibull and C exponential cut at `time`.
+
+    T is beyond the entry: its cumulative hazard is that of the entry and a standard exponential.
+    C is exponential from the entry on, which is its law given that it is beyond it.
+    """
+    start = np.zeros(len(scale)) if entry is None else _entries(len(scale), entry, rng)
+    hazard = rng.standard_exponential(len(scale))
+    if entry is not None:
+        hazard += (start / scale) ** shape
+    times = scale * hazard ** (1 / shape)
     limit = censoring.get("time", np.inf)
     rate = censoring.get("rate")
     if "share" in censoring:
-        rate = censoring_rate(scale, shape, limit, censoring["share"])
+        rate = censoring_rate(scale, shape, limit, censoring["share"], start)
     ends = np.full(len(scale), limit)
     if rate is not None:
-        ends = np.minimum(ends, rng.standard_exponential(len(scale)) / rate)
-    return np.minimum(times, ends), (times <= ends).astype(np.int64)
+        ends = np.minimum(ends, start + rng.standard_exponential(len(scale)) / rate)
+    drawn = np.minimum(times, ends), (times <= ends).astype(np.int64)
+    if entry is None:
+        return drawn
+    # A group that ends as it enters but for rounding was seen for the shortest time there is.
+    return np.maximum(drawn[0], np.nextafter(start, np.inf)), drawn[1], start
 
 
-def censoring_rate(scale: Array, shape: float, limit: float, share: float) -> float:
+def _entries(count: int, entry: Mapping[str, float], rng: np.random.Generator) -> Array:
+    """(count,) times of entry: a share of groups enters late, the others at 0."""
+    late = rng.random(count) < entry.get("share", 1.0)
+    if "rate" in entry:
+        return late * rng.standard_exponential(count) / entry["rate"]
+    return late * rng.random(count) * entry["time"]
+
+
+def censoring_rate(
+    scale: Array, shape: float, limit: float, share: float, start: Array | float = 0.0
+) -> float:
     """Rate of exponential censoring with an expected share of censored groups.
 
     The expected share is the mean over the groups at hand of 1 - P(T < C), T ~ Weibull with the
     group's own scale, C ~ Exp(rate) cut at `limit`:
     P(T < C) = integral over p from S(limit) to 1 of exp(-rate S^-1(p)) dp, by Gauss-Legendre.
+    With a `start` (J,) the time runs from there, and S is that of groups which last beyond it.
 
     Raises
     ------
     RecipeError
         If the limit alone censors more than `share`.
     """
-    last = np.exp(-((limit / scale) ** shape))[:, None]
+    start = np.broadcast_to(start, scale.shape)
+    run = (start / scale) ** shape
+    last = np.exp(run - (limit / scale) ** shape)[:, None]
     p = last + (1 - last) * (1 + _NODES) / 2
-    times = scale[:, None] * (-np.log(p)) ** (1 / shape)
+    times = scale[:, None] * (run[:, None] - np.log(p)) ** (1 / shape) - start[:, None]
     mass = (1 - last) * _NODE_WEIGHTS / 2
 
     def censored(log_rate: float) -> float:

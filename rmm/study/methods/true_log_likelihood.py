@@ -48,13 +48,14 @@ def _binomial(drawn: Drawn) -> Array:
 
 
 def _weibull(drawn: Drawn) -> Array:
-    """Density of events, survival function of censored durations."""
+    """Density of events, survival function of censored durations, both beyond the entry."""
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
-    time, event = drawn.outcomes.values()
+    time, event, *entry = drawn.outcomes.values()
     law = stats.weibull_min(drawn.truth.parameters["shape"], scale=np.exp(drawn.eta))
-    return np.where(event == 1, law.logpdf(time), law.logsf(time))
+    at_entry = law.logsf(entry[0]) if entry else 0.0
+    return np.where(event == 1, law.logpdf(time), law.logsf(time)) - at_entry
 
 
 def _condlogit(drawn: Drawn) -> Array:

@@ -109,6 +109,8 @@ class Block {
         cells.resize(m.factor_start[m.size]);
         if (m.family == COX) {
             for (Vector *x : {&hazard, &share}) x->resize(m.groups);
+            if (m.entry)
+                for (Vector *x : {&started, &entry_share}) x->resize(m.groups);
             for (Vector *x : {&total, &clock}) x->resize(m.strata);
             amount.resize(m.merged);
             left.resize(m.size);
@@ -165,6 +167,7 @@ class Block {
     void sum_merged_rows();
     void downdate();
     void add_rows(int64_t stratum, const Vector &by, const Lanes *also);
+    void subtract_entries(int64_t first, int64_t last, bool shared);
     void precision();
     void factorise();
     void forward(Vector &x) const { alike ? forward(same, x) : forward(each, x); }
@@ -180,6 +183,7 @@ class Block {
     Vector parameter;  // of one block's weights
     // Cox: by group; by step; by merged step; sum of rows of B.
     Vector hazard, share, total, clock, amount, left;
+    Vector started, entry_share;  // by group, at its entry: cumulative baseline, `share`
     Matrices<Lanes> each;
     Matrices<double> same;
     Vector &B, &cells, &merged_rows, &R;  // of `each`
@@ -380,6 +384,18 @@ void Block::merge_steps() {
                 weight[j] -= hazard[j] * hazard[j] * (squared - share[j] * share[j] * span);
             }
         }
+        for (int64_t k = m.merged_start[q]; m.entry && k < m.merged_start[q + 1]; k++) {
+            const Lanes own = m.shape[k] / (total[k] * total[k]);
+            for (int64_t i = m.entry_start[k]; i < m.entry_start[k + 1]; i++) {
+                const int64_t j = m.entry_order[i];
+                const double g = m.entry[j], end = m.last_step[j] == k ? m.known[j] : 1.0;
+                const Lanes x = (clock[k] + own * g) * inverse;
+                const Lanes last = m.last_step[j] < m.merged_start[q + 1] ? share[j] : all(1.0);
+                entry_share[j] = x;
+                const Lanes squared = own * (g * g - 2 * end * g) - clock[k];
+                weight[j] -= hazard[j] * hazard[j] * (squared + (2.0 * last - x) * x * span);
+            }
+        }
     }
 }
 
@@ -390,11 +406,23 @@ void Block::sum_merged_rows() {
         common = left;
         for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
             add_rows(k, hazard, share.data());
+        subtract_entries(m.merged_start[q], m.merged_start[q + 1], true);
         for (int64_t p = 0; p < m.size; p++) merged_rows[p * m.merged + q] = amount[q] * common[p];
         common.swap(left);
         for (int64_t k = m.merged_start[q]; k < m.merged_start[q + 1]; k++)
             add_rows(k, hazard, nullptr);
+        subtract_entries(m.merged_start[q], m.merged_start[q + 1], false);
         common.swap(left);
+    }
+}
+
+// Cox: rows of the groups that enter in some steps, which were not at risk before.
+void Block::subtract_entries(int64_t first, int64_t last, bool shared) {
+    if (!m.entry) return;
+    for (int64_t i = m.entry_start[first]; i < m.entry_start[last]; i++) {
+        const int64_t j = m.entry_order[i];
+        const Lanes w = shared ? entry_share[j] * hazard[j] : hazard[j];
+        for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) common[m.column[s]] -= w * B[s];
     }
 }
 
@@ -567,7 +595,9 @@ Lanes Block::weibull(Wanted wanted) {
     const Lanes log_shape = logarithm(own);
     Lanes value = ZERO;
     for (int64_t j = 0; j < m.groups; j++) {
-        const Lanes log_hazard = own * (m.known[j] - eta[j]), hazard = exponential(log_hazard);
+        const Lanes log_hazard = own * (m.known[j] - eta[j]);
+        Lanes hazard = exponential(log_hazard);
+        if (m.entry) hazard *= 1.0 - exponential(own * m.entry[j]);  // since the entry
         if (wanted.value) value += m.y[j] * (log_shape - m.known[j] + log_hazard) - hazard;
         gradient[j] = own * (hazard - m.y[j]);
         if (wanted.weight) weight[j] = own * own * hazard;
@@ -646,12 +676,29 @@ Lanes Block::cox(Wanted wanted) {
     }
     const Lanes prior = m.rate * exponential(-top);
     for (int64_t k = m.strata - 1; k >= 0; k--) {
-        Lanes leaving = ZERO, part = ZERO;
+        Lanes leaving = ZERO, part = ZERO, least = ZERO;
         for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
             leaving += hazard[m.order[i]];
             part += m.known[m.order[i]] * hazard[m.order[i]];
         }
-        total[k] = prior + later + part;
+        if (m.entry) {
+            Lanes entering = ZERO;
+            for (int64_t i = m.entry_start[k]; i < m.entry_start[k + 1]; i++) {
+                const int64_t j = m.entry_order[i];
+                entering += hazard[j];
+                part -= m.entry[j] * hazard[j];
+            }
+            // At least those who have their event, whatever the rounding of the difference.
+            for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
+                const int64_t j = m.order[i];
+                const bool same = m.entry_step[j] == k;
+                if (m.y[j] > 0) least += (m.known[j] - (same ? m.entry[j] : 0.0)) * hazard[j];
+            }
+            total[k] = prior + larger(later + part, least);
+            later -= entering;
+        } else {
+            total[k] = prior + later + part;
+        }
         later += leaving;
         if (wanted.value) value -= m.shape[k] * logarithm(total[k]);
         events += m.shape[k];
@@ -660,9 +707,13 @@ Lanes Block::cox(Wanted wanted) {
     Lanes before = ZERO;
     for (int64_t k = 0; k < m.strata; k++) {
         const Lanes here = m.shape[k] / total[k];
+        for (int64_t i = m.entry ? m.entry_start[k] : 0; m.entry && i < m.entry_start[k + 1]; i++)
+            started[m.entry_order[i]] = before + m.entry[m.entry_order[i]] * here;
         for (int64_t i = m.stratum_start[k]; i < m.stratum_start[k + 1]; i++) {
             const int64_t j = m.order[i];
-            const Lanes expected = hazard[j] * (before + m.known[j] * here);
+            Lanes run = before + m.known[j] * here;
+            if (m.entry) run -= started[j];
+            const Lanes expected = hazard[j] * run;
             gradient[j] = m.y[j] - expected;
             if (wanted.weight) weight[j] = expected;
         }
@@ -857,7 +908,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 7; }
+int64_t rmm_interface() { return 8; }
 
 int64_t rmm_lanes() { return W; }
 

@@ -25,7 +25,7 @@ _FOLDER = Path(__file__).parent
 #: Lanes of any build. Fewer values at once take as long, and draws are the same by all builds.
 WIDEST = 8
 _CACHE = 16e6  # bytes that a processor's own cache may hold
-_INTERFACE = 7  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 8  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
@@ -57,6 +57,7 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(("start", "terms", "shift_start", "private_start", "private_terms"), np.int64),
     **dict.fromkeys(("factor_start", "common_start", "stratum_start", "order"), np.int64),
     "merged_start": np.int64,
+    **dict.fromkeys(("entry_start", "entry_order", "entry_step", "last_step"), np.int64),
     **dict.fromkeys(("weights", "scalar"), np.int64),
     **dict.fromkeys(("column", "source", "shift_source", "shift_scalar", "scale_of"), np.int32),
     **dict.fromkeys(("private_source", "private_scale_of", "factor_row", "place"), np.int32),
@@ -87,6 +88,8 @@ class ModelArrays(Arrays):
         ("rate", c_double),
         ("merged", c_int64),
         ("merged_start", c_void_p),
+        *((n, c_void_p) for n in ("entry", "entry_start", "entry_order", "entry_step")),
+        ("last_step", c_void_p),
     )
 
 

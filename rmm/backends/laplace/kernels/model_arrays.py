@@ -281,6 +281,11 @@ class KernelModel:
             arrays["strata"] = count
             arrays["order"] = np.argsort(outcome.strata, kind="stable")
             arrays["stratum_start"] = starts(outcome.strata, count)
+        arrays["entry"] = outcome.entry
+        if outcome.entered is not None:
+            arrays["entry_step"], arrays["last_step"] = outcome.entered, outcome.strata
+            arrays["entry_order"] = np.argsort(outcome.entered, kind="stable")
+            arrays["entry_start"] = starts(outcome.entered, arrays["strata"])
         if outcome.merged is not None:
             arrays["merged"], arrays["merged_start"] = len(outcome.merged) - 1, outcome.merged
         if self._common is not None:
