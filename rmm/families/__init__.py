@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmm.errors import FormulaError, unknown_name
-from rmm.families.base import Curvature, Family, KernelOutcome, Parameter, Widths
+from rmm.families.base import Curvature, Domain, Family, KernelOutcome, Parameter, Widths
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
 from rmm.families.gaussian import GAUSSIAN
+from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
 from rmm.families.poisson import POISSON
 from rmm.families.weibull import WEIBULL
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL)
+    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL, LOGNORMAL)
 }
 
 #: What R's packages and other programs call the families, without capitals and spaces.
@@ -120,6 +121,7 @@ __all__ = [
     "SYNONYMS",
     "Cox",
     "Curvature",
+    "Domain",
     "Family",
     "KernelOutcome",
     "Parameter",

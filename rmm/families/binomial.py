@@ -177,6 +177,7 @@ BINOMIAL = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    check="shares",
     in_words=("a binomial outcome (logit link)", "the log odds change"),
     like_residual=(
         "With a 0/1 outcome, such effects cannot be separated from chance. The data can estimate "

@@ -139,6 +139,7 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "cox": (time, event),
         "poisson": (rng.poisson(3.0, J),),
         "negbinomial": (rng.poisson(3.0, J),),
+        "lognormal": (rng.gamma(2.0, size=J),),
     }
     found = find_family(family, {"intervals": 3} if option else {})
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
@@ -157,6 +158,7 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "cox:intervals",
         "poisson",
         "negbinomial",
+        "lognormal",
     ],
 )
 def test_derivatives_of_every_family(name: str) -> None:

@@ -109,6 +109,7 @@ options = {
     },
     "poisson": {},
     "negbinomial": {},
+    "lognormal": {},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -119,6 +120,7 @@ OUTCOMES = {
     "cox": "Surv(y, e)",
     "poisson": "y",
     "negbinomial": "y",
+    "lognormal": "y",
 }
 
 

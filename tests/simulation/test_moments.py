@@ -36,6 +36,7 @@ OUTCOMES = {
     "cox": "Surv(y, e)",
     "poisson": "y",
     "negbinomial": "y",
+    "lognormal": "y",
 }
 
 
@@ -48,6 +49,7 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "gaussian": {"sigma_l2": 1.5},
         "weibull": {"shape": 1.7},
         "negbinomial": {"shape": 1.7},
+        "lognormal": {"sigma_l2": 1.5},
     }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
     data = simulate(
@@ -85,6 +87,10 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
     if family == "gaussian":
         assert stats.kstest((y - eta) / 1.5, stats.norm.cdf).pvalue > 1e-4
         assert abs(np.corrcoef(y - eta, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
+    elif family == "lognormal":
+        ranks = stats.lognorm.cdf(y, 1.5, scale=np.exp(eta))
+        assert stats.kstest(ranks, stats.uniform.cdf).pvalue > 1e-4
+        assert abs(np.corrcoef(ranks, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
     elif family == "binomial":
         p = special.expit(eta)
         for direction in (np.ones_like(eta), eta):

@@ -29,7 +29,7 @@ TRUTH = {
 
 def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **more: Any) -> Any:
     y = "Surv(t, e)" if family in ("weibull", "cox") else "y"
-    own = {"gaussian": {"sigma_l2": 1.1}}.get(family, {})
+    own = {"sigma_l2": 1.1} if family in ("gaussian", "lognormal") else {}
     own |= {"shape": 1.5} if family in ("weibull", "negbinomial") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
     if family == "cox":
@@ -197,9 +197,11 @@ def test_marginal_effect_through_the_weights() -> None:
         ("poisson", {}, np.exp),
         ("negbinomial", {}, np.exp),
         ("poisson", {"scale": "linear"}, lambda eta: eta),
+        ("lognormal", {}, lambda eta: np.exp(eta + 1.1**2 / 2)),
+        ("lognormal", {"scale": "median"}, np.exp),
     ],
 )
-def test_marginal_effects_of_durations_and_counts(
+def test_marginal_effects_on_the_scale_of_the_outcome(
     family: str, options: dict[str, Any], value: Any
 ) -> None:
     more = {"baseline": {"shape": 1.2, "rate": 0.3}} if family == "cox" else {}

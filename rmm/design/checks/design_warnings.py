@@ -286,9 +286,9 @@ def tied_durations(look: Look) -> Iterator[str]:
 
 
 def two_values(look: Look) -> Iterator[str]:
-    """A gaussian outcome with two values."""
+    """An outcome with two values in a family of measurements."""
     model = look.model
-    if not model.spec.family.normal_sd:
+    if not model.spec.family.linear_mean:
         return
     y = np.asarray(model.design.outcome["y"])
     low, high = float(y.min()), float(y.max())
@@ -296,8 +296,8 @@ def two_values(look: Look) -> Iterator[str]:
         label = model.spec.formula.outcome.label
         yield (
             f"The outcome `{label}` has only two values ({low:g} and {high:g}), but family "
-            '"gaussian" is for measurements. Its coefficients are then differences of shares (a '
-            "linear probability model). The residual cannot be normal, intervals assume equal "
+            f'"{model.spec.family.name}" is for measurements. Its coefficients are then differences '
+            "of shares (a linear probability model). The residual cannot be normal, intervals assume equal "
             'variances, and predictions can be outside the two values. Family "binomial" is for '
             "0/1 outcomes."
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
+from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, linear
 from rmm.simulation.recipe_errors import RecipeError
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from rmm.simulation.data_sets import Drawn
 
-#: Keys of the truth of family binomial besides the common ones.
-BINOMIAL_KEYS = ("trials",)
+Array = np.ndarray[Any, Any]
+_GUMBEL, _LOGISTIC = np.pi**2 / 6, np.pi**2 / 3  # variances
 
 
 def check_binomial(options: Mapping[str, Any]) -> None:
@@ -68,3 +71,53 @@ def draw_choices(eta: Array, strata: Array, rng: np.random.Generator) -> tuple[A
         odds = np.exp(eta[groups] - eta[groups].max())
         chosen[rng.choice(groups, p=odds / odds.sum())] = 1
     return (chosen,)
+
+
+def _binomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    return draw_binomial(eta, len(truth.outcomes), truth.options.get("trials"), rng)
+
+
+def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    memberships, name = setting.memberships, setting.truth.formula.strata
+    assert name is not None
+    if name == memberships.names.nesting:
+        assert memberships.nesting is not None
+        return draw_choices(eta, memberships.nesting, rng)
+    column = setting.columns[name]
+    return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
+
+
+def _binomial_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    successes, *failures = drawn.outcomes.values()
+    trials = successes + failures[0] if failures else np.ones_like(successes)
+    return np.asarray(stats.binom.logpmf(successes, trials, special.expit(drawn.eta)))
+
+
+def _choice_density(drawn: Drawn) -> Array:
+    """Log probability of the chosen group of each stratum."""
+    name = drawn.truth.formula.strata
+    assert name is not None, "the family has strata"
+    nested = name == drawn.memberships.names.nesting
+    strata = np.asarray(drawn.memberships.nesting if nested else drawn.by_group(name))
+    of = [strata == s for s in np.unique(strata)]
+    return np.concatenate(
+        [special.log_softmax(drawn.eta[here])[drawn.outcome[here] == 1] for here in of]
+    )
+
+
+BINOMIAL = OutcomeModel(
+    ("plain", "cbind"),
+    _binomial,
+    {"mean": lambda eta, truth, time: special.expit(eta), "linear": linear},
+    lambda truth, mean: _LOGISTIC,
+    _binomial_density,
+    ("trials",),
+    check_binomial,
+)
+CONDLOGIT = OutcomeModel(
+    ("plain",), _condlogit, {"linear": linear}, lambda truth, mean: _GUMBEL, _choice_density
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,10 @@ def _least_squares(problem: Problem) -> Estimates:
     keywords = _keywords(problem, _HC3, {"use_t": True})
     result = OLS(problem.outcome - problem.offset, problem.matrix).fit(**keywords)
     return _of_statsmodels(result, problem, lambda: problem.matrix * result.resid[:, None])
+
+
+def _least_squares_of_logs(problem: Problem) -> Estimates:
+    return _least_squares(replace(problem, outcome=np.log(problem.outcome)))
 
 
 def _generalised(problem: Problem) -> Estimates:
@@ -296,6 +300,9 @@ def _regressors(
 REGRESSIONS: dict[str, Regression] = {
     "ols": Regression(
         _least_squares, ("plain",), (), student=True, scale=("gaussian",), errors=ERRORS
+    ),
+    "log_ols": Regression(
+        _least_squares_of_logs, ("plain",), ("lognormal",), student=True, errors=ERRORS
     ),
     "glm": Regression(_generalised, ("plain", "cbind"), ("binomial", "poisson"), student=False),
     "negbin_ml": Regression(

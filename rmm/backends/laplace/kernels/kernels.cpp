@@ -676,7 +676,7 @@ Lanes Block::cox(Wanted wanted) {
 
 // log p(y | theta) of a normal outcome: exact.
 Lanes Block::normal() {
-    Lanes value = all(-0.5 * m.groups * LOG_2PI);
+    Lanes value = all(m.constant - 0.5 * m.groups * LOG_2PI);
     const bool alike = m.private_start[m.groups] == 0;
     if (alike) value -= (double)m.groups * logarithm(own);
     std::fill(z.begin(), z.end(), ZERO);

@@ -1,0 +1,62 @@
+"""Outcomes that are measured: numbers around the linear predictor, or around its exponential."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rmm.simulation.covariates.endogenous import RESIDUAL
+from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, exponential, linear
+from rmm.simulation.outcomes.true_predictor import draw_effects
+
+if TYPE_CHECKING:
+    from rmm.simulation.data_sets import Drawn
+    from rmm.simulation.true_model import Truth
+
+Array = np.ndarray[Any, Any]
+
+
+def _normal(eta: Array, setting: Setting, rng: np.random.Generator) -> Array:
+    """(J,) with mean eta; the residual may depend on covariates, or not be normal."""
+    truth = setting.truth
+    sd = truth.parameters["sigma_l2"]
+    return eta + draw_effects(RESIDUAL, sd, len(eta), truth, setting.columns, rng)
+
+
+def _gaussian_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    sd = drawn.truth.parameters["sigma_l2"]
+    return np.asarray(stats.norm.logpdf(drawn.outcome, drawn.eta, sd))
+
+
+GAUSSIAN = OutcomeModel(
+    ("plain",),
+    lambda eta, setting, rng: (_normal(eta, setting, rng),),
+    {"mean": linear, "linear": linear},
+    lambda truth, mean: truth.parameters["sigma_l2"] ** 2,
+    _gaussian_density,
+)
+
+
+def _lognormal_mean(eta: Array, truth: Truth, time: float | None) -> Array:
+    return np.asarray(np.exp(eta + truth.parameters["sigma_l2"] ** 2 / 2))
+
+
+def _lognormal_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    sd = drawn.truth.parameters["sigma_l2"]
+    return np.asarray(stats.lognorm.logpdf(drawn.outcome, sd, scale=np.exp(drawn.eta)))
+
+
+LOGNORMAL = OutcomeModel(
+    ("plain",),
+    lambda eta, setting, rng: (np.exp(_normal(eta, setting, rng)),),
+    {"mean": _lognormal_mean, "median": exponential, "linear": linear},
+    lambda truth, mean: truth.parameters["sigma_l2"] ** 2,
+    _lognormal_density,
+)
