@@ -10,6 +10,7 @@ from rmm.families.base import Curvature, Domain, Family, KernelOutcome, Paramete
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
+from rmm.families.gamma import GAMMA
 from rmm.families.gaussian import GAUSSIAN
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
@@ -18,7 +19,17 @@ from rmm.families.weibull import WEIBULL
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL, LOGNORMAL)
+    for family in (
+        GAUSSIAN,
+        BINOMIAL,
+        CONDLOGIT,
+        WEIBULL,
+        COX,
+        POISSON,
+        NEGBINOMIAL,
+        LOGNORMAL,
+        GAMMA,
+    )
 }
 
 #: What R's packages and other programs call the families, without capitals and spaces.

@@ -64,13 +64,13 @@ def _scale(outcome: Outcome) -> tuple[float, float]:
     return float(np.mean(outcome["log_y"])), float(np.std(outcome["log_y"], ddof=1))
 
 
-def _widths(outcome: Outcome) -> Widths:
+def positive_widths(outcome: Outcome) -> Widths:
     """Numbers that keep most prior outcomes within a thousandfold of the data's.
 
     On the scale of logs a unit is a factor of 2.7, whatever the unit of y. Where logs vary by more
     than that, in units of their sd.
     """
-    wide = max(1.0, _scale(outcome)[1])
+    wide = max(1.0, float(np.std(outcome["log_y"], ddof=1)))
     return Widths(intercept=1.5 * wide, slope=wide, sd=wide)
 
 
@@ -123,7 +123,7 @@ LOGNORMAL = replace(
     read_outcome=read_positive,
     some_groups=some_positive,
     scale=_scale,
-    widths=_widths,
+    widths=positive_widths,
     log_likelihood=_log_likelihood,
     mean=_mean,
     median=_median,

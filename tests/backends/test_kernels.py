@@ -37,6 +37,7 @@ OUTCOMES = {
     "poisson": "count",
     "negbinomial": "count",
     "lognormal": "exp(y)",
+    "gamma": "exp(y)",
 }
 CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
 

@@ -140,6 +140,7 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "poisson": (rng.poisson(3.0, J),),
         "negbinomial": (rng.poisson(3.0, J),),
         "lognormal": (rng.gamma(2.0, size=J),),
+        "gamma": (rng.gamma(2.0, size=J),),
     }
     found = find_family(family, {"intervals": 3} if option else {})
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
@@ -159,6 +160,7 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "poisson",
         "negbinomial",
         "lognormal",
+        "gamma",
     ],
 )
 def test_derivatives_of_every_family(name: str) -> None:

@@ -110,6 +110,7 @@ options = {
     "poisson": {},
     "negbinomial": {},
     "lognormal": {},
+    "gamma": {},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -121,6 +122,7 @@ OUTCOMES = {
     "poisson": "y",
     "negbinomial": "y",
     "lognormal": "y",
+    "gamma": "y",
 }
 
 

@@ -37,6 +37,13 @@ OUTCOMES = {
     "poisson": "y",
     "negbinomial": "y",
     "lognormal": "y",
+    "gamma": "y",
+}
+
+#: SciPy's distribution given the linear predictor.
+MEASURED: dict[str, Any] = {
+    "lognormal": lambda eta: stats.lognorm(1.5, scale=np.exp(eta)),
+    "gamma": lambda eta: stats.gamma(1.7, scale=np.exp(eta) / 1.7),
 }
 
 
@@ -50,6 +57,7 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "weibull": {"shape": 1.7},
         "negbinomial": {"shape": 1.7},
         "lognormal": {"sigma_l2": 1.5},
+        "gamma": {"shape": 1.7},
     }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
     data = simulate(
@@ -87,8 +95,8 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
     if family == "gaussian":
         assert stats.kstest((y - eta) / 1.5, stats.norm.cdf).pvalue > 1e-4
         assert abs(np.corrcoef(y - eta, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
-    elif family == "lognormal":
-        ranks = stats.lognorm.cdf(y, 1.5, scale=np.exp(eta))
+    elif family in MEASURED:
+        ranks = MEASURED[family](eta).cdf(y)
         assert stats.kstest(ranks, stats.uniform.cdf).pvalue > 1e-4
         assert abs(np.corrcoef(ranks, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
     elif family == "binomial":

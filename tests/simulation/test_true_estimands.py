@@ -30,7 +30,7 @@ TRUTH = {
 def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **more: Any) -> Any:
     y = "Surv(t, e)" if family in ("weibull", "cox") else "y"
     own = {"sigma_l2": 1.1} if family in ("gaussian", "lognormal") else {}
-    own |= {"shape": 1.5} if family in ("weibull", "negbinomial") else {}
+    own |= {"shape": 1.5} if family in ("weibull", "negbinomial", "gamma") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
     if family == "cox":
         formula = formula.replace("1 + z", "z")
@@ -197,6 +197,7 @@ def test_marginal_effect_through_the_weights() -> None:
         ("poisson", {}, np.exp),
         ("negbinomial", {}, np.exp),
         ("poisson", {"scale": "linear"}, lambda eta: eta),
+        ("gamma", {}, np.exp),
         ("lognormal", {}, lambda eta: np.exp(eta + 1.1**2 / 2)),
         ("lognormal", {"scale": "median"}, np.exp),
     ],

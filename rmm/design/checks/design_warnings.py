@@ -296,10 +296,10 @@ def two_values(look: Look) -> Iterator[str]:
         label = model.spec.formula.outcome.label
         yield (
             f"The outcome `{label}` has only two values ({low:g} and {high:g}), but family "
-            f'"{model.spec.family.name}" is for measurements. Its coefficients are then differences '
-            "of shares (a linear probability model). The residual cannot be normal, intervals assume equal "
-            'variances, and predictions can be outside the two values. Family "binomial" is for '
-            "0/1 outcomes."
+            f'"{model.spec.family.name}" is for measurements. Its coefficients are then '
+            "differences of shares (a linear probability model). The residual cannot be normal, "
+            "intervals assume equal variances, and predictions can be outside the two values. "
+            'Family "binomial" is for 0/1 outcomes.'
         )
 
 

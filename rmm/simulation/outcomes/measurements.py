@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
 from rmm.simulation.covariates.endogenous import RESIDUAL
 from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, exponential, linear
@@ -59,4 +60,27 @@ LOGNORMAL = OutcomeModel(
     {"mean": _lognormal_mean, "median": exponential, "linear": linear},
     lambda truth, mean: truth.parameters["sigma_l2"] ** 2,
     _lognormal_density,
+)
+
+
+def _gamma(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    """Mean exp(eta), coefficient of variation 1 / sqrt(shape)."""
+    shape = setting.truth.parameters["shape"]
+    return (rng.gamma(shape, np.exp(eta) / shape),)
+
+
+def _gamma_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    shape = drawn.truth.parameters["shape"]
+    return np.asarray(stats.gamma.logpdf(drawn.outcome, shape, scale=np.exp(drawn.eta) / shape))
+
+
+GAMMA = OutcomeModel(
+    ("plain",),
+    _gamma,
+    {"mean": exponential, "linear": linear},
+    lambda truth, mean: float(special.polygamma(1, truth.parameters["shape"])),
+    _gamma_density,
 )

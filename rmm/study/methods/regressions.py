@@ -138,17 +138,19 @@ def _least_squares_of_logs(problem: Problem) -> Estimates:
 
 
 def _generalised(problem: Problem) -> Estimates:
-    """Logistic or Poisson regression by maximum likelihood.
+    """Logistic, Poisson or gamma regression by maximum likelihood of the coefficients.
 
     Complete separation, where there is no maximum, is a failed fit.
     """
     # Late: the extra `study` may be absent.
-    from statsmodels.genmod.families import Binomial, Poisson
+    from statsmodels.genmod.families import Binomial, Gamma, Poisson
+    from statsmodels.genmod.families.links import Log
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     keywords = _keywords(problem, _HC0, {})
-    family = Poisson() if problem.family == "poisson" else Binomial()
+    families = {"poisson": Poisson, "gamma": lambda: Gamma(Log())}
+    family = families.get(problem.family, Binomial)()
     model = GLM(problem.outcome, problem.matrix, family=family, offset=problem.offset)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
@@ -304,7 +306,9 @@ REGRESSIONS: dict[str, Regression] = {
     "log_ols": Regression(
         _least_squares_of_logs, ("plain",), ("lognormal",), student=True, errors=ERRORS
     ),
-    "glm": Regression(_generalised, ("plain", "cbind"), ("binomial", "poisson"), student=False),
+    "glm": Regression(
+        _generalised, ("plain", "cbind"), ("binomial", "poisson", "gamma"), student=False
+    ),
     "negbin_ml": Regression(
         _negative_binomial,
         ("plain",),

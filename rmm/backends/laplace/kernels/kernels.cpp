@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME };
 
 using Vector = std::vector<Lanes>;
 
@@ -160,6 +160,7 @@ class Block {
     Lanes poisson(Wanted wanted);
     Lanes negbinomial(Wanted wanted);
     Lanes ways();
+    Lanes gamma(Wanted wanted);
     void shared_part();
     void merge_steps();
     void sum_merged_rows();
@@ -536,6 +537,7 @@ Lanes Block::likelihood(Wanted wanted) {
     case CONDLOGIT: return condlogit(wanted);
     case POISSON: return poisson(wanted);
     case NEGBINOMIAL: return negbinomial(wanted);
+    case GAMMA_OUTCOME: return gamma(wanted);
     default: return cox(wanted);
     }
 }
@@ -612,6 +614,19 @@ Lanes Block::ways() {
         ways_known = true;
     }
     return known_ways;
+}
+
+// y is the log of the outcome; `own` the shape.
+Lanes Block::gamma(Wanted wanted) {
+    Lanes value = all(m.constant);
+    if (wanted.value) value += (double)m.groups * (own * logarithm(own) - log_gamma(own));
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes log_ratio = m.y[j] - eta[j], ratio = exponential(log_ratio);
+        if (wanted.value) value += own * (log_ratio - ratio);
+        gradient[j] = own * (ratio - 1.0);
+        if (wanted.weight) weight[j] = own * ratio;
+    }
+    return value;
 }
 
 Lanes Block::condlogit(Wanted wanted) {
@@ -857,7 +872,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 7; }
+int64_t rmm_interface() { return 8; }
 
 int64_t rmm_lanes() { return W; }
 
