@@ -46,6 +46,7 @@ _OUTCOMES = {
     "negbinomial": ("y", "shape: 2\t# variance: mean + mean^2 / shape"),
     "lognormal": ("y", "sigma_l2: 1\t# residual sd of log(y)"),
     "gamma": ("y", "shape: 2\t# variance: mean^2 / shape"),
+    "student": ("y", "sigma_l2: 1\t# scale of the residual\n    nu: 4\t# its degrees of freedom"),
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
 _THERE = "{path}: this file exists already. Give another name."

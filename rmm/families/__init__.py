@@ -15,6 +15,7 @@ from rmm.families.gaussian import GAUSSIAN
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
 from rmm.families.poisson import POISSON
+from rmm.families.student import STUDENT
 from rmm.families.weibull import WEIBULL
 
 FAMILIES: dict[str, Family] = {
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Family] = {
         NEGBINOMIAL,
         LOGNORMAL,
         GAMMA,
+        STUDENT,
     )
 }
 
@@ -47,6 +49,8 @@ SYNONYMS: dict[str, str] = {
     "negativebinomial": "negbinomial",
     "negbin": "negbinomial",
     "nb2": "negbinomial",
+    "t": "student",
+    "studentt": "student",
 }
 
 

@@ -111,6 +111,7 @@ options = {
     "negbinomial": {},
     "lognormal": {},
     "gamma": {},
+    "student": {},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -123,6 +124,7 @@ OUTCOMES = {
     "negbinomial": "y",
     "lognormal": "y",
     "gamma": "y",
+    "student": "y",
 }
 
 

@@ -38,11 +38,13 @@ OUTCOMES = {
     "negbinomial": "y",
     "lognormal": "y",
     "gamma": "y",
+    "student": "y",
 }
 
 #: SciPy's distribution given the linear predictor.
 MEASURED: dict[str, Any] = {
     "lognormal": lambda eta: stats.lognorm(1.5, scale=np.exp(eta)),
+    "student": lambda eta: stats.t(3.0, eta, 1.5),
     "gamma": lambda eta: stats.gamma(1.7, scale=np.exp(eta) / 1.7),
 }
 
@@ -58,6 +60,7 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "negbinomial": {"shape": 1.7},
         "lognormal": {"sigma_l2": 1.5},
         "gamma": {"shape": 1.7},
+        "student": {"sigma_l2": 1.5, "nu": 3.0},
     }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
     data = simulate(

@@ -51,9 +51,9 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
         each with mean, sd and quantiles.
     """
     parts = variance_draws(model, run)
-    total = np.sum(list(parts.values()), axis=0)
     variance = spread(np.column_stack(list(parts.values())))
-    share = spread(np.column_stack([v / total for v in parts.values()]))
+    total = np.sum(list(parts.values()), axis=0)
+    share = spread(np.column_stack([share_of(v, total) for v in parts.values()]))
     table = pd.DataFrame(
         {
             **{("variance", k): v for k, v in variance.items()},
@@ -61,6 +61,12 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
         }
     )
     return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
+
+
+def share_of(variance: Array, total: Array) -> Array:
+    """(S,) shares of a variance in a total; one that is infinite has all of it."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(variance), 1.0, variance / total)
 
 
 def variance_draws(model: Model, run: Run) -> dict[str, Array]:

@@ -22,6 +22,8 @@ def variance_share(drawn: Drawn, *, component: str) -> float:
     """Variance of one component over the sum of all."""
     variances = expected_variances(drawn).values()
     found = dict(zip(_names(drawn.truth), variances, strict=True))
+    if np.isinf(found[component]):
+        return 1.0
     return found[component] / sum(found.values())
 
 

@@ -84,3 +84,29 @@ GAMMA = OutcomeModel(
     lambda truth, mean: float(special.polygamma(1, truth.parameters["shape"])),
     _gamma_density,
 )
+
+
+def _student(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    """A normal residual over the root of chi-squared / nu."""
+    b = setting.truth.parameters
+    normal, nu = rng.standard_normal(len(eta)), b["nu"]
+    return (eta + b["sigma_l2"] * normal / np.sqrt(rng.chisquare(nu, len(eta)) / nu),)
+
+
+def _student_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    b = drawn.truth.parameters
+    return np.asarray(stats.t.logpdf(drawn.outcome, b["nu"], drawn.eta, b["sigma_l2"]))
+
+
+def _student_noise(truth: Truth, mean: float) -> float:
+    """Infinite for nu up to 2."""
+    nu = truth.parameters["nu"]
+    return truth.parameters["sigma_l2"] ** 2 * (nu / (nu - 2) if nu > 2 else np.inf)
+
+
+STUDENT = OutcomeModel(
+    ("plain",), _student, {"mean": linear, "linear": linear}, _student_noise, _student_density
+)

@@ -12,7 +12,7 @@ from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.memberships.structures import Memberships
 from rmm.simulation.outcomes.choices import BINOMIAL, CONDLOGIT
 from rmm.simulation.outcomes.counts import NEGBINOMIAL, POISSON
-from rmm.simulation.outcomes.measurements import GAMMA, GAUSSIAN, LOGNORMAL
+from rmm.simulation.outcomes.measurements import GAMMA, GAUSSIAN, LOGNORMAL, STUDENT
 from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting
 from rmm.simulation.outcomes.survival import COX, WEIBULL
 from rmm.simulation.outcomes.true_predictor import draw_all_effects, linear_predictor
@@ -80,4 +80,5 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "negbinomial": NEGBINOMIAL,
     "lognormal": LOGNORMAL,
     "gamma": GAMMA,
+    "student": STUDENT,
 }

@@ -301,7 +301,7 @@ def _regressors(
 
 REGRESSIONS: dict[str, Regression] = {
     "ols": Regression(
-        _least_squares, ("plain",), (), student=True, scale=("gaussian",), errors=ERRORS
+        _least_squares, ("plain",), (), student=True, scale=("gaussian", "student"), errors=ERRORS
     ),
     "log_ols": Regression(
         _least_squares_of_logs, ("plain",), ("lognormal",), student=True, errors=ERRORS
