@@ -47,6 +47,7 @@ _OUTCOMES = {
     "lognormal": ("y", "sigma_l2: 1\t# residual sd of log(y)"),
     "gamma": ("y", "shape: 2\t# variance: mean^2 / shape"),
     "student": ("y", "sigma_l2: 1\t# scale of the residual\n    nu: 4\t# its degrees of freedom"),
+    "beta": ("y", "phi: 8\t# variance: mean * (1 - mean) / (1 + phi)"),
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
 _THERE = "{path}: this file exists already. Give another name."

@@ -7,6 +7,7 @@ from typing import Any
 
 from rmm.errors import FormulaError, unknown_name
 from rmm.families.base import Curvature, Domain, Family, KernelOutcome, Parameter, Widths
+from rmm.families.beta import BETA
 from rmm.families.binomial import BINOMIAL
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
@@ -31,6 +32,7 @@ FAMILIES: dict[str, Family] = {
         LOGNORMAL,
         GAMMA,
         STUDENT,
+        BETA,
     )
 }
 

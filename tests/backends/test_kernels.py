@@ -38,6 +38,7 @@ OUTCOMES = {
     "negbinomial": "count",
     "lognormal": "exp(y)",
     "gamma": "exp(y)",
+    "beta": "ilogit(y)",
 }
 CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
 

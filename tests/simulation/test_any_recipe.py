@@ -112,6 +112,7 @@ options = {
     "lognormal": {},
     "gamma": {},
     "student": {},
+    "beta": {},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -125,6 +126,7 @@ OUTCOMES = {
     "lognormal": "y",
     "gamma": "y",
     "student": "y",
+    "beta": "y",
 }
 
 

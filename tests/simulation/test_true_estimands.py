@@ -30,6 +30,7 @@ TRUTH = {
 def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **more: Any) -> Any:
     y = "Surv(t, e)" if family in ("weibull", "cox") else "y"
     own = {"sigma_l2": 1.1} if family in ("gaussian", "lognormal", "student") else {}
+    own |= {"phi": 6.0} if family == "beta" else {}
     own |= {"nu": 3.0} if family == "student" else {}
     own |= {"shape": 1.5} if family in ("weibull", "negbinomial", "gamma") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
@@ -199,6 +200,7 @@ def test_marginal_effect_through_the_weights() -> None:
         ("negbinomial", {}, np.exp),
         ("poisson", {"scale": "linear"}, lambda eta: eta),
         ("gamma", {}, np.exp),
+        ("beta", {}, special.expit),
         ("student", {}, lambda eta: eta),
         ("lognormal", {}, lambda eta: np.exp(eta + 1.1**2 / 2)),
         ("lognormal", {"scale": "median"}, np.exp),

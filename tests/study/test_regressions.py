@@ -248,6 +248,7 @@ def test_every_family_has_the_regression_on_its_own_scale() -> None:
         "lognormal": "log_ols",
         "gamma": "glm",
         "student": "ols",
+        "beta": "beta_ml",
     }
 
 

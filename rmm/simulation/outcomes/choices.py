@@ -1,4 +1,4 @@
-"""Binary and binomial outcomes, and choices of one group out of each stratum."""
+"""Binary and binomial outcomes, shares, and choices of one group out of each stratum."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
     from rmm.simulation.data_sets import Drawn
+    from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
 _GUMBEL, _LOGISTIC = np.pi**2 / 6, np.pi**2 / 3  # variances
@@ -120,4 +121,35 @@ BINOMIAL = OutcomeModel(
 )
 CONDLOGIT = OutcomeModel(
     ("plain",), _condlogit, {"linear": linear}, lambda truth, mean: _GUMBEL, _choice_density
+)
+
+
+def _beta(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    """Mean expit(eta), X / (X + Y) of two gamma variables; not finite where it rounds to 0 or 1."""
+    phi = setting.truth.parameters["phi"]
+    x, y = (rng.standard_gamma(phi * special.expit(sign * eta)) for sign in (1, -1))
+    share = x / (x + y)
+    return (np.where((share > 0) & (share < 1), share, np.nan),)
+
+
+def _beta_noise(truth: Truth, mean: float) -> float:
+    """Variance of the logit of a share of that mean."""
+    phi = truth.parameters["phi"]
+    return float(special.polygamma(1, phi * mean) + special.polygamma(1, phi * (1 - mean)))
+
+
+def _beta_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    phi, mean = drawn.truth.parameters["phi"], special.expit(drawn.eta)
+    return np.asarray(stats.beta.logpdf(drawn.outcome, phi * mean, phi * (1 - mean)))
+
+
+BETA = OutcomeModel(
+    ("plain",),
+    _beta,
+    {"mean": lambda eta, truth, time: special.expit(eta), "linear": linear},
+    _beta_noise,
+    _beta_density,
 )

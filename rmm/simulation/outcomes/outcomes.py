@@ -10,7 +10,7 @@ import numpy as np
 from rmm.errors import DataError, quoted
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.memberships.structures import Memberships
-from rmm.simulation.outcomes.choices import BINOMIAL, CONDLOGIT
+from rmm.simulation.outcomes.choices import BETA, BINOMIAL, CONDLOGIT
 from rmm.simulation.outcomes.counts import NEGBINOMIAL, POISSON
 from rmm.simulation.outcomes.measurements import GAMMA, GAUSSIAN, LOGNORMAL, STUDENT
 from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting
@@ -81,4 +81,5 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "lognormal": LOGNORMAL,
     "gamma": GAMMA,
     "student": STUDENT,
+    "beta": BETA,
 }

@@ -187,6 +187,25 @@ def _negative_binomial(problem: Problem) -> Estimates:
     return Estimates(mean, sd, float("inf"), result)
 
 
+def _beta(problem: Problem) -> Estimates:
+    """Maximum likelihood of Ferrari & Cribari-Neto (2004); the precision on the log scale."""
+    # Late: the extra `study` may be absent.
+    from statsmodels.othermod.betareg import BetaModel
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning
+
+    if problem.offset.any():
+        raise ValueError("statsmodels has no beta regression with an offset")
+    model = BetaModel(problem.outcome, problem.matrix)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        warnings.simplefilter("error", HessianInversionWarning)
+        try:
+            result = model.fit(disp=0, maxiter=500)
+        except (ConvergenceWarning, HessianInversionWarning, np.linalg.LinAlgError) as found:
+            raise ValueError(f"the likelihood has no maximum that was found: {found}") from found
+    return Estimates(np.asarray(result.params), np.asarray(result.bse), float("inf"), result)
+
+
 def _keywords(
     problem: Problem, robust: Mapping[str, Any], cluster: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -316,6 +335,14 @@ REGRESSIONS: dict[str, Regression] = {
         student=False,
         positive=("shape",),
         errors=("classical", "robust", "cluster"),
+    ),
+    "beta_ml": Regression(
+        _beta,
+        ("plain",),
+        ("beta",),
+        student=False,
+        positive=("phi",),
+        errors=("classical",),
     ),
     "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
     "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),

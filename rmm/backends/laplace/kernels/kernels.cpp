@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA };
 
 using Vector = std::vector<Lanes>;
 
@@ -161,6 +161,7 @@ class Block {
     Lanes negbinomial(Wanted wanted);
     Lanes ways();
     Lanes gamma(Wanted wanted);
+    Lanes beta(Wanted wanted);
     void shared_part();
     void merge_steps();
     void sum_merged_rows();
@@ -538,6 +539,7 @@ Lanes Block::likelihood(Wanted wanted) {
     case POISSON: return poisson(wanted);
     case NEGBINOMIAL: return negbinomial(wanted);
     case GAMMA_OUTCOME: return gamma(wanted);
+    case BETA: return beta(wanted);
     default: return cox(wanted);
     }
 }
@@ -625,6 +627,27 @@ Lanes Block::gamma(Wanted wanted) {
         if (wanted.value) value += own * (log_ratio - ratio);
         gradient[j] = own * (ratio - 1.0);
         if (wanted.weight) weight[j] = own * ratio;
+    }
+    return value;
+}
+
+// y is the logit of the share, known the log of one minus it; `own` the precision. With the expected
+// curvature.
+Lanes Block::beta(Wanted wanted) {
+    const Lanes least = all(1e-100);
+    Lanes value = all(m.constant);
+    if (wanted.value) value += (double)m.groups * log_gamma(own);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes size = larger(eta[j], -eta[j]), small = exponential(-size);
+        const Lanes above = 1.0 / (1.0 + small), below = small * above;
+        const Lanes mean = where(eta[j] > ZERO, above, below);
+        const Lanes rest = where(eta[j] > ZERO, below, above);
+        const Lanes a = larger(own * mean, least), b = larger(own * rest, least);
+        const Lanes slope = own * mean * rest;
+        if (wanted.value)
+            value += own * m.known[j] + own * mean * m.y[j] - log_gamma(a) - log_gamma(b);
+        gradient[j] = slope * (m.y[j] - digamma(a) + digamma(b));
+        if (wanted.weight) weight[j] = slope * slope * (trigamma(a) + trigamma(b));
     }
     return value;
 }
@@ -872,7 +895,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 8; }
+int64_t rmm_interface() { return 9; }
 
 int64_t rmm_lanes() { return W; }
 

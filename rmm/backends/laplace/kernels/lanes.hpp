@@ -96,3 +96,29 @@ inline Lanes logarithm(Lanes x) {
     const Lanes positive = x >= all(2.2250738585072014e-308) ? out + finite : all(-INFINITY);
     return x >= ZERO ? (x == all(INFINITY) ? x : positive) : all(NAN);
 }
+
+// Derivatives of log_gamma, x > 0: asymptotic series at x + n >= 8 (Abramowitz & Stegun 1964,
+// 6.3.18 and 6.4.12), less 1 / x + 1 / (x + 1) + ... of n terms, plus 1 / x^2 + ...
+inline Lanes digamma(Lanes x) {
+    Lanes sum = ZERO;
+    for (int i = 0; i < 8; i++) {
+        sum = x < all(8.0) ? sum + 1.0 / x : sum;
+        x = x < all(8.0) ? x + 1.0 : x;
+    }
+    const Lanes r = 1.0 / x, q = r * r;
+    const Lanes series = q * (1.0 / 12 - q * (1.0 / 120 - q * (1.0 / 252 - q * (1.0 / 240 -
+                         q * (1.0 / 132 - q * (691.0 / 32760 - q * (1.0 / 12)))))));
+    return logarithm(x) - 0.5 * r - series - sum;
+}
+
+inline Lanes trigamma(Lanes x) {
+    Lanes sum = ZERO;
+    for (int i = 0; i < 8; i++) {
+        sum = x < all(8.0) ? sum + 1.0 / (x * x) : sum;
+        x = x < all(8.0) ? x + 1.0 : x;
+    }
+    const Lanes r = 1.0 / x, q = r * r;
+    const Lanes series = q * (1.0 / 6 - q * (1.0 / 30 - q * (1.0 / 42 - q * (1.0 / 30 -
+                         q * (5.0 / 66 - q * (691.0 / 2730 - q * (7.0 / 6)))))));
+    return r + 0.5 * q + r * series + sum;
+}
