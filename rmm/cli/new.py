@@ -42,6 +42,8 @@ DEFAULTS: dict[str, Any] = {
 _OUTCOMES = {
     "gaussian": ("y", "sigma_l2: 1\t# residual sd (one residual per group)"),
     "binomial": ("y", ""),
+    "probit": ("y", ""),
+    "cloglog": ("y", ""),
     "poisson": ("y", ""),
     "negbinomial": ("y", "shape: 2\t# variance: mean + mean^2 / shape"),
     "lognormal": ("y", "sigma_l2: 1\t# residual sd of log(y)"),

@@ -9,6 +9,7 @@ from rmm.errors import FormulaError, unknown_name
 from rmm.families.base import Curvature, Domain, Family, KernelOutcome, Parameter, Widths
 from rmm.families.beta import BETA
 from rmm.families.binomial import BINOMIAL
+from rmm.families.cloglog import CLOGLOG
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
 from rmm.families.gamma import GAMMA
@@ -16,6 +17,7 @@ from rmm.families.gaussian import GAUSSIAN
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
 from rmm.families.poisson import POISSON
+from rmm.families.probit import PROBIT
 from rmm.families.student import STUDENT
 from rmm.families.weibull import WEIBULL
 
@@ -33,6 +35,8 @@ FAMILIES: dict[str, Family] = {
         GAMMA,
         STUDENT,
         BETA,
+        PROBIT,
+        CLOGLOG,
     )
 }
 

@@ -39,6 +39,8 @@ OUTCOMES = {
     "lognormal": "exp(y)",
     "gamma": "exp(y)",
     "beta": "ilogit(y)",
+    "probit": "leads",
+    "cloglog": "leads",
 }
 CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
 

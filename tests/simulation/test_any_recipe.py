@@ -113,6 +113,8 @@ options = {
     "gamma": {},
     "student": {},
     "beta": {},
+    "probit": {"trials": small},
+    "cloglog": {"trials": small},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -127,6 +129,8 @@ OUTCOMES = {
     "gamma": "y",
     "student": "y",
     "beta": "y",
+    "probit": "cbind(y, m)",
+    "cloglog": "cbind(y, m)",
 }
 
 

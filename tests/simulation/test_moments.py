@@ -40,8 +40,16 @@ OUTCOMES = {
     "gamma": "y",
     "student": "y",
     "beta": "y",
+    "probit": "y",
+    "cloglog": "y",
 }
 
+#: Probability given the linear predictor.
+LINKS: dict[str, Any] = {
+    "binomial": special.expit,
+    "probit": stats.norm.cdf,
+    "cloglog": lambda eta: 1 - np.exp(-np.exp(eta)),
+}
 #: SciPy's distribution given the linear predictor.
 MEASURED: dict[str, Any] = {
     "lognormal": lambda eta: stats.lognorm(1.5, scale=np.exp(eta)),
@@ -105,8 +113,8 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
         ranks = MEASURED[family](eta).cdf(y)
         assert stats.kstest(ranks, stats.uniform.cdf).pvalue > 1e-4
         assert abs(np.corrcoef(ranks, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
-    elif family == "binomial":
-        p = special.expit(eta)
+    elif family in LINKS:
+        p = LINKS[family](eta)
         for direction in (np.ones_like(eta), eta):
             assert abs(score(y, p, direction, (p * (1 - p) * direction**2).sum())) < 4.5
     elif family in ("poisson", "negbinomial"):

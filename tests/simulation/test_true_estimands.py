@@ -201,6 +201,8 @@ def test_marginal_effect_through_the_weights() -> None:
         ("poisson", {"scale": "linear"}, lambda eta: eta),
         ("gamma", {}, np.exp),
         ("beta", {}, special.expit),
+        ("probit", {}, special.ndtr),
+        ("cloglog", {}, lambda eta: 1 - np.exp(-np.exp(eta))),
         ("student", {}, lambda eta: eta),
         ("lognormal", {}, lambda eta: np.exp(eta + 1.1**2 / 2)),
         ("lognormal", {"scale": "median"}, np.exp),

@@ -255,7 +255,7 @@ def _events(model: Model) -> tuple[int | None, str]:
     if "event" in outcome:
         count = int(np.sum(outcome["event"]))
         return count, "event" if count == 1 else "events"
-    if name == "binomial":
+    if "cbind" in model.spec.family.outcome_kinds:
         successes = int(np.sum(outcome["y"]))
         total = int(np.sum(np.broadcast_to(outcome.get("trials", 1), outcome["y"].shape)))
         least = min(successes, total - successes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +34,13 @@ def check_binomial(options: Mapping[str, Any]) -> None:
 
 
 def draw_binomial(
-    eta: Array, columns: int, trials: int | None, rng: np.random.Generator
+    eta: Array, columns: int, trials: int | None, thresholds: Callable[..., Array]
 ) -> tuple[Array, ...]:
-    """(J,) 0/1 with P(1) = 1 / (1 + exp(-eta)), or successes and failures of `trials` of them."""
+    """(J,) 0/1, or successes and failures of `trials`.
+
+    A trial is a success where its random threshold is below eta: a logistic variable has
+    P(1) = 1 / (1 + exp(-eta)), a normal one Phi(eta). ``thresholds(size=shape)`` draws them.
+    """
     if columns == 1:
         if trials not in (None, 1):
             raise RecipeError(
@@ -44,9 +48,9 @@ def draw_binomial(
                 f"There are {trials} trials, but the outcome is 0 or 1.",
                 "Write the outcome as cbind(successes, failures).",
             )
-        return ((rng.logistic(size=len(eta)) < eta).astype(np.int64),)
+        return ((thresholds(size=len(eta)) < eta).astype(np.int64),)
     count = 1 if trials is None else trials
-    successes = np.sum(rng.logistic(size=(count, len(eta))) < eta, axis=0)
+    successes = np.sum(thresholds(size=(count, len(eta))) < eta, axis=0)
     return successes, count - successes
 
 
@@ -74,9 +78,22 @@ def draw_choices(eta: Array, strata: Array, rng: np.random.Generator) -> tuple[A
     return (chosen,)
 
 
-def _binomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
-    truth = setting.truth
-    return draw_binomial(eta, len(truth.outcomes), truth.options.get("trials"), rng)
+def _binomial(
+    threshold: Callable[[np.random.Generator], Callable[..., Array]],
+) -> Callable[[Array, Setting, np.random.Generator], tuple[Array, ...]]:
+    """Draws of the outcome whose trials have such thresholds."""
+
+    def draw(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+        truth = setting.truth
+        trials = truth.options.get("trials")
+        return draw_binomial(eta, len(truth.outcomes), trials, threshold(rng))
+
+    return draw
+
+
+def _least_of_events(rng: np.random.Generator) -> Callable[..., Array]:
+    """Log of a standard exponential time: below eta with probability 1 - exp(-exp(eta))."""
+    return lambda size: np.log(rng.standard_exponential(size=size))
 
 
 def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
@@ -89,13 +106,13 @@ def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[
     return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
 
 
-def _binomial_density(drawn: Drawn) -> Array:
+def _successes(drawn: Drawn, p: Array) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
     successes, *failures = drawn.outcomes.values()
     trials = successes + failures[0] if failures else np.ones_like(successes)
-    return np.asarray(stats.binom.logpmf(successes, trials, special.expit(drawn.eta)))
+    return np.asarray(stats.binom.logpmf(successes, trials, p))
 
 
 def _choice_density(drawn: Drawn) -> Array:
@@ -110,15 +127,26 @@ def _choice_density(drawn: Drawn) -> Array:
     )
 
 
-BINOMIAL = OutcomeModel(
-    ("plain", "cbind"),
-    _binomial,
-    {"mean": lambda eta, truth, time: special.expit(eta), "linear": linear},
-    lambda truth, mean: _LOGISTIC,
-    _binomial_density,
-    ("trials",),
-    check_binomial,
-)
+def _of_link(
+    probability: Callable[[Array], Array],
+    threshold: Callable[[np.random.Generator], Callable[..., Array]],
+    noise: float,
+) -> OutcomeModel:
+    """The binomial model with an inverse link."""
+    return OutcomeModel(
+        ("plain", "cbind"),
+        _binomial(threshold),
+        {"mean": lambda eta, truth, time: probability(eta), "linear": linear},
+        lambda truth, mean: noise,
+        lambda drawn: _successes(drawn, probability(drawn.eta)),
+        ("trials",),
+        check_binomial,
+    )
+
+
+BINOMIAL = _of_link(special.expit, lambda rng: rng.logistic, _LOGISTIC)
+PROBIT = _of_link(special.ndtr, lambda rng: rng.standard_normal, 1.0)
+CLOGLOG = _of_link(lambda eta: -np.expm1(-np.exp(eta)), _least_of_events, _GUMBEL)
 CONDLOGIT = OutcomeModel(
     ("plain",), _condlogit, {"linear": linear}, lambda truth, mean: _GUMBEL, _choice_density
 )

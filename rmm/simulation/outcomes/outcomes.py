@@ -10,7 +10,7 @@ import numpy as np
 from rmm.errors import DataError, quoted
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.memberships.structures import Memberships
-from rmm.simulation.outcomes.choices import BETA, BINOMIAL, CONDLOGIT
+from rmm.simulation.outcomes.choices import BETA, BINOMIAL, CLOGLOG, CONDLOGIT, PROBIT
 from rmm.simulation.outcomes.counts import NEGBINOMIAL, POISSON
 from rmm.simulation.outcomes.measurements import GAMMA, GAUSSIAN, LOGNORMAL, STUDENT
 from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting
@@ -82,4 +82,6 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "gamma": GAMMA,
     "student": STUDENT,
     "beta": BETA,
+    "probit": PROBIT,
+    "cloglog": CLOGLOG,
 }

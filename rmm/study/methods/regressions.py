@@ -138,19 +138,24 @@ def _least_squares_of_logs(problem: Problem) -> Estimates:
 
 
 def _generalised(problem: Problem) -> Estimates:
-    """Logistic, Poisson or gamma regression by maximum likelihood of the coefficients.
+    """Regressions of a binomial outcome (three links), Poisson and gamma, by maximum likelihood.
 
     Complete separation, where there is no maximum, is a failed fit.
     """
     # Late: the extra `study` may be absent.
     from statsmodels.genmod.families import Binomial, Gamma, Poisson
-    from statsmodels.genmod.families.links import Log
+    from statsmodels.genmod.families.links import CLogLog, Log, Probit
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     keywords = _keywords(problem, _HC0, {})
-    families = {"poisson": Poisson, "gamma": lambda: Gamma(Log())}
-    family = families.get(problem.family, Binomial)()
+    families = {
+        "poisson": Poisson(),
+        "gamma": Gamma(Log()),
+        "probit": Binomial(Probit()),
+        "cloglog": Binomial(CLogLog()),
+    }
+    family = families.get(problem.family, Binomial())
     model = GLM(problem.outcome, problem.matrix, family=family, offset=problem.offset)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
@@ -326,7 +331,10 @@ REGRESSIONS: dict[str, Regression] = {
         _least_squares_of_logs, ("plain",), ("lognormal",), student=True, errors=ERRORS
     ),
     "glm": Regression(
-        _generalised, ("plain", "cbind"), ("binomial", "poisson", "gamma"), student=False
+        _generalised,
+        ("plain", "cbind"),
+        ("binomial", "probit", "cloglog", "poisson", "gamma"),
+        student=False,
     ),
     "negbin_ml": Regression(
         _negative_binomial,

@@ -335,6 +335,8 @@ def _of_durations(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Sai
 #: Family -> what is said of its outcome; of others, their mean and variance.
 OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] = {
     "binomial": _of_choices,
+    "probit": _of_choices,
+    "cloglog": _of_choices,
     "condlogit": _of_choices,
     "weibull": _of_durations,
     "cox": _of_durations,
