@@ -89,7 +89,7 @@ def add_fit(commands: Any) -> None:
         default="gaussian",
         metavar="FAMILY",
         help="family of the outcome: gaussian, binomial, condlogit, weibull, cox, poisson, "
-        "negbinomial, lognormal, gamma, student or beta; default: %(default)s",
+        "negbinomial, lognormal, gamma, student, beta, probit or cloglog; default: %(default)s",
     )
     fit.add_argument(
         "--backend",

@@ -69,9 +69,9 @@ def fit(
         compressed or not), .parquet, .rda, Stata, SPSS, SAS or Excel.
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
-        ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``, in any case and
-        with R's synonyms: `rmm.families`. R's order, ``fit(formula, "Weibull", data=table)``, is
-        understood too.
+        ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
+        ``"probit"``, ``"cloglog"``, in any case and with R's synonyms: `rmm.families`. R's order,
+        ``fit(formula, "Weibull", data=table)``, is understood too.
     backend : {"auto", "laplace", "stan", "jags"}
         ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the
         fit passes its checks (Pareto k, effective draws, inner variance). Otherwise it chooses
