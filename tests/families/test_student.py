@@ -88,9 +88,10 @@ def test_stan_density(table: pd.DataFrame) -> None:
     ],
 )
 def test_posterior_is_that_of_quadrature(backend: str) -> None:
-    """Means of three parameters on a grid, within 4.5 MCSE, and sds within a tenth.
+    """Means of three parameters on a grid, within 4.5 MCSE, and sds of two within a tenth.
 
-    Draws of 2,000 effective ones have sds within 7% with 4.5 standard errors.
+    Draws of 2,000 effective ones have sds within 7% with 4.5 standard errors. Those of nu depend on
+    each other in JAGS, and have a long tail: a hundred effective draws tell nothing of its sd.
     """
     y = 0.5 + stats.t(3).rvs(60, random_state=np.random.default_rng(8))
     fit = rmm.fit(
@@ -117,7 +118,7 @@ def test_posterior_is_that_of_quadrature(backend: str) -> None:
         sd = float(np.sqrt((weight * (values - mean) ** 2).sum()))
         row = found.loc[name]
         assert abs(row["mean"] - mean) < 4.5 * row["mcse_mean"], name
-        assert row["sd"] == pytest.approx(sd, rel=0.1), name
+        assert name == "nu" or row["sd"] == pytest.approx(sd, rel=0.1), name
 
 
 @pytest.mark.thorough

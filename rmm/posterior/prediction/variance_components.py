@@ -51,7 +51,8 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
         each with mean, sd and quantiles.
     """
     parts = variance_draws(model, run)
-    variance = spread(np.column_stack(list(parts.values())))
+    with np.errstate(invalid="ignore"):  # an infinite variance has no sd
+        variance = spread(np.column_stack(list(parts.values())))
     total = np.sum(list(parts.values()), axis=0)
     share = spread(np.column_stack([share_of(v, total) for v in parts.values()]))
     table = pd.DataFrame(
