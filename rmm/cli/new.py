@@ -43,8 +43,14 @@ DEFAULTS: dict[str, Any] = {
 _OUTCOMES = {
     "gaussian": ("y", "sigma_l2: 1\t# residual sd (one residual per group)"),
     "binomial": ("y", ""),
+    "probit": ("y", ""),
+    "cloglog": ("y", ""),
     "poisson": ("y", ""),
     "negbinomial": ("y", "shape: 2\t# variance: mean + mean^2 / shape"),
+    "lognormal": ("y", "sigma_l2: 1\t# residual sd of log(y)"),
+    "gamma": ("y", "shape: 2\t# variance: mean^2 / shape"),
+    "student": ("y", "sigma_l2: 1\t# scale of the residual\n    nu: 4\t# its degrees of freedom"),
+    "beta": ("y", "phi: 8\t# variance: mean * (1 - mean) / (1 + phi)"),
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
 _THERE = "{path}: this file exists already. Give another name."

@@ -28,9 +28,12 @@ from rmm.design.members.memberships import (
 )
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Units
-from rmm.errors import SpecificationWarning
+from rmm.errors import DataError, SpecificationWarning, counted, quoted
+from rmm.families import Domain
 from rmm.model.spec import INTERCEPT, ModelSpec, NestingPart
 from rmm.tables.read import Array, first_varying
+
+_SHOWN = 5  # groups that a message names
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,22 @@ def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     parts = outcome_parts(outcome, spec.family, grouped.first_rows)
     for atom, values in zip(outcome.parts, parts, strict=True):
         check_magnitude(atom.label, values)
+    if spec.family.domain is not None:
+        _check_domain(spec.family.domain, outcome.label, parts[0], grouped.groups.labels)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]
     return spec.family.read_outcome(outcome.label, parts, strata)
+
+
+def _check_domain(domain: Domain, label: str, values: Array, groups: Array) -> None:
+    """Raise `DataError` for outcomes that the family cannot have, with their groups."""
+    odd = np.flatnonzero(~domain.holds(values))
+    if len(odd):
+        shown = [f"{quoted(groups[j])} ({values[j]:g})" for j in odd[:_SHOWN]]
+        raise DataError(
+            f"The outcome `{label}` must {domain.words}, but "
+            f"{counted(len(odd), 'group has another value', 'groups have other values')}: "
+            f"{', '.join(shown)}{', ...' * (len(odd) > _SHOWN)}. {domain.advice(label, values)}"
+        )
 
 
 def _check_rank(

@@ -6,18 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmm.errors import FormulaError, unknown_name
-from rmm.families.base import Curvature, Family, KernelOutcome, Parameter, Widths
+from rmm.families.base import Curvature, Domain, Family, KernelOutcome, Parameter, Widths
+from rmm.families.beta import BETA
 from rmm.families.binomial import BINOMIAL
+from rmm.families.cloglog import CLOGLOG
 from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
+from rmm.families.gamma import GAMMA
 from rmm.families.gaussian import GAUSSIAN
+from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
 from rmm.families.poisson import POISSON
+from rmm.families.probit import PROBIT
+from rmm.families.student import STUDENT
 from rmm.families.weibull import WEIBULL
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL)
+    for family in (
+        GAUSSIAN,
+        BINOMIAL,
+        CONDLOGIT,
+        WEIBULL,
+        COX,
+        POISSON,
+        NEGBINOMIAL,
+        LOGNORMAL,
+        GAMMA,
+        STUDENT,
+        BETA,
+        PROBIT,
+        CLOGLOG,
+    )
 }
 
 #: What R's packages and other programs call the families, without capitals and spaces.
@@ -35,6 +55,8 @@ SYNONYMS: dict[str, str] = {
     "negativebinomial": "negbinomial",
     "negbin": "negbinomial",
     "nb2": "negbinomial",
+    "t": "student",
+    "studentt": "student",
 }
 
 
@@ -120,6 +142,7 @@ __all__ = [
     "SYNONYMS",
     "Cox",
     "Curvature",
+    "Domain",
     "Family",
     "KernelOutcome",
     "Parameter",

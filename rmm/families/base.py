@@ -33,12 +33,15 @@ class Parameter:
     role : str
         ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"`` or ``"effect"``. All
         but effects are structural parameters.
+    words : str
+        What it is, in a sentence of a report; of families' own parameters.
     """
 
     name: str
     dims: tuple[str, ...]
     support: str
     role: str
+    words: str = ""
 
     @property
     def structural(self) -> bool:
@@ -66,8 +69,31 @@ class Widths:
     sd: float
 
 
+@dataclass(frozen=True)
+class Domain:
+    """The numbers that a plain outcome can be.
+
+    Attributes
+    ----------
+    holds : callable
+        ``values -> (J,) bool``.
+    words : str
+        After "must": ``"be positive"``.
+    advice : callable
+        ``(label, values) -> str`` what to do about the values that are not, or "".
+    """
+
+    holds: Callable[[Array], Array]
+    words: str
+    advice: Callable[[str, Array], str]
+
+
 def _no_priors(outcome: Outcome) -> dict[str, Prior]:
     return {}
+
+
+def _unmoved(outcome: Outcome) -> float:
+    return 0.0
 
 
 def _no_inits(outcome: Outcome) -> dict[str, Any]:
@@ -148,6 +174,8 @@ class Family:
     name : str
     outcome_kinds : tuple of str
         Kinds of `rmm.formula.terms.Outcome` that it takes.
+    domain : Domain or None
+        The numbers that a plain outcome can be; None: `read_outcome` looks itself.
     intercept : bool
         Whether the linear predictor may have an intercept.
     parameters : tuple of Parameter
@@ -190,12 +218,21 @@ class Family:
         `outcome` is the fit's, with the entry ``"baseline"`` where the family has one. Raises
         `BackendError` for times that the data say nothing of. None: the outcome is no duration.
     median : callable or None
-        ``(eta, values) -> (S, J)`` median duration.
+        ``(eta, values) -> (S, J)`` median outcome.
+    linear_mean : bool
+        Whether the expected outcome is the linear predictor.
+    log_scale : bool
+        Whether the outcome is positive and the linear predictor on the scale of its log: figures
+        have logarithmic axes.
     residual_variance : callable
         ``(values, outcome) -> (S,)`` on the scale of the linear predictor; a scalar where it is
         known.
     normal_sd : str
-        Name of the sd of an outcome `y` that is normal given the linear predictor; "" otherwise.
+        Name of the sd of an outcome that is normal given the linear predictor; "" otherwise.
+    normal_y : str
+        The entry of the outcome, and the name in programs, of the numbers that are normal.
+    log_jacobian : callable
+        ``(outcome) -> (J,)`` or 0: log of the derivative of `normal_y` in the user's outcome.
     working : callable or None
         ``(outcome) -> (response, weight)``, two (J,) arrays: a normal approximation of the
         likelihood of each group's linear predictor, mean and precision. Stan programs sample
@@ -229,6 +266,9 @@ class Family:
     needs_strata : bool
     binary : bool
         Whether a plain outcome is 0 or 1, so that two labels can be read as these.
+    check : str
+        Kind of posterior predictive check: a key of ``CHECKS`` in
+        `rmm.posterior.plots.predictive_check`.
     in_words : tuple of str
         The outcome in a sentence, and what changes with the linear predictor: for reports.
     like_residual : str
@@ -261,7 +301,10 @@ class Family:
     stan_data: str
     stan_model: str
     jags_model: str
+    domain: Domain | None = None
     normal_sd: str = ""
+    normal_y: str = "y"
+    log_jacobian: Callable[[Outcome], Array | float] = _unmoved
     working: Callable[[Outcome], tuple[Array, Array]] | None = None
     curvature: Callable[[Array, Values, Outcome], Curvature] | None = None
     kernel: Callable[[Outcome], KernelOutcome] | None = None
@@ -278,12 +321,15 @@ class Family:
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
     survival: Callable[[Array, Values, Outcome, float], Array] | None = None
     median: Callable[[Array, Values], Array] | None = None
+    linear_mean: bool = False
+    log_scale: bool = False
     observed: tuple[str, ...] = ("y",)
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
     prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
     binary: bool = False
+    check: str = "densities"
     in_words: tuple[str, str] = ("an outcome", "the linear predictor changes")
     like_residual: str = ""
     separated: str = ""

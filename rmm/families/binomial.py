@@ -84,14 +84,15 @@ def _new_outcome(
     return {"trials": (successes + failures).astype(np.int64)}
 
 
-def _trials(outcome: Outcome) -> Any:
+def trials_of(outcome: Outcome) -> Any:
+    """(J,) trials, or 1."""
     return outcome.get("trials", 1)
 
 
 def _scale(outcome: Outcome) -> tuple[float, float]:
     """Logit of the share of successes, half a success and failure added, and 1."""
     successes = float(np.sum(outcome["y"]))
-    trials = float(np.sum(_trials(outcome) * np.ones_like(outcome["y"], dtype=float)))
+    trials = float(np.sum(trials_of(outcome) * np.ones_like(outcome["y"], dtype=float)))
     return float(logit((successes + 0.5) / (trials + 1.0))), 1.0
 
 
@@ -104,34 +105,43 @@ def logit_widths(outcome: Outcome) -> Widths:
     return Widths(intercept=1.0, slope=1.5, sd=1.0)
 
 
+def log_ways(outcome: Outcome) -> Any:
+    """Logs of the binomial coefficients (J,), or 0 of single trials."""
+    if "trials" not in outcome:
+        return 0.0
+    y, n = outcome["y"], outcome["trials"]
+    return gammaln(n + 1.0) - gammaln(y + 1.0) - gammaln(n - y + 1.0)
+
+
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
-    y, n = outcome["y"], _trials(outcome)
-    ways: Any = 0.0
-    if "trials" in outcome:
-        ways = gammaln(n + 1.0) - gammaln(y + 1.0) - gammaln(n - y + 1.0)
+    y, n = outcome["y"], trials_of(outcome)
     # log(1 - p) = log(p) - eta: one logarithm for both.
-    return np.asarray(ways + n * log_expit(eta) - (n - y) * eta)
+    return np.asarray(log_ways(outcome) + n * log_expit(eta) - (n - y) * eta)
 
 
 def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
-    n, p = _trials(outcome), expit(eta)
+    n, p = trials_of(outcome), expit(eta)
     total = _log_likelihood(eta, values, outcome).sum(axis=1)
     return Curvature(total, outcome["y"] - n * p, n * p * (1 - p))
 
 
-def _kernel(outcome: Outcome) -> KernelOutcome:
+def kernel_of(likelihood: int, outcome: Outcome) -> KernelOutcome:
+    """Successes and trials for one of the kernels' links."""
     y = np.asarray(outcome["y"], dtype=float)
-    trials = np.broadcast_to(np.asarray(_trials(outcome), dtype=float), y.shape)
-    ways = gammaln(trials + 1) - gammaln(y + 1) - gammaln(trials - y + 1)
-    return KernelOutcome(1, y, trials, float(ways.sum()))
+    trials = np.broadcast_to(np.asarray(trials_of(outcome), dtype=float), y.shape)
+    return KernelOutcome(likelihood, y, trials, float(np.sum(log_ways(outcome))))
+
+
+def _kernel(outcome: Outcome) -> KernelOutcome:
+    return kernel_of(1, outcome)
 
 
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
-    return np.asarray(_trials(outcome) * expit(eta))
+    return np.asarray(trials_of(outcome) * expit(eta))
 
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
-    return rng.binomial(_trials(outcome), expit(eta))
+    return rng.binomial(trials_of(outcome), expit(eta))
 
 
 def _residual_variance(values: Values, outcome: Outcome) -> float:
@@ -145,10 +155,16 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
     At each group's own share of successes, drawn towards that of all groups as if by four more
     trials, so that it is finite. McCullagh & Nelder (1989), Generalized Linear Models, 2.5.
     """
-    y, n = np.asarray(outcome["y"], dtype=float), _trials(outcome)
-    share = (y + _PSEUDO_TRIALS * expit(_scale(outcome)[0])) / (n + _PSEUDO_TRIALS)
+    y, n = np.asarray(outcome["y"], dtype=float), trials_of(outcome)
+    share = drawn_shares(outcome)
     weight = n * share * (1 - share)
     return logit(share) + (y - n * share) / weight, weight
+
+
+def drawn_shares(outcome: Outcome) -> Array:
+    """(J,) shares of successes as if there were four more trials with that of all groups."""
+    y, n = np.asarray(outcome["y"], dtype=float), trials_of(outcome)
+    return np.asarray((y + _PSEUDO_TRIALS * expit(_scale(outcome)[0])) / (n + _PSEUDO_TRIALS))
 
 
 def _for_outcome(kind: str) -> Family:
@@ -177,6 +193,7 @@ BINOMIAL = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    check="shares",
     in_words=("a binomial outcome (logit link)", "the log odds change"),
     like_residual=(
         "With a 0/1 outcome, such effects cannot be separated from chance. The data can estimate "

@@ -134,6 +134,7 @@ CONDLOGIT = Family(
     mean=_mean,
     draw=_draw,
     residual_variance=_residual_variance,
+    check="shares",
     in_words=("choices within strata (conditional logit)", "the log odds of a choice change"),
     like_residual=(
         "With choices, such effects cannot be separated from chance. The data can estimate the "

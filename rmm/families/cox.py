@@ -696,6 +696,7 @@ def _family(intervals: int | None) -> Family:
         new_outcome=_new_outcome,
         some_groups=_some_groups,
         residual_variance=_residual_variance,
+        check="durations",
         in_words=("durations (Cox proportional hazards)", "the log hazard changes"),
         like_residual=(
             "Only the assumption of proportional hazards separates them from the baseline hazard. "

@@ -87,7 +87,15 @@ NEGBINOMIAL = Family(
     name="negbinomial",
     outcome_kinds=("plain",),
     intercept=True,
-    parameters=(Parameter("shape", (), "positive", "shape"),),
+    parameters=(
+        Parameter(
+            "shape",
+            (),
+            "positive",
+            "shape",
+            words="the shape of the negative binomial distribution",
+        ),
+    ),
     read_outcome=read_counts,
     scale=log_mean,
     widths=log_widths,
@@ -95,6 +103,7 @@ NEGBINOMIAL = Family(
     mean=mean_count,
     draw=_draw,
     residual_variance=_residual_variance,
+    check="counts",
     in_words=("counts (negative binomial, log link)", "the log of the expected count changes"),
     like_residual=(
         "Only the form of the gamma distribution separates them from the overdispersion (shape). "

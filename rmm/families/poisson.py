@@ -113,6 +113,7 @@ POISSON = Family(
     mean=mean_count,
     draw=_draw,
     residual_variance=_residual_variance,
+    check="counts",
     in_words=("counts (Poisson, log link)", "the log of the expected count changes"),
     separated="the zeros of `{label}` are separated from the other counts",
     working=_working,

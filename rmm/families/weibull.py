@@ -344,7 +344,15 @@ WEIBULL = Family(
     name="weibull",
     outcome_kinds=("surv", "spell"),
     intercept=True,
-    parameters=(Parameter("shape", (), "positive", "shape"),),
+    parameters=(
+        Parameter(
+            "shape",
+            (),
+            "positive",
+            "shape",
+            words="the shape of the Weibull distribution",
+        ),
+    ),
     read_outcome=_read_outcome,
     scale=_scale,
     widths=_widths,
@@ -353,9 +361,11 @@ WEIBULL = Family(
     draw=_draw,
     survival=_survival,
     median=_median,
+    log_scale=True,
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     residual_variance=_residual_variance,
+    check="durations",
     in_words=("durations (Weibull, accelerated failure time)", "log time changes"),
     like_residual=(
         "Only the form of the Weibull distribution separates them from the residual (shape). How "

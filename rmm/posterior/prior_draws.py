@@ -75,13 +75,12 @@ class PriorPredictive:
     def shown(self) -> tuple[str, Array]:
         """What plots show, and its (S, J) values: name of the quantity, then draws.
 
-        Probabilities of 0/1 outcomes, counts and choices; relative hazards; else outcomes.
+        Probabilities of 0/1 outcomes, successes and choices; relative hazards; else outcomes.
         """
         if self.outcome is None:
             return "relative hazard", self.mean
-        observed = self.model.design.outcome
-        if "y" in observed and np.issubdtype(observed["y"].dtype, np.integer):
-            return "probability", self.mean / observed.get("trials", 1)
+        if self.model.spec.family.check == "shares":
+            return "probability", self.mean / self.model.design.outcome.get("trials", 1)
         return "outcome", self.outcome
 
     def summary(self) -> pd.DataFrame:
@@ -103,15 +102,15 @@ class PriorPredictive:
     def implausible(self) -> float | None:
         """Share of draws that no data look like; None where there is no such limit.
 
-        Of probabilities those outside .01 to .99, of durations those beyond a thousandfold of the
-        median in either direction.
+        Of probabilities those outside .01 to .99, of durations and other positive numbers those
+        beyond a thousandfold of the median in either direction.
         """
         name, values = self.shown
         if name == "probability":
             return float(np.mean((values < EXTREME[0]) | (values > EXTREME[1])))
-        if "time" not in self.model.spec.family.observed or self.outcome is None:
+        if not self.model.spec.family.log_scale or self.outcome is None:
             return None
-        with np.errstate(all="ignore"):  # durations of 0 and infinite ones are beyond it
+        with np.errstate(all="ignore"):  # outcomes of 0 and infinite ones are beyond it
             logs = np.log(values) - np.log(quantiles(values, [0.5]))
             return float(1 - np.mean(np.abs(logs) <= math.log(FACTOR)))
 

@@ -101,7 +101,8 @@ def simulate(
         random effects of the same units.
     family : str
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
-        ``"negbinomial"``.
+        ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
+        ``"probit"``, ``"cloglog"``.
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
         ``residual`` of family gaussian; normal if not said.

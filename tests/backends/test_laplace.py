@@ -139,6 +139,10 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "cox": (time, event),
         "poisson": (rng.poisson(3.0, J),),
         "negbinomial": (rng.poisson(3.0, J),),
+        "lognormal": (rng.gamma(2.0, size=J),),
+        "gamma": (rng.gamma(2.0, size=J),),
+        "probit": ((rng.random(J) < 0.5).astype(float),),
+        "cloglog": ((rng.random(J) < 0.5).astype(float),),
     }
     found = find_family(family, {"intervals": 3} if option else {})
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
@@ -157,6 +161,10 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "cox:intervals",
         "poisson",
         "negbinomial",
+        "lognormal",
+        "gamma",
+        "probit",
+        "cloglog",
     ],
 )
 def test_derivatives_of_every_family(name: str) -> None:

@@ -15,11 +15,11 @@ import yaml
 
 from rmm.cli import main
 from rmm.cli.asking import new_study
-from rmm.cli.new import BACKENDS, DEFAULTS
+from rmm.cli.new import _OUTCOMES, BACKENDS, DEFAULTS
 from rmm.study import load_study
 
 
-@pytest.mark.parametrize("family", ["gaussian", "binomial", "weibull", "poisson", "negbinomial"])
+@pytest.mark.parametrize("family", list(_OUTCOMES))
 def test_a_new_study_is_in_order(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,12 @@ options = {
     },
     "poisson": {},
     "negbinomial": {},
+    "lognormal": {},
+    "gamma": {},
+    "student": {},
+    "beta": {},
+    "probit": {"trials": small},
+    "cloglog": {"trials": small},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -119,6 +125,12 @@ OUTCOMES = {
     "cox": "Surv(y, e)",
     "poisson": "y",
     "negbinomial": "y",
+    "lognormal": "y",
+    "gamma": "y",
+    "student": "y",
+    "beta": "y",
+    "probit": "cbind(y, m)",
+    "cloglog": "cbind(y, m)",
 }
 
 

@@ -29,8 +29,8 @@ SLOPES = {"b_l2[z]": 1, "b_l1[x]": 1, "sigma_l1": 0.5}
 def test_shares_of_successes() -> None:
     """Within 4.5 binomial errors at each of 5 predictors: false alarm below 1e-4."""
     eta = np.repeat([-3.0, -1, 0, 0.5, 2], 4000)
-    (y,) = draw_binomial(eta, 1, None, np.random.default_rng(1))
-    successes, failures = draw_binomial(eta, 2, 3, np.random.default_rng(2))
+    (y,) = draw_binomial(eta, 1, None, np.random.default_rng(1).logistic)
+    successes, failures = draw_binomial(eta, 2, 3, np.random.default_rng(2).logistic)
     assert set(y) == {0, 1}
     assert (successes + failures == 3).all()
     p = special.expit(eta.reshape(5, -1)[:, 0])
@@ -71,7 +71,7 @@ def test_trials_are_whole_numbers(trials: Any) -> None:
 
 def test_trials_need_counts() -> None:
     with pytest.raises(RecipeError, match=r"cbind\(successes, failures\)"):
-        draw_binomial(np.zeros(3), 1, 5, np.random.default_rng(6))
+        draw_binomial(np.zeros(3), 1, 5, np.random.default_rng(6).logistic)
 
 
 def test_simulated_choices_are_one_per_nesting_unit() -> None:

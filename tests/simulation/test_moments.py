@@ -36,6 +36,26 @@ OUTCOMES = {
     "cox": "Surv(y, e)",
     "poisson": "y",
     "negbinomial": "y",
+    "lognormal": "y",
+    "gamma": "y",
+    "student": "y",
+    "beta": "y",
+    "probit": "y",
+    "cloglog": "y",
+}
+
+#: Probability given the linear predictor.
+LINKS: dict[str, Any] = {
+    "binomial": special.expit,
+    "probit": stats.norm.cdf,
+    "cloglog": lambda eta: 1 - np.exp(-np.exp(eta)),
+}
+#: SciPy's distribution given the linear predictor.
+MEASURED: dict[str, Any] = {
+    "lognormal": lambda eta: stats.lognorm(1.5, scale=np.exp(eta)),
+    "student": lambda eta: stats.t(3.0, eta, 1.5),
+    "beta": lambda eta: stats.beta(6 * special.expit(eta), 6 * special.expit(-eta)),
+    "gamma": lambda eta: stats.gamma(1.7, scale=np.exp(eta) / 1.7),
 }
 
 
@@ -48,6 +68,10 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "gaussian": {"sigma_l2": 1.5},
         "weibull": {"shape": 1.7},
         "negbinomial": {"shape": 1.7},
+        "lognormal": {"sigma_l2": 1.5},
+        "gamma": {"shape": 1.7},
+        "student": {"sigma_l2": 1.5, "nu": 3.0},
+        "beta": {"phi": 6.0},
     }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
     data = simulate(
@@ -85,8 +109,12 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
     if family == "gaussian":
         assert stats.kstest((y - eta) / 1.5, stats.norm.cdf).pvalue > 1e-4
         assert abs(np.corrcoef(y - eta, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
-    elif family == "binomial":
-        p = special.expit(eta)
+    elif family in MEASURED:
+        ranks = MEASURED[family](eta).cdf(y)
+        assert stats.kstest(ranks, stats.uniform.cdf).pvalue > 1e-4
+        assert abs(np.corrcoef(ranks, eta)[0, 1]) < 4.5 / np.sqrt(len(y))
+    elif family in LINKS:
+        p = LINKS[family](eta)
         for direction in (np.ones_like(eta), eta):
             assert abs(score(y, p, direction, (p * (1 - p) * direction**2).sum())) < 4.5
     elif family in ("poisson", "negbinomial"):

@@ -29,8 +29,10 @@ TRUTH = {
 
 def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **more: Any) -> Any:
     y = "Surv(t, e)" if family in ("weibull", "cox") else "y"
-    own = {"gaussian": {"sigma_l2": 1.1}}.get(family, {})
-    own |= {"shape": 1.5} if family in ("weibull", "negbinomial") else {}
+    own = {"sigma_l2": 1.1} if family in ("gaussian", "lognormal", "student") else {}
+    own |= {"phi": 6.0} if family == "beta" else {}
+    own |= {"nu": 3.0} if family == "student" else {}
+    own |= {"shape": 1.5} if family in ("weibull", "negbinomial", "gamma") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
     if family == "cox":
         formula = formula.replace("1 + z", "z")
@@ -197,9 +199,16 @@ def test_marginal_effect_through_the_weights() -> None:
         ("poisson", {}, np.exp),
         ("negbinomial", {}, np.exp),
         ("poisson", {"scale": "linear"}, lambda eta: eta),
+        ("gamma", {}, np.exp),
+        ("beta", {}, special.expit),
+        ("probit", {}, special.ndtr),
+        ("cloglog", {}, lambda eta: 1 - np.exp(-np.exp(eta))),
+        ("student", {}, lambda eta: eta),
+        ("lognormal", {}, lambda eta: np.exp(eta + 1.1**2 / 2)),
+        ("lognormal", {"scale": "median"}, np.exp),
     ],
 )
-def test_marginal_effects_of_durations_and_counts(
+def test_marginal_effects_on_the_scale_of_the_outcome(
     family: str, options: dict[str, Any], value: Any
 ) -> None:
     more = {"baseline": {"shape": 1.2, "rate": 0.3}} if family == "cox" else {}

@@ -21,7 +21,6 @@ from rmm.study.methods.fit_task import BACKENDS
 from rmm.study.methods.layouts import LAYOUTS
 from rmm.study.methods.method import KINDS
 from rmm.study.methods.regressions import REGRESSIONS, default_regression
-from rmm.study.methods.true_log_likelihood import DENSITIES
 from tests import ROOT
 
 REPLICATIONS = schema()["properties"]["replications"]["description"].rstrip(".")
@@ -453,7 +452,6 @@ def test_registries_agree() -> None:
     layouts = {kind.layout for kind in KINDS.values() if not kind.own}
     assert layouts - {"members"} == set(LAYOUTS)
     assert {form.measure for form in CLOSED_FORMS.values()} <= set(MEASURES)
-    assert set(DENSITIES) == set(OUTCOMES) - {"cox"}
     for family, model in OUTCOMES.items():  # the regression of a family takes its outcomes
         assert set(model.kinds) <= set(REGRESSIONS[default_regression(family)].outcomes)
 

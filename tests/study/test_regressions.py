@@ -245,6 +245,12 @@ def test_every_family_has_the_regression_on_its_own_scale() -> None:
         "cox": "phreg",
         "poisson": "glm",
         "negbinomial": "negbin_ml",
+        "lognormal": "log_ols",
+        "gamma": "glm",
+        "student": "ols",
+        "beta": "beta_ml",
+        "probit": "glm",
+        "cloglog": "glm",
     }
 
 

@@ -14,7 +14,7 @@ Statistical Association 81, 82-86; Rue, Martino & Chopin (2009), JRSS B 71, 319-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -430,7 +430,9 @@ class Integrand:
         own = self.own_values(values, len(eta))
         if len(self.private):
             variance = own[family.normal_sd][:, None] ** 2 + self.private.total(affine.private**2)
-            return normal_curvature(eta, self.model.outcome["y"], variance)
+            found = normal_curvature(eta, self.model.outcome[family.normal_y], variance)
+            moved = np.sum(family.log_jacobian(self.model.outcome))
+            return replace(found, value=found.value + moved)
         assert (
             family.curvature is not None
         )  # the model says so: `rmm.backends.laplace.latent_model`
@@ -440,8 +442,9 @@ class Integrand:
         self, values: Values, affine: Affine, z: Array, rng: np.random.Generator
     ) -> Array:
         """(S, n) draws of the private elements, given the others (S, P)."""
-        sd = self.own_values(values, len(z))[self.model.family.normal_sd]
-        residual = self.model.outcome["y"] - self.predictor(affine, z)
+        family = self.model.family
+        sd = self.own_values(values, len(z))[family.normal_sd]
+        residual = self.model.outcome[family.normal_y] - self.predictor(affine, z)
         return self.private.draw(affine.private, residual, sd, rng)
 
     def slope(self, affine: Affine, values: Values, z: Array) -> Array:

@@ -255,7 +255,7 @@ def _events(model: Model) -> tuple[int | None, str]:
     if "event" in outcome:
         count = int(np.sum(outcome["event"]))
         return count, "event" if count == 1 else "events"
-    if name == "binomial":
+    if "cbind" in model.spec.family.outcome_kinds:
         successes = int(np.sum(outcome["y"]))
         total = int(np.sum(np.broadcast_to(outcome.get("trials", 1), outcome["y"].shape)))
         least = min(successes, total - successes)
@@ -286,9 +286,9 @@ def tied_durations(look: Look) -> Iterator[str]:
 
 
 def two_values(look: Look) -> Iterator[str]:
-    """A gaussian outcome with two values."""
+    """An outcome with two values in a family of measurements."""
     model = look.model
-    if not model.spec.family.normal_sd:
+    if not model.spec.family.linear_mean:
         return
     y = np.asarray(model.design.outcome["y"])
     low, high = float(y.min()), float(y.max())
@@ -296,10 +296,10 @@ def two_values(look: Look) -> Iterator[str]:
         label = model.spec.formula.outcome.label
         yield (
             f"The outcome `{label}` has only two values ({low:g} and {high:g}), but family "
-            '"gaussian" is for measurements. Its coefficients are then differences of shares (a '
-            "linear probability model). The residual cannot be normal, intervals assume equal "
-            'variances, and predictions can be outside the two values. Family "binomial" is for '
-            "0/1 outcomes."
+            f'"{model.spec.family.name}" is for measurements. Its coefficients are then '
+            "differences of shares (a linear probability model). The residual cannot be normal, "
+            "intervals assume equal variances, and predictions can be outside the two values. "
+            'Family "binomial" is for 0/1 outcomes.'
         )
 
 

@@ -236,9 +236,11 @@ def _counts(values: Array, outcome: Outcome) -> Cone:
 
 _CONES: Mapping[str, Callable[[Array, Outcome], Cone]] = {
     "binomial": _binomial,
+    "cloglog": _binomial,
     "condlogit": _condlogit,
     "cox": _cox,
     "negbinomial": _counts,
     "poisson": _counts,
+    "probit": _binomial,
     "weibull": _weibull,
 }

@@ -34,8 +34,8 @@ def scales_of(family: Family) -> tuple[str, ...]:
     if family.needs_strata:  # probabilities hang on the other choices
         return ("linear",)
     out = [] if family.baseline is not None else ["mean"]
-    if family.median is not None:
-        out.insert(0, "median")
+    if family.median is not None:  # the mean of durations depends on those not seen
+        out.insert(0 if family.survival is not None else len(out), "median")
     if family.survival is not None:
         out.append("survival")
     return (*out, "linear")
@@ -91,8 +91,8 @@ class Expected:
     @property
     def linear(self) -> bool:
         """Whether expectations are linear predictors."""
-        normal = bool(self.source.model.spec.family.normal_sd)
-        return self.scale == "linear" or (self.scale == "mean" and normal)
+        same = self.source.model.spec.family.linear_mean
+        return self.scale == "linear" or (self.scale == "mean" and same)
 
     def of_fit(self, table: pd.DataFrame) -> Array:
         """(S, J) of the groups of the fit with other covariates; members and groups are the same.

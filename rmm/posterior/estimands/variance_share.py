@@ -6,6 +6,7 @@ import numpy as np
 
 from rmm.errors import BackendError, unknown_name
 from rmm.posterior.estimands.quantity import Quantity, Source
+from rmm.posterior.prediction.variance_components import share_of
 
 
 def draw(source: Source, *, component: str | None = None) -> Quantity:
@@ -20,8 +21,8 @@ def draw(source: Source, *, component: str | None = None) -> Quantity:
     parts = source.variances
     total = np.sum(list(parts.values()), axis=0)
     if component is None:
-        shares = np.column_stack([v / total for v in parts.values()])
+        shares = np.column_stack([share_of(v, total) for v in parts.values()])
         return Quantity(shares, np.array(list(parts), dtype=object), "component")
     if component not in parts:
         raise BackendError(unknown_name(component, "a variance component of this model", parts))
-    return Quantity((parts[component] / total)[:, None])
+    return Quantity(share_of(parts[component], total)[:, None])

@@ -26,7 +26,8 @@ _MOST_STEPS = 40  # of counts
 def draw(fit: FitTables, replications: int = 50, seed: int | None = None) -> Sheet:
     """Outcomes that the model draws for the groups of the fit, against the observed ones.
 
-    A number: densities of `replications` replicated outcomes and of the observed one. Counts:
+    A number: densities of `replications` replicated outcomes and of the observed one, those of
+    logs where the family has positive numbers. Counts:
     number of groups with each count, with the interval in which 95% of replicated numbers lie. 0/1,
     successes of trials, and choices: observed shares over predicted probabilities in bins of as
     many groups, with the interval in which 95% of replicated shares lie. Durations: Kaplan-Meier
@@ -49,8 +50,7 @@ def draw(fit: FitTables, replications: int = 50, seed: int | None = None) -> She
     sheet = Sheet(figsize=(5.4, 3.3), layout="constrained")
     cell = sheet.subplots()
     family = fit.model.spec.family
-    check: Check = CHECKS.get(family.name, _durations if "time" in family.observed else _densities)
-    check(cell, fit, replicated, replications)
+    CHECKS[family.check](cell, fit, replicated, replications)
     cell.set_title(
         f"Posterior predictive check, {family.name}", loc="left", fontweight="bold", color=INK
     )
@@ -66,9 +66,15 @@ def _label(fit: FitTables) -> str:
 
 
 def _densities(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
+    logs = fit.model.spec.family.log_scale
+
+    def curve(outcomes: Array) -> tuple[Array, Array]:
+        x, y = density(np.log(outcomes) if logs else outcomes)
+        return (np.exp(x) if logs else x), y
+
     every = np.linspace(0, len(replicated) - 1, min(replications, len(replicated))).astype(int)
     for i, draw_number in enumerate(every):
-        x, y = density(replicated[draw_number])
+        x, y = curve(replicated[draw_number])
         cell.plot(
             x,
             y,
@@ -77,8 +83,10 @@ def _densities(cell: Any, fit: FitTables, replicated: Array, replications: int) 
             alpha=0.5,
             label=f"{len(every)} replicated" if i == 0 else None,
         )
-    x, y = density(np.asarray(fit.model.design.outcome["y"], dtype=float))
+    x, y = curve(np.asarray(fit.model.design.outcome["y"], dtype=float))
     cell.plot(x, y, color=INK, lw=1.8, label="observed")
+    if logs:
+        cell.set_xscale("log")
     cell.set_yticks([])
     cell.set_ylim(bottom=0)
     cell.spines["left"].set_visible(False)
@@ -221,10 +229,10 @@ def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) 
     cell.set_ylabel("share not ended")
 
 
-#: Family -> check; others are durations or numbers, as their outcome says.
+#: `Family.check` -> check.
 CHECKS: Mapping[str, Check] = {
-    "binomial": _shares,
-    "condlogit": _shares,
-    "poisson": _counts,
-    "negbinomial": _counts,
+    "densities": _densities,
+    "shares": _shares,
+    "counts": _counts,
+    "durations": _durations,
 }

@@ -58,14 +58,13 @@ def draw(fit: WithPriors, draws: int = 1000, seed: int | None = None) -> Sheet:
 def figure_of(found: PriorDraws) -> Sheet:
     """A histogram over draws and groups, with what was observed.
 
-    Probabilities: between 0 and 1, with the observed share. Durations and relative hazards: on a
-    logarithmic scale, durations with the observed ones as ticks. Numbers: with the observed ones
-    as ticks.
+    Probabilities: between 0 and 1, with the observed share. Other numbers: with the observed ones
+    as ticks; durations, other positive numbers and relative hazards on a logarithmic scale.
     """
     sheet = Sheet(figsize=(5.4, 3.0), layout="constrained")
     cell = sheet.subplots()
     name, values = found.shown
-    logs = name == "relative hazard" or "time" in found.model.spec.family.observed
+    logs = name == "relative hazard" or found.model.spec.family.log_scale
     x = _log10(values.ravel()) if logs else values.ravel()
     bins = _bins(x, name)
     cell.hist(
@@ -115,7 +114,8 @@ def _observed(cell: Any, found: PriorDraws, name: str) -> None:
         )
         cell.axvline(float(share), color=INK, lw=1.4, label="observed share")
         return
-    seen = _log10(outcome["time"]) if "time" in outcome else np.asarray(outcome["y"], dtype=float)
+    seen = np.asarray(outcome["time"] if "time" in outcome else outcome["y"], dtype=float)
+    seen = _log10(seen) if found.model.spec.family.log_scale else seen
     ticks = cell.get_xaxis_transform()
     cell.plot(
         seen,

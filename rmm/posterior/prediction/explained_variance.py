@@ -9,7 +9,7 @@ from rmm.backends.base import Run
 from rmm.design.prepare import Model
 from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.linear_predictor import eta_draws, flat_draws, layout_of
-from rmm.posterior.prediction.variance_components import variance_draws
+from rmm.posterior.prediction.variance_components import share_of, variance_draws
 from rmm.tables.read import Array
 
 
@@ -46,8 +46,8 @@ def explained_variance(model: Model, run: Run) -> pd.DataFrame:
     fixed = _variance(eta_draws(model, layout_of(model), known), model)
     total = fixed + np.sum(list(parts.values()), axis=0)
     shares = {"marginal": fixed / total}
-    shares |= {name: v / total for name, v in parts.items() if name != "residual"}
-    shares["conditional"] = 1 - parts["residual"] / total
+    shares |= {name: share_of(v, total) for name, v in parts.items() if name != "residual"}
+    shares["conditional"] = 1 - share_of(parts["residual"], total)
     table = pd.DataFrame(spread(np.column_stack(list(shares.values()))))
     return table.set_axis(pd.Index(list(shares), name="r2"), axis=0)
 

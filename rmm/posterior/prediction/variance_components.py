@@ -56,9 +56,10 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
 
 def variance_table(parts: Mapping[str, Array]) -> pd.DataFrame:
     """The table of `variance_components`, of draws (S,) of the variance of each component."""
+    with np.errstate(invalid="ignore"):  # an infinite variance has no sd
+        variance = spread(np.column_stack(list(parts.values())))
     total = np.sum(list(parts.values()), axis=0)
-    variance = spread(np.column_stack(list(parts.values())))
-    share = spread(np.column_stack([v / total for v in parts.values()]))
+    share = spread(np.column_stack([share_of(v, total) for v in parts.values()]))
     table = pd.DataFrame(
         {
             **{("variance", k): v for k, v in variance.items()},
@@ -66,6 +67,12 @@ def variance_table(parts: Mapping[str, Array]) -> pd.DataFrame:
         }
     )
     return table.set_axis(pd.Index(list(parts), name="component"), axis=0)
+
+
+def share_of(variance: Array, total: Array) -> Array:
+    """(S,) shares of a variance in a total; one that is infinite has all of it."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(variance), 1.0, variance / total)
 
 
 def variance_draws(model: Model, run: Run) -> dict[str, Array]:

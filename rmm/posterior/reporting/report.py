@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rmm.design.prepare import Model
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_SHAPES = {"weibull": "Weibull", "negbinomial": "negative binomial"}
 _CONSTRAINTS = {
     "group": "normalised to sum to 1 within groups",
     "total": "normalised to sum to the number of groups",
@@ -263,10 +262,9 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for nest in spec.nestings:
         if vector == nest.sigma:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"
-    if vector == spec.family.normal_sd:
-        return "The residual standard deviation (one residual per group)"
-    if vector == "shape":
-        return f"The shape of the {_SHAPES[spec.family.name]} distribution"
+    for parameter in spec.family.parameters:
+        if vector == parameter.name:
+            return parameter.words[0].upper() + parameter.words[1:]
     return f"The coefficient {name}"
 
 

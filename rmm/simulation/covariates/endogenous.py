@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 #: Name of the group residual among the effects of families that have one.
 RESIDUAL = "residual"
-_WITH_RESIDUAL = ("gaussian",)
+_WITH_RESIDUAL = ("gaussian", "lognormal")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
 
 from rmm.errors import unknown_name
 from rmm.formula.expression import Node, TableCall, leaf_columns, walk
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.estimands.true_weights import member_code, part_of
 from rmm.simulation.memberships.structures import Memberships
+from rmm.simulation.outcomes.outcomes import OUTCOMES
 from rmm.simulation.outcomes.true_predictor import Totals, linear_predictor, weight_totals
 from rmm.simulation.recipe_errors import RecipeError, listed
 
@@ -29,62 +29,15 @@ _FINE = ("member", "membership")
 # -- scales of the outcome -------------------------------------------------------------------
 
 
-def _weibull_median(eta: Array, truth: Truth, time: float | None) -> Array:
-    return np.exp(eta) * np.log(2) ** (1 / truth.parameters["shape"])
-
-
-def _weibull_mean(eta: Array, truth: Truth, time: float | None) -> Array:
-    return np.exp(eta) * special.gamma(1 + 1 / truth.parameters["shape"])
-
-
-def _weibull_survival(eta: Array, truth: Truth, time: float | None) -> Array:
-    assert time is not None
-    return np.exp(-((time / np.exp(eta)) ** truth.parameters["shape"]))
-
-
-def _cox_survival(eta: Array, truth: Truth, time: float | None) -> Array:
-    assert time is not None
-    baseline = truth.options.get("baseline") or {}
-    hazard = baseline.get("rate", 1.0) * time ** baseline.get("shape", 1.0)
-    return np.exp(-hazard * np.exp(eta))
-
-
-def _count(eta: Array, truth: Truth, time: float | None) -> Array:
-    return np.exp(eta)
-
-
-def _linear(eta: Array, truth: Truth, time: float | None) -> Array:
-    return eta
-
-
-type Scale = Callable[[Array, Truth, float | None], Array]
-
-#: Family -> scale -> ``(eta, truth, time) -> (J,)`` expectation; the first is the default.
-EXPECTED: dict[str, dict[str, Scale]] = {
-    "gaussian": {"mean": _linear, "linear": _linear},
-    "binomial": {"mean": lambda eta, truth, time: special.expit(eta), "linear": _linear},
-    "condlogit": {"linear": _linear},
-    "weibull": {
-        "median": _weibull_median,
-        "mean": _weibull_mean,
-        "survival": _weibull_survival,
-        "linear": _linear,
-    },
-    "cox": {"survival": _cox_survival, "linear": _linear},
-    "poisson": {"mean": _count, "linear": _linear},
-    "negbinomial": {"mean": _count, "linear": _linear},
-}
-
-
 def _expected(drawn: Drawn, eta: Array, scale: str | None, time: float | None) -> Array:
-    known = EXPECTED[drawn.truth.spec.family.name]
+    known = OUTCOMES[drawn.truth.spec.family.name].expected
     chosen = scale or (next(iter(known)) if time is None else "survival")
     return known[chosen](eta, drawn.truth, time)
 
 
 def _check_scale(truth: Truth, scale: str | None, time: float | None) -> None:
     family = truth.spec.family.name
-    known = EXPECTED[family]
+    known = OUTCOMES[family].expected
     chosen = scale or (next(iter(known)) if time is None else "survival")
     if chosen not in known:
         raise RecipeError("scale", unknown_name(chosen, f"a scale of family {family!r}", known))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rmm.errors import unknown_name
+from rmm.simulation.outcomes.outcomes import OUTCOMES
 from rmm.simulation.outcomes.true_predictor import term_rows, weights
 from rmm.simulation.recipe_errors import RecipeError
 
@@ -16,26 +16,14 @@ if TYPE_CHECKING:
     from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
-_GUMBEL, _LOGISTIC = np.pi**2 / 6, np.pi**2 / 3
-
-#: Family -> variance of the outcome's own noise on the scale of the linear predictor, from the true
-#: parameters and the mean outcome of the data set.
-NOISE: dict[str, Callable[[Mapping[str, float], float], float]] = {
-    "gaussian": lambda b, mean: b["sigma_l2"] ** 2,
-    "binomial": lambda b, mean: _LOGISTIC,
-    "condlogit": lambda b, mean: _GUMBEL,
-    "weibull": lambda b, mean: _GUMBEL / b["shape"] ** 2,
-    "cox": lambda b, mean: _GUMBEL,
-    # Variance of the log of a log-normal variable with the mean and variance of the count.
-    "poisson": lambda b, mean: np.log(1 + 1 / mean),
-    "negbinomial": lambda b, mean: np.log(1 + 1 / mean + 1 / b["shape"]),
-}
 
 
 def variance_share(drawn: Drawn, *, component: str) -> float:
     """Variance of one component over the sum of all."""
     variances = expected_variances(drawn).values()
     found = dict(zip(_names(drawn.truth), variances, strict=True))
+    if np.isinf(found[component]):
+        return 1.0
     return found[component] / sum(found.values())
 
 
@@ -87,8 +75,14 @@ def expected_variances(drawn: Drawn) -> dict[str, float]:
             out[f"{part.u_slope}[{term.label}]"] = sd**2 * spread(x**2)
     for nest in truth.spec.nestings:
         out[nest.u] = b[nest.sigma] ** 2
-    out["residual"] = float(NOISE[truth.spec.family.name](b, float(np.mean(drawn.outcome))))
+    out["residual"] = own_noise(drawn)
     return out
+
+
+def own_noise(drawn: Drawn) -> float:
+    """Variance of the outcome's own noise on the scale of the linear predictor."""
+    truth = drawn.truth
+    return float(OUTCOMES[truth.spec.family.name].noise(truth, float(np.mean(drawn.outcome))))
 
 
 def _steps(drawn: Drawn, autoregressive: bool | str) -> Array | float:

@@ -1,18 +1,22 @@
-"""Binary and binomial outcomes, and choices of one group out of each stratum."""
+"""Binary and binomial outcomes, shares, and choices of one group out of each stratum."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
+from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, linear
 from rmm.simulation.recipe_errors import RecipeError
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from rmm.simulation.data_sets import Drawn
+    from rmm.simulation.true_model import Truth
 
-#: Keys of the truth of family binomial besides the common ones.
-BINOMIAL_KEYS = ("trials",)
+Array = np.ndarray[Any, Any]
+_GUMBEL, _LOGISTIC = np.pi**2 / 6, np.pi**2 / 3  # variances
 
 
 def check_binomial(options: Mapping[str, Any]) -> None:
@@ -30,9 +34,13 @@ def check_binomial(options: Mapping[str, Any]) -> None:
 
 
 def draw_binomial(
-    eta: Array, columns: int, trials: int | None, rng: np.random.Generator
+    eta: Array, columns: int, trials: int | None, thresholds: Callable[..., Array]
 ) -> tuple[Array, ...]:
-    """(J,) 0/1 with P(1) = 1 / (1 + exp(-eta)), or successes and failures of `trials` of them."""
+    """(J,) 0/1, or successes and failures of `trials`.
+
+    A trial is a success where its random threshold is below eta: a logistic variable has
+    P(1) = 1 / (1 + exp(-eta)), a normal one Phi(eta). ``thresholds(size=shape)`` draws them.
+    """
     if columns == 1:
         if trials not in (None, 1):
             raise RecipeError(
@@ -40,9 +48,9 @@ def draw_binomial(
                 f"There are {trials} trials, but the outcome is 0 or 1.",
                 "Write the outcome as cbind(successes, failures).",
             )
-        return ((rng.logistic(size=len(eta)) < eta).astype(np.int64),)
+        return ((thresholds(size=len(eta)) < eta).astype(np.int64),)
     count = 1 if trials is None else trials
-    successes = np.sum(rng.logistic(size=(count, len(eta))) < eta, axis=0)
+    successes = np.sum(thresholds(size=(count, len(eta))) < eta, axis=0)
     return successes, count - successes
 
 
@@ -68,3 +76,108 @@ def draw_choices(eta: Array, strata: Array, rng: np.random.Generator) -> tuple[A
         odds = np.exp(eta[groups] - eta[groups].max())
         chosen[rng.choice(groups, p=odds / odds.sum())] = 1
     return (chosen,)
+
+
+def _binomial(
+    threshold: Callable[[np.random.Generator], Callable[..., Array]],
+) -> Callable[[Array, Setting, np.random.Generator], tuple[Array, ...]]:
+    """Draws of the outcome whose trials have such thresholds."""
+
+    def draw(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+        truth = setting.truth
+        trials = truth.options.get("trials")
+        return draw_binomial(eta, len(truth.outcomes), trials, threshold(rng))
+
+    return draw
+
+
+def _least_of_events(rng: np.random.Generator) -> Callable[..., Array]:
+    """Log of a standard exponential time: below eta with probability 1 - exp(-exp(eta))."""
+    return lambda size: np.log(rng.standard_exponential(size=size))
+
+
+def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    memberships, name = setting.memberships, setting.truth.formula.strata
+    assert name is not None
+    if name == memberships.names.nesting:
+        assert memberships.nesting is not None
+        return draw_choices(eta, memberships.nesting, rng)
+    column = setting.columns[name]
+    return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
+
+
+def _successes(drawn: Drawn, p: Array) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    successes, *failures = drawn.outcomes.values()
+    trials = successes + failures[0] if failures else np.ones_like(successes)
+    return np.asarray(stats.binom.logpmf(successes, trials, p))
+
+
+def _choice_density(drawn: Drawn) -> Array:
+    """Log probability of the chosen group of each stratum."""
+    name = drawn.truth.formula.strata
+    assert name is not None, "the family has strata"
+    nested = name == drawn.memberships.names.nesting
+    strata = np.asarray(drawn.memberships.nesting if nested else drawn.by_group(name))
+    of = [strata == s for s in np.unique(strata)]
+    return np.concatenate(
+        [special.log_softmax(drawn.eta[here])[drawn.outcome[here] == 1] for here in of]
+    )
+
+
+def _of_link(
+    probability: Callable[[Array], Array],
+    threshold: Callable[[np.random.Generator], Callable[..., Array]],
+    noise: float,
+) -> OutcomeModel:
+    """The binomial model with an inverse link."""
+    return OutcomeModel(
+        ("plain", "cbind"),
+        _binomial(threshold),
+        {"mean": lambda eta, truth, time: probability(eta), "linear": linear},
+        lambda truth, mean: noise,
+        lambda drawn: _successes(drawn, probability(drawn.eta)),
+        ("trials",),
+        check_binomial,
+    )
+
+
+BINOMIAL = _of_link(special.expit, lambda rng: rng.logistic, _LOGISTIC)
+PROBIT = _of_link(special.ndtr, lambda rng: rng.standard_normal, 1.0)
+CLOGLOG = _of_link(lambda eta: -np.expm1(-np.exp(eta)), _least_of_events, _GUMBEL)
+CONDLOGIT = OutcomeModel(
+    ("plain",), _condlogit, {"linear": linear}, lambda truth, mean: _GUMBEL, _choice_density
+)
+
+
+def _beta(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    """Mean expit(eta), X / (X + Y) of two gamma variables; not finite where it rounds to 0 or 1."""
+    phi = setting.truth.parameters["phi"]
+    x, y = (rng.standard_gamma(phi * special.expit(sign * eta)) for sign in (1, -1))
+    share = x / (x + y)
+    return (np.where((share > 0) & (share < 1), share, np.nan),)
+
+
+def _beta_noise(truth: Truth, mean: float) -> float:
+    """Variance of the logit of a share of that mean."""
+    phi = truth.parameters["phi"]
+    return float(special.polygamma(1, phi * mean) + special.polygamma(1, phi * (1 - mean)))
+
+
+def _beta_density(drawn: Drawn) -> Array:
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    phi, mean = drawn.truth.parameters["phi"], special.expit(drawn.eta)
+    return np.asarray(stats.beta.logpdf(drawn.outcome, phi * mean, phi * (1 - mean)))
+
+
+BETA = OutcomeModel(
+    ("plain",),
+    _beta,
+    {"mean": lambda eta, truth, time: special.expit(eta), "linear": linear},
+    _beta_noise,
+    _beta_density,
+)

@@ -8,17 +8,20 @@ drawn until one is seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
+from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, linear
 from rmm.simulation.recipe_errors import RecipeError, check_keys
 
+if TYPE_CHECKING:
+    from rmm.simulation.data_sets import Drawn
+    from rmm.simulation.true_model import Truth
+
 Array = np.ndarray[Any, Any]
-
-#: Family -> keys of its truth besides the common ones.
-SURVIVAL_KEYS = {"weibull": ("censoring", "entry"), "cox": ("censoring", "baseline", "entry")}
-
+_GUMBEL = np.pi**2 / 6  # variance
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 _LOG_RATES = (-60.0, 60.0)  # of censoring, relative to 1 over the mean time
 
@@ -192,3 +195,75 @@ def censoring_rate(
 
     found: float = brentq(lambda x: censored(x) - share, low, high, xtol=1e-10)
     return float(np.exp(found))
+
+
+def _weibull(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth, options = setting.truth, setting.truth.options
+    return draw_weibull(
+        eta, truth.parameters["shape"], options.get("censoring"), rng, options.get("entry")
+    )
+
+
+def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    options = setting.truth.options
+    return draw_cox(
+        eta, options.get("baseline"), options.get("censoring"), rng, options.get("entry")
+    )
+
+
+def _weibull_median(eta: Array, truth: Truth, time: float | None) -> Array:
+    return np.asarray(np.exp(eta) * np.log(2) ** (1 / truth.parameters["shape"]))
+
+
+def _weibull_mean(eta: Array, truth: Truth, time: float | None) -> Array:
+    return np.asarray(np.exp(eta) * special.gamma(1 + 1 / truth.parameters["shape"]))
+
+
+def _weibull_survival(eta: Array, truth: Truth, time: float | None) -> Array:
+    assert time is not None
+    return np.exp(-((time / np.exp(eta)) ** truth.parameters["shape"]))
+
+
+def _cox_survival(eta: Array, truth: Truth, time: float | None) -> Array:
+    assert time is not None
+    baseline = truth.options.get("baseline") or {}
+    hazard = baseline.get("rate", 1.0) * time ** baseline.get("shape", 1.0)
+    return np.asarray(np.exp(-hazard * np.exp(eta)))
+
+
+def _weibull_density(drawn: Drawn) -> Array:
+    """Density of events, survival function of censored durations, both beyond the entry."""
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    time, event, *entry = drawn.outcomes.values()
+    law = stats.weibull_min(drawn.truth.parameters["shape"], scale=np.exp(drawn.eta))
+    at_entry = law.logsf(entry[0]) if entry else 0.0
+    return np.where(event == 1, law.logpdf(time), law.logsf(time)) - at_entry
+
+
+_TIMES = ("surv", "spell")
+WEIBULL = OutcomeModel(
+    _TIMES,
+    _weibull,
+    {
+        "median": _weibull_median,
+        "mean": _weibull_mean,
+        "survival": _weibull_survival,
+        "linear": linear,
+    },
+    lambda truth, mean: _GUMBEL / truth.parameters["shape"] ** 2,
+    _weibull_density,
+    ("censoring", "entry"),
+    check_survival,
+)
+# Without a density: a fit puts a prior of its own on the baseline.
+COX = OutcomeModel(
+    _TIMES,
+    _cox,
+    {"survival": _cox_survival, "linear": linear},
+    lambda truth, mean: _GUMBEL,
+    None,
+    ("censoring", "baseline", "entry"),
+    check_survival,
+)

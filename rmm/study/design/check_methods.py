@@ -11,6 +11,7 @@ from rmm.formula.parse_formula import parse_formula
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import TableCall, walk
 from rmm.model.spec import build_spec
+from rmm.simulation import OUTCOMES
 from rmm.simulation.schema import schema
 from rmm.simulation.true_model import level3, parameter_names, term_columns
 from rmm.study.design.check_own_methods import (
@@ -43,7 +44,6 @@ from rmm.study.methods.regressions import (
     default_regression,
     regression_of,
 )
-from rmm.study.methods.true_log_likelihood import DENSITIES
 
 if TYPE_CHECKING:
     from rmm.simulation import Recipe
@@ -624,12 +624,13 @@ def _check_family(
         raise file_errors.about(
             key, f"The formula has no strata(), which family {family.name} needs."
         )
-    if method.config.get("log_likelihood") and family.name not in DENSITIES:
+    if method.config.get("log_likelihood") and OUTCOMES[family.name].log_density is None:
+        able = [name for name, row in OUTCOMES.items() if row.log_density is not None]
         raise file_errors.about(
             _beside(key, "log_likelihood"),
             f"`log_likelihood: true` cannot be used with family {family.name}: the fit has another "
             "prior of the baseline than the truth.",
-            f"Allowed with the families: {', '.join(DENSITIES)}.",
+            f"Allowed with the families: {', '.join(able)}.",
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,18 +133,29 @@ def _least_squares(problem: Problem) -> Estimates:
     return _of_statsmodels(result, problem, lambda: problem.matrix * result.resid[:, None])
 
 
+def _least_squares_of_logs(problem: Problem) -> Estimates:
+    return _least_squares(replace(problem, outcome=np.log(problem.outcome)))
+
+
 def _generalised(problem: Problem) -> Estimates:
-    """Logistic or Poisson regression by maximum likelihood.
+    """Regressions of a binomial outcome (three links), Poisson and gamma, by maximum likelihood.
 
     Complete separation, where there is no maximum, is a failed fit.
     """
     # Late: the extra `study` may be absent.
-    from statsmodels.genmod.families import Binomial, Poisson
+    from statsmodels.genmod.families import Binomial, Gamma, Poisson
+    from statsmodels.genmod.families.links import CLogLog, Log, Probit
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     keywords = _keywords(problem, _HC0, {})
-    family = Poisson() if problem.family == "poisson" else Binomial()
+    families = {
+        "poisson": Poisson(),
+        "gamma": Gamma(Log()),
+        "probit": Binomial(Probit()),
+        "cloglog": Binomial(CLogLog()),
+    }
+    family = families.get(problem.family, Binomial())
     model = GLM(problem.outcome, problem.matrix, family=family, offset=problem.offset)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
@@ -179,6 +190,25 @@ def _negative_binomial(problem: Problem) -> Estimates:
         raise ValueError("the counts vary no more than those of a Poisson distribution")
     mean[-1], sd[-1] = -np.log(mean[-1]), sd[-1] / mean[-1]  # log shape
     return Estimates(mean, sd, float("inf"), result)
+
+
+def _beta(problem: Problem) -> Estimates:
+    """Maximum likelihood of Ferrari & Cribari-Neto (2004); the precision on the log scale."""
+    # Late: the extra `study` may be absent.
+    from statsmodels.othermod.betareg import BetaModel
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning
+
+    if problem.offset.any():
+        raise ValueError("statsmodels has no beta regression with an offset")
+    model = BetaModel(problem.outcome, problem.matrix)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        warnings.simplefilter("error", HessianInversionWarning)
+        try:
+            result = model.fit(disp=0, maxiter=500)
+        except (ConvergenceWarning, HessianInversionWarning, np.linalg.LinAlgError) as found:
+            raise ValueError(f"the likelihood has no maximum that was found: {found}") from found
+    return Estimates(np.asarray(result.params), np.asarray(result.bse), float("inf"), result)
 
 
 def _keywords(
@@ -295,9 +325,17 @@ def _regressors(
 
 REGRESSIONS: dict[str, Regression] = {
     "ols": Regression(
-        _least_squares, ("plain",), (), student=True, scale=("gaussian",), errors=ERRORS
+        _least_squares, ("plain",), (), student=True, scale=("gaussian", "student"), errors=ERRORS
     ),
-    "glm": Regression(_generalised, ("plain", "cbind"), ("binomial", "poisson"), student=False),
+    "log_ols": Regression(
+        _least_squares_of_logs, ("plain",), ("lognormal",), student=True, errors=ERRORS
+    ),
+    "glm": Regression(
+        _generalised,
+        ("plain", "cbind"),
+        ("binomial", "probit", "cloglog", "poisson", "gamma"),
+        student=False,
+    ),
     "negbin_ml": Regression(
         _negative_binomial,
         ("plain",),
@@ -305,6 +343,14 @@ REGRESSIONS: dict[str, Regression] = {
         student=False,
         positive=("shape",),
         errors=("classical", "robust", "cluster"),
+    ),
+    "beta_ml": Regression(
+        _beta,
+        ("plain",),
+        ("beta",),
+        student=False,
+        positive=("phi",),
+        errors=("classical",),
     ),
     "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
     "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse, special
 
 from rmm.simulation import Drawn
-from rmm.simulation.estimands.true_shares import NOISE, expected_variances
+from rmm.simulation.estimands.true_shares import expected_variances, own_noise
 from rmm.simulation.memberships.synthetic import SYNTHETIC
 from rmm.simulation.outcomes.true_predictor import linear_predictor
 from rmm.study.design.scenarios import Scenario
@@ -292,8 +292,7 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
         )
         for name, u in drawn.effects.items()
     }
-    noise = NOISE[truth.spec.family.name](truth.parameters, float(np.mean(drawn.outcome)))
-    rest = sum(squares.values()) + noise
+    rest = sum(squares.values()) + own_noise(drawn)
     signal = float(covariates.var())
     yield "variance explained by covariates", signal / (signal + rest), None, False
     expected = expected_variances(drawn)
@@ -307,9 +306,8 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
 
 def _outcome(scenario: Scenario, drawn: Drawn) -> Iterator[Said]:
     said, names = scenario.content["truth"], drawn.truth.outcomes
-    found = OUTCOMES.get(drawn.truth.spec.family.name)
-    if found is not None:
-        yield from found(said, [drawn.outcomes[name] for name in names])
+    found = OUTCOMES.get(drawn.truth.spec.family.name, _of_numbers)
+    yield from found(said, [drawn.outcomes[name] for name in names])
 
 
 def _of_numbers(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]:
@@ -334,10 +332,11 @@ def _of_durations(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Sai
     yield "share censored", float(1 - outcome[1].mean()), censored, False
 
 
-#: Family -> what is said of its outcome.
+#: Family -> what is said of its outcome; of others, their mean and variance.
 OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] = {
-    "gaussian": _of_numbers,
     "binomial": _of_choices,
+    "probit": _of_choices,
+    "cloglog": _of_choices,
     "condlogit": _of_choices,
     "weibull": _of_durations,
     "cox": _of_durations,

@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG };
 
 using Vector = std::vector<Lanes>;
 
@@ -162,6 +162,10 @@ class Block {
     Lanes poisson(Wanted wanted);
     Lanes negbinomial(Wanted wanted);
     Lanes ways();
+    Lanes gamma(Wanted wanted);
+    Lanes beta(Wanted wanted);
+    Lanes probit(Wanted wanted);
+    Lanes cloglog(Wanted wanted);
     void shared_part();
     void merge_steps();
     void sum_merged_rows();
@@ -564,6 +568,10 @@ Lanes Block::likelihood(Wanted wanted) {
     case CONDLOGIT: return condlogit(wanted);
     case POISSON: return poisson(wanted);
     case NEGBINOMIAL: return negbinomial(wanted);
+    case GAMMA_OUTCOME: return gamma(wanted);
+    case BETA: return beta(wanted);
+    case PROBIT: return probit(wanted);
+    case CLOGLOG: return cloglog(wanted);
     default: return cox(wanted);
     }
 }
@@ -642,6 +650,79 @@ Lanes Block::ways() {
         ways_known = true;
     }
     return known_ways;
+}
+
+// y is the log of the outcome; `own` the shape.
+Lanes Block::gamma(Wanted wanted) {
+    Lanes value = all(m.constant);
+    if (wanted.value) value += (double)m.groups * (own * logarithm(own) - log_gamma(own));
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes log_ratio = m.y[j] - eta[j], ratio = exponential(log_ratio);
+        if (wanted.value) value += own * (log_ratio - ratio);
+        gradient[j] = own * (ratio - 1.0);
+        if (wanted.weight) weight[j] = own * ratio;
+    }
+    return value;
+}
+
+// y is the logit of the share, known the log of one minus it; `own` the precision. With the expected
+// curvature.
+Lanes Block::beta(Wanted wanted) {
+    const Lanes least = all(1e-100);
+    Lanes value = all(m.constant);
+    if (wanted.value) value += (double)m.groups * log_gamma(own);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes size = larger(eta[j], -eta[j]), small = exponential(-size);
+        const Lanes above = 1.0 / (1.0 + small), below = small * above;
+        const Lanes mean = where(eta[j] > ZERO, above, below);
+        const Lanes rest = where(eta[j] > ZERO, below, above);
+        const Lanes a = larger(own * mean, least), b = larger(own * rest, least);
+        const Lanes slope = own * mean * rest;
+        if (wanted.value)
+            value += own * m.known[j] + own * mean * m.y[j] - log_gamma(a) - log_gamma(b);
+        gradient[j] = slope * (m.y[j] - digamma(a) + digamma(b));
+        if (wanted.weight) weight[j] = slope * slope * (trigamma(a) + trigamma(b));
+    }
+    return value;
+}
+
+// Known are trials. The normal distribution function of -|eta| is exp(-eta^2 / 2) scaled / 2.
+Lanes Block::probit(Wanted wanted) {
+    Lanes value = all(m.constant);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes x = eta[j], size = larger(x, -x), failures = all(m.known[j] - m.y[j]);
+        const Lanes log_scaled = log_scaled_erfc(size * M_SQRT1_2), below = exponential(-0.5 * x * x);
+        const Lanes scaled = exponential(log_scaled), tail = 0.5 * below * scaled;
+        const Lanes far = 0.79788456080286535588 / scaled;  // density over the tail
+        const Lanes near = 0.39894228040143267794 * below / (1.0 - tail);
+        const Lanes up = where(x > ZERO, near, far), down = where(x > ZERO, far, near);
+        gradient[j] = m.y[j] * up - failures * down;
+        if (wanted.weight)
+            weight[j] = m.y[j] * up * larger(up + x, ZERO) + failures * down * larger(down - x, ZERO);
+        if (!wanted.value) continue;
+        const Lanes rare = log_scaled - 0.5 * x * x - M_LN2, usual = logarithm(1.0 - tail);
+        value += m.y[j] * where(x > ZERO, usual, rare) + failures * where(x > ZERO, rare, usual);
+    }
+    return value;
+}
+
+// Known are trials; u expected events, of which a success is one or more. Series where u is small.
+Lanes Block::cloglog(Wanted wanted) {
+    const Lanes most = all(700.0), bound = all(0.01);
+    Lanes value = all(m.constant);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes x = eta[j] < most ? eta[j] : most, u = exponential(x), q = u * u;
+        const Lanes none = exponential(-u), p = 1.0 - none, failures = all(m.known[j] - m.y[j]);
+        const Lanes even = q * (1.0 / 12 - q * (1.0 / 720));
+        const Lanes ratio = where(u < bound, 1.0 - 0.5 * u + even, u * none / p);
+        const Lanes extra = where(u < bound, 0.5 * u + even, u + ratio - 1.0);
+        gradient[j] = m.y[j] * ratio - failures * u;
+        if (wanted.weight) weight[j] = m.y[j] * ratio * extra + failures * u;
+        if (!wanted.value) continue;
+        const Lanes series = eta[j] - 0.5 * u + q * (1.0 / 24 - q * (1.0 / 2880));
+        value += m.y[j] * where(u < bound, series, logarithm(p)) - failures * u;
+    }
+    return value;
 }
 
 Lanes Block::condlogit(Wanted wanted) {
@@ -727,7 +808,7 @@ Lanes Block::cox(Wanted wanted) {
 
 // log p(y | theta) of a normal outcome: exact.
 Lanes Block::normal() {
-    Lanes value = all(-0.5 * m.groups * LOG_2PI);
+    Lanes value = all(m.constant - 0.5 * m.groups * LOG_2PI);
     const bool alike = m.private_start[m.groups] == 0;
     if (alike) value -= (double)m.groups * logarithm(own);
     std::fill(z.begin(), z.end(), ZERO);
@@ -908,7 +989,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 8; }
+int64_t rmm_interface() { return 11; }
 
 int64_t rmm_lanes() { return W; }
 

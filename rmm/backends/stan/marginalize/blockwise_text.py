@@ -150,7 +150,7 @@ def _cells(spec: ModelSpec, chosen: Marginalization) -> Lines:
     for entry in entries[1:]:
         text = f"append_row({text},\n          {entry})"
     return [
-        f"vector[J] residual = (y - eta) / {sd};",
+        f"vector[J] residual = ({spec.family.normal_y} - eta) / {sd};",
         f"// sds of the groups' residuals divided by {sd}; members of one group add to them",
         "vector[J] spread = ones_vector(J);",
         *lines,

@@ -61,7 +61,8 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             f"array[H{h} + 1] int<lower=1> unit_start_l1{s};  // first direction of each unit",
             *comment(
                 f"loading_l1{s}[d]: if {nest.u} of the nesting unit of direction d increases by 1, "
-                f"the mean of element d of basis_l1{s} * y increases by loading_l1{s}[d]"
+                f"the mean of element d of basis_l1{s} * {spec.family.normal_y} increases by "
+                f"loading_l1{s}[d]"
             ),
             f"vector[{n}] loading_l1{s};",
             f"array[J] int<lower=1, upper=J> order_l3{h};  // groups, sorted by nesting unit",
@@ -112,7 +113,7 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
     s, n, sd = part.suffix, f"N_l1{part.suffix}", spec.family.normal_sd
     lines = [
-        f"vector[J] residual = (y - eta) / {sd};",
+        f"vector[J] residual = ({spec.family.normal_y} - eta) / {sd};",
         *comment(
             f"z_l1{s}: coordinates of {part.u} / {part.sigma} along the directions. "
             f"sd_ratio_l1{s}: for each direction, the prior sd of what {part.u} adds to "
@@ -152,7 +153,7 @@ def _distributions(spec: ModelSpec, chosen: Marginalization) -> Lines:
 
 def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
     part, nestings = blocks(spec, chosen)
-    s, sd = part.suffix, spec.family.normal_sd
+    s, sd, y = part.suffix, spec.family.normal_sd, spec.family.normal_y
     ratios = f"sum(log(precision_ratio_l1{s}))"
     explained = f"dot_product(projected_l1{s}, shrunk_l1{s})"
     for nest in nestings:
@@ -163,7 +164,7 @@ def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
         )
     found = [
         *_distributions(spec, chosen),
-        "// multivariate normal log density of y: determinant and quadratic form",
+        f"// multivariate normal log density of {y}: determinant and quadratic form",
         f"target += -J * log({sd}) - 0.5 * ({ratios});",
         f"target += -0.5 * (dot_self(residual) - ({explained}));",
     ]
