@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, linear
+from rmm.simulation.outcomes.outcome_model import OutcomeModel, Replication, Setting, linear
 from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
-    from rmm.simulation.data_sets import Drawn
     from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
@@ -106,7 +105,7 @@ def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[
     return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
 
 
-def _successes(drawn: Drawn, p: Array) -> Array:
+def _successes(drawn: Replication, p: Array) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
@@ -115,7 +114,7 @@ def _successes(drawn: Drawn, p: Array) -> Array:
     return np.asarray(stats.binom.logpmf(successes, trials, p))
 
 
-def _choice_density(drawn: Drawn) -> Array:
+def _choice_density(drawn: Replication) -> Array:
     """Log probability of the chosen group of each stratum."""
     name = drawn.truth.formula.strata
     assert name is not None, "the family has strata"
@@ -166,7 +165,7 @@ def _beta_noise(truth: Truth, mean: float) -> float:
     return float(special.polygamma(1, phi * mean) + special.polygamma(1, phi * (1 - mean)))
 
 
-def _beta_density(drawn: Drawn) -> Array:
+def _beta_density(drawn: Replication) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, exponential, linear
+from rmm.simulation.outcomes.outcome_model import (
+    OutcomeModel,
+    Replication,
+    Setting,
+    exponential,
+    linear,
+)
 
 if TYPE_CHECKING:
-    from rmm.simulation.data_sets import Drawn
     from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
@@ -62,14 +67,14 @@ def _negative_binomial_noise(truth: Truth, mean: float) -> float:
     return float(np.log(1 + 1 / mean + 1 / truth.parameters["shape"]))
 
 
-def _poisson_density(drawn: Drawn) -> Array:
+def _poisson_density(drawn: Replication) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
     return np.asarray(stats.poisson.logpmf(drawn.outcome, np.exp(drawn.eta)))
 
 
-def _negative_binomial_density(drawn: Drawn) -> Array:
+def _negative_binomial_density(drawn: Replication) -> Array:
     """Failures before `shape` successes."""
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats

@@ -8,11 +8,16 @@ import numpy as np
 from scipy import special
 
 from rmm.simulation.covariates.endogenous import RESIDUAL
-from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, exponential, linear
+from rmm.simulation.outcomes.outcome_model import (
+    OutcomeModel,
+    Replication,
+    Setting,
+    exponential,
+    linear,
+)
 from rmm.simulation.outcomes.true_predictor import draw_effects
 
 if TYPE_CHECKING:
-    from rmm.simulation.data_sets import Drawn
     from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
@@ -25,7 +30,7 @@ def _normal(eta: Array, setting: Setting, rng: np.random.Generator) -> Array:
     return eta + draw_effects(RESIDUAL, sd, len(eta), truth, setting.columns, rng)
 
 
-def _gaussian_density(drawn: Drawn) -> Array:
+def _gaussian_density(drawn: Replication) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
@@ -46,7 +51,7 @@ def _lognormal_mean(eta: Array, truth: Truth, time: float | None) -> Array:
     return np.asarray(np.exp(eta + truth.parameters["sigma_l2"] ** 2 / 2))
 
 
-def _lognormal_density(drawn: Drawn) -> Array:
+def _lognormal_density(drawn: Replication) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
@@ -69,7 +74,7 @@ def _gamma(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Arra
     return (rng.gamma(shape, np.exp(eta) / shape),)
 
 
-def _gamma_density(drawn: Drawn) -> Array:
+def _gamma_density(drawn: Replication) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 
@@ -93,7 +98,7 @@ def _student(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Ar
     return (eta + b["sigma_l2"] * normal / np.sqrt(rng.chisquare(nu, len(eta)) / nu),)
 
 
-def _student_density(drawn: Drawn) -> Array:
+def _student_density(drawn: Replication) -> Array:
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.memberships.structures import Memberships
 
 if TYPE_CHECKING:
-    from rmm.simulation.data_sets import Drawn
     from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
@@ -26,6 +25,33 @@ class Setting:
     truth: Truth
     memberships: Memberships
     columns: Mapping[str, Column]
+
+
+class Replication(Protocol):
+    """What a log density needs of `rmm.simulation.data_sets.Drawn`."""
+
+    @property
+    def truth(self) -> Truth:
+        """The true model."""
+
+    @property
+    def memberships(self) -> Memberships:
+        """Who is in which group."""
+
+    @property
+    def eta(self) -> Array:
+        """(J,) true linear predictor."""
+
+    @property
+    def outcomes(self) -> Mapping[str, Array]:
+        """Outcome column -> (J,) values."""
+
+    @property
+    def outcome(self) -> Array:
+        """(J,) values of the first of these."""
+
+    def by_group(self, name: str) -> Array:
+        """(J,) values of a covariate of groups."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +82,7 @@ class OutcomeModel:
     draw: Callable[[Array, Setting, np.random.Generator], tuple[Array, ...]]
     expected: Mapping[str, Scale]
     noise: Callable[[Truth, float], float]
-    log_density: Callable[[Drawn], Array] | None
+    log_density: Callable[[Replication], Array] | None
     keys: tuple[str, ...] = ()
     check: Callable[[Mapping[str, Any]], None] = field(default=lambda options: None)
 

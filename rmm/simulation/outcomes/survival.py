@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting, linear
+from rmm.simulation.outcomes.outcome_model import OutcomeModel, Replication, Setting, linear
 from rmm.simulation.recipe_errors import RecipeError, check_keys
 
 if TYPE_CHECKING:
-    from rmm.simulation.data_sets import Drawn
     from rmm.simulation.true_model import Truth
 
 Array = np.ndarray[Any, Any]
@@ -231,7 +230,7 @@ def _cox_survival(eta: Array, truth: Truth, time: float | None) -> Array:
     return np.asarray(np.exp(-hazard * np.exp(eta)))
 
 
-def _weibull_density(drawn: Drawn) -> Array:
+def _weibull_density(drawn: Replication) -> Array:
     """Density of events, survival function of censored durations, both beyond the entry."""
     # Late: reading a study file needs no libraries of fits.
     from scipy import stats
