@@ -21,4 +21,5 @@ rule all:
     default_target: True
     input:
         f"{FOLDER}/report/index.html",
+        [record(step) for step in (*BEFORE_REPORT, "report")],
         DATA,
