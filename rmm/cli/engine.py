@@ -88,8 +88,8 @@ def add_fit(commands: Any) -> None:
         "--family",
         default="gaussian",
         metavar="FAMILY",
-        help="family of the outcome: gaussian, binomial, condlogit, weibull, cox, poisson or "
-        "negbinomial; default: %(default)s",
+        help="family of the outcome: gaussian, binomial, condlogit, weibull, cox, poisson, "
+        "negbinomial or ordinal; default: %(default)s",
     )
     fit.add_argument(
         "--backend",

@@ -12,12 +12,13 @@ from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
 from rmm.families.gaussian import GAUSSIAN
 from rmm.families.negbinomial import NEGBINOMIAL
+from rmm.families.ordinal import ORDINAL, Ordinal
 from rmm.families.poisson import POISSON
 from rmm.families.weibull import WEIBULL
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL)
+    for family in (GAUSSIAN, BINOMIAL, CONDLOGIT, WEIBULL, COX, POISSON, NEGBINOMIAL, ORDINAL)
 }
 
 #: What R's packages and other programs call the families, without capitals and spaces.
@@ -35,6 +36,13 @@ SYNONYMS: dict[str, str] = {
     "negativebinomial": "negbinomial",
     "negbin": "negbinomial",
     "nb2": "negbinomial",
+    "cumulative": "ordinal",
+    "ordered": "ordinal",
+    "orderedlogit": "ordinal",
+    "ologit": "ordinal",
+    "polr": "ordinal",
+    "clm": "ordinal",
+    "clmm": "ordinal",
 }
 
 
@@ -122,6 +130,7 @@ __all__ = [
     "Curvature",
     "Family",
     "KernelOutcome",
+    "Ordinal",
     "Parameter",
     "family_name",
     "Widths",

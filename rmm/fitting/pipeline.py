@@ -69,7 +69,8 @@ def fit(
         compressed or not), .parquet, .rda, Stata, SPSS, SAS or Excel.
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
-        ``"negbinomial"``, in any case and with R's synonyms: `rmm.families`. R's order,
+        ``"negbinomial"``, ``"ordinal"`` (with ``link="probit"`` and ``levels=[...]``, the order of
+        its levels), in any case and with R's synonyms: `rmm.families`. R's order,
         ``fit(formula, "Weibull", data=table)``, is understood too.
     backend : {"auto", "laplace", "stan", "jags"}
         ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the

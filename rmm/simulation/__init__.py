@@ -73,6 +73,7 @@ def simulate(
     family: str = "gaussian",
     effects: Mapping[str, Mapping[str, Any]] | None = None,
     trials: int | None = None,
+    link: str | None = None,
     censoring: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
     seed: int | None = None,
@@ -100,12 +101,15 @@ def simulate(
         random effects of the same units.
     family : str
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
-        ``"negbinomial"``.
+        ``"negbinomial"``, ``"ordinal"`` (levels from 1, with the thresholds ``tau[1|2]``,
+        ``tau[2|3]``, ... among the parameters).
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
         ``residual`` of family gaussian; normal if not said.
     trials : int, optional
         binomial with ``cbind(successes, failures)``: trials of each group; 1 if not said.
+    link : {"logit", "probit"}, optional
+        ordinal: logit if not said.
     censoring : mapping, optional
         weibull and cox: ``{"time": 10}`` (administrative), ``{"rate": 0.1}`` (random,
         exponential), both, or ``{"share": 0.3}``; none if not said.
@@ -132,6 +136,7 @@ def simulate(
         "parameters": parameters,
         "effects": effects,
         "trials": trials,
+        "link": link,
         "censoring": censoring,
         "baseline": baseline,
     }

@@ -36,6 +36,7 @@ OUTCOMES = {
     "condlogit": "chosen",
     "poisson": "count",
     "negbinomial": "count",
+    "ordinal": "grade",
 }
 CASES = [(name, family) for name in FORMULAS for family in OUTCOMES]
 
@@ -52,13 +53,14 @@ def outcomes() -> pd.DataFrame:
     first = table.groupby("stratum")["gid"].transform("min")
     table["chosen"] = (table["gid"] == first).astype(int)
     table["count"] = (3 * table["y"].abs()).astype(int)
+    table["grade"] = np.digitize(table["y"], [0.0, 0.8, 1.4])
     return table
 
 
 def integrand(name: str, family: str) -> Integrand:
     """The integrals of one of the formulas of test_laplace.py for one family."""
     formula = FORMULAS[name].replace("y ~", f"{OUTCOMES[family]} ~")
-    if family in ("cox", "condlogit"):
+    if family in ("cox", "condlogit", "ordinal"):
         formula = formula.replace("~ 1 +", "~")
     if family == "condlogit":
         formula += " + strata(stratum)"
@@ -116,6 +118,7 @@ def many_effects(family: str) -> Integrand:
     y, leads = rng.normal(size=200), rng.random(200) < 0.7
     table["y"], table["leads"] = y[table["gid"]], leads[table["gid"]].astype(int)
     table["count"] = (3 * table["y"].abs()).astype(int)
+    table["grade"] = np.digitize(table["y"], [-1.0, 0.0, 1.4])
     table["chosen"] = (table["gid"] % 4 == 0).astype(int)
     rest = "strata(stratum)" if family == "condlogit" else "hm(id = cid)"
     weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
@@ -126,7 +129,7 @@ def many_effects(family: str) -> Integrand:
 
 @needs_kernels
 @pytest.mark.parametrize(
-    "family", ["gaussian", "binomial", "weibull", "cox", "poisson", "negbinomial"]
+    "family", ["gaussian", "binomial", "weibull", "cox", "poisson", "negbinomial", "ordinal"]
 )
 def test_sparse_factors_give_the_integrals_of_numpy(family: str) -> None:
     """Those of cox with the merged steps of the baseline beside the factor."""

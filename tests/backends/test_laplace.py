@@ -139,10 +139,14 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "cox": (time, event),
         "poisson": (rng.poisson(3.0, J),),
         "negbinomial": (rng.poisson(3.0, J),),
+        "ordinal": (rng.permutation(np.arange(J) % 4),),
     }
-    found = find_family(family, {"intervals": 3} if option else {})
+    options: dict[str, Any] = {"intervals": {"intervals": 3}, "probit": {"link": "probit"}}
+    found = find_family(family, options.get(option, {}))
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
     values = {p.name: np.array([1.3, 0.7]) for p in found.parameters}
+    if family == "ordinal":
+        values = {"tau": np.array([[-1.0, 0.2, 1.5], [-0.3, 0.0, 0.4]])}
     return found, found.read_outcome("y", parts[family], strata), values
 
 
@@ -157,6 +161,8 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "cox:intervals",
         "poisson",
         "negbinomial",
+        "ordinal",
+        "ordinal:probit",
     ],
 )
 def test_derivatives_of_every_family(name: str) -> None:

@@ -32,9 +32,11 @@ def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **
     own = {"gaussian": {"sigma_l2": 1.1}}.get(family, {})
     own |= {"shape": 1.5} if family in ("weibull", "negbinomial") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
-    if family == "cox":
+    if family in ("cox", "ordinal"):
         formula = formula.replace("1 + z", "z")
         del parameters["b_l2[Intercept]"]
+    if family == "ordinal":
+        parameters |= {"tau[1|2]": -0.5, "tau[2|3]": 0.6}
     content = {
         "membership": {
             "kind": "synthetic",
@@ -197,9 +199,17 @@ def test_marginal_effect_through_the_weights() -> None:
         ("poisson", {}, np.exp),
         ("negbinomial", {}, np.exp),
         ("poisson", {"scale": "linear"}, lambda eta: eta),
+        ("ordinal", {}, lambda eta: eta),
+        ("ordinal", {"level": 1}, lambda eta: special.expit(-0.5 - eta)),
+        ("ordinal", {"level": 2}, lambda eta: special.expit(0.6 - eta) - special.expit(-0.5 - eta)),
+        (
+            "ordinal",
+            {"scale": "mean"},
+            lambda eta: 3 - special.expit(0.6 - eta) - special.expit(-0.5 - eta),
+        ),
     ],
 )
-def test_marginal_effects_of_durations_and_counts(
+def test_marginal_effects_of_durations_counts_and_levels(
     family: str, options: dict[str, Any], value: Any
 ) -> None:
     more = {"baseline": {"shape": 1.2, "rate": 0.3}} if family == "cox" else {}

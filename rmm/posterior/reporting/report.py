@@ -265,6 +265,8 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"
     if vector == spec.family.normal_sd:
         return "The residual standard deviation (one residual per group)"
+    if vector == "tau":
+        return f"The threshold {element}"
     if vector == "shape":
         return f"The shape of the {_SHAPES[spec.family.name]} distribution"
     return f"The coefficient {name}"

@@ -14,6 +14,7 @@ from rmm.formula.expression import Node, TableCall, leaf_columns, walk
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.estimands.true_weights import member_code, part_of
 from rmm.simulation.memberships.structures import Memberships
+from rmm.simulation.outcomes.ordered_levels import BELOW, share_of_level, thresholds
 from rmm.simulation.outcomes.true_predictor import Totals, linear_predictor, weight_totals
 from rmm.simulation.recipe_errors import RecipeError, listed
 
@@ -57,9 +58,21 @@ def _linear(eta: Array, truth: Truth, time: float | None) -> Array:
     return eta
 
 
+def _level(eta: Array, truth: Truth, level: float | None) -> Array:
+    assert level is not None
+    cuts, link = thresholds(truth.parameters), truth.options.get("link", "logit")
+    return share_of_level(eta, cuts, link, int(level))
+
+
+def _mean_level(eta: Array, truth: Truth, time: float | None) -> Array:
+    """1 + the sum of the probabilities of being above each threshold."""
+    cuts, link = thresholds(truth.parameters), truth.options.get("link", "logit")
+    return np.asarray(1 + sum(1 - BELOW[link](cut - eta) for cut in cuts))
+
+
 type Scale = Callable[[Array, Truth, float | None], Array]
 
-#: Family -> scale -> ``(eta, truth, time) -> (J,)`` expectation; the first is the default.
+#: Family -> scale -> ``(eta, truth, time or level) -> (J,)`` expectation; the first is the default.
 EXPECTED: dict[str, dict[str, Scale]] = {
     "gaussian": {"mean": _linear, "linear": _linear},
     "binomial": {"mean": lambda eta, truth, time: special.expit(eta), "linear": _linear},
@@ -73,23 +86,40 @@ EXPECTED: dict[str, dict[str, Scale]] = {
     "cox": {"survival": _cox_survival, "linear": _linear},
     "poisson": {"mean": _count, "linear": _linear},
     "negbinomial": {"mean": _count, "linear": _linear},
+    "ordinal": {"linear": _linear, "probability": _level, "mean": _mean_level},
 }
 
 
-def _expected(drawn: Drawn, eta: Array, scale: str | None, time: float | None) -> Array:
+def _scale(truth: Truth, scale: str | None, time: float | None, level: int | None) -> str:
+    if scale is None and time is not None:
+        return "survival"
+    if scale is None and level is not None:
+        return "probability"
+    return scale or next(iter(EXPECTED[truth.spec.family.name]))
+
+
+def _expected(
+    drawn: Drawn, eta: Array, scale: str | None, time: float | None, level: int | None
+) -> Array:
     known = EXPECTED[drawn.truth.spec.family.name]
-    chosen = scale or (next(iter(known)) if time is None else "survival")
-    return known[chosen](eta, drawn.truth, time)
+    chosen = _scale(drawn.truth, scale, time, level)
+    return known[chosen](eta, drawn.truth, level if chosen == "probability" else time)
 
 
-def _check_scale(truth: Truth, scale: str | None, time: float | None) -> None:
+def _check_scale(truth: Truth, scale: str | None, time: float | None, level: int | None) -> None:
     family = truth.spec.family.name
-    known = EXPECTED[family]
-    chosen = scale or (next(iter(known)) if time is None else "survival")
+    known, chosen = EXPECTED[family], _scale(truth, scale, time, level)
     if chosen not in known:
         raise RecipeError("scale", unknown_name(chosen, f"a scale of family {family!r}", known))
     if (chosen == "survival") != (time is not None):
         raise RecipeError("time", "`time` is needed for scale survival, and for no other scale.")
+    if (chosen == "probability") != (level is not None):
+        raise RecipeError(
+            "level", "`level` is needed for scale probability, and for no other scale."
+        )
+    levels = truth.spec.family.options.get("levels", ())
+    if level is not None and level not in levels:
+        raise RecipeError("level", unknown_name(level, "a level of the outcome", levels))
 
 
 # -- average marginal effects ----------------------------------------------------------------
@@ -103,6 +133,7 @@ def marginal_effect(
     values: Sequence[float] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> float:
     """Mean over groups of the derivative in a covariate, or of the difference of two values."""
@@ -121,7 +152,7 @@ def marginal_effect(
     def mean(moved: Array) -> float:
         columns = {**drawn.columns, variable: replace(column, values=moved)}
         eta = linear_predictor(drawn.truth, m, columns, drawn.effects, totals)
-        return float(_expected(drawn, eta, scale, time)[groups].mean())
+        return float(_expected(drawn, eta, scale, time, level)[groups].mean())
 
     x = np.asarray(column.values, dtype=float)
     if values is not None:
@@ -138,6 +169,7 @@ def check_marginal(
     values: Sequence[float] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> None:
     """Check the covariate, the scale, and that no constant of the data set depends on it."""
@@ -153,7 +185,7 @@ def check_marginal(
             )
     if values is not None and len(values) != 2:
         raise RecipeError("values", f"There are {len(values)} values.", "Give two: [from, to].")
-    _check_scale(recipe.truth, scale, time)
+    _check_scale(recipe.truth, scale, time, level)
     _refuse_constants(recipe.truth, "variable", lambda node: variable in leaf_columns(node))
 
 
@@ -169,6 +201,7 @@ def contrast(
     joins: Mapping[str, Sequence[Any]] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> float:
     """Change of a group's expected outcome; NaN where a data set has no such group or members."""
@@ -196,7 +229,7 @@ def contrast(
     before = _of_one_group(drawn, places[0], rows, m.member[rows], totals)
     joined = np.append(members[kept], np.array(new, dtype=members.dtype))
     after = _of_one_group(drawn, places[0], rows[kept], joined, totals, given)
-    change = [_expected(drawn, eta, scale, time)[0] for eta in (before, after)]
+    change = [_expected(drawn, eta, scale, time, level)[0] for eta in (before, after)]
     return float(change[1] - change[0])
 
 
@@ -249,6 +282,7 @@ def check_contrast(
     joins: Mapping[str, Sequence[Any]] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> None:
     """Check the scale, and that a group alone has the predictor that it has in the data set."""
@@ -261,7 +295,7 @@ def check_contrast(
         _check_joins(recipe, joins)
     if swap is not None and len(swap) != 2:
         raise RecipeError("swap", f"There are {len(swap)} members.", "Give two.")
-    _check_scale(recipe.truth, scale, time)
+    _check_scale(recipe.truth, scale, time, level)
     if any(part.walk for part in recipe.truth.spec.members):
         raise RecipeError("group", "A contrast is not available with `ar =`.")
     _refuse_constants(recipe.truth, "group", lambda node: True)

@@ -29,6 +29,7 @@ NOISE: dict[str, Callable[[Mapping[str, float], float], float]] = {
     # Variance of the log of a log-normal variable with the mean and variance of the count.
     "poisson": lambda b, mean: np.log(1 + 1 / mean),
     "negbinomial": lambda b, mean: np.log(1 + 1 / mean + 1 / b["shape"]),
+    "ordinal": lambda b, mean: _LOGISTIC,
 }
 
 
@@ -87,8 +88,22 @@ def expected_variances(drawn: Drawn) -> dict[str, float]:
             out[f"{part.u_slope}[{term.label}]"] = sd**2 * spread(x**2)
     for nest in truth.spec.nestings:
         out[nest.u] = b[nest.sigma] ** 2
-    out["residual"] = float(NOISE[truth.spec.family.name](b, float(np.mean(drawn.outcome))))
+    out["residual"] = noise(truth, float(np.mean(drawn.outcome)))
     return out
+
+
+def noise(truth: Truth, mean: float) -> float:
+    """Variance of the outcome's own noise on the scale of the linear predictor.
+
+    Parameters
+    ----------
+    truth : Truth
+    mean : float
+        Of the outcome.
+    """
+    if truth.options.get("link") == "probit":
+        return 1.0
+    return float(NOISE[truth.spec.family.name](truth.parameters, mean))
 
 
 def _steps(drawn: Drawn, autoregressive: bool | str) -> Array | float:

@@ -19,6 +19,12 @@ from rmm.simulation.outcomes.choices import (
     draw_choices,
 )
 from rmm.simulation.outcomes.counts import draw_negative_binomial, draw_poisson
+from rmm.simulation.outcomes.ordered_levels import (
+    ORDINAL_KEYS,
+    check_ordinal,
+    draw_levels,
+    thresholds,
+)
 from rmm.simulation.outcomes.survival import SURVIVAL_KEYS, check_survival, draw_cox, draw_weibull
 from rmm.simulation.outcomes.true_predictor import (
     draw_all_effects,
@@ -148,6 +154,11 @@ def _negbinomial(eta: Array, setting: Setting, rng: np.random.Generator) -> tupl
     return draw_negative_binomial(eta, setting.truth.parameters["shape"], rng)
 
 
+def _ordinal(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
+    truth = setting.truth
+    return draw_levels(eta, thresholds(truth.parameters), truth.options.get("link", "logit"), rng)
+
+
 #: Family -> how its outcomes are drawn.
 OUTCOMES: dict[str, OutcomeModel] = {
     "gaussian": OutcomeModel(("plain",), _gaussian),
@@ -157,4 +168,5 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "cox": OutcomeModel(("surv",), _cox, SURVIVAL_KEYS["cox"], check_survival),
     "poisson": OutcomeModel(("plain",), _poisson),
     "negbinomial": OutcomeModel(("plain",), _negbinomial),
+    "ordinal": OutcomeModel(("plain",), _ordinal, ORDINAL_KEYS, check_ordinal),
 }

@@ -84,6 +84,21 @@ def _negbinomial(drawn: Drawn) -> Array:
     )
 
 
+def _ordinal(drawn: Drawn) -> Array:
+    """Differences of distribution functions, from SciPy's logs on the side where they are small."""
+    # Late: reading a study file needs no libraries of fits.
+    from scipy import stats
+
+    law = stats.norm if drawn.truth.options.get("link") == "probit" else stats.logistic
+    cuts = np.sort([v for name, v in drawn.truth.parameters.items() if name.startswith("tau[")])
+    ends, level = np.array([-np.inf, *cuts, np.inf]), drawn.outcome.astype(int)
+    low, high = ends[level - 1] - drawn.eta, ends[level] - drawn.eta
+    left = np.array([law.logcdf(high), law.logcdf(low)])
+    right = np.array([law.logsf(low), law.logsf(high)])
+    pairs = np.where(low + high < 0, left, right)
+    return np.asarray(special.logsumexp(pairs, axis=0, b=np.array([[1.0], [-1.0]])))
+
+
 #: Family -> log densities. Cox is missing: a fit puts a prior of its own on the baseline.
 DENSITIES: dict[str, Callable[[Drawn], Array]] = {
     "gaussian": _gaussian,
@@ -92,4 +107,5 @@ DENSITIES: dict[str, Callable[[Drawn], Array]] = {
     "condlogit": _condlogit,
     "poisson": _poisson,
     "negbinomial": _negbinomial,
+    "ordinal": _ordinal,
 }

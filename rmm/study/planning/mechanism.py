@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse, special
 
 from rmm.simulation import Drawn
-from rmm.simulation.estimands.true_shares import NOISE, expected_variances
+from rmm.simulation.estimands.true_shares import expected_variances, noise
 from rmm.simulation.memberships.synthetic import SYNTHETIC
 from rmm.simulation.outcomes.true_predictor import linear_predictor
 from rmm.study.design.scenarios import Scenario
@@ -292,8 +292,7 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
         )
         for name, u in drawn.effects.items()
     }
-    noise = NOISE[truth.spec.family.name](truth.parameters, float(np.mean(drawn.outcome)))
-    rest = sum(squares.values()) + noise
+    rest = sum(squares.values()) + noise(truth, float(np.mean(drawn.outcome)))
     signal = float(covariates.var())
     yield "variance explained by covariates", signal / (signal + rest), None, False
     expected = expected_variances(drawn)
@@ -334,6 +333,11 @@ def _of_durations(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Sai
     yield "share censored", float(1 - outcome[1].mean()), censored, False
 
 
+def _of_levels(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]:
+    for level in np.unique(outcome[0]).tolist():
+        yield f"share of level {level:g}", float(np.mean(outcome[0] == level)), None, False
+
+
 #: Family -> what is said of its outcome.
 OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] = {
     "gaussian": _of_numbers,
@@ -343,4 +347,5 @@ OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] 
     "cox": _of_durations,
     "poisson": _of_counts,
     "negbinomial": _of_counts,
+    "ordinal": _of_levels,
 }
