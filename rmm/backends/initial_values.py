@@ -13,9 +13,11 @@ from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
 from rmm.errors import BackendError, DataError, unknown_name
 from rmm.formula.prior_syntax import Prior
+from rmm.model.spec import CUT
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
+_OWN_RULES = ("weight", "feature", "threshold")  # roles
 _LOW, _HIGH = np.log(0.2), np.log(2.0)  # of a standard deviation, relative to its scale
 
 
@@ -58,6 +60,7 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
     if len(per_chain) != chains or not all(isinstance(i, Mapping) for i in per_chain):
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
     allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
+    allowed |= {"tau"} if model.spec.thresholds else set()
     out = []
     for values in per_chain:
         unknown = set(values) - allowed
@@ -87,6 +90,10 @@ def _numbers(name: str, given: Any, model: Model) -> Any:
         raise BackendError(
             f"The initial value of `{name}` in `inits` must be {wanted}, not {given!r}."
         )
+    if parameter.support == "ordered" and (np.diff(values) <= 0).any():
+        raise BackendError(
+            f"The initial values of `{name}` in `inits` must increase, but are {given!r}."
+        )
     if parameter.support == "positive" and (values <= 0).any():
         raise BackendError(
             f"The initial value of `{name}` in `inits` must be positive, not {given!r}."
@@ -95,13 +102,15 @@ def _numbers(name: str, given: Any, model: Model) -> Any:
 
 
 def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
-    """`b_l2` split into what the programs sample (the centred intercept is near enough)."""
+    """`b_l2` and `tau` as what programs sample (those at the centres are near enough)."""
     if "b_l2" in values:
         b = np.atleast_1d(np.asarray(values.pop("b_l2"), dtype=float))
         if model.spec.intercept:
             values["alpha"], b = float(b[0]), b[1:]
         if model.spec.terms:
             values["beta_l2"] = b
+    if "tau" in values:
+        values[CUT] = values.pop("tau")
     return values
 
 
@@ -114,10 +123,10 @@ class _Plausible:
         if model.design.offset is not None:
             location -= float(np.mean(model.design.offset))
         scales = _slope_scales(model)
-        #: Parameter of neither weights nor features -> its centre, and the spread of its elements.
+        #: Parameter without a rule of its own -> its centre, and the spread of its elements.
         self.ranges: dict[str, tuple[float, list[float]]] = {}
         for parameter in model.spec.sampled:
-            if not parameter.structural or parameter.role in ("weight", "feature"):
+            if not parameter.structural or parameter.role in _OWN_RULES:
                 continue
             ones = np.ones(len(model.priors.elements[parameter.name]))
             if parameter.name == "alpha":
@@ -136,7 +145,9 @@ class _Plausible:
             if not parameter.structural:
                 continue
             name, priors = parameter.name, self.model.priors.elements[parameter.name]
-            if parameter.role == "weight":
+            if parameter.role == "threshold":
+                out[name] = self.thresholds(rng)
+            elif parameter.role == "weight":
                 out[name] = self.weights(name, priors, rng)
             elif parameter.role == "feature":
                 out[name] = _near(priors, rng)
@@ -145,6 +156,16 @@ class _Plausible:
                 found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
                 out[name] = np.array(found) if parameter.dims else found[0]
         return out
+
+    def thresholds(self, rng: np.random.Generator) -> Array:
+        """Thresholds of the shares of the levels, moved and stretched."""
+        model = self.model
+        assert model.spec.family.thresholds is not None  # it has this parameter
+        plain = model.spec.family.thresholds(model.design.outcome)
+        known = 0.0 if model.design.offset is None else float(np.mean(model.design.offset))
+        return np.asarray(
+            known + plain * np.exp(rng.uniform(-0.5, 0.5)) + rng.uniform(-0.5, 0.5), dtype=float
+        )
 
     def weights(self, name: str, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
         """Weight coefficients within one standardised unit of 0."""

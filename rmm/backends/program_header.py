@@ -231,4 +231,9 @@ def _centres(spec: ModelSpec) -> list[str]:
             "b_l2: reported coefficients. b_l2[1] is the intercept where all predictors are 0."
             + (" b_l2[k + 1] is beta_l2[k]." if spec.terms else ""),
         ]
+    if spec.thresholds:
+        lines += [
+            "cut: thresholds between the levels where all predictors are equal to center_*.",
+            "tau: reported thresholds, where all predictors are 0.",
+        ]
     return lines

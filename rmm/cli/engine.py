@@ -90,7 +90,8 @@ def add_fit(commands: Any) -> None:
         default="gaussian",
         metavar="FAMILY",
         help="family of the outcome: gaussian, binomial, condlogit, weibull, cox, poisson, "
-        "negbinomial, lognormal, gamma, student, beta, probit or cloglog; default: %(default)s",
+        "negbinomial, lognormal, gamma, student, beta, probit, cloglog or ordinal; "
+        "default: %(default)s",
     )
     fit.add_argument(
         "--backend",

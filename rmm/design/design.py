@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmm.design.columns.encode import Columns, atom_values
-from rmm.design.columns.outcome import outcome_parts
+from rmm.design.columns.outcome import ordered_parts, outcome_parts
 from rmm.design.columns.predictors import (
     Encoded,
     take_out_held,
@@ -30,7 +30,7 @@ from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Units
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Domain
-from rmm.model.spec import INTERCEPT, ModelSpec, NestingPart
+from rmm.model.spec import CUT, INTERCEPT, ModelSpec, NestingPart
 from rmm.tables.read import Array, first_varying
 
 _SHOWN = 5  # groups that a message names
@@ -145,25 +145,83 @@ def build_design(
         _check_rank(spec, grouped, columns, members, nestings)
     X, center = centred(columns.values, centre)
     found = [c for _, c in nestings]
+    outcome = _outcome(spec, grouped) if fitted is None else {}
+    coords = _coords(spec, grouped, columns, members, found, fitted)
+    if outcome:
+        coords |= {k: np.asarray(v, dtype=object) for k, v in spec.family.coords(outcome).items()}
     return Design(
         J=grouped.groups.count,
-        outcome=_outcome(spec, grouped) if fitted is None else {},
+        outcome=outcome,
         X_l2=X,
         center_l2=center,
         scale_l2=sd(columns.values) if fitted is None else fitted.scale_l2,
         offset=_offset(spec, grouped, encoded, columns, members, found) if spec.offset else None,
         members=tuple(m for m, _ in members),
         nestings=tuple(n for n, _ in nestings),
-        coords=_coords(spec, grouped, columns, members, found, fitted),
+        coords=coords,
         rows=grouped.table.index.astype(np.int64),
     )
 
 
+def slope_centres(spec: ModelSpec, design: Design) -> dict[str, Array]:
+    """Slopes, by their names in programs -> the centres at which they do not count.
+
+    What is sampled there is ``alpha = b_l2[Intercept] + sum of centres' slopes`` and, of ordered
+    levels, ``cut = tau - sum of centres' slopes``.
+    """
+    found = {"beta_l2": design.center_l2} if spec.terms else {}
+    members = zip(spec.members, design.members, strict=True)
+    nestings = zip(spec.nestings, design.nestings, strict=True)
+    found |= {part.b: member.b_center for part, member in members if part.covariates}
+    return found | {nest.b: nesting.center for nest, nesting in nestings if nest.covariates}
+
+
+def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
+    """`b_l2` and `tau`, where all predictors are 0, from draws of what is sampled.
+
+    Parameters
+    ----------
+    draws : mapping
+        Parameter of the program -> (S, *dims).
+
+    Returns
+    -------
+    dict
+    """
+    shift = sum(draws[name] @ centre for name, centre in slope_centres(spec, design).items())
+    out: dict[str, Array] = {}
+    parts = [(draws["alpha"] - shift)[:, None]] if spec.intercept else []
+    parts += [draws["beta_l2"]] if spec.terms else []
+    if parts:
+        out["b_l2"] = np.concatenate(parts, axis=1)
+    if spec.thresholds:
+        out["tau"] = draws[CUT] + np.reshape(shift, (-1, 1))
+    return out
+
+
+def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
+    """`alpha`, `beta_l2` and `cut` from draws of what is reported; undoes `at_zero`."""
+    out: dict[str, Array] = {}
+    if "b_l2" in draws and spec.terms:
+        out["beta_l2"] = draws["b_l2"][:, int(spec.intercept) :]
+    known = {**draws, **out}
+    centres = slope_centres(spec, design)
+    if spec.intercept and "b_l2" in draws:
+        out["alpha"] = draws["b_l2"][:, 0] + sum(known[n] @ c for n, c in centres.items())
+    if spec.thresholds and "tau" in draws:
+        shift = sum(known[n] @ c for n, c in centres.items())
+        out[CUT] = draws["tau"] - np.reshape(shift, (-1, 1))
+    return out
+
+
 def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     outcome = spec.formula.outcome
-    parts = outcome_parts(outcome, spec.family, grouped.first_rows)
-    for atom, values in zip(outcome.parts, parts, strict=True):
-        check_magnitude(atom.label, values)
+    if spec.family.ordered:
+        parts = ordered_parts(outcome, spec.family, grouped.first_rows)
+    else:
+        parts = outcome_parts(outcome, spec.family, grouped.first_rows)
+        for atom, values in zip(outcome.parts, parts, strict=True):
+            check_magnitude(atom.label, values)
     if spec.family.domain is not None:
         _check_domain(spec.family.domain, outcome.label, parts[0], grouped.groups.labels)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]

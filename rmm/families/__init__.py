@@ -16,6 +16,7 @@ from rmm.families.gamma import GAMMA
 from rmm.families.gaussian import GAUSSIAN
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
+from rmm.families.ordinal import ORDINAL, Ordinal
 from rmm.families.poisson import POISSON
 from rmm.families.probit import PROBIT
 from rmm.families.student import STUDENT
@@ -37,6 +38,7 @@ FAMILIES: dict[str, Family] = {
         BETA,
         PROBIT,
         CLOGLOG,
+        ORDINAL,
     )
 }
 
@@ -57,6 +59,13 @@ SYNONYMS: dict[str, str] = {
     "nb2": "negbinomial",
     "t": "student",
     "studentt": "student",
+    "cumulative": "ordinal",
+    "ordered": "ordinal",
+    "orderedlogit": "ordinal",
+    "ologit": "ordinal",
+    "polr": "ordinal",
+    "clm": "ordinal",
+    "clmm": "ordinal",
 }
 
 
@@ -145,6 +154,7 @@ __all__ = [
     "Domain",
     "Family",
     "KernelOutcome",
+    "Ordinal",
     "Parameter",
     "family_name",
     "Widths",

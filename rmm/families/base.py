@@ -29,10 +29,10 @@ class Parameter:
     dims : tuple of str
         Names of its dimensions (keys of `Design.coords`); ``()`` for a scalar.
     support : str
-        ``"real"`` or ``"positive"``.
+        ``"real"``, ``"positive"``, or ``"ordered"``: real numbers that rise.
     role : str
-        ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"`` or ``"effect"``. All
-        but effects are structural parameters.
+        ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"`` or
+        ``"effect"``. All but effects are structural parameters.
     words : str
         What it is, in a sentence of a report; of families' own parameters.
     """
@@ -148,6 +148,8 @@ class KernelOutcome:
         the entry that was over.
     entered : (J,) int array or None
         Step of the entry.
+    categories : int
+        Number of levels of an ordered outcome.
     """
 
     likelihood: int
@@ -160,6 +162,7 @@ class KernelOutcome:
     merged: Array | None = None
     entry: Array | None = None
     entered: Array | None = None
+    categories: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Family:
     """One row of the registry `rmm.families.FAMILIES`.
 
     In the functions below S is a number of draws, J of groups; `eta` is the (S, J) linear
-    predictor and `values` maps the family's own parameters to (S,) draws.
+    predictor and `values` maps the family's own parameters to (S,) draws, thresholds to (S, K - 1).
 
     Attributes
     ----------
@@ -213,6 +216,13 @@ class Family:
         ``(eta, values, outcome, rng) -> array``: what outcomes of new groups share with those of
         the fit, from the (S, J) predictor of the fit's groups; `draw` finds it as
         ``outcome["baseline"]``.
+    coords : callable
+        ``(outcome) -> dict``: labels of the dimensions of the family's own parameters.
+    thresholds : callable or None
+        ``(outcome) -> (K - 1,)`` values of its thresholds, without predictors, that chains start
+        about; None for families without.
+    probabilities : callable or None
+        ``(eta, values, outcome) -> (S, J, K)`` probabilities of the levels of the outcome.
     survival : callable or None
         ``(eta, values, outcome, time) -> (S, J)`` probabilities of a duration beyond `time`;
         `outcome` is the fit's, with the entry ``"baseline"`` where the family has one. Raises
@@ -264,6 +274,8 @@ class Family:
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
     needs_strata : bool
+    ordered : bool
+        Whether the outcome has ordered levels: `read_outcome` takes their codes and labels.
     binary : bool
         Whether a plain outcome is 0 or 1, so that two labels can be read as these.
     check : str
@@ -319,6 +331,9 @@ class Family:
     new_outcome: Callable[[Outcome, Parts | None, Array | None, int], dict[str, Any]] | None = None
     some_groups: Callable[[Outcome, Array], dict[str, Any]] | None = None
     baseline: Callable[[Array, Values, Outcome, np.random.Generator], Array] | None = None
+    coords: Callable[[Outcome], Mapping[str, tuple[str, ...]]] = _no_inits
+    thresholds: Callable[[Outcome], Array] | None = None
+    probabilities: Callable[[Array, Values, Outcome], Array] | None = None
     survival: Callable[[Array, Values, Outcome, float], Array] | None = None
     median: Callable[[Array, Values], Array] | None = None
     linear_mean: bool = False
@@ -328,6 +343,7 @@ class Family:
     prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
+    ordered: bool = False
     binary: bool = False
     check: str = "densities"
     in_words: tuple[str, str] = ("an outcome", "the linear predictor changes")
@@ -358,6 +374,23 @@ class Family:
         code = re.sub(r"(//|#).*", "", "\n".join(texts))
         words = set(re.findall(r"[A-Za-z]\w*", code))
         return {name: value for name, value in outcome.items() if name in words}
+
+    def some_values(self, outcome: Outcome) -> dict[str, Array]:
+        """One draw of the own parameters at which outcomes are possible.
+
+        Parameters
+        ----------
+        outcome : mapping
+
+        Returns
+        -------
+        dict
+            Parameter -> (1,) array, of thresholds (1, K - 1).
+        """
+        found = {p.name: np.ones(1) for p in self.parameters}
+        if self.thresholds is not None:
+            found |= {p.name: self.thresholds(outcome)[None] for p in self.parameters if p.dims}
+        return found
 
     def outcome_of_new(
         self, outcome: Outcome, parts: Parts | None, strata: Array | None, count: int

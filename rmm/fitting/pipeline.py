@@ -70,7 +70,8 @@ def fit(
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
         ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
-        ``"probit"``, ``"cloglog"``, in any case and with R's synonyms: `rmm.families`. R's order,
+        ``"probit"``, ``"cloglog"``, ``"ordinal"`` (with ``link="probit"`` and ``levels=[...]``, the
+        order of its levels), in any case and with R's synonyms: `rmm.families`. R's order,
         ``fit(formula, "Weibull", data=table)``, is understood too.
     backend : {"auto", "laplace", "stan", "jags"}
         ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the

@@ -8,7 +8,7 @@ it and performance joins on it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rmm.errors import FormulaError
@@ -17,6 +17,7 @@ from rmm.formula.terms import FeatureTerm, FixedTerm, Formula, MemberBlock, Nest
 from rmm.formula.weights.weight_function import WeightFunction
 
 INTERCEPT = "Intercept"  # its label in `b_l2`
+CUT = "cut"  # what programs sample in place of thresholds `tau`
 
 #: (label, value) of the coefficients of a vector that are held at a number.
 Held = tuple[tuple[str, float], ...]
@@ -292,6 +293,16 @@ class ModelSpec:
         return self.intercept or not self.family.intercept
 
     @property
+    def thresholds(self) -> bool:
+        """Whether the outcome has ordered levels, hence `tau`."""
+        return any(p.role == "threshold" for p in self.family.parameters)
+
+    @property
+    def constant(self) -> bool:
+        """Whether `alpha` or `cut` is sampled: what is reported is elsewhere than at centres."""
+        return self.intercept or self.thresholds
+
+    @property
     def contrasts(self) -> bool:
         """Whether a constant is in the model, free or held: categories then have a base level."""
         return self.spanned or INTERCEPT in dict(self.held)
@@ -305,7 +316,8 @@ class ModelSpec:
         out += [p for part in self.members for p in part.parameters]
         out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
-        rank = {"coefficient": 0, "weight": 1, "feature": 2, "shape": 3, "sd": 4, "effect": 5}
+        roles = ("threshold", "coefficient", "weight", "feature", "shape", "sd", "effect")
+        rank = {role: place for place, role in enumerate(roles)}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
 
     @cached_property
@@ -313,8 +325,9 @@ class ModelSpec:
         """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks.
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
-        ``b_l2 = (alpha - centre' slopes, beta_l2)``. The steps ``step_l1`` are in the order by
-        member, then time; ``u_l1`` are their sums.
+        ``b_l2 = (alpha - centre' slopes, beta_l2)``. Thresholds ``tau`` of an ordinal outcome are
+        ``cut`` at the centres: ``tau = cut + centre' slopes``. The steps ``step_l1`` are in the
+        order by member, then time; ``u_l1`` are their sums.
         """
         steps = {
             p.u: Parameter(p.step, (p.memberships,), "real", "effect")
@@ -326,7 +339,11 @@ class ModelSpec:
             out.append(Parameter("alpha", (), "real", "coefficient"))
         if self.terms:
             out.append(Parameter("beta_l2", ("slope_l2",), "real", "coefficient"))
-        rest = (p for p in self.parameters if p.name != "b_l2")
+        rest = [
+            replace(p, name=CUT) if p.role == "threshold" else p
+            for p in self.parameters
+            if p.name != "b_l2"
+        ]
         return (*out, *(steps.get(p.name, p) for p in rest))
 
 

@@ -32,7 +32,14 @@ from rmm.posterior.prediction.cross_validation import (
 from rmm.posterior.prediction.effect_tables import effect_table
 from rmm.posterior.prediction.explained_variance import explained_variance
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weight_totals
-from rmm.posterior.prediction.predict import log_likelihood, predict, table, unit_labels
+from rmm.posterior.prediction.predict import (
+    level_labels,
+    log_likelihood,
+    predict,
+    probability_table,
+    table,
+    unit_labels,
+)
 from rmm.posterior.prediction.predictive_checks import check, in_order_of_predictions
 from rmm.posterior.prediction.variance_components import variance_components
 from rmm.tables.read import Array
@@ -96,8 +103,10 @@ class AfterFit:
         ----------
         newdata : frame, table, mapping or path, optional
             One row per membership, with the formula's columns; the outcome may be left out.
-        kind : {"mean", "outcome", "linear"}
-            Expected outcome, a new outcome (its own noise included), or the linear predictor. Of
+        kind : {"mean", "outcome", "linear", "probability"}
+            Expected outcome, a new outcome (its own noise included), the linear predictor or, of
+            family ordinal, the probability of each level. Levels that are text count from 1 in the
+            expected and the new outcome, whole numbers as themselves. Of
             ``cbind(successes, failures)`` the outcome is the number of successes. `newdata` with
             both columns gives the trials, their sum; without them each group has one trial, so
             that the mean is a probability.
@@ -114,7 +123,8 @@ class AfterFit:
         -------
         pandas.DataFrame or xarray.DataArray
             One row per group, sorted: mean, sd, q2.5, median, q97.5; with `draws` an array
-            (chain, draw, group).
+            (chain, draw, group). Of probabilities one row per group and level (index ``group``,
+            ``level``), the lowest level first; with `draws` (chain, draw, group, level).
 
         Raises
         ------
@@ -139,6 +149,14 @@ class AfterFit:
         chosen = self._seed(seed)
         totals = None if newdata is None else self._weight_totals
         labels, values = predict(self.model, self.run, newdata, kind, effects, chosen, totals)
+        if kind == "probability":
+            levels = level_labels(self.model)
+            if not draws:
+                return probability_table(labels, levels, values)
+            each = [self._array(values[:, :, k], "group", labels) for k in range(len(levels))]
+            return xarray.concat(each, dim=xarray.Variable("level", text_labels(levels))).transpose(
+                "chain", "draw", "group", "level"
+            )
         return self._array(values, "group", labels) if draws else table(labels, values)
 
     def log_likelihood(self) -> xarray.DataArray:
@@ -290,17 +308,19 @@ class AfterFit:
         by_values : array-like, optional
             Its values; default: all levels of a category, or the mean of a number and one standard
             deviation below and above it.
-        kind : {"mean", "linear", "outcome", "weight"}, optional
+        kind : {"mean", "linear", "outcome", "probability", "weight"}, optional
             Default: ``"mean"``; ``"linear"`` for families with strata, whose expectation hangs on
-            the other choices. ``"weight"``: the weight of one member whose weight variable is
-            moved, the other members of its group at the reference.
+            the other choices; ``"probability"`` of each level for family ordinal. ``"weight"``:
+            the weight of one member whose weight variable is moved, the other members of its group
+            at the reference.
         effects : {"none", "all"}
             ``"none"``: effects are 0; ``"all"``: new members and units, with their variation.
 
         Returns
         -------
         pandas.DataFrame
-            Index `variable`, or (`by`, `variable`); columns mean, sd, q2.5, median, q97.5.
+            Index `variable`, or (`by`, `variable`), of probabilities with ``level`` as the last;
+            columns mean, sd, q2.5, median, q97.5.
 
         Raises
         ------
@@ -329,7 +349,11 @@ class AfterFit:
         grouped, outcome = self.model.grouped, self.model.spec.formula.outcome
         with warnings.catch_warnings():  # which label is 1 was reported by the fit
             warnings.simplefilter("ignore", SpecificationWarning)
-            parts = outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
+            parts: tuple[Array, ...] = (
+                (self.model.design.outcome["y"],)
+                if self.model.spec.family.ordered
+                else outcome_parts(outcome, self.model.spec.family, grouped.first_rows)
+            )
         chosen = self._seed(seed)
         _, new = predict(self.model, self.run, None, "outcome", "all", chosen)
         return check(kind, outcome.kind, in_order_of_predictions(self.model, parts), new)

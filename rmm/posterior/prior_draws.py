@@ -12,13 +12,14 @@ import pandas as pd
 
 from rmm.arguments import check_seed, readable
 from rmm.backends.base import Run
+from rmm.design.design import at_zero
 from rmm.design.members.memberships import Membership
 from rmm.design.prepare import Model, prepare
 from rmm.design.priors.group_sizes import reported_draws
 from rmm.errors import DataError, PriorError
 from rmm.families import find_family, is_family
 from rmm.formula.prior_distributions import draw
-from rmm.model.spec import MemberPart
+from rmm.model.spec import CUT, MemberPart
 from rmm.posterior.prediction.predict import predict
 from rmm.tables.read import Array
 
@@ -268,7 +269,9 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
         columns = [draw(prior, draws, rng) for prior in priors]
         scalar = {p.name for p in model.spec.sampled if not p.dims}
         found[name] = columns[0] if name in scalar else np.column_stack(columns)
-    found |= _level2(model, found, draws)
+        if name == CUT:
+            found[name] = np.sort(found[name], axis=1)
+    found |= at_zero(model.spec, model.design, found)
     for part, member in zip(model.spec.members, model.design.members, strict=True):
         found |= _member_effects(part, member, found, rng)
     for nest, nesting in zip(model.spec.nestings, model.design.nestings, strict=True):
@@ -278,22 +281,6 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
     found = reported_draws(model.spec, model.design.members, found)
     wanted = {p.name for p in model.spec.parameters}
     return {name: values for name, values in found.items() if name in wanted}
-
-
-def _level2(model: Model, found: dict[str, Array], draws: int) -> dict[str, Array]:
-    """`b_l2`: the intercept is moved from the predictors' centres to zero."""
-    spec, design = model.spec, model.design
-    slopes = found.get("beta_l2", np.zeros((draws, 0)))
-    if not spec.intercept:
-        return {"b_l2": slopes} if spec.terms else {}
-    alpha = found["alpha"] - slopes @ design.center_l2
-    for part, member in zip(spec.members, design.members, strict=True):
-        if part.covariates:
-            alpha = alpha - found[part.b] @ member.b_center
-    for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
-        if nest.covariates:
-            alpha = alpha - found[nest.b] @ nesting.center
-    return {"b_l2": np.column_stack([alpha, slopes])}
 
 
 def _member_effects(

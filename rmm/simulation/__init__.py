@@ -73,6 +73,7 @@ def simulate(
     family: str = "gaussian",
     effects: Mapping[str, Mapping[str, Any]] | None = None,
     trials: int | None = None,
+    link: str | None = None,
     censoring: Mapping[str, float] | None = None,
     entry: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
@@ -102,12 +103,15 @@ def simulate(
     family : str
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
         ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
-        ``"probit"``, ``"cloglog"``.
+        ``"probit"``, ``"cloglog"``, ``"ordinal"`` (levels from 1, with the thresholds
+        ``tau[1|2]``, ``tau[2|3]``, ... among the parameters).
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
         ``residual`` of family gaussian; normal if not said.
     trials : int, optional
         binomial with ``cbind(successes, failures)``: trials of each group; 1 if not said.
+    link : {"logit", "probit"}, optional
+        ordinal: logit if not said.
     censoring : mapping, optional
         weibull and cox: ``{"time": 10}`` (administrative), ``{"rate": 0.1}`` (random,
         exponential), both, or ``{"share": 0.3}``; none if not said.
@@ -138,6 +142,7 @@ def simulate(
         "parameters": parameters,
         "effects": effects,
         "trials": trials,
+        "link": link,
         "censoring": censoring,
         "entry": entry,
         "baseline": baseline,

@@ -6,6 +6,7 @@ data into a linear predictor: a mistake in one then shows against the other.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -105,6 +106,8 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
         elements[member.b_f] = [f.label for f in member.parametric_features]
         elements[member.b_w] = list(member.block.weight.parameters)
+    levels = [str(v) for v in spec.family.options.get("levels", ())]
+    elements["tau"] = [f"{a}|{b}" for a, b in itertools.pairwise(levels)]
     for nesting in spec.nestings:
         elements[nesting.b] = [t.label for t in nesting.terms]
     out: list[str] = []

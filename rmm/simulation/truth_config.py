@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rmm.errors import unknown_name
-from rmm.families import FAMILIES
+from rmm.families import FAMILIES, Family, find_family
 from rmm.formula.parse_formula import parse_formula
 from rmm.formula.prior_syntax import Prior
 from rmm.formula.terms import Formula, Term
@@ -20,6 +21,7 @@ from rmm.model.spec import ModelSpec, build_spec
 from rmm.simulation.covariates.distributions import DISTRIBUTIONS
 from rmm.simulation.covariates.endogenous import dependences, effect_shapes
 from rmm.simulation.memberships.structures import IdNames
+from rmm.simulation.outcomes.ordered_levels import count_thresholds
 from rmm.simulation.outcomes.outcomes import OUTCOMES
 from rmm.simulation.recipe_errors import RecipeError, check_name, listed
 from rmm.simulation.true_model import Truth, level3, parameter_names, term_columns
@@ -68,7 +70,8 @@ def prepare_truth(
     outcomes = outcome_columns(formula, family)
     _check_entry(formula, options)
     _check_formula(formula, family, levels, names)
-    spec = build_spec(formula, FAMILIES[family], level3(formula, levels))
+    known = _configured(FAMILIES[family], options, config["parameters"])
+    spec = build_spec(formula, known, level3(formula, levels))
     parameters, priors = _check_parameters(config["parameters"], spec)
     effects = config.get("effects") or {}
     for name, one in effects.items():
@@ -109,6 +112,14 @@ def _check_entry(formula: Formula, options: Mapping[str, Any]) -> None:
         "Groups that enter late need both: `entry`, such as {time: 2}, and the outcome "
         "Surv(time, event, entry = start).",
     )
+
+
+def _configured(family: Family, options: Mapping[str, Any], given: Mapping[str, Any]) -> Family:
+    """The family with what a fit must know of it: links, and how many levels there are."""
+    own = {name: value for name, value in options.items() if name in family.option_names}
+    if family.ordered:
+        own["levels"] = list(range(1, count_thresholds(given) + 2))
+    return find_family(family, own)
 
 
 def outcome_columns(formula: Formula, family: str) -> tuple[str, ...]:
@@ -277,4 +288,25 @@ def _check_parameters(
                 "A shape must be above 0.",
             )
         values[name] = float(given[name])
+    _check_thresholds([name for name in known if name.startswith("tau[")], values, priors)
     return values, priors
+
+
+def _check_thresholds(
+    names: Sequence[str], values: Mapping[str, float], priors: Mapping[str, Prior]
+) -> None:
+    """Thresholds rise, or all have one prior."""
+    numbers = [values[name] for name in names if name in values]
+    laws = {priors[name] for name in names if name in priors}
+    if laws and (numbers or len(laws) > 1):
+        raise RecipeError(
+            "truth.parameters",
+            f"The thresholds {listed(names)} do not all have the same prior.",
+            "Give all of them one prior, whose draws are put in order; or numbers that increase.",
+        )
+    if any(above <= below for below, above in itertools.pairwise(numbers)):
+        raise RecipeError(
+            "truth.parameters",
+            f"The thresholds {listed(names)} are {', '.join(f'{v:g}' for v in numbers)}.",
+            "Thresholds must increase.",
+        )

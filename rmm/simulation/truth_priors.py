@@ -75,7 +75,12 @@ def read_truth_prior(name: str, given: Mapping[str, Any], parameter: Parameter) 
 
 
 def draw_values(priors: Mapping[str, Prior], rng: Generator) -> dict[str, float]:
-    """One value of each prior, in their order; nothing is drawn where there are none."""
-    return {
+    """One value of each prior, in their order; nothing is drawn where there are none.
+
+    Thresholds are sorted afterwards: they have one prior, that of draws in their order.
+    """
+    drawn = {
         name: float(SAMPLERS[prior.family](rng, *prior.values)) for name, prior in priors.items()
     }
+    names = [name for name in drawn if name.startswith("tau[")]
+    return drawn | dict(zip(names, sorted(drawn[name] for name in names), strict=True))

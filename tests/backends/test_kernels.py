@@ -41,6 +41,7 @@ OUTCOMES = {
     "beta": "ilogit(y)",
     "probit": "leads",
     "cloglog": "leads",
+    "ordinal": "grade",
 }
 #: Delayed entry, of which each half of the groups enters at 0 or late.
 SPELLS = {
@@ -67,13 +68,14 @@ def outcomes() -> pd.DataFrame:
     table["count"] = (3 * table["y"].abs()).astype(int)
     number = table["gid"].str[1:].astype(int)
     table["late"] = np.where(number % 2 == 0, 0, 0.15 + 0.8 * (number % 7) / 7)
+    table["grade"] = np.digitize(table["y"], [0.0, 0.8, 1.4])
     return table
 
 
 def integrand(name: str, family: str, outcome: str | None = None) -> Integrand:
     """The integrals of one of the formulas of test_laplace.py for one family."""
     formula = FORMULAS[name].replace("y ~", f"{outcome or OUTCOMES[family]} ~")
-    if family in ("cox", "condlogit"):
+    if family in ("cox", "condlogit", "ordinal"):
         formula = formula.replace("~ 1 +", "~")
     if family == "condlogit":
         formula += " + strata(stratum)"
@@ -133,6 +135,7 @@ def many_effects(family: str, outcome: str | None = None) -> Integrand:
     y, leads = rng.normal(size=200), rng.random(200) < 0.7
     table["y"], table["leads"] = y[table["gid"]], leads[table["gid"]].astype(int)
     table["count"] = (3 * table["y"].abs()).astype(int)
+    table["grade"] = np.digitize(table["y"], [-1.0, 0.0, 1.4])
     table["chosen"] = (table["gid"] % 4 == 0).astype(int)
     table["late"] = np.where(table["gid"] % 2 == 0, 0, 0.15 + 0.8 * (table["gid"] % 7) / 7)
     rest = "strata(stratum)" if family == "condlogit" else "hm(id = cid)"

@@ -143,10 +143,14 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "gamma": (rng.gamma(2.0, size=J),),
         "probit": ((rng.random(J) < 0.5).astype(float),),
         "cloglog": ((rng.random(J) < 0.5).astype(float),),
+        "ordinal": (rng.permutation(np.arange(J) % 4),),
     }
-    found = find_family(family, {"intervals": 3} if option else {})
+    options: dict[str, Any] = {"intervals": {"intervals": 3}, "probit": {"link": "probit"}}
+    found = find_family(family, options.get(option, {}))
     strata = np.repeat(np.arange(8), 3) if family == "condlogit" else None
     values = {p.name: np.array([1.3, 0.7]) for p in found.parameters}
+    if family == "ordinal":
+        values = {"tau": np.array([[-1.0, 0.2, 1.5], [-0.3, 0.0, 0.4]])}
     return found, found.read_outcome("y", parts[family], strata), values
 
 
@@ -165,6 +169,8 @@ def outcome_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         "gamma",
         "probit",
         "cloglog",
+        "ordinal",
+        "ordinal:probit",
     ],
 )
 def test_derivatives_of_every_family(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -89,11 +90,25 @@ def durations(rng: np.random.Generator) -> tuple[pd.DataFrame, bool]:
     return pd.DataFrame({"x": x, "t": t, "e": e}), bool(len(set(seen)) == 1 and apart)
 
 
+def levels(rng: np.random.Generator) -> tuple[pd.DataFrame, bool]:
+    """Each level is on one side of the next; both may share the limit."""
+    x = rng.integers(0, 6, 7).astype(float)
+    y = 1 + np.digitize(x + rng.normal(0, 0.9, 7), [1.7, 3.5])
+    sets = [x[y == k] for k in (1, 2, 3)]
+    if min(map(len, sets)) == 0:
+        return levels(rng)
+    pairs = list(itertools.pairwise(sets))
+    up = all(a.max() <= b.min() for a, b in pairs)
+    down = all(a.min() >= b.max() for a, b in pairs)
+    return pd.DataFrame({"x": x, "y": y}), up or down
+
+
 FAMILIES: dict[str, tuple[str, str, Callable[..., tuple[pd.DataFrame, bool]]]] = {
     "binomial": ("y ~ 1 + x", "binomial", binary),
     "counts": ("cbind(k, f) ~ 1 + x", "binomial", counts),
     "condlogit": ("y ~ x + strata(s)", "condlogit", choices),
     "cox": ("Surv(t, e) ~ x", "cox", hazards),
+    "ordinal": ("y ~ x", "ordinal", levels),
     "weibull": ("Surv(t, e) ~ 1 + x", "weibull", durations),
 }
 

@@ -115,6 +115,7 @@ options = {
     "beta": {},
     "probit": {"trials": small},
     "cloglog": {"trials": small},
+    "ordinal": {"link": st.sampled_from(["logit", "probit"])},
 }
 WEIGHTS = ["1/n", "1/n", "1/n^exp(-b1*x)", "x", "log(x)", "1/(n - 2)"]
 OUTCOMES = {
@@ -131,6 +132,7 @@ OUTCOMES = {
     "beta": "y",
     "probit": "cbind(y, m)",
     "cloglog": "cbind(y, m)",
+    "ordinal": "y",
 }
 
 
@@ -158,8 +160,9 @@ def recipes(draw: Any) -> dict[str, Any]:
         ["b_l2[Intercept]", "b_l2[z]", "b_l2[I(z^2)]", "b_l1[x]", "b_l1[variance(x)]",
          "b_l1[softmax(x)]", "b_f[softmax(x)]", "b_l1[genmean(x, 2)]", "b_w[b1]", "b_l3[z]",
          "b_l3[I(z^2)]", "sigma_l1",
-         "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "shape"], 0.5
+         "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "shape", "tau[1|2]"], 0.5
     )  # fmt: skip
+    values["tau[2|3]"] = 1.5
     recipe = {
         "formula": f"{OUTCOMES[family]} ~ {' + '.join(parts)}",
         "family": family,

@@ -42,6 +42,8 @@ OUTCOMES = {
     "beta": "y",
     "probit": "y",
     "cloglog": "y",
+    "ordinal": "y",
+    "ordinal, probit": "y",
 }
 
 #: Probability given the linear predictor.
@@ -61,7 +63,8 @@ MEASURED: dict[str, Any] = {
 
 def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
     """One row per group, the linear predictor by hand, and the strata."""
-    intercept = family not in ("condlogit", "cox")
+    family, _, link = family.partition(", ")
+    intercept = family not in ("condlogit", "cox", "ordinal")
     values = {"b_l2[z]": -0.5, "b_l1[x]": 0.6, "b_w[b1]": 0.4}
     values |= {"b_l2[Intercept]": 0.3} if intercept else {}
     values |= {
@@ -72,8 +75,10 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "gamma": {"shape": 1.7},
         "student": {"sigma_l2": 1.5, "nu": 3.0},
         "beta": {"phi": 6.0},
+        "ordinal": {"tau[1|2]": -0.8, "tau[2|3]": 0.9},
     }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
+    more |= {"link": link} if link else {}
     data = simulate(
         f"{OUTCOMES[family]} ~ {int(intercept)} + z + mm(id(member, group), vars(x), "
         f"fn(w ~ exp(b1*x)/n, c = {constraint}), RE = FALSE)"
@@ -117,6 +122,13 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
         p = LINKS[family](eta)
         for direction in (np.ones_like(eta), eta):
             assert abs(score(y, p, direction, (p * (1 - p) * direction**2).sum())) < 4.5
+    elif family.startswith("ordinal"):
+        cdf = stats.norm.cdf if "probit" in family else stats.logistic.cdf
+        for level, tau in ((1, -0.8), (2, 0.9)):
+            p = cdf(tau - eta)
+            for direction in (np.ones_like(eta), eta):
+                found = score(y <= level, p, direction, (p * (1 - p) * direction**2).sum())
+                assert abs(found) < 4.5
     elif family in ("poisson", "negbinomial"):
         mean = np.exp(eta)
         variance = mean + mean**2 / 1.7 * (family == "negbinomial")

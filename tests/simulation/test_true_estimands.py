@@ -34,9 +34,11 @@ def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **
     own |= {"nu": 3.0} if family == "student" else {}
     own |= {"shape": 1.5} if family in ("weibull", "negbinomial", "gamma") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
-    if family == "cox":
+    if family in ("cox", "ordinal"):
         formula = formula.replace("1 + z", "z")
         del parameters["b_l2[Intercept]"]
+    if family == "ordinal":
+        parameters |= {"tau[1|2]": -0.5, "tau[2|3]": 0.6}
     content = {
         "membership": {
             "kind": "synthetic",
@@ -206,6 +208,14 @@ def test_marginal_effect_through_the_weights() -> None:
         ("student", {}, lambda eta: eta),
         ("lognormal", {}, lambda eta: np.exp(eta + 1.1**2 / 2)),
         ("lognormal", {"scale": "median"}, np.exp),
+        ("ordinal", {}, lambda eta: eta),
+        ("ordinal", {"level": 1}, lambda eta: special.expit(-0.5 - eta)),
+        ("ordinal", {"level": 2}, lambda eta: special.expit(0.6 - eta) - special.expit(-0.5 - eta)),
+        (
+            "ordinal",
+            {"scale": "mean"},
+            lambda eta: 3 - special.expit(0.6 - eta) - special.expit(-0.5 - eta),
+        ),
     ],
 )
 def test_marginal_effects_on_the_scale_of_the_outcome(

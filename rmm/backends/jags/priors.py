@@ -51,6 +51,10 @@ _SCALED: Mapping[str, str] = {
 }
 
 
+#: Draws that are thresholds once they are sorted.
+UNSORTED = "cut_unsorted"
+
+
 def prior_lines(spec: ModelSpec, forms: Forms) -> list[str]:
     """Section of the program with the priors of all structural parameters."""
     lines = ["", "  # ---- priors: prior_<parameter>_<hyperparameter>"]
@@ -66,6 +70,12 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
         return _sd_prior(spec, parameter, forms)
     if parameter.role == "weight":
         return _weight_prior(spec, parameter, families)
+    if parameter.role == "threshold":
+        density = _density(DENSITIES, families[0], name, "k")
+        return [
+            f"for (k in 1:K_tau) {{ {UNSORTED}[k] ~ {density} }}",
+            f"{name}[1:K_tau] <- sort({UNSORTED}[1:K_tau])  # thresholds: draws in their order",
+        ]
     if not parameter.dims:
         return [f"{name} ~ {_density(DENSITIES, families[0], name)}"]
     if len(families) > 1:

@@ -27,7 +27,7 @@ from rmm.backends.jags.effects import (
     standard_node,
     weighted_effects,
 )
-from rmm.backends.jags.priors import on_precision, prior_lines, tau
+from rmm.backends.jags.priors import UNSORTED, on_precision, prior_lines, tau
 from rmm.backends.program_data import shared_data, standard_name, weight_names
 from rmm.backends.program_header import header
 from rmm.design.design import Design
@@ -37,7 +37,7 @@ from rmm.errors import PriorError
 from rmm.formula.expression import Node
 from rmm.formula.weights.render import to_jags
 from rmm.formula.weights.rewrite import log_of_size_power
-from rmm.model.spec import MemberPart, ModelSpec, NestingPart
+from rmm.model.spec import CUT, MemberPart, ModelSpec, NestingPart
 
 Array = np.ndarray[Any, Any]
 
@@ -105,6 +105,9 @@ def initial(
         number = np.asarray(value, dtype=float)
         if parameter.role == "weight":
             out[standard_name(name)] = number / priors[scale_name(name)]
+            continue
+        if parameter.role == "threshold":
+            out[UNSORTED] = number
             continue
         precision = np.array(on_precision(spec, parameter, forms))
         if precision.any():
@@ -305,9 +308,9 @@ def _centred_blocks(spec: ModelSpec) -> list[tuple[str, str, str]]:
 
 
 def _derived(spec: ModelSpec) -> list[str]:
-    """`b_l2`, with the intercept at zero of all predictors."""
+    """`b_l2` and `tau`, with the intercept or thresholds at zero of all predictors."""
     if not (spec.intercept or spec.terms):
-        return []
+        return _thresholds(spec)
     lines = [
         "",
         "  # ---- reported coefficients b_l2, with the intercept where all predictors are 0",
@@ -320,7 +323,17 @@ def _derived(spec: ModelSpec) -> list[str]:
     if spec.terms:
         place = "k + 1" if spec.intercept else "k"
         lines.append(f"  for (k in 1:K_l2) {{ b_l2[{place}] <- beta_l2[k] }}")
-    return lines
+    return lines + _thresholds(spec)
+
+
+def _thresholds(spec: ModelSpec) -> list[str]:
+    if not spec.thresholds:
+        return []
+    lines = ["", "  # ---- reported thresholds tau, where all predictors are 0"]
+    lines += ["  for (k in 1:K_tau) {", f"    tau[k] <- {CUT}[k]"]
+    for centre, coefficients, size in _centred_blocks(spec):
+        lines.append(f"      + {_product(f'{centre}[1:{size}]', coefficients, size)}")
+    return [*lines, "  }"]
 
 
 # ---- data ------------------------------------------------------------------------------------
@@ -354,8 +367,8 @@ def _member_data(part: MemberPart, member: Membership) -> dict[str, Any]:
 
 
 def _unused_centres(spec: ModelSpec) -> list[str]:
-    """Centres that no line uses: without an intercept only features have theirs subtracted."""
-    if spec.intercept:
+    """Centres that no line uses: without a constant only features have theirs subtracted."""
+    if spec.constant:
         return []
     of_features = {f"center_l1{part.suffix}" for part in spec.members if part.features_in_program}
     return [centre for centre, _, _ in _centred_blocks(spec) if centre not in of_features]

@@ -3,7 +3,8 @@
 A standard deviation is unit * sinh(theta), theta >= 0: logarithmic where it is large, linear near
 0, where its density is flat. (The logarithm alone has a long tail there, which importance sampling
 misses.) Proposals are folded at 0. Other parameters are on the real line: weight coefficients as
-multiples of their units, so that steps do not depend on the unit of a weight variable.
+multiples of their units, so that steps do not depend on the unit of a weight variable. The first
+threshold is on the real line, and of each other one the log of how far it is above the one before.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 from rmm.tables.read import Array
 
 _FAR_OUT = 1e-6  # probability beyond which no search starts
+_LEAST_RISE = 1e-6  # from one threshold to the next, where a search starts
+
+
+def _support(h: Hyperparameter) -> str:
+    """``above`` the hyperparameter before it, or the support of its prior."""
+    return "above" if h.rises else _support_of(h.prior, h.role)
 
 
 @cache
-def _support(prior: Prior, role: str) -> str:
+def _support_of(prior: Prior, role: str) -> str:
     """``real``, ``positive``, ``folded`` (sds) or ``interval``."""
     found = PRIOR_FAMILIES[prior.family].support
     if found == "interval":
@@ -54,7 +61,7 @@ _FORMS: dict[str, Callable[..., tuple[int, float, float, float]]] = {
     "uniform": lambda lower, upper: (3, 0.0, 1.0, 0.0),
     "precision_gamma": lambda shape, rate: (4, shape, rate, 0.0),
 }
-_SUPPORTS = ("real", "folded", "positive", "interval")
+_SUPPORTS = ("real", "folded", "positive", "interval", "above")
 
 
 def prior_rows(hyper: Sequence[Hyperparameter]) -> Array:
@@ -65,7 +72,7 @@ def prior_rows(hyper: Sequence[Hyperparameter]) -> Array:
 def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
     """Support, form, unit, lower bound, constant, location or shape, scale or rate, df."""
     values = h.prior.values
-    support = _support(h.prior, h.role)
+    support = _support(h)
     lower, unit = 0.0, h.unit
     if support == "interval":
         lower, unit = values[0], values[1] - values[0]
@@ -77,24 +84,41 @@ def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
     constant = float(LAWS[h.prior.family].log_density(np.array([x]), *values)[0]) - float(
         added[form]
     )
+    constant += _log_orders(h)
     return _SUPPORTS.index(support), form, unit, lower, constant, location, scale, df
+
+
+def _log_orders(h: Hyperparameter) -> float:
+    """Log of the factor of a threshold in the density of sorted draws: k of the k-th, k! in all."""
+    return float(np.log(h.index + 1)) if h.rises else 0.0
 
 
 def folded(hyper: Sequence[Hyperparameter]) -> Array:
     """(d,) bool: which are not negative, so that proposals are folded at 0."""
-    return np.array([_support(h.prior, h.role) == "folded" for h in hyper], dtype=bool)
+    return np.array([_support(h) == "folded" for h in hyper], dtype=bool)
 
 
 def to_values(theta: Array, hyper: Sequence[Hyperparameter]) -> dict[str, Array]:
     """Hyperparameter (its `key`) -> (S, K) values of (S, d) points."""
     columns: dict[str, list[Array]] = {}
-    for k, h in enumerate(hyper):
-        columns.setdefault(h.key, []).append(_value(theta[:, k], h))
+    for h, value in zip(hyper, _values(theta, hyper), strict=True):
+        columns.setdefault(h.key, []).append(value)
     return {name: np.column_stack(found) for name, found in columns.items()}
 
 
+def _values(theta: Array, hyper: Sequence[Hyperparameter]) -> list[Array]:
+    """(S,) values of each hyperparameter."""
+    found: list[Array] = []
+    for k, h in enumerate(hyper):
+        found.append(_value(theta[:, k], h) + (found[-1] if h.rises else 0.0))
+    return found
+
+
 def _value(t: Array, h: Hyperparameter) -> Array:
-    support = _support(h.prior, h.role)
+    """The value of one hyperparameter; of one that rises, how far."""
+    support = _support(h)
+    if support == "above":
+        return np.exp(t)
     if support == "folded":
         return h.unit * np.sinh(t)
     if support == "positive":
@@ -110,8 +134,11 @@ def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> A
     point = []
     for h in hyper:
         value = float(np.atleast_1d(values[h.name])[h.index])
-        support = _support(h.prior, h.role)
-        if support == "folded":
+        support = _support(h)
+        if support == "above":
+            rise = value - float(values[h.name][h.index - 1])
+            value = float(np.log(max(rise, _LEAST_RISE)))
+        elif support == "folded":
             value = float(np.arcsinh(value / h.unit))
         elif support == "positive":
             value = float(np.log(value))
@@ -142,13 +169,13 @@ def starting_points(starts: Sequence[Mapping[str, Any]], hyper: Sequence[Hyperpa
 def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
     """(S,) log prior density of points, with the Jacobian of the transformation."""
     total = np.zeros(len(theta))
-    for k, h in enumerate(hyper):
-        t, value = theta[:, k], _value(theta[:, k], h)
-        total += LAWS[h.prior.family].log_density(value, *h.prior.values)
-        support = _support(h.prior, h.role)
+    for k, (h, value) in enumerate(zip(hyper, _values(theta, hyper), strict=True)):
+        t = theta[:, k]
+        total += LAWS[h.prior.family].log_density(value, *h.prior.values) + _log_orders(h)
+        support = _support(h)
         if support == "folded":
             total += np.log(h.unit * np.cosh(t))
-        elif support == "positive":
+        elif support in ("positive", "above"):
             total += t
         elif support == "interval":
             lower, upper = h.prior.values

@@ -51,6 +51,11 @@ class Hyperparameter:
     unit: float = 1.0
 
     @property
+    def rises(self) -> bool:
+        """Whether it is a threshold above the one before it, which is the hyperparameter before."""
+        return self.role == "threshold" and self.index > 0
+
+    @property
     def key(self) -> str:
         """Under which name values of it are kept: single elements of coefficients have their own,
         as the others are in the latent vector.

@@ -32,6 +32,7 @@ from rmm.backends.laplace.factorisation.fixed_design import FixedMap
 from rmm.backends.laplace.latent_model import Feature, LatentModel
 from rmm.backends.laplace.single_group_effects import find_private, normal_curvature
 from rmm.families import Curvature
+from rmm.model.spec import CUT
 from rmm.tables.read import Array
 
 _NEWTON_STEPS, _HALVINGS = 60, 30
@@ -182,9 +183,11 @@ class Integrand:
     def dense(self) -> bool:
         """Whether factors are dense: minus the Hessian of this family is no diagonal matrix."""
         family = self.model.family
-        own = {p.name: np.ones(1) for p in family.parameters}
+        outcome = self.model.outcome
         assert family.curvature is not None
-        found = family.curvature(np.zeros((1, self.model.groups)), own, self.model.outcome)
+        found = family.curvature(
+            np.zeros((1, self.model.groups)), family.some_values(outcome), outcome
+        )
         return found.shared is not None
 
     @property
@@ -417,9 +420,12 @@ class Integrand:
         return bool(self.model.family.normal_sd)
 
     def own_values(self, values: Values, count: int) -> dict[str, Array]:
-        """The family's own parameters, (S,) each."""
+        """The family's own parameters, (S,) each; thresholds (S, K - 1)."""
         own = {}
         for p in self.model.family.parameters:
+            if p.role == "threshold":
+                own[p.name] = values[CUT]
+                continue
             held = self.model.fixed.get(p.name)
             own[p.name] = np.full(count, held[0]) if held is not None else values[p.name][:, 0]
         return own

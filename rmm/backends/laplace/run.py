@@ -27,6 +27,7 @@ from rmm.backends.laplace.latent_model import LatentModel
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.backends.laplace.memory import check_memory, check_time, need, with_factors
 from rmm.backends.laplace.sampler import Sampler
+from rmm.design.design import at_zero
 from rmm.errors import BackendError, BackendTimeout
 from rmm.tables.read import Array
 
@@ -187,7 +188,7 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     for part, member in zip(spec.members, model.design.members, strict=True):
         if member.walk is not None and part.step in out:
             out[part.u] = _walks(out.pop(part.step), member.walk)
-    return out | _intercept(model, out)
+    return out | at_zero(spec, model.design, out)
 
 
 def _walks(steps: Array, walk: Any) -> Array:
@@ -196,26 +197,6 @@ def _walks(steps: Array, walk: Any) -> Array:
     out = np.empty_like(steps)
     out[:, walk.effect] = sums[:, walk.place + 1] - sums[:, walk.begin]
     return out
-
-
-def _intercept(model: LatentModel, found: Mapping[str, Array]) -> dict[str, Array]:
-    """`b_l2` from what was sampled at the predictors' centres."""
-    spec, design = model.spec, model.design
-    parts = []
-    if spec.intercept:
-        alpha = found["alpha"].copy()
-        if spec.terms:
-            alpha -= found["beta_l2"] @ design.center_l2
-        for part, member in zip(spec.members, design.members, strict=True):
-            if part.covariates:
-                alpha -= found[part.b] @ member.b_center
-        for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
-            if nest.covariates:
-                alpha -= found[nest.b] @ nesting.center
-        parts.append(alpha[:, None])
-    if spec.terms:
-        parts.append(found["beta_l2"])
-    return {"b_l2": np.concatenate(parts, axis=1)} if parts else {}
 
 
 def available() -> Availability:

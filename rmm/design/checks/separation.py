@@ -86,7 +86,8 @@ def separating(family: Family, design: Design, fixed: FixedEffects) -> tuple[str
         values = np.where(np.ptp(values, axis=0) > 0, values - values.mean(axis=0), values)
     scale = np.abs(values).max(axis=0)
     values = values / np.where(scale > 0, scale, 1.0)
-    if _has_maximum(family, design, values):
+    # With thresholds that stay where they are there may be a maximum where there is none.
+    if family.thresholds is None and _has_maximum(family, design, values):
         return ()
     direction = _smallest(cone_of(values, design.outcome))
     names = [fixed.labels[k] for k in np.flatnonzero(np.abs(direction) > _NO_PART)]
@@ -98,7 +99,8 @@ def _has_maximum(family: Family, design: Design, values: Array) -> bool:
     assert family.curvature is not None
     offset = np.zeros(design.J) if design.offset is None else design.offset
     location = family.scale(design.outcome)[0]
-    own, outcome = {p.name: np.ones(1) for p in family.parameters}, design.outcome
+    outcome = design.outcome
+    own = family.some_values(outcome)
     if "shape_dH" in outcome:
         outcome = {**outcome, "rate_dH": _NO_PRIOR, "shape_dH": outcome["counts"]}
     b = np.zeros(values.shape[1])
@@ -234,12 +236,33 @@ def _counts(values: Array, outcome: Outcome) -> Cone:
     return Cone(-values[zero], values[~zero], -values[zero].sum(axis=0))
 
 
+def _ordinal(values: Array, outcome: Outcome) -> Cone:
+    """With the movement m_k of each threshold beside d: m_k >= x_j'd for groups at level k, and
+    x_j'd >= m_(k-1). Weighted by their numbers the rows of a threshold sum to what the mean of x is
+    higher in level k + 1 than in level k. Levels that nobody has are left out.
+    """
+    present, level = np.unique(outcome["level"], return_inverse=True)
+    level, steps = level + 1, len(present) - 1
+    below, above = np.flatnonzero(level <= steps), np.flatnonzero(level > 1)
+    own = sparse.csr_array(
+        (
+            np.r_[np.ones(len(below)), -np.ones(len(above))],
+            (np.arange(len(below) + len(above)), np.r_[level[below] - 1, level[above] - 2]),
+        ),
+        shape=(len(below) + len(above), steps),
+    )
+    slopes = sparse.csr_array(np.vstack([-values[below], values[above]]))
+    gain = values[level == steps + 1].mean(axis=0) - values[level == 1].mean(axis=0)
+    return Cone(sparse.hstack([slopes, own]).tocsr(), values[:0], gain, steps)
+
+
 _CONES: Mapping[str, Callable[[Array, Outcome], Cone]] = {
     "binomial": _binomial,
     "cloglog": _binomial,
     "condlogit": _condlogit,
     "cox": _cox,
     "negbinomial": _counts,
+    "ordinal": _ordinal,
     "poisson": _counts,
     "probit": _binomial,
     "weibull": _weibull,

@@ -1,4 +1,4 @@
-"""The outcome's columns as numbers; two labels are read as 0 and 1, with a word on which is 1."""
+"""The outcome's columns as numbers, two labels as 0 and 1; ordered levels as codes and labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from rmm.design.columns.encode import atom_values
 from rmm.design.rows.group_rows import Grouped
-from rmm.errors import DataError, SpecificationWarning, counted
+from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Family
 from rmm.families.weibull import ROUNDING
 from rmm.formula.terms import Atom, Outcome
@@ -220,3 +220,87 @@ def _two_labels(name: str, column: pd.Series) -> list[object]:
             "0 elsewhere."
         )
     return ordered
+
+
+# ---- ordered levels ----------------------------------------------------------------------------
+
+
+def ordered_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array, ...]:
+    """The parts of an outcome of ordered levels, as `Family.read_outcome` takes them.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        One column.
+    family : Family
+        Its option `levels` states an order.
+    table : (J, ...) Table
+        One row per group.
+
+    Returns
+    -------
+    tuple of arrays
+        (J,) numbers; or (J,) codes from 0, and (K,) levels, the lowest first: those of the option,
+        or all categories of an ordered category.
+
+    Raises
+    ------
+    DataError
+        For texts or categories without an order, and values that are not among the stated levels.
+
+    Warns
+    -----
+    SpecificationWarning
+        If nobody has some of the levels that the option states.
+    """
+    atom = outcome.parts[0]
+    stated = family.options.get("levels")
+    column = table[atom.expression.name] if isinstance(atom.expression, Column) else None
+    if column is None or (column.numbers is not None and stated is None):
+        if stated is not None:
+            raise DataError(
+                f"`levels` states an order of the values of a column, but the outcome is "
+                f"`{atom.label}`. Use a column of the table as the outcome."
+            )
+        return (atom_values(atom, table),)
+    series = column.series
+    if stated is None:
+        if not (isinstance(series.dtype, pd.CategoricalDtype) and series.cat.ordered):
+            raise _without_order(atom.label, series)
+        stated = series.cat.categories.tolist()
+    place = {level: k for k, level in enumerate(stated)}
+    values = series.astype(object).tolist()
+    unknown = list(dict.fromkeys(v for v in values if v not in place))
+    if unknown:
+        raise DataError(
+            f"The outcome `{atom.label}` has {counted(len(unknown), 'value')} that "
+            f"{'is' if len(unknown) == 1 else 'are'} not among the stated levels: "
+            f"{_listed(unknown)}. The levels are: {_listed(stated)}."
+        )
+    absent = [level for level in stated if level not in set(values)]
+    if absent and "levels" in family.options:
+        warnings.warn(
+            f"No group has the {'level' if len(absent) == 1 else 'levels'} {_listed(absent)} of "
+            f"the outcome `{atom.label}`. The thresholds beside it rest on their prior.",
+            SpecificationWarning,
+            stacklevel=2,
+        )
+    levels = np.empty(len(stated), dtype=object)
+    levels[:] = stated
+    return np.array([place[v] for v in values], dtype=np.int64), levels
+
+
+def _listed(values: list[object]) -> str:
+    shown = ", ".join(quoted(v) for v in values[:_SHOWN])
+    return shown + f" and {len(values) - _SHOWN} more" * (len(values) > _SHOWN)
+
+
+def _without_order(label: str, series: pd.Series) -> DataError:
+    """Which of low, high and medium comes first the alphabet does not know."""
+    found = list(dict.fromkeys(series.astype(object).tolist()))
+    kind = "categories" if isinstance(series.dtype, pd.CategoricalDtype) else "texts"
+    return DataError(
+        f"The outcome `{label}` has {kind} without an order: {_listed(found)}. State the order of "
+        'its levels, the lowest first: with levels=[...] beside family="ordinal", or in the table '
+        f"as an ordered category, pd.Categorical(data[{label!r}], [...], ordered=True)."
+    )

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from rmm.errors import PriorError, SpecificationWarning
 from rmm.families import Parameter
 from rmm.formula.prior_syntax import PriorChoice, PriorStatement
-from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
+from rmm.model.spec import CUT, INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 
 #: Coefficient vector -> the names of its elements.
 Labels = Mapping[str, tuple[str, ...]]
 
 #: Names of programs for what a summary calls otherwise.
-IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2"}
+IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2", CUT: "tau"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ def _labels_of(
             f"`{statement.text}`: the model has no parameter `{statement.target}`."
             f"{_meant(statement.target, known, labels)} The model has: {', '.join(known)}."
         )
+    if parameter.role == "threshold":
+        _check_thresholds(statement)
+        return None
     if parameter.dims:
         return labels[parameter.name]
     if statement.element is not None:
@@ -105,6 +108,17 @@ def _labels_of(
             f"`{statement.target}`, not `{statement.target}[{statement.element}]`."
         )
     return None
+
+
+def _check_thresholds(statement: PriorStatement) -> None:
+    """Sorted draws of one distribution have no priors of their own."""
+    name, family = statement.target, statement.prior.family
+    if statement.element is None and family in ("normal", "student_t"):
+        return
+    raise PriorError(
+        f"`{statement.text}`: all thresholds `{name}` have one prior, that of sorted draws, and it "
+        f"is normal or student_t. Write `{name} ~ normal(location, scale)`, without brackets."
+    )
 
 
 def _meant(target: str, known: Mapping[str, Parameter], labels: Labels) -> str:

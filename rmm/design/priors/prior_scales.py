@@ -127,7 +127,7 @@ def unit_scales(spec: ModelSpec, labels: Mapping[str, tuple[str, ...]]) -> Prior
         level2=np.ones(len(slopes)),
         members=tuple(members),
         nestings=tuple(nestings),
-        labels=names,
+        labels={**names, **spec.family.coords(spec.family.example)},
     )
 
 

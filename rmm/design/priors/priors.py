@@ -13,7 +13,7 @@ from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
-from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
+from rmm.model.spec import CUT, INTERCEPT, MemberPart, ModelSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -40,11 +40,14 @@ class Resolved:
 
 
 def centred_intercept(choice: PriorChoice) -> bool:
-    """Whether the intercept's prior is stated at the predictors' centres.
+    """Whether the prior of the intercept, or thresholds, is stated at the predictors' centres.
 
-    True for the weakly informative set unless the user gave a prior of the intercept itself.
+    True for the weakly informative set unless the user gave a prior of these themselves.
     """
-    own = any(s.target == "b_l2" and s.element in (None, INTERCEPT) for s in choice.statements)
+    own = any(
+        (s.target == "b_l2" and s.element in (None, INTERCEPT)) or s.target == "tau"
+        for s in choice.statements
+    )
     return choice.base == "weakly_informative" and not own
 
 
@@ -131,7 +134,13 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
             out[nest.sigma] = (Prior("half_normal", (wide.sd,)),)
     own = spec.family.priors(scales.outcome)
     for parameter in spec.family.parameters:
-        out[parameter.name] = (own.get(parameter.name, Prior("half_normal", (wide.sd,))),)
+        prior = own.get(parameter.name, Prior("half_normal", (wide.sd,)))
+        if parameter.role == "threshold":
+            *shape, location, scale = prior.values
+            moved = Prior(prior.family, (*shape, location + scales.offset, scale))
+            out[CUT] = (moved,) * _size(parameter, scales.labels)
+        else:
+            out[parameter.name] = (prior,)
     return out
 
 
@@ -176,6 +185,8 @@ def _places(
     parameter = next(p for p in spec.parameters if p.name == statement.target)
     labels = [str(v) for v in coords[parameter.dims[0]]] if parameter.dims else [None]
     indices = [i for i, label in enumerate(labels) if statement.element in (None, label)]
+    if parameter.role == "threshold":
+        return [(CUT, i) for i in indices]
     if parameter.name != "b_l2":
         return [(parameter.name, i) for i in indices]
     shift = 1 if spec.intercept else 0

@@ -21,7 +21,7 @@ from rmm.errors import DataError
 from rmm.posterior.comparison.bayes_factors import bayes_factor
 from rmm.posterior.comparison.compare import compare
 from rmm.posterior.fit import Fit
-from rmm.posterior.prediction.predict import table
+from rmm.posterior.prediction.predict import probability_table, table
 
 WAYS = ("stacking", "evidence")
 _ENOUGH = 1000  # draws of laplace for leave-one-out densities
@@ -65,8 +65,8 @@ class AverageFit:
         Returns
         -------
         pandas.DataFrame or xarray.DataArray
-            One row per group, as of a fit; with `draws` an array (draw, group) whose coordinate
-            ``model`` says whose draw it is.
+            One row per group (or per group and level), as of a fit; with `draws` an array
+            (draw, group) whose coordinate ``model`` says whose draw it is.
         """
         return self._mixed("predict", draws, newdata, kind, effects=effects, seed=seed)
 
@@ -138,7 +138,10 @@ def mixture(parts: Mapping[Any, xarray.DataArray], kind: str, draws: bool) -> An
         return xarray.DataArray(values, dims=("draw", *dims), coords=every)
     if not dims:  # one number
         return table(np.array([first.name]), values[:, None]).rename_axis("estimand")
-    rows = table(first.coords[dims[0]].to_numpy(), values)
+    labels = [first.coords[dim].to_numpy() for dim in dims]
+    if len(dims) == 2:  # probabilities of the levels of each group
+        return probability_table(labels[0], labels[1], values)
+    rows = table(labels[0], values)
     return rows.rename_axis(dims[0])
 
 

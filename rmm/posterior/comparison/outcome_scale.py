@@ -14,7 +14,7 @@ import pandas as pd
 
 from rmm.design.prepare import Model
 from rmm.formula.prior_distributions import width
-from rmm.model.spec import INTERCEPT, MemberPart
+from rmm.model.spec import CUT, INTERCEPT, MemberPart
 from rmm.posterior.prediction.linear_predictor import (
     group_totals,
     layout_of,
@@ -85,7 +85,7 @@ def places(model: Model) -> dict[str, tuple[str, int]]:
     return found
 
 
-_PUBLIC = {"alpha": "b_l2", "beta_l2": "b_l2"}
+_PUBLIC = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau"}
 
 
 def _labels(model: Model, dims: tuple[str, ...]) -> list[str]:
@@ -96,7 +96,10 @@ def _labels(model: Model, dims: tuple[str, ...]) -> list[str]:
 def _outcome_factors(model: Model) -> dict[str, float]:
     """Structural parameter -> what its prior is multiplied by."""
     spec, design = model.spec, model.design
-    found = {f"b_l2[{INTERCEPT}]": 1.0} | {p.name: 1.0 for p in spec.family.parameters}
+    found = {f"b_l2[{INTERCEPT}]": 1.0}
+    for own in spec.family.parameters:
+        labels = _labels(model, own.dims)
+        found |= {f"{own.name}[{one}]" if one else own.name: 1.0 for one in labels}
     labels = _labels(model, ("slope_l2",))
     found |= {f"b_l2[{one}]": float(sd) for one, sd in zip(labels, design.scale_l2, strict=True)}
     for index, part in enumerate(spec.members):

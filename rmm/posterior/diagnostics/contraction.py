@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.design.design import slope_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import sampled_draws
 from rmm.formula.prior_distributions import draw, quantile, variance
 from rmm.formula.prior_syntax import Prior
+from rmm.model.spec import CUT
 
 Array = np.ndarray[Any, Any]
 #: Below it the posterior's sd is above 0.8 of the prior's.
@@ -52,10 +54,13 @@ def contraction(model: Model, draws: Mapping[str, Array]) -> tuple[Array, Array]
     each = [v.reshape(v.shape[0] * v.shape[1], -1) for v in stated.values()]
     if not each:
         return np.zeros(0), np.zeros(0, dtype=bool)
-    values = np.concatenate(each, axis=1)
-    narrow = np.var(values, axis=0, ddof=1).tolist()
-    elements = [prior for name in stated for prior in priors[name]]
-    rows = [_one(*one) for one in zip(elements, narrow, values.T, strict=True)]
+    rows: list[tuple[float, bool]] = []
+    for name, values in zip(stated, each, strict=True):
+        if name == "tau":
+            rows += _of_thresholds(model, values)
+            continue
+        narrow = np.var(values, axis=0, ddof=1).tolist()
+        rows += [_one(*one) for one in zip(priors[name], narrow, values.T, strict=True)]
     return np.array([r for r, _ in rows], dtype=float), np.array([q for _, q in rows], dtype=bool)
 
 
@@ -66,8 +71,30 @@ def _one(prior: Sum, narrow: float, draws: Array) -> tuple[float, bool]:
         return np.nan, False
     if np.isfinite(wide):
         return float(1 - narrow / wide), False
-    low, high = np.quantile(draws, _QUARTILES)
-    return float(1 - ((high - low) / _interquartile(prior)) ** 2), True
+    return float(1 - (_range(draws) / _interquartile(prior)) ** 2), True
+
+
+def _of_thresholds(model: Model, draws: Array) -> list[tuple[float, bool]]:
+    """Contraction of sorted draws, from draws of their prior; by ranges where it has no variance.
+
+    The prior at zero of all predictors is wider than at their centres by what slopes add.
+    """
+    rng, known = np.random.default_rng(_SEED), model.priors.elements
+    prior = np.sort(np.column_stack([draw(one, _DRAWS, rng) for one in known[CUT]]), axis=1)
+    for name, centre in slope_centres(model.spec, model.design).items():
+        for value, one in zip(centre, known[name], strict=True):
+            if value:
+                prior += (value * draw(one, _DRAWS, rng))[:, None]
+    used = [one for priors in known.values() for one in priors]
+    ranges = not all(np.isfinite(variance(one)) for one in used if one.family != "fixed")
+    width = _range if ranges else np.std
+    pairs = zip(draws.T, prior.T, strict=True)
+    return [(float(1 - (width(mine) / width(wide)) ** 2), ranges) for mine, wide in pairs]
+
+
+def _range(values: Array) -> float:
+    """The interquartile range."""
+    return float(np.ptp(np.quantile(values, _QUARTILES)))
 
 
 def _interquartile(prior: Sum) -> float:
@@ -77,7 +104,7 @@ def _interquartile(prior: Sum) -> float:
         return float(abs(factor) * np.ptp(quantile(one, np.array(_QUARTILES))))
     rng = np.random.default_rng(_SEED)
     total = sum(factor * draw(one, _DRAWS, rng) for factor, one in prior)
-    return float(np.ptp(np.quantile(total, _QUARTILES)))
+    return _range(np.asarray(total))
 
 
 def _priors(model: Model) -> Iterator[tuple[str, list[Sum]]]:
@@ -99,13 +126,9 @@ def intercept_prior(model: Model) -> Sum:
     """
     spec, design, known = model.spec, model.design, model.priors.elements
     out = [(1.0, known["alpha"][0])]
-    centres: list[tuple[str, Array]] = [("beta_l2", design.center_l2)]
-    centres += [(p.b, m.b_center) for p, m in zip(spec.members, design.members, strict=True)]
-    centres += [(p.b, n.center) for p, n in zip(spec.nestings, design.nestings, strict=True)]
-    for name, centre in centres:
-        if name in known:
-            pairs = zip(centre, known[name], strict=True)
-            out += [(-float(c), prior) for c, prior in pairs if c != 0]
+    for name, centre in slope_centres(spec, design).items():
+        pairs = zip(centre, known[name], strict=True)
+        out += [(-float(c), prior) for c, prior in pairs if c != 0]
     return tuple(out)
 
 

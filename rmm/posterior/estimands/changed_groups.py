@@ -11,10 +11,10 @@ import pandas as pd
 
 from rmm.arguments import shortened
 from rmm.design.prepare import Model
-from rmm.errors import BackendError, unknown_name
+from rmm.errors import BackendError, quoted, unknown_name
 from rmm.families import Family
 from rmm.formula.parse_formula import columns_of
-from rmm.posterior.estimands.quantity import Source
+from rmm.posterior.estimands.quantity import Source, found_code
 from rmm.posterior.prediction.linear_predictor import (
     Draws,
     Layout,
@@ -23,16 +23,18 @@ from rmm.posterior.prediction.linear_predictor import (
     predictor_chunks,
 )
 from rmm.posterior.prediction.new_groups import lay_out
-from rmm.posterior.prediction.predict import of_new_groups
+from rmm.posterior.prediction.predict import level_labels, of_new_groups
 from rmm.tables.read import Array
 
-SCALES = ("mean", "median", "survival", "linear")
+SCALES = ("mean", "median", "survival", "linear", "probability")
 
 
 def scales_of(family: Family) -> tuple[str, ...]:
     """Scales on which a family's outcome has an expectation, the default first."""
     if family.needs_strata:  # probabilities hang on the other choices
         return ("linear",)
+    if family.ordered:
+        return ("linear", "probability", "mean")
     out = [] if family.baseline is not None else ["mean"]
     if family.median is not None:  # the mean of durations depends on those not seen
         out.insert(0 if family.survival is not None else len(out), "median")
@@ -49,8 +51,9 @@ class Expected:
     ----------
     source : Source
     scale : str
-        ``"mean"`` (a probability of family binomial), ``"median"``, ``"survival"`` at `time`, or
-        ``"linear"``.
+        ``"mean"`` (a probability of family binomial), ``"median"``, ``"survival"`` at `time`,
+        ``"linear"``, or the ``"probability"`` of a level of family ordinal, whose mean is that of
+        the levels' numbers.
     time : float or None
     baseline : array or None
         (S, K) draws of a baseline hazard, the same for all tables.
@@ -60,10 +63,12 @@ class Expected:
     scale: str
     time: float | None
     baseline: Array | None
+    level: int = 0
 
     @staticmethod
-    def of(source: Source, scale: str | None, time: float | None) -> Expected:
-        """Checked; the default scale is the family's first, with `time` it is ``"survival"``.
+    def of(source: Source, scale: str | None, time: float | None, level: Any = None) -> Expected:
+        """Checked; the default scale is the family's first, with `time` it is ``"survival"``, and
+        with `level` ``"probability"``.
 
         Raises
         ------
@@ -73,6 +78,8 @@ class Expected:
         family = source.model.spec.family
         allowed = scales_of(family)
         chosen = scale or (allowed[0] if time is None else "survival")
+        if scale is None and level is not None:
+            chosen = "probability"
         if chosen not in allowed:
             raise BackendError(
                 unknown_name(chosen, f"a scale of family {family.name!r}", allowed)
@@ -86,7 +93,7 @@ class Expected:
         baseline = None
         if chosen == "survival" and family.baseline is not None:
             baseline = _baseline(source)
-        return Expected(source, chosen, time, baseline)
+        return Expected(source, chosen, time, baseline, _place_of_level(source, chosen, level))
 
     @property
     def linear(self) -> bool:
@@ -122,8 +129,14 @@ class Expected:
         family = self.source.model.spec.family
         if self.scale == "linear":
             return lambda eta, own: eta
-        if self.scale == "mean":  # of one trial, and without an upper limit
-            return lambda eta, own: family.mean(eta, own, {})
+        # Of one trial, and without an upper limit.
+        plain = family.outcome_of_new(self.source.model.design.outcome, None, None, 0)
+        if self.scale == "mean":
+            return lambda eta, own: family.mean(eta, own, plain)
+        if self.scale == "probability":
+            assert family.probabilities is not None  # see `scales_of`
+            probabilities = family.probabilities
+            return lambda eta, own: probabilities(eta, own, plain)[:, :, self.level]
         if self.scale == "median":
             assert family.median is not None
             return family.median
@@ -132,6 +145,19 @@ class Expected:
         if self.baseline is not None:
             outcome["baseline"] = self.baseline[rows]
         return lambda eta, own: survival(eta, own, outcome, time)
+
+
+def _place_of_level(source: Source, scale: str, level: Any) -> int:
+    """Place of a level among those of the outcome, from 0."""
+    if scale != "probability":
+        if level is not None:
+            raise BackendError(f"`level` is for scale='probability', not for {scale!r}.")
+        return 0
+    levels = level_labels(source.model)
+    if level is None:
+        shown = ", ".join(quoted(v) for v in levels)
+        raise BackendError(f"scale='probability' needs `level`, one of: {shown}.")
+    return found_code(levels, level, "a level of the outcome")
 
 
 def _check_time(time: Any) -> None:

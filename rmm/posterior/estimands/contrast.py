@@ -31,6 +31,7 @@ def draw(
     after: Any = None,
     scale: str | None = None,
     time: float | None = None,
+    level: Any = None,
     block: int = 1,
 ) -> Quantity:
     """Expected outcome before, after, and the change.
@@ -52,7 +53,7 @@ def draw(
         filled in.
     before, after : tables, optional
         Instead of `group`: rows of one group, or of several, over which the outcome is averaged.
-    scale, time
+    scale, time, level
         See `Expected`.
     block : int
         `mm()` block of the members.
@@ -68,7 +69,7 @@ def draw(
         if before is not None or after is not None:
             raise DataError(f"`before` and `after` cannot be given together with `group`. {_WAYS}")
         old, new = _changed(source.block(block), group, without, swap, joins)
-    expected = Expected.of(source, scale, time)
+    expected = Expected.of(source, scale, time, level)
     (labels, one), (others, two) = expected.of_new(old), expected.of_new(new)
     if list(map(str, labels)) != list(map(str, others)):
         raise DataError("`before` and `after` must have the same groups.")

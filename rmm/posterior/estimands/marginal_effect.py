@@ -32,6 +32,7 @@ def draw(
     values: Sequence[Any] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: Any = None,
     block: int = 1,
 ) -> Quantity:
     """Mean over groups of what a covariate changes in their expected outcome.
@@ -49,7 +50,7 @@ def draw(
         Move it in this member's rows alone, and average over the groups that the member is in.
     values : sequence of two, optional
         (from, to): the difference of expected outcomes instead of the derivative.
-    scale, time
+    scale, time, level
         See `Expected`.
     block : int
         `mm()` block of `member`.
@@ -68,7 +69,7 @@ def draw(
         # The id as the table has it, which may be a number where a label is text.
         rows = (table[chosen.part.block.member] == chosen.labels[code]).to_numpy()
         groups = chosen.member.group[chosen.member.member == code]
-    expected = Expected.of(source, scale, time)
+    expected = Expected.of(source, scale, time, level)
     if member is None and values is None and expected.linear:
         slope = _own_slope(source, variable)
         if slope is not None:

@@ -23,6 +23,7 @@ from rmm.backends.laplace.run import computing
 from rmm.backends.laplace.sampler import Proposals
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
+from rmm.model.spec import CUT
 from rmm.posterior.evidence.bridge import bridge
 from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior
 from rmm.tables.read import Array
@@ -187,6 +188,6 @@ def warn_of_scaled_priors(model: Model) -> None:
 def scaled_priors(model: Model) -> list[str]:
     """Sampled structural parameters that have the default prior of a set, not the user's own."""
     own = {statement.target for statement in model.choice.statements}
-    public = {"alpha": "b_l2", "beta_l2": "b_l2"}
+    public = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau"}
     names = (public.get(p.name, p.name) for p in model.spec.sampled if p.structural)
     return [name for name in dict.fromkeys(names) if name not in own]

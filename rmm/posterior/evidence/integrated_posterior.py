@@ -8,7 +8,6 @@ is estimated at each theta by weighted draws of the latent vector, without bias.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -22,6 +21,7 @@ from rmm.backends.laplace.latent_model import latent_model
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.backends.laplace.run import wanted_draws
 from rmm.backends.laplace.sampler import Proposals, Sampler
+from rmm.design.design import at_centres
 from rmm.design.prepare import Model
 from rmm.tables.read import Array
 
@@ -73,7 +73,7 @@ class IntegratedPosterior:
 
     def points_of(self, draws: Mapping[str, Array]) -> Array:
         """(S, d) points of (S, ...) draws of structural parameters by name."""
-        given = dict(draws) | _at_centres(self.model, draws)
+        given = dict(draws) | at_centres(self.model.spec, self.model.design, draws)
         count = len(next(iter(draws.values())))
         rows = [{h.name: np.atleast_1d(given[h.name][s]) for h in self.hyper} for s in range(count)]
         return np.array([from_values(row, self.hyper) for row in rows]).reshape(count, -1)
@@ -107,22 +107,3 @@ class IntegratedPosterior:
 
 
 _RANDOMISED = 0xE71DE
-
-
-def _at_centres(model: Model, draws: Mapping[str, Array]) -> dict[str, Any]:
-    """The intercept at the predictors' centres, and slopes: what priors are about."""
-    if "b_l2" not in draws:
-        return {}
-    b, spec, design = draws["b_l2"], model.spec, model.design
-    slopes = b[:, int(spec.intercept) :]
-    out: dict[str, Any] = {"beta_l2": slopes} if spec.terms else {}
-    if spec.intercept:
-        alpha = b[:, 0] + (slopes @ design.center_l2 if spec.terms else 0.0)
-        for part, member in zip(spec.members, design.members, strict=True):
-            if part.covariates:
-                alpha = alpha + draws[part.b] @ member.b_center
-        for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
-            if nest.covariates:
-                alpha = alpha + draws[nest.b] @ nesting.center
-        out["alpha"] = alpha
-    return out

@@ -136,6 +136,24 @@ def frequencies(observed: Array, replicated: Array) -> dict[str, Array]:
     return {"first": first, "last": last, "observed": groups(observed), "low": low, "high": high}
 
 
+# ---- ordered levels --------------------------------------------------------------------------
+
+
+def _levels(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
+    outcome = fit.model.design.outcome
+    scores, place = outcome["score"], np.arange(len(outcome["score"]))
+    low, high = np.quantile(
+        [[np.count_nonzero(one == score) for score in scores] for one in replicated], _BAND, axis=0
+    )
+    observed = [np.count_nonzero(outcome["y"] == score) for score in scores]
+    cell.vlines(place, low, high, color=FILL, lw=6, label="95% of replications")
+    cell.plot(place, observed, "o", color=INK, ms=4.5, label="observed")
+    cell.set_xticks(place, [str(v) for v in outcome["levels"]])
+    cell.set_ylim(bottom=0)
+    cell.set_xlabel(_label(fit))
+    cell.set_ylabel("groups")
+
+
 # ---- shares ----------------------------------------------------------------------------------
 
 
@@ -235,4 +253,5 @@ CHECKS: Mapping[str, Check] = {
     "shares": _shares,
     "counts": _counts,
     "durations": _durations,
+    "levels": _levels,
 }

@@ -16,6 +16,7 @@ from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.conditional_effects import few_values, reference_groups
 from rmm.posterior.prediction.linear_predictor import Totals, flat_draws, weights_of
 from rmm.posterior.prediction.new_groups import lay_out
+from rmm.posterior.prediction.predict import level_labels
 
 WEIGHT = "weight"
 
@@ -64,7 +65,8 @@ def effect_table(
     tables = [
         _one(fit, variable, kind, effects, {**options, "at": {**at, by: value}}) for value in values
     ]
-    return pd.concat(dict(zip(values, tables, strict=True)), names=[by, variable])
+    rest = list(tables[0].index.names)
+    return pd.concat(dict(zip(values, tables, strict=True)), names=[by, *rest])
 
 
 def _one(
@@ -73,8 +75,13 @@ def _one(
     if kind == WEIGHT:
         return _weights(fit, variable, options)
     grid, groups = reference_groups(fit.model, variable, **options)
-    default = "linear" if fit.model.spec.family.needs_strata else "mean"
-    found: pd.DataFrame = fit.predict(groups, kind or default, effects=effects)
+    family = fit.model.spec.family
+    default = "linear" if family.needs_strata else "mean"
+    chosen = kind or ("probability" if family.ordered else default)
+    found: pd.DataFrame = fit.predict(groups, chosen, effects=effects)
+    if chosen == "probability":
+        levels = level_labels(fit.model)
+        return found.set_axis(pd.MultiIndex.from_product([grid, levels], names=[variable, "level"]))
     return found.set_axis(pd.Index(grid, name=variable))
 
 

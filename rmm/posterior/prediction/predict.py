@@ -31,7 +31,7 @@ from rmm.posterior.prediction.linear_predictor import (
 from rmm.posterior.prediction.new_groups import NewGroups, lay_out
 from rmm.tables.read import Array
 
-KINDS = ("mean", "outcome", "linear")
+KINDS = ("mean", "outcome", "linear", "probability")
 EFFECTS = ("all", "known", "none")
 
 
@@ -51,7 +51,7 @@ def predict(
     newdata : table or None
         None: the groups of the fit.
     kind : str
-        ``"mean"``, ``"outcome"`` or ``"linear"``.
+        ``"mean"``, ``"outcome"``, ``"linear"`` or, of ordered levels, ``"probability"``.
     effects : str
         ``"all"``, ``"known"`` or ``"none"``; see `rmm.Fit.predict`.
     seed : int
@@ -62,9 +62,19 @@ def predict(
     Returns
     -------
     labels : (J,) object array
-    values : (S, J) array
+    values : (S, J) array, of probabilities (S, J, K)
+
+    Raises
+    ------
+    BackendError
+        For an unknown kind or value of `effects`, or probabilities of an outcome without levels.
     """
     _choice("kind", kind, KINDS)
+    if kind == "probability" and model.spec.family.probabilities is None:
+        raise BackendError(
+            f"Family {model.spec.family.name!r} has no probabilities of ordered levels. "
+            "kind='probability' is for family 'ordinal'; use kind='mean'."
+        )
     _choice("effects", effects, EFFECTS)
     new = None if newdata is None else lay_out(model, newdata)
     layout = layout_of(model) if new is None else new.layout
@@ -107,6 +117,17 @@ def table(labels: Array, values: Array) -> pd.DataFrame:
     return pd.DataFrame(spread(values), index=pd.Index(labels, name="group"))
 
 
+def level_labels(model: Model) -> Array:
+    """(K,) ordered levels of the outcome, as the table has them."""
+    return np.asarray(model.design.outcome["levels"], dtype=object)
+
+
+def probability_table(labels: Array, levels: Array, values: Array) -> pd.DataFrame:
+    """One row per group and level, of (S, J, K) draws."""
+    index = pd.MultiIndex.from_product([labels, levels], names=["group", "level"])
+    return pd.DataFrame(spread(values.reshape(len(values), -1)), index=index)
+
+
 def _choice(name: str, given: Any, allowed: tuple[str, ...]) -> None:
     if given not in allowed:
         raise BackendError(unknown_name(given, f"a value of `{name}`", allowed))
@@ -122,6 +143,7 @@ def _function(
         "mean": lambda eta, own: family.mean(eta, own, outcome),
         "outcome": lambda eta, own: family.draw(eta, own, outcome, rng),
         "linear": lambda eta, own: eta,
+        "probability": lambda eta, own: family.probabilities(eta, own, outcome),  # type: ignore[misc]
     }[kind]
 
 

@@ -265,6 +265,8 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for parameter in spec.family.parameters:
         if vector == parameter.name:
             return parameter.words[0].upper() + parameter.words[1:]
+    if vector == "tau":
+        return f"The threshold {element}"
     return f"The coefficient {name}"
 
 

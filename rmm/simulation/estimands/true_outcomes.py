@@ -29,20 +29,36 @@ _FINE = ("member", "membership")
 # -- scales of the outcome -------------------------------------------------------------------
 
 
-def _expected(drawn: Drawn, eta: Array, scale: str | None, time: float | None) -> Array:
+def _scale(truth: Truth, scale: str | None, time: float | None, level: int | None) -> str:
+    if scale is None and time is not None:
+        return "survival"
+    if scale is None and level is not None:
+        return "probability"
+    return scale or next(iter(OUTCOMES[truth.spec.family.name].expected))
+
+
+def _expected(
+    drawn: Drawn, eta: Array, scale: str | None, time: float | None, level: int | None
+) -> Array:
     known = OUTCOMES[drawn.truth.spec.family.name].expected
-    chosen = scale or (next(iter(known)) if time is None else "survival")
-    return known[chosen](eta, drawn.truth, time)
+    chosen = _scale(drawn.truth, scale, time, level)
+    return known[chosen](eta, drawn.truth, level if chosen == "probability" else time)
 
 
-def _check_scale(truth: Truth, scale: str | None, time: float | None) -> None:
+def _check_scale(truth: Truth, scale: str | None, time: float | None, level: int | None) -> None:
     family = truth.spec.family.name
-    known = OUTCOMES[family].expected
-    chosen = scale or (next(iter(known)) if time is None else "survival")
+    known, chosen = OUTCOMES[family].expected, _scale(truth, scale, time, level)
     if chosen not in known:
         raise RecipeError("scale", unknown_name(chosen, f"a scale of family {family!r}", known))
     if (chosen == "survival") != (time is not None):
         raise RecipeError("time", "`time` is needed for scale survival, and for no other scale.")
+    if (chosen == "probability") != (level is not None):
+        raise RecipeError(
+            "level", "`level` is needed for scale probability, and for no other scale."
+        )
+    levels = truth.spec.family.options.get("levels", ())
+    if level is not None and level not in levels:
+        raise RecipeError("level", unknown_name(level, "a level of the outcome", levels))
 
 
 # -- average marginal effects ----------------------------------------------------------------
@@ -56,6 +72,7 @@ def marginal_effect(
     values: Sequence[float] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> float:
     """Mean over groups of the derivative in a covariate, or of the difference of two values."""
@@ -74,7 +91,7 @@ def marginal_effect(
     def mean(moved: Array) -> float:
         columns = {**drawn.columns, variable: replace(column, values=moved)}
         eta = linear_predictor(drawn.truth, m, columns, drawn.effects, totals)
-        return float(_expected(drawn, eta, scale, time)[groups].mean())
+        return float(_expected(drawn, eta, scale, time, level)[groups].mean())
 
     x = np.asarray(column.values, dtype=float)
     if values is not None:
@@ -91,6 +108,7 @@ def check_marginal(
     values: Sequence[float] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> None:
     """Check the covariate, the scale, and that no constant of the data set depends on it."""
@@ -106,7 +124,7 @@ def check_marginal(
             )
     if values is not None and len(values) != 2:
         raise RecipeError("values", f"There are {len(values)} values.", "Give two: [from, to].")
-    _check_scale(recipe.truth, scale, time)
+    _check_scale(recipe.truth, scale, time, level)
     _refuse_constants(recipe.truth, "variable", lambda node: variable in leaf_columns(node))
 
 
@@ -122,6 +140,7 @@ def contrast(
     joins: Mapping[str, Sequence[Any]] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> float:
     """Change of a group's expected outcome; NaN where a data set has no such group or members."""
@@ -149,7 +168,7 @@ def contrast(
     before = _of_one_group(drawn, places[0], rows, m.member[rows], totals)
     joined = np.append(members[kept], np.array(new, dtype=members.dtype))
     after = _of_one_group(drawn, places[0], rows[kept], joined, totals, given)
-    change = [_expected(drawn, eta, scale, time)[0] for eta in (before, after)]
+    change = [_expected(drawn, eta, scale, time, level)[0] for eta in (before, after)]
     return float(change[1] - change[0])
 
 
@@ -202,6 +221,7 @@ def check_contrast(
     joins: Mapping[str, Sequence[Any]] | None = None,
     scale: str | None = None,
     time: float | None = None,
+    level: int | None = None,
     block: int = 1,
 ) -> None:
     """Check the scale, and that a group alone has the predictor that it has in the data set."""
@@ -214,7 +234,7 @@ def check_contrast(
         _check_joins(recipe, joins)
     if swap is not None and len(swap) != 2:
         raise RecipeError("swap", f"There are {len(swap)} members.", "Give two.")
-    _check_scale(recipe.truth, scale, time)
+    _check_scale(recipe.truth, scale, time, level)
     if any(part.walk for part in recipe.truth.spec.members):
         raise RecipeError("group", "A contrast is not available with `ar =`.")
     _refuse_constants(recipe.truth, "group", lambda node: True)

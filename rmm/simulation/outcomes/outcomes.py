@@ -13,6 +13,7 @@ from rmm.simulation.memberships.structures import Memberships
 from rmm.simulation.outcomes.choices import BETA, BINOMIAL, CLOGLOG, CONDLOGIT, PROBIT
 from rmm.simulation.outcomes.counts import NEGBINOMIAL, POISSON
 from rmm.simulation.outcomes.measurements import GAMMA, GAUSSIAN, LOGNORMAL, STUDENT
+from rmm.simulation.outcomes.ordered_levels import ORDINAL
 from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting
 from rmm.simulation.outcomes.survival import COX, WEIBULL
 from rmm.simulation.outcomes.true_predictor import draw_all_effects, linear_predictor
@@ -84,4 +85,5 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "beta": BETA,
     "probit": PROBIT,
     "cloglog": CLOGLOG,
+    "ordinal": ORDINAL,
 }

@@ -140,16 +140,18 @@ def lay_out_model(task: Task, formula: str) -> Model:
     """
     method, drawn, written = task.method, task.drawn, parsed(formula)
     priors = json.dumps(method.priors(drawn.truth))
-    plan = _plan(formula, drawn.truth.spec.family.name, priors)
+    family = drawn.truth.spec.family
+    plan = _plan(formula, family.name, json.dumps(dict(family.options)), priors)
     ids = _id_names(formula)
     known = _ids(drawn.memberships) if method.kind.layout not in LAYOUTS else {}
     return lay_out(plan, table_of_arrays(engine_data(method, drawn, written), ids, known))
 
 
 @lru_cache(maxsize=256)
-def _plan(formula: str, family: str, priors: str) -> ModelPlan:
-    """What is the same for all data sets; `priors` as JSON."""
-    return ModelPlan(parsed(formula), find_family(family), read_priors(json.loads(priors)))
+def _plan(formula: str, family: str, options: str, priors: str) -> ModelPlan:
+    """What is the same for all data sets; `options` of the family and `priors` as JSON."""
+    known = find_family(family, json.loads(options))
+    return ModelPlan(parsed(formula), known, read_priors(json.loads(priors)))
 
 
 @lru_cache(maxsize=256)

@@ -237,7 +237,9 @@ class Method:
         if self.config["priors"] != TRUTH:
             return self.config["priors"]
         # All digits: the prior of the fit is the one drawn from, to the last bit.
+        # Thresholds have one prior, without brackets.
         return {
-            name: f"{prior.family}({', '.join(map(repr, prior.values))})"
+            "tau" if name.startswith("tau[") else name: f"{prior.family}"
+            f"({', '.join(map(repr, prior.values))})"
             for name, prior in truth.priors.items()
         }

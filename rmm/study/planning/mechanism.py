@@ -332,6 +332,11 @@ def _of_durations(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Sai
     yield "share censored", float(1 - outcome[1].mean()), censored, False
 
 
+def _of_levels(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]:
+    for level in np.unique(outcome[0]).tolist():
+        yield f"share of level {level:g}", float(np.mean(outcome[0] == level)), None, False
+
+
 #: Family -> what is said of its outcome; of others, their mean and variance.
 OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] = {
     "binomial": _of_choices,
@@ -342,4 +347,5 @@ OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] 
     "cox": _of_durations,
     "poisson": _of_counts,
     "negbinomial": _of_counts,
+    "ordinal": _of_levels,
 }

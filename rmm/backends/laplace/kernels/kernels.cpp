@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG, ORDINAL };
 
 using Vector = std::vector<Lanes>;
 
@@ -145,7 +145,7 @@ class Block {
     Lanes element_scale(int64_t p) const { return scaled(m.scale[p], m.scale_of[p]); }
 
   private:
-    Lanes transformed(const Hyperparameter &h, Lanes theta);
+    Lanes transformed(const Hyperparameter &h, Lanes theta, Lanes before);
     Lanes scaled(double scale, int32_t of) const {
         return of < 0 ? all(scale) : scale * scalar[of];
     }
@@ -161,6 +161,7 @@ class Block {
     Lanes cox(Wanted wanted);
     Lanes poisson(Wanted wanted);
     Lanes negbinomial(Wanted wanted);
+    Lanes ordinal(Wanted wanted);
     Lanes ways();
     Lanes gamma(Wanted wanted);
     Lanes beta(Wanted wanted);
@@ -202,8 +203,9 @@ Lanes Block::sum_of_terms(int64_t first, int64_t last, const int32_t *of,
     return sum;
 }
 
-// A hyperparameter from its place on the real line; adds its log prior density there.
-Lanes Block::transformed(const Hyperparameter &h, Lanes theta) {
+// A hyperparameter from its place on the real line, and the one before; adds its log prior density
+// there.
+Lanes Block::transformed(const Hyperparameter &h, Lanes theta, Lanes before) {
     Lanes x = h.unit * theta;
     prior += h.constant;
     for (int l = 0; l < W; l++) {
@@ -213,6 +215,9 @@ Lanes Block::transformed(const Hyperparameter &h, Lanes theta) {
             prior[l] += std::log(h.unit * std::cosh(t));
         } else if (h.support == POSITIVE) {
             x[l] = std::exp(t);
+            prior[l] += t;
+        } else if (h.support == ABOVE) {
+            x[l] = before[l] + std::exp(t);
             prior[l] += t;
         } else if (h.support == INTERVAL) {
             const double p = 1 / (1 + std::exp(-t));
@@ -235,7 +240,7 @@ Lanes Block::transformed(const Hyperparameter &h, Lanes theta) {
 void Block::load(const Batch &batch, const int64_t *row) {
     prior = ZERO;
     for (int64_t k = 0; k < m.scalars; k++)
-        scalar[k] = transformed(m.hyper[k], rows(batch.theta + k, m.scalars, row));
+        scalar[k] = transformed(m.hyper[k], rows(batch.theta + k, m.scalars, row), k ? scalar[k - 1] : ZERO);
     own = m.own < 0 ? all(m.own_value) : scalar[m.own];
     ways_known = false;
     usable = ~Whole{};
@@ -572,6 +577,7 @@ Lanes Block::likelihood(Wanted wanted) {
     case BETA: return beta(wanted);
     case PROBIT: return probit(wanted);
     case CLOGLOG: return cloglog(wanted);
+    case ORDINAL: return ordinal(wanted);
     default: return cox(wanted);
     }
 }
@@ -723,6 +729,39 @@ Lanes Block::cloglog(Wanted wanted) {
         value += m.y[j] * where(u < bound, series, logarithm(p)) - failures * u;
     }
     return value;
+}
+
+// Cumulative logit: each threshold beside a level is a binomial outcome, 1 if the group is above it.
+// The probability of a level between two is F(high) F(-low) (1 - exp(low - high)).
+Lanes Block::ordinal(Wanted wanted) {
+    const int64_t last = m.categories;
+    std::vector<Lanes> between(last + 1, ZERO);
+    for (int64_t k = 2; wanted.value && k < last; k++)
+        between[k] = logarithm(1.0 - exponential(scalar[m.own + k - 2] - scalar[m.own + k - 1]));
+    Lanes value = ZERO, product = all(1.0);
+    for (int64_t j = 0; j < m.groups; j++) {
+        const int64_t level = (int64_t)m.y[j];
+        gradient[j] = ZERO;
+        if (wanted.weight) weight[j] = ZERO;
+        if (wanted.value) value += between[level];
+        for (int64_t side = level - 1; side <= level; side++) {
+            if (side < 1 || side == last) continue;
+            // Log odds of being on the side of the threshold on which the group is.
+            const double sign = side < level ? 1.0 : -1.0;
+            const Lanes odds = sign * (eta[j] - scalar[m.own + side - 1]);
+            const Lanes small = exponential(-larger(odds, -odds)), above = 1.0 / (1.0 + small);
+            gradient[j] += sign * where(odds > ZERO, small * above, above);
+            if (wanted.weight) weight[j] += small * above * above;
+            if (!wanted.value) continue;
+            value -= larger(-odds, ZERO);
+            product *= 1.0 + small;
+        }
+        if (wanted.value && j % 256 == 255) {  // one logarithm of the product of many
+            value -= logarithm(product);
+            product = all(1.0);
+        }
+    }
+    return wanted.value ? value - logarithm(product) : value;
 }
 
 Lanes Block::condlogit(Wanted wanted) {
@@ -989,7 +1028,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 11; }
+int64_t rmm_interface() { return 12; }
 
 int64_t rmm_lanes() { return W; }
 

@@ -5,7 +5,7 @@
 
 // Where a hyperparameter has its prior, and how it follows from theta, its place on the real line
 // (hyperparameters.py). Densities are c + the kernel of one of five forms.
-enum Support : int32_t { REAL, FOLDED, POSITIVE, INTERVAL };
+enum Support : int32_t { REAL, FOLDED, POSITIVE, INTERVAL, ABOVE };  // the one before it
 enum Form : int32_t { NORMAL_PRIOR, STUDENT, GAMMA, FLAT, PRECISION_GAMMA };
 struct Hyperparameter {
     int32_t support, form;
@@ -36,6 +36,7 @@ struct Model {
     const Hyperparameter *hyper;      // (scalars)
     int64_t own;                      // place of the family's own parameter among them; -1: it is
     double own_value;
+    int64_t categories;               // ordinal: levels; own is the place of the first threshold
     int64_t blocks;                   // with estimated weights
     const WeightProgram *const *weights;  // (blocks); null: sources come from Python
 

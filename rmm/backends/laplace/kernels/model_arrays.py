@@ -19,6 +19,7 @@ from rmm.backends.laplace.kernels.library import ModelArrays
 from rmm.backends.laplace.kernels.weight_program import WeightProgram, weight_program
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.families import KernelOutcome
+from rmm.model.spec import CUT
 from rmm.tables.read import Array
 
 _SMALL = 60  # rows up to which dense factors are faster whatever the pattern
@@ -255,11 +256,11 @@ class KernelModel:
     def _own(self) -> dict[str, Any]:
         """Where the family's own parameter is, or its value."""
         model = self.integrand.model
+        names = [h.name for h in model.hyper]
         for parameter in model.family.parameters:
             if parameter.name in model.fixed:
                 return {"own": -1, "own_value": float(model.fixed[parameter.name][0])}
-            names = [h.name for h in model.hyper]
-            return {"own": names.index(parameter.name)}
+            return {"own": names.index(CUT if parameter.dims else parameter.name)}
         return {"own": -1, "own_value": 1.0}
 
     def _weights(self) -> dict[str, Any]:
@@ -275,6 +276,7 @@ class KernelModel:
             "constant": outcome.constant,
             "shape": outcome.shape,
             "rate": outcome.rate,
+            "categories": outcome.categories,
         }
         if outcome.strata is not None:
             count = int(outcome.strata.max()) + 1 if outcome.shape is None else len(outcome.shape)

@@ -77,6 +77,7 @@ def size_name(parameter: Parameter) -> str:
         "coefficient_f": "K_f",
         "member": "N_l1",
         "nesting": "H",
+        "threshold": "K_tau",
     }
     dim = parameter.dims[0]
     stem = next(s for s in stems if dim == s or dim.startswith(s + "_"))

@@ -53,7 +53,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
 from rmm.formula.weights.render import stan_definitions
-from rmm.model.spec import MemberPart, ModelSpec, NestingPart
+from rmm.model.spec import CUT, MemberPart, ModelSpec, NestingPart
 
 _STRATEGIES = {
     "spectrum": stan_spectrum.STRATEGY,
@@ -255,6 +255,8 @@ def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) 
     if parameter.role == "weight":
         return weight_declaration(parameter, forms)
     comment = _comment(parameter)
+    if parameter.role == "threshold":
+        return f"ordered[{size_name(parameter)}] {p};{comment}"
     if parameter.dims:
         bounds = f"<lower=lower_{p}, upper=upper_{p}>" if is_bounded(parameter, forms) else ""
         return f"vector{bounds}[{size_name(parameter)}] {p};{comment}"
@@ -275,7 +277,8 @@ def _comment(parameter: Parameter) -> str:
         )
     else:
         meaning = {
-            "feature": "estimated numbers of features: a cut, a kappa or an exponent each"
+            "feature": "estimated numbers of features: a cut, a kappa or an exponent each",
+            "threshold": "thresholds where all predictors are equal to center_*",
         }.get(parameter.role, "")
     return f"  // {meaning}" if meaning else ""
 
@@ -331,12 +334,11 @@ def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
 
 
 def _coefficients(spec: ModelSpec) -> list[str]:
+    """`b_l2` and `tau`, from what is sampled at the predictors' centres."""
     if not spec.intercept:
-        return ["vector[K_l2] b_l2 = beta_l2;"] if spec.terms else []
-    shifts = ["dot_product(center_l2, beta_l2)"] if spec.terms else []
-    shifts += [f"dot_product(center_l1{p.suffix}, {p.b})" for p in spec.members if p.covariates]
-    shifts += [f"dot_product(center_l3{n.suffix}, {n.b})" for n in spec.nestings if n.covariates]
-    intercept = "\n      - ".join(["alpha", *shifts])
+        slopes = ["vector[K_l2] b_l2 = beta_l2;"] if spec.terms else []
+        return slopes + _thresholds(spec)
+    intercept = "\n      - ".join(["alpha", *_shifts(spec)])
     both = "append_row(intercept, beta_l2)" if spec.terms else "[intercept]'"
     return [
         "// intercept where all predictors are 0" + (", then beta_l2" if spec.terms else ""),
@@ -346,6 +348,21 @@ def _coefficients(spec: ModelSpec) -> list[str]:
         f"  b_l2 = {both};",
         "}",
     ]
+
+
+def _thresholds(spec: ModelSpec) -> list[str]:
+    if not spec.thresholds:
+        return []
+    tau = "\n      + ".join([CUT, *_shifts(spec)])
+    return [f"vector[K_tau] tau = {tau};  // thresholds where all predictors are 0"]
+
+
+def _shifts(spec: ModelSpec) -> list[str]:
+    """What the predictors contribute at their centres."""
+    shifts = ["dot_product(center_l2, beta_l2)"] if spec.terms else []
+    shifts += [f"dot_product(center_l1{p.suffix}, {p.b})" for p in spec.members if p.covariates]
+    shifts += [f"dot_product(center_l3{n.suffix}, {n.b})" for n in spec.nestings if n.covariates]
+    return shifts
 
 
 # -- data and initial values --------------------------------------------------------------------

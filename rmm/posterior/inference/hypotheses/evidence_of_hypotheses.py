@@ -172,8 +172,8 @@ def _row(fit: Fitted, statement: Statement, prob: float) -> tuple[dict[str, floa
         ends = array_stats.hdi(draws.ravel(), prob)
         inside = min(float(ends[1]), statement.high) - max(float(ends[0]), statement.low)
         row["hdi_share"] = max(0.0, inside) / float(ends[1] - ends[0])
-    prior = None
-    if not fit.own_program:
+    prior, sorted_draws = None, any(name.startswith("tau[") for name in statement.factors)
+    if not fit.own_program and not sorted_draws:
         prior = combination_prior(
             fit.model, statement.factors, fit.settings.seed, stated=change is not None
         )
@@ -182,7 +182,9 @@ def _row(fit: Fitted, statement: Statement, prob: float) -> tuple[dict[str, floa
         said = _point(row, compared, statement, prior, _size(estimates, compared))
     else:
         said = _probability(row, draws, statement, prior, estimates)
-    if prior is None:
+    if prior is None and sorted_draws:
+        said.append("thresholds have one prior, of sorted draws, so there is no Bayes factor.")
+    elif prior is None:
         said.append("the priors of your own program are not known, so there is no Bayes factor.")
     return row, said
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmm.design.design import slope_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import moved_by_sizes, size_changes, size_power
 from rmm.formula.prior_distributions import draw, log_density, probability_up_to, support, width
 from rmm.formula.prior_syntax import Prior
 from rmm.model.spec import INTERCEPT
-from rmm.posterior.inference.prior_checks.log_prior import elements, slope_centres
+from rmm.posterior.inference.prior_checks.log_prior import elements
 from rmm.tables.read import Array
 
 _DRAWS, _SALT = 40_000, 0x5DD
@@ -98,7 +99,7 @@ def combination_prior(
         one = known[label]
         add((one.name, one.index), factor * changes.get(one.name, np.ones(1)))
         if label == _INTERCEPT:
-            for name, centre in slope_centres(model).items():
+            for name, centre in slope_centres(model.spec, model.design).items():
                 for index, value in enumerate(centre):
                     add((name, index), -factor * float(value))
     return _averaged({p: f for p, f in sums.items() if np.any(f != 0)}, places, drawn, rng)

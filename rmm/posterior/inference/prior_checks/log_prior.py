@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmm.design.design import at_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import sampled_draws
 from rmm.design.priors.places import IN_PROGRAMS
@@ -58,19 +59,6 @@ def _elements(model: Model) -> Iterator[Element]:
             yield Element(f"{shown}[{label}]" if dims[name] else shown, name, index, prior)
 
 
-def slope_centres(model: Model) -> dict[str, Array]:
-    """Slopes, by their names in programs -> the centres at which the intercept's prior is stated.
-
-    The sampled intercept is ``alpha = b_l2[Intercept] + sum of centres' slopes``.
-    """
-    spec, design = model.spec, model.design
-    found = {"beta_l2": design.center_l2} if spec.terms else {}
-    members = zip(spec.members, design.members, strict=True)
-    nestings = zip(spec.nestings, design.nestings, strict=True)
-    found |= {part.b: member.b_center for part, member in members if part.covariates}
-    return found | {nest.b: nesting.center for nest, nesting in nestings if nest.covariates}
-
-
 def stated_draws(model: Model, draws: Draws) -> dict[str, Array]:
     """Draws on the scales on which priors are stated.
 
@@ -86,14 +74,7 @@ def stated_draws(model: Model, draws: Draws) -> dict[str, Array]:
         Parameter of the program -> (S, K).
     """
     found = dict(sampled_draws(model.spec, model.design.members, draws))
-    b = found.pop("b_l2", None)
-    if b is not None:
-        intercept = model.spec.intercept
-        if model.spec.terms:
-            found["beta_l2"] = b[:, int(intercept) :]
-        if intercept:
-            centres = slope_centres(model).items()
-            found["alpha"] = b[:, 0] + sum(found[name] @ centre for name, centre in centres)
+    found |= at_centres(model.spec, model.design, found)
     return {
         name: found[name].reshape(len(found[name]), -1)
         for name in model.priors.elements
