@@ -56,7 +56,7 @@ LINKS: dict[str, Any] = {
 MEASURED: dict[str, Any] = {
     "lognormal": lambda eta: stats.lognorm(1.5, scale=np.exp(eta)),
     "student": lambda eta: stats.t(3.0, eta, 1.5),
-    "beta": lambda eta: stats.beta(6 * special.expit(eta), 6 * special.expit(-eta)),
+    "beta": lambda eta: stats.beta(2e4 * special.expit(eta), 2e4 * special.expit(-eta)),
     "gamma": lambda eta: stats.gamma(1.7, scale=np.exp(eta) / 1.7),
 }
 
@@ -74,8 +74,8 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "lognormal": {"sigma_l2": 1.5},
         "gamma": {"shape": 1.7},
         "student": {"sigma_l2": 1.5, "nu": 3.0},
-        "beta": {"phi": 6.0},
         "ordinal": {"tau[1|2]": -0.8, "tau[2|3]": 0.9},
+        "beta": {"phi": 2e4},  # of less, shares at the largest predictors round to 1
     }.get(family, {})
     more = {"cox": {"baseline": {"shape": 1.4, "rate": 0.5}}}.get(family, {})
     more |= {"link": link} if link else {}
