@@ -385,10 +385,8 @@ def _time_lines(methods: Sequence[dict[str, Any]]) -> list[str]:
 def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
     """`rmm study power`: curves and the size for a target power."""
     # Late: `rmm --help` needs no libraries.
-    import pandas as pd
-
-    # Late: `rmm --help` needs no libraries.
     from rmm.study.evaluate.power import power_curves, power_of
+    from rmm.study.files.parquet import PERFORMANCE, read_table
 
     power = power_of(study)
     target = power.target if options.target is None else options.target
@@ -400,7 +398,7 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
             f"{path} does not exist. Run the study first: snakemake --cores N --config "
             f"study={study.file}"
         )
-    curves = power_curves(study, pd.read_parquet(path))
+    curves = power_curves(study, read_table(path, schema=PERFORMANCE).to_pandas())
     if options.json:
         facts = {
             "parameter": power.parameter,

@@ -177,9 +177,13 @@ def test_a_damaged_batch_is_named_and_only_it_repeated(
     first, second = (out / job.path for job in plan(study, out))
     good = content(first)
     first.write_bytes(spoilt(first.read_bytes(), damage))
-    with pytest.raises(StudyError, match=r"00001-00006\.parquet.*\n *Delete.*only this batch"):
+    with pytest.raises(
+        StudyError, match=r"00001-00006\.parquet.*\n *Run the study again.*only this batch"
+    ):
         collect(study, [out / job.path for job in plan(study, out)], out / "all.parquet")
-    with pytest.raises(StudyError, match=r"00001-00006\.parquet.*\n *Delete.*only this batch"):
+    with pytest.raises(
+        StudyError, match=r"00001-00006\.parquet.*\n *Run the study again.*only this batch"
+    ):
         status(study, out)
     first.unlink()
     before = second.stat().st_mtime_ns
@@ -199,7 +203,7 @@ def test_a_damaged_table_of_all_batches_is_named(damage: str, tmp_path: Path) ->
     write_performance(study, table, out / "performance.parquet")
     table.write_bytes(spoilt(table.read_bytes(), damage))
     with pytest.raises(
-        StudyError, match=r"all\.parquet cannot be read.*\n *Delete.*collected again"
+        StudyError, match=r"all\.parquet cannot be read.*\n *Run the.*collects it again"
     ):
         write_performance(study, table, out / "performance.parquet")
 

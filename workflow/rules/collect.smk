@@ -1,10 +1,11 @@
-# All batches in one table. `content` makes it repeat when the study asks for other estimands.
+# All batches in one table.
 rule collect:
     input:
         collected,
     output:
         f"{FOLDER}/estimates.parquet",
         *([f"{FOLDER}/stopping.parquet"] if STUDY.stopping else []),
+        record=record("collect"),
     log:
         f"{FOLDER}/logs/collect.log",
     conda:
@@ -20,9 +21,11 @@ rule collect:
 
 rule performance:
     input:
-        f"{FOLDER}/estimates.parquet",
+        settled(f"{FOLDER}/estimates.parquet"),
+        settled(record("collect")),
     output:
         f"{FOLDER}/performance.parquet",
+        record=record("performance"),
     log:
         f"{FOLDER}/logs/performance.log",
     conda:

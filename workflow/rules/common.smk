@@ -20,10 +20,13 @@ from rmm.study.files import seeds
 from rmm.study.files.workflow_files import workflow_folder
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.check_own import check_allowed
+from rmm.study.manage.damage import damaged_files, set_damaged_aside
+from rmm.study.manage.decide import outdated_decisions
 from rmm.study.manage.jobs import jobs_of
 from rmm.study.manage.kept_data import missing_data
 from rmm.study.manage.set_aside import set_aside
 from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
+from rmm.study.manage.steps import outdated_steps, record_path
 from rmm.study.methods.method import CLASSICAL
 from rmm.study.run import progress
 from rmm.study.run.checkpoint import discard
@@ -107,7 +110,8 @@ def most_jobs():
     return checked(plan, STUDY, Path(FOLDER), to_maximum=True) if STUDY.stopping else jobs()
 
 
-# What collection, measures and report depend on besides the fits.
+# What collection, measures and report depend on besides the fits: in the names of their records, and
+# a parameter, for runs that ask for one of their files by its name.
 CONTENT = seeds.digest(STUDY.config)
 METHODS = {method.name: method for method in STUDY.methods}
 
@@ -116,6 +120,9 @@ METHODS = {method.name: method for method in STUDY.methods}
 ASKED = parse_args(sys.argv[1:])[1]
 ONLY_DATA = set(ASKED.targets) == {"simulate"}
 REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
+# Nothing may be moved or removed then: a plan is asked for, or another run may be at work in these
+# folders, and this one will end at its lock.
+ONLY_LOOKS = ASKED.dryrun or any(Path(".snakemake/locks").glob("*"))
 
 
 def method_of(wildcards, name=None):
@@ -126,6 +133,11 @@ def method_of(wildcards, name=None):
 def fit_rule(methods):
     """Name of what fits several methods in one process: `fit_` and their numbers."""
     return "fit_" + "_".join(str(list(METHODS).index(name)) for name in methods)
+
+
+def set_aside_damaged(files):
+    for line in checked(set_damaged_aside, files, FOLDER):
+        print(line, file=sys.stderr)
 
 
 def rules_of_fits():
@@ -142,10 +154,11 @@ def rules_of_fits():
         together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
     checked(check_allowed, STUDY, only_data=ONLY_DATA)  # code of the user's
+    if not ONLY_LOOKS:
+        set_aside_damaged(checked(damaged_files, FOLDER))
     if ONLY_DATA:
         return {(): "(?!)"}
-    # Not where another run may be at work in these folders: this one will end at its lock.
-    if not ASKED.dryrun and not any(Path(".snakemake/locks").glob("*")):
+    if not ONLY_LOOKS:
         for line in checked(set_aside, STUDY, FOLDER):
             print(line, file=sys.stderr)
     checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
@@ -159,6 +172,49 @@ def rules_of_fits():
 
 
 RULES_OF_FITS = rules_of_fits()
+
+BEFORE_REPORT = ["design", "collect", "performance", *["power"] * bool(STUDY.power)]
+
+
+def outdated():
+    """Names of the steps, and whether there are decisions, that files of now do not agree with.
+
+    Their records are removed, so that Snakemake runs the steps again. A dry run gives them other
+    names instead.
+    """
+    if not workflow.is_main_process or ONLY_DATA:
+        return frozenset()
+    batches = [f"{FOLDER}/{job.path}" for job in jobs()]
+    decisions = checked(outdated_decisions, STUDY, FOLDER) if STUDY.stopping else []
+    steps = [*BEFORE_REPORT, "report"]
+    found = checked(outdated_steps, steps, FOLDER, CONTENT, batches)
+    if not ONLY_LOOKS:
+        changed = "was changed after the run that wrote it"
+        set_aside_damaged({path: changed for one in found for path in one.altered})
+        for path in [*decisions, *(one.record for one in found)]:
+            path.unlink(missing_ok=True)
+        return frozenset()
+    return frozenset([*(one.step for one in found), *["stopping"] * bool(decisions)])
+
+
+OUTDATED = outdated()
+
+
+def again(name):
+    return "-again" * (name in OUTDATED)
+
+
+def record(step):
+    """The record of a step, which says that its files are those of the present study."""
+    return f"{FOLDER}/{record_path(step + again(step), CONTENT)}"
+
+
+def settled(path):
+    """An input whose time does not count: its content was compared, and a changed one is missing."""
+    return path if ASKED.forceall or ASKED.forcerun else ancient(path)
+
+
+DECISIONS = f"{FOLDER}/stopping{again('stopping')}"
 
 
 def fit_priority(methods):
@@ -194,21 +250,15 @@ def compiled(wildcards):
 def collected(wildcards):
     """All batches; of a study with `stopping`, where each scenario ends."""
     if STUDY.stopping:
-        return [f"{FOLDER}/stopping/{scenario.id}.json" for scenario in STUDY.scenarios]
-    return [f"{FOLDER}/{job.path}" for job in jobs()]
-
-
-# What a decision depends on besides the estimates.
-RULE = seeds.digest(
-    [STUDY.config.get("stopping"), STUDY.config["estimands"], STUDY.config.get("baseline")]
-)
+        return [settled(f"{DECISIONS}/{scenario.id}.json") for scenario in STUDY.scenarios]
+    return [settled(f"{FOLDER}/{job.path}") for job in jobs()]
 
 
 def stage_batches(wildcards):
     """The batches of a scenario up to a stage, by all methods."""
     scenario = STUDY.scenario(wildcards.scenario)
     found = jobs_of(STUDY, scenario, int(wildcards.stage), Path(FOLDER))
-    return [f"{FOLDER}/{job.path}" for job in found]
+    return [settled(f"{FOLDER}/{job.path}") for job in found]
 
 
 def last_decision(wildcards):

@@ -8,6 +8,7 @@ rule design:
     output:
         config=f"{FOLDER}/config.yaml",
         scenarios=f"{FOLDER}/scenarios.parquet",
+        record=record("design"),
     log:
         f"{FOLDER}/logs/design.log",
     conda:

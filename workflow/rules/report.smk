@@ -1,9 +1,11 @@
 # Curves and sizes of a power study (`power` in its file).
 rule power:
     input:
-        f"{FOLDER}/performance.parquet",
+        settled(f"{FOLDER}/performance.parquet"),
+        settled(record("performance")),
     output:
         f"{FOLDER}/power.parquet",
+        record=record("power"),
     log:
         f"{FOLDER}/logs/power.log",
     conda:
@@ -19,12 +21,14 @@ rule power:
 
 rule report:
     input:
-        config=f"{FOLDER}/config.yaml",
-        scenarios=f"{FOLDER}/scenarios.parquet",
-        estimates=f"{FOLDER}/estimates.parquet",
-        performance=f"{FOLDER}/performance.parquet",
-        power=[f"{FOLDER}/power.parquet"] if STUDY.power else [],
+        config=settled(f"{FOLDER}/config.yaml"),
+        scenarios=settled(f"{FOLDER}/scenarios.parquet"),
+        estimates=settled(f"{FOLDER}/estimates.parquet"),
+        performance=settled(f"{FOLDER}/performance.parquet"),
+        power=settled([f"{FOLDER}/power.parquet"] if STUDY.power else []),
+        records=settled([record(step) for step in BEFORE_REPORT]),
     output:
+        record=record("report"),
         page=f"{FOLDER}/report/index.html",
         figures=directory(f"{FOLDER}/report/figures"),
         tables=directory(f"{FOLDER}/report/tables"),

@@ -12,15 +12,13 @@ checkpoint decide:
     input:
         stage_batches,
     output:
-        f"{FOLDER}/stopping/{{scenario}}/{{stage}}.json",
+        f"{DECISIONS}/{{scenario}}/{{stage}}.json",
     log:
         f"{FOLDER}/logs/stopping/{{scenario}}/{{stage}}.log",
     priority: 10
     conda:
         "../envs/rmm.yaml"
     threads: 1
-    params:
-        rule=RULE,
     message:
         "{wildcards.scenario}: enough at {wildcards.stage} replications?"
     script:
@@ -31,7 +29,7 @@ rule stopped:
     input:
         last_decision,
     output:
-        f"{FOLDER}/stopping/{{scenario}}.json",
+        f"{DECISIONS}/{{scenario}}.json",
     log:
         f"{FOLDER}/logs/stopping/{{scenario}}.log",
     conda:
@@ -39,5 +37,5 @@ rule stopped:
     threads: 1
     message:
         "{wildcards.scenario} has enough replications"
-    shell:
-        "cp {input:q} {output:q} 2> {log:q}"
+    script:
+        "../scripts/stopped.py"

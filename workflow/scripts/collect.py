@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rmm.study import collect, plan
 from rmm.study.design.study import load_checked
+from rmm.study.manage.steps import end_job, end_step
 from rmm.study.run.checkpoint import discard
 from rmm.study.run.log import logged
 
@@ -15,3 +16,5 @@ with logged(snakemake.log[0]):
         parts = [out.parent / job.path for job in plan(study, out.parent)]
     collect(study, parts, out)
     discard(out.parent)
+    end_step("collect", out.parent, snakemake.output.record, parts)
+    end_job(snakemake.input)

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rmm.study.design.study import load_checked
+from rmm.study.manage.steps import end_job
 from rmm.study.run.batch import run_batches
 from rmm.study.run.compile_programs import use_compiled
 from rmm.study.run.log import logged
@@ -23,6 +24,7 @@ with logged(snakemake.log[0]):
         if said := use_compiled(study, scenario, methods[0], Path(marker)):
             say(said)
     run_batches(study, scenario, paths, first, last, say, until_collected=True)
+    end_job(snakemake.input)
 
 # What is left to collect goes with the process: a fifth of a second per job on this way out.
 gc.freeze()

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rmm.errors import StudyError
 from rmm.study.design.power_rule import Power
 from rmm.study.files import seeds
-from rmm.study.files.parquet import write_parquet
+from rmm.study.files.parquet import PERFORMANCE, read_table, write_parquet
 from rmm.study.measures.measure_values import rate_of
 from rmm.study.measures.power_curve import Curve, Size, bracket, fit_curve
 from rmm.study.measures.proportions import wilson
@@ -202,7 +202,7 @@ TABLE = pa.schema(
 
 def write_power(study: Study, performance: str | Path, out: str | Path) -> list[PowerCurve]:
     """Write ``power.parquet`` from ``performance.parquet``."""
-    curves = power_curves(study, pd.read_parquet(performance))
+    curves = power_curves(study, read_table(Path(performance), schema=PERFORMANCE).to_pandas())
     target = power_of(study).target
     rows = [row for curve in curves for row in table_rows(curve, target)]
     write_parquet(pa.Table.from_pylist(rows, schema=TABLE), Path(out))

@@ -17,6 +17,7 @@ from rmm.study.files.parquet import (
     all_columns,
     check_columns,
     readable_file,
+    with_types,
 )
 
 
@@ -31,7 +32,7 @@ class EstimatesFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._opened() as file:
+        with self._opened(sealed=True) as file:
             schema, count = file.schema_arrow, file.num_row_groups
         check_columns(path, schema)
         # Rows of each scenario in each group, in the order of the rows.
@@ -85,12 +86,13 @@ class EstimatesFile:
     def _groups(self, numbers: Sequence[int], columns: Sequence[str] | None) -> Iterator[pa.Table]:
         with self._opened() as file:
             for number in numbers:
-                yield file.read_row_group(number, columns=columns, use_threads=False)
+                table = file.read_row_group(number, columns=columns, use_threads=False)
+                yield with_types(table, ESTIMATES)
 
     @contextmanager
-    def _opened(self) -> Iterator[pq.ParquetFile]:
+    def _opened(self, *, sealed: bool = False) -> Iterator[pq.ParquetFile]:
         with (
-            readable_file(self.path, "it is collected again, and no fit repeated"),
+            readable_file(self.path, "collects it again, and repeats no fit", sealed=sealed),
             self.path.open("rb") as source,  # Arrow takes every path to be UTF-8
             pq.ParquetFile(source, page_checksum_verification=True) as file,
         ):

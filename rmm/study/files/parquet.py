@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
+from rmm.study.files import seals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,12 +120,26 @@ def performance_table(frame: pd.DataFrame) -> pa.Table:
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table so that `path` holds all of it or does not exist."""
+    write_whole(path, lambda temporary: _write(temporary, table))
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # Arrow takes every path to be UTF-8
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
-    write_whole(path, write)
+def _write(path: Path, table: pa.Table) -> None:
+    with _sealed(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+@contextmanager
+def _sealed(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A file that gets the digest of its bytes when all has been written."""
+    found = schema.metadata or {}
+    schema = schema.with_metadata({k: v for k, v in found.items() if k != seals.KEY.encode()})
+    with (
+        path.open("wb") as file,  # Arrow takes every path to be UTF-8
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        yield writer
+        writer.add_key_value_metadata({seals.KEY: seals.BLANK})
+    seals.seal(path)
 
 
 def write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
@@ -138,10 +153,7 @@ def write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> N
 
 def _write_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     waiting = schema.empty_table()
-    with (
-        path.open("wb") as file,  # Arrow takes every path to be UTF-8
-        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
+    with _sealed(path, schema) as writer:
         for table in tables:
             waiting = pa.concat_tables([waiting, table.cast(schema)])
             while len(waiting) >= GROUP_ROWS:
@@ -202,16 +214,90 @@ def read_estimates(path: Path) -> tuple[pa.Table, dict[str, str]]:
     return all_columns(table), metadata_in(table)
 
 
+#: What Arrow raises for files that are damaged or no Parquet.
+UNREADABLE = (OSError, pa.ArrowException, ValueError, LookupError, OverflowError)
+#: Bytes of a file that is read by one thread: more would only cost time.
+_SMALL = 1 << 23
+
+
 @contextmanager
-def readable_file(path: Path, again: str = "only this batch is recomputed") -> Iterator[None]:
-    """Say which file it is that cannot be read, and what happens if it is deleted."""
+def readable_file(
+    path: Path, again: str = "only this batch is recomputed", *, sealed: bool = True
+) -> Iterator[None]:
+    """Refuse a file that is not as it was written, and say which one it is.
+
+    Parameters
+    ----------
+    path : Path
+    again : str
+        What a run of the study does about it.
+    sealed : bool
+        Whether to compare its content with its digest.
+    """
     try:
+        if sealed and seals.is_intact(path) is False:
+            raise OSError("its content is not what was written (a damaged disk or copy?)")
         yield
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise StudyError(
             f"{path} cannot be read: {_first_line(error)}\n"
-            f"Delete the file and run the study again: {again}."
+            f"Run the study again. It sets the file aside, and {again}."
         ) from error
+
+
+@contextmanager
+def readable_by_user(path: Path) -> Iterator[None]:
+    """Say that a file belongs to somebody else: it is not damaged.
+
+    Raises
+    ------
+    StudyError
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise StudyError(
+            f"{path} may not be read by this user. Make it readable (chmod u+r), or take a copy."
+        ) from error
+
+
+def read_table(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    again: str = "it is computed again, and no fit repeated",
+    schema: pa.Schema | None = None,
+    texts: Sequence[str] = (),
+) -> pa.Table:
+    """A table of the results.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str, optional
+        Those to be read, where the file has them; default: all.
+    again : str
+        What a run of the study does about a file that cannot be read.
+    schema : pyarrow.Schema, optional
+        The types to give to columns.
+    texts : sequence of str
+        Columns in which values repeat; they are read as dictionaries.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, or not as it was written.
+    """
+    with (
+        readable_file(path, again),
+        path.open("rb") as source,  # Arrow takes every path to be UTF-8
+    ):
+        names = pq.read_schema(source).names
+        repeated = [name for name in texts if name in names]
+        there = None if columns is None else [name for name in columns if name in names]
+        options = {"page_checksum_verification": True, "read_dictionary": repeated}
+        with pq.ParquetFile(source, **options) as file:
+            table = file.read(columns=there, use_threads=path.stat().st_size > _SMALL)
+        return table if schema is None else with_types(table, schema)
 
 
 def all_columns(table: pa.Table) -> pa.Table:
@@ -221,6 +307,23 @@ def all_columns(table: pa.Table) -> pa.Table:
             empty = pa.nulls(len(table), ESTIMATES.field(name).type)
             table = table.append_column(name, empty)
     return table.select(ESTIMATES.names)
+
+
+def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """With the types of `schema`; programs that rewrite a file have other types of texts.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If a value cannot have the type.
+    """
+    for place, field in enumerate(table.schema):
+        if field.name in schema.names and field != (wanted := schema.field(field.name)):
+            column = table[field.name].cast(wanted.type)
+            if column.null_count and not wanted.nullable:
+                raise pa.ArrowInvalid(f"the column {field.name} has missing values")
+            table = table.set_column(place, wanted, column)
+    return table
 
 
 def check_columns(path: Path, schema: pa.Schema) -> None:
@@ -235,13 +338,7 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    with (
-        readable_file(path),
-        path.open("rb") as source,  # Arrow takes every path to be UTF-8
-        pq.ParquetFile(source, page_checksum_verification=True) as file,
-    ):
-        # Small files: threads would only cost time.
-        return file.read(columns=columns and list(columns), use_threads=False)
+    return read_table(path, columns, "only this batch is recomputed", ESTIMATES)
 
 
 def _first_line(error: Exception) -> str:
@@ -265,5 +362,11 @@ def of_scenario(table: pa.Table, scenario: str) -> pa.Table:
 
 def metadata_in(table: pa.Table) -> dict[str, str]:
     """The metadata that a table of estimates was written with."""
-    found = table.schema.metadata or {}
-    return {k.decode()[4:]: v.decode() for k, v in found.items() if k.decode().startswith("rmm.")}
+    return metadata_of_schema(table.schema)
+
+
+def metadata_of_schema(schema: pa.Schema) -> dict[str, str]:
+    """What files of this package say besides their rows, without the digest of their bytes."""
+    found = {k: v for k, v in (schema.metadata or {}).items() if k[:4] == b"rmm."}
+    found.pop(seals.KEY.encode(), None)
+    return {k[4:].decode(errors="replace"): v.decode(errors="replace") for k, v in found.items()}

@@ -37,6 +37,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def text_digest(text: str) -> str:
+    """16 hexadecimal digits of the SHA-256 of a text: to see whether a line was altered."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
 def short_id(prefix: str, value: Any) -> str:
     """`prefix` and 10 hexadecimal digits: the name of a content."""
     return prefix + digest(value)[:10]

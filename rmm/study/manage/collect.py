@@ -74,8 +74,11 @@ def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     ended = _ended(study, sources)
     schema = ESTIMATES.with_metadata({f"rmm.{name}": value for name, value in ran_on.items()})
     write_groups(Path(out), schema, _wanted(study, sources, ended))
+    ends = Path(out).with_name("stopping.parquet")
     if ended:
-        write_parquet(stopping_table(ended.values()), Path(out).with_name("stopping.parquet"))
+        write_parquet(stopping_table(ended.values()), ends)
+    else:
+        ends.unlink(missing_ok=True)  # of an earlier version of the study
 
 
 @dataclass(frozen=True, order=True)

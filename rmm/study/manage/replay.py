@@ -17,14 +17,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rmm._version import __version__
 from rmm.backends import find_backend
 from rmm.errors import StudyError
 from rmm.posterior.fit import Fit
 from rmm.study.design.study import Study
-from rmm.study.files.parquet import ESTIMATES, RUN_COLUMNS, TIMEOUT, estimates_table, write_text
+from rmm.study.files.parquet import (
+    ESTIMATES,
+    RUN_COLUMNS,
+    TIMEOUT,
+    estimates_table,
+    read_estimates,
+    write_text,
+)
 from rmm.study.methods.fit_task import fit_task
 from rmm.study.methods.task import Outcome, Task, answering
 from rmm.study.run.batch_index import without_numbers
@@ -194,7 +200,7 @@ def _stored(table: pa.Table, results: Path) -> pa.Table | None:
     row = table.slice(0, 1).to_pylist()[0]
     here = results / "estimates" / row["scenario"] / row["method"]
     for path in sorted(here.glob("*.parquet")):
-        batch = pq.read_table(path, partitioning=None)
+        batch, _ = read_estimates(path)
         batch = batch.filter(pc.equal(batch["replication"], row["replication"]))
         if len(batch):
             return batch

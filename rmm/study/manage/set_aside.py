@@ -44,8 +44,6 @@ def set_aside(study: Study, folder: str | Path) -> list[str]:
                     f"{source} has changed, so {sum(moved):,} fits of method {method.name} are "
                     f"made again. The old ones are in {folder / FOLDER}."
                 )
-    if lines:
-        (folder / "estimates.parquet").unlink(missing_ok=True)  # it is collected again
     return lines
 
 

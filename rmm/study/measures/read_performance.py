@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
+from rmm.study.files.parquet import PERFORMANCE, read_table
 from rmm.study.measures.measure_values import known_to, rate_of
 from rmm.study.measures.measures import RATES
 
@@ -19,8 +18,13 @@ def read_performance(path: Path) -> pd.DataFrame:
 
     There, a rate of 0 or 1 has a Monte Carlo error of 0, which is none. The number of fits behind
     `type_s`, those that are significant, is not in the file.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, or not as it was written.
     """
-    table = pd.read_parquet(path)
+    table: pd.DataFrame = read_table(path, schema=PERFORMANCE).to_pandas()
     if "lower" in table:
         return table
     columns = (table[name] for name in ("measure", "value", "mcse", "n"))

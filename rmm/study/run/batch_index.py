@@ -2,7 +2,8 @@
 
 ``logs/batches.jsonl`` of the results has a line per batch: its path, size and time of change, its
 metadata, and how its fits ended. A job appends its line when its batch is finished. An entry
-counts only if size and time are those of the file; every other file is read. So the index may be
+counts only if size and time are those of the file, and the line has its own digest; every other
+file is read. So the index may be
 incomplete, damaged or deleted at any time: counting then takes longer, and its result is the same.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rmm.study.files import seeds
 from rmm.study.files.parquet import OK, read_batches
 from rmm.study.run.metadata import stored_metadata
 
@@ -253,7 +255,10 @@ def _loaded(path: str, size: int, changed: int) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for line in text.split("\n"):
         try:
-            entry = json.loads(line)
+            digest, _, content = line.partition(" ")
+            if digest != seeds.text_digest(content):
+                continue
+            entry = json.loads(content)
             key = entry["path"]
             # Interned, as thousands of files of a method say the same.
             entry["metadata"] = {sys.intern(k): sys.intern(v) for k, v in entry["metadata"].items()}
@@ -276,10 +281,11 @@ def _summary(found: Any) -> BatchSummary | None:
 
 def _append(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     """Write lines in one piece, so that those of other processes stay whole."""
-    lines = [
+    contents = (
         json.dumps({**entry, "summary": asdict(entry["summary"])}, separators=(",", ":"))
         for entry in entries
-    ]
+    )
+    lines = [f"{seeds.text_digest(content)} {content}" for content in contents]
     if not lines:
         return
     path = folder.joinpath(*_INDEX)

@@ -216,7 +216,7 @@ class Checkpoint:
 
 
 class Journal:
-    """Finished fits, one line of JSON each, in the system's hands as soon as they are there."""
+    """Finished fits, a line with the digest and the JSON of each, written when they end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -229,7 +229,7 @@ class Journal:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("a", encoding="utf-8")
             text = json.dumps(list(rows), default=lambda number: number.item())  # NumPy's
-            self._file.write(text + "\n")
+            self._file.write(f"{seeds.text_digest(text)} {text}\n")
             self._file.flush()
 
     def clear(self) -> None:
@@ -242,13 +242,16 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[list[dict[str, Any]]]:
-    """The fits of a journal; the line that a kill has cut off is none."""
+    """The fits of a journal; a line that a kill has cut off, or that was altered, is none."""
     fits = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         if not line.endswith("\n"):
             break
+        digest, _, text = line.removesuffix("\n").partition(" ")
+        if digest != seeds.text_digest(text):
+            continue
         try:
-            rows: list[dict[str, Any]] = json.loads(line)
+            rows: list[dict[str, Any]] = json.loads(text)
             estimates_table(rows, {})
             fits += [rows] * (int(rows[0]["replication"]) > 0)
         except (ValueError, TypeError, LookupError, AttributeError, pa.ArrowException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from rmm.backends import find_backend
 from rmm.fitting.pipeline import program
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
-from rmm.study.files.parquet import write_text
+from rmm.study.files.records import read_record, write_record
 from rmm.study.methods.bayesian import engine_data
 from rmm.study.methods.method import COMPILED, Method
 from rmm.study.methods.task import parsed
@@ -44,7 +43,7 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
         "processors": sorted({compiler.processor(path) for path in made}),
         "programs": [str(path) for path in made],
     }
-    write_text(json.dumps(facts, indent=2) + "\n", marker)
+    write_record(facts, marker)
 
 
 def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path) -> str:
@@ -70,7 +69,8 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
         return ""
     method = _compiled(settled)
     compiler = _compiler(method)
-    unfit = compiler.use(map(Path, json.loads(marker.read_text(encoding="utf-8"))["programs"]))
+    record = read_record(marker)
+    unfit = [marker] if record is None else compiler.use(map(Path, record["programs"]))
     if not unfit:
         return ""
     made = compiler.compile(_programs(study, method, [scenario]))

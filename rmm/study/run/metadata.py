@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
@@ -21,6 +20,8 @@ from rmm.simulation.schema import schema
 from rmm.study.design.estimand import sd_of
 from rmm.study.files import seeds
 from rmm.study.files.checked_yaml import with_defaults
+from rmm.study.files.parquet import UNREADABLE, metadata_of_schema
+from rmm.study.files.seals import is_intact
 from rmm.study.methods.method import KINDS, said
 
 if TYPE_CHECKING:
@@ -74,19 +75,19 @@ def method_content(method: Method) -> dict[str, Any]:
 
 @lru_cache(maxsize=65536)
 def stored_metadata(path: str, changed: int) -> tuple[tuple[str, str], ...]:
-    """Metadata of a file of estimates; none for a file that is not whole.
+    """Metadata of a file of estimates; none for a file that is not as it was written.
 
     `changed` is the file's time of change, so that what is remembered is of this file.
     """
     try:
+        if is_intact(Path(path)) is False:
+            return ()
         with open(path, "rb") as file:  # Arrow takes every path to be UTF-8
-            found = pq.read_schema(file).metadata or {}
-    except (OSError, pa.ArrowException):
+            found = metadata_of_schema(pq.read_schema(file))
+    except UNREADABLE:
         return ()
     # Interned, as thousands of files of a method say the same.
-    return tuple(
-        (k.decode()[4:], sys.intern(v.decode())) for k, v in found.items() if k[:4] == b"rmm."
-    )
+    return tuple((key, sys.intern(value)) for key, value in found.items())
 
 
 def check_metadata(
@@ -100,10 +101,10 @@ def check_metadata(
         With what is different, key by key where the file tells it.
     """
     found = dict(stored)
-    if not found:
+    if not {"scenario", "method", "first", "last"} <= found.keys():
         raise StudyError(
             f"{path} is not a complete file of estimates.\n"
-            "  Delete it and run the study again: only this batch is recomputed."
+            "  Run the study again: it sets the file aside, and only this batch is recomputed."
         )
     ends = int(found["first"]), int(found["last"])
     wanted = metadata_of(study, found["scenario"], method, *ends)

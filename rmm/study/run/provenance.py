@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -17,7 +16,7 @@ from rmm.backends.stan import install as cmdstan_home
 from rmm.errors import BackendError
 from rmm.study.files import seeds
 from rmm.study.files.environment import now
-from rmm.study.files.parquet import write_text
+from rmm.study.files.records import read_record, write_record
 from rmm.study.methods.method import WITHOUT_ENGINE
 from rmm.study.own.rscript import PROGRAM
 
@@ -78,24 +77,20 @@ def begin_run(study: Study, folder: Path) -> Path:
     started = now()
     path = folder / _RUNS / f"{started.replace(':', '')}.json"
     record = {**provenance(study), "started": started, "ended": None, "outcome": None}
-    write_text(json.dumps(record, indent=2) + "\n", path)
+    write_record(record, path)
     return path
 
 
 def end_run(path: Path, outcome: str) -> None:
     """Add when and how a run ended; a run that was killed has no end in its record."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    write_text(json.dumps({**record, "ended": now(), "outcome": outcome}, indent=2) + "\n", path)
+    record = read_record(path) or {}
+    write_record({**record, "ended": now(), "outcome": outcome}, path)
 
 
 def last_run(folder: Path) -> dict[str, Any]:
-    """The record of the last run of a study; empty where there is none that is whole."""
+    """The record of the last run of a study; empty where there is none, or it was altered."""
     records = sorted((folder / _RUNS).glob("*.json"))
-    try:
-        found = json.loads(records[-1].read_text(encoding="utf-8")) if records else {}
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return (read_record(records[-1]) or {}) if records else {}
 
 
 def _engines(study: Study) -> dict[str, str]:

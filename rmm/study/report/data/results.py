@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from rmm.errors import StudyError
 from rmm.study.design.scale_notes import other_scales
 from rmm.study.files.environment import FACTS
+from rmm.study.files.parquet import read_table
 from rmm.study.measures.read_performance import read_performance
 from rmm.study.report.data.filters import Filters
 from rmm.study.report.data.labels import is_numeric
@@ -299,11 +300,7 @@ def _estimates(path: Path) -> pd.DataFrame:
 
     This is what takes most memory in a report: a million fits have millions of rows.
     """
-    schema = pq.read_schema(path)
-    there = [name for name in _SHOWN if name in schema.names]
-    texts = [name for name in _TEXTS if name in there]
-    # The partitions of a path are not read: a folder may be called like `a=b`.
-    table = pq.read_table(path, columns=there, read_dictionary=texts, partitioning=None)
+    table = read_table(path, _SHOWN, texts=_TEXTS)
     return table.to_pandas(self_destruct=True, split_blocks=True)
 
 

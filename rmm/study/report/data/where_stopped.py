@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
+from rmm.study.files.parquet import read_table
 
 
 def stopping_facts(folder: Path, most: int = 12) -> list[tuple[str, str]]:
@@ -16,7 +16,7 @@ def stopping_facts(folder: Path, most: int = 12) -> list[tuple[str, str]]:
     path = folder / "stopping.parquet"
     if not path.is_file():
         return []
-    rows = pd.read_parquet(path, columns=["scenario", "words"]).drop_duplicates()
+    rows = read_table(path, ["scenario", "words"]).to_pandas().drop_duplicates()
     alike = Counter(rows["words"])
     lines = [f"{n:,} scenario{'s' * (n != 1)} {words}" for words, n in alike.most_common(most)]
     left = sum(alike.values()) - sum(n for _, n in alike.most_common(most))
