@@ -172,7 +172,7 @@ def run_fit(options: argparse.Namespace) -> int:
     """`rmm fit`: summary on stdout, the rest on stderr."""
     # Late: `rmm --help` needs no libraries.
     from rmm.posterior.reporting.fit_text import formatted
-    from rmm.posterior.save import check_folder
+    from rmm.posterior.saved_fits.save import check_folder
 
     if options.save:
         check_folder(Path(options.save))

@@ -182,6 +182,6 @@ class Fit(FitTables):
             If there is no such folder.
         """
         # Late: a fit by itself does not need it.
-        from rmm.posterior.save import save
+        from rmm.posterior.saved_fits.save import save
 
         return save(self, Path(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import warnings
@@ -10,25 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import pandas as pd
-import xarray
+import pyarrow as pa
 
 from rmm.arguments import readable
 from rmm.backends import find_backend
 from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
-from rmm.errors import DataError, RmmError, SpecificationWarning
+from rmm.errors import DataError, RmmError, SpecificationWarning, counted
 from rmm.families import find_family
+from rmm.posterior.draws import check_draws
 from rmm.posterior.fit import Fit
-from rmm.posterior.save import _replaced
+from rmm.posterior.saved_fits.contents import read_contents
+from rmm.posterior.saved_fits.save import _replaced
+from rmm.tables.memory_limits import memory_limit
+from rmm.tables.parquet_limits import read_bounded
 
 if TYPE_CHECKING:
     from rmm.posterior.fit import Fit
-
-#: Bytes in memory per byte of a file, and those that any file may take: a limit for `load`.
-_UNPACKED, _SMALL = 20, 100_000_000
-_DEEPEST = 4
 
 
 def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
@@ -43,7 +41,7 @@ def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
 
 
 @readable(DataError)
-def load(path: str | Path) -> Fit:
+def load(path: str | Path, *, max_memory: int | None = None) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
     Nothing in the file is evaluated: the formula and priors are parsed, the program is text until
@@ -52,6 +50,9 @@ def load(path: str | Path) -> Fit:
     Parameters
     ----------
     path : path
+    max_memory : int, optional
+        Bytes that draws and table may take in memory. They are counted before they are unpacked.
+        Default: half of the memory that is free.
 
     Returns
     -------
@@ -60,7 +61,8 @@ def load(path: str | Path) -> Fit:
     Raises
     ------
     DataError
-        If the file is not there or is not a saved fit.
+        If the file is not there or is not a saved fit, has changed since it was saved, or would
+        need more memory.
 
     Examples
     --------
@@ -76,23 +78,23 @@ def load(path: str | Path) -> Fit:
     path = Path(path)
     if not os.path.isfile(path):
         raise DataError(f"{path}: this file does not exist.")
+    limit = memory_limit(max_memory)
     try:
-        return _read(path)
+        return _read(path, limit)
     except RmmError as error:
-        raise DataError(f"{path}: this file is not a fit that rmm saved. {error}") from error
+        raise DataError(
+            f"{path}: this file is not a fit that rmm saved, or is damaged or too large. {error}"
+        ) from error
     except Exception as error:  # whatever a file that another program wrote may cause
         why = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: this file is not a fit that rmm saved ({why}).") from error
 
 
-def _read(path: Path) -> Fit:
-    _check_contents(path)
-    with xarray.open_datatree(path, engine="h5netcdf") as tree:
-        stored = tree["rmm"].to_dataset().load()
-        stats = tree["sample_stats"].to_dataset().load()
-    about = json.loads(stored.attrs["about"])
-    table = pd.read_parquet(io.BytesIO(stored["table"].to_numpy().tobytes()))
-    table = _table_types(table, about)
+def _read(path: Path, limit: int) -> Fit:
+    stored = read_contents(path, limit)
+    about = json.loads(stored.about)
+    used = sum(v.nbytes for v in [*stored.draws.values(), *stored.sample_stats.values()])
+    table = _table_types(_plain_text(read_bounded(stored.table, limit - used)), about)
     family = find_family(about["family"], about.get("family_options"))
     with warnings.catch_warnings():  # the fit has given them
         warnings.simplefilter("ignore", SpecificationWarning)
@@ -106,55 +108,44 @@ def _read(path: Path) -> Fit:
         )
     na = about.get("na")
     model = replace(model, na=None if na is None else tuple(na))
-    sample_stats = {str(k): v.to_numpy() for k, v in stats.data_vars.items()}
+    sample_stats = dict(stored.sample_stats)
     if "diverging" in sample_stats:
         sample_stats["diverging"] = sample_stats["diverging"].astype(bool)
-    draws = {
-        str(k).removeprefix("draws_"): v.to_numpy()
-        for k, v in stored.data_vars.items()
-        if str(k).startswith("draws_")
-    }
     prepared = find_backend(about["backend"]).prepare(model)
-    settings = {**about["settings"], "monitor": tuple(about["settings"]["monitor"])}
+    settings = Settings(**{**about["settings"], "monitor": tuple(about["settings"]["monitor"])})
+    run = Run(dict(stored.draws), sample_stats, about["seconds"], about["engine"])
+    _check_shapes(run, settings)
+    check_draws(run, model, settings.chains, settings.draws)
     fit = Fit(
         model=model,
-        run=Run(draws, sample_stats, about["seconds"], about["engine"]),
+        run=run,
         program=about["program"],
         program_data=prepared.data(model.design),
         backend=about["backend"],
-        settings=Settings(**settings),
+        settings=settings,
         own_program=about["program"] != prepared.program,
     )
     _ = fit.draws  # of the model's shapes, or an error
     return fit
 
 
-def _check_contents(path: Path) -> None:
-    """No links, nothing that lies in other files, nothing larger in memory than the file explains.
+def _plain_text(table: pa.Table) -> pd.DataFrame:
+    """The table with text as objects; those that are equal take memory once."""
+    frame: pd.DataFrame = table.to_pandas()
+    texts = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+    return _replaced(frame, {name: frame[name].astype(object) for name in texts})
 
-    An HDF5 file of a kilobyte may declare an array of any size, and name other files to be read.
-    """
-    most = _UNPACKED * path.stat().st_size + _SMALL
-    total = 0
 
-    def visit(group: Any, depth: int) -> None:
-        nonlocal total
-        if depth > _DEEPEST:
-            raise DataError("Its groups are nested too deeply.")
-        for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DataError(f"In it, `{name}` is a link.")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                visit(item, depth + 1)
-                continue
-            if not isinstance(item, h5py.Dataset):
-                continue
-            if item.external or item.is_virtual:
-                raise DataError(f"In it, `{name}` is stored in another file.")
-            total += int(item.size or 0) * item.dtype.itemsize
-            if total > most:
-                raise DataError(f"It would need more than {most:,} bytes of memory.")
-
-    with h5py.File(path, "r") as file:
-        visit(file, 0)
+def _check_shapes(run: Run, settings: Settings) -> None:
+    """Refuse settings that are not those of the draws."""
+    for name in ("chains", "warmup", "draws", "thin"):
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < 0:
+            raise DataError(f"Its setting {name} is {value!r}.")
+    wanted = settings.chains, settings.draws
+    for name, values in {**run.draws, **run.sample_stats}.items():
+        if values.shape[:2] != wanted:
+            raise DataError(
+                f"Its settings say {counted(wanted[0], 'chain')} of {wanted[1]:,} draws, but "
+                f"{name} has the shape {values.shape}."
+            )

@@ -27,6 +27,7 @@ from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.design.prepare import prepare
 from rmm.errors import BackendError
 from rmm.posterior.diagnostics.summary import ESS_OF_WEIGHTS, Weighing, diagnose
+from rmm.tables import memory_limits
 from tests.coalitions import made_up_coalitions
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)"
@@ -137,15 +138,15 @@ def _with_stan(backend: Any, error: Exception, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_memory_here_is_known_or_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = memory.available_memory()
+    found = memory_limits.available_memory()
     assert found is None or found > 1_000_000
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory._of_container() is None
+    monkeypatch.setattr(memory_limits, "_CGROUP", tmp_path)
+    assert memory_limits._of_container() is None
     (tmp_path / "memory.max").write_text("max")
     (tmp_path / "memory.current").write_text("5")
-    assert memory._of_container() is None
+    assert memory_limits._of_container() is None
     (tmp_path / "memory.max").write_text("1000005")
-    assert memory._of_container() == 1_000_000
+    assert memory_limits._of_container() == 1_000_000
 
 
 def test_hours_are_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from rmm.backends.laplace.kernels.library import WIDEST
 from rmm.backends.laplace.kernels.model_arrays import Symbolic, source_count
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.errors import BackendError
+from rmm.tables.memory_limits import available_memory, bytes_text
 
 _NUMBER = 8  # bytes
 _PAIR_ARRAYS = 10  # of the pairs of slots, while their cells are found
@@ -32,7 +31,6 @@ _ANOTHER = 'Use backend="stan" or backend="jags"'
 _LONGEST = 6 * 3600.0  # seconds that nobody waits for without having said so
 _STENCILS = 10  # points at which the search for a mode computes derivatives
 _STEPS = 4  # of Newton's method for an outcome that is not normal
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -116,21 +114,22 @@ def check_memory(found: Need, integrand: Integrand, columns: int) -> None:
         return
     P = integrand.size
     parts = {
-        f"{_size(found.draws)} for draws of {columns:,} coefficients and effects": found.draws,
-        f"{_size(found.factors)} for factors of a matrix of {P:,} x {P:,}": found.factors,
-        f"{_size(found.pairs)} for pairs of members with common groups": found.pairs,
+        f"{bytes_text(found.draws)} for draws of {columns:,} coefficients and effects": found.draws,
+        f"{bytes_text(found.factors)} for factors of a matrix of {P:,} x {P:,}": found.factors,
+        f"{bytes_text(found.pairs)} for pairs of members with common groups": found.pairs,
     }
     listed = sorted(parts, key=lambda text: -parts[text])
     way = _ANOTHER
     if found.total - found.draws <= free:
         way = (
             'With monitor="structural", no effects are kept, and only '
-            f"{_size(found.total - found.draws)} are needed. Fewer `draws` also need less memory"
+            f"{bytes_text(found.total - found.draws)} are needed. Fewer `draws` also need less "
+            "memory"
         )
+    needed = ", ".join(text for text in listed if parts[text])
     raise BackendError(
-        f"Backend 'laplace' needs about {_size(found.total)} of memory, but only {_size(free)} "
-        f"are free. The memory consists of {', '.join(text for text in listed if parts[text])}. "
-        f"{way}."
+        f"Backend 'laplace' needs about {bytes_text(found.total)} of memory, but only "
+        f"{bytes_text(free)} are free. The memory consists of {needed}. {way}."
     )
 
 
@@ -202,41 +201,3 @@ def _kernel_bytes(integrand: Integrand, known: Symbolic) -> int:
         numbers += _NOISE_ARRAYS * size
         numbers += _MODES * size // WIDEST
     return WIDEST * numbers * _NUMBER + products * _PLACE + cells * _CELL_ARRAYS * _NUMBER
-
-
-def _size(count: int) -> str:
-    """Bytes as people say them."""
-    for unit, power in (("TB", 12), ("GB", 9), ("MB", 6)):
-        if count >= 10**power:
-            amount = count / 10**power
-            return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
-    return f"{count:,} bytes"
-
-
-def available_memory() -> int | None:
-    """Bytes that are free here; None where that cannot be known."""
-    found = [n for n in (_of_machine(), _of_container()) if n is not None]
-    return min(found) if found else None
-
-
-def _of_machine() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # no such thing on Windows
-        return None
-
-
-def _of_container() -> int | None:
-    """What the limit of a container leaves (control groups, version 2)."""
-    try:
-        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = (_CGROUP / "memory.current").read_text(encoding="ascii").strip()
-        return max(0, int(limit) - int(used))
-    except (OSError, ValueError):  # no limit, or none that can be read
-        return None

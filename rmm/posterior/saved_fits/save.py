@@ -15,6 +15,7 @@ import pandas as pd
 import xarray
 
 from rmm.errors import DataError
+from rmm.posterior.saved_fits.contents import seal
 
 if TYPE_CHECKING:
     from rmm.posterior.fit_tables import FitTables
@@ -57,6 +58,7 @@ def save(fit: FitTables, path: Path) -> Path:
     temporary = path.with_name(path.name + f".{os.getpid()}.part")
     try:
         tree.to_netcdf(temporary, engine="h5netcdf")
+        seal(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
