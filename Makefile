@@ -9,6 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UPGRADE ?=
+SEED ?= 1
 
 # Every job of a study is a process that imports the same libraries: without their bytecode that
 # takes 8 s instead of 3.
@@ -30,7 +31,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test test-all test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz test-faults test-package FORCE
+.PHONY: help env study smoke test test-all test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz attack test-faults test-package FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +85,9 @@ closed-forms: $(ENV) ## published numbers with closed forms, at full replication
 
 fuzz: $(ENV) ## 10,000 made-up inputs for each reader, 300 fits (long; FUZZ_SEED=2 for others)
 	$(PYTEST) -m fuzz $(PYTEST_ARGS)
+
+attack: $(ENV) ## damaged files, bombs, clocks and copies: what was tried, what broke (long; SEED=2 for others)
+	$(PY) -m tests.attack --seed "$(SEED)"
 
 test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty environment, use it
 	$(PY) -m pytest -m packaging -rs tests/repository/test_packaging.py $(PYTEST_ARGS)
