@@ -82,7 +82,8 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
         *pilot_table(results),
     ]
     _write_tables(results, made, tables)
-    page = render(results, drawn, made, looks, front(results, figures))
+    opening = front(results, figures)
+    page = render(results, opening.in_order(drawn), made, looks, opening)
     return _write_page(page, target / "index.html")
 
 
@@ -112,8 +113,9 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
     made += joint_outcome_table(results)
     made += explained_table(results)
     _write_tables(results, made, tables)
-    opens = front(results, figures) if has_truths(results) else None
-    page = render_table(results, drawn, made, looks, command, opens)
+    opening = front(results, figures) if has_truths(results) else None
+    shown = drawn if opening is None else opening.in_order(drawn)
+    page = render_table(results, shown, made, looks, command, opening)
     return _write_page(page, target / "index.html")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,21 @@ from rmm._version import __version__
 from rmm.errors import counted
 from rmm.study.report.data.format_numbers import duration
 from rmm.study.report.data.results import Results
+from rmm.study.report.figures.chart import Drawn
 from rmm.study.report.front.answer import answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import DotFigure, dot_figure
 from rmm.study.report.front.glance import Glance, glance
-from rmm.study.report.front.question import Question
+from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
+
+
+#: Kind of question -> name of the figure that shows it for many scenarios.
+_OPENS = {
+    NULL: "type1_error",
+    POWER: "power_curves",
+    RECOVERY: "bias",
+    CALIBRATION: "calibration",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class Front:
     reasons : tuple of (heading, sentence)
     table : Glance
     cautions : tuple of str
+    opens : str
+        Name of the figure that stands first where there is no `figure`.
     """
 
     masthead: str
@@ -39,6 +52,11 @@ class Front:
     reasons: tuple[tuple[str, str], ...]
     table: Glance
     cautions: tuple[str, ...]
+    opens: str
+
+    def in_order(self, figures: Sequence[Drawn]) -> list[Drawn]:
+        """Figures of the report, those first that show what the study asks."""
+        return sorted(figures, key=lambda drawn: drawn.chart.name != self.opens)
 
 
 def front(results: Results, figures: Path) -> Front:
@@ -51,6 +69,7 @@ def front(results: Results, figures: Path) -> Front:
         tuple(reasons(question)),
         glance(question),
         tuple(cautions(question)),
+        _OPENS[question.kind],
     )
 
 
