@@ -23,7 +23,7 @@ TOPICS = {
     "New groups": ("posterior.prediction.new_groups",),
 }
 #: Modules and packages whose messages are about arguments, saved fits and other files.
-OTHERS = ("datasets", "fitting", "posterior", "simulation", "study")
+OTHERS = ("cli", "datasets", "fitting", "posterior", "simulation", "study")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import median_abs_deviation
 
 from rmm.errors import DataError
 from rmm.families.base import (
@@ -40,6 +39,9 @@ def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) ->
 
 def _scale(outcome: Outcome) -> tuple[float, float]:
     """The median, and the median distance to it as an sd: outliers do not move them."""
+    # Late: half of a second that fits of other families do without.
+    from scipy.stats import median_abs_deviation
+
     y = outcome["y"]
     spread = float(median_abs_deviation(y, scale="normal"))
     return float(np.median(y)), spread or float(np.std(y, ddof=1))

@@ -165,7 +165,7 @@ def test_families_have_rs_names(name: str, family: str) -> None:
     ("name", "hint"),
     [
         ("weibul", "Did you mean 'weibull'"),
-        ("gamma", "'gamma' is not a family.*Allowed: gaussian, "),
+        ("tweedie", "'tweedie' is not a family.*Allowed: gaussian, "),
         (3, "3 is not a family.*Allowed: gaussian, "),
     ],
 )

@@ -401,6 +401,7 @@ def test_check_of_shares(fit: rmm.Fit) -> None:
     facts = {
         "mean": lambda eta, own, outcome: np.broadcast_to(p, eta.shape),
         "draw": lambda eta, own, outcome, rng: rng.binomial(1, p, size=eta.shape),
+        "check": "shares",
     }
     figure = of_family(fit, "binomial", {"y": y}, **facts).plot_check()
     diagonal, dots = panels(figure)[0].lines
@@ -438,6 +439,7 @@ def test_check_of_durations(fit: rmm.Fit) -> None:
     facts = {
         "draw": lambda eta, own, outcome, rng: rng.exponential(size=eta.shape),
         "observed": ("time", "event"),
+        "check": "durations",
     }
     figure = of_family(fit, "weibull", outcome, **facts).plot_check()
     axes = panels(figure)[0]

@@ -245,4 +245,4 @@ def test_types_of_the_package_are_for_its_users_too() -> None:
     lint = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2]
     assert "-m mypy" in lint.partition("\n\n")[0]
     assert (ROOT / "rmm" / "py.typed").is_file()
-    assert project["scikit-build"]["wheel"]["packages"] == ["rmm"]
+    assert project["scikit-build"]["wheel"]["packages"]["rmm"] == "rmm"

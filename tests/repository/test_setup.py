@@ -200,38 +200,19 @@ def test_moved_folder_is_set_up_anew(project: Path) -> None:
     assert "Setting up .venv" in installs(project).stderr
 
 
-def test_unknown_study_lists_those_there(project: Path) -> None:
+def test_study_is_run_by_rmm(project: Path) -> None:
+    """What it says is tested with `rmm study run`."""
     complete(project)
-    (project / "config" / "studies" / "quickstart.yaml").write_text("")
-    result = run(project, "make", "study", "STUDY=quikstart")
-    assert result.returncode != 0
-    assert "There is no study file config/studies/quikstart.yaml" in result.stderr
-    assert "    quickstart" in result.stderr
-
-
-def test_study_says_where_the_report_is_and_when_nothing_was_to_do(project: Path) -> None:
-    (project / "config" / "studies" / "mine.yaml").write_text("")
-    report = "results/mine/report/index.html"
-    python = complete(project)
-    # Snakemake takes a second to start; a clock tick between stamp and result is enough.
-    put_script(python, f'sleep 0.1; mkdir -p results/mine/report; echo "$*" >{report}')
-    first = run(project, "make", "study", "STUDY=mine", "CORES=3")
-    assert first.returncode == 0, first.stderr
-    assert f"Report: {report}" in first.stdout
-    assert "Nothing to do" not in first.stdout
-    assert "/a%20user%27s%20project%20%28ä%29/results/mine/report/index.html" in first.stdout
-    arguments = (project / report).read_text()
-    assert "--cores 3" in arguments
-    assert "study=config/studies/mine.yaml" in arguments
-    put_script(python, "exit 0")
-    second = run(project, "make", "study", "STUDY=mine")
-    assert "Nothing to do: the study 'mine' is complete" in second.stdout
-    assert f"Report: {report}" in second.stdout
+    put_script(project / ".venv" / "bin" / "rmm", 'echo "asked: $*"')
+    result = run(project, "make", "study", "STUDY=mine", "CORES=3")
+    assert result.returncode == 0, result.stderr
+    assert "asked: study run mine --cores 3 --size full" in result.stdout
 
 
 def test_failed_study_fails(project: Path) -> None:
     (project / "config" / "studies" / "mine.yaml").write_text("")
-    put_script(complete(project), "exit 1")
+    complete(project)
+    put_script(project / ".venv" / "bin" / "rmm", "exit 1")
     result = run(project, "make", "study", "STUDY=mine")
     assert result.returncode != 0
     assert "Report:" not in result.stdout

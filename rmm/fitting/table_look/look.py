@@ -42,6 +42,8 @@ class TableLook:
     name : str
         Of the file; empty for a table in memory.
     memberships : MembershipFacts
+    variables : tuple of Variable
+        What each column holds, and at which level it varies.
     facts : pandas.DataFrame
         One row per variable: ``level``, ``holds``, ``different`` values, ``missing`` memberships,
         ``incomplete`` groups, ``varies`` (groups within which it varies) and ``within`` (share of

@@ -262,11 +262,11 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for nest in spec.nestings:
         if vector == nest.sigma:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"
+    if vector == "tau":
+        return f"The threshold {element}"
     for parameter in spec.family.parameters:
         if vector == parameter.name:
             return parameter.words[0].upper() + parameter.words[1:]
-    if vector == "tau":
-        return f"The threshold {element}"
     return f"The coefficient {name}"
 
 

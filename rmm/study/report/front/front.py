@@ -17,7 +17,6 @@ from rmm.study.report.front.dot_figure import DotFigure, dot_figure
 from rmm.study.report.front.glance import Glance, glance
 from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 
-
 #: Kind of question -> name of the figure that shows it for many scenarios.
 _OPENS = {
     NULL: "type1_error",
