@@ -166,10 +166,10 @@ FORMATS: dict[str, Callable[[Any, Path], None]] = {
 
 @contextmanager
 def drawing(salt: str, *, text: bool = False) -> Iterator[None]:
-    """Settings of all figures of a report; with `text`, letters stay text, as pages want it."""
+    """Settings of all figures; with `text`, words in an SVG stay text, so that pages can show them."""
     matplotlib.use("Agg")
-    letters = "none" if text else SETTINGS["svg.fonttype"]
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": letters}):
+    fonts = "none" if text else SETTINGS["svg.fonttype"]
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": fonts}):
         yield
 
 
