@@ -166,7 +166,7 @@ FORMATS: dict[str, Callable[[Any, Path], None]] = {
 
 @contextmanager
 def drawing(salt: str, *, text: bool = False) -> Iterator[None]:
-    """Settings of all figures; with `text`, words in an SVG stay text, so that pages can show them."""
+    """Settings of all figures; with `text`, words in an SVG stay text, for pages."""
     matplotlib.use("Agg")
     fonts = "none" if text else SETTINGS["svg.fonttype"]
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt, "svg.fonttype": fonts}):
