@@ -7,7 +7,7 @@ headers of all pages are read: each has the size of the page unpacked, and its n
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ from rmm.tables.memory_limits import bytes_text
 _NUMBER_WIDTH, _TEXT_WIDTH = 8, 16
 #: Types of columns, and the repetition of nested ones (numbers of the Parquet format).
 _INT96, _BYTE_ARRAY, _FIXED_BYTES = 3, 6, 7
+_TEXTS = (_BYTE_ARRAY, _FIXED_BYTES)
 _REPEATED = 2
 #: Encodings of pages (numbers of the Parquet format) by which a value takes what its page says:
 #: PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, RLE_DICTIONARY; DELTA_BINARY_PACKED, BYTE_STREAM_SPLIT.
@@ -31,7 +32,7 @@ _KINDS_OF_PAGES = (5, 7, 8)
 
 
 def read_bounded(source: Path | bytes, limit: int) -> pa.Table:
-    """A Parquet table of columns without nesting, of which all must fit into memory.
+    """A Parquet table of plain columns and intervals, of which all must fit into memory.
 
     Columns of text are dictionaries, so that equal texts take memory once.
 
@@ -77,14 +78,12 @@ def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
     Raises
     ------
     DataError
-        For nested columns, and for pages that do not say what they take.
+        For nested columns other than structures of numbers, and for pages that do not say what they take.
     KeyError, IndexError, TypeError
         For a footer that is no structure of a Parquet file.
     """
     footer = _footer(file)
-    columns = footer[2][1:]  # the first element is the table
-    if any(column.get(3) == _REPEATED or column.get(5) for column in columns):
-        raise DataError("Its table has a nested column.")
+    columns = list(_columns(footer[2][1:]))  # the first element is the table
     widths = [_width(column) for column in columns]
     texts = [column[4].decode() for column in columns if column.get(1) == _BYTE_ARRAY]
     total = 0
@@ -97,6 +96,20 @@ def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
                 if total > limit:
                     return total, texts
     return total, texts
+
+
+def _columns(elements: Sequence[Mapping[int, Any]]) -> Iterator[Mapping[int, Any]]:
+    """Elements that hold values. Of structures (5: number of fields), those of numbers pass: an
+    interval is one, and its fields have as many values as the table has rows.
+    """
+    fields = 0  # of the present structure
+    for element in elements:
+        nested = fields > 0 and (element.get(5) or element.get(1) in _TEXTS)
+        if element.get(3) == _REPEATED or nested:
+            raise DataError("Its table has a nested column.")
+        fields = max(0, fields - 1) + element.get(5, 0)
+        if not element.get(5):
+            yield element
 
 
 def _footer(file: BinaryIO) -> dict[int, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -73,9 +74,31 @@ def test_a_page_larger_than_its_footer_says_is_counted(tmp_path: Path) -> None:
         read_bounded(content, 500_000)
 
 
-@pytest.mark.parametrize(
-    "table", [pa.table({"x": [[1, 2], [3]]}), pa.table({"x": [{"a": 1}]})], ids=["list", "struct"]
-)
+def test_intervals_are_counted_and_read() -> None:
+    """Arrow keeps an interval as a structure of two numbers."""
+    table = pa.Table.from_pandas(
+        pd.DataFrame({"i": pd.interval_range(0.0, periods=1000), "x": range(1000)})
+    )
+    content = written(table)
+    assert table.nbytes <= need(content) <= 4 * table.nbytes
+    assert read_bounded(content, 1 << 30).to_pandas().equals(table.to_pandas())
+
+
+def test_a_text_of_a_name_with_a_dot_is_in_memory_once() -> None:
+    text = pa.array(["x" * 1_000_000] * 10_000, pa.string()).dictionary_encode()
+    assert read_bounded(written(pa.table({"t.a": text})), 10_000_000).nbytes < 2_000_000
+
+
+NESTED = {
+    "list": pa.table({"x": [[1, 2], [3]]}),
+    "structure of texts": pa.table({"x": [{"a": "b"}]}),
+    "second field is a text": pa.table({"x": [{"a": 1, "b": "c"}], "y": [1]}),
+    "structure of structures": pa.table({"x": [{"a": {"b": 1}}]}),
+    "structure of lists": pa.table({"x": [{"a": [1]}]}),
+}
+
+
+@pytest.mark.parametrize("table", NESTED.values(), ids=NESTED)
 def test_nested_columns_are_refused(table: pa.Table) -> None:
     with pytest.raises(DataError, match="nested column"):
         read_bounded(written(table), 1 << 40)

@@ -1,5 +1,7 @@
 # The study is checked once, before the first job: a mistake in its file stops here.
+import contextlib
 import functools
+import itertools
 import json
 import os
 import re
@@ -38,19 +40,21 @@ def plain_path(executable):
 
     Snakemake writes `sys.executable` into commands as it is. Jobs start in the present folder: an
     environment inside it has a relative path; one elsewhere, of unusual characters, gets a link.
+    Whatever else has the link's name stays: a copied folder may hold a copy of an environment.
     """
     if shlex.quote(executable) == executable:
         return executable
     inside = os.path.relpath(executable)
     if shlex.quote(inside) == inside:
         return inside
-    link, environment = Path(".snakemake/environment"), Path(executable).parents[1]
-    if not (link.is_symlink() and link.readlink() == environment):
+    environment = Path(executable).parents[1]
+    for number in itertools.count(1):
+        link = Path(f".snakemake/environment-{number}")
         link.parent.mkdir(exist_ok=True)
-        new = link.with_name(f"environment-{os.getpid()}")
-        new.symlink_to(environment)
-        new.replace(link)
-    return str(link / "bin" / Path(executable).name)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(environment)
+        if link.is_symlink() and link.readlink() == environment:
+            return str(link / "bin" / Path(executable).name)
 
 
 sys.executable = plain_path(sys.executable)
@@ -268,7 +272,7 @@ def last_decision(wildcards):
         found = checkpoints.decide.get(scenario=wildcards.scenario, stage=stage).output[0]
         if json.loads(Path(found).read_text())["decided"]:
             break
-    return found
+    return settled(found)
 
 
 # Who works in this folder, so that a lock that a killed run left behind can be told from the
