@@ -78,7 +78,8 @@ def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
     Raises
     ------
     DataError
-        For nested columns other than structures of numbers, and for pages that do not say what they take.
+        For nested columns other than structures of numbers, and for pages that do not say what
+        they take.
     KeyError, IndexError, TypeError
         For a footer that is no structure of a Parquet file.
     """
