@@ -205,3 +205,24 @@ def test_names_with_commas_are_no_lists() -> None:
     table = pd.DataFrame({"deal": np.arange(40), "y": rng.normal(size=40), "boss": names})
     (message,) = told_of(table, "boss")
     assert "in one cell" not in message
+
+
+@pytest.mark.parametrize(
+    ("formula", "family", "far"),
+    [
+        ("n ~ 1 + offset(exposure)", "poisson", True),
+        ("n ~ 1 + offset(log(exposure))", "poisson", False),
+        ("b ~ 1 + fix(exposure, 1)", "binomial", True),
+        ("t ~ 1 + offset(exposure)", "gamma", True),
+        ("y ~ 1 + offset(exposure)", "gaussian", False),  # in the unit of the outcome
+    ],
+)
+def test_an_exposure_without_its_log_is_told(formula: str, family: str, far: bool) -> None:
+    table = groups(40)
+    table["exposure"] = np.linspace(1, 5000, 40)
+    table["n"] = np.arange(40) % 5
+    table["b"] = np.arange(40) % 2
+    found = [text for text in told(model_of(formula, table, family)) if "5000" in text]
+    assert bool(found) == far
+    if far:
+        assert "offset(log(exposure))" in found[0]

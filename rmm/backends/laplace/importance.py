@@ -141,7 +141,9 @@ def find_mode(
     heights = density(np.where(folded, np.abs(starts), starts))
     if not np.isfinite(heights).any():
         raise BackendError(
-            "The posterior is not finite at any initial value. Give initial values with `inits`."
+            "The posterior is not finite at any initial value. Look at the sizes of the numbers in "
+            "the table, above all in offset() and fix(). If they are right, give initial values "
+            "with `inits`."
         )
     best = starts[int(np.nanargmax(np.where(np.isfinite(heights), heights, -np.inf)))]
     around = _Stencil.at(density, best, folded, np.full(len(best), _DIFFERENCE))

@@ -26,6 +26,7 @@ from rmm.tables.read import Array
 _FEW_LEVELS = 10  # so many columns are nothing unusual, however few groups there are
 _SHOWN = 4  # names that a message lists
 _SEPARATORS = (";", "|", ",", "/")  # between members that stand in one cell
+_FARTHEST = 30.0  # between known sums on the scale of logs: a factor of 10^13
 _RECUR = 0.8  # of several members in one cell so few are different ones
 
 
@@ -337,8 +338,25 @@ def _by_predictor(labels: tuple[str, ...]) -> dict[str, list[int]]:
 
 
 #: In the order in which they warn.
+def far_offsets(look: Look) -> Iterator[str]:
+    """A known sum in the unit of a table where logs are meant: exposures without their log."""
+    model, known = look.model, look.model.design.offset
+    if known is None or model.spec.family.linear_mean or np.ptp(known) <= _FARTHEST:
+        return
+    formula = model.spec.formula
+    labels = [atom.label for atom in formula.offset]
+    what = f"offset({' + '.join(labels)})" if labels else "The known part of the formula"
+    yield (
+        f"{what} ranges from {known.min():g} to {known.max():g} over the groups. It is added to the "
+        f"linear predictor, where a difference of 1 is about a factor of 2.7, so the groups differ "
+        f"by a factor of 10^{np.ptp(known) / np.log(10):.0f}. An exposure goes in as its log: "
+        "offset(log(exposure))."
+    )
+
+
 CHECKS: tuple[Callable[[Look], Iterator[str]], ...] = (
     groups_of_one,
+    far_offsets,
     standard_deviations,
     separation,
     few_events,

@@ -108,7 +108,10 @@ def _has_maximum(family: Family, design: Design, values: Array) -> bool:
         moved = values @ b
         if np.ptp(moved) > _FAR:
             return False
-        at = family.curvature((location + offset + moved)[None], own, outcome)
+        with np.errstate(over="ignore", invalid="ignore"):  # offsets may be of any size
+            at = family.curvature((location + offset + moved)[None], own, outcome)
+        if not np.isfinite(at.value).all():
+            return False
         gradient = values.T @ at.gradient[0]
         hessian = values.T @ (at.weight[0][:, None] * values)
         if at.shared is not None:
