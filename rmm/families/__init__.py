@@ -68,6 +68,20 @@ SYNONYMS: dict[str, str] = {
     "clmm": "ordinal",
 }
 
+#: Families that are another one with another link: name and link -> family. Families of one link
+#: have it under their own name, so that it may be stated.
+LINKS: dict[str, dict[str, str]] = {
+    "binomial": {"logit": "binomial", "probit": "probit", "cloglog": "cloglog"},
+    "probit": {"probit": "probit"},
+    "cloglog": {"cloglog": "cloglog"},
+    "gaussian": {"identity": "gaussian"},
+    "student": {"identity": "student"},
+    "poisson": {"log": "poisson"},
+    "negbinomial": {"log": "negbinomial"},
+    "gamma": {"log": "gamma"},
+    "beta": {"logit": "beta"},
+}
+
 
 def family_name(text: str) -> str | None:
     """Our name of a family, whatever its capitals and by which synonym.
@@ -107,7 +121,8 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     family : str or Family
         In any case; R's ``"Linear"``, ``"Logit"`` and ``"CondLogit"`` are understood.
     options : mapping, optional
-        Such as ``{"intervals": 10}`` for ``"cox"``.
+        Such as ``{"intervals": 10}`` for ``"cox"``, or ``{"link": "probit"}`` for ``"binomial"``:
+        the family ``"probit"``.
 
     Returns
     -------
@@ -128,7 +143,10 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
         if known is None:
             raise FormulaError(unknown_name(family, "a family", FAMILIES, SYNONYMS))
         family = FAMILIES[known]
-    for name in options or {}:
+    options = dict(options or {})
+    if "link" in options and family.name in LINKS:
+        family = _with_link(family, options.pop("link"))
+    for name in options:
         if name not in family.option_names:
             kind = f"an option of family {family.name!r}"
             raise FormulaError(unknown_name(name, kind, family.option_names))
@@ -137,8 +155,11 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     return family.configure(**options)
 
 
-def _short(value: Any) -> str:
-    return repr(value) if isinstance(value, str | int | float) else f"of {type(value).__name__}"
+def _with_link(family: Family, link: Any) -> Family:
+    links = LINKS[family.name]
+    if not isinstance(link, str) or link not in links:
+        raise FormulaError(unknown_name(link, f"a link of family {family.name!r}", links))
+    return FAMILIES[links[link]]
 
 
 def family_options() -> frozenset[str]:

@@ -70,8 +70,9 @@ def fit(
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
         ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
-        ``"probit"``, ``"cloglog"``, ``"ordinal"`` (with ``link="probit"`` and ``levels=[...]``, the
-        order of its levels), in any case and with R's synonyms: `rmm.families`. R's order,
+        ``"ordinal"`` (``levels=[...]`` is the order of its levels); ``link="probit"`` for binomial
+        and ordinal, ``link="cloglog"`` for binomial (the families ``"probit"`` and
+        ``"cloglog"``), in any case and with R's synonyms: `rmm.families`. R's order,
         ``fit(formula, "Weibull", data=table)``, is understood too.
     backend : {"auto", "laplace", "stan", "jags"}
         ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from scipy import special, stats
 
 import rmm
-from rmm.families import FAMILIES
+from rmm.errors import FormulaError, SpecificationWarning
+from rmm.families import FAMILIES, find_family
 from tests.coalitions import made_up_coalitions
 from tests.family_cases import (
     MIXED,
@@ -165,3 +167,45 @@ def test_separated_outcomes_are_named(name: str) -> None:
     data = pd.DataFrame({"y": (x > 0).astype(int), "x": x})
     with pytest.warns(rmm.SpecificationWarning, match="zeros and ones of `y` are separated"):
         rmm.fit("y ~ 1 + x", data, name, backend="laplace", seed=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("family", "link", "found"),
+    [
+        ("binomial", "probit", "probit"),
+        ("bernoulli", "cloglog", "cloglog"),
+        ("binomial", "logit", "binomial"),
+        ("poisson", "log", "poisson"),
+        ("gaussian", "identity", "gaussian"),
+        ("probit", "probit", "probit"),
+    ],
+)
+def test_links_are_options_too(family: str, link: str, found: str) -> None:
+    assert find_family(family, {"link": link}) is FAMILIES[found]
+
+
+@pytest.mark.parametrize(
+    ("family", "link", "message"),
+    [
+        ("poisson", "identity", "'identity' is not a link of family 'poisson'. .*Allowed: log"),
+        ("binomial", "probid", "Did you mean 'probit'"),
+        ("binomial", ["probit"], "is not a link of family 'binomial'"),
+        ("probit", "logit", "is not a link of family 'probit'"),
+        ("cox", "log", "'link' is not an option of family 'cox'"),
+        ("ordinal", "cloglog", "'cloglog' is not a link"),
+    ],
+)
+def test_other_links_are_refused(family: str, link: Any, message: str) -> None:
+    with pytest.raises(FormulaError, match=message):
+        find_family(family, {"link": link})
+
+
+def test_a_fit_by_link_is_that_of_the_family(table: pd.DataFrame) -> None:
+    formula = "won ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = TRUE)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpecificationWarning)
+        one, two = (
+            rmm.fit(formula, table, family, backend="laplace", seed=1, **more)
+            for family, more in [("binomial", {"link": "probit"}), ("probit", {})]
+        )
+    pd.testing.assert_frame_equal(one.summary(), two.summary())
