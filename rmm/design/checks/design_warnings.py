@@ -349,8 +349,8 @@ def far_offsets(look: Look) -> Iterator[str]:
     yield (
         f"{what} ranges from {known.min():g} to {known.max():g} over the groups. It is added to "
         "the linear predictor, where a difference of 1 is about a factor of 2.7, so the groups "
-        f"differ by a factor of 10^{np.ptp(known) / np.log(10):.0f}. An exposure goes in as its log: "
-        "offset(log(exposure))."
+        f"differ by a factor of 10^{np.ptp(known) / np.log(10):.0f}. An exposure goes in as its "
+        "log: offset(log(exposure))."
     )
 
 
