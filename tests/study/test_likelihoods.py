@@ -24,6 +24,7 @@ from rmm.errors import StudyError
 from rmm.study import Study, load_study
 from rmm.study.manage.replay_fit import replay
 from rmm.study.methods.fit_task import fit_task
+from rmm.study.methods.frequentist import maximum_likelihood
 from rmm.study.run.replicate import make_task
 
 Array = np.ndarray[Any, Any]
@@ -399,3 +400,127 @@ def test_default_backends_and_messages(tmp_path: Path) -> None:
         assert found.estimates == same.estimates
     with pytest.raises(StudyError, match=r"cluster .*\n.*'group' .* with the regression of"):
         study(tmp_path, "condlogit", backend="regression", errors="cluster", cluster=["group"])
+
+
+# -- late entry ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def late() -> dict[str, Array]:
+    """Rows of which some enter late; durations with ties."""
+    rng = np.random.default_rng(3)
+    x = np.column_stack([np.ones(300), rng.normal(size=(300, 2))])
+    time = np.round(rng.weibull(1.3, 300) * np.exp(x @ [0.5, 0.4, -0.3]), 2) + 0.01
+    entry = np.round(rng.uniform(0, 1, 300) * (rng.random(300) < 0.6), 2)
+    seen = time > entry
+    time, entry, x = time[seen], entry[seen], x[seen]
+    end = entry + np.round(rng.exponential(3, len(time)), 2) + 0.01
+    offset = 0.1 * rng.normal(size=len(time))
+    event = (time <= end).astype(float)
+    return {
+        "time": np.minimum(time, end),
+        "event": event,
+        "entry": entry,
+        "x": x,
+        "offset": offset,
+    }
+
+
+def weibull_after_entry(p: Array, d: dict[str, Array]) -> Array:
+    law = stats.weibull_min(np.exp(p[-1]), scale=np.exp(d["offset"] + d["x"] @ p[:-1]))
+    ends = np.where(d["event"] == 1, law.logpdf(d["time"]), law.logsf(d["time"]))
+    return np.asarray(ends - law.logsf(d["entry"]))
+
+
+def partial_after_entry(b: Array, d: dict[str, Array]) -> Array:
+    """(N, k) each row's part in the score, by a loop over risk sets."""
+    x = d["x"][:, 1:]
+    risk, out = np.exp(d["offset"] + x @ b), np.zeros_like(x)
+    for k in np.flatnonzero(d["event"]):
+        inside = (d["entry"] < d["time"][k]) & (d["time"] >= d["time"][k])
+        share = risk[inside] / risk[inside].sum()
+        mean = share @ x[inside]
+        out[k] += x[k] - mean
+        out[inside] -= share[:, None] * (x[inside] - mean)
+    return out
+
+
+def slopes_of(function: Callable[[Array], Array], at: Array, step: float) -> Array:
+    """Central differences by each parameter, one column each."""
+    moves = step * np.eye(len(at))
+    return np.column_stack([(function(at + m) - function(at - m)) / (2 * step) for m in moves])
+
+
+def test_weibull_after_entry_is_scipys(late: dict[str, Array]) -> None:
+    found = maximum_likelihood.weibull(
+        late["time"], late["event"], late["x"], late["offset"], late["entry"]
+    )
+    scores = slopes_of(lambda p: weibull_after_entry(p, late), found.params, 1e-5)
+    np.testing.assert_allclose(found.scores(), scores, atol=1e-7)
+    np.testing.assert_allclose(scores.sum(axis=0), 0, atol=1e-4)
+
+    def gradient(p: Array) -> Array:
+        return slopes_of(lambda q: weibull_after_entry(q, late), p, 1e-4).sum(axis=0)
+
+    information = -slopes_of(gradient, found.params, 1e-4)
+    np.testing.assert_allclose(np.linalg.inv(information), found.inverse, rtol=1e-4, atol=1e-7)
+
+
+def test_cox_after_entry_is_the_loop_over_risk_sets(late: dict[str, Array]) -> None:
+    """Score residuals too, which statsmodels computes with rows that have not entered."""
+    found = maximum_likelihood.cox(
+        late["time"], late["event"], late["x"][:, 1:], late["offset"], ["a", "b"], late["entry"]
+    )
+    wanted = partial_after_entry(found.params, late)
+    np.testing.assert_allclose(found.scores(), wanted, atol=1e-12)
+    np.testing.assert_allclose(wanted.sum(axis=0), 0, atol=1e-9)
+    slopes = slopes_of(lambda b: partial_after_entry(b, late).sum(axis=0), found.params, 1e-5)
+    np.testing.assert_allclose(np.linalg.inv(-slopes), found.inverse, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["weibull", "cox"])
+@pytest.mark.parametrize("errors", [{}, {"errors": "cluster", "cluster": ["nesting"]}])
+def test_studies_with_late_entry(family: str, errors: dict[str, Any], tmp_path: Path) -> None:
+    """The estimates of a study are the maximum, and the errors those of the scores."""
+
+    def edit(config: dict[str, Any]) -> None:
+        truth = config["truth"]
+        truth["formula"] = truth["formula"].replace("Surv(t, e)", "Surv(t, e, entry = s)")
+        truth["entry"] = {"share": 0.5, "time": 1}
+
+    backend = {"weibull": "weibull_ml", "cox": "phreg"}[family]
+    table, data, codes = rows_of(study(tmp_path, family, edit, backend=backend, **errors))
+    assert (data["s"] > 0).mean() > 0.3
+    x = np.column_stack([np.ones(len(data)), data["z"], data["x"]])
+    d = {"time": data["t"], "event": data["e"], "entry": data["s"], "offset": np.zeros(len(data))}
+    late = {k: np.asarray(v, dtype=float) for k, v in d.items()} | {"x": x}
+    names = ["b_l2[z]", "b_l1[x]"]
+    if family == "weibull":
+        names = ["b_l2[Intercept]", *names, "shape"]
+        at = table.loc[names, "mean"].to_numpy(copy=True)
+        at[-1] = np.log(at[-1])
+        scores = slopes_of(lambda p: weibull_after_entry(p, late), at, 1e-5)
+
+        def gradient(p: Array) -> Array:
+            return slopes_of(lambda q: weibull_after_entry(q, late), p, 1e-4).sum(axis=0)
+
+    else:
+        at = table.loc[names, "mean"].to_numpy()
+        scores = partial_after_entry(at, late)
+
+        def gradient(p: Array) -> Array:
+            return partial_after_entry(p, late).sum(axis=0)
+
+    np.testing.assert_allclose(scores.sum(axis=0), 0, atol=2e-3)
+    inverse = np.linalg.inv(-slopes_of(gradient, at, 1e-4))
+    covariance = inverse
+    if errors:
+        sums = np.zeros((codes["nesting"].max() + 1, len(at)))
+        np.add.at(sums, codes["nesting"], scores)
+        count = len(sums)
+        few = count / (count - 1) * (len(data) - 1) / (len(data) - len(at))
+        covariance = inverse @ (sums.T @ sums) @ inverse * few
+    own = np.sqrt(np.diag(covariance))
+    if family == "weibull":
+        own[-1] *= np.exp(at[-1])
+    np.testing.assert_allclose(table.loc[names, "sd"], own, rtol=2e-3)

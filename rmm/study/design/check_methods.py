@@ -664,7 +664,12 @@ def _check_regression(
         found = f"Backend {backend} cannot be used with family {family}."
         raise file_errors.about(_beside(key, "backend"), found, f"Allowed: {', '.join(allowed)}.")
     if outcome.kind not in regression.outcomes:
-        names = {"plain": "one column", "cbind": "cbind()", "surv": "Surv()"}
+        names = {
+            "plain": "one column",
+            "cbind": "cbind()",
+            "surv": "Surv()",
+            "spell": "Surv() with entry",
+        }
         allowed_kinds = " or ".join(names[kind] for kind in regression.outcomes)
         raise file_errors.about(
             key,

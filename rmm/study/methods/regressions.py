@@ -270,14 +270,16 @@ def _estimating_equations(problem: Problem) -> Estimates:
 
 
 def _weibull(problem: Problem) -> Estimates:
-    time, event = problem.outcome.T
-    found = maximum_likelihood.weibull(time, event, problem.matrix, problem.offset)
+    time, event, *entry = problem.outcome.T
+    found = maximum_likelihood.weibull(time, event, problem.matrix, problem.offset, *entry)
     return _of_maximum(found, problem)
 
 
 def _cox(problem: Problem) -> Estimates:
-    time, event = problem.outcome.T
-    found = maximum_likelihood.cox(time, event, problem.matrix, problem.offset, problem.names)
+    time, event, *entry = problem.outcome.T
+    found = maximum_likelihood.cox(
+        time, event, problem.matrix, problem.offset, problem.names, *entry
+    )
     return _of_maximum(found, problem)
 
 
@@ -323,6 +325,9 @@ def _regressors(
     return names, np.column_stack(values)
 
 
+#: Durations, also of rows that enter late: columns time, event and entry.
+_TIMES = ("surv", "spell")
+
 REGRESSIONS: dict[str, Regression] = {
     "ols": Regression(
         _least_squares, ("plain",), (), student=True, scale=("gaussian", "student"), errors=ERRORS
@@ -352,8 +357,8 @@ REGRESSIONS: dict[str, Regression] = {
         positive=("phi",),
         errors=("classical",),
     ),
-    "weibull_ml": Regression(_weibull, ("surv",), ("weibull",), student=False, positive=("shape",)),
-    "phreg": Regression(_cox, ("surv",), ("cox",), student=False, intercept=False),
+    "weibull_ml": Regression(_weibull, _TIMES, ("weibull",), student=False, positive=("shape",)),
+    "phreg": Regression(_cox, _TIMES, ("cox",), student=False, intercept=False),
     # A stratum's rows share one choice: only clusters that hold whole strata make sense.
     "clogit": Regression(
         _conditional_logit,

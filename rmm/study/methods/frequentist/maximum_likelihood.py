@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 
 #: Largest standard error per sd of a regressor; where a likelihood has no maximum it is far above.
 _LARGEST = 100.0
+_NO_TIME = 1e-300  # stands for an entry at 0, which has a log so
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 
 
@@ -106,8 +107,13 @@ def check_rank(matrix: Array, names: Sequence[str], what: str) -> None:
 # -- Weibull ---------------------------------------------------------------------------------
 
 
-def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
+def weibull(
+    time: Array, event: Array, matrix: Array, offset: Array, entry: Array | None = None
+) -> Maximum:
     """Accelerated failure time S(t) = exp(-(t / exp(eta))^shape), right censoring.
+
+    Of a row that enters late the likelihood is that given survival until then: its log is greater
+    by (entry / exp(eta))^shape.
 
     Parameters
     ----------
@@ -115,6 +121,8 @@ def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
     matrix : (N, k) array
     offset : (N,) array
         Part of eta that is known.
+    entry : (N,) array, optional
+        When each row enters; default 0.
 
     Returns
     -------
@@ -135,11 +143,12 @@ def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
     basis, triangle = basis * np.sqrt(len(basis)), triangle / np.sqrt(len(basis))
     first = np.linalg.lstsq(basis, log_t - offset, rcond=None)[0]
     left = max(float(np.std(log_t - offset - basis @ first)), 1e-3)
+    late = None if entry is None else np.log(np.maximum(entry, _NO_TIME))
     found = minimize(
-        lambda p: -_weibull_values(p, log_t, event, basis, offset),
+        lambda p: -_weibull_values(p, log_t, event, basis, offset, late),
         np.append(first, np.log(_LOG_SD / left)),
-        jac=lambda p: -_weibull_scores(p, log_t, event, basis, offset).sum(axis=0),
-        hess=lambda p: -_weibull_hessian(p, log_t, event, basis, offset),
+        jac=lambda p: -_weibull_scores(p, log_t, event, basis, offset, late).sum(axis=0),
+        hess=lambda p: -_weibull_hessian(p, log_t, event, basis, offset, late),
         method="trust-exact",
         options={"gtol": 1e-7 * len(basis), "maxiter": 500},
     )
@@ -148,8 +157,8 @@ def weibull(time: Array, event: Array, matrix: Array, offset: Array) -> Maximum:
     params = np.append(np.linalg.solve(triangle, found.x[:-1]), found.x[-1])
     return Maximum(
         params,
-        lambda: _weibull_scores(params, log_t, event, matrix, offset),
-        _inverse(-_weibull_hessian(params, log_t, event, matrix, offset)),
+        lambda: _weibull_scores(params, log_t, event, matrix, offset, late),
+        _inverse(-_weibull_hessian(params, log_t, event, matrix, offset, late)),
         found,
     )
 
@@ -163,24 +172,38 @@ def _weibull_parts(
     return shape, log_z, np.exp(np.clip(log_z, -700, 300))
 
 
-def _weibull_values(p: Array, log_t: Array, event: Array, matrix: Array, offset: Array) -> float:
+def _weibull_values(
+    p: Array, log_t: Array, event: Array, matrix: Array, offset: Array, late: Array | None
+) -> float:
     _, log_z, z = _weibull_parts(p, log_t, matrix, offset)
-    return float(np.sum(event * (p[-1] + log_z - log_t) - z))
+    total = float(np.sum(event * (p[-1] + log_z - log_t) - z))
+    if late is not None:
+        total += float(np.sum(_weibull_parts(p, late, matrix, offset)[2]))
+    return total
 
 
-def _weibull_scores(p: Array, log_t: Array, event: Array, matrix: Array, offset: Array) -> Array:
+def _weibull_scores(
+    p: Array, log_t: Array, event: Array, matrix: Array, offset: Array, late: Array | None
+) -> Array:
     """(N, k + 1) derivatives by the coefficients and log shape."""
     shape, log_z, z = _weibull_parts(p, log_t, matrix, offset)
     by_shape = event * (1 + log_z) - z * log_z
-    return np.column_stack([matrix * (shape * (z - event))[:, None], by_shape])
+    scores = np.column_stack([matrix * (shape * (z - event))[:, None], by_shape])
+    if late is not None:  # minus those of a row that is censored when it enters
+        scores -= _weibull_scores(p, late, np.zeros_like(event), matrix, offset, None)
+    return scores
 
 
-def _weibull_hessian(p: Array, log_t: Array, event: Array, matrix: Array, offset: Array) -> Array:
+def _weibull_hessian(
+    p: Array, log_t: Array, event: Array, matrix: Array, offset: Array, late: Array | None
+) -> Array:
     shape, log_z, z = _weibull_parts(p, log_t, matrix, offset)
     out = np.empty((len(p), len(p)))
     out[:-1, :-1] = -(matrix.T * (shape**2 * z)) @ matrix
     out[:-1, -1] = out[-1, :-1] = matrix.T @ (shape * (z - event + z * log_z))
     out[-1, -1] = np.sum(event * log_z - z * log_z * (1 + log_z))
+    if late is not None:
+        out -= _weibull_hessian(p, late, np.zeros_like(event), matrix, offset, None)
     return out
 
 
@@ -200,26 +223,67 @@ def _check_events(event: Array) -> None:
 # -- Cox -------------------------------------------------------------------------------------
 
 
-def cox(time: Array, event: Array, matrix: Array, offset: Array, names: Sequence[str]) -> Maximum:
+def cox(
+    time: Array,
+    event: Array,
+    matrix: Array,
+    offset: Array,
+    names: Sequence[str],
+    entry: Array | None = None,
+) -> Maximum:
     """Proportional hazards by the partial likelihood, ties as Breslow's.
 
-    Scores are the score residuals of Lin & Wei (1989), Journal of the American Statistical
-    Association 84, which count a row's part in the risk sets of others.
+    Rows that enter late (`entry`, (N,)) are at risk from then on.
     """
     # Late: the extra `study` may be absent.
     from statsmodels.duration.hazard_regression import PHReg
 
     _check_events(event)
     check_rank(matrix - matrix.mean(axis=0), names, "collinear, or constant")
-    model = PHReg(time, matrix, status=event, ties="breslow", offset=offset)
+    # statsmodels counts rows that enter at the very time of an event; they are not yet at risk.
+    after = None if entry is None else np.nextafter(entry, np.inf)
+    model = PHReg(time, matrix, status=event, ties="breslow", offset=offset, entry=after)
     result = _without_warnings(model.fit)
     params = np.asarray(result.params)
+    risk = np.exp(offset + matrix @ params)
+    start = np.full(len(time), -np.inf) if entry is None else entry
+    return Maximum(
+        params,
+        lambda: _score_residuals(time, event, start, matrix, risk),
+        _inverse(-model.hessian(params)),
+        result,
+    )
 
-    def scores() -> Array:
-        # Rows that were censored before the first event are in no risk set.
-        return np.nan_to_num(model.score_residuals(params))
 
-    return Maximum(params, scores, _inverse(-model.hessian(params)), result)
+def _score_residuals(time: Array, event: Array, entry: Array, matrix: Array, risk: Array) -> Array:
+    """(N, k) derivatives of the partial likelihood, each row's part in all risk sets counted.
+
+    Lin & Wei (1989), Journal of the American Statistical Association 84, 1074-1078, equation 2.8,
+    a row being at risk in (entry, time]. statsmodels has them without late entries alone: its means
+    over risk sets count rows that have not entered.
+    """
+    at, number = np.unique(time[event == 1], return_counts=True)
+
+    def at_risk(values: Array) -> Array:
+        """Sums of values over the rows at risk, at each time of an event."""
+        total = np.zeros((len(at), values.shape[1]))
+        for moment, sign in ((time, 1), (entry, -1)):
+            order = np.argsort(-moment)
+            sums = np.vstack([np.zeros(values.shape[1]), np.cumsum(values[order], axis=0)])
+            total += sign * sums[np.searchsorted(-moment[order], -at, side="right")]
+        return total
+
+    size = at_risk(risk[:, None])
+    mean = at_risk(risk[:, None] * matrix) / size
+    hazard = number[:, None] / size
+    before = np.zeros((1, 1 + matrix.shape[1]))
+    sums = np.vstack([before, np.cumsum(np.hstack([hazard, hazard * mean]), axis=0)])
+    last, first = (sums[np.searchsorted(at, moment, side="right")] for moment in (time, entry))
+    during = last - first
+    own = np.where(
+        event[:, None] == 1, matrix - mean[np.searchsorted(at, time).clip(max=len(at) - 1)], 0.0
+    )
+    return np.asarray(own - risk[:, None] * (matrix * during[:, :1] - during[:, 1:]))
 
 
 # -- conditional logit -----------------------------------------------------------------------
