@@ -277,7 +277,9 @@ def _weibull(problem: Problem) -> Estimates:
 
 def _cox(problem: Problem) -> Estimates:
     time, event = problem.outcome.T
-    found = maximum_likelihood.cox(time, event, problem.matrix, problem.offset, problem.names)
+    found = maximum_likelihood.cox(
+        time, event, problem.matrix, problem.offset, problem.names, problem.strata
+    )
     return _of_maximum(found, problem)
 
 

@@ -200,8 +200,17 @@ def _check_events(event: Array) -> None:
 # -- Cox -------------------------------------------------------------------------------------
 
 
-def cox(time: Array, event: Array, matrix: Array, offset: Array, names: Sequence[str]) -> Maximum:
+def cox(
+    time: Array,
+    event: Array,
+    matrix: Array,
+    offset: Array,
+    names: Sequence[str],
+    strata: Array | None = None,
+) -> Maximum:
     """Proportional hazards by the partial likelihood, ties as Breslow's.
+
+    With `strata` (N,) the product of those of the strata, in which means cancel.
 
     Scores are the score residuals of Lin & Wei (1989), Journal of the American Statistical
     Association 84, which count a row's part in the risk sets of others.
@@ -210,8 +219,9 @@ def cox(time: Array, event: Array, matrix: Array, offset: Array, names: Sequence
     from statsmodels.duration.hazard_regression import PHReg
 
     _check_events(event)
-    check_rank(matrix - matrix.mean(axis=0), names, "collinear, or constant")
-    model = PHReg(time, matrix, status=event, ties="breslow", offset=offset)
+    everyone = np.zeros(len(time), dtype=int) if strata is None else strata
+    check_rank(matrix - _means(matrix, everyone), names, "collinear, or constant")
+    model = PHReg(time, matrix, status=event, ties="breslow", offset=offset, strata=strata)
     result = _without_warnings(model.fit)
     params = np.asarray(result.params)
 
