@@ -28,10 +28,12 @@ from rmm.errors import (
 if TYPE_CHECKING:
     from rmm import datasets as datasets
     from rmm.fitting.compare_weights import compare_weights
+    from rmm.fitting.competing_risks import competing_risks
     from rmm.fitting.pipeline import fit, program, program_data
     from rmm.fitting.table_look.look import TableLook, look
     from rmm.posterior.comparison.averaging import AverageFit, average
     from rmm.posterior.comparison.bayes_factors import bayes_factor
+    from rmm.posterior.comparison.cause_specific import CompetingRisks
     from rmm.posterior.comparison.compare import compare
     from rmm.posterior.comparison.pooling import PooledFit, pool
     from rmm.posterior.comparison.scaled_priors import evidence_curve
@@ -51,6 +53,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
     "compare": ("rmm.posterior.comparison.compare", "compare"),
     "compare_weights": ("rmm.fitting.compare_weights", "compare_weights"),
+    "competing_risks": ("rmm.fitting.competing_risks", "competing_risks"),
+    "CompetingRisks": ("rmm.posterior.comparison.cause_specific", "CompetingRisks"),
     "bayes_factor": ("rmm.posterior.comparison.bayes_factors", "bayes_factor"),
     "evidence_curve": ("rmm.posterior.comparison.scaled_priors", "evidence_curve"),
     "average": ("rmm.posterior.comparison.averaging", "average"),
@@ -82,6 +86,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "AverageFit",
     "BackendError",
+    "CompetingRisks",
     "ConvergenceWarning",
     "DataError",
     "Fit",
@@ -100,6 +105,7 @@ __all__ = [
     "bayes_factor",
     "compare",
     "compare_weights",
+    "competing_risks",
     "evidence_curve",
     "fit",
     "load",

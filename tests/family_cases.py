@@ -21,6 +21,7 @@ from rmm.backends.stan.program import program as stan
 from rmm.backends.stan.program.priors import prior_values
 from rmm.backends.stan.run import run
 from rmm.design.prepare import Model, prepare
+from rmm.families import Family
 
 GOLDEN = tests.GOLDEN / "families"
 WEIGHTS = "fn(w ~ 1/(1 + (n - 1)*exp(-(b1*s))), c=TRUE)"
@@ -41,7 +42,7 @@ def check_golden(name: str, model: Model) -> None:
         assert text == kept, "RMM_UPDATE_GOLDEN=1 rewrites it; read the difference"
 
 
-def quiet(formula: str, table: pd.DataFrame, family: str, **options: Any) -> Model:
+def quiet(formula: str, table: pd.DataFrame, family: str | Family, **options: Any) -> Model:
     """`prepare` without the warnings on specification."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -91,7 +91,7 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     if not others and strata is not None:
         raise DataError(
             f"The predictor `{labels[last]}` is constant within every stratum, so it cannot "
-            "explain which group is chosen. Drop it."
+            "explain differences between the groups of a stratum. Drop it."
         )
     if not others:
         raise DataError(f"The predictor `{labels[last]}` is 0 in every group. Drop it.")

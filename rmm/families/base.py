@@ -227,6 +227,9 @@ class Family:
         ``(eta, values, outcome, time) -> (S, J)`` probabilities of a duration beyond `time`;
         `outcome` is the fit's, with the entry ``"baseline"`` where the family has one. Raises
         `BackendError` for times that the data say nothing of. None: the outcome is no duration.
+    cumulative_hazard : callable or None
+        ``(eta, values, outcome, times) -> (S, J, T)`` cumulative hazards from 0 to T times;
+        `outcome` as for `survival`. After the end of a baseline it stays what it was.
     median : callable or None
         ``(eta, values) -> (S, J)`` median outcome.
     linear_mean : bool
@@ -273,7 +276,8 @@ class Family:
         Whether priors alone say enough to draw outcomes; not where a baseline is left to the data.
     unit : str
         ``"group"`` or ``"stratum"``: the unit of the log likelihood.
-    needs_strata : bool
+    needs_strata, takes_strata : bool
+        Whether `strata()` must be in the formula, and whether it may be.
     ordered : bool
         Whether the outcome has ordered levels: `read_outcome` takes their codes and labels.
     binary : bool
@@ -294,7 +298,8 @@ class Family:
     option_names : tuple of str
         What the user may choose.
     for_outcome : callable or None
-        ``(kind) -> Family`` with the program text of a kind of outcome, where texts differ.
+        ``(kind, strata) -> Family`` with the program text of a kind of outcome, and of a formula
+        with `strata()`, where texts differ.
     configure : callable or None
         ``(**options) -> Family``; None where the family has no options.
     """
@@ -335,6 +340,7 @@ class Family:
     thresholds: Callable[[Outcome], Array] | None = None
     probabilities: Callable[[Array, Values, Outcome], Array] | None = None
     survival: Callable[[Array, Values, Outcome, float], Array] | None = None
+    cumulative_hazard: Callable[[Array, Values, Outcome, Array], Array] | None = None
     median: Callable[[Array, Values], Array] | None = None
     linear_mean: bool = False
     log_scale: bool = False
@@ -343,6 +349,7 @@ class Family:
     prior_outcomes: bool = True
     unit: str = "group"
     needs_strata: bool = False
+    takes_strata: bool = False
     ordered: bool = False
     binary: bool = False
     check: str = "densities"
@@ -351,7 +358,7 @@ class Family:
     separated: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
-    for_outcome: Callable[[str], Family] | None = None
+    for_outcome: Callable[..., Family] | None = None
     configure: Callable[..., Family] | None = None
 
     def program_data(self, outcome: Outcome, language: str) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def drawn_shares(outcome: Outcome) -> Array:
     return np.asarray((y + _PSEUDO_TRIALS * expit(_scale(outcome)[0])) / (n + _PSEUDO_TRIALS))
 
 
-def _for_outcome(kind: str) -> Family:
+def _for_outcome(kind: str, strata: bool = False) -> Family:
     if kind == "plain":
         return BINOMIAL
     return replace(

@@ -89,7 +89,7 @@ _STAN = """for (j in 1:J) {{
 }}"""
 
 
-def _for_outcome(kind: str) -> Family:
+def _for_outcome(kind: str, strata: bool = False) -> Family:
     if kind == "plain":
         return CLOGLOG
     return replace(

@@ -171,4 +171,5 @@ for (k in 1:S) { place[k] ~ dcat(odds[stratum_start[k]:(stratum_start[k + 1] - 1
     some_groups=_some_groups,
     unit="stratum",
     needs_strata=True,
+    takes_strata=True,
 )

@@ -13,6 +13,11 @@ With delayed entry (left truncation) a group is at risk in the steps after its e
 share of step k that lies between its entry and its end, and a group that enters at the time of an
 event is not at risk there (Andersen & Gill 1982, "Cox's regression model for counting processes").
 
+With `strata()` each stratum has a baseline of its own (Kalbfleisch & Prentice 2002, "The
+Statistical Analysis of Failure Time Data", 4.4): a gamma process over its own event times, with its
+own guess. The steps of all strata are laid end to end. A group enters at the first step of its
+stratum, so that all of the above holds: m(y) is the product of those of the strata.
+
 JAGS samples the increments, with the same posterior. Its likelihood is that of a Poisson count
 per group, 0 or 1, with mean exp(eta_j) H(t_j), times (own increment / H(t_j)) per event. Whatever
 is constant goes into the baseline, so there is no intercept. H(t_j) is less H(entry) where groups
@@ -21,14 +26,16 @@ enter late.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
 
-from rmm.errors import BackendError, DataError, FormulaError
+from rmm.errors import BackendError, DataError, FormulaError, quoted
 from rmm.families.base import Array, Curvature, Family, KernelOutcome, Outcome, Values
 from rmm.families.binomial import logit_widths
 from rmm.families.weibull import LEAST_HAZARD, poisson_working, read_survival
@@ -38,6 +45,7 @@ _RATE = 0.001  # c: weight of the guess of the baseline, in groups at risk
 _TINY = 1e-300
 # Steps of which the curvature consists at most, and groups at risk below which these are all short.
 _MERGED, _FEW = 24, 8
+_SHOWN = 8  # strata that a message lists
 # With late entries: most merged steps, and how often groups at risk leave or enter in `_MERGED`.
 _MOST_MERGED, _USUAL_TURNOVER = 96, 4.0
 
@@ -57,23 +65,82 @@ def _read_outcome(
         timed[0] = tie_times(timed[0])
     out = read_survival(label, tuple(timed), zero=intervals is None, entry=entry)
     out.pop("upper", None)
-    time, event = out["time"], out["event"]
+    if strata is None:
+        out |= _one_baseline(label, out, intervals)
+    else:
+        out |= _baseline_of_each(label, out, strata, intervals)
+    out = _with_steps(out, smooth=intervals is not None)
+    if "enter_at" in out:
+        _refuse_single_risks(label, out)
+    return out
+
+
+def _one_baseline(label: str, known: dict[str, Any], intervals: int | None) -> dict[str, Any]:
+    """The steps of a baseline, their prior, and where each group leaves and enters."""
+    time, event, steps = known["time"], known["event"], intervals is None
     if intervals is None:
         ends = np.unique(time[event == 1])
     else:
         ends = _interval_ends(label, time, event, intervals)
-    steps = intervals is None
     at, share = _place(time, ends, steps=steps)
-    total = (time - out.get("entry", 0.0)).sum()
+    total = (time - known.get("entry", 0.0)).sum()
     guess = event.sum() / (total or len(time)) * _widths(ends)
-    out |= {"at": at + 1, "share": share, "ends": ends, "prior_dH": _RATE * guess}
-    if entry:
-        enter_at, enter_share = _place(out["entry"], ends, steps=steps)
+    out = {"at": at + 1, "share": share, "ends": ends, "prior_dH": _RATE * guess}
+    if "entry" in known:
+        enter_at, enter_share = _place(known["entry"], ends, steps=steps)
         out |= {"enter_at": enter_at + 1, "enter_share": enter_share}
-    out = _with_steps(out, smooth=not steps)
-    if entry:
-        _refuse_single_risks(label, out)
     return out
+
+
+def _baseline_of_each(
+    label: str, known: dict[str, Any], strata: Array, intervals: int | None
+) -> dict[str, Any]:
+    """The same with the steps of all strata end to end.
+
+    A group enters at the first step of its stratum, or later. Groups that are never at risk are
+    not at risk in the first step of all.
+    """
+    labels, stratum = np.unique(strata, return_inverse=True)
+    count = len(stratum)
+    where = {name: np.ones(count, dtype=int) for name in ("at", "enter_at")}
+    where |= {name: np.zeros(count) for name in ("share", "enter_share")}
+    ends, prior, first = [], [], [0]
+    for code, name in enumerate(labels):
+        here = np.flatnonzero(stratum == code)
+        own = {key: values[here] for key, values in known.items()}
+        if not own["event"].any() and intervals is None:  # nobody is ever compared with another
+            first.append(first[-1])
+            continue
+        found = _one_baseline(f"{label}` in stratum `{name}", own, intervals)
+        enter_at, enter_share = found.get("enter_at", 1), found.get("enter_share", 0.0)
+        at_risk = (found["at"] > enter_at) | (found["share"] > enter_share)
+        for key in ("at", "share", "enter_at", "enter_share"):
+            values = np.broadcast_to(found.get(key, 1 if key == "enter_at" else 0.0), here.shape)
+            move = first[-1] if key in ("at", "enter_at") else 0
+            where[key][here[at_risk]] = values[at_risk] + move
+        ends.append(found["ends"])
+        prior.append(found["prior_dH"])
+        first.append(first[-1] + len(found["ends"]))
+    return {
+        **where,
+        "ends": np.concatenate(ends),
+        "prior_dH": np.concatenate(prior),
+        "stratum": stratum,
+        "strata": labels,
+        "first_step": np.array(first),
+    }
+
+
+def _steps_of(outcome: Outcome) -> list[slice]:
+    """The steps of each baseline: of all, or of each stratum."""
+    first = outcome.get("first_step", (0, len(outcome["ends"])))
+    return [slice(a, b) for a, b in pairwise(first)]
+
+
+def _lengths(outcome: Outcome) -> Array:
+    """(K,) time between the ends of steps, within strata."""
+    ends = outcome["ends"]
+    return np.concatenate([np.diff(ends[steps], prepend=0.0) for steps in _steps_of(outcome)])
 
 
 def _place(time: Array, ends: Array, *, steps: bool) -> tuple[Array, Array]:
@@ -93,6 +160,12 @@ def _refuse_single_risks(label: str, outcome: dict[str, Any]) -> None:
     at_risk = _risk(np.zeros((1, len(outcome["time"]))), {**outcome, "rate_dH": 0.0})[1][0]
     if "exposure" in outcome or (np.round(at_risk) > outcome["counts"]).any():
         return
+    if "strata" in outcome and "entry" not in outcome:
+        raise DataError(
+            f"In `{label}` no other group is at risk in the stratum of any event, so no two can be "
+            "compared. Family 'cox' compares groups within strata. Check the columns of strata(): "
+            "each stratum should contain several groups."
+        )
     raise DataError(
         f"In `{label}` no other group is at risk at the time of any event: every group enters "
         "after the others have ended, so no two can be compared. Family 'cox' learns only from "
@@ -148,33 +221,40 @@ def _with_steps(known: dict[str, Any], *, smooth: bool) -> dict[str, Any]:
         "seen": seen + 1,
         "one": np.ones(len(seen), dtype=np.int64),
     }
-    if "entry" in known:
+    if "enter_at" in known:
         entered = np.where(known["enter_at"] - 1 == at, known["enter_share"], 0.0)
         out["own_share"] = (known["share"] - entered)[seen]
     if smooth:
         number = np.arange(steps)[:, None]
         exposure = (number < at) + (number == at) * known["share"]
-        if "entry" in known:
+        if "enter_at" in known:
             enter = known["enter_at"] - 1
             exposure = exposure - (number < enter) - (number == enter) * known["enter_share"]
         return {**out, "exposure": exposure}
+    ends, entry = known["ends"], known.get("entry")
+    if "stratum" in known:  # all on one line, in numbers of steps
+        time, ends = known["at"] - 1 + known["share"], np.arange(1, steps + 1)
+        entry = known["enter_at"] - 1 + known["enter_share"]
     order = np.argsort(-time, kind="stable")
-    at_risk = np.searchsorted(-time[order], -known["ends"], side="right")
+    at_risk = np.searchsorted(-time[order], -ends, side="right")
     out |= {"by_time": order + 1, "at_risk": at_risk}
-    if "entry" in known:
-        order = np.argsort(-known["entry"], kind="stable")
-        waiting = np.searchsorted(-known["entry"][order], -known["ends"], side="right")
+    if entry is not None:
+        order = np.argsort(-entry, kind="stable")
+        waiting = np.searchsorted(-entry[order], -ends, side="right")
         out |= {"by_entry": order + 1, "waiting": waiting + 1}
     return out
 
 
 def _some_groups(outcome: Outcome, groups: Array) -> dict[str, Any]:
     """The outcome of some groups over the same steps, less those at which none is at risk."""
-    names = ("time", "event", "at", "share", "entry", "enter_at", "enter_share")
+    names = ("time", "event", "at", "share", "entry", "enter_at", "enter_share", "stratum")
     known = {name: outcome[name][groups] for name in names if name in outcome}
     smooth = "exposure" in outcome
     last = len(outcome["ends"]) if smooth else int(known["at"].max())
     known |= {name: outcome[name][:last] for name in ("ends", "prior_dH")}
+    if "stratum" in known:
+        known["strata"] = outcome["strata"]
+        known["first_step"] = np.minimum(outcome["first_step"], last)
     return _with_steps(known, smooth=smooth)
 
 
@@ -182,15 +262,38 @@ def _new_outcome(
     outcome: Outcome, parts: tuple[Array, ...] | None, strata: Array | None, count: int
 ) -> dict[str, Any]:
     known = {"ends": outcome["ends"], "smooth": "exposure" in outcome}
+    if "strata" in outcome:
+        known |= {"first_step": outcome["first_step"], "strata": outcome["strata"]}
+        if strata is not None:
+            known["stratum"] = _known_strata(outcome["strata"], strata)
     if "entry" not in outcome or parts is None:
         return known
     return {**known, "entry": np.asarray(parts[2], dtype=float)}
+
+
+def _known_strata(known: Array, strata: Array) -> Array:
+    """(J,) codes of the strata of new groups among those of the fit."""
+    place = {label: code for code, label in enumerate(known.tolist())}
+    unknown = [label for label in dict.fromkeys(strata.tolist()) if label not in place]
+    if unknown:
+        shown = [quoted(label) for label in known.tolist()[:_SHOWN]]
+        raise DataError(
+            f"The new table has the stratum {quoted(unknown[0])}, which was not in the data of the "
+            "fit: its baseline hazard is not known. The strata of the fit are: "
+            f"{', '.join(shown)}{', ...' * (len(known) > _SHOWN)}. Drop the rows of other strata."
+        )
+    return np.array([place[label] for label in strata.tolist()], dtype=np.int64)
 
 
 def _interval_ends(label: str, time: Array, event: Array, intervals: int) -> Array:
     """Ends of the intervals: quantiles of the event times, then the last time."""
     at = np.arange(1, intervals) / intervals
     seen = time[event == 1]
+    if len(seen) == 0:
+        raise DataError(
+            f"`{label}` has no event, so its baseline over intervals is not known. With "
+            "`intervals` every stratum needs an event."
+        )
     inner = np.unique(np.quantile(seen, at, method="inverted_cdf"))
     inner = inner[inner < seen.max()]
     if len(inner) + 1 < intervals:
@@ -213,7 +316,7 @@ def _risk(eta: Array, outcome: Outcome) -> tuple[Array, Array]:
         total = hazard @ outcome["exposure"].T
     else:
         total = np.cumsum(hazard[:, outcome["by_time"] - 1], axis=1)[:, outcome["at_risk"] - 1]
-        if "entry" in outcome:
+        if "enter_at" in outcome:
             waiting = np.cumsum(hazard[:, outcome["by_entry"] - 1], axis=1)
             waiting = np.pad(waiting, [(0, 0), (1, 0)])[:, outcome["waiting"] - 1]
             # At least those who have their event, whatever the rounding of the difference.
@@ -245,7 +348,7 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     shape, out = outcome["shape_dH"], np.zeros(eta.shape)
     for k in range(len(shape)):
         exposure = _run_of(k, at, outcome["share"])
-        if "entry" in outcome:
+        if "enter_at" in outcome:
             exposure = exposure - _run_of(k, outcome["enter_at"] - 1, outcome["enter_share"])
         risk = np.flatnonzero(exposure)
         x = exposure[risk] * hazard[:, risk] / total[:, [k]]
@@ -255,7 +358,7 @@ def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
     k = at[event]
     out[:, event] += eta[:, event] - top - np.log(total[:, k]) + np.log(shape[k] - 1)
     if "exposure" in outcome:
-        out[:, event] -= np.log(np.diff(outcome["ends"], prepend=0.0)[k])
+        out[:, event] -= np.log(_lengths(outcome)[k])
     return out
 
 
@@ -277,12 +380,12 @@ def _constant(outcome: Outcome) -> float:
     prior, shape = outcome["prior_dH"], outcome["shape_dH"]
     known = np.sum(prior * np.log(outcome["rate_dH"]) - gammaln(prior) + gammaln(shape))
     if "exposure" in outcome:
-        known -= outcome["counts"] @ np.log(np.diff(outcome["ends"], prepend=0.0))
+        known -= outcome["counts"] @ np.log(_lengths(outcome))
     return float(known)
 
 
 def _kernel(outcome: Outcome) -> KernelOutcome:
-    late = "entry" in outcome
+    late = "enter_at" in outcome
     return KernelOutcome(
         4,
         outcome["event"],
@@ -315,9 +418,10 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
         expected = hazard * (each @ outcome["exposure"])
     else:
         run = np.cumsum(each, axis=1)
-        expected = run[:, at] * outcome["share"]
-        if "entry" in outcome:
-            expected = expected - run[:, outcome["enter_at"] - 1] * outcome["enter_share"]
+        expected = run[:, at] - each[:, at] * (1 - outcome["share"])
+        if "enter_at" in outcome:
+            enter = outcome["enter_at"] - 1
+            expected -= run[:, enter] - each[:, enter] * (1 - outcome["enter_share"])
         expected = hazard * expected
     first = _merged_steps(outcome)
     merged = np.repeat(np.arange(len(first)), np.diff(first, append=len(shape)))
@@ -329,7 +433,7 @@ def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     end = clock_of.place(at, outcome["share"])
     entry: _Moment | None = None
     difference = clock_of.difference(end)
-    if "entry" in outcome:
+    if "enter_at" in outcome:
         entry = clock_of.place(outcome["enter_at"] - 1, outcome["enter_share"])
         difference = clock_of.difference_between(entry, end)
     left_out = hazard**2 * difference
@@ -409,8 +513,9 @@ def _merged_steps(outcome: Outcome) -> Array:
     if steps <= _MERGED:
         return np.arange(steps)
     leave = np.bincount(outcome["at"] - 1, minlength=steps)
-    if "entry" in outcome:
-        return _merged_by_turnover(outcome, leave)
+    if "enter_at" in outcome:  # nobody is at risk in two strata
+        first = outcome.get("first_step", np.zeros(1, dtype=int))
+        return np.union1d(_merged_by_turnover(outcome, leave), first[first < steps])
     at_risk = np.cumsum(leave[::-1])[::-1]
     length = np.log1p(at_risk / _FEW)
     return np.unique(np.floor(_MERGED * (1 - length / length[0])), return_index=True)[1]
@@ -444,11 +549,12 @@ def cumulative_hazard(
         Distinct event times, or ends of the intervals.
     values : (S, K) array
         H at these times, from its exact posterior given eta. Between event times it is constant;
-        within intervals it is linear.
+        within intervals it is linear. With strata both are theirs one after the other.
     """
     top, total = _risk(eta, outcome)
-    steps = rng.standard_gamma(outcome["shape_dH"], total.shape) / total * np.exp(-top)
-    return outcome["ends"], np.cumsum(steps, axis=1)
+    dH = rng.standard_gamma(outcome["shape_dH"], total.shape) / total * np.exp(-top)
+    within = [np.cumsum(dH[:, steps], axis=1) for steps in _steps_of(outcome)]
+    return outcome["ends"], np.hstack(within)
 
 
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
@@ -472,11 +578,30 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
             "only for the groups of the fit. Use kind='mean' to predict relative hazards."
         )
     needed = rng.standard_exponential(eta.shape) * np.exp(-eta)
-    out = np.full(eta.shape, np.inf)
     smooth = outcome.get("smooth", "exposure" in outcome)
-    if "entry" in outcome:
-        needed += _hazard_at(outcome["entry"], ends, baseline, smooth=smooth)
-    for s, (wanted, known) in enumerate(zip(needed, baseline, strict=True)):
+    out = np.full(eta.shape, np.inf)
+    for groups, steps in _by_baseline(outcome, eta.shape[1]):
+        own, known = ends[steps], baseline[:, steps]
+        wanted = needed[:, groups]
+        if "entry" in outcome:
+            wanted = wanted + _hazard_at(outcome["entry"][groups], own, known, smooth=smooth)
+        out[:, groups] = _times_of(wanted, own, known, smooth=smooth)
+    return out
+
+
+def _by_baseline(outcome: Outcome, count: int) -> Iterator[tuple[Array, slice]]:
+    """The groups that share a baseline, and its steps."""
+    stratum = outcome.get("stratum", np.zeros(count, dtype=int))
+    for code, steps in enumerate(_steps_of(outcome)):
+        groups = np.flatnonzero(stratum == code)
+        if len(groups):
+            yield groups, steps
+
+
+def _times_of(hazard: Array, ends: Array, baseline: Array, *, smooth: bool) -> Array:
+    """(S, J) times at which a cumulative baseline hazard reaches some values."""
+    out = np.full(hazard.shape, np.inf)
+    for s, (wanted, known) in enumerate(zip(hazard, baseline, strict=True)):
         place = np.searchsorted(known, wanted)
         inside = place < len(ends)
         if smooth:
@@ -488,6 +613,8 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
 
 def _hazard_at(time: Array, ends: Array, baseline: Array, *, smooth: bool) -> Array:
     """(S, J) cumulative baseline hazard at J times; after the last step it is known no further."""
+    if not len(ends):
+        return np.zeros((len(baseline), len(time)))
     at, share = _place(np.minimum(time, ends[-1]), ends, steps=not smooth)
     before = np.pad(baseline, [(0, 0), (1, 0)])
     return np.asarray(before[:, at] + share * (before[:, at + 1] - before[:, at]))
@@ -498,13 +625,10 @@ def _baseline(eta: Array, values: Values, outcome: Outcome, rng: np.random.Gener
 
 
 def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Array:
-    """P(T > time) = exp(-H(time) exp(eta)), with H of ``outcome["baseline"]``."""
-    ends, known = outcome["ends"], outcome["baseline"]
-    if time > ends[-1]:
-        raise BackendError(
-            f"The survival function at time {time:g} is not known: the baseline hazard of family "
-            f"'cox' ends at {ends[-1]:g}, the last time with data. Choose an earlier `time`."
-        )
+    """P(T > time) = exp(-H(time) exp(eta)), with H of ``outcome["baseline"]``.
+
+    With strata ``outcome["stratum"]`` are those of the groups of `eta`.
+    """
     first = float(np.min(outcome.get("entry", 0.0)))
     if time <= first and first > 0:
         raise BackendError(
@@ -513,15 +637,33 @@ def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Arra
             "later `time`; the survival function is that of groups without an event until "
             f"{first:g}."
         )
-    if "exposure" in outcome:  # linear within intervals
-        at = int(np.searchsorted(ends, time))
-        left = 0.0 if at == 0 else known[:, at - 1]
-        share = (time - np.r_[0.0, ends][at]) / np.diff(ends, prepend=0.0)[at]
-        hazard = left + share * (known[:, at] - left)
-    else:
-        at = int(np.searchsorted(ends, time, side="right"))
-        hazard = np.zeros(len(eta)) if at == 0 else known[:, at - 1]
-    return np.asarray(np.exp(-hazard[:, None] * np.exp(eta)))
+    for groups, steps in _by_baseline(outcome, eta.shape[1]):
+        ends = outcome["ends"][steps]
+        if not len(ends) or time > ends[-1]:
+            raise BackendError(_beyond(outcome, groups, ends, time))
+    return np.exp(-_cumulative_hazard(eta, values, outcome, np.array([time]))[:, :, 0])
+
+
+def _cumulative_hazard(eta: Array, values: Values, outcome: Outcome, times: Array) -> Array:
+    """H(t) exp(eta), with H of ``outcome["baseline"]``; with strata, those of the groups."""
+    hazard = np.empty((*eta.shape, len(times)))
+    smooth = outcome.get("smooth", "exposure" in outcome)
+    for groups, steps in _by_baseline(outcome, eta.shape[1]):
+        ends, known = outcome["ends"][steps], outcome["baseline"][:, steps]
+        hazard[:, groups] = _hazard_at(times, ends, known, smooth=smooth)[:, None]
+    return hazard * np.exp(eta)[:, :, None]
+
+
+def _beyond(outcome: Outcome, groups: Array, ends: Array, time: float) -> str:
+    """Message of a survival function beyond the end of a baseline."""
+    of = "family 'cox'"
+    if "strata" in outcome:
+        of = f"stratum {quoted(outcome['strata'][outcome['stratum'][groups[0]]])}"
+    known = f"ends at {ends[-1]:g}, the last time with data" if len(ends) else "is not known at all"
+    return (
+        f"The survival function at time {time:g} is not known: the baseline hazard of {of} "
+        f"{known}. " + ("Choose an earlier `time`." if len(ends) else "The stratum has no event.")
+    )
 
 
 def _residual_variance(values: Values, outcome: Outcome) -> float:
@@ -535,7 +677,7 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
     steps = outcome["counts"] / total[0] * np.exp(-top[0])
     at = outcome["at"] - 1
     hazard = np.cumsum(steps)[at] - (1 - outcome["share"]) * steps[at]
-    if "entry" in outcome:
+    if "enter_at" in outcome:
         enter = outcome["enter_at"] - 1
         hazard -= np.cumsum(steps)[enter] - (1 - outcome["enter_share"]) * steps[enter]
     hazard = np.maximum(hazard, LEAST_HAZARD)  # 0 before the first event
@@ -628,8 +770,8 @@ _JAGS_SPELLS_OUTSIDE = _JAGS_OUTSIDE.replace(
 
 
 @cache
-def _spells(intervals: int | None) -> Family:
-    """The family with delayed entry."""
+def _late(intervals: int | None, *, entry: bool, strata: bool) -> Family:
+    """The family with delayed entry, or with strata, which enter one after the other."""
     family = _family(intervals)
     data, risk = family.stan_data, family.stan_model
     if intervals is None:
@@ -645,12 +787,14 @@ def _spells(intervals: int | None) -> Family:
         )
     return replace(
         family,
-        read_outcome=partial(_read_outcome, intervals=intervals, entry=True),
-        observed=("time", "event", "entry"),
-        stan_data=data,
+        read_outcome=partial(_read_outcome, intervals=intervals, entry=entry),
+        observed=("time", "event", *(["entry"] if entry else [])),
+        stan_data=_with_strata_named(data, "//") if strata else data,
         stan_model=risk,
         jags_model=_JAGS_SPELLS,
-        jags_outside=_JAGS_SPELLS_OUTSIDE,
+        jags_outside=_with_strata_named(_JAGS_SPELLS_OUTSIDE, "#")
+        if strata
+        else _JAGS_SPELLS_OUTSIDE,
         example=_read_outcome(
             "Surv(t, e, entry = s)",
             (np.array([1.0, 2.0]), np.array([1.0, 1.0]), np.array([0.0, 0.5])),
@@ -661,8 +805,19 @@ def _spells(intervals: int | None) -> Family:
     )
 
 
-def _for_outcome(kind: str, *, intervals: int | None) -> Family:
-    return _spells(intervals) if kind == "spell" else _family(intervals)
+def _with_strata_named(text: str, comment: str) -> str:
+    """Program text after a word on the order of the steps."""
+    return (
+        f"{comment} The steps of the baseline are those of the strata, stratum after stratum. A "
+        f"group\n{comment} enters at the first step of its stratum, or later.\n{text.lstrip()}"
+    )
+
+
+def _for_outcome(kind: str, strata: bool = False, *, intervals: int | None) -> Family:
+    entry = kind == "spell"
+    if entry or strata:
+        return _late(intervals, entry=entry, strata=strata)
+    return _family(intervals)
 
 
 @cache
@@ -693,10 +848,12 @@ def _family(intervals: int | None) -> Family:
         draw=_draw,
         baseline=_baseline,
         survival=_survival,
+        cumulative_hazard=_cumulative_hazard,
         new_outcome=_new_outcome,
         some_groups=_some_groups,
         residual_variance=_residual_variance,
         check="durations",
+        takes_strata=True,
         in_words=("durations (Cox proportional hazards)", "the log hazard changes"),
         like_residual=(
             "Only the assumption of proportional hazards separates them from the baseline hazard. "

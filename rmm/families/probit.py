@@ -67,7 +67,7 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
     return eta + (y / n - share) / slope, n * slope**2 / (share * (1 - share))
 
 
-def _for_outcome(kind: str) -> Family:
+def _for_outcome(kind: str, strata: bool = False) -> Family:
     if kind == "plain":
         return PROBIT
     return replace(

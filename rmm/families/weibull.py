@@ -36,6 +36,7 @@ _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 _TINY = 1e-12
 ROUNDING = 1e-12  # of a duration
 _STATUS_CODES = 10  # more distinct values are no codes of a status
+CAUSES = "If they are causes for which groups end, use rmm.competing_risks()."
 # Normal approximations: a cumulative hazard of 0 has no logarithm, an sd(log t) of 0 no shape.
 LEAST_HAZARD, _LEAST_SD = 1e-3, 0.1
 
@@ -125,7 +126,11 @@ def _event_hint(event: Array, other: Array) -> str:
             "These values look like times. If groups are observed from a start to an end, write "
             "Surv(start, stop, event), or Surv(stop, event, entry = start)."
         )
-    return f"Recode it, for example I(status == {other[0]:g})."
+    shown = ", ".join(f"{code:g}" for code in codes)
+    return (
+        f"Its codes are {shown}. {CAUSES} For one of them alone recode it, for example "
+        f"I(status == {other[0]:g})."
+    )
 
 
 def _read_upper(label: str, time: Array, upper: Array) -> Array:
@@ -288,6 +293,12 @@ def _survival(eta: Array, values: Values, outcome: Outcome, time: float) -> Arra
     return np.asarray(np.exp(-np.exp(values["shape"][:, None] * (np.log(time) - eta))))
 
 
+def _cumulative_hazard(eta: Array, values: Values, outcome: Outcome, times: Array) -> Array:
+    """(t / exp(eta))^shape."""
+    log_scaled = np.log(times) - eta[:, :, None]
+    return np.asarray(np.exp(values["shape"][:, None, None] * log_scaled))
+
+
 def _median(eta: Array, values: Values) -> Array:
     """The time at which S(t) is 1/2."""
     return np.asarray(np.exp(eta + np.log(np.log(2.0)) / values["shape"][:, None]))
@@ -336,7 +347,7 @@ def _classic_priors(outcome: Outcome) -> dict[str, Prior]:
 _EXAMPLE = _read_outcome("Surv(t, e)", (np.array([1.0, 2.0]), np.array([1.0, 1.0])), None)
 
 
-def _for_outcome(kind: str) -> Family:
+def _for_outcome(kind: str, strata: bool = False) -> Family:
     return _SPELLS if kind == "spell" else WEIBULL
 
 
@@ -360,6 +371,7 @@ WEIBULL = Family(
     mean=_mean,
     draw=_draw,
     survival=_survival,
+    cumulative_hazard=_cumulative_hazard,
     median=_median,
     log_scale=True,
     new_outcome=_new_outcome,

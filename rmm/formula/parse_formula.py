@@ -123,7 +123,8 @@ class _RightSide:
         self.fixed: list[FixedTerm] = []
         self.members: list[MemberBlock] = []
         self.nestings: list[NestingBlock] = []
-        self.strata: str | None = None
+        self.strata: tuple[str, ...] = ()
+        self.strata_at = 0
         self.offset: list[Atom] = []
 
     def read(self, tree: syntax.Syntax, outcome: Outcome) -> Formula:
@@ -147,6 +148,7 @@ class _RightSide:
             members=tuple(self.members),
             nestings=tuple(self.nestings),
             strata=self.strata,
+            strata_at=self.strata_at,
             offset=tuple(self.offset),
         )
         _refuse_means_of_one(formula)
@@ -182,14 +184,22 @@ class _RightSide:
         return tree.arguments[0].value
 
     def read_strata(self, tree: syntax.Call) -> None:
-        column = self.only_argument(tree)
-        if not isinstance(column, syntax.Name):
-            self.reader.fail("`strata()` must contain a column.", column)
-        if self.strata is not None:
-            self.reader.fail(
-                "`strata()` is given twice.", tree, "Combine the two columns into one column."
-            )
-        self.strata = column.name
+        if self.strata:
+            self.reader.fail("`strata()` is given twice.", tree, "Write strata(a, b).")
+        if not tree.arguments or any(a.keyword is not None for a in tree.arguments):
+            self.reader.fail("`strata()` must contain columns.", tree, "Write strata(a, b).")
+        found = []
+        for argument in tree.arguments:
+            column = argument.value
+            if not isinstance(column, syntax.Name):
+                self.reader.fail(
+                    "`strata()` must contain columns, not expressions.",
+                    column,
+                    "Add a column with the strata to the table.",
+                )
+            found.append(column.name)
+        self.strata = tuple(dict.fromkeys(found))
+        self.strata_at = tree.span.start
 
 
 def _refuse_means_of_one(formula: Formula) -> None:
@@ -233,7 +243,7 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
         found.append(nesting.unit)
         found += [nesting.label_column] if nesting.label_column is not None else []
         found += _columns_of_terms(nesting.terms or (), nesting.fixed)
-    found += [formula.strata] if formula.strata is not None else []
+    found += formula.strata
     found += [c for atom in formula.offset for c in leaf_columns(atom.expression)]
     return tuple(dict.fromkeys(found))
 
@@ -248,7 +258,7 @@ def id_columns(formula: Formula) -> frozenset[str]:
     found = {c for block in formula.members for c in (block.member, block.group)}
     for nesting in formula.nestings:
         found |= {nesting.unit, nesting.label_column or nesting.unit}
-    found |= {formula.strata} if formula.strata is not None else set()
+    found |= set(formula.strata)
     return frozenset(found | _factor_columns(formula))
 
 

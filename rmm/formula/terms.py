@@ -187,7 +187,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Formula:
-    """A whole formula, parsed; `terms` and `fixed` are those outside `mm()` and `hm()`."""
+    """A whole formula, parsed; `terms` and `fixed` are those outside `mm()` and `hm()`.
+
+    `strata` are columns, whose combinations are the strata; `strata_at` is their place in `text`.
+    """
 
     text: str
     outcome: Outcome
@@ -196,7 +199,8 @@ class Formula:
     fixed: tuple[FixedTerm, ...]
     members: tuple[MemberBlock, ...]
     nestings: tuple[NestingBlock, ...]
-    strata: str | None = None
+    strata: tuple[str, ...] = ()
+    strata_at: int = field(default=0, compare=False)
     offset: tuple[Atom, ...] = ()
 
     @cached_property

@@ -368,7 +368,7 @@ def build_spec(
     levels = levels or {}
     _check_family(formula, family)
     if family.for_outcome is not None:
-        family = family.for_outcome(formula.outcome.kind)
+        family = family.for_outcome(formula.outcome.kind, bool(formula.strata))
     members = tuple(
         MemberPart(block, suffix, partial=bool(formula.kinds))
         for block, suffix in zip(
@@ -430,11 +430,16 @@ def _check_family(formula: Formula, family: Family) -> None:
             len(formula.text.split("~")[0].rstrip()),
             hint=f"Allowed: {', '.join(_KIND_WORDS[k] for k in family.outcome_kinds)}.",
         )
-    if formula.strata is not None and not family.needs_strata:
+    if formula.strata and not family.takes_strata:
         raise FormulaError(
-            f"`strata()` can be used only with family 'condlogit', not with {family.name!r}."
+            f"`strata()` cannot be used with family {family.name!r}.",
+            formula.text,
+            formula.strata_at,
+            len("strata"),
+            hint="Allowed: families 'cox' (each stratum has its own baseline hazard) and "
+            "'condlogit' (choice sets).",
         )
-    if formula.strata is None and family.needs_strata:
+    if not formula.strata and family.needs_strata:
         raise FormulaError(
             f"Family {family.name!r} needs the column of the choice sets: add `+ strata(column)`.",
             formula.text,

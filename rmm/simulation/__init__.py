@@ -121,7 +121,8 @@ def simulate(
         for exponential entries. Groups that fail before they enter are never seen.
     baseline : mapping, optional
         cox: ``{"shape": 1, "rate": 1}``, the hazard rate * shape * t^(shape - 1) at a linear
-        predictor of 0.
+        predictor of 0. With ``strata()`` in the formula ``"spread": 0.5`` too, the sd of the
+        normal distributions of log shape and log rate over strata.
     seed : int, optional
     root : path
         Folder that a relative path of a table starts from.

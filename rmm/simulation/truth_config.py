@@ -70,6 +70,7 @@ def prepare_truth(
     outcomes = outcome_columns(formula, family)
     _check_entry(formula, options)
     _check_formula(formula, family, levels, names)
+    _check_spread(formula, family, options)
     known = _configured(FAMILIES[family], options, config["parameters"])
     spec = build_spec(formula, known, level3(formula, levels))
     parameters, priors = _check_parameters(config["parameters"], spec)
@@ -114,6 +115,20 @@ def _check_entry(formula: Formula, options: Mapping[str, Any]) -> None:
     )
 
 
+def _check_spread(formula: Formula, family: str, options: Mapping[str, Any]) -> None:
+    """The strata of family cox have baselines that differ; otherwise there is only one."""
+    if family != "cox" or bool(formula.strata) == ("spread" in options.get("baseline", {})):
+        return
+    raise RecipeError(
+        "truth.baseline.spread",
+        "The formula has strata(), but `spread` is missing."
+        if formula.strata
+        else "`spread` is given, but the formula has no strata().",
+        "Strata need both: strata(column) in the formula, and `spread`, the sd over strata of the "
+        "logs of the baseline's shape and rate.",
+    )
+
+
 def _configured(family: Family, options: Mapping[str, Any], given: Mapping[str, Any]) -> Family:
     """The family with what a fit must know of it: links, and how many levels there are."""
     own = {name: value for name, value in options.items() if name in family.option_names}
@@ -151,11 +166,13 @@ def _check_formula(
     key = "truth.formula"
     if formula.offset:
         raise RecipeError(key, "A truth cannot contain offset().")
-    if formula.strata is not None:
-        if not FAMILIES[family].needs_strata:
+    if formula.strata:
+        if not FAMILIES[family].takes_strata:
             raise RecipeError(key, f"Family {family!r} has no strata().")
-        if formula.strata != names.nesting:
-            _check_column(formula.strata, levels)
+        if len(formula.strata) > 1:
+            raise RecipeError(key, "A truth has one column in strata().")
+        if formula.strata[0] != names.nesting:
+            _check_column(formula.strata[0], levels)
     for block in formula.members:
         if {block.member, block.group} != {names.member, names.group}:
             raise RecipeError(

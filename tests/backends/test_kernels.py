@@ -51,6 +51,7 @@ SPELLS = {
 CASES = [
     *((name, family, OUTCOMES[family]) for name in FORMULAS for family in OUTCOMES),
     *(("estimated weights", family, outcome) for family, outcome in SPELLS.items()),
+    *(("estimated weights", "cox by stratum", o) for o in (OUTCOMES["cox"], SPELLS["cox"])),
 ]
 
 needs_kernels = pytest.mark.skipif(
@@ -73,11 +74,12 @@ def outcomes() -> pd.DataFrame:
 
 
 def integrand(name: str, family: str, outcome: str | None = None) -> Integrand:
-    """The integrals of one of the formulas of test_laplace.py for one family."""
+    """The integrals of one of the formulas of test_laplace.py for one family (`by` strata)."""
+    family, _, strata = family.partition(" by ")
     formula = FORMULAS[name].replace("y ~", f"{outcome or OUTCOMES[family]} ~")
     if family in ("cox", "condlogit", "ordinal"):
         formula = formula.replace("~ 1 +", "~")
-    if family == "condlogit":
+    if family == "condlogit" or strata:
         formula += " + strata(stratum)"
     return Integrand(latent(prepare(formula, outcomes(), family)))
 

@@ -196,5 +196,5 @@ def test_outcomes_that_are_no_choice(table: pd.DataFrame) -> None:
         quiet(FORMULA, table.assign(formed=2 * table["formed"]), "condlogit")
     with pytest.raises(rmm.FormulaError, match=r"add `\+ strata\(column\)`"):
         quiet("formed ~ z", table, "condlogit")
-    with pytest.raises(rmm.FormulaError, match="only with family 'condlogit'"):
+    with pytest.raises(rmm.FormulaError, match="cannot be used with family 'binomial'"):
         quiet(FORMULA, table, "binomial")

@@ -174,7 +174,7 @@ def test_outcomes():
 
 def test_strata_offset_and_fix():
     formula = parse_formula("y ~ x + strata(s) + offset(log(e)) + offset(f) + fix(z, 1e-1)")
-    assert formula.strata == "s"
+    assert formula.strata == ("s",)
     assert [a.label for a in formula.offset] == ["log(e)", "f"]
     assert [(f.term.label, f.value) for f in formula.fixed] == [("z", 0.1)]
 

@@ -524,3 +524,19 @@ def test_studies_with_late_entry(family: str, errors: dict[str, Any], tmp_path: 
     if family == "weibull":
         own[-1] *= np.exp(at[-1])
     np.testing.assert_allclose(table.loc[names, "sd"], own, rtol=2e-3)
+
+
+def test_scores_of_strata_are_those_of_each(late: dict[str, Array]) -> None:
+    """Three strata, one of them without an event."""
+    strata = np.arange(len(late["time"])) % 3
+    event = np.where(strata == 2, 0.0, late["event"])
+    found = maximum_likelihood.cox(
+        late["time"], event, late["x"][:, 1:], late["offset"], ["a", "b"], late["entry"], strata
+    )
+    wanted = np.zeros((len(strata), 2))
+    for one in (0, 1):
+        rows = strata == one
+        part = {name: values[rows] for name, values in {**late, "event": event}.items()}
+        wanted[rows] = partial_after_entry(found.params, part)
+    np.testing.assert_allclose(found.scores(), wanted, atol=1e-12)
+    np.testing.assert_allclose(wanted.sum(axis=0), 0, atol=1e-9)

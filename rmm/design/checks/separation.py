@@ -179,7 +179,7 @@ def _cox(values: Array, outcome: Outcome) -> Cone:
 
     m_k >= m_{k+1}; m_k >= x_j'd for those whose last step is k; x_j'd >= m_k for events in k.
     """
-    if "entry" in outcome:
+    if "enter_at" in outcome:
         return _cox_spells(values, outcome)
     event, inside = np.asarray(outcome["event"]) == 1, np.asarray(outcome["share"]) > 0
     x, at, event = values[inside], (np.asarray(outcome["at"]) - 1)[inside], event[inside]
@@ -200,7 +200,8 @@ def _cox(values: Array, outcome: Outcome) -> Cone:
 
 
 def _cox_spells(values: Array, outcome: Outcome) -> Cone:
-    """With late entries those at risk in a step are no part of those before: m_k >= x_j'd for all.
+    """With late entries or strata those at risk in a step are no part of those before:
+    m_k >= x_j'd for all.
 
     Nothing is found where that takes more than a million rows.
     """

@@ -12,7 +12,7 @@ from rmm.design.columns.encode import atom_values
 from rmm.design.rows.group_rows import Grouped
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Family
-from rmm.families.weibull import ROUNDING
+from rmm.families.weibull import CAUSES, ROUNDING
 from rmm.formula.terms import Atom, Outcome
 from rmm.formula.weights.weight_function import Column
 from rmm.tables.read import Array, describe_column
@@ -32,6 +32,7 @@ _WORDS = {
     "positive": "negative",
 }
 _SHOWN = 5
+_MOST_CAUSES = 10
 
 
 def outcome_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array, ...]:
@@ -136,7 +137,18 @@ def _undecided(outcome: Outcome, is_event: dict[str, bool], table: Table, *, bot
         f"as start, end and event ({problems[1]}). Correct the data, or write which is which: "
         f"{spellings}. If the columns are the end, the event and the start, in this order, write "
         f"Surv({first.label}, {second.label}, entry = {third.label})."
+        + _word_on_causes(outcome, table)
     )
+
+
+def _word_on_causes(outcome: Outcome, table: Table) -> str:
+    """Advice where one of the columns has a few codes or labels."""
+    for part in outcome.parts[1:]:
+        node = part.expression
+        if isinstance(node, Column) and 2 < table[node.name].series.nunique() <= _MOST_CAUSES:
+            codes = sorted(map(str, table[node.name].series.dropna().unique()))
+            return f" The values of `{part.label}` are {', '.join(codes[:_SHOWN])}. {CAUSES}"
+    return ""
 
 
 def _how_often(wrong: Array) -> str:
@@ -176,7 +188,7 @@ def _part(atom: Atom, table: Table, *, any_two: bool, words: bool) -> Array:
     if table[node.name].numbers is not None:
         return atom_values(atom, table)
     column = table[node.name].series
-    labels = _two_labels(node.name, column)
+    labels = _two_labels(node.name, column, event=words)
     known = {zero: one for one, zero in _WORDS.items()}
     low, high = (str(label).strip().lower() for label in labels)
     if known.get(high) == low:
@@ -196,7 +208,7 @@ def _part(atom: Atom, table: Table, *, any_two: bool, words: bool) -> Array:
     return np.asarray(column.astype(object) == labels[1], dtype=float)
 
 
-def _two_labels(name: str, column: pd.Series) -> list[object]:
+def _two_labels(name: str, column: pd.Series, *, event: bool) -> list[object]:
     """The two values of a column, in the order of its categories or of the alphabet."""
     found = list(column.astype(object).unique())
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -217,7 +229,7 @@ def _two_labels(name: str, column: pd.Series) -> list[object]:
         raise DataError(
             f"The outcome `{name}` has more than two values: {shown}. It must contain 0 and 1, "
             "true and false, or two different texts. Set it to 1 where the event happened and to "
-            "0 elsewhere."
+            f"0 elsewhere.{f' {CAUSES}' if event else ''}"
         )
     return ordered
 

@@ -54,7 +54,7 @@ def find_levels(grouped: Grouped) -> tuple[Formula, dict[str, int]]:
 
 
 def without_what_cancels(grouped: Grouped) -> Grouped:
-    """Drop what is constant within strata: it cancels in the choice between their groups.
+    """Drop what is constant within strata: it cancels in comparisons of their groups.
 
     Predictors outside `mm()` and whole `hm()` blocks are dropped, each with a
     `SpecificationWarning`. Without `strata()` nothing is.
@@ -77,10 +77,13 @@ def without_what_cancels(grouped: Grouped) -> Grouped:
         dropped += [t.label for t in terms if constant(t)]
         left = None if block.terms is None else tuple(t for t in terms if not constant(t))
         kept.append((replace(block, terms=left), units))
+    reason = "a predictor that is the same for all groups of a stratum cannot explain the choice."
+    if formula.outcome.kind in ("surv", "spell"):
+        reason = "the strata's own baseline hazards contain all differences between strata."
     for label in dropped:
         warnings.warn(
-            f"`{label}` is constant within every stratum of `{formula.strata}` and is left out: a "
-            "predictor that is the same for all groups of a stratum cannot explain the choice.",
+            f"`{label}` is constant within every stratum of `{', '.join(formula.strata)}` and is "
+            f"left out: {reason}",
             SpecificationWarning,
             stacklevel=2,
         )

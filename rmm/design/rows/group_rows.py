@@ -135,7 +135,7 @@ def arrange(formula: Formula, table: Table, used: tuple[str, ...]) -> Grouped:
     members = tuple(find_members(block, table, groups, kinds) for block in formula.members)
     _check_sizes(formula, table, groups, members)
     nestings = tuple(_by_group(table, block.unit, start) for block in formula.nestings)
-    strata = None if formula.strata is None else _by_group(table, formula.strata, start)
+    strata = _strata(table, formula.strata, start) if formula.strata else None
     return Grouped(formula, table, groups, start, members, nestings, strata)
 
 
@@ -143,6 +143,20 @@ def _by_group(table: Table, name: str, start: Array) -> Units:
     """Units of a column that is constant within groups."""
     code, labels = table[name].codes
     return Units(code[start[:-1]], labels)
+
+
+def _strata(table: Table, names: tuple[str, ...], start: Array) -> Units:
+    """Strata of one column, or the combinations of several that the groups have."""
+    units = [_by_group(table, name, start) for name in names]
+    if len(units) == 1:
+        return units[0]
+    found, code = np.unique([u.code for u in units], axis=1, return_inverse=True)
+    labels = np.empty(found.shape[1], dtype=object)
+    labels[:] = [
+        ", ".join(f"{n}={u.labels[c]}" for n, u, c in zip(names, units, codes, strict=True))
+        for codes in found.T
+    ]
+    return Units(code.reshape(-1), labels)
 
 
 def check_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
@@ -387,7 +401,7 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
     columns = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
     columns += [c for a in formula.offset for c in leaf_columns(a.expression)]
     columns += [block.unit for block in formula.nestings]
-    columns += [formula.strata] if formula.strata is not None else []
+    columns += formula.strata
     for column in dict.fromkeys(columns):
         bad = table[column].varying(groups.code)
         if bad is not None:

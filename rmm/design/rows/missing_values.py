@@ -58,7 +58,7 @@ def drop_incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[pd.DataFrame
     """The table without the groups that miss a value in a used column.
 
     Dropping a row alone would change its group: its size, its weights, its members' effects. The
-    memberships of all other groups stay as they are. With `strata()` whole strata go, since an
+    memberships of all other groups stay as they are. Of choices whole strata go, since an
     alternative less is another choice.
 
     Parameters
@@ -170,13 +170,17 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
                 "part of any group, for example an empty line, drop it."
             )
         unit, ids = "group", frame[group]
-    if formula.strata is None:
+    if not formula.strata or formula.outcome.kind in ("surv", "spell"):
         return unit, ids
-    strata = frame[formula.strata]
-    if strata.isna().any():
-        missing = counted(int(strata.isna().sum()), "missing value")
+    strata = frame[list(formula.strata)].apply(tuple, axis=1)
+    if len(formula.strata) == 1:
+        strata = frame[formula.strata[0]]
+    for name in formula.strata:
+        if not frame[name].isna().any():
+            continue
+        missing = counted(int(frame[name].isna().sum()), "missing value")
         raise DataError(
-            f"Column `{formula.strata}`, the id of the choice sets, has {missing}. "
+            f"Column `{name}`, the id of the choice sets, has {missing}. "
             'missing="drop" cannot help here: it drops whole choice sets, and without the id it is '
             "not known which choice set a row belongs to. Fill in the id. If a row is not part of "
             "any choice set, for example an empty line, drop it."

@@ -122,10 +122,10 @@ class Expected:
     def _values(self, layout: Layout, draws: Draws) -> Array:
         source, parts = self.source, []
         for rows, own, eta in predictor_chunks(source.model, layout, draws, source.totals):
-            parts.append(self._function(rows)(eta, own))
+            parts.append(self._function(layout, rows)(eta, own))
         return np.concatenate(parts)
 
-    def _function(self, rows: slice) -> Callable[[Array, Draws], Array]:
+    def _function(self, layout: Layout, rows: slice) -> Callable[[Array, Draws], Array]:
         family = self.source.model.spec.family
         if self.scale == "linear":
             return lambda eta, own: eta
@@ -144,6 +144,8 @@ class Expected:
         survival, time, outcome = family.survival, self.time, dict(self.source.model.design.outcome)
         if self.baseline is not None:
             outcome["baseline"] = self.baseline[rows]
+        if "stratum" in outcome:
+            outcome["stratum"] = layout.design.outcome["stratum"]
         return lambda eta, own: survival(eta, own, outcome, time)
 
 

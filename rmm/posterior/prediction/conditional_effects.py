@@ -178,8 +178,12 @@ def _ids(model: Model, group: Array, size: int) -> dict[str, Any]:
         out[unit] = fresh if nest.random else np.repeat(units.labels[:1], len(group))
         if nest.block.label_column is not None:
             out[nest.block.label_column] = "reference"
-    if formula.strata is not None:
-        out[formula.strata] = _unlike(model.grouped.frame[formula.strata], np.zeros_like(group))
+    for name in formula.strata:
+        column = model.grouped.frame[name]
+        if model.spec.family.needs_strata:
+            out[name] = _unlike(column, np.zeros_like(group))
+        else:  # the first of the fit's; relative hazards are the same in all
+            out[name] = np.repeat(column.to_numpy()[:1], len(group))
     return out
 
 

@@ -55,7 +55,7 @@ def explained_variance(model: Model, run: Run) -> pd.DataFrame:
 def _variance(eta: Array, model: Model) -> Array:
     """(S,) variance of (S, J) predictors over groups, or pooled within strata."""
     strata = model.grouped.strata
-    if not model.spec.family.needs_strata or strata is None:
+    if strata is None:
         return np.var(eta, axis=1, ddof=1)
     count = len(strata.labels)
     which = np.zeros((count, eta.shape[1]))

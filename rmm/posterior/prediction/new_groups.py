@@ -63,7 +63,7 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
     new = arrange(formula, Table(as_in_fit(formula, recipe.columns, frame, used)), used)
     rows = recipe.arrays(model.spec, new)
     parts = _outcome_parts(formula, new, used)
-    strata = None if new.strata is None else new.strata.code
+    strata = None if new.strata is None else new.strata.labels[new.strata.code]
     outcome = model.spec.family.outcome_of_new(model.design.outcome, parts, strata, rows.design.J)
     layout = Layout(replace(rows.design, outcome=outcome), rows.grouped)
     return NewGroups(layout, rows.new_members, rows.new_units)

@@ -52,6 +52,8 @@ def _check_scale(truth: Truth, scale: str | None, time: float | None, level: int
         raise RecipeError("scale", unknown_name(chosen, f"a scale of family {family!r}", known))
     if (chosen == "survival") != (time is not None):
         raise RecipeError("time", "`time` is needed for scale survival, and for no other scale.")
+    if chosen == "survival" and truth.formula.strata:
+        raise RecipeError("scale", "Scale survival is not available for a truth with strata().")
     if (chosen == "probability") != (level is not None):
         raise RecipeError(
             "level", "`level` is needed for scale probability, and for no other scale."

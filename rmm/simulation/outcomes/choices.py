@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from rmm.simulation.outcomes.outcome_model import OutcomeModel, Replication, Setting, linear
+from rmm.simulation.outcomes.outcome_model import (
+    OutcomeModel,
+    Replication,
+    Setting,
+    linear,
+    strata_of,
+)
 from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
@@ -96,13 +102,7 @@ def _least_of_events(rng: np.random.Generator) -> Callable[..., Array]:
 
 
 def _condlogit(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
-    memberships, name = setting.memberships, setting.truth.formula.strata
-    assert name is not None
-    if name == memberships.names.nesting:
-        assert memberships.nesting is not None
-        return draw_choices(eta, memberships.nesting, rng)
-    column = setting.columns[name]
-    return draw_choices(eta, memberships.expand(column.values, column.level, "group"), rng)
+    return draw_choices(eta, strata_of(setting), rng)
 
 
 def _successes(drawn: Replication, p: Array) -> Array:
@@ -116,8 +116,7 @@ def _successes(drawn: Replication, p: Array) -> Array:
 
 def _choice_density(drawn: Replication) -> Array:
     """Log probability of the chosen group of each stratum."""
-    name = drawn.truth.formula.strata
-    assert name is not None, "the family has strata"
+    (name,) = drawn.truth.formula.strata
     nested = name == drawn.memberships.names.nesting
     strata = np.asarray(drawn.memberships.nesting if nested else drawn.by_group(name))
     of = [strata == s for s in np.unique(strata)]

@@ -27,6 +27,16 @@ class Setting:
     columns: Mapping[str, Column]
 
 
+def strata_of(setting: Setting) -> Array:
+    """(J,) stratum of each group: a nesting unit, or a value of a covariate."""
+    memberships, (name,) = setting.memberships, setting.truth.formula.strata
+    if name == memberships.names.nesting:
+        assert memberships.nesting is not None
+        return memberships.nesting
+    column = setting.columns[name]
+    return memberships.expand(column.values, column.level, "group")
+
+
 class Replication(Protocol):
     """What a log density needs of `rmm.simulation.data_sets.Drawn`."""
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from rmm.simulation.outcomes.outcome_model import OutcomeModel, Replication, Setting, linear
+from rmm.simulation.outcomes.outcome_model import (
+    OutcomeModel,
+    Replication,
+    Setting,
+    linear,
+    strata_of,
+)
 from rmm.simulation.recipe_errors import RecipeError, check_keys
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ _LOG_RATES = (-60.0, 60.0)  # of censoring, relative to 1 over the mean time
 
 
 def check_survival(options: Mapping[str, Any]) -> None:
-    """Check `censoring`, `baseline` and `entry`.
+    """Check `censoring`, `baseline` and `entry`; whether there are strata is not known here.
 
     Raises
     ------
@@ -82,7 +88,7 @@ def _check_entry(entry: Mapping[str, float] | None, censoring: Mapping[str, floa
 
 
 _ALLOWED = {
-    "baseline": ("shape", "rate"),
+    "baseline": ("shape", "rate", "spread"),
     "censoring": ("time", "rate", "share"),
     "entry": ("share", "time", "rate"),
 }
@@ -110,15 +116,25 @@ def draw_cox(
     censoring: Mapping[str, float] | None,
     rng: np.random.Generator,
     entry: Mapping[str, float] | None = None,
+    strata: Array | None = None,
 ) -> tuple[Array, ...]:
-    """(J,) times, events and, with `entry`, entries; S(t) = exp(-rate t^shape exp(eta))."""
+    """(J,) times, events and, with `entry`, entries; S(t) = exp(-rate t^shape exp(eta)).
+
+    With `strata` (J,) each stratum has a shape and a rate of its own, whose logs are normal around
+    those of `baseline` with its `spread` as sd.
+    """
     shape, rate = ((baseline or {}).get(name, 1.0) for name in ("shape", "rate"))
+    if strata is not None:
+        labels, stratum = np.unique(strata, return_inverse=True)
+        spread = (baseline or {})["spread"]
+        own = np.exp(spread * rng.standard_normal((2, len(labels))))[:, stratum]
+        shape, rate = shape * own[0], rate * own[1]
     return _drawn(np.exp(-(eta + np.log(rate)) / shape), shape, censoring or {}, rng, entry)
 
 
 def _drawn(
     scale: Array,
-    shape: float,
+    shape: Array | float,
     censoring: Mapping[str, float],
     rng: np.random.Generator,
     entry: Mapping[str, float] | None,
@@ -156,7 +172,7 @@ def _entries(count: int, entry: Mapping[str, float], rng: np.random.Generator) -
 
 
 def censoring_rate(
-    scale: Array, shape: float, limit: float, share: float, start: Array | float = 0.0
+    scale: Array, shape: Array | float, limit: float, share: float, start: Array | float = 0.0
 ) -> float:
     """Rate of exponential censoring with an expected share of censored groups.
 
@@ -174,7 +190,8 @@ def censoring_rate(
     run = (start / scale) ** shape
     last = np.exp(run - (limit / scale) ** shape)[:, None]
     p = last + (1 - last) * (1 + _NODES) / 2
-    times = scale[:, None] * (run[:, None] - np.log(p)) ** (1 / shape) - start[:, None]
+    power = 1 / (shape[:, None] if isinstance(shape, np.ndarray) else shape)
+    times = scale[:, None] * (run[:, None] - np.log(p)) ** power - start[:, None]
     mass = (1 - last) * _NODE_WEIGHTS / 2
 
     def censored(log_rate: float) -> float:
@@ -205,8 +222,9 @@ def _weibull(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Ar
 
 def _cox(eta: Array, setting: Setting, rng: np.random.Generator) -> tuple[Array, ...]:
     options = setting.truth.options
+    strata = strata_of(setting) if setting.truth.formula.strata else None
     return draw_cox(
-        eta, options.get("baseline"), options.get("censoring"), rng, options.get("entry")
+        eta, options.get("baseline"), options.get("censoring"), rng, options.get("entry"), strata
     )
 
 

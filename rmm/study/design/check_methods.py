@@ -545,8 +545,7 @@ def check_columns_known(
     """
     columns = {c for t in _terms(formula) for c in term_columns(t)}
     columns |= {c for b in formula.members for c in b.weight.variables}
-    if formula.strata is not None and formula.strata != recipe.names.nesting:
-        columns.add(formula.strata)
+    columns |= set(formula.strata) - {recipe.names.nesting}
     for column in sorted(columns):
         if column not in levels:
             raise file_errors.name(key, "a covariate of this study", column, list(levels))
@@ -620,7 +619,7 @@ def _check_family(
             "member of the chosen group would be a choice.",
             f"Allowed: {allowed}.",
         )
-    if family.needs_strata and formula.strata is None and method.backend not in ("ols", "glm"):
+    if family.needs_strata and not formula.strata and method.backend not in ("ols", "glm"):
         raise file_errors.about(
             key, f"The formula has no strata(), which family {family.name} needs."
         )

@@ -75,7 +75,7 @@ def candidate_formulas(truth: Formula, candidates: Mapping[str, str]) -> dict[st
 
 
 def _joined(truth: Formula, parts: list[str]) -> str:
-    strata = [f"strata({truth.strata})"] if truth.strata is not None else []
+    strata = [f"strata({', '.join(truth.strata)})"] if truth.strata else []
     return f"{truth.outcome.label} ~ {' + '.join([*parts, *strata])}"
 
 

@@ -32,7 +32,7 @@ class Flat:
     units : mapping
         ``group``, ``member``, ``nesting`` -> (N,) codes, for cluster-robust errors.
     strata : int array or None
-        (N,) choice set of each row, where the formula has `strata()`.
+        (N,) stratum of each row, where the formula has `strata()`.
     made : mapping
         Term's label -> (N,) values that take the place of those computed from columns.
     """
@@ -64,11 +64,11 @@ class Flat:
         assert out is not None
         return out
 
-    def arrays(self, nesting: str | None, strata: str | None = None) -> dict[str, Array]:
+    def arrays(self, nesting: str | None, strata: tuple[str, ...] = ()) -> dict[str, Array]:
         """The columns under the names of the study; no id of groups, each row is a unit."""
         data: dict[str, Array] = dict(self.outcomes)
-        if strata is not None and self.strata is not None:
-            data[strata] = self.strata
+        if self.strata is not None:
+            data |= dict.fromkeys(strata, self.strata)
         data |= self.columns
         if nesting is not None:
             data[nesting] = self.units["nesting"]
@@ -147,12 +147,16 @@ def is_fine(term: Term, drawn: Drawn) -> bool:
 
 
 def strata_codes(drawn: Drawn, formula: Formula) -> Array | None:
-    """(J,) choice set of each group, numbered from 0; None without `strata()`."""
-    if formula.strata is None:
+    """(J,) stratum of each group, numbered from 0; None without `strata()`."""
+    if not formula.strata:
         return None
-    nested = formula.strata == drawn.memberships.names.nesting
-    values = drawn.memberships.nesting if nested else drawn.by_group(formula.strata)
-    return np.unique(np.asarray(values), return_inverse=True)[1]
+    nesting = drawn.memberships.names.nesting
+    values = [
+        np.asarray(drawn.memberships.nesting if name == nesting else drawn.by_group(name))
+        for name in formula.strata
+    ]
+    codes = [np.unique(v, return_inverse=True)[1] for v in values]
+    return np.unique(codes, axis=1, return_inverse=True)[1].reshape(-1)
 
 
 #: Layout -> (replication, formula, summary) -> table. Models with `mm()` take the data as they are.

@@ -276,9 +276,15 @@ def _weibull(problem: Problem) -> Estimates:
 
 
 def _cox(problem: Problem) -> Estimates:
-    time, event, *entry = problem.outcome.T
+    time, event, *late = problem.outcome.T
     found = maximum_likelihood.cox(
-        time, event, problem.matrix, problem.offset, problem.names, *entry
+        time,
+        event,
+        problem.matrix,
+        problem.offset,
+        problem.names,
+        late[0] if late else None,
+        problem.strata,
     )
     return _of_maximum(found, problem)
 

@@ -230,29 +230,38 @@ def cox(
     offset: Array,
     names: Sequence[str],
     entry: Array | None = None,
+    strata: Array | None = None,
 ) -> Maximum:
     """Proportional hazards by the partial likelihood, ties as Breslow's.
 
-    Rows that enter late (`entry`, (N,)) are at risk from then on.
+    Rows that enter late (`entry`, (N,)) are at risk from then on. With `strata` (N,) the product
+    of the partial likelihoods of the strata, in which means cancel.
     """
     # Late: the extra `study` may be absent.
     from statsmodels.duration.hazard_regression import PHReg
 
     _check_events(event)
-    check_rank(matrix - matrix.mean(axis=0), names, "collinear, or constant")
+    everyone = np.zeros(len(time), dtype=int) if strata is None else strata
+    check_rank(matrix - _means(matrix, everyone), names, "collinear, or constant")
     # statsmodels counts rows that enter at the very time of an event; they are not yet at risk.
     after = None if entry is None else np.nextafter(entry, np.inf)
-    model = PHReg(time, matrix, status=event, ties="breslow", offset=offset, entry=after)
+    model = PHReg(
+        time, matrix, status=event, ties="breslow", offset=offset, entry=after, strata=strata
+    )
     result = _without_warnings(model.fit)
     params = np.asarray(result.params)
     risk = np.exp(offset + matrix @ params)
     start = np.full(len(time), -np.inf) if entry is None else entry
-    return Maximum(
-        params,
-        lambda: _score_residuals(time, event, start, matrix, risk),
-        _inverse(-model.hessian(params)),
-        result,
-    )
+
+    def scores() -> Array:
+        found = np.zeros_like(matrix)
+        for stratum in np.unique(everyone[event == 1]):  # the others say nothing
+            rows = everyone == stratum
+            parts = (a[rows] for a in (time, event, start, matrix, risk))
+            found[rows] = _score_residuals(*parts)
+        return found
+
+    return Maximum(params, scores, _inverse(-model.hessian(params)), result)
 
 
 def _score_residuals(time: Array, event: Array, entry: Array, matrix: Array, risk: Array) -> Array:
