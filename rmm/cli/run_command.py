@@ -155,7 +155,8 @@ def run_study(options: argparse.Namespace) -> int:
     # Late: `rmm --help` needs no libraries.
     from rmm.study import load_study
     from rmm.study.files.checked_yaml import read_yaml
-    from rmm.study.files.workflow_files import snakefile, workflow_folder
+    from rmm.study.files.disks import check_room
+    from rmm.study.files.workflow_files import snakefile
 
     if util.find_spec("snakemake") is None:
         raise StudyError(
@@ -177,15 +178,15 @@ def run_study(options: argparse.Namespace) -> int:
     for line in missing_engines(study):
         print(line, file=sys.stderr)
     folder = Path(str({**defaults, **settings}.get("results", "results"))) / study.name
+    check_room(Path(".snakemake"))  # Snakemake keeps its records there
     pairs = [f"{key}={value}" for key, value in settings.items()]
     start = ["--snakefile", str(snakefile())]
     environment = environment_with_cache()
-    unlock = [sys.executable, str(workflow_folder() / "scripts" / "unlock.py")]
-    if code := _wait([*unlock, *start, "--config", *pairs], environment):
-        return code
     before = _written(folder)
     words = snakemake_options(options.cores, options.snakemake, pairs)
-    code = _wait([sys.executable, "-m", "snakemake", *start, *words], environment)
+    # The workflow itself lets one run write a results folder, wherever it was started; the lock of
+    # Snakemake would outlive a killed run.
+    code = _wait([sys.executable, "-m", "snakemake", "--nolock", *start, *words], environment)
     if code or options.snakemake:
         return code
     return _tell(folder / "report" / "index.html", _written(folder) == before)

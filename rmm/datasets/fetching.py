@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pooch
 
-from rmm.cache import cache_dir
+from rmm.cache import cache_dir, make_cache_folder
 from rmm.datasets.content import checksum, plain
 from rmm.errors import DataError
 from rmm.tables.rdata import read_frames
@@ -54,7 +54,7 @@ def fetch(address: str, path: Path) -> None:
     DataError
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(path.parent)
     except OSError as problem:
         raise DataError(
             f"The folder of data sets, {path.parent}, cannot be created: "

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import io
-import lzma
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow
 
 from rmm.errors import DataError
+from rmm.tables.memory_limits import memory_limit
 from rmm.tables.text_values import (
     MISSING_NUMBERS,
     is_comma_number,
@@ -27,6 +23,7 @@ from rmm.tables.text_values import (
     is_number,
     is_whole,
 )
+from rmm.tables.unpacked import OPENERS, check_size, unpack
 
 #: Endings of text files, and of the compressed ones among them.
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat")
@@ -112,32 +109,18 @@ def read_text_table(
 # ---- bytes and characters ------------------------------------------------------------------------
 
 
-def _unpack_zip(data: bytes) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
-        if len(names) != 1:
-            raise DataError(f"The archive contains {len(names)} files, but must contain one table.")
-        return archive.read(names[0])
-
-
-def _unpack_zst(data: bytes) -> bytes:
-    return bytes(pyarrow.input_stream(io.BytesIO(data), compression="zstd").read())
-
-
-_UNPACKERS: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
-    ".xz": lzma.decompress,
-    ".zip": _unpack_zip,
-    ".zst": _unpack_zst,
-}
-PACKED_ENDINGS = tuple(_UNPACKERS)
+PACKED_ENDINGS = tuple(OPENERS)
+#: Bytes of memory that a byte of text takes while it is read: itself, as characters, as cells.
+_FACTOR = 8
 
 
 def _unpack(path: Path) -> bytes:
-    data = path.read_bytes()
-    unpacker = _UNPACKERS.get(path.suffix.lower())
-    return data if unpacker is None else unpacker(data)
+    most = memory_limit() // _FACTOR
+    opener = OPENERS.get(path.suffix.lower())
+    if opener is None:
+        check_size(path, most)
+        return path.read_bytes()
+    return unpack(path, lambda: opener(path), most)
 
 
 def _decode(path: Path, data: bytes) -> str:

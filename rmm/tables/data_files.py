@@ -14,8 +14,11 @@ from pyarrow import parquet
 
 from rmm.errors import DataError, how_to_install
 from rmm.tables.csv_files import PACKED_ENDINGS, TEXT_ENDINGS, read_text_table
+from rmm.tables.memory_limits import bytes_text, memory_limit
+from rmm.tables.parquet_limits import decoded_size, length_of_texts
 from rmm.tables.rdata import read_frames
 from rmm.tables.text_values import MISSING_NUMBERS
+from rmm.tables.unpacked import check_sheets, check_size, too_large
 
 
 def read_file(
@@ -100,7 +103,21 @@ def _ending(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    return from_arrow(parquet.read_table(path, partitioning=None))
+    most, texts = memory_limit(), list[str]()
+    with path.open("rb") as file:
+        try:
+            size, texts = decoded_size(file, most, strict=False)
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+            size = 0  # damaged, or encrypted: Arrow says what is wrong
+    if size > most:
+        raise DataError(too_large(path, f"more than {bytes_text(most)} unpacked", most))
+    # Texts are read as dictionaries, to count what they take in all rows.
+    with parquet.ParquetFile(path, read_dictionary=texts) as parts:
+        table = parts.read()
+    size += sum(length_of_texts(table[name]) for name in set(texts) & set(table.column_names))
+    if size > most:
+        raise DataError(too_large(path, f"{bytes_text(size)} unpacked", most))
+    return from_arrow(table.cast(parquet.read_schema(path)))
 
 
 def from_arrow(table: Any) -> pd.DataFrame:
@@ -128,6 +145,7 @@ def _require(package: str, what: str) -> None:
 
 
 def _read_stata(path: Path) -> pd.DataFrame:
+    check_size(path, memory_limit())
     try:
         return pd.DataFrame(pd.read_stata(path))  # values with labels as categories
     except ValueError as error:
@@ -150,6 +168,7 @@ def _same_labels(said: str) -> str:
 
 def _read_spss(path: Path) -> pd.DataFrame:
     _require("pyreadstat", "SPSS")
+    check_size(path, memory_limit())
     # Late: the extra `files` may be absent.
     import pyreadstat
 
@@ -159,6 +178,7 @@ def _read_spss(path: Path) -> pd.DataFrame:
 
 def _read_sas(path: Path) -> pd.DataFrame:
     _require("pyreadstat", "SAS")
+    check_size(path, memory_limit())
     # Late: the extra `files` may be absent.
     import pyreadstat
 
@@ -194,6 +214,7 @@ def _labelled(column: pd.Series, labels: Mapping[Any, str]) -> pd.Series:
 
 def _read_excel(path: Path) -> pd.DataFrame:
     _require("openpyxl", "Excel")
+    check_sheets(path, memory_limit() // _EXCEL_FACTOR)
     # As objects: cells that are text stay text, "01" beside "1".
     sheets = pd.read_excel(
         path, sheet_name=None, dtype=object, keep_default_na=False, na_values=[""]
@@ -216,6 +237,8 @@ def _without_missing_texts(column: pd.Series) -> pd.Series:
     return column.mask(missing) if numbers and texts.any() else column
 
 
+#: Bytes of memory that a byte of an unpacked sheet takes while it is read.
+_EXCEL_FACTOR = 8
 #: Ending -> reader of a file that is no text.
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".parquet": _read_parquet,

@@ -13,6 +13,7 @@ from rmm.errors import DataError
 #: Part of the free memory that a file may take if no limit is given: what is computed from it
 #: needs memory, too.
 _PART = 0.5
+_VARIABLE = "RMM_MAX_MEMORY"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -22,13 +23,20 @@ def memory_limit(max_memory: Any = None) -> int:
     Parameters
     ----------
     max_memory : int, optional
-        Bytes; default: half of the free memory.
+        Bytes; default: the environment variable ``RMM_MAX_MEMORY``, else half of the free memory.
 
     Raises
     ------
     DataError
         If it is not a whole number above 0.
     """
+    if max_memory is None and (chosen := os.environ.get(_VARIABLE)):
+        if not chosen.isascii() or not chosen.isdecimal() or int(chosen) <= 0:
+            raise DataError(
+                f"{_VARIABLE} must be a number of bytes above 0, such as 2000000000, not "
+                f"{chosen[:60]!r}."
+            )
+        return int(chosen)
     if max_memory is None:
         free = available_memory()
         return int(_PART * free) if free is not None else 1 << 62

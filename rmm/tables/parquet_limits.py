@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from rmm.errors import DataError
@@ -58,7 +59,7 @@ def read_bounded(source: Path | bytes, limit: int) -> pa.Table:
         return parquet.ParquetFile(file, read_dictionary=texts).read(use_threads=False)
 
 
-def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
+def decoded_size(file: BinaryIO, limit: int, *, strict: bool = True) -> tuple[int, list[str]]:
     """Bytes that the columns of a table take when they are decoded, at most.
 
     The footer is read here, because Arrow's functions for it end the process where it is damaged.
@@ -68,6 +69,9 @@ def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
     file : binary file
     limit : int
         Counting ends when it is exceeded.
+    strict : bool
+        Whether nested columns, and encodings that shorten texts by the text before, are errors.
+        Otherwise such texts count as their pages say.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
         For a footer that is no structure of a Parquet file.
     """
     footer = _footer(file)
-    columns = list(_columns(footer[2][1:]))  # the first element is the table
+    elements = footer[2][1:]  # the first element is the table
+    columns = list(_columns(elements)) if strict else [e for e in elements if not e.get(5)]
     widths = [_width(column) for column in columns]
     texts = [column[4].decode() for column in columns if column.get(1) == _BYTE_ARRAY]
     total = 0
@@ -92,11 +97,19 @@ def decoded_size(file: BinaryIO, limit: int) -> tuple[int, list[str]]:
         rows = max(0, group[3])
         for width, chunk in zip(widths, group[1], strict=False):
             total += rows * width
-            for size, values in _pages(file, chunk[3]):
+            for size, values in _pages(file, chunk[3], strict=strict):
                 total += size + max(0, values - rows) * width
                 if total > limit:
                     return total, texts
     return total, texts
+
+
+def length_of_texts(column: pa.ChunkedArray) -> int:
+    """Bytes of the texts of a column in all its rows."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    lengths = (pc.binary_length(part.dictionary).take(part.indices) for part in column.chunks)
+    return sum(pc.sum(found).as_py() or 0 for found in lengths)
 
 
 def _columns(elements: Sequence[Mapping[int, Any]]) -> Iterator[Mapping[int, Any]]:
@@ -131,7 +144,7 @@ def _width(column: Mapping[int, Any]) -> int:
     return _TEXT_WIDTH if column.get(1) in (_BYTE_ARRAY, _INT96) else _NUMBER_WIDTH
 
 
-def _pages(file: BinaryIO, chunk: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
+def _pages(file: BinaryIO, chunk: Mapping[int, Any], *, strict: bool) -> Iterator[tuple[int, int]]:
     """Unpacked bytes and number of values of each page of a column in a group of rows.
 
     ColumnMetaData: 7 packed size, 9 place of the data, 11 of the dictionary.
@@ -148,7 +161,7 @@ def _pages(file: BinaryIO, chunk: Mapping[int, Any]) -> Iterator[tuple[int, int]
         kind = next((i for i in _KINDS_OF_PAGES if isinstance(fields.get(i), dict)), None)
         page: dict[int, Any] = {} if kind is None else fields[kind]
         encoding = page.get(4 if kind == 8 else 2, 0)
-        if encoding not in _ENCODINGS:
+        if strict and encoding not in _ENCODINGS:
             raise DataError(f"Its table has a page with encoding {encoding}, which is not read.")
         yield size, int(page.get(1, 0))
         place, left = place + length + packed, left - length - packed

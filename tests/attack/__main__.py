@@ -9,12 +9,13 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from tests.attack import Attack, clocks_and_copies, damaged_results, saved_fits
+from tests.attack import Attack, clocks_and_copies, damaged_results, full_disks, saved_fits
 
 ARSENAL: tuple[Attack, ...] = (
     *damaged_results.ATTACKS,
     *clocks_and_copies.ATTACKS,
     *saved_fits.ATTACKS,
+    *full_disks.ATTACKS,
 )
 
 

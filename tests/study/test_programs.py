@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,57 @@ def test_a_cache_that_is_not_shared_is_named(
     said = use_compiled(study, study.scenarios[0].id, "mm", marker)
     assert f"{made} (not there)" in said
     assert "Set RMM_CACHE to a folder that all nodes share" in said
+
+
+def test_a_changed_executable_is_not_used_by_a_study(
+    cache: Path,  # noqa: F811
+    fake_compiler: object,  # noqa: F811
+    study: Study,
+    tmp_path: Path,
+) -> None:
+    fake_compiler()  # type: ignore[operator]
+    marker, (made,) = compiled(study, tmp_path)
+    content = made.read_bytes()
+    made.write_bytes(content + b"\n")
+    said = use_compiled(study, study.scenarios[0].id, "mm", marker)
+    assert f"{made} (not the file that was compiled)" in said
+    made.write_bytes(content)
+    assert use_compiled(study, study.scenarios[0].id, "mm", marker) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator can give files away")
+def test_an_executable_of_another_user_is_run_only_if_its_digest_is_known(
+    cache: Path,  # noqa: F811
+    fake_compiler: object,  # noqa: F811
+    study: Study,
+    tmp_path: Path,
+) -> None:
+    fake_compiler()  # type: ignore[operator]
+    marker, (made,) = compiled(study, tmp_path)
+    program, scenario = text_of(made), study.scenarios[0].id
+    os.chown(made, 1234, -1)
+    assert use_compiled(study, scenario, "mm", marker) == ""
+    assert compile_program(program) == made, "this process was told that it is unchanged"
+    stan_compile._told.clear()
+    with pytest.raises(
+        BackendError, match=r"program belongs to another user \(1234\).\n.*RMM_CACH"
+    ):
+        compile_program(program)
+    made.write_bytes(made.read_bytes() + b"\n")
+    with pytest.raises(BackendError, match="another user could have changed"):
+        use_compiled(study, scenario, "mm", marker)
+
+
+def test_a_cache_is_private_and_may_not_be_open_to_all(
+    cache: Path,  # noqa: F811
+    fake_compiler: object,  # noqa: F811
+    study: Study,
+    tmp_path: Path,
+) -> None:
+    fake_compiler()  # type: ignore[operator]
+    _, (made,) = compiled(study, tmp_path)
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    program = text_of(made)
+    made.parent.chmod(0o777)
+    with pytest.raises(BackendError, match=f"all users can write to {made.parent}"):
+        compile_program(program)

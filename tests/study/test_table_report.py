@@ -269,3 +269,24 @@ def test_commands_that_are_refused(
     a_table(sizes=1).to_csv("t.csv", index=False)
     assert main(["study", "report", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+#: Names and labels that are no names of files.
+HOSTILE = ["../../up", "a/b", "..", "x" * 300, "X" * 300, "$(touch it)", "CON", "\u202e\u0301", "/"]
+
+
+def test_names_of_files_do_not_come_from_labels(tmp_path: Path) -> None:
+    """Parameters, methods and levels of factors of any text: files stay in the report's folder."""
+    rng = np.random.default_rng(3)
+    rows = pd.MultiIndex.from_product(
+        [HOSTILE, HOSTILE[:3], HOSTILE[:2], range(6)], names=["parameter", "model", "n", "i"]
+    ).to_frame(index=False)
+    rows = rows.assign(b=rng.normal(0.5, 0.2, len(rows)), s=0.2)
+    made = results_of(rows, by=["n"], parameter="parameter")
+    out = tmp_path / "deep" / "inside" / "report"
+    write_table_report(made, out, "a command")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent for path in files} == {out, out / "figures", out / "tables"}
+    assert all(re.fullmatch(r"[A-Za-z0-9_]{1,100}\.(html|svg|pdf|csv|tex)", p.name) for p in files)
+    starts = [name.lower() for name in made.file_names.values()]
+    assert len(set(starts)) == len(HOSTILE), "letters may have no case"

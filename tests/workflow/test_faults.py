@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,11 @@ from rmm.errors import BackendError, StudyError
 from rmm.study import Study, status
 from rmm.study.run import checkpoint as checkpoints
 from rmm.study.run import progress
+from rmm.study.run.claim import NOTE
 from rmm.study.run.log import logged
+from tests.disks import fill, mounted
 from tests.kills import content, kill_rounds, load, only, parts, start, whole
-from tests.projects import FAKED, ROOT, Project, lay_out_environment
+from tests.projects import FAKED, ROOT, Project, lay_out_environment, without_timings
 
 #: Neither terminal nor files are UTF-8, and Python may not help itself.
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -134,29 +137,8 @@ def test_jags_out_of_memory_is_a_row_and_the_next_fit_runs(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 kB."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no `mount` to make a small disk with")
-    if done.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "small disk", "size=256k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    path = disk / "filling"
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"0" * 512)
-        except OSError:
-            return path
 
 
 def test_a_full_disk_loses_the_fit_under_way_alone(
@@ -179,7 +161,8 @@ def test_a_full_disk_loses_the_fit_under_way_alone(
     # The log is on the same disk: the message is on the terminal.
     said = capfd.readouterr().err
     assert "cannot be written: No space left on device" in said
-    assert "Make room on the disk, or make the folder writable, and run the study again" in said
+    assert f"The disk at {small_disk} has 0 bytes of 256 kB free. Make room there, and run" in said
+    assert "finished fits are kept" in said
     assert "Traceback" not in said
     (part,) = parts(out)
     left = pq.read_table(part, partitioning=None)["replication"].unique().to_pylist()
@@ -193,7 +176,7 @@ def test_a_full_disk_loses_the_fit_under_way_alone(
 
 def test_a_folder_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the folder should be")
-    with pytest.raises(StudyError, match=r"cannot be written: Not a directory.\n +Make room"):
+    with pytest.raises(StudyError, match=r"Not a directory.\n +Make the folder .* writable"):
         whole(load(tmp_path / "study"), tmp_path / "out")
 
 
@@ -258,16 +241,8 @@ def test_locale_and_time_zone_change_no_numbers(place: str, tmp_path: Path) -> N
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A folder that nobody can write to, root included."""
-    folder = tmp_path / "read-only"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "read-only", "ro") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_run_needs_no_cache_that_can_be_written(
@@ -328,7 +303,7 @@ def test_stan_runs_from_a_cache_that_is_read_only(
 
 @pytest.mark.thorough
 def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
-    """The second is refused by a message, the first is not disturbed and ends well.
+    """The second waits and says for whom, the first is not disturbed; both end well.
 
     In a path with blanks and letters beyond ASCII, and in the locale C, which Python takes to be
     UTF-8. The first run's fit waits until somebody reads the journal, a named pipe.
@@ -339,18 +314,67 @@ def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
     target, journal = str(project.results / "estimates.parquet"), tmp_path / "pipe"
     os.mkfifo(journal)
     first = project.start(target, LC_ALL="C", RMM_FAKE_JOURNAL=str(journal))
+    second = None
     try:
         until = time.monotonic() + 300
         while not list(project.results.rglob("fit/**/*.log")) and first.poll() is None:
             assert time.monotonic() < until, "no fit began"
             time.sleep(0.05)
-        said = project.run(target, fails=True, LC_ALL="C")
-        assert "Directory cannot be locked" in said
-        assert "Traceback" not in said
         unlocking = project.script("workflow/scripts/unlock.py")
         assert unlocking.returncode == 1
         assert re.search(rf"process {first.pid}: .*snakemake", unlocking.stderr)
         assert "Wait for them or end them" in unlocking.stderr
+        second = project.start("--nolock", target, LC_ALL="C")
+        assert second.stdout is not None
+        lines = iter(second.stdout.readline, "")
+        waiting = next(line for line in lines if "Waiting for it to end" in line)
+        assert f"tiny is in use by another run: process {first.pid} on this host" in waiting
+        assert journal.read_text().count("\n") == 1
+        said, _ = first.communicate()
+        assert first.returncode == 0, said
+        said = second.stdout.read()
+        assert second.wait() == 0, said
+        assert "Nothing to be done" in said
+    finally:
+        for run in (first, second):
+            if run is not None and run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.communicate()
+    assert "Traceback" not in said + project.logs()
+    assert set(project.estimates()["status"]) == {"ok"}
+    assert not (project.results / NOTE).exists()
+
+
+@pytest.mark.thorough
+def test_two_studies_at_once_in_one_clone(tmp_path: Path) -> None:
+    """Neither waits for the other, whichever command started them; a lock left behind included."""
+    project = Project(tmp_path / "project", methods=[FAKED], replications=1)
+    file = project.file.with_name("other.yaml")
+    file.write_text(project.file.read_text())
+    journal = tmp_path / "pipe"
+    os.mkfifo(journal)
+    first = project.start("--until", "collect", RMM_FAKE_JOURNAL=str(journal))
+    try:
+        until = time.monotonic() + 300
+        while not list(project.results.rglob("fit/**/*.log")) and first.poll() is None:
+            assert time.monotonic() < until, "no fit began"
+            time.sleep(0.05)
+        words = [sys.executable, "-m", "rmm.cli", "study", "run", "other", "--cores", "1"]
+        done = subprocess.run(
+            [*words, "--", "--until", "performance"],
+            cwd=project.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Waiting" not in done.stdout + done.stderr
+        other = project.results.with_name("other")
+        assert (other / "performance.parquet").is_file()
+        records = [path.name.partition("-")[2] for path in (other / "steps").iterdir()]
+        assert not [name for name in records if name.startswith("again")]
+        assert first.poll() is None
         assert journal.read_text().count("\n") == 1
         said, _ = first.communicate()
         assert first.returncode == 0, said
@@ -358,8 +382,7 @@ def test_two_runs_at_once_in_a_folder_of_any_name(tmp_path: Path) -> None:
         if first.poll() is None:
             os.killpg(first.pid, signal.SIGKILL)
             first.communicate()
-    assert "Traceback" not in said + project.logs()
-    assert set(project.estimates()["status"]) == {"ok"}
+    assert project.estimates().equals(without_timings(other / "estimates.parquet"))
 
 
 # -- kills -----------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from rmm.errors import RmmError
 from rmm.study import load_study, plan
 from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
+from rmm.study.files.disks import check_room, writing
+from rmm.study.files.parquet import write_text
 from rmm.study.files.workflow_files import workflow_folder
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.check_own import check_allowed
@@ -32,6 +34,7 @@ from rmm.study.manage.steps import outdated_steps, record_path
 from rmm.study.methods.method import CLASSICAL
 from rmm.study.run import progress
 from rmm.study.run.checkpoint import discard
+from rmm.study.run.claim import claim
 from rmm.study.run.provenance import begin_run, end_run
 
 
@@ -124,9 +127,8 @@ METHODS = {method.name: method for method in STUDY.methods}
 ASKED = parse_args(sys.argv[1:])[1]
 ONLY_DATA = set(ASKED.targets) == {"simulate"}
 REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
-# Nothing may be moved or removed then: a plan is asked for, or another run may be at work in these
-# folders, and this one will end at its lock.
-ONLY_LOOKS = ASKED.dryrun or any(Path(".snakemake/locks").glob("*"))
+# Nothing may be moved or removed then, and nobody waits.
+ONLY_LOOKS = ASKED.dryrun or ASKED.unlock
 
 
 def method_of(wildcards, name=None):
@@ -159,6 +161,8 @@ def rules_of_fits():
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
     checked(check_allowed, STUDY, only_data=ONLY_DATA)  # code of the user's
     if not ONLY_LOOKS:
+        checked(check_room, Path(".snakemake"))
+        checked(claim, Path(FOLDER), functools.partial(print, file=sys.stderr, flush=True))
         set_aside_damaged(checked(damaged_files, FOLDER))
     if ONLY_DATA:
         return {(): "(?!)"}
@@ -180,6 +184,11 @@ RULES_OF_FITS = rules_of_fits()
 BEFORE_REPORT = ["design", "collect", "performance", *["power"] * bool(STUDY.power)]
 
 
+def remove(path):
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
 def outdated():
     """Names of the steps, and whether there are decisions, that files of now do not agree with.
 
@@ -196,7 +205,7 @@ def outdated():
         changed = "was changed after the run that wrote it"
         set_aside_damaged({path: changed for one in found for path in one.altered})
         for path in [*decisions, *(one.record for one in found)]:
-            path.unlink(missing_ok=True)
+            checked(remove, path)
         return frozenset()
     return frozenset([*(one.step for one in found), *["stopping"] * bool(decisions)])
 
@@ -294,13 +303,13 @@ def over(outcome):
 
 
 onstart:
-    OWNER.parent.mkdir(parents=True, exist_ok=True)
-    OWNER.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    checked(check_room, Path(FOLDER))
+    checked(write_text, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), OWNER)
     if REPEATS_FITS:  # what killed batches have left, too
-        discard(FOLDER, unfinished=True)
+        checked(discard, FOLDER, unfinished=True)
     if not ONLY_DATA:
         watch = progress.Watch(most_jobs(), Path(FOLDER), at_most=STUDY.stopping is not None)
-        watch.begin()
+        checked(watch.begin)
         RUN.append(progress.follow(watch))
     RUN.append(functools.partial(end_run, checked(begin_run, STUDY, Path(FOLDER))))
 

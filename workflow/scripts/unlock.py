@@ -12,13 +12,14 @@ write). Exit codes: 0 nothing is locked (any more), 1 the lock stays, and why.
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+
+from rmm.study.run.claim import jobs_in_slurm
 
 LOCKS = Path(".snakemake/locks")
 OWNERS = Path(".snakemake/rmm_owners")
@@ -46,24 +47,6 @@ def owners_elsewhere() -> list[str]:
         owner = json.loads(path.read_text(encoding="utf-8"))
         if owner["host"] != socket.gethostname():
             found.append(f"process {owner['pid']} on {owner['host']} (noted in {path})")
-    return found
-
-
-def jobs_in_slurm() -> list[str]:
-    """Own jobs that Slurm has for this folder, waiting or running; none where it does not say."""
-    if shutil.which("squeue") is None:
-        return []
-    asked = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = []
-    for line in asked.stdout.splitlines():
-        job, state, what, folder = line.split("|", 3)
-        if os.path.realpath(folder) == os.path.realpath("."):
-            found.append(f"Slurm's job {job}, {state.lower()}: {what}")
     return found
 
 

@@ -23,6 +23,7 @@ from rmm.backends.stan import cpu as processor
 from rmm.backends.stan.install import (
     ENGINE_REMEDY,
     CmdStan,
+    check_writers,
     compiler,
     find_cmdstan,
     installed_cmdstan,
@@ -53,7 +54,8 @@ def compile_program(program: str) -> Path:
     ProgramError
         If Stan's compiler refuses the program; shows the line and the compiler's sentence.
     BackendError
-        If Stan, a C++ compiler or make is missing, or the cache cannot be written.
+        If Stan, a C++ compiler or make is missing, the cache cannot be written, or another user
+        could have written the executable.
     """
     return _executable(program)
 
@@ -103,7 +105,8 @@ def use_executables(executables: Iterable[Path]) -> list[Path]:
     Parameters
     ----------
     executables : iterable of Path
-        What `compile_program` gave, perhaps on another machine with the same cache.
+        What `compile_program` gave, perhaps on another machine with the same cache. The caller
+        knows that they have not been changed.
 
     Returns
     -------
@@ -169,7 +172,10 @@ def _kept(program: str) -> Path | None:
         # Compute nodes often lack a compiler: what a login node compiled runs there as well.
         found = sorted(cache_dir().glob(f"*stan-*-*-*/programs*/{key}/program"))
         found = [path for path in found if processor.runs_here(maker(path).processor)]
-    return next((path for path in found if path.is_file()), None)
+    kept = next((path for path in found if path.is_file()), None)
+    if kept is not None:
+        check_writers(kept, levels=4)
+    return kept
 
 
 def _executable(program: str) -> Path:

@@ -16,6 +16,7 @@ import importlib.util
 import os
 import platform
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmm.backends.stan.cpu import made_for
-from rmm.cache import cache_dir
+from rmm.cache import cache_dir, make_cache_folder, other_writer
 from rmm.errors import BackendError
 
 RUNNER_SOURCE = Path(__file__).with_name("cmdstan_runner.cpp")
@@ -252,13 +253,19 @@ def _home_from_wheel(package: Path, compiler_identity: str, processor: str) -> C
     path = cache_dir() / name
     if not (path / "makefile").is_file():
         make_folder(cache_dir())
-        new = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir()))
+        new = cache_dir() / f".{name}-{secrets.token_hex(8)}"
         try:
             _lay_out(new, package, makefile)
             with contextlib.suppress(OSError):  # another process was first, with the same content
                 new.rename(path)
+        except OSError as problem:
+            raise BackendError(
+                f"Stan cannot be set up in {path}: {problem.strerror or problem}.\n"
+                "Make room on its disk, or set RMM_CACHE to a folder on another one."
+            ) from None
         finally:
             shutil.rmtree(new, ignore_errors=True)
+    check_writers(path, levels=1)
     _point(path / "include", package / "include")
     return CmdStan(path, version, path / f"programs{_optimization()}", built=True)
 
@@ -280,7 +287,7 @@ def _version_text(makefile: str) -> str:
 
 def _lay_out(home: Path, package: Path, makefile: str) -> None:
     """Everything but the headers (180 MB, pointed at) is copied: executables outlive the wheel."""
-    home.chmod(0o755)
+    home.mkdir()
     (home / "bin").mkdir()
     (home / "programs").mkdir()
     shutil.copy(package / "stanc", home / "bin" / "stanc")
@@ -300,10 +307,31 @@ def _point(link: Path, target: Path) -> None:
     new.replace(link)
 
 
+def check_writers(path: Path, levels: int) -> None:
+    """Refuse to run what another user could have put into the cache.
+
+    Parameters
+    ----------
+    path : Path
+        An executable, or a folder that contains some.
+    levels : int
+        How many folders above it belong to the cache.
+
+    Raises
+    ------
+    BackendError
+    """
+    if found := other_writer(path, levels):
+        raise BackendError(
+            f"rmm does not run programs that another user could have changed: {found}.\n"
+            "Set RMM_CACHE to a folder of your own."
+        )
+
+
 def make_folder(path: Path) -> None:
     """Make a folder in the cache and prove that it can be written; else `BackendError`."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(path)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as problem:

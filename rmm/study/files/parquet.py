@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from rmm.errors import StudyError
 from rmm.study.files import seals
+from rmm.study.files.disks import writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,26 +177,19 @@ def write_whole(path: Path, write: Any) -> None:
     StudyError
         If the disk is full, cannot be written, ...; `path` is as it was.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        _write_and_rename(Path(name), path, write)
-    except OSError as problem:
-        why = os.strerror(problem.errno) if problem.errno else str(problem)
-        raise StudyError(
-            f"{path} cannot be written: {why}.\n"
-            "  Make room on the disk, or make the folder writable, and run the study again; "
-            "finished fits are kept."
-        ) from problem
+        # Not by `tempfile`, whose files only their owner may read, whatever the umask.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        _write_and_rename(temporary, path, write)
 
 
 def _write_and_rename(temporary: Path, path: Path, write: Any) -> None:
     try:
+        temporary.touch(exist_ok=False)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import yaml
 from rmm.errors import StudyError
 from rmm.study.design.study import Study
 from rmm.study.evaluate.stopping_decision import Standing, standing, stopping_table
+from rmm.study.files.disks import writing
 from rmm.study.files.environment import together
 from rmm.study.files.parquet import (
     ESTIMATES,
@@ -78,7 +79,8 @@ def collect(study: Study, paths: Iterable[str | Path], out: str | Path) -> None:
     if ended:
         write_parquet(stopping_table(ended.values()), ends)
     else:
-        ends.unlink(missing_ok=True)  # of an earlier version of the study
+        with writing(ends):
+            ends.unlink(missing_ok=True)  # of an earlier version of the study
 
 
 @dataclass(frozen=True, order=True)

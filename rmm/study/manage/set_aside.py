@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmm.study.design.study import Study
+from rmm.study.files.disks import writing
 from rmm.study.manage.jobs import BATCH_FILE
 from rmm.study.run.metadata import changed_source, metadata_of, stored_metadata
 
@@ -69,5 +70,6 @@ def _move(here: Path, there: Path) -> None:
     while free.exists():
         number += 1
         free = there.with_name(f"{there.name}-{number}")
-    free.parent.mkdir(parents=True, exist_ok=True)
-    here.rename(free)
+    with writing(free):
+        free.parent.mkdir(parents=True, exist_ok=True)
+        here.rename(free)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rmm.study.files import seeds
+from rmm.study.files.disks import writing
 from rmm.study.files.file_times import date_back
 from rmm.study.files.parquet import readable_by_user
 from rmm.study.files.records import read_record, write_record
@@ -90,14 +91,18 @@ def end_step(
     folder, record = Path(folder), Path(record)
     digests = _Digests(folder, [Path(path) for path in batches])
     facts = {"inputs": digests.of(STEPS[step].inputs), "outputs": digests.of(STEPS[step].outputs)}
-    for other in record.parent.glob(f"{step}-*.json"):
-        other.unlink(missing_ok=True)
+    with writing(record):
+        for other in record.parent.glob(f"{step}-*.json"):
+            other.unlink(missing_ok=True)
     write_record(facts, record)
 
 
 def end_job(inputs: Iterable[str | Path]) -> None:
     """Let no input of a job that has ended be newer than its outputs."""
-    date_back(path for path in map(Path, inputs) if path.exists())
+    for path in map(Path, inputs):
+        if path.exists():
+            with writing(path):
+                date_back([path])
 
 
 def outdated_steps(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rmm.errors import BackendTimeout, RmmError
+from rmm.errors import BackendTimeout, RmmError, StudyError
+from rmm.study.files.disks import full_temporary_folder
 from rmm.study.files.end_signals import leave_if_ended
 from rmm.study.files.parquet import FAILED, OK, TIMEOUT
 from rmm.study.methods.coefficient_scales import RESCALED
@@ -26,12 +27,17 @@ _MESSAGE = 500  # characters of an error that are kept
 
 
 def fit_task(task: Task, *, keep: bool = False) -> Outcome:
-    """Run one fit; no error of it gets out, but a signal that ends the job does.
+    """Run one fit; no error of it gets out, but a signal that ends the job does, and a full disk.
 
     Parameters
     ----------
     keep : bool
         Whether the fitted object stays in the outcome (for a replay).
+
+    Raises
+    ------
+    StudyError
+        If the fit has failed because the folder of temporary files is full: it can be repeated.
     """
     started = time.perf_counter()
     outcome = _attempt(task)
@@ -51,8 +57,10 @@ def _attempt(task: Task) -> Outcome:
     except BackendTimeout as error:
         leave_if_ended()
         return Outcome(TIMEOUT, message=short(error))
-    except Exception as error:  # noqa: BLE001  one method's error must not stop the others
+    except Exception as error:  # one method's error must not stop the others
         leave_if_ended()
+        if message := full_temporary_folder(error):  # of the machine, not of the method
+            raise StudyError(message) from error
         return Outcome(FAILED, message=short(error))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rmm.errors import StudyError, unknown_name
 from rmm.posterior.plots.style import looks_of
 from rmm.study.design.study import Study
+from rmm.study.files.disks import writing
 from rmm.study.report.data.results import Results, read_results
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import FORMATS, draw_panels, save, save_whole
@@ -62,29 +63,31 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     ------
     StudyError
         Where a file of the results is missing, the results are those of another version of the
-        study, or `out` has folders `figures` or `tables` that are no report's.
+        study, `out` has folders `figures` or `tables` that are no report's, or it cannot be
+        written.
     """
     folder = Path(folder)
     results = read_results(study, folder)
     target = Path(out) if out is not None else folder / "report"
     if out is not None:
         _check_ours(target)
-    figures, tables = _empty(target / "figures"), _empty(target / "tables")
-    looks = looks_of(results.methods)
-    drawn = [save(chart, looks, figures) for chart in charts(results)]
-    made = [
-        *calibration_table(results),
-        *measure_tables(results),
-        *joint_outcome_table(results),
-        *explained_table(results),
-        *bounds_table(results),
-        *confirmation_table(results),
-        *pilot_table(results),
-    ]
-    _write_tables(results, made, tables)
-    opening = front(results, figures)
-    page = render(results, opening.in_order(drawn), made, looks, opening)
-    return _write_page(page, target / "index.html")
+    with writing(target):
+        figures, tables = _empty(target / "figures"), _empty(target / "tables")
+        looks = looks_of(results.methods)
+        drawn = [save(chart, looks, figures) for chart in charts(results)]
+        made = [
+            *calibration_table(results),
+            *measure_tables(results),
+            *joint_outcome_table(results),
+            *explained_table(results),
+            *bounds_table(results),
+            *confirmation_table(results),
+            *pilot_table(results),
+        ]
+        _write_tables(results, made, tables)
+        opening = front(results, figures)
+        page = render(results, opening.in_order(drawn), made, looks, opening)
+        return _write_page(page, target / "index.html")
 
 
 def write_table_report(results: TableResults, out: str | Path, command: str) -> Path:
@@ -106,17 +109,18 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
     """
     target = Path(out)
     _check_ours(target)
-    figures, tables = _empty(target / "figures"), _empty(target / "tables")
-    looks = looks_of(results.methods)
-    drawn = [save(chart, looks, figures) for chart in table_charts(results)]
-    made = measure_tables(results, groups=(*GROUPS, *ROBUST))
-    made += joint_outcome_table(results)
-    made += explained_table(results)
-    _write_tables(results, made, tables)
-    opening = front(results, figures) if has_truths(results) else None
-    shown = drawn if opening is None else opening.in_order(drawn)
-    page = render_table(results, shown, made, looks, command, opening)
-    return _write_page(page, target / "index.html")
+    with writing(target):
+        figures, tables = _empty(target / "figures"), _empty(target / "tables")
+        looks = looks_of(results.methods)
+        drawn = [save(chart, looks, figures) for chart in table_charts(results)]
+        made = measure_tables(results, groups=(*GROUPS, *ROBUST))
+        made += joint_outcome_table(results)
+        made += explained_table(results)
+        _write_tables(results, made, tables)
+        opening = front(results, figures) if has_truths(results) else None
+        shown = drawn if opening is None else opening.in_order(drawn)
+        page = render_table(results, shown, made, looks, command, opening)
+        return _write_page(page, target / "index.html")
 
 
 def write_table_figure(results: TableResults, name: str, out: str | Path) -> Path:
@@ -143,11 +147,12 @@ def write_table_figure(results: TableResults, name: str, out: str | Path) -> Pat
     found = {chart.name: chart for chart in table_charts(results)}
     if name not in found:
         raise StudyError(unknown_name(name, "a figure of this table", found))
-    if path.suffix == ".html":
-        page = render_figure(results, draw_panels(found[name], looks), looks)
-        return _write_page(page, path)
-    save_whole(found[name], looks, path)
-    return path
+    with writing(path):
+        if path.suffix == ".html":
+            page = render_figure(results, draw_panels(found[name], looks), looks)
+            return _write_page(page, path)
+        save_whole(found[name], looks, path)
+        return path
 
 
 def _write_tables(results: Results, made: list[Table], folder: Path) -> None:
@@ -158,8 +163,11 @@ def _write_tables(results: Results, made: list[Table], folder: Path) -> None:
 
 def _write_page(text: str, path: Path) -> Path:
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

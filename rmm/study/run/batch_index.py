@@ -291,7 +291,7 @@ def _append(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     path = folder.joinpath(*_INDEX)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             # The first newline ends a line that a kill has cut off.
             os.write(handle, ("\n" + "\n".join(lines) + "\n").encode())

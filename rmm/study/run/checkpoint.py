@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from rmm.errors import StudyError
 from rmm.study.files import seeds
+from rmm.study.files.disks import writing
 from rmm.study.files.environment import running_on, together
 from rmm.study.files.parquet import ESTIMATES, estimates_table, read_estimates, write_parquet
 from rmm.study.run.metadata import made_alike
@@ -274,14 +275,19 @@ def discard(folder: str | Path, *, unfinished: bool = False) -> None:
         Whether to remove those of batches that are not there as well: all is to be fitted again.
     """
     for here in _method_folders(Path(folder)):
-        for path in here.glob(".*.parquet.*"):
+        with writing(here / FOLDER):
+            _discard(here, unfinished=unfinished)
+
+
+def _discard(here: Path, *, unfinished: bool) -> None:
+    for path in here.glob(".*.parquet.*"):
+        path.unlink(missing_ok=True)
+    covered = _covered(here)
+    for path in (here / FOLDER).glob("*"):
+        match = _FILE.fullmatch(path.name)
+        if unfinished or match is None or covered >= set(_between(match)):
             path.unlink(missing_ok=True)
-        covered = _covered(here)
-        for path in (here / FOLDER).glob("*"):
-            match = _FILE.fullmatch(path.name)
-            if unfinished or match is None or covered >= set(_between(match)):
-                path.unlink(missing_ok=True)
-        _remove_if_empty(here / FOLDER)
+    _remove_if_empty(here / FOLDER)
 
 
 def _between(match: re.Match[str]) -> range:

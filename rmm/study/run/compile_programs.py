@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from rmm.backends import find_backend
 from rmm.fitting.pipeline import program
 from rmm.study.design.scenarios import Scenario
 from rmm.study.design.study import Study
+from rmm.study.files import seeds
 from rmm.study.files.records import read_record, write_record
 from rmm.study.methods.bayesian import engine_data
 from rmm.study.methods.method import COMPILED, Method
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 def compile_method(study: Study, method_name: str, marker: Path) -> None:
     """Compile what a method will run, once for every program that its scenarios need.
 
-    The executables go to the user's cache; `marker` gets their paths as JSON, and for which
-    processors they were made. The program depends on the levels of the covariates in the data, so
-    it is written for the first replication of each scenario.
+    The executables go to the user's cache; `marker` gets their paths and digests as JSON, and for
+    which processors they were made. The program depends on the levels of the covariates in the
+    data, so it is written for the first replication of each scenario.
 
     Raises
     ------
@@ -42,6 +43,7 @@ def compile_method(study: Study, method_name: str, marker: Path) -> None:
         "method": study.method(method_name).id,
         "processors": sorted({compiler.processor(path) for path in made}),
         "programs": [str(path) for path in made],
+        "digests": [seeds.file_digest(path) for path in made],
     }
     write_record(facts, marker)
 
@@ -70,18 +72,35 @@ def use_compiled(study: Study, scenario_id: str, method_name: str, marker: Path)
     method = _compiled(settled)
     compiler = _compiler(method)
     record = read_record(marker)
-    unfit = [marker] if record is None else compiler.use(map(Path, record["programs"]))
+    if record is None or "digests" not in record:  # damaged, or of an earlier version
+        unfit = {marker: ""}
+    else:
+        made_before = dict(zip(map(Path, record["programs"]), record["digests"], strict=True))
+        unfit = _changed(made_before)
+        unchanged = [path for path in made_before if path not in unfit]
+        unfit |= dict.fromkeys(compiler.use(unchanged), "")
     if not unfit:
         return ""
     made = compiler.compile(_programs(study, method, [scenario]))
     lines = [
         f"These executables of {marker} cannot run on this {compiler.this_processor()} processor:",
-        *(f"    {path}{'' if path.is_file() else ' (not there)'}" for path in unfit),
+        *(f"    {path}{why}" for path, why in unfit.items()),
         "In their place, compiled now or before:",
         *(f"    {path}" for path in made),
         "Set RMM_CACHE to a folder that all nodes share, and no processor compiles twice.",
     ]
     return "\n".join(lines)
+
+
+def _changed(digests: Mapping[Path, str]) -> dict[Path, str]:
+    """Executables that are missing, or not those that were compiled -> which of the two."""
+    found = {}
+    for path, digest in digests.items():
+        if not path.is_file():
+            found[path] = " (not there)"
+        elif seeds.file_digest(path) != digest:
+            found[path] = " (not the file that was compiled)"
+    return found
 
 
 def _compiled(method: Method) -> Method:

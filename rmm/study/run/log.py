@@ -84,7 +84,7 @@ def _tell(text: str, say: Callable[[str], None]) -> None:
 def _send_to(path: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from rmm.study.files.disks import writing
 from rmm.study.files.environment import now
 from rmm.study.run.metadata import stored_metadata
 
@@ -161,13 +162,21 @@ class Watch:
                 self._pending.setdefault(path.parent, {})[path.name] = job
 
     def begin(self) -> None:
-        """Note that a run starts now; notes of batches of an older run are dropped."""
+        """Note that a run starts now; notes of batches of an older run are dropped.
+
+        Raises
+        ------
+        StudyError
+            If the results folder cannot be written.
+        """
         running = self.folder.joinpath(*_RUNNING)
-        for name in _names(running):
-            (running / name).unlink(missing_ok=True)
+        with writing(running):
+            for name in _names(running):
+                (running / name).unlink(missing_ok=True)
         target = self.folder.joinpath(*_STARTED)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, json.dumps({"started": now()}))
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _replace(target, json.dumps({"started": now()}))
 
     def line(self, moment: float | None = None) -> str:
         """Such as ``fits 350 of 1,200 (29%), 2 failed, about 3 min left``."""
@@ -337,5 +346,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

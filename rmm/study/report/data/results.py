@@ -51,6 +51,10 @@ STATUSES = ("ok", "not_converged", "failed", "timeout")
 FALLBACK = "fallback"
 
 
+#: Characters of a file name that come from a parameter.
+_LONGEST = 60
+
+
 class Described(Protocol):
     """What figures and tables know of what was studied: a study, or a table of estimates."""
 
@@ -164,12 +168,15 @@ class Results:
 
     @cached_property
     def file_names(self) -> dict[str, str]:
-        """Parameter -> the start of its files' names, no two alike: `b_l1[x]` -> `b_l1_x`."""
+        """Parameter -> the start of its files' names: `b_l1[x]` -> `b_l1_x`.
+
+        Short, of ASCII letters and digits, and no two alike, also where letters have no case.
+        """
         found: dict[str, str] = {}
         for parameter in self.parameters:
             kept = "".join(c if c.isascii() and c.isalnum() else "_" for c in parameter)
-            name = "_".join(part for part in kept.split("_") if part) or "parameter"
-            while name in found.values():
+            name = "_".join(part for part in kept.split("_") if part)[:_LONGEST] or "parameter"
+            while name.lower() in (other.lower() for other in found.values()):
                 name += "_"
             found[parameter] = name
         return found
