@@ -71,16 +71,18 @@ _LAZY: dict[str, tuple[str, str | None]] = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'rmm' has no attribute {name!r}")
-    path, attribute = _LAZY[name]
-    module = import_module(path)
-    return module if attribute is None else getattr(module, attribute)
+if not TYPE_CHECKING:  # type checkers must report a name that is not there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'rmm' has no attribute {name!r}")
+        path, attribute = _LAZY[name]
+        module = import_module(path)
+        return module if attribute is None else getattr(module, attribute)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*globals(), *_LAZY})
 
 
 __all__ = [
@@ -106,6 +108,7 @@ __all__ = [
     "compare",
     "compare_weights",
     "competing_risks",
+    "datasets",
     "evidence_curve",
     "fit",
     "load",

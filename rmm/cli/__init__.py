@@ -1,7 +1,7 @@
 """The command line: `rmm doctor`, `rmm look`, `rmm fit`, `rmm simulate`, `rmm study ...`.
 
-Exit codes: 0 done, 1 done but not all is well (a broken backend, a study with failed fits),
-2 bad input, with a message of a few lines on stderr and no traceback.
+Exit codes are those of `_EXAMPLES`; bad input gets a message of a few lines on stderr and no
+traceback.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ examples:
   rmm fit coalitions.csv "y ~ 1 + majority + mm(id(party, government), vars(finance), RE=TRUE)"
   rmm study check config/studies/quickstart.yaml
 `rmm COMMAND --help` lists the options of a command, with examples.
+
+exit codes:
+  0    success
+  1    the command finished and found a problem: a fit that has not converged (rmm fit), an engine
+       that does not work (rmm doctor), criteria that are not met (rmm study judge), results that
+       do not match (rmm study check --against, rmm study replay), failed jobs (rmm study run)
+  2    invalid input, with a short message
+  130  interrupted with Ctrl-C
+Tables are for reading. For programs, --json prints the same numbers.
 """
 
 

@@ -8,22 +8,29 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rmm
 from rmm.cli.common import command, plain
+from rmm.errors import DataError, unknown_name
 from rmm.tables.printed_table import table_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIT = """\
 examples:
   rmm fit coalitions.csv "y ~ 1 + mm(id(party, government), vars(finance), RE=TRUE)" --seed 1
   rmm fit data.parquet "y ~ 1 + mm(id(m, g), vars(x), fn(w ~ 1/n^exp(b1*power)), RE=TRUE)" \\
       --backend stan --cores 4 --save fit.nc
+  rmm fit data.csv "..." --missing drop --transform std --out summary.csv
   rmm fit data.csv "..." --json > summary.json
 The table has one row per membership: one row for each member of each group. The command prints the
 summary table. A line below the table shows whether the fit converged. This line goes to stderr: it
-is not in a file that you write with `>`.
+is not in a file that you write with `>`. The exit code is 1 if the fit has not converged.
 """
+#: Endings of files that --out writes.
+_TABLES = (".csv", ".parquet")
 _DOCTOR = """\
 examples:
   rmm doctor               check packages, and run a tiny fit with each engine
@@ -148,6 +155,27 @@ def add_fit(commands: Any) -> None:
         "cores of this machine if it has fewer cores than chains",
     )
     fit.add_argument(
+        "--missing",
+        choices=("error", "drop"),
+        default="error",
+        help="what to do if a column of the model has missing values: error stops with a message; "
+        "drop leaves out each group with one (of condlogit each stratum); default: %(default)s",
+    )
+    fit.add_argument(
+        "--transform",
+        choices=("center", "std", "std2"),
+        help="what to do with numeric covariates before the fit: center subtracts the mean, std "
+        "also divides by the standard deviation, std2 by two of them; default: nothing",
+    )
+    fit.add_argument(
+        "--monitor",
+        action="append",
+        metavar="NAME",
+        help="which draws --save keeps: summary (parameters and effects of units), structural "
+        "(parameters only), or the name of a variable of the program, such as w or log_lik. "
+        "Repeat the option for several variables; default: summary",
+    )
+    fit.add_argument(
         "--timeout",
         type=float,
         metavar="SECONDS",
@@ -158,6 +186,12 @@ def add_fit(commands: Any) -> None:
         "--save",
         metavar="PATH",
         help="save the fit, with its data and draws, in this file; rmm.load reads it",
+    )
+    fit.add_argument(
+        "--out",
+        metavar="PATH",
+        help="also write the summary table, with all digits, to this file: .csv or .parquet; "
+        "default: no file",
     )
     fit.add_argument("--json", action="store_true", help="print summary and diagnostics as JSON")
 
@@ -175,8 +209,11 @@ def run_fit(options: argparse.Namespace) -> int:
     from rmm.posterior.reporting.fit_text import formatted
     from rmm.posterior.saved_fits.save import check_folder
 
-    if options.save:
-        check_folder(Path(options.save))
+    for path in filter(None, (options.save, options.out)):
+        check_folder(Path(path))
+    if options.out and Path(options.out).suffix not in _TABLES:
+        found = unknown_name(Path(options.out).suffix, "an ending of a table", _TABLES)
+        raise DataError(f"--out {options.out}: {found}")
 
     keys = (
         "family",
@@ -190,10 +227,12 @@ def run_fit(options: argparse.Namespace) -> int:
         "cores",
         "timeout",
         "na",
+        "missing",
+        "transform",
     )
     settings = {key: getattr(options, key) for key in keys}
     settings["priors"] = ";".join(options.priors or ["weakly_informative"])
-    fit = rmm.fit(options.formula, options.data, **settings)
+    fit = rmm.fit(options.formula, options.data, monitor=_monitor(options.monitor), **settings)
     table = fit.summary()
     if options.json:
         record = {
@@ -209,7 +248,29 @@ def run_fit(options: argparse.Namespace) -> int:
         print(f"\nconverged: {'yes' if fit.converged else 'NO'}", file=sys.stderr)
         if fit.run.engine.get("chosen"):
             print(fit.run.engine["chosen"], file=sys.stderr)
+    if options.out:
+        _write(table, Path(options.out))
+        print(f"Summary written to {options.out}.", file=sys.stderr)
     if options.save:
         fit.save(Path(options.save))
         print(f"Saved in {options.save}; rmm.load reads it.", file=sys.stderr)
-    return 0
+    return 0 if fit.converged else 1
+
+
+def _monitor(names: Sequence[str] | None) -> str | list[str]:
+    """What `rmm.fit` calls `monitor`: the name of a set, or variables of the program."""
+    # Late: `rmm --help` needs no libraries.
+    from rmm.fitting.pipeline import MONITORS
+
+    if not names:
+        return "summary"
+    return names[0] if len(names) == 1 and names[0] in MONITORS else list(names)
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Write a summary with its parameters as the first column."""
+    whole = table.rename_axis("parameter").reset_index()
+    if path.suffix == ".parquet":
+        whole.to_parquet(path, index=False)
+    else:
+        whole.to_csv(path, index=False, lineterminator="\n")

@@ -19,6 +19,7 @@ from rmm.errors import StudyError, counted
 
 if TYPE_CHECKING:
     from rmm.study import Study
+    from rmm.study.evaluate.criteria.verdict import Verdict
 
 _SIMULATE = """\
 examples:
@@ -90,7 +91,8 @@ examples:
 The command writes data.csv, truth.json (true parameter values) and replay.json (scenario,
 replication, method, seed, versions, estimates). For a Bayesian fit it also writes fit.nc with all
 draws, the program of the engine (for example program.stan) and program_data.json. It then prints
-whether the estimates are exactly equal to those in the results folder of the study.
+whether the estimates are exactly equal to those in the results folder of the study. If they are
+not, the exit code is 1.
 """
 _SUBFOLDERS = (
     "folder with the results of all studies; each study has a subfolder with the name of its study "
@@ -273,7 +275,7 @@ def add_study(commands: Any) -> None:
     replay.add_argument(
         "--out", required=True, metavar="FOLDER", help="folder to write the files to"
     )
-    for each in (check, look, plan, power, search, status):
+    for each in (check, look, plan, power, search, status, judge, replay):
         each.add_argument("--json", action="store_true", help="print the result as JSON")
     for each in (check, search, replay):
         _add_permission(each)
@@ -601,10 +603,26 @@ def run_judge(options: argparse.Namespace) -> int:
         study = load_study(Path(file))
         verdicts += judge(study, Path(options.results) / study.name, options.criterion)
     text = "\n\n".join(verdict.text() for verdict in verdicts)
-    print(text)
+    if options.json:
+        print(json.dumps(plain([_verdict(verdict) for verdict in verdicts]), indent=2))
+    else:
+        print(text)
     if options.out:
         write_text(text + "\n", Path(options.out))
     return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON: missing numbers are null."""
+    table = verdict.table.astype(object)
+    return {
+        "study": verdict.study,
+        "criterion": verdict.criterion,
+        "passed": verdict.passed,
+        "complete": verdict.complete,
+        "notes": verdict.notes,
+        "rows": table.where(table.notna(), None).to_dict("records"),
+    }
 
 
 def run_report(options: argparse.Namespace) -> int:
@@ -684,7 +702,7 @@ def _estimate(row: Mapping[str, Any]) -> str:
 def run_replay(options: argparse.Namespace) -> int:
     """`rmm study replay`: data, truth and fit of one replication, kept in a folder."""
     # Late: `rmm --help` needs no libraries.
-    from rmm.study.manage.replay import keep_replay
+    from rmm.study.manage.replay import NOT_THERE, SAME, keep_replay
 
     study = _study(options)
     scenario = options.scenario or study.scenarios[0].id
@@ -700,11 +718,13 @@ def run_replay(options: argparse.Namespace) -> int:
     outcome, stored = keep_replay(
         study, scenario, options.replication, options.method, out, _folder(study, options)
     )
-    print(
-        f"{outcome.status}, {outcome.seconds:.2f} s{': ' * bool(outcome.message)}{outcome.message}"
-    )
-    for row in outcome.estimates:
-        print(f"    {row['parameter']}: {_estimate(row)}")
-    print(f"Compared with the estimates of the study: {stored}")
+    if options.json:
+        print((out / "replay.json").read_text("utf-8"), end="")
+    else:
+        said = f"{outcome.status}, {outcome.seconds:.2f} s"
+        print(": ".join(filter(None, (said, outcome.message))))
+        for row in outcome.estimates:
+            print(f"    {row['parameter']}: {_estimate(row)}")
+        print(f"Compared with the estimates of the study: {stored}")
     print(f"Files written to {out}", file=sys.stderr)
-    return 0
+    return 0 if stored in (SAME, NOT_THERE) else 1

@@ -99,9 +99,14 @@ class WeightComparison:
         parts += [self.priors.to_string(float_format="{:.3g}".format), *self.notes]
         return "\n\n".join(parts)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
+        table, priors = (
+            t.to_html(float_format="{:.3g}".format, border=0) for t in (self.table, self.priors)
+        )
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"{self.table.to_html()}{notes}{self.priors.to_html()}"
+        return f"{table}<p>Priors:</p>{priors}{notes}"
 
 
 @readable(DataError, is_family=is_family)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @readable_methods(BackendError)
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit(FitTables):
     """A fitted model.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,25 +133,33 @@ class PriorPredictive:
         return figure_of(self)
 
     def __str__(self) -> str:
-        family, share = self.model.spec.family.name, self.implausible
-        table = self.summary().to_string(float_format=lambda v: f"{v:.4g}")
-        lines = [
-            f"{self.model.formula}",
-            f"{family}, priors alone: {len(self.linear)} draws, {len(self.groups)} groups",
-            "",
-            table,
-        ]
-        if share is not None:
-            what = (
-                f"Probabilities outside {EXTREME[0]:g} to {EXTREME[1]:g}"
-                if self.shown[0] == "probability"
-                else f"Durations beyond {FACTOR:,.0f} times or under 1/{FACTOR:,.0f} of the median"
-            )
-            lines += ["", f"{what}: {100 * share:.0f}%."]
-        return "\n".join(lines)
+        table = self.summary().to_string(float_format="{:.4g}".format)
+        lines = [self.model.formula, self._headline(), "", table]
+        return "\n".join([*lines, *(f"\n{remark}" for remark in self._remarks())])
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, as a table."""
+        table = self.summary().to_html(float_format="{:.4g}".format, border=0)
+        head = f"<p><code>{escape(self.model.formula)}</code><br>{escape(self._headline())}</p>"
+        return head + table + "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks())
+
+    def _headline(self) -> str:
+        family = self.model.spec.family.name
+        return f"{family}, priors alone: {len(self.linear)} draws, {len(self.groups)} groups"
+
+    def _remarks(self) -> list[str]:
+        share = self.implausible
+        if share is None:
+            return []
+        what = (
+            f"Probabilities outside {EXTREME[0]:g} to {EXTREME[1]:g}"
+            if self.shown[0] == "probability"
+            else f"Durations beyond {FACTOR:,.0f} times or under 1/{FACTOR:,.0f} of the median"
+        )
+        return [f"{what}: {100 * share:.0f}%."]
 
 
 @readable(DataError, is_family=is_family)

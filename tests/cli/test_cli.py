@@ -191,6 +191,113 @@ def test_every_prior_of_the_command_line_counts(
     assert [s.target for s in choice.statements] == statements
 
 
+#: 40 groups of two, one of them with a missing value; the covariate has mean 10 and sd about 2.
+TABLE = pd.DataFrame({"g": [k // 2 for k in range(80)], "m": [k % 13 for k in range(80)]})
+TABLE["x"] = [10 + 2 * math.sin(k) * math.sqrt(2) for k in range(80)]
+TABLE["y"] = [math.sin(5 * (k // 2)) + math.cos(k // 2 * 2.0) for k in range(80)]
+FORMULA = "y ~ 1 + mm(id(m, g), vars(x), fn(w ~ 1/n), RE = FALSE)"
+
+
+@pytest.fixture
+def fit_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """`rmm fit` of a table with a missing value, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    TABLE.assign(x=TABLE["x"].where(TABLE.index != 3)).to_csv("t.csv", index=False)
+    return ["fit", "t.csv", FORMULA, "--backend", "laplace", "--seed", "1"]
+
+
+def test_a_fit_takes_missing_transform_monitor_and_out(
+    fit_of: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(fit_of) == 2
+    assert "1 missing value" in capsys.readouterr().err
+    drop = [*fit_of, "--missing", "drop"]
+    assert main([*drop, "--out", "raw.csv", "--save", "raw.nc"]) == 0
+    structural = ["--transform", "std", "--monitor", "structural"]
+    assert main([*drop, *structural, "--out", "std.parquet", "--save", "std.nc"]) == 0
+    assert "Summary written to std.parquet." in capsys.readouterr().err
+    raw = pd.read_csv("raw.csv").set_index("parameter")
+    std = pd.read_parquet("std.parquet").set_index("parameter")
+    assert list(raw) == list(std) == list(rmm.load("raw.nc").summary())
+    used = TABLE[TABLE["g"] != 1]["x"]  # group 1 is left out
+    ratio = std.loc["b_l1[x]", "sd"] / raw.loc["b_l1[x]", "sd"]
+    assert ratio == pytest.approx(used.std(), rel=0.15)  # Monte Carlo errors of two sds, 500 draws
+    names = {name: set(rmm.load(f"{name}.nc").draws["posterior"]) for name in ("raw", "std")}
+    assert names["std"] <= names["raw"]
+
+
+def test_variables_of_the_program_that_a_fit_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def keep(formula: str, data: str, **settings: Any) -> Any:
+        given.append(settings["monitor"])
+        return fake_fit(formula, data, **settings)
+
+    monkeypatch.setattr(rmm, "fit", keep, raising=False)
+    for words in ([], ["structural"], ["w"], ["w", "log_lik"]):
+        flags = [flag for word in words for flag in ("--monitor", word)]
+        assert main(["fit", "data.csv", "y ~ 1", *flags, "--json"]) == 0
+    assert given == ["summary", "structural", ["w"], ["w", "log_lik"]]
+
+
+def test_where_a_summary_is_written_is_checked_before_the_fit(
+    fit_of: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*fit_of, "--out", "summary.xls"]) == 2
+    assert "Allowed: .csv, .parquet" in capsys.readouterr().err
+    assert main([*fit_of, "--out", "nowhere/summary.csv"]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_a_fit_that_has_not_converged_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unconverged(formula: str, data: str, **settings: Any) -> Any:
+        fit = fake_fit(formula, data, **settings)
+        fit.converged = False
+        return fit
+
+    monkeypatch.setattr(rmm, "fit", unconverged, raising=False)
+    assert main(["fit", "data.csv", "y ~ 1"]) == 1
+    assert "converged: NO" in capsys.readouterr().err
+
+
+#: Commands that print no table: files, a script, a text or the JSON of a truth.
+WITHOUT_TABLES = (
+    ["completion"],
+    ["simulate"],
+    ["study", "init"],
+    ["study", "new"],
+    ["study", "run"],
+    ["study", "preregister"],
+    ["study", "report"],
+)
+
+
+def test_every_command_that_prints_a_table_has_json() -> None:
+    found = set()
+    for name, action in options_of(parser()):
+        found.add(tuple(name.split()[1:-1]))
+        if action.dest == "json":
+            assert action.help and "JSON" in action.help
+    json_of = {tuple(n.split()[1:-1]) for n, a in options_of(parser()) if a.dest == "json"}
+    assert found - json_of == {*map(tuple, WITHOUT_TABLES), (), ("study",)}  # which print help
+
+
+def test_help_names_the_exit_codes() -> None:
+    text = parser().format_help()
+    assert re.findall(r"^  (\d+) ", text, re.MULTILINE) == ["0", "1", "2", "130"]
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+    assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == ["0", "1", "2", "130"]
+
+
+@pytest.mark.parametrize("module", ["rmm", "rmm.cli"])
+def test_the_command_is_a_module_too(module: str) -> None:
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"rmm {rmm.__version__}"
+
+
 def test_doctor_tells_by_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +415,10 @@ def test_simulate_and_replay_give_the_same_data(
     arguments = ["study", "replay", file, "--replication", "3", "--method", "means"]
     assert main([*arguments, "--out", "kept"]) == 0
     assert "b_l1[x]: mean" in capsys.readouterr().out
+    assert main([*arguments, "--out", "kept", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert "b_l1[x]" in [row["parameter"] for row in facts["estimates"]]
+    assert facts["estimates_of_the_study"] == "not there"
     assert Path("three.csv").read_bytes() == Path("kept/data.csv").read_bytes()
 
 
@@ -319,6 +430,29 @@ def test_replay_beyond_the_planned_replications_is_said(
     assert "plans" not in capsys.readouterr().err
     assert main([*arguments, "--replication", "5"]) == 0
     assert "The study plans only 4 replications of means in " in capsys.readouterr().err
+
+
+def test_a_replay_that_differs_is_exit_code_1(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rmm.study.manage.replay.compared", lambda *_: "different in mean")
+    arguments = ["study", "replay", file, "--method", "means", "--out", "kept"]
+    assert main(arguments) == 1
+    assert "different in mean" in capsys.readouterr().out
+
+
+def test_judge_prints_json(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rmm.study.evaluate.criteria.verdict import Verdict
+
+    table = pd.DataFrame({"parameter": ["b_l1[x]"], "z": [math.nan], "passed": [False]})
+    verdict = Verdict("study", "recovery", table, ("a note",))
+    monkeypatch.setattr("rmm.study.evaluate.criteria.judge.judge", lambda *_: [verdict])
+    assert main(["study", "judge", file, "--json"]) == 1
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert facts["passed"] is False and facts["notes"] == ["a note"]
+    assert facts["rows"] == [{"parameter": "b_l1[x]", "z": None, "passed": False}]
 
 
 def test_a_standard_deviation_has_no_p_value() -> None:

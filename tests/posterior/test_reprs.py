@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections import Counter
+from html import unescape
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
 
 import rmm
+from rmm.study import load_study
+from rmm.study.evaluate.criteria.verdict import Verdict
+from tests import ROOT
 
 EVIL = "<script>alert(1)</script>"
 
@@ -62,3 +72,81 @@ def test_a_fit_escapes_columns_and_levels_of_categories() -> None:
     html = fit._repr_html_()
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 3  # the formula, the column, the level
+
+
+def words(text: str) -> Counter[str]:
+    return Counter(text.split())
+
+
+def words_of_page(html: str) -> Counter[str]:
+    """Words that a browser shows."""
+    return words(unescape(re.sub(r"<[^>]*>", " ", html)))
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, Any]:
+    """Results of each kind; a column has a name that would be markup."""
+    rng = np.random.default_rng(5)
+    groups = np.repeat(np.arange(40), 2)
+    data = pd.DataFrame({"g": groups, "m": np.arange(80) % 13, "x": rng.standard_normal(80)})
+    data[EVIL] = rng.standard_normal(40)[groups]
+    data["y"] = (data["x"].to_numpy().reshape(-1, 2).sum(1) + rng.standard_normal(40))[groups]
+    members = "mm(id(m, g), vars(x), fn(w ~ 1/n), RE = FALSE)"
+    formula = f"y ~ 1 + `{EVIL}` + {members}"
+    quick: dict[str, Any] = {"backend": "laplace", "seed": 1, "progress": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two pooled tables are few, priors are scaled
+        one = rmm.fit(formula, data, **quick)
+        other = rmm.fit(f"y ~ 1 + {members}", data, **quick)
+        fits = {EVIL: one, "without": other}
+        weights = {EVIL: "w ~ 1/n", "sum": "w ~ 1"}
+        return {
+            "fit": one,
+            "pooled fits": rmm.pool([one, rmm.fit(formula, data, **quick | {"seed": 2})]),
+            "average": rmm.average(fits),
+            "bayes factor": rmm.bayes_factor(fits, seed=1),
+            "compared weights": rmm.compare_weights(formula, data, weights, seed=1),
+            "prior predictive": rmm.prior_predictive(formula, data, seed=1),
+            "look": rmm.look(data, "m", "g"),
+            "study": load_study(ROOT / "config" / "studies" / "quickstart.yaml"),
+            "verdict": Verdict(EVIL, "recovery", pd.DataFrame({"passed": [False]}), (EVIL,)),
+        }
+
+
+KINDS = (
+    "fit",
+    "pooled fits",
+    "average",
+    "bayes factor",
+    "compared weights",
+    "prior predictive",
+    "look",
+    "study",
+    "verdict",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_notebooks_show_what_print_shows(shown: dict[str, Any], kind: str) -> None:
+    one = shown[kind]
+    html = one._repr_html_()
+    assert "<script" not in html
+    named = Counter(["parameter"] * (kind in ("fit", "pooled fits")))  # the index, in text alone
+    assert words_of_page(html) == words(str(one)) - named
+    assert repr(one) == str(one)
+
+
+def test_names_of_users_are_escaped(shown: dict[str, Any]) -> None:
+    """All but a study, whose file has no such name, show the name."""
+    for kind in KINDS:
+        if kind != "study":
+            assert "&lt;script&gt;" in shown[kind]._repr_html_(), kind
+
+
+def test_a_study_is_a_few_lines() -> None:
+    study = load_study(ROOT / "config" / "studies" / "quickstart.yaml")
+    text = str(study)
+    assert len(text.splitlines()) == 4
+    assert "3 scenarios (vary: overlap), 1,000 replications each" in text
+    assert "b_l1[x]" in text
+    assert "mmmm_jags" in text

@@ -20,6 +20,7 @@ import yaml
 
 from tests import ROOT
 from tests.projects import STUDY
+from tests.repository.test_typed import check_script
 
 pytestmark = pytest.mark.packaging
 
@@ -147,3 +148,18 @@ def test_a_study_runs_from_the_wheel(built: Path, tmp_path: Path) -> None:
     assert "in a good condition" in linted.stdout + linted.stderr
     asked = run(programs / "rmm", "study", "status", "my study.yaml", cwd=project)
     assert "done:    6 of 6 fits" in asked.stdout, asked.stdout
+
+
+def test_type_checkers_know_the_installed_package(built: Path, tmp_path: Path) -> None:
+    """`py.typed` is there, and no public name is unknown or of type Any by accident."""
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    checkers = ("mypy", "basedpyright", "pandas-stubs")
+    done = run(python, "-m", "pip", "install", "-q", only(built, "*.whl"), *checkers, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / "script"
+    script.mkdir()
+    check_script(script, str(python), "-m", "mypy", "--strict")
+    rules = "typeCheckingMode = 'standard'\nreportPrivateImportUsage = 'error'\n"
+    (script / "pyproject.toml").write_text(f"[tool.basedpyright]\n{rules}")
+    check_script(script, str(python), "-m", "basedpyright")

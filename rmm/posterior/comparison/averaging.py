@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,19 @@ class AverageFit:
 
     def __str__(self) -> str:
         lines = [f"{name:40} {share:.3f}" for name, share in self.weights.items()]
-        return "\n".join([f"Average of {len(self.fits)} fits, weights by {self.by}", *lines])
+        return "\n".join([self._headline(), *lines])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, as a table."""
+        weights = self.weights.to_frame().rename_axis(None)
+        table = weights.to_html(header=False, float_format="{:.3f}".format, border=0)
+        return f"<p>{escape(self._headline())}</p>{table}"
+
+    def _headline(self) -> str:
+        return f"Average of {len(self.fits)} fits, weights by {self.by}"
 
 
 def mixture(parts: Mapping[Any, xarray.DataArray], kind: str, draws: bool) -> Any:

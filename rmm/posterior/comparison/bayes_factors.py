@@ -49,9 +49,13 @@ class BayesFactors:
         parts += ["Priors:", self.priors.to_string(float_format="{:.3g}".format)]
         return "\n\n".join([*parts, *self.notes])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
+        table = self.table.to_html(float_format="{:.4g}".format, border=0)
+        priors = self.priors.to_html(float_format="{:.3g}".format, border=0)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"{self.table.to_html()}{self.priors.to_html()}{notes}"
+        return f"{table}<p>Priors:</p>{priors}{notes}"
 
 
 @readable(DataError)

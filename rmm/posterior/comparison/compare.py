@@ -20,7 +20,9 @@ METHODS = ("stacking", "BB-pseudo-BMA", "pseudo-BMA")
 
 
 @readable(DataError)
-def compare(fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = False) -> Any:
+def compare(
+    fits: Mapping[str, Fit], *, method: str = "stacking", refit: bool = False
+) -> pd.DataFrame:
     """Compare fits by leave-one-out cross-validation.
 
     elpd is a sum over units (groups, or strata) of natural logs; differences are to the best fit,

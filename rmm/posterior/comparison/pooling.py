@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -410,13 +411,20 @@ class PooledFit:
             )
 
     def __str__(self) -> str:
-        first = self.fits[0]
-        headline = f"{len(self.fits)} fits of imputed tables, pooled; {first.backend}"
         table = formatted(self._table[self._shown]).to_string()
-        return f"{first.model.formula}\n{headline}\n\n{table}"
+        return f"{self.fits[0].model.formula}\n{self._headline()}\n\n{table}"
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, as a table."""
+        table = formatted(self._table[self._shown]).rename_axis(None).to_html(border=0)
+        formula = f"<code>{escape(self.fits[0].model.formula)}</code>"
+        return f"<p>{formula}<br>{escape(self._headline())}</p>{table}"
+
+    def _headline(self) -> str:
+        return f"{len(self.fits)} fits of imputed tables, pooled; {self.fits[0].backend}"
 
 
 def _enough(missing: float) -> int:

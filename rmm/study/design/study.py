@@ -6,13 +6,14 @@ Jobs of a workflow read the file again. They check no more than the models that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from rmm.errors import unknown_name
+from rmm.errors import counted, unknown_name
 from rmm.simulation import RecipeError
 from rmm.simulation.estimands import TRUE_ESTIMANDS, check_options
 from rmm.study.design.batch_size import SAMPLING_BATCH, automatic_batch
@@ -99,6 +100,24 @@ class Study:
     stopping: Stopping | None = None
     power: Power | None = None
     versions: Versions = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        title = str(self.config.get("title") or "")
+        return "\n".join([": ".join(filter(None, [self.name, title])), *self._sizes()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text."""
+        return f"<p>{'<br>'.join(map(escape, str(self).splitlines()))}</p>"
+
+    def _sizes(self) -> Iterator[str]:
+        vary = f" (vary: {', '.join(self.factors)})" if self.factors else ""
+        most = "at most " * (self.stopping is not None)
+        replications = counted(self.replications, "replication")
+        yield f"{counted(len(self.scenarios), 'scenario')}{vary}, {most}{replications} each"
+        yield f"methods: {', '.join(method.name for method in self.methods)}"
+        yield f"estimands: {', '.join(estimand.parameter for estimand in self.estimands)}"
 
     @cached_property
     def factors(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
@@ -40,13 +41,32 @@ class Verdict:
 
     def text(self) -> str:
         """The verdict for people."""
+        body = self._shown().to_string(index=False, float_format="{:.3g}".format, na_rep="")
+        return "\n".join([self._headline(), body, *self.notes])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, as a table."""
+        table = self._shown().to_html(
+            index=False, float_format="{:.3g}".format, na_rep="", border=0
+        )
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<p>{escape(self._headline())}</p>{table}{notes}"
+
+    def _headline(self) -> str:
+        word = "passed" if self.passed else "NOT PASSED"
+        return f"{self.study}: {self.criterion} {word}"
+
+    def _shown(self) -> pd.DataFrame:
+        """The comparisons, without scenario and replication where there is only one."""
         same = [c for c in ("scenario", "replication") if self.table.get(c, _NONE).nunique() < 2]
         shown = self.table.drop(columns=same, errors="ignore")
         shown = shown.assign(passed=["" if p else "FAILS" for p in shown.get("passed", [])])
-        shown = shown.rename(columns={"passed": ""})
-        body = shown.to_string(index=False, float_format=lambda v: f"{v:.3g}", na_rep="")
-        word = "passed" if self.passed else "NOT PASSED"
-        return "\n".join([f"{self.study}: {self.criterion} {word}", body, *self.notes])
+        return shown.rename(columns={"passed": ""})
 
 
 def fit_notes(estimates: pd.DataFrame) -> tuple[str, ...]:
