@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from tests import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
-from site_parts import example_pictures, speed_at_a_glance
+from site_parts import example_pictures, pages, speed_at_a_glance
 
 
 def test_speed_has_a_sentence_for_each_measured_family() -> None:
@@ -58,3 +62,34 @@ def test_shared_members_are_filled() -> None:
     assert [m for m in governments.members if not governments.shared(m)] == ["C"]
     nested = example_pictures.PICTURES["members_nested"]
     assert not any(map(nested.shared, nested.members))
+
+
+def r_has(package: str) -> bool:
+    """Whether R and a package of it can be used."""
+    if not shutil.which("Rscript"):
+        return False
+    call = ["Rscript", "-e", f"quit(status = !requireNamespace('{package}', quietly = TRUE))"]
+    return subprocess.run(call, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.thorough
+def test_the_session_in_r_prints_the_table_of_the_page(tmp_path: Path) -> None:
+    """Estimates to 0.05: five Monte Carlo errors of the largest standard deviation."""
+    if not r_has("jsonlite"):
+        pytest.skip("no R with jsonlite")
+    text = (ROOT / "docs" / "howto" / "from-r.md").read_text(encoding="utf-8")
+    script = next(block for block in pages.blocks(text) if block.value == "session.R")
+    (tmp_path / "session.R").write_text(script.code, encoding="utf-8")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["Rscript", "session.R"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| `(\S+)` \|([ \d.|-]+)\|$", text, re.MULTILINE)
+    shown = {name: [float(cell) for cell in cells.split("|")] for name, cells in rows}
+    assert len(shown) == 4
+    assert done.stdout.startswith("[1] TRUE\n")
+    for name, values in shown.items():
+        line = next(line for line in done.stdout.splitlines() if line.startswith(name))
+        assert [float(cell) for cell in line.split()[1:]] == pytest.approx(values, abs=0.05), name
