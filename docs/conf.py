@@ -21,6 +21,7 @@ extensions = [
     "site_parts.mathml",
     "site_parts.generated",
     "site_parts.references",
+    "site_parts.scrolling",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["site_parts"]
@@ -41,6 +42,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "rmm"
 html_context = {"default_mode": "auto"}  # light or dark, as in the system settings
 html_math_renderer = "mathml"
+templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_domain_indices = False  # the index has all names
@@ -51,6 +53,7 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 8,
     "show_prev_next": True,
+    "collapse_navigation": True,  # its buttons to expand have no name for screen readers
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],

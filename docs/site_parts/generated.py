@@ -13,7 +13,15 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from site_parts import api, command_line, data_checks, language, study_keys, warning_texts
+from site_parts import (
+    api,
+    command_line,
+    data_checks,
+    language,
+    speed_at_a_glance,
+    study_keys,
+    warning_texts,
+)
 
 WRITERS: dict[str, Callable[[], str]] = {
     "study-keys": study_keys.tables,
@@ -29,6 +37,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "warnings": warning_texts.warnings_table,
     "data-checks": data_checks.data_checks,
     "commands": command_line.commands,
+    "speed-at-a-glance": speed_at_a_glance.sentences,
     "cluster": lambda: cluster(),
     **{f"api-{part}": writer for part, writer in api.WRITERS.items()},
 }

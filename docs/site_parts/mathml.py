@@ -30,9 +30,9 @@ def inline(translator: Any, node: nodes.math) -> None:
 
 
 def block(translator: Any, node: nodes.math_block) -> None:
-    """An equation of its own; wide ones scroll on narrow screens."""
+    """An equation of its own; wide ones scroll on narrow screens, by the keyboard, too."""
     text = mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div class="equation">{text}</div>')
+    translator.body.append(f'<div class="equation" tabindex="0">{text}</div>')
     raise nodes.SkipNode
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/report.png: the first screen of the quick start's report.
+"""Draw docs/figures/report.png, the first screen of the quick start's report, and its top.
 
 usage: make study && PYTHONPATH=docs .venv/bin/python -m site_parts.report_picture
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "results" / "quickstart" / "report" / "index.html"
 PICTURE = ROOT / "docs" / "figures" / "report.png"
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
-WIDTH = 1120
+WIDTH, TOP = 1120, 640  # pixels; the answer and the first figure are above TOP
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def main() -> None:
         "P", palette=Image.Palette.ADAPTIVE, colors=64
     )
     part.save(PICTURE, optimize=True)
+    part.crop((0, 0, WIDTH, TOP)).save(PICTURE.with_stem("report_top"), optimize=True)
     print(PICTURE)
 
 

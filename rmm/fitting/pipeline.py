@@ -94,6 +94,8 @@ def fit(
         ``"summary"`` (or True) keeps parameters and effects, ``"structural"`` (or False) parameters
         alone; a list names variables of the program to be kept as well, in ``Fit.draws``.
     transform : {"center", "std", "std2"}, optional
+        Continuous predictors minus their mean; also divided by their standard deviation
+        (``"std"``) or by two standard deviations (``"std2"``). Default: unchanged.
     missing : {"error", "drop"}
         ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
     na : sequence of str, optional
