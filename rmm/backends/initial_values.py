@@ -13,6 +13,7 @@ from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
 from rmm.errors import BackendError, DataError, unknown_name
 from rmm.formula.prior_syntax import Prior
+from rmm.model.correlations import partial_correlations
 from rmm.model.spec import CUT
 
 Array = np.ndarray[Any, Any]
@@ -61,6 +62,8 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
     allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
     allowed |= {"tau"} if model.spec.thresholds else set()
+    allowed |= {p.cor for p in model.spec.members if p.correlated}
+    hidden = {*IN_PROGRAMS, *(p.pcor for p in model.spec.members)}
     out = []
     for values in per_chain:
         unknown = set(values) - allowed
@@ -70,7 +73,7 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
                 + unknown_name(
                     sorted(unknown)[0],
                     "a parameter with initial values",
-                    sorted(allowed - set(IN_PROGRAMS)),
+                    sorted(allowed - hidden),
                 )
             )
         out.append(_sampled({k: _numbers(k, v, model) for k, v in values.items()}, model))
@@ -94,6 +97,11 @@ def _numbers(name: str, given: Any, model: Model) -> Any:
         raise BackendError(
             f"The initial values of `{name}` in `inits` must increase, but are {given!r}."
         )
+    if parameter.support == "correlation" and not _positive_definite(values):
+        raise BackendError(
+            f"The initial values of `{name}` in `inits` must be the correlations of a positive "
+            f"definite matrix, but are {given!r}."
+        )
     if parameter.support == "positive" and (values <= 0).any():
         raise BackendError(
             f"The initial value of `{name}` in `inits` must be positive, not {given!r}."
@@ -101,8 +109,19 @@ def _numbers(name: str, given: Any, model: Model) -> Any:
     return values if parameter.dims else float(values[0])
 
 
+def _positive_definite(correlations: Array) -> bool:
+    try:
+        partial_correlations(correlations)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
-    """`b_l2` and `tau` as what programs sample (those at the centres are near enough)."""
+    """`b_l2` and `tau` as what programs sample (those at the centres are near enough), `cor_l1`."""
+    for part in model.spec.members:
+        if part.cor in values:
+            values[part.pcor] = partial_correlations(values.pop(part.cor))
     if "b_l2" in values:
         b = np.atleast_1d(np.asarray(values.pop("b_l2"), dtype=float))
         if model.spec.intercept:
@@ -205,6 +224,8 @@ def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -
     if prior.family == "uniform":
         low, high = prior.values
         return float(low + (high - low) * rng.uniform(0.25, 0.75))
+    if prior.family == "lkj":
+        return float(rng.uniform(-0.5, 0.5))
     if prior.family in ("normal", "student_t"):
         return float(centre + spread * rng.uniform(-1, 1))
     return float(spread * np.exp(rng.uniform(_LOW, _HIGH)))

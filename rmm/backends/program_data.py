@@ -109,6 +109,8 @@ def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
         out |= {"N_l1": m.n_members, "member": m.member + 1}
     if m.slopes is not None:
         out["K_slope_l1"] = m.slopes.values.shape[1]
+        if part.correlated:
+            out["K_pair_l1"] = len(part.pairs(m.slopes.labels))
     if part.random and not part.estimated:
         out["weight"] = m.weight
     if part.estimated and part.partial and part.weight.constraint == "total":

@@ -117,6 +117,11 @@ def _effects(spec: ModelSpec) -> list[str]:
             found.append(f"{part.u} ~ normal(0, {part.sigma})")
         if part.slopes:
             found.append(f"{part.u_slope}[, k] ~ normal(0, {part.sigma_slope}[k])")
+        if part.correlated:
+            which = (
+                f"{part.u}[i] and {part.u_slope}[i, ]" if part.random else f"{part.u_slope}[i, ]"
+            )
+            found.append(f"{which} of a member i have the correlations {part.cor}")
     found += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in spec.nestings if nest.random]
     return [
         "Random effects, as normal(mean, standard deviation):",

@@ -30,6 +30,7 @@ from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Units
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Domain
+from rmm.model.correlations import correlations, partial_correlations
 from rmm.model.spec import CUT, INTERCEPT, ModelSpec, NestingPart
 from rmm.tables.read import Array, first_varying
 
@@ -177,7 +178,7 @@ def slope_centres(spec: ModelSpec, design: Design) -> dict[str, Array]:
 
 
 def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
-    """`b_l2` and `tau`, where all predictors are 0, from draws of what is sampled.
+    """`b_l2` and `tau`, where all predictors are 0, and `cor_l1`, from draws of what is sampled.
 
     Parameters
     ----------
@@ -196,11 +197,11 @@ def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict
         out["b_l2"] = np.concatenate(parts, axis=1)
     if spec.thresholds:
         out["tau"] = draws[CUT] + np.reshape(shift, (-1, 1))
-    return out
+    return out | {p.cor: correlations(draws[p.pcor]) for p in spec.members if p.correlated}
 
 
 def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
-    """`alpha`, `beta_l2` and `cut` from draws of what is reported; undoes `at_zero`."""
+    """`alpha`, `beta_l2`, `cut` and `pcor_l1` from draws of what is reported; undoes `at_zero`."""
     out: dict[str, Array] = {}
     if "b_l2" in draws and spec.terms:
         out["beta_l2"] = draws["b_l2"][:, int(spec.intercept) :]
@@ -211,6 +212,9 @@ def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> d
     if spec.thresholds and "tau" in draws:
         shift = sum(known[n] @ c for n, c in centres.items())
         out[CUT] = draws["tau"] - np.reshape(shift, (-1, 1))
+    for part in spec.members:
+        if part.correlated and part.cor in draws:
+            out[part.pcor] = partial_correlations(draws[part.cor])
     return out
 
 
@@ -355,7 +359,9 @@ def _coords(
         coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.parametric_features]
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
-        coords[f"slope_l1{part.suffix}"] = () if own.slopes is None else own.slopes.labels
+        slopes = () if own.slopes is None else own.slopes.labels
+        coords[f"slope_l1{part.suffix}"] = slopes
+        coords[f"pair_l1{part.suffix}"] = part.pairs(slopes)
     for i, (nest, units) in enumerate(zip(spec.nestings, grouped.nestings, strict=True)):
         known = None if fitted is None else fitted.nestings[i].names
         coords[f"covariate_l3{nest.suffix}"] = nestings[i].labels

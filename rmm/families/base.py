@@ -29,10 +29,11 @@ class Parameter:
     dims : tuple of str
         Names of its dimensions (keys of `Design.coords`); ``()`` for a scalar.
     support : str
-        ``"real"``, ``"positive"``, or ``"ordered"``: real numbers that rise.
+        ``"real"``, ``"positive"``, ``"ordered"``: real numbers that rise, or ``"correlation"``:
+        -1 to 1.
     role : str
-        ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"`` or
-        ``"effect"``. All but effects are structural parameters.
+        ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"``,
+        ``"correlation"`` or ``"effect"``. All but effects are structural parameters.
     words : str
         What it is, in a sentence of a report; of families' own parameters.
     """

@@ -45,7 +45,7 @@ _MEMBER_SLOTS = {
 }
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
-    "c = TRUE); RE = TRUE, FALSE or re(1 + x); ar = TRUE, FALSE or a time column; name = a name "
+    "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time column; name = a name "
     "for this mm() term. Older spellings are also accepted: mmc(...) instead of vars(...), and "
     "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1)."
 )
@@ -86,7 +86,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         slots = {**slots, "ar": ar_inside}
     autoregressive = _autoregressive(slots.get("ar"), reader)
     variables = bool(terms or fixed or features)
-    random, slopes = _random(slots, variables, autoregressive is not False, reader)
+    random, slopes, correlated = _random(slots, variables, autoregressive is not False, reader)
     if not random and not slopes and not variables:
         reader.fail(
             "This mm() has neither variables nor random effects, so it adds nothing to the model.",
@@ -102,6 +102,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         random=random,
         autoregressive=autoregressive,
         slopes=slopes,
+        correlated=correlated,
         features=features,
         name=_block_name(slots.get("name"), reader),
         position=tree.span.position,
@@ -323,46 +324,53 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
 
 def _random(
     slots: Mapping[str, _Filled], variables: bool, autoregressive: bool, reader: Reader
-) -> tuple[bool, tuple[Term, ...]]:
-    """Random intercepts and slopes.
+) -> tuple[bool, tuple[Term, ...], bool]:
+    """Random intercepts and slopes, and whether those of a member are correlated.
 
     Intercepts are on in the spelling of mmc/mmw; else as `RE =` says, by default where vars is
     NULL.
     """
     given = slots["RE"].tree if "RE" in slots else None
     if isinstance(given, syntax.Call) and given.function == "re":
-        random, slopes = _random_terms(given, reader)
+        random, slopes, correlated = _random_terms(given, reader)
         if autoregressive and slopes:
             reader.fail(
                 "`ar =` can be used only with random intercepts, not with random slopes.",
                 given,
                 "Write RE = TRUE, or leave `ar =` out.",
             )
-        return random, slopes
+        return random, slopes, correlated
     if "RE" in slots:
         random = _boolean(slots["RE"], reader)
         if autoregressive and not random:
             reader.fail("`ar =` needs random effects, but RE is FALSE.", slots["RE"].tree)
-        return random, ()
+        return random, (), False
     older = any(s in slots and slots[s].spelling in ("mmc", "mmw") for s in ("vars", "fn"))
-    return older or autoregressive or not variables, ()
+    return older or autoregressive or not variables, (), False
 
 
-def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, ...]]:
-    """`re(1 + x)`: whether members have intercepts (yes, unless 0 or -1), and their slopes."""
-    usage = "Random slopes are written RE = re(1 + x), or re(0 + x) without random intercepts."
-    if any(argument.keyword is not None for argument in tree.arguments):
-        reader.fail(
-            "`re()` has no arguments with names. Random intercepts and slopes of a member are "
-            "independent; correlated ones are not available.",
-            tree,
-            usage,
-        )
-    if len(tree.arguments) != 1:
-        found = counted(len(tree.arguments), "argument")
+_RE_USAGE = (
+    "Random slopes are written RE = re(1 + x), or re(0 + x) without random intercepts. Effects of "
+    "a member are independent unless you write re(1 + x, cor = TRUE)."
+)
+
+
+def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, ...], bool]:
+    """`re(1 + x, cor = TRUE)`: whether members have intercepts (yes, unless 0 or -1), their slopes,
+    and whether all of these are correlated.
+    """
+    usage, correlated = _RE_USAGE, False
+    named = [argument for argument in tree.arguments if argument.keyword is not None]
+    if any(argument.keyword != "cor" for argument in named) or len(named) > 1:
+        reader.fail("`re()` has one argument with a name, `cor = TRUE` or FALSE.", tree, usage)
+    if named:
+        correlated = _boolean(_Filled("cor", named[0].value), reader)
+    plain = [argument for argument in tree.arguments if argument.keyword is None]
+    if len(plain) != 1:
+        found = counted(len(plain), "argument")
         reader.fail(f"`re()` has {found}; one sum of terms is needed.", tree, usage)
     random, terms = True, list[Term]()
-    for part in summands(tree.arguments[0].value):
+    for part in summands(plain[0].value):
         if isinstance(part.tree, syntax.Literal) and part.tree.value in (0.0, 1.0):
             random = (part.tree.value == 1.0) == (part.sign == "+")
         elif isinstance(part.tree, syntax.Literal) or part.sign == "-":
@@ -375,7 +383,14 @@ def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, 
             tree,
             usage,
         )
-    return random, ordered(terms)
+    if correlated and not terms:
+        reader.fail(
+            "`cor = TRUE` in re() needs two or more effects of a member, but there is only the "
+            "intercept.",
+            tree,
+            "Write RE = TRUE, or add a covariate: re(1 + x, cor = TRUE).",
+        )
+    return random, ordered(terms), correlated
 
 
 def _autoregressive(given: _Filled | None, reader: Reader) -> str | bool:

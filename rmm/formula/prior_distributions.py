@@ -145,6 +145,15 @@ LAWS: Mapping[str, Law] = {
         _root_density,
         lambda x, shape, rate: special.gammaincc(shape, rate / x**2),
     ),
+    # Of one partial correlation, or that of two effects: see `rmm.model.correlations`.
+    "lkj": Law(
+        lambda p, eta: 2 * special.betaincinv(eta, eta, p) - 1,
+        lambda eta: 1 / (2 * eta + 1),
+        lambda x, eta: (
+            special.xlog1py(eta - 1, -x * x) - (2 * eta - 1) * np.log(2) - special.betaln(eta, eta)
+        ),
+        lambda x, eta: special.betainc(eta, eta, (1 + x) / 2),
+    ),
     "fixed": Law(
         lambda p, value: value + 0 * p,
         lambda value: 0.0,
@@ -203,6 +212,9 @@ def to_power(prior: Prior, power: float) -> Prior | None:
         case "gamma":
             shape = power * (values[0] - 1) + 1
             return Prior(family, (shape, power * values[1])) if shape > 0 else None
+        case "lkj":
+            shape = power * (values[0] - 1) + 1
+            return Prior(family, (shape,)) if shape > 0 else None
         case "precision_gamma":  # of the sd: x^(-2 shape - 1) exp(-rate / x^2)
             shape = (power * (2 * values[0] + 1) - 1) / 2
             return Prior(family, (shape, power * values[1])) if shape > 0 else None
@@ -216,6 +228,8 @@ def support(prior: Prior) -> tuple[float, float]:
         return prior.values[0], prior.values[1]
     if found == "fixed":
         return prior.values[0], prior.values[0]
+    if found == "correlation":
+        return -1.0, 1.0
     return (0.0 if found == "positive" else -np.inf), np.inf
 
 

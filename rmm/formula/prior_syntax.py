@@ -31,11 +31,12 @@ PRIOR_FAMILIES: dict[str, PriorFamily] = {
     "gamma": PriorFamily(("shape", "rate"), "positive"),
     "uniform": PriorFamily(("lower", "upper"), "interval"),
     "precision_gamma": PriorFamily(("shape", "rate"), "positive"),
+    "lkj": PriorFamily(("eta",), "correlation"),
     "fixed": PriorFamily(("value",), "fixed"),
 }
 MAX_LENGTH = 2_000  # characters of one statement: longer ones are mistakes
 PRIOR_SETS = ("weakly_informative", "rmm")
-_POSITIVE_HYPER = ("scale", "df", "rate", "shape")
+_POSITIVE_HYPER = ("scale", "df", "rate", "shape", "eta")
 
 
 @dataclass(frozen=True)

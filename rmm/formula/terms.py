@@ -101,6 +101,8 @@ class MemberBlock:
         Whether members have random effects (intercepts).
     slopes : tuple of Term
         Covariates whose slopes vary over members, `RE = re(1 + x)`.
+    correlated : bool
+        Whether a member's intercept and slopes are correlated, `re(1 + x, cor = TRUE)`.
     autoregressive : str or bool
         False; True for a random walk in group order; a column name for a time column.
     name : str or None
@@ -115,6 +117,7 @@ class MemberBlock:
     random: bool
     autoregressive: str | bool = False
     slopes: tuple[Term, ...] = ()
+    correlated: bool = False
     features: tuple[FeatureTerm, ...] = ()
     name: str | None = None
     position: int = field(default=0, compare=False)

@@ -7,7 +7,8 @@ it and performance joins on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,6 +19,17 @@ from rmm.formula.weights.weight_function import WeightFunction
 
 INTERCEPT = "Intercept"  # its label in `b_l2`
 CUT = "cut"  # what programs sample in place of thresholds `tau`
+#: Roles of parameters in the order of summaries.
+_ROLES = (
+    "threshold",
+    "coefficient",
+    "weight",
+    "feature",
+    "shape",
+    "sd",
+    "correlation",
+    "effect",
+)
 
 #: (label, value) of the coefficients of a vector that are held at a number.
 Held = tuple[tuple[str, float], ...]
@@ -85,6 +97,11 @@ class MemberPart:
         return bool(self.block.slopes)
 
     @property
+    def correlated(self) -> bool:
+        """Whether effects of a member are correlated, hence `cor_l1`; `pcor_l1` is sampled."""
+        return self.block.correlated
+
+    @property
     def effects(self) -> bool:
         """Whether it has member effects of any kind."""
         return self.random or self.slopes
@@ -138,6 +155,28 @@ class MemberPart:
         return f"sigma_slope_l1{self.suffix}"
 
     @property
+    def cor(self) -> str:
+        """Name of the correlations of a member's effects, those above the diagonal, by row."""
+        return f"cor_l1{self.suffix}"
+
+    @property
+    def pcor(self) -> str:
+        """Name of their canonical partial correlations, which are independent a priori."""
+        return f"pcor_l1{self.suffix}"
+
+    @property
+    def standard(self) -> str:
+        """Name of the independent standard normals that correlated effects are made of."""
+        return f"z_l1{self.suffix}"
+
+    def pairs(self, slopes: Sequence[str]) -> tuple[str, ...]:
+        """Labels of the correlations, "Intercept, x"; `slopes` are those of the slopes."""
+        if not self.correlated:
+            return ()
+        names = (INTERCEPT,) * self.random + tuple(slopes)
+        return tuple(f"{a}, {b}" for a, b in itertools.combinations(names, 2))
+
+    @property
     def memberships(self) -> str:
         """Name of the dimension of the block's memberships."""
         return f"membership{self.suffix}" if self.partial else "membership"
@@ -180,6 +219,8 @@ class MemberPart:
             slope = f"slope_l1{s}"
             out.append(Parameter(self.sigma_slope, (slope,), "positive", "sd"))
             out.append(Parameter(self.u_slope, (f"member{s}", slope), "real", "effect"))
+        if self.correlated:
+            out.append(Parameter(self.cor, (f"pair_l1{s}",), "correlation", "correlation"))
         return tuple(out)
 
 
@@ -316,13 +357,13 @@ class ModelSpec:
         out += [p for part in self.members for p in part.parameters]
         out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
-        roles = ("threshold", "coefficient", "weight", "feature", "shape", "sd", "effect")
-        rank = {role: place for place, role in enumerate(roles)}
+        rank = {role: place for place, role in enumerate(_ROLES)}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
 
     @cached_property
     def sampled(self) -> tuple[Parameter, ...]:
-        """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks.
+        """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks,
+        partial correlations `pcor_l1` for `cor_l1`.
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
         ``b_l2 = (alpha - centre' slopes, beta_l2)``. Thresholds ``tau`` of an ordinal outcome are
@@ -344,6 +385,8 @@ class ModelSpec:
             for p in self.parameters
             if p.name != "b_l2"
         ]
+        partial = {m.cor: m.pcor for m in self.members}
+        rest = [replace(p, name=partial.get(p.name, p.name)) for p in rest]
         return (*out, *(steps.get(p.name, p) for p in rest))
 
 

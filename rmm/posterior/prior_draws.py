@@ -20,6 +20,7 @@ from rmm.design.priors.group_sizes import reported_draws
 from rmm.errors import DataError, PriorError
 from rmm.families import find_family, is_family
 from rmm.formula.prior_distributions import draw
+from rmm.model.correlations import cholesky_factor
 from rmm.model.spec import CUT, MemberPart
 from rmm.posterior.prediction.predict import predict
 from rmm.tables.read import Array
@@ -295,8 +296,16 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
 def _member_effects(
     part: MemberPart, member: Membership, found: dict[str, Array], rng: np.random.Generator
 ) -> dict[str, Array]:
-    """Effects of members: independent, random walks over their memberships, and slopes."""
+    """Effects of members: independent, random walks over their memberships, slopes, correlated."""
     out: dict[str, Array] = {}
+    if part.correlated:
+        factor = cholesky_factor(found[part.pcor])
+        z = rng.standard_normal((len(factor), member.n_members, factor.shape[-1]))
+        u = np.einsum("smk,slk->sml", z, factor)
+        first = int(part.random)
+        if part.random:
+            out[part.u] = found[part.sigma][:, None] * u[:, :, 0]
+        return out | {part.u_slope: found[part.sigma_slope][:, None, :] * u[:, :, first:]}
     if part.random:
         count = member.n_members if member.walk is None else len(member.member)
         steps = found[part.sigma][:, None] * rng.standard_normal((len(found[part.sigma]), count))

@@ -104,6 +104,7 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         elements[member.b] = [t.label for t in member.block.terms]
         elements[member.b] += [f.label for f in features]
         elements[member.sigma_slope] = [t.label for t in member.block.slopes]
+        elements[member.cor] = list(member.pairs(elements[member.sigma_slope]))
         elements[member.b_f] = [f.label for f in member.parametric_features]
         elements[member.b_w] = list(member.block.weight.parameters)
     levels = [str(v) for v in spec.family.options.get("levels", ())]

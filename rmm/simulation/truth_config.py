@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rmm.errors import unknown_name
 from rmm.families import FAMILIES, Family, find_family
 from rmm.formula.parse_formula import parse_formula
@@ -25,7 +27,7 @@ from rmm.simulation.outcomes.ordered_levels import count_thresholds
 from rmm.simulation.outcomes.outcomes import OUTCOMES
 from rmm.simulation.recipe_errors import RecipeError, check_name, listed
 from rmm.simulation.true_model import Truth, level3, parameter_names, term_columns
-from rmm.simulation.truth_priors import read_truth_prior
+from rmm.simulation.truth_priors import correlation_matrix, read_truth_prior
 
 _FINE = ("member", "membership")
 _COMMON = ("formula", "family", "parameters", "effects")
@@ -306,7 +308,31 @@ def _check_parameters(
             )
         values[name] = float(given[name])
     _check_thresholds([name for name in known if name.startswith("tau[")], values, priors)
+    for part in spec.members:
+        if part.correlated:
+            own = [name for name in known if name.startswith(f"{part.cor}[")]
+            _check_correlations(own, values, priors)
     return values, priors
+
+
+def _check_correlations(
+    names: Sequence[str], values: Mapping[str, float], priors: Mapping[str, Prior]
+) -> None:
+    """Correlations are those of a positive definite matrix, or all have one prior."""
+    numbers = [values[name] for name in names if name in values]
+    laws = {priors[name] for name in names if name in priors}
+    if laws and (numbers or len(laws) > 1):
+        raise RecipeError(
+            "truth.parameters",
+            f"The correlations {listed(names)} do not all have the same prior.",
+            "Give all of them one prior, lkj(eta), or numbers.",
+        )
+    if numbers and np.linalg.eigvalsh(correlation_matrix(numbers)).min() <= 0:
+        raise RecipeError(
+            "truth.parameters",
+            f"The correlations {listed(names)} are {', '.join(f'{v:g}' for v in numbers)}.",
+            "They must be between -1 and 1, and their matrix positive definite.",
+        )
 
 
 def _check_thresholds(

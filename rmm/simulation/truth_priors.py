@@ -6,7 +6,7 @@ once more, so that a prior which programs write wrongly shows in calibration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, read_priors
 from rmm.simulation.recipe_errors import RecipeError, check_keys, listed
 
 Generator = np.random.Generator
+Array = np.ndarray[Any, Any]
 
 #: Family of the prior language -> (generator, hyperparameters in its order) -> one value.
 SAMPLERS: dict[str, Callable[..., float]] = {
@@ -28,7 +29,36 @@ SAMPLERS: dict[str, Callable[..., float]] = {
     "exponential": lambda rng, rate: rng.exponential(1 / rate),
     "gamma": lambda rng, shape, rate: rng.gamma(shape, 1 / rate),
     "uniform": lambda rng, lower, upper: rng.uniform(lower, upper),
+    "lkj": lambda rng, eta: 0.0,  # together: `_correlations`
 }
+
+
+def correlation_matrix(above: Sequence[float]) -> Array:
+    """Of the correlations above the diagonal, row by row."""
+    count = round((1 + (1 + 8 * len(above)) ** 0.5) / 2)
+    matrix = np.eye(count)
+    matrix[np.triu_indices(count, 1)] = above
+    return np.asarray(matrix + matrix.T - np.eye(count))
+
+
+def _correlations(rng: Generator, eta: float, pairs: int) -> list[float]:
+    """An LKJ matrix, those above its diagonal, by the onion: effect after effect is added.
+
+    Lewandowski, Kurowicka and Joe (2009), Journal of Multivariate Analysis 100, 1989-2001,
+    section 3.2.
+    """
+    count = round((1 + (1 + 8 * pairs) ** 0.5) / 2)
+    b = eta + (count - 2) / 2
+    r = 2 * rng.beta(b, b) - 1
+    matrix = np.array([[1.0, r], [r, 1.0]])
+    for k in range(2, count):
+        b -= 0.5
+        radius = np.sqrt(rng.beta(k / 2, b))
+        direction = rng.standard_normal(k)
+        direction *= radius / np.linalg.norm(direction)
+        column = np.linalg.cholesky(matrix) @ direction
+        matrix = np.block([[matrix, column[:, None]], [column[None], np.ones((1, 1))]])
+    return [float(v) for v in matrix[np.triu_indices(count, 1)]]
 
 
 def read_truth_prior(name: str, given: Mapping[str, Any], parameter: Parameter) -> Prior:
@@ -64,6 +94,12 @@ def read_truth_prior(name: str, given: Mapping[str, Any], parameter: Parameter) 
         )
     support = PRIOR_FAMILIES[prior.family].support
     positive = support == "positive" or (support == "interval" and prior.hyper["lower"] >= 0)
+    if (prior.family == "lkj") != (parameter.support == "correlation"):
+        raise RecipeError(
+            f"{key}.prior",
+            f"{text!r} cannot be the prior of `{name}`.",
+            "lkj(eta) is the prior of correlations, and they have no other.",
+        )
     if parameter.support == "positive" and not positive:
         raise RecipeError(
             f"{key}.prior",
@@ -78,9 +114,17 @@ def draw_values(priors: Mapping[str, Prior], rng: Generator) -> dict[str, float]
     """One value of each prior, in their order; nothing is drawn where there are none.
 
     Thresholds are sorted afterwards: they have one prior, that of draws in their order.
+    Correlations of a block have one prior too, that of their matrix.
     """
     drawn = {
         name: float(SAMPLERS[prior.family](rng, *prior.values)) for name, prior in priors.items()
     }
+    blocks: dict[str, list[str]] = {}
+    for name in drawn:
+        if name.startswith("cor_l1"):
+            blocks.setdefault(name.partition("[")[0], []).append(name)
+    for names in blocks.values():
+        found = _correlations(rng, priors[names[0]].values[0], len(names))
+        drawn |= dict(zip(names, found, strict=True))
     names = [name for name in drawn if name.startswith("tau[")]
     return drawn | dict(zip(names, sorted(drawn[name] for name in names), strict=True))

@@ -376,6 +376,8 @@ PRIORS = [
     (Prior("gamma", (2.0, 0.5)), "sd"),
     (Prior("uniform", (0.5, 4.0)), "sd"),
     (Prior("precision_gamma", (0.5, 1.5)), "sd"),
+    (Prior("lkj", (1.0,)), "correlation"),
+    (Prior("lkj", (2.5,)), "correlation"),
 ]
 
 
@@ -395,6 +397,7 @@ def test_log_priors_are_scipys(prior: Prior, role: str) -> None:
         "exponential": lambda r: stats.expon(scale=1 / r),
         "gamma": lambda a, r: stats.gamma(a, scale=1 / r),
         "uniform": lambda a, b: stats.uniform(a, b - a),
+        "lkj": lambda eta: stats.beta(eta, eta, -1, 2),
     }
     if prior.family == "half_t":
         df, scale = prior.values

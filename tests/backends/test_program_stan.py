@@ -86,6 +86,15 @@ MODELS: dict[str, tuple[str, Any]] = {
         "y ~ 1 + mm(id(pid, gid), vars(x), RE=re(1 + x))",
         ["tau.slope.l1 ~ dgamma(2, 1)"],
     ),
+    "correlated": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x, lead), RE=re(1 + x + lead, cor=TRUE)) + hm(id=cid)",
+        "weakly_informative",
+    ),
+    "correlated_estimated": (
+        "y ~ 1 + mm(id(mid, gid), vars(x, s), fn(w ~ 1/n^exp(-b1*s)), RE=re(0 + x + s, cor=TRUE),"
+        " name=m) + mm(id(pid, gid), RE=re(1 + x, cor=TRUE), name=p)",
+        ["sigma_slope_l1_m ~ exponential(1)", "sigma_l1_p <- 0.7", "cor_l1_m ~ lkj(1)"],
+    ),
     "mixed_priors": (
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],

@@ -77,7 +77,12 @@ def test_random_slopes_are_read(text: str, random: bool, slopes: list[str]) -> N
     ("text", "message"),
     [
         ("RE = re(1 + x), ar = TRUE", "`ar =` can be used only with random intercepts"),
-        ("RE = re(1 + x, cor = TRUE)", "independent; correlated ones are not available"),
+        ("RE = re(1 + x, cor = TRUE), ar = TRUE", "`ar =` can be used only with random intercepts"),
+        ("RE = re(1 + x, cov = TRUE)", "one argument with a name, `cor = TRUE` or FALSE"),
+        ("RE = re(1 + x, cor = TRUE, cor = TRUE)", "one argument with a name|twice"),
+        ("RE = re(1 + x, cor = 2)", "`cor =` must be TRUE or FALSE"),
+        ("RE = re(1, cor = TRUE)", "needs two or more effects of a member"),
+        ("RE = re(cor = TRUE)", "has 0 arguments; one sum of terms"),
         ("RE = re(0)", "neither an intercept nor slopes"),
         ("RE = re(2 + x)", r"a sum of 0 or 1 and covariates"),
         ("RE = re(1 + x - z)", r"a sum of 0 or 1 and covariates"),

@@ -141,6 +141,8 @@ READ = [
      "Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), fn = fn(w ~ 1/n), RE = re(1 + x))"),
     ("bml: man/re.Rd, slopes alone", "gaussian",
      "Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), fn = fn(w ~ 1/n), RE = re(0 + x))"),
+    ("bml: man/re.Rd, correlated", "gaussian",
+     "Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), RE = re(1 + x, cor = TRUE))"),
     ("bml: vignettes/faq.Rmd, offset", "gaussian", "Y ~ 1 + fix(investiture, 1) + x1 + x2"),
     ("bml: vignettes/faq.Rmd, fixed in mm()", "weibull",
      f"{SURV} + mm(id = id(pid, gid), vars = vars(fix(cohesion, 1) + finance),"
@@ -210,12 +212,9 @@ REFUSED = [
     ("bml: vignettes/fit_models.R, mod_var",
      'Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), fn = fn("var"))',
      FormulaError, "A weight function must start with `w ~`"),
-    ("bml: man/re.Rd, correlated",
-     "Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), RE = re(1 + x, cor = TRUE))",
-     FormulaError, "correlated ones are not available"),
     # A random walk is written `ar =` in mm(), not in re().
     ("bml: man/re.Rd, ar", "Y ~ x1 + mm(id = id(pid, gid), vars = NULL, RE = re(1, ar = TRUE))",
-     FormulaError, r"`re\(\)` has no arguments with names"),
+     FormulaError, r"`re\(\)` has one argument with a name, `cor"),
     # Fixed effects are `type = FE`; slopes of each unit's own without pooling are not available.
     ("bml: man/fe.Rd; vignettes/faq.Rmd", "Y ~ x1 + hm(id = id(cid), FE = fe(1))",
      FormulaError, r"hm\(\) has no argument `FE =`"),

@@ -31,6 +31,8 @@ def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
     """
     if part.walk:
         return _walk_lines(part)
+    if part.correlated:
+        return _correlated_lines(part)
     s, lines = part.suffix, [""]
     if part.random:
         lines += [
@@ -55,16 +57,62 @@ def standard_node(effect: str) -> str:
 
 def _slope_lines(part: MemberPart, standard: bool) -> list[str]:
     s, columns, sd = part.suffix, f"1:K_slope_l1{part.suffix}", part.sigma_slope
-    last = f"(M{s} + 1)" if part.partial else f"M{s}"
     own = normal(part.u_slope, "i, k", f"{sd}[k]", standard=standard)
-    slopes = f"{part.u_slope}[member{s}[r], {columns}]"
     return [
         f"  # ---- random slopes {part.u_slope} of members, with sds {sd}",
-        f"  # {slope_node(part)}: covariates Z_l1{s} times slopes, by membership",
         f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ {own} }} }}",
+        *_products(part),
+    ]
+
+
+def _products(part: MemberPart) -> list[str]:
+    """Lines that multiply slopes by covariates."""
+    s, columns = part.suffix, f"1:K_slope_l1{part.suffix}"
+    last = f"(M{s} + 1)" if part.partial else f"M{s}"
+    slopes = f"{part.u_slope}[member{s}[r], {columns}]"
+    return [
+        f"  # {slope_node(part)}: covariates Z_l1{s} times slopes, by membership",
         f"  for (r in 1:{last}) {{",
         f"    {slope_node(part)}[r] <- inprod(Z_l1{s}[r, {columns}], {slopes})",
         "  }",
+    ]
+
+
+def _correlated_lines(part: MemberPart) -> list[str]:
+    """Effects as sd * L z, L the Cholesky factor of their correlations, z standard normals."""
+    s, z, shift = part.suffix, part.standard, int(part.random)
+    count = f"K_slope_l1{s}" if not shift else f"(K_slope_l1{s} + 1)"
+    k = "k + 1" if shift else "k"
+    partial = f"{part.pcor}[pair_l1{s}[a, b]]"
+    intercept = [f"    {part.u}[i] <- {part.sigma} * {z}[i, 1]"] * shift
+    sds = f"{part.sigma}, {part.sigma_slope}" if shift else part.sigma_slope
+    what = f"{part.u}, {part.u_slope}" if shift else part.u_slope
+    return [
+        "",
+        f"  # ---- correlated effects {what} of members, with sds {sds}",
+        f"  # {z}: standard normals. chol_l1{s}: Cholesky factor of the correlation matrix of the",
+        f"  # effects, from partial correlations {part.pcor}; pair_l1{s} has the place of each pair.",
+        f"  for (i in 1:N_l1{s}) {{",
+        f"    for (k in 1:{count}) {{ {z}[i, k] ~ dnorm(0, 1) }}",
+        *intercept,
+        f"    for (k in 1:K_slope_l1{s}) {{",
+        f"      {part.u_slope}[i, k] <- {part.sigma_slope}[k]",
+        f"        * inprod(chol_l1{s}[{k}, 1:({k})], {z}[i, 1:({k})])",
+        "    }",
+        "  }",
+        f"  chol_l1{s}[1, 1] <- 1",
+        f"  for (b in 2:{count}) {{",
+        f"    rest_l1{s}[b, 1] <- 1",
+        "    for (a in 1:(b - 1)) {",
+        f"      chol_l1{s}[b, a] <- {partial} * rest_l1{s}[b, a]",
+        f"      rest_l1{s}[b, a + 1] <- rest_l1{s}[b, a] * sqrt(1 - pow({partial}, 2))",
+        "    }",
+        f"    chol_l1{s}[b, b] <- rest_l1{s}[b, b]",
+        "    for (a in 1:(b - 1)) {",
+        f"      {part.cor}[pair_l1{s}[a, b]] <- inprod(chol_l1{s}[a, 1:a], chol_l1{s}[b, 1:a])",
+        "    }",
+        "  }",
+        *_products(part),
     ]
 
 
@@ -106,7 +154,8 @@ def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
 def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     """Data of the effects that Stan programs lack, by names without suffix."""
     if m.slopes is not None:
-        return {"Z_l1": padded(part, m.slopes.values, 0)}
+        own = {"Z_l1": padded(part, m.slopes.values, 0)}
+        return own | ({"pair_l1": _pair_places(part, m)} if part.correlated else {})
     if m.walk is None:
         return {}
     earliest = np.unique(m.walk.begin)
@@ -118,6 +167,15 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
         "later_l1": later + 1,
         "zero_l1": np.zeros(len(later)),
     }
+
+
+def _pair_places(part: MemberPart, m: Membership) -> Array:
+    """(K, K) numbers of the pairs of effects above the diagonal, by row, from 1; 0 elsewhere."""
+    assert m.slopes is not None
+    count = len(m.slopes.labels) + part.random
+    out = np.zeros((count, count), dtype=int)
+    out[np.triu_indices(count, 1)] = np.arange(1, count * (count - 1) // 2 + 1)
+    return out
 
 
 def padded(part: MemberPart, values: Array | None, idle: float) -> Array:

@@ -21,6 +21,7 @@ DENSITIES: Mapping[str, str] = {
     "exponential": "dexp({rate})",
     "gamma": "dgamma({shape}, {rate})",
     "uniform": "dunif({lower}, {upper})",
+    "lkj": "dbeta({eta}, {eta})",  # of (1 + partial correlation) / 2
 }
 # Prior family of a standard deviation -> density of its precision tau = sigma^-2.
 PRECISIONS: Mapping[str, str] = {
@@ -75,6 +76,13 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
         return [
             f"for (k in 1:K_tau) {{ {UNSORTED}[k] ~ {density} }}",
             f"{name}[1:K_tau] <- sort({UNSORTED}[1:K_tau])  # thresholds: draws in their order",
+        ]
+    if parameter.role == "correlation":
+        density = _density(DENSITIES, families[0], name, "k")
+        half, size = f"half_{name}", _size(spec, parameter)
+        return [
+            f"for (k in 1:{size}) {{ {half}[k] ~ {density}; {name}[k] <- 2 * {half}[k] - 1 }}"
+            "  # LKJ prior of the correlations"
         ]
     if not parameter.dims:
         return [f"{name} ~ {_density(DENSITIES, families[0], name)}"]
@@ -149,8 +157,15 @@ def _uses_precision(spec: ModelSpec, parameter: Parameter) -> bool:
     Other effects are standard normals times their standard deviation.
     """
     own = parameter.name in {p.name for p in spec.family.parameters}
+    standard = _standard_sds(spec)
+    return own or not (spec.family.jags_standard_effects or parameter.name in standard)
+
+
+def _standard_sds(spec: ModelSpec) -> set[str]:
+    """Standard deviations of walks and correlated effects, which are multiplied by them."""
     walks = {p.sigma for p in spec.members if p.walk}
-    return own or not (spec.family.jags_standard_effects or parameter.name in walks)
+    correlated = [p for p in spec.members if p.correlated]
+    return walks | {name for p in correlated for name in (p.sigma, p.sigma_slope)}
 
 
 def _density(table: Mapping[str, str], family: str, name: str, index: str | None = None) -> str:
@@ -161,8 +176,7 @@ def _density(table: Mapping[str, str], family: str, name: str, index: str | None
 
 def _precisions(spec: ModelSpec, parameter: Parameter) -> Mapping[str, str]:
     own = parameter.name in {p.name for p in spec.family.parameters}
-    walks = {p.sigma for p in spec.members if p.walk}
-    if parameter.name in walks or (spec.family.jags_standard_effects and not own):
+    if parameter.name in _standard_sds(spec) or (spec.family.jags_standard_effects and not own):
         return STANDARD_PRECISIONS
     return PRECISIONS if own or not spec.family.jags_block else EFFECT_PRECISIONS
 
@@ -192,6 +206,8 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
             return f"K_l1{part.suffix}"
         if parameter.name == part.sigma_slope:
             return f"K_slope_l1{part.suffix}"
+        if parameter.name == part.pcor:
+            return f"K_pair_l1{part.suffix}"
         if parameter.name == part.b_f:
             return str(len(part.parametric_features))
     for nest in spec.nestings:

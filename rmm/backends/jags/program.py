@@ -109,6 +109,9 @@ def initial(
         if parameter.role == "threshold":
             out[UNSORTED] = number
             continue
+        if parameter.role == "correlation":
+            out[f"half_{name}"] = (1 + number) / 2
+            continue
         precision = np.array(on_precision(spec, parameter, forms))
         if precision.any():
             out[tau(name)] = np.where(precision, number**-2.0, np.nan)
@@ -139,9 +142,12 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     nodes: list[str] = []
     standard = spec.family.jags_standard_effects
     walks = {part.step: effect_node(part) for part in spec.members if part.walk}
+    correlated = [part for part in spec.members if part.correlated]
+    made = {name for part in correlated for name in (part.u, part.u_slope)}
+    nodes += [part.standard for part in correlated]
     for parameter in spec.sampled:
         families = forms.get(parameter.name, ("normal",))
-        if parameter.role not in ("coefficient", "effect"):
+        if parameter.role not in ("coefficient", "effect") or parameter.name in made:
             continue
         if parameter.role == "effect" and parameter.name not in walks and standard:
             nodes.append(standard_node(parameter.name))

@@ -3,8 +3,9 @@
 A standard deviation is unit * sinh(theta), theta >= 0: logarithmic where it is large, linear near
 0, where its density is flat. (The logarithm alone has a long tail there, which importance sampling
 misses.) Proposals are folded at 0. Other parameters are on the real line: weight coefficients as
-multiples of their units, so that steps do not depend on the unit of a weight variable. The first
-threshold is on the real line, and of each other one the log of how far it is above the one before.
+multiples of their units, so that steps do not depend on the unit of a weight variable. Partial
+correlations are 2 logit^-1(theta) - 1 = tanh(theta / 2): of any K (K - 1) / 2 of them there is a
+correlation matrix (`rmm.model.correlations`). The first threshold is on the real line, and of each other one the log of how far it is above the one before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from scipy import special
 
 from rmm.backends.laplace.latent_model import Hyperparameter
-from rmm.formula.prior_distributions import LAWS, quantile
+from rmm.formula.prior_distributions import LAWS, quantile, support
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 from rmm.tables.read import Array
 
@@ -34,8 +35,8 @@ def _support(h: Hyperparameter) -> str:
 def _support_of(prior: Prior, role: str) -> str:
     """``real``, ``positive``, ``folded`` (sds) or ``interval``."""
     found = PRIOR_FAMILIES[prior.family].support
-    if found == "interval":
-        return found
+    if found in ("interval", "correlation"):
+        return "interval"
     if role == "coefficient" and found == "positive":
         return "folded"  # their densities may be flat at 0, as those of sds are
     return {"sd": "folded", "shape": "positive"}.get(role, found)
@@ -60,6 +61,7 @@ _FORMS: dict[str, Callable[..., tuple[int, float, float, float]]] = {
     "exponential": lambda rate: (2, 1.0, rate, 0.0),
     "uniform": lambda lower, upper: (3, 0.0, 1.0, 0.0),
     "precision_gamma": lambda shape, rate: (4, shape, rate, 0.0),
+    "lkj": lambda eta: (5, eta, 1.0, 0.0),
 }
 _SUPPORTS = ("real", "folded", "positive", "interval", "above")
 
@@ -72,20 +74,28 @@ def prior_rows(hyper: Sequence[Hyperparameter]) -> Array:
 def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
     """Support, form, unit, lower bound, constant, location or shape, scale or rate, df."""
     values = h.prior.values
-    support = _support(h)
+    where = _support(h)
     lower, unit = 0.0, h.unit
-    if support == "interval":
-        lower, unit = values[0], values[1] - values[0]
+    if where == "interval":
+        lower, upper = support(h.prior)
+        unit = upper - lower
     form, location, scale, df = _FORMS[h.prior.family](*values)
     # The constant: the density less what the kernel adds to it, at some point.
-    x = lower + 0.5 * unit if support == "interval" else 1.0
+    x = lower + 0.5 * unit if where == "interval" else 1.0
     z = (x - location) / scale
-    added = (-0.5 * z**2, -(df + 1) / 2 * np.log1p(z**2 / max(df, 1e-300)), -scale * x, 0.0, -scale)
+    added = (
+        -0.5 * z**2,
+        -(df + 1) / 2 * np.log1p(z**2 / max(df, 1e-300)),
+        -scale * x,
+        0.0,
+        -scale,
+        0.0,
+    )
     constant = float(LAWS[h.prior.family].log_density(np.array([x]), *values)[0]) - float(
         added[form]
     )
     constant += _log_orders(h)
-    return _SUPPORTS.index(support), form, unit, lower, constant, location, scale, df
+    return _SUPPORTS.index(where), form, unit, lower, constant, location, scale, df
 
 
 def _log_orders(h: Hyperparameter) -> float:
@@ -116,15 +126,15 @@ def _values(theta: Array, hyper: Sequence[Hyperparameter]) -> list[Array]:
 
 def _value(t: Array, h: Hyperparameter) -> Array:
     """The value of one hyperparameter; of one that rises, how far."""
-    support = _support(h)
-    if support == "above":
+    where = _support(h)
+    if where == "above":
         return np.exp(t)
-    if support == "folded":
+    if where == "folded":
         return h.unit * np.sinh(t)
-    if support == "positive":
+    if where == "positive":
         return np.exp(t)
-    if support == "interval":
-        lower, upper = h.prior.values
+    if where == "interval":
+        lower, upper = support(h.prior)
         return lower + (upper - lower) * special.expit(t)
     return h.unit * t
 
@@ -134,16 +144,16 @@ def from_values(values: Mapping[str, Any], hyper: Sequence[Hyperparameter]) -> A
     point = []
     for h in hyper:
         value = float(np.atleast_1d(values[h.name])[h.index])
-        support = _support(h)
-        if support == "above":
+        where = _support(h)
+        if where == "above":
             rise = value - float(values[h.name][h.index - 1])
             value = float(np.log(max(rise, _LEAST_RISE)))
-        elif support == "folded":
+        elif where == "folded":
             value = float(np.arcsinh(value / h.unit))
-        elif support == "positive":
+        elif where == "positive":
             value = float(np.log(value))
-        elif support == "interval":
-            lower, upper = h.prior.values
+        elif where == "interval":
+            lower, upper = support(h.prior)
             value = float(special.logit((value - lower) / (upper - lower)))
         else:
             value /= h.unit
@@ -172,13 +182,13 @@ def log_prior(theta: Array, hyper: Sequence[Hyperparameter]) -> Array:
     for k, (h, value) in enumerate(zip(hyper, _values(theta, hyper), strict=True)):
         t = theta[:, k]
         total += LAWS[h.prior.family].log_density(value, *h.prior.values) + _log_orders(h)
-        support = _support(h)
-        if support == "folded":
+        where = _support(h)
+        if where == "folded":
             total += np.log(h.unit * np.cosh(t))
-        elif support in ("positive", "above"):
+        elif where in ("positive", "above"):
             total += t
-        elif support == "interval":
-            lower, upper = h.prior.values
+        elif where == "interval":
+            lower, upper = support(h.prior)
             total += np.log(upper - lower) + special.log_expit(t) + special.log_expit(-t)
         else:
             total += np.log(h.unit)

@@ -8,7 +8,7 @@ vector out. There is no program text: `describe` says what is integrated and wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from rmm.formula.prior_syntax import Prior
 from rmm.formula.weights.render import input_key
 from rmm.formula.weights.rewrite import rebuilt
 from rmm.formula.weights.weight_function import WeightFunction
+from rmm.model.correlations import cholesky_factor
 from rmm.model.spec import MemberPart, ModelSpec
 from rmm.tables.read import Array
 
@@ -111,6 +112,57 @@ class Feature:
 
 
 @dataclass(frozen=True, eq=False)
+class Loadings:
+    """What multiplies the standard normals z of a block whose effects are correlated.
+
+    Effects of a member are u = D L z: D the standard deviations, L the Cholesky factor of their
+    correlation matrix.
+
+    Attributes
+    ----------
+    effects : int
+        K of each member.
+    sds : tuple of (str, int)
+        Name and element of the standard deviation of each effect.
+    fixed : mapping
+        Standard deviations that are held at a number.
+    partial : str
+        Name of the partial correlations.
+    weights : int or None
+        Place of the block's estimated weights in `LatentModel.weights`.
+    """
+
+    effects: int
+    sds: tuple[tuple[str, int], ...]
+    fixed: Mapping[str, Array]
+    partial: str
+    weights: int | None
+
+    @property
+    def cells(self) -> int:
+        """Of a lower triangle."""
+        return self.effects * (self.effects + 1) // 2
+
+    def factor(self, values: Mapping[str, Array]) -> Array:
+        """(S, K, K) D L of hyperparameter values."""
+        partial = values[self.partial]
+        sds = np.empty((len(partial), self.effects))
+        for k, (name, index) in enumerate(self.sds):
+            known = self.fixed.get(name)
+            sds[:, k] = values[name][:, index] if known is None else known[index]
+        return sds[:, :, None] * cholesky_factor(partial)
+
+    def sources(self, values: Mapping[str, Array], weights: Sequence[Array]) -> Array:
+        """(S, cells), of its rows; (S, M * cells) times weights (S, M) where these are estimated."""
+        rows, columns = np.tril_indices(self.effects)
+        found = self.factor(values)[:, rows, columns]
+        if self.weights is None:
+            return found
+        weight = weights[self.weights]
+        return np.asarray((weight[:, :, None] * found[:, None, :]).reshape(len(weight), -1))
+
+
+@dataclass(frozen=True, eq=False)
 class LatentModel:
     """eta = offset + A(theta) x, x ~ normal(location, scale(theta)), a priori independent.
 
@@ -122,7 +174,8 @@ class LatentModel:
     entry_value : (E,) array
         Times the weight that `entry_source` names gives an entry of A; entries add up.
     entry_source : (E,) int array
-        Place in (1, weights of the first block of `weights`, of the second, ...).
+        Place in (1, weights of the first block of `weights`, of the second, ..., `Loadings.sources`
+        of the first of `loadings`, ...).
     location : (P,) array
     scale : (P,) array
         Prior sds; of effects they are multiplied by the standard deviation of their block.
@@ -151,6 +204,7 @@ class LatentModel:
     fixed: Mapping[str, Array]
     weights: tuple[Weights, ...]
     features: tuple[Feature, ...]
+    loadings: tuple[Loadings, ...]
     family: Family
     outcome: Mapping[str, Any]
     spec: ModelSpec
@@ -196,6 +250,7 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
     place = {(h.name, h.index): i for i, h in enumerate(hyper)}
     weights: list[Weights] = []
     features: list[Feature] = []
+    loadings: list[Loadings] = []
     if spec.intercept:
         first = collected.add("alpha", (), *_coefficients("alpha", 1, priors, place))
         collected.enter(np.arange(design.J), np.full(design.J, first), 1.0)
@@ -204,6 +259,9 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         first = collected.add("beta_l2", (count,), *_coefficients("beta_l2", count, priors, place))
         collected.enter_matrix(first, design.X_l2)
     shift = 1
+    loaded = 1 + sum(
+        len(m.member) for p, m in zip(spec.members, design.members, strict=True) if p.estimated
+    )
     for part, member in zip(spec.members, design.members, strict=True):
         where = None
         if part.estimated:
@@ -214,7 +272,11 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
             source = np.zeros(len(member.member), dtype=int)
         _member_coefficients(part, member, collected, source, priors, place)
         features += _features(part, member, collected, where)
-        _member_effects(part, member, collected, source, place, fixed)
+        if part.correlated:
+            loadings.append(_correlated_effects(part, member, collected, loaded, where, fixed))
+            loaded += loadings[-1].cells * (1 if where is None else len(member.member))
+        else:
+            _member_effects(part, member, collected, source, place, fixed)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
@@ -240,6 +302,7 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         fixed=fixed,
         weights=tuple(weights),
         features=tuple(features),
+        loadings=tuple(loadings),
         family=spec.family,
         outcome=design.outcome,
         spec=spec,
@@ -392,6 +455,31 @@ def _member_effects(
         for k in range(count):
             columns = first + member.member * count + k
             collected.enter(member.group, columns, known * member.slopes.values[:, k], source)
+
+
+def _correlated_effects(
+    part: MemberPart,
+    member: Membership,
+    collected: Collected,
+    first_source: int,
+    weights: int | None,
+    fixed: Mapping[str, Array],
+) -> Loadings:
+    """Standard normals (members, K), of which `Loadings` make the effects."""
+    assert member.slopes is not None
+    x, count, M = member.slopes.values, len(member.slopes.labels), len(member.member)
+    if part.random:
+        x = np.column_stack([np.ones(M), x])
+    sds = [(part.sigma, 0)] * part.random + [(part.sigma_slope, k) for k in range(count)]
+    loadings = Loadings(len(sds), tuple(sds), fixed, part.pcor, weights)
+    first = collected.add(part.standard, (member.n_members, len(sds)), 0.0, 1.0)
+    known = np.ones(M) if member.weight is None else member.weight
+    own = 0 if weights is None else np.arange(M) * loadings.cells
+    for cell, (k, column) in enumerate(zip(*np.tril_indices(len(sds)), strict=True)):
+        columns = first + member.member * len(sds) + column
+        source = np.broadcast_to(first_source + own + cell, M)
+        collected.enter(member.group, columns, known * x[:, k], source)
+    return loadings
 
 
 def _effects(

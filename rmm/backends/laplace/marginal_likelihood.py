@@ -133,7 +133,7 @@ class Integrand:
         self.slots = _others(len(slots), self.private.slots)
         self.row = all_rows[self.slots]
         self.column = np.searchsorted(self.kept, all_columns[self.slots])
-        self._plain = not model.weights and not model.features
+        self._plain = not model.weights and not model.features and not model.loadings
         self._factors: Factors | None = None
         self._map: FixedMap | None = None
 
@@ -211,7 +211,9 @@ class Integrand:
         """
         model = self.model
         weights = [w.of(values[w.name]) for w in model.weights]
-        source = np.concatenate([np.ones((1 if self._plain else count, 1)), *weights], axis=1)
+        loadings = [found.sources(values, weights) for found in model.loadings]
+        one = np.ones((1 if self._plain else count, 1))
+        source = np.concatenate([one, *weights, *loadings], axis=1)
         entries = model.entry_value * source[:, model.entry_source]
         A = np.ascontiguousarray((self.gather @ entries.T).T)
         for slots, feature in zip(self.feature_slots, model.features, strict=True):
@@ -233,15 +235,18 @@ class Integrand:
         return Affine(offset, kept, scale[:, self.kept], private)
 
     def sources(self, values: Values, count: int) -> Array:
-        """(S, sources) or (1, 1): 1, the weights of each block and the columns of each feature."""
+        """(S, sources) or (1, 1): 1, the weights of each block, the loadings of correlated effects
+        and the columns of each feature.
+        """
         model = self.model
         weights = [w.of(values[w.name]) for w in model.weights]
+        loadings = [found.sources(values, weights) for found in model.loadings]
         features = [
             np.broadcast_to(self._feature(f, weights, values), (count, model.groups))
             for f in model.features
         ]
         one = np.ones((1 if self._plain else count, 1))
-        return np.concatenate([one, *weights, *features], axis=1)
+        return np.concatenate([one, *weights, *loadings, *features], axis=1)
 
     def _location(self, values: Values) -> Array:
         """(S, P) or (1, P) locations of the latent vector."""

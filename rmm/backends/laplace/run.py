@@ -29,6 +29,7 @@ from rmm.backends.laplace.memory import check_memory, check_time, need, with_fac
 from rmm.backends.laplace.sampler import Sampler
 from rmm.design.design import at_zero
 from rmm.errors import BackendError, BackendTimeout
+from rmm.model.spec import MemberPart
 from rmm.tables.read import Array
 
 #: Effective draws that are aimed at: a quarter more than the 400 that a fit needs to be trusted.
@@ -150,10 +151,11 @@ def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
     """Places of the latent vector that are looked at: all but effects that nobody asked for."""
     kept = np.ones(model.size, dtype=bool)
     wanted = set(monitor)
-    names = {part.step: part.u for part in model.spec.members}  # of walks
-    effects = {p.name for p in model.spec.parameters if not p.structural} | set(names)
+    made = {part.step: (part.u,) for part in model.spec.members}  # walks of steps
+    made |= {part.standard: (part.u, part.u_slope) for part in model.spec.members}
+    effects = {p.name for p in model.spec.parameters if not p.structural} | set(made)
     for name, (where, _) in model.latent.items():
-        kept[where] = name not in effects or names.get(name, name) in wanted
+        kept[where] = name not in effects or not wanted.isdisjoint(made.get(name, (name,)))
     return np.flatnonzero(kept)
 
 
@@ -188,7 +190,19 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     for part, member in zip(spec.members, model.design.members, strict=True):
         if member.walk is not None and part.step in out:
             out[part.u] = _walks(out.pop(part.step), member.walk)
+    correlated = [part for part in spec.members if part.correlated]
+    for part, loadings in zip(correlated, model.loadings, strict=True):
+        if part.standard in out:
+            factor = loadings.factor(values)
+            out |= _correlated(part, np.einsum("smk,slk->sml", out.pop(part.standard), factor))
     return out | at_zero(spec, model.design, out)
+
+
+def _correlated(part: MemberPart, effects: Array) -> dict[str, Array]:
+    """Intercepts and slopes of (S, members, K) effects."""
+    first = int(part.random)
+    own = {part.u: effects[:, :, 0]} if part.random else {}
+    return own | {part.u_slope: effects[:, :, first:]}
 
 
 def _walks(steps: Array, walk: Any) -> Array:

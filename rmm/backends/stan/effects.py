@@ -28,6 +28,8 @@ def effect_data(part: MemberPart) -> Lines:
             f"int<lower=1> N_l1{s};  // number of members",
             f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};  // member of each membership",
         ]
+    if part.correlated:
+        lines.append(f"int<lower=1> K_pair_l1{s};  // number of correlations between effects")
     if part.slopes:
         what = "these covariates" + ("" if part.estimated else " times the known weights")
         lines += [
@@ -96,13 +98,76 @@ def slope_lines(part: MemberPart) -> Lines:
     """
     if not part.slopes:
         return []
+    if part.correlated:
+        return _correlated_lines(part)
     s, sd = part.suffix, part.sigma_slope
     scaled = f"diag_post_multiply({raw_name(part.u_slope)}, {sd})"
     return [f"matrix[N_l1{s}, K_slope_l1{s}] {part.u_slope} = {scaled};"]
 
 
+def factor_name(correlations: str) -> str:
+    """Name of the Cholesky factor of correlations: ``pcor_l1`` -> ``chol_l1``."""
+    return "chol" + correlations.removeprefix("pcor")
+
+
+def _correlated_lines(part: MemberPart) -> Lines:
+    """Lines that compute correlated effects of members from standard normals."""
+    s, k, count = part.suffix, f"K_slope_l1{part.suffix}", f"N_l1{part.suffix}"
+    raw, factor = raw_name(part.u_slope), factor_name(part.pcor)
+    if not part.random:
+        scaled = f"diag_post_multiply({raw} * {factor}', {part.sigma_slope})"
+        return [f"matrix[{count}, {k}] {part.u_slope} = {scaled};"]
+    own = raw_name(part.u)
+    return [
+        f"vector[{count}] {part.u} = {part.sigma} * {own};",
+        f"matrix[{count}, {k}] {part.u_slope};",
+        "{",
+        f"  matrix[{count}, {k} + 1] effects = append_col({own}, {raw}) * {factor}';",
+        f"  {part.u_slope} = diag_post_multiply(effects[, 2:({k} + 1)], {part.sigma_slope});",
+        "}",
+    ]
+
+
+def correlation_lines(part: MemberPart) -> Lines:
+    """Lines that compute the reported correlations, those above the diagonal, by row."""
+    if not part.correlated:
+        return []
+    factor, k = factor_name(part.pcor), effect_count(part)
+    return [
+        f"vector[K_pair_l1{part.suffix}] {part.cor};  // correlations above the diagonal, by row",
+        "{",
+        f"  matrix[{k}, {k}] cor = multiply_lower_tri_self_transpose({factor});",
+        "  int pair = 0;",
+        f"  for (a in 1:({k} - 1)) {{",
+        f"    for (b in (a + 1):({k})) {{",
+        "      pair += 1;",
+        f"      {part.cor}[pair] = cor[a, b];",
+        "    }",
+        "  }",
+        "}",
+    ]
+
+
+def effect_count(part: MemberPart) -> str:
+    """The number of effects of a member, as an expression."""
+    return f"K_slope_l1{part.suffix}" + " + 1" * part.random
+
+
+def factor_declaration(part: MemberPart) -> str:
+    """Declaration of the Cholesky factor of the correlation matrix."""
+    name = factor_name(part.pcor)
+    what = "of the correlation matrix of a member's effects"
+    return f"cholesky_factor_corr[{effect_count(part)}] {name};  // {what}"
+
+
+def factor_density(part: MemberPart) -> str:
+    """LKJ prior: eta is the last number of the priors of partial correlations."""
+    eta = f"prior_{part.pcor}_eta[K_pair_l1{part.suffix}]"
+    return f"{factor_name(part.pcor)} ~ lkj_corr_cholesky({eta});"
+
+
 def slope_density(parameter: Parameter) -> str:
-    """Density of the members' slopes, independent of each other and of the intercepts."""
+    """Density of the members' slopes divided by their sds; correlated ones are standard normals."""
     return f"to_vector({raw_name(parameter.name)}) ~ std_normal();"
 
 

@@ -280,12 +280,13 @@ def _member_labels(
     part: MemberPart, columns: tuple[str, ...], slopes: tuple[str, ...]
 ) -> Mapping[str, tuple[str, ...]]:
     features = tuple(f.label for f in (*part.precomputed_features, *part.features_in_program))
-    return {
+    found = {
         part.b: (*columns, *features),
         part.b_w: part.weight.parameters,
         part.b_f: tuple(f.label for f in part.parametric_features),
         part.sigma_slope: slopes,
     }
+    return found | ({part.cor: part.pairs(slopes)} if part.correlated else {})
 
 
 def _check_distinct(labels: tuple[str, ...]) -> None:

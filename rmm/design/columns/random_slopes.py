@@ -18,8 +18,8 @@ def encode_slopes(
 ) -> tuple[Coding, Columns] | None:
     """Coding and (M, K) columns x with random slopes: member i's effect is u_i0 + sum_k u_ik x_rk.
 
-    They are not centred: intercepts and slopes are independent where x is 0, so moving that point
-    would be another model.
+    They are not centred: unless they are correlated, intercepts and slopes are independent where x
+    is 0, so moving that point would be another model.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def encode_slopes(
     Raises
     ------
     DataError
-        If a covariate is the same in every membership.
+        If a covariate is the same in every membership, or correlated effects are fewer than two.
 
     Warns
     -----
@@ -51,6 +51,11 @@ def encode_slopes(
         intercept=part.random,
         transform=transform,
     )
+    if part.correlated and not part.pairs(columns.labels):
+        raise DataError(
+            f"`cor = TRUE` in re() needs two or more effects of a member, but there is only "
+            f"`{columns.labels[0]}`. Remove `cor = TRUE`."
+        )
     _check(part, columns, units)
     return coding, columns
 

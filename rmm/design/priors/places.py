@@ -100,6 +100,9 @@ def _labels_of(
     if parameter.role == "threshold":
         _check_thresholds(statement)
         return None
+    if parameter.role == "correlation":
+        _check_correlations(statement)
+        return None
     if parameter.dims:
         return labels[parameter.name]
     if statement.element is not None:
@@ -118,6 +121,18 @@ def _check_thresholds(statement: PriorStatement) -> None:
     raise PriorError(
         f"`{statement.text}`: all thresholds `{name}` have one prior, that of sorted draws, and it "
         f"is normal or student_t. Write `{name} ~ normal(location, scale)`, without brackets."
+    )
+
+
+def _check_correlations(statement: PriorStatement) -> None:
+    """Correlations of a matrix have no priors of their own."""
+    name = statement.target
+    if statement.element is None and statement.prior.family == "lkj":
+        return
+    raise PriorError(
+        f"`{statement.text}`: all correlations `{name}` have one prior, that of their matrix. Write "
+        f"`{name} ~ lkj(eta)`, without brackets; eta = 1 is uniform over all correlation matrices. "
+        "For independent effects remove `cor = TRUE` from re()."
     )
 
 

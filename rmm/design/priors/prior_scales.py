@@ -139,6 +139,7 @@ def _labels_of_members(
         f"coefficient_w{part.suffix}": part.weight.parameters,
         f"coefficient_f{part.suffix}": labels[part.b_f],
         f"slope_l1{part.suffix}": labels[part.sigma_slope],
+        f"pair_l1{part.suffix}": labels.get(part.cor, ()),
     }
 
 

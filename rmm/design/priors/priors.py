@@ -12,10 +12,12 @@ from rmm.design.priors.prior_scales import MemberScales, PriorScales
 from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
+from rmm.model.correlations import lkj_shapes
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.model.spec import CUT, INTERCEPT, MemberPart, ModelSpec
 
 Array = np.ndarray[Any, Any]
+_ETA = 2.0  # of the LKJ prior of correlations, in both named sets
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
     base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, scales)
     elements = {name: list(priors) for name, priors in base.items()}
     for statement in choice.statements:
+        correlated = next((p for p in spec.members if p.cor == statement.target), None)
+        if correlated is not None:
+            eta = statement.prior.values[0]
+            elements[correlated.pcor] = list(_correlations(correlated, scales, eta))
+            continue
         for parameter, index in _places(statement, spec, scales.labels):
             elements[parameter][index] = _supported(statement, parameter)
     return Resolved(
@@ -127,6 +134,8 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
                 Prior("half_normal", (wide.sd / member.spread / float(scale),))
                 for scale in member.slopes
             )
+        if part.correlated:
+            out[part.pcor] = _correlations(part, scales)
     for nest, sds in zip(spec.nestings, scales.nestings, strict=True):
         if nest.covariates:
             out[nest.b] = _slopes(wide, sds)
@@ -142,6 +151,12 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
         else:
             out[parameter.name] = (prior,)
     return out
+
+
+def _correlations(part: MemberPart, scales: PriorScales, eta: float = _ETA) -> tuple[Prior, ...]:
+    """Of partial correlations, in both named sets: together they are LKJ(eta)."""
+    shapes = lkj_shapes(eta, len(scales.labels[f"pair_l1{part.suffix}"]))
+    return tuple(Prior("lkj", (float(shape),)) for shape in shapes)
 
 
 def _feature_priors(part: MemberPart, member: MemberScales) -> tuple[Prior, ...]:
@@ -171,6 +186,8 @@ def classic(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]
     for part, member in zip(spec.members, scales.members, strict=True):
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
+        if part.correlated:
+            out[part.pcor] = _correlations(part, scales)
     return out
 
 
@@ -203,6 +220,8 @@ def _supported(statement: PriorStatement, parameter: str) -> Prior:
         )
     if positive and family in ("uniform", "fixed") and statement.prior.values[0] < 0:
         raise PriorError(f"`{statement.text}`: `{parameter}` cannot be negative.")
+    if family == "lkj":
+        raise PriorError(f"`{statement.text}`: lkj() is the prior of correlations, `cor_l1`.")
     if not positive and family == "precision_gamma":
         raise PriorError(f"`{statement.text}`: `{parameter}` has no precision.")
     return statement.prior

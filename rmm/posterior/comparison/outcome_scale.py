@@ -73,11 +73,12 @@ def prior_table(model: Model) -> pd.DataFrame:
 
 def places(model: Model) -> dict[str, tuple[str, int]]:
     """Structural parameter, as in `fit.summary()` -> sampled parameter, and which of its priors."""
-    found = {}
+    found: dict[str, tuple[str, int]] = {}
+    public = _PUBLIC | {part.pcor: part.cor for part in model.spec.members}
     for parameter in model.spec.sampled:
         if not parameter.structural:
             continue
-        name = _PUBLIC.get(parameter.name, parameter.name)
+        name = public.get(parameter.name, parameter.name)
         labels = [INTERCEPT] if parameter.name == "alpha" else _labels(model, parameter.dims)
         several = len(model.priors.elements[parameter.name]) > 1
         for index, label in enumerate(labels):

@@ -15,6 +15,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.members.random_walks import Walk
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, unknown_name
+from rmm.model.correlations import cholesky_factor, partial_correlations
 from rmm.model.spec import MemberPart
 from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.linear_predictor import (
@@ -210,9 +211,11 @@ def of_new_groups(
             labels = new.layout.grouped.members[i].labels[member.member]
             out[part.u] = _walked(draws, part, member, labels, effects, seed)
             member = replace(member, walk=_counted_from_0(member))
+        elif part.correlated:
+            out |= _correlated(draws, part, units, effects, seed)
         elif part.random:
             out |= _effect(draws, part.u, part.sigma, units, effects, seed)
-        if part.slopes:
+        if part.slopes and not part.correlated:
             out |= _effect(draws, part.u_slope, part.sigma_slope, units, effects, seed)
         members.append(replace(member, member=units.code))
     for i, (nest, nesting) in enumerate(zip(spec.nestings, design.nestings, strict=True)):
@@ -268,6 +271,30 @@ def _effect(
         for i, label in enumerate(units.fresh):
             rest[:, i] = sd * _stream(seed, name, label).standard_normal(sd.shape)
     return {name: np.hstack([known, rest])}
+
+
+def _correlated(
+    draws: Draws, part: MemberPart, units: _Present, effects: str, seed: int
+) -> dict[str, Array]:
+    """As `_effect`, of intercepts and slopes that are correlated."""
+    names = {part.u: part.sigma} if part.random else {}
+    names |= {part.u_slope: part.sigma_slope}
+    expected = [_effect(draws, name, sigma, units, "known", seed) for name, sigma in names.items()]
+    out = {name: values for one in expected for name, values in one.items()}
+    if effects != "all" or not len(units.fresh):
+        return out
+    why = "an effect of a new unit"
+    sds = [need(draws, sigma, why) for sigma in names.values()]
+    sd = np.column_stack(sds)
+    factor = sd[:, :, None] * cholesky_factor(partial_correlations(need(draws, part.cor, why)))
+    for i, label in enumerate(units.fresh):
+        z = _stream(seed, part.standard, label).standard_normal(sd.shape)
+        u = np.einsum("slk,sk->sl", factor, z)
+        place = len(units.known) + i
+        if part.random:
+            out[part.u][:, place] = u[:, 0]
+        out[part.u_slope][:, place] = u[:, int(part.random) :]
+    return out
 
 
 def _walked(

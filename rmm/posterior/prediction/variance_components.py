@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,9 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     Of members: sigma_l1^2 times the mean over groups of sum w^2, which is the variance of a sum
     of independent effects (Browne, Goldstein and Rasbash 2001, Statistical Modelling 1, 103-124,
     section 2), with the weights of each draw; the variance of a random walk grows by a step with
-    each membership, and slopes of x count sigma_slope_l1^2 x^2. Of nesting units: sigma_l3^2. Of
+    each membership, and slopes of x count sigma_slope_l1^2 x^2. Correlated intercepts and slopes
+    of members are one component, with their covariances: c'Sc in place of sigma_l1^2, c = (1, x).
+    Of nesting units: sigma_l3^2. Of
     groups: the family's residual variance on the scale of the linear predictor (gaussian
     sigma_l2^2, logit pi^2/3, weibull pi^2/(6 shape^2), proportional hazards pi^2/6; Nakagawa,
     Johnson and Schielzeth 2017, Journal of the Royal Society Interface 14, 20170213). Covariates
@@ -82,9 +85,8 @@ def variance_draws(model: Model, run: Run) -> dict[str, Array]:
     squares = _sums_of_squares(model, draws)
     for part, member in zip(model.spec.members, model.design.members, strict=True):
         for one in _components(part, member):
-            sd = need(draws, one.sigma, "the members' variance")
-            sd = sd if one.element is None else sd[:, one.element]
-            parts[one.name] = sd**2 * squares[one.name]
+            size = one.size(draws) * squares[one.key]
+            parts[one.name] = parts[one.name] + size if one.name in parts else size
     for nest in model.spec.nestings:
         if nest.random:
             sd = need(draws, nest.sigma, "the units' variance")
@@ -102,32 +104,69 @@ class _Component:
     """Members' effects with one standard deviation, `sigma` (its `element` of a vector).
 
     The effect in a membership has variance sigma^2 times `factor`, (M,): 1; for random walks the
-    number of steps so far; for random slopes x^2.
+    number of steps so far; for random slopes x^2. For a pair of correlated effects (two elements
+    of `sigmas`) it is twice their covariance times the product of what multiplies them, and `pair`
+    is the place of their correlation in `cor`.
     """
 
     name: str
-    sigma: str
-    element: int | None
+    sigmas: tuple[tuple[str, int | None], ...]
     factor: Array
+    cor: str = ""
+    pair: int = 0
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, int | None], ...]]:
+        """Which it is among those that add up to one component."""
+        return self.name, self.sigmas
+
+    def size(self, draws: Draws) -> Array:
+        """(S,) sigma^2, or twice the covariance."""
+        sds = []
+        for name, k in self.sigmas:
+            found = need(draws, name, "the members' variance")
+            sds.append(found if k is None else found[:, k])
+        if len(sds) == 1:
+            return np.asarray(sds[0] ** 2)
+        cor = need(draws, self.cor, "the members' variance")[:, self.pair]
+        return np.asarray(2 * cor * sds[0] * sds[1])
 
 
 def _components(part: MemberPart, member: Membership) -> list[_Component]:
     out = []
     if part.random:
         steps = np.ones(len(member.member)) if member.walk is None else member.walk.order
-        out.append(_Component(f"members{part.suffix}", part.sigma, None, steps))
+        out.append(_Component(f"members{part.suffix}", ((part.sigma, None),), steps))
+    if part.correlated:
+        return _correlated_components(part, member)
     if member.slopes is not None:
         columns = zip(member.slopes.labels, member.slopes.values.T, strict=True)
         for k, (label, x) in enumerate(columns):
             name = f"members{part.suffix}, slope of {label}"
-            out.append(_Component(name, part.sigma_slope, k, x**2))
+            out.append(_Component(name, ((part.sigma_slope, k),), x**2))
     return out
 
 
-def _sums_of_squares(model: Model, draws: Draws) -> dict[str, Array]:
-    """Mean over groups of sum w^2 factor, by component; (S,), or (1,) where weights are known."""
+def _correlated_components(part: MemberPart, member: Membership) -> list[_Component]:
+    """Variances and covariances of a member's effects, all of one component."""
+    assert member.slopes is not None
+    x = member.slopes.values
+    sigmas: list[tuple[str, int | None]] = [(part.sigma_slope, k) for k in range(x.shape[1])]
+    if part.random:
+        x, sigmas = np.column_stack([np.ones(len(x)), x]), [(part.sigma, None), *sigmas]
+    name = f"members{part.suffix}"
+    out = [_Component(name, (s,), x[:, k] ** 2) for k, s in enumerate(sigmas)]
+    pairs = enumerate(zip(*np.triu_indices(len(sigmas), 1), strict=True))
+    return out + [
+        _Component(name, (sigmas[a], sigmas[b]), x[:, a] * x[:, b], part.cor, place)
+        for place, (a, b) in pairs
+    ]
+
+
+def _sums_of_squares(model: Model, draws: Draws) -> dict[Any, Array]:
+    """Mean over groups of sum w^2 factor, by `_Component.key`; (S,), or (1,) where weights are known."""
     layout, totals = layout_of(model), weight_totals(model, draws)
-    out: dict[str, list[Array]] = {}
+    out: dict[Any, list[Array]] = {}
     for rows in chunks(model, layout, draws):
         some, sums = some_draws(draws, rows), some_totals(totals, rows)
         for index, part in enumerate(model.spec.members):
@@ -137,5 +176,5 @@ def _sums_of_squares(model: Model, draws: Draws) -> dict[str, Array]:
             for one in _components(part, member):
                 weight = weights_of(layout, index, part, some, sums)
                 squares = group_totals(weight**2 * one.factor, member.start)
-                out.setdefault(one.name, []).append(squares.mean(axis=1))
+                out.setdefault(one.key, []).append(squares.mean(axis=1))
     return {name: np.concatenate(parts) for name, parts in out.items() if parts}

@@ -254,6 +254,8 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     if vector.startswith("sigma_slope_l1"):
         return f"The standard deviation of the members' slopes of {element}"
     for part in spec.members:
+        if vector == part.cor:
+            return f"The correlation of the members' effects {element}{_in_block(part.suffix)}"
         if vector == part.sigma:
             what = (
                 "steps of the members' random walks" if part.walk else "random effects of members"

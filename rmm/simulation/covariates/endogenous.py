@@ -51,9 +51,15 @@ class Dependence:
 
 
 def effect_levels(spec: ModelSpec) -> dict[str, str]:
-    """Random effect -> level of its units; walks have a step per membership."""
+    """Random effect -> level of its units; walks have a step per membership.
+
+    Correlated effects of members are not among them: they have no distribution of their own, and
+    go with no covariate.
+    """
     out: dict[str, str] = {}
     for part in spec.members:
+        if part.correlated:  # jointly normal, independent of covariates
+            continue
         if part.random:
             out[part.u] = "membership" if part.walk else "member"
         out |= {f"{part.u_slope}[{term.label}]": "member" for term in part.block.slopes}
@@ -63,7 +69,7 @@ def effect_levels(spec: ModelSpec) -> dict[str, str]:
 
 def effect_shapes(spec: ModelSpec) -> list[str]:
     """Names under which a distribution can be given: `u_slope_l1` stands for all its slopes."""
-    whole = [part.u_slope for part in spec.members if part.slopes]
+    whole = [part.u_slope for part in spec.members if part.slopes and not part.correlated]
     return [*effect_levels(spec), *whole]
 
 

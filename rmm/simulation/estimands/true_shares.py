@@ -8,7 +8,7 @@ import numpy as np
 
 from rmm.errors import unknown_name
 from rmm.simulation.outcomes.outcomes import OUTCOMES
-from rmm.simulation.outcomes.true_predictor import term_rows, weights
+from rmm.simulation.outcomes.true_predictor import correlated_covariance, term_rows, weights
 from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ Array = np.ndarray[Any, Any]
 
 def variance_share(drawn: Drawn, *, component: str) -> float:
     """Variance of one component over the sum of all."""
-    variances = expected_variances(drawn).values()
-    found = dict(zip(_names(drawn.truth), variances, strict=True))
+    found = _components(drawn)
     if np.isinf(found[component]):
         return 1.0
     return found[component] / sum(found.values())
@@ -39,10 +38,33 @@ def check_share(recipe: Recipe, *, component: str) -> None:
 def _names(truth: Truth) -> list[str]:
     out = []
     for part in truth.spec.members:
-        out += [f"members{part.suffix}"] * part.random
+        out += [f"members{part.suffix}"] * (part.random or part.correlated)
+        if part.correlated:  # one component
+            continue
         out += [f"members{part.suffix}, slope of {t.label}" for t in part.block.slopes]
     out += [f"nesting units{nest.suffix}" for nest in truth.spec.nestings]
     return [*out, "residual"]
+
+
+def _components(drawn: Drawn) -> dict[str, float]:
+    """Variance of each component; correlated effects of members are one, with covariances."""
+    variances, truth, m = expected_variances(drawn), drawn.truth, drawn.memberships
+    out = []
+    for part in truth.spec.members:
+        slopes = [variances.pop(f"{part.u_slope}[{t.label}]") for t in part.block.slopes]
+        own = [variances.pop(part.u)] if part.random else []
+        if not part.correlated:
+            out += [*own, *slopes]
+            continue
+        _, covariance = correlated_covariance(part, truth.parameters)
+        x = [np.ones(len(m.member))] * part.random
+        x += [term_rows(t, m, drawn.columns) for t in part.block.slopes]
+        c = np.column_stack(x)
+        each = weights(part, truth.parameters, m, drawn.columns) ** 2 * np.sum(
+            (c @ covariance) * c, 1
+        )
+        out.append(float(np.add.reduceat(each, m.start[:-1]).mean()))
+    return dict(zip(_names(truth), [*out, *variances.values()], strict=True))
 
 
 def expected_variances(drawn: Drawn) -> dict[str, float]:

@@ -6,6 +6,7 @@ other groups, is the same function of other arguments.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ def draw_all_effects(
         count = memberships.counts["member"]
         if part.random and part.block.autoregressive is not False:
             out[part.u] = _walks(part, truth, memberships, columns, rng)
+        elif part.correlated:
+            out |= _correlated_effects(part, b, count, rng)
+            continue
         elif part.random:
             out[part.u] = draw_effects(part.u, b[part.sigma], count, truth, columns, rng)
         for term in part.block.slopes:
@@ -50,6 +54,30 @@ def draw_all_effects(
         count = memberships.counts["nesting"]
         out[nesting.u] = draw_effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
     return out
+
+
+def correlated_covariance(part: MemberPart, b: Mapping[str, float]) -> tuple[list[str], Array]:
+    """Names of the correlated effects of a member, and their (K, K) covariance matrix."""
+    labels = ["Intercept"] * part.random + [t.label for t in part.block.slopes]
+    names = [part.u] * part.random + [f"{part.u_slope}[{t.label}]" for t in part.block.slopes]
+    sds = [b[part.sigma]] * part.random
+    sds += [b[f"{part.sigma_slope}[{t.label}]"] for t in part.block.slopes]
+    covariance = np.diag(np.square(sds))
+    for i, j in itertools.combinations(range(len(sds)), 2):
+        value = b[f"{part.cor}[{labels[i]}, {labels[j]}]"] * sds[i] * sds[j]
+        covariance[i, j] = covariance[j, i] = value
+    return names, covariance
+
+
+def _correlated_effects(
+    part: MemberPart, b: Mapping[str, float], count: int, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Jointly normal effects, by the symmetric root of their covariance matrix."""
+    names, covariance = correlated_covariance(part, b)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    u = rng.standard_normal((count, len(names))) @ root.T
+    return {name: u[:, k] for k, name in enumerate(names)}
 
 
 #: Suffix of a block whose weights sum to the number of groups -> (sum of raw weights, groups).

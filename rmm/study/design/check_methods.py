@@ -694,6 +694,8 @@ def _check_reml(
             if block.weight.parameters
             else "random walks (ar =)"
             if block.autoregressive is not False
+            else "correlated effects of members (cor = TRUE)"
+            if block.correlated
             else "features with a number to estimate"
             if any(f.parameter is not None for f in block.features)
             else ""

@@ -292,7 +292,11 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
         )
         for name, u in drawn.effects.items()
     }
-    rest = sum(squares.values()) + own_noise(drawn)
+    total = sum(squares.values())
+    if any(part.correlated for part in truth.spec.members):  # with covariances
+        every = linear_predictor(truth, m, drawn.columns, drawn.effects)
+        total = float(np.mean((every - covariates) ** 2))
+    rest = total + own_noise(drawn)
     signal = float(covariates.var())
     yield "variance explained by covariates", signal / (signal + rest), None, False
     expected = expected_variances(drawn)

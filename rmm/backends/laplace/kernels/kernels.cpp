@@ -231,6 +231,7 @@ Lanes Block::transformed(const Hyperparameter &h, Lanes theta, Lanes before) {
         if (h.form == STUDENT) prior[l] -= (h.df + 1) / 2 * std::log1p(z * z / h.df);
         if (h.form == GAMMA) prior[l] -= h.scale * x[l];
         if (h.form == GAMMA && h.location != 1) prior[l] += (h.location - 1) * std::log(x[l]);
+        if (h.form == LKJ && h.location != 1) prior[l] += (h.location - 1) * std::log1p(-x[l] * x[l]);
         if (h.form == PRECISION_GAMMA)
             prior[l] -= h.scale / (x[l] * x[l]) + (2 * h.location + 1) * std::log(x[l]);
     }

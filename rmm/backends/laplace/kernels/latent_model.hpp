@@ -4,15 +4,15 @@
 #include <cstdint>
 
 // Where a hyperparameter has its prior, and how it follows from theta, its place on the real line
-// (hyperparameters.py). Densities are c + the kernel of one of five forms.
+// (hyperparameters.py). Densities are c + the kernel of one of six forms.
 enum Support : int32_t { REAL, FOLDED, POSITIVE, INTERVAL, ABOVE };  // the one before it
-enum Form : int32_t { NORMAL_PRIOR, STUDENT, GAMMA, FLAT, PRECISION_GAMMA };
+enum Form : int32_t { NORMAL_PRIOR, STUDENT, GAMMA, FLAT, PRECISION_GAMMA, LKJ };
 struct Hyperparameter {
     int32_t support, form;
     double unit;             // of real and folded ones; width of an interval
     double lower;            // of an interval
     double constant;         // c
-    double location, scale;  // gamma: shape and rate
+    double location, scale;  // gamma: shape and rate; of a partial correlation: eta
     double df;
 };
 

@@ -312,10 +312,14 @@ def _slot_terms(integrand: Integrand, place: Array, count: int) -> Terms:
 
 
 def source_count(integrand: Integrand) -> int:
-    """1, memberships of estimated weights, and groups times features."""
+    """1, memberships of estimated weights, loadings of correlated effects, groups times features."""
     model = integrand.model
-    members = sum(len(weights.group) for weights in model.weights)
-    return 1 + members + model.groups * len(model.features)
+    members = [len(weights.group) for weights in model.weights]
+    loadings = sum(
+        found.cells * (1 if found.weights is None else members[found.weights])
+        for found in model.loadings
+    )
+    return 1 + sum(members) + loadings + model.groups * len(model.features)
 
 
 def _shift(integrand: Integrand) -> tuple[Terms, Array]:
@@ -391,7 +395,7 @@ def _pattern_of(size: int, most: float, start: Array, element: Array) -> Pattern
 
 def _programs(integrand: Integrand) -> list[WeightProgram] | None:
     model = integrand.model
-    if model.features:
+    if model.features or model.loadings:
         return None
     place = {(h.name, h.index): k for k, h in enumerate(model.hyper)}
     found = []

@@ -103,7 +103,7 @@ def choose_marginalization(
     exact = bool(spec.family.normal_sd)
     if not exact and spec.family.working is None:
         return None
-    members = [i for i, p in enumerate(spec.members) if p.random and not p.walk]
+    members = [i for i, p in enumerate(spec.members) if p.random and not (p.walk or p.correlated)]
     nestings = [i for i, n in enumerate(spec.nestings) if n.random]
     if not members and not nestings:
         return None

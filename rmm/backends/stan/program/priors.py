@@ -37,6 +37,7 @@ HYPER = {
     "gamma": ("shape", "rate"),
     "uniform": ("lower", "upper"),
     "precision_gamma": ("shape", "rate"),
+    "lkj": ("eta",),
 }
 _UNBOUNDED = ("normal", "student_t")
 
@@ -71,6 +72,7 @@ def size_name(parameter: Parameter) -> str:
     stems = {
         "slope_l2": "K_l2",
         "slope_l1": "K_slope_l1",
+        "pair_l1": "K_pair_l1",
         "covariate_l1": "K_l1",
         "covariate_l3": "K_l3",
         "coefficient_w": "K_w",

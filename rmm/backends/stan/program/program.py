@@ -18,7 +18,11 @@ from rmm.backends.program_data import raw_name, shared_data, standard_name, weig
 from rmm.backends.program_header import header, plain_text
 from rmm.backends.stan.effects import (
     effect_data,
+    correlation_lines,
     effect_values,
+    factor_declaration,
+    factor_density,
+    factor_name,
     sd_name,
     slope_declaration,
     slope_density,
@@ -53,6 +57,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
 from rmm.formula.weights.render import stan_definitions
+from rmm.model.correlations import cholesky_factor
 from rmm.model.spec import CUT, MemberPart, ModelSpec, NestingPart
 
 _STRATEGIES = {
@@ -92,7 +97,7 @@ def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) 
         "data": _data_block(spec, forms, chosen),
         "transformed data": _transformed_data(spec, forms, chosen),
         "parameters": [
-            _declaration(p, forms, scales)
+            _declaration(spec, p, forms, scales)
             for p in spec.sampled
             if not is_fixed(p, forms) and p.name not in gone
         ]
@@ -219,7 +224,8 @@ def _transformed_data(spec: ModelSpec, forms: Forms, chosen: Marginalization | N
                 + ("" if sums else f"  // 1, ..., {m}")
             )
     for parameter in spec.sampled:
-        if parameter.dims and parameter.structural and is_bounded(parameter, forms):
+        own = parameter.role == "correlation"  # has a type of its own
+        if parameter.dims and parameter.structural and not own and is_bounded(parameter, forms):
             lines += bound_lines(parameter, forms[parameter.name])
     return lines + _lines(spec, chosen, "transformed_data")
 
@@ -241,8 +247,20 @@ def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
     return lines
 
 
-def _declaration(parameter: Parameter, forms: Forms, scales: Mapping[str, str]) -> str:
-    p = parameter.name
+def _correlated(spec: ModelSpec, name: str) -> MemberPart | None:
+    """The block whose correlated effects or correlations a parameter is."""
+    blocks = [p for p in spec.members if p.correlated and name in (p.u, p.pcor)]
+    return blocks[0] if blocks else None
+
+
+def _declaration(
+    spec: ModelSpec, parameter: Parameter, forms: Forms, scales: Mapping[str, str]
+) -> str:
+    p, block = parameter.name, _correlated(spec, parameter.name)
+    if block is not None and parameter.role == "correlation":
+        return factor_declaration(block)
+    if block is not None:
+        return f"vector[{size_name(parameter)}] {raw_name(p)};  // {p} divided by its sd"
     if parameter.role == "effect":
         if len(parameter.dims) == 2:
             return slope_declaration(parameter)
@@ -314,19 +332,28 @@ def _model_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) 
     effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
     if effects:
         lines += ["", "// random effects"]
-    lines += [
-        slope_density(p) if len(p.dims) == 2 else f"{p.name} ~ normal(0, {sd_name(p.name)});"
-        for p in effects
-    ]
+    lines += [_effect_density(spec, p) for p in effects]
     lines += ["", "// priors"]
     for parameter in spec.sampled:
-        if parameter.structural and not is_fixed(parameter, forms):
+        block = _correlated(spec, parameter.name)
+        if block is not None and parameter.role == "correlation":
+            lines.append(factor_density(block))
+        elif parameter.structural and not is_fixed(parameter, forms):
             lines += prior_lines(parameter, forms[parameter.name])
     return lines
 
 
+def _effect_density(spec: ModelSpec, parameter: Parameter) -> str:
+    if len(parameter.dims) == 2:
+        return slope_density(parameter)
+    if _correlated(spec, parameter.name) is not None:
+        return f"{raw_name(parameter.name)} ~ std_normal();"
+    return f"{parameter.name} ~ normal(0, {sd_name(parameter.name)});"
+
+
 def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     lines = _coefficients(spec)
+    lines += [line for part in spec.members for line in correlation_lines(part)]
     if chosen is not None:
         eta = _predictor(spec, chosen)
         lines += _strategy(chosen).generated(spec, chosen, eta)
@@ -411,7 +438,9 @@ def initial(
         p = parameter.name
         if p not in values or is_fixed(parameter, forms):
             continue
-        if is_raw(parameter, forms):
+        if parameter.role == "correlation":
+            out[factor_name(p)] = cholesky_factor(np.asarray(values[p], dtype=float))
+        elif is_raw(parameter, forms):
             scale, soft = priors[f"base_{p}"], priors["base_soft"]
             out[raw_name(p)] = raw_from_sd(float(values[p]), scale, soft)
         elif is_in_units(parameter, forms):

@@ -172,8 +172,8 @@ def _row(fit: Fitted, statement: Statement, prob: float) -> tuple[dict[str, floa
         ends = array_stats.hdi(draws.ravel(), prob)
         inside = min(float(ends[1]), statement.high) - max(float(ends[0]), statement.low)
         row["hdi_share"] = max(0.0, inside) / float(ends[1] - ends[0])
-    prior, sorted_draws = None, any(name.startswith("tau[") for name in statement.factors)
-    if not fit.own_program and not sorted_draws:
+    prior, joint = None, _of_joint_prior(fit.model, statement)
+    if not fit.own_program and not joint:
         prior = combination_prior(
             fit.model, statement.factors, fit.settings.seed, stated=change is not None
         )
@@ -182,11 +182,22 @@ def _row(fit: Fitted, statement: Statement, prob: float) -> tuple[dict[str, floa
         said = _point(row, compared, statement, prior, _size(estimates, compared))
     else:
         said = _probability(row, draws, statement, prior, estimates)
-    if prior is None and sorted_draws:
-        said.append("thresholds have one prior, of sorted draws, so there is no Bayes factor.")
+    if prior is None and joint:
+        said.append(joint)
     elif prior is None:
         said.append("the priors of your own program are not known, so there is no Bayes factor.")
     return row, said
+
+
+def _of_joint_prior(model: Model, statement: Statement) -> str | None:
+    """Why there is no Bayes factor of elements that have a prior together, if there are any."""
+    if any(name.startswith("tau[") for name in statement.factors):
+        return "thresholds have one prior, of sorted draws, so there is no Bayes factor."
+    vectors = {name.partition("[")[0] for name in statement.factors}
+    several = {p.cor for p in model.spec.members if len(model.priors.elements.get(p.pcor, ())) > 1}
+    if vectors & several:
+        return "correlations have one prior, that of their matrix, so there is no Bayes factor."
+    return None
 
 
 def _common_change(model: Model, estimates: Estimates, statement: Statement) -> Array | None:

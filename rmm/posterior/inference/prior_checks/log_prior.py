@@ -51,10 +51,12 @@ def elements(model: Model) -> tuple[Element, ...]:
 
 
 def _elements(model: Model) -> Iterator[Element]:
-    dims = {p.name: p.dims for p in model.spec.sampled}
-    for name, priors in model.priors.elements.items():
+    dims, known = {p.name: p.dims for p in model.spec.sampled}, model.priors.elements
+    # The partial correlation of two effects is their correlation.
+    cor = {p.pcor: p.cor for p in model.spec.members if len(known.get(p.pcor, ())) == 1}
+    for name, priors in known.items():
         labels = [str(v) for v in model.design.coords[dims[name][0]]] if dims[name] else [""]
-        shown = IN_PROGRAMS.get(name, name)
+        shown = cor.get(name, IN_PROGRAMS.get(name, name))
         for index, (label, prior) in enumerate(zip(labels, priors, strict=True)):
             yield Element(f"{shown}[{label}]" if dims[name] else shown, name, index, prior)
 
