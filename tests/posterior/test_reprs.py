@@ -93,6 +93,8 @@ def shown() -> dict[str, Any]:
     data["y"] = (data["x"].to_numpy().reshape(-1, 2).sum(1) + rng.standard_normal(40))[groups]
     members = "mm(id(m, g), vars(x), fn(w ~ 1/n), RE = FALSE)"
     formula = f"y ~ 1 + `{EVIL}` + {members}"
+    causes = f"Surv(time, cause) ~ `{EVIL}` + {members}"
+    data["time"], data["cause"] = rng.exponential(size=40)[groups], (np.arange(40) % 3)[groups]
     quick: dict[str, Any] = {"backend": "laplace", "seed": 1, "progress": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # two pooled tables are few, priors are scaled
@@ -107,6 +109,7 @@ def shown() -> dict[str, Any]:
             "bayes factor": rmm.bayes_factor(fits, seed=1),
             "compared weights": rmm.compare_weights(formula, data, weights, seed=1),
             "prior predictive": rmm.prior_predictive(formula, data, seed=1),
+            "competing risks": rmm.competing_risks(causes, data, "cox", **quick),
             "look": rmm.look(data, "m", "g"),
             "study": load_study(ROOT / "config" / "studies" / "quickstart.yaml"),
             "verdict": Verdict(EVIL, "recovery", pd.DataFrame({"passed": [False]}), (EVIL,)),
@@ -120,6 +123,7 @@ KINDS = (
     "bayes factor",
     "compared weights",
     "prior predictive",
+    "competing risks",
     "look",
     "study",
     "verdict",
@@ -131,7 +135,8 @@ def test_notebooks_show_what_print_shows(shown: dict[str, Any], kind: str) -> No
     one = shown[kind]
     html = one._repr_html_()
     assert "<script" not in html
-    named = Counter(["parameter"] * (kind in ("fit", "pooled fits")))  # the index, in text alone
+    # The name of the index is in text alone.
+    named = Counter(["parameter"] * (kind in ("fit", "pooled fits", "competing risks")))
     assert words_of_page(html) == words(str(one)) - named
     assert repr(one) == str(one)
 

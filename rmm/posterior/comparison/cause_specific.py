@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from rmm.posterior.prediction.linear_predictor import (
 )
 from rmm.posterior.prediction.new_groups import lay_out
 from rmm.posterior.prediction.predict import EFFECTS, of_new_groups
+from rmm.posterior.reporting.fit_text import formatted
 from rmm.tables.read import Array
 
 _POINTS = 400  # of the grid on which smooth hazards are integrated
@@ -215,12 +217,29 @@ class CompetingRisks:
         return CompetingRisks(fits, about["event"], about["censored"])
 
     def __str__(self) -> str:
-        first = next(iter(self.fits.values()))
-        shown = ", ".join(quoted(cause) for cause in self.fits)
-        table = self.summary(columns=["mean", "sd", "q2.5", "q97.5", "rhat"]).to_string()
+        return f"{self._formula()}\n{self._headline()}\n\n{self._shown().to_string()}"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the same as text, as a table."""
+        table = self._shown().rename_axis(None).to_html(border=0)
+        head = f"<code>{escape(self._formula())}</code><br>{escape(self._headline())}"
+        return f"<p>{head}</p>{table}"
+
+    def _shown(self) -> pd.DataFrame:
+        table = self.summary(columns=["mean", "sd", "q2.5", "q97.5", "rhat"])
+        cause = table.pop("cause")
+        text = formatted(table)
+        text.insert(0, "cause", cause)
+        return text
+
+    def _formula(self) -> str:
+        return next(iter(self.fits.values())).model.formula
+
+    def _headline(self) -> str:
+        family = next(iter(self.fits.values())).model.spec.family.name
+        causes = ", ".join(quoted(cause) for cause in self.fits)
         return (
-            f"{first.model.formula}\nCompeting risks, one {first.model.spec.family.name} fit for "
-            f"each of the causes {shown} of `{self.event}`\n\n{table}"
+            f"Competing risks, one {family} fit for each of the causes {causes} of `{self.event}`"
         )
 
     def __repr__(self) -> str:
