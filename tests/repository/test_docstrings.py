@@ -38,6 +38,7 @@ from site_parts import api
 WITH_EXAMPLES = [
     "rmm.datasets",
     "rmm.families",
+    "rmm.fitting.competing_risks",
     "rmm.fitting.pipeline",
     "rmm.fitting.table_look.look",
     "rmm.formula.prior_syntax",

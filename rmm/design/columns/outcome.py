@@ -103,7 +103,8 @@ def with_third_column_read(grouped: Grouped) -> Grouped:
     limit = is_event[second.label] and _never_above(first, third, table, equal=True)
     spell = is_event[third.label] and _never_above(first, second, table, equal=False)
     if limit == spell:
-        raise DataError(_undecided(outcome, is_event, table, both=limit))
+        causes = "" if limit else _with_causes(outcome, table)
+        raise DataError(causes or _undecided(outcome, is_event, table, both=limit))
     found = replace(outcome, reading="values")
     if spell:
         found = replace(found, kind="spell", parts=(second, third, first))
@@ -137,17 +138,19 @@ def _undecided(outcome: Outcome, is_event: dict[str, bool], table: Table, *, bot
         f"as start, end and event ({problems[1]}). Correct the data, or write which is which: "
         f"{spellings}. If the columns are the end, the event and the start, in this order, write "
         f"Surv({first.label}, {second.label}, entry = {third.label})."
-        + _word_on_causes(outcome, table)
     )
 
 
-def _word_on_causes(outcome: Outcome, table: Table) -> str:
-    """Advice where one of the columns has a few codes or labels."""
+def _with_causes(outcome: Outcome, table: Table) -> str:
+    """Message on a column that has a few codes or labels where an event belongs; or nothing."""
     for part in outcome.parts[1:]:
         node = part.expression
         if isinstance(node, Column) and 2 < table[node.name].series.nunique() <= _MOST_CAUSES:
             codes = sorted(map(str, table[node.name].series.dropna().unique()))
-            return f" The values of `{part.label}` are {', '.join(codes[:_SHOWN])}. {CAUSES}"
+            return (
+                f"An event is 1 or 0, but the values of `{part.label}` in `{outcome.label}` are "
+                f"{', '.join(codes)}. {CAUSES}"
+            )
     return ""
 
 

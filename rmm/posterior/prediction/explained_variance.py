@@ -24,7 +24,7 @@ def explained_variance(model: Model, run: Run) -> pd.DataFrame:
     V = V_fixed + V_members + V_units + V_residual
 
     * V_fixed: variance over groups of the linear predictor without effects (n - 1); with strata
-      within strata, since what is the same in a stratum cancels;
+      within strata, since what is the same in a stratum cancels, or is in its baseline;
     * V_members, V_units, V_residual: those of `variance_components`.
 
     All are on the scale of the linear predictor.
