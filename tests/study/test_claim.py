@@ -169,13 +169,16 @@ def test_a_process_of_another_time_is_not_the_run(tmp_path: Path) -> None:
     claim(tmp_path / "a", print)
 
 
-def test_the_note_of_a_run_that_was_faster_stays(tmp_path: Path) -> None:
-    note = written(tmp_path / "a", pid=1)
-    before = json.loads(note.read_text())
-    assert not claims._remove(note, {**before, "pid": 2})
-    assert json.loads(note.read_text()) == before
-    assert claims._remove(note, before)
-    assert not claims._remove(note, before)
+def test_one_process_at_a_time_takes_a_note_over(tmp_path: Path) -> None:
+    written(tmp_path, pid=2**22 + 1)
+    guard = tmp_path / f"{NOTE}.guard"
+    guard.touch()
+    assert claims._try(tmp_path) == {}, "another one is at it"
+    os.utime(guard, (1, 1))
+    assert claims._try(tmp_path) == {}
+    assert not guard.exists(), "of a process that was killed then"
+    assert claims._try(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == [NOTE]
 
 
 #: A process that works in a folder for a moment, and notes begin and end.
