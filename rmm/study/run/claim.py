@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil  # comes with Snakemake
+import psutil
 
 from rmm.errors import StudyError
 from rmm.study.files.disks import writing
