@@ -93,7 +93,8 @@ def fill(folder: Path, once: Path) -> None:
 
     from rmm.study import load_study, plan
     from rmm.study.files.environment import running_on
-    from rmm.study.files.parquet import ESTIMATES
+    from rmm.study.files.parquet import ESTIMATES, write_parquet
+    from rmm.study.run.batch_index import note_batch
     from rmm.study.run.metadata import metadata_of
 
     study = load_study(folder / "config" / "studies" / "scale.yaml")
@@ -118,8 +119,9 @@ def fill(folder: Path, once: Path) -> None:
         }
         schema = ESTIMATES.with_metadata({f"rmm.{k}": v for k, v in facts.items()})
         path = folder / "results" / "scale" / job.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns).cast(schema), path, compression="zstd")
+        written = pa.table(columns).cast(schema)
+        write_parquet(written, path)  # with the digest of a real one, and its line of the index
+        note_batch(path, written, facts)
 
 
 def fit_once(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,13 @@ import pyarrow as pa
 
 import rmm
 from rmm.tables.parquet_limits import read_bounded
+from rmm.tables.read import read_table
 from tests.attack import Attack, Cases, flipped, truncated
 from tests.attack.damaged_results import Change
 from tests.coalitions import made_up_coalitions
 from tests.posterior.test_saved_fits import BOMBS, FORMULA
+from tests.tables.test_memory_of_files import BOMBS as TABLE_BOMBS
+from tests.tables.test_memory_of_files import LIMIT as TABLE_LIMIT
 from tests.tables.test_parquet_limits import mixed, written
 
 #: Bytes that a refusal may take, whatever the file claims.
@@ -73,6 +77,28 @@ def _bombs(draw: random.Random, folder: Path) -> Iterator[str]:
             yield f"{name}: {type(error).__name__}: {error}"
 
 
+def _tables(draw: random.Random, folder: Path) -> Iterator[str]:
+    """Small tables of every type that claim to be large; limits at random."""
+    content = {name: make() for name, make in TABLE_BOMBS.items()}
+    while True:
+        name, limit = draw.choice(sorted(content)), draw.randrange(1_000_000, TABLE_LIMIT)
+        path = folder / name
+        path.write_bytes(content[name])
+        os.environ["RMM_MAX_MEMORY"] = str(limit)
+        before = _resident()
+        try:
+            read_table(path)
+            yield f"{name} was read within {limit:,} bytes"
+        except rmm.DataError as error:
+            taken = _resident() - before
+            fits = taken < _LITTLE and str(path) in str(error)
+            yield "" if fits else f"{name} took {taken:,} bytes: {error}"
+        except Exception as error:  # noqa: BLE001  what the attack looks for
+            yield f"{name}: {type(error).__name__}: {error}"
+        finally:
+            del os.environ["RMM_MAX_MEMORY"]
+
+
 def _parquet(draw: random.Random, folder: Path) -> Iterator[str]:
     """A flipped table is read within the limit, or refused by an error of readers."""
     content = written(mixed(200), compression="zstd")
@@ -90,5 +116,6 @@ ATTACKS = (
     Attack("flipped bits of saved fits", 2_000, _damaged(flipped)),
     Attack("truncated saved fits", 500, _damaged(truncated)),
     Attack("bombs in saved fits", 100, _bombs),
+    Attack("bombs in tables", 200, _tables),
     Attack("flipped bits of Parquet tables", 2_000, _parquet),
 )

@@ -17,7 +17,9 @@ import pytest
 from pyarrow import parquet
 
 import rmm
+from rmm.errors import DataError
 from tests.coalitions import made_up_coalitions
+from tests.disks import fill, mounted, remount
 
 FORMULA = "y ~ 1 + z + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 
@@ -159,3 +161,20 @@ def test_a_saved_fit_is_a_netcdf_file_for_others(saved: Path, tmp_path: Path) ->
     with (tmp_path / "old.nc").open("rb+") as file:
         file.truncate(saved.stat().st_size - 75)
     rmm.load(tmp_path / "old.nc")
+
+
+def test_a_full_or_read_only_disk_is_a_message(fit: rmm.Fit, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        filling = fill(disk, free=50_000)
+        with pytest.raises(DataError, match=r"fit.nc cannot be written: the fit needs .* are free"):
+            fit.save(disk / "fit.nc")
+        assert list(disk.iterdir()) == [filling]
+        filling.unlink()
+        size = fit.save(disk / "fit.nc").stat().st_size
+        taken = sum(node.nbytes for node in fit.draws.subtree)
+        assert size < taken + 200_000, "what is asked for is enough"
+        before = (disk / "fit.nc").read_bytes()
+        remount(disk, "ro")
+        with pytest.raises(DataError, match="cannot be written: Read-only file system"):
+            fit.save(disk / "fit.nc")
+        assert (disk / "fit.nc").read_bytes() == before

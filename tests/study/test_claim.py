@@ -169,10 +169,54 @@ def test_a_process_of_another_time_is_not_the_run(tmp_path: Path) -> None:
     claim(tmp_path / "a", print)
 
 
-def test_the_note_of_a_run_that_was_faster_stays(tmp_path: Path) -> None:
-    note = written(tmp_path / "a", pid=1)
-    before = json.loads(note.read_text())
-    assert not claims._remove(note, {**before, "pid": 2})
-    assert json.loads(note.read_text()) == before
-    assert claims._remove(note, before)
-    assert not claims._remove(note, before)
+def test_one_process_at_a_time_takes_a_note_over(tmp_path: Path) -> None:
+    written(tmp_path, pid=2**22 + 1)
+    guard = tmp_path / f"{NOTE}.guard"
+    guard.touch()
+    assert claims._try(tmp_path) == {}, "another one is at it"
+    os.utime(guard, (1, 1))
+    assert claims._try(tmp_path) == {}
+    assert not guard.exists(), "of a process that was killed then"
+    assert claims._try(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == [NOTE]
+
+
+#: A process that works in a folder for a moment, and notes begin and end.
+WORK = """
+import sys, time
+from pathlib import Path
+from rmm.study.run.claim import claim
+folder = Path(sys.argv[1])
+sys.stdin.readline()
+claim(folder, lambda line: None, 0.001)
+with (folder / "work").open("a") as file:
+    file.write("begin ")
+    file.flush()
+    time.sleep(0.02)
+    file.write("end ")
+"""
+
+
+@pytest.mark.thorough
+def test_ten_runs_at_once_work_one_after_the_other(tmp_path: Path) -> None:
+    """All start at the same moment, beside the note of a killed run."""
+    written(tmp_path / "a", pid=2**22 + 1)
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORK, str(tmp_path / "a")],
+            stdin=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(10)
+    ]
+    time.sleep(5)
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("\n")
+        run.stdin.flush()
+    for run in runs:
+        run.communicate()
+        assert run.returncode == 0
+    assert (tmp_path / "a" / "work").read_text() == "begin end " * 10
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["work"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from rmm.cli import main, run_command
 from rmm.errors import StudyError
 from rmm.study import collect, plan, write_design, write_performance
 from rmm.study.files.disks import check_room
@@ -20,6 +21,7 @@ from rmm.study.manage.decide import write_decision
 from rmm.study.manage.kept_data import missing_data, write_data
 from rmm.study.report import write_report
 from rmm.study.run.batch import run_batch
+from rmm.study.run.claim import NOTE
 from rmm.study.run.progress import Watch
 from rmm.study.run.provenance import begin_run
 from tests.disks import fill, mounted, remount
@@ -170,24 +172,35 @@ def test_the_users_umask_holds(mask: int, tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
+def test_a_run_in_a_full_folder_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Snakemake would end in a traceback: its records are in the present folder."""
+    pytest.importorskip("snakemake", reason="the extra `study` is not installed")
+    study = load(tmp_path)
+    monkeypatch.setattr(run_command, "_wait", lambda *_: pytest.fail("Snakemake was started"))
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        fill(disk)
+        monkeypatch.chdir(disk)
+        assert main(["study", "run", str(study.file), "--results", str(tmp_path / "results")]) == 2
+        monkeypatch.chdir(tmp_path)
+    said = capsys.readouterr().err
+    assert ".snakemake/files cannot be written: No space left on device." in said
+    assert "of 64 kB free. Make room there, and run the study again; finished fits are" in said
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize("place", ["folder", "results", "temporary files"])
-def test_the_workflow_tells_of_a_full_disk_and_goes_on(place: str, tmp_path: Path) -> None:
-    """Nothing is lost but the time of what was under way; then the numbers are the same."""
+def test_the_workflow_tells_of_a_full_disk_and_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("snakemake", reason="the extra `study` is not installed")
     with mounted(tmp_path / "disk", "size=4m") as disk:
-        folder = disk / "project" if place == "folder" else tmp_path / "project"
-        results = disk if place == "results" else None
-        project = Project(folder, results, methods=[FAKED], replications=2)
+        project = Project(tmp_path / "project", disk, methods=[FAKED], replications=2)
         target = str(project.results / "performance.parquet")
-        environment = {"TMPDIR": str(disk)} if place == "temporary files" else {}
-        if place == "temporary files":
-            environment["RMM_FAKE_BACKEND"] = "crash"
         filling = fill(disk)
-        said = project.run(target, fails=True, **environment)
-        assert "No space left on device" in said + project.logs()
-        assert "Make room there" in said + project.logs()
+        said = project.run(target, fails=True)
+        assert "cannot be written: No space left on device" in said
+        assert "Make room there" in said
         assert "Traceback" not in said
         filling.unlink()
-        project.run(target, **environment)
-        assert len(project.estimates()) == 2
+        project.run(target)
+        assert set(project.estimates()["replication"]) == {1, 2}
+        assert not (project.results / NOTE).exists()

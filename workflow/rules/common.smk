@@ -128,7 +128,8 @@ ASKED = parse_args(sys.argv[1:])[1]
 ONLY_DATA = set(ASKED.targets) == {"simulate"}
 REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
 # Nothing may be moved or removed then, and nobody waits.
-ONLY_LOOKS = ASKED.dryrun or ASKED.unlock
+LOOKS = ("dryrun", "unlock", "dag", "rulegraph", "filegraph", "summary", "detailed_summary")
+ONLY_LOOKS = any(getattr(ASKED, option) for option in LOOKS)
 
 
 def method_of(wildcards, name=None):
@@ -160,6 +161,8 @@ def rules_of_fits():
         together = [[known[int(n)] for n in ns] for ns in names if all(map(str.isdigit, ns))]
         return {(): "s[0-9a-f]+", **{tuple(ns): "s[0-9a-f]+" for ns in together if ns}}
     checked(check_allowed, STUDY, only_data=ONLY_DATA)  # code of the user's
+    if not ONLY_DATA:
+        checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
     if not ONLY_LOOKS:
         checked(check_room, Path(".snakemake"))
         checked(claim, Path(FOLDER), functools.partial(print, file=sys.stderr, flush=True))
@@ -169,7 +172,6 @@ def rules_of_fits():
     if not ONLY_LOOKS:
         for line in checked(set_aside, STUDY, FOLDER):
             print(line, file=sys.stderr)
-    checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
     jobs()  # results that another version of the study made stop the run here
     if REPEATS_FITS:  # by this name, so one method a job
         return {(): "s[0-9a-f]+"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +18,15 @@ import xarray
 
 from rmm.errors import DataError
 from rmm.posterior.saved_fits.contents import seal
+from rmm.tables.memory_limits import bytes_text
 
 if TYPE_CHECKING:
     from rmm.posterior.fit_tables import FitTables
 
 
 FORMAT = 1
+#: Bytes of a file besides the values of its variables, at most.
+_OVERHEAD = 200_000
 
 
 def check_folder(path: Path) -> None:
@@ -55,14 +60,36 @@ def save(fit: FitTables, path: Path) -> Path:
         for name, values in tree[group].to_dataset().data_vars.items():
             if values.dtype == bool:
                 tree[group][str(name)] = values.astype(np.int8)
+    _check_room(path, sum(node.nbytes for node in tree.subtree))
     temporary = path.with_name(path.name + f".{os.getpid()}.part")
     try:
         tree.to_netcdf(temporary, engine="h5netcdf")
         seal(temporary)
         os.replace(temporary, path)
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Raise `DataError` if a file of some bytes does not fit: HDF5 ends badly on a full disk."""
+    free = shutil.disk_usage(path.parent).free
+    if size + _OVERHEAD > free:
+        raise DataError(
+            f"{path} cannot be written: the fit needs {bytes_text(size + _OVERHEAD)}, but "
+            f"{bytes_text(free)} are free. Make room on the disk, or give a file on another one."
+        )
+
+
+def _unwritable(path: Path, problem: OSError) -> DataError:
+    why = os.strerror(problem.errno) if problem.errno else str(problem)
+    return DataError(
+        f"{path} cannot be written: {why}. Give a file in a folder that you can write to, on a "
+        "disk with enough room."
+    )
 
 
 def _large_columns(table: pd.DataFrame) -> list[str]:

@@ -105,17 +105,23 @@ def _free(path: Path) -> Path:
 
 
 def _batch_is_damaged(path: Path) -> bool:
-    """A batch of an earlier version has no digest, but its metadata."""
-    return _table_is_damaged(path) or not stored_metadata(str(path), path.stat().st_mtime_ns)
+    intact = _intact(path)
+    if intact is None:  # of an earlier version, without a digest, but with metadata
+        return _unreadable(path) or not stored_metadata(str(path), path.stat().st_mtime_ns)
+    return not intact
 
 
 def _table_is_damaged(path: Path) -> bool:
+    intact = _intact(path)
+    return _unreadable(path) if intact is None else not intact
+
+
+def _intact(path: Path) -> bool | None:
     try:
         with readable_by_user(path):
-            intact = is_intact(path)
+            return is_intact(path)
     except OSError:  # of the disk
-        return True
-    return _unreadable(path) if intact is None else not intact
+        return False
 
 
 def _unreadable(path: Path) -> bool:

@@ -7,6 +7,7 @@ note when it ends. Runs of other studies, in the same clone or not, have folders
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import json
 import os
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil  # comes with Snakemake
+import psutil
 
 from rmm.errors import StudyError
 from rmm.study.files.disks import writing
@@ -29,6 +30,7 @@ NOTE = ".running.json"
 VARIABLE = "RMM_RESULTS"
 _EVERY = 2.0  # seconds between two looks at the note of another run
 _WRITTEN = 0.5  # seconds in which another run has written the note that it has made
+_GUARDED = 60.0  # seconds after which nobody is at taking a note over
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -77,39 +79,67 @@ def claim(folder: Path, say: Callable[[str], None], every: float = _EVERY) -> No
 def _try(folder: Path) -> dict[str, Any] | None:
     """The note of another run at work, perhaps an empty one; None if this process has its own."""
     note, me = folder / NOTE, _me(folder)
+    with writing(note):
+        if _create(note, me):
+            return None
+        found = _counting(folder, me)
+        if found is not None:
+            return found
+        return None if _take_over(folder, me) else {}
+
+
+def _counting(folder: Path, me: dict[str, Any]) -> dict[str, Any] | None:
+    """The note in a folder, if its run may be at work.
+
+    Raises
+    ------
+    StudyError
+        If the run is over, but jobs of it are still at work.
+    """
+    note = folder / NOTE
     found = _read(note)
     if found is None and note.exists():
         time.sleep(_WRITTEN)
         found = _read(note)
-    if found is not None and found.get("folder") == me["folder"]:
-        if not _is_over(found):
-            return found
-        _check_jobs(folder)
-    with writing(note):
-        if note.exists() and not _remove(note, found):
-            return found or {}
-        try:
-            handle = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:  # another run was first
-            return _read(note) or {}
-        try:
-            os.write(handle, json.dumps(me).encode())
-        finally:
-            os.close(handle)
+    if found is None:
+        return None if note.exists() else {}  # damaged, or gone by now
+    if found.get("folder") != me["folder"]:
+        return None
+    if not _is_over(found):
+        return found
+    _check_jobs(folder)
     return None
 
 
-def _remove(note: Path, found: dict[str, Any] | None) -> bool:
-    """Remove a note that does not count, unless another run has put its own in the place."""
-    aside = note.with_name(f"{NOTE}.{os.getpid()}")
+def _take_over(folder: Path, me: dict[str, Any]) -> bool:
+    """Replace a note that does not count, one process at a time; there is a note at any moment."""
+    guard, new = folder / f"{NOTE}.guard", folder / f"{NOTE}.{os.getpid()}"
+    if not _create(guard, me):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - guard.stat().st_mtime > _GUARDED:  # of a run that was killed then
+                guard.unlink()
+        return False
     try:
-        note.rename(aside)
-    except FileNotFoundError:
+        if _counting(folder, me) is not None:
+            return False
+        _create(new, me)
+        new.replace(folder / NOTE)
+    finally:
+        new.unlink(missing_ok=True)
+        guard.unlink(missing_ok=True)
+    return True
+
+
+def _create(path: Path, content: dict[str, Any]) -> bool:
+    """Write a file that does not exist; False if it does."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
         return False
-    if _read(aside) != found:
-        aside.rename(note)
-        return False
-    aside.unlink()
+    try:
+        os.write(handle, json.dumps(content).encode())
+    finally:
+        os.close(handle)
     return True
 
 
