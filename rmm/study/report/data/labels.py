@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmm.study.report.data.format_numbers import compact
+
+if TYPE_CHECKING:
+    from rmm.study.report.data.results import Results
 
 _SLOPE = re.compile(r"b_(?:l\d+(?:\.\d+)?|fe)\[(.+)\]")
 _WEIGHT = re.compile(r"b_w(?:\.\d+)?\[(.+)\]")
@@ -83,3 +86,8 @@ class Labels:
     def scenario(self, row: Mapping[Any, Any], factors: Sequence[str]) -> str:
         """A scenario by the levels of some factors."""
         return ", ".join(self.level(factor, row[factor]) for factor in factors)
+
+
+def labels_of(results: Results) -> Labels:
+    """The words that the file of a study gives; a table of estimates gives none."""
+    return Labels((results.study.config.get("report") or {}).get("labels") or {})
