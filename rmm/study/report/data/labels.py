@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rmm.study.report.data.format_numbers import compact
-
-if TYPE_CHECKING:
-    from rmm.study.report.data.results import Results
 
 _SLOPE = re.compile(r"b_(?:l\d+(?:\.\d+)?|fe)\[(.+)\]")
 _WEIGHT = re.compile(r"b_w(?:\.\d+)?\[(.+)\]")
@@ -88,6 +85,6 @@ class Labels:
         return ", ".join(self.level(factor, row[factor]) for factor in factors)
 
 
-def labels_of(results: Results) -> Labels:
-    """The words that the file of a study gives; a table of estimates gives none."""
-    return Labels((results.study.config.get("report") or {}).get("labels") or {})
+def labels_of(study: Any) -> Labels:
+    """The words that the file of a study gives; that of a table of estimates gives none."""
+    return Labels((study.config.get("report") or {}).get("labels") or {})

@@ -44,7 +44,7 @@ class Question:
     @cached_property
     def labels(self) -> Labels:
         """The author's words."""
-        return labels_of(self.results)
+        return labels_of(self.results.study)
 
     @cached_property
     def estimand(self) -> Estimand:

@@ -61,7 +61,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
 def fit_rows(results: Results) -> list[dict[str, str]]:
     """One row per method: fits by status and their time."""
     fallbacks = {method.name for method in results.study.methods if method.fallback}
-    labels = labels_of(results)
+    labels = labels_of(results.study)
     rows = []
     for method in results.methods:
         mine = results.fits[results.fits["method"] == method]
@@ -86,7 +86,7 @@ def cost_note(results: Results) -> str:
     medians = results.fits.groupby("method")["seconds"].median().reindex(results.methods).dropna()
     if len(medians) < 2 or medians.min() <= 0:
         return "Time of the fits alone, on one core."
-    labels = labels_of(results)
+    labels = labels_of(results.study)
     shortest, longest = (labels.method(str(m)) for m in (medians.idxmin(), medians.idxmax()))
     return (
         f"Time of the fits alone, on one core. A fit by {longest} takes "
