@@ -193,6 +193,7 @@ def test_the_report_is_one_page_with_files(tmp_path: Path) -> None:
         assert (tmp_path / "out" / "figures" / f"{chart.name}.svg").is_file()
     assert "2 rows count as failed because the estimate is missing." in text
     assert "rmm study report t.csv --truth 0.5" in text
+    assert "Performance measures were computed with rmm" in text and "Fits used rmm" not in text
     assert "&lt;b&gt;" in numbers and "<b>, n" not in text + numbers
     loaded = set(re.findall(r'(?:src|href)="(?!#)([^"]*)', text + numbers))
     assert loaded == {"index.html", "numbers.html"}, "nothing else is loaded"

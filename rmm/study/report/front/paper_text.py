@@ -107,6 +107,8 @@ def _versions(question: Question) -> str:
         engines = sorted(
             {b if b == "laplace" else f"{b} {e}" for b, e in mine.itertuples(index=False) if e}
         )
+    if "rmm_version" not in estimates:  # a table of estimates: others made its fits
+        return f"Performance measures were computed with rmm {__version__}."
     versions = sorted(map(str, estimates["rmm_version"].dropna().unique()))
     text = f"Fits used rmm {_listed(versions) if versions else __version__}"
     if engines:
