@@ -39,7 +39,7 @@ def main() -> None:
         share(chosen.of)
         return
     started("import rmm", "0.3", "-c", "import rmm")
-    started("rmm --help", "0.5", "-m", "rmm.cli", "--help")
+    started("rmm --help", "0.5", "-m", "rmm", "--help")
     with tempfile.TemporaryDirectory() as folder:
         place(Path(folder), 1)
         first = "from benchmarks.scale import first_fit; first_fit()"

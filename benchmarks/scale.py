@@ -170,7 +170,7 @@ def measured(step: str, folder: Path) -> Cost:
             "study=scale",
         ]
     if step == "status":
-        command = [sys.executable, "-m", "rmm.cli", "study", "status", "config/studies/scale.yaml"]
+        command = [sys.executable, "-m", "rmm", "study", "status", "config/studies/scale.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     began = time.perf_counter()
     process = subprocess.Popen(

@@ -119,7 +119,7 @@ def counted(roots: tuple[Path, Path], folder: Path) -> Iterator[str]:
         os.chdir(folder)
         fill(Path(), folder / "once")
         os.chdir(here)
-    words = ("-m", "rmm.cli", "study", "status", "config/studies/scale.yaml")
+    words = ("-m", "rmm", "study", "status", "config/studies/scale.yaml")
     (results / "logs" / "batches.jsonl").unlink(missing_ok=True)
     before = cpu(roots[0], folder, *words)
     first = cpu(roots[1], folder, *words)

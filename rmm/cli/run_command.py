@@ -8,13 +8,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import command
-from rmm.errors import StudyError, how_to_install
+from rmm.cli.run_output import RunOutput
+from rmm.errors import StudyError, counted, how_to_install
 
 if TYPE_CHECKING:
     from rmm.study import Study
@@ -157,6 +159,7 @@ def run_study(options: argparse.Namespace) -> int:
     from rmm.study.files.checked_yaml import read_yaml
     from rmm.study.files.disks import check_room
     from rmm.study.files.workflow_files import snakefile
+    from rmm.study.run import progress
 
     if util.find_spec("snakemake") is None:
         raise StudyError(
@@ -186,10 +189,22 @@ def run_study(options: argparse.Namespace) -> int:
     words = snakemake_options(options.cores, options.snakemake, pairs)
     # The workflow itself lets one run write a results folder, wherever it was started; the lock of
     # Snakemake would outlive a killed run.
-    code = _wait([sys.executable, "-m", "snakemake", "--nolock", *start, *words], environment)
-    if code or options.snakemake:
+    asked = [sys.executable, "-m", "snakemake", "--nolock", *start, *words]
+    if options.snakemake:
+        return _wait(asked, environment)
+    print(f"Study {study.name}: {_size_of(study)}. Results: {folder}", file=sys.stderr)
+    output = RunOutput(sys.stderr)
+    code = _wait(asked, {**environment, progress.ALL_LINES: "1"}, output)
+    if code:
+        log = f"{output.log} (all of Snakemake's output), " * bool(output.log)
+        print(f"The run has failed. Logs: {log}{folder / 'logs'} (of each job)", file=sys.stderr)
         return code
     return _tell(folder / "report" / "index.html", _written(folder) == before)
+
+
+def _size_of(study: Study) -> str:
+    scenarios = counted(len(study.scenarios), "scenario")
+    return f"{scenarios}, {counted(len(study.methods), 'method')}"
 
 
 def missing_engines(study: Study) -> Iterator[str]:
@@ -254,13 +269,20 @@ def environment_with_cache() -> dict[str, str]:
     return environment
 
 
-def _wait(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program to its end; its exit code.
+def _wait(
+    words: Sequence[str], environment: Mapping[str, str], output: RunOutput | None = None
+) -> int:
+    """Run a program to its end, its stderr shown as `output` does; its exit code.
 
     Ctrl-C reaches it as it reaches us, and it ends by itself; a SIGTERM for us is passed on.
     """
     sys.stdout.flush()
-    child = subprocess.Popen(words, env=environment)
+    where = None if output is None else subprocess.PIPE
+    child = subprocess.Popen(words, env=environment, stderr=where, text=True, errors="replace")
+    reader = threading.Thread(daemon=True)  # does nothing, unless it has something to follow
+    if output is not None and child.stderr is not None:
+        reader = threading.Thread(target=output.follow, args=[child.stderr], daemon=True)
+    reader.start()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try:
@@ -268,6 +290,7 @@ def _wait(words: Sequence[str], environment: Mapping[str, str]) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
         signal.signal(signal.SIGTERM, ended)
+    reader.join(timeout=5)  # a job that outlives its killed run has the pipe, too
     return code if code >= 0 else 128 - code
 
 
@@ -286,5 +309,8 @@ def _tell(report: Path, unchanged: bool) -> int:
         raise StudyError(f"The study has run, but wrote no {report}.")
     if unchanged:
         print(f"Nothing to do: the study {report.parents[1].name!r} is complete and up to date.")
+    headline = report.with_name("headline.txt")
+    if headline.is_file():
+        print(f"\n{headline.read_text('utf-8')}")
     print(f"Report: {report}\n        {report.resolve().as_uri()}")
     return 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def table_lines(rows: Sequence[Sequence[str]], right: str = "", *, head: bool = True) -> list[str]:
+def table_lines(
+    rows: Sequence[Sequence[str]], right: str = "", *, head: bool = True, for_file: bool = False
+) -> list[str]:
     """Lines of a table.
 
     On a terminal, long cells are wrapped in their column. In a pipe or file the table has the
@@ -18,6 +20,8 @@ def table_lines(rows: Sequence[Sequence[str]], right: str = "", *, head: bool = 
         Has an ``r`` at the place of each column of numbers.
     head : bool
         Whether the first row holds the names of columns.
+    for_file : bool
+        Whether the lines are kept: they are those of a file, on a terminal too.
     """
     from rich.cells import cell_len  # 50 ms: not for `rmm --help`
     from rich.console import Console
@@ -30,7 +34,7 @@ def table_lines(rows: Sequence[Sequence[str]], right: str = "", *, head: bool = 
         table.add_column(Text(name), justify="right" if is_number else "left")
     for row in rows[1:] if head else rows:
         table.add_row(*map(Text, row))
-    console = Console()
+    console = Console(force_terminal=False if for_file else None)
     if not console.is_terminal:
         console.width = sum(max(map(cell_len, c)) + 2 for c in zip(*rows, strict=True))
     with console.capture() as captured:

@@ -291,9 +291,8 @@ def test_help_names_the_exit_codes() -> None:
     assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == ["0", "1", "2", "130"]
 
 
-@pytest.mark.parametrize("module", ["rmm", "rmm.cli"])
-def test_the_command_is_a_module_too(module: str) -> None:
-    command = [sys.executable, "-m", module, "--version"]
+def test_the_command_is_a_module_too() -> None:
+    command = [sys.executable, "-m", "rmm", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"rmm {rmm.__version__}"
 

@@ -166,7 +166,7 @@ def test_what_is_no_answer_is_asked_again(
 def in_a_terminal(path: Path, typed: str) -> str:
     """What a person sees who types that after `rmm study new FILE`."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "rmm.cli", "study", "new", str(path)]
+    command = [sys.executable, "-m", "rmm", "study", "new", str(path)]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         os.write(ours, typed.encode())

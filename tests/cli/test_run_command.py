@@ -41,7 +41,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Programs that would have been run; each writes a report."""
     found: list[list[str]] = []
 
-    def wait(words: Any, environment: Any) -> int:
+    def wait(words: Any, environment: Any, *output: Any) -> int:
         found.append([str(word) for word in words])
         if "snakemake" in words:
             report = Path("results/tiny/report/index.html")
@@ -96,8 +96,12 @@ def test_snakemake_gets_the_study_and_the_options(
     report = folder / "results" / "tiny" / "report" / "index.html"
     said = capsys.readouterr().out
     assert said == f"Report: results/tiny/report/index.html\n        {report.resolve().as_uri()}\n"
+    (report.parent / "headline.txt").write_text("All is well.\n")
     assert main(["study", "run", "tiny.yaml"]) == 0
-    assert "Nothing to do: the study 'tiny' is complete" in capsys.readouterr().out
+    again = capsys.readouterr()
+    assert "Nothing to do: the study 'tiny' is complete" in again.out
+    assert "\nAll is well.\n" in again.out
+    assert again.err == "Study tiny: 1 scenario, 1 method. Results: results/tiny\n"
 
 
 @pytest.mark.parametrize(

@@ -529,7 +529,7 @@ def test_the_command_line_answers_hostile_files_with_messages(tmp_path: Path) ->
     path = tmp_path / "study.yaml"
     path.write_text(LAUGHS)
     done = subprocess.run(
-        [sys.executable, "-m", "rmm.cli", "study", "check", str(path)],
+        [sys.executable, "-m", "rmm", "study", "check", str(path)],
         capture_output=True,
         text=True,
         timeout=120,

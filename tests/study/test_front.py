@@ -22,6 +22,7 @@ from rmm.study.report.front.answer import answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import dot_figure
 from rmm.study.report.front.glance import EMPTY, Glance, glance
+from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 from rmm.study.report.front.verdicts import Verdict, judged_deviation, judged_rate, keeps_level
 from tests import ROOT
@@ -405,11 +406,48 @@ def test_confirming_methods_are_not_rows(tmp_path: Path) -> None:
 
 def test_the_answer_stands_before_everything_else(tmp_path: Path) -> None:
     page = write_report(*a_study(tmp_path / "study")).read_text()
-    order = ["<h1>", 'id="answer"', 'id="figure_1"', "Table 1.", 'id="robust"', 'id="numbers"']
+    order = ["<h1>", 'id="answer"', 'id="figure_1"', "Table 1.", 'id="cost"', 'id="robust"']
+    order += ['id="numbers"', 'id="paper"', 'id="again"']
     places = [page.index(part) for part in order]
     assert places == sorted(places)
     assert "With all members shared, Averaging found" in page
-    assert '<details class="part" id="numbers">' in page
+    assert '<a href="numbers.html">All numbers</a>' in page
+
+
+def test_the_paragraph_for_a_paper(tmp_path: Path) -> None:
+    """Every number in it is one of the study."""
+    invented = a_study(tmp_path / "study")
+    question = question_of(invented)
+    text = paper_text(question, ["The answer."])
+    assert text.startswith("We simulated 2 scenarios (")
+    how = f"In each, we analysed {N:,} data sets with Averaging, Copying, mm and mmmm. The answer."
+    assert how in text
+    # The largest errors of proportions: sqrt(p (1 - p) / n), over all rates of tests.
+    worst = max(math.sqrt(p * (1 - p) / N) for rates in RATES.values() for p in rates)
+    assert f"at most {100 * worst:.1f} percentage points for rejection rates" in text
+    assert f"All {2 * 4 * N:,} fits were used. Fits used rmm 0.1.0" in text
+
+
+def test_lost_fits_are_in_the_paragraph(tmp_path: Path) -> None:
+    def lose(table: pd.DataFrame) -> None:
+        table.loc[table.index[:7], "status"] = "failed"
+
+    text = paper_text(question_of(a_study(tmp_path / "study", change=lose)), [])
+    assert f"7 of {2 * 4 * N:,} fits failed or did not converge" in text
+
+
+def test_the_headline_is_the_answer_and_a_small_table(tmp_path: Path) -> None:
+    """What `rmm study run` prints at its end."""
+    page = write_report(*a_study(tmp_path / "study"))
+    lines = page.with_name("headline.txt").read_text().splitlines()
+    assert "With all members shared, Averaging found" in lines[0]
+    assert max(map(len, lines)) < 120
+    blank = lines.index("")
+    assert lines[blank + 1].endswith("  Fits used")
+    rows = [line.split() for line in lines[blank + 4 :]]
+    assert [row[0] for row in rows] == ["Averaging", "Copying", "mm", "mmmm"]
+    assert any("▲" in row for row in rows)
+    assert all("[" not in line or "b_" in line for line in lines)  # no markup, no colours
 
 
 # -- power -----------------------------------------------------------------------------------------

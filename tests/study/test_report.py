@@ -153,10 +153,30 @@ def write_invented(folder: Path) -> Invented:
 
 
 def test_report_is_one_page_that_needs_no_network(page: Path) -> None:
+    """The page beside it, of all numbers, neither."""
+    for name, other in (("index.html", "numbers.html"), ("numbers.html", "index.html")):
+        text = page.with_name(name).read_text()
+        assert text.count("<svg") >= 2
+        assert set(re.findall(r'(?:src|href)="(?!#)([^"]*)', text)) == {other}
+        assert "@import" not in text and "url(http" not in text
+
+
+def test_the_report_is_small_and_needs_no_script(page: Path) -> None:
+    """Also of a study with many scenarios, whose tables are long."""
+    assert page.stat().st_size < 200_000
     text = page.read_text()
-    assert text.count("<svg") >= 3
-    assert not re.search(r'(src|href)="(?!#)', text)
-    assert "@import" not in text and "url(http" not in text
+    assert "<script" not in text and "script-src" not in text
+
+
+def test_seconds_of_a_fit_stand_in_the_report(page: Path) -> None:
+    text = page.read_text()
+    part = text[text.index('id="cost"') : text.index('id="robust"')]
+    rows = re.findall(r"<tr><th scope=\"row\">(\w+)</th>(.*?)</tr>", part)
+    assert [name for name, _ in rows] == list(METHODS)
+    fits = pd.read_parquet(page.parent.parent / "estimates.parquet")
+    fits = fits.drop_duplicates(["scenario", "method", "replication"])
+    for name, cells in rows:
+        assert duration(fits.loc[fits["method"] == name, "seconds"].median()) in cells
 
 
 def test_simulated_data_stand_beside_what_is_asked_for(page: Path) -> None:
@@ -167,7 +187,7 @@ def test_simulated_data_stand_beside_what_is_asked_for(page: Path) -> None:
 
 
 def test_the_only_script_is_the_one_that_the_policy_names(page: Path) -> None:
-    text = page.read_text()
+    text = page.with_name("numbers.html").read_text()
     (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     assert text.count("<script") == 1
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

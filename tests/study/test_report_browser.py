@@ -64,6 +64,11 @@ def visit(browser: Any, page: Path, width: int = 1280, address: str = "") -> Non
     browser.get(page.as_uri() + address)
 
 
+def numbers(page: Path) -> Path:
+    """The page of all numbers, which has the filter."""
+    return page.with_name("numbers.html")
+
+
 def open_parts(browser: Any) -> None:
     """Open the parts below the first screen, as a reader does."""
     for summary in browser.find_elements("css selector", "details.part > summary"):
@@ -120,7 +125,7 @@ def test_page_opens_without_errors_or_network_and_fits(
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", [1280, 400])
 def test_every_figure_is_there_and_has_a_size(browser: Any, page: Path, width: int) -> None:
-    visit(browser, page, width)
+    visit(browser, numbers(page), width)
     files = {path.stem for path in (page.parent / "figures").glob("*.svg")}
     sizes = browser.execute_script(
         "return [...document.querySelectorAll('figure')].map(f => [f.id, "
@@ -136,8 +141,7 @@ def test_every_figure_is_there_and_has_a_size(browser: Any, page: Path, width: i
 
 @pytest.mark.thorough
 def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None:
-    visit(browser, page)
-    open_parts(browser)
+    visit(browser, numbers(page))
     rows, zips = shown(browser, "#b_l1_x_tests tbody tr"), shown(browser, "#zip .panel")
     assert rows == 27
     lines = shown(browser, "#type1_error svg .m1")
@@ -154,8 +158,7 @@ def test_a_method_goes_from_tables_and_figures(browser: Any, page: Path) -> None
 
 @pytest.mark.thorough
 def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Path) -> None:
-    visit(browser, page)
-    open_parts(browser)
+    visit(browser, numbers(page))
     dots = shown(browser, "#bias svg .f0-1")
     tick(browser, "group_size:5")
     assert shown(browser, "#bias .panel") == 2
@@ -172,15 +175,14 @@ def test_factor_levels_go_from_tables_panels_and_the_axis(browser: Any, page: Pa
 
 @pytest.mark.thorough
 def test_the_address_restores_what_was_chosen(browser: Any, page: Path) -> None:
-    visit(browser, page)
-    open_parts(browser)
+    visit(browser, numbers(page))
     tick(browser, "method:aggregation")
     tick(browser, "overlap:0")
     browser.find_element("css selector", "nav a[href='#estimates']").click()
     address = "#" + browser.current_url.partition("#")[2]
     chosen = parse_qs(address[1:])
     assert chosen == {"at": ["estimates"], "hide": ["method:aggregation", "overlap:0"]}
-    visit(browser, page, 1280, address)  # it opens the part that it points into
+    visit(browser, numbers(page), 1280, address)  # it opens the part that it points into
     assert shown(browser, "#b_l1_x_tests tbody tr") == 12
     assert shown(browser, "#type1_error svg .m0") == 0
     place = "return document.getElementById('estimates').getBoundingClientRect().top"
@@ -195,8 +197,7 @@ def test_the_address_restores_what_was_chosen(browser: Any, page: Path) -> None:
 def test_without_javascript_everything_is_shown(browser: Any, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        visit(browser, page, 1280, "#hide=method%3Amm")
-        open_parts(browser)
+        visit(browser, numbers(page), 1280, "#hide=method%3Amm")
         form = browser.find_element("id", "filter")
         assert not form.is_displayed()
         rows = browser.find_elements("css selector", "#b_l1_x_tests tbody tr")
@@ -239,15 +240,18 @@ def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> Non
     visit(browser, hostile)
     open_parts(browser)
     assert browser.get_log("browser") == []
-    assert len(browser.find_elements("tag name", "script")) == 1
+    assert browser.find_elements("tag name", "script") == []
     assert browser.find_elements("css selector", "img, iframe, [onerror], [onload]") == []
     assert browser.find_element("tag name", "h1").text == EVIL
+    visit(browser, numbers(hostile))
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements("tag name", "script")) == 1
+    assert browser.find_elements("css selector", "img, iframe, [onerror], [onload]") == []
     tick(browser, f"method:{QUOTES}")
     table = "#b_l1_script_alert_1_script_tests tbody tr"
     assert shown(browser, table) == 18
     address = "#" + browser.current_url.partition("#")[2]
-    visit(browser, hostile, 400, address)
-    open_parts(browser)
+    visit(browser, numbers(hostile), 400, address)
     assert shown(browser, table) == 18
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
 

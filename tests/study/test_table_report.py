@@ -187,13 +187,16 @@ def test_the_report_is_one_page_with_files(tmp_path: Path) -> None:
     results = results_of(a_table(sizes=1))
     page = write_table_report(results, tmp_path / "out", "rmm study report t.csv --truth 0.5")
     text = page.read_text(encoding="utf-8")
+    numbers = page.with_name("numbers.html").read_text(encoding="utf-8")
     for chart in table_charts(results):
-        assert f'<figure id="{chart.name}">' in text
+        assert f'<figure id="{chart.name}">' in numbers
         assert (tmp_path / "out" / "figures" / f"{chart.name}.svg").is_file()
     assert "2 rows count as failed because the estimate is missing." in text
     assert "rmm study report t.csv --truth 0.5" in text
-    assert "&lt;b&gt;" in text and "<b>, n" not in text
-    assert not re.search(r'(src|href)="(?!#)', text), "nothing is loaded"
+    assert "Performance measures were computed with rmm" in text and "Fits used rmm" not in text
+    assert "&lt;b&gt;" in numbers and "<b>, n" not in text + numbers
+    loaded = set(re.findall(r'(?:src|href)="(?!#)([^"]*)', text + numbers))
+    assert loaded == {"index.html", "numbers.html"}, "nothing else is loaded"
     scores = pd.read_csv(tmp_path / "out" / "tables" / "performance.csv")
     assert set(scores["measure"]) >= {"bias", "crps", "median_bias"}
     robust = pd.read_csv(tmp_path / "out" / "tables" / "b_scores.csv")

@@ -44,7 +44,13 @@ STEPS = {
             "performance.parquet",
             "power.parquet",
         ),
-        ("report/index.html", "report/figures", "report/tables"),
+        (
+            "report/index.html",
+            "report/numbers.html",
+            "report/headline.txt",
+            "report/figures",
+            "report/tables",
+        ),
     ),
 }
 

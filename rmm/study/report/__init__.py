@@ -9,12 +9,15 @@ from rmm.errors import StudyError, unknown_name
 from rmm.posterior.plots.style import looks_of
 from rmm.study.design.study import Study
 from rmm.study.files.disks import writing
+from rmm.study.files.parquet import write_text
 from rmm.study.report.data.results import Results, read_results
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import FORMATS, draw_panels, save, save_whole
 from rmm.study.report.figures.registry import charts, table_charts
 from rmm.study.report.front.front import front
-from rmm.study.report.page.page import render, render_figure, render_table
+from rmm.study.report.front.headline import FILE as HEADLINE
+from rmm.study.report.front.headline import headline
+from rmm.study.report.page.page import render, render_figure, render_numbers, render_table
 from rmm.study.report.tables.agreement_table import confirmation_table
 from rmm.study.report.tables.bounds_table import bounds_table
 from rmm.study.report.tables.explained_table import explained_table
@@ -56,8 +59,8 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     Returns
     -------
     Path
-        Of `index.html`. Beside it: `figures/*.svg`, `figures/*.pdf`, `tables/*.csv`,
-        `tables/*.tex`. The same results give the same bytes.
+        Of `index.html`. Beside it: `numbers.html`, `headline.txt`, `figures/*.svg`,
+        `figures/*.pdf`, `tables/*.csv`, `tables/*.tex`. The same results give the same bytes.
 
     Raises
     ------
@@ -87,6 +90,9 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
         _write_tables(results, made, tables)
         opening = front(results, figures)
         page = render(results, opening.in_order(drawn), made, looks, opening)
+        write_text(headline(opening), target / HEADLINE)
+        numbers = render_numbers(results, opening.in_order(drawn), made, looks, opening)
+        _write_page(numbers, target / "numbers.html")
         return _write_page(page, target / "index.html")
 
 
@@ -120,6 +126,8 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
         opening = front(results, figures) if has_truths(results) else None
         shown = drawn if opening is None else opening.in_order(drawn)
         page = render_table(results, shown, made, looks, command, opening)
+        numbers = render_numbers(results, shown, made, looks, opening)
+        _write_page(numbers, target / "numbers.html")
         return _write_page(page, target / "index.html")
 
 

@@ -25,6 +25,8 @@ from rmm.study.files.disks import writing
 from rmm.study.files.environment import now
 from rmm.study.run.metadata import stored_metadata
 
+#: Environment variable of a run whose lines another program reads.
+ALL_LINES = "RMM_PROGRESS_LINES"
 _EVERY = 5.0  # seconds from one line to the next
 _FAILED = ("failed", "timeout")
 _STARTED = ("logs", "progress.json")
@@ -238,13 +240,16 @@ def follow(
 ) -> Callable[..., None]:
     """Print the line of a run every few seconds, where it has changed; nothing off a terminal.
 
+    `rmm study run`, which sets the variable `ALL_LINES`, gets every line and shows what it wants.
+
     Returns
     -------
     callable
         Prints the last line and ends.
     """
     out = sys.stderr if stream is None else stream
-    if not out.isatty():
+    every_line = ALL_LINES in os.environ
+    if not (out.isatty() or every_line):
         return lambda outcome=None: None
     over = threading.Event()
     last = ""
@@ -253,7 +258,7 @@ def follow(
         nonlocal last
         line = watch.line()
         counted = line.partition(", about")[0]
-        if counted != last:  # the time left alone is no news
+        if counted != last or every_line:  # the time left alone is no news
             last = counted
             print(line, file=out, flush=True)
 

@@ -83,3 +83,8 @@ class Labels:
     def scenario(self, row: Mapping[Any, Any], factors: Sequence[str]) -> str:
         """A scenario by the levels of some factors."""
         return ", ".join(self.level(factor, row[factor]) for factor in factors)
+
+
+def labels_of(study: Any) -> Labels:
+    """The words that the file of a study gives; that of a table of estimates gives none."""
+    return Labels((study.config.get("report") or {}).get("labels") or {})

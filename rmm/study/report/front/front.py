@@ -15,6 +15,7 @@ from rmm.study.report.front.answer import answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import DotFigure, dot_figure
 from rmm.study.report.front.glance import Glance, glance
+from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 
 #: Kind of question -> name of the figure that shows it for many scenarios.
@@ -43,6 +44,8 @@ class Front:
     cautions : tuple of str
     opens : str
         Name of the figure that stands first where there is no `figure`.
+    paper : str
+        A paragraph for a paper.
     """
 
     masthead: str
@@ -52,6 +55,7 @@ class Front:
     table: Glance
     cautions: tuple[str, ...]
     opens: str
+    paper: str
 
     def in_order(self, figures: Sequence[Drawn]) -> list[Drawn]:
         """Figures of the report, those first that show what the study asks."""
@@ -61,14 +65,16 @@ class Front:
 def front(results: Results, figures: Path) -> Front:
     """The first screen of a report, the files of its figure in a folder."""
     question = Question(results)
+    sentences = tuple(answer(question))
     return Front(
         _masthead(results),
-        tuple(answer(question)),
+        sentences,
         dot_figure(question, figures),
         tuple(reasons(question)),
         glance(question),
         tuple(cautions(question)),
         _OPENS[question.kind],
+        paper_text(question, sentences),
     )
 
 

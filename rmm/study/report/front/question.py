@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from rmm.study.design.estimand import Estimand
-from rmm.study.report.data.labels import Labels
+from rmm.study.report.data.labels import Labels, labels_of
 from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.figures.rank_ecdf import rank_table
@@ -44,7 +44,7 @@ class Question:
     @cached_property
     def labels(self) -> Labels:
         """The author's words."""
-        return Labels((self.results.study.config.get("report") or {}).get("labels") or {})
+        return labels_of(self.results.study)
 
     @cached_property
     def estimand(self) -> Estimand:

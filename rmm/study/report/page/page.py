@@ -33,16 +33,17 @@ def render(
     looks: Mapping[str, Look],
     front: Front,
 ) -> str:
-    """The page as HTML. All labels are escaped; nothing in it asks for another file."""
+    """The page as HTML, without a script. All labels are escaped; it needs no other file."""
     known = words.reference_rows(results)
     return _template("page.html.j2").render(
-        **_common(results, drawn, tables, looks),
+        **_common(results, drawn, tables, looks, scripted=False),
         study=results.study,
         title=results.study.config.get("title") or results.study.name,
         front=front,
         lost=lost_fits(results),
         facts=words.run_facts(results),
         fits=words.fit_rows(results),
+        cost_note=words.cost_note(results),
         messages=words.messages(results),
         references=known,
         reference_note=words.reference_note(known),
@@ -67,7 +68,7 @@ def render_table(
 ) -> str:
     """The page of a table of estimates; `command` writes it again."""
     return _template("table_page.html.j2").render(
-        **_common(results, drawn, tables, looks),
+        **_common(results, drawn, tables, looks, scripted=False),
         title=results.study.name,
         front=front,
         lost=lost_fits(results) if front else [],
@@ -79,6 +80,22 @@ def render_table(
         outlier_heading=outlier_heading(results),
         command=command,
         version=__version__,
+    )
+
+
+def render_numbers(
+    results: Results,
+    drawn: Sequence[Drawn],
+    tables: Sequence[Table],
+    looks: Mapping[str, Look],
+    front: Front | None,
+) -> str:
+    """The page beside it with the figures and tables of every measure, and a filter of them."""
+    config = getattr(results.study, "config", {})
+    return _template("numbers.html.j2").render(
+        **_common(results, drawn, tables, looks),
+        title=config.get("title") or results.study.name,
+        front=front,
     )
 
 
@@ -113,12 +130,13 @@ def _common(
     looks: Mapping[str, Look],
     *,
     files_beside: bool = True,
+    scripted: bool = True,
 ) -> dict[str, Any]:
-    """What all pages show: style, script, filters, figures and tables."""
-    script = _text("filter.js")
+    """What all pages show: style, figures and tables; with a script, its filters."""
+    script = _text("filter.js") if scripted else ""
     return {
         "results": results,
-        "css": _text("page.css") + results.filters.css + "\n",
+        "css": _text("page.css") + (results.filters.css if scripted else "") + "\n",
         "script": script,
         "policy": _policy(script),
         "icons": Icons(looks),
@@ -135,9 +153,10 @@ def _text(name: str) -> str:
 
 
 def _policy(script: str) -> str:
-    """Content Security Policy: this one script, styles in the page, and nothing from anywhere."""
+    """Content Security Policy: at most this script, styles in the page, nothing from anywhere."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f"script-src 'sha256-{digest}'; " if script else ""
     return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri "
-        "'none'; form-action 'none'"
+        f"default-src 'none'; {scripts}style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'"
     )

@@ -113,12 +113,11 @@ def factor_rows(results: StudyResults) -> list[dict[str, str]]:
 
 
 def scenario_rows(results: StudyResults) -> list[dict[str, Any]]:
-    """One row per scenario: its id, its levels, and the classes of its filters."""
+    """One row per scenario: its id and its levels."""
     return [
         {
             "id": str(row["scenario"]),
             "levels": [compact(row[f]) for f in results.factors],
-            "classes": " ".join(results.filters.scenario(row)),
         }
         for row in results.scenarios.to_dict("records")
     ]

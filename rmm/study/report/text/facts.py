@@ -16,6 +16,7 @@ from rmm.study.report.data.format_numbers import (
     rate,
     uncertainty,
 )
+from rmm.study.report.data.labels import labels_of
 from rmm.study.report.data.levels import words
 from rmm.study.report.data.results import FALLBACK, STATUSES, Results, StudyResults
 
@@ -60,6 +61,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
 def fit_rows(results: Results) -> list[dict[str, str]]:
     """One row per method: fits by status and their time."""
     fallbacks = {method.name for method in results.study.methods if method.fallback}
+    labels = labels_of(results.study)
     rows = []
     for method in results.methods:
         mine = results.fits[results.fits["method"] == method]
@@ -68,8 +70,8 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
         rows.append(
             {
                 "method": method,
+                "label": labels.method(method),
                 "fallback": f"{fell_back:,}" if method in fallbacks else "",
-                "classes": results.filters.method(method),
                 "fits": f"{len(mine):,}",
                 **{s: f"{int(counts.get(s, 0)):,}" for s in STATUSES},
                 "median": duration(float(mine["seconds"].median())),
@@ -77,6 +79,19 @@ def fit_rows(results: Results) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def cost_note(results: Results) -> str:
+    """Which methods have the shortest and the longest fits."""
+    medians = results.fits.groupby("method")["seconds"].median().reindex(results.methods).dropna()
+    if len(medians) < 2 or medians.min() <= 0:
+        return "Time of the fits alone, on one core."
+    labels = labels_of(results.study)
+    shortest, longest = (labels.method(str(m)) for m in (medians.idxmin(), medians.idxmax()))
+    return (
+        f"Time of the fits alone, on one core. A fit by {longest} takes "
+        f"{duration(float(medians.max()))}, one by {shortest} {duration(float(medians.min()))}."
+    )
 
 
 def messages(results: Results, most: int = 12) -> list[dict[str, str]]:
@@ -92,7 +107,6 @@ def messages(results: Results, most: int = 12) -> list[dict[str, str]]:
         rows.append(
             {
                 "method": str(method),
-                "classes": results.filters.method(str(method)),
                 "status": "ok, by the fallback"
                 if status == FALLBACK
                 else str(status).replace("_", " "),
@@ -118,9 +132,7 @@ def reference_rows(results: Results) -> list[dict[str, str]]:
 def _reference_row(results: Results, row: Mapping[Any, Any]) -> dict[str, str]:
     mcse, value, known = (float(row[name]) for name in ("mcse", "value", "reference"))
     in_mcse = _distance(row, value, known, mcse)
-    classes = (results.filters.method(row["method"]), *results.filters.scenario(row))
     return {
-        "classes": " ".join(classes),
         "where": words(results, row) or MISSING,
         "method": row["method"],
         "measure": f"{row['measure'].replace('_', ' ')} of {row['parameter']}",
