@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from inspect import isclass, isfunction
+from inspect import isclass, isfunction, ismodule
 
 #: Page -> public modules whose names it documents.
 PAGES = {
@@ -50,8 +50,7 @@ def names(page: str) -> list[str]:
             value = getattr(loaded, name)
             known = (isclass(value) or isfunction(value)) and not _error(value)
             # Names of simulation are on the page of simulation.
-            elsewhere = module == "rmm" and value.__module__.startswith("rmm.simulation")
-            if known and not elsewhere:
+            if known and not (module == "rmm" and value.__module__.startswith("rmm.simulation")):
                 found.append(f"{module}.{name}")
     # Functions first, then the classes that they return.
     found.sort(
@@ -69,7 +68,7 @@ def values(page: str) -> list[str]:
         loaded = import_module(module)
         for name in loaded.__all__:
             value = getattr(loaded, name)
-            if not isclass(value) and not isfunction(value):
+            if not (isclass(value) or isfunction(value) or ismodule(value)):
                 out.append(f"{module}.{name}")
     return out
 
