@@ -160,7 +160,8 @@ def recipes(draw: Any) -> dict[str, Any]:
         ["b_l2[Intercept]", "b_l2[z]", "b_l2[I(z^2)]", "b_l1[x]", "b_l1[variance(x)]",
          "b_l1[softmax(x)]", "b_f[softmax(x)]", "b_l1[genmean(x, 2)]", "b_w[b1]", "b_l3[z]",
          "b_l3[I(z^2)]", "sigma_l1",
-         "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "cor_l1[Intercept, x]", "shape", "tau[1|2]"], 0.5
+         "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "cor_l1[Intercept, x]", "shape",
+         "tau[1|2]"], 0.5
     )  # fmt: skip
     values["tau[2|3]"] = 1.5
     recipe = {
