@@ -169,7 +169,7 @@ weight_texts = st.one_of(
 
 _sums = st.lists(st.one_of(names, expressions), min_size=1, max_size=4).map(" + ".join)
 _effects = st.sampled_from(
-    ("TRUE", "FALSE", "T", "re(1 + x)", "re(0 + x + s)", "re()", "NULL", "1")
+    ("TRUE", "FALSE", "T", "re(1 + x)", "re(0 + x + s, cor = TRUE)", "re()", "NULL", "1")
 )
 _member_parts = st.one_of(
     st.builds("vars({})".format, _sums),
@@ -240,7 +240,7 @@ _plain_parts = st.one_of(
     st.builds("vars({})".format, _plain_variables),
     st.builds("fn(w ~ {})".format, st.one_of(_canonical, _arithmetic)),
     st.builds("fn(w ~ {}, c = {})".format, _canonical, st.sampled_from(("TRUE", "FALSE", "2"))),
-    st.builds("RE = {}".format, st.sampled_from(("TRUE", "FALSE", "re(1 + x)", "re(0 + s)"))),
+    st.builds("RE = {}".format, st.sampled_from(("TRUE", "re(1 + x)", "re(1 + s, cor = TRUE)"))),
     st.sampled_from(("ar = TRUE", "ar = dec", "name = party")),
 )
 _plain_blocks = st.one_of(

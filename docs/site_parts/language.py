@@ -67,6 +67,8 @@ def prior_families() -> str:
             if row.support == "positive"
             else "lower to upper"
             if row.support == "interval"
+            else "correlations"
+            if row.support == "correlation"
             else "all numbers",
         )
         for name, row in PRIOR_FAMILIES.items()

@@ -117,6 +117,8 @@ def _draws(
         for chain in range(settings.chains)
     ]
     draws: Array = np.stack(chains)
+    if name.startswith("cor_l1"):  # those of some matrix
+        return np.asarray(0.3 * np.tanh(draws))
     return np.exp(draws) if name.startswith(_POSITIVE) else draws
 
 
@@ -128,7 +130,7 @@ def _dims(name: str, program: str, data: Mapping[str, Any]) -> tuple[int, ...]:
     `rmm.backends.jags.program` need.
     """
     own = re.escape(name)
-    matrix = rf"for \(i in 1:(\w+)\) \{{ for \(k in 1:(\w+)\) \{{ {own}\[i, k\] ~"
+    matrix = rf"for \(i in 1:(\w+)\) \{{ for \(k in 1:(\w+)\) \{{ {own}\[i, k\] (?:~|<-)"
     for sizes in re.findall(matrix, program):
         return tuple(int(data[size]) for size in sizes)
     lengths = [int(k) for k in re.findall(rf"^\s*{own}\[(\d+)\] (?:~|<-)", program, re.MULTILINE)]

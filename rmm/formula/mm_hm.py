@@ -45,8 +45,9 @@ _MEMBER_SLOTS = {
 }
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
-    "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time column; name = a name "
-    "for this mm() term. Older spellings are also accepted: mmc(...) instead of vars(...), and "
+    "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time "
+    "column; name = a name for this mm() term. Older "
+    "spellings are also accepted: mmc(...) instead of vars(...), and "
     "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1)."
 )
 _NESTING_SLOTS = {s: s for s in ("id", "name", "type", "showFE", "vars", "block")}

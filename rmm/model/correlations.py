@@ -16,6 +16,7 @@ Arrays of pairs have the elements above the diagonal row by row: (1, 2), (1, 3),
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,7 @@ def cholesky_factor(partial: Array) -> Array:
     """(..., K, K) lower triangular factors of (..., pairs) partial correlations."""
     count = effects_of(partial.shape[-1])
     out = np.zeros((*partial.shape[:-1], count, count))
-    place = dict(
-        zip(zip(*np.triu_indices(count, 1), strict=True), range(partial.shape[-1]), strict=True)
-    )
+    place = {pair: k for k, pair in enumerate(itertools.combinations(range(count), 2))}
     out[..., 0, 0] = 1.0
     for j in range(1, count):
         rest = np.ones(partial.shape[:-1])
@@ -84,7 +83,7 @@ def partial_correlations(pairs: Array) -> Array:
     factor = np.linalg.cholesky(correlation_matrix(pairs))
     count = factor.shape[-1]
     out = np.empty(pairs.shape)
-    for place, (i, j) in enumerate(zip(*np.triu_indices(count, 1), strict=True)):
+    for place, (i, j) in enumerate(itertools.combinations(range(count), 2)):
         rest = np.sqrt(1 - np.sum(factor[..., j, :i] ** 2, axis=-1))
         out[..., place] = factor[..., j, i] / rest
     return out

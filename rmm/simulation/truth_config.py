@@ -327,7 +327,8 @@ def _check_correlations(
             f"The correlations {listed(names)} do not all have the same prior.",
             "Give all of them one prior, lkj(eta), or numbers.",
         )
-    if numbers and np.linalg.eigvalsh(correlation_matrix(numbers)).min() <= 0:
+    outside = any(abs(v) >= 1 for v in numbers)
+    if numbers and (outside or np.linalg.eigvalsh(correlation_matrix(numbers)).min() <= 0):
         raise RecipeError(
             "truth.parameters",
             f"The correlations {listed(names)} are {', '.join(f'{v:g}' for v in numbers)}.",

@@ -22,6 +22,7 @@ from rmm.backends.laplace.marginal_likelihood import EXACTLY, Integrand
 from rmm.design.prepare import Model, prepare
 from rmm.errors import BackendError, DataError, PriorError
 from rmm.families import find_family
+from rmm.formula.prior_syntax import Prior
 from rmm.model.correlations import (
     cholesky_factor,
     correlation_matrix,
@@ -30,9 +31,13 @@ from rmm.model.correlations import (
     partial_correlations,
 )
 from rmm.posterior.prior_draws import draw_parameters
-from rmm.simulation import RecipeError, simulate
+from rmm.simulation import RecipeError, draw, draw_fixed, simulate
+from rmm.simulation import prepare as prepare_recipe
+from rmm.simulation.estimands.true_shares import variance_share
+from rmm.simulation.memberships.structures import prepare_membership
+from rmm.simulation.outcomes.true_predictor import draw_all_effects
+from rmm.simulation.truth_config import prepare_truth
 from rmm.simulation.truth_priors import draw_values
-from rmm.formula.prior_syntax import Prior
 from tests.coalitions import made_up_coalitions
 
 Array = np.ndarray[Any, Any]
@@ -338,17 +343,11 @@ def simulated(members: int = 40, groups: int = 300, **changes: Any) -> Any:
 def test_simulated_outcomes_have_the_covariance() -> None:
     """Groups of one member each: cov(y, x y) and the like, within 5 standard errors."""
     rng = np.random.default_rng(8)
-    from rmm.simulation.outcomes.true_predictor import draw_all_effects
-
-    # The truth of `simulate`, without its outcomes.
-    from rmm.simulation.truth_config import prepare_truth
-    from rmm.simulation.memberships.structures import prepare_membership
-
-    draw, _ = prepare_membership(
+    place, _ = prepare_membership(
         {"kind": "synthetic", "groups": 20_000, "members": 20_000, "size": 1,
          "member": "pid", "group": "gid"}, Path(".")
     )  # fmt: skip
-    memberships = draw(rng)
+    memberships = place(rng)
     truth = prepare_truth(
         {"formula": KNOWN, "family": "gaussian", "parameters": TRUTH},
         {"x": "membership"},
@@ -444,10 +443,6 @@ def test_variances_have_the_covariances(fit: rmm.Fit) -> None:
 
 
 def test_true_shares_have_the_covariances() -> None:
-    from rmm.simulation import draw, draw_fixed
-    from rmm.simulation import prepare as prepare_recipe
-    from rmm.simulation.estimands.true_shares import variance_share
-
     recipe = prepare_recipe(
         {
             "membership": {"kind": "synthetic", "groups": 50, "members": 20, "size": 3,
@@ -475,19 +470,26 @@ def test_effects_by_name_and_saved(fit: rmm.Fit, tmp_path: Path) -> None:
     assert 1 <= float(np.mean(found)) <= 40
 
 
-def test_priors_are_compared_and_scaled(fit: rmm.Fit) -> None:
-    """Two effects: the partial correlation is the correlation, with a Bayes factor of 0."""
-    table = fit.prior_sensitivity().table
-    assert "cor_l1[Intercept, x]" in table.index
-    found = fit.hypothesis("cor_l1[Intercept, x] = 0")
-    assert np.isfinite(found.table["bayes_factor"].iloc[0]) if hasattr(found, "table") else True
+@pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")
+def test_no_correlation_has_its_bayes_factor(fit: rmm.Fit) -> None:
+    """The density ratio at 0 is the ratio of the evidence of independent effects, sds alike.
+
+    Of two effects the partial correlation is the correlation, whose prior is scaled as such.
+    """
+    assert "cor_l1[Intercept, x]" in fit.prior_sensitivity().table.index
+    frame = simulated(**{"cor_l1[Intercept, x]": -0.25}).data  # 0 is not in the tail
+    both = [
+        rmm.fit(formula, frame, backend="laplace", seed=1, ess=2000, draws=2000)
+        for formula in (KNOWN, KNOWN.replace(", cor = TRUE", ""))
+    ]
+    row = both[0].hypothesis("cor_l1[Intercept, x] = 0").table.iloc[0]
+    first, second = (one.log_evidence() for one in both)
+    error = np.sqrt(row["log_bf_error"] ** 2 + first.mcse**2 + second.mcse**2)
+    assert abs(row["log_bf"] - (second.value - first.value)) < 4 * error
+    assert error < 0.2
 
 
 # ---- engines ---------------------------------------------------------------------------------
-
-
-def binary(table: pd.DataFrame) -> pd.DataFrame:
-    return table
 
 
 ENGINES = {
@@ -518,7 +520,9 @@ ENGINES = {
 @pytest.mark.stan
 @pytest.mark.jags
 @pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.filterwarnings("ignore::rmm.errors.RmmWarning")
+@pytest.mark.filterwarnings(
+    "ignore::rmm.errors.ConvergenceWarning", "ignore::rmm.errors.SpecificationWarning"
+)
 def test_engines_agree(name: str) -> None:
     """Means of all parameters within 4 Monte Carlo errors: false alarm below 0.2% a model."""
     formula, family, truth = ENGINES[name]
@@ -557,7 +561,9 @@ def test_engines_agree(name: str) -> None:
         pytest.param("stan", marks=[pytest.mark.stan, pytest.mark.parity]),
     ],
 )
-@pytest.mark.filterwarnings("ignore::rmm.errors.RmmWarning")
+@pytest.mark.filterwarnings(
+    "ignore::rmm.errors.ConvergenceWarning", "ignore::rmm.errors.SpecificationWarning"
+)
 def test_without_information_programs_have_the_prior(backend: str, table: pd.DataFrame) -> None:
     """A residual sd of 1e4: each correlation of three has mean 0 and sd by beta(2.5, 2.5)."""
     priors = ["sigma_l2 <- 10000", *(f"{k} ~ {v}" for k, v in _HALF.items())]

@@ -151,7 +151,7 @@ def recipes(draw: Any) -> dict[str, Any]:
     block = (
         f"mm(id(member, group), vars({inside}), fn(w ~ {draw(one_of(*WEIGHTS))}, "
         f"c = {draw(one_of('TRUE', 'FALSE', '2'))}), "
-        f"RE = {draw(one_of('TRUE', 'FALSE', 're(1 + x)'))})"
+        f"RE = {draw(one_of('TRUE', 'FALSE', 're(1 + x)', 're(1 + x, cor = TRUE)'))})"
     )
     parts = [draw(one_of("1 + z", "0", "1 + I(z^2)")), block]
     parts += ["hm(id = nesting)"] * (nested and draw(st.booleans()))
@@ -160,7 +160,8 @@ def recipes(draw: Any) -> dict[str, Any]:
         ["b_l2[Intercept]", "b_l2[z]", "b_l2[I(z^2)]", "b_l1[x]", "b_l1[variance(x)]",
          "b_l1[softmax(x)]", "b_f[softmax(x)]", "b_l1[genmean(x, 2)]", "b_w[b1]", "b_l3[z]",
          "b_l3[I(z^2)]", "sigma_l1",
-         "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "shape", "tau[1|2]"], 0.5
+         "sigma_l2", "sigma_l3", "sigma_slope_l1[x]", "cor_l1[Intercept, x]", "shape",
+         "tau[1|2]"], 0.5
     )  # fmt: skip
     values["tau[2|3]"] = 1.5
     recipe = {

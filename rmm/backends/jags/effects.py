@@ -58,10 +58,12 @@ def standard_node(effect: str) -> str:
 def _slope_lines(part: MemberPart, standard: bool) -> list[str]:
     s, columns, sd = part.suffix, f"1:K_slope_l1{part.suffix}", part.sigma_slope
     own = normal(part.u_slope, "i, k", f"{sd}[k]", standard=standard)
+    meaning, *products = _products(part)
     return [
         f"  # ---- random slopes {part.u_slope} of members, with sds {sd}",
+        meaning,
         f"  for (i in 1:N_l1{s}) {{ for (k in {columns}) {{ {own} }} }}",
-        *_products(part),
+        *products,
     ]
 
 
@@ -82,24 +84,23 @@ def _correlated_lines(part: MemberPart) -> list[str]:
     """Effects as sd * L z, L the Cholesky factor of their correlations, z standard normals."""
     s, z, shift = part.suffix, part.standard, int(part.random)
     count = f"K_slope_l1{s}" if not shift else f"(K_slope_l1{s} + 1)"
-    k = "k + 1" if shift else "k"
+    k, until = ("k + 1", "1:(k + 1)") if shift else ("k", "1:k")
     partial = f"{part.pcor}[pair_l1{s}[a, b]]"
-    intercept = [f"    {part.u}[i] <- {part.sigma} * {z}[i, 1]"] * shift
+    first = f"effect_l1{s}[k, 1]"
+    intercept = [f"  for (i in 1:N_l1{s}) {{ {part.u}[i] <- {part.sigma} * {z}[i, 1] }}"] * shift
     sds = f"{part.sigma}, {part.sigma_slope}" if shift else part.sigma_slope
     what = f"{part.u}, {part.u_slope}" if shift else part.u_slope
+    slope = f"inprod(chol_l1{s}[{k}, {until}], {z}[i, {until}])"
     return [
         "",
         f"  # ---- correlated effects {what} of members, with sds {sds}",
         f"  # {z}: standard normals. chol_l1{s}: Cholesky factor of the correlation matrix of the",
-        f"  # effects, from partial correlations {part.pcor}; pair_l1{s} has the place of each pair.",
-        f"  for (i in 1:N_l1{s}) {{",
-        f"    for (k in 1:{count}) {{ {z}[i, k] ~ dnorm(0, 1) }}",
+        f"  # effects, of partial correlations {part.pcor}. pair_l1{s}: the number of each pair of",
+        f"  # effects; effect_l1{s}: the effects of each pair.",
+        f"  for (i in 1:N_l1{s}) {{ for (k in 1:{count}) {{ {z}[i, k] ~ dnorm(0, 1) }} }}",
         *intercept,
-        f"    for (k in 1:K_slope_l1{s}) {{",
-        f"      {part.u_slope}[i, k] <- {part.sigma_slope}[k]",
-        f"        * inprod(chol_l1{s}[{k}, 1:({k})], {z}[i, 1:({k})])",
-        "    }",
-        "  }",
+        f"  for (i in 1:N_l1{s}) {{ for (k in 1:K_slope_l1{s}) {{ {part.u_slope}[i, k] <- "
+        f"{part.sigma_slope}[k] * {slope} }} }}",
         f"  chol_l1{s}[1, 1] <- 1",
         f"  for (b in 2:{count}) {{",
         f"    rest_l1{s}[b, 1] <- 1",
@@ -108,10 +109,9 @@ def _correlated_lines(part: MemberPart) -> list[str]:
         f"      rest_l1{s}[b, a + 1] <- rest_l1{s}[b, a] * sqrt(1 - pow({partial}, 2))",
         "    }",
         f"    chol_l1{s}[b, b] <- rest_l1{s}[b, b]",
-        "    for (a in 1:(b - 1)) {",
-        f"      {part.cor}[pair_l1{s}[a, b]] <- inprod(chol_l1{s}[a, 1:a], chol_l1{s}[b, 1:a])",
-        "    }",
         "  }",
+        f"  for (k in 1:K_pair_l1{s}) {{ {part.cor}[k] <- inprod(chol_l1{s}[{first}, 1:{first}], "
+        f"chol_l1{s}[effect_l1{s}[k, 2], 1:{first}]) }}",
         *_products(part),
     ]
 
@@ -155,7 +155,7 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     """Data of the effects that Stan programs lack, by names without suffix."""
     if m.slopes is not None:
         own = {"Z_l1": padded(part, m.slopes.values, 0)}
-        return own | ({"pair_l1": _pair_places(part, m)} if part.correlated else {})
+        return own | (_pairs(part, m) if part.correlated else {})
     if m.walk is None:
         return {}
     earliest = np.unique(m.walk.begin)
@@ -169,13 +169,16 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     }
 
 
-def _pair_places(part: MemberPart, m: Membership) -> Array:
-    """(K, K) numbers of the pairs of effects above the diagonal, by row, from 1; 0 elsewhere."""
+def _pairs(part: MemberPart, m: Membership) -> dict[str, Array]:
+    """(K, K) numbers of the pairs of effects above the diagonal, by row, 0 elsewhere; and the
+    (pairs, 2) effects of each pair. All are counted from 1.
+    """
     assert m.slopes is not None
     count = len(m.slopes.labels) + part.random
-    out = np.zeros((count, count), dtype=int)
-    out[np.triu_indices(count, 1)] = np.arange(1, count * (count - 1) // 2 + 1)
-    return out
+    above = np.triu_indices(count, 1)
+    number = np.zeros((count, count), dtype=int)
+    number[above] = np.arange(1, len(above[0]) + 1)
+    return {"pair_l1": number, "effect_l1": np.column_stack(above) + 1}
 
 
 def padded(part: MemberPart, values: Array | None, idle: float) -> Array:

@@ -3,9 +3,10 @@
 A standard deviation is unit * sinh(theta), theta >= 0: logarithmic where it is large, linear near
 0, where its density is flat. (The logarithm alone has a long tail there, which importance sampling
 misses.) Proposals are folded at 0. Other parameters are on the real line: weight coefficients as
-multiples of their units, so that steps do not depend on the unit of a weight variable. Partial
-correlations are 2 logit^-1(theta) - 1 = tanh(theta / 2): of any K (K - 1) / 2 of them there is a
-correlation matrix (`rmm.model.correlations`). The first threshold is on the real line, and of each other one the log of how far it is above the one before.
+multiples of their units, so that steps do not depend on the unit of a weight variable; partial
+correlations as tanh(theta / 2), since any numbers between -1 and 1 are those of a correlation
+matrix (`rmm.model.correlations`). The first threshold is on the real line, and of each other one
+the log of how far it is above the one before.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Loadings:
         return sds[:, :, None] * cholesky_factor(partial)
 
     def sources(self, values: Mapping[str, Array], weights: Sequence[Array]) -> Array:
-        """(S, cells), of its rows; (S, M * cells) times weights (S, M) where these are estimated."""
+        """(S, cells), by row; (S, M * cells) times weights (S, M) where these are estimated."""
         rows, columns = np.tril_indices(self.effects)
         found = self.factor(values)[:, rows, columns]
         if self.weights is None:
@@ -209,6 +209,15 @@ class LatentModel:
     outcome: Mapping[str, Any]
     spec: ModelSpec
     design: Design
+
+    @property
+    def is_effect(self) -> Array:
+        """(P,) bool: effects whose standard deviation is sampled, not coefficients."""
+        found = self.scale_of >= 0
+        for part in self.spec.members:
+            if part.correlated:
+                found[self.latent[part.standard][0]] = True
+        return found
 
 
 def describe(spec: ModelSpec, forms: Forms) -> str:

@@ -84,10 +84,11 @@ def sd_name(effect: str) -> str:
     return "sigma" + effect.removeprefix("u").removeprefix("step")
 
 
-def slope_declaration(parameter: Parameter) -> str:
+def slope_declaration(parameter: Parameter, *, correlated: bool) -> str:
     """Declaration of the members' slopes divided by their sds: (members, covariates)."""
     rows, columns = _sizes(parameter)
-    return f"matrix[{rows}, {columns}] {raw_name(parameter.name)};  // u_slope divided by its sds"
+    what = "standard normals: see u_slope" if correlated else "u_slope divided by its sds"
+    return f"matrix[{rows}, {columns}] {raw_name(parameter.name)};  // {what}"
 
 
 def slope_lines(part: MemberPart) -> Lines:
@@ -112,7 +113,7 @@ def factor_name(correlations: str) -> str:
 
 def _correlated_lines(part: MemberPart) -> Lines:
     """Lines that compute correlated effects of members from standard normals."""
-    s, k, count = part.suffix, f"K_slope_l1{part.suffix}", f"N_l1{part.suffix}"
+    k, count = f"K_slope_l1{part.suffix}", f"N_l1{part.suffix}"
     raw, factor = raw_name(part.u_slope), factor_name(part.pcor)
     if not part.random:
         scaled = f"diag_post_multiply({raw} * {factor}', {part.sigma_slope})"
@@ -133,12 +134,13 @@ def correlation_lines(part: MemberPart) -> Lines:
     if not part.correlated:
         return []
     factor, k = factor_name(part.pcor), effect_count(part)
+    last = f"K_slope_l1{part.suffix}" if part.random else f"({k} - 1)"
     return [
         f"vector[K_pair_l1{part.suffix}] {part.cor};  // correlations above the diagonal, by row",
         "{",
         f"  matrix[{k}, {k}] cor = multiply_lower_tri_self_transpose({factor});",
         "  int pair = 0;",
-        f"  for (a in 1:({k} - 1)) {{",
+        f"  for (a in 1:{last}) {{",
         f"    for (b in (a + 1):({k})) {{",
         "      pair += 1;",
         f"      {part.cor}[pair] = cor[a, b];",

@@ -130,9 +130,9 @@ def _check_correlations(statement: PriorStatement) -> None:
     if statement.element is None and statement.prior.family == "lkj":
         return
     raise PriorError(
-        f"`{statement.text}`: all correlations `{name}` have one prior, that of their matrix. Write "
-        f"`{name} ~ lkj(eta)`, without brackets; eta = 1 is uniform over all correlation matrices. "
-        "For independent effects remove `cor = TRUE` from re()."
+        f"`{statement.text}`: all correlations `{name}` have one prior, that of their matrix. "
+        f"Write `{name} ~ lkj(eta)`, without brackets; with eta = 1 all correlation matrices are "
+        "equally likely. For independent effects remove `cor = TRUE` from re()."
     )
 
 

@@ -12,8 +12,8 @@ from rmm.design.priors.prior_scales import MemberScales, PriorScales
 from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
-from rmm.model.correlations import lkj_shapes
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
+from rmm.model.correlations import lkj_shapes
 from rmm.model.spec import CUT, INTERCEPT, MemberPart, ModelSpec
 
 Array = np.ndarray[Any, Any]
@@ -126,14 +126,7 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
             out[part.b_w] = weight_priors(part, member.weight)
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
-        if part.random:
-            # Of a random walk it is the sd of the first effect; later ones are wider a priori.
-            out[part.sigma] = (Prior("half_normal", (wide.sd / member.spread,)),)
-        if part.slopes:
-            out[part.sigma_slope] = tuple(
-                Prior("half_normal", (wide.sd / member.spread / float(scale),))
-                for scale in member.slopes
-            )
+        out |= _effect_priors(part, member, wide.sd / member.spread)
         if part.correlated:
             out[part.pcor] = _correlations(part, scales)
     for nest, sds in zip(spec.nestings, scales.nestings, strict=True):
@@ -150,6 +143,21 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
             out[CUT] = (moved,) * _size(parameter, scales.labels)
         else:
             out[parameter.name] = (prior,)
+    return out
+
+
+def _effect_priors(
+    part: MemberPart, member: MemberScales, sd: float
+) -> dict[str, tuple[Prior, ...]]:
+    """Of the standard deviations of members' effects."""
+    out: dict[str, tuple[Prior, ...]] = {}
+    if part.random:
+        # Of a random walk it is the sd of the first effect; later ones are wider a priori.
+        out[part.sigma] = (Prior("half_normal", (sd,)),)
+    if part.slopes:
+        out[part.sigma_slope] = tuple(
+            Prior("half_normal", (sd / float(scale),)) for scale in member.slopes
+        )
     return out
 
 

@@ -164,7 +164,7 @@ def _correlated_components(part: MemberPart, member: Membership) -> list[_Compon
 
 
 def _sums_of_squares(model: Model, draws: Draws) -> dict[Any, Array]:
-    """Mean over groups of sum w^2 factor, by `_Component.key`; (S,), or (1,) where weights are known."""
+    """Mean over groups of sum w^2 factor, by `_Component.key`; (S,), (1,) of known weights."""
     layout, totals = layout_of(model), weight_totals(model, draws)
     out: dict[Any, list[Array]] = {}
     for rows in chunks(model, layout, draws):

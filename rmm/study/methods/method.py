@@ -237,9 +237,10 @@ class Method:
         if self.config["priors"] != TRUTH:
             return self.config["priors"]
         # All digits: the prior of the fit is the one drawn from, to the last bit.
-        # Thresholds have one prior, without brackets.
+        # Thresholds have one prior, without brackets, and so have correlations.
         return {
-            "tau" if name.startswith("tau[") else name: f"{prior.family}"
-            f"({', '.join(map(repr, prior.values))})"
+            name.partition("[")[0]
+            if name.startswith(("tau[", "cor_l1"))
+            else name: f"{prior.family}({', '.join(map(repr, prior.values))})"
             for name, prior in truth.priors.items()
         }

@@ -53,7 +53,7 @@ class LatentChains:
         self.shift_noise = rng.standard_normal((_SHIFT_PAIRS, self.size))
         self.leaps = _LEAST_LEAPS
         integrand = compiled.integrand
-        effects = integrand.model.scale_of[integrand.kept[compiled.model.elimination]] >= 0
+        effects = integrand.model.is_effect[integrand.kept[compiled.model.elimination]]
         self._coefficients = np.flatnonzero(~effects)
         self._slope = np.zeros((len(theta), self.size))
         self._noise, self._ratio = np.zeros((0, self.size)), np.zeros(0)

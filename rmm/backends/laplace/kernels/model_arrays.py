@@ -312,7 +312,7 @@ def _slot_terms(integrand: Integrand, place: Array, count: int) -> Terms:
 
 
 def source_count(integrand: Integrand) -> int:
-    """1, memberships of estimated weights, loadings of correlated effects, groups times features."""
+    """1, memberships of estimated weights, loadings of correlated effects, features' columns."""
     model = integrand.model
     members = [len(weights.group) for weights in model.weights]
     loadings = sum(

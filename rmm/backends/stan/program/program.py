@@ -17,8 +17,8 @@ from rmm.backends.base import Forms
 from rmm.backends.program_data import raw_name, shared_data, standard_name, weight_vectors
 from rmm.backends.program_header import header, plain_text
 from rmm.backends.stan.effects import (
-    effect_data,
     correlation_lines,
+    effect_data,
     effect_values,
     factor_declaration,
     factor_density,
@@ -263,7 +263,8 @@ def _declaration(
         return f"vector[{size_name(parameter)}] {raw_name(p)};  // {p} divided by its sd"
     if parameter.role == "effect":
         if len(parameter.dims) == 2:
-            return slope_declaration(parameter)
+            correlated = {part.u_slope for part in spec.members if part.correlated}
+            return slope_declaration(parameter, correlated=p in correlated)
         sd = scales.get(sd_name(p), sd_name(p))
         size = size_name(parameter)
         split = "\n      " if len(sd + size + p) > 70 else ""
