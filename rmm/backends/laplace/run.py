@@ -151,7 +151,9 @@ def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
     """Places of the latent vector that are looked at: all but effects that nobody asked for."""
     kept = np.ones(model.size, dtype=bool)
     wanted = set(monitor)
-    made = {part.step: (part.u,) for part in model.spec.members}  # walks of steps
+    made: dict[str, tuple[str, ...]] = {  # walks of steps
+        part.step: (part.u,) for part in model.spec.members
+    }
     made |= {part.standard: (part.u, part.u_slope) for part in model.spec.members}
     effects = {p.name for p in model.spec.parameters if not p.structural} | set(made)
     for name, (where, _) in model.latent.items():

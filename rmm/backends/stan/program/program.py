@@ -434,7 +434,7 @@ def initial(
     spec: ModelSpec, forms: Forms, priors: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Initial values by the program's names; effects without one start as Stan draws them."""
-    out = {}
+    out: dict[str, Any] = {}
     for parameter in spec.sampled:
         p = parameter.name
         if p not in values or is_fixed(parameter, forms):
