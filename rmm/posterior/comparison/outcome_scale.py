@@ -82,6 +82,8 @@ def places(model: Model) -> dict[str, tuple[str, int]]:
         labels = [INTERCEPT] if parameter.name == "alpha" else _labels(model, parameter.dims)
         several = len(model.priors.elements[parameter.name]) > 1
         for index, label in enumerate(labels):
+            if parameter.role == "correlation":  # the last has the eta of their matrix
+                index = len(labels) - 1
             found[f"{name}[{label}]" if label else name] = parameter.name, index * several
     return found
 
