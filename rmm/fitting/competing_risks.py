@@ -53,9 +53,12 @@ def competing_risks(
 
     Raises
     ------
+    FormulaError
+        For another family, or an outcome that is no `Surv()` with a column of causes.
+    DataError
+        If that column has no two causes, or `censored` is not in it.
     RmmError
-        If the event is no column of two or more causes, or `censored` is not in it; and what
-        `rmm.fit` raises.
+        What `rmm.fit` raises.
 
     Warns
     -----

@@ -67,7 +67,8 @@ ERRORS = {
 
 def public() -> dict[str, Any]:
     """Dotted name -> object: names of the reference, and the members of its classes."""
-    found: dict[str, Any] = {f"rmm.{name}": getattr(rmm, name) for name in rmm.__all__}
+    values = {f"rmm.{name}": getattr(rmm, name) for name in rmm.__all__}
+    found: dict[str, Any] = {name: v for name, v in values.items() if not isinstance(v, ModuleType)}
     for page in api.PAGES:
         for name in api.names(page):
             module, _, last = name.rpartition(".")
