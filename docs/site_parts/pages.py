@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LENT = ("config", "workflow")  # copied into the folder of a page
 
 _FENCE = re.compile(
-    r"(?:^<!-- (?P<key>[a-z ]+): (?P<value>.*?) -->\n+)?"
+    r"(?:^<!-- (?P<key>[a-z ]+): (?P<value>[^\n]*?) -->\n+)?"
     r"^(?P<fence>```+)(?P<language>[a-z]+)\n(?P<code>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )

@@ -39,6 +39,8 @@ def warnings_table() -> str:
 def warning_texts() -> Iterator[WarningText]:
     """Yield every text of every warning."""
     for call, function, place in calls():
+        if isinstance(call.args[1], ast.Attribute):
+            continue  # a warning of another place is given again
         module = parsed(place)
         for message in _messages(call.args[0], function):
             for text in texts(message, function, module):

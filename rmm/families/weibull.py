@@ -35,6 +35,7 @@ from rmm.formula.prior_syntax import Prior
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
 _TINY = 1e-12
 ROUNDING = 1e-12  # of a duration
+_LEAST_CAUSES = 3  # codes of a status from which on some may be causes, beside the censored
 _STATUS_CODES = 10  # more distinct values are no codes of a status
 CAUSES = "If they are causes for which groups end, use rmm.competing_risks()."
 # Normal approximations: a cumulative hazard of 0 has no logarithm, an sd(log t) of 0 no shape.
@@ -126,6 +127,8 @@ def _event_hint(event: Array, other: Array) -> str:
             "These values look like times. If groups are observed from a start to an end, write "
             "Surv(start, stop, event), or Surv(stop, event, entry = start)."
         )
+    if len(codes) < _LEAST_CAUSES:  # 1 and 2 of R's `lung`: censored and dead
+        return f"Recode it, for example I(status == {other[0]:g})."
     shown = ", ".join(f"{code:g}" for code in codes)
     return (
         f"Its codes are {shown}. {CAUSES} For one of them alone recode it, for example "

@@ -603,7 +603,12 @@ def test_other_spellings_get_the_right_ones(outcome: str) -> None:
         ),
         (B, CODES, [0, -2, 0, 0], "must be 0 or more, but 1 group has another value, such as -2"),
         (B, CODES, [0, np.nan, 0, 0], "must be 0 or more"),
-        (B, [1, 2, 0, 1], A, r"must be 1 .it happened.*such as 2\. Recode it"),
+        (
+            B,
+            [1, 2, 0, 1],
+            A,
+            r"must be 1 .it happened.*such as 2\. Its codes are 0, 1, 2.*recode it",
+        ),
         (B, [0, 0, 0, 0], A, "No group has an event"),
         (B, [4.5, 5, 2, 7], A, r"look like times.*Surv\(start, stop, event\)"),
     ],

@@ -35,6 +35,7 @@ PRIORS = [
     Prior("gamma", (2.4, 1.25)),
     Prior("uniform", (-1.0, 3.0)),
     Prior("precision_gamma", (2.0, 3.0)),
+    Prior("lkj", (2.5,)),
 ]
 
 

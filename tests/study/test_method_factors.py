@@ -218,7 +218,8 @@ def test_the_protocol_and_the_report_say_which_keys_vary(tmp_path: Path) -> None
     folder = tmp_path / "out"
     run(study, folder)
     write_performance(study, folder / "estimates.parquet", folder / "performance.parquet")
-    page = write_report(study, folder).read_text()
+    written = write_report(study, folder)
+    page = written.read_text() + written.with_name("numbers.html").read_text()
     assert "factors change priors" in page and "the same data sets by two methods" in page
 
 

@@ -299,7 +299,9 @@ def test_the_report_shows_the_chain_lengths(study: Study) -> None:
         run_batch(study, job.scenario, job.method, job.first, job.last, path)
     collect(study, paths, folder / "estimates.parquet")
     write_performance(study, folder / "estimates.parquet", folder / "performance.parquet")
-    page = write_report(study, folder).read_text(encoding="utf-8")
+    written = write_report(study, folder)
+    pages = (written, written.with_name("numbers.html"))
+    page = "".join(one.read_text(encoding="utf-8") for one in pages)
     assert "Chain lengths, determined by pilot fits" in page
     assert "chains 2, pilot 300, ess 200, " in page  # and no draws, which do not apply
     assert "pilot fits determine chain lengths" in page

@@ -119,7 +119,7 @@ def test_another_result_is_told(study: Study, capsys: pytest.CaptureFixture[str]
     changed = [m + 1e-12 for m in table["mean"].to_pylist()]
     pq.write_table(table.set_column(at, table.schema.field(at), [changed]), path)
     arguments = ["study", "replay", "one.yaml", "--method", "ols", "--out", "kept"]
-    assert main(arguments) == 0
+    assert main(arguments) == 1
     assert "Compared with the estimates of the study: different in mean" in capsys.readouterr().out
     assert not list(Path("kept").glob("program*"))  # least squares has none
 

@@ -103,7 +103,7 @@ def with_third_column_read(grouped: Grouped) -> Grouped:
     limit = is_event[second.label] and _never_above(first, third, table, equal=True)
     spell = is_event[third.label] and _never_above(first, second, table, equal=False)
     if limit == spell:
-        causes = "" if limit else _with_causes(outcome, table)
+        causes = "" if any(is_event.values()) else _with_causes(outcome, table)
         raise DataError(causes or _undecided(outcome, is_event, table, both=limit))
     found = replace(outcome, reading="values")
     if spell:
@@ -145,13 +145,20 @@ def _with_causes(outcome: Outcome, table: Table) -> str:
     """Message on a column that has a few codes or labels where an event belongs; or nothing."""
     for part in outcome.parts[1:]:
         node = part.expression
-        if isinstance(node, Column) and 2 < table[node.name].series.nunique() <= _MOST_CAUSES:
+        if isinstance(node, Column) and _may_be_causes(table[node.name].series):
             codes = sorted(map(str, table[node.name].series.dropna().unique()))
             return (
                 f"An event is 1 or 0, but the values of `{part.label}` in `{outcome.label}` are "
                 f"{', '.join(codes)}. {CAUSES}"
             )
     return ""
+
+
+def _may_be_causes(values: pd.Series) -> bool:
+    """Whether values are a few whole numbers or labels, most of which recur."""
+    several = 2 < values.nunique() <= min(_MOST_CAUSES, len(values) / 2)
+    whole = not pd.api.types.is_numeric_dtype(values) or bool((values.dropna() % 1 == 0).all())
+    return several and whole
 
 
 def _how_often(wrong: Array) -> str:
