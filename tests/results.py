@@ -65,3 +65,9 @@ def finished(folder: Path, **changes: Any) -> Results:
     )
     results.end("performance")
     return results
+
+
+def both_pages(index: Path) -> str:
+    """The text of a report's first page, and of the page with all numbers beside it."""
+    numbers = index.with_name("numbers.html")
+    return index.read_text(encoding="utf-8") + numbers.read_text(encoding="utf-8")

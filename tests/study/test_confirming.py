@@ -23,6 +23,7 @@ from rmm.study.evaluate.engine_agreement import (
 )
 from rmm.study.report import write_report
 from tests import ROOT, invented
+from tests.results import both_pages
 
 PAIR = [("fast", "slow")]
 
@@ -212,7 +213,7 @@ def test_the_report_has_a_table_of_confirmations(tmp_path: Path) -> None:
     assert not made.exists()
     fast, slow = study.methods
     confirming = replace(slow, config={**slow.config, "confirms": "fast"})
-    page = write_report(replace(study, methods=(fast, confirming)), folder).read_text()
+    page = both_pages(write_report(replace(study, methods=(fast, confirming)), folder))
     assert "Confirmed by another engine" in page
     assert "No verdict below 10 data sets" in page
     with made.open() as file:

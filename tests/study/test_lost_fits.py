@@ -22,6 +22,7 @@ from rmm.study.report.tables.bounds_table import bounds_table
 from rmm.study.report.text.facts import fit_rows, messages
 from rmm.study.report.text.lost_fits import lost_fit_findings
 from tests.invented import invent_study
+from tests.results import both_pages
 
 
 def fits(method: str, rejecting: int, usable: int, lost: int, scenario: str = "s1") -> Any:
@@ -211,7 +212,7 @@ def test_the_page_shows_all_of_it(invented: Results, tmp_path: Path) -> None:
     estimates.loc[place, "backend"] = "stan"
     estimates.to_parquet(folder / "estimates.parquet")
     invented.performance.to_parquet(folder / "performance.parquet")
-    page = write_report(study, folder).read_text()
+    page = both_pages(write_report(study, folder))
     assert "every lost fit rejects" in page
     assert "of these by fallback" in page
     assert "usable by the fallback" in page

@@ -28,6 +28,7 @@ from rmm.study.report.data.format_numbers import (
 from rmm.study.report.figures.dots import spread_apart
 from rmm.study.report.tables.table_files import latex
 from tests.invented import Invented, invent_study
+from tests.results import both_pages
 
 METHODS = {"aggregation": 0.9, "disaggregation": 1.6, "mm": 0.1, "mmmm": 0.0}
 OVERLAPS = (0.0, 0.25, 0.5, 1.0)
@@ -242,7 +243,7 @@ def test_study_with_one_scenario_puts_methods_on_the_axis(invented: Invented) ->
     for name in ("estimates", "performance"):
         table = pd.read_parquet(folder / f"{name}.parquet")
         table[table.scenario == study.scenarios[0].id].to_parquet(folder / f"{name}.parquet")
-    text = write_report(study, folder).read_text()
+    text = both_pages(write_report(study, folder))
     assert "Table 1. The methods at a glance" in text
     assert text.count("<svg") >= 3
 
@@ -326,7 +327,7 @@ def test_no_rate_has_a_monte_carlo_error_of_zero(invented: Invented) -> None:
     table.loc[rates & first, ["value", "mcse"]] = [0.0, 0.0]
     table.loc[rates & ~first, ["value", "mcse"]] = [1.0, 0.0]
     table.to_parquet(folder / "performance.parquet")
-    page = write_report(study, folder).read_text()
+    page = both_pages(write_report(study, folder))
     _, high = wilson(0.0, int(table.loc[rates & first, "n"].iloc[0]))
     assert f"[0.000, {high:.3f}]" in page
     assert f"0.0 (≤{100 * high:.1f})" in page
