@@ -359,7 +359,7 @@ def test_two_studies_at_once_in_one_clone(tmp_path: Path) -> None:
         while not list(project.results.rglob("fit/**/*.log")) and first.poll() is None:
             assert time.monotonic() < until, "no fit began"
             time.sleep(0.05)
-        words = [sys.executable, "-m", "rmm.cli", "study", "run", "other", "--cores", "1"]
+        words = [sys.executable, "-m", "rmm", "study", "run", "other", "--cores", "1"]
         done = subprocess.run(
             [*words, "--", "--until", "performance"],
             cwd=project.folder,
