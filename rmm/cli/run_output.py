@@ -22,6 +22,7 @@ _LOG = re.compile(r"Complete log\(s\): (?P<path>.*)")
 #: Lines of Snakemake about itself and about jobs; lines that are indented belong to the one before.
 _ROUTINE = re.compile(
     r"""Using\ .*\ for\ setting\ default\ command\ line\ arguments\.
+    |Config\ file\ .*\ is\ extended\ by\ additional\ config\ specified\ via\ the\ command\ line\.
     |Assuming\ unrestricted\ shared\ filesystem\ usage\.
     |host:\ .*|Building\ DAG\ of\ jobs\.\.\.|Using\ shell:\ .*|Provided\ (cores|resources):\ .*
     |Rules\ claiming\ more\ threads\ will\ be\ scaled\ down\.|Conda\ environments:\ ignored
