@@ -162,4 +162,4 @@ def test_type_checkers_know_the_installed_package(built: Path, tmp_path: Path) -
     check_script(script, str(python), "-m", "mypy", "--strict")
     rules = "typeCheckingMode = 'standard'\nreportPrivateImportUsage = 'error'\n"
     (script / "pyproject.toml").write_text(f"[tool.basedpyright]\n{rules}")
-    check_script(script, str(python), "-m", "basedpyright")
+    check_script(script, str(python), "-m", "basedpyright", "--pythonpath", str(python))
