@@ -292,4 +292,4 @@ def test_names_of_files_do_not_come_from_labels(tmp_path: Path) -> None:
     assert {path.parent for path in files} == {out, out / "figures", out / "tables"}
     assert all(re.fullmatch(r"[A-Za-z0-9_]{1,100}\.(html|svg|pdf|csv|tex)", p.name) for p in files)
     starts = [name.lower() for name in made.file_names.values()]
-    assert len(set(starts)) == len(HOSTILE), "letters may have no case"
+    assert len(set(starts)) == len(HOSTILE), "alike if capitals are ignored"

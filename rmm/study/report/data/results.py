@@ -170,7 +170,7 @@ class Results:
     def file_names(self) -> dict[str, str]:
         """Parameter -> the start of its files' names: `b_l1[x]` -> `b_l1_x`.
 
-        Short, of ASCII letters and digits, and no two alike, also where letters have no case.
+        Short, of ASCII letters and digits. No two are alike, even if capitals are ignored.
         """
         found: dict[str, str] = {}
         for parameter in self.parameters:
