@@ -58,7 +58,7 @@ class Project:
         self.file = folder / "config" / "studies" / "tiny.yaml"
         self.results = (results or folder / "results") / "tiny"
         self.file.parent.mkdir(parents=True)
-        for name in ("pyproject.toml", "config/config.yaml"):
+        for name in ("Snakefile", "pyproject.toml", "config/config.yaml"):
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / "workflow", folder / "workflow")
         self.file.write_text(yaml.safe_dump({**STUDY, **study}, sort_keys=False))

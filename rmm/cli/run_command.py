@@ -49,6 +49,17 @@ from rmm.study import snakefile
 
 
 include: snakefile()
+
+
+localrules:
+    study,
+
+
+# What runs without a target: Snakemake takes it from this file, never from an included one.
+rule study:
+    default_target: True
+    input:
+        rules.all.input,
 """
 #: Files of the workflow, and of its configuration, that a project gets copies of.
 _PROFILES = ("profiles/default/config.yaml", "profiles/slurm/config.yaml")

@@ -326,6 +326,11 @@ def test_the_workflow_has_no_lint_and_runs_with_options(folder: Path) -> None:
     os.chdir("p")
     assert "your workflow is in a good condition" in snakemake("--lint")
     shutil.move("../tiny.yaml", "config/studies/tiny.yaml")
+    with Path("Snakefile").open("a") as file:
+        file.write("rule mine:\n    output: 'mine.txt'\n    shell: 'touch {output}'\n")
+    told = snakemake("-n", "--cores", "1", "--config", "study=tiny")
+    assert re.search(r"^report +1$", told, flags=re.MULTILINE)
+    assert "mine" not in told
     assert main(["study", "run", "tiny", "--cores", "2"]) == 0
     assert Path("results/tiny/report/index.html").is_file()
     assert "Nothing to be done" in snakemake("-n", "--cores", "1", "--config", "study=tiny")

@@ -147,7 +147,8 @@ def test_rule_1_adding_leaves_rows_byte_equal_and_computes_nothing_again(
 @pytest.fixture
 def workflow(tmp_path: Path) -> Path:
     """The workflow without results, and the study as `config/studies/study.yaml`."""
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("Snakefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
     for name in ("workflow", "config"):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=False)
     return tmp_path

@@ -57,7 +57,8 @@ def folder(tmp_path: Path) -> Path:
 
 def lay_out(folder: Path, study: str) -> Path:
     """The workflow without results, and a study named `tiny`."""
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("Snakefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
     for name in ("workflow", "config"):
         shutil.copytree(ROOT / name, folder / name, symlinks=False)
     (folder / "config" / "studies" / "tiny.yaml").write_text(study)
@@ -121,6 +122,12 @@ def batches(folder: Path) -> dict[str, tuple[int, bytes]]:
 def without_timings(path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path).drop(columns="seconds", errors="ignore")
     return table[~table["measure"].isin(TIMINGS)] if "measure" in table else table
+
+
+def test_without_a_target_snakemake_plans_the_whole_study(folder: Path) -> None:
+    """Snakemake takes the rule for that from the Snakefile of the top folder only."""
+    planned = jobs(snakemake(folder, "-n"))
+    assert (planned["fit"], planned["report"]) == (4, 1)
 
 
 @pytest.mark.thorough

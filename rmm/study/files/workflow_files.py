@@ -39,7 +39,9 @@ def snakefile() -> Path:
     Returns
     -------
     pathlib.Path
-        A Snakefile has ``include: rmm.study.snakefile()``, or takes it as a ``module``.
+        A Snakefile takes it as a ``module``, or has ``include: rmm.study.snakefile()`` and a rule
+        with ``default_target: True`` and ``input: rules.all.input``: Snakemake takes the rule that
+        runs without a target from no included file.
 
     Raises
     ------
