@@ -336,6 +336,7 @@ def run_check(options: argparse.Namespace) -> int:
     from rmm.study import plan
     from rmm.study.design.scale_notes import scale_notes
     from rmm.study.manage.check_models import check_models
+    from rmm.study.planning.study_size import size_notes
 
     study = _study(options)
     if options.against:
@@ -345,7 +346,7 @@ def run_check(options: argparse.Namespace) -> int:
     fits: Counter[str] = Counter()
     for job in jobs:
         fits[job.method] += job.last - job.first + 1
-    notes = scale_notes(study)
+    notes = [*scale_notes(study), *size_notes(len(jobs), sum(fits.values()))]
     facts = {
         "study": study.name,
         "scenarios": {s.id: dict(s.factors) for s in study.scenarios},
