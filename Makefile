@@ -31,7 +31,7 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
 $(ENV): FORCE
 endif
 
-.PHONY: help env study smoke test test-all test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz attack test-faults test-package FORCE
+.PHONY: help env study smoke test test-all test-slurm lint format calibration recovery parity closed-forms coalitions bench lock clean docs docs-code fuzz attack test-faults test-package supply-chain FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -109,12 +109,18 @@ docs-code: $(ENV) ## run all code of the documentation, what takes long too, and
 coalitions: ## the study of the headline figure on coalitions (long)
 	@$(MAKE) --no-print-directory study STUDY=coalitions
 
+supply-chain: $(ENV) ## licences, known vulnerabilities and a bill of materials of all dependencies
+	@$(PY) tools/supply-chain
+
 # Addresses of registries belong to a machine, not to the project: they are stripped.
 lock: $(ENV) ## resolve the dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) --all-extras pyproject.toml --output-file requirements.lock
 	echo uv | $(COMPILE) - --output-file requirements-uv.lock
 	echo numpyro | $(COMPILE) - --output-file benchmarks/requirements-peers.txt
-	for file in requirements.lock requirements-uv.lock benchmarks/requirements-peers.txt; do \
+	printf '%s\n' pip-licenses pip-audit cyclonedx-bom | \
+		$(COMPILE) - --output-file tools/requirements-supply-chain.txt
+	for file in requirements.lock requirements-uv.lock benchmarks/requirements-peers.txt \
+		tools/requirements-supply-chain.txt; do \
 		sed -E '/^--?(i|f|index-url|extra-index-url|find-links|trusted-host)([ =]|$$)/d' $$file \
 			>.lock.tmp && mv .lock.tmp $$file || exit 1; \
 	done
