@@ -128,19 +128,26 @@ def add_study(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     below = study.add_subparsers(required=True, metavar="COMMAND")
-    run_command.add_init(below)
-    new.add_new(below)
-    check = _study_command(
+    for add in _BELOW:
+        add(below)
+
+
+def _add_check(below: Any) -> None:
+    parser = _study_command(
         below, "check", "check a study file and count its fits", _CHECK, run_check, _CHECKED
     )
-    check.add_argument(
+    parser.add_argument(
         "--against",
         metavar="FOLDER",
         help="folder with the results of one study, such as results/quickstart. Check whether "
         "these results were computed from this study file",
     )
-    run_command.add_run(below)
-    preregister = _study_command(
+    _add_json(parser)
+    _add_permission(parser)
+
+
+def _add_preregister(below: Any) -> None:
+    parser = _study_command(
         below,
         "preregister",
         "write a protocol of the study, before any fit is run",
@@ -148,19 +155,24 @@ def add_study(commands: Any) -> None:
         run_preregister,
         _RESULTS,
     )
-    preregister.add_argument(
-        "--out", metavar="PATH", help="file to write; default: print the protocol"
-    )
-    look = command(
+    parser.add_argument("--out", metavar="PATH", help="file to write; default: print the protocol")
+
+
+def _add_look(below: Any) -> None:
+    parser = command(
         below,
         "look",
         "simulate some data sets and describe them, beside what the study file asks for",
         looking.LOOK,
         run_look,
     )
-    look.add_argument("file", metavar="FILE", help="study file (.yaml)")
-    looking.look_options(look)
-    plan = _study_command(
+    parser.add_argument("file", metavar="FILE", help="study file (.yaml)")
+    looking.look_options(parser)
+    _add_json(parser)
+
+
+def _add_plan(below: Any) -> None:
+    parser = _study_command(
         below,
         "plan",
         "compute how many replications a study needs to reach a target Monte Carlo error, and "
@@ -168,8 +180,12 @@ def add_study(commands: Any) -> None:
         planning.PLAN,
         run_plan,
     )
-    planning.plan_options(plan)
-    power = _study_command(
+    planning.plan_options(parser)
+    _add_json(parser)
+
+
+def _add_power(below: Any) -> None:
+    parser = _study_command(
         below,
         "power",
         "use the results of a study to print power curves, and the sample size that reaches a "
@@ -177,108 +193,152 @@ def add_study(commands: Any) -> None:
         planning.POWER,
         run_power,
     )
-    power.add_argument(
+    parser.add_argument(
         "--target",
         type=float,
         metavar="POWER",
         help="power to reach, between 0 and 1; default: `power.target` of the study file",
     )
-    search = _study_command(
+    _add_json(parser)
+
+
+def _add_search(below: Any) -> None:
+    parser = _study_command(
         below,
         "search",
         "run new simulations to find the sample size that reaches a target power",
         planning.SEARCH,
         run_search,
     )
-    search.add_argument(
+    parser.add_argument(
         "--cores",
         type=int,
         default=1,
         metavar="N",
         help="fits that run at the same time; default: %(default)s",
     )
-    status = _study_command(
+    _add_json(parser)
+    _add_permission(parser)
+
+
+def _add_status(below: Any) -> None:
+    parser = _study_command(
         below,
         "status",
         "print how many fits are finished, failed and missing, and the time left",
         _STATUS,
         run_status,
     )
-    score = command(
+    _add_json(parser)
+
+
+def _add_score(below: Any) -> None:
+    parser = command(
         below,
         "score",
         "score any table of estimates: bias, coverage and more, with Monte Carlo errors",
         score_command.SCORE,
         score_command.run_score,
     )
-    score_command.score_options(score)
-    explain = command(
+    score_command.score_options(parser)
+
+
+def _add_explain(below: Any) -> None:
+    parser = command(
         below,
         "explain",
         "print which factors explain the differences of measures between scenarios",
         explaining.EXPLAIN,
         run_explain,
     )
-    explaining.explain_options(explain)
-    judge = command(
+    explaining.explain_options(parser)
+
+
+def _add_judge(below: Any) -> None:
+    parser = command(
         below,
         "judge",
         "check whether results meet the criteria of the study file",
         _JUDGE,
         run_judge,
     )
-    judge.add_argument("files", metavar="FILE", nargs="+", help="study files (.yaml)")
-    judge.add_argument(
+    parser.add_argument("files", metavar="FILE", nargs="+", help="study files (.yaml)")
+    parser.add_argument(
         "--results",
         default="results",
         metavar="FOLDER",
         help=_RESULTS,
     )
-    judge.add_argument(
+    parser.add_argument(
         "--criterion",
         metavar="NAME",
         help="check this criterion only; default: all criteria of the study file",
     )
-    judge.add_argument("--out", metavar="PATH", help="also write the printed text to this file")
-    report = command(
+    parser.add_argument("--out", metavar="PATH", help="also write the printed text to this file")
+    _add_json(parser)
+
+
+def _add_report(below: Any) -> None:
+    parser = command(
         below,
         "report",
         "write the HTML report of a study again, or that of any table of estimates",
         _REPORT,
         run_report,
     )
-    report.add_argument("file", metavar="FILE", help="study file (.yaml), or table of estimates")
-    report.add_argument("--results", default="results", metavar="FOLDER", help=_RESULTS)
-    report.add_argument(
+    parser.add_argument("file", metavar="FILE", help="study file (.yaml), or table of estimates")
+    parser.add_argument("--results", default="results", metavar="FOLDER", help=_RESULTS)
+    parser.add_argument(
         "--out",
         "--output",
         metavar="PATH",
         help="folder for the report, or file of a figure; default: results/NAME/report, and "
         "TABLE-report for a table",
     )
-    score_command.report_options(report)
-    replay = _study_command(
+    score_command.report_options(parser)
+
+
+def _add_replay(below: Any) -> None:
+    parser = _study_command(
         below,
         "replay",
         "run one replication again, and save its data and draws",
         _REPLAY,
         run_replay,
     )
-    _add_address(replay)
-    replay.add_argument(
+    _add_address(parser)
+    parser.add_argument(
         "--method",
         required=True,
         metavar="NAME",
         help="name of a method in the study file; for example, mmmm (multiple-membership "
         "multilevel model) in quickstart.yaml",
     )
-    replay.add_argument(
+    parser.add_argument(
         "--out", required=True, metavar="FOLDER", help="folder to write the files to"
     )
-    for each in (check, look, plan, power, search, status, judge, replay):
-        each.add_argument("--json", action="store_true", help="print the result as JSON")
-    for each in (check, search, replay):
-        _add_permission(each)
+    _add_json(parser)
+    _add_permission(parser)
+
+
+#: What stands below `rmm study`, in the order of its help.
+_BELOW = (
+    run_command.add_init,
+    new.add_new,
+    _add_check,
+    run_command.add_run,
+    _add_preregister,
+    _add_look,
+    _add_plan,
+    _add_power,
+    _add_search,
+    _add_status,
+    _add_score,
+    _add_explain,
+    _add_judge,
+    _add_report,
+    _add_replay,
+)
 
 
 def _study_command(
@@ -293,6 +353,10 @@ def _study_command(
         help=results,
     )
     return parser
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _add_permission(parser: Any) -> None:
