@@ -23,6 +23,7 @@ from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import dot_figure
 from rmm.study.report.front.glance import EMPTY, Glance, glance
 from rmm.study.report.front.paper_text import paper_text
+from rmm.study.report.front.precision import precision
 from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 from rmm.study.report.front.verdicts import Verdict, judged_deviation, judged_rate, keeps_level
 from tests import ROOT
@@ -509,3 +510,26 @@ def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:
         "No method reached 80% power with the groups that were studied: the largest power was "
         "25.0%, with 400 groups."
     )
+
+
+# -- what it costs ---------------------------------------------------------------------------------
+
+
+def test_widths_and_errors_of_methods_that_miss_the_truth_are_pale(tmp_path: Path) -> None:
+    """Errors are .05, and .25 in the share of data sets that reject; widths 3.92 times .1."""
+    found = precision(question_of(a_study(tmp_path / "study")))
+    assert found
+    assert found.headings == ("Mean width of intervals", "Root mean squared error")
+    assert [(row.label, row.pale) for row in found.rows] == [
+        ("Averaging*", True),
+        ("Copying*", True),
+        ("mm", False),
+        ("mmmm", False),
+    ]
+    low, high = (math.sqrt(0.05**2 * (1 - r) + 0.25**2 * r) for r in RATES["avg"])
+    assert found.rows[0].values == ("0.392", f"{low:.3f} to {high:.3f}")
+    assert found.note.startswith("For x, from the smallest to the largest of all scenarios. *: its")
+
+
+def test_one_method_has_nothing_to_compare_with(tmp_path: Path) -> None:
+    assert precision(question_of(a_study(tmp_path / "study", {"mm": (0.05, 0.05)}))) is None

@@ -16,6 +16,7 @@ from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import DotFigure, dot_figure
 from rmm.study.report.front.glance import Glance, glance
 from rmm.study.report.front.paper_text import paper_text
+from rmm.study.report.front.precision import Precision, precision
 from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 
 #: Kind of question -> name of the figure that shows it for many scenarios.
@@ -46,6 +47,8 @@ class Front:
         Name of the figure that stands first where there is no `figure`.
     paper : str
         A paragraph for a paper.
+    precision : Precision or None
+        Widths and errors; None where no two methods can be compared.
     """
 
     masthead: str
@@ -56,6 +59,7 @@ class Front:
     cautions: tuple[str, ...]
     opens: str
     paper: str
+    precision: Precision | None
 
     def in_order(self, figures: Sequence[Drawn]) -> list[Drawn]:
         """Figures of the report, those first that show what the study asks."""
@@ -75,6 +79,7 @@ def front(results: Results, figures: Path) -> Front:
         tuple(cautions(question)),
         _OPENS[question.kind],
         paper_text(question, sentences),
+        precision(question),
     )
 
 
