@@ -519,7 +519,7 @@ def test_widths_and_errors_of_methods_that_miss_the_truth_are_pale(tmp_path: Pat
     """Errors are .05, and .25 in the share of data sets that reject; widths 3.92 times .1."""
     found = precision(question_of(a_study(tmp_path / "study")))
     assert found
-    assert found.headings == ("Mean width of intervals", "Root mean squared error")
+    assert found.headings == ("Interval width", "RMSE")
     assert [(row.label, row.pale) for row in found.rows] == [
         ("Averaging*", True),
         ("Copying*", True),
@@ -528,7 +528,10 @@ def test_widths_and_errors_of_methods_that_miss_the_truth_are_pale(tmp_path: Pat
     ]
     low, high = (math.sqrt(0.05**2 * (1 - r) + 0.25**2 * r) for r in RATES["avg"])
     assert found.rows[0].values == ("0.392", f"{low:.3f} to {high:.3f}")
-    assert found.note.startswith("For x, from the smallest to the largest of all scenarios. *: its")
+    assert found.note.startswith(
+        "Mean width of 95% intervals and root mean squared error (RMSE) of x, from the smallest to "
+        "the largest of all scenarios. *: its intervals miss the truth"
+    )
 
 
 def test_one_method_has_nothing_to_compare_with(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rmm.study.report.data.format_numbers import decimals_for, fixed
 from rmm.study.report.front.question import Question, by_method
 
 #: Measure -> heading of its column.
-_COLUMNS = {"interval_width": "Mean width of intervals", "rmse": "Root mean squared error"}
+_COLUMNS = {"interval_width": "Interval width", "rmse": "RMSE"}
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,18 @@ def precision(question: Question) -> Precision | None:
 
 def _note(question: Question, methods: Sequence[str], faulty: set[str]) -> str:
     several = len(question.results.scenarios) > 1
-    parts = [f"For {question.labels.parameter(question.estimand.parameter)}"]
+    estimand = question.estimand
+    parts = [
+        f"Mean width of {100 * (1 - estimand.alpha[0]):g}% intervals and root mean squared error "
+        f"(RMSE) of {question.labels.parameter(estimand.parameter)}"
+    ]
     parts[0] += ", from the smallest to the largest of all scenarios." if several else "."
     if faulty & set(methods):
         parts.append(
             "*: its intervals miss the truth, or its test misses its level, more than chance "
             "explains in some scenario, so that narrow intervals are no merit."
         )
-    other = question.results.other_scales(question.estimand.parameter)
+    other = question.results.other_scales(estimand.parameter)
     left = [m for m in question.methods if m not in methods and m in other]
     if left:
         names = ", ".join(question.labels.method(m) for m in left)
