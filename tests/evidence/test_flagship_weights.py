@@ -82,13 +82,15 @@ def test_the_answer_about_estimated_weights(flagship: ModuleType) -> None:
 
 
 def test_the_answer_about_wrong_functions(flagship: ModuleType) -> None:
-    """Up to seven times the error, intervals that miss; selection and stacking lose a fifth."""
+    """Up to seven times the error, intervals that miss; selection loses a quarter, stacking less."""
     cost, error = flagship.regret()
     assert 6 < cost[list(flagship.FUNCTIONS)].max().max() < 6.5
-    assert cost[["selection", "stacking"]].max().max() < 0.2
+    assert f"{cost['selection'].max():.0%}, {cost['stacking'].max():.0%}" == "26%, 19%"
     assert cost["selection"].idxmax() == cost["stacking"].idxmax() == "equal"
     assert flagship.wrong_measure("coverage")[0].min().min() < 0.02
-    assert f"{flagship.selection_rates()[0].loc['equal', 'equal']:.0%}" == "63%"
+    assert f"{flagship.selection_rates()[0].loc['equal', 'equal']:.0%}" == "61%"
+    for _, errors in (flagship.wrong_measure("coverage"), flagship.selection_rates()):
+        assert errors.max().max() < 0.015
     for truth, method in COSTS:
         assert cost.loc[truth, method] > 5 * error.loc[truth, method]
 
