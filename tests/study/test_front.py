@@ -258,6 +258,19 @@ def test_recovery_speaks_of_bias_and_coverage(tmp_path: Path) -> None:
     assert abs(low / 100 - (stats.norm.cdf(0.96) - stats.norm.cdf(-2.96))) < 0.04
 
 
+def test_intervals_that_hold_in_spite_of_a_bias_are_told_apart(tmp_path: Path) -> None:
+    """All are off by a standard deviation; the intervals of `mm` are twice as wide."""
+
+    def biased(table: pd.DataFrame) -> None:
+        table["mean"] = np.random.default_rng(5).normal(1.1, 0.1, len(table))
+        width = np.where(table["method"] == "mm", 0.4, 0.196)
+        table["lower"], table["upper"] = table["mean"] - width, table["mean"] + width
+
+    held, missed = answer(question_of(a_study(tmp_path / "study", truth=1.0, change=biased)))
+    assert held.startswith("By mm, x was off by at most 0.99 of its standard deviations; its 95%")
+    assert "Averaging" in missed
+
+
 def test_calibration_gives_the_smallest_adjusted_p(tmp_path: Path) -> None:
     def ranked(table: pd.DataFrame) -> None:
         rng = np.random.default_rng(6)

@@ -200,17 +200,14 @@ def _recovery(question: Question) -> list[str]:
     if not judged:
         most = max(one.n for found in (*covers.values(), *biases.values()) for one in found)
         return [_too_few(most)]
-    bad = [
-        m
-        for m in judged
-        if any(o.verdict is Verdict.LOW for o in covers.get(m, []))
-        or any(o.verdict.fault for o in biases.get(m, []))
-    ]
+    missing = [m for m in judged if any(o.verdict is Verdict.LOW for o in covers.get(m, []))]
+    biased = [m for m in judged if any(o.verdict.fault for o in biases.get(m, []))]
+    bad = [m for m in judged if m in missing or m in biased]
     good = [m for m in judged if m not in bad]
+    # Two sentences: where every method has a fault, those whose intervals hold nonetheless are apart.
+    groups = (good, bad) if good else ([m for m in bad if m not in missing], missing)
     what = question.labels.parameter(estimand.parameter)
-    return [
-        _recovered(question, methods, biases, covers, what) for methods in (good, bad) if methods
-    ]
+    return [_recovered(question, methods, biases, covers, what) for methods in groups if methods]
 
 
 def _recovered(
