@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import plain
+from rmm.cli.run_command import find_study_file
 from rmm.cli.score_options import add_table_options, arguments_of, given_table_options
 from rmm.errors import StudyError
 from rmm.tables.printed_table import table_lines
@@ -87,7 +88,7 @@ def run_explain(options: argparse.Namespace, read_study: Callable[[], Results]) 
 
 
 def _results(options: argparse.Namespace, read_study: Callable[[], Results]) -> Results:
-    if Path(options.file).suffix.lower() in (".yaml", ".yml"):
+    if find_study_file(options.file).suffix.lower() in (".yaml", ".yml"):
         wrong = given_table_options(options)
         if wrong:
             raise StudyError(

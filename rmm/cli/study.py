@@ -665,7 +665,7 @@ def run_judge(options: argparse.Namespace) -> int:
 
     verdicts = []
     for file in options.files:
-        study = load_study(Path(file))
+        study = load_study(run_command.find_study_file(file))
         verdicts += judge(study, Path(options.results) / study.name, options.criterion)
     text = "\n\n".join(verdict.text() for verdict in verdicts)
     if options.json:
@@ -692,7 +692,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 def run_report(options: argparse.Namespace) -> int:
     """`rmm study report`."""
-    if Path(options.file).suffix.lower() not in (".yaml", ".yml"):
+    if run_command.find_study_file(options.file).suffix.lower() not in (".yaml", ".yml"):
         return score_command.run_table_report(options)
     wrong = given_table_options(options)
     if wrong:

@@ -128,6 +128,22 @@ def test_a_missing_study_file_is_bad_input(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    "command",
+    [*"check plan status report explain judge preregister power search look replay".split()],
+)
+def test_every_command_knows_studies_by_their_names(
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["--method", "mm", "--out", "there"] * (command == "replay")
+    assert main(["study", command, "nope", *more]) == 2
+    assert "There is no study file" in capsys.readouterr().err
+
+
 def fake_fit(formula: str, data: str, **settings: Any) -> Any:
     table = pd.DataFrame({"mean": [0.5], "rhat": [float("nan")]}, index=["b_l1[x]"])
     seen = {"divergences": settings["chains"]}
