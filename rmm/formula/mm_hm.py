@@ -406,9 +406,7 @@ def _autoregressive(given: _Filled | None, reader: Reader) -> str | bool:
     return _boolean(given, reader)
 
 
-def _covariance(
-    slots: Mapping[str, _Filled], autoregressive: bool, reader: Reader
-) -> str | None:
+def _covariance(slots: Mapping[str, _Filled], autoregressive: bool, reader: Reader) -> str | None:
     """The name of a covariance matrix; it becomes a key of `cov=` and a name in saved fits."""
     if "cov" not in slots or _is_null(slots["cov"].tree):
         return None

@@ -120,8 +120,8 @@ class KnownCovariance:
         if absent:
             raise DataError(
                 f"The matrix `{self.name}` in `cov` lacks {counted(len(absent), 'new member')} "
-                f"(column `{column}`): {_named(absent)}. The covariance of their effects with those "
-                "of the other members is therefore unknown. Fit again with a matrix that has these "
+                f"(column `{column}`): {_named(absent)}. The covariance of their effects with "
+                "those of the other members is therefore unknown. Fit again with a matrix that has these "
                 'members, or predict without effects: effects="none".'
             )
         seen, wanted = set(known), set(fresh)
@@ -243,8 +243,8 @@ def read_covariances(given: Any, formula: Formula) -> dict[str, KnownCovariance]
             raise DataError(
                 unknown_name(name, "a matrix that the formula names with `cov =`", names)
                 if names
-                else f"`cov` has the matrix {name!r}, but the formula has no `cov =`. Write mm(..., "
-                f"RE = TRUE, cov = {name}) in the formula, or leave `cov` out."
+                else f"`cov` has the matrix {name!r}, but the formula has no `cov =`. Write "
+                f"mm(..., RE = TRUE, cov = {name}) in the formula, or leave `cov` out."
             )
     for name in names:
         if name not in given:
@@ -261,8 +261,9 @@ def covariance_names(formula: Formula) -> tuple[str, ...]:
 def missing_matrix(name: str) -> DataError:
     """The error of a formula with `cov =` whose matrix is not given."""
     return DataError(
-        f"The formula has `cov = {name}`, but there is no matrix `{name}`. Give it as a pandas "
-        f'DataFrame whose rows and columns are labelled with the members: cov={{"{name}": matrix}}.'
+        f"The formula has `cov = {name}`, but there is no matrix `{name}`. Give it, in Python, as "
+        "a pandas DataFrame whose rows and columns are labelled with the members: "
+        f'rmm.fit(..., cov={{"{name}": matrix}}).'
     )
 
 
