@@ -53,7 +53,8 @@ class KnownCovariance:
 
     def frame(self) -> pd.DataFrame:
         """The matrix as users give it."""
-        return pd.DataFrame(self.values, index=self.labels, columns=self.labels)
+        labels = pd.Index(list(self.labels))
+        return pd.DataFrame(self.values, index=labels, columns=labels)
 
     def same(self, other: KnownCovariance) -> bool:
         """Whether both give the same covariance to the same members, in any order."""
@@ -121,8 +122,8 @@ class KnownCovariance:
             raise DataError(
                 f"The matrix `{self.name}` in `cov` lacks {counted(len(absent), 'new member')} "
                 f"(column `{column}`): {_named(absent)}. The covariance of their effects with "
-                "those of the other members is therefore unknown. Fit again with a matrix that has these "
-                'members, or predict without effects: effects="none".'
+                "those of the other members is therefore unknown. Fit again with a matrix that has "
+                'these members, or predict without effects: effects="none".'
             )
         seen, wanted = set(known), set(fresh)
         others = sorted((label for label in self.labels if label not in seen), key=str)
@@ -416,5 +417,6 @@ def _check_definite(correlation: Array, labels: Array, what: str) -> None:
 
 
 def _named(labels: Collection[Any]) -> str:
-    shown = [quoted(label) for label in list(labels)[:_SHOWN]]
-    return ", ".join(shown) + ", ..." * (len(labels) > _SHOWN)
+    shown = ", ".join(quoted(label) for label in list(labels)[:_SHOWN])
+    more = len(labels) - _SHOWN
+    return f"{shown} and {more:,} more" if more > 0 else shown
