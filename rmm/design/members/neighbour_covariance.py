@@ -146,7 +146,7 @@ def _of_pairs(given: Any) -> list[tuple[Any, Any, float]]:
             "`neighbours` must be pairs of members, or a table, not of type "
             f"{type(given).__name__}."
         )
-    out = []
+    out: list[tuple[Any, Any, float]] = []
     for row in rows:
         if isinstance(row, str) or not isinstance(row, Sequence) or len(row) not in (2, 3):
             raise DataError(
