@@ -158,11 +158,32 @@ def test_posterior_means_of_effects_are_the_best_predictions(
     np.testing.assert_allclose(effects["sd"], sd, rtol=4.5 / np.sqrt(2 * 16000))
 
 
-def test_the_identity_changes_nothing(table: pd.DataFrame) -> None:
-    one = rmm.fit(KNOWN, table, backend="laplace", cov={"A": identity(range(MEMBERS))}, seed=1)
-    two = rmm.fit(PLAIN, table, backend="laplace", seed=1)
+@pytest.mark.parametrize("formula", [KNOWN, ESTIMATED])
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_the_identity_changes_nothing(formula: str, family: str, table: pd.DataFrame) -> None:
+    if family == "binomial":
+        table = table.assign(y=(table["y"] > table["y"].median()).astype(int))
+    known, plain = {"A": identity(range(MEMBERS))}, formula.replace(", cov = A", "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rmm.ConvergenceWarning)
+        one = rmm.fit(formula, table, family, backend="laplace", cov=known, seed=1)
+        two = rmm.fit(plain, table, family, backend="laplace", seed=1)
     pd.testing.assert_frame_equal(one.summary(), two.summary(), check_exact=True)
     pd.testing.assert_frame_equal(one.member_effects(), two.member_effects(), check_exact=True)
+
+
+POWER = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^b, c = FALSE), RE = TRUE, cov = A)"
+
+
+def test_the_identity_changes_nothing_at_typical_sizes(table: pd.DataFrame) -> None:
+    """Weights of a power of the size, whose effects are sampled at n_bar; with their reported
+    scale. Relative 1e-6: the prior's scale has another order of sums.
+    """
+    one = rmm.fit(POWER, table, backend="laplace", cov={"A": identity(range(MEMBERS))}, seed=1)
+    two = rmm.fit(POWER.replace(", cov = A", ""), table, backend="laplace", seed=1)
+    for own, other in [(one.summary(), two.summary()),
+                       (one.member_effects(), two.member_effects())]:  # fmt: skip
+        np.testing.assert_allclose(own[["mean", "sd"]], other[["mean", "sd"]], rtol=1e-6)
 
 
 def test_the_order_of_the_matrix_and_members_that_are_not_in_the_data_change_nothing(
@@ -205,7 +226,7 @@ def test_the_scale_of_the_prior_counts_covariances(table: pd.DataFrame, A: pd.Da
     model = prepare(KNOWN, table, cov={"A": A})
     expected = np.mean(np.sqrt(np.einsum("jk,kl,jl->j", W, A.to_numpy(), W)))
     assert model.design.members[0].spread == pytest.approx(expected)
-    formula = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^b, c = FALSE), RE = TRUE, cov = A)"
+    formula = POWER
     plain = prepare(formula.replace(", cov = A", ""), table).design.members[0]
     same = prepare(formula, table, cov={"A": identity(range(MEMBERS))}).design.members[0]
     four = prepare(formula, table, cov={"A": 4 * identity(range(MEMBERS))}).design.members[0]
@@ -322,6 +343,7 @@ def test_a_fit_is_saved_with_its_matrix(fit: rmm.Fit, A: pd.DataFrame, tmp_path:
     np.testing.assert_allclose(found, A, rtol=1e-12)  # A + A' over 2
 
 
+@pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")
 @pytest.mark.parametrize("labels", [[f"p{k}" for k in range(MEMBERS)], np.arange(MEMBERS) + 0.5])
 def test_labels_of_other_types_are_saved(labels: Any, table: pd.DataFrame, tmp_path: Path) -> None:
     named = table.assign(pid=np.array(labels, dtype=object)[table["pid"]]).infer_objects()
@@ -331,6 +353,7 @@ def test_labels_of_other_types_are_saved(labels: Any, table: pd.DataFrame, tmp_p
     pd.testing.assert_frame_equal(again.member_effects(), fit.member_effects())
 
 
+@pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")
 def test_what_is_printed_and_reported(fit: rmm.Fit) -> None:
     assert "cov = A" in str(fit)
     text = fit.report().text
@@ -408,6 +431,19 @@ def test_weights_are_compared_with_the_matrix(table: pd.DataFrame, A: pd.DataFra
 def test_messages_about_formulas(inside: str, message: str) -> None:
     with pytest.raises(FormulaError, match=message):
         rmm.program(f"y ~ 1 + mm(id(m, g), vars(x), {inside})")
+
+
+@pytest.mark.parametrize("backend", ["jags", "stan", "laplace"])
+def test_programs_need_no_matrix_and_fits_show_theirs(
+    backend: str, table: pd.DataFrame, A: pd.DataFrame
+) -> None:
+    text = rmm.program(KNOWN, backend=backend)
+    assert rmm.program(KNOWN, backend=backend, data=table, cov={"A": A}) == text
+    assert "e_l1" in text
+    if backend != "laplace":
+        assert "u_l1 ~ multivariate normal(0, sigma_l1^2 * A)" in text
+        root = rmm.program_data(KNOWN, table, backend=backend, cov={"A": A})["root_l1"]
+        np.testing.assert_allclose(root @ root.T, A, rtol=1e-10, atol=1e-12)
 
 
 def test_cov_switches_random_effects_on(table: pd.DataFrame, A: pd.DataFrame) -> None:
@@ -682,7 +718,7 @@ def test_messages_about_simulations(changes: dict[str, Any], message: str) -> No
         simulated(**changes)
 
 
-@pytest.mark.calibration
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 @pytest.mark.filterwarnings(
     "ignore::rmm.errors.ConvergenceWarning", "ignore::rmm.errors.SpecificationWarning"
