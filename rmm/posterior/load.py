@@ -21,7 +21,7 @@ from rmm.families import find_family
 from rmm.posterior.draws import check_draws
 from rmm.posterior.fit import Fit
 from rmm.posterior.saved_fits.contents import read_contents
-from rmm.posterior.saved_fits.save import LABELS, _replaced
+from rmm.posterior.saved_fits.save import LABELS, LARGE_LABELS, _replaced
 from rmm.tables.memory_limits import memory_limit
 from rmm.tables.parquet_limits import read_bounded
 
@@ -135,8 +135,9 @@ def _read(path: Path, limit: int) -> Fit:
 def _matrix(table: pa.Table) -> pd.DataFrame:
     """The covariance matrix that `_matrix_bytes` was given."""
     frame = _plain_text(table)
-    labels = frame.pop(LABELS)
-    return frame.set_axis(list(labels), axis=0).set_axis(list(labels), axis=1)
+    large = LARGE_LABELS in frame
+    labels = list(map(int, frame.pop(LARGE_LABELS)) if large else frame.pop(LABELS))
+    return frame.set_axis(labels, axis=0).set_axis(labels, axis=1)
 
 
 def _plain_text(table: pa.Table) -> pd.DataFrame:

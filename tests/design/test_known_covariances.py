@@ -344,7 +344,17 @@ def test_a_fit_is_saved_with_its_matrix(fit: rmm.Fit, A: pd.DataFrame, tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")
-@pytest.mark.parametrize("labels", [[f"p{k}" for k in range(MEMBERS)], np.arange(MEMBERS) + 0.5])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"p{k}" for k in range(MEMBERS)],
+        np.arange(MEMBERS) + 0.5,
+        [10**30 + k for k in range(MEMBERS)],
+        list(pd.date_range("2020-01-01", periods=MEMBERS)),
+        [day.date() for day in pd.date_range("2020-01-01", periods=MEMBERS)],
+    ],
+    ids=["text", "decimals", "large", "times", "dates"],
+)
 def test_labels_of_other_types_are_saved(labels: Any, table: pd.DataFrame, tmp_path: Path) -> None:
     named = table.assign(pid=np.array(labels, dtype=object)[table["pid"]]).infer_objects()
     cov = {"A": some_covariance(labels)}

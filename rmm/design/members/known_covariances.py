@@ -355,7 +355,8 @@ def _check_same(rows: Array, columns: Array, what: str) -> None:
             other = "column" if kind == "row" else "row"
             raise DataError(
                 f"{what} has {counted(len(alone), 'label')} with a {kind} but without a {other}: "
-                f"{_named(alone)}. Rows and columns must be labelled with the same members."
+                f"{_named(alone)}. Rows and columns must be labelled with the same members. Of a "
+                "file whose first column has the members: pandas.read_csv(path, index_col=0)."
             )
 
 

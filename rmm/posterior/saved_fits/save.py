@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LABELS = "label"  # column of the members of a covariance matrix
+LARGE_LABELS = "large"  # in its place: as texts, whole numbers that Parquet may not have
 #: Bytes of a file besides the values of its variables, at most.
 _OVERHEAD = 200_000
 
@@ -82,7 +83,9 @@ def save(fit: FitTables, path: Path) -> Path:
 
 def _matrix_bytes(matrix: pd.DataFrame) -> Any:
     """A covariance matrix as Parquet: its labels, then its columns by their numbers."""
-    labels = pd.Series(matrix.index, name=LABELS).infer_objects()
+    labels = pd.Series(list(matrix.index), name=LABELS)
+    if _large_columns(labels.to_frame()):
+        labels = labels.map(str).rename(LARGE_LABELS)
     columns = pd.DataFrame(matrix.to_numpy(), columns=[str(k) for k in range(len(labels))])
     buffer = io.BytesIO()
     pd.concat([labels, columns], axis=1).to_parquet(buffer)
