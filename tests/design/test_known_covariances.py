@@ -172,6 +172,28 @@ def test_the_identity_changes_nothing(formula: str, family: str, table: pd.DataF
     pd.testing.assert_frame_equal(one.member_effects(), two.member_effects(), check_exact=True)
 
 
+@pytest.mark.parametrize("family", ["poisson", "weibull", "cox", "ordinal", "negbinomial"])
+def test_every_kind_of_outcome_takes_the_matrix(
+    family: str, table: pd.DataFrame, A: pd.DataFrame
+) -> None:
+    """The identity gives what there is without it, and another matrix something else."""
+    y = table["y"] - table["y"].min()
+    outcome = "Surv(t, e)" if family in ("weibull", "cox") else "c"
+    data = table.assign(t=y + 0.5, e=1, c=np.minimum(y.round(), 3).astype(int))
+    formula = PLAIN.replace("y ~", f"{outcome} ~")
+    options: Any = {"backend": "laplace", "seed": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = rmm.fit(formula, data, family, **options).member_effects()["mean"]
+        one, two = (
+            rmm.fit(formula.replace("RE = TRUE", "RE = TRUE, cov = A"), data, family,
+                    cov={"A": matrix}, **options).member_effects()["mean"]
+            for matrix in (identity(range(MEMBERS)), A)
+        )  # fmt: skip
+    pd.testing.assert_series_equal(one, plain, check_exact=True)
+    assert np.abs(two - plain).max() > 0.01
+
+
 POWER = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^b, c = FALSE), RE = TRUE, cov = A)"
 
 
@@ -372,6 +394,13 @@ def test_what_is_printed_and_reported(fit: rmm.Fit) -> None:
     assert np.isfinite(fit.loo().elpd)
     assert np.isfinite(fit.log_evidence().value)
     assert 1 <= float(np.mean(fit.estimand("rank", member=4))) <= MEMBERS
+
+
+def test_conditional_effects_have_no_effects_of_members(fit: rmm.Fit) -> None:
+    assert len(fit.conditional_effects("x", points=3)) == 3
+    for effects in ("all", "known"):
+        with pytest.raises(DataError, match=r"the known covariance `A`.*made-up members"):
+            fit.conditional_effects("x", effects=effects)
 
 
 def test_a_contrast_with_a_new_member_uses_the_matrix(fit: rmm.Fit) -> None:

@@ -189,6 +189,9 @@ def find_unidentified(
     list of Unidentified
         Empty too where the model is too large to look: more than 20 million pairs of entries.
     """
+    related = [m for m in design.members if m.root is not None]
+    if sum(len(m.member) * m.n_members for m in related) > _MOST_PAIRS:
+        return []
     found = [c for c in components(spec, design, fixed.weights) if c.name not in known]
     if not found or sum(_pairs(c, design.J) for c in found) > _MOST_PAIRS:
         return []
