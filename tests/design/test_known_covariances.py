@@ -612,6 +612,7 @@ ENGINES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "binomial",
         {"b_l2[Intercept]": 0.5, "b_l1[x]": 1.0, "sigma_l1": 2.0},
     ),
+    "nested": (KNOWN + " + hm(id = nesting)", "gaussian", {**TRUTH, "sigma_l3": 0.7}),
     "estimated": (
         ESTIMATED.replace("lead", "q"),
         "gaussian",
@@ -641,7 +642,7 @@ def test_engines_agree(name: str) -> None:
     data = rmm.simulate(
         formula,
         truth,
-        membership=MEMBERSHIP,
+        membership={**MEMBERSHIP, "units": 15, "within": False},
         covariates={n: {"level": "membership"} for n in ["x"] + ["q"] * (name == "estimated")},
         family=family,
         cov=cov,
