@@ -27,6 +27,7 @@ from rmm.errors import (
 
 if TYPE_CHECKING:
     from rmm import datasets as datasets
+    from rmm.design.members.neighbour_covariance import car
     from rmm.fitting.compare_weights import compare_weights
     from rmm.fitting.competing_risks import competing_risks
     from rmm.fitting.pipeline import fit, program, program_data
@@ -49,6 +50,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "Fit": ("rmm.posterior.fit", "Fit"),
     "program": ("rmm.fitting.pipeline", "program"),
     "program_data": ("rmm.fitting.pipeline", "program_data"),
+    "car": ("rmm.design.members.neighbour_covariance", "car"),
     "prior_predictive": ("rmm.posterior.prior_draws", "prior_predictive"),
     "PriorPredictive": ("rmm.posterior.prior_draws", "PriorPredictive"),
     "compare": ("rmm.posterior.comparison.compare", "compare"),
@@ -105,6 +107,7 @@ __all__ = [
     "TableLook",
     "average",
     "bayes_factor",
+    "car",
     "compare",
     "compare_weights",
     "competing_risks",

@@ -183,6 +183,7 @@ _member_parts = st.one_of(
     st.builds("fn(w ~ {})".format, st.one_of(_canonical, _arithmetic)),
     st.builds("RE = {}".format, _effects),
     st.builds("ar = {}".format, st.sampled_from(("TRUE", "FALSE", "dec", "1"))),
+    st.builds("cov = {}".format, st.sampled_from(("A", "NULL", "TRUE", "1"))),
     st.builds("name = {}".format, names),
     expressions,
 )

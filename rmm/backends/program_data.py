@@ -107,6 +107,8 @@ def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
         out["place_l1"] = m.walk.place + 1
     elif part.effects:
         out |= {"N_l1": m.n_members, "member": m.member + 1}
+    if m.root is not None:
+        out["root_l1"] = m.root
     if m.slopes is not None:
         out["K_slope_l1"] = m.slopes.values.shape[1]
         if part.correlated:

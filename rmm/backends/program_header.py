@@ -113,6 +113,12 @@ def _effects(spec: ModelSpec) -> list[str]:
                 f"{part.u}: random walk over the memberships of each member; its first value and "
                 f"its steps ~ normal(0, {part.sigma})"
             )
+        elif part.related:
+            found.append(
+                f"{part.u} ~ multivariate normal(0, {part.sigma}^2 * {part.block.covariance}): "
+                f"{part.u} = root_l1{part.suffix} * {part.independent}, "
+                f"{part.independent} ~ normal(0, {part.sigma})"
+            )
         elif part.random:
             found.append(f"{part.u} ~ normal(0, {part.sigma})")
         if part.slopes:
@@ -202,6 +208,11 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
         lines.append(
             f"N_l1{s}: number of members. member{s}[r] is the member (column {block}) of "
             "membership r."
+        )
+    if part.related:
+        lines.append(
+            f"root_l1{s}: lower Cholesky factor of {part.block.covariance}, the known covariance "
+            "matrix of the members."
         )
     return lines
 

@@ -18,6 +18,7 @@ from rmm.design.columns.predictors import (
     unit_names,
 )
 from rmm.design.identifiability import check_magnitude, check_rank
+from rmm.design.members.known_covariances import KnownCovariance
 from rmm.design.members.memberships import (
     FittedBlock,
     Membership,
@@ -110,6 +111,7 @@ def build_design(
     *,
     centre: bool = True,
     fitted: FittedDesign | None = None,
+    covariances: Mapping[str, KnownCovariance] | None = None,
 ) -> Design:
     """The arrays of a model on a table.
 
@@ -124,11 +126,13 @@ def build_design(
     fitted : FittedDesign, optional
         For new groups: scales and totals are those of the fit, nothing is checked again, and the
         outcome is left out.
+    covariances : mapping, optional
+        Known covariance matrices of member effects by name.
 
     Raises
     ------
     DataError
-        For outcomes, weights or weight variables that the model cannot use.
+        For outcomes, weights, weight variables or covariance matrices that the model cannot use.
     """
     centre = centre and spec.spanned
     columns = take_out_held(encoded.level2.terms, spec.held)
@@ -141,7 +145,9 @@ def build_design(
     members: list[tuple[Membership, Columns]] = []
     for i, (part, kind) in enumerate(zip(spec.members, grouped.members, strict=True)):
         known = None if fitted is None else fitted.members[i]
-        members.append(build_membership(part, grouped, kind, encoded.members[i], centre, known))
+        members.append(
+            build_membership(part, grouped, kind, encoded.members[i], centre, known, covariances)
+        )
     if fitted is None:
         _check_rank(spec, grouped, columns, members, nestings)
     X, center = centred(columns.values, centre)

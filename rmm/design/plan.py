@@ -13,6 +13,7 @@ from typing import Any
 
 from rmm.design.columns.predictor_levels import find_levels
 from rmm.design.columns.table_constants import with_constants
+from rmm.design.members.known_covariances import KnownCovariance
 from rmm.design.priors.places import Placed, hold_coefficients, place_priors
 from rmm.design.rows.group_rows import Grouped
 from rmm.families import Family
@@ -34,12 +35,15 @@ class ModelPlan:
     family : Family
     choice : PriorChoice
     transform : {"center", "std", "std2"} or None
+    covariances : mapping
+        Known covariance matrices of member effects, by the formula's names for them.
     """
 
     formula: Formula
     family: Family
     choice: PriorChoice
     transform: str | None = None
+    covariances: Mapping[str, KnownCovariance] = field(default_factory=dict)
     _specs: dict[Any, ModelSpec] = field(default_factory=dict, repr=False)
     _placed: dict[Any, tuple[ModelSpec, ModelSpec, Placed]] = field(
         default_factory=dict, repr=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from rmm.design.columns.predictors import (
     labels_without_table,
 )
 from rmm.design.design import Design, build_design
+from rmm.design.members.known_covariances import KnownCovariance, read_covariances
 from rmm.design.plan import ModelPlan
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
@@ -71,6 +72,8 @@ class Model:
         Texts that mean a missing value in text files, those of new data too.
     wide : bool
         Whether the table looks like a wide one, which the user has been warned of.
+    covariances : mapping of str to KnownCovariance
+        Of `cov =` in the formula.
     """
 
     formula: str
@@ -86,6 +89,7 @@ class Model:
     dropped: Dropped | None = None
     na: tuple[str, ...] | None = None
     wide: bool = False
+    covariances: Mapping[str, KnownCovariance] = field(default_factory=dict)
 
     @cached_property
     def used(self) -> pd.DataFrame:
@@ -102,6 +106,7 @@ def prepare(
     transform: str | None = None,
     missing: str = "error",
     na: Sequence[str] | None = None,
+    cov: Mapping[str, pd.DataFrame] | None = None,
 ) -> Model:
     """Check a formula against a table and lay out the arrays.
 
@@ -117,6 +122,7 @@ def prepare(
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice = read_priors(priors)
     known, written = find_family(family), parse_formula(formula)
+    covariances = read_covariances(cov, written)
     ids = id_columns(written)
     frame = read_table(data, ids=ids, na=na)
     frame = simplify_columns(frame, columns_of(written), ids)
@@ -124,7 +130,7 @@ def prepare(
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     table = Table(rows)
-    model = lay_out(ModelPlan(written, known, choice, transform), table)
+    model = lay_out(ModelPlan(written, known, choice, transform, covariances), table)
     in_file = is_text_file(data)
     wide = check_table(
         model.grouped, table, from_text=in_file and na is None, in_memory=not in_file
@@ -163,7 +169,13 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
     codings, encoded = encode_predictors(spec, grouped, transform=plan.transform)
     labels = coefficient_labels(spec, encoded)
     spec, placed = plan.place(spec, labels)
-    design = build_design(spec, grouped, encoded, centre=centred_intercept(placed.choice))
+    design = build_design(
+        spec,
+        grouped,
+        encoded,
+        centre=centred_intercept(placed.choice),
+        covariances=plan.covariances,
+    )
     recipe = make_recipe(spec, grouped, labels, codings, design)
     design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
     resolved = resolve(placed.choice, spec, scales_of(design))
@@ -178,6 +190,7 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
         resolved,
         plan.transform,
         whole=table,
+        covariances=plan.covariances,
     )
 
 

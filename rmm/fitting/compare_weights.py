@@ -232,7 +232,9 @@ def _common_priors(
 ) -> PriorChoice:
     """The priors, with those of `b_l1` on the outcome's scale unless the user has stated them."""
     choice = read_priors(priors)
-    given = {name: options[name] for name in ("transform", "missing", "na") if name in options}
+    given = {
+        name: options[name] for name in ("transform", "missing", "na", "cov") if name in options
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpecificationWarning)  # the fit itself warns
         model = prepare(formula, data, family, priors=choice, **given)

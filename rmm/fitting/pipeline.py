@@ -53,6 +53,7 @@ def fit(
     transform: str | None = None,
     missing: str = "error",
     na: Sequence[str] | None = None,
+    cov: Mapping[str, Any] | None = None,
     program: str | Path | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
@@ -101,6 +102,10 @@ def fit(
     na : sequence of str, optional
         Texts that stand for a missing value in a text file. An empty cell is always missing.
         Default: NA, N/A, NaN, NULL, None, #N/A and . in columns that otherwise contain numbers.
+    cov : mapping of str to pandas.DataFrame, optional
+        Covariance or correlation matrices of member effects, by the names that ``cov = A`` in the
+        formula gives them: ``cov={"A": matrix}``. Rows and columns are labelled with the members
+        as in the data; more members than the data have are allowed.
     program : str or path, optional
         Your own text (of `rmm.program`, edited), or its file (.txt, .jags, .bug, .stan); code.
     progress : bool, optional
@@ -154,7 +159,7 @@ def fit(
     keep = _monitor(monitor)
     _check_flag("progress", progress)
     model = prepare(
-        formula, data, family, priors=priors, transform=transform, missing=missing, na=na
+        formula, data, family, priors=priors, transform=transform, missing=missing, na=na, cov=cov
     )
     warn_of_design(model)
     asked = _request(model, settings, keep, options, inits, program, progress)
@@ -228,6 +233,7 @@ def program(
     transform: str | None = None,
     missing: str = "error",
     na: Sequence[str] | None = None,
+    cov: Mapping[str, Any] | None = None,
     integrate: bool = True,
 ) -> str:
     """The program text that `fit` would run, without running anything.
@@ -248,6 +254,7 @@ def program(
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
     na : sequence of str, optional
+    cov : mapping, optional
         As for `fit`.
     data : frame, table, mapping or path, optional
     integrate : bool
@@ -274,7 +281,7 @@ def program(
     if data is None:
         return engine.program(*prepare_without_data(formula, family, priors=priors))
     model = prepare(
-        formula, data, family, priors=priors, transform=transform, missing=missing, na=na
+        formula, data, family, priors=priors, transform=transform, missing=missing, na=na, cov=cov
     )
     if not integrate:
         return engine.program(model.spec, model.priors.forms)
@@ -292,6 +299,7 @@ def program_data(
     transform: str | None = None,
     missing: str = "error",
     na: Sequence[str] | None = None,
+    cov: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The data that `fit` would give to the engine, by the program's names.
 
@@ -307,6 +315,7 @@ def program_data(
     transform : {"center", "std", "std2"}, optional
     missing : {"error", "drop"}
     na : sequence of str, optional
+    cov : mapping, optional
         As for `fit`.
 
     Returns
@@ -330,7 +339,7 @@ def program_data(
     """
     engine = _named_engine(backend)
     model = prepare(
-        formula, data, family, priors=priors, transform=transform, missing=missing, na=na
+        formula, data, family, priors=priors, transform=transform, missing=missing, na=na, cov=cov
     )
     return engine.prepare(model).data(model.design)
 

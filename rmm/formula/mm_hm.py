@@ -41,12 +41,13 @@ _MEMBER_SLOTS = {
     "mmw": "fn",
     "RE": "RE",
     "ar": "ar",
+    "cov": "cov",
     "name": "name",
 }
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
     "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time "
-    "column; name = a name for this mm() term. Older "
+    "column; cov = the name of a covariance matrix; name = a name for this mm() term. Older "
     "spellings are also accepted: mmc(...) instead of vars(...), and "
     "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1)."
 )
@@ -87,7 +88,9 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         slots = {**slots, "ar": ar_inside}
     autoregressive = _autoregressive(slots.get("ar"), reader)
     variables = bool(terms or fixed or features)
-    random, slopes, correlated = _random(slots, variables, autoregressive is not False, reader)
+    covariance = _covariance(slots, autoregressive is not False, reader)
+    special = "ar" if autoregressive is not False else "cov" if covariance is not None else ""
+    random, slopes, correlated = _random(slots, variables, special, reader)
     if not random and not slopes and not variables:
         reader.fail(
             "This mm() has neither variables nor random effects, so it adds nothing to the model.",
@@ -105,6 +108,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         slopes=slopes,
         correlated=correlated,
         features=features,
+        covariance=covariance,
         name=_block_name(slots.get("name"), reader),
         position=tree.span.position,
     )
@@ -324,30 +328,30 @@ def _constraint(tree: syntax.Syntax, reader: Reader) -> str:
 
 
 def _random(
-    slots: Mapping[str, _Filled], variables: bool, autoregressive: bool, reader: Reader
+    slots: Mapping[str, _Filled], variables: bool, special: str, reader: Reader
 ) -> tuple[bool, tuple[Term, ...], bool]:
     """Random intercepts and slopes, and whether those of a member are correlated.
 
     Intercepts are on in the spelling of mmc/mmw; else as `RE =` says, by default where vars is
-    NULL.
+    NULL. `special` is "ar" or "cov" where such an argument says more of the intercepts.
     """
     given = slots["RE"].tree if "RE" in slots else None
     if isinstance(given, syntax.Call) and given.function == "re":
         random, slopes, correlated = _random_terms(given, reader)
-        if autoregressive and slopes:
+        if special and slopes:
             reader.fail(
-                "`ar =` can be used only with random intercepts, not with random slopes.",
+                f"`{special} =` can be used only with random intercepts, not with random slopes.",
                 given,
-                "Write RE = TRUE, or leave `ar =` out.",
+                f"Write RE = TRUE, or leave `{special} =` out.",
             )
         return random, slopes, correlated
     if "RE" in slots:
         random = _boolean(slots["RE"], reader)
-        if autoregressive and not random:
-            reader.fail("`ar =` needs random effects, but RE is FALSE.", slots["RE"].tree)
+        if special and not random:
+            reader.fail(f"`{special} =` needs random effects, but RE is FALSE.", slots["RE"].tree)
         return random, (), False
     older = any(s in slots and slots[s].spelling in ("mmc", "mmw") for s in ("vars", "fn"))
-    return older or autoregressive or not variables, (), False
+    return older or bool(special) or not variables, (), False
 
 
 _RE_USAGE = (
@@ -400,6 +404,27 @@ def _autoregressive(given: _Filled | None, reader: Reader) -> str | bool:
     if _as_boolean(given.tree) is None:
         return _column(given.tree, "`ar =`", reader)
     return _boolean(given, reader)
+
+
+def _covariance(slots: Mapping[str, _Filled], autoregressive: bool, reader: Reader) -> str | None:
+    """The name of a covariance matrix; it becomes a key of `cov=` and a name in saved fits."""
+    if "cov" not in slots or _is_null(slots["cov"].tree):
+        return None
+    tree = slots["cov"].tree
+    name = tree.name if isinstance(tree, syntax.Name) else ""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or _as_boolean(tree) is not None:
+        reader.fail(
+            "`cov =` must be the name of a matrix: letters, digits and underscores.",
+            tree,
+            'Write cov = A, and give the matrix to the fit: rmm.fit(..., cov={"A": matrix}).',
+        )
+    if autoregressive:
+        reader.fail(
+            "`cov =` and `ar =` cannot be used together.",
+            tree,
+            "Members have either effects with a known covariance or random walks: leave one out.",
+        )
+    return name
 
 
 def _as_boolean(tree: syntax.Syntax) -> bool | None:

@@ -105,6 +105,8 @@ class MemberBlock:
         Whether a member's intercept and slopes are correlated, `re(1 + x, cor = TRUE)`.
     autoregressive : str or bool
         False; True for a random walk in group order; a column name for a time column.
+    covariance : str or None
+        Name of the known covariance matrix of the members' effects, `cov = A`.
     name : str or None
         The user's `name=`; else the block's number is used where there are several.
     """
@@ -119,6 +121,7 @@ class MemberBlock:
     slopes: tuple[Term, ...] = ()
     correlated: bool = False
     features: tuple[FeatureTerm, ...] = ()
+    covariance: str | None = None
     name: str | None = None
     position: int = field(default=0, compare=False)
 

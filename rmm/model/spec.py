@@ -125,6 +125,11 @@ class MemberPart:
         return self.weight.estimated
 
     @property
+    def related(self) -> bool:
+        """Whether the covariance of the member effects is known up to a factor (`cov =`)."""
+        return self.block.covariance is not None
+
+    @property
     def offset(self) -> bool:
         """Whether it has a known sum: of `fix()` terms, or of coefficients that are held."""
         return bool(self.block.fixed or self.held)
@@ -185,6 +190,11 @@ class MemberPart:
     def step(self) -> str:
         """Name of the independent steps whose sums are the effects of a random walk."""
         return f"step_l1{self.suffix}"
+
+    @property
+    def independent(self) -> str:
+        """Name of the independent effects of which those with a known covariance are made."""
+        return f"e_l1{self.suffix}"
 
     @property
     def path(self) -> str:
@@ -363,17 +373,24 @@ class ModelSpec:
     @cached_property
     def sampled(self) -> tuple[Parameter, ...]:
         """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks,
-        partial correlations `pcor_l1` for `cor_l1`.
+        independent effects for those with a known covariance, partial correlations `pcor_l1` for
+        `cor_l1`.
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
         ``b_l2 = (alpha - centre' slopes, beta_l2)``. Thresholds ``tau`` of an ordinal outcome are
         ``cut`` at the centres: ``tau = cut + centre' slopes``. The steps ``step_l1`` are in the
-        order by member, then time; ``u_l1`` are their sums.
+        order by member, then time; ``u_l1`` are their sums. With a known covariance matrix A = LL'
+        ``u_l1 = L e_l1``.
         """
         steps = {
             p.u: Parameter(p.step, (p.memberships,), "real", "effect")
             for p in self.members
             if p.walk
+        }
+        steps |= {
+            p.u: Parameter(p.independent, (f"member{p.suffix}",), "real", "effect")
+            for p in self.members
+            if p.related
         }
         out: list[Parameter] = []
         if self.intercept:

@@ -21,7 +21,7 @@ from rmm.families import find_family
 from rmm.posterior.draws import check_draws
 from rmm.posterior.fit import Fit
 from rmm.posterior.saved_fits.contents import read_contents
-from rmm.posterior.saved_fits.save import _replaced
+from rmm.posterior.saved_fits.save import LABELS, LARGE_LABELS, _replaced
 from rmm.tables.memory_limits import memory_limit
 from rmm.tables.parquet_limits import read_bounded
 
@@ -95,6 +95,8 @@ def _read(path: Path, limit: int) -> Fit:
     about = json.loads(stored.about)
     used = sum(v.nbytes for v in [*stored.draws.values(), *stored.sample_stats.values()])
     table = _table_types(_plain_text(read_bounded(stored.table, limit - used)), about)
+    left = limit - used - int(table.memory_usage(deep=True).sum())
+    matrices = {k: _matrix(read_bounded(v, left)) for k, v in stored.matrices.items()}
     family = find_family(about["family"], about.get("family_options"))
     with warnings.catch_warnings():  # the fit has given them
         warnings.simplefilter("ignore", SpecificationWarning)
@@ -105,6 +107,7 @@ def _read(path: Path, limit: int) -> Fit:
             priors=about["priors"],
             transform=about["transform"],
             missing=about.get("missing", "error"),
+            cov=matrices,
         )
     na = about.get("na")
     model = replace(model, na=None if na is None else tuple(na))
@@ -127,6 +130,14 @@ def _read(path: Path, limit: int) -> Fit:
     )
     _ = fit.draws  # of the model's shapes, or an error
     return fit
+
+
+def _matrix(table: pa.Table) -> pd.DataFrame:
+    """The covariance matrix that `_matrix_bytes` was given."""
+    frame = _plain_text(table)
+    large = LARGE_LABELS in frame
+    labels = list(map(int, frame.pop(LARGE_LABELS)) if large else frame.pop(LABELS))
+    return frame.set_axis(labels, axis=0).set_axis(labels, axis=1)
 
 
 def _plain_text(table: pa.Table) -> pd.DataFrame:

@@ -113,7 +113,8 @@ class AfterFit:
         effects : {"all", "known", "none"}
             ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
             the same for a member in all its groups; ``"known"``: effects of new ones are 0;
-            ``"none"``: all member and nesting effects are 0.
+            ``"none"``: all member and nesting effects are 0. With a known covariance of the members
+            (`cov =`) new members have the distribution, or expectation, given those of the fit.
         draws : bool
             Whether to give all draws.
         seed : int, optional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -174,6 +175,7 @@ def prior_predictive(
     seed: int = 1,
     transform: str | None = None,
     missing: str = "error",
+    cov: Mapping[str, pd.DataFrame] | None = None,
     **options: Any,
 ) -> PriorPredictive:
     """What the priors of a model say of the outcome of each group, before any fit.
@@ -184,7 +186,7 @@ def prior_predictive(
 
     Parameters
     ----------
-    formula, data, family, priors, transform, missing
+    formula, data, family, priors, transform, missing, cov
         As for `rmm.fit`. The outcome decides scales of default priors, as in a fit.
     draws : int
         Number of draws.
@@ -215,7 +217,9 @@ def prior_predictive(
     (True, True)
     """
     known = find_family(family, options)
-    model = prepare(formula, data, known, priors=priors, transform=transform, missing=missing)
+    model = prepare(
+        formula, data, known, priors=priors, transform=transform, missing=missing, cov=cov
+    )
     return draw_prior_predictive(model, draws, seed)
 
 
@@ -310,6 +314,8 @@ def _member_effects(
         count = member.n_members if member.walk is None else len(member.member)
         steps = found[part.sigma][:, None] * rng.standard_normal((len(found[part.sigma]), count))
         out[part.u] = steps if member.walk is None else _walked(steps, member)
+        if member.root is not None:
+            out[part.u] = steps @ member.root.T
     if part.slopes:
         sd = found[part.sigma_slope][:, None, :]
         shape = (len(sd), member.n_members, sd.shape[2])

@@ -77,6 +77,7 @@ def simulate(
     censoring: Mapping[str, float] | None = None,
     entry: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
+    cov: Mapping[str, Any] | None = None,
     seed: int | None = None,
     root: str | Path = ".",
 ) -> SimulatedData:
@@ -123,6 +124,9 @@ def simulate(
         cox: ``{"shape": 1, "rate": 1}``, the hazard rate * shape * t^(shape - 1) at a linear
         predictor of 0. With ``strata()`` in the formula ``"spread": 0.5`` too, the sd of the
         normal distributions of log shape and log rate over strata.
+    cov : mapping of str to pandas.DataFrame, optional
+        Covariance matrices of member effects by the names that ``cov = A`` in the formula gives
+        them, as for `rmm.fit`: effects are normal with covariance sigma_l1^2 A.
     seed : int, optional
     root : path
         Folder that a relative path of a table starts from.
@@ -155,7 +159,7 @@ def simulate(
     check_seed(seed, DataError)
     if not isinstance(root, str | os.PathLike):
         raise RecipeError("root", f"The value is {root!r}.", "Allowed: the path of a folder.")
-    recipe = prepare(content, Path(root))
+    recipe = prepare(content, Path(root), cov)
     streams = np.random.SeedSequence(seed).spawn(3)
     kept = {"membership": streams[0], "covariates": streams[1]}
     fixed = draw_fixed(recipe, lambda part: np.random.default_rng(kept[part]))

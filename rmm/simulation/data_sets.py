@@ -179,7 +179,7 @@ class FixedPart:
     columns: Mapping[str, Column]
 
 
-def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
+def prepare(content: Mapping[str, Any], root: Path, cov: Mapping[str, Any] | None = None) -> Recipe:
     """Check what to simulate: everything that can be wrong is found here.
 
     Parameters
@@ -188,6 +188,8 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
         membership, covariates, truth; see ``study.schema.json``.
     root : Path
         Folder that relative paths start from.
+    cov : mapping of str to pandas.DataFrame, optional
+        Known covariance matrices of member effects.
 
     Returns
     -------
@@ -204,7 +206,7 @@ def prepare(content: Mapping[str, Any], root: Path) -> Recipe:
     trial = membership(np.random.default_rng(0))
     check_covariates(covariates, trial.nesting is not None, fixed)
     levels = _levels(covariates, trial)
-    truth = prepare_truth(content["truth"], levels, trial.names, covariates)
+    truth = prepare_truth(content["truth"], levels, trial.names, covariates, cov)
     ids = (trial.names.member, trial.names.group, trial.names.nesting)
     for name in truth.outcomes:
         if name in ids or name == "n":

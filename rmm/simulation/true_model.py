@@ -21,6 +21,7 @@ from rmm.formula.weights.weight_function import (
 )
 from rmm.model.spec import ModelSpec
 from rmm.simulation.covariates.endogenous import Dependence
+from rmm.simulation.related_effects import EffectCovariance
 from rmm.simulation.truth_priors import draw_values
 
 
@@ -44,6 +45,8 @@ class Truth:
         The family's own keys, such as ``censoring``.
     endogenous : mapping
         Random effect -> how it depends on covariates; see `Dependence`.
+    covariances : mapping
+        Known covariance matrices of member effects, by their names in the formula.
     """
 
     formula: Formula
@@ -54,6 +57,7 @@ class Truth:
     priors: Mapping[str, Prior] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     endogenous: Mapping[str, Dependence] = field(default_factory=dict)
+    covariances: Mapping[str, EffectCovariance] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from rmm.simulation.memberships.structures import IdNames
 from rmm.simulation.outcomes.ordered_levels import count_thresholds
 from rmm.simulation.outcomes.outcomes import OUTCOMES
 from rmm.simulation.recipe_errors import RecipeError, check_name, listed
+from rmm.simulation.related_effects import read_effect_covariances
 from rmm.simulation.true_model import Truth, level3, parameter_names, term_columns
 from rmm.simulation.truth_priors import correlation_matrix, read_truth_prior
 
@@ -45,6 +46,7 @@ def prepare_truth(
     levels: Mapping[str, str],
     names: IdNames,
     covariates: Mapping[str, Mapping[str, Any]],
+    cov: Mapping[str, Any] | None = None,
 ) -> Truth:
     """Check a data-generating model against the covariates that there are.
 
@@ -57,6 +59,8 @@ def prepare_truth(
     names : IdNames
     covariates : mapping
         Name -> settings: which of them are endogenous.
+    cov : mapping of str to pandas.DataFrame, optional
+        Known covariance matrices of member effects.
 
     Raises
     ------
@@ -69,6 +73,7 @@ def prepare_truth(
     check_name("truth.family", "a family that can be simulated", family, OUTCOMES)
     options = _options(config, family)
     formula = parse_formula(config["formula"])
+    covariances = read_effect_covariances(cov, formula)
     outcomes = outcome_columns(formula, family)
     _check_entry(formula, options)
     _check_formula(formula, family, levels, names)
@@ -88,7 +93,9 @@ def prepare_truth(
             [d for d in DISTRIBUTIONS if d in ("normal", "t", "skew")],
         )
     endogenous = dependences(covariates, spec)
-    return Truth(formula, spec, outcomes, parameters, effects, priors, options, endogenous)
+    return Truth(
+        formula, spec, outcomes, parameters, effects, priors, options, endogenous, covariances
+    )
 
 
 def _options(config: Mapping[str, Any], family: str) -> dict[str, Any]:

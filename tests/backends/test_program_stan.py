@@ -95,6 +95,15 @@ MODELS: dict[str, tuple[str, Any]] = {
         " name=m) + mm(id(pid, gid), RE=re(1 + x, cor=TRUE), name=p)",
         ["sigma_slope_l1_m ~ exponential(1)", "sigma_l1_p <- 0.7", "cor_l1_m ~ lkj(1)"],
     ),
+    "related": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE, cov=A) + hm(id=cid)",
+        "weakly_informative",
+    ),
+    "related_estimated": (
+        "y ~ 1 + mm(id(mid, gid), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE, cov=A, name=m)"
+        " + mm(id(pid, gid), vars(x), RE=TRUE, cov=B, name=p)",
+        ["sigma_l1_m <- 0.7", "tau.l1_p ~ dgamma(1, 0.5)"],
+    ),
     "mixed_priors": (
         "y ~ 1 + z + q + fix(x1, 0.4) + mm(id(pid, gid), RE=TRUE)",
         ["b_l2[z] ~ student_t(4, 0, 1)", "sigma_l1 <- 0.7", "sigma_l2 ~ exponential(1)"],
@@ -137,7 +146,13 @@ def model_of(name: str, table: pd.DataFrame) -> Model:
         table = table.drop_duplicates("gid")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return prepare(formula, table, priors=priors)
+        return prepare(formula, table, priors=priors, cov=matrices(formula))
+
+
+def matrices(formula: str) -> dict[str, pd.DataFrame]:
+    """Of the formula's names: correlations of 0.3 between all members."""
+    one = pd.DataFrame(0.3 + 0.7 * np.eye(30))
+    return {name: one for name in "AB" if f"cov={name}" in formula}
 
 
 def text_of(model: Model) -> str:

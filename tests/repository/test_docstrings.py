@@ -37,6 +37,7 @@ from site_parts import api
 #: Modules whose docstrings hold examples that are run.
 WITH_EXAMPLES = [
     "rmm.datasets",
+    "rmm.design.members.neighbour_covariance",
     "rmm.families",
     "rmm.fitting.competing_risks",
     "rmm.fitting.pipeline",

@@ -293,6 +293,14 @@ BAD: dict[str, tuple[tuple[str, Any], str]] = {
         ("methods/0/formula", "y ~ 1 + poly(x, 2)"),
         r"methods\[0\]\.formula .*\n  poly\(x, 2\) cannot be used .*\n  Use columns and I\(",
     ),
+    "a known covariance in a method": (
+        ("methods/1/formula", MM.replace("RE = TRUE", "RE = TRUE, cov = A")),
+        r"methods\[1\]\.formula .*\n  The formula has `cov = A`\..*\n.*leave `cov =` out",
+    ),
+    "a known covariance in a truth": (
+        ("truth/formula", MM.replace("RE = TRUE", "RE = TRUE, cov = A")),
+        r"truth\.formula .*\n.*there is no matrix `A`.*\n.*Study files cannot contain matrices",
+    ),
     "unknown measure": (("measures", ["biass"]), r"measures\[0\]\n.*Did you mean 'bias'"),
     "unknown baseline": (("baseline", "ols"), r"baseline\n.*Allowed: agg, mm"),
     "unknown closed form": (

@@ -248,6 +248,10 @@ def test_methods_that_cannot_be(tmp_path: Path, method: dict[str, Any], says: st
         ({"methods": [{"name": "o", "kind": "aggregation"}]}, "`data` has no `formula`"),
         ({"methods": [own(layout="groups")]}, "needs groups and members"),
         ({"data": drawn_by("draw", formula="y ~")}, "data.formula"),
+        (
+            {"data": drawn_by("draw", formula="y ~ 1 + mm(id(member, group), cov = A)")},
+            "Studies cannot use known covariance matrices",
+        ),
         ({"data": drawn_by("draw", family="wurst")}, "'wurst' is not a family"),
     ],
 )

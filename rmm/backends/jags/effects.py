@@ -33,6 +33,8 @@ def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
         return _walk_lines(part)
     if part.correlated:
         return _correlated_lines(part)
+    if part.related:
+        return _related_lines(part, standard)
     s, lines = part.suffix, [""]
     if part.random:
         lines += [
@@ -51,8 +53,22 @@ def normal(effect: str, index: str, sd: str, *, standard: bool) -> str:
 
 
 def standard_node(effect: str) -> str:
-    """Name of the standard normals of an effect: ``u_l1`` -> ``z_l1``."""
-    return "z" + effect.removeprefix("u")
+    """Name of the standard normals of an effect: ``u_l1`` or ``e_l1`` -> ``z_l1``."""
+    return "z" + effect.removeprefix("u").removeprefix("e")
+
+
+def _related_lines(part: MemberPart, standard: bool) -> list[str]:
+    """Effects with a known covariance as sums of independent ones, which a glm block samples."""
+    s, own = part.suffix, normal(part.independent, "i", part.sigma, standard=standard)
+    product = f"inprod(root_l1{s}[i, 1:i], {part.independent}[1:i])"
+    return [
+        "",
+        f"  # ---- member effects {part.u}, with covariance {part.sigma}^2 * "
+        f"{part.block.covariance}",
+        f"  # {part.independent}: independent, with sd {part.sigma}",
+        f"  for (i in 1:N_l1{s}) {{ {own} }}",
+        f"  for (i in 1:N_l1{s}) {{ {part.u}[i] <- {product} }}",
+    ]
 
 
 def _slope_lines(part: MemberPart, standard: bool) -> list[str]:

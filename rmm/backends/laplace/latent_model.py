@@ -18,6 +18,7 @@ from rmm.backends.base import Forms
 from rmm.backends.laplace.latent_vector import Collected, coefficient_units
 from rmm.design.design import Design
 from rmm.design.members.feature_values import FeatureArrays
+from rmm.design.members.known_covariances import entries
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import SIZE, relative
 from rmm.design.priors.priors import Resolved
@@ -441,7 +442,12 @@ def _member_effects(
     fixed: Mapping[str, Array],
 ) -> None:
     known = np.ones(len(member.member)) if member.weight is None else member.weight
-    if part.random and member.walk is None:
+    if member.root is not None:
+        count = member.n_members
+        first = _effects(collected, part.independent, (count,), part.sigma, 0, place, fixed)
+        row, column, value = entries(member.root, member.member)
+        collected.enter(member.group[row], first + column, known[row] * value, source[row])
+    elif part.random and member.walk is None:
         first = _effects(collected, part.u, (member.n_members,), part.sigma, 0, place, fixed)
         collected.enter(member.group, first + member.member, known, source)
     elif part.random:

@@ -154,6 +154,7 @@ def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
     made: dict[str, tuple[str, ...]] = {  # walks of steps
         part.step: (part.u,) for part in model.spec.members
     }
+    made |= {part.independent: (part.u,) for part in model.spec.members}
     made |= {part.standard: (part.u, part.u_slope) for part in model.spec.members}
     effects = {p.name for p in model.spec.parameters if not p.structural} | set(made)
     for name, (where, _) in model.latent.items():
@@ -192,6 +193,8 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     for part, member in zip(spec.members, model.design.members, strict=True):
         if member.walk is not None and part.step in out:
             out[part.u] = _walks(out.pop(part.step), member.walk)
+        if member.root is not None and part.independent in out:
+            out[part.u] = out.pop(part.independent) @ member.root.T
     correlated = [part for part in spec.members if part.correlated]
     for part, loadings in zip(correlated, model.loadings, strict=True):
         if part.standard in out:

@@ -28,6 +28,10 @@ def effect_data(part: MemberPart) -> Lines:
             f"int<lower=1> N_l1{s};  // number of members",
             f"array[M{s}] int<lower=1, upper=N_l1{s}> member{s};  // member of each membership",
         ]
+    if part.related:
+        lines.append(
+            f"matrix[N_l1{s}, N_l1{s}] root_l1{s};  // Cholesky factor of {part.block.covariance}"
+        )
     if part.correlated:
         lines.append(f"int<lower=1> K_pair_l1{s};  // number of correlations between effects")
     if part.slopes:
@@ -67,6 +71,14 @@ def walk_lines(part: MemberPart) -> Lines:
     ]
 
 
+def related_lines(part: MemberPart) -> Lines:
+    """Lines that compute effects with a known covariance from independent ones."""
+    if not part.related:
+        return []
+    size = f"N_l1{part.suffix}"
+    return [f"vector[{size}] {part.u} = root_l1{part.suffix} * {part.independent};"]
+
+
 def by_membership(part: MemberPart) -> str:
     """The member effect of each membership, as a vector expression."""
     return part.u if part.walk else f"{part.u}[member{part.suffix}]"
@@ -80,8 +92,8 @@ def weighted_effects(part: MemberPart) -> str:
 
 
 def sd_name(effect: str) -> str:
-    """Name of an effect's standard deviation: ``sigma_l1`` for ``u_l1`` and ``step_l1``."""
-    return "sigma" + effect.removeprefix("u").removeprefix("step")
+    """Name of an effect's standard deviation: that of ``u_l1``, ``step_l1``, ``e_l1``."""
+    return "sigma" + effect.removeprefix("u").removeprefix("step").removeprefix("e")
 
 
 def slope_declaration(parameter: Parameter, *, correlated: bool) -> str:

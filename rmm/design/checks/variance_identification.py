@@ -27,6 +27,7 @@ from scipy import sparse
 
 from rmm.design.design import Design
 from rmm.design.fixed_effects import FixedEffects
+from rmm.design.members.known_covariances import entries
 from rmm.design.members.memberships import Membership
 from rmm.design.rows.group_rows import Grouped
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
@@ -128,12 +129,29 @@ def _member_components(
     )
     out = []
     if part.random:
-        out.append(base if member.walk is None else _walk_component(base, member))
+        out.append(_of_independent(base, member))
     if member.slopes is not None:
         for label, x in zip(member.slopes.labels, member.slopes.values.T, strict=True):
             name = f"{part.sigma_slope}[{label}]"
             out.append(replace(base, name=name, value=weight * x))
     return out
+
+
+def _of_independent(base: Component, member: Membership) -> Component:
+    """The entries of independent effects: the members' own, or what these are sums of."""
+    if member.root is not None:
+        row, column, value = entries(member.root, member.member)
+        groups = sparse.csr_array(
+            (np.ones(len(row)), (base.row[row], column)), shape=(int(base.row[-1]) + 1, base.size)
+        )
+        return replace(
+            base,
+            row=base.row[row],
+            column=column,
+            value=base.value[row] * value,
+            alone=bool((groups.tocsc().indptr[1:] - groups.tocsc().indptr[:-1]).max() == 1),
+        )
+    return base if member.walk is None else _walk_component(base, member)
 
 
 def _walk_component(base: Component, member: Membership) -> Component:
@@ -171,6 +189,9 @@ def find_unidentified(
     list of Unidentified
         Empty too where the model is too large to look: more than 20 million pairs of entries.
     """
+    related = [m for m in design.members if m.root is not None]
+    if sum(len(m.member) * m.n_members for m in related) > _MOST_PAIRS:
+        return []
     found = [c for c in components(spec, design, fixed.weights) if c.name not in known]
     if not found or sum(_pairs(c, design.J) for c in found) > _MOST_PAIRS:
         return []

@@ -11,6 +11,7 @@ from rmm.design.columns.encode import Columns
 from rmm.design.columns.predictors import BlockColumns, sums_to_one, take_out_held
 from rmm.design.identifiability import check_weight_variables
 from rmm.design.members.feature_values import FeatureArrays, build_feature
+from rmm.design.members.known_covariances import KnownCovariance, group_pairs, root_of
 from rmm.design.members.random_walks import LastEffects, Walk, continue_walk, find_walk
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
@@ -62,7 +63,8 @@ class Membership:
     scale : (K,) array
         Standard deviations of the covariates over memberships, for priors.
     spread : float
-        mean over groups with members of sqrt(sum w^2) at equal weights, for the prior of sigma_l1.
+        mean over groups with members of sqrt(sum w^2) at equal weights, for the prior of sigma_l1;
+        of sqrt(w'Aw) where the covariance A of the members' effects is known.
     inputs : mapping
         Weight variables by program identifier, each (M,); empty for known weights.
     multiplier_scale : (K,) array
@@ -75,6 +77,8 @@ class Membership:
         Known part of the member effects (`fix()` inside a block with estimated weights).
     walk : Walk or None
         The order of each member's memberships, where effects are random walks.
+    root : (members, members) array or None
+        L, where the members' effects have the known covariance sigma_l1^2 LL'.
     slopes : Columns or None
         Covariates with random slopes, (M, K), not centred.
     total : WeightTotal or None
@@ -101,6 +105,7 @@ class Membership:
     features: tuple[FeatureArrays, ...] = ()
     typical_size: float = 1.0
     total: WeightTotal | None = None
+    root: Array | None = None
 
     @property
     def effect(self) -> Array:
@@ -151,6 +156,7 @@ def build_membership(
     encoded: BlockColumns,
     centre: bool,
     fitted: FittedBlock | None = None,
+    covariances: Mapping[str, KnownCovariance] | None = None,
 ) -> tuple[Membership, Columns]:
     """The arrays of a block, and its covariates by membership.
 
@@ -166,11 +172,14 @@ def build_membership(
         As for `rmm.design.design.build_design`.
     fitted : FittedBlock, optional
         For new groups: constants are those of the fit, and nothing is checked again.
+    covariances : mapping, optional
+        Matrices by the names that formulas have for them.
 
     Raises
     ------
     DataError
-        For weights or weight variables that the model cannot use.
+        For weights or weight variables that the model cannot use, and covariance matrices that are
+        not there or lack members.
     """
     segments = units.segments
     known = None if fitted is None else fitted.membership
@@ -193,7 +202,8 @@ def build_membership(
     typical = _typical_weights(part, units, variables, scales) if part.estimated else weight
     live = _features(part.features_in_program, part, grouped, units, typical, known)
     live = tuple(replace(f, center=float(f.reference.mean()) if centre else 0.0) for f in live)
-    spread = float(np.mean(np.sqrt(group_sums(weight**2, segments)))) if known is None else 0.0
+    root = root_of(part.block, units.labels, covariances or {}) if known is None else None
+    spread = _spread(weight, units, root) if known is None else 0.0
     labels = grouped.groups.labels
     if fitted is None or fitted.last is None:
         walk = find_walk(part.block, units.table, units, labels)
@@ -219,8 +229,17 @@ def build_membership(
         slopes=encoded.slopes,
         features=live,
         total=total,
+        root=root,
     )
     return membership, columns
+
+
+def _spread(weight: Array, units: Members, root: Array | None) -> float:
+    """Mean over groups of the sd of the weighted sum of effects, over sigma_l1."""
+    if root is None:
+        return float(np.mean(np.sqrt(group_sums(weight**2, units.segments))))
+    pairs = group_pairs(root, units.code, units.segments)
+    return float(np.mean(np.sqrt(group_sums(pairs.terms(weight), pairs.start))))
 
 
 def _check_sums(part: MemberPart, found: Columns, equal: Array, units: Members) -> None:

@@ -16,6 +16,7 @@ from functools import cache
 
 import numpy as np
 
+from rmm.design.members.known_covariances import group_pairs
 from rmm.design.members.memberships import Membership
 from rmm.errors import SpecificationWarning
 from rmm.formula.expression import Aggregate, Column, GroupSize, Node, TableCall, children, describe
@@ -146,8 +147,18 @@ def _at_typical_size(member: Membership) -> Membership:
         n=member.n / typical,
         typical_size=typical,
         scale=member.scale * root,
-        spread=root,
+        spread=root * _middle_spread(member),
     )
+
+
+def _middle_spread(member: Membership) -> float:
+    """Mean over groups of sqrt(w'Aw) at weights n^-1/2: 1 for independent effects."""
+    if member.root is None:
+        return 1.0
+    segments = np.unique(member.start)
+    weight = np.repeat(np.diff(segments) ** -0.5, np.diff(segments))
+    pairs = group_pairs(member.root, member.member, segments)
+    return float(np.mean(np.sqrt(np.add.reduceat(pairs.terms(weight), pairs.start[:-1]))))
 
 
 def warn_of_equal_sizes(part: MemberPart, member: Membership) -> None:

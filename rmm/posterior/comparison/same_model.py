@@ -68,6 +68,9 @@ def _check_units(first: Fit, fit: Fit, number: int) -> None:
     names = [np.array(f._estimates.elements.labels, dtype=object) for f in (first, fit)]
     _compare("parameters", names[0], names[1], number)
     _compare("groups", one.design.coords["group"], two.design.coords["group"], number)
+    for name, matrix in one.covariances.items():
+        if not matrix.same(two.covariances[name]):
+            raise DataError(f"Fits 1 and {number} have different matrices `{name}`. {_RULE}")
     for a, b in zip(one.grouped.members, two.grouped.members, strict=True):
         _compare("members", a.labels, b.labels, number)
         same = np.array_equal(a.code, b.code) and np.array_equal(a.group, b.group)

@@ -48,7 +48,8 @@ def effect_table(
     Raises
     ------
     DataError
-        If a column is no predictor, or `by` is held by `at` or is the variable itself.
+        If a column is no predictor, or `by` is held by `at` or is the variable itself; or for
+        effects of members whose covariance is known.
     """
     if by is None:
         if by_values is not None:
@@ -74,6 +75,8 @@ def _one(
 ) -> pd.DataFrame:
     if kind == WEIGHT:
         return _weights(fit, variable, options)
+    if effects != "none":
+        _refuse_made_up_members(fit.model)
     grid, groups = reference_groups(fit.model, variable, **options)
     family = fit.model.spec.family
     default = "linear" if family.needs_strata else "mean"
@@ -83,6 +86,18 @@ def _one(
         levels = level_labels(fit.model)
         return found.set_axis(pd.MultiIndex.from_product([grid, levels], names=[variable, "level"]))
     return found.set_axis(pd.Index(grid, name=variable))
+
+
+def _refuse_made_up_members(model: Model) -> None:
+    """The members of reference groups are in no matrix of known covariances."""
+    for part in model.spec.members:
+        if part.related:
+            raise DataError(
+                f"The effects of members (column `{part.block.member}`) have the known covariance "
+                f"`{part.block.covariance}`. Conditional effects are those of groups with made-up "
+                'members, whose covariance is not known: use effects="none", the default, or '
+                "predict() with a table of groups."
+            )
 
 
 def _weights(fit: Fitted, variable: str, options: Mapping[str, Any]) -> pd.DataFrame:

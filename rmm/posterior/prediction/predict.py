@@ -213,6 +213,8 @@ def of_new_groups(
             member = replace(member, walk=_counted_from_0(member))
         elif part.correlated:
             out |= _correlated(draws, part, units, effects, seed)
+        elif part.related:
+            out |= _related(model, i, draws, units, effects, seed)
         elif part.random:
             out |= _effect(draws, part.u, part.sigma, units, effects, seed)
         if part.slopes and not part.correlated:
@@ -295,6 +297,30 @@ def _correlated(
             out[part.u][:, place] = u[:, 0]
         out[part.u_slope][:, place] = u[:, int(part.random) :]
     return out
+
+
+def _related(
+    model: Model, block: int, draws: Draws, units: _Present, effects: str, seed: int
+) -> dict[str, Array]:
+    """As `_effect`, where the covariance of members is known: new effects given those of the fit.
+
+    With ``effects="known"`` they have their expectation given these.
+    """
+    part = model.spec.members[block]
+    if not len(units.fresh):
+        return _effect(draws, part.u, part.sigma, units, effects, seed)
+    seen = need(draws, part.u, "a prediction for new members with a known covariance")
+    assert part.block.covariance is not None
+    matrix, labels = model.covariances[part.block.covariance], model.grouped.members[block].labels
+    others, coefficients, factor = matrix.given(labels, units.fresh, part.block.member)
+    fresh = seen @ coefficients.T
+    if effects == "all":
+        sd = need(draws, part.sigma, "an effect of a new unit")
+        z = [_stream(seed, part.u, label).standard_normal(len(sd)) for label in others]
+        fresh += sd[:, None] * (np.column_stack(z) @ factor.T)
+    place = {label: k for k, label in enumerate(others)}
+    wanted = [place[label] for label in units.fresh]
+    return {part.u: np.hstack([seen[:, units.known], fresh[:, wanted]])}
 
 
 def _walked(

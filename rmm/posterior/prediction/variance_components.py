@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends.base import Run
+from rmm.design.members.known_covariances import GroupPairs, group_pairs
 from rmm.design.members.memberships import Membership
 from rmm.design.prepare import Model
 from rmm.model.spec import MemberPart
@@ -37,6 +38,7 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     section 2), with the weights of each draw; the variance of a random walk grows by a step with
     each membership, and slopes of x count sigma_slope_l1^2 x^2. Correlated intercepts and slopes
     of members are one component, with their covariances: c'Sc in place of sigma_l1^2, c = (1, x).
+    With a known covariance A of the members w'Aw takes the place of sum w^2.
     Of nesting units: sigma_l3^2. Of
     groups: the family's residual variance on the scale of the linear predictor (gaussian
     sigma_l2^2, logit pi^2/3, weibull pi^2/(6 shape^2), proportional hazards pi^2/6; Nakagawa,
@@ -106,7 +108,8 @@ class _Component:
     The effect in a membership has variance sigma^2 times `factor`, (M,): 1; for random walks the
     number of steps so far; for random slopes x^2. For a pair of correlated effects (two elements
     of `sigmas`) it is twice their covariance times the product of what multiplies them, and `pair`
-    is the place of their correlation in `cor`.
+    is the place of their correlation in `cor`. `related` are the pairs of memberships of effects
+    with a known covariance.
     """
 
     name: str
@@ -114,11 +117,18 @@ class _Component:
     factor: Array
     cor: str = ""
     pair: int = 0
+    related: GroupPairs | None = None
 
     @property
     def key(self) -> tuple[str, tuple[tuple[str, int | None], ...]]:
         """Which it is among those that add up to one component."""
         return self.name, self.sigmas
+
+    def sums(self, weight: Array, start: Array) -> Array:
+        """(S, J) variance of each group's sum over sigma^2, of (S, M) weights."""
+        if self.related is not None:
+            return group_totals(self.related.terms(weight), self.related.start)
+        return group_totals(weight**2 * self.factor, start)
 
     def size(self, draws: Draws) -> Array:
         """(S,) sigma^2, or twice the covariance."""
@@ -136,7 +146,11 @@ def _components(part: MemberPart, member: Membership) -> list[_Component]:
     out = []
     if part.random:
         steps = np.ones(len(member.member)) if member.walk is None else member.walk.order
-        out.append(_Component(f"members{part.suffix}", ((part.sigma, None),), steps))
+        related = None
+        if member.root is not None:
+            related = group_pairs(member.root, member.member, member.start)
+        name = f"members{part.suffix}"
+        out.append(_Component(name, ((part.sigma, None),), steps, related=related))
     if part.correlated:
         return _correlated_components(part, member)
     if member.slopes is not None:
@@ -175,6 +189,6 @@ def _sums_of_squares(model: Model, draws: Draws) -> dict[Any, Array]:
                 continue
             for one in _components(part, member):
                 weight = weights_of(layout, index, part, some, sums)
-                squares = group_totals(weight**2 * one.factor, member.start)
+                squares = one.sums(weight, member.start)
                 out.setdefault(one.key, []).append(squares.mean(axis=1))
     return {name: np.concatenate(parts) for name, parts in out.items() if parts}

@@ -147,6 +147,14 @@ def _weights(subject: Subject) -> Iterator[str]:
             f"The weights{block} are w = {weight.text}, {_CONSTRAINTS[weight.constraint]}"
             f"{_of_weights(part)}."
         )
+        if part.related:
+            matrix = subject.model.covariances[part.block.covariance or ""]
+            ones = bool(np.all(np.diag(matrix.values) == 1))
+            kind = "correlations" if ones else "covariances"
+            yield (
+                f"The random effects of members{block} have known {kind}: their covariance matrix "
+                f"is {part.sigma}^2 {part.block.covariance}."
+            )
 
 
 def _of_weights(part: MemberPart) -> str:

@@ -21,6 +21,7 @@ from rmm.tables.memory_limits import bytes_text
 Array = np.ndarray[Any, Any]
 
 GROUPS = ("rmm", "sample_stats")
+MATRIX = "cov_"  # before the names of covariance matrices
 _DEEPEST = 4
 _NUMBERS = "biuf"
 #: Marks the digest after the end of the HDF5 file, which other readers ignore.
@@ -41,12 +42,15 @@ class Contents:
         The columns used, as Parquet.
     draws, sample_stats : mapping
         Name -> array, shape (chains, draws, *dims).
+    matrices : mapping
+        Name of a known covariance matrix -> Parquet.
     """
 
     about: str
     table: bytes
     draws: Mapping[str, Array]
     sample_stats: Mapping[str, Array]
+    matrices: Mapping[str, bytes]
 
 
 def seal(path: Path) -> None:
@@ -103,12 +107,21 @@ def read_contents(path: Path, limit: int) -> Contents:
         table = groups["rmm"].pop("table", None)
         if table is None or table.dtype != np.uint8 or table.ndim != 1:
             raise DataError("It has no table.")
+        matrices = {
+            name.removeprefix(MATRIX): groups["rmm"].pop(name)
+            for name in list(groups["rmm"])
+            if name.startswith(MATRIX)
+        }
+        for name, matrix in matrices.items():
+            if matrix.dtype != np.uint8 or matrix.ndim != 1:
+                raise DataError(f"Its matrix `{name}` is damaged.")
         about = file["rmm"].attrs["about"]
         return Contents(
             about if isinstance(about, str) else bytes(about).decode(),
             table[()].tobytes(),
             {k.removeprefix("draws_"): v[()] for k, v in groups["rmm"].items()},
             {k: v[()] for k, v in groups["sample_stats"].items()},
+            {k: v[()].tobytes() for k, v in matrices.items()},
         )
 
 
@@ -130,7 +143,7 @@ def _variables(file: h5py.File, group: str) -> dict[str, h5py.Dataset]:
     """Those of a group that are no coordinates; of `rmm` those that `save` writes."""
     found = {}
     for name, item in file[group].items():
-        ours = group != "rmm" or name == "table" or name.startswith("draws_")
+        ours = group != "rmm" or name == "table" or name.startswith(("draws_", MATRIX))
         if ours and isinstance(item, h5py.Dataset) and not item.is_scale:
             if item.dtype.kind not in _NUMBERS:
                 raise DataError(f"In it, `{name}` does not consist of numbers.")

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray
 
 from rmm.errors import DataError
-from rmm.posterior.saved_fits.contents import seal
+from rmm.posterior.saved_fits.contents import MATRIX, seal
 from rmm.tables.memory_limits import bytes_text
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
+LABELS = "label"  # column of the members of a covariance matrix
+LARGE_LABELS = "large"  # in its place: as texts, whole numbers that Parquet may not have
 #: Bytes of a file besides the values of its variables, at most.
 _OVERHEAD = 200_000
 
@@ -40,8 +42,8 @@ def check_folder(path: Path) -> None:
 def save(fit: FitTables, path: Path) -> Path:
     """Write a fit; the file appears whole or not at all.
 
-    Groups: those of `Fit.draws`, and ``rmm`` with the formula, priors, settings, program, engine
-    and the used columns of the table (as Parquet bytes).
+    Groups: those of `Fit.draws`, and ``rmm`` with the formula, priors, settings, program, engine,
+    the used columns of the table and known covariance matrices (as Parquet bytes).
     """
     check_folder(path)
     buffer = io.BytesIO()
@@ -49,8 +51,13 @@ def save(fit: FitTables, path: Path) -> Path:
     program_arrays = {
         f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v) for k, v in fit.run.draws.items()
     }
+    matrices = {
+        f"{MATRIX}{name}": (f"byte_{name}", _matrix_bytes(one.frame()))
+        for name, one in fit.model.covariances.items()
+    }
+    table = ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8))
     about = xarray.Dataset(
-        {"table": ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8)), **program_arrays},
+        {"table": table, **matrices, **program_arrays},
         attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
     )
     tree = xarray.DataTree.from_dict(
@@ -72,6 +79,17 @@ def save(fit: FitTables, path: Path) -> Path:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def _matrix_bytes(matrix: pd.DataFrame) -> Any:
+    """A covariance matrix as Parquet: its labels, then its columns by their numbers."""
+    labels = pd.Series(list(matrix.index), name=LABELS)
+    if _large_columns(labels.to_frame()):
+        labels = labels.map(str).rename(LARGE_LABELS)
+    columns = pd.DataFrame(matrix.to_numpy(), columns=[str(k) for k in range(len(labels))])
+    buffer = io.BytesIO()
+    pd.concat([labels, columns], axis=1).to_parquet(buffer)
+    return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
 
 
 def _check_room(path: Path, size: int) -> None:

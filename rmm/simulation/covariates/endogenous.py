@@ -53,12 +53,12 @@ class Dependence:
 def effect_levels(spec: ModelSpec) -> dict[str, str]:
     """Random effect -> level of its units; walks have a step per membership.
 
-    Correlated effects of members are not among them: they have no distribution of their own, and
-    go with no covariate.
+    Correlated effects of members, and those with a known covariance, are not among them: they are
+    normal, and go with no covariate.
     """
     out: dict[str, str] = {}
     for part in spec.members:
-        if part.correlated:  # jointly normal, independent of covariates
+        if part.correlated or part.related:  # jointly normal, independent of covariates
             continue
         if part.random:
             out[part.u] = "membership" if part.walk else "member"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,10 @@ def expected_variances(drawn: Drawn) -> dict[str, float]:
         def spread(factor: Array | float, w: Array = w) -> float:
             return float(np.add.reduceat(w**2 * factor, m.start[:-1]).mean())
 
-        if part.random:
+        if part.block.covariance is not None:
+            covariance = truth.covariances[part.block.covariance].of(m.member_labels)
+            out[part.u] = b[part.sigma] ** 2 * _related_spread(w, m.member, m.start, covariance)
+        elif part.random:
             steps = _steps(drawn, part.block.autoregressive)
             out[part.u] = b[part.sigma] ** 2 * spread(steps)
         for term in part.block.slopes:
@@ -99,6 +103,15 @@ def expected_variances(drawn: Drawn) -> dict[str, float]:
         out[nest.u] = b[nest.sigma] ** 2
     out["residual"] = own_noise(drawn)
     return out
+
+
+def _related_spread(w: Array, member: Array, start: Array, covariance: Array) -> float:
+    """Mean over groups of w'Aw."""
+    total = 0.0
+    for first, last in itertools.pairwise(start):
+        who = member[first:last]
+        total += float(w[first:last] @ covariance[np.ix_(who, who)] @ w[first:last])
+    return total / (len(start) - 1)
 
 
 def own_noise(drawn: Drawn) -> float:

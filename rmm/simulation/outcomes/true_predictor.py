@@ -44,6 +44,9 @@ def draw_all_effects(
         elif part.correlated:
             out |= _correlated_effects(part, b, count, rng)
             continue
+        elif part.block.covariance is not None:
+            matrix = truth.covariances[part.block.covariance]
+            out[part.u] = matrix.draw(memberships.member_labels, b[part.sigma], rng)
         elif part.random:
             out[part.u] = draw_effects(part.u, b[part.sigma], count, truth, columns, rng)
         for term in part.block.slopes:

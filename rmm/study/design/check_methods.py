@@ -502,6 +502,13 @@ def _check_formula(
         formula = parse_formula(text)
     except RmmError as error:
         raise file_errors.convert(key, error) from error
+    for block in formula.members:
+        if block.covariance is not None:
+            raise file_errors.about(
+                key,
+                f"The formula has `cov = {block.covariance}`.",
+                "Studies cannot use known covariance matrices: leave `cov =` out.",
+            )
     wanted = scenario.recipe.truth.formula.outcome
     if formula.outcome.label != wanted.label:
         found = f"The outcome is `{formula.outcome.label}`, but the truth has `{wanted.label}`."

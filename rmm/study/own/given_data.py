@@ -70,6 +70,13 @@ def given_recipe(config: Mapping[str, Any]) -> Recipe:
     if family not in FAMILIES:
         raise RecipeError("data.family", f"{family!r} is not a family.", _listed(FAMILIES))
     formula = parse_formula(config.get("formula", "y ~ 1"))
+    for block in formula.members:
+        if block.covariance is not None:
+            raise RecipeError(
+                "data.formula",
+                f"The formula has `cov = {block.covariance}`.",
+                "Studies cannot use known covariance matrices: leave `cov =` out.",
+            )
     truth = Truth(formula, build_spec(formula, FAMILIES[family], {}), (), {}, {})
     if "formula" in config:
         try:

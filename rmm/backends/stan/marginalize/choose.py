@@ -103,7 +103,7 @@ def choose_marginalization(
     exact = bool(spec.family.normal_sd)
     if not exact and spec.family.working is None:
         return None
-    members = [i for i, p in enumerate(spec.members) if p.random and not (p.walk or p.correlated)]
+    members = [i for i, p in enumerate(spec.members) if p.random and not _made_of_others(p)]
     nestings = [i for i, n in enumerate(spec.nestings) if n.random]
     if not members and not nestings:
         return None
@@ -115,6 +115,11 @@ def choose_marginalization(
     if _components_work(design, members, nestings) <= limits["components"]:
         return _chosen("components", members, nestings, spec, design)
     return None if spectrum is None else _chosen("spectrum", *spectrum, spec, design)
+
+
+def _made_of_others(part: MemberPart) -> bool:
+    """Whether its effects are made of other, independent ones, which are all sampled."""
+    return part.walk or part.correlated or part.related
 
 
 def _chosen(

@@ -23,6 +23,7 @@ from rmm.backends.stan.effects import (
     factor_declaration,
     factor_density,
     factor_name,
+    related_lines,
     sd_name,
     slope_declaration,
     slope_density,
@@ -243,7 +244,7 @@ def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
     for parameter in spec.sampled:
         lines += weight_lines(parameter, forms)
     for part in spec.members:
-        lines += [*walk_lines(part), *slope_lines(part)]
+        lines += [*walk_lines(part), *related_lines(part), *slope_lines(part)]
     return lines
 
 
