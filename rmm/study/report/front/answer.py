@@ -204,7 +204,7 @@ def _recovery(question: Question) -> list[str]:
     biased = [m for m in judged if any(o.verdict.fault for o in biases.get(m, []))]
     bad = [m for m in judged if m in missing or m in biased]
     good = [m for m in judged if m not in bad]
-    # Two sentences: where all methods have faults, those whose intervals hold nonetheless are apart.
+    # Two sentences: where all have faults, those whose intervals hold nonetheless are apart.
     groups = (good, bad) if good else ([m for m in bad if m not in missing], missing)
     what = question.labels.parameter(estimand.parameter)
     return [_recovered(question, methods, biases, covers, what) for methods in groups if methods]
