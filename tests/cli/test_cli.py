@@ -128,10 +128,11 @@ def test_a_missing_study_file_is_bad_input(
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize(
-    "command",
-    [*"check plan status report explain judge preregister power search look replay".split()],
-)
+#: Commands below `rmm study` that read a study file, or may do so.
+READERS = ("check", "explain", "judge", "look", "plan", "power", "preregister", "replay", "report")
+
+
+@pytest.mark.parametrize("command", [*READERS, "run", "search", "status"])
 def test_every_command_knows_studies_by_their_names(
     command: str,
     capsys: pytest.CaptureFixture[str],
