@@ -412,8 +412,7 @@ def _check_definite(correlation: Array, labels: Array, what: str) -> None:
     raise DataError(
         f"{what} is not positive definite: its smallest eigenvalue, as a correlation matrix, is "
         f"{np.linalg.eigvalsh(correlation)[0]:.3g}. Up to member {quoted(labels[k])}, its rows and "
-        "columns contradict each other or determine each other. Check the values, or add a small "
-        "number to the diagonal."
+        "columns contradict each other or determine each other. Check the values."
     )
 
 
