@@ -44,13 +44,12 @@ def save(fit: FitTables, path: Path) -> Path:
     and the used columns of the table (as Parquet bytes).
     """
     check_folder(path)
-    buffer = io.BytesIO()
-    _parquet_types(fit.model.used).to_parquet(buffer)
+    table = table_bytes(fit.model.used)
     program_arrays = {
         f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v) for k, v in fit.run.draws.items()
     }
     about = xarray.Dataset(
-        {"table": ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8)), **program_arrays},
+        {"table": ("byte", np.frombuffer(table, dtype=np.uint8)), **program_arrays},
         attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
     )
     tree = xarray.DataTree.from_dict(
@@ -90,6 +89,18 @@ def _unwritable(path: Path, problem: OSError) -> DataError:
         f"{path} cannot be written: {why}. Give a file in a folder that you can write to, on a "
         "disk with enough room."
     )
+
+
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """A table as Parquet; `table_kinds` says which of its columns have other types there."""
+    buffer = io.BytesIO()
+    _parquet_types(table).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def table_kinds(table: pd.DataFrame) -> dict[str, Any]:
+    """Columns of `table_bytes` that were categories, or whole numbers beyond 64 bits."""
+    return {"large": _large_columns(table), "categories": _categories(table)}
 
 
 def _large_columns(table: pd.DataFrame) -> list[str]:
@@ -137,8 +148,7 @@ def _about(fit: FitTables) -> dict[str, Any]:
         "transform": fit.model.transform,
         "missing": fit.model.missing,
         "na": fit.model.na,
-        "large": _large_columns(fit.model.used),
-        "categories": _categories(fit.model.used),
+        **table_kinds(fit.model.used),
         "backend": fit.backend,
         "program": fit.program,
         "settings": settings,
