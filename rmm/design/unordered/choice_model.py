@@ -35,7 +35,7 @@ from rmm.design.unordered.choice_priors import CategoryPriors, column_name, stat
 from rmm.design.weight_warnings import warn_of_weights
 from rmm.errors import DataError, FormulaError, unknown_name
 from rmm.families import FAMILIES
-from rmm.families.base import Outcome, Parts
+from rmm.families.base import Parts
 from rmm.formula.expression import Column, TableCall, walk
 from rmm.formula.parse_formula import check_columns, columns_of, id_columns, parse_formula
 from rmm.formula.parser import MAX_LENGTH
@@ -51,7 +51,7 @@ CENTRED = "alpha"  # the intercept at the centres of the predictors
 _CONSTRAINTS = {"group": "1", "total": "2", "none": "FALSE"}
 
 
-def _read_codes(label: str, parts: Parts, strata: Array | None) -> Outcome:
+def _read_codes(label: str, parts: Parts, strata: Array | None) -> dict[str, Any]:
     """Whether a group is not of the reference: the outcome of the binomial model."""
     return {"y": (parts[0] > 0).astype(np.int64)}
 
@@ -177,9 +177,7 @@ class CategoryModel:
     def choices(self) -> str:
         """The formula of the conditional logit."""
         first = [self.intercept] if self.intercept else []
-        terms = [
-            _quoted(column_name(k, v)) for v in (*first, *self.slopes) for k in self.others
-        ]
+        terms = [_quoted(column_name(k, v)) for v in (*first, *self.slopes) for k in self.others]
         group = self.names["group"] if self.block is None else self.block.group
         parts = [*terms, *self._members(), f"strata({_quoted(group)})"]
         return f"{_quoted(self.outcome)} ~ 0 + {' + '.join(parts)}"
@@ -404,9 +402,7 @@ def _check_block(block: MemberBlock, refuse: Any) -> None:
     calls = [n for n in walk(block.weight.expression) if isinstance(n, TableCall)]
     if block.weight.estimated and calls:
         hint = "Make a column of the table with these values, and use it in the weight function."
-        refuse(
-            f"`{calls[0].function}()` is not available with estimated weights", at, 2, hint
-        )
+        refuse(f"`{calls[0].function}()` is not available with estimated weights", at, 2, hint)
 
 
 def _check_names(model: CategoryModel) -> None:

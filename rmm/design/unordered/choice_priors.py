@@ -142,9 +142,7 @@ class CategoryPriors:
             if element not in own:
                 kind = f"an element of `{target}`"
                 raise PriorError(f"`{statement.text}`: {unknown_name(element, kind, own)}")
-        return _statement(
-            SLOPE_SIGMA if target == SIGMA else target, element, statement.prior
-        )
+        return _statement(SLOPE_SIGMA if target == SIGMA else target, element, statement.prior)
 
 
 def _statement(target: str, element: str | None, prior: Prior) -> PriorStatement:

@@ -129,10 +129,11 @@ class MultinomialFit:
                 "member": text_labels(design.coords["member"]),
                 "category": text_labels(design.coords["slope_l1"]),
             }
-            dims = ("chain", "draw", "member", "category")
             shape = (*values.shape[:2], *(len(v) for v in coords.values()))
             effects = np.reshape(known["u_slope_l1"], shape)
-            found["u_l1"] = xarray.DataArray(effects, dims=dims, coords=coords)
+            found["u_l1"] = xarray.DataArray(
+                effects, dims=("chain", "draw", *coords), coords=coords
+            )
         return xarray.Dataset(found)
 
     def diagnostics(self) -> dict[str, Any]:
@@ -371,9 +372,7 @@ class MultinomialFit:
         return renamed(text, self.model)
 
     def __str__(self) -> str:
-        return (
-            f"{self.model.formula}\n{self._headline()}\n\n{formatted(self._table).to_string()}"
-        )
+        return f"{self.model.formula}\n{self._headline()}\n\n{formatted(self._table).to_string()}"
 
     def __repr__(self) -> str:
         return str(self)

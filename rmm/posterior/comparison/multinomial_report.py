@@ -164,10 +164,10 @@ def _method(facts: Facts, numbers: _Numbers) -> Iterator[str]:
 def _results(facts: Facts, numbers: _Numbers) -> Iterator[str]:
     """One sentence per parameter of the summary; the first interval says what it is."""
     for place, name in enumerate(map(str, facts.table.index)):
-        row = facts.table.loc[name]
-        form = f"{{:.{decimals_of(float(row['mcse_mean']))}f}}"
+        row = {str(column): float(values.iloc[place]) for column, values in facts.table.items()}
+        form = f"{{:.{decimals_of(row['mcse_mean'])}f}}"
         mean, low, high = (
-            numbers.write(float(row[c]), form, f'fit.summary().loc["{name}", "{c}"]')
+            numbers.write(row[c], form, f'fit.summary().loc["{name}", "{c}"]')
             for c in ("mean", "q2.5", "q97.5")
         )
         kind = "95% credible interval " if place == 0 else ""
