@@ -14,7 +14,7 @@ from typing import Any
 from rmm.arguments import readable
 from rmm.design.checks.design_warnings import warn_of_design
 from rmm.design.unordered.choice_model import CategoryModel, prepare_categories
-from rmm.errors import BackendError, ConvergenceWarning, SpecificationWarning
+from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
 from rmm.fitting.pipeline import fit
 from rmm.posterior.comparison.multinomial_fit import MultinomialFit, renamed
 from rmm.posterior.fit import Fit
@@ -82,7 +82,7 @@ def multinomial(
 
     Warns
     -----
-    ConvergenceWarning, SpecificationWarning
+    ConvergenceWarning, PriorError, SpecificationWarning
         As `rmm.fit`.
 
     Examples
@@ -121,7 +121,10 @@ def _fit_choices(model: CategoryModel, options: dict[str, Any]) -> Fit:
         warnings.simplefilter("ignore", SpecificationWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
         priors = model.priors.of_choices()
-        return fit(model.choices, model.rows(), "condlogit", priors=priors, **options)
+        try:
+            return fit(model.choices, model.rows(), "condlogit", priors=priors, **options)
+        except PriorError as error:
+            raise PriorError(renamed(str(error), model)) from None
 
 
 def _warn(model: CategoryModel, choices: Fit) -> None:

@@ -27,6 +27,7 @@ import pandas as pd
 from rmm.design.design import Design
 from rmm.design.plan import ModelPlan
 from rmm.design.prepare import Model, lay_out
+from rmm.design.priors.group_sizes import at_typical_size
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.missing_values import WAYS, drop_incomplete
 from rmm.design.rows.table_checks import check_table
@@ -227,8 +228,9 @@ class CategoryModel:
         Returns
         -------
         pandas.DataFrame
-            All memberships of the reference, then those of the next category, ...; new groups
-            have no outcome.
+            All memberships of the reference, then those of the next category, ...; without
+            `mm()` all categories of the first group, then those of the next. New groups have no
+            outcome, and numbers for labels.
         """
         new = grouped is not None
         grouped, design = grouped or self.base.grouped, design or self.base.design
@@ -246,7 +248,10 @@ class CategoryModel:
                     name = other if label is None else column_name(other, label)
                     block[name] = column if i == k else np.zeros(len(group))
             blocks.append(pd.DataFrame(block))
-        return pd.concat(blocks, ignore_index=True)
+        table = pd.concat(blocks, ignore_index=True)
+        if self.block is None:  # alternatives are rows: one group after the other
+            table = table.sort_values(self.names["alternative"], ignore_index=True)
+        return table
 
     def _values(self, grouped: Grouped, design: Design, group: Array) -> _Values:
         """Columns that all categories have, by membership; None stands for the dummies."""
@@ -258,6 +263,9 @@ class CategoryModel:
         moved = (encoded.level2.terms.values - level2)[group]
         columns |= dict(zip(self.slopes, moved.T, strict=True))
         labels = grouped.groups.labels[group]
+        if grouped is not self.base.grouped:  # theirs may be of another type than the fit's
+            text = any(isinstance(v, str) for v in self.base.grouped.groups.labels)
+            labels = np.array([str(j) for j in group], dtype=object) if text else group
         if self.block is None:
             return _Values({self.names["group"]: labels}, columns)
         units = grouped.members[0]
@@ -329,6 +337,7 @@ def prepare_categories(
     table = Table(rows.assign(**{outcome: categories.codes(rows[outcome])}))
     plan = ModelPlan(written, _FAMILY, PriorChoice(choice.base, ()), transform)
     base = replace(lay_out(plan, table), dropped=dropped, na=None if na is None else tuple(na))
+    _check_sizes(base)
     in_file = is_text_file(data)
     check_table(base.grouped, table, from_text=in_file and na is None, in_memory=not in_file)
     warn_of_weights(base.spec, base.grouped, base.design)
@@ -403,6 +412,21 @@ def _check_block(block: MemberBlock, refuse: Any) -> None:
     if block.weight.estimated and calls:
         hint = "Make a column of the table with these values, and use it in the weight function."
         refuse(f"`{calls[0].function}()` is not available with estimated weights", at, 2, hint)
+
+
+def _check_sizes(base: Model) -> None:
+    """Default priors at a typical group size belong to coefficients that are sampled there."""
+    for part in base.spec.members:
+        if at_typical_size(part):
+            raise FormulaError(
+                f"Weights that are an estimated power of the group size, `{part.weight.text}`, "
+                "are not available without a constraint in a multinomial model.",
+                base.formula,
+                part.block.position,
+                2,
+                "Write c = TRUE for the mean of the members, or a power that is known, such as "
+                "1/n^0.5.",
+            )
 
 
 def _check_names(model: CategoryModel) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -37,7 +38,7 @@ from rmm.posterior.reporting.summary_tables import summary_table
 from rmm.tables.read import Array
 
 KINDS = ("probability", "linear")
-_IN_CHOICES = re.compile(rf"\b{SLOPE_SIGMA}\b")
+_IN_CHOICES = re.compile(r"\b(sigma|u)_slope_l1\b")
 
 
 @readable_methods(BackendError)
@@ -191,7 +192,8 @@ class MultinomialFit:
             table = self.model.rows(layout.grouped, layout.design)
             labels = layout.grouped.groups.labels
         wanted = "mean" if kind == "probability" else kind
-        found = self.choices.predict(table, wanted, effects=effects, draws=True, seed=seed)
+        with self._own_names():
+            found = self.choices.predict(table, wanted, effects=effects, draws=True, seed=seed)
         names = self.model.categories.labels
         values = found.to_numpy().reshape(*found.shape[:2], len(labels), len(names))
         if kind == "linear":
@@ -231,7 +233,8 @@ class MultinomialFit:
             raise BackendError(
                 "The model has no member effects. Write RE = TRUE in mm() and fit again."
             )
-        return self.choices.member_effects().rename(columns={"effect": "category"})
+        with self._own_names():
+            return self.choices.member_effects().rename(columns={"effect": "category"})
 
     def weights(self) -> pd.DataFrame:
         """Weights of the members, which are the same for all categories; see `rmm.Fit.weights`.
@@ -251,15 +254,24 @@ class MultinomialFit:
 
     def log_likelihood(self) -> xarray.DataArray:
         """Pointwise log likelihood (chain, draw, group)."""
-        return self.choices.log_likelihood().rename({"stratum": "group"})
+        with self._own_names():
+            return self.choices.log_likelihood().rename({"stratum": "group"})
 
-    def loo(self) -> Any:
-        """Leave-one-out cross-validation, of groups: see `rmm.Fit.loo`."""
-        return self.choices.loo()
+    def loo(self, *, refit: bool = False) -> Any:
+        """Leave-one-out cross-validation, of groups: see `rmm.Fit.loo`.
+
+        Parameters
+        ----------
+        refit : bool
+            Fit again without each group whose Pareto k is above the threshold.
+        """
+        with self._own_names():
+            return self.choices.loo(refit=refit)
 
     def waic(self) -> Any:
         """The widely applicable information criterion, of groups: see `rmm.Fit.waic`."""
-        return self.choices.waic()
+        with self._own_names():
+            return self.choices.waic()
 
     def report(self) -> Report:
         """A paragraph for a paper: data, model, priors, engine, checks and results.
@@ -371,6 +383,14 @@ class MultinomialFit:
     def _renamed(self, text: str) -> str:
         return renamed(text, self.model)
 
+    @contextlib.contextmanager
+    def _own_names(self) -> Iterator[None]:
+        """Errors of the conditional logit by the names of this model's parameters."""
+        try:
+            yield
+        except BackendError as error:
+            raise BackendError(self._renamed(str(error))) from None
+
     def __str__(self) -> str:
         return f"{self.model.formula}\n{self._headline()}\n\n{formatted(self._table).to_string()}"
 
@@ -416,7 +436,7 @@ def renamed(text: str, model: CategoryModel) -> str:
     -------
     str
     """
-    text = _IN_CHOICES.sub(SIGMA, text)
+    text = _IN_CHOICES.sub(r"\1_l1", text)
     if model.intercept != CENTRED:
         return text
     for other in model.others:
