@@ -62,7 +62,9 @@ def multinomial(
         As for `rmm.fit`, by the names of the parameters: ``["b_l2[left:z] ~ normal(0, 1)",
         "sigma_l1 ~ half_normal(1)"]``. By default each category has the priors of a binomial
         model.
-    transform, missing, na
+    transform : {"center", "std", "std2"}, optional
+    missing : {"error", "drop"}
+    na : sequence of str, optional
         As for `rmm.fit`.
     **options
         Others of `rmm.fit`: ``backend``, ``seed``, ``draws``, ``chains``, ...

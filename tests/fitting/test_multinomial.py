@@ -214,7 +214,9 @@ def test_other_references_and_labels_have_the_same_likelihood() -> None:
         total.append(FAMILIES["condlogit"].log_likelihood(eta, {}, outcome).sum())
         relabelled = own.assign(crop=own["crop"].cat.rename_categories(["c", "a", "b"]))
         again = prepare_categories("crop ~ 1 + z", relabelled, priors="rmm")
-        slopes = dict(zip(["a:Intercept", "a:z", "b:Intercept", "b:z"], slopes.values()))
+        slopes = dict(
+            zip(["a:Intercept", "a:z", "b:Intercept", "b:z"], slopes.values(), strict=True)
+        )
         eta, _ = linear_predictor(again, slopes)
         outcome = choice_model(again).design.outcome
         total.append(FAMILIES["condlogit"].log_likelihood(eta, {}, outcome).sum())
@@ -312,8 +314,10 @@ def test_log_likelihood_and_loo_have_one_term_per_group(
         expected = np.log(p.sel(group=gov, category=choice[gov])).to_numpy()
         assert np.abs(found.sel(group=gov).to_numpy() - expected).max() < 1e-10
     assert found.sizes["group"] == 200
-    assert fitted.loo().n_data_points == 200
-    assert fitted.waic().n_data_points == 200
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rmm.SpecificationWarning)  # groups with large Pareto k
+        assert fitted.loo().n_data_points == 200
+        assert fitted.waic().n_data_points == 200
 
 
 def test_rows_keep_their_order_without_members() -> None:
@@ -333,6 +337,7 @@ def test_rows_keep_their_order_without_members() -> None:
     assert np.abs(own.to_numpy() - expected).max() < 1e-8
 
 
+@pytest.mark.thorough
 def test_estimated_weights_are_the_same_for_all_categories(table: pd.DataFrame) -> None:
     """Weights of each draw by hand, from b_w."""
     data = table.assign(s=np.random.default_rng(1).random(len(table)))
@@ -348,6 +353,7 @@ def test_estimated_weights_are_the_same_for_all_categories(table: pd.DataFrame) 
     assert np.abs(found["mean"].to_numpy() - (raw / total).mean(axis=0)).max() < 1e-10
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("constraint", ["TRUE", "2", "FALSE"])
 def test_known_weights_are_those_of_the_formula(table: pd.DataFrame, constraint: str) -> None:
     data = table.assign(s=np.random.default_rng(1).random(len(table)) + 0.5)
@@ -363,6 +369,7 @@ def test_known_weights_are_those_of_the_formula(table: pd.DataFrame, constraint:
     assert np.isfinite(p).all()
 
 
+@pytest.mark.thorough
 def test_transform_and_interactions_have_the_names_of_other_fits(table: pd.DataFrame) -> None:
     data = table.assign(place=np.where(table["gov"] % 2 == 0, "north", "south"))
     formula = f"choice ~ 1 + z*place + I(z^2) + {MM}"
@@ -398,6 +405,7 @@ def test_priors_by_names(table: pd.DataFrame) -> None:
     assert np.abs(linear.to_numpy() - expected - 0.5 * x.to_numpy()).max() < 1e-8
 
 
+@pytest.mark.thorough
 def test_a_prior_of_an_intercept_is_one_where_predictors_are_0(table: pd.DataFrame) -> None:
     for statement in ("b_l2[left:Intercept] ~ normal(-7, 0.001)", "b.l2[left:Intercept] <- -7"):
         fit = quiet(FORMULA, table, priors=[statement])
@@ -449,6 +457,7 @@ def test_saved_and_read_again(fitted: MultinomialFit, tmp_path: Path) -> None:
         rmm.MultinomialFit.load(path)
 
 
+@pytest.mark.thorough
 def test_codes_categories_and_truth_values(tmp_path: Path) -> None:
     data = without_members(200)
     place = {"barley": 7, "oat": 3, "rye": 5}
@@ -465,6 +474,7 @@ def test_codes_categories_and_truth_values(tmp_path: Path) -> None:
         assert again.categories == expected
 
 
+@pytest.mark.thorough
 def test_missing_values_are_dropped_with_their_groups(table: pd.DataFrame, tmp_path: Path) -> None:
     data = table.copy()
     data.loc[data["gov"] == 5, "choice"] = None
@@ -635,8 +645,7 @@ def test_ranks_of_true_values_are_uniform() -> None:
             categories=["centre", "left", "right"],
             seed=number,
         ).data
-        if data["choice"].nunique() < 3:  # a category that nobody has is refused
-            continue
+        assert data["choice"].nunique() == 3  # no data set is left out
         fit = quiet(
             "choice ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",
             data,
@@ -648,7 +657,6 @@ def test_ranks_of_true_values_are_uniform() -> None:
         for name in TRUTH:
             draws = values[:, :, labels.index(name)].ravel()
             ranks[name].append(float((draws < truth[name]).mean()))
-    assert len(ranks["b_l2[left:z]"]) >= 100
     for name, own in ranks.items():
         count = np.histogram(own, bins=10, range=(0, 1))[0]
         assert stats.chisquare(count).pvalue > 0.001, name

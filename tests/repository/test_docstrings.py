@@ -39,6 +39,7 @@ WITH_EXAMPLES = [
     "rmm.datasets",
     "rmm.families",
     "rmm.fitting.competing_risks",
+    "rmm.fitting.multinomial",
     "rmm.fitting.pipeline",
     "rmm.fitting.table_look.look",
     "rmm.formula.prior_syntax",

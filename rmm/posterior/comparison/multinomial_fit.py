@@ -264,6 +264,10 @@ class MultinomialFit:
         ----------
         refit : bool
             Fit again without each group whose Pareto k is above the threshold.
+
+        Returns
+        -------
+        arviz_stats.ELPDData
         """
         with self._own_names():
             return self.choices.loo(refit=refit)
