@@ -79,6 +79,8 @@ def multinomial(
         For parts of a formula that are not available here.
     DataError
         For an outcome with one category, more than 20, or categories that no group has.
+    BackendError
+        For options that are not available here, such as `inits`.
     RmmError
         What `rmm.fit` raises.
 
@@ -97,8 +99,8 @@ def multinomial(
     >>> fit = rmm.multinomial("party ~ 1 + z", data, reference="left", backend="laplace", seed=1)
     >>> list(fit.summary().index)
     ['b_l2[green:Intercept]', 'b_l2[right:Intercept]', 'b_l2[green:z]', 'b_l2[right:z]']
-    >>> fit.predict({"z": [0.0]})["mean"].round(1).tolist()
-    [0.3, 0.3, 0.3]
+    >>> fit.predict({"z": [2.0]})["mean"].idxmax()
+    (0, 'green')
     """
     for name, why in _REFUSED.items():
         if name in options:
