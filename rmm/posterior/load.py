@@ -40,12 +40,12 @@ def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     return _replaced(table, changed)
 
 
-def read_table_of_fit(content: bytes, limit: int, about: dict[str, Any]) -> pd.DataFrame:
+def read_table_of_fit(content: Path | bytes, limit: int, about: dict[str, Any]) -> pd.DataFrame:
     """The table that `rmm.posterior.saved_fits.save.table_bytes` wrote.
 
     Parameters
     ----------
-    content : bytes
+    content : path or bytes
     limit : int
         Bytes that it may take in memory.
     about : dict

@@ -490,6 +490,71 @@ def test_missing_values_are_dropped_with_their_groups(table: pd.DataFrame, tmp_p
     pd.testing.assert_frame_equal(again.predict(), fit.predict())
 
 
+def test_files_and_their_missing_values(tmp_path: Path) -> None:
+    """Texts that mean a missing value are those of new files too, after loading."""
+    data = without_members(150).astype({"z": object})
+    data.loc[3, "z"] = "none"
+    data.to_csv(tmp_path / "crops.csv", index=False)
+    with pytest.warns(rmm.SpecificationWarning, match="1 of 150 rows dropped"):
+        fit = rmm.multinomial(
+            "crop ~ 1 + z", tmp_path / "crops.csv", na=["none"], missing="drop", **FAST
+        )
+    again = rmm.MultinomialFit.load(fit.save(tmp_path / "fit"))
+    assert again.model.na == again.model.base.na == ("none",)
+    (tmp_path / "new.csv").write_text("z\n1.5\nnone\n")
+    with pytest.raises(rmm.DataError, match="`z` has 1 missing value"):
+        again.predict(tmp_path / "new.csv")
+    pd.testing.assert_frame_equal(again.predict(), fit.predict())
+
+
+def test_labels_are_only_text(tmp_path: Path) -> None:
+    """Quotes, comment signs, colons and backslashes in labels of categories and predictors."""
+    names = ['a "b"; c', "x*/ y // #{}'", "1:2", "ü =z\\", " l"]
+    rng = np.random.default_rng(1)
+    count = 150
+    data = pd.DataFrame(
+        {
+            "y": rng.choice(names, count),
+            "z": rng.normal(size=count),
+            "s": rng.choice(["p`q\nr", "[t]"], count),
+        }
+    )
+    fit = quiet("y ~ 1 + z + s", data, priors=["b_l2[1:2:z] ~ normal(5, 0.001)"])
+    assert fit.categories == (" l", "1:2", 'a "b"; c', "x*/ y // #{}'", "ü =z\\")
+    assert fit.summary().loc["b_l2[1:2:z]", "mean"] == pytest.approx(5, abs=0.01)
+    assert "b_l2[1:2:s=p'q r]" in fit.summary().index
+    again = rmm.MultinomialFit.load(fit.save(tmp_path / "fit"))
+    pd.testing.assert_frame_equal(again.summary(), fit.summary())
+    for engine in ("jags", "stan"):
+        model = fit.model
+        priors = model.priors.of_choices()
+        text = rmm.program(model.choices, "condlogit", engine, data=model.rows(), priors=priors)
+        sign = {"jags": "#", "stan": "//"}[engine]
+        for line in text.splitlines():
+            assert '"b"; c' not in line.split(sign)[0]
+    ambiguous = data.assign(y=rng.choice(["0", "1", "1:z"], count), w=data["z"] ** 2)
+    ambiguous = ambiguous.rename(columns={"w": "z:w"})
+    assert len(quiet("y ~ 1 + z", ambiguous).summary()) == 4
+    with pytest.raises(rmm.DataError, match="Two coefficients would have the name `1:z:w`"):
+        quiet("y ~ 1 + `z:w` + w", ambiguous.assign(w=1.0 * (data["z"] > 0)))
+
+
+def test_a_covariate_called_intercept(table: pd.DataFrame) -> None:
+    data = table.rename(columns={"x": "Intercept"})
+    one = quiet(FORMULA.replace("vars(x)", "vars(Intercept)"), data, chains=1, draws=200)
+    two = quiet(FORMULA, table, chains=1, draws=200)
+    renamed = {"b_l1[left:Intercept]": "b_l1[left:x]", "b_l1[right:Intercept]": "b_l1[right:x]"}
+    pd.testing.assert_frame_equal(one.summary().rename(index=renamed), two.summary())
+
+
+def test_models_are_compared_by_their_choices(table: pd.DataFrame, fitted: MultinomialFit) -> None:
+    other = quiet(FORMULA.replace("+ z", ""), table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rmm.SpecificationWarning)
+        found = rmm.compare({"with z": fitted.choices, "without": other.choices})
+    assert next(iter(found.index)) == "with z"
+
+
 def test_warnings_have_the_names_of_the_categories() -> None:
     data = without_members(300)
     with pytest.warns(rmm.SpecificationWarning, match=r"b_l2\[oat:z\]") as found:

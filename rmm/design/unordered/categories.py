@@ -14,7 +14,9 @@ from rmm.errors import DataError, quoted, unknown_name
 Array = np.ndarray[Any, Any]
 MOST = 20  # categories: each has its own coefficients
 _SHOWN = 8  # categories that a message quotes
-_UNWRITABLE = re.compile(r"[`\[\]\x00-\x1f]")  # in names of parameters and formulas
+_UNWRITABLE = re.compile(
+    r"[`\[\]\x00-\x1f\x7f-\x9f\u2028\u2029]"
+)  # in names of parameters and formulas
 
 
 @dataclass(frozen=True)

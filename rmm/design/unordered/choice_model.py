@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmm.design.columns.encode import TRANSFORMS
 from rmm.design.design import Design
 from rmm.design.plan import ModelPlan
 from rmm.design.prepare import Model, lay_out
@@ -321,10 +322,9 @@ def prepare_categories(
     ------
     FormulaError, DataError, PriorError
     """
-    if transform not in (None, "center", "std", "std2"):
-        allowed = ["center", "std", "std2", None]
-        raise FormulaError(unknown_name(transform, "a value of `transform`", allowed))
-    if missing not in WAYS:
+    if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
+        raise FormulaError(unknown_name(transform, "a value of `transform`", [*TRANSFORMS, None]))
+    if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice, written = read_priors(priors), parse_formula(formula)
     outcome = _check_formula(written)
@@ -438,9 +438,12 @@ def _check_names(model: CategoryModel) -> None:
             f"The category or coefficient `{twice}` has the name of a column of the formula. "
             "Rename the category or the column."
         )
-    if len(set(model._columns)) < len(model._columns):
-        twice = next(n for n in model._columns if model._columns.count(n) > 1)
-        raise DataError(f"Two coefficients would have the name `{twice}`. Rename the column.")
+    for own in (model._columns, *(list(v) for v in model.priors.labels.values())):
+        if len(set(own)) < len(own):
+            twice = next(name for name in own if own.count(name) > 1)
+            raise DataError(
+                f"Two coefficients would have the name `{twice}`. Rename a category or a column."
+            )
     if len(model.choices) > MAX_LENGTH:
         raise DataError(
             f"The model has {len(model._columns)} coefficients and kinds of effects, all "

@@ -21,6 +21,8 @@ from rmm.tables.read import Array
 
 #: The sds of member effects, and what the conditional logit calls them: sds of random slopes.
 SIGMA, SLOPE_SIGMA = "sigma_l1", "sigma_slope_l1"
+#: Names stand between backquotes in a formula, on one line.
+_WRITABLE = str.maketrans({"`": "'", "\n": " "})
 
 
 def column_name(category: str, label: str) -> str:
@@ -35,7 +37,7 @@ def column_name(category: str, label: str) -> str:
     str
         ``"left:z"``.
     """
-    return f"{category}:{label.replace('`', chr(39))}"  # in a formula it is between backquotes
+    return f"{category}:{label.translate(_WRITABLE)}"
 
 
 def states_intercept(choice: PriorChoice) -> bool:

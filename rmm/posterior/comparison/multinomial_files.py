@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def read_folder(folder: Path) -> tuple[CategoryModel, Fit]:
     about, limit = _read_about(folder), memory_limit()
     choices = load(folder / _CHOICES)
     try:
-        table = read_table_of_fit((folder / _TABLE).read_bytes(), limit, about["table"])
+        table = read_table_of_fit(folder / _TABLE, limit, about["table"])
         with warnings.catch_warnings():  # the fit has given them
             warnings.simplefilter("ignore", SpecificationWarning)
             model = prepare_categories(
@@ -92,8 +93,9 @@ def read_folder(folder: Path) -> tuple[CategoryModel, Fit]:
                 priors=about["priors"],
                 transform=about["transform"],
                 missing=about["missing"],
-                na=about["na"],
             )
+        na = None if about["na"] is None else tuple(map(str, about["na"]))
+        model = replace(model, na=na, base=replace(model.base, na=na))
     except RmmError as error:
         raise DataError(f"{folder}: its files are damaged or have changed. {error}") from error
     except Exception as error:  # whatever a file that another program wrote may cause
@@ -116,7 +118,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         known = about["format"] == _FORMAT and isinstance(about["table"], dict)
         valid = texts and plain and known and isinstance(about["priors"], list)
         valid = valid and {"transform", "na"} <= set(about)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise DataError(f"{file}: this file has changed since it was saved. Save the fit again.")

@@ -347,14 +347,16 @@ class MultinomialFit:
         spec = self.choices.model.spec
         held = {f"b_l2[{name}]": value for name, value in spec.held}
         held |= {f"{part.b}[{name}]": value for part in spec.members for name, value in part.held}
+        moved = {f"b_l2[{column_name(k, INTERCEPT)}]": k for k in self.model.others}
+        moved = moved if self.model.centred else {}
         out: dict[str, Array] = {}
         for name, labels in self.model.priors.labels.items():
             for label in labels:
                 own = f"{name}[{label}]"
                 if name == SIGMA:
                     values = columns[f"{SLOPE_SIGMA}[{label}]"]
-                elif self.model.centred and own.endswith(f":{INTERCEPT}]"):
-                    values = self._at_zero(label.removesuffix(f":{INTERCEPT}"), columns, held)
+                elif own in moved:
+                    values = self._at_zero(moved[own], columns, held)
                 elif own in held:
                     continue
                 else:
