@@ -99,8 +99,8 @@ def multinomial(
     >>> fit = rmm.multinomial("party ~ 1 + z", data, reference="left", backend="laplace", seed=1)
     >>> list(fit.summary().index)
     ['b_l2[green:Intercept]', 'b_l2[right:Intercept]', 'b_l2[green:z]', 'b_l2[right:z]']
-    >>> fit.predict({"z": [2.0]})["mean"].idxmax()
-    (0, 'green')
+    >>> fit.predict({"z": [2.0]})["mean"].idxmax()[1]
+    'green'
     """
     for name, why in _REFUSED.items():
         if name in options:

@@ -364,9 +364,20 @@ def test_known_weights_are_those_of_the_formula(table: pd.DataFrame, constraint:
     assert np.abs(fit.weights()["mean"] - other.weights()["mean"]).max() < 1e-12
     new = data[data["gov"] <= 3]
     p, own = fit.predict(new, draws=True), fit.predict(draws=True)
-    if constraint != "2":  # whose weights are relative to the total of the fit's table
-        assert np.abs(p.to_numpy() - own.sel(group=[1, 2, 3]).to_numpy()).max() < 1e-10
-    assert np.isfinite(p).all()
+    assert np.abs(p.to_numpy() - own.sel(group=[1, 2, 3]).to_numpy()).max() < 1e-10
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("constraint", ["TRUE", "2", "FALSE"])
+def test_new_groups_have_the_estimated_weights_of_the_fit(
+    table: pd.DataFrame, constraint: str
+) -> None:
+    data = table.assign(s=np.random.default_rng(1).random(len(table)))
+    weight = f"fn(w ~ exp(b1*s), c = {constraint})"
+    fit = quiet(FORMULA.replace("fn(w ~ 1/n)", weight), data, chains=1, draws=100)
+    own = fit.predict(draws=True)
+    p = fit.predict(data[data["gov"] <= 3].sample(frac=1, random_state=1), draws=True)
+    assert np.abs(p.to_numpy() - own.sel(group=[1, 2, 3]).to_numpy()).max() < 1e-10
 
 
 @pytest.mark.thorough
