@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmm.arguments import readable
-from rmm.design.checks.design_warnings import warn_of_design
 from rmm.design.unordered.choice_model import CategoryModel, prepare_categories
+from rmm.design.unordered.choice_warnings import category_warnings
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
 from rmm.fitting.pipeline import fit
 from rmm.posterior.comparison.multinomial_fit import MultinomialFit, renamed
@@ -135,7 +135,8 @@ def _warn(model: CategoryModel, choices: Fit) -> None:
     """Warnings of the model and of the draws, by the names of this model's parameters."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        warn_of_design(choices.model)
+        for text in category_warnings(model, choices.model):
+            warnings.warn(text, SpecificationWarning, stacklevel=1)
         choices.warn()
     for one in found:
         warnings.warn(renamed(str(one.message), model), one.category, stacklevel=4)

@@ -22,8 +22,8 @@ FAST: dict[str, Any] = {"backend": "laplace", "seed": 1, "progress": False}
 MM = "mm(id(party, gov), vars(x), fn(w ~ 1/n), RE = TRUE)"
 FORMULA = f"choice ~ 1 + z + {MM}"
 TRUTH = {
-    "b_l2[left:Intercept]": 0.5,
-    "b_l2[right:Intercept]": -0.3,
+    "b_l2[left:Intercept]": -3.0,
+    "b_l2[right:Intercept]": 2.0,
     "b_l2[left:z]": 1.0,
     "b_l2[right:z]": -0.5,
     "b_l1[left:x]": 1.0,
@@ -574,6 +574,36 @@ def test_warnings_have_the_names_of_the_categories() -> None:
         )
     assert not any("slope" in str(one.message) for one in found)
     assert not any("alpha" in str(one.message) for one in found)
+
+
+def texts(formula: str, data: pd.DataFrame, **options: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        rmm.multinomial(formula, data, **{**FAST, **options})
+    return [str(one.message) for one in found]
+
+
+def test_effects_that_look_like_chance_are_reported(table: pd.DataFrame) -> None:
+    """As for binomial outcomes; not if the standard deviations are fixed."""
+    data = table.assign(party=np.arange(len(table)))
+    assert not any("residual" in text for text in texts(FORMULA, table))
+    (found,) = [text for text in texts(FORMULA, data) if "residual" in text]
+    assert found.startswith("sigma_l1: these effects act like a residual of the groups")
+    assert "With an outcome in categories" in found
+    assert not any("residual" in t for t in texts(FORMULA, data, priors=["sigma_l1 <- 0.5"]))
+    single = texts(FORMULA, table.drop_duplicates("gov"))
+    assert any("Every group (column `gov`) has only one member" in text for text in single)
+    assert not any("alternative" in text for text in single)
+
+
+def test_rare_categories_are_reported(table: pd.DataFrame) -> None:
+    data = table.assign(choice=table["choice"].where(table["gov"] > 2, "none"))
+    for reference, named in ((None, "'none' has 3"), ("none", "'left' has 3")):
+        found = [t for t in texts(FORMULA, data, reference=reference) if "besides the" in t]
+        assert found[0].startswith("Only 2 groups have the category 'none' of `choice`")
+        assert any(named in text for text in found)
+        assert len(found) == (1 if reference is None else 3)
+    assert not any("besides the" in text for text in texts(FORMULA, table))
 
 
 # ---- messages ----------------------------------------------------------------------------------

@@ -66,6 +66,12 @@ _FAMILY = replace(
     binary=False,
     for_outcome=None,
     read_outcome=_read_codes,
+    like_residual=(
+        "With an outcome in categories, such effects cannot be separated from chance. The data can "
+        "estimate the coefficients (b_*) only relative to the total spread. The posterior of "
+        "{which} is mostly its prior, and all coefficients grow with {which}. Predicted "
+        "probabilities are not affected."
+    ),
 )
 
 
@@ -339,7 +345,9 @@ def prepare_categories(
     base = replace(lay_out(plan, table), dropped=dropped, na=None if na is None else tuple(na))
     _check_sizes(base)
     in_file = is_text_file(data)
-    check_table(base.grouped, table, from_text=in_file and na is None, in_memory=not in_file)
+    text = in_file and na is None
+    wide = check_table(base.grouped, table, from_text=text, in_memory=not in_file)
+    base = replace(base, wide=wide)
     warn_of_weights(base.spec, base.grouped, base.design)
     codes = base.grouped.first_rows[outcome].numbers
     assert codes is not None, "numbers"
