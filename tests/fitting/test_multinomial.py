@@ -459,11 +459,15 @@ def test_saved_and_read_again(fitted: MultinomialFit, tmp_path: Path) -> None:
     (path / "multinomial.json").write_text(about.replace('"centre"', '"left"'))
     with pytest.raises(rmm.DataError, match="do not belong to one fit"):
         rmm.MultinomialFit.load(path)
-    (path / "multinomial.json").write_text("[]")
-    with pytest.raises(rmm.DataError, match="has changed since it was saved"):
-        rmm.MultinomialFit.load(path)
+    for damaged in ("[]", "[" * 100_000, "{", '{"format": 1}'):
+        (path / "multinomial.json").write_text(damaged)
+        with pytest.raises(rmm.DataError, match="has changed since it was saved"):
+            rmm.MultinomialFit.load(path)
     (path / "multinomial.json").write_text(about)
     (path / "table.parquet").write_bytes(b"PAR1")
+    with pytest.raises(rmm.DataError, match="damaged or have changed"):
+        rmm.MultinomialFit.load(path)
+    (path / "table.parquet").unlink()
     with pytest.raises(rmm.DataError, match="damaged or have changed"):
         rmm.MultinomialFit.load(path)
 
