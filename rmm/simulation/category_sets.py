@@ -22,6 +22,7 @@ from rmm.simulation.outcomes.true_predictor import draw_all_effects, linear_pred
 from rmm.simulation.recipe_errors import RecipeError, listed
 
 Array = np.ndarray[Any, Any]
+_KEYS = ("formula", "family", "parameters", "effects")
 _OWN = ("b_l2", "b_l1")  # parameters of each category by "category:label"
 
 
@@ -139,6 +140,16 @@ def _check_truth(
     truth: Mapping[str, Any], given: Mapping[str, Any], covariates: Mapping[str, Any]
 ) -> None:
     formula = parse_formula(truth["formula"])
+    for name in truth:
+        if name not in _KEYS:
+            kind = "a key of a truth of family 'multinomial'"
+            raise RecipeError(f"truth.{name}", unknown_name(name, kind, _KEYS))
+    if formula.outcome.kind != "plain":
+        raise RecipeError(
+            "truth.formula",
+            f"The outcome {formula.outcome.label!r} cannot be simulated with family 'multinomial'.",
+            "Write one plain name: y ~ ...",
+        )
     if formula.nestings:
         raise RecipeError("truth.formula", "Family multinomial has no hm().", "Remove it.")
     for name, covariate in covariates.items():

@@ -96,6 +96,13 @@ def test_weights_are_shared() -> None:
         ({"categories": ["a"]}, "needs a list of two or more different texts"),
         ({"categories": ["a", "b", "b"]}, "needs a list of two or more different texts"),
         ({"categories": ["a", "b", 1.5]}, "needs a list of two or more different texts"),
+        ({"trials": 3}, "'trials' is not a key of a truth of family 'multinomial'"),
+        ({"link": "probit"}, "'link' is not a key of a truth of family 'multinomial'"),
+        (
+            {"formula": FORMULA.replace("y", "cbind(y, v)", 1)},
+            r"The outcome 'cbind\(y, v\)' cannot",
+        ),
+        ({"formula": FORMULA.replace("y", "log(y)", 1)}, r"The outcome 'log\(y\)' cannot"),
         ({"family": "binomial"}, "Family 'binomial' has no `categories`"),
         ({"formula": f"{FORMULA} + hm(id = country)"}, r"Family multinomial has no hm\(\)"),
         (
