@@ -156,7 +156,7 @@ def simulate(
     }
     truth = {key: value for key, value in truth.items() if value is not None}
     covariates = {} if covariates is None else covariates
-    unordered = family == "multinomial"
+    unordered = isinstance(family, str) and family == "multinomial"
     if unordered:  # each category has the predictor of a binomial outcome
         truth["family"] = "binomial"
     elif categories is not None:
