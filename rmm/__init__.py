@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from rmm.design.members.neighbour_covariance import car
     from rmm.fitting.compare_weights import compare_weights
     from rmm.fitting.competing_risks import competing_risks
+    from rmm.fitting.multinomial import multinomial
     from rmm.fitting.pipeline import fit, program, program_data
     from rmm.fitting.table_look.look import TableLook, look
     from rmm.posterior.comparison.averaging import AverageFit, average
     from rmm.posterior.comparison.bayes_factors import bayes_factor
     from rmm.posterior.comparison.cause_specific import CompetingRisks
     from rmm.posterior.comparison.compare import compare
+    from rmm.posterior.comparison.multinomial_fit import MultinomialFit
     from rmm.posterior.comparison.pooling import PooledFit, pool
     from rmm.posterior.comparison.scaled_priors import evidence_curve
     from rmm.posterior.fit import Fit
@@ -57,6 +59,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "compare_weights": ("rmm.fitting.compare_weights", "compare_weights"),
     "competing_risks": ("rmm.fitting.competing_risks", "competing_risks"),
     "CompetingRisks": ("rmm.posterior.comparison.cause_specific", "CompetingRisks"),
+    "multinomial": ("rmm.fitting.multinomial", "multinomial"),
+    "MultinomialFit": ("rmm.posterior.comparison.multinomial_fit", "MultinomialFit"),
     "bayes_factor": ("rmm.posterior.comparison.bayes_factors", "bayes_factor"),
     "evidence_curve": ("rmm.posterior.comparison.scaled_priors", "evidence_curve"),
     "average": ("rmm.posterior.comparison.averaging", "average"),
@@ -95,6 +99,7 @@ __all__ = [
     "DataError",
     "Fit",
     "FormulaError",
+    "MultinomialFit",
     "PlotError",
     "PooledFit",
     "PriorError",
@@ -116,6 +121,7 @@ __all__ = [
     "fit",
     "load",
     "look",
+    "multinomial",
     "pool",
     "prior_predictive",
     "program",

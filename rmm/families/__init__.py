@@ -68,6 +68,9 @@ SYNONYMS: dict[str, str] = {
     "clmm": "ordinal",
 }
 
+#: Names of the model of `rmm.multinomial`, which is no family of one linear predictor.
+_UNORDERED = ("multinomial", "multinom", "categorical", "mlogit", "multinomiallogit")
+
 #: Families that are another one with another link: name and link -> family. Families of one link
 #: have it under their own name, so that it may be stated.
 LINKS: dict[str, dict[str, str]] = {
@@ -95,8 +98,12 @@ def family_name(text: str) -> str | None:
     str or None
         None if there is no such family.
     """
-    plain = "".join(c for c in text.casefold() if c not in " _-.")
+    plain = _plain_name(text)
     return plain if plain in FAMILIES else SYNONYMS.get(plain)
+
+
+def _plain_name(text: str) -> str:
+    return "".join(c for c in text.casefold() if c not in " _-.")
 
 
 def is_family(value: object) -> bool:
@@ -140,6 +147,12 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     """
     if not isinstance(family, Family):
         known = family_name(family) if isinstance(family, str) else None
+        if known is None and isinstance(family, str) and _plain_name(family) in _UNORDERED:
+            raise FormulaError(
+                f"Family {family!r} is fitted by rmm.multinomial(formula, data), which takes the "
+                "options of rmm.fit(): each category has its own coefficients. The program is "
+                "`program` of the fit."
+            )
         if known is None:
             raise FormulaError(unknown_name(family, "a family", FAMILIES, SYNONYMS))
         family = FAMILIES[known]

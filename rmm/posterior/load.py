@@ -40,6 +40,29 @@ def _table_types(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     return _replaced(table, changed)
 
 
+def read_table_of_fit(content: Path | bytes, limit: int, about: dict[str, Any]) -> pd.DataFrame:
+    """The table that `rmm.posterior.saved_fits.save.table_bytes` wrote.
+
+    Parameters
+    ----------
+    content : path or bytes
+    limit : int
+        Bytes that it may take in memory.
+    about : dict
+        Of `table_kinds`.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    DataError
+        If it would need more memory.
+    """
+    return _table_types(_plain_text(read_bounded(content, limit)), about)
+
+
 @readable(DataError)
 def load(path: str | Path, *, max_memory: int | None = None) -> Fit:
     """Read a fit that `Fit.save` wrote.
@@ -94,7 +117,7 @@ def _read(path: Path, limit: int) -> Fit:
     stored = read_contents(path, limit)
     about = json.loads(stored.about)
     used = sum(v.nbytes for v in [*stored.draws.values(), *stored.sample_stats.values()])
-    table = _table_types(_plain_text(read_bounded(stored.table, limit - used)), about)
+    table = read_table_of_fit(stored.table, limit - used, about)
     left = limit - used - int(table.memory_usage(deep=True).sum())
     matrices = {k: _matrix(read_bounded(v, left)) for k, v in stored.matrices.items()}
     family = find_family(about["family"], about.get("family_options"))

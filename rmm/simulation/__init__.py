@@ -47,7 +47,7 @@ A member covariate that goes with what members contribute, and heavy tails:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ import numpy as np
 
 from rmm.arguments import check_seed, readable
 from rmm.errors import DataError
+from rmm.simulation.category_sets import simulate_categories
 from rmm.simulation.covariates.distributions import DISTRIBUTIONS
 from rmm.simulation.data_sets import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
 from rmm.simulation.memberships.structures import STRUCTURES
@@ -78,6 +79,7 @@ def simulate(
     entry: Mapping[str, float] | None = None,
     baseline: Mapping[str, float] | None = None,
     cov: Mapping[str, Any] | None = None,
+    categories: Sequence[Any] | None = None,
     seed: int | None = None,
     root: str | Path = ".",
 ) -> SimulatedData:
@@ -105,7 +107,8 @@ def simulate(
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
         ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
         ``"probit"``, ``"cloglog"``, ``"ordinal"`` (levels from 1, with the thresholds
-        ``tau[1|2]``, ``tau[2|3]``, ... among the parameters).
+        ``tau[1|2]``, ``tau[2|3]``, ... among the parameters), ``"multinomial"`` (with
+        `categories`; not in study files).
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
         ``residual`` of family gaussian; normal if not said.
@@ -127,6 +130,9 @@ def simulate(
     cov : mapping of str to pandas.DataFrame, optional
         Covariance matrices of member effects by the names that ``cov = A`` in the formula gives
         them, as for `rmm.fit`: effects are normal with covariance sigma_l1^2 A.
+    categories : sequence, optional
+        multinomial: the categories, the reference first. Parameters are those of
+        `rmm.multinomial`: ``b_l2[left:Intercept]``, ``b_l1[left:x]``, ``sigma_l1[left]``, ...
     seed : int, optional
     root : path
         Folder that a relative path of a table starts from.
@@ -154,11 +160,26 @@ def simulate(
     }
     truth = {key: value for key, value in truth.items() if value is not None}
     covariates = {} if covariates is None else covariates
+    unordered = isinstance(family, str) and family == "multinomial"
+    if unordered:  # each category has the predictor of a binomial outcome
+        truth["family"] = "binomial"
+        if cov is not None:
+            raise RecipeError(
+                "cov", "Family multinomial has no `cov`.", "Member effects are independent there."
+            )
+    elif categories is not None:
+        raise RecipeError(
+            "categories",
+            f"Family {family!r} has no `categories`.",
+            'They belong to family="multinomial".',
+        )
     content = plain({"membership": membership, "covariates": covariates, "truth": truth})
     check_shape(content)
     check_seed(seed, DataError)
     if not isinstance(root, str | os.PathLike):
         raise RecipeError("root", f"The value is {root!r}.", "Allowed: the path of a folder.")
+    if unordered:
+        return simulate_categories(content, categories, Path(root), seed)
     recipe = prepare(content, Path(root), cov)
     streams = np.random.SeedSequence(seed).spawn(3)
     kept = {"membership": streams[0], "covariates": streams[1]}

@@ -20,6 +20,7 @@ from tests.coalitions import made_up_coalitions
 
 FORMULA = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE = FALSE)"
 TABLE = made_up_coalitions(40, 12)
+SIDES = TABLE.assign(side=np.array(["a", "b", "c"])[TABLE.groupby("gid").ngroup() % 3])
 TRUTH = {"b_l2[Intercept]": 0.0, "b_l1[x]": 1.0, "sigma_l2": 0.5}
 MEMBERSHIP = {"kind": "synthetic", "groups": 20, "members": 10, "size": 2}
 
@@ -52,6 +53,22 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "seed": 1,
         },
     ),
+    "simulate, categories": (
+        rmm.simulate,
+        {
+            "formula": "y ~ 1 + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = FALSE)",
+            "parameters": {"b_l2[b:Intercept]": 0.0, "b_l1[b:x]": 1.0},
+            "membership": MEMBERSHIP,
+            "covariates": {"x": {"level": "member"}},
+            "family": "multinomial",
+            "categories": ["a", "b"],
+            "seed": 1,
+        },
+    ),
+    "multinomial": (
+        rmm.multinomial,
+        {"formula": FORMULA.replace("y", "side"), "data": SIDES, **FIT},
+    ),
     "load": (rmm.load, {"path": "nowhere.nc"}),
     "compare": (rmm.compare, {"fits": {}}),
     "prior_predictive": (rmm.prior_predictive, {"formula": FORMULA, "data": TABLE, "draws": 20}),
@@ -77,7 +94,14 @@ def small_fit() -> rmm.Fit:
         return rmm.fit(formula, TABLE, **{**FIT, "chains": 2})
 
 
-ONE = small_fit()
+def small_multinomial_fit() -> rmm.MultinomialFit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        formula = FORMULA.replace("y", "side").replace("FALSE", "TRUE")
+        return rmm.multinomial(formula, SIDES, **FIT)
+
+
+ONE, SEVERAL = small_fit(), small_multinomial_fit()
 CALLS |= {
     "compare, two fits": (rmm.compare, {"fits": {"a": ONE, "b": ONE}}),
     "pool": (rmm.pool, {"fits": [ONE, ONE]}),
@@ -91,6 +115,9 @@ CALLS |= {
     "Fit.weights": (ONE.weights, {}),
     "Fit.member_effects": (ONE.member_effects, {}),
     "Fit.nesting_effects": (ONE.nesting_effects, {}),
+    "MultinomialFit.predict": (SEVERAL.predict, {}),
+    "MultinomialFit.summary": (SEVERAL.summary, {}),
+    "MultinomialFit.loo": (SEVERAL.loo, {}),
 }
 
 

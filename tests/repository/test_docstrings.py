@@ -40,6 +40,7 @@ WITH_EXAMPLES = [
     "rmm.design.members.neighbour_covariance",
     "rmm.families",
     "rmm.fitting.competing_risks",
+    "rmm.fitting.multinomial",
     "rmm.fitting.pipeline",
     "rmm.fitting.table_look.look",
     "rmm.formula.prior_syntax",

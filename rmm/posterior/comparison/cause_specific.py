@@ -256,7 +256,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
         causes, known = about["causes"], about["format"] == _FORMAT
         plain = all(isinstance(c, str | int | float) for c in causes)
         valid = known and plain and isinstance(about["event"], str) and "censored" in about
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # of text nested without end
         valid = False
     if not valid or not 0 < len(set(causes)) == len(causes) <= _MOST_CAUSES:
         raise DataError(f"{file}: this file has changed since it was saved. Save the fits again.")

@@ -46,8 +46,7 @@ def save(fit: FitTables, path: Path) -> Path:
     the used columns of the table and known covariance matrices (as Parquet bytes).
     """
     check_folder(path)
-    buffer = io.BytesIO()
-    _parquet_types(fit.model.used).to_parquet(buffer)
+    table = table_bytes(fit.model.used)
     program_arrays = {
         f"draws_{k}": ([f"{k}_{i}" for i in range(v.ndim)], v) for k, v in fit.run.draws.items()
     }
@@ -55,9 +54,12 @@ def save(fit: FitTables, path: Path) -> Path:
         f"{MATRIX}{name}": (f"byte_{name}", _matrix_bytes(one.frame()))
         for name, one in fit.model.covariances.items()
     }
-    table = ("byte", np.frombuffer(buffer.getvalue(), dtype=np.uint8))
     about = xarray.Dataset(
-        {"table": table, **matrices, **program_arrays},
+        {
+            "table": ("byte", np.frombuffer(table, dtype=np.uint8)),
+            **matrices,
+            **program_arrays,
+        },
         attrs={"format": FORMAT, "about": json.dumps(_about(fit), default=_plain)},
     )
     tree = xarray.DataTree.from_dict(
@@ -110,6 +112,18 @@ def _unwritable(path: Path, problem: OSError) -> DataError:
     )
 
 
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """A table as Parquet; `table_kinds` says which of its columns have other types there."""
+    buffer = io.BytesIO()
+    _parquet_types(table).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def table_kinds(table: pd.DataFrame) -> dict[str, Any]:
+    """Columns of `table_bytes` that were categories, or whole numbers beyond 64 bits."""
+    return {"large": _large_columns(table), "categories": _categories(table)}
+
+
 def _large_columns(table: pd.DataFrame) -> list[str]:
     """Columns of whole numbers beyond 64 bits, which Parquet does not have."""
     objects = [name for name in table.columns if table[name].dtype == object]
@@ -155,8 +169,7 @@ def _about(fit: FitTables) -> dict[str, Any]:
         "transform": fit.model.transform,
         "missing": fit.model.missing,
         "na": fit.model.na,
-        "large": _large_columns(fit.model.used),
-        "categories": _categories(fit.model.used),
+        **table_kinds(fit.model.used),
         "backend": fit.backend,
         "program": fit.program,
         "settings": settings,

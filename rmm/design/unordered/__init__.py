@@ -1,0 +1,1 @@
+"""Outcomes in unordered categories, as choices between alternatives of each group."""
