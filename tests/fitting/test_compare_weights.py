@@ -257,6 +257,12 @@ def test_bad_candidates(candidates: Any, error: type[Exception], said: str) -> N
             1,
             "y ~ 1 + mm(id(m, g), vars(x), RE = TRUE, fn = fn(w ~ 1/n)) + z",
         ),
+        (
+            "y ~ mm(id(m, g), vars(x), w = w(~ q, scale = FALSE), fn = fn('sum'))",
+            "1/n",
+            1,
+            "y ~ mm(id(m, g), vars(x), fn(w ~ 1/n, c = FALSE), fn = fn('sum'))",
+        ),
     ],
 )
 def test_weights_are_replaced(formula: str, weights: str, block: int, expected: str) -> None:
