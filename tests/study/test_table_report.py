@@ -293,3 +293,20 @@ def test_names_of_files_do_not_come_from_labels(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9_]{1,100}\.(html|svg|pdf|csv|tex)", p.name) for p in files)
     starts = [name.lower() for name in made.file_names.values()]
     assert len(set(starts)) == len(HOSTILE), "alike if capitals are ignored"
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [10, 20]])
+def test_a_column_of_scenarios_may_be_called_so(labels: list[Any], tmp_path: Path) -> None:
+    """The name is that of the column of ids that reports add themselves."""
+    table = a_table(sizes=2)
+    table["scenario"] = table["n"].map(dict(zip((50, 100), labels, strict=True)))
+    plain, named = (
+        results_of(table, by=[by, "base.line"], parameter=None) for by in ("n", "scenario")
+    )
+    write_table_report(named, tmp_path / "report", "a command")
+    assert [f.rpartition(".")[2] for f in named.factors] == ["scenario", "base_line"]
+    assert named.scenarios[named.factors[0]].tolist() == [v for v in labels for _ in range(2)]
+    for scenario in ("0", "3"):
+        assert named.truth(scenario, named.study.estimands[0].parameter) == 0.5
+    column = ["scenario", "method", "measure", "value"]
+    assert named.performance[column].equals(plain.performance[column])

@@ -135,9 +135,15 @@ def _level_kept(
         who = question.named(unknown)
         parts.append(
             f"no deviation from {'it' if kept else f'the {percent_level} level'} was found for "
-            f"{_lower(who)} ({_range(judged, unknown)})"
+            f"{_lower(who)} ({_range(judged, unknown)}; {_possible(judged, unknown)})"
         )
     return [_sentence("; ".join(parts))]
+
+
+def _possible(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
+    """The rate that the data sets leave possible: nothing was found is not nothing is there."""
+    worst = max((one for m in methods for one in judged[m]), key=lambda one: one.high)
+    return f"with {worst.n:,} data sets, up to {percent(worst.high, worst.n)} is possible"
 
 
 def _range(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
