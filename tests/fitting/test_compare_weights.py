@@ -82,6 +82,8 @@ def test_groups_of_one_size_have_one_model_of_mean_and_sum() -> None:
     assert np.ptp(rows["log_evidence"]) < 4 * np.hypot(*rows["mcse"]) + 1e-9
     assert "`mean` has 0.333333 times the weights of `sum` here: they are one model." in found.notes
     assert "`free` is `mean` where its coefficients are 0." in found.notes
+    evidence = found.table["log_evidence"]
+    assert all(f" {value:.2f} " in str(found) for value in evidence), "differences of .1 matter"
     assert "`free` is `mean` where its coefficients are 0." in str(found)
 
 
