@@ -129,6 +129,41 @@ def test_what_comes_after_dashes_is_snakemakes(folder: Path, called: list[list[s
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workflow-profile", "profiles/nowhere"], "The profile profiles/nowhere does not exist"),
+        (["-n", "--workflow-profile=nowhere"], "there is no file nowhere/config.yaml"),
+        (["--executor", "cloud"], "pip install snakemake-executor-plugin-cloud"),
+        (["-e", "slurm"], r'pip install snakemake-executor-plugin-slurm.*"\.\[slurm\]"'),
+        (["--workflow-profile", "mine"], "The executor slurm needs the package"),
+    ],
+)
+def test_a_profile_or_an_executor_that_is_not_there_stops_the_run(
+    words: list[str],
+    message: str,
+    folder: Path,
+    called: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Snakemake would ignore the profile, and run a study for a cluster on this computer."""
+    installed = run_command.util.find_spec
+    monkeypatch.setattr(
+        run_command.util, "find_spec", lambda n: None if "executor" in n else installed(n)
+    )
+    (folder / "mine").mkdir()
+    (folder / "mine" / "config.yaml").write_text("executor: slurm\n")
+    assert main(["study", "run", "tiny.yaml", "--", *words]) == 2
+    assert called == []
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+
+
+@pytest.mark.parametrize("words", [["-e", "local"], ["--workflow-profile", "none"], ["-n"], ["-e"]])
+def test_other_profiles_and_executors_are_snakemakes(words: list[str]) -> None:
+    run_command.check_profile(words)
+
+
+@pytest.mark.parametrize(
     ("named", "message"),
     [
         ("tiny", "There is no study file config/studies/tiny.yaml in .*rmm study new"),
