@@ -202,8 +202,11 @@ def run_study(options: argparse.Namespace) -> int:
     # The workflow itself lets one run write a results folder, wherever it was started; the lock of
     # Snakemake would outlive a killed run.
     asked = [sys.executable, "-m", "snakemake", "--nolock", *start, *words]
-    if options.snakemake:
-        return _wait(asked, environment)
+    report = folder / "report" / "index.html"
+    if options.snakemake:  # these may ask for another target, or for no run at all
+        code = _wait(asked, environment)
+        new = not code and report.is_file() and _written(folder) != before
+        return _tell(report, unchanged=False) if new else code
     print(f"Study {study.name}: {_size_of(study)}. Results: {folder}", file=sys.stderr)
     output = RunOutput(sys.stderr)
     code = _wait(asked, {**environment, progress.ALL_LINES: "1"}, output)
@@ -211,7 +214,7 @@ def run_study(options: argparse.Namespace) -> int:
         log = f"{output.log} (all of Snakemake's output), " * bool(output.log)
         print(f"The run has failed. Logs: {log}{folder / 'logs'} (of each job)", file=sys.stderr)
         return code
-    return _tell(folder / "report" / "index.html", _written(folder) == before)
+    return _tell(report, _written(folder) == before)
 
 
 #: Executors that Snakemake has without a package of their own.

@@ -120,11 +120,15 @@ def test_options_of_snakemake(cores: str | None, own: list[str], found: list[str
     assert run_command.snakemake_options(cores, own, ["a=1"]) == found
 
 
-def test_what_comes_after_dashes_is_snakemakes(folder: Path, called: list[list[str]]) -> None:
+def test_what_comes_after_dashes_is_snakemakes(
+    folder: Path, called: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["study", "run", "tiny.yaml", "--cores", "1", "--", "-n", "--quiet"]) == 0
+    assert "Report: results/tiny/report/index.html" in capsys.readouterr().out, "it is new"
     assert called[0][6:] == ["--cores", "1", "-n", "--quiet", "--config", "study=tiny.yaml"]
     called.clear()
     assert main(["study", "run", "tiny.yaml", "--", "--directory", "else"]) == 0
+    assert capsys.readouterr().out == "", "nothing was written"
     assert called[0][-1] == f"study={folder.resolve() / 'tiny.yaml'}"
 
 

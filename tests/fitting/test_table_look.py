@@ -467,5 +467,5 @@ def test_the_advice_for_a_wide_table_makes_it_long(tmp_path: Path) -> None:
     wide = wide.assign(s1=0.5, s2=0.25, y=1.5)
     wide.to_csv(tmp_path / "wide.csv", index=False)
     (note,) = rmm.look(tmp_path / "wide.csv", "p1", "g").notes
-    expected = 'rmm.to_long("wide.csv", members=["p1", "p2"], group="g", covariates={"s": ["s1", "s2"]})'
-    assert note.endswith(f"make a long one: {expected}.")
+    given = 'members=["p1", "p2"], group="g", covariates={"s": ["s1", "s2"]}'
+    assert note.endswith(f'make a long one: rmm.to_long("wide.csv", {given}).')

@@ -1,4 +1,4 @@
-"""Every command line that documents, help texts and comments show: commands, options and files exist.
+"""Command lines in documents, help texts and comments: their commands, options and files exist.
 
 Command lines are parsed by the parser of their program, and not run.
 """

@@ -207,7 +207,8 @@ def test_few_data_sets_are_no_deviation_and_fewer_no_verdict(tmp_path: Path) -> 
     few = question_of(a_study(tmp_path / "few", rates, 40))
     assert answer(few) == [
         "There are too few data sets for an answer: 40 at most for a scenario and method, where "
-        "100 are needed."
+        "100 are needed. Increase `replications` in the study file: a new run keeps all finished "
+        "fits."
     ]
     assert cautions(few) == [
         "Numbers of fewer than 100 data sets have no verdict: Averaging and mm have as few as 40."

@@ -231,7 +231,9 @@ class Watch:
         if not known:
             return ", time left not known yet"
         left = f", {'at most ' * self.at_most}about {words(known / busy)} left"
-        return left + f", and the fits of {_listed(unknown)}, which have not started" * bool(unknown)
+        if not unknown:
+            return left
+        return f"{left}, and the fits of {_listed(unknown)}, which have not started"
 
 
 def follow(
