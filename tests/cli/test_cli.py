@@ -249,6 +249,17 @@ def test_where_a_summary_is_written_is_checked_before_the_fit(
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
+def test_what_was_fitted_stands_above_the_table(
+    fit_of: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wide table that was read as a long one shows in the numbers of groups and members."""
+    assert main([*fit_of, "--missing", "drop"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^gaussian, laplace: 39 groups, \d+ members; .*, converged \(", err, re.M)
+    assert err.endswith("converged: yes\n")
+    assert "groups" not in out and out.split()[0] == "mean"
+
+
 def test_a_fit_that_has_not_converged_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
