@@ -210,6 +210,10 @@ def test_few_data_sets_are_no_deviation_and_fewer_no_verdict(tmp_path: Path) -> 
         "100 are needed. Increase `replications` in the study file: a new run keeps all finished "
         "fits."
     ]
+    study = replace(few.results.study, name=f"{few.results.study.file.stem}_smoke")
+    assert answer(Question(replace(few.results, study=study)))[0].endswith(
+        "Size smoke is only a trial: run the study at its full size."
+    )
     assert cautions(few) == [
         "Numbers of fewer than 100 data sets have no verdict: Averaging and mm have as few as 40."
     ]

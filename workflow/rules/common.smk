@@ -245,8 +245,8 @@ DECISIONS = f"{FOLDER}/stopping{again('stopping')}"
 def fit_priority(methods):
     """Priority of a job that fits several methods: long jobs come first, so that no core waits.
 
-    `fit`, the rule of engines that sample, has 3. One job of the others comes before: the time left
-    is known as soon as each method has some fits.
+    `fit`, the rule of engines that sample, has 3. One job of the others comes before, because the
+    time left is known as soon as each method has some fits.
     """
     usual = 1 if all(METHODS[name].backend in CLASSICAL for name in methods) else 2
     first = FIRST_BATCHES.get(methods)

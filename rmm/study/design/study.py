@@ -383,6 +383,11 @@ class Study:
         return all(code.allowed for code in self.code.values())
 
     @property
+    def is_smoke(self) -> bool:
+        """Whether this is the small size, a few replications of each scenario."""
+        return self.name == f"{self.file.stem}_smoke"
+
+    @property
     def written_file(self) -> str:
         """The file as commands in the folder `root` name it."""
         file, root = self.file.resolve(), self.root.resolve()
@@ -393,7 +398,7 @@ class Study:
         """The command that runs the study, in the folder `root`."""
         kept = self.written_file == f"config/studies/{self.file.stem}.yaml"
         parts = ["rmm", "study", "run", self.file.stem if kept else self.written_file]
-        parts += ["--size", "smoke"] * (self.name != self.file.stem)
+        parts += ["--size", "smoke"] * self.is_smoke
         return shlex.join([*parts, *["--allow-code"] * bool(self.code)])
 
     @cached_property

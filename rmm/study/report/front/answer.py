@@ -65,9 +65,12 @@ def _too_few(question: Question, most: int) -> str:
         f"There are too few data sets for an answer: {most:,} at most for a scenario and method, "
         f"where {JUDGED} are needed."
     )
-    if isinstance(question.results, StudyResults):
-        found += " Increase `replications` in the study file: a new run keeps all finished fits."
-    return found
+    if not isinstance(question.results, StudyResults):
+        return found
+    study = question.results.study
+    if study.is_smoke:
+        return f"{found} Size smoke is only a trial: run the study at its full size."
+    return f"{found} Increase `replications` in the study file: a new run keeps all finished fits."
 
 
 def _worst(found: Sequence[Judged]) -> Judged:

@@ -120,7 +120,7 @@ def again(results: StudyResults) -> list[str]:
     """Commands that run the study again, and one of its fits."""
     study = results.study
     commands = [study.run_command]
-    if study.name == study.file.stem:  # replications of the small size are those of the full one
+    if not study.is_smoke:  # replications of the small size are those of the full one
         where = f"--scenario {study.scenarios[0].id} --replication 1 --method {results.methods[0]}"
         file = shlex.quote(study.written_file)
         commands.append(f"rmm study replay {file} {where} --out replayed")
