@@ -44,9 +44,8 @@ def add_look(commands: Any) -> None:
     look.add_argument(
         "--id",
         metavar="MEMBER,GROUP",
-        help="columns with the ids of members and of groups, as in id(member, group) of a formula "
-        "(required; without it, the columns of the table are listed). A name with a comma needs "
-        "backticks",
+        help="columns with the ids of members and of groups, as in id(member, group) of a formula. "
+        "A name with a comma needs backticks; default: none, and a message lists the columns",
     )
     look.add_argument(
         "--na",
